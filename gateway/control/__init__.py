@@ -1,0 +1,1 @@
+"""The loops beside the data path: health, demand and re-planning."""

@@ -1,0 +1,1 @@
+"""The pure core: decides without I/O, without a clock and without chance."""

@@ -1,0 +1,1 @@
+"""Emulated engines, trace replay and benchmarks. Nothing imports this package."""
