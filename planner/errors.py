@@ -1,0 +1,23 @@
+"""What can go wrong in the planner, and the only exceptions it raises on purpose.
+
+PlannerError
+├── InvalidValue      a value that cannot be what it claims to be (a negative price, falling edges)
+├── InvalidFile       a file that cannot be read as what it should be; names file and line or key
+└── SolverFailed      the solver returned no usable answer at all (not: an infeasible demand)
+"""
+
+
+class PlannerError(Exception):
+    """Anything the planner refuses, in one clear line."""
+
+
+class InvalidValue(PlannerError, ValueError):
+    """A value outside its domain; the message names the field."""
+
+
+class InvalidFile(PlannerError):
+    """A file that is not what it should be; the message begins with `path:line:` or `path:`."""
+
+
+class SolverFailed(PlannerError):
+    """The solver stopped without a solution. An infeasible demand is not this: plans say so."""
