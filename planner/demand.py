@@ -1,0 +1,94 @@
+"""From finished requests to a Demand: the histogram of actual sizes by bucket.
+
+Sizes are counted in log-spaced fine cells that hold sums only, so histograms of several processes
+merge by addition. Knows nothing of pools, time or where the requests came from.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from planner.errors import InvalidValue
+from planner.model import Demand, Space
+from planner.sizes import FloatArray, Grid, IntArray, log_edges
+
+PER_OCTAVE = 4  # fine cells per doubling on each axis: sizes in one cell differ by a fifth at most
+_EDGES = (0, *log_edges(1, 2**20, per_octave=PER_OCTAVE))
+FINE = Grid(input_edges=_EDGES, output_edges=_EDGES)
+
+Sum = tuple[float, float, float]  # requests, their input tokens, their output tokens
+Sums = Mapping[tuple[int, int], Sum]  # by bucket and fine cell
+
+
+def fine_cell(input_tokens: int, output_tokens: int) -> int:
+    """The fine cell of an actual size."""
+    return FINE.cell(input_tokens, output_tokens)
+
+
+def merge(*histograms: Sums) -> dict[tuple[int, int], Sum]:
+    """One histogram of several, by addition."""
+    merged: dict[tuple[int, int], Sum] = {}
+    for histogram in histograms:
+        for key, (count, inputs, outputs) in histogram.items():
+            old = merged.get(key, (0.0, 0.0, 0.0))
+            merged[key] = (old[0] + count, old[1] + inputs, old[2] + outputs)
+    return merged
+
+
+def from_sums(space: Space, rate: FloatArray, sums: Sums, dispersion: tuple[float, ...]) -> Demand:
+    """The demand of a histogram: rate is (B,) requests/s, cells without requests are skipped."""
+    filled = [(bucket, *entry) for (bucket, _), entry in sums.items() if entry[0] > 0]
+    table = np.array(filled, dtype=float).reshape(-1, 4)
+    return _demand(space, rate, table[:, 0].astype(np.int64), table[:, 1:], dispersion)
+
+
+def from_samples(
+    space: Space,
+    bucket: IntArray,
+    inputs: FloatArray,
+    outputs: FloatArray,
+    *,
+    duration_s: float,
+    dispersion: tuple[float, ...],
+) -> Demand:
+    """The demand of N requests of known size that arrived within `duration_s`.
+
+    bucket, inputs, outputs: (N,) the bucket each was taken for and its actual tokens.
+    """
+    if not 0 < duration_s < float("inf"):
+        raise InvalidValue(f"duration_s must be positive and finite: {duration_s}")
+    _check(space, bucket)
+    key = bucket * FINE.cells + FINE.cell_of(inputs, outputs)
+    keys, row = np.unique(key, return_inverse=True)
+    parts = (np.ones(len(row)), inputs, outputs)
+    sums = np.asarray(np.stack([np.bincount(row, part) for part in parts], axis=1), dtype=float)
+    rate = np.bincount(bucket, minlength=space.buckets) / duration_s
+    cells = np.asarray(keys // FINE.cells, dtype=np.int64)
+    return _demand(space, rate, cells, sums, dispersion)
+
+
+def _demand(
+    space: Space,
+    rate: FloatArray,
+    bucket: IntArray,
+    sums: FloatArray,
+    dispersion: tuple[float, ...],
+) -> Demand:
+    """sums: (F, 3) requests, input tokens and output tokens of each cell."""
+    _check(space, bucket)
+    count = sums[:, 0]
+    seen = np.bincount(bucket, count, minlength=space.buckets)
+    return Demand(
+        space=space,
+        rate=np.asarray(rate, dtype=float),
+        bucket=bucket,
+        input_tokens=sums[:, 1] / count,
+        output_tokens=sums[:, 2] / count,
+        share=count / seen[bucket],
+        dispersion=dispersion,
+    )
+
+
+def _check(space: Space, bucket: IntArray) -> None:
+    if len(bucket) and not 0 <= int(bucket.min()) <= int(bucket.max()) < space.buckets:
+        raise InvalidValue(f"bucket must be from 0 to {space.buckets - 1}")

@@ -1,0 +1,159 @@
+"""How much of a pool a demand takes: mean load, its variance, and the tail to keep free.
+
+A request of bucket b holds `1/n*` of a backend for `n*/X` seconds. In a pool that serves the share
+f of the bucket the load has mean `λ f E[1/X]` and variance `z λ f E[1/(X n*)]`, z being the index
+of dispersion of counts; κ = Φ⁻¹(attainment) deviations are kept free. Expectations run over the
+actual sizes of the bucket (harmonic means): never its corner, never its mean size. Knows nothing
+of costs, counts or how weights are found.
+"""
+
+from dataclasses import dataclass, replace
+from statistics import NormalDist
+
+import numpy as np
+from numpy.typing import NDArray
+
+from planner.errors import InvalidValue
+from planner.model import Demand, Plan, Pool, Space
+from planner.sizes import FloatArray, IntArray
+from planner.slo import Slo
+
+TOLERANCE = 1e-3  # share of a bucket's requests that may be too large for a pool that serves it
+RELAXED_S = 1e9  # a target that nothing misses
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Loads:
+    """What one request of a bucket takes of a pool. All (B, P); infinite where not feasible.
+
+    seconds: `E[1/X]`, backend-seconds. variance: `E[1/(X n*)]`, backend²-seconds. slots: `E[1/n*]`,
+    the share of a backend taken while in flight. feasible: whether the pool holds the bucket's SLO.
+    """
+
+    seconds: FloatArray
+    variance: FloatArray
+    slots: FloatArray
+    feasible: BoolArray
+
+
+def loads(demand: Demand, pools: tuple[Pool, ...]) -> Loads:
+    """The loads of every bucket on every pool.
+
+    A pool of another model is not feasible, nor is one that cannot hold the SLO for more than
+    `TOLERANCE` of the bucket's requests; up to that the rest is averaged without them. A bucket
+    never seen is taken at the centre of its grid cell.
+    """
+    samples = _samples(demand)
+    columns = [_column(demand.space, pool, *samples) for pool in pools]
+    table = np.array(columns).reshape(len(pools), 3, demand.space.buckets)
+    return Loads(
+        seconds=table[:, 0].T,
+        variance=table[:, 1].T,
+        slots=table[:, 2].T,
+        feasible=np.isfinite(table[:, 0].T),
+    )
+
+
+def terms(demand: Demand, loads: Loads) -> tuple[FloatArray, FloatArray]:
+    """Mean load and tail variance of a pool that serves all of a bucket: two (B, P).
+
+    Every class has its own κ² z in the variance, so one root per pool covers them all. Infinite
+    where not feasible, 0 where the bucket has no demand.
+    """
+    cells = demand.space.grid.cells
+    spread = [
+        NormalDist().inv_cdf(kind.slo.attainment) ** 2 * dispersion
+        for kind, dispersion in zip(demand.space.classes, demand.dispersion, strict=True)
+    ]
+    rate = demand.rate[:, None]
+    tail_rate = rate * np.repeat(spread, cells)[:, None]
+    mean = np.multiply(rate, loads.seconds, where=rate > 0, out=np.zeros_like(loads.seconds))
+    variance = np.where(np.isfinite(loads.variance), loads.variance, 0.0) * tail_rate
+    return mean, variance
+
+
+def totals(
+    weights: FloatArray, mean: FloatArray, variance: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Mean load and tail `κ√V` of every pool under (B, P) weights: two (P,), in backends."""
+    load = np.multiply(weights, mean, where=weights > 0, out=np.zeros_like(mean)).sum(axis=0)
+    return load, np.sqrt((weights * variance).sum(axis=0))
+
+
+def utilisation(demand: Demand, pools: tuple[Pool, ...], plan: Plan) -> tuple[float, ...]:
+    """`(M + κ√V)/y` of every pool if this demand met that plan: above 1 it does not hold.
+
+    Infinite where demand lands in a pool that cannot hold its SLO or has no backend.
+    """
+    if tuple(pool.name for pool in pools) != plan.pools or demand.space != plan.space:
+        raise InvalidValue("utilisation: the plan is for other pools or buckets")
+    mean, variance = terms(demand, loads(demand, pools))
+    weights = np.array(plan.weights).reshape(mean.shape)
+    load, tail = totals(weights, mean, variance)
+    return tuple(
+        need / count if count else (float("inf") if need > 0 else 0.0)
+        for need, count in zip((load + tail).tolist(), plan.backends, strict=True)
+    )
+
+
+def obstacle(demand: Demand, pools: tuple[Pool, ...], bucket: int) -> str:
+    """Why no pool can serve a bucket: the promise, the size or the model."""
+    kind = demand.space.class_of(bucket)
+    slo = kind.slo
+    if all(pool.model != kind.model for pool in pools):
+        return f"no pool serves {kind.model}"
+    if _holds(demand, pools, bucket, replace(slo, ttft_s=RELAXED_S)):
+        return f"no pool holds TTFT {slo.ttft_s:g} s at this size"
+    if _holds(demand, pools, bucket, replace(slo, tpot_s=RELAXED_S)):
+        return f"no pool holds TPOT {slo.tpot_s:g} s at this size"
+    if _holds(demand, pools, bucket, replace(slo, ttft_s=RELAXED_S, tpot_s=RELAXED_S)):
+        return f"no pool holds TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s at this size"
+    return "no pool has room for a context of this size"
+
+
+def _holds(demand: Demand, pools: tuple[Pool, ...], bucket: int, slo: Slo) -> bool:
+    classes = tuple(replace(kind, slo=slo) for kind in demand.space.classes)
+    relaxed = replace(demand, space=replace(demand.space, classes=classes))
+    return bool(loads(relaxed, pools).feasible[bucket].any())
+
+
+def _samples(demand: Demand) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
+    """Bucket, input, output and share of every row, and of the centres of buckets never seen."""
+    space = demand.space
+    unseen = np.flatnonzero(np.bincount(demand.bucket, minlength=space.buckets) == 0)
+    centres = [space.grid.centre(int(bucket) % space.grid.cells) for bucket in unseen]
+    sizes = np.array(centres, dtype=float).reshape(-1, 2)
+    return (
+        np.concatenate([demand.bucket, unseen]),
+        np.concatenate([demand.input_tokens, sizes[:, 0]]),
+        np.concatenate([demand.output_tokens, sizes[:, 1]]),
+        np.concatenate([demand.share, np.ones(len(unseen))]),
+    )
+
+
+def _column(
+    space: Space,
+    pool: Pool,
+    bucket: IntArray,
+    inputs: FloatArray,
+    outputs: FloatArray,
+    share: FloatArray,
+) -> FloatArray:
+    """(3, B) of one pool: seconds, variance and slots."""
+    n_star, rate = np.zeros_like(share), np.zeros_like(share)
+    for index, kind in enumerate(space.classes):
+        rows = bucket // space.grid.cells == index
+        if kind.model == pool.model and rows.any():
+            capacity = pool.profile.capacity(inputs[rows], outputs[rows], kind.slo)
+            n_star[rows], rate[rows] = capacity.n_star, capacity.rate
+    held = rate > 0
+    bucket, share, n_star, rate = bucket[held], share[held], n_star[held], rate[held]
+    kept = np.bincount(bucket, share, minlength=space.buckets)
+    sums = [
+        np.bincount(bucket, share * value, minlength=space.buckets)
+        for value in (1 / rate, 1 / (rate * n_star), 1 / n_star)
+    ]
+    feasible = kept >= 1 - TOLERANCE - 1e-9  # shares sum to 1 up to rounding
+    return np.where(feasible, np.array(sums) / np.where(feasible, kept, 1.0), np.inf)

@@ -1,0 +1,196 @@
+"""The frozen values that planning is about: promises, pools, demand and plans.
+
+Index letters: `b` bucket, `p` pool, `c` SLO class, `f` fine cell of actual size. Everything here is
+data; the arithmetic on it lives in `headroom` and `solve`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.errors import InvalidValue
+from planner.profiles import Profile
+from planner.sizes import FloatArray, Grid, IntArray
+from planner.slo import Slo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SloClass:
+    """The promise made to one kind of request for one model."""
+
+    model: str
+    slo: Slo
+    name: str = "default"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Space:
+    """All buckets: SLO class × cell of the estimated size, numbered `class * grid.cells + cell`."""
+
+    classes: tuple[SloClass, ...]
+    grid: Grid
+
+    @property
+    def buckets(self) -> int:
+        return len(self.classes) * self.grid.cells
+
+    def class_of(self, bucket: int) -> SloClass:
+        return self.classes[bucket // self.grid.cells]
+
+    def describe(self, bucket: int) -> str:
+        """A bucket in words: `llama-3-8b in 256–512 out 64–128`."""
+        (i0, i1), (o0, o1) = self.grid.bounds(bucket % self.grid.cells)
+        return f"{self.class_of(bucket).model} in {i0}–{i1} out {o0}–{o1}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Interchangeable backends: one model, one GPU type and count, one price, one profile.
+
+    usd_per_hour: of one backend (all its GPUs). min_backends, max_backends: bounds of the plan,
+    `None`: no upper bound.
+    """
+
+    name: str
+    model: str
+    profile: Profile
+    usd_per_hour: float
+    min_backends: int = 0
+    max_backends: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.usd_per_hour < float("inf"):
+            raise InvalidValue(f"pool {self.name}: usd_per_hour must be ≥ 0: {self.usd_per_hour}")
+        if self.min_backends < 0 or (
+            self.max_backends is not None and self.max_backends < self.min_backends
+        ):
+            raise InvalidValue(
+                f"pool {self.name}: 0 ≤ min_backends ≤ max_backends does not hold: "
+                f"{self.min_backends}, {self.max_backends}"
+            )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Demand:
+    """How fast requests arrive by bucket, and the actual sizes that fell into each bucket.
+
+    rate: (B,) requests/s, shed ones included. bucket, input_tokens, output_tokens, share: (F,) one
+    row per fine cell of actual size: its bucket, its mean size, and its share of the bucket; the
+    shares of a bucket sum to 1. A bucket without rows has never been seen. dispersion: (C,) index
+    of dispersion of counts per SLO class (1 = Poisson).
+    """
+
+    space: Space
+    rate: FloatArray
+    bucket: IntArray
+    input_tokens: FloatArray
+    output_tokens: FloatArray
+    share: FloatArray
+    dispersion: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.rate.shape != (self.space.buckets,):
+            raise InvalidValue(f"rate has shape {self.rate.shape}, not ({self.space.buckets},)")
+        if not np.all(np.isfinite(self.rate)) or np.any(self.rate < 0):
+            raise InvalidValue("rates must be finite and not negative")
+        if len(self.dispersion) != len(self.space.classes) or min(self.dispersion) <= 0:
+            raise InvalidValue(f"one positive dispersion per SLO class: {self.dispersion}")
+
+    @classmethod
+    def none(cls, space: Space) -> "Demand":
+        """No demand known: every rate is zero and no bucket has been seen."""
+        nothing = np.empty(0)
+        return cls(
+            space=space,
+            rate=np.zeros(space.buckets),
+            bucket=np.empty(0, dtype=np.int64),
+            input_tokens=nothing,
+            output_tokens=nothing,
+            share=nothing,
+            dispersion=(1.0,) * len(space.classes),
+        )
+
+    @property
+    def total_rate(self) -> float:
+        return float(self.rate.sum())
+
+    def scaled_to(self, rate: float) -> "Demand":
+        """The same mix at another total rate (requests/s)."""
+        if not 0 < rate < float("inf"):
+            raise InvalidValue(f"the rate must be positive and finite: {rate}")
+        if self.total_rate == 0:
+            raise InvalidValue("no demand to scale: its rate is zero")
+        return Demand(
+            space=self.space,
+            rate=self.rate * (rate / self.total_rate),
+            bucket=self.bucket,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            share=self.share,
+            dispersion=self.dispersion,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unserved:
+    """A bucket, or a part of one, that the plan cannot serve within its SLO, and why."""
+
+    bucket: int
+    rate: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Single:
+    """The cheapest fleet of one GPU type for the same demand, and the share of it left unserved.
+
+    backends: by pool name. why: what stands in the way of the first bucket that it cannot serve.
+    """
+
+    gpu: str
+    usd_per_hour: float
+    backends: tuple[tuple[str, int], ...]
+    unserved_share: float = 0.0
+    why: str | None = None
+
+
+Matrix = tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """What should be: backends per pool and the share of each bucket that each pool serves.
+
+    backends: (P,). weights: (B, P), every row sums to 1, or to 0 where no pool can hold the SLO.
+    rate: (B,) the demand it was made for. load: (P,) mean load in backends; tail: (P,) what κ√V
+    adds. seconds: (B, P) backend-seconds per request, `E[1/X]`, and slots: (B, P) `E[1/n*]`, the
+    share of a backend that one request in flight occupies; both infinite where the SLO cannot hold.
+    lower_bound_usd_per_hour: fluid bound, `Σ_b λ_b min_p usd_p E[1/X]`. gap: what the solver left
+    unproven of the integer program, relative to its cost.
+    """
+
+    plan_id: str
+    objective: str
+    space: Space
+    pools: tuple[str, ...]
+    backends: tuple[int, ...]
+    weights: Matrix
+    rate: tuple[float, ...]
+    seconds: Matrix
+    slots: Matrix
+    load: tuple[float, ...]
+    tail: tuple[float, ...]
+    usd_per_hour: float
+    lower_bound_usd_per_hour: float
+    gap: float
+    solve_s: float
+    unserved: tuple[Unserved, ...] = ()
+    singles: tuple[Single, ...] = ()
+
+    def shares(self) -> Iterator[tuple[int, str, float]]:
+        """The slices: (bucket, pool, weight) wherever the weight is not zero."""
+        for bucket, row in enumerate(self.weights):
+            for pool, weight in zip(self.pools, row, strict=True):
+                if weight > 0:
+                    yield bucket, pool, weight

@@ -1,0 +1,151 @@
+"""Traces of real traffic: reading, cutting and measuring them. Knows nothing of buckets or pools.
+
+A trace is a CSV file with the header `arrival_s,input_tokens,output_tokens[,key]`: seconds since
+its start, ascending; the actual token counts; who sent it (may be empty, may be missing).
+"""
+
+import csv
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from planner.errors import InvalidFile, InvalidValue
+from planner.sizes import FloatArray
+
+COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
+LEAST_WINDOWS = 5  # a variance of fewer counts says next to nothing
+MOST_TOKENS = 10**8  # beyond any context; a larger count is a broken file
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Trace:
+    """Requests in order of arrival.
+
+    arrival_s: (N,) seconds since the start, ascending. input_tokens, output_tokens: (N,) actual
+    sizes. key: (N,) who sent it, "" if the trace does not say.
+    """
+
+    arrival_s: FloatArray
+    input_tokens: FloatArray
+    output_tokens: FloatArray
+    key: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        lengths = {
+            len(self.arrival_s), len(self.input_tokens), len(self.output_tokens), len(self.key)
+        }  # fmt: skip
+        if len(lengths) != 1:
+            raise InvalidValue(f"the columns of a trace differ in length: {sorted(lengths)}")
+
+    def __len__(self) -> int:
+        return len(self.key)
+
+    @property
+    def duration_s(self) -> float:
+        """Seconds from the start to the last arrival; 0 for an empty trace."""
+        return float(self.arrival_s[-1]) if len(self) else 0.0
+
+    @property
+    def rate(self) -> float | None:
+        """Mean requests/s; unknown if everything arrived at once."""
+        return len(self) / self.duration_s if self.duration_s > 0 else None
+
+    def slice(self, start_s: float, end_s: float) -> "Trace":
+        """The arrivals in `[start_s, end_s)`, in seconds since `start_s`."""
+        first, last = np.searchsorted(self.arrival_s, (start_s, end_s), side="left")
+        return Trace(
+            arrival_s=self.arrival_s[first:last] - start_s,
+            input_tokens=self.input_tokens[first:last],
+            output_tokens=self.output_tokens[first:last],
+            key=self.key[first:last],
+        )
+
+
+def read(path: Path) -> Trace:
+    """Reads a trace. Raises InvalidFile, `path:line: …`, for the first thing that is wrong."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(_rows(path, file))
+    except OSError as error:
+        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidFile(f"{path}: not UTF-8 text: {error.reason}") from error
+    if not rows:
+        raise InvalidFile(f"{path}:2: no requests")
+    arrivals, inputs, outputs, keys = zip(*rows, strict=True)
+    return Trace(
+        arrival_s=np.array(arrivals, dtype=float),
+        input_tokens=np.array(inputs, dtype=float),
+        output_tokens=np.array(outputs, dtype=float),
+        key=keys,
+    )
+
+
+def dispersion(arrival_s: FloatArray, window_s: float, duration_s: float) -> float | None:
+    """Index of dispersion of counts: variance over mean of the arrivals per window.
+
+    Counts the whole windows of `window_s` seconds in `[0, duration_s)`; 1 for Poisson arrivals.
+    `None` if there are fewer than five windows or no arrivals in them. Inter-arrival times would
+    mislead: real traffic with a CV near 1 can have an index of 4 at 10 s.
+    """
+    if not 0 < window_s < float("inf"):
+        raise InvalidValue(f"window_s must be positive and finite: {window_s}")
+    windows = int(duration_s / window_s + 1e-9)
+    if windows < LEAST_WINDOWS:
+        return None
+    edges = np.arange(windows + 1) * window_s
+    counts = np.diff(np.searchsorted(np.sort(arrival_s), edges, side="left"))
+    mean = float(counts.mean())
+    return float(counts.var(ddof=1)) / mean if mean > 0 else None
+
+
+Row = tuple[float, int, int, str]
+
+
+def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
+    reader = csv.reader(lines)
+    try:
+        header = next(reader, [])
+        missing = [name for name in COLUMNS if name not in header]
+        if missing:
+            raise InvalidValue(f"the header lacks {', '.join(missing)}")
+        places = [header.index(name) for name in COLUMNS]
+        key = header.index("key") if "key" in header else None
+        before_s = 0.0
+        for row in reader:
+            if len(row) != len(header):
+                raise InvalidValue(f"{len(row)} columns, not {len(header)}")
+            arrival, inputs, outputs = (row[place] for place in places)
+            arrival_s = _seconds(arrival)
+            if arrival_s < before_s:
+                raise InvalidValue(f"arrival_s {arrival} is before the line above")
+            before_s = arrival_s
+            yield (
+                arrival_s,
+                _tokens("input_tokens", inputs, 1),
+                _tokens("output_tokens", outputs, 0),
+                row[key] if key is not None else "",
+            )
+    except (InvalidValue, csv.Error) as error:
+        raise InvalidFile(f"{path}:{max(reader.line_num, 1)}: {error}") from error
+
+
+def _seconds(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        raise InvalidValue(f"arrival_s is not a number: `{text}`") from None
+    if not 0 <= value < float("inf"):
+        raise InvalidValue(f"arrival_s must be finite and not negative: {text}")
+    return value
+
+
+def _tokens(name: str, text: str, least: int) -> int:
+    digits = text.strip()
+    if not (digits.isascii() and digits.isdecimal() and len(digits) <= 9):
+        raise InvalidValue(f"{name} must be a whole number of tokens: `{text}`")
+    if not least <= int(digits) <= MOST_TOKENS:
+        raise InvalidValue(f"{name} must be from {least} to {MOST_TOKENS}: {text}")
+    return int(digits)
