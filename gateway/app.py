@@ -1,0 +1,288 @@
+"""The composition root: builds every object, wires them, starts and stops them. Knows all of them.
+
+The HTTP surface is a table of paths; the hot ones go to the exchange, the rest answer from state.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
+from functools import partial
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from gateway.config import Loaded
+from gateway.control.health import Health
+from gateway.control.histogram import Histogram
+from gateway.control.replan import Policy, Replanner
+from gateway.control.solver import Solver
+from gateway.errors import GatewayError, MethodNotAllowed, NotFound, Unavailable
+from gateway.history import demand_of
+from gateway.proxy.exchange import PATHS, Exchange, error_response
+from gateway.proxy.upstream import Upstream
+from gateway.routing.backend import Fleet
+from gateway.routing.lengths import Lengths
+from gateway.routing.observation import Observation, Outcome
+from gateway.routing.router import Router
+from gateway.routing.table import compile_table
+from gateway.routing.tokens import Tokens
+from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+from planner import workload
+from planner.model import Demand, Plan
+from planner.report import plan_json
+
+log = logging.getLogger("cuvee")
+
+Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+
+
+class App:
+    """One gateway process; an async context manager that serves while it is open."""
+
+    def __init__(self, loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
+        """host, port: instead of the configured ones; port 0 takes a free one."""
+        config = loaded.config
+        self._loaded = loaded
+        self._settings = config.gateway
+        self._started = int(time.time())
+        self._draining = False
+        self._reason = "the gateway started"
+        self._fleet = Fleet({name: pool.backends for name, pool in config.pools.items()})
+        self._tokens = Tokens({name: m.bytes_per_token for name, m in config.models.items()})
+        self._lengths = Lengths()
+        self._metrics = Metrics(self._fleet)
+        self._solver = Solver(limit_s=config.planner.solve_limit_s)
+        self._stack = AsyncExitStack()
+        self.host = host or self._settings.host
+        self.port = self._settings.port if port is None else port
+
+    async def __aenter__(self) -> "App":
+        await self._stack.__aenter__()
+        try:
+            await self._start()
+        except BaseException:
+            await self._stack.aclose()
+            raise
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Drains: not ready at once, running requests may finish, then everything stops."""
+        self._draining = True
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        clock = asyncio.get_running_loop().time
+        self._stack.enter_context(self._solver)
+        upstream = await self._stack.enter_async_context(
+            Upstream(connect_timeout_s=self._settings.connect_timeout_s)
+        )
+        self._histogram = self._new_histogram(clock())
+        plan = await self._first_plan()
+        self._router = Router(
+            compile_table(plan, self._loaded.pools), self._fleet, max_load=self._settings.max_load
+        )
+        self._exchange = Exchange(
+            router=self._router,
+            tokens=self._tokens,
+            lengths=self._lengths,
+            upstream=upstream,
+            settings=self._settings,
+            arrived=self._histogram.arrive,
+            observe=self._observe,
+            clock=clock,
+        )
+        self._replanner = self._new_replanner(plan)
+        self._metrics.planned(plan)
+        self._health = Health(
+            self._fleet,
+            partial(upstream.probe, timeout_s=self._settings.health_timeout_s),
+            changed=self._exchange.queue.wake,
+        )
+        await self._health.look()
+        self._background(self._health.run(self._settings.health_interval_s))
+        self._background(self._replanner.run(self._loaded.config.planner.interval_s, clock))
+        await self._listen()
+
+    async def _first_plan(self) -> Plan:
+        """For the configured workload, or for no known demand: then all backends share it."""
+        loaded = self._loaded
+        if loaded.workload is None:
+            nothing = Demand.none(loaded.space)
+            return await self._solver.plan("assign", nothing, loaded.pools, self._running)
+        trace = workload.read(loaded.workload)
+        demand = demand_of(trace, loaded, lengths=self._lengths)
+        self._histogram.remember(demand, trace.duration_s)
+        objective = loaded.config.planner.objective
+        return await self._solver.plan(objective, demand, loaded.pools, self._running)
+
+    @property
+    def _running(self) -> tuple[int, ...]:
+        return tuple(len(self._fleet.pool(pool.name)) for pool in self._loaded.pools)
+
+    def _new_histogram(self, now_s: float) -> Histogram:
+        settings = self._loaded.config.planner
+        return Histogram(
+            self._loaded.space,
+            window_s=settings.window_s,
+            memory_s=settings.memory_s,
+            dispersion=settings.dispersion,
+            now_s=now_s,
+        )
+
+    def _new_replanner(self, plan: Plan) -> Replanner:
+        settings = self._loaded.config.planner
+        return Replanner(
+            plan=plan,
+            pools=self._loaded.pools,
+            running=self._running,
+            policy=Policy(
+                objective=settings.objective,
+                min_requests=settings.min_requests,
+                min_saving=settings.min_saving,
+                patience=settings.patience,
+            ),
+            histogram=self._histogram,
+            solver=self._solver,
+            publish=self._publish,
+        )
+
+    def _publish(self, plan: Plan, reason: str) -> None:
+        """Puts a plan in force: one assignment; requests under way keep their leases."""
+        self._router.table = compile_table(plan, self._loaded.pools)
+        self._reason = reason
+        self._metrics.planned(plan)
+        self._exchange.queue.wake()
+        backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
+        log.info(
+            "plan %s in force: %s, $%.2f/h (%s)", plan.plan_id, backends, plan.usd_per_hour, reason
+        )
+
+    def _observe(self, observation: Observation) -> None:
+        """Everything that learns from a request learns here, once."""
+        self._metrics.observe(observation)
+        inputs, outputs = observation.input_tokens, observation.output_tokens
+        if inputs is not None and not observation.exact_input:
+            self._tokens.learn(
+                observation.model, observation.route, observation.prompt_bytes, inputs
+            )
+        if observation.outcome is not Outcome.OK:
+            return
+        believed = observation.estimated_input
+        if outputs is not None and observation.route != "embeddings":
+            self._lengths.learn(
+                observation.model, observation.key, observation.route, believed,
+                observation.max_tokens, outputs,
+            )  # fmt: skip
+        self._histogram.complete(observation.bucket, inputs or believed, outputs or 1)
+
+    def _background(self, loop: Any) -> None:
+        task = asyncio.get_running_loop().create_task(loop)
+        self._stack.callback(task.cancel)
+
+    async def _listen(self) -> None:
+        handlers = self._handlers()
+        server = web.Server(
+            partial(self._dispatch, handlers),
+            request_factory=self._request,
+            handler_cancellation=True,
+            access_log=None,
+            read_bufsize=2**18,
+            tcp_keepalive=True,
+        )
+        runner = web.ServerRunner(server, shutdown_timeout=self._settings.drain_s)
+        await runner.setup()
+        self._stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, self.host, self.port, backlog=1024).start()
+        self.port = runner.addresses[0][1]
+        log.info("listening on http://%s:%d", self.host, self.port)
+
+    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:
+        return web.BaseRequest(
+            message, payload, protocol, writer, task, asyncio.get_running_loop(),
+            client_max_size=self._settings.max_body_bytes,
+        )  # fmt: skip
+
+    def _handlers(self) -> dict[str, dict[str, Handler]]:
+        """Method and handler by path."""
+        hot: dict[str, dict[str, Handler]] = {
+            path: {"POST": partial(self._proxy, route)} for route, path in PATHS.items()
+        }
+        cold: dict[str, Handler] = {
+            "/v1/models": self._models,
+            "/health": self._ready,
+            "/readyz": self._ready,
+            "/livez": self._live,
+            "/metrics": self._scrape,
+            "/cuvee/plan": self._plan,
+        }
+        return hot | {path: {"GET": handler} for path, handler in cold.items()}
+
+    async def _dispatch(
+        self, handlers: dict[str, dict[str, Handler]], request: web.BaseRequest
+    ) -> web.StreamResponse:
+        try:
+            methods = handlers.get(request.path)
+            if methods is None:
+                raise NotFound(f"Unknown path: {request.path}")
+            handler = methods.get(request.method)
+            if handler is None:
+                raise MethodNotAllowed(f"{request.path} takes {' '.join(methods)}")
+            return await handler(request)
+        except GatewayError as error:
+            request_id = request.headers.get("x-request-id")
+            return error_response(error, [("x-request-id", request_id)] if request_id else [])
+
+    async def _proxy(self, route: str, request: web.BaseRequest) -> web.StreamResponse:
+        if self._draining:
+            raise Unavailable("The gateway is shutting down.", retry_after_s=1.0)
+        return await self._exchange.handle(request, route)
+
+    async def _models(self, request: web.BaseRequest) -> web.StreamResponse:
+        pools = self._loaded.pools
+        return _json(
+            {
+                "object": "list",
+                "data": [
+                    {
+                        "id": name,
+                        "object": "model",
+                        "created": self._started,
+                        "owned_by": "cuvee",
+                        "max_model_len": max(
+                            p.profile.max_model_len for p in pools if p.model == name
+                        ),
+                    }
+                    for name in self._loaded.config.models
+                ],
+            }
+        )
+
+    async def _live(self, request: web.BaseRequest) -> web.StreamResponse:
+        return _json({"status": "alive"})
+
+    async def _ready(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Ready while every model has a live backend and the gateway is not draining."""
+        now_s = asyncio.get_running_loop().time()
+        live = {
+            p.name: sum(b.live(now_s) for b in self._fleet.pool(p.name)) for p in self._loaded.pools
+        }
+        served = {p.model for p in self._loaded.pools if live[p.name]}
+        ready = served >= set(self._loaded.config.models) and not self._draining
+        status = "ready" if ready else "draining" if self._draining else "no backend"
+        body = {"status": status, "live": live, "plan_id": self._replanner.plan.plan_id}
+        return _json(body, status=200 if ready else 503)
+
+    async def _scrape(self, request: web.BaseRequest) -> web.StreamResponse:
+        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+
+    async def _plan(self, request: web.BaseRequest) -> web.StreamResponse:
+        return _json(plan_json(self._replanner.plan) | {"reason": self._reason})
+
+
+def _json(value: Any, *, status: int = 200) -> web.Response:
+    return web.Response(
+        status=status, body=msgspec.json.encode(value), content_type="application/json"
+    )

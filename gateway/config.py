@@ -1,0 +1,348 @@
+"""The configuration file: its types, its defaults, and clear errors. Knows no live object.
+
+One YAML file. Unknown keys are errors. Paths in it are relative to the file. `load` reports every
+problem it finds, one line each, with the path of the key.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import msgspec
+import yaml
+
+from gateway.errors import ConfigError
+from planner import economics, profiles
+from planner.errors import InvalidFile, InvalidValue
+from planner.headroom import loads
+from planner.model import Demand, Pool, SloClass, Space
+from planner.profiles import Profile
+from planner.sizes import Grid, log_edges
+from planner.slo import Slo
+
+
+class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The latency promise for a model's requests."""
+
+    ttft_s: float
+    """Time to first token, seconds."""
+    tpot_s: float
+    """Time per output token after the first, seconds."""
+    attainment: float = 0.99
+    """Share of requests that must meet both."""
+
+
+class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model, under the name that clients send."""
+
+    slo: SloSection
+    bytes_per_token: float = 4.0
+    """Where the estimate of prompt tokens starts; learned from the backends' replies."""
+
+
+class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Interchangeable backends: one model, one GPU type and count, one profile, one price."""
+
+    model: str
+    """Which of `models` the backends serve."""
+    profile: str
+    """Profile file, relative to this file."""
+    backends: tuple[str, ...]
+    """Base URLs, one per running engine."""
+    usd_per_hour: float | None = None
+    """Price of one backend; default: the GPU's price in `prices` times the number of GPUs."""
+    min_backends: int = 0
+    """Fewest backends that a plan uses."""
+    max_backends: int | None = None
+    """Most backends that a plan uses; default: the number of `backends`."""
+
+
+class BucketSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The grid of estimated sizes: log-spaced edges, in tokens."""
+
+    input_from: int = 64
+    input_to: int = 8192
+    output_from: int = 16
+    output_to: int = 1024
+    per_octave: int = 1
+    """Edges per doubling."""
+
+
+class PlannerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When and how the gateway plans again."""
+
+    objective: Literal["provision", "assign"] = "assign"
+    """`assign` spreads load over all running backends; `provision` uses the cheapest set of them.
+    """
+    workload: str | None = None
+    """Trace CSV that the first plan is made for; default: no demand known."""
+    interval_s: float = 10.0
+    """Seconds between two looks at the demand."""
+    window_s: float = 120.0
+    """Seconds of arrivals that the rates are averaged over."""
+    memory_s: float = 900.0
+    """Half-life of what is remembered of actual sizes."""
+    dispersion: float = 1.5
+    """Burstiness (index of dispersion of counts) assumed until it is measured."""
+    min_requests: int = 50
+    """Requests in the window below which the demand is not trusted."""
+    min_saving: float = 0.05
+    """How much cheaper (provision) or less loaded (assign) a plan must be to replace one that
+    holds.
+    """
+    patience: int = 3
+    """Looks in a row at which it must be, before the replacement."""
+    solve_limit_s: float = 5.0
+    """A solve that takes longer is abandoned; the last good plan stays."""
+
+
+class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The server and the data path."""
+
+    host: str = "0.0.0.0"
+    port: int = 8000
+    max_body_bytes: int = 32 * 1024 * 1024
+    connect_timeout_s: float = 2.0
+    first_byte_timeout_s: float = 120.0
+    """From sending a request to the first event of a stream."""
+    idle_timeout_s: float = 30.0
+    """Longest silence inside a stream; engines can leave one open without a byte."""
+    unary_timeout_s: float = 600.0
+    """From sending a request to the whole reply, for requests that do not stream."""
+    retries: int = 2
+    """Further backends tried when one fails before its first byte."""
+    max_load: float = 2.0
+    """Load of a backend (1 = SLO-full) at which it takes no more; requests then queue."""
+    queue_requests: int = 512
+    """Requests that may wait when everything is full; the next one gets 429."""
+    queue_timeout_s: float = 10.0
+    """Longest wait; then 429."""
+    health_interval_s: float = 2.0
+    health_timeout_s: float = 2.0
+    drain_s: float = 30.0
+    """After SIGTERM: how long running requests may finish."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    models: dict[str, ModelSection]
+    pools: dict[str, PoolSection]
+    prices: str | None = None
+    """Price file, relative to this file; needed for pools without `usd_per_hour`."""
+    buckets: BucketSection = BucketSection()
+    planner: PlannerSection = PlannerSection()
+    gateway: GatewaySection = GatewaySection()
+
+
+class Loaded(msgspec.Struct, frozen=True, kw_only=True):
+    """A checked configuration and the planner's values made from it.
+
+    pools: with profiles and prices, in the file's order. workload: absolute path.
+    """
+
+    config: Config
+    pools: tuple[Pool, ...]
+    space: Space
+    workload: Path | None
+
+
+S = TypeVar("S")
+
+
+def load(path: Path) -> Loaded:
+    """Reads and checks a configuration file. Raises ConfigError with one line per problem."""
+    raw = _yaml(path)
+    problems: list[str] = []
+    config = _sections(raw, problems)
+    if config is None:
+        raise ConfigError(tuple(problems))
+    problems += _domain(config)
+    classes = _classes(config, problems)
+    pools = _pools(config, path.parent, problems)
+    grid = _grid(config.buckets, problems)
+    if problems or grid is None:
+        raise ConfigError(tuple(problems))
+    space = Space(classes=classes, grid=grid)
+    problems += _unusable(space, pools)
+    workload = path.parent / config.planner.workload if config.planner.workload else None
+    if workload is not None and not workload.is_file():
+        problems.append(f"planner.workload: no such file: {workload}")
+    if problems:
+        raise ConfigError(tuple(problems))
+    return Loaded(config=config, pools=pools, space=space, workload=workload)
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
+    except yaml.YAMLError as error:
+        line = getattr(error, "problem_mark", None)
+        where = f"{path}:{line.line + 1}" if line else str(path)
+        problem = getattr(error, "problem", None) or "not YAML"
+        raise ConfigError((f"{where}: {problem}",)) from error
+    if not isinstance(raw, dict):
+        raise ConfigError((f"{path}: must be a mapping with `models` and `pools`",))
+    return raw
+
+
+def _sections(raw: dict[str, Any], problems: list[str]) -> Config | None:
+    """The file's sections, each converted by itself so that one mistake does not hide another."""
+    parts: dict[str, Any] = {}
+    named = (("models", ModelSection), ("pools", PoolSection))
+    for key, section in named:
+        entries = raw.get(key)
+        if not isinstance(entries, dict) or not entries:
+            problems.append(f"{key}: needs at least one entry")
+            continue
+        converted = {n: _convert(e, section, f"{key}.{n}", problems) for n, e in entries.items()}
+        parts[key] = {str(n): e for n, e in converted.items() if e is not None}
+    single = (("buckets", BucketSection), ("planner", PlannerSection), ("gateway", GatewaySection))
+    for key, section_type in single:
+        if key in raw:
+            parts[key] = _convert(raw[key], section_type, key, problems)
+    if raw.get("prices") is not None:
+        parts["prices"] = _convert(raw["prices"], str, "prices", problems)
+    known = set(Config.__struct_fields__)
+    problems += [f"{key}: unknown key" for key in raw if key not in known]
+    return None if problems else Config(**parts)
+
+
+def _convert(value: Any, kind: type[S], path: str, problems: list[str]) -> S | None:
+    try:
+        return msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$")
+        where = where.rstrip("`")
+        if text.startswith("Object contains unknown field"):
+            field = text.split("`")[1]
+            problems.append(f"{path}{where}.{field}: unknown key")
+        elif text.startswith("Object missing required field"):
+            field = text.split("`")[1]
+            problems.append(f"{path}{where}.{field}: missing")
+        else:
+            problems.append(f"{path}{where}: {text[0].lower()}{text[1:]}")
+        return None
+
+
+def _domain(config: Config) -> Iterator[str]:
+    """Numbers outside their domain, found by their names: durations, counts and shares."""
+    zero_is_fine = {"retries", "queue_requests", "queue_timeout_s", "min_saving", "drain_s"}
+    for name in ("planner", "gateway"):
+        section = getattr(config, name)
+        for key in section.__struct_fields__:
+            value = getattr(section, key)
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if not value < float("inf") or value < 0 or (value == 0 and key not in zero_is_fine):
+                least = "not negative" if key in zero_is_fine else "positive"
+                yield f"{name}.{key}: must be {least} and finite: {value}"
+    for name, model in config.models.items():
+        if not 0 < model.bytes_per_token < float("inf"):
+            yield f"models.{name}.bytes_per_token: must be positive: {model.bytes_per_token}"
+
+
+def _classes(config: Config, problems: list[str]) -> tuple[SloClass, ...]:
+    classes = []
+    for name, model in config.models.items():
+        try:
+            slo = Slo(**{key: getattr(model.slo, key) for key in SloSection.__struct_fields__})
+            classes.append(SloClass(model=name, slo=slo))
+        except InvalidValue as error:
+            problems.append(f"models.{name}.slo: {error}")
+    return tuple(classes)
+
+
+def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
+    usd_per_gpu: dict[str, float] = {}
+    if config.prices is not None:
+        try:
+            usd_per_gpu = dict(economics.prices(root / config.prices))
+        except InvalidFile as error:
+            problems.append(f"prices: {error}")
+            return ()
+    pools = (_pool(n, s, config, root, usd_per_gpu, problems) for n, s in config.pools.items())
+    return tuple(pool for pool in pools if pool is not None)
+
+
+def _pool(
+    name: str,
+    section: PoolSection,
+    config: Config,
+    root: Path,
+    usd_per_gpu: dict[str, float],
+    problems: list[str],
+) -> Pool | None:
+    where = f"pools.{name}"
+    known = len(problems)
+    if section.model not in config.models:
+        problems.append(f"{where}.model: `{section.model}` is not in models")
+    for position, url in enumerate(section.backends):
+        if not url.startswith(("http://", "https://")):
+            problems.append(f"{where}.backends[{position}]: must start with http:// or https://")
+    if len(set(section.backends)) < len(section.backends):
+        problems.append(f"{where}.backends: a URL is listed twice")
+    profile = _profile(section.profile, root, where, problems)
+    usd = section.usd_per_hour
+    if usd is None and profile is not None:
+        gpu = profile.roofline.gpu.name
+        if gpu in usd_per_gpu:
+            usd = usd_per_gpu[gpu] * profile.roofline.gpus
+        else:
+            problems.append(f"{where}.usd_per_hour: missing, and prices has none for {gpu}")
+    if len(problems) > known or profile is None or usd is None:
+        return None
+    try:
+        return Pool(
+            name=name,
+            model=section.model,
+            profile=profile,
+            usd_per_hour=usd,
+            min_backends=section.min_backends,
+            max_backends=(
+                len(section.backends) if section.max_backends is None else section.max_backends
+            ),
+        )
+    except InvalidValue as error:
+        problems.append(f"{where}: {str(error).removeprefix(f'pool {name}: ')}")
+        return None
+
+
+def _profile(name: str, root: Path, where: str, problems: list[str]) -> Profile | None:
+    try:
+        return profiles.read(root / name)
+    except InvalidFile as error:
+        problems.append(f"{where}.profile: {error}")
+        return None
+
+
+def _grid(section: BucketSection, problems: list[str]) -> Grid | None:
+    try:
+        return Grid(
+            input_edges=log_edges(
+                section.input_from, section.input_to, per_octave=section.per_octave
+            ),
+            output_edges=log_edges(
+                section.output_from, section.output_to, per_octave=section.per_octave
+            ),
+        )
+    except InvalidValue as error:
+        problems.append(f"buckets: {error}")
+        return None
+
+
+def _unusable(space: Space, pools: tuple[Pool, ...]) -> Iterator[str]:
+    """Pools that no bucket can use, and models without a pool."""
+    feasible = loads(Demand.none(space), pools).feasible
+    for p, pool in enumerate(pools):
+        if not feasible[:, p].any():
+            slo = next(c.slo for c in space.classes if c.model == pool.model)
+            yield (
+                f"pools.{pool.name}: no bucket can use it: {pool.profile.gpu} cannot hold "
+                f"TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s at any size"
+            )
+    for model in space.classes:
+        if not any(pool.model == model.model for pool in pools):
+            yield f"models.{model.model}: no pool serves it"

@@ -1,0 +1,122 @@
+"""The loop that closes: demand as observed, a plan for it, and the table swapped.
+
+A plan that no longer holds what arrives is replaced after two looks, one that holds only when
+another is clearly better for longer. Whatever fails, the last good plan stays in force.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from gateway.control.histogram import Histogram
+from gateway.control.solver import Objective, Solver
+from planner.errors import PlannerError
+from planner.headroom import utilisation
+from planner.model import Demand, Plan, Pool
+
+log = logging.getLogger("cuvee.replan")
+
+URGENT_LOOKS = 2  # looks in a row at which a plan does not hold; one alone may be chance
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """When a plan is replaced; the keys of the `planner` section."""
+
+    objective: Objective
+    min_requests: int
+    min_saving: float
+    patience: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one look found: the peak of `(M + κ√V)/y` over the pools now, and with the candidate."""
+
+    peak: float
+    best: float
+    saving: float
+
+    @property
+    def holds(self) -> bool:
+        return self.peak <= 1.0
+
+
+class Replanner:
+    """Looks at the demand at intervals and publishes a new plan when it should replace the old."""
+
+    def __init__(
+        self,
+        *,
+        plan: Plan,
+        pools: tuple[Pool, ...],
+        running: tuple[int, ...],
+        policy: Policy,
+        histogram: Histogram,
+        solver: Solver,
+        publish: Callable[[Plan, str], None],
+    ) -> None:
+        """running: (P,) configured backends. publish: told a new plan and the reason for it."""
+        self.plan = plan
+        self._pools = pools
+        self._running = running
+        self._policy = policy
+        self._histogram = histogram
+        self._solver = solver
+        self._publish = publish
+        self._short = 0
+        self._better = 0
+
+    async def run(self, interval_s: float, clock: Callable[[], float]) -> None:
+        """Looks for ever. One failed look is logged and changes nothing."""
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.look(clock())
+            except PlannerError as error:
+                log.warning("the last good plan stays: %s", error)
+            except Exception:
+                log.exception("a look at the demand failed; the last good plan stays")
+
+    async def look(self, now_s: float) -> Plan | None:
+        """One look: solves for the demand until now, and publishes the plan if it should be."""
+        if self._histogram.requests < self._policy.min_requests:
+            return None
+        demand = self._histogram.snapshot(now_s)
+        candidate = await self._solver.plan(
+            self._policy.objective, demand, self._pools, self._running
+        )
+        verdict = self._compare(demand, candidate)
+        reason = self._reason(verdict)
+        log.debug("look: %s, candidate %s, reason %s", verdict, candidate.plan_id, reason)
+        if reason is None or candidate.plan_id == self.plan.plan_id:
+            return None
+        self._short = self._better = 0
+        self.plan = candidate
+        self._publish(candidate, reason)
+        return candidate
+
+    def _compare(self, demand: Demand, candidate: Plan) -> Verdict:
+        peak = max(utilisation(demand, self._pools, self.plan))
+        best = max(utilisation(demand, self._pools, candidate))
+        if self._policy.objective == "assign":
+            saving = 1 - best / peak if 0 < peak < float("inf") else 0.0
+        else:
+            now = self.plan.usd_per_hour
+            saving = 1 - candidate.usd_per_hour / now if now > 0 else 0.0
+        return Verdict(peak=peak, best=best, saving=saving)
+
+    def _reason(self, verdict: Verdict) -> str | None:
+        """Why to replace the plan now, or `None`. Counts looks."""
+        policy = self._policy
+        worth = verdict.saving >= policy.min_saving
+        improves = verdict.best < verdict.peak * (1 - policy.min_saving)
+        self._short = self._short + 1 if not verdict.holds and improves else 0
+        self._better = self._better + 1 if verdict.holds and worth else 0
+        if self._short >= URGENT_LOOKS:
+            return f"the plan no longer holds: peak {verdict.peak:.2f} of what its backends keep"
+        if self._better >= policy.patience:
+            what = "less loaded" if policy.objective == "assign" else "cheaper"
+            return f"{verdict.saving:.0%} {what}"
+        return None

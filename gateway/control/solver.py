@@ -1,0 +1,80 @@
+"""Solving beside the event loop: one worker process, restarted when a solve takes too long.
+
+A thread would share the interpreter lock with the data path; a process does not. Knows nothing of
+when to plan or what becomes of a plan.
+"""
+
+import asyncio
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing import get_context
+from types import TracebackType
+from typing import Literal
+
+from planner import solve
+from planner.errors import SolverFailed
+from planner.explain import explained
+from planner.model import Demand, Plan, Pool
+
+Objective = Literal["provision", "assign"]
+
+
+def plan(
+    objective: Objective, demand: Demand, pools: tuple[Pool, ...], running: tuple[int, ...]
+) -> Plan:
+    """Solves in the calling process. running: (P,) backends now, which `assign` takes as given."""
+    if objective == "provision":
+        found = solve.provision(demand, pools)
+    else:
+        found = solve.assign(demand, pools, running)
+    return explained(found, demand, pools)
+
+
+class Solver:
+    """A context manager around the worker process."""
+
+    def __init__(self, *, limit_s: float) -> None:
+        self._limit_s = limit_s
+        self._pool: ProcessPoolExecutor | None = None
+
+    def __enter__(self) -> "Solver":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stop()
+
+    async def plan(
+        self,
+        objective: Objective,
+        demand: Demand,
+        pools: tuple[Pool, ...],
+        running: tuple[int, ...],
+    ) -> Plan:
+        """Solves in the worker. Raises SolverFailed when it fails or exceeds the limit."""
+        if self._pool is None:
+            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+        work = self._pool.submit(plan, objective, demand, pools, running)
+        try:
+            async with asyncio.timeout(self._limit_s):
+                return await asyncio.wrap_future(work)
+        except TimeoutError:
+            self._stop()
+            raise SolverFailed(f"no plan within {self._limit_s:g} s") from None
+        except BrokenProcessPool as error:
+            self._stop()
+            raise SolverFailed("the solver's process died") from error
+
+    def _stop(self) -> None:
+        """Ends the worker at once, in the middle of a solve if need be."""
+        if self._pool is None:
+            return
+        workers = list((self._pool._processes or {}).values())  # public only from Python 3.14 on
+        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._pool = None
+        for worker in workers:
+            worker.kill()

@@ -1,0 +1,328 @@
+"""One request from its first byte to its last: the handler, in wire order.
+
+Reads the body, estimates, routes, sends, waits for the first byte before it commits to an answer,
+streams, releases, observes. Whatever happens, the lease is released once and there is exactly one
+Observation. Knows no plan, no price and no other request.
+"""
+
+import asyncio
+from collections.abc import Callable
+from uuid import uuid4
+
+from aiohttp import web
+
+from gateway.config import GatewaySection
+from gateway.errors import (
+    BadRequest,
+    GatewayError,
+    Saturated,
+    StreamBroken,
+    TooLarge,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from gateway.proxy.queue import Queue
+from gateway.proxy.refusal import Refused, refusal, stream_refusal
+from gateway.proxy.retry import Budget
+from gateway.proxy.sse import Meter, decode, error_event
+from gateway.proxy.upstream import Reply, Upstream, request_headers
+from gateway.proxy.watch import Watch
+from gateway.routing.ask import Ask, read
+from gateway.routing.backend import Lease
+from gateway.routing.lengths import Length, Lengths
+from gateway.routing.observation import Observation, Outcome
+from gateway.routing.router import Estimate, Router
+from gateway.routing.tokens import Tokens
+
+PATHS = {
+    "chat": "/v1/chat/completions",
+    "completions": "/v1/completions",
+    "embeddings": "/v1/embeddings",
+}
+ONE_TOKEN = Length(median=1, p90=1)  # an embedding has no output to decode
+
+
+class Exchange:
+    """The data path. One object serves all requests; what belongs to one request is a Watch."""
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        tokens: Tokens,
+        lengths: Lengths,
+        upstream: Upstream,
+        settings: GatewaySection,
+        arrived: Callable[[int, float], None],
+        observe: Callable[[Observation], None],
+        clock: Callable[[], float],
+    ) -> None:
+        """arrived: told (bucket, time) of every request once. observe: told how each ended."""
+        self._router = router
+        self._tokens = tokens
+        self._lengths = lengths
+        self._upstream = upstream
+        self._settings = settings
+        self._arrived = arrived
+        self._observe = observe
+        self._clock = clock
+        self._budget = Budget()
+        self._models = [c.model for c in router.table.space.classes]
+        self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
+
+    async def handle(self, request: web.BaseRequest, route: str) -> web.StreamResponse:
+        """Serves one request. Raises GatewayError only for what never became a request."""
+        arrival_s = self._clock()
+        request_id = request.headers.get("x-request-id") or uuid4().hex
+        body = await _body(request)
+        ask = read(body, route)
+        watch = self._watch(ask, request, request_id, arrival_s)
+        self._arrived(watch.bucket, arrival_s)
+        self._budget.earn()
+        headers = request_headers(
+            request.headers.items(),
+            connection=request.headers.get("Connection", ""),
+            request_id=request_id,
+        )
+        try:
+            reply, meter, first = await self._begin(watch, headers, body)
+            try:
+                if meter is None:
+                    return await _whole(request, watch, reply, first)
+                return await self._stream(request, watch, reply, meter, first)
+            finally:
+                reply.close()
+        except GatewayError as error:
+            watch.ended(_outcome(error), error.status)
+            return error_response(error, watch.receipt())
+        except (asyncio.CancelledError, ConnectionResetError):
+            watch.ended(Outcome.ABANDONED, 499)
+            raise
+        finally:
+            if watch.lease is not None:
+                watch.lease.release()
+                self.queue.wake()
+            self._observe(watch.observation(self._clock()))
+
+    def _watch(
+        self, ask: Ask, request: web.BaseRequest, request_id: str, arrival_s: float
+    ) -> Watch:
+        """What the router will believe of the request. Raises BadRequest or ModelNotFound."""
+        model = ask.model
+        if model is None:
+            if len(self._models) > 1:
+                raise BadRequest("you must provide a model parameter", param="model")
+            model = self._models[0]
+        self._router.slo_class(model)
+        key = request.headers.get("Authorization", "")
+        estimate = self.estimate(ask, model, key)
+        return Watch(
+            arrival_s=arrival_s,
+            request_id=request_id,
+            ask=ask,
+            estimate=estimate,
+            key=key,
+            bucket=self._router.bucket(estimate),
+        )
+
+    def estimate(self, ask: Ask, model: str, key: str) -> Estimate:
+        """A request as believed at arrival: tokens from bytes, output from history."""
+        inputs = ask.prompt_tokens
+        if inputs is None:
+            inputs = self._tokens.estimate(model, ask.route, ask.prompt_bytes)
+        length = ONE_TOKEN
+        if ask.route != "embeddings":
+            length = self._lengths.predict(model, key, ask.route, inputs, ask.max_tokens)
+        return Estimate(
+            model=model,
+            input_tokens=inputs,
+            output_tokens=length.median,
+            output_p90=length.p90,
+        )
+
+    async def _begin(
+        self, watch: Watch, headers: dict[str, str], body: bytes
+    ) -> tuple[Reply, Meter | None, bytes]:
+        """Routes and sends until a backend has begun to answer, within the retry budget.
+
+        Nothing has reached the client yet, so a failure here may be repeated on another backend.
+        """
+        tried: list[str] = []
+        failure: UpstreamError | None = None
+        while True:
+            lease = watch.lease = await self._lease(watch, tried, failure)
+            try:
+                begun = await self._attempt(watch, lease, headers, body)
+            except UpstreamError as error:
+                self._failed(lease, error)
+                lease.release()
+                tried.append(lease.backend.name)
+                final = isinstance(error, Refused) and not error.retriable
+                if final or len(tried) > self._settings.retries or not self._budget.spend():
+                    raise
+                failure = error
+                watch.retries += 1
+            else:
+                lease.backend.succeeded()
+                return begun
+
+    async def _lease(self, watch: Watch, tried: list[str], failure: UpstreamError | None) -> Lease:
+        """Routes, or waits in the queue while everything is full. A retry never waits."""
+        deadline_s = self.queue.deadline(self._clock())
+        again = False
+        while True:
+            try:
+                return self._router.route(watch.estimate, now_s=self._clock(), exclude=tried)
+            except (Unavailable, Saturated) as error:
+                if failure is not None:
+                    raise failure from error
+                if isinstance(error, Unavailable):
+                    raise
+            await self.queue.wait(deadline_s=deadline_s, again=again)
+            again = True
+
+    async def _attempt(
+        self, watch: Watch, lease: Lease, headers: dict[str, str], body: bytes
+    ) -> tuple[Reply, Meter | None, bytes]:
+        """One backend's answer up to its first event, or whole if it does not stream."""
+        settings = self._settings
+        limit_s = settings.first_byte_timeout_s if watch.ask.stream else settings.unary_timeout_s
+        reply: Reply | None = None
+        try:
+            async with asyncio.timeout(limit_s):
+                url = lease.backend.url + PATHS[watch.ask.route]
+                reply = await self._upstream.send(url, headers, body)
+                if reply.status >= 400:
+                    raise refusal(reply.status, await reply.read())
+                if not reply.stream:
+                    return reply, None, await reply.read()
+                meter = Meter()
+                return reply, meter, await self._first(watch, reply, meter)
+        except TimeoutError:
+            if reply is not None:
+                reply.close()
+            raise UpstreamTimeout(f"The backend did not answer in {limit_s:g} s.") from None
+        except BaseException:
+            if reply is not None:
+                reply.close()
+            raise
+
+    async def _first(self, watch: Watch, reply: Reply, meter: Meter) -> bytes:
+        """The stream up to its first event. An error event there is an error reply in disguise."""
+        ready = b""
+        while True:
+            chunk = await reply.chunk()
+            if not chunk:
+                raise UpstreamError("The backend closed the stream before its first event.")
+            ready += meter.feed(chunk, self._clock())
+            if meter.last_at_s is not None:
+                break
+        event = meter.first_event()
+        if event is not None and event.failure is not None:
+            raise stream_refusal(event.failure)
+        self._prefilled(watch, meter)
+        return ready
+
+    def _prefilled(self, watch: Watch, meter: Meter) -> None:
+        if watch.first_at_s is None and meter.first_at_s is not None:
+            watch.first_at_s = meter.first_at_s
+            if watch.lease is not None:
+                watch.lease.prefilled()
+
+    async def _stream(
+        self, request: web.BaseRequest, watch: Watch, reply: Reply, meter: Meter, first: bytes
+    ) -> web.StreamResponse:
+        """Passes events on as they come. A stream that breaks ends in an error event, never
+        cleanly: clients take a clean end without `[DONE]` for a whole answer."""
+        response = web.StreamResponse(status=reply.status)
+        _set_headers(response, reply.headers + watch.receipt())
+        response.headers.setdefault("Cache-Control", "no-cache")
+        response.headers.setdefault("X-Accel-Buffering", "no")
+        await response.prepare(request)
+        await response.write(first)
+        try:
+            await self._relay(response, watch, reply, meter)
+            whole, error = meter.finish()
+            if not whole and error is None:
+                raise StreamBroken("The backend's stream ended too early.")
+            watch.ended(Outcome.OK if error is None else Outcome.FAILED, reply.status)
+        except UpstreamError as broken:
+            if watch.lease is not None:
+                self._failed(watch.lease, broken)
+            watch.ended(Outcome.FAILED, broken.status)
+            await response.write(error_event(broken.body()))
+        finally:
+            watch.usage(meter.usage)
+            watch.output_tokens = meter.output_tokens
+            watch.tpot_s = meter.tpot_s
+        await response.write_eof()
+        return response
+
+    async def _relay(
+        self, response: web.StreamResponse, watch: Watch, reply: Reply, meter: Meter
+    ) -> None:
+        """The loop that runs once per chunk. The idle limit counts the backend's silence only."""
+        idle_s, clock = self._settings.idle_timeout_s, self._clock
+        try:
+            async with asyncio.timeout(idle_s) as idle:
+                while chunk := await reply.chunk():
+                    ready = meter.feed(chunk, clock())
+                    if watch.first_at_s is None:
+                        self._prefilled(watch, meter)
+                    if ready:
+                        idle.reschedule(None)
+                        await response.write(ready)
+                    idle.reschedule(clock() + idle_s)
+        except TimeoutError:
+            raise UpstreamTimeout(f"The backend was silent for {idle_s:g} s.") from None
+
+    def _failed(self, lease: Lease, error: UpstreamError) -> None:
+        """Tells the breaker; a 4xx was not the backend's fault, an admission limit is no fault."""
+        if isinstance(error, Refused) and (error.status < 500 or error.inside_stream):
+            return
+        lease.backend.failed(self._clock(), refused=error.code == "connect_failed")
+
+
+async def _whole(
+    request: web.BaseRequest, watch: Watch, reply: Reply, body: bytes
+) -> web.StreamResponse:
+    """A reply that does not stream: passed on as it came, its usage noted."""
+    event = decode(body)
+    watch.usage(None if event is None else event.usage)
+    watch.ended(Outcome.OK, reply.status)
+    response = web.Response(status=reply.status, body=body)
+    _set_headers(response, reply.headers + watch.receipt())
+    await response.prepare(request)
+    await response.write_eof()
+    return response
+
+
+async def _body(request: web.BaseRequest) -> bytes:
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge as error:
+        raise TooLarge(f"The body is larger than {error.text}.") from error
+
+
+def _outcome(error: GatewayError) -> Outcome:
+    if isinstance(error, Saturated | Unavailable):
+        return Outcome.SHED
+    if error.status < 500 and error.status != 429:
+        return Outcome.REJECTED
+    return Outcome.SHED if error.status == 429 else Outcome.FAILED
+
+
+def _set_headers(response: web.StreamResponse, headers: list[tuple[str, str]]) -> None:
+    for name, value in headers:
+        if name.lower() != "x-request-id" or "x-request-id" not in response.headers:
+            response.headers.add(name, value)
+
+
+def error_response(error: GatewayError, headers: list[tuple[str, str]]) -> web.Response:
+    """An error as OpenAI clients expect it."""
+    response = web.Response(status=error.status, body=error.body(), content_type="application/json")
+    _set_headers(response, headers)
+    if error.retry_after_s is not None:
+        response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
+    return response

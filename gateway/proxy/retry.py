@@ -1,0 +1,25 @@
+"""How many retries the gateway may spend: a share of its requests, so that retries never storm."""
+
+SHARE = 0.2  # retries per request in the long run
+RESERVE = 10.0  # retries that may come at once
+
+
+class Budget:
+    """A token bucket filled by requests and emptied by retries."""
+
+    def __init__(self) -> None:
+        self._left = RESERVE
+
+    def __repr__(self) -> str:
+        return f"<Budget {self._left:.1f} retries left>"
+
+    def earn(self) -> None:
+        """A request came."""
+        self._left = min(RESERVE, self._left + SHARE)
+
+    def spend(self) -> bool:
+        """Whether one more retry may be made; if so it is counted."""
+        if self._left < 1.0:
+            return False
+        self._left -= 1.0
+        return True

@@ -1,0 +1,172 @@
+"""Server-sent events: bytes in, whole events out, and what they say. No I/O, no clock.
+
+Bytes pass as they came. Only until the first token, and at the end, is anything decoded; in between
+a chunk costs one search for its last boundary and one count. A part of an event is held back until
+the rest is there (no client could read it anyway), so that an error event can always follow
+cleanly.
+"""
+
+from typing import Any
+
+import msgspec
+
+LONGEST_EVENT = 1 << 20  # a longer one is passed on in pieces
+
+
+class _Delta(msgspec.Struct):
+    content: Any = None
+    reasoning: Any = None
+    reasoning_content: Any = None
+    refusal: Any = None
+    tool_calls: Any = None
+    function_call: Any = None
+
+    def __bool__(self) -> bool:
+        return bool(
+            self.content
+            or self.reasoning
+            or self.reasoning_content
+            or self.refusal
+            or self.tool_calls
+            or self.function_call
+        )
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class Usage(msgspec.Struct):
+    """What a backend reports of one request, in tokens."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+
+
+class Event(msgspec.Struct):
+    """The part of a chunk or reply that the gateway reads."""
+
+    choices: list[_Choice] = []
+    usage: Usage | None = None
+    error: msgspec.Raw = msgspec.Raw(b"null")
+
+    @property
+    def failure(self) -> bytes | None:
+        """The error object of an error event."""
+        error = bytes(self.error)
+        return None if error == b"null" else error
+
+    @property
+    def token(self) -> bool:
+        """Whether it carries output: a role chunk does not, a forced end of text does."""
+        return any(c.delta or c.text or c.finish_reason for c in self.choices)
+
+
+_DECODER = msgspec.json.Decoder(Event)
+
+
+def decode(data: bytes) -> Event | None:
+    """Decodes one event's data or a whole reply; `None` if it is not an object of ours."""
+    try:
+        return _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def events(chunk: bytes) -> list[bytes]:
+    """The data of the whole events in a chunk, `[DONE]` included, comments left out."""
+    lines = (line.strip() for line in chunk.split(b"\n"))
+    return [line[5:].lstrip() for line in lines if line.startswith(b"data:")]
+
+
+class Meter:
+    """Follows one stream: when the first and the last token came, how many, and how it ended.
+
+    first_at_s, last_at_s: `None` until then. usage: what the backend reported, if it did.
+    """
+
+    __slots__ = (
+        "_before", "_count", "_held", "_last", "_silent", "first_at_s", "last_at_s", "usage",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.first_at_s: float | None = None
+        self.last_at_s: float | None = None
+        self.usage: Usage | None = None
+        self._count = 0
+        self._silent = 0
+        self._held = self._before = self._last = b""
+
+    def feed(self, chunk: bytes, now_s: float) -> bytes:
+        """Takes a chunk; returns the whole events that can be passed on now."""
+        if self._held:
+            chunk = self._held + chunk
+            self._held = b""
+        if not chunk.endswith(b"\n\n"):
+            cut = max(chunk.rfind(b"\n\n") + 2, chunk.rfind(b"\r\n\r\n") + 4)
+            if cut < 4 and len(chunk) < LONGEST_EVENT:
+                self._held = chunk
+                return b""
+            if cut >= 4:
+                chunk, self._held = chunk[:cut], chunk[cut:]
+        count = chunk.count(b"\ndata:") + chunk.startswith(b"data:")
+        if count:
+            self._count += count
+            self._before, self._last = self._last, chunk
+            self.last_at_s = now_s
+            if self.first_at_s is None:
+                self._look(chunk, now_s)
+        return chunk
+
+    def _look(self, chunk: bytes, now_s: float) -> None:
+        """Searches for the first token; what came before it was silent."""
+        for data in events(chunk):
+            event = decode(data)
+            if event is not None and event.token:
+                self.first_at_s = now_s
+                return
+            self._silent += 1
+
+    def first_event(self) -> Event | None:
+        """The first event of the last chunk, decoded."""
+        found = events(self._last)
+        return decode(found[0]) if found else None
+
+    def finish(self) -> tuple[bool, bytes | None]:
+        """After the end: whether it ended as a stream should, and its error if any."""
+        whole, error = False, None
+        for data in events(self._before + self._last):
+            if data == b"[DONE]":
+                whole = True
+                self._silent += 1
+                continue
+            event = decode(data)
+            if event is None:
+                continue
+            whole = whole or any(c.finish_reason for c in event.choices)
+            error = error or event.failure
+            if event.usage is not None:
+                self.usage = event.usage
+                self._silent += not event.choices
+        return whole, error
+
+    @property
+    def output_tokens(self) -> int:
+        """Tokens as reported, else as counted: one an event, as engines send them."""
+        if self.usage is not None and self.usage.completion_tokens is not None:
+            return self.usage.completion_tokens
+        return max(0, self._count - self._silent)
+
+    @property
+    def tpot_s(self) -> float | None:
+        """(last − first) / (tokens − 1); `None` under two tokens."""
+        if self.first_at_s is None or self.last_at_s is None or self.output_tokens < 2:
+            return None
+        return (self.last_at_s - self.first_at_s) / (self.output_tokens - 1)
+
+
+def error_event(error: bytes) -> bytes:
+    """An error object as the last event of a stream."""
+    return b"data: " + error + b"\n\n"

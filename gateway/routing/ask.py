@@ -1,0 +1,86 @@
+"""What a client asks for: the few fields of a request body that routing needs, decoded once.
+
+The body itself is forwarded as received. Knows no estimate, no table and no backend.
+"""
+
+from dataclasses import dataclass
+
+import msgspec
+
+from gateway.errors import BadRequest
+
+
+_NOTHING = msgspec.Raw(b"")
+
+
+class _StreamOptions(msgspec.Struct):
+    include_usage: bool | None = None
+
+
+class _Fields(msgspec.Struct):
+    """Unknown fields are skipped without being built; prompts stay raw bytes."""
+
+    model: str | None = None
+    stream: bool | None = None
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    stream_options: _StreamOptions | None = None
+    messages: msgspec.Raw = _NOTHING
+    prompt: msgspec.Raw = _NOTHING
+    input: msgspec.Raw = _NOTHING
+
+
+_DECODER = msgspec.json.Decoder(_Fields)
+_PROMPT = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ask:
+    """One request, as far as routing cares.
+
+    route: chat, completions or embeddings. prompt_bytes: the prompt's length in the body.
+    prompt_tokens: exact where the prompt came as token ids, else `None`. max_tokens: the client's
+    cap on output tokens, `None` without one. usage: whether a stream will end with its usage.
+    """
+
+    route: str
+    model: str | None
+    stream: bool
+    prompt_bytes: int
+    prompt_tokens: int | None
+    max_tokens: int | None
+    usage: bool
+
+
+def read(body: bytes, route: str) -> Ask:
+    """Reads a body. Raises BadRequest when it is not a JSON object with fields of the right types.
+
+    A missing prompt is left to the backend, whose message is better than ours could be.
+    """
+    try:
+        fields = _DECODER.decode(body)
+    except msgspec.ValidationError as error:
+        text, _, where = str(error).partition(" - at `$.")
+        raise BadRequest(text, param=where.rstrip("`") or None) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise BadRequest(f"the body is not valid JSON: {error}") from error
+    prompt = bytes(getattr(fields, _PROMPT[route]))
+    cap = fields.max_completion_tokens or fields.max_tokens
+    options = fields.stream_options
+    return Ask(
+        route=route,
+        model=fields.model,
+        stream=bool(fields.stream),
+        prompt_bytes=len(prompt),
+        prompt_tokens=None if route == "chat" else _token_ids(prompt),
+        max_tokens=cap if cap is not None and cap > 0 else None,
+        usage=bool(options and options.include_usage),
+    )
+
+
+def _token_ids(prompt: bytes) -> int | None:
+    """How many token ids a raw prompt holds, `[1, 2]` or `[[1, 2], [3]]`; `None` if it is text."""
+    inner = prompt.lstrip(b"[ \t\r\n")
+    if not prompt.startswith(b"[") or not inner[:1].isdigit():
+        return None
+    return prompt.count(b",") + 1

@@ -1,0 +1,154 @@
+"""Backends and what they carry now. Living state, keyed by name; outlives every table.
+
+A lease is one request's hold on one backend. Reserving and releasing are synchronous, so that on
+one event loop nothing can come between looking and reserving.
+"""
+
+from collections import deque
+
+COOLDOWN_S = 1.0  # first pause after a backend failed; doubles up to the longest
+LONGEST_COOLDOWN_S = 30.0
+TOLERATED = 3  # failed exchanges in a row before a pause; a refused connection pauses at once
+
+
+class Backend:
+    """One running engine behind one URL.
+
+    in_flight: leases held. load: Σ 1/n* over them (1.0 = SLO-full). pending_s: seconds of prefill
+    that it was given and has not shown to have done.
+    """
+
+    __slots__ = (
+        "_open_until_s",
+        "_unprefilled",
+        "failures",
+        "healthy",
+        "in_flight",
+        "load",
+        "name",
+        "pending_s",
+        "pool",
+        "url",
+    )
+
+    def __init__(self, *, name: str, pool: str, url: str) -> None:
+        self.name = name
+        self.pool = pool
+        self.url = url
+        self.in_flight = 0
+        self.load = 0.0
+        self.pending_s = 0.0
+        self.healthy = True
+        self.failures = 0
+        self._open_until_s = 0.0
+        self._unprefilled: deque[Lease] = deque()
+
+    def __repr__(self) -> str:
+        state = "up" if self.healthy else "down"
+        return (
+            f"<Backend {self.name} {state}, {self.in_flight} in flight, "
+            f"load {self.load:.2f}, prefill {self.pending_s:.2f} s, {self.failures} failures>"
+        )
+
+    def live(self, now_s: float) -> bool:
+        """Whether it may be given work: its last probe was good and its breaker is closed."""
+        return self.healthy and now_s >= self._open_until_s
+
+    def failed(self, now_s: float, *, refused: bool = False) -> None:
+        """A connect error (`refused`), a 5xx or a timeout; never a 4xx."""
+        self.failures = max(self.failures + 1, TOLERATED if refused else 0)
+        if self.failures >= TOLERATED:
+            pause_s = COOLDOWN_S * 2 ** min(self.failures - TOLERATED, 10)
+            self._open_until_s = now_s + min(pause_s, LONGEST_COOLDOWN_S)
+
+    def succeeded(self) -> None:
+        """A complete answer, or one that was the client's fault: the breaker closes."""
+        self.failures = 0
+        self._open_until_s = 0.0
+
+
+class Lease:
+    """One request's hold on one backend; a context manager, released once on every path."""
+
+    __slots__ = ("_held", "_prefill_s", "_slot", "backend", "bucket", "decision", "plan_id")
+
+    def __init__(
+        self,
+        backend: Backend,
+        *,
+        slot: float,
+        prefill_s: float,
+        bucket: int,
+        plan_id: str | None,
+        decision: str,
+    ) -> None:
+        """Reserves: `slot` of the backend's load and `prefill_s` of its prefill."""
+        self.backend = backend
+        self.bucket = bucket
+        self.plan_id = plan_id
+        self.decision = decision
+        self._slot = slot
+        self._prefill_s = prefill_s
+        self._held = True
+        backend.in_flight += 1
+        backend.load += slot
+        backend.pending_s += prefill_s
+        backend._unprefilled.append(self)
+
+    def __enter__(self) -> "Lease":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+    def __repr__(self) -> str:
+        state = "held" if self._held else "released"
+        return f"<Lease {state} on {self.backend.name}, bucket {self.bucket}, {self.decision}>"
+
+    def prefilled(self) -> None:
+        """Its first token came. Engines prefill in order, so all earlier leases are done too."""
+        queue = self.backend._unprefilled
+        while self._prefill_s and queue:
+            queue.popleft()._forget_prefill()
+
+    def release(self) -> None:
+        """Gives the hold back; again is harmless."""
+        if not self._held:
+            return
+        self._held = False
+        backend = self.backend
+        self._forget_prefill()
+        while backend._unprefilled and not backend._unprefilled[0]._prefill_s:
+            backend._unprefilled.popleft()
+        backend.in_flight -= 1
+        backend.load -= self._slot
+        if backend.in_flight == 0:  # the count is the truth; sums of floats drift
+            backend.load = backend.pending_s = 0.0
+
+    def _forget_prefill(self) -> None:
+        self.backend.pending_s -= self._prefill_s
+        self._prefill_s = 0.0
+
+
+class Fleet:
+    """All backends known now, live or not, by pool in the order of the configuration."""
+
+    def __init__(self, urls: dict[str, tuple[str, ...]]) -> None:
+        """urls: base URLs by pool. Backends are named `pool-0`, `pool-1`, …"""
+        self._pools = {
+            pool: tuple(
+                Backend(name=f"{pool}-{position}", pool=pool, url=url.rstrip("/"))
+                for position, url in enumerate(urls_of_pool)
+            )
+            for pool, urls_of_pool in urls.items()
+        }
+
+    def __repr__(self) -> str:
+        return f"<Fleet {', '.join(f'{p}: {len(b)}' for p, b in self._pools.items())}>"
+
+    def pool(self, name: str) -> tuple[Backend, ...]:
+        return self._pools[name]
+
+    @property
+    def backends(self) -> tuple[Backend, ...]:
+        return tuple(backend for pool in self._pools.values() for backend in pool)

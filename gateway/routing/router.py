@@ -1,0 +1,189 @@
+"""The decision: which backend serves a request. Pure: no I/O, no clock, no chance.
+
+`route` looks and reserves in one synchronous step and returns a lease. Per bucket, smooth weighted
+round robin over the plan's pools gives exact shares without random numbers; inside the pool the
+least `load + pending prefill / TTFT target` wins. If that backend would break the SLO the request
+spills, in the plan's order, to pools where the SLO holds at the P90 of its output length.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from gateway.errors import ModelNotFound, Saturated, Unavailable
+from gateway.routing.backend import Backend, Fleet, Lease
+from gateway.routing.table import RoutingTable
+
+FULL = 1.0  # Σ 1/n* at which a backend just keeps its SLO
+
+PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-effort"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """A request as the router believes it to be: model, tokens, and the P90 of its output."""
+
+    model: str
+    input_tokens: int
+    output_tokens: int
+    output_p90: int
+
+
+class Router:
+    """Executes a table on a fleet. The table may be replaced at any moment by one assignment."""
+
+    def __init__(self, table: RoutingTable, fleet: Fleet, *, max_load: float) -> None:
+        """max_load: load at which a backend takes no more, whatever the SLO."""
+        self.fleet = fleet
+        self._max_load = max_load
+        self._classes = {c.model: index for index, c in enumerate(table.space.classes)}
+        self.table = table
+
+    def __repr__(self) -> str:
+        return f"<Router plan {self._table.plan_id} on {self.fleet!r}>"
+
+    @property
+    def table(self) -> RoutingTable:
+        return self._table
+
+    @table.setter
+    def table(self, table: RoutingTable) -> None:
+        self._table = table
+        self._credit = [[0.0] * len(table.pools) for _ in range(table.space.buckets)]
+        self._members = tuple(self.fleet.pool(name) for name in table.pools)
+
+    def slo_class(self, model: str) -> int:
+        """The index of a model's SLO class. Raises ModelNotFound."""
+        index = self._classes.get(model)
+        if index is None:
+            raise ModelNotFound(f"The model `{model}` does not exist.", param="model")
+        return index
+
+    def bucket(self, estimate: Estimate) -> int:
+        """The bucket of an estimate. Raises ModelNotFound."""
+        return self._bucket(estimate.model, estimate.input_tokens, estimate.output_tokens)
+
+    def route(self, estimate: Estimate, *, now_s: float, exclude: Collection[str] = ()) -> Lease:
+        """Chooses and reserves a backend.
+
+        exclude: names of backends that already failed this request. Raises ModelNotFound,
+        Unavailable (no live backend for the model) or Saturated (all are at `max_load`).
+        """
+        bucket = self.bucket(estimate)
+        planned = self._slice(bucket)
+        if planned is not None:
+            found = self._fitting(planned, bucket, estimate, now_s, exclude)
+            if found is not None:
+                return self._reserve(found, planned, bucket, estimate, PLANNED)
+        feasible = self._feasible_at_p90(bucket, estimate)
+        for pool in self._table.order[bucket]:
+            if pool != planned and feasible[pool]:
+                found = self._fitting(pool, bucket, estimate, now_s, exclude)
+                if found is not None:
+                    return self._reserve(found, pool, bucket, estimate, SPILL)
+        return self._anywhere(planned, bucket, estimate, now_s, exclude)
+
+    def _bucket(self, model: str, input_tokens: int, output_tokens: int) -> int:
+        grid = self._table.space.grid
+        return self.slo_class(model) * grid.cells + grid.cell(input_tokens, output_tokens)
+
+    def _slice(self, bucket: int) -> int | None:
+        """The pool whose turn it is: smooth weighted round robin over the bucket's slices."""
+        slices = self._table.slices[bucket]
+        if len(slices) == 1:
+            return slices[0][0]
+        credit = self._credit[bucket]
+        best: int | None = None
+        for pool, weight in slices:
+            credit[pool] += weight
+            if best is None or credit[pool] > credit[best]:
+                best = pool
+        if best is not None:
+            credit[best] -= 1.0
+        return best
+
+    def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
+        long = self._bucket(estimate.model, estimate.input_tokens, estimate.output_p90)
+        now, then = self._table.feasible[bucket], self._table.feasible[long]
+        return tuple(a and b for a, b in zip(now, then, strict=True))
+
+    def _least(
+        self, pool: int, ttft_s: float, now_s: float, exclude: Collection[str], limit: int
+    ) -> Backend | None:
+        """The least loaded of the pool's first `limit` live backends."""
+        best, least = None, 0.0
+        for backend in self._members[pool]:
+            if limit == 0:
+                break
+            if not backend.live(now_s):
+                continue
+            limit -= 1
+            if backend.name in exclude:
+                continue
+            pressure = backend.load + backend.pending_s / ttft_s
+            if best is None or pressure < least:
+                best, least = backend, pressure
+        return best
+
+    def _fitting(
+        self, pool: int, bucket: int, estimate: Estimate, now_s: float, exclude: Collection[str]
+    ) -> Backend | None:
+        """The pool's least loaded backend, if it keeps the SLO with this request too."""
+        table = self._table
+        ttft_s = table.ttft_s[bucket // table.space.grid.cells]
+        best = self._least(pool, ttft_s, now_s, exclude, table.backends[pool])
+        if best is None or not table.feasible[bucket][pool]:
+            return None
+        prefill_s = estimate.input_tokens * table.prefill_s[pool]
+        # An idle backend serves the size within the SLO: that is what feasible means.
+        fits = best.in_flight == 0 or (
+            best.load + table.slots[bucket][pool] <= FULL and best.pending_s + prefill_s <= ttft_s
+        )
+        return best if fits else None
+
+    def _anywhere(
+        self,
+        planned: int | None,
+        bucket: int,
+        estimate: Estimate,
+        now_s: float,
+        exclude: Collection[str],
+    ) -> Lease:
+        """No backend keeps the SLO: the one that breaks it least takes the request, up to max_load.
+
+        The plan's pools come first; backends outside the plan serve only if no other is alive.
+        """
+        table = self._table
+        ttft_s = table.ttft_s[bucket // table.space.grid.cells]
+        for everything in (False, True):
+            alive = []
+            for pool in table.order[bucket]:
+                limit = len(self._members[pool]) if everything else table.backends[pool]
+                best = self._least(pool, ttft_s, now_s, exclude, limit)
+                if best is not None:
+                    slot = table.slots[bucket][pool]
+                    misfit = not table.feasible[bucket][pool]
+                    pressure = best.load + slot + best.pending_s / ttft_s
+                    alive.append((misfit, pressure, best, pool, best.load + slot))
+            if alive:
+                open_ = [a for a in alive if a[4] <= self._max_load or a[2].in_flight == 0]
+                if not open_:
+                    raise Saturated("Every backend is full.", retry_after_s=1.0)
+                misfit, _, backend, pool, _ = min(open_, key=lambda a: a[:2])
+                decision = BEST_EFFORT if misfit and planned is None else OVERLOAD
+                return self._reserve(backend, pool, bucket, estimate, decision)
+        raise Unavailable(
+            f"No backend for the model `{estimate.model}` is available.", retry_after_s=2.0
+        )
+
+    def _reserve(
+        self, backend: Backend, pool: int, bucket: int, estimate: Estimate, decision: str
+    ) -> Lease:
+        table = self._table
+        return Lease(
+            backend,
+            slot=table.slots[bucket][pool],
+            prefill_s=estimate.input_tokens * table.prefill_s[pool],
+            bucket=bucket,
+            plan_id=table.plan_id,
+            decision=decision,
+        )

@@ -1,0 +1,66 @@
+"""The routing table: a plan compiled for lookup. Frozen; swapped whole by one assignment."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import inf
+
+from planner.model import Plan, Pool, SloClass, Space
+
+UNBOUND_SLOT = 1.0  # of a request whose SLO cannot hold: it may slow a whole backend down
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutingTable:
+    """What is: for every bucket, where its slices go and what a request of it occupies.
+
+    pools: (P,) names. backends: (P,) how many of each pool's live backends the plan uses. slices:
+    (B,) tuples of (pool, weight). order: (B,) every pool of the model, the plan's own choice of
+    where to spill first: SLO-feasible ones by cost per request, then the rest by prefill speed.
+    feasible: (B, P). slots: (B, P) load of one request in flight. prefill_s: (P,) seconds a prompt
+    token. ttft_s: (C,) target per SLO class.
+    """
+
+    plan_id: str
+    space: Space
+    pools: tuple[str, ...]
+    backends: tuple[int, ...]
+    slices: tuple[tuple[tuple[int, float], ...], ...]
+    order: tuple[tuple[int, ...], ...]
+    feasible: tuple[tuple[bool, ...], ...]
+    slots: tuple[tuple[float, ...], ...]
+    prefill_s: tuple[float, ...]
+    ttft_s: tuple[float, ...]
+
+
+def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
+    """Compiles a plan. pools: the planner's, in the plan's order."""
+    assert plan.pools == tuple(pool.name for pool in pools)
+    buckets = range(plan.space.buckets)
+    feasible = tuple(tuple(s < inf for s in row) for row in plan.seconds)
+    return RoutingTable(
+        plan_id=plan.plan_id,
+        space=plan.space,
+        pools=plan.pools,
+        backends=plan.backends,
+        slices=tuple(_slices(plan.weights[b]) for b in buckets),
+        order=tuple(_order(plan.space.class_of(b), plan.seconds[b], pools) for b in buckets),
+        feasible=feasible,
+        slots=tuple(tuple(s if s < inf else UNBOUND_SLOT for s in row) for row in plan.slots),
+        prefill_s=tuple(pool.profile.prefill_s_per_token for pool in pools),
+        ttft_s=tuple(c.slo.ttft_s for c in plan.space.classes),
+    )
+
+
+def _slices(weights: tuple[float, ...]) -> tuple[tuple[int, float], ...]:
+    return tuple((p, weight) for p, weight in enumerate(weights) if weight > 0)
+
+
+def _order(
+    slo_class: SloClass, seconds: tuple[float, ...], pools: Sequence[Pool]
+) -> tuple[int, ...]:
+    def cost(p: int) -> tuple[float, float]:
+        profile = pools[p].profile
+        usd = inf if seconds[p] == inf else pools[p].usd_per_hour * seconds[p]
+        return usd, profile.prefill_s_per_token
+
+    return tuple(sorted((p for p, q in enumerate(pools) if q.model == slo_class.model), key=cost))
