@@ -1,0 +1,157 @@
+"""Reads an OpenAI event stream with little work per chunk. Does no I/O; times are arguments.
+
+Events are parsed until the first token is seen, and for the last few reads once the stream has
+ended. Those between are only counted: a load generator shares its cores with what it measures.
+"""
+
+from collections import deque
+
+import msgspec
+
+DONE = b"[DONE]"
+LAST_READS = 8  # finish, usage, error and [DONE] are four events: twice that
+MESSAGE_CHARS = 200
+
+
+class Delta(msgspec.Struct, frozen=True):
+    """What a chat chunk adds; anything but an empty text is output."""
+
+    content: str | None = None
+    reasoning: str | None = None
+    reasoning_content: str | None = None
+    tool_calls: list[msgspec.Raw] | None = None
+
+
+class Choice(msgspec.Struct, frozen=True):
+    """One choice of a chat or completion chunk."""
+
+    delta: Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+    @property
+    def filled(self) -> bool:
+        delta = self.delta or Delta()
+        return bool(
+            self.text
+            or delta.content
+            or delta.reasoning
+            or delta.reasoning_content
+            or delta.tool_calls
+        )
+
+
+class Usage(msgspec.Struct, frozen=True):
+    """Token counts, as the engine counted them."""
+
+    prompt_tokens: int = 0
+    completion_tokens: int | None = None
+
+
+class Event(msgspec.Struct, frozen=True):
+    """The fields of a chunk that measuring needs."""
+
+    choices: list[Choice] = []
+    usage: Usage | None = None
+    error: object = None
+
+    @property
+    def filled(self) -> bool:
+        return any(choice.filled for choice in self.choices)
+
+    @property
+    def finish_reason(self) -> str | None:
+        return next((c.finish_reason for c in self.choices if c.finish_reason), None)
+
+
+class Stream:
+    """One event stream as read so far: feed it every read, close it once, then look.
+
+    first_s, last_s: times of the reads that held the first and the last token; the role chunk and
+    other chunks without content before the first token are not tokens. done: [DONE] was seen.
+    tokens: events from the first token to the last. error: kind and message of an error event.
+    """
+
+    def __init__(self) -> None:
+        self.first_s: float | None = None
+        self.last_s: float | None = None
+        self.tokens = 0
+        self.done = False
+        self.finish_reason: str | None = None
+        self.usage: Usage | None = None
+        self.error: tuple[str, str] | None = None
+        self._rest = b""
+        self._reads: deque[tuple[float, bytes]] = deque(maxlen=LAST_READS)
+
+    def feed(self, data: bytes, now_s: float) -> None:
+        """Takes what was read at `now_s`; lines may be split anywhere."""
+        cut = data.rfind(b"\n") + 1
+        if not cut:
+            self._rest += data
+            return
+        lines, self._rest = self._rest + data[:cut], data[cut:]
+        events = lines.count(b"\ndata:") + lines.startswith(b"data:")
+        if not events:
+            return  # blank lines and keep-alive comments
+        self._reads.append((now_s, lines))
+        if self.first_s is None:
+            self._await_first(lines, now_s)
+        else:
+            self.tokens += events
+
+    def close(self) -> None:
+        """Settles what the last events said. A last line without its newline counts as cut off."""
+        settled = False
+        for now_s, lines in reversed(self._reads):
+            for line in reversed(_data(lines)):
+                token = self._last(line)
+                if settled or self.first_s is None or now_s < self.first_s:
+                    continue
+                if token:
+                    self.last_s, settled = now_s, True
+                else:
+                    self.tokens -= 1
+        if self.first_s is not None and not settled:
+            self.last_s, self.tokens = self.first_s, max(1, self.tokens)
+
+    def _await_first(self, lines: bytes, now_s: float) -> None:
+        for line in _data(lines):
+            if self.first_s is not None:
+                self.tokens += 1
+            elif line != DONE and _event(line).filled:
+                self.first_s, self.tokens = now_s, 1
+
+    def _last(self, line: bytes) -> bool:
+        """Notes what one of the last events says; whether it stands for a token."""
+        if line == DONE:
+            self.done = True
+            return False
+        event = _event(line)
+        self.usage = self.usage or event.usage
+        self.finish_reason = self.finish_reason or event.finish_reason
+        if event.error is not None:
+            self.error = failure(event.error)
+        # Inside a stream a chunk without text can be half a character: a token all the same.
+        return event.filled or (bool(event.choices) and event.finish_reason is None)
+
+
+def failure(error: object) -> tuple[str, str]:
+    """Kind and message of an OpenAI error: `503 ServiceUnavailableError`, `Server is busy`."""
+    if not isinstance(error, dict):
+        return "error", str(error)[:MESSAGE_CHARS]
+    parts = dict.fromkeys(str(error[name]) for name in ("code", "type") if error.get(name))
+    return " ".join(parts) or "error", str(error.get("message", ""))[:MESSAGE_CHARS]
+
+
+def _data(lines: bytes) -> list[bytes]:
+    return [line[5:].strip() for line in lines.split(b"\n") if line.startswith(b"data:")]
+
+
+def _event(line: bytes) -> Event:
+    try:
+        return _decoder.decode(line)
+    except msgspec.DecodeError as error:
+        return Event(error={"type": "invalid event", "message": str(error)})
+
+
+_decoder = msgspec.json.Decoder(Event)

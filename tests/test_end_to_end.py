@@ -1,0 +1,501 @@
+"""The whole gateway against emulated backends, over real sockets, with the official SDK."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import openai
+import pytest
+import yaml
+from aiohttp import ClientSession, ClientTimeout, web
+
+from gateway.app import App
+from gateway.config import load
+from gateway.errors import Saturated
+from gateway.routing.router import Estimate
+from gateway.routing.table import compile_table
+from loadtest.emulate import Emulator
+from loadtest.faults import NONE, Faults
+from planner.profiles import read
+
+CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+MODEL = "llama-3-8b"
+CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "one two three four"}]}
+
+
+def said(tokens: int, **fields: Any) -> dict[str, Any]:
+    """A chat body whose answer has so many tokens."""
+    return CHAT | {"vllm_xargs": {"output_tokens": tokens}} | fields
+
+
+class Fleet:
+    """A running gateway with emulated backends by pool."""
+
+    def __init__(self, app: App, emulators: dict[str, list[Emulator]]) -> None:
+        self.app = app
+        self.emulators = emulators
+        self.url = f"http://127.0.0.1:{app.port}"
+
+    def client(self, **options: Any) -> openai.AsyncOpenAI:
+        options = {"max_retries": 0} | options
+        return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="sk-test", **options)
+
+    async def metrics(self) -> dict[str, float]:
+        async with ClientSession() as session, session.get(f"{self.url}/metrics") as reply:
+            lines = (await reply.text()).splitlines()
+        return {n: float(v) for n, v in (x.rsplit(" ", 1) for x in lines if x[0] != "#")}
+
+    async def outcomes(self) -> dict[str, float]:
+        """Requests by outcome, over all pools."""
+        found: dict[str, float] = {}
+        for name, value in (await self.metrics()).items():
+            if name.startswith("cuvee_requests_total{"):
+                outcome = name.split('outcome="')[1].split('"')[0]
+                found[outcome] = found.get(outcome, 0) + value
+        return found
+
+
+@asynccontextmanager
+async def running(
+    tmp_path: Path,
+    pools: dict[str, list[Faults]] | None = None,
+    *,
+    urls: dict[str, list[str]] | None = None,
+    queued: int | None = None,
+    **gateway: Any,
+) -> AsyncIterator[Fleet]:
+    """A gateway on a free port before one emulator per Faults, or before given URLs."""
+    if pools is None:
+        pools = {} if urls else {"h100": [NONE]}
+    async with AsyncExitStack() as stack:
+        emulators: dict[str, list[Emulator]] = {}
+        listed = dict(urls or {})
+        for pool, faults in pools.items():
+            profile = read(CONFIGS / "profiles" / f"llama-3-8b-{pool}.yaml")
+            emulators[pool] = [
+                Emulator(profile, MODEL, faults=f, max_num_queued_reqs=queued) for f in faults
+            ]
+            listed[pool] = [f"http://127.0.0.1:{await e.start()}" for e in emulators[pool]]
+            for emulator in emulators[pool]:
+                stack.push_async_callback(emulator.stop)
+        path = tmp_path / "cuvee.yaml"
+        path.write_text(yaml.safe_dump(configured(listed, gateway), sort_keys=False))
+        app = await stack.enter_async_context(App(load(path), host="127.0.0.1", port=0))
+        yield Fleet(app, emulators)
+
+
+def configured(urls: dict[str, list[str]], gateway: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "models": {MODEL: {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}}},
+        "pools": {
+            pool: {
+                "model": MODEL,
+                "profile": str(CONFIGS / "profiles" / f"llama-3-8b-{pool}.yaml"),
+                "usd_per_hour": 1.0,
+                "backends": backends,
+            }
+            for pool, backends in urls.items()
+        },
+        "gateway": {"drain_s": 1.0} | gateway,
+    }
+
+
+async def until(true: Callable[[], bool]) -> None:
+    """Waits for something that another task brings about; a test that waits in vain fails."""
+    async with asyncio.timeout(5):
+        while not true():  # noqa: ASYNC110 (it has no event)
+            await asyncio.sleep(0.005)
+
+
+async def test_the_sdk_chats_and_completes_streaming_and_not(tmp_path: Path):
+    """The official async SDK works as against OpenAI, with usage where it was asked for."""
+    async with running(tmp_path) as fleet, fleet.client() as client:
+        extra = {"vllm_xargs": {"output_tokens": 5}}
+        chat = await client.chat.completions.create(**CHAT, extra_body=extra)
+        text = await client.completions.create(model=MODEL, prompt="a b c", extra_body=extra)
+        streams = [
+            await client.chat.completions.create(
+                **CHAT, stream=True, stream_options={"include_usage": True}, extra_body=extra
+            ),
+            await client.completions.create(
+                model=MODEL, prompt=[1, 2, 3], stream=True, extra_body=extra,
+                stream_options={"include_usage": True},
+            ),
+        ]  # fmt: skip
+        chunks = [[chunk async for chunk in stream] for stream in streams]
+        models = [model.id async for model in client.models.list()]
+        vector = await client.embeddings.create(model=MODEL, input="a b c", encoding_format="float")
+
+    assert chat.usage is not None
+    assert chat.usage.completion_tokens == 5
+    assert text.usage is not None
+    assert text.usage.prompt_tokens == 3
+    assert [c[-1].usage.completion_tokens for c in chunks] == [5, 5]
+    assert chunks[0][-2].choices[0].finish_reason == "stop"
+    assert models == [MODEL]
+    assert len(vector.data[0].embedding) > 0
+
+
+async def test_the_sync_sdk_works_too(tmp_path: Path):
+    """The official sync SDK, from a thread of its own."""
+
+    def talk(url: str) -> tuple[str | None, str]:
+        with openai.OpenAI(base_url=f"{url}/v1", api_key="sk-test", max_retries=0) as client:
+            extra = {"vllm_xargs": {"output_tokens": 4}}
+            whole = client.chat.completions.create(**CHAT, extra_body=extra)
+            stream = client.chat.completions.create(**CHAT, stream=True, extra_body=extra)
+            parts = "".join(c.choices[0].delta.content or "" for c in stream)
+            return whole.choices[0].message.content, parts
+
+    async with running(tmp_path) as fleet:
+        whole, parts = await asyncio.to_thread(talk, fleet.url)
+
+    assert whole
+    assert parts
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_the_clients_own_mistakes_raise_its_typed_exceptions(tmp_path: Path, stream: bool):
+    """400 and 404 come as BadRequestError and NotFoundError with the server's words."""
+    async with running(tmp_path) as fleet, fleet.client() as client:
+        with pytest.raises(openai.NotFoundError, match="`nope` does not exist") as missing:
+            await client.chat.completions.create(**CHAT | {"model": "nope"}, stream=stream)
+        with pytest.raises(openai.BadRequestError) as negative:
+            await client.chat.completions.create(**CHAT, max_tokens=-1, stream=stream)
+        long = [{"role": "user", "content": "word " * 9000}]
+        with pytest.raises(openai.BadRequestError, match="maximum context length"):
+            await client.chat.completions.create(model=MODEL, messages=long, stream=stream)
+        outcomes = await fleet.outcomes()
+
+    assert missing.value.code == "model_not_found"
+    assert negative.value.status_code == 400
+    assert outcomes == {"rejected": 2}  # what no router could place was never accepted
+
+
+async def test_a_full_fleet_queues_and_then_says_429(tmp_path: Path):
+    """One waits in the queue until there is room, the next finds it full: RateLimitError."""
+    sizes = [
+        Estimate(model=MODEL, input_tokens=n, output_tokens=n, output_p90=n) for n in (2000, 200, 1)
+    ]
+    async with running(tmp_path, queue_requests=1) as fleet, fleet.client() as client:
+        router, leases = fleet.app.router, []
+        for size in sizes:
+            with contextlib.suppress(Saturated):
+                while len(leases) < 10_000:
+                    leases.append(router.route(size, now_s=0.0))
+        waiting = asyncio.create_task(client.chat.completions.create(**CHAT, max_tokens=3))
+        await until(lambda: len(fleet.app.queue) == 1)
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.chat.completions.create(**CHAT)
+        for lease in leases:
+            lease.release()
+        fleet.app.queue.wake()
+        reply = await waiting
+        outcomes = await fleet.outcomes()
+
+    assert refused.value.response.headers["retry-after"] == "2"
+    assert reply.choices[0].finish_reason == "length"
+    assert outcomes == {"ok": 1, "shed": 1}
+
+
+async def test_no_live_backend_is_a_503(tmp_path: Path):
+    """Before a fleet that is down the gateway lives, is not ready, and answers 503."""
+    nobody = {"h100": ["http://127.0.0.1:1"]}
+    async with running(tmp_path, urls=nobody) as fleet, fleet.client() as client:
+        with pytest.raises(openai.InternalServerError) as refused:
+            await client.chat.completions.create(**CHAT)
+        async with ClientSession() as session:
+            paths = ("/livez", "/readyz", "/health")
+            states = [(await session.get(fleet.url + path)).status for path in paths]
+        outcomes = await fleet.outcomes()
+
+    assert refused.value.status_code == 503
+    assert refused.value.response.headers["retry-after"] == "2"
+    assert refused.value.type == "service_unavailable"
+    assert states == [200, 503, 503]
+    assert outcomes == {"shed": 1}
+
+
+async def test_every_answer_carries_its_receipt(tmp_path: Path):
+    """Pool, backend, bucket, plan, decision and the request id, kept or made."""
+    async with running(tmp_path) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        kept = await session.post(url, json=said(2), headers={"X-Request-Id": "mine-7"})
+        made = await session.post(url, json=said(2, stream=True))
+        await made.read()
+        refused = await session.post(url, json=said(2, max_tokens=-3))
+
+    names = {f"x-cuvee-{n}" for n in ("pool", "backend", "bucket", "plan", "decision")}
+    assert kept.headers["x-request-id"] == "mine-7"
+    assert len(made.headers["x-request-id"]) == 32
+    for reply in (kept, made, refused):
+        assert names <= {name.lower() for name in reply.headers}
+        assert reply.headers["x-cuvee-pool"] == "h100"
+    assert kept.headers["x-cuvee-decision"] == "planned"
+
+
+async def test_the_body_is_forwarded_as_received(tmp_path: Path):
+    """Byte for byte, odd spacing and unknown fields included; hop-by-hop headers stay behind."""
+    seen: list[tuple[bytes, dict[str, str]]] = []
+
+    async def record(request: web.Request) -> web.Response:
+        seen.append((await request.read(), {k.lower(): v for k, v in request.headers.items()}))
+        return web.json_response({"choices": []}, headers={"x-own": "1", "Connection": "x-hop"})
+
+    body = b'{"model" : "llama-3-8b",\n "odd":{"a":[1,2]}, "messages":[], "x":"\\u00e9" }'
+    headers = {
+        "Content-Type": "application/json",
+        "Authorization": "Bearer sk-1",
+        "Connection": "keep-alive, X-Secret",
+        "X-Secret": "1",
+        "TE": "trailers",
+        "traceparent": "00-1-2-03",
+    }
+    async with (
+        serving(record) as url,
+        running(tmp_path, urls={"h100": [url]}) as fleet,
+        ClientSession() as session,
+    ):
+        reply = await session.post(f"{fleet.url}/v1/chat/completions", data=body, headers=headers)
+
+    sent, forwarded = seen[0]
+    assert sent == body
+    assert forwarded["authorization"] == "Bearer sk-1"
+    assert forwarded["traceparent"] == "00-1-2-03"
+    assert forwarded["x-request-id"] == reply.headers["x-request-id"]
+    assert not {"x-secret", "te"} & set(forwarded)
+    assert reply.headers["x-own"] == "1"
+
+
+@asynccontextmanager
+async def serving(handler: Callable[[web.Request], Any]) -> AsyncIterator[str]:
+    """A backend of the test's own: healthy, and `handler` for chat."""
+
+    async def healthy(_: web.Request) -> web.Response:
+        return web.Response()
+
+    app = web.Application()
+    app.router.add_get("/health", healthy)
+    app.router.add_post("/v1/chat/completions", handler)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_client_that_leaves_aborts_its_request(tmp_path: Path, stream: bool):
+    """The engine stops working for it, its lease is released, and it is observed once."""
+    async with running(tmp_path) as fleet:
+        engine = fleet.emulators["h100"][0].engine
+        session = ClientSession()
+        url = f"{fleet.url}/v1/chat/completions"
+        asking = asyncio.create_task(session.post(url, json=said(4000, stream=stream)))
+        await until(lambda: engine.running == 1)
+        if stream:
+            (await asking).close()
+        else:
+            asking.cancel()
+        await session.close()
+        await until(lambda: engine.running == 0)
+        backend = fleet.app.router.fleet.backends[0]
+        await until(lambda: backend.in_flight == 0)
+        outcomes = await fleet.outcomes()
+
+    assert (backend.load, backend.pending_s) == (0.0, 0.0)
+    assert outcomes == {"abandoned": 1}
+
+
+async def test_a_broken_stream_ends_in_an_error_event(tmp_path: Path):
+    """A backend that dies mid-stream makes the SDK raise; it is never a clean end."""
+    faults = {"h100": [Faults(die_after=3)]}
+    async with running(tmp_path, faults) as fleet, fleet.client() as client:
+        stream = await client.chat.completions.create(
+            **CHAT, stream=True, extra_body={"vllm_xargs": {"output_tokens": 9}}
+        )
+        words: list[str | None] = []
+        with pytest.raises(openai.APIError) as broken:
+            await collect(stream, words)
+        outcomes = await fleet.outcomes()
+
+    assert len(words) == 4  # the role chunk and three tokens
+    assert broken.value.type == "upstream_error"
+    assert outcomes == {"failed": 1}
+
+
+async def collect(stream: Any, words: list[str | None]) -> None:
+    """Reads a stream to its end, or to what breaks it."""
+    async for chunk in stream:
+        words.append(chunk.choices[0].delta.content)  # noqa: PERF401 (an error may come)
+
+
+async def test_a_silent_stream_is_cut_after_the_idle_timeout(tmp_path: Path):
+    """An engine that stopped can leave a stream open without a byte; the client must not hang."""
+    faults = {"h100": [Faults(stall_after=2)]}
+    limits = {"idle_timeout_s": 0.2}
+    async with running(tmp_path, faults, **limits) as fleet, fleet.client() as client:
+        stream = await client.chat.completions.create(
+            **CHAT, stream=True, extra_body={"vllm_xargs": {"output_tokens": 9}}
+        )
+        with pytest.raises(openai.APIError, match=r"silent for 0\.2 s") as broken:
+            await collect(stream, [])
+
+    assert broken.value.code == "upstream_timeout"
+
+
+async def test_an_error_event_of_the_engine_passes_through(tmp_path: Path):
+    """An engine that crashes mid-stream says so inside the stream; so do we."""
+    faults = {"h100": [Faults(error_after=2)]}
+    async with running(tmp_path, faults) as fleet, fleet.client() as client:
+        stream = await client.chat.completions.create(
+            **CHAT, stream=True, extra_body={"vllm_xargs": {"output_tokens": 9}}
+        )
+        with pytest.raises(openai.APIError, match="EngineCore"):
+            await collect(stream, [])
+        outcomes = await fleet.outcomes()
+
+    assert outcomes == {"failed": 1}
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize(
+    "fault", [Faults(die_before_headers=True), Faults(status=500), Faults(status=503)], ids=str
+)
+async def test_a_failure_before_the_first_byte_is_retried_elsewhere(
+    tmp_path: Path, fault: Faults, stream: bool
+):
+    """With one bad and one good backend no request fails."""
+    pools = {"h100": [fault, NONE]}
+    async with running(tmp_path, pools) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        for _ in range(4):
+            async with session.post(url, json=said(2, stream=stream)) as reply:
+                assert reply.status == 200
+                assert b"error" not in await reply.read()
+                assert reply.headers["x-cuvee-backend"] == "h100-1"
+        outcomes = await fleet.outcomes()
+
+    assert outcomes == {"ok": 4}
+
+
+async def test_overload_inside_a_200_stream_is_retried_or_told(tmp_path: Path):
+    """vLLM reports admission limits as an event in a 200 stream: alone it becomes a real 503."""
+    async with running(tmp_path, queued=0) as fleet, fleet.client() as client:
+        with pytest.raises(openai.InternalServerError) as refused:
+            await client.chat.completions.create(**CHAT, stream=True)
+
+    assert refused.value.status_code == 503
+    assert refused.value.response.headers["retry-after"] == "1"
+
+
+async def test_a_crash_loses_only_what_was_streaming(tmp_path: Path):
+    """After a backend dies every new request goes to the other one, at once."""
+    pools = {"h100": [NONE, NONE]}
+    async with running(tmp_path, pools) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        fleet.emulators["h100"][0].crash()
+        replies = await asyncio.gather(
+            *(session.post(url, json=said(3, stream=True)) for _ in range(20))
+        )
+        bodies = [await reply.read() for reply in replies]
+
+    assert [reply.status for reply in replies] == [200] * 20
+    assert all(body.endswith(b"data: [DONE]\n\n") for body in bodies)
+
+
+async def test_swapping_tables_under_load_loses_nothing(tmp_path: Path):
+    """Plans change under 200 running streams; every stream ends whole and every lease returns."""
+    pools = {"h100": [NONE, NONE], "a100-80g": [NONE]}
+    async with running(tmp_path, pools) as fleet:
+        router, plan = fleet.app.router, fleet.app.plan
+        other = replace(
+            plan,
+            plan_id="other",
+            weights=tuple(tuple(reversed(row)) for row in plan.weights),
+        )
+        tables = [compile_table(p, fleet.app.pools) for p in (plan, other)]
+        async with ClientSession(timeout=ClientTimeout(total=60)) as session:
+
+            async def ask(number: int) -> tuple[str, bytes]:
+                await asyncio.sleep(number * 0.002)
+                router.table = tables[number % 2]
+                reply = await session.post(
+                    f"{fleet.url}/v1/chat/completions", json=said(10, stream=True)
+                )
+                return reply.headers["x-cuvee-plan"], await reply.read()
+
+            done = await asyncio.gather(*map(ask, range(200)))
+        loads = [(b.in_flight, b.load, b.pending_s) for b in router.fleet.backends]
+        outcomes = await fleet.outcomes()
+
+    assert {plan for plan, _ in done} == {plan.plan_id, "other"}
+    assert all(body.endswith(b"data: [DONE]\n\n") for _, body in done)
+    assert loads == [(0, 0.0, 0.0)] * 3
+    assert outcomes == {"ok": 200}
+
+
+async def test_prompt_tokens_are_learned_from_replies(tmp_path: Path):
+    """The bucket of a prompt becomes that of its true tokens, which only the backend knows."""
+    words = CHAT | {"messages": [{"role": "user", "content": "incomprehensibility " * 200}]}
+    async with running(tmp_path) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        grid = fleet.app.plan.space.grid
+        rows = []
+        for _ in range(60):
+            body = words | {"vllm_xargs": {"output_tokens": 1}}
+            async with session.post(url, json=body) as reply:
+                rows.append(grid.bounds(int(reply.headers["x-cuvee-bucket"]))[0])
+                used = (await reply.json())["usage"]["prompt_tokens"]
+
+    assert rows[0][0] > used  # four bytes a token is far off for such words
+    assert rows[-1][0] <= used < rows[-1][1]
+
+
+async def test_what_is_no_request_is_refused_in_openais_shape(tmp_path: Path):
+    """Unknown paths, wrong methods, bodies too large or broken: an error object each."""
+    async with running(tmp_path, max_body_bytes=1000) as fleet, ClientSession() as session:
+        chat = f"{fleet.url}/v1/chat/completions"
+        replies = [
+            await session.get(f"{fleet.url}/nowhere"),
+            await session.get(chat),
+            await session.post(chat, data=b"{" + b" " * 2000),
+            await session.post(chat, data=b"{not json"),
+            await session.post(chat, json=CHAT | {"max_tokens": "many"}),
+        ]
+        errors = [(await reply.json())["error"] for reply in replies]
+
+    assert [reply.status for reply in replies] == [404, 405, 413, 400, 400]
+    assert all(error["message"] and error["type"] for error in errors)
+    assert errors[4]["param"] == "max_tokens"
+
+
+async def test_a_draining_gateway_finishes_its_streams(tmp_path: Path):
+    """Leaving the app: running streams end whole, the listener is gone."""
+    async with running(tmp_path, drain_s=5.0) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        reply = await session.post(url, json=said(30, stream=True))
+        leaving = asyncio.create_task(fleet.app.__aexit__())
+        body = await reply.read()
+        await leaving
+        with pytest.raises(OSError, match=r"refused|reset|Connect"):
+            await session.post(url, json=said(1))
+
+    assert body.endswith(b"data: [DONE]\n\n")
+
+
+async def test_the_plan_explains_itself_over_http(tmp_path: Path):
+    """`/cuvee/plan` holds the plan, why it is in force, and what single types would cost."""
+    async with running(tmp_path) as fleet, ClientSession() as session:
+        reply = await session.get(f"{fleet.url}/cuvee/plan")
+        body = await reply.json()
+
+    assert body["plan_id"] == fleet.app.plan.plan_id
+    assert body["reason"]
+    assert set(body["single_types"]) == {"H100"}
