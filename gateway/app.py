@@ -22,6 +22,7 @@ from gateway.control.solver import Solver
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, Unavailable
 from gateway.history import demand_of
 from gateway.proxy.exchange import PATHS, Exchange, error_response
+from gateway.proxy.queue import Queue
 from gateway.proxy.upstream import Upstream
 from gateway.routing.backend import Fleet
 from gateway.routing.lengths import Lengths
@@ -31,7 +32,7 @@ from gateway.routing.table import compile_table
 from gateway.routing.tokens import Tokens
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 from planner import workload
-from planner.model import Demand, Plan
+from planner.model import Demand, Plan, Pool
 from planner.report import plan_json
 
 log = logging.getLogger("cuvee")
@@ -73,6 +74,21 @@ class App:
         self._draining = True
         await self._stack.aclose()
 
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._replanner.plan
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The planner's pools, in the order of every plan."""
+        return self._loaded.pools
+
+    @property
+    def queue(self) -> Queue:
+        """Where requests wait when everything is full."""
+        return self._exchange.queue
+
     async def _start(self) -> None:
         clock = asyncio.get_running_loop().time
         self._stack.enter_context(self._solver)
@@ -81,11 +97,11 @@ class App:
         )
         self._histogram = self._new_histogram(clock())
         plan = await self._first_plan()
-        self._router = Router(
-            compile_table(plan, self._loaded.pools), self._fleet, max_load=self._settings.max_load
+        self.router = Router(
+            compile_table(plan, self.pools), self._fleet, max_load=self._settings.max_load
         )
         self._exchange = Exchange(
-            router=self._router,
+            router=self.router,
             tokens=self._tokens,
             lengths=self._lengths,
             upstream=upstream,
@@ -99,7 +115,7 @@ class App:
         self._health = Health(
             self._fleet,
             partial(upstream.probe, timeout_s=self._settings.health_timeout_s),
-            changed=self._exchange.queue.wake,
+            changed=self.queue.wake,
         )
         await self._health.look()
         self._background(self._health.run(self._settings.health_interval_s))
@@ -120,7 +136,7 @@ class App:
 
     @property
     def _running(self) -> tuple[int, ...]:
-        return tuple(len(self._fleet.pool(pool.name)) for pool in self._loaded.pools)
+        return tuple(len(self._fleet.pool(pool.name)) for pool in self.pools)
 
     def _new_histogram(self, now_s: float) -> Histogram:
         settings = self._loaded.config.planner
@@ -136,7 +152,7 @@ class App:
         settings = self._loaded.config.planner
         return Replanner(
             plan=plan,
-            pools=self._loaded.pools,
+            pools=self.pools,
             running=self._running,
             policy=Policy(
                 objective=settings.objective,
@@ -151,10 +167,10 @@ class App:
 
     def _publish(self, plan: Plan, reason: str) -> None:
         """Puts a plan in force: one assignment; requests under way keep their leases."""
-        self._router.table = compile_table(plan, self._loaded.pools)
+        self.router.table = compile_table(plan, self.pools)
         self._reason = reason
         self._metrics.planned(plan)
-        self._exchange.queue.wake()
+        self.queue.wake()
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
         log.info(
             "plan %s in force: %s, $%.2f/h (%s)", plan.plan_id, backends, plan.usd_per_hour, reason
@@ -241,7 +257,7 @@ class App:
         return await self._exchange.handle(request, route)
 
     async def _models(self, request: web.BaseRequest) -> web.StreamResponse:
-        pools = self._loaded.pools
+        pools = self.pools
         return _json(
             {
                 "object": "list",
@@ -266,20 +282,18 @@ class App:
     async def _ready(self, request: web.BaseRequest) -> web.StreamResponse:
         """Ready while every model has a live backend and the gateway is not draining."""
         now_s = asyncio.get_running_loop().time()
-        live = {
-            p.name: sum(b.live(now_s) for b in self._fleet.pool(p.name)) for p in self._loaded.pools
-        }
-        served = {p.model for p in self._loaded.pools if live[p.name]}
+        live = {p.name: sum(b.live(now_s) for b in self._fleet.pool(p.name)) for p in self.pools}
+        served = {p.model for p in self.pools if live[p.name]}
         ready = served >= set(self._loaded.config.models) and not self._draining
         status = "ready" if ready else "draining" if self._draining else "no backend"
-        body = {"status": status, "live": live, "plan_id": self._replanner.plan.plan_id}
+        body = {"status": status, "live": live, "plan_id": self.plan.plan_id}
         return _json(body, status=200 if ready else 503)
 
     async def _scrape(self, request: web.BaseRequest) -> web.StreamResponse:
         return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     async def _plan(self, request: web.BaseRequest) -> web.StreamResponse:
-        return _json(plan_json(self._replanner.plan) | {"reason": self._reason})
+        return _json(plan_json(self.plan) | {"reason": self._reason})
 
 
 def _json(value: Any, *, status: int = 200) -> web.Response:

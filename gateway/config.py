@@ -175,7 +175,7 @@ def load(path: Path) -> Loaded:
 
 def _yaml(path: Path) -> dict[str, Any]:
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_bytes())
     except OSError as error:
         raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
     except yaml.YAMLError as error:
@@ -251,7 +251,7 @@ def _classes(config: Config, problems: list[str]) -> tuple[SloClass, ...]:
             slo = Slo(**{key: getattr(model.slo, key) for key in SloSection.__struct_fields__})
             classes.append(SloClass(model=name, slo=slo))
         except InvalidValue as error:
-            problems.append(f"models.{name}.slo: {error}")
+            problems.append(_at(f"models.{name}.slo", str(error)))
     return tuple(classes)
 
 
@@ -306,8 +306,14 @@ def _pool(
             ),
         )
     except InvalidValue as error:
-        problems.append(f"{where}: {str(error).removeprefix(f'pool {name}: ')}")
+        problems.append(_at(where, str(error).removeprefix(f"pool {name}: ")))
         return None
+
+
+def _at(where: str, text: str) -> str:
+    """A problem that may begin with the name of its key, as a line with the key's path."""
+    key, _, rest = text.partition(" must ")
+    return f"{where}.{key}: must {rest}" if rest and key.isidentifier() else f"{where}: {text}"
 
 
 def _profile(name: str, root: Path, where: str, problems: list[str]) -> Profile | None:

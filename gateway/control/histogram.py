@@ -16,6 +16,7 @@ TICK_S = 5.0
 COUNT_TICKS = 2  # dispersion is of counts in windows of 10 s, about a request's residence
 PRIOR_WINDOWS = 10.0  # windows at which the measured dispersion counts as much as the assumed one
 RESCALE = 1e12  # weights grow with time instead of old ones shrinking; back to 1 from here
+MOST_HALVINGS = 100.0  # in one step: all is forgotten then, and the weight stays finite
 
 
 class Histogram:
@@ -28,7 +29,7 @@ class Histogram:
         assumed until enough windows were counted."""
         self._space = space
         self._ticks = max(2, round(window_s / TICK_S))
-        self._growth = 2 ** (TICK_S / memory_s)
+        self._halvings = TICK_S / memory_s
         self._dispersion = dispersion
         self._start_s = now_s
         self._tick = 0
@@ -106,7 +107,7 @@ class Histogram:
             if len(self._counts) > self._ticks:
                 self._counts.popleft()
         self._tick = tick
-        self._weight *= self._growth ** min(gone, 10_000)
+        self._weight *= 2 ** min(gone * self._halvings, MOST_HALVINGS)
         if self._weight > RESCALE:
             self._sums = {
                 key: (n / self._weight, i / self._weight, o / self._weight)

@@ -99,6 +99,8 @@ class Replanner:
 
     def _compare(self, demand: Demand, candidate: Plan) -> Verdict:
         peak = max(utilisation(demand, self._pools, self.plan))
+        if _homeless(demand, self.plan) > _homeless(demand, candidate):
+            peak = float("inf")
         best = max(utilisation(demand, self._pools, candidate))
         if self._policy.objective == "assign":
             saving = 1 - best / peak if 0 < peak < float("inf") else 0.0
@@ -120,3 +122,9 @@ class Replanner:
             what = "less loaded" if policy.objective == "assign" else "cheaper"
             return f"{verdict.saving:.0%} {what}"
         return None
+
+
+def _homeless(demand: Demand, plan: Plan) -> float:
+    """Requests/s in buckets that the plan gives to no pool: no utilisation shows them."""
+    rows = zip(demand.rate.tolist(), plan.weights, strict=True)
+    return float(sum(rate for rate, row in rows if not any(row)))

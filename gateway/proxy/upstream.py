@@ -12,15 +12,21 @@ import aiohttp
 from gateway.errors import ConnectFailed, UpstreamError, UpstreamTimeout
 
 # RFC 9110 §7.6.1, with the obsolete ones that old proxies still send. Content-Length and Host are
-# made anew; Expect was answered by our server; a compressed stream could not be read for its
-# tokens.
+# made anew; Expect was answered and a Content-Encoding undone by our server; a compressed stream
+# could not be read for its tokens.
 HOP_BY_HOP = frozenset(
     (
         "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
         "te", "trailer", "transfer-encoding", "upgrade",
     )
 )  # fmt: skip
-NOT_FORWARDED = HOP_BY_HOP | {"host", "content-length", "expect", "accept-encoding"}
+NOT_FORWARDED = HOP_BY_HOP | {
+    "host",
+    "content-length",
+    "expect",
+    "content-encoding",
+    "accept-encoding",
+}
 KEEP_ALIVE_S = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
 
 
@@ -136,10 +142,10 @@ def request_headers(
     connection: the client's Connection header, whose tokens name further hop-by-hop headers.
     """
     named = {token.strip().lower() for token in connection.split(",")} if connection else set()
-    kept = {
-        name: value
-        for name, value in headers
-        if (low := name.lower()) not in NOT_FORWARDED and low not in named and low != "x-request-id"
-    }
+    dropped = NOT_FORWARDED | named | {"x-request-id"}
+    kept: dict[str, str] = {}
+    for name, value in headers:
+        if name.lower() not in dropped:  # a repeated field is a list: RFC 9110 §5.3
+            kept[name] = f"{kept[name]}, {value}" if name in kept else value
     kept["x-request-id"] = request_id
     return kept

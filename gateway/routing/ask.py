@@ -64,6 +64,8 @@ def read(body: bytes, route: str) -> Ask:
         raise BadRequest(text, param=where.rstrip("`") or None) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
+    except RecursionError as error:
+        raise BadRequest("the body is nested too deeply") from error
     prompt = bytes(getattr(fields, _PROMPT[route]))
     cap = fields.max_completion_tokens or fields.max_tokens
     options = fields.stream_options

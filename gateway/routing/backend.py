@@ -55,7 +55,12 @@ class Backend:
         return self.healthy and now_s >= self._open_until_s
 
     def failed(self, now_s: float, *, refused: bool = False) -> None:
-        """A connect error (`refused`), a 5xx or a timeout; never a 4xx."""
+        """A connect error (`refused`), a 5xx or a timeout; never a 4xx.
+
+        What fails during a pause was sent before it and says nothing new: it does not lengthen it.
+        """
+        if now_s < self._open_until_s:
+            return
         self.failures = max(self.failures + 1, TOLERATED if refused else 0)
         if self.failures >= TOLERATED:
             pause_s = COOLDOWN_S * 2 ** min(self.failures - TOLERATED, 10)

@@ -6,13 +6,14 @@ then the model's all. A history with n samples has weight n/(n + 20) against the
 """
 
 from bisect import bisect_left, insort
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
+from math import ceil
 
 WINDOW = 300  # samples a history remembers
 SHRINKAGE = 20.0  # samples at which a history counts as much as the coarser one
-HISTORIES = 20_000  # histories kept; the oldest is forgotten first
+HISTORIES = 20_000  # histories kept; the one longest without a sample is forgotten first
 PRIOR = (128.0, 512.0)  # median and P90 before anything was seen
 
 
@@ -44,15 +45,14 @@ class History:
 
     def quantile(self, share: float) -> int:
         """The smallest length that `share` of the samples do not exceed."""
-        last = len(self._sorted) - 1
-        return self._sorted[min(last, int(share * len(self._sorted)))]
+        return self._sorted[max(0, ceil(share * len(self._sorted)) - 1)]
 
 
 class Lengths:
     """Learned output lengths. Living state: outlives every plan and table."""
 
     def __init__(self) -> None:
-        self._histories: dict[Hashable, History] = {}
+        self._histories: OrderedDict[Hashable, History] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<Lengths {len(self._histories)} histories>"
@@ -88,7 +88,8 @@ class Lengths:
             if history is None:
                 history = self._histories[level] = History()
                 if len(self._histories) > HISTORIES:
-                    del self._histories[next(iter(self._histories))]
+                    self._histories.popitem(last=False)
+            self._histories.move_to_end(level)
             history.add(output_tokens)
 
 

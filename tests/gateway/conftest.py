@@ -1,0 +1,74 @@
+"""One model on three GPU types, a plan for it, and what is made from it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from gateway.routing.backend import Fleet
+from gateway.routing.table import compile_table
+from planner import profiles, solve
+from planner.demand import from_samples
+from planner.model import Pool, SloClass, Space
+from planner.sizes import Grid, log_edges
+from planner.slo import Slo
+
+PROFILES = Path(__file__).resolve().parent.parent.parent / "configs" / "profiles"
+MODEL = "llama-3-8b"
+
+
+@pytest.fixture(scope="session")
+def space():
+    """One class of 5 × 4 cells."""
+    return Space(
+        classes=(SloClass(model=MODEL, slo=Slo(ttft_s=2.0, tpot_s=0.1)),),
+        grid=Grid(input_edges=log_edges(64, 2048), output_edges=log_edges(32, 512)),
+    )
+
+
+@pytest.fixture(scope="session")
+def pools():
+    """A10G, A100-80G and H100, at most four backends each."""
+    prices = {"a10g": 1.0, "a100-80g": 3.4, "h100": 6.9}
+    return tuple(
+        Pool(
+            name=gpu,
+            model=MODEL,
+            profile=profiles.read(PROFILES / f"{MODEL}-{gpu}.yaml"),
+            usd_per_hour=usd,
+            max_backends=4,
+        )
+        for gpu, usd in prices.items()
+    )
+
+
+@pytest.fixture(scope="session")
+def make_demand(space):
+    """A demand of lognormal sizes at a rate: `make_demand(rate, inputs=…, outputs=…)`."""
+
+    def make(rate, inputs=300, outputs=120, seed=1):
+        rng = np.random.default_rng(seed)
+        i = np.clip(np.rint(rng.lognormal(np.log(inputs), 0.6, 400)), 10, 2000)
+        o = np.clip(np.rint(rng.lognormal(np.log(outputs), 0.5, 400)), 2, 500)
+        return from_samples(
+            space, space.grid.cell_of(i, o), i, o, duration_s=400 / rate, dispersion=(1.2,)
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def plan(make_demand, pools):
+    """The cheapest fleet for 12 requests/s."""
+    return solve.provision(make_demand(12.0), pools)
+
+
+@pytest.fixture
+def table(plan, pools):
+    return compile_table(plan, pools)
+
+
+@pytest.fixture
+def fleet(pools):
+    """Three backends a pool."""
+    return Fleet({p.name: tuple(f"http://{p.name}:{n}" for n in range(3)) for p in pools})

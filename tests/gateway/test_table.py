@@ -1,0 +1,59 @@
+"""A plan compiled: same shares, an order to spill in, and slots that are always finite."""
+
+from dataclasses import replace
+from math import inf, isfinite
+
+import pytest
+
+from gateway.routing.table import compile_table
+
+
+def test_slices_are_the_weights(plan, table):
+    """Every share of the plan is in the table, and nothing else."""
+    rows = [[dict(slices).get(p, 0.0) for p in range(3)] for slices in table.slices]
+
+    assert rows == [list(row) for row in plan.weights]
+    assert (table.plan_id, table.backends, table.pools) == (
+        plan.plan_id, plan.backends, plan.pools
+    )  # fmt: skip
+
+
+def test_spilling_goes_to_the_cheapest_feasible_pool_first(plan, pools, table):
+    """By dollars per request where the SLO holds; where it cannot hold, last."""
+    for bucket, order in enumerate(table.order):
+        feasible = [p for p in order if table.feasible[bucket][p]]
+        usd = [pools[p].usd_per_hour * plan.seconds[bucket][p] for p in feasible]
+        assert sorted(order) == [0, 1, 2]
+        assert usd == sorted(usd)
+        assert list(order[: len(feasible)]) == feasible
+
+
+def test_infeasible_pools_are_last_by_prefill_speed(plan, pools):
+    """Where no pool holds the SLO the fastest prefill comes first, and a request fills a backend."""
+    hopeless = replace(
+        plan, seconds=((inf,) * 3,) * plan.space.buckets, slots=((inf,) * 3,) * plan.space.buckets
+    )
+    table = compile_table(hopeless, pools)
+    speed = [pools[p].profile.prefill_s_per_token for p in table.order[0]]
+
+    assert speed == sorted(speed)
+    assert not any(map(any, table.feasible))
+    assert set(table.slots[0]) == {1.0}
+
+
+def test_a_pool_of_another_model_is_never_in_the_order(plan, pools):
+    """No bucket may fall over to a model that its client did not ask for."""
+    other = (*pools[:2], replace(pools[2], model="other"))
+
+    assert all(2 not in order for order in compile_table(plan, other).order)
+
+
+def test_slots_are_finite(table):
+    """Load can always be added up."""
+    assert all(isfinite(slot) and slot > 0 for row in table.slots for slot in row)
+
+
+def test_pools_must_be_the_plans(plan, pools):
+    """A table of another fleet's pools would send requests anywhere."""
+    with pytest.raises(AssertionError):
+        compile_table(plan, pools[::-1])
