@@ -36,6 +36,7 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """One model, under the name that clients send."""
 
     slo: SloSection
+    """Its latency promise."""
     bytes_per_token: float = 4.0
     """Where the estimate of prompt tokens starts; learned from the backends' replies."""
 
@@ -61,9 +62,13 @@ class BucketSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """The grid of estimated sizes: log-spaced edges, in tokens."""
 
     input_from: int = 64
+    """First edge of input tokens; smaller prompts belong to the first bucket."""
     input_to: int = 8192
+    """Last edge of input tokens; larger prompts belong to the last bucket."""
     output_from: int = 16
+    """First edge of output tokens."""
     output_to: int = 1024
+    """Last edge of output tokens."""
     per_octave: int = 1
     """Edges per doubling."""
 
@@ -90,7 +95,7 @@ class PlannerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """How much cheaper (provision) or less loaded (assign) a plan must be to replace one that
     holds.
     """
-    patience: int = 3
+    patience: int = 6
     """Looks in a row at which it must be, before the replacement."""
     solve_limit_s: float = 5.0
     """A solve that takes longer is abandoned; the last good plan stays."""
@@ -100,9 +105,13 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The server and the data path."""
 
     host: str = "0.0.0.0"
+    """Address to listen on."""
     port: int = 8000
-    max_body_bytes: int = 32 * 1024 * 1024
+    """Port to listen on; 0 takes a free one."""
+    max_body_bytes: int = 33554432
+    """Largest request body; a larger one gets 413."""
     connect_timeout_s: float = 2.0
+    """To connect to a backend; then another one is tried."""
     first_byte_timeout_s: float = 120.0
     """From sending a request to the first event of a stream."""
     idle_timeout_s: float = 30.0
@@ -118,7 +127,9 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     queue_timeout_s: float = 10.0
     """Longest wait; then 429."""
     health_interval_s: float = 2.0
+    """Seconds between two probes of each backend's `/health`."""
     health_timeout_s: float = 2.0
+    """A probe that takes longer marks the backend down."""
     drain_s: float = 30.0
     """After SIGTERM: how long running requests may finish."""
 
@@ -127,12 +138,17 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The whole file."""
 
     models: dict[str, ModelSection]
+    """The models served, by the name that clients send."""
     pools: dict[str, PoolSection]
+    """The pools of backends, by a name of your own; receipts and metrics carry it."""
     prices: str | None = None
     """Price file, relative to this file; needed for pools without `usd_per_hour`."""
     buckets: BucketSection = BucketSection()
+    """The grid of estimated sizes."""
     planner: PlannerSection = PlannerSection()
+    """When and how the gateway plans again."""
     gateway: GatewaySection = GatewaySection()
+    """The server and the data path."""
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -229,7 +245,7 @@ def _convert(value: Any, kind: type[S], path: str, problems: list[str]) -> S | N
 
 def _domain(config: Config) -> Iterator[str]:
     """Numbers outside their domain, found by their names: durations, counts and shares."""
-    zero_is_fine = {"retries", "queue_requests", "queue_timeout_s", "min_saving", "drain_s"}
+    zero_is_fine = {"retries", "queue_requests", "queue_timeout_s", "min_saving", "drain_s", "port"}
     for name in ("planner", "gateway"):
         section = getattr(config, name)
         for key in section.__struct_fields__:

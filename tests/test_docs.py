@@ -1,0 +1,84 @@
+"""The documents tell the truth: what they name exists, and what exists is named."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+import cuvee
+from gateway.config import load
+from gateway.manual import manual
+from planner import economics, profiles, workload
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_configuration_page_is_that_of_the_types():
+    """`python -m gateway.manual > docs/configuration.md` was run after the last change."""
+    assert (ROOT / "docs" / "configuration.md").read_text() == manual()
+
+
+def test_the_readme_shows_both_commands_at_once():
+    """A stranger finds `make demo` and `make test` in the first 25 lines."""
+    top = "\n".join(README.splitlines()[:25])
+
+    assert "make demo" in top
+    assert "make test" in top
+
+
+def test_every_command_in_the_readme_exists():
+    """Each `cuvee NAME` and each of its options is known to the command line."""
+    for line in re.findall(r"^\s*(?:\$ )?cuvee (.+)$", README, re.MULTILINE):
+        name, *words = line.split()
+        known = cuvee.main.commands[name]
+        options = {option for parameter in known.params for option in parameter.opts}
+        assert {word.split("=")[0] for word in words if word.startswith("--")} <= options, line
+
+
+@pytest.mark.parametrize("name", sorted(cuvee.main.commands))
+def test_every_command_has_help_that_suffices(name: str):
+    """`--help` works, says what the command does, and explains every option."""
+    result = CliRunner().invoke(cuvee.main, [name, "--help"])
+
+    assert result.exit_code == 0
+    assert cuvee.main.commands[name].help
+    unexplained = [p.name for p in cuvee.main.commands[name].params if not getattr(p, "help", None)]
+    assert set(unexplained) <= {"host", "port", "log_level", "endpoint"}
+
+
+@pytest.mark.parametrize(
+    "path", [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md"], ids=str
+)
+def test_links_point_to_files_that_exist(path: Path):
+    """Every relative link of a document leads somewhere."""
+    links = re.findall(r"\]\((?!https?://|#)([^)#]+)", path.read_text())
+
+    assert [link for link in links if not (path.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").rglob("*.*")), ids=lambda p: p.name)
+def test_every_file_in_configs_is_one_the_product_reads(path: Path):
+    """Nothing in configs/ is dead: each example loads as what it is."""
+    folder = path.parent.name
+    if path.suffix == ".csv":
+        assert len(workload.read(path)) > 0
+    elif folder == "profiles":
+        assert profiles.read(path).max_model_len > 0
+    elif path.name == "prices.yaml":
+        assert economics.prices(path)
+    elif path.suffix == ".yaml":
+        assert load(path).pools
+        assert yaml.safe_load(path.read_text())["models"]
+    else:
+        assert path.name == "ATTRIBUTION.md"
+
+
+def test_the_changelog_names_the_version():
+    """The version of the package has an entry for its users."""
+    version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+
+    assert version is not None
+    assert f"## [{version[1]}]" in (ROOT / "CHANGELOG.md").read_text()
