@@ -56,9 +56,9 @@ class Progress:
     def line(self, at_s: float) -> str:
         """The state in one line."""
         kept = f"{self._met / self._done:.1%}" if self._done else "–"
-        mix = "conversation-heavy" if at_s < TURN_S else "code-heavy"
+        mix = "conversation" if at_s < TURN_S else "code"
         return (
-            f"[{at_s:5.1f} s] {mix}: {self._done} of {len(self._trace)} requests done, "
+            f"[{at_s:5.1f} s] mostly {mix}: {self._done} of {len(self._trace)} done, "
             f"{self._failed} failed, {kept} within SLO"
         )
 
@@ -170,7 +170,8 @@ async def _show(console: Console, progress: Progress, now: Callable[[], float]) 
 def closing(result: Verdict) -> str:
     """The run in a sentence or two."""
     swaps = len(result.plans) - 1
-    first = f"{result.requests} requests, {result.failed} failed, {swaps} plans swapped in"
+    swapped = "one plan" if swaps == 1 else f"{swaps} plans"
+    first = f"{result.requests} requests, {result.failed} failed, {swapped} swapped in"
     kept = result.periods[-1].attainment
     if kept is None:
         return f"{first}."

@@ -251,15 +251,46 @@ def conditions(options: Options) -> dict[str, object]:
     show_default=True,
     help="What to compare, once for each.",
 )
-@click.option("--rounds", type=click.IntRange(1, 20), default=3, show_default=True)
+@click.option(
+    "--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="Interleaved rounds."
+)
 @click.option("--window", type=click.FloatRange(0.1, 60), default=3.0, help="Seconds per run.")
 @click.option("--warmup", type=click.FloatRange(0, 30), default=1.0, help="Seconds before each.")
-@click.option("--connections", type=click.IntRange(1, 1024), default=64, show_default=True)
-@click.option("--streams", type=click.IntRange(1, 4096), default=100, show_default=True)
+@click.option(
+    "--connections",
+    type=click.IntRange(1, 1024),
+    default=64,
+    show_default=True,
+    help="Of the closed loop.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(1, 4096),
+    default=100,
+    show_default=True,
+    help="At the same time.",
+)
 @click.option("--chunks", type=click.IntRange(1), default=100, help="Chunks per stream.")
-@click.option("--interval-ms", type=click.FloatRange(1, 1000), default=20.0, show_default=True)
-@click.option("--body-kib", type=click.IntRange(1, 256), multiple=True, default=(1,))
-@click.option("--json", "json_path", type=click.Path(dir_okay=False, path_type=Path))
+@click.option(
+    "--interval-ms",
+    type=click.FloatRange(1, 1000),
+    default=20.0,
+    show_default=True,
+    help="Between two chunks of a stream.",
+)
+@click.option(
+    "--body-kib",
+    type=click.IntRange(1, 256),
+    multiple=True,
+    default=(1,),
+    help="Request body; may be repeated.",
+)
+@click.option(
+    "--json",
+    "json_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write every run to this file.",
+)
 def overhead(
     proxies: tuple[str, ...],
     rounds: int,

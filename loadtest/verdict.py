@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from loadtest import report
@@ -155,8 +156,9 @@ def _shares(verdict: Verdict, plan: Sighting, number: int) -> Table:
     table = Table(
         title=f"plan {number} ({plan.name}), {since}: planned → real share by request size",
         title_justify="left",
+        box=SIMPLE_HEAD,
     )
-    table.add_column("tokens, as estimated")
+    table.add_column("tokens, as estimated", no_wrap=True)
     table.add_column("requests", justify="right")
     for pool in pools:
         count = plan.body["backends"][pool]
@@ -171,10 +173,10 @@ def _shares(verdict: Verdict, plan: Sighting, number: int) -> Table:
 
 
 def _latencies(title: str, periods: Sequence[Period]) -> Table:
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
-    for heading in ("requests", "failed", "off-plan", "TTFT ms", "TPOT ms", "within SLO"):
-        table.add_column(heading, justify="right")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for heading in ("sent", "failed", "off-plan", "TTFT ms", "TPOT ms", "within SLO"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for period in periods:
         kept = period.attainment
         table.add_row(
@@ -196,7 +198,7 @@ def _ms(values: Percentiles | None) -> str:
 
 def _costs(verdict: Verdict) -> Table:
     """Dollars per hour of each plan, and of every single GPU type for the same demand and SLO."""
-    table = Table(title="$ per hour, same demand and SLO", title_justify="left")
+    table = Table(title="$ per hour, same demand and SLO", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("")
     for number, _ in enumerate(verdict.plans, 1):
         table.add_column(f"plan {number}", justify="right")
@@ -210,7 +212,7 @@ def _costs(verdict: Verdict) -> Table:
     table.add_row("saved against the best", *(_saving(plan.body) for plan in verdict.plans))
     bounds = (f"{plan.body['lower_bound_usd_per_hour']:.2f}" for plan in verdict.plans)
     table.add_row("lower bound (fluid)", *bounds)
-    table.caption = "cannot: the share of requests whose SLO no number of these GPUs would hold"
+    table.caption = "cannot: the share of requests whose SLO none of these GPUs holds"
     return table
 
 

@@ -9,7 +9,6 @@ import msgspec
 
 from gateway.errors import BadRequest
 
-
 _NOTHING = msgspec.Raw(b"")
 
 

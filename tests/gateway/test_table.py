@@ -29,7 +29,7 @@ def test_spilling_goes_to_the_cheapest_feasible_pool_first(plan, pools, table):
 
 
 def test_infeasible_pools_are_last_by_prefill_speed(plan, pools):
-    """Where no pool holds the SLO the fastest prefill comes first, and a request fills a backend."""
+    """Where no pool holds the SLO the fastest prefill comes first; a request fills a backend."""
     hopeless = replace(
         plan, seconds=((inf,) * 3,) * plan.space.buckets, slots=((inf,) * 3,) * plan.space.buckets
     )

@@ -1,0 +1,154 @@
+"""The few fields of a body that routing reads."""
+
+import json
+from contextlib import suppress
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import BadRequest
+from gateway.routing.ask import read
+
+
+def ask(route="chat", **fields):
+    return read(json.dumps(fields).encode(), route)
+
+
+def test_a_chat_request():
+    """Model, stream, cap and usage are read; the prompt's bytes are the messages' as received."""
+    body = b'{"messages": [ {"role":"user","content":"h\\u00e9 \xc3\xa9"} ], "model":"m",'
+    body += b'"stream":true,"max_tokens":7,"stream_options":{"include_usage":true,"x":1}}'
+    found = read(body, "chat")
+
+    assert (found.model, found.stream, found.max_tokens, found.usage) == ("m", True, 7, True)
+    assert found.prompt_bytes == len(b'[ {"role":"user","content":"h\\u00e9 \xc3\xa9"} ]')
+    assert found.prompt_tokens is None
+
+
+def test_unknown_fields_are_skipped():
+    """Engines have extensions without end; none of them is our business."""
+    found = ask(model="m", vllm_xargs={"a": [1, {"b": None}]}, tools=[1], logit_bias={"5": -1})
+
+    assert found == ask(model="m")
+
+
+def test_null_is_absent():
+    """Clients send null for what they do not set."""
+    found = ask(
+        model=None, stream=None, max_tokens=None, max_completion_tokens=None, stream_options=None
+    )
+
+    assert found == ask()
+    assert (found.model, found.stream, found.max_tokens, found.usage) == (None, False, None, False)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "tokens"),
+    [
+        ([1, 2, 3], 3),
+        ([[1, 2], [3]], 3),
+        ([7], 1),
+        ("text, with, commas", None),
+        (["a,b", "c"], None),
+        ([], None),
+        ([[]], None),
+        ("", None),
+        (None, None),
+        ("[1, 2]", None),
+        (5, None),
+    ],
+)
+@pytest.mark.parametrize("route", ["completions", "embeddings"])
+def test_token_ids_are_counted(route, prompt, tokens):
+    """Only lists of ids are exact; text in any form is estimated from its bytes."""
+    field = {"completions": "prompt", "embeddings": "input"}[route]
+
+    found = ask(route, **{field: prompt})
+
+    assert found.prompt_tokens == tokens
+    assert found.prompt_bytes == len(json.dumps(prompt))
+
+
+@given(st.lists(st.integers(0, 200_000), min_size=1), st.sampled_from([None, 0, 2]))
+def test_token_ids_are_counted_however_they_are_written(ids, indent):
+    """White space in the body does not change the count."""
+    body = json.dumps({"prompt": ids}, indent=indent).encode()
+
+    assert read(body, "completions").prompt_tokens == len(ids)
+
+
+@pytest.mark.parametrize(
+    ("fields", "cap"),
+    [
+        ({"max_tokens": 5}, 5),
+        ({"max_completion_tokens": 6}, 6),
+        ({"max_tokens": 5, "max_completion_tokens": 6}, 6),
+        ({"max_tokens": 0}, None),
+        ({"max_tokens": -3}, None),
+        ({"max_tokens": 10**25}, 10**25),
+        ({}, None),
+    ],
+)
+def test_the_cap(fields, cap):
+    """The newer name wins; what is no cap is left to the backend to refuse."""
+    assert ask(**fields).max_tokens == cap
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b'{"model": 3}', "model"),
+        (b'{"stream": "yes"}', "stream"),
+        (b'{"max_tokens": "7"}', "max_tokens"),
+        (b'{"max_tokens": 1.5}', "max_tokens"),
+        (b'{"max_tokens": true}', "max_tokens"),
+        (b'{"max_tokens": 1e999}', "max_tokens"),
+        (b'{"max_tokens": ' + b"9" * 5000 + b"}", "max_tokens"),
+        (b'{"stream_options": {"include_usage": 1}}', "stream_options.include_usage"),
+        (b'{"stream_options": []}', "stream_options"),
+    ],
+)
+def test_wrong_types_name_the_field(body, param):
+    """A client learns which field was wrong."""
+    with pytest.raises(BadRequest) as refused:
+        read(body, "chat")
+
+    assert (refused.value.status, refused.value.param) == (400, param)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[1]",
+        b'"x"',
+        b"null",
+        b'{"model": "m"',
+        b'{"model": "m"} x',
+        b"{'model': 'm'}",
+        b'{"model": "\xff"}',
+        b"\xff\xfe{}",
+        b'{"messages": [NaN]}',
+        b'{"x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
+    ],
+)
+def test_what_is_no_json_object_is_a_bad_request(body):
+    """Broken, binary and hostile bodies are the client's mistake, never ours."""
+    with pytest.raises(BadRequest):
+        read(body, "chat")
+
+
+@given(st.binary(max_size=60))
+def test_no_body_is_an_internal_error(body):
+    """Any bytes are either an ask or a bad request."""
+    for data in (body, b'{"model":' + body + b"}", b'{"model":"m","prompt":' + body + b"}"):
+        with suppress(BadRequest):
+            read(data, "completions")
+
+
+def test_the_last_of_duplicate_keys_counts():
+    """As in Python's and the engines' own decoders."""
+    assert read(b'{"model":"a","stream":true,"model":"b","stream":false}', "chat") == ask(
+        model="b", stream=False
+    )

@@ -1,0 +1,60 @@
+"""Solving in a worker process."""
+
+import asyncio
+import multiprocessing
+from multiprocessing.connection import wait
+
+import pytest
+
+from gateway.control.solver import Solver, plan
+from planner import solve
+from planner.errors import InvalidValue, SolverFailed
+
+
+async def test_the_worker_solves_and_fails_without_harm(make_demand, pools):
+    """Real solves in a real process: same plans as here, errors as they are, and a worker that
+    dies, idle or not, is replaced."""
+    demand = make_demand(12.0)
+    with Solver(limit_s=60.0) as solver:
+        provisioned = await solver.plan("provision", demand, pools, (2, 2, 2))
+        assigned = await solver.plan("assign", demand, pools, (2, 2, 2))
+        with pytest.raises(InvalidValue):
+            await solver.plan("assign", demand, pools, (1,))
+        [worker] = multiprocessing.active_children()
+        worker.kill()
+        await asyncio.to_thread(wait, [worker.sentinel], 30)
+        again = []
+        for _ in range(3):
+            try:
+                again.append(await solver.plan("assign", demand, pools, (2, 2, 2)))
+            except SolverFailed:
+                again.append(None)
+
+    assert provisioned.plan_id == solve.provision(demand, pools).plan_id
+    assert assigned.backends == (2, 2, 2)
+    assert again[-1] is not None
+    assert again[-1].plan_id == assigned.plan_id
+    assert again.count(None) <= 1
+
+
+async def test_a_slow_solve_is_abandoned(make_demand, pools):
+    """A solve over the limit is an error and its process is gone; the next solve works."""
+    demand = make_demand(12.0)
+    with Solver(limit_s=1e-4) as solver:
+        first = await solver.plan("assign", demand, pools, (2, 2, 2))  # a start is not a solve
+        ends = [worker.sentinel for worker in multiprocessing.active_children()]
+        with pytest.raises(SolverFailed, match="no plan within"):
+            await solver.plan("assign", demand, pools, (2, 2, 2))
+        for end in ends:
+            assert await asyncio.to_thread(wait, [end], 30)
+        third = await solver.plan("assign", demand, pools, (2, 2, 2))
+
+    assert third.plan_id == first.plan_id
+
+
+def test_objectives(make_demand, pools):
+    """`assign` takes the running counts as given, `provision` chooses its own."""
+    demand = make_demand(3.0)
+
+    assert plan("assign", demand, pools, (1, 2, 3)).backends == (1, 2, 3)
+    assert plan("provision", demand, pools, (9, 9, 9)).backends != (9, 9, 9)

@@ -1,0 +1,201 @@
+"""Streams: whole events out, and the same story however the network cut them."""
+
+import json
+from itertools import pairwise
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.proxy.sse import LONGEST_EVENT, Meter, decode, error_event, events
+
+
+def event(data):
+    return b"data: " + (data if isinstance(data, bytes) else json.dumps(data).encode()) + b"\n\n"
+
+
+def delta(finish=None, **fields):
+    return event({"id": "c", "choices": [{"index": 0, "delta": fields, "finish_reason": finish}]})
+
+
+ROLE = delta(role="assistant", content="")
+USAGE = event({"choices": [], "usage": {"prompt_tokens": 11, "completion_tokens": 4}})
+DONE = event(b"[DONE]")
+ERROR = event({"error": {"message": "EngineCore", "type": "InternalServerError", "code": 500}})
+WORDS = [delta(content=w) for w in ("a", "", " ü\u2028b")]
+CHAT = [ROLE, *WORDS, delta("stop", content=" c"), USAGE, DONE]
+TGI = [b": keep-alive\n\n", *WORDS, b":\n\n", delta("length", content="c"), DONE]
+TEXT = [event({"choices": [{"text": w, "finish_reason": None}]}) for w in "ab"]
+STREAMS = {
+    "chat": CHAT,
+    "tgi": TGI,
+    "text": [*TEXT, event({"choices": [{"text": "", "finish_reason": "stop"}]}), DONE],
+    "error": [ROLE, WORDS[0], ERROR, DONE],
+    "cut": [ROLE, WORDS[0], WORDS[2], b'data: {"choices": [{"del'],
+    "nothing": [ROLE, DONE],
+    "no done": [ROLE, *WORDS, delta("stop", content="c")],
+}
+
+
+def play(*chunks):
+    """A meter after a chunk per second, and what it let pass."""
+    meter = Meter()
+    passed = [meter.feed(chunk, float(now_s)) for now_s, chunk in enumerate(chunks)]
+    return meter, passed
+
+
+def story(meter):
+    whole, error = meter.finish()
+    usage = meter.usage and (meter.usage.prompt_tokens, meter.usage.completion_tokens)
+    return whole, error, usage, meter.output_tokens
+
+
+@pytest.mark.parametrize("ending", [b"\n", b"\r\n"], ids=["LF", "CRLF"])
+@pytest.mark.parametrize("name", STREAMS)
+@given(data=st.data())
+def test_cuts_do_not_matter(name, ending, data):
+    """Any split of a stream into reads passes the same bytes and tells the same story."""
+    stream = b"".join(STREAMS[name]).replace(b"\n", ending)
+    places = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=12, unique=True))
+    edges = [0, *sorted(places), len(stream)]
+    chunks = [stream[a:b] for a, b in pairwise(edges)]
+
+    meter, passed = play(*chunks)
+    expected, at_once = play(stream)
+
+    assert b"".join(passed) == b"".join(at_once)
+    assert story(meter) == story(expected)
+    # Every moment is that of the read that completed the event.
+    assert (meter.first_at_s is None) == (expected.first_at_s is None)
+    if meter.first_at_s is not None:
+        assert meter.first_at_s <= meter.last_at_s <= len(chunks) - 1
+
+
+@given(st.lists(st.integers(1, 400), max_size=8, unique=True))
+def test_only_whole_events_pass(places):
+    """Whatever was passed on, an error event can follow cleanly."""
+    stream = b"".join(CHAT)
+    edges = [0, *sorted(p for p in places if p < len(stream)), len(stream)]
+
+    _, passed = play(*(stream[a:b] for a, b in pairwise(edges)))
+
+    assert all(part == b"" or part.endswith(b"\n\n") for part in passed)
+    assert b"".join(passed) == stream
+
+
+def test_a_part_of_an_event_is_held_back():
+    """The beginning of an event never reaches the client when the rest does not come."""
+    meter, passed = play(ROLE + WORDS[0] + b'data: {"choi', b"ces")
+
+    assert passed == [ROLE + WORDS[0], b""]
+    assert meter.finish() == (False, None)
+
+
+def test_the_first_token_is_the_first_output():
+    """Neither the role chunk nor empty content is a token; what follows is."""
+    meter, _ = play(ROLE, delta(content=""), delta(content="a"), delta(content="b"), DONE)
+
+    assert (meter.first_at_s, meter.last_at_s) == (2.0, 4.0)
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        delta(content="a"),
+        delta(reasoning="hm"),
+        delta(reasoning_content="hm"),
+        delta(tool_calls=[{"index": 0, "function": {"name": "f"}}]),
+        delta(refusal="no"),
+        delta("stop"),
+        event({"choices": [{"index": 0, "text": "a"}]}),
+        event({"choices": [{"index": 1, "delta": {"content": "a"}}], "x": {"y": [1]}}),
+    ],
+)
+def test_any_output_is_a_token(token):
+    """Reasoning, tool calls, text and a forced end are what the engine worked for."""
+    meter, _ = play(ROLE, token, DONE)
+
+    assert meter.first_at_s == 1.0
+
+
+def test_tokens_are_as_reported():
+    """`usage` beats counting."""
+    meter, _ = play(*CHAT)
+
+    assert meter.finish() == (True, None)
+    assert (meter.output_tokens, meter.usage.prompt_tokens) == (4, 11)
+
+
+def test_tokens_are_counted_where_nothing_is_reported():
+    """One an event from the first token on; role and [DONE] are none."""
+    meter, _ = play(ROLE, *WORDS, delta("stop", content="c"), DONE)
+    meter.finish()
+
+    assert meter.output_tokens == 4
+
+
+def test_time_per_output_token():
+    """(last − first) / (tokens − 1), unknown for a single token."""
+    meter, _ = play(ROLE, delta(content="a"), delta(content="b"), delta("stop", content="c"))
+    meter.finish()
+    assert meter.tpot_s == 1.0
+
+    single, _ = play(ROLE, delta("stop", content="a"))
+    single.finish()
+    assert single.tpot_s is None
+
+
+def test_error_events_are_told():
+    """The error object of an engine that failed in the middle, [DONE] or not."""
+    for tail in ([DONE], []):
+        meter, passed = play(ROLE, WORDS[0], ERROR, *tail)
+        _, error = meter.finish()
+
+        assert json.loads(error)["code"] == 500
+        assert ERROR in passed
+
+
+def test_the_first_event_can_be_looked_at():
+    """vLLM reports overload as the first event of a 200."""
+    meter, _ = play(b": hello\n\n", ERROR + DONE)
+    first = meter.first_event()
+
+    assert json.loads(first.failure)["message"] == "EngineCore"
+    assert play(ROLE)[0].first_event().failure is None
+    assert Meter().first_event() is None
+
+
+def test_a_stream_ends_whole_or_not():
+    """[DONE] or a finish reason is an end; silence is not."""
+    for stream, whole in (
+        ([ROLE, *WORDS], False),
+        ([ROLE, *WORDS, DONE], True),
+        ([ROLE, *WORDS, delta("length", content="x")], True),
+        ([ROLE, *WORDS, delta("length", content="x"), USAGE], True),
+        ([], False),
+    ):
+        assert play(*stream)[0].finish() == (whole, None)
+
+
+def test_an_endless_event_is_passed_on():
+    """Held-back bytes are bounded."""
+    chunk = b"data: " + b"x" * LONGEST_EVENT
+    _, passed = play(chunk, b"y\n\n")
+
+    assert passed == [chunk, b"y\n\n"]
+
+
+@given(st.binary(max_size=80))
+def test_garbage_is_no_event(data):
+    """What is not an object of ours is nothing, never an exception."""
+    decode(data)
+    meter, _ = play(data, b"data: " + data + b"\n\n", DONE)
+    meter.finish()
+
+
+def test_framing():
+    """Comments and other fields are no data; `data:` may come without a space."""
+    chunk = b': x\n\nevent: e\nid: 1\ndata:{"a":1}\n\ndata: [DONE]\r\n\r\n'
+
+    assert events(chunk) == [b'{"a":1}', b"[DONE]"]
+    assert error_event(b'{"error":{}}') == b'data: {"error":{}}\n\n'
