@@ -177,29 +177,32 @@ async def test_the_clients_own_mistakes_raise_its_typed_exceptions(tmp_path: Pat
 
 
 async def test_a_full_fleet_queues_and_then_says_429(tmp_path: Path):
-    """One waits in the queue until there is room, the next finds it full: RateLimitError."""
+    """Two wait in the queue until there is room, the next finds it full: RateLimitError."""
     sizes = [
         Estimate(model=MODEL, input_tokens=n, output_tokens=n, output_p90=n) for n in (2000, 200, 1)
     ]
-    async with running(tmp_path, queue_requests=1) as fleet, fleet.client() as client:
+    async with running(tmp_path, queue_requests=2) as fleet, fleet.client() as client:
         router, leases = fleet.app.router, []
         for size in sizes:
             with contextlib.suppress(Saturated):
                 while len(leases) < 10_000:
                     leases.append(router.route(size, now_s=0.0))
-        waiting = asyncio.create_task(client.chat.completions.create(**CHAT, max_tokens=3))
-        await until(lambda: len(fleet.app.queue) == 1)
+        waiting = [
+            asyncio.create_task(client.chat.completions.create(**CHAT, max_tokens=3))
+            for _ in range(2)
+        ]
+        await until(lambda: len(fleet.app.queue) == 2)
         with pytest.raises(openai.RateLimitError) as refused:
             await client.chat.completions.create(**CHAT)
         for lease in leases:
             lease.release()
         fleet.app.queue.wake()
-        reply = await waiting
+        replies = await asyncio.gather(*waiting)
         outcomes = await fleet.outcomes()
 
     assert refused.value.response.headers["retry-after"] == "2"
-    assert reply.choices[0].finish_reason == "length"
-    assert outcomes == {"ok": 1, "shed": 1}
+    assert [reply.choices[0].finish_reason for reply in replies] == ["length"] * 2
+    assert outcomes == {"ok": 2, "shed": 1}
 
 
 async def test_no_live_backend_is_a_503(tmp_path: Path):

@@ -173,12 +173,16 @@ class Exchange:
         again = False
         while True:
             try:
-                return self._router.route(watch.estimate, now_s=self._clock(), exclude=tried)
+                lease = self._router.route(watch.estimate, now_s=self._clock(), exclude=tried)
             except (Unavailable, Saturated) as error:
                 if failure is not None:
                     raise failure from error
                 if isinstance(error, Unavailable):
                     raise
+            else:
+                if again:
+                    self.queue.wake()  # there was room for one: perhaps for the next one too
+                return lease
             await self.queue.wait(deadline_s=deadline_s, again=again)
             again = True
 

@@ -55,4 +55,6 @@ def stream_refusal(error: bytes) -> Refused:
     code = refused.error.get("code", refused.error.get("http_status_code"))
     known = isinstance(code, int) and 400 <= code < 600
     status = NOT_OURS.get(code, code) if known and isinstance(code, int) else 502
+    if "overloaded" in str(refused.error.get("message")):
+        status = 503  # TGI's code for it inside a stream is 422, as for the client's mistakes
     return Refused(status, refused.error, inside_stream=True)

@@ -5,7 +5,7 @@ aiohttp's client stands here in this first form; nothing above this file knows t
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from types import TracebackType
+from types import SimpleNamespace, TracebackType
 
 import aiohttp
 
@@ -80,8 +80,11 @@ class Upstream:
 
     async def __aenter__(self) -> "Upstream":
         connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
+        trace = aiohttp.TraceConfig()
+        trace.on_connection_reuseconn.append(_reused)
         self._session = aiohttp.ClientSession(
             connector=connector,
+            trace_configs=[trace],
             timeout=self._timeout,
             cookie_jar=aiohttp.DummyCookieJar(),
             auto_decompress=False,
@@ -106,18 +109,25 @@ class Upstream:
         ConnectFailed if nothing could be sent, UpstreamError if the connection broke before the
         head.
         """
+        sent = _Sent()
         try:
-            return await self._post(url, headers, body)
+            return await self._post(url, headers, body, sent)
         except ConnectFailed:
             raise
         except UpstreamError:
-            return await self._post(url, headers, body)
+            if not sent.reused:
+                raise
+            return await self._post(url, headers, body, _Sent())
 
-    async def _post(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
+    async def _post(
+        self, url: str, headers: Mapping[str, str], body: bytes, sent: "_Sent"
+    ) -> Reply:
         assert self._session is not None
         try:
             return Reply(
-                await self._session.post(url, data=body, headers=headers, allow_redirects=False)
+                await self._session.post(
+                    url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=sent
+                )
             )
         except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
             raise ConnectFailed(f"The backend cannot be reached: {error}") from error
@@ -132,6 +142,17 @@ class Upstream:
                 return response.status == 200
         except (aiohttp.ClientError, TimeoutError, UpstreamTimeout):
             return False
+
+
+class _Sent:
+    """Whether a request left on a connection that had served another before."""
+
+    reused = False
+
+
+async def _reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
+    if context.trace_request_ctx is not None:  # probes have none
+        context.trace_request_ctx.reused = True
 
 
 def request_headers(

@@ -154,9 +154,11 @@ class Router:
         """
         table = self._table
         ttft_s = table.ttft_s[bucket // table.space.grid.cells]
+        order = table.order[bucket]
+        roomy = [pool for pool in order if estimate.input_tokens < table.context[pool]]
         for everything in (False, True):
             alive = []
-            for pool in table.order[bucket]:
+            for pool in roomy or order:
                 limit = len(self._members[pool]) if everything else table.backends[pool]
                 best = self._least(pool, ttft_s, now_s, exclude, limit)
                 if best is not None:

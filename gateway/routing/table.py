@@ -17,7 +17,7 @@ class RoutingTable:
     (B,) tuples of (pool, weight). order: (B,) every pool of the model, the plan's own choice of
     where to spill first: SLO-feasible ones by cost per request, then the rest by prefill speed.
     feasible: (B, P). slots: (B, P) load of one request in flight. prefill_s: (P,) seconds a prompt
-    token. ttft_s: (C,) target per SLO class.
+    token. context: (P,) longest prompt and output. ttft_s: (C,) target per SLO class.
     """
 
     plan_id: str
@@ -29,6 +29,7 @@ class RoutingTable:
     feasible: tuple[tuple[bool, ...], ...]
     slots: tuple[tuple[float, ...], ...]
     prefill_s: tuple[float, ...]
+    context: tuple[int, ...]
     ttft_s: tuple[float, ...]
 
 
@@ -47,6 +48,7 @@ def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
         feasible=feasible,
         slots=tuple(tuple(s if s < inf else UNBOUND_SLOT for s in row) for row in plan.slots),
         prefill_s=tuple(pool.profile.prefill_s_per_token for pool in pools),
+        context=tuple(pool.profile.max_model_len for pool in pools),
         ttft_s=tuple(c.slo.ttft_s for c in plan.space.classes),
     )
 

@@ -60,6 +60,15 @@ def test_only_what_another_backend_could_do_is_tried_there(status, retriable):
     assert refusal(status, b"").retriable is retriable
 
 
+def test_overload_inside_a_stream_is_never_the_clients_mistake():
+    """TGI gives it the code of a failed validation; another backend may have room."""
+    error = b'{"message":"Model is overloaded","http_status_code":422}'
+
+    refused = stream_refusal(error)
+
+    assert (refused.status, refused.retriable) == (503, True)
+
+
 def test_overload_says_when_to_come_again():
     """429 and 503 carry Retry-After, others do not."""
     assert [refusal(s, b"").retry_after_s is not None for s in (429, 503, 500, 400)] == [

@@ -20,7 +20,9 @@ SPACE = Space(
 )
 
 
-def make_table(weights, *, slots=None, feasible=None, backends=None, prefill_s=0.0, plan_id="p1"):
+def make_table(
+    weights, *, slots=None, feasible=None, backends=None, prefill_s=0.0, context=None, plan_id="p1"
+):
     """A table of one or more pools; `weights` and `feasible` are the same in both buckets unless
     they are a pair of rows."""
     rows = weights if isinstance(weights[0], tuple) else (weights, weights)
@@ -36,6 +38,7 @@ def make_table(weights, *, slots=None, feasible=None, backends=None, prefill_s=0
         feasible=feasible,
         slots=(slots or (0.1,) * count,) * 2,
         prefill_s=(prefill_s,) * count,
+        context=context or (4096,) * count,
         ttft_s=(TTFT_S,),
     )
 
@@ -254,6 +257,19 @@ def test_a_size_that_no_pool_holds_is_served_best_effort():
     lease = router.route(ask(), now_s=0.0)
 
     assert lease.decision == "best-effort"
+
+
+def test_a_prompt_beyond_a_pools_context_never_goes_there_while_another_has_room():
+    """A full pool with room for the context is better than an idle one that must refuse it."""
+    table = make_table((1.0, 0.0), feasible=((True, False),) * 2, context=(4096, 512))
+    router = make_router(table, per_pool=1, max_load=1.0)
+    held = [router.route(ask(inputs=600), now_s=0.0) for _ in range(10)]
+
+    with pytest.raises(Saturated):
+        router.route(ask(inputs=600), now_s=0.0)
+
+    assert {lease.backend.pool for lease in held} == {"a"}
+    assert router.route(ask(inputs=500), now_s=0.0).backend.pool == "b"
 
 
 def test_a_swap_keeps_the_leases():
