@@ -10,8 +10,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway import config
-from gateway.config import (
+from gateway import sections
+from gateway.sections import (
     BucketSection,
     Config,
     GatewaySection,
@@ -29,7 +29,7 @@ every problem, one line each, with the path of the key. Paths in the file are re
 Times are in seconds, sizes in tokens, prices in US dollars per hour. `configs/demo.yaml` is a
 complete example.
 
-This page is made from the types in `gateway/config.py` (`python -m gateway.manual`).
+This page is made from the types in `gateway/sections.py` (`python -m gateway.manual`).
 """
 SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("(top level)", Config),
@@ -67,7 +67,7 @@ def _section(
 def _notes() -> dict[tuple[str, str], str]:
     """The text below each field of each section, by class and field."""
     found = {}
-    for node in ast.parse(inspect.getsource(config)).body:
+    for node in ast.parse(inspect.getsource(sections)).body:
         if isinstance(node, ast.ClassDef):
             for before, after in zip(node.body, node.body[1:], strict=False):
                 if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):

@@ -11,7 +11,6 @@ from uuid import uuid4
 
 from aiohttp import web
 
-from gateway.config import GatewaySection
 from gateway.errors import (
     BadRequest,
     GatewayError,
@@ -34,6 +33,7 @@ from gateway.routing.lengths import Length, Lengths
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.router import Estimate, Router
 from gateway.routing.tokens import Tokens
+from gateway.sections import GatewaySection
 
 PATHS = {
     "chat": "/v1/chat/completions",
