@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
+from uuid import uuid4
 
 import msgspec
 from aiohttp import web
@@ -24,7 +25,7 @@ from gateway.history import demand_of
 from gateway.proxy.exchange import PATHS, Exchange, error_response
 from gateway.proxy.queue import Queue
 from gateway.proxy.upstream import Upstream
-from gateway.routing.backend import Fleet
+from gateway.routing.backend import Backend, Fleet
 from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.router import Router
@@ -49,7 +50,7 @@ class App:
         self._loaded = loaded
         self._settings = config.gateway
         self._started = int(time.time())
-        self._draining = False
+        self._leaving = self._draining = False
         self._reason = "the gateway started"
         self._fleet = Fleet({name: pool.backends for name, pool in config.pools.items()})
         self._tokens = Tokens({name: m.bytes_per_token for name, m in config.models.items()})
@@ -70,7 +71,10 @@ class App:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Drains: not ready at once, running requests may finish, then everything stops."""
+        """Drains: not ready at once, still serving for a while so that balancers notice, then no
+        new requests; running ones may finish, and everything stops."""
+        self._leaving = True
+        await asyncio.sleep(self._settings.drain_delay_s)
         self._draining = True
         await self._stack.aclose()
 
@@ -88,6 +92,10 @@ class App:
     def queue(self) -> Queue:
         """Where requests wait when everything is full."""
         return self._exchange.queue
+
+    def lost(self, backend: Backend) -> None:
+        """A backend no longer answers probes: nothing waits for its first byte any more."""
+        self._exchange.lost(backend)
 
     async def _start(self) -> None:
         clock = asyncio.get_running_loop().time
@@ -115,7 +123,8 @@ class App:
         self._health = Health(
             self._fleet,
             partial(upstream.probe, timeout_s=self._settings.health_timeout_s),
-            changed=self.queue.wake,
+            looked=self.queue.wake,  # a backend may be back, or an engine have room again
+            lost=self.lost,
         )
         await self._health.look()
         self._background(self._health.run(self._settings.health_interval_s))
@@ -126,8 +135,8 @@ class App:
         """For the configured workload, or for no known demand: then all backends share it."""
         loaded = self._loaded
         if loaded.workload is None:
-            nothing = Demand.none(loaded.space)
-            return await self._solver.plan("assign", nothing, loaded.pools, self._running)
+            unknown = Demand.even(loaded.space)
+            return await self._solver.plan("assign", unknown, loaded.pools, self._running)
         trace = workload.read(loaded.workload)
         demand = demand_of(trace, loaded, lengths=self._lengths)
         self._histogram.remember(demand, trace.duration_s)
@@ -234,6 +243,10 @@ class App:
             "/metrics": self._scrape,
             "/cuvee/plan": self._plan,
         }
+        cold |= {
+            f"/v1/models/{name}": partial(self._one_model, name)
+            for name in self._loaded.config.models
+        }
         return hot | {path: {"GET": handler} for path, handler in cold.items()}
 
     async def _dispatch(
@@ -248,8 +261,10 @@ class App:
                 raise MethodNotAllowed(f"{request.path} takes {' '.join(methods)}")
             return await handler(request)
         except GatewayError as error:
-            request_id = request.headers.get("x-request-id")
-            return error_response(error, [("x-request-id", request_id)] if request_id else [])
+            headers = [("x-request-id", request.headers.get("x-request-id") or uuid4().hex)]
+            if isinstance(error, MethodNotAllowed):
+                headers.append(("Allow", ", ".join(handlers[request.path])))
+            return error_response(error, headers)
 
     async def _proxy(self, route: str, request: web.BaseRequest) -> web.StreamResponse:
         if self._draining:
@@ -257,24 +272,21 @@ class App:
         return await self._exchange.handle(request, route)
 
     async def _models(self, request: web.BaseRequest) -> web.StreamResponse:
-        pools = self.pools
-        return _json(
-            {
-                "object": "list",
-                "data": [
-                    {
-                        "id": name,
-                        "object": "model",
-                        "created": self._started,
-                        "owned_by": "cuvee",
-                        "max_model_len": max(
-                            p.profile.max_model_len for p in pools if p.model == name
-                        ),
-                    }
-                    for name in self._loaded.config.models
-                ],
-            }
-        )
+        models = [self._described(name) for name in self._loaded.config.models]
+        return _json({"object": "list", "data": models})
+
+    async def _one_model(self, name: str, request: web.BaseRequest) -> web.StreamResponse:
+        return _json(self._described(name))
+
+    def _described(self, name: str) -> dict[str, Any]:
+        longest = max(p.profile.max_model_len for p in self.pools if p.model == name)
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._started,
+            "owned_by": "cuvee",
+            "max_model_len": longest,
+        }
 
     async def _live(self, request: web.BaseRequest) -> web.StreamResponse:
         return _json({"status": "alive"})
@@ -284,8 +296,8 @@ class App:
         now_s = asyncio.get_running_loop().time()
         live = {p.name: sum(b.live(now_s) for b in self._fleet.pool(p.name)) for p in self.pools}
         served = {p.model for p in self.pools if live[p.name]}
-        ready = served >= set(self._loaded.config.models) and not self._draining
-        status = "ready" if ready else "draining" if self._draining else "no backend"
+        ready = served >= set(self._loaded.config.models) and not self._leaving
+        status = "ready" if ready else "draining" if self._leaving else "no backend"
         body = {"status": status, "live": live, "plan_id": self.plan.plan_id}
         return _json(body, status=200 if ready else 503)
 

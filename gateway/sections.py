@@ -117,8 +117,10 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Seconds between two probes of each backend's `/health`."""
     health_timeout_s: float = 2.0
     """A probe that takes longer marks the backend down."""
+    drain_delay_s: float = 5.0
+    """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: float = 30.0
-    """After SIGTERM: how long running requests may finish."""
+    """After that: how long running requests may finish."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -125,7 +125,8 @@ class Stage:
         if raw.get("planner", {}).get("workload"):
             workload = str((self._root / raw["planner"]["workload"]).resolve())
             raw["planner"] = raw["planner"] | {"workload": workload}
-        raw["gateway"] = raw.get("gateway", {}) | {"host": "127.0.0.1", "port": port}
+        local = {"host": "127.0.0.1", "port": port, "drain_delay_s": 0}
+        raw["gateway"] = raw.get("gateway", {}) | local
         return raw
 
     async def _ready(self) -> None:

@@ -5,7 +5,7 @@ data; the arithmetic on it lives in `headroom` and `solve`.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -110,6 +110,11 @@ class Demand:
             share=nothing,
             dispersion=(1.0,) * len(space.classes),
         )
+
+    @classmethod
+    def even(cls, space: Space) -> "Demand":
+        """A guess where nothing is known: one request/s, every bucket as frequent as any other."""
+        return replace(cls.none(space), rate=np.full(space.buckets, 1.0 / space.buckets))
 
     @property
     def total_rate(self) -> float:

@@ -100,7 +100,7 @@ def configured(urls: dict[str, list[str]], gateway: dict[str, Any]) -> dict[str,
             }
             for pool, backends in urls.items()
         },
-        "gateway": {"drain_s": 1.0} | gateway,
+        "gateway": {"drain_s": 1.0, "drain_delay_s": 0} | gateway,
     }
 
 
@@ -128,6 +128,7 @@ async def test_the_sdk_chats_and_completes_streaming_and_not(tmp_path: Path):
         ]  # fmt: skip
         chunks = [[chunk async for chunk in stream] for stream in streams]
         models = [model.id async for model in client.models.list()]
+        assert (await client.models.retrieve(MODEL)).id == MODEL
         vector = await client.embeddings.create(model=MODEL, input="a b c", encoding_format="float")
 
     assert chat.usage is not None
@@ -388,14 +389,71 @@ async def test_a_failure_before_the_first_byte_is_retried_elsewhere(
     assert outcomes == {"ok": 4}
 
 
-async def test_overload_inside_a_200_stream_is_retried_or_told(tmp_path: Path):
-    """vLLM reports admission limits as an event in a 200 stream: alone it becomes a real 503."""
-    async with running(tmp_path, queued=0) as fleet, fleet.client() as client:
-        with pytest.raises(openai.InternalServerError) as refused:
-            await client.chat.completions.create(**CHAT, stream=True)
+@pytest.mark.parametrize("stream", [True, False])
+async def test_an_engine_that_is_full_costs_no_request(tmp_path: Path, stream: bool):
+    """vLLM's admission limit, an event in a 200 stream or a 503, sends the request elsewhere, or
+    into our queue; with everything full for too long the client gets a real 429."""
+    async with running(tmp_path, {"h100": [NONE, NONE]}, queued=2) as fleet:
+        async with ClientSession() as session:
+            url = f"{fleet.url}/v1/chat/completions"
+            body = said(10, stream=stream)
+            replies = await asyncio.gather(*(session.post(url, json=body) for _ in range(24)))
+            bodies = [await reply.read() for reply in replies]
+        outcomes = await fleet.outcomes()
+    async with running(tmp_path, queued=0, queue_timeout_s=0.1) as fleet, fleet.client() as client:
+        with pytest.raises(openai.RateLimitError) as refused:
+            await client.chat.completions.create(**CHAT, stream=stream)
 
-    assert refused.value.status_code == 503
-    assert refused.value.response.headers["retry-after"] == "1"
+    assert [reply.status for reply in replies] == [200] * 24
+    assert not any(b'"error"' in body for body in bodies)
+    assert outcomes == {"ok": 24}
+    assert refused.value.response.headers["retry-after"] == "2"
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_backend_that_went_silent_is_given_up_on(tmp_path: Path, stream: bool):
+    """vLLM on SIGTERM leaves requests open without a byte: they move on when probes fail too."""
+    asked = asyncio.Event()
+
+    async def silent(_: web.Request) -> web.Response:
+        asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serving(silent))
+        good = Emulator(read(CONFIGS / "profiles" / "llama-3-8b-h100.yaml"), MODEL)
+        other = f"http://127.0.0.1:{await good.start()}"
+        stack.push_async_callback(good.stop)
+        fleet = await stack.enter_async_context(running(tmp_path, urls={"h100": [url, other]}))
+        session = await stack.enter_async_context(ClientSession())
+        body = said(3, stream=stream)
+        asking = asyncio.create_task(session.post(f"{fleet.url}/v1/chat/completions", json=body))
+        await asked.wait()
+        fleet.app.lost(fleet.app.router.fleet.backends[0])
+        reply = await asking
+        answer = await reply.read()
+
+    assert reply.status == 200
+    assert b"error" not in answer
+    assert reply.headers["x-cuvee-backend"] == "h100-1"
+
+
+async def test_expect_100_continue_is_answered(tmp_path: Path):
+    """A client that waits for the word before it sends its body gets it."""
+    async with running(tmp_path) as fleet:
+        reader, writer = await asyncio.open_connection("127.0.0.1", fleet.app.port)
+        body = b'{"messages":[{"role":"user","content":"a"}],"max_tokens":1}'
+        head = f"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n"
+        head += "Content-Type: application/json\r\nExpect: 100-continue\r\n\r\n"
+        writer.write(head.encode())
+        first = await reader.readuntil(b"\r\n\r\n")
+        writer.write(body)
+        second = await reader.readuntil(b"\r\n")
+        writer.close()
+
+    assert first == b"HTTP/1.1 100 Continue\r\n\r\n"
+    assert second == b"HTTP/1.1 200 OK\r\n"
 
 
 async def test_a_crash_loses_only_what_was_streaming(tmp_path: Path):
@@ -472,11 +530,14 @@ async def test_what_is_no_request_is_refused_in_openais_shape(tmp_path: Path):
             await session.post(chat, data=b"{not json"),
             await session.post(chat, json=CHAT | {"max_tokens": "many"}),
         ]
+        ids = [reply.headers["x-request-id"] for reply in replies]
         errors = [(await reply.json())["error"] for reply in replies]
 
     assert [reply.status for reply in replies] == [404, 405, 413, 400, 400]
     assert all(error["message"] and error["type"] for error in errors)
     assert errors[4]["param"] == "max_tokens"
+    assert replies[1].headers["allow"] == "POST"
+    assert len(set(ids)) == 5
 
 
 async def test_a_draining_gateway_finishes_its_streams(tmp_path: Path):

@@ -9,16 +9,27 @@ from gateway.routing.backend import Backend, Fleet
 log = logging.getLogger("cuvee.health")
 
 Probe = Callable[[str], Awaitable[bool]]
+LOST = 3  # probes without an answer in a row, after which nobody need wait for the backend
 
 
 class Health:
     """Marks backends by their `/health`; it alone writes `Backend.healthy`."""
 
-    def __init__(self, fleet: Fleet, probe: Probe, *, changed: Callable[[], None]) -> None:
-        """probe: whether a URL answers. changed: called after a backend came up."""
+    def __init__(
+        self,
+        fleet: Fleet,
+        probe: Probe,
+        *,
+        looked: Callable[[], None],
+        lost: Callable[[Backend], None],
+    ) -> None:
+        """probe: whether a URL answers. looked: called after every round. lost: told of a backend
+        that has not answered for a while."""
         self._fleet = fleet
         self._probe = probe
-        self._changed = changed
+        self._looked = looked
+        self._lost = lost
+        self._silent: dict[str, int] = {}
 
     async def run(self, interval_s: float) -> None:
         """Probes for ever."""
@@ -32,13 +43,16 @@ class Health:
     async def look(self) -> None:
         """Probes every backend once, all at the same time."""
         await asyncio.gather(*map(self._mark, self._fleet.backends))
+        self._looked()
 
     async def _mark(self, backend: Backend) -> None:
         up = await self._probe(f"{backend.url}/health")
+        silent = self._silent[backend.name] = 0 if up else self._silent.get(backend.name, 0) + 1
+        if silent == LOST:
+            self._lost(backend)
         if up == backend.healthy:
             return
         backend.healthy = up
         log.warning("backend %s (%s) is %s", backend.name, backend.url, "up" if up else "down")
         if up:
             backend.succeeded()
-            self._changed()

@@ -78,7 +78,7 @@ class Solver:
         if self._pool is None:
             return
         workers = list((self._pool._processes or {}).values())  # public only from Python 3.14 on
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._pool = None
         for worker in workers:
             worker.kill()
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._pool = None

@@ -13,6 +13,7 @@ from aiohttp import web
 
 from gateway.errors import (
     BadRequest,
+    ConnectFailed,
     GatewayError,
     Saturated,
     StreamBroken,
@@ -28,7 +29,7 @@ from gateway.proxy.sse import Meter, decode, error_event
 from gateway.proxy.upstream import Reply, Upstream, request_headers
 from gateway.proxy.watch import Watch
 from gateway.routing.ask import Ask, read
-from gateway.routing.backend import Lease
+from gateway.routing.backend import Backend, Lease
 from gateway.routing.lengths import Length, Lengths
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.router import Estimate, Router
@@ -40,6 +41,8 @@ PATHS = {
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
 }
+ADMISSIONS = 8  # refusals for lack of room that one request may collect before it is told
+BROKEN = 1  # retries after a backend broke with the request: it may be the request that breaks them
 ONE_TOKEN = Length(median=1, p90=1)  # an embedding has no output to decode
 
 
@@ -68,6 +71,7 @@ class Exchange:
         self._observe = observe
         self._clock = clock
         self._budget = Budget()
+        self._waiting: dict[str, set[asyncio.Timeout]] = {}
         self._models = [c.model for c in router.table.space.classes]
         self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
 
@@ -96,7 +100,10 @@ class Exchange:
         except GatewayError as error:
             watch.ended(_outcome(error), error.status)
             return error_response(error, watch.receipt())
-        except (asyncio.CancelledError, ConnectionResetError):
+        except ConnectionResetError:
+            watch.ended(Outcome.ABANDONED, 499)
+            return web.Response(status=499)  # nobody reads it
+        except asyncio.CancelledError:
             watch.ended(Outcome.ABANDONED, 499)
             raise
         finally:
@@ -149,28 +156,47 @@ class Exchange:
         Nothing has reached the client yet, so a failure here may be repeated on another backend.
         """
         tried: list[str] = []
+        broken = refused = 0
         failure: UpstreamError | None = None
+        deadline_s = self.queue.deadline(self._clock())
         while True:
-            lease = watch.lease = await self._lease(watch, tried, failure)
+            lease = watch.lease = await self._lease(watch, tried, failure, deadline_s, refused > 0)
             try:
                 begun = await self._attempt(watch, lease, headers, body)
             except UpstreamError as error:
                 self._failed(lease, error)
                 lease.release()
+                watch.retries += 1
+                if isinstance(error, Refused) and error.admission:
+                    refused += 1
+                    if refused > ADMISSIONS:
+                        raise
+                    continue
                 tried.append(lease.backend.name)
+                broken += not isinstance(error, ConnectFailed)
                 final = isinstance(error, Refused) and not error.retriable
-                if final or len(tried) > self._settings.retries or not self._budget.spend():
+                if final or broken > BROKEN or len(tried) > self._settings.retries:
+                    raise
+                if not self._budget.spend():
                     raise
                 failure = error
-                watch.retries += 1
             else:
                 lease.backend.succeeded()
                 return begun
 
-    async def _lease(self, watch: Watch, tried: list[str], failure: UpstreamError | None) -> Lease:
-        """Routes, or waits in the queue while everything is full. A retry never waits."""
-        deadline_s = self.queue.deadline(self._clock())
-        again = False
+    async def _lease(
+        self,
+        watch: Watch,
+        tried: list[str],
+        failure: UpstreamError | None,
+        deadline_s: float,
+        again: bool,
+    ) -> Lease:
+        """Routes, or waits in the queue while everything is full.
+
+        failure: of an earlier attempt; with nowhere else to go it is the answer. again: whether the
+        request has had its turn before, so that it waits at the head.
+        """
         while True:
             try:
                 lease = self._router.route(watch.estimate, now_s=self._clock(), exclude=tried)
@@ -193,8 +219,11 @@ class Exchange:
         settings = self._settings
         limit_s = settings.first_byte_timeout_s if watch.ask.stream else settings.unary_timeout_s
         reply: Reply | None = None
+        waiting = self._waiting.setdefault(lease.backend.name, set())
+        limit = asyncio.timeout(limit_s)
+        waiting.add(limit)
         try:
-            async with asyncio.timeout(limit_s):
+            async with limit:
                 url = lease.backend.url + PATHS[watch.ask.route]
                 reply = await self._upstream.send(url, headers, body)
                 if reply.status >= 400:
@@ -206,11 +235,21 @@ class Exchange:
         except TimeoutError:
             if reply is not None:
                 reply.close()
-            raise UpstreamTimeout(f"The backend did not answer in {limit_s:g} s.") from None
+            raise UpstreamTimeout("The backend did not answer in time.") from None
         except BaseException:
             if reply is not None:
                 reply.close()
             raise
+        finally:
+            waiting.discard(limit)
+
+    def lost(self, backend: Backend) -> None:
+        """A backend is gone: what waits for its first byte gives up on it and tries elsewhere.
+
+        vLLM on SIGTERM leaves requests open without a byte until the client gives up.
+        """
+        for limit in self._waiting.pop(backend.name, ()):
+            limit.reschedule(asyncio.get_running_loop().time())
 
     async def _first(self, watch: Watch, reply: Reply, meter: Meter) -> bytes:
         """The stream up to its first event. An error event there is an error reply in disguise."""
@@ -250,6 +289,8 @@ class Exchange:
             whole, error = meter.finish()
             if not whole and error is None:
                 raise StreamBroken("The backend's stream ended too early.")
+            if error is not None and watch.lease is not None:
+                self._failed(watch.lease, stream_refusal(error))
             watch.ended(Outcome.OK if error is None else Outcome.FAILED, reply.status)
         except UpstreamError as broken:
             if watch.lease is not None:
@@ -282,10 +323,11 @@ class Exchange:
             raise UpstreamTimeout(f"The backend was silent for {idle_s:g} s.") from None
 
     def _failed(self, lease: Lease, error: UpstreamError) -> None:
-        """Tells the breaker; a 4xx was not the backend's fault, an admission limit is no fault."""
-        if isinstance(error, Refused) and (error.status < 500 or error.inside_stream):
-            return
-        lease.backend.failed(self._clock(), refused=error.code == "connect_failed")
+        """Tells the backend: full, broken, or nothing if it was the client's fault."""
+        if isinstance(error, Refused) and error.admission:
+            lease.backend.refused(self._clock())
+        elif not isinstance(error, Refused) or error.status >= 500:
+            lease.backend.failed(self._clock(), refused=isinstance(error, ConnectFailed))
 
 
 async def _whole(
@@ -304,6 +346,9 @@ async def _whole(
 
 async def _body(request: web.BaseRequest) -> bytes:
     try:
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # it is no part of the response
         return await request.read()
     except web.HTTPRequestEntityTooLarge as error:
         raise TooLarge(f"The body is larger than {error.text}.") from error

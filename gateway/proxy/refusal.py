@@ -22,6 +22,11 @@ class Refused(UpstreamError):
         self.inside_stream = inside_stream
 
     @property
+    def admission(self) -> bool:
+        """Whether the engine only said that it is full: it did no work and is not at fault."""
+        return self.status in (429, 503)
+
+    @property
     def retriable(self) -> bool:
         """Whether another backend may do better: never after the client's own mistake."""
         return self.status >= 500 or self.status == 429

@@ -29,7 +29,7 @@ class _Fields(msgspec.Struct):
     input: msgspec.Raw = _NOTHING
 
 
-_DECODER = msgspec.json.Decoder(_Fields)
+_DECODER = msgspec.json.Decoder(_Fields, strict=False)  # as lax as the engines: "7" is 7
 _PROMPT = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 
 

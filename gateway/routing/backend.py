@@ -8,6 +8,7 @@ from collections import deque
 
 COOLDOWN_S = 1.0  # first pause after a backend failed; doubles up to the longest
 LONGEST_COOLDOWN_S = 30.0
+FULL_S = 1.0  # how long an engine's own admission limit is believed
 TOLERATED = 3  # failed exchanges in a row before a pause; a refused connection pauses at once
 
 
@@ -19,6 +20,8 @@ class Backend:
     """
 
     __slots__ = (
+        "_full_at",
+        "_full_until_s",
         "_open_until_s",
         "_unprefilled",
         "failures",
@@ -41,6 +44,8 @@ class Backend:
         self.healthy = True
         self.failures = 0
         self._open_until_s = 0.0
+        self._full_at = 0
+        self._full_until_s = 0.0
         self._unprefilled: deque[Lease] = deque()
 
     def __repr__(self) -> str:
@@ -65,6 +70,15 @@ class Backend:
         if self.failures >= TOLERATED:
             pause_s = COOLDOWN_S * 2 ** min(self.failures - TOLERATED, 10)
             self._open_until_s = now_s + min(pause_s, LONGEST_COOLDOWN_S)
+
+    def refused(self, now_s: float) -> None:
+        """Its engine's admission limit refused one of the requests in flight: not a fault."""
+        self._full_at = self.in_flight - 1
+        self._full_until_s = now_s + FULL_S
+
+    def full(self, now_s: float) -> bool:
+        """Whether its engine just said that it takes no more than it has."""
+        return now_s < self._full_until_s and self.in_flight >= self._full_at
 
     def succeeded(self) -> None:
         """A complete answer, or one that was the client's fault: the breaker closes."""

@@ -8,6 +8,7 @@ spills, in the plan's order, to pools where the SLO holds at the P90 of its outp
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from math import inf
 
 from gateway.errors import ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
@@ -120,6 +121,8 @@ class Router:
             if backend.name in exclude:
                 continue
             pressure = backend.load + backend.pending_s / ttft_s
+            if backend.full(now_s):
+                pressure = inf
             if best is None or pressure < least:
                 best, least = backend, pressure
         return best
@@ -131,7 +134,7 @@ class Router:
         table = self._table
         ttft_s = table.ttft_s[bucket // table.space.grid.cells]
         best = self._least(pool, ttft_s, now_s, exclude, table.backends[pool])
-        if best is None or not table.feasible[bucket][pool]:
+        if best is None or not table.feasible[bucket][pool] or best.full(now_s):
             return None
         prefill_s = estimate.input_tokens * table.prefill_s[pool]
         # An idle backend serves the size within the SLO: that is what feasible means.
@@ -165,9 +168,11 @@ class Router:
                     slot = table.slots[bucket][pool]
                     misfit = not table.feasible[bucket][pool]
                     pressure = best.load + slot + best.pending_s / ttft_s
-                    alive.append((misfit, pressure, best, pool, best.load + slot))
+                    load = inf if best.full(now_s) else best.load + slot
+                    alive.append((misfit, pressure, best, pool, load))
             if alive:
-                open_ = [a for a in alive if a[4] <= self._max_load or a[2].in_flight == 0]
+                idle = [a for a in alive if a[4] < inf and a[2].in_flight == 0]
+                open_ = [a for a in alive if a[4] <= self._max_load] or idle
                 if not open_:
                     raise Saturated("Every backend is full.", retry_after_s=1.0)
                 misfit, _, backend, pool, _ = min(open_, key=lambda a: a[:2])

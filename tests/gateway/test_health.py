@@ -7,15 +7,16 @@ from gateway.routing.backend import Fleet
 
 
 class World:
-    """A fleet, what its probes will find, and how often somebody was told of a return."""
+    """A fleet, what its probes will find, the rounds made and who was given up on."""
 
     def __init__(self):
         self.fleet = Fleet({"a": ("http://a0", "http://a1")})
         self.down = set()
         self.asked = []
-        self.returns = 0
+        self.looks = 0
+        self.lost = []
         self.rounds = asyncio.Event()
-        self.health = Health(self.fleet, self.probe, changed=self.told)
+        self.health = Health(self.fleet, self.probe, looked=self.look, lost=self.gone)
 
     async def probe(self, url):
         self.asked.append(url)
@@ -25,8 +26,11 @@ class World:
             raise RuntimeError("a probe of a kind nobody foresaw")
         return url not in self.down
 
-    def told(self):
-        self.returns += 1
+    def look(self):
+        self.looks += 1
+
+    def gone(self, backend):
+        self.lost.append(backend.name)
 
     @property
     def up(self):
@@ -42,11 +46,11 @@ async def test_what_answers_is_up():
 
     assert world.up == [True, False]
     assert sorted(world.asked) == ["http://a0/health", "http://a1/health"]
-    assert world.returns == 0
+    assert world.looks == 1
 
 
-async def test_a_return_is_told_and_forgives():
-    """A backend that comes back takes work at once, and whoever waits is told, once."""
+async def test_a_return_forgives():
+    """A backend that comes back takes work at once."""
     world = World()
     world.down = {"http://a1/health"}
     await world.health.look()
@@ -57,8 +61,25 @@ async def test_a_return_is_told_and_forgives():
     await world.health.look()
     await world.health.look()
 
-    assert world.returns == 1
     assert back.live(0.0)
+
+
+async def test_a_backend_that_stays_silent_is_given_up_on_once():
+    """One missed probe is chance; three in a row are told, once until it has been back."""
+    world = World()
+    world.down = {"http://a1/health"}
+    told = []
+    for _ in range(5):
+        await world.health.look()
+        told.append(list(world.lost))
+    world.down = set()
+    await world.health.look()
+    world.down = {"http://a1/health"}
+    for _ in range(3):
+        await world.health.look()
+
+    assert told == [[], [], ["a-1"], ["a-1"], ["a-1"]]
+    assert world.lost == ["a-1", "a-1"]
 
 
 async def test_a_good_probe_alone_does_not_close_a_breaker():

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ModelNotFound, Saturated, Unavailable
-from gateway.routing.backend import Fleet
+from gateway.routing.backend import FULL_S, Fleet
 from gateway.routing.router import Estimate, Router
 from gateway.routing.table import RoutingTable
 from planner.model import SloClass, Space
@@ -270,6 +270,22 @@ def test_a_prompt_beyond_a_pools_context_never_goes_there_while_another_has_room
 
     assert {lease.backend.pool for lease in held} == {"a"}
     assert router.route(ask(inputs=500), now_s=0.0).backend.pool == "b"
+
+
+def test_an_engine_that_refused_gets_no_more_than_it_holds():
+    """Its own limit is believed for a while: others serve, else everything is saturated."""
+    router = make_router(make_table((1.0,)), per_pool=2)
+    a, b = router.fleet.backends
+    held = [router.route(ask(), now_s=0.0) for _ in range(4)]
+    refused = next(lease for lease in held if lease.backend is a)
+    a.refused(0.0)
+    refused.release()
+
+    assert {router.route(ask(), now_s=0.5).backend for _ in range(3)} == {b}
+    b.refused(0.5)
+    with pytest.raises(Saturated):
+        router.route(ask(), now_s=0.5)
+    assert router.route(ask(), now_s=0.5 + FULL_S).backend is a
 
 
 def test_a_swap_keeps_the_leases():
