@@ -3,10 +3,10 @@
 import click
 
 from gateway.commands import check, plan, serve
+from loadtest.commands import replay
 from loadtest.demo import demo
 from loadtest.emulate import emulate
 from loadtest.overhead import overhead
-from loadtest.commands import replay
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

@@ -157,12 +157,13 @@ def _shares(verdict: Verdict, plan: Sighting, number: int) -> Table:
         title=f"plan {number} ({plan.name}), {since}: planned → real share by request size",
         title_justify="left",
         box=SIMPLE_HEAD,
+        collapse_padding=True,
     )
     table.add_column("tokens, as estimated", no_wrap=True)
-    table.add_column("requests", justify="right")
+    table.add_column("sent", justify="right")
     for pool in pools:
         count = plan.body["backends"][pool]
-        table.add_column(f"{pool} × {count}", justify="right")
+        table.add_column(f"{pool} × {count}", justify="right", no_wrap=True)
     for row in (s for s in verdict.slices if s.plan == plan.name):
         cells = (
             "·" if not planned and not real else f"{planned:.0%} → {real:.0%}"
@@ -173,7 +174,7 @@ def _shares(verdict: Verdict, plan: Sighting, number: int) -> Table:
 
 
 def _latencies(title: str, periods: Sequence[Period]) -> Table:
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("", no_wrap=True)
     for heading in ("sent", "failed", "off-plan", "TTFT ms", "TPOT ms", "within SLO"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -186,9 +187,9 @@ def _latencies(title: str, periods: Sequence[Period]) -> Table:
             str(period.off_plan),
             _ms(period.ttft),
             _ms(period.tpot),
-            "–" if kept is None else f"{kept.share:.1%} (≥ {kept.low:.1%})",
+            "–" if kept is None else f"{kept.share:.1%} ≥{kept.low:.1%}",
         )
-    table.caption = "p50 / p99; in brackets the lower end of the 95 % interval"
+    table.caption = "p50 / p99; after ≥ the lower end of the 95 % interval"
     return table
 
 
@@ -198,7 +199,12 @@ def _ms(values: Percentiles | None) -> str:
 
 def _costs(verdict: Verdict) -> Table:
     """Dollars per hour of each plan, and of every single GPU type for the same demand and SLO."""
-    table = Table(title="$ per hour, same demand and SLO", title_justify="left", box=SIMPLE_HEAD)
+    table = Table(
+        title="$ per hour, same demand and SLO",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+    )
     table.add_column("")
     for number, _ in enumerate(verdict.plans, 1):
         table.add_column(f"plan {number}", justify="right")
