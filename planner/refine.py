@@ -1,0 +1,122 @@
+"""The cheapest plan that is certified: a search around several starts. Knows no traffic.
+
+The variance term of the program is safe and therefore a little dear, and with large burstiness it
+misjudges types against each other. So fleets near each start (the program's own plan and the best
+fleet of every single type) are taken in order of cost, given the shares that even out their load,
+and played through; the first that holds is the answer, checked again on fresh seeds because the
+cheapest of many is the luckiest of many. Never dearer than any start that is certified itself.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import product
+
+from planner.certify import SEEDS, Certificate, Rehearse, certify
+from planner.model import Plan
+
+REACH = 2  # backends by which a fleet may differ from a start in one pool
+MOST_STEPS = 4  # and in all pools together
+OVERLOADED = 1.5  # a peak of (M + κ√V)/y beyond which no fleet was ever seen to hold
+DEARER = 1.5  # how far above starts that do not hold the search goes, and one backend more
+
+Shares = Callable[[tuple[int, ...]], Plan]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Refined:
+    """The outcome: the plan, what it was certified with, and how many fleets were played.
+
+    certificate.holds is False only if no fleet within reach of any start holds.
+    """
+
+    plan: Plan
+    certificate: Certificate
+    played: int
+
+
+def refine(
+    starts: Sequence[Plan],
+    *,
+    shares: Shares,
+    usd: Sequence[float],
+    least: Sequence[int],
+    most: Sequence[int | None],
+    rehearse: Rehearse,
+    target: float,
+    seeds: int = SEEDS,
+) -> Refined:
+    """Searches for the cheapest certified plan.
+
+    starts: plans over the same pools. shares: the plan of least peak load for (P,) counts. usd,
+    least, most: (P,) per pool. Seeds 0 to `seeds − 1` choose, the next `seeds` check again.
+    """
+    known = _certified(starts, rehearse, target, seeds)
+    holding = [(plan, seal) for plan, seal in known if seal.holds]
+    best = min(holding, key=lambda pair: pair[0].usd_per_hour, default=None)
+    dearest = max(plan.usd_per_hour for plan in starts)
+    limit = best[0].usd_per_hour if best else DEARER * dearest + max(usd)
+    played = len(known)
+    for counts in _nearby(starts, usd, least, most, limit):
+        plan = shares(counts)
+        if plan.unserved or _peak(plan) > OVERLOADED:
+            continue
+        played += 1
+        seal = certify(plan, rehearse, target=target, seeds=range(seeds))
+        if seal.holds:
+            again = certify(plan, rehearse, target=target, seeds=range(seeds, 2 * seeds))
+            if again.holds:
+                return Refined(plan=plan, certificate=again, played=played)
+    if best is None:
+        best = max(known, key=lambda pair: pair[1].attainment)
+    return Refined(plan=best[0], certificate=best[1], played=played)
+
+
+def _certified(
+    starts: Sequence[Plan], rehearse: Rehearse, target: float, seeds: int
+) -> list[tuple[Plan, Certificate]]:
+    """The starts, certified on the fresh seeds like whatever replaces them."""
+    fresh = range(seeds, 2 * seeds)
+    return [(p, certify(p, rehearse, target=target, seeds=fresh)) for p in starts]
+
+
+def _nearby(
+    starts: Sequence[Plan],
+    usd: Sequence[float],
+    least: Sequence[int],
+    most: Sequence[int | None],
+    limit: float,
+) -> Iterator[tuple[int, ...]]:
+    """Fleets within reach of a start that cost less than the limit, the cheapest first."""
+    steps = [
+        step
+        for step in product(range(-REACH, REACH + 1), repeat=len(usd))
+        if 0 < sum(map(abs, step)) <= MOST_STEPS
+    ]
+    fleets = {
+        tuple(have + change for have, change in zip(start.backends, step, strict=True))
+        for start in starts
+        for step in steps
+    }
+    fleets -= {start.backends for start in starts}
+    costs = {fleet: sum(n * price for n, price in zip(fleet, usd, strict=True)) for fleet in fleets}
+    legal = [
+        fleet
+        for fleet in fleets
+        if costs[fleet] < limit - 1e-9
+        and any(fleet)
+        and all(
+            low <= n and (high is None or n <= high)
+            for n, low, high in zip(fleet, least, most, strict=True)
+        )
+    ]
+    return iter(sorted(legal, key=lambda fleet: (costs[fleet], fleet)))
+
+
+def _peak(plan: Plan) -> float:
+    """The peak of (M + κ√V)/y over the pools in use."""
+    rows = zip(plan.load, plan.tail, plan.backends, strict=True)
+    return max(
+        ((mean + tail) / count if count else float("inf"))
+        for mean, tail, count in rows
+        if mean + tail > 0
+    )
