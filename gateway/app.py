@@ -265,6 +265,9 @@ class App:
             if isinstance(error, MethodNotAllowed):
                 headers.append(("Allow", ", ".join(handlers[request.path])))
             return error_response(error, headers)
+        except Exception:  # the edge of the data path: whatever it was, the client gets an object
+            log.exception("a request failed for a reason nobody foresaw")
+            return error_response(GatewayError("The gateway failed."), [])
 
     async def _proxy(self, route: str, request: web.BaseRequest) -> web.StreamResponse:
         if self._draining:

@@ -249,7 +249,8 @@ class Exchange:
         vLLM on SIGTERM leaves requests open without a byte until the client gives up.
         """
         for limit in self._waiting.pop(backend.name, ()):
-            limit.reschedule(asyncio.get_running_loop().time())
+            if not limit.expired():
+                limit.reschedule(asyncio.get_running_loop().time())
 
     async def _first(self, watch: Watch, reply: Reply, meter: Meter) -> bytes:
         """The stream up to its first event. An error event there is an error reply in disguise."""
