@@ -6,6 +6,7 @@ from gateway.commands import check, plan, serve
 from loadtest.commands import replay
 from loadtest.demo import demo
 from loadtest.emulate import emulate
+from loadtest.foresight import foresight
 from loadtest.overhead import overhead
 
 
@@ -15,7 +16,7 @@ def main() -> None:
     """Serve LLM traffic on mixed GPUs at the lowest cost that keeps every latency promise."""
 
 
-for command in (plan, check, serve, emulate, replay, demo, overhead):
+for command in (plan, check, serve, emulate, replay, demo, overhead, foresight):
     main.add_command(command)
 
 if __name__ == "__main__":

@@ -1,17 +1,21 @@
 """How long an answer will be: quantiles of what similar requests got. Knows no backend and no plan.
 
-Histories form a hierarchy: key × route × log₂ input × log₂ max_tokens, then route × log₂ input,
-then the model's all. A history with n samples has weight n/(n + 20) against the coarser one
-(shrinkage), so a new key starts at what its size usually gets and moves to its own as it is seen.
+Histories form a hierarchy: key × route × quarter octave of the input × log₂ max_tokens, then key ×
+route × log₂ input, then route × log₂ input, then all of the model's. A history with n samples has
+weight n/(n + 20) against the coarser one (shrinkage), so a new key starts at what its size usually
+gets and moves to its own as it is seen.
 """
 
 from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from dataclasses import dataclass
-from math import ceil
+from math import ceil, log2
 
 WINDOW = 300  # samples a history remembers
+QUARTERS = (
+    4  # finest cells per doubling of the input: half the error of whole doublings on Azure 2023
+)
 SHRINKAGE = 20.0  # samples at which a history counts as much as the coarser one
 HISTORIES = 20_000  # histories kept; the one longest without a sample is forgotten first
 PRIOR = (128.0, 512.0)  # median and P90 before anything was seen
@@ -98,5 +102,11 @@ def _levels(
 ) -> tuple[Hashable, ...]:
     """The histories that a request belongs to, finest first."""
     octave = input_tokens.bit_length()
+    quarter = int(QUARTERS * log2(max(1, input_tokens)))
     cap = 0 if max_tokens is None else max_tokens.bit_length()
-    return (model, key, route, octave, cap), (model, route, octave), (model,)
+    return (
+        (model, key, route, quarter, cap),
+        (model, key, route, octave),
+        (model, route, octave),
+        (model,),
+    )

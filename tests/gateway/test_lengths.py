@@ -51,8 +51,8 @@ def test_few_samples_move_the_belief_part_of_the_way():
     coarse = median(into, key="new")
     learned(*[100] * int(SHRINKAGE), key="new", inputs=100, into=into)
 
-    # Half of the way at the route's history, then half of the rest at the key's own.
-    assert median(into, key="new") == pytest.approx(100 + (coarse - 100) / 4, abs=2)
+    # Half of the way at the route's history, then twice half of the rest at the key's own two.
+    assert median(into, key="new") == pytest.approx(100 + (coarse - 100) / 8, abs=2)
     learned(*[100] * 280, key="new", inputs=100, into=into)
     assert median(into, key="new") == pytest.approx(100, abs=10)
 

@@ -1,0 +1,69 @@
+"""Length prediction is measured honestly: before it learns, and against what others do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from loadtest.foresight import WARM, foresee, foresight
+from planner.errors import InvalidValue
+from planner.workload import Trace, read
+
+HISTORY = Path(__file__).resolve().parents[2] / "configs/workloads/azure-2023-history.csv"
+
+
+def trace(lengths, keys):
+    count = len(lengths)
+    return Trace(
+        arrival_s=np.arange(count, dtype=float),
+        input_tokens=np.full(count, 100.0),
+        output_tokens=np.array(lengths, dtype=float),
+        key=tuple(keys),
+    )
+
+
+def test_keys_part_what_sizes_cannot():
+    """Two senders of the same prompt size with different answers: only the key tells them apart."""
+    keys = ["a", "b"] * 600
+    rows = trace([10 if key == "a" else 200 for key in keys], keys)
+
+    ours, drawn, *_ = foresee(rows, rng=np.random.default_rng(0))
+    blind, *_ = foresee(rows, rng=np.random.default_rng(0), keys=False)
+
+    assert ours.mae < 10
+    assert drawn.mae == pytest.approx(95, rel=0.1)  # wrong half of the time, by 190
+    assert blind.mae > 5 * ours.mae
+
+
+def test_a_request_is_never_predicted_from_itself():
+    """Answers that only ever grow are always underestimated."""
+    rows = trace(range(1, WARM + 300), ["a"] * (WARM + 299))
+
+    ours, *_ = foresee(rows, rng=np.random.default_rng(0))
+
+    assert ours.bias < 1
+    assert ours.covered == 0.0
+
+
+def test_real_traffic_meets_the_promises():
+    """On the shipped trace: at most half the error of a random draw, and an honest P90."""
+    ours, drawn, *_ = foresee(read(HISTORY), rng=np.random.default_rng(0))
+
+    assert ours.mae <= 0.5 * drawn.mae
+    assert ours.covered == pytest.approx(0.90, abs=0.02)
+
+
+def test_a_short_trace_is_refused():
+    """Too few requests to warm up on prove nothing."""
+    with pytest.raises(InvalidValue, match="too short"):
+        foresee(trace([1] * 10, ["a"] * 10), rng=np.random.default_rng(0))
+
+
+def test_the_command_prints_all_predictors():
+    """A table with ours first and the random draw as the unit."""
+    result = CliRunner().invoke(foresight, ["--trace", str(HISTORY)])
+
+    assert result.exit_code == 0
+    assert "Cuvée" in result.output
+    assert "1.00" in result.output
