@@ -1,0 +1,175 @@
+"""A plan rehearsed: the gateway's own router and leases in virtual time, over modelled engines.
+
+Owns the thin adapter between `Router` and `planner.simulate`: what the router believes of a
+request, and what became of its decision. Knows no HTTP, no clock and no chance.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from gateway.errors import Saturated, Unavailable
+from gateway.history import ROUTE
+from gateway.routing.backend import Fleet, Lease
+from gateway.routing.lengths import Lengths
+from gateway.routing.observation import Outcome
+from gateway.routing.router import Estimate, Router
+from gateway.routing.table import compile_table
+from planner.errors import InvalidValue
+from planner.model import Plan, Pool
+from planner.simulate import Finish, Result, simulate
+from planner.sizes import FloatArray, IntArray
+from planner.slo import Slo
+from planner.workload import Trace
+
+MAX_LOAD = 2.0
+SHED = Outcome.SHED.value
+
+Belief = Callable[[int], Estimate]  # what the router takes a request for, at its arrival
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Rehearsal:
+    """What a plan would have done to N requests.
+
+    result: times and engines; engines are numbered pool by pool in the plan's order. pool: (N,) its
+    index in the plan, -1 if shed. bucket: (N,) what each was taken for. decision: (N,) the
+    router's: planned, spill, overload, best-effort; or shed.
+    """
+
+    result: Result
+    pool: IntArray
+    bucket: IntArray
+    decision: tuple[str, ...]
+
+    def attainment(self, slo: Slo, skip: float = 0.1) -> float:
+        """The share that met the promise, without the first `skip` of the requests."""
+        return self.result.attainment(slo, skip=skip)
+
+
+def rehearse(
+    trace: Trace,
+    plan: Plan,
+    pools: tuple[Pool, ...],
+    *,
+    model: str | None = None,
+    lengths: Lengths | None = None,
+    believed: FloatArray | None = None,
+    max_load: float = MAX_LOAD,
+    patience_s: float = 0.0,
+) -> Rehearsal:
+    """Plays a trace of one model's requests (default: the plan's first) through a plan's router.
+
+    pools: the planner's, in the plan's order; every planned backend is one idle engine at the
+    start. believed: (N, 2) input and output tokens as estimated, or (N, 3) with the P90 of the
+    output; without it `lengths` (fresh ones if `None`) predicts outputs and learns them as requests
+    end. Inputs are then believed as they are. max_load, patience_s: the gateway's own settings for
+    overload and its queue. Raises InvalidValue when trace and beliefs do not match.
+    """
+    model = model or plan.space.classes[0].model
+    belief: Belief
+    finished: Finish | None
+    if believed is None:
+        memory = _Memory(trace, model, Lengths() if lengths is None else lengths)
+        belief, finished = memory.believe, memory.learn
+    elif lengths is not None:
+        raise InvalidValue("either lengths or believed, not both")
+    else:
+        belief, finished = _given(believed, len(trace), model), None
+    numbers = [p for p, count in enumerate(plan.backends) for _ in range(count)]
+    desk = _Desk(plan, pools, belief, max_load, len(trace))
+    result = simulate(
+        trace,
+        [pools[p].profile for p in numbers],
+        desk.route,
+        finished=finished,
+        patience_s=patience_s,
+    )
+    served = result.backend >= 0
+    pool = np.full(len(trace), -1, dtype=np.int64)
+    pool[served] = np.array(numbers, dtype=np.int64)[result.backend[served]]
+    decision = tuple(d if ok else SHED for d, ok in zip(desk.decision, served, strict=True))
+    bucket = np.array(desk.bucket, dtype=np.int64)
+    return Rehearsal(result=result, pool=pool, bucket=bucket, decision=decision)
+
+
+class _Desk:
+    """The router as `planner.simulate` wants to see it."""
+
+    def __init__(
+        self, plan: Plan, pools: tuple[Pool, ...], belief: Belief, max_load: float, requests: int
+    ) -> None:
+        urls = {
+            pool.name: tuple(f"{pool.name}:{n}" for n in range(count))
+            for pool, count in zip(pools, plan.backends, strict=True)
+        }
+        fleet = Fleet(urls)
+        self._router = Router(compile_table(plan, pools), fleet, max_load=max_load)
+        self._number = {backend.name: k for k, backend in enumerate(fleet.backends)}
+        self._belief = belief
+        self._estimates: dict[int, Estimate] = {}  # of those that wait: believed at arrival
+        self.bucket = [-1] * requests
+        self.decision = [SHED] * requests
+
+    def route(self, request: int, now_s: float) -> "_Held | None":
+        estimate = self._estimates.pop(request, None) or self._belief(request)
+        try:
+            lease = self._router.route(estimate, now_s=now_s)
+        except (Saturated, Unavailable):
+            self._estimates[request] = estimate
+            self.bucket[request] = self._router.bucket(estimate)
+            return None
+        self.bucket[request] = lease.bucket
+        self.decision[request] = lease.decision
+        return _Held(self._number[lease.backend.name], lease)
+
+
+class _Held:
+    """A lease, its backend by number."""
+
+    __slots__ = ("backend", "prefilled", "release")
+
+    def __init__(self, backend: int, lease: Lease) -> None:
+        self.backend = backend
+        self.prefilled = lease.prefilled
+        self.release = lease.release
+
+
+class _Memory:
+    """Beliefs that learn: each request is predicted from those that ended before it came."""
+
+    def __init__(self, trace: Trace, model: str, lengths: Lengths) -> None:
+        # Keys as the gateway sees them, so that lengths learned by either serve the other.
+        self._keys = [f"Bearer {key}" if key else "" for key in trace.key]
+        self._inputs = [int(tokens) for tokens in trace.input_tokens.tolist()]
+        self._outputs = [max(1, int(tokens)) for tokens in trace.output_tokens.tolist()]
+        self._model = model
+        self._lengths = lengths
+
+    def believe(self, request: int) -> Estimate:
+        inputs = self._inputs[request]
+        length = self._lengths.predict(self._model, self._keys[request], ROUTE, inputs, None)
+        return Estimate(
+            model=self._model,
+            input_tokens=inputs,
+            output_tokens=length.median,
+            output_p90=length.p90,
+        )
+
+    def learn(self, request: int, now_s: float) -> None:
+        inputs, outputs = self._inputs[request], self._outputs[request]
+        self._lengths.learn(self._model, self._keys[request], ROUTE, inputs, None, outputs)
+
+
+def _given(believed: FloatArray, requests: int, model: str) -> Belief:
+    if believed.ndim != 2 or len(believed) != requests or believed.shape[1] not in (2, 3):
+        shape = f"({requests}, 2) or ({requests}, 3)"
+        raise InvalidValue(f"believed has shape {believed.shape}, not {shape}")
+    rows = believed.astype(int).tolist()
+
+    def belief(request: int) -> Estimate:
+        row = rows[request]
+        return Estimate(model=model, input_tokens=row[0], output_tokens=row[1], output_p90=row[-1])
+
+    return belief
