@@ -10,13 +10,15 @@ cheapest of many is the luckiest of many. Never dearer than any start that is ce
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
+from math import ceil
 
 from planner.certify import SEEDS, Certificate, Rehearse, certify
 from planner.model import Plan
 
-REACH = 2  # backends by which a fleet may differ from a start in one pool
-MOST_STEPS = 4  # and in all pools together
-OVERLOADED = 1.5  # a peak of (M + κ√V)/y beyond which no fleet was ever seen to hold
+REACH = 2  # backends by which a fleet may differ from a start in one pool, or
+REACH_SHARE = 0.15  # this share of the start's, if that is more
+SUM = 2  # beyond the widest reach, by which it may differ in all pools together
+OVERLOADED = 2.0  # a peak of (M + κ√V)/y beyond which no fleet was seen to hold
 DEARER = 1.5  # how far above starts that do not hold the search goes, and one backend more
 
 Shares = Callable[[tuple[int, ...]], Plan]
@@ -87,16 +89,7 @@ def _nearby(
     limit: float,
 ) -> Iterator[tuple[int, ...]]:
     """Fleets within reach of a start that cost less than the limit, the cheapest first."""
-    steps = [
-        step
-        for step in product(range(-REACH, REACH + 1), repeat=len(usd))
-        if 0 < sum(map(abs, step)) <= MOST_STEPS
-    ]
-    fleets = {
-        tuple(have + change for have, change in zip(start.backends, step, strict=True))
-        for start in starts
-        for step in steps
-    }
+    fleets = {fleet for start in starts for fleet in _box(start.backends)}
     fleets -= {start.backends for start in starts}
     costs = {fleet: sum(n * price for n, price in zip(fleet, usd, strict=True)) for fleet in fleets}
     legal = [
@@ -110,6 +103,14 @@ def _nearby(
         )
     ]
     return iter(sorted(legal, key=lambda fleet: (costs[fleet], fleet)))
+
+
+def _box(backends: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """The fleets within reach of one."""
+    reach = [max(REACH, ceil(REACH_SHARE * count)) for count in backends]
+    for step in product(*(range(-far, far + 1) for far in reach)):
+        if sum(map(abs, step)) <= max(reach) + SUM:
+            yield tuple(have + change for have, change in zip(backends, step, strict=True))
 
 
 def _peak(plan: Plan) -> float:

@@ -120,7 +120,7 @@ def test_an_overloaded_fleet_is_not_played():
 
     def shares(counts):
         plan = fleet(*counts)
-        return replace(plan, load=tuple(2.0 * n for n in counts))
+        return replace(plan, load=tuple(3.0 * n for n in counts))
 
     found = refine(
         [fleet(0, 0, 1)], shares=shares, usd=USD, least=(0,) * 3, most=(None,) * 3,
