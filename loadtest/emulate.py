@@ -59,7 +59,7 @@ class Emulator:
         max_num_queued_reqs: int | None = None,
     ) -> None:
         self.engine = Engine(profile)
-        self.metrics = VllmMetrics(self.engine, model, profile.roofline.kv_capacity)
+        self.metrics = VllmMetrics(self.engine, model, profile.kv_capacity)
         self.model = model
         self.port = 0
         self._faults = faults

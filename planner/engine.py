@@ -14,7 +14,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from planner.errors import InvalidValue
-from planner.pace import Pace, Run
+from planner.pace import Run, pace_of
 from planner.profiles import Profile
 
 
@@ -81,9 +81,9 @@ class Engine:
     """
 
     def __init__(self, profile: Profile) -> None:
-        self._pace = Pace(profile.roofline)
-        self._request_s = profile.roofline.engine.request_s
-        self._capacity = profile.roofline.kv_capacity
+        self._pace = pace_of(profile)
+        self._request_s = self._pace.request_s
+        self._capacity = profile.kv_capacity
         self._seats = profile.max_num_seqs
         # vLLM refuses to start with fewer: every decoding sequence has its token in each iteration.
         self._budget = max(profile.max_num_batched_tokens, profile.max_num_seqs)

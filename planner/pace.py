@@ -5,6 +5,8 @@ Owns the arithmetic that `planner.engine` does per iteration; knows nothing of w
 
 import math
 
+from planner.measured import Calibration
+from planner.profiles import Profile
 from planner.roofline import CORNER, Roofline
 
 
@@ -19,6 +21,7 @@ class Pace:
         self._prefill_floor_s = layers * engine.prefill_floor_s
         self.decode_floor_s = layers * engine.decode_floor_s
         self.context_s: float = roofline.kv_token_s
+        self.request_s: float = engine.request_s
 
     def kernels_s(self, tokens: int, sequences: int) -> float:
         """What the context and the floor do not touch, in seconds."""
@@ -37,6 +40,38 @@ class Pace:
         kernels_s = self.kernels_s(tokens, sequences) + self.context_s * context
         kernels_s += self._roofline.attention_s * squares
         return max(kernels_s, self._prefill_floor_s) + self.host_s(sequences)
+
+
+class FittedPace:
+    """The same of a measured profile: the linear model that was fitted to it."""
+
+    decode_floor_s = 0.0
+
+    def __init__(self, fitted: Calibration) -> None:
+        self._fitted = fitted
+        self.context_s = fitted.context_s
+        self.request_s = fitted.request_s
+
+    def kernels_s(self, tokens: int, sequences: int) -> float:
+        """What the context and squared prompts do not touch, in seconds."""
+        fitted = self._fitted
+        prompts_s = fitted.prompt_s * (tokens - sequences)
+        return fitted.iteration_s + fitted.sequence_s * sequences + prompts_s
+
+    def host_s(self, sequences: int) -> float:
+        """Nothing apart: what was measured has it in."""
+        return 0.0
+
+    def mixed_s(self, tokens: int, sequences: int, context: int, squares: int) -> float:
+        """Seconds of an iteration with prompt tokens in it; arguments as in `Roofline.step_s`."""
+        kernels_s = self.kernels_s(tokens, sequences) + self.context_s * context
+        return kernels_s + self._fitted.square_s * squares
+
+
+def pace_of(profile: Profile) -> Pace | FittedPace:
+    """The pace of a backend: as measured where there is anything, else analytic."""
+    fitted = profile.calibration
+    return Pace(profile.roofline) if fitted is None else FittedPace(fitted)
 
 
 class Run:

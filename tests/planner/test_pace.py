@@ -1,14 +1,20 @@
 """Scalar iteration times against the roofline's arrays and against plain sums."""
 
+from dataclasses import replace
 from itertools import accumulate
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.hardware import ENGINES, GPUS, MODELS
-from planner.pace import Pace, Run
+from planner.measured import prior
+from planner.pace import FittedPace, Pace, Run, pace_of
+from planner.profiles import read
 from planner.roofline import Roofline
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs" / "profiles"
 
 
 @settings(max_examples=100, deadline=None)
@@ -56,3 +62,18 @@ def test_a_run_is_the_sum_of_its_iterations(first_s, rise_s, floor_s, length, no
     ended = run.ended(5.0 + now_s)
     assert run.end_s(ended) <= 5.0 + now_s
     assert ended == length or run.end_s(ended + 1) > 5.0 + now_s
+
+
+def test_a_measured_profile_is_emulated_at_its_own_pace():
+    """With a fitted model the engine's iterations are those that the planner counts with."""
+    profile = read(CONFIGS / "llama-3-8b-h100.yaml")
+    slow = replace(prior(profile.roofline), iteration_s=0.5)
+    pace = pace_of(replace(profile, origin="measured", calibration=slow))
+
+    assert isinstance(pace, FittedPace)
+    assert pace.kernels_s(8, 8) + pace.context_s * 8 * 300 == pytest.approx(
+        float(slow.decode_s(8.0, 300.0))
+    )
+    assert pace.mixed_s(100, 0, 0, 100**2) + pace.request_s == pytest.approx(
+        float(slow.prefill_s(100.0))
+    )
