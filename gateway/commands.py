@@ -1,31 +1,48 @@
-"""The subcommands `serve`, `check` and `plan`."""
+"""The subcommands `serve`, `check`, `plan` and `portfolio`."""
 
 import asyncio
 import json
 import logging
 import signal
 import sys
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import click
+import numpy as np
 import uvloop
 from rich.console import Console
-from rich.table import Table
 
+from gateway import pictures
 from gateway.app import App
 from gateway.config import Loaded, load
 from gateway.errors import ConfigError
-from gateway.history import demand_of
+from gateway.history import ROUTE, demand_of
 from gateway.routing.lengths import Lengths
-from planner import solve, workload
+from gateway.terminal import show, show_portfolio
+from planner import curves, economics, solve, workload
 from planner.errors import PlannerError
-from planner.explain import explained
-from planner.model import Plan
-from planner.report import plan_json
+from planner.explain import Explanation, Sent, explain, explained
+from planner.model import Demand, Plan, Pool
+from planner.portfolio import buy, read_history
+from planner.report import plan_json, portfolio_json
+from planner.whatif import alternative
+from planner.workload import Trace
 
 CONFIG = click.option(
     "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file."
 )
+
+TRACE = click.option(
+    "--trace", required=True, type=click.Path(path_type=Path), help="Trace CSV to plan for."
+)
+MODEL = click.option(
+    "--model", help="Model that the trace's requests are for; default: the first configured."
+)
+JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+CURVE_RATES = tuple(2.0**octave for octave in range(-3, 4))  # times the demand's own rate
+CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised target
 
 
 def configured(path: Path) -> Loaded:
@@ -90,79 +107,176 @@ async def run(loaded: Loaded, *, host: str | None = None, port: int | None = Non
 
 @click.command()
 @CONFIG
-@click.option(
-    "--trace", required=True, type=click.Path(path_type=Path), help="Trace CSV to plan for."
-)
+@TRACE
 @click.option("--rate", type=float, help="Requests/s to scale the trace to; default: its own rate.")
+@MODEL
 @click.option(
-    "--model", help="Model that the trace's requests are for; default: the first configured."
+    "--what-if",
+    "changes",
+    multiple=True,
+    metavar="CHANGE",
+    help="Plan again under a change: tpot_s=0.06, ttft_s=1, attainment=0.999, rate=40, "
+    "price.H100=5, without=A10G, with=L4 or with=L4:0.80 ($/h); joined by commas if together. "
+    "May be repeated.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-def plan(path: Path, trace: Path, rate: float | None, model: str | None, as_json: bool) -> None:
+@click.option("--explain", "whole", is_flag=True, help="Print every bucket and the bill by key.")
+@click.option("--plot", type=click.Path(path_type=Path), help="Draw the plan to this PNG or SVG.")
+@JSON
+def plan(
+    path: Path,
+    trace: Path,
+    rate: float | None,
+    model: str | None,
+    changes: tuple[str, ...],
+    whole: bool,
+    plot: Path | None,
+    as_json: bool,
+) -> None:
     """Find the cheapest fleet for a workload.
 
-    Prints the backends per pool, the share of each request size that each pool serves, and what the
-    same demand costs on every single GPU type. Sizes are bucketed as the gateway's router would
-    have believed them at arrival; loads are those of the actual sizes.
+    Prints the backends per pool, the share of each request size that each pool serves, why it costs
+    what it does, and what the same demand costs on every single GPU type. Sizes are bucketed as the
+    gateway's router would have believed them at arrival; loads are those of the actual sizes.
     """
     loaded = configured(path)
     try:
-        demand = demand_of(workload.read(trace), loaded, lengths=Lengths(), model=model)
+        requests = workload.read(trace)
+        lengths = Lengths()
+        demand = demand_of(requests, loaded, lengths=lengths, model=model)
+        sent = sent_by(requests, loaded, lengths, model)
         if rate is not None:
             demand = demand.scaled_to(rate)
         found = explained(solve.provision(demand, loaded.pools), demand, loaded.pools)
+        why = explain(found, demand, loaded.pools, sent=sent)
+        usd = _prices(path, loaded)
+        others = [alternative(c, demand, loaded.pools, usd=usd) for c in changes]
+        if plot is not None:
+            _draw(found, why, demand, loaded.pools, plot)
+    except (PlannerError, pictures.NoPicture, OSError, ValueError) as error:
+        raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(plan_json(found, why, others), indent=1))
+    else:
+        show(found, why, others, Console(), whole=whole)
+
+
+@click.command()
+@CONFIG
+@TRACE
+@click.option(
+    "--history",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="CSV of the rate over time, t_s,requests_per_s: days or weeks of it. The trace says which "
+    "sizes the requests have.",
+)
+@click.option("--scale", type=float, default=1.0, show_default=True, help="Multiplies every rate.")
+@click.option(
+    "--discount",
+    type=float,
+    default=0.4,
+    show_default=True,
+    help="What a commitment takes off the on-demand price.",
+)
+@click.option(
+    "--spot",
+    multiple=True,
+    metavar="GPU=USD",
+    help="Spot price per GPU-hour of a type. May be repeated; default: no spot.",
+)
+@click.option(
+    "--spot-share",
+    type=float,
+    default=0.5,
+    show_default=True,
+    help="Largest share of a type's GPUs in any hour that may be spot.",
+)
+@MODEL
+@JSON
+def portfolio(
+    path: Path,
+    trace: Path,
+    history: Path,
+    scale: float,
+    discount: float,
+    spot: tuple[str, ...],
+    spot_share: float,
+    model: str | None,
+    as_json: bool,
+) -> None:
+    """Decide what to commit to.
+
+    Plans every hour of a demand history and prints how many GPUs of each type to commit to, what is
+    rented by the hour beside them, and what that saves. An hour is planned at its highest rate.
+    A pool's max_backends bounds its fleets only if the configuration says it: GPUs that do not run
+    yet can be bought too.
+    """
+    loaded = configured(path)
+    pools = tuple(
+        replace(pool, max_backends=loaded.config.pools[pool.name].max_backends)
+        for pool in loaded.pools
+    )
+    try:
+        demand = demand_of(workload.read(trace), loaded, lengths=Lengths(), model=model)
+        found = buy(
+            demand,
+            pools,
+            read_history(history) * scale,
+            discount=discount,
+            spot=dict(_spot(text) for text in spot),
+            spot_share=spot_share,
+        )
     except (PlannerError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(plan_json(found), indent=1))
+        click.echo(json.dumps(portfolio_json(found), indent=1))
     else:
-        show(found, Console())
+        show_portfolio(found, Console())
 
 
-def show(found: Plan, console: Console) -> None:
-    """The plan for people."""
-    table = Table(title=f"plan {found.plan_id}: ${found.usd_per_hour:.2f}/h")
-    for column in ("pool", "backends", "mean load", "with tail"):
-        table.add_column(column, justify="left" if column == "pool" else "right")
-    for name, count, mean, tail in zip(
-        found.pools, found.backends, found.load, found.tail, strict=True
-    ):
-        table.add_row(name, str(count), f"{mean:.2f}", f"{mean + tail:.2f}")
-    console.print(table)
-    console.print(shares_table(found))
-    console.print(singles_table(found))
-    for unserved in found.unserved:
-        what = found.space.describe(unserved.bucket)
-        console.print(f"unserved: {what}, {unserved.rate:.3g} req/s: {unserved.reason}")
-    console.print(
-        f"lower bound ${found.lower_bound_usd_per_hour:.2f}/h, "
-        f"gap {found.gap:.2%}, solved in {found.solve_s * 1e3:.0f} ms"
+def sent_by(trace: Trace, loaded: Loaded, lengths: Lengths, model: str | None) -> Sent:
+    """Who sent what, with the buckets of `demand_of` after it has taught the lengths."""
+    model = model or next(iter(loaded.config.models))
+    grid = loaded.space.grid
+    first = [kind.model for kind in loaded.space.classes].index(model) * grid.cells
+    believed = (
+        lengths.predict(model, f"Bearer {key}" if key else "", ROUTE, int(inputs), None).median
+        for key, inputs in zip(trace.key, trace.input_tokens, strict=True)
+    )
+    cells = [
+        first + grid.cell(int(inputs), outputs)
+        for inputs, outputs in zip(trace.input_tokens, believed, strict=True)
+    ]
+    return Sent(
+        bucket=np.array(cells, dtype=np.int64),
+        input_tokens=trace.input_tokens,
+        output_tokens=np.maximum(trace.output_tokens, 1.0),
+        key=trace.key,
     )
 
 
-def singles_table(found: Plan) -> Table:
-    """What the same demand costs on every single GPU type."""
-    table = Table(title="the same demand and SLO on one GPU type")
-    for column in ("GPU", "backends", "$/h", "against the plan"):
-        table.add_column(column, justify="left" if column == "GPU" else "right")
-    for single in sorted(found.singles, key=lambda s: (s.unserved_share > 0, s.usd_per_hour)):
-        if single.unserved_share:
-            cannot = f"cannot serve {single.unserved_share:.1%}: {single.why}"
-            table.add_row(single.gpu, "–", "–", cannot)
-            continue
-        ratio = single.usd_per_hour / found.usd_per_hour if found.usd_per_hour else 1.0
-        running = str(sum(count for _, count in single.backends))
-        table.add_row(single.gpu, running, f"{single.usd_per_hour:.2f}", f"{ratio:.2f} ×")
-    return table
+def _prices(path: Path, loaded: Loaded) -> Mapping[str, float]:
+    file = loaded.config.prices
+    return {} if file is None else economics.prices(path.parent / file)
 
 
-def shares_table(found: Plan) -> Table:
-    """Which pool serves which request size: the weights of every bucket with demand."""
-    table = Table(title="which pool serves which request size")
-    for column in ("bucket", "req/s", *found.pools):
-        table.add_column(column, justify="left" if column == "bucket" else "right")
-    for bucket, (rate, row) in enumerate(zip(found.rate, found.weights, strict=True)):
-        if rate > 0:
-            cells = (f"{weight:.0%}" if weight else "·" for weight in row)
-            table.add_row(found.space.describe(bucket), f"{rate:.2f}", *cells)
-    return table
+def _spot(text: str) -> tuple[str, float]:
+    gpu, equals, usd = text.partition("=")
+    try:
+        if equals:
+            return gpu, float(usd)
+    except ValueError:
+        pass
+    raise click.BadParameter(f"must be GPU=USD: {text}", param_hint="--spot")
+
+
+def _draw(found: Plan, why: Explanation, demand: Demand, pools: tuple[Pool, ...], to: Path) -> None:
+    rates = tuple(demand.total_rate * times for times in CURVE_RATES)
+    tpot_s = demand.space.classes[0].slo.tpot_s
+    pictures.draw(
+        found,
+        why,
+        to,
+        over_rate=curves.over_rate(demand, pools, rates),
+        over_tpot=curves.over_tpot(demand, pools, tuple(tpot_s * t for t in CURVE_TPOTS)),
+    )

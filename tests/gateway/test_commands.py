@@ -1,4 +1,4 @@
-"""`cuvee check` and `cuvee plan`, as a user runs them."""
+"""`cuvee check`, `cuvee plan` and `cuvee portfolio`, as a user runs them."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from gateway.commands import check, plan, serve
+from gateway.commands import check, plan, portfolio, serve
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 
@@ -108,6 +108,115 @@ def test_plan_for_people(config, trace):
         assert word in result.stdout
 
 
+def test_plan_explains_itself_as_json(config, trace):
+    """Bound and parts, buckets and keys sum to the bill, with every change beside it."""
+    result = run(plan, "--config", config, "--trace", trace, "--json",
+                 "--what-if", "tpot_s=0.06", "--what-if", "with=L4")  # fmt: skip
+    found = json.loads(result.stdout)
+    why, usd = found["explanation"], found["usd_per_hour"]
+
+    parts = why["lower_bound_usd_per_hour"] + sum(why["gap_usd_per_hour"].values())
+    assert parts == pytest.approx(usd)
+    assert sum(why["usd_per_hour_by_bucket"]) + why["idle_usd_per_hour"] == pytest.approx(usd)
+    assert set(why["usd_per_hour_by_key"]) == {"k0", "k1", "k2"}
+    keys = sum(why["usd_per_hour_by_key"].values())
+    assert keys + why["idle_usd_per_hour"] == pytest.approx(usd)
+    assert [other["change"] for other in found["what_if"]] == ["tpot_s=0.06", "with=L4"]
+    assert "new L4" in found["what_if"][1]["backends"]
+
+
+def test_plan_is_one_screen_unless_asked():
+    """At most 40 lines; with --explain every bucket, the next request's price and who pays."""
+    shipped = CONFIGS / "workloads" / "azure-2023-history.csv"
+    arguments = ("--config", CONFIGS / "demo.yaml", "--trace", shipped)
+    short = run(plan, *arguments)
+    whole = run(plan, *arguments, "--explain", "--what-if", "rate=50")
+
+    assert whole.exit_code == 0
+    assert len(short.stdout.splitlines()) <= 40
+    assert "more with --explain" in short.stdout
+    for word in ("bill by key", "conv", "code", "next", "what if", "rate=50"):
+        assert word in whole.stdout
+        assert word not in short.stdout
+    buckets = [line for line in whole.stdout.splitlines() if " out " in line]
+    assert len(buckets) > len([line for line in short.stdout.splitlines() if " out " in line])
+
+
+def test_plan_draws_itself(config, trace, tmp_path):
+    """--plot writes a picture beside the tables."""
+    result = run(plan, "--config", config, "--trace", trace, "--plot", tmp_path / "plan.png")
+
+    assert result.exit_code == 0
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "more", [("--what-if", "colour=red"), ("--what-if", "with=TPU"), ("--plot", "no/where.png")]
+)
+def test_plan_refuses_what_it_cannot_do(config, trace, tmp_path, monkeypatch, more):
+    """One line, no traceback."""
+    monkeypatch.chdir(tmp_path)
+
+    result = run(plan, "--config", config, "--trace", trace, *more)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+
+
+@pytest.fixture
+def history(tmp_path):
+    file = tmp_path / "history.csv"
+    rows = [f"{3600 * hour},{10 if hour % 24 > 8 else 2}" for hour in range(48)]
+    file.write_text("\n".join(["t_s,requests_per_s", *rows]) + "\n")
+    return file
+
+
+def test_portfolio_says_what_to_commit_to(config, trace, history):
+    """As a table for people, as JSON for scripts, the same figures."""
+    arguments = ("--config", config, "--trace", trace, "--history", history, "--spot", "H100=2.5")
+
+    people = run(portfolio, *arguments)
+    found = json.loads(run(portfolio, *arguments, "--json").stdout)
+
+    assert people.exit_code == 0
+    for word in ("commit", "48 hours", "all on demand", "saving", f"${found['usd']:,.0f}"):
+        assert word in people.stdout
+    assert set(found["gpus"]) == {"A10G", "H100"}
+    kinds = found["committed_usd"] + found["on_demand_usd"] + found["spot_usd"]
+    assert kinds == pytest.approx(found["usd"])
+    assert found["usd"] <= found["all_on_demand_usd"]
+    assert found["hours"] == 48
+
+
+def test_portfolio_may_buy_more_than_runs(config, trace, history):
+    """Bounds that the file states hold; the number of backends that happen to run does not."""
+    raw = yaml.safe_load(config.read_text())
+    arguments = ("--config", config, "--trace", trace, "--history", history, "--scale", 80)
+    bounded = json.loads(run(portfolio, *arguments, "--json").stdout)
+    for section in raw["pools"].values():
+        del section["max_backends"]
+    config.write_text(yaml.safe_dump(raw))
+    free = json.loads(run(portfolio, *arguments, "--json").stdout)
+
+    assert bounded["unserved_share"] > 0
+    assert free["unserved_share"] == 0
+    assert free["peak_requests_per_s"] == 800
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [(("--discount", 2), 1), (("--spot", "H100"), 2), (("--spot", "TPU=1"), 1), (("--scale", 0), 1),
+     (("--scale", "nan"), 1), (("--history", "absent.csv"), 1)],
+)  # fmt: skip
+def test_portfolio_refuses_nonsense(config, trace, history, more, code):
+    """One line, no traceback."""
+    result = run(portfolio, "--config", config, "--trace", trace, "--history", history, *more)
+
+    assert result.exit_code == code
+    assert "Error: " in result.stderr
+    assert "Traceback" not in result.output
+
+
 @pytest.mark.parametrize("rate", [0, -1, "nan", "inf"])
 def test_plan_refuses_an_impossible_rate(config, trace, rate):
     """One line, no traceback."""
@@ -128,7 +237,7 @@ def test_plan_names_the_line_of_a_bad_trace(config, tmp_path):
     assert "bad.csv:3:" in result.stderr
 
 
-@pytest.mark.parametrize("command", [check, plan, serve])
+@pytest.mark.parametrize("command", [check, plan, portfolio, serve])
 def test_help_suffices(command):
     """Every option is explained."""
     result = run(command, "--help")

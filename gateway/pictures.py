@@ -1,0 +1,153 @@
+"""Pictures of a plan: who serves what, and what it costs under other rates and promises.
+
+Pure output. matplotlib is an extra: it is imported when a picture is asked for.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from planner.curves import MIX, Curve
+from planner.explain import Explanation
+from planner.model import Plan
+
+COLOURS = ("#2a9d8f", "#e9c46a", "#e76f51", "#264653", "#8ab17d", "#9b5de5")
+PARTS = ("tail", "integrality", "limits", "switching", "reserved")
+
+
+class NoPicture(Exception):
+    """matplotlib is not installed."""
+
+
+def draw(
+    plan: Plan,
+    explanation: Explanation,
+    path: Path,
+    *,
+    over_rate: tuple[Curve, ...],
+    over_tpot: tuple[Curve, ...],
+) -> None:
+    """Four panels: GPU by request size, cost over rate, cost over TPOT target, cost in parts.
+
+    The first shows the first SLO class. Raises NoPicture without matplotlib, OSError or ValueError
+    if it cannot write there or not that kind of file.
+    """
+    try:
+        import matplotlib
+    except ImportError:
+        raise NoPicture("--plot needs matplotlib: pip install 'cuvee[plot]'") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(2, 2, figsize=(12.8, 9.6))
+    _sizes(axes[0][0], plan)
+    _lines(axes[0][1], over_rate, "requests/s")
+    axes[0][1].set_title("cost over rate, unlimited stock")
+    if any(usd for curve in over_rate for usd in curve.usd_per_hour):
+        axes[0][1].set_yscale("log", base=2)
+    axes[0][1].yaxis.set_major_formatter("{x:.3g}")
+    axes[0][1].minorticks_off()
+    _lines(axes[1][0], over_tpot, "TPOT target, s")
+    axes[1][0].set(title="cost over the TPOT target, unlimited stock")
+    axes[1][0].set_ylim(0, 1.3 * axes[1][0].get_ylim()[1])
+    _parts(axes[1][1], plan, explanation)
+    figure.tight_layout()
+    try:
+        figure.savefig(path, dpi=130)
+    finally:
+        pyplot.close(figure)
+
+
+def _sizes(axis: Any, plan: Plan) -> None:
+    """Every cell of the grid divided by the share of each pool; cells without demand are pale."""
+    grid = plan.space.grid
+    inputs, outputs = grid.input_edges, grid.output_edges
+    columns = len(outputs) - 1
+    for bucket in range(grid.cells):
+        row, column = divmod(bucket, columns)
+        left, rate = float(row), plan.rate[bucket]
+        for pool, weight in enumerate(plan.weights[bucket]):
+            if weight > 0:
+                axis.add_patch(_cell(left, column, weight, pool, seen=rate > 0))
+                left += weight
+        if rate > 0:
+            middle = (row + 0.5, column + 0.5)
+            axis.text(*middle, f"{rate:.2g}/s", ha="center", va="center", size=7)
+    for pool, (name, count) in enumerate(zip(plan.pools, plan.backends, strict=True)):
+        if count:
+            label = f"{name} × {count}"
+            axis.add_patch(_cell(-9.0, 0, 1.0, pool, seen=True, label=label))
+    axis.set(
+        xlim=(0, len(inputs) - 1),
+        ylim=(0, columns),
+        xticks=range(len(inputs)),
+        yticks=range(len(outputs)),
+        xticklabels=inputs,
+        yticklabels=outputs,
+        xlabel="input tokens, as estimated",
+        ylabel="output tokens, as estimated",
+        title=f"plan {plan.plan_id}: ${plan.usd_per_hour:.2f}/h at {sum(plan.rate):.3g} req/s",
+    )
+    if any(plan.backends):
+        axis.legend(loc="upper left", fontsize=8, framealpha=0.9)
+
+
+def _lines(axis: Any, curves: tuple[Curve, ...], xlabel: str) -> None:
+    others = 0
+    for curve in curves:
+        mix = curve.name == MIX
+        able = any(value is not None for value in curve.usd_per_hour)
+        usd = [float("nan") if value is None else value for value in curve.usd_per_hour]
+        axis.plot(
+            curve.x,
+            usd,
+            marker="o",
+            markersize=3.5,
+            color="black" if mix else COLOURS[others % len(COLOURS)],
+            linewidth=2.4 if mix else 1.4,
+            linestyle="--" if mix else "-",
+            zorder=3 if mix else 2,
+            label=curve.name if able else f"{curve.name}: cannot serve it all",
+        )
+        others += not mix
+    axis.set_xscale("log", base=2)
+    x = curves[0].x
+    axis.set(xlabel=xlabel, ylabel="$/h", xticks=x, xticklabels=[f"{value:.3g}" for value in x])
+    axis.minorticks_off()
+    axis.grid(alpha=0.3)
+    axis.legend(fontsize=8)
+
+
+def _parts(axis: Any, plan: Plan, explanation: Explanation) -> None:
+    """The bill as a staircase from the bound, one step for each part of the gap."""
+    gap = explanation.gap
+    steps = [("lower bound", gap.bound), *((name, getattr(gap, name)) for name in PARTS)]
+    foot = 0.0
+    for place, (_, usd) in enumerate(steps):
+        axis.bar(place, usd, bottom=foot, color=COLOURS[place % len(COLOURS)])
+        axis.text(place, max(foot, foot + usd), f"{usd:.2f}", ha="center", va="bottom", size=9)
+        foot += usd
+    axis.bar(len(steps), plan.usd_per_hour, color="#555555")
+    axis.text(len(steps), plan.usd_per_hour, f"{foot:.2f}", ha="center", va="bottom", size=9)
+    axis.set(
+        xticks=range(len(steps) + 1),
+        xticklabels=[*(name for name, _ in steps), "bill"],
+        ylabel="$/h",
+        title="why it costs that",
+    )
+    axis.set_ylim(top=1.12 * max(foot, gap.bound, 1e-9))
+
+
+def _cell(
+    left: float, bottom: int, width: float, pool: int, *, seen: bool, label: str | None = None
+) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle(
+        (left, bottom),
+        width,
+        1,
+        facecolor=COLOURS[pool % len(COLOURS)],
+        edgecolor="white",
+        alpha=0.95 if seen else 0.25,
+        label=label,
+    )
