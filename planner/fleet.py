@@ -1,53 +1,136 @@
-"""The arrays of one model's program, what can be said of fleets without a solver, and the Plan.
+"""The arrays of one program and the exact constraints on its answer.
 
-Buckets with demand, pools of their model, the exact chance constraint `M_p + √V_p ≤ y[p]` and the
-counts that meet it. Knows nothing of how shares are found.
+Buckets with demand, the pools of their models, the exact chance constraint `M_p + √V_p ≤ y[p]` and
+the counts that meet it within the limits. Knows nothing of how shares are found.
 """
 
-import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from planner.headroom import Loads, obstacle, terms, totals
-from planner.model import Demand, Matrix, Plan, Pool, Unserved
+from planner.headroom import BoolArray, Loads, terms, totals
+from planner.limits import Limits, price, spared
+from planner.model import Demand, Pool
 from planner.sizes import FloatArray, IntArray
 
 EXACT = 1e-6  # backends by which a count may miss the exact constraint
 DUST = 1e-6  # a smaller share is the solver's rounding, not a decision
-WIDE = 4  # pools up to which the neighbourhood of a fleet is a whole box
-REACH = 3
+ALIKE = 1 + 1e-4  # loads that differ by less differ by the bisection of n* only
 LEAST_POINT = 1e-4  # of a tangent: the slope of the root is infinite at 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Part:
-    """One model's program: n buckets with demand that some pool can serve, m pools.
+class Region:
+    """Spot pools of one model in one zone: they may serve `most` requests/s of these buckets."""
 
-    buckets: (n,) and pools: (m,) number them in the demand and in the plan. mean, variance: (n, m),
-    infinite and 0 where not feasible. rate: (n,). usd, least, most: (m,).
+    rows: IntArray
+    columns: IntArray
+    most: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Part:
+    """One program: n buckets with demand that some pool can serve, m pools of one or more models.
+
+    buckets: (n,) and pools: (m,) number them in the demand and in the plan; kinds: (n,) the model
+    of each bucket. mean, variance: (n, m), infinite and 0 where not feasible. rate: (n,). usd,
+    least, most, reserved, running, away, confidence: (m,); away is 0 but for spot. start_usd,
+    stop_usd: $/h per backend that differs from running. spare: backends more in every open pool.
+    caps: (k, m) GPUs per backend of k stocks, stock: (k,). budget: $/h. regions: where spot is
+    bounded.
     """
 
     buckets: IntArray
     pools: IntArray
+    kinds: IntArray
     mean: FloatArray
     variance: FloatArray
     rate: FloatArray
     usd: FloatArray
     least: FloatArray
     most: FloatArray
+    reserved: FloatArray
+    running: FloatArray
+    away: FloatArray
+    confidence: FloatArray
+    start_usd: float
+    stop_usd: float
+    spare: float
+    caps: FloatArray
+    stock: FloatArray
+    budget: float
+    regions: tuple[Region, ...]
 
     def need(self, weights: FloatArray) -> FloatArray:
         """The exact `M + √V` of every pool, in backends."""
         load, tail = totals(weights, self.mean, self.variance)
         return load + tail
 
+    def counts(self, weights: FloatArray) -> FloatArray:
+        """The least backends that hold the shares: enough ready spot ones, and the spare ones."""
+        counts = np.ceil(self.need(weights) - EXACT)
+        for p in np.flatnonzero(self.away):
+            counts[p] = spared(round(counts[p]), float(self.away[p]), float(self.confidence[p]))
+        if self.spare:
+            counts = np.where(weights.any(axis=0), np.maximum(counts, 1) + self.spare, counts)
+        return np.asarray(np.maximum(counts, self.least))
+
+    def kept(self, backends: FloatArray) -> FloatArray:
+        """These counts, and what runs beyond them where stopping it costs more than it saves."""
+        if not self.stop_usd:
+            return backends
+        keep = np.where(self.usd < self.stop_usd, np.inf, self.reserved)
+        keep = np.minimum(np.minimum(keep, self.running), self.most)
+        for p in np.flatnonzero(keep > backends):
+            raised = np.where(np.arange(len(keep)) == p, keep, backends)
+            backends = raised if self.legal(raised) else backends
+        return backends
+
+    def room(self, backends: FloatArray) -> FloatArray:
+        """The most `M + √V` that these counts hold: (m,)."""
+        room = np.maximum(backends - self.spare, 0.0)
+        for p in np.flatnonzero(self.away):
+            away, confidence = float(self.away[p]), float(self.confidence[p])
+            while room[p] and spared(round(room[p]), away, confidence) > backends[p] - self.spare:
+                room[p] -= 1
+        return room
+
+    def margin(self, ready: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Slope and constant, per open pool, from ready backends to backends: exact at (m,) ready.
+
+        In between it is the expected number that is away, and what confidence adds on top.
+        """
+        slope, constant = 1 / (1 - self.away), np.full(len(self.usd), self.spare)
+        for p in np.flatnonzero(self.away):
+            k = max(1, int(np.ceil(ready[p] - EXACT)))
+            spot = spared(k, float(self.away[p]), float(self.confidence[p]))
+            constant[p] += max(0.0, spot - slope[p] * k)
+        return slope, constant
+
+    def bill(self, backends: FloatArray) -> FloatArray:
+        """$/h of (…, m) counts, reserved ones left out."""
+        return np.asarray(np.maximum(backends - self.reserved, 0.0) @ self.usd)
+
+    def cost(self, backends: FloatArray) -> FloatArray:
+        """The bill and what changing the running fleet costs, $/h, of (…, m) counts."""
+        step = backends - self.running
+        up, down = np.maximum(step, 0.0), np.maximum(-step, 0.0)
+        return np.asarray(
+            self.bill(backends) + (self.start_usd * up + self.stop_usd * down).sum(axis=-1)
+        )
+
+    def legal(self, backends: FloatArray) -> BoolArray:
+        """Whether (…, m) counts are within all bounds, stocks and the budget."""
+        inside = np.all((backends >= self.least) & (backends <= self.most), axis=-1)
+        inside &= np.all(backends @ self.caps.T <= self.stock + EXACT, axis=-1)
+        return np.asarray(inside & (self.bill(backends) <= self.budget + EXACT))
+
     def bound(self, served: FloatArray) -> float:
         """No fleet is cheaper: (n,) served shares, each bucket on its cheapest pool, no tail."""
         price = np.where(np.isfinite(self.mean), self.mean, 0.0) * self.usd
         price[~np.isfinite(self.mean)] = np.inf
-        return float(price.min(axis=1) @ served)
+        return float(price.min(axis=1) @ served) - float(self.reserved @ self.usd)
 
     def points(self, weights: FloatArray, before: FloatArray) -> FloatArray:
         """The V of every pool in use; the tangent point before for the others."""
@@ -59,7 +142,10 @@ class Part:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Found:
-    """A fleet that holds: shares (n, m) with row sums 1 − u, counts (m,), what is unproven."""
+    """A fleet that holds: shares (n, m) with row sums 1 − u, counts (m,), what is unproven.
+
+    usd: the cost that is minimised, $/h; gap: relative to it.
+    """
 
     weights: FloatArray
     backends: FloatArray
@@ -67,163 +153,159 @@ class Found:
     gap: float = 0.0
 
 
-def parts(demand: Demand, pools: tuple[Pool, ...], loads: Loads) -> Iterator[Part]:
-    """The programs of a demand, one for each model that has some and a pool that can serve it."""
-    mean, variance = terms(demand, loads)
-    for model in dict.fromkeys(pool.model for pool in pools):
-        columns = np.array([p for p, pool in enumerate(pools) if pool.model == model])
-        rows = np.flatnonzero((demand.rate > 0) & loads.feasible[:, columns].any(axis=1))
-        if len(rows):
-            kind = [pools[p] for p in columns]
-            most = [np.inf if p.max_backends is None else p.max_backends for p in kind]
-            yield Part(
-                buckets=rows,
-                pools=columns,
-                mean=mean[np.ix_(rows, columns)],
-                variance=variance[np.ix_(rows, columns)],
-                rate=demand.rate[rows],
-                usd=np.array([p.usd_per_hour for p in kind]),
-                least=np.array([p.min_backends for p in kind], dtype=float),
-                most=np.array(most, dtype=float),
-            )
+def parts(
+    demand: Demand, pools: tuple[Pool, ...], loads: Loads, limits: Limits | None
+) -> Iterator[Part]:
+    """The programs of a demand, one for each group of models that a limit couples.
 
-
-def alone(part: Part) -> Found | None:
-    """The cheapest fleet in which one pool serves everything, if one can."""
-    best = None
-    for p in np.flatnonzero(np.isfinite(part.mean).all(axis=0)):
-        weights = np.zeros_like(part.mean)
-        weights[:, p] = 1.0
-        found = exact(part, weights, 0.0, np.zeros(len(part.rate)))
-        if found and (best is None or found.usd < best.usd):
-            best = found
-    return best
-
-
-def moves(part: Part, best: Found) -> list[FloatArray]:
-    """Cheaper fleets near one that holds, the smallest saving first: it is the likeliest to hold.
-
-    Up to `WIDE` pools every step of at most `REACH` backends a pool; beyond that one backend fewer,
-    or one swapped for a cheaper one.
+    Only models that have demand and a pool that can serve some of it. limits: `None` for a given
+    fleet, which has all its pools; else those that others dominate are left out.
     """
-    m = len(part.usd)
-    if m <= WIDE:
-        steps = np.indices((2 * REACH + 1,) * m).reshape(m, -1).T - float(REACH)
-    else:
-        swaps = (np.eye(m)[:, None] - np.eye(m)[None]).reshape(m * m, m)
-        steps = np.concatenate([-np.eye(m), swaps])
-    fleets = best.backends + steps
-    saving = -(steps @ part.usd)
-    legal = (saving > EXACT) & np.all((fleets >= part.least) & (fleets <= part.most), axis=1)
-    legal &= fleets @ part.usd >= part.bound(best.weights.sum(axis=1))
-    order = np.argsort(saving[legal], kind="stable")
-    return list(fleets[legal][order])
+    given, limits = limits is None, limits or Limits()
+    mean, variance = terms(demand, loads)
+    asked = (demand.rate > 0)[:, None] & loads.feasible
+    for models in _coupled(pools, limits):
+        columns = np.array([p for p, pool in enumerate(pools) if pool.model in models])
+        rows = np.flatnonzero(asked[:, columns].any(axis=1))
+        if len(rows):
+            if not given:
+                columns = columns[_useful(rows, columns, mean, variance, pools, limits)]
+            yield _part(demand, pools, limits, rows, columns, mean, variance)
+
+
+def _coupled(pools: tuple[Pool, ...], limits: Limits) -> list[set[str]]:
+    """Models in groups that share a stock or the budget."""
+    groups = [{model} for model in dict.fromkeys(pool.model for pool in pools)]
+    ties = [{p.model for p in pools if stock.gpus(p)} for stock in limits.stock]
+    if limits.budget_usd_per_hour is not None:
+        ties.append({pool.model for pool in pools})
+    for tie in ties:
+        joined = [group for group in groups if group & tie]
+        if joined:
+            groups = [group for group in groups if not group & tie]
+            groups.append(set().union(*joined))
+    return groups
+
+
+def _useful(
+    rows: IntArray,
+    columns: IntArray,
+    mean: FloatArray,
+    variance: FloatArray,
+    pools: tuple[Pool, ...],
+    limits: Limits,
+) -> list[int]:
+    """Places of the pools that no other dominates: as good for every bucket, no dearer, not bounded
+    itself, and no more of any stock.
+
+    Only plain pools are compared; of equal ones the first is kept.
+    """
+    kind = [pools[p] for p in columns]
+    plain = [not (p.min_backends or p.reserved or p.spot or limits.running) for p in kind]
+    gpus = np.array([[stock.gpus(p) for p in pools] for stock in limits.stock]).reshape(
+        -1, len(pools)
+    )
+    kept = list(range(len(columns)))
+    for q, dear in enumerate(columns):
+        for good in [columns[p] for p in kept if plain[p] and plain[q] and p != q]:
+            if (
+                pools[good].max_backends is None
+                and pools[good].model == pools[dear].model
+                and pools[good].usd_per_hour <= pools[dear].usd_per_hour
+                and np.all(gpus[:, good] <= gpus[:, dear])
+                and np.all(mean[rows, good] <= ALIKE * mean[rows, dear])
+                and np.all(np.where(np.isfinite(mean[rows, dear]),
+                                    variance[rows, good] <= ALIKE * variance[rows, dear], True))
+            ):  # fmt: skip
+                kept.remove(q)
+                break
+    return kept
+
+
+def _part(
+    demand: Demand,
+    pools: tuple[Pool, ...],
+    limits: Limits,
+    rows: IntArray,
+    columns: IntArray,
+    mean: FloatArray,
+    variance: FloatArray,
+) -> Part:
+    kind = [pools[p] for p in columns]
+    stock = [s for s in limits.stock if any(s.gpus(pool) for pool in kind)]
+    running = limits.running or tuple(0 for _ in pools)
+    moved = 0.0 if limits.running is None else 1 / limits.horizon_h
+
+    def each(values: Iterable[float]) -> FloatArray:
+        return np.array(list(values), dtype=float)
+
+    return Part(
+        buckets=rows,
+        pools=columns,
+        kinds=_models(demand)[rows],
+        mean=mean[np.ix_(rows, columns)],
+        variance=variance[np.ix_(rows, columns)],
+        rate=demand.rate[rows],
+        usd=each(price(p) for p in kind),
+        least=each(p.min_backends for p in kind),
+        most=np.maximum(each(p.min_backends for p in kind), each(_most(p, limits) for p in kind)),
+        reserved=each(p.reserved for p in kind),
+        running=each(running[p] for p in columns),
+        away=each(p.spot.away_share if p.spot else 0.0 for p in kind),
+        confidence=each(p.spot.confidence if p.spot else 0.0 for p in kind),
+        start_usd=limits.start_usd * moved,
+        stop_usd=limits.stop_usd * moved,
+        spare=float(limits.survive),
+        caps=each(s.gpus(p) for s in stock for p in kind).reshape(len(stock), len(kind)),
+        stock=each(s.most for s in stock),
+        budget=np.inf if limits.budget_usd_per_hour is None else limits.budget_usd_per_hour,
+        regions=tuple(_regions(demand, kind, rows)),
+    )
+
+
+def _most(pool: Pool, limits: Limits) -> float:
+    """What a pool could have if it had every limit to itself."""
+    most = [np.inf if pool.max_backends is None else float(pool.max_backends)]
+    most += [float(s.most // s.gpus(pool)) for s in limits.stock if s.gpus(pool)]
+    if limits.budget_usd_per_hour is not None and price(pool) > 0:
+        most.append(pool.reserved + limits.budget_usd_per_hour // price(pool))
+    return min(most)
+
+
+def _regions(demand: Demand, pools: list[Pool], rows: IntArray) -> Iterator[Region]:
+    names = [kind.model for kind in demand.space.classes]
+    zones: dict[tuple[str, str], list[int]] = {}
+    for p, pool in enumerate(pools):
+        if pool.spot and pool.model in names:
+            zones.setdefault((pool.model, pool.zone or f"pool {pool.name}"), []).append(p)
+    models = _models(demand)
+    for (model, _), columns in zones.items():
+        share = min(spot.most_share for p in columns if (spot := pools[p].spot))
+        mine = models == names.index(model)
+        yield Region(
+            rows=np.flatnonzero(mine[rows]),
+            columns=np.array(columns),
+            most=share * float(demand.rate[mine].sum()),
+        )
+
+
+def _models(demand: Demand) -> IntArray:
+    """(B,) the model of every bucket, numbered by its first SLO class."""
+    names = [kind.model for kind in demand.space.classes]
+    return np.repeat([names.index(name) for name in names], demand.space.grid.cells)
 
 
 def exact(part: Part, weights: FloatArray, gap: float, unserved: FloatArray) -> Found | None:
-    """Shares without dust and the least counts that hold them; None: beyond `most`."""
+    """Shares without dust and the least counts that hold them; None: beyond a limit."""
     weights = np.where(weights < DUST, 0.0, weights)
     total = weights.sum(axis=1)
     served = (1 - unserved)[:, None]
     weights = weights * np.divide(served, total[:, None], where=total[:, None] > 0, out=0 * served)
-    counts = np.maximum(np.ceil(part.need(weights) - EXACT), part.least)
-    if np.any(counts > part.most) or np.any((total == 0) & (unserved < 1)):
+    counts = part.kept(part.counts(weights))
+    if not part.legal(counts) or np.any((total == 0) & (unserved < 1)):
         return None
-    return Found(weights=weights, backends=counts, usd=float(counts @ part.usd), gap=gap)
-
-
-def plan(
-    objective: str,
-    demand: Demand,
-    pools: tuple[Pool, ...],
-    needs: Loads,
-    backends: FloatArray,
-    shares: list[tuple[Part, FloatArray, float]],
-    solve_s: float,
-) -> Plan:
-    """Puts the parts together: served shares (B, P) become weights, what is missing gets a reason.
-
-    shares: each part's served shares and what its program left unproven, in dollars.
-    """
-    served = np.zeros((demand.space.buckets, len(pools)))
-    for part, weights, _ in shares:
-        served[np.ix_(part.buckets, part.pools)] = weights
-    mean, variance = terms(demand, needs)
-    load, tail = totals(served, mean, variance)
-    usd = np.array([pool.usd_per_hour for pool in pools])
-    cost = float(backends @ usd)
-    weights = _weights(demand, needs, backends, usd, served)
-    counts = tuple(round(count) for count in backends.tolist())
-    return Plan(
-        plan_id=_name(counts, weights),
-        objective=objective,
-        space=demand.space,
-        pools=tuple(pool.name for pool in pools),
-        backends=counts,
-        weights=_matrix(weights),
-        rate=tuple(demand.rate.tolist()),
-        seconds=_matrix(needs.seconds),
-        slots=_matrix(needs.slots),
-        load=tuple(load.tolist()),
-        tail=tuple(tail.tolist()),
-        usd_per_hour=cost,
-        lower_bound_usd_per_hour=_bound_usd(demand, needs, usd, served),
-        gap=sum(left for *_, left in shares) / cost if cost > 0 else 0.0,
-        solve_s=solve_s,
-        unserved=tuple(_unserved(demand, pools, needs, backends, served)),
-    )
-
-
-def _weights(
-    demand: Demand, needs: Loads, backends: FloatArray, usd: FloatArray, served: FloatArray
-) -> FloatArray:
-    """Rows that sum to 1; without demand a bucket goes to the cheapest open pool that holds it."""
-    total = served.sum(axis=1, keepdims=True)
-    weights = np.divide(served, total, where=total > 0, out=np.zeros_like(served))
-    price = np.where(backends > 0, _price(needs, usd), np.inf)
-    idle = np.flatnonzero((demand.rate == 0) & np.isfinite(price).any(axis=1))
-    weights[idle, np.argmin(price[idle], axis=1)] = 1.0
-    return np.asarray(weights)
-
-
-def _bound_usd(demand: Demand, needs: Loads, usd: FloatArray, served: FloatArray) -> float:
-    price = _price(needs, usd).min(axis=1)
-    rate = demand.rate * served.sum(axis=1)
-    return float(np.multiply(rate, price, where=rate > 0, out=np.zeros_like(rate)).sum())
-
-
-def _price(needs: Loads, usd: FloatArray) -> FloatArray:
-    """What a request takes of each pool, times its price: (B, P), infinite if not feasible."""
-    return usd * np.where(needs.feasible, needs.seconds, 0.0) + np.where(needs.feasible, 0, np.inf)
-
-
-def _unserved(
-    demand: Demand,
-    pools: tuple[Pool, ...],
-    needs: Loads,
-    backends: FloatArray,
-    served: FloatArray,
-) -> Iterable[Unserved]:
-    missing = 1 - served.sum(axis=1)
-    for bucket in np.flatnonzero((demand.rate > 0) & (missing > DUST)).tolist():
-        able = [pool.name for p, pool in enumerate(pools) if needs.feasible[bucket, p]]
-        open_ = any(backends[p] > 0 and needs.feasible[bucket, p] for p in range(len(pools)))
-        if not able:
-            reason = obstacle(demand, pools, bucket)
-        elif open_:
-            reason = f"pools {', '.join(able)} are at max_backends"
-        else:
-            reason = f"pools {', '.join(able)} have no backend"
-        yield Unserved(
-            bucket=bucket, rate=float(demand.rate[bucket] * missing[bucket]), reason=reason
-        )
-
-
-def _name(backends: tuple[int, ...], weights: FloatArray) -> str:
-    """Eight digits that are the same for the same counts and weights."""
-    text = f"{backends} {np.round(weights, 6).tolist()}"
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def _matrix(values: FloatArray) -> Matrix:
-    return tuple(map(tuple, values.tolist()))
+    for region in part.regions:
+        rate = part.rate[region.rows] @ weights[np.ix_(region.rows, region.columns)].sum(axis=1)
+        if rate > region.most + DUST * part.rate.sum():
+            return None
+    return Found(weights=weights, backends=counts, usd=float(part.cost(counts)), gap=gap)

@@ -45,11 +45,60 @@ class Space:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """Backends that may be taken away at any time.
+
+    preemptions_per_hour: of one backend. restart_s: until a lost one is ready again. confidence:
+    with which enough are ready. most_share: of its model's requests/s, the most that spot pools of
+    one zone may serve (a pool without a zone is a zone of its own). backfill_s: until an
+    on-demand backend stands in for a lost one, at backfill_usd_per_hour; `None`: none does.
+    """
+
+    preemptions_per_hour: float
+    restart_s: float
+    confidence: float = 0.99
+    most_share: float = 0.5
+    backfill_usd_per_hour: float = 0.0
+    backfill_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("preemptions_per_hour", "restart_s", "backfill_usd_per_hour"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InvalidValue(f"spot: {name} must be finite and ≥ 0: {getattr(self, name)}")
+        if not 0.5 <= self.confidence < 1:
+            raise InvalidValue(f"spot: confidence must be in [0.5, 1): {self.confidence}")
+        if not 0 <= self.most_share <= 1:
+            raise InvalidValue(f"spot: most_share must be in [0, 1]: {self.most_share}")
+        if self.backfill_s is not None and not 0 <= self.backfill_s < float("inf"):
+            raise InvalidValue(f"spot: backfill_s must be finite and ≥ 0: {self.backfill_s}")
+
+    @property
+    def away_share(self) -> float:
+        """The share of time without a backend: `r·L/(1 + r·L')`, L until backfill or restart.
+
+        A renewal process: up for 1/r on average, then away for L' = restart_s.
+        """
+        gap_s = min(self.restart_s, self.restart_s if self.backfill_s is None else self.backfill_s)
+        return self._per_cycle(gap_s)
+
+    @property
+    def backfill_share(self) -> float:
+        """The share of time that an on-demand backend stands in."""
+        late = self.restart_s if self.backfill_s is None else self.backfill_s
+        return self._per_cycle(max(0.0, self.restart_s - late))
+
+    def _per_cycle(self, seconds: float) -> float:
+        rate = self.preemptions_per_hour / 3600
+        return rate * seconds / (1 + rate * self.restart_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """Interchangeable backends: one model, one GPU type and count, one price, one profile.
 
     usd_per_hour: of one backend (all its GPUs). min_backends, max_backends: bounds of the plan,
-    `None`: no upper bound.
+    `None`: no upper bound. reserved: so many backends cost nothing more, they are paid for. spot:
+    `None` for backends that stay. zone: where they are, for stock by zone and for spot.
     """
 
     name: str
@@ -58,8 +107,15 @@ class Pool:
     usd_per_hour: float
     min_backends: int = 0
     max_backends: int | None = None
+    reserved: int = 0
+    spot: Spot | None = None
+    zone: str | None = None
 
     def __post_init__(self) -> None:
+        if self.reserved < 0 or (self.reserved and self.spot):
+            raise InvalidValue(
+                f"pool {self.name}: reserved must be ≥ 0, and 0 for spot: {self.reserved}"
+            )
         if not 0 <= self.usd_per_hour < float("inf"):
             raise InvalidValue(f"pool {self.name}: usd_per_hour must be ≥ 0: {self.usd_per_hour}")
         if self.min_backends < 0 or (
@@ -160,6 +216,20 @@ class Single:
     why: str | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Relaxation:
+    """The one limit that would help most if it gave way, and what the plan would cost then.
+
+    limit: as in `Unserved.reason`. more: what that plan takes beyond it (GPUs, $/h, backends);
+    `None` where that is no count. unserved_rate: requests/s that remain unserved all the same.
+    """
+
+    limit: str
+    more: float | None
+    usd_per_hour: float
+    unserved_rate: float = 0.0
+
+
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -172,7 +242,9 @@ class Plan:
     adds. seconds: (B, P) backend-seconds per request, `E[1/X]`, and slots: (B, P) `E[1/n*]`, the
     share of a backend that one request in flight occupies; both infinite where the SLO cannot hold.
     lower_bound_usd_per_hour: fluid bound, `Σ_b λ_b min_p usd_p E[1/X]`. gap: what the solver left
-    unproven of the integer program, relative to its cost.
+    unproven of the integer program, relative to its cost. usd_per_hour: the bill; what is reserved
+    costs nothing more. switching_usd_per_hour: what changing the running fleet costs, spread over
+    its horizon. relaxation: which limit to lift first if they leave demand unserved.
     """
 
     plan_id: str
@@ -192,6 +264,8 @@ class Plan:
     solve_s: float
     unserved: tuple[Unserved, ...] = ()
     singles: tuple[Single, ...] = ()
+    switching_usd_per_hour: float = 0.0
+    relaxation: Relaxation | None = None
 
     def shares(self) -> Iterator[tuple[int, str, float]]:
         """The slices: (bucket, pool, weight) wherever the weight is not zero."""

@@ -2,46 +2,44 @@
 
 With shares f[b,p], unserved shares u[b], counts y[p] (integer) and pools in use w[p] (binary):
 
-    min  Σ_p usd[p]·y[p]
+    min  Σ_p usd[p]·(y[p] − reserved[p])⁺ + start·(y[p] − running[p])⁺ + stop·(running[p] − y[p])⁺
     s.t. Σ_p f[b,p] + u[b] = 1              f only where the pool holds the bucket's SLO
-         M_p + √V_p ≤ y[p]                  M_p = Σ_b λ_b E[1/X] f,  V_p = Σ_b κ²z λ_b E[1/(X n*)] f
+         M_p + √V_p ≤ y[p] − spare·w[p]     M_p = Σ_b λ_b E[1/X] f,  V_p = Σ_b κ²z λ_b E[1/(X n*)] f
          f[b,p] ≤ w[p]                      min[p] ≤ y[p] ≤ max[p]
+         Σ_p gpus[p]·y[p] ≤ stock           Σ_p usd[p]·(y[p] − reserved[p])⁺ ≤ budget
+         Σ_{p in a zone's spot} Σ_b λ_b f[b,p] ≤ most_share·Σ_b λ_b
 
 `√V` is concave, so its tangent at any V₀ > 0 lies above it and is safe: `√V ≤ √V₀/2 + V/(2√V₀)`,
-the constant only for pools in use. The tangent points settle on the relaxation; then the integer
-program is solved, and single backends are taken away or swapped for cheaper ones while the shares
-can follow. Counts are always the least that meet the exact constraint. The cheapest fleet of one
-pool alone needs no solver and is the plan to beat. All this finds a good plan, not provably the
-best: the gap is that of the integer program at its tangent, the fluid bound that of the whole.
+the constant only for pools in use. A spot pool's y grows by a slope and a constant from what must
+be ready (`Part.margin`). How tangents settle and what is tried beyond the program is in `search`.
+The gap is that to the program's bound at its tangent; the fluid bound is that of the whole.
 
 u is 0 unless that is impossible. Then the rate left unserved is made least first, and the cost with
 that fixed: no price can make it pay to drop a request. `assign` has y given and minimises the peak
-t in `M_p + √V_p ≤ t·y[p]`. Models share no pool, so each is a program of its own.
+t in `M_p + √V_p ≤ t·y[p]`. Models that no limit couples are programs of their own.
 
 PuLP builds a program once; between rounds only its coefficients change. The status word is not
 trusted (it is `Optimal` at a time limit too). Nothing else imports PuLP.
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 import pulp
 
-from planner.errors import InvalidValue, SolverFailed
-from planner.fleet import DUST, EXACT, LEAST_POINT, Found, Part, alone, exact, moves, parts, plan
-from planner.headroom import loads
-from planner.model import Demand, Plan, Pool
+from planner import search
+from planner.errors import InvalidValue
+from planner.fleet import Part, parts
+from planner.headroom import Loads, loads
+from planner.limits import Limits, lifted
+from planner.model import Demand, Plan, Pool, Relaxation
+from planner.outcome import plan
+from planner.search import Answer
 from planner.sizes import FloatArray
 
-ROUNDS = 6  # tangent rounds on the relaxation, which is cheap
-ASSIGN_ROUNDS = 3
-SPREAD = 0.4  # of all variance in each pool: where the tangents of a given fleet start
-HOPELESS = 1.4  # a peak that a better tangent will not bring down to 1
-TRIES = 60  # fleets tried near the integer program's, one small linear program each
-ROOM = 0.3  # of a bounded pool that the first tangent may take for the tail
-SETTLED = 0.02  # tangent points that move less than this have arrived
-TIGHT = 1e-8  # the solver's own tolerance on rows: well within EXACT
+TIGHT = 1e-8  # the solver's own tolerance on rows: well within fleet.EXACT
 FEASIBLE = 2  # HiGHS' kSolutionStatusFeasible
 SMALL = 8  # pools: with so few integers the solver's heuristics cost more than the tree itself
 SMALL_OPTIONS = {
@@ -51,29 +49,47 @@ SMALL_OPTIONS = {
     "mip_heuristic_run_root_reduced_cost": False,
     "mip_heuristic_run_feasibility_jump": False,
 }
+LEAST_S = 0.1  # that every part may take when the time is up: a plan must have all parts
+
+UNLIMITED = Limits()
+Row = tuple[dict[int, float], int, float]
 
 
 def provision(
-    demand: Demand, pools: tuple[Pool, ...], *, time_limit_s: float = 5.0, gap: float = 1e-4
+    demand: Demand,
+    pools: tuple[Pool, ...],
+    limits: Limits = UNLIMITED,
+    *,
+    time_limit_s: float = 5.0,
+    gap: float = 1e-4,
 ) -> Plan:
     """The cheapest fleet found that serves the demand within its SLOs, and who serves what.
 
-    time_limit_s bounds the solver over all models; gap: when a cost is near enough to its bound.
-    What cannot be served is named in `Plan.unserved`. Raises SolverFailed if the solver ended
+    time_limit_s bounds the search over all models; gap: when a cost is near enough to its bound.
+    What cannot be served is named in `Plan.unserved`; if limits are the reason they are lifted one
+    at a time, all within as much time again, and `Plan.relaxation` is the one that helps most.
+    Raises InvalidValue if min_backends are beyond the limits, and SolverFailed if the solver ended
     without any solution.
     """
     start_s = time.perf_counter()
+    limits.check(pools)
     needs = loads(demand, pools)
-    found = []
-    for part in parts(demand, pools, needs):
-        left_s = max(0.1, time_limit_s - (time.perf_counter() - start_s))
-        found.append((part, _cheapest(part, Program(part, time_limit_s=left_s, gap=gap))))
-    backends = np.array([float(pool.min_backends) for pool in pools])
-    for part, best in found:
-        backends[part.pools] = best.backends
-    shares = [(part, best.weights, best.gap * best.usd) for part, best in found]
+    found = _provision(demand, pools, limits, needs, (start_s, time_limit_s, gap))
+    if not found.unserved:
+        return found
+    able = {p for u in found.unserved for p in np.flatnonzero(needs.feasible[u.bucket]).tolist()}
+    ends_s, options = time.perf_counter() + time_limit_s, []
+    for name, kind, looser in lifted(limits, pools, found.backends, able):
+        now_s = time.perf_counter()
+        if now_s < ends_s:
+            effort = (now_s, ends_s - now_s, gap)
+            other = _provision(demand, kind, looser, needs, effort)
+            options.append(_relaxation(name, limits, pools, other))
+    best = min(options, key=lambda o: (round(o.unserved_rate, 6), o.usd_per_hour), default=None)
+    missing = sum(bucket.rate for bucket in found.unserved)
+    helps = best is not None and best.unserved_rate < missing - 1e-6
     took_s = time.perf_counter() - start_s
-    return plan("provision", demand, pools, needs, backends, shares, took_s)
+    return replace(found, relaxation=best if helps else None, solve_s=took_s)
 
 
 def assign(
@@ -85,7 +101,8 @@ def assign(
 ) -> Plan:
     """The shares that keep the peak utilisation of the given fleet least; it may exceed 1.
 
-    backends: (P,) counts. Buckets that only pools without a backend could serve are unserved.
+    backends: (P,) counts that are ready. Buckets that only pools without a backend could serve are
+    unserved. What a spot pool may serve at most is for `provision` to mind.
     """
     start_s = time.perf_counter()
     if len(backends) != len(pools) or min(backends, default=0) < 0:
@@ -98,32 +115,71 @@ def assign(
         variance=np.where(counts > 0, needs.variance, np.inf),
         feasible=needs.feasible & (counts > 0),
     )
+    plain = tuple(replace(pool, spot=None) for pool in pools)
     shares = []
-    for part in parts(demand, pools, running):
-        program = Program(part, time_limit_s=time_limit_s, gap=0.0)
-        shares.append((part, _flattest(part, program, counts[part.pools]), 0.0))
+    for part in parts(demand, plain, running, None):
+        program = Program(part, ends_s=start_s + time_limit_s, gap=0.0)
+        shares.append((part, search.flattest(part, program, counts[part.pools]), 0.0))
     took_s = time.perf_counter() - start_s
-    return plan("assign", demand, pools, needs, counts, shares, took_s)
+    return plan("assign", demand, pools, UNLIMITED, needs, counts, shares, took_s)
+
+
+def _provision(
+    demand: Demand,
+    pools: tuple[Pool, ...],
+    limits: Limits,
+    needs: Loads,
+    effort: tuple[float, float, float],
+) -> Plan:
+    (start_s, time_limit_s, gap), found = effort, []
+    for part in parts(demand, pools, needs, limits):
+        program = Program(part, ends_s=start_s + time_limit_s, gap=gap)
+        found.append((part, search.cheapest(part, program)))
+    backends = np.array([float(pool.min_backends) for pool in pools])
+    for part, best in found:
+        backends[part.pools] = best.backends
+    shares = [(part, best.weights, best.gap * best.usd) for part, best in found]
+    took_s = time.perf_counter() - start_s
+    return plan("provision", demand, pools, limits, needs, backends, shares, took_s)
+
+
+def _relaxation(name: str, limits: Limits, pools: tuple[Pool, ...], found: Plan) -> Relaxation:
+    """What a plan made without one limit takes beyond it."""
+    counts = np.array(found.backends, dtype=float)
+    more = {limit: use - most for limit, use, most in limits.uses(pools, counts)}
+    for pool, count in zip(pools, found.backends, strict=True):
+        if pool.max_backends is not None:
+            more[f"max_backends of {pool.name}"] = float(count - pool.max_backends)
+    return Relaxation(
+        limit=name,
+        more=max(0.0, more[name]) if name in more else None,
+        usd_per_hour=found.usd_per_hour,
+        unserved_rate=sum(bucket.rate for bucket in found.unserved),
+    )
 
 
 class Program:
     """One part in HiGHS, in three uses: least cost, least unserved rate, least peak.
 
-    Columns: the shares, then u, w, y and t; t is fixed at 0 except for the peak, and u except where
-    demand cannot be served; the bounds of w and y are set with the use.
+    Columns: the shares, then u, w, y and t, then for each pool what of y is paid for, started and
+    stopped. t is fixed at 0 except for the peak, and u except where demand cannot be served; the
+    bounds of w and y are set with the use.
     """
 
-    def __init__(self, part: Part, *, time_limit_s: float, gap: float) -> None:
-        self.part = part
+    def __init__(self, part: Part, *, ends_s: float, gap: float) -> None:
+        self.part, self._ends_s = part, ends_s
         n, m = part.mean.shape
         self._pairs = [(int(b), int(p)) for b, p in np.argwhere(np.isfinite(part.mean))]
         self._u = len(self._pairs)
+        self._rows, self._cols = np.array(self._pairs).T
         self._w, self._y, self._t = self._u + n, self._u + n + m, self._u + n + 2 * m
-        self._usd = part.usd.tolist()
+        self._paid = {int(p): i for i, p in enumerate(np.flatnonzero(part.reserved), self._t + 1)}
+        self._moved = self._t + 1 + len(self._paid)  # m columns up, m down, if a change costs
+        self._ends = self._moved + (2 * m if part.start_usd or part.stop_usd else 0)
+        self._set: FloatArray | None = None  # coefficients of the rows that hold pools, as they are
         solver = pulp.HiGHS(
             msg=False,
             threads=1,
-            timeLimit=time_limit_s,
             gapRel=gap,
             primal_feasibility_tolerance=TIGHT,
             mip_feasibility_tolerance=TIGHT,
@@ -134,36 +190,24 @@ class Program:
         solver.buildSolverModel(problem)
         self._highs = problem.solverModel
 
+    @property
+    def spent(self) -> bool:
+        """Whether the time is up."""
+        return time.perf_counter() >= self._ends_s
+
     def _build(self) -> pulp.LpProblem:
-        """Rows: serve each bucket (n), hold each pool (m, no tangent yet), open each pool (m)."""
-        part, (n, m) = self.part, self.part.mean.shape
         problem = pulp.LpProblem("fleet", pulp.LpMinimize)
         columns = self._columns(problem)
-        of_bucket: list[list[int]] = [[self._u + b] for b in range(n)]
-        of_pool: list[list[int]] = [[] for _ in range(m)]
-        for column, (b, p) in enumerate(self._pairs):
-            of_bucket[b].append(column)
-            of_pool[p].append(column)
-        rows: list[tuple[dict[int, float], int, float]] = [
-            (dict.fromkeys(of_bucket[b], 1.0), pulp.LpConstraintEQ, 1.0) for b in range(n)
-        ]
-        for p in range(m):
-            hold = dict.fromkeys((*of_pool[p], self._w + p, self._t), 1.0)
-            rows.append((hold | {self._y + p: -1.0}, pulp.LpConstraintLE, 0.0))
-        for p in range(m):
-            used = dict.fromkeys(of_pool[p], 1.0)
-            open_ = {self._w + p: -float(max(1, len(used)))}
-            rows.append((used | open_, pulp.LpConstraintLE, 0.0))
+        rows = [*self._demand_rows(), *self._limit_rows()]
         for number, (row, sense, right) in enumerate(rows):
             terms = pulp.LpAffineExpression([(columns[i], value) for i, value in row.items()])
             problem.addConstraint(pulp.LpConstraint(terms, sense, f"r{number}", right))
-        usd = [(columns[self._y + p], part.usd[p]) for p in range(m)]
-        problem.setObjective(pulp.LpAffineExpression(usd))
+        problem.setObjective(pulp.LpAffineExpression([(columns[self._y], 1.0)]))
         return problem
 
     def _columns(self, problem: pulp.LpProblem) -> list[pulp.LpVariable]:
         """The variables, named so that PuLP, which sorts by name, keeps their order."""
-        most = np.full(self._t + 1, np.inf)
+        most = np.full(self._ends, np.inf)
         most[self._u : self._w] = most[self._t] = 0.0
         return [
             problem.add_variable(
@@ -172,171 +216,142 @@ class Program:
                 None if most[column] else 0.0,
                 pulp.LpInteger if self._w <= column < self._t else pulp.LpContinuous,
             )
-            for column in range(self._t + 1)
+            for column in range(self._ends)
         ]
 
-    def cheapest(self, points: FloatArray, *, relaxed: bool) -> tuple[FloatArray, float] | None:
-        """Shares (n, m) of least cost, tangents at (m,) points, and the gap; None: infeasible."""
-        self._tangents(points, np.zeros(len(points)))
-        self._costs(y=self._usd, u=[0.0] * len(self.part.rate), t=0.0)
-        for p, (least, most) in enumerate(zip(self.part.least, self.part.most, strict=True)):
-            self._highs.changeColBounds(self._w + p, 0.0, 1.0)
-            self._highs.changeColBounds(self._y + p, least, most)
-        self._highs.changeColBounds(self._t, 0.0, 0.0)
+    def _demand_rows(self) -> Iterator[Row]:
+        """Serve each bucket (n), hold each pool (m, no tangent yet), open each pool (m)."""
+        n, m = self.part.mean.shape
+        of_bucket: list[list[int]] = [[self._u + b] for b in range(n)]
+        of_pool: list[list[int]] = [[] for _ in range(m)]
+        for column, (b, p) in enumerate(self._pairs):
+            of_bucket[b].append(column)
+            of_pool[p].append(column)
+        for b in range(n):
+            yield dict.fromkeys(of_bucket[b], 1.0), pulp.LpConstraintEQ, 1.0
+        for p in range(m):
+            hold = dict.fromkeys((*of_pool[p], self._w + p, self._t), 1.0)
+            yield hold | {self._y + p: -1.0}, pulp.LpConstraintLE, 0.0
+        for p in range(m):
+            used = dict.fromkeys(of_pool[p], 1.0)
+            open_ = {self._w + p: -float(max(1, len(used)))}
+            yield used | open_, pulp.LpConstraintLE, 0.0
+
+    def _limit_rows(self) -> Iterator[Row]:
+        """What is paid, started and stopped; stocks, the budget, and zones of spot pools."""
+        part, m = self.part, len(self.part.usd)
+        for p, paid in self._paid.items():
+            yield {self._y + p: 1.0, paid: -1.0}, pulp.LpConstraintLE, float(part.reserved[p])
+        for p in range(m) if self._ends > self._moved else ():
+            y, up, down = self._y + p, self._moved + p, self._moved + m + p
+            yield {y: 1.0, up: -1.0, down: 1.0}, pulp.LpConstraintEQ, float(part.running[p])
+        for gpus, stock in zip(part.caps, part.stock, strict=True):
+            taken = {self._y + int(p): float(gpus[p]) for p in np.flatnonzero(gpus)}
+            yield taken, pulp.LpConstraintLE, float(stock)
+        if np.isfinite(part.budget):
+            yield dict(self._bill()), pulp.LpConstraintLE, float(part.budget)
+        for region in part.regions:
+            rows, zone = set(region.rows.tolist()), set(region.columns.tolist())
+            spot = {
+                column: float(part.rate[b])
+                for column, (b, p) in enumerate(self._pairs)
+                if b in rows and p in zone
+            }
+            yield spot, pulp.LpConstraintLE, region.most
+
+    def _bill(self) -> Iterator[tuple[int, float]]:
+        """The columns that cost money, and the price of each."""
+        for p, usd in enumerate(self.part.usd.tolist()):
+            yield self._paid.get(p, self._y + p), usd
+
+    def cheapest(self, points: FloatArray, ready: FloatArray, *, relaxed: bool) -> Answer | None:
+        """Shares (n, m) of least cost; tangents at (m,) points, spot margins at (m,) ready."""
+        part, m = self.part, len(points)
+        costs = dict(self._bill())
+        if self._ends > self._moved:
+            costs |= dict.fromkeys(range(self._moved, self._moved + m), part.start_usd)
+            costs |= dict.fromkeys(range(self._moved + m, self._ends), part.stop_usd)
+        self._free(points, ready, costs)
         return self._run(relaxed=relaxed)
 
-    def fullest(self, points: FloatArray) -> tuple[FloatArray, float] | None:
+    def fullest(self, points: FloatArray, ready: FloatArray, *, relaxed: bool) -> Answer | None:
         """Shares that leave the least rate unserved."""
         self.allow(np.ones(len(self.part.rate)))
-        self._tangents(points, np.zeros(len(points)))
-        self._costs(y=[0.0] * len(points), u=self.part.rate.tolist(), t=0.0)
-        return self._run(relaxed=False)
+        self._free(points, ready, dict(enumerate(self.part.rate.tolist(), self._u)))
+        return self._run(relaxed=relaxed)
 
-    def flattest(self, points: FloatArray, backends: FloatArray) -> tuple[FloatArray, float] | None:
-        """Shares of least peak utilisation of a given fleet."""
-        self._tangents(points, backends)
-        self._costs(y=[0.0] * len(points), u=[0.0] * len(self.part.rate), t=1.0)
-        for p, count in enumerate(backends):
-            self._highs.changeColBounds(self._w + p, *([float(count > 0)] * 2))
-            self._highs.changeColBounds(self._y + p, 0.0, 0.0)
-        self._highs.changeColBounds(self._t, 0.0, np.inf)
+    def flattest(self, points: FloatArray, room: FloatArray) -> Answer | None:
+        """Shares of least peak of `M + √V` relative to (m,) room."""
+        self._tangents(points, room, np.ones(len(room)), np.zeros(len(room)))
+        self._costs({self._t: 1.0})
+        open_ = (room > 0).astype(float)
+        self._shares(open_)
+        self._bounds(self._w, open_, open_)
+        self._bounds(self._y, 0 * room, 0 * room)
+        self._bounds(self._t, np.zeros(1), np.full(1, np.inf))
         return self._run(relaxed=True)
 
     def allow(self, unserved: FloatArray) -> None:
         """Lets u go up to (n,) these shares."""
-        for b, most in enumerate(unserved.tolist()):
-            self._highs.changeColBounds(self._u + b, 0.0, most)
+        self._bounds(self._u, 0 * unserved, unserved)
 
-    def _tangents(self, points: FloatArray, backends: FloatArray) -> None:
+    def _free(self, points: FloatArray, ready: FloatArray, costs: dict[int, float]) -> None:
+        self._tangents(points, np.zeros(len(points)), *self.part.margin(ready))
+        self._costs(costs)
+        self._shares(np.ones(len(points)))
+        self._bounds(self._w, np.zeros(len(points)), np.ones(len(points)))
+        self._bounds(self._y, self.part.least, self.part.most)
+        self._bounds(self._t, np.zeros(1), np.zeros(1))
+
+    def _tangents(
+        self, points: FloatArray, room: FloatArray, slope: FloatArray, constant: FloatArray
+    ) -> None:
         part, root, first = self.part, np.sqrt(points), len(self.part.rate)
-        slope = np.where(np.isfinite(part.mean), part.mean, 0.0) + part.variance / (2 * root)
-        for column, (b, p) in enumerate(self._pairs):
-            self._highs.changeCoeff(first + p, column, slope[b, p])
-        for p in range(len(root)):
-            self._highs.changeCoeff(first + p, self._w + p, root[p] / 2)
-            self._highs.changeCoeff(first + p, self._t, -backends[p])
+        finite = np.where(np.isfinite(part.mean), part.mean, 0.0)
+        rows, columns, m = self._rows, self._cols, len(root)
+        values = np.concatenate([
+            (slope * (finite + part.variance / (2 * root)))[rows, columns],
+            slope * root / 2 + constant,
+            -room,
+        ])  # fmt: skip
+        changed = np.ones(len(values), bool) if self._set is None else values != self._set
+        pools = np.concatenate([columns, np.arange(m), np.arange(m)])
+        columns = np.r_[np.arange(self._u), self._w + np.arange(m), np.full(m, self._t)]
+        for place in np.flatnonzero(changed).tolist():
+            self._highs.changeCoeff(first + pools[place], columns[place], values[place])
+        self._set = values
 
-    def _costs(self, *, y: list[float], u: list[float], t: float) -> None:
-        for first, costs in ((self._u, u), (self._y, y), (self._t, [t])):
-            for place, cost in enumerate(costs):
-                self._highs.changeColCost(first + place, cost)
+    def _costs(self, costs: dict[int, float]) -> None:
+        values = np.zeros(self._ends - self._u)
+        for column, cost in costs.items():
+            values[column - self._u] = cost
+        columns = np.arange(self._u, self._ends, dtype=np.int32)
+        self._highs.changeColsCost(len(columns), columns, values)
 
-    def _run(self, *, relaxed: bool) -> tuple[FloatArray, float] | None:
+    def _shares(self, open_: FloatArray) -> None:
+        """Takes the shares of closed pools out: with many pools they slow the simplex down."""
+        if len(open_) > SMALL:
+            most = np.where(open_ > 0, np.inf, 0.0)[self._cols]
+            self._bounds(0, np.zeros_like(most), most)
+
+    def _bounds(self, first: int, least: FloatArray, most: FloatArray) -> None:
+        columns = np.arange(first, first + len(least), dtype=np.int32)
+        self._highs.changeColsBounds(len(columns), columns, least, most)
+
+    def _run(self, *, relaxed: bool) -> Answer | None:
+        left_s = max(LEAST_S, self._ends_s - time.perf_counter())
+        self._highs.setOptionValue("time_limit", self._highs.getRunTime() + left_s)
         self._highs.setOptionValue("solve_relaxation", relaxed)
         self._highs.run()
         info = self._highs.getInfo()
         if info.primal_solution_status != FEASIBLE:
             return None
-        weights = np.zeros(self.part.mean.shape)
-        values = np.array(self._highs.getSolution().col_value[: self._u])
-        rows, columns = np.array(self._pairs).T
-        weights[rows, columns] = np.clip(values, 0.0, 1.0)
-        gap = 0.0 if relaxed or info.objective_function_value == 0 else info.mip_gap
-        return weights, gap
-
-
-def _cheapest(part: Part, program: Program) -> Found:
-    served = np.zeros(len(part.rate))
-    found = [f for f in (_mix(part, program, _start(part), served), alone(part)) if f]
-    if found:
-        return _trimmed(part, program, min(found, key=lambda f: f.usd), served)
-    elastic = _elastic(part, program)
-    if elastic is None:
-        raise SolverFailed("the solver ended without a solution")
-    return elastic
-
-
-def _mix(part: Part, program: Program, points: FloatArray, unserved: FloatArray) -> Found | None:
-    """Settles the tangents on the relaxation, then solves the integer program."""
-    for _ in range(ROUNDS):
-        answer = program.cheapest(points, relaxed=True)
-        if answer is None:
-            break
-        before, points = points, part.points(answer[0], points)
-        if np.all(np.abs(points - before) <= SETTLED * before):
-            break
-    answer = program.cheapest(points, relaxed=False)
-    return exact(part, *answer, unserved) if answer else None
-
-
-def _trimmed(part: Part, program: Program, best: Found, unserved: FloatArray) -> Found:
-    """Tries cheaper fleets nearby until none of them holds."""
-    fleets = iter(moves(part, best))
-    for _ in range(TRIES):
-        backends = next(fleets, None)
-        if backends is None:
-            break
-        found = _holding(part, program, backends, unserved, best.gap)
-        if found and found.usd < best.usd - EXACT:
-            best, fleets = found, iter(moves(part, found))
-    return best
-
-
-def _holding(
-    part: Part, program: Program, backends: FloatArray, unserved: FloatArray, gap: float
-) -> Found | None:
-    """Shares with which a fleet holds, if a few tangent rounds find some."""
-    points = _within(SPREAD * part.variance.sum(axis=0), backends)
-    for _ in range(ASSIGN_ROUNDS):
-        answer = program.flattest(points, backends)
-        if answer is None:
-            return None
-        found = exact(part, answer[0], gap, unserved)
-        if found and np.all(found.backends <= backends):
-            return found
-        need = part.need(answer[0])[backends > 0] / backends[backends > 0]
-        if need.max() > HOPELESS:
-            return None
-        points = part.points(answer[0], points)
-    return None
-
-
-def _elastic(part: Part, program: Program) -> Found | None:
-    """The most demand that the bounds on counts allow, then the cheapest fleet for that."""
-    points, weights, least = _start(part), None, np.inf
-    for _ in range(ROUNDS):
-        answer = program.fullest(points)
-        if answer is None:
-            break
-        lost = float((1 - answer[0].sum(axis=1)) @ part.rate)
-        if lost < least:
-            weights, least = answer[0], lost
-        points = part.points(answer[0], points)
-    if weights is None:
-        return None
-    unserved = np.clip(1 - weights.sum(axis=1), 0.0, 1.0)
-    unserved[unserved < DUST] = 0.0
-    program.allow(unserved)
-    first = exact(part, weights, 0.0, unserved)
-    mixed = _mix(part, program, part.points(weights, points), unserved)
-    best = min((f for f in (first, mixed) if f), key=lambda f: f.usd, default=None)
-    return best and _trimmed(part, program, best, unserved)
-
-
-def _flattest(part: Part, program: Program, backends: FloatArray) -> FloatArray:
-    points = _within(SPREAD * part.variance.sum(axis=0), backends)
-    best, peak = None, np.inf
-    for _ in range(ASSIGN_ROUNDS):
-        answer = program.flattest(points, backends)
-        if answer is None:
-            break
-        weights = np.where(answer[0] < DUST, 0.0, answer[0])
-        weights /= weights.sum(axis=1, keepdims=True)
-        need = part.need(weights)
-        height = float(np.max(need[backends > 0] / backends[backends > 0]))
-        if height < peak:
-            best, peak = weights, height
-        points = part.points(weights, points)
-    if best is None:
-        raise SolverFailed("the solver ended without a solution")
-    return best
-
-
-def _start(part: Part) -> FloatArray:
-    points = np.maximum(part.variance.sum(axis=0) / len(part.usd), 1e-3)
-    return _within(points, part.most)
-
-
-def _within(points: FloatArray, most: FloatArray) -> FloatArray:
-    """Tangent points whose constant leaves room in a pool of `most`: else it could never open."""
-    return np.asarray(np.clip(points, LEAST_POINT, np.maximum(LEAST_POINT, (ROOM * most) ** 2)))
+        n, m = self.part.mean.shape
+        solution = self._highs.getSolution()
+        weights = np.zeros((n, m))
+        weights[self._rows, self._cols] = np.clip(np.array(solution.col_value)[: self._u], 0.0, 1.0)
+        prices = np.zeros(m)
+        if relaxed:
+            prices = np.maximum(0.0, -np.array(solution.row_dual)[n : n + m])
+        bound = info.objective_function_value if relaxed else info.mip_dual_bound
+        return Answer(weights=weights, bound=bound, prices=prices)
