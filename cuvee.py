@@ -2,8 +2,12 @@
 
 import click
 
-from gateway.commands import check, plan, serve
+from gateway.bench import bench_solve
+from gateway.certification import certify_command
+from gateway.commands import check, plan, portfolio, serve
+from gateway.profile_commands import profile
 from loadtest.commands import replay
+from loadtest.compare import compare, sweep
 from loadtest.demo import demo
 from loadtest.emulate import emulate
 from loadtest.foresight import foresight
@@ -16,7 +20,11 @@ def main() -> None:
     """Serve LLM traffic on mixed GPUs at the lowest cost that keeps every latency promise."""
 
 
-for command in (plan, check, serve, emulate, replay, demo, overhead, foresight):
+PLANNING = (plan, certify_command, compare, sweep, portfolio, profile)
+SERVING = (check, serve)
+TESTING = (demo, emulate, replay, foresight, overhead, bench_solve)
+
+for command in (*PLANNING, *SERVING, *TESTING):
     main.add_command(command)
 
 if __name__ == "__main__":

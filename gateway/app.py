@@ -141,7 +141,9 @@ class App:
         demand = demand_of(trace, loaded, lengths=self._lengths)
         self._histogram.remember(demand, trace.duration_s)
         objective = loaded.config.planner.objective
-        return await self._solver.plan(objective, demand, loaded.pools, self._running)
+        return await self._solver.plan(
+            objective, demand, loaded.pools, self._running, loaded.limits
+        )
 
     @property
     def _running(self) -> tuple[int, ...]:
@@ -168,6 +170,7 @@ class App:
                 min_requests=settings.min_requests,
                 min_saving=settings.min_saving,
                 patience=settings.patience,
+                limits=self._loaded.limits,
             ),
             histogram=self._histogram,
             solver=self._solver,

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from planner import profiles, solve
 from planner.demand import from_samples
-from planner.limits import Limits, Stock, gpus
+from planner.limits import UNLIMITED, Limits, Stock, gpus
 from planner.model import Demand, Plan, Pool, SloClass, Space
 from planner.profiles import ProfileFile
 from planner.sizes import Grid
@@ -60,9 +60,7 @@ def bench_solve(runs: int, limit_s: float, gap: float) -> None:
 
 def plain(seed: int, *, rate: float, rows: int, columns: int, pools: int) -> Case:
     """A problem of rows × columns buckets without limits."""
-    return Case(
-        demand=demand(seed, rate, rows, columns), pools=fleet(pools), limits=solve.UNLIMITED
-    )
+    return Case(demand=demand(seed, rate, rows, columns), pools=fleet(pools), limits=UNLIMITED)
 
 
 def zones(seed: int, *, rate: float) -> Case:

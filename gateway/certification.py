@@ -95,7 +95,7 @@ def certified(
     )
     stand = Stand(traffic, loaded.pools, model)
     target = loaded.space.classes[0].slo.attainment
-    first = solve.provision(demand, loaded.pools)
+    first = solve.provision(demand, loaded.pools, loaded.limits)
     seal = _seal(first, stand.play, target, seeds)
     told(f"plan {first.plan_id}: ${first.usd_per_hour:.2f}/h, {seal.attainment:.2%}")
     singles = tuple(_singles(demand, loaded.pools, stand.play, target, seeds))

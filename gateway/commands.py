@@ -146,8 +146,10 @@ def plan(
         sent = sent_by(requests, loaded, lengths, model)
         if rate is not None:
             demand = demand.scaled_to(rate)
-        found = explained(solve.provision(demand, loaded.pools), demand, loaded.pools)
-        why = explain(found, demand, loaded.pools, sent=sent)
+        found = explained(
+            solve.provision(demand, loaded.pools, loaded.limits), demand, loaded.pools
+        )
+        why = explain(found, demand, loaded.pools, sent=sent, limits=loaded.limits)
         usd = _prices(path, loaded)
         others = [alternative(c, demand, loaded.pools, usd=usd) for c in changes]
         if plot is not None:

@@ -16,6 +16,7 @@ from gateway.sections import (
     BucketSection,
     Config,
     GatewaySection,
+    LimitsSection,
     ModelSection,
     PlannerSection,
     PoolSection,
@@ -24,7 +25,8 @@ from gateway.sections import (
 from planner import economics, profiles
 from planner.errors import InvalidFile, InvalidValue
 from planner.headroom import loads
-from planner.model import Demand, Pool, SloClass, Space
+from planner.limits import Limits, Stock, gpus
+from planner.model import Demand, Pool, SloClass, Space, Spot
 from planner.profiles import Profile
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
@@ -33,13 +35,15 @@ from planner.slo import Slo
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A checked configuration and the planner's values made from it.
 
-    pools: with profiles and prices, in the file's order. workload: absolute path.
+    pools: with profiles and prices, in the file's order. limits: of provisioned plans. workload:
+    absolute path.
     """
 
     config: Config
     pools: tuple[Pool, ...]
     space: Space
     workload: Path | None
+    limits: Limits = Limits()
 
 
 S = TypeVar("S")
@@ -60,12 +64,13 @@ def load(path: Path) -> Loaded:
         raise ConfigError(tuple(problems))
     space = Space(classes=classes, grid=grid)
     problems += _unusable(space, pools)
+    limits = _limits(config.limits, pools, problems)
     workload = path.parent / config.planner.workload if config.planner.workload else None
     if workload is not None and not workload.is_file():
         problems.append(f"planner.workload: no such file: {workload}")
     if problems:
         raise ConfigError(tuple(problems))
-    return Loaded(config=config, pools=pools, space=space, workload=workload)
+    return Loaded(config=config, pools=pools, space=space, workload=workload, limits=limits)
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -94,7 +99,12 @@ def _sections(raw: dict[str, Any], problems: list[str]) -> Config | None:
             continue
         converted = {n: _convert(e, section, f"{key}.{n}", problems) for n, e in entries.items()}
         parts[key] = {str(n): e for n, e in converted.items() if e is not None}
-    single = (("buckets", BucketSection), ("planner", PlannerSection), ("gateway", GatewaySection))
+    single = (
+        ("buckets", BucketSection),
+        ("planner", PlannerSection),
+        ("limits", LimitsSection),
+        ("gateway", GatewaySection),
+    )
     for key, section_type in single:
         if key in raw:
             parts[key] = _convert(raw[key], section_type, key, problems)
@@ -200,10 +210,33 @@ def _pool(
             max_backends=(
                 len(section.backends) if section.max_backends is None else section.max_backends
             ),
+            reserved=section.reserved,
+            zone=section.zone,
+            spot=None if section.spot is None else Spot(**msgspec.structs.asdict(section.spot)),
         )
     except InvalidValue as error:
         problems.append(_at(where, str(error).removeprefix(f"pool {name}: ")))
         return None
+
+
+def _limits(section: LimitsSection, pools: tuple[Pool, ...], problems: list[str]) -> Limits:
+    try:
+        stock = tuple(Stock(gpu=s.gpu, most=s.most, zone=s.zone) for s in section.stock)
+        known = {gpus(pool)[0] for pool in pools}
+        problems += [f"limits.stock: no pool has {s.gpu}" for s in stock if s.gpu not in known]
+        limits = Limits(
+            stock=stock,
+            budget_usd_per_hour=section.budget_usd_per_hour,
+            survive=section.survive,
+            start_usd=section.start_usd,
+            stop_usd=section.stop_usd,
+            horizon_h=section.horizon_h,
+        )
+        limits.check(pools)
+    except InvalidValue as error:
+        problems.append(f"limits.{error}")
+        return Limits()
+    return limits
 
 
 def _at(where: str, text: str) -> str:

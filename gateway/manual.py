@@ -15,10 +15,13 @@ from gateway.sections import (
     BucketSection,
     Config,
     GatewaySection,
+    LimitsSection,
     ModelSection,
     PlannerSection,
     PoolSection,
     SloSection,
+    SpotSection,
+    StockSection,
 )
 
 HEAD = """\
@@ -36,8 +39,11 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("models.NAME", ModelSection),
     ("models.NAME.slo", SloSection),
     ("pools.NAME", PoolSection),
+    ("pools.NAME.spot", SpotSection),
     ("buckets", BucketSection),
     ("planner", PlannerSection),
+    ("limits", LimitsSection),
+    ("limits.stock", StockSection),
     ("gateway", GatewaySection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
@@ -85,7 +91,8 @@ def _type(kind: typing.Any) -> str:
     if origin is dict:
         return "mapping by name"
     if origin is tuple:
-        return f"list of {_type(arguments[0])}"
+        inner = arguments[0]
+        return f"list of {_type(inner) if inner in WORDS else 'sections'}"
     known = [a for a in arguments if a is not type(None)]
     return _type(known[0]) if known else "section"
 

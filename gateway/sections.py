@@ -28,6 +28,23 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Where the estimate of prompt tokens starts; learned from the backends' replies."""
 
 
+class SpotSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Backends that may be taken away at any time."""
+
+    preemptions_per_hour: float
+    """How often one backend is taken away."""
+    restart_s: float
+    """Until a lost one is ready again."""
+    confidence: float = 0.99
+    """With which enough backends are ready."""
+    most_share: float = 0.5
+    """Of the model's requests, the most that spot pools of one zone may serve."""
+    backfill_usd_per_hour: float = 0.0
+    """Price of an on-demand backend that stands in for a lost one."""
+    backfill_s: float | None = None
+    """Until it does; default: none does."""
+
+
 class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Interchangeable backends: one model, one GPU type and count, one profile, one price."""
 
@@ -43,6 +60,12 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Fewest backends that a plan uses."""
     max_backends: int | None = None
     """Most backends that a plan uses; default: the number of `backends`."""
+    reserved: int = 0
+    """Backends that are paid for already: they cost a plan nothing."""
+    zone: str | None = None
+    """Where it runs, for stock by zone and for spot."""
+    spot: SpotSection | None = None
+    """For pools of spot instances."""
 
 
 class BucketSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -86,6 +109,34 @@ class PlannerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Looks in a row at which it must be, before the replacement."""
     solve_limit_s: float = 5.0
     """A solve that takes longer is abandoned; the last good plan stays."""
+
+
+class StockSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many GPUs of a type there are, over all pools and models."""
+
+    gpu: str
+    """GPU type, as in the profiles."""
+    most: int
+    """GPUs, not backends."""
+    zone: str | None = None
+    """Only in this zone; default: in all together."""
+
+
+class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What bounds a provisioned plan as a whole."""
+
+    stock: tuple[StockSection, ...] = ()
+    """GPUs that there are, by type and zone."""
+    budget_usd_per_hour: float | None = None
+    """Most that the plan may cost; then as much demand as possible is served."""
+    survive: int = 0
+    """Backends of any one pool that may fail while the SLO is kept."""
+    start_usd: float = 0.0
+    """Cost of starting a backend that is not running."""
+    stop_usd: float = 0.0
+    """Cost of stopping one that is."""
+    horizon_h: float = 1.0
+    """Hours within which such a change must pay for itself."""
 
 
 class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,5 +187,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The grid of estimated sizes."""
     planner: PlannerSection = PlannerSection()
     """When and how the gateway plans again."""
+    limits: LimitsSection = LimitsSection()
+    """What bounds a provisioned plan as a whole."""
     gateway: GatewaySection = GatewaySection()
     """The server and the data path."""

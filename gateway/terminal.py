@@ -32,6 +32,13 @@ def show(
     for unserved in found.unserved:
         what = found.space.describe(unserved.bucket)
         console.print(f"unserved: {what}, {unserved.rate:.3g} req/s: {unserved.reason}")
+    if found.relaxation is not None:
+        lifted = found.relaxation
+        more = "" if lifted.more is None else f" by {lifted.more:g}"
+        console.print(
+            f"cheapest relaxation: {lifted.limit}{more}: ${lifted.usd_per_hour:.2f}/h, "
+            f"{lifted.unserved_rate:.3g} req/s still unserved"
+        )
     if whole and not explanation.reliable:
         console.print(
             "next 1,000: what growth costs in the long run; with fewer than "

@@ -10,13 +10,12 @@ import numpy as np
 
 from planner import economics
 from planner.headroom import loads, terms
-from planner.limits import Limits, price
+from planner.limits import UNLIMITED, Limits, price
 from planner.model import Demand, Plan, Pool, Single
 from planner.relaxed import relax
 from planner.sizes import FloatArray, IntArray
 from planner.solve import provision
 
-NO_LIMITS = Limits()
 RELIABLE = 10  # backends from which the price of the next request predicts what a plan will cost
 
 
@@ -78,7 +77,7 @@ def explain(
     pools: tuple[Pool, ...],
     *,
     sent: Sent | None = None,
-    limits: Limits = NO_LIMITS,
+    limits: Limits = UNLIMITED,
 ) -> Explanation:
     """The explanation of a plan for its demand; the bill by key if requests of it are given.
 
@@ -99,7 +98,7 @@ def explain(
     )
 
 
-def gap(plan: Plan, demand: Demand, pools: tuple[Pool, ...], *, limits: Limits = NO_LIMITS) -> Gap:
+def gap(plan: Plan, demand: Demand, pools: tuple[Pool, ...], *, limits: Limits = UNLIMITED) -> Gap:
     """The parts of what a plan costs above its bound; unserved demand is in neither.
 
     limits: those that the plan was made under.

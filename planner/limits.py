@@ -104,6 +104,9 @@ class Limits:
         return float(usd.sum()) / self.horizon_h
 
 
+UNLIMITED = Limits()
+
+
 def gpus(pool: Pool) -> tuple[str, int]:
     """The GPU type of a pool and how many of it one backend takes: `2xL4` is (L4, 2)."""
     found = re.fullmatch(r"(\d+)x(.+)", pool.profile.gpu)

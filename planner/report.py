@@ -45,6 +45,8 @@ def plan_json(
         },
         "rate": list(plan.rate),
         "weights": [list(row) for row in plan.weights],
+        "switching_usd_per_hour": plan.switching_usd_per_hour,
+        "relaxation": None if plan.relaxation is None else asdict(plan.relaxation),
         "unserved": [
             {"bucket": u.bucket, "what": space.describe(u.bucket), "rate": u.rate, "why": u.reason}
             for u in plan.unserved

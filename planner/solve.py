@@ -33,7 +33,7 @@ from planner import search
 from planner.errors import InvalidValue
 from planner.fleet import Part, parts
 from planner.headroom import Loads, loads
-from planner.limits import Limits, lifted
+from planner.limits import UNLIMITED, Limits, lifted
 from planner.model import Demand, Plan, Pool, Relaxation
 from planner.outcome import plan
 from planner.search import Answer
@@ -51,7 +51,6 @@ SMALL_OPTIONS = {
 }
 LEAST_S = 0.1  # that every part may take when the time is up: a plan must have all parts
 
-UNLIMITED = Limits()
 Row = tuple[dict[int, float], int, float]
 
 

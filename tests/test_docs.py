@@ -10,7 +10,7 @@ from click.testing import CliRunner
 import cuvee
 from gateway.config import load
 from gateway.manual import manual
-from planner import economics, profiles, workload
+from planner import baselines, economics, evidence, profiles, workload
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -63,10 +63,14 @@ def test_links_point_to_files_that_exist(path: Path):
 def test_every_file_in_configs_is_one_the_product_reads(path: Path):
     """Nothing in configs/ is dead: each example loads as what it is."""
     folder = path.parent.name
-    if path.suffix == ".csv":
+    if folder == "measured" and path.suffix == ".csv":
+        assert len(evidence.read(path)) > 0
+    elif path.suffix == ".csv":
         assert len(workload.read(path)) > 0
     elif folder == "profiles":
         assert profiles.read(path).max_model_len > 0
+    elif folder == "melange":
+        assert baselines.read(path).gpus
     elif path.name == "prices.yaml":
         assert economics.prices(path)
     elif path.suffix == ".yaml":

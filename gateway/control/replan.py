@@ -7,12 +7,13 @@ another is clearly better for longer. Whatever fails, the last good plan stays i
 import asyncio
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gateway.control.histogram import Histogram
 from gateway.control.solver import Objective, Solver
 from planner.errors import PlannerError
 from planner.headroom import utilisation
+from planner.limits import UNLIMITED, Limits
 from planner.model import Demand, Plan, Pool
 
 log = logging.getLogger("cuvee.replan")
@@ -22,12 +23,13 @@ URGENT_LOOKS = 2  # looks in a row at which a plan does not hold; one alone may 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
-    """When a plan is replaced; the keys of the `planner` section."""
+    """When a plan is replaced: the keys of the `planner` section, and what bounds every plan."""
 
     objective: Objective
     min_requests: int
     min_saving: float
     patience: int
+    limits: Limits = UNLIMITED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +87,11 @@ class Replanner:
             return None
         demand = self._histogram.snapshot(now_s)
         candidate = await self._solver.plan(
-            self._policy.objective, demand, self._pools, self._running
+            self._policy.objective,
+            demand,
+            self._pools,
+            self._running,
+            replace(self._policy.limits, running=self.plan.backends),
         )
         verdict = self._compare(demand, candidate)
         reason = self._reason(verdict)

@@ -14,6 +14,7 @@ from typing import Literal
 from planner import solve
 from planner.errors import SolverFailed
 from planner.explain import explained
+from planner.limits import UNLIMITED, Limits
 from planner.model import Demand, Plan, Pool
 
 START_S = 60.0  # a new worker's first solve also pays for its start: imports, on a busy machine
@@ -22,11 +23,15 @@ Objective = Literal["provision", "assign"]
 
 
 def plan(
-    objective: Objective, demand: Demand, pools: tuple[Pool, ...], running: tuple[int, ...]
+    objective: Objective,
+    demand: Demand,
+    pools: tuple[Pool, ...],
+    running: tuple[int, ...],
+    limits: Limits = UNLIMITED,
 ) -> Plan:
     """Solves in the calling process. running: (P,) backends now, which `assign` takes as given."""
     if objective == "provision":
-        found = solve.provision(demand, pools)
+        found = solve.provision(demand, pools, limits)
     else:
         found = solve.assign(demand, pools, running)
     return explained(found, demand, pools)
@@ -56,6 +61,7 @@ class Solver:
         demand: Demand,
         pools: tuple[Pool, ...],
         running: tuple[int, ...],
+        limits: Limits = UNLIMITED,
     ) -> Plan:
         """Solves in the worker. Raises SolverFailed when it fails or exceeds the limit."""
         limit_s = self._limit_s
@@ -63,7 +69,7 @@ class Solver:
             self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
             limit_s += START_S
         try:
-            work = self._pool.submit(plan, objective, demand, pools, running)
+            work = self._pool.submit(plan, objective, demand, pools, running, limits)
             async with asyncio.timeout(limit_s):
                 return await asyncio.wrap_future(work)
         except TimeoutError:

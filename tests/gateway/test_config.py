@@ -204,3 +204,33 @@ def test_a_file_that_is_not_there(tmp_path):
     """Neither a missing file nor a directory is a traceback."""
     assert "cannot be read" in problems(tmp_path / "no.yaml")[0]
     assert "cannot be read" in problems(tmp_path)[0]
+
+
+def test_limits_and_what_concerns_one_pool_reach_the_planner(tmp_path: Path):
+    """Stock, budget and spares bound the whole plan; reserved, zone and spot belong to a pool."""
+    raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
+    for pool in raw["pools"].values():
+        pool["profile"] = str(CONFIGS / pool["profile"])
+    raw["prices"] = str(CONFIGS / "prices.yaml")
+    raw["planner"] = {}
+    raw["pools"]["a10g"] |= {"reserved": 2, "zone": "z1"}
+    raw["pools"]["h100"]["spot"] = {"preemptions_per_hour": 0.1, "restart_s": 120}
+    raw["limits"] = {"stock": [{"gpu": "H100", "most": 3}], "budget_usd_per_hour": 20, "survive": 1}
+    path = tmp_path / "limits.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+
+    found = load(path)
+
+    assert (found.pools[0].reserved, found.pools[0].zone) == (2, "z1")
+    assert found.pools[2].spot is not None
+    assert found.limits.survive == 1
+    assert found.limits.stock[0].most == 3
+
+    raw["limits"] = {"stock": [{"gpu": "T4", "most": 1}], "survive": -1}
+    raw["pools"]["h100"]["spot"] = {"preemptions_per_hour": -1, "restart_s": 120}
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    with pytest.raises(ConfigError) as refused:
+        load(path)
+    problems = "\n".join(refused.value.problems)
+    assert "pools.h100" in problems
+    assert "preemptions_per_hour" in problems

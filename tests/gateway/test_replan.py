@@ -20,8 +20,8 @@ class Solves:
         self.answers = list(answers)
         self.asked = []
 
-    async def plan(self, objective, demand, pools, running):
-        self.asked.append((objective, demand, running))
+    async def plan(self, objective, demand, pools, running, limits):
+        self.asked.append((objective, demand, running, limits.running))
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer

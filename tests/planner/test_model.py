@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from planner import profiles
 from planner.errors import InvalidValue
-from planner.model import Demand, Pool, SloClass, Space
+from planner.model import Demand, Pool, SloClass, Space, Spot
 from planner.profiles import ProfileFile
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -85,6 +85,29 @@ def test_a_wrong_pool_names_itself_and_its_field(field: str, value: float):
 
     with pytest.raises(InvalidValue, match=f"pool p: .*{field}"):
         Pool(**(good | {field: value}))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("preemptions_per_hour", -1.0), ("restart_s", float("nan")), ("confidence", 1.0),
+     ("most_share", 1.1), ("backfill_s", -1.0), ("backfill_usd_per_hour", float("inf"))],
+)  # fmt: skip
+def test_a_wrong_spot_names_its_field(field: str, value: float):
+    """The message says which field."""
+    good = {"preemptions_per_hour": 0.1, "restart_s": 300.0}
+
+    with pytest.raises(InvalidValue, match=f"spot: {field}"):
+        Spot(**(good | {field: value}))
+
+
+def test_what_is_paid_for_is_not_taken_away():
+    """A pool is reserved or spot, not both, and reserves no negative number."""
+    good = {"name": "p", "model": "m", "profile": PROFILE, "usd_per_hour": 1.0}
+
+    for wrong in ({"reserved": -1}, {"reserved": 1, "spot": Spot(preemptions_per_hour=1,
+                                                               restart_s=60)}):  # fmt: skip
+        with pytest.raises(InvalidValue, match="pool p: reserved"):
+            Pool(**(good | wrong))
 
 
 def test_a_bucket_describes_itself():
