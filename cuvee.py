@@ -3,7 +3,7 @@
 import click
 
 from gateway.bench import bench_solve
-from gateway.certification import certify_command
+from gateway.certify_command import certify_command
 from gateway.commands import check, plan, portfolio, serve
 from gateway.profile_commands import profile
 from loadtest.commands import replay

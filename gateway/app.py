@@ -15,6 +15,7 @@ from uuid import uuid4
 import msgspec
 from aiohttp import web
 
+from gateway.certification import sealed
 from gateway.config import Loaded
 from gateway.control.health import Health
 from gateway.control.histogram import Histogram
@@ -56,7 +57,7 @@ class App:
         self._tokens = Tokens({name: m.bytes_per_token for name, m in config.models.items()})
         self._lengths = Lengths()
         self._metrics = Metrics(self._fleet)
-        self._solver = Solver(limit_s=config.planner.solve_limit_s)
+        self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=sealed)
         self._stack = AsyncExitStack()
         self.host = host or self._settings.host
         self.port = self._settings.port if port is None else port
@@ -141,9 +142,10 @@ class App:
         demand = demand_of(trace, loaded, lengths=self._lengths)
         self._histogram.remember(demand, trace.duration_s)
         objective = loaded.config.planner.objective
-        return await self._solver.plan(
+        plan = await self._solver.plan(
             objective, demand, loaded.pools, self._running, loaded.limits
         )
+        return await self._solver.certify(plan, demand, loaded.pools)
 
     @property
     def _running(self) -> tuple[int, ...]:

@@ -1,36 +1,31 @@
-"""Plans certified by the gateway's own router, and refined; the command `certify`.
+"""Plans certified by the gateway's own router, and refined.
 
 Owns the rehearsal stand and the order of the search. Knows no HTTP and no live object.
 """
 
-import json
-from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from math import ceil
-from pathlib import Path
-from typing import Any
 
-import click
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.table import Table
+import numpy as np
 
-from gateway.commands import CONFIG, configured
 from gateway.config import Loaded
 from gateway.history import demand_of
 from gateway.rehearsal import rehearse
 from gateway.routing.lengths import Lengths
-from gateway.traffic import Process, Replayed, Traffic
-from planner import economics, solve, workload
-from planner.certify import SEEDS, Certificate, Rehearse, Score, certify
-from planner.errors import PlannerError
-from planner.model import Demand, Plan, Pool
+from gateway.traffic import Observed, Process, Replayed, Traffic
+from planner import economics, solve
+from planner.certify import SEEDS, Rehearse, Score, certify
+from planner.model import Certificate, Demand, Plan, Pool
 from planner.refine import Refined, refine
 from planner.sizes import FloatArray
 from planner.workload import Trace
 
-REQUESTS = 3000  # of one rehearsal, its first tenth not counted
+REQUESTS = 3000  # of one rehearsal at least, its first tenth not counted
+STRETCH_S = 300.0  # of traffic at least: a fleet slightly too small takes minutes to fill up
 SKIP = 0.1
+LIVE_SEEDS = 4  # of the certificate that a plan of the running gateway gets
+LIVE_REQUESTS = 10_000  # at most, of one of its rehearsals: a second or two of one core
 
 
 class Stand:
@@ -69,11 +64,13 @@ def certified(
     *,
     rate: float | None = None,
     process: Process = "gamma",
-    requests: int = REQUESTS,
+    requests: int | None = None,
     seeds: int = SEEDS,
     told: Callable[[str], None] = lambda _: None,
 ) -> Certified:
     """Plans for a trace, certifies, and refines. told: hears what is being done.
+
+    requests: of one rehearsal, by default as many as come in five minutes, 3,000 at least.
 
     The demand is that of the trace for the first model configured; a Poisson test plans for
     Poisson arrivals, every other for the trace's own dispersion.
@@ -89,7 +86,7 @@ def certified(
         rate=demand.total_rate,
         process=process,
         dispersion=demand.dispersion[0],
-        requests=requests,
+        requests=requests or max(REQUESTS, round(STRETCH_S * demand.total_rate)),
         lengths=lengths,
         model=model,
     )
@@ -114,13 +111,33 @@ def certified(
     return Certified(demand=demand, first=(first, seal), singles=singles, refined=refined)
 
 
+def sealed(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
+    """A plan with the certificate of the class that keeps its promise worst, on observed demand.
+
+    Called where a plan is about to be put in force: short, and without a search.
+    """
+    worst: Certificate | None = None
+    cells = demand.space.grid.cells
+    for number, kind in enumerate(demand.space.classes):
+        rate = float(demand.rate[number * cells : (number + 1) * cells].sum())
+        if rate == 0 or not np.any(demand.bucket // cells == number):
+            continue
+        requests = min(LIVE_REQUESTS, max(REQUESTS, round(STRETCH_S * rate)))
+        stand = Stand(Observed(demand, kind.model, requests), pools, kind.model)
+        target = kind.slo.attainment
+        seal = certify(plan, stand.play, target=target, seeds=range(LIVE_SEEDS))
+        if worst is None or seal.attainment - seal.target < worst.attainment - worst.target:
+            worst = seal
+    return replace(plan, certificate=worst)
+
+
 def _seal(plan: Plan, rehearse: Rehearse, target: float, seeds: int) -> Certificate:
     return certify(plan, rehearse, target=target, seeds=range(seeds, 2 * seeds))
 
 
 def _singles(
     demand: Demand, pools: tuple[Pool, ...], rehearse: Rehearse, target: float, seeds: int
-) -> Any:
+) -> Iterator[tuple[str, Plan, Certificate]]:
     """Every type that can serve all of the demand: its smallest certified fleet within bounds."""
     for gpu, single in economics.single_types(demand, pools).items():
         if single.unserved:
@@ -137,104 +154,3 @@ def _singles(
             counts = tuple(max(0, count - 1) for count in counts)
         if found is not None:
             yield gpu, *found
-
-
-@click.command(name="certify")
-@CONFIG
-@click.option(
-    "--trace",
-    "path_",
-    required=True,
-    type=click.Path(path_type=Path),
-    help="Trace CSV to plan for.",
-)
-@click.option("--rate", type=float, help="Requests/s to scale the trace to; default: its own rate.")
-@click.option(
-    "--arrivals",
-    "process",
-    type=click.Choice(["own", "poisson", "gamma"]),
-    default="gamma",
-    show_default=True,
-    help="own: the trace's bursts; gamma: gaps of its measured dispersion; poisson: no bursts.",
-)
-@click.option("--requests", default=REQUESTS, show_default=True, help="Of one rehearsal.")
-@click.option("--seeds", default=SEEDS, show_default=True, help="Rehearsals of one certificate.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
-def certify_command(
-    path: Path,
-    path_: Path,
-    rate: float | None,
-    process: Process,
-    requests: int,
-    seeds: int,
-    as_json: bool,
-) -> None:
-    """Find the cheapest plan whose SLO attainment is proven by simulation.
-
-    Plays the traffic through the gateway's own router onto modelled engines, once per seed: for the
-    planner's own plan, for the smallest fleet of every single GPU type, and for cheaper fleets near
-    them. Certificates are over seeds that were not used to choose.
-    """
-    loaded = configured(path)
-    console = Console()
-    try:
-        with console.status("planning") as status:
-            found = certified(
-                loaded, workload.read(path_), rate=rate, process=process, requests=requests,
-                seeds=seeds, told=status.update,
-            )  # fmt: skip
-    except PlannerError as error:
-        raise click.ClickException(str(error)) from error
-    if as_json:
-        click.echo(json.dumps(as_values(found), indent=1))
-    else:
-        console.print(table(found))
-
-
-def as_values(found: Certified) -> dict[str, Any]:
-    """The outcome as plain JSON values."""
-
-    def entry(plan: Plan, seal: Certificate) -> dict[str, Any]:
-        return {
-            "plan_id": plan.plan_id,
-            "usd_per_hour": plan.usd_per_hour,
-            "backends": dict(zip(plan.pools, plan.backends, strict=True)),
-            "certificate": asdict(seal) | {"holds": seal.holds},
-        }
-
-    return {
-        "requests_per_s": found.demand.total_rate,
-        "dispersion": list(found.demand.dispersion),
-        "plan": entry(*found.first),
-        "single_types": {gpu: entry(plan, seal) for gpu, plan, seal in found.singles},
-        "refined": entry(found.refined.plan, found.refined.certificate)
-        | {"fleets_played": found.refined.played},
-    }
-
-
-def table(found: Certified) -> Table:
-    """The outcome for people."""
-    rate, burst = found.demand.total_rate, found.demand.dispersion[0]
-    grid = Table(
-        title=f"certified for {rate:.1f} req/s, dispersion {burst:.1f}",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-    )
-    grid.add_column("fleet")
-    for heading in ("$/h", "attainment", "95 % interval", "worst", ""):
-        grid.add_column(heading, justify="right")
-    rows = [("the program's plan", *found.first)]
-    rows += [(f"{gpu} only", plan, seal) for gpu, plan, seal in found.singles]
-    rows.append(("refined", found.refined.plan, found.refined.certificate))
-    for name, plan, seal in rows:
-        fleet = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True) if c)
-        grid.add_row(
-            f"{name}: {fleet}",
-            f"{plan.usd_per_hour:.2f}",
-            f"{seal.attainment:.2%}",
-            f"{seal.low:.2%}–{seal.high:.2%}",
-            f"{seal.worst:.1%}",
-            "holds" if seal.holds else "fails",
-        )
-    grid.caption = f"{found.refined.played} fleets played; target {found.first[1].target:.1%}"
-    return grid

@@ -212,6 +212,7 @@ def _costs(verdict: Verdict) -> Table:
         "demand planned for", *(f"{p.body['requests_per_s']:.1f} req/s" for p in verdict.plans)
     )
     table.add_row("Cuvée's mix", *(f"{p.body['usd_per_hour']:.2f}" for p in verdict.plans))
+    table.add_row("rehearsed attainment", *(_promise(plan.body) for plan in verdict.plans))
     gpus = sorted({gpu for plan in verdict.plans for gpu in plan.body["single_types"]})
     for gpu in gpus:
         table.add_row(f"{gpu} only", *(_single(p.body["single_types"][gpu]) for p in verdict.plans))
@@ -220,6 +221,12 @@ def _costs(verdict: Verdict) -> Table:
     table.add_row("lower bound (fluid)", *bounds)
     table.caption = "cannot: the share of requests whose SLO none of these GPUs holds"
     return table
+
+
+def _promise(body: dict[str, Any]) -> str:
+    """What the certificate of a plan says, on what was known when it was made."""
+    seal = body.get("certificate")
+    return "–" if seal is None else f"{seal['attainment']:.1%} ≥{seal['low']:.1%}"
 
 
 def _single(single: dict[str, Any]) -> str:

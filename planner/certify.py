@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import sqrt
 
-from planner.model import Plan
+from planner.model import Certificate, Plan
 
 SEEDS = 16
-SLACK = 0.005  # by which the low end of a certified plan may lie under the target
 HOPELESS = 0.02  # by which the mean of the first seeds may: then the others are not played
 EARLY = 2
 # Student's t, two-sided 95 %, by degrees of freedom 1 to 30; the normal's beyond.
@@ -36,28 +35,6 @@ class Score:
 
 
 Rehearse = Callable[[Plan, int], Score]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
-    """What rehearsals say of a plan.
-
-    attainment: mean share over the seeds; low, high: its 95 % interval (Student's t); worst: the
-    worst seed's. seeds: played; fewer than asked for when the first ones were hopeless.
-    """
-
-    attainment: float
-    low: float
-    high: float
-    worst: float
-    target: float
-    seeds: int
-    requests: int
-
-    @property
-    def holds(self) -> bool:
-        """The mean meets the target and the interval does not reach far below it."""
-        return self.attainment >= self.target and self.low >= self.target - SLACK
 
 
 def certify(

@@ -230,6 +230,31 @@ class Relaxation:
     unserved_rate: float = 0.0
 
 
+SLACK = 0.005  # by which the low end of a certificate may lie under the target
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Certificate:
+    """What rehearsals say of a plan.
+
+    attainment: mean share over the seeds; low, high: its 95 % interval (Student's t); worst: the
+    worst seed's. seeds: played; fewer than asked for when the first ones were hopeless.
+    """
+
+    attainment: float
+    low: float
+    high: float
+    worst: float
+    target: float
+    seeds: int
+    requests: int
+
+    @property
+    def holds(self) -> bool:
+        """The mean meets the target and the interval does not reach far below it."""
+        return self.attainment >= self.target and self.low >= self.target - SLACK
+
+
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -244,7 +269,8 @@ class Plan:
     lower_bound_usd_per_hour: fluid bound, `Σ_b λ_b min_p usd_p E[1/X]`. gap: what the solver left
     unproven of the integer program, relative to its cost. usd_per_hour: the bill; what is reserved
     costs nothing more. switching_usd_per_hour: what changing the running fleet costs, spread over
-    its horizon. relaxation: which limit to lift first if they leave demand unserved.
+    its horizon. relaxation: which limit to lift first if they leave demand unserved. certificate:
+    what rehearsals say of it, where there were any.
     """
 
     plan_id: str
@@ -266,6 +292,7 @@ class Plan:
     singles: tuple[Single, ...] = ()
     switching_usd_per_hour: float = 0.0
     relaxation: Relaxation | None = None
+    certificate: Certificate | None = None
 
     def shares(self) -> Iterator[tuple[int, str, float]]:
         """The slices: (bucket, pool, weight) wherever the weight is not zero."""

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from itertools import product
 from math import ceil
 
-from planner.certify import SEEDS, Certificate, Rehearse, certify
-from planner.model import Plan
+from planner.certify import SEEDS, Rehearse, certify
+from planner.model import Certificate, Plan
 
 REACH = 2  # backends by which a fleet may differ from a start in one pool, or
 REACH_SHARE = 0.15  # this share of the start's, if that is more

@@ -46,6 +46,9 @@ def plan_json(
         "rate": list(plan.rate),
         "weights": [list(row) for row in plan.weights],
         "switching_usd_per_hour": plan.switching_usd_per_hour,
+        "certificate": None
+        if plan.certificate is None
+        else asdict(plan.certificate) | {"holds": plan.certificate.holds},
         "relaxation": None if plan.relaxation is None else asdict(plan.relaxation),
         "unserved": [
             {"bucket": u.bucket, "what": space.describe(u.bucket), "rate": u.rate, "why": u.reason}

@@ -98,9 +98,26 @@ class Replanner:
         log.debug("look: %s, candidate %s, reason %s", verdict, candidate.plan_id, reason)
         if reason is None or candidate.plan_id == self.plan.plan_id:
             return None
+        candidate = await self._certified(candidate, demand)
         self._short = self._better = 0
         self.plan = candidate
         self._publish(candidate, reason)
+        return candidate
+
+    async def _certified(self, candidate: Plan, demand: Demand) -> Plan:
+        """The candidate with its certificate; without one if that cannot be had: the plan in force
+        is known to be worse, so a missing or bad certificate is told and does not stop it."""
+        try:
+            candidate = await self._solver.certify(candidate, demand, self._pools)
+        except PlannerError as error:
+            log.warning("plan %s goes uncertified: %s", candidate.plan_id, error)
+            return candidate
+        seal = candidate.certificate
+        if seal is not None and not seal.holds:
+            log.warning(
+                "plan %s keeps the SLO of %.2f%% of requests when rehearsed, not %.2f%%",
+                candidate.plan_id, 100 * seal.attainment, 100 * seal.target,
+            )  # fmt: skip
         return candidate
 
     def _compare(self, demand: Demand, candidate: Plan) -> Verdict:

@@ -5,6 +5,7 @@ when to plan or what becomes of a plan.
 """
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -17,6 +18,9 @@ from planner.explain import explained
 from planner.limits import UNLIMITED, Limits
 from planner.model import Demand, Plan, Pool
 
+Certifier = Callable[[Plan, Demand, tuple[Pool, ...]], Plan]  # importable: it runs in the worker
+
+CERTIFY_S = 60.0  # the longest that a certificate may take
 START_S = 60.0  # a new worker's first solve also pays for its start: imports, on a busy machine
 
 Objective = Literal["provision", "assign"]
@@ -40,8 +44,10 @@ def plan(
 class Solver:
     """A context manager around the worker process."""
 
-    def __init__(self, *, limit_s: float) -> None:
+    def __init__(self, *, limit_s: float, certifier: Certifier | None = None) -> None:
+        """certifier: puts a certificate on a plan; `None`: plans go without."""
         self._limit_s = limit_s
+        self._certifier = certifier
         self._pool: ProcessPoolExecutor | None = None
 
     def __enter__(self) -> "Solver":
@@ -64,12 +70,20 @@ class Solver:
         limits: Limits = UNLIMITED,
     ) -> Plan:
         """Solves in the worker. Raises SolverFailed when it fails or exceeds the limit."""
-        limit_s = self._limit_s
+        return await self._work(self._limit_s, plan, objective, demand, pools, running, limits)
+
+    async def certify(self, found: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
+        """The plan with its certificate. Raises SolverFailed as `plan` does."""
+        if self._certifier is None:
+            return found
+        return await self._work(CERTIFY_S, self._certifier, found, demand, pools)
+
+    async def _work(self, limit_s: float, task: Callable[..., Plan], *arguments: object) -> Plan:
         if self._pool is None:
             self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
             limit_s += START_S
         try:
-            work = self._pool.submit(plan, objective, demand, pools, running, limits)
+            work = self._pool.submit(task, *arguments)
             async with asyncio.timeout(limit_s):
                 return await asyncio.wrap_future(work)
         except TimeoutError:

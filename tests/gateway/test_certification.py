@@ -9,7 +9,8 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from gateway.certification import Stand, certified, certify_command
+from gateway.certification import Stand, certified
+from gateway.certify_command import certify_command
 from gateway.config import load
 from gateway.history import demand_of
 from gateway.routing.lengths import Lengths

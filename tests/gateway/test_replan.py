@@ -19,6 +19,14 @@ class Solves:
     def __init__(self, *answers):
         self.answers = list(answers)
         self.asked = []
+        self.certified = []
+        self.uncertain = False
+
+    async def certify(self, plan, demand, pools):
+        self.certified.append(plan.plan_id)
+        if self.uncertain:
+            raise SolverFailed("the rehearsal took too long")
+        return plan
 
     async def plan(self, objective, demand, pools, running, limits):
         self.asked.append((objective, demand, running, limits.running))
@@ -100,6 +108,20 @@ async def test_a_plan_that_no_longer_holds_is_replaced_after_two_looks(loop_of, 
     [(plan_id, reason)] = published
     assert plan_id == plans[30.0].plan_id
     assert "no longer holds" in reason
+
+
+async def test_a_plan_is_rehearsed_before_it_is_in_force_and_only_then(loop_of, plans, make_demand):
+    """Looks cost no rehearsal; a rehearsal that fails costs the certificate, not the plan."""
+    replanner, published, solver, now_s = loop_of(plans[3.0], make_demand(12.0), plans[30.0])
+
+    await replanner.look(now_s)
+    early = list(solver.certified)
+    solver.uncertain = True
+    await replanner.look(now_s)
+
+    assert early == []
+    assert solver.certified == [plans[30.0].plan_id]
+    assert [plan_id for plan_id, _ in published] == [plans[30.0].plan_id]
 
 
 async def test_a_cheaper_plan_needs_patience(loop_of, plans, make_demand):

@@ -2,10 +2,12 @@
 
 import asyncio
 import multiprocessing
+from dataclasses import replace
 from multiprocessing.connection import wait
 
 import pytest
 
+from gateway.certification import sealed
 from gateway.control.solver import Solver, plan
 from planner import solve
 from planner.errors import InvalidValue, SolverFailed
@@ -50,6 +52,22 @@ async def test_a_slow_solve_is_abandoned(make_demand, pools):
         third = await solver.plan("assign", demand, pools, (2, 2, 2))
 
     assert third.plan_id == first.plan_id
+
+
+async def test_certificates_are_made_in_the_worker(make_demand, pools):
+    """The plan comes back with what the gateway's own rehearsal says of it."""
+    demand = make_demand(3.0)
+    with Solver(limit_s=60.0, certifier=sealed) as solver:
+        found = await solver.plan("provision", demand, pools, (4, 4, 4))
+        certified = await solver.certify(found, demand, pools)
+    with Solver(limit_s=60.0) as solver:
+        plain = await solver.certify(found, demand, pools)
+
+    assert found.certificate is None
+    assert certified.certificate is not None
+    assert certified.certificate.holds
+    assert replace(certified, certificate=None) == found
+    assert plain is found
 
 
 def test_objectives(make_demand, pools):

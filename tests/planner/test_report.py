@@ -39,7 +39,7 @@ def test_a_plan_keeps_its_keys():
     assert list(body) == [
         "plan_id", "objective", "usd_per_hour", "lower_bound_usd_per_hour", "gap", "solve_s",
         "pools", "backends", "load", "tail", "requests_per_s", "buckets", "rate", "weights",
-        "switching_usd_per_hour", "relaxation", "unserved", "single_types",
+        "switching_usd_per_hour", "certificate", "relaxation", "unserved", "single_types",
     ]  # fmt: skip
     assert json.loads(json.dumps(body)) == body
 
