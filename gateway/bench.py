@@ -5,6 +5,7 @@ here is read by the gateway.
 """
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,6 +24,7 @@ from planner.profiles import ProfileFile
 from planner.sizes import Grid
 from planner.slo import Slo
 
+TABLE = 120  # columns of a table that goes into a file
 MODEL = "Llama-3-8B"
 USD = {"L4": 0.80, "A10G": 1.01, "A100-80G": 3.43, "H100": 6.88}
 DEARER = 1.07  # the second zone's price
@@ -55,7 +57,7 @@ def bench_solve(runs: int, limit_s: float, gap: float) -> None:
     for name, make in CASES.items():
         solved = [_timed(make(seed), limit_s, gap) for seed in range(runs)]
         table.add_row(name, *_row(solved))
-    Console().print(table)
+    Console(width=None if sys.stdout.isatty() else TABLE).print(table)
 
 
 def plain(seed: int, *, rate: float, rows: int, columns: int, pools: int) -> Case:

@@ -5,6 +5,7 @@ is in `loadtest/contest.py`.
 """
 
 import json
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -26,6 +27,7 @@ from planner.baselines import Allocation
 from planner.errors import PlannerError
 from planner.workload import Trace
 
+WIDTH = 120  # of tables that go into a file
 PAPER = Path(__file__).resolve().parent.parent / "configs" / "melange" / "arena.yaml"
 SEEDS = 8
 PLAY_S = 600  # of traffic in one play: shorter ones end before slow overloads show
@@ -191,7 +193,7 @@ def compare(
     fresh seeds. With --paper: the instance that Mélange's authors published, both formulations
     solved and timed; no configuration is needed.
     """
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     if published:
         rows = paper()
         if as_json:
@@ -243,7 +245,7 @@ def sweep(
     """
     loaded, trace = _given(path, trace_path)
     targets = _numbers("--tpot", tpot) if tpot else [loaded.space.classes[0].slo.tpot_s]
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else WIDTH)
     points: list[tuple[float, float, list[Entry]]] = []
     try:
         with console.status("planning") as status:
