@@ -23,7 +23,8 @@ from gateway.control.replan import Policy, Replanner
 from gateway.control.solver import Solver
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, Unavailable
 from gateway.history import demand_of
-from gateway.proxy.exchange import PATHS, Exchange, error_response
+from gateway.proxy.answers import error_response
+from gateway.proxy.exchange import PATHS, Exchange
 from gateway.proxy.queue import Queue
 from gateway.proxy.upstream import Upstream
 from gateway.routing.backend import Backend, Fleet

@@ -17,15 +17,15 @@ from gateway.errors import (
     GatewayError,
     Saturated,
     StreamBroken,
-    TooLarge,
     Unavailable,
     UpstreamError,
     UpstreamTimeout,
 )
+from gateway.proxy.answers import body_of, error_response, outcome_of, set_headers, whole
 from gateway.proxy.queue import Queue
 from gateway.proxy.refusal import Refused, refusal, stream_refusal
 from gateway.proxy.retry import Budget
-from gateway.proxy.sse import Meter, decode, error_event
+from gateway.proxy.sse import Meter, error_event
 from gateway.proxy.upstream import Reply, Upstream, request_headers
 from gateway.proxy.watch import Watch
 from gateway.routing.ask import Ask, read
@@ -79,7 +79,7 @@ class Exchange:
         """Serves one request. Raises GatewayError only for what never became a request."""
         arrival_s = self._clock()
         request_id = request.headers.get("x-request-id") or uuid4().hex
-        body = await _body(request)
+        body = await body_of(request)
         ask = read(body, route)
         watch = self._watch(ask, request, request_id, arrival_s)
         self._arrived(watch.bucket, arrival_s)
@@ -93,12 +93,12 @@ class Exchange:
             reply, meter, first = await self._begin(watch, headers, body)
             try:
                 if meter is None:
-                    return await _whole(request, watch, reply, first)
+                    return await whole(request, watch, reply, first)
                 return await self._stream(request, watch, reply, meter, first)
             finally:
                 reply.close()
         except GatewayError as error:
-            watch.ended(_outcome(error), error.status)
+            watch.ended(outcome_of(error), error.status)
             return error_response(error, watch.receipt())
         except ConnectionResetError:
             watch.ended(Outcome.ABANDONED, 499)
@@ -280,7 +280,7 @@ class Exchange:
         """Passes events on as they come. A stream that breaks ends in an error event, never
         cleanly: clients take a clean end without `[DONE]` for a whole answer."""
         response = web.StreamResponse(status=reply.status)
-        _set_headers(response, reply.headers + watch.receipt())
+        set_headers(response, reply.headers + watch.receipt())
         response.headers.setdefault("Cache-Control", "no-cache")
         response.headers.setdefault("X-Accel-Buffering", "no")
         await response.prepare(request)
@@ -329,50 +329,3 @@ class Exchange:
             lease.backend.refused(self._clock())
         elif not isinstance(error, Refused) or error.status >= 500:
             lease.backend.failed(self._clock(), refused=isinstance(error, ConnectFailed))
-
-
-async def _whole(
-    request: web.BaseRequest, watch: Watch, reply: Reply, body: bytes
-) -> web.StreamResponse:
-    """A reply that does not stream: passed on as it came, its usage noted."""
-    event = decode(body)
-    watch.usage(None if event is None else event.usage)
-    watch.ended(Outcome.OK, reply.status)
-    response = web.Response(status=reply.status, body=body)
-    _set_headers(response, reply.headers + watch.receipt())
-    await response.prepare(request)
-    await response.write_eof()
-    return response
-
-
-async def _body(request: web.BaseRequest) -> bytes:
-    try:
-        if request.headers.get("Expect", "").lower() == "100-continue":
-            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # it is no part of the response
-        return await request.read()
-    except web.HTTPRequestEntityTooLarge as error:
-        raise TooLarge(f"The body is larger than {error.text}.") from error
-
-
-def _outcome(error: GatewayError) -> Outcome:
-    if isinstance(error, Saturated | Unavailable):
-        return Outcome.SHED
-    if error.status < 500 and error.status != 429:
-        return Outcome.REJECTED
-    return Outcome.SHED if error.status == 429 else Outcome.FAILED
-
-
-def _set_headers(response: web.StreamResponse, headers: list[tuple[str, str]]) -> None:
-    for name, value in headers:
-        if name.lower() != "x-request-id" or "x-request-id" not in response.headers:
-            response.headers.add(name, value)
-
-
-def error_response(error: GatewayError, headers: list[tuple[str, str]]) -> web.Response:
-    """An error as OpenAI clients expect it."""
-    response = web.Response(status=error.status, body=error.body(), content_type="application/json")
-    _set_headers(response, headers)
-    if error.retry_after_s is not None:
-        response.headers["Retry-After"] = str(max(1, round(error.retry_after_s)))
-    return response
