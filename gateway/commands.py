@@ -18,7 +18,7 @@ from gateway import pictures
 from gateway.app import App
 from gateway.config import Loaded, load
 from gateway.errors import ConfigError
-from gateway.history import ROUTE, demand_of
+from gateway.history import believed, demand_of
 from gateway.routing.lengths import Lengths
 from gateway.terminal import show, show_portfolio
 from planner import curves, economics, solve, workload
@@ -239,18 +239,8 @@ def portfolio(
 def sent_by(trace: Trace, loaded: Loaded, lengths: Lengths, model: str | None) -> Sent:
     """Who sent what, with the buckets of `demand_of` after it has taught the lengths."""
     model = model or next(iter(loaded.config.models))
-    grid = loaded.space.grid
-    first = [kind.model for kind in loaded.space.classes].index(model) * grid.cells
-    believed = (
-        lengths.predict(model, f"Bearer {key}" if key else "", ROUTE, int(inputs), None).median
-        for key, inputs in zip(trace.key, trace.input_tokens, strict=True)
-    )
-    cells = [
-        first + grid.cell(int(inputs), outputs)
-        for inputs, outputs in zip(trace.input_tokens, believed, strict=True)
-    ]
     return Sent(
-        bucket=np.array(cells, dtype=np.int64),
+        bucket=believed(trace, loaded, lengths, model),
         input_tokens=trace.input_tokens,
         output_tokens=np.maximum(trace.output_tokens, 1.0),
         key=trace.key,

@@ -10,6 +10,7 @@ from gateway.config import Loaded
 from gateway.routing.lengths import Lengths
 from planner.demand import from_samples
 from planner.model import Demand
+from planner.sizes import IntArray
 from planner.workload import Trace, dispersion
 
 WINDOW_S = 10.0  # counts for the dispersion: about a request's residence
@@ -25,26 +26,16 @@ def demand_of(
     traffic; it can serve on afterwards.
     """
     model = model or next(iter(loaded.config.models))
-    rows = [
-        (f"Bearer {key}" if key else "", int(inputs), int(outputs))
-        for key, inputs, outputs in zip(
-            trace.key, trace.input_tokens, trace.output_tokens, strict=True
-        )
-    ]
-    for key, inputs, outputs in rows:
-        lengths.learn(model, key, ROUTE, inputs, None, max(1, outputs))
+    requests = zip(trace.key, trace.input_tokens, trace.output_tokens, strict=True)
+    for key, inputs, outputs in requests:
+        lengths.learn(model, sender(key), ROUTE, int(inputs), None, max(1, int(outputs)))
     space = loaded.space
-    first = [c.model for c in space.classes].index(model) * space.grid.cells
-    believed = [
-        first + space.grid.cell(i, lengths.predict(model, key, ROUTE, i, None).median)
-        for key, i, _ in rows
-    ]
     duration_s = trace.duration_s or 1.0
     burst = dispersion(trace.arrival_s, WINDOW_S, duration_s)
     assumed = loaded.config.planner.dispersion
     return from_samples(
         space,
-        np.array(believed, dtype=np.int64),
+        believed(trace, loaded, lengths, model),
         trace.input_tokens,
         np.maximum(trace.output_tokens, 1.0),
         duration_s=duration_s,
@@ -53,3 +44,20 @@ def demand_of(
             for c in space.classes
         ),
     )
+
+
+def believed(trace: Trace, loaded: Loaded, lengths: Lengths, model: str) -> IntArray:
+    """(N,) the bucket that the router would take each request for."""
+    grid = loaded.space.grid
+    first = [kind.model for kind in loaded.space.classes].index(model) * grid.cells
+    requests = zip(trace.key, trace.input_tokens.astype(int).tolist(), strict=True)
+    cells = [
+        first + grid.cell(size, lengths.predict(model, sender(key), ROUTE, size, None).median)
+        for key, size in requests
+    ]
+    return np.array(cells, dtype=np.int64)
+
+
+def sender(key: str) -> str:
+    """A trace's key as the gateway sees it: the Authorization header that replay sends."""
+    return f"Bearer {key}" if key else ""

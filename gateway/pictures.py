@@ -3,12 +3,14 @@
 Pure output. matplotlib is an extra: it is imported when a picture is asked for.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from planner.curves import MIX, Curve
 from planner.explain import Explanation
 from planner.model import Plan
+from planner.report import plan_json
 
 COLOURS = ("#2a9d8f", "#e9c46a", "#e76f51", "#264653", "#8ab17d", "#9b5de5")
 PARTS = ("tail", "integrality", "limits", "switching", "reserved")
@@ -31,15 +33,12 @@ def draw(
     The first shows the first SLO class. Raises NoPicture without matplotlib, OSError or ValueError
     if it cannot write there or not that kind of file.
     """
-    try:
-        import matplotlib
-    except ImportError:
-        raise NoPicture("--plot needs matplotlib: pip install 'cuvee[plot]'") from None
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
+    pyplot = canvas()
     figure, axes = pyplot.subplots(2, 2, figsize=(12.8, 9.6))
-    _sizes(axes[0][0], plan)
+    rate = sum(plan.rate)
+    title = f"plan {plan.plan_id}: ${plan.usd_per_hour:.2f}/h at {rate:.3g} req/s"
+    size_map(axes[0][0], plan_json(plan), title)
+    axes[0][0].set_ylabel("output tokens, as estimated")
     _lines(axes[0][1], over_rate, "requests/s")
     axes[0][1].set_title("cost over rate, unlimited stock")
     if any(usd for curve in over_rate for usd in curve.usd_per_hour):
@@ -57,37 +56,49 @@ def draw(
         pyplot.close(figure)
 
 
-def _sizes(axis: Any, plan: Plan) -> None:
-    """Every cell of the grid divided by the share of each pool; cells without demand are pale."""
-    grid = plan.space.grid
-    inputs, outputs = grid.input_edges, grid.output_edges
-    columns = len(outputs) - 1
-    for bucket in range(grid.cells):
+def canvas() -> Any:
+    """matplotlib's pyplot, drawing to files. Raises NoPicture without matplotlib."""
+    try:
+        import matplotlib
+    except ImportError:
+        raise NoPicture("--plot needs matplotlib: pip install 'cuvee[plot]'") from None
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot
+
+
+def size_map(axis: Any, body: Mapping[str, Any], title: str) -> None:
+    """Every cell of the grid divided by the share of each pool; cells without demand are pale.
+
+    body: a plan as `plan_json` has it; of several SLO classes the first is drawn.
+    """
+    inputs, outputs = body["buckets"]["input_edges"], body["buckets"]["output_edges"]
+    rows, columns = len(inputs) - 1, len(outputs) - 1
+    for bucket in range(rows * columns):
         row, column = divmod(bucket, columns)
-        left, rate = float(row), plan.rate[bucket]
-        for pool, weight in enumerate(plan.weights[bucket]):
+        left, rate = float(row), body["rate"][bucket]
+        for pool, weight in enumerate(body["weights"][bucket]):
             if weight > 0:
                 axis.add_patch(_cell(left, column, weight, pool, seen=rate > 0))
                 left += weight
         if rate > 0:
-            middle = (row + 0.5, column + 0.5)
-            axis.text(*middle, f"{rate:.2g}/s", ha="center", va="center", size=7)
-    for pool, (name, count) in enumerate(zip(plan.pools, plan.backends, strict=True)):
-        if count:
-            label = f"{name} × {count}"
-            axis.add_patch(_cell(-9.0, 0, 1.0, pool, seen=True, label=label))
+            axis.text(row + 0.5, column + 0.5, f"{rate:.2g}/s", ha="center", va="center", size=8)
+    used = [(pool, name) for pool, name in enumerate(body["pools"]) if body["backends"][name]]
+    for pool, name in used:
+        label = f"{name} × {body['backends'][name]}"
+        axis.add_patch(_cell(-9.0, 0, 1.0, pool, seen=True, label=label))
     axis.set(
-        xlim=(0, len(inputs) - 1),
+        xlim=(0, rows),
         ylim=(0, columns),
-        xticks=range(len(inputs)),
-        yticks=range(len(outputs)),
+        xticks=range(rows + 1),
+        yticks=range(columns + 1),
         xticklabels=inputs,
         yticklabels=outputs,
         xlabel="input tokens, as estimated",
-        ylabel="output tokens, as estimated",
-        title=f"plan {plan.plan_id}: ${plan.usd_per_hour:.2f}/h at {sum(plan.rate):.3g} req/s",
+        title=title,
     )
-    if any(plan.backends):
+    if used:
         axis.legend(loc="upper left", fontsize=8, framealpha=0.9)
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.errors import Saturated, Unavailable
-from gateway.history import ROUTE
+from gateway.history import ROUTE, sender
 from gateway.routing.backend import Fleet, Lease
 from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Outcome
@@ -141,7 +141,7 @@ class _Memory:
 
     def __init__(self, trace: Trace, model: str, lengths: Lengths) -> None:
         # Keys as the gateway sees them, so that lengths learned by either serve the other.
-        self._keys = [f"Bearer {key}" if key else "" for key in trace.key]
+        self._keys = [sender(key) for key in trace.key]
         self._inputs = [int(tokens) for tokens in trace.input_tokens.tolist()]
         self._outputs = [max(1, int(tokens)) for tokens in trace.output_tokens.tolist()]
         self._model = model

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from gateway.history import ROUTE
+from gateway.history import ROUTE, sender
 from gateway.routing.lengths import Lengths
 from planner import arrivals
 from planner.model import Demand
@@ -50,8 +50,7 @@ class Replayed:
         trace = self._trace(np.random.default_rng(seed))
         rows = []
         for key, inputs in zip(trace.key, trace.input_tokens.astype(int).tolist(), strict=True):
-            who = f"Bearer {key}" if key else ""
-            said = self.lengths.predict(self.model, who, ROUTE, inputs, None)
+            said = self.lengths.predict(self.model, sender(key), ROUTE, inputs, None)
             rows.append((inputs, said.median, said.p90))
         return trace, np.array(rows, dtype=float).reshape(-1, 3)
 

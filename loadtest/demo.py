@@ -13,6 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gateway.errors import ConfigError
+from gateway.pictures import NoPicture
 from loadtest import plot, report, verdict
 from loadtest.record import Record
 from loadtest.replay import replay
@@ -103,7 +104,7 @@ def demo(
             json_path.write_text(json.dumps(verdict.to_json(result), indent=1))
         if plot_path is not None:
             plot.draw(result.plans, plot_path)
-    except (PlannerError, ConfigError, StageError, plot.NoPicture, OSError) as error:
+    except (PlannerError, ConfigError, StageError, NoPicture, OSError) as error:
         raise click.ClickException(str(error)) from error
     for table in verdict.tables(result):
         console.print()
