@@ -46,7 +46,10 @@ class Case:
 @click.option("--runs", default=5, show_default=True, type=click.IntRange(1), help="Per line.")
 @click.option("--limit-s", default=3.0, show_default=True, type=float, help="Of one solve.")
 @click.option("--gap", default=0.0001, show_default=True, type=float, help="Good enough.")
-def bench_solve(runs: int, limit_s: float, gap: float) -> None:
+@click.option(
+    "--only", multiple=True, metavar="TEXT", help="Problems with this in their name; repeatable."
+)
+def bench_solve(runs: int, limit_s: float, gap: float, only: tuple[str, ...]) -> None:
     """Time the planner on made-up problems of several sizes.
 
     Every run has a demand of its own. "stock-out" plans again after one GPU type in use has run
@@ -54,7 +57,8 @@ def bench_solve(runs: int, limit_s: float, gap: float) -> None:
     left unproven.
     """
     table = Table("problem", "median s", "min s", "max s", "gap", "GPUs", "$/h", "unserved")
-    for name, make in CASES.items():
+    wanted = {n: make for n, make in CASES.items() if not only or any(part in n for part in only)}
+    for name, make in wanted.items():
         solved = [_timed(make(seed), limit_s, gap) for seed in range(runs)]
         table.add_row(name, *_row(solved))
     Console(width=None if sys.stdout.isatty() else TABLE).print(table)
