@@ -29,16 +29,23 @@ LIVE_REQUESTS = 10_000  # at most, of one of its rehearsals: a second or two of 
 
 
 class Stand:
-    """Rehearses plans on one kind of traffic; every plan meets the same draws."""
+    """Rehearses plans on one kind of traffic; every plan meets the same draws, each once."""
 
     def __init__(self, traffic: Traffic, pools: tuple[Pool, ...], model: str) -> None:
         self._traffic = traffic
         self._pools = pools
         self._model = model
         self._drawn: dict[int, tuple[Trace, FloatArray]] = {}
+        self._scores: dict[tuple[str, int], Score] = {}
 
     def play(self, plan: Plan, seed: int) -> Score:
         """One rehearsal of a plan, without its first tenth: the fleet fills up."""
+        known = plan.plan_id, seed
+        if known not in self._scores:
+            self._scores[known] = self._play(plan, seed)
+        return self._scores[known]
+
+    def _play(self, plan: Plan, seed: int) -> Score:
         if seed not in self._drawn:
             self._drawn[seed] = self._traffic.draw(seed)
         trace, believed = self._drawn[seed]

@@ -7,6 +7,7 @@ actual sizes of the bucket (harmonic means): never its corner, never its mean si
 of costs, counts or how weights are found.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from statistics import NormalDist
 
@@ -87,9 +88,26 @@ def utilisation(demand: Demand, pools: tuple[Pool, ...], plan: Plan) -> tuple[fl
 
     Infinite where demand lands in a pool that cannot hold its SLO or has no backend.
     """
+    return utilisations(demand, pools, (plan,))[0]
+
+
+def utilisations(
+    demand: Demand, pools: tuple[Pool, ...], plans: Iterable[Plan]
+) -> tuple[tuple[float, ...], ...]:
+    """`utilisation` of several plans; the demand's loads, most of the work, are found once."""
+    mean, variance = terms(demand, loads(demand, pools))
+    return tuple(_utilisation(demand, pools, plan, mean, variance) for plan in plans)
+
+
+def _utilisation(
+    demand: Demand,
+    pools: tuple[Pool, ...],
+    plan: Plan,
+    mean: FloatArray,
+    variance: FloatArray,
+) -> tuple[float, ...]:
     if tuple(pool.name for pool in pools) != plan.pools or demand.space != plan.space:
         raise InvalidValue("utilisation: the plan is for other pools or buckets")
-    mean, variance = terms(demand, loads(demand, pools))
     weights = np.array(plan.weights).reshape(mean.shape)
     load, tail = totals(weights, mean, variance)
     return tuple(

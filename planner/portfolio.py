@@ -17,6 +17,7 @@ from planner.market import PENNY, SPOT_SHARE, Market, Offer, search
 from planner.model import Demand, Plan, Pool
 from planner.sizes import FloatArray, IntArray
 from planner.solve import provision
+from planner.workload import number, parsed
 
 HOUR_S = 3600.0
 LEVELS = 48  # rates that fleets are planned for, in even steps up to the highest
@@ -125,15 +126,7 @@ def read_history(path: Path) -> FloatArray:
 
     Raises InvalidFile, `path:line: …`, for the first thing that is wrong.
     """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(_rows(path, file))
-    except OSError as error:
-        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidFile(f"{path}: not UTF-8 text: {error.reason}") from error
-    if not rows:
-        raise InvalidFile(f"{path}:2: no rates")
+    rows = parsed(path, _rows, empty="no rates")
     return hourly(*np.array(rows, dtype=float).T)
 
 
@@ -145,23 +138,13 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[float, float]]:
             raise InvalidValue(f"the header lacks {', '.join(missing)}")
         before_s = -float("inf")
         for row in reader:
-            t_s, rate = (_number(name, row[name]) for name in COLUMNS)
+            t_s, rate = (number(name, row[name]) for name in COLUMNS)
             if t_s <= before_s:
                 raise InvalidValue(f"t_s {row['t_s']} is not after the line above")
             before_s = t_s
             yield t_s, rate
     except (InvalidValue, csv.Error) as error:
         raise InvalidFile(f"{path}:{max(reader.line_num, 1)}: {error}") from error
-
-
-def _number(name: str, text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise InvalidValue(f"{name} is not a number: `{text}`") from None
-    if not 0 <= value < float("inf"):
-        raise InvalidValue(f"{name} must be finite and not negative: {text}")
-    return value
 
 
 def _levels(rates: FloatArray) -> tuple[list[float], IntArray]:

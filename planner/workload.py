@@ -5,9 +5,10 @@ its start, ascending; the actual token counts; who sent it (may be empty, may be
 """
 
 import csv
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -65,15 +66,7 @@ class Trace:
 
 def read(path: Path) -> Trace:
     """Reads a trace. Raises InvalidFile, `path:line: …`, for the first thing that is wrong."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = list(_rows(path, file))
-    except OSError as error:
-        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidFile(f"{path}: not UTF-8 text: {error.reason}") from error
-    if not rows:
-        raise InvalidFile(f"{path}:2: no requests")
+    rows = parsed(path, _rows, empty="no requests")
     arrivals, inputs, outputs, keys = zip(*rows, strict=True)
     return Trace(
         arrival_s=np.array(arrivals, dtype=float),
@@ -81,6 +74,39 @@ def read(path: Path) -> Trace:
         output_tokens=np.array(outputs, dtype=float),
         key=keys,
     )
+
+
+T = TypeVar("T")
+
+
+def parsed(
+    path: Path, rows: Callable[[Path, Iterable[str]], Iterator[T]], *, empty: str
+) -> list[T]:
+    """The rows that a parser makes of a CSV file's lines.
+
+    empty: what is wrong with a file without rows. Raises InvalidFile if the file cannot be read.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            found = list(rows(path, file))
+    except OSError as error:
+        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidFile(f"{path}: not UTF-8 text: {error.reason}") from error
+    if not found:
+        raise InvalidFile(f"{path}:2: {empty}")
+    return found
+
+
+def number(name: str, text: str) -> float:
+    """A column's value, finite and not negative. Raises InvalidValue naming the column."""
+    try:
+        value = float(text)
+    except ValueError:
+        raise InvalidValue(f"{name} is not a number: `{text}`") from None
+    if not 0 <= value < float("inf"):
+        raise InvalidValue(f"{name} must be finite and not negative: {text}")
+    return value
 
 
 def dispersion(arrival_s: FloatArray, window_s: float, duration_s: float) -> float | None:
@@ -118,7 +144,7 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
             if len(row) != len(header):
                 raise InvalidValue(f"{len(row)} columns, not {len(header)}")
             arrival, inputs, outputs = (row[place] for place in places)
-            arrival_s = _seconds(arrival)
+            arrival_s = number("arrival_s", arrival)
             if arrival_s < before_s:
                 raise InvalidValue(f"arrival_s {arrival} is before the line above")
             before_s = arrival_s
@@ -130,16 +156,6 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
             )
     except (InvalidValue, csv.Error) as error:
         raise InvalidFile(f"{path}:{max(reader.line_num, 1)}: {error}") from error
-
-
-def _seconds(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise InvalidValue(f"arrival_s is not a number: `{text}`") from None
-    if not 0 <= value < float("inf"):
-        raise InvalidValue(f"arrival_s must be finite and not negative: {text}")
-    return value
 
 
 def _tokens(name: str, text: str, least: int) -> int:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from gateway.control.histogram import Histogram
 from gateway.control.solver import Objective, Solver
 from planner.errors import PlannerError
-from planner.headroom import utilisation
+from planner.headroom import utilisations
 from planner.limits import UNLIMITED, Limits
 from planner.model import Demand, Plan, Pool
 
@@ -93,7 +93,8 @@ class Replanner:
             self._running,
             replace(self._policy.limits, running=self.plan.backends),
         )
-        verdict = self._compare(demand, candidate)
+        # In a thread: the loads take milliseconds of NumPy, which streams need not wait for.
+        verdict = await asyncio.to_thread(self._compare, demand, candidate)
         reason = self._reason(verdict)
         log.debug("look: %s, candidate %s, reason %s", verdict, candidate.plan_id, reason)
         if reason is None or candidate.plan_id == self.plan.plan_id:
@@ -121,15 +122,15 @@ class Replanner:
         return candidate
 
     def _compare(self, demand: Demand, candidate: Plan) -> Verdict:
-        peak = max(utilisation(demand, self._pools, self.plan))
+        now, then = utilisations(demand, self._pools, (self.plan, candidate))
+        peak, best = max(now), max(then)
         if _homeless(demand, self.plan) > _homeless(demand, candidate):
             peak = float("inf")
-        best = max(utilisation(demand, self._pools, candidate))
         if self._policy.objective == "assign":
             saving = 1 - best / peak if 0 < peak < float("inf") else 0.0
         else:
-            now = self.plan.usd_per_hour
-            saving = 1 - candidate.usd_per_hour / now if now > 0 else 0.0
+            usd = self.plan.usd_per_hour
+            saving = 1 - candidate.usd_per_hour / usd if usd > 0 else 0.0
         return Verdict(peak=peak, best=best, saving=saving)
 
     def _reason(self, verdict: Verdict) -> str | None:

@@ -9,7 +9,7 @@ from types import SimpleNamespace, TracebackType
 
 import aiohttp
 
-from gateway.errors import ConnectFailed, UpstreamError, UpstreamTimeout
+from gateway.errors import ConnectFailed, UpstreamError
 
 # RFC 9110 §7.6.1, with the obsolete ones that old proxies still send. Content-Length and Host are
 # made anew; Expect was answered and a Content-Encoding undone by our server; a compressed stream
@@ -140,7 +140,7 @@ class Upstream:
         try:
             async with asyncio.timeout(timeout_s), self._session.get(url) as response:
                 return response.status == 200
-        except (aiohttp.ClientError, TimeoutError, UpstreamTimeout):
+        except (aiohttp.ClientError, TimeoutError):
             return False
 
 
