@@ -6,25 +6,28 @@ The HTTP surface is a table of paths; the hot ones go to the exchange, the rest 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
 from uuid import uuid4
 
 import msgspec
-from aiohttp import web
 
 from gateway.certification import sealed
 from gateway.config import Loaded
 from gateway.control.health import Health
 from gateway.control.histogram import Histogram
+from gateway.control.probe import Probe
 from gateway.control.replan import Policy, Replanner
 from gateway.control.solver import Solver
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound, Unavailable
 from gateway.history import demand_of
-from gateway.proxy.answers import error_response
+from gateway.proxy.answers import error_head
 from gateway.proxy.exchange import PATHS, Exchange
+from gateway.proxy.heads import field, status_line
+from gateway.proxy.inbound import Bounds, Inbound, Request
+from gateway.proxy.listener import Listener
 from gateway.proxy.queue import Queue
 from gateway.proxy.upstream import Upstream
 from gateway.routing.backend import Backend, Fleet
@@ -40,7 +43,9 @@ from planner.report import plan_json
 
 log = logging.getLogger("cuvee")
 
-Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
+TICK_S = 0.2  # between two looks at what is overdue
+JSON = "application/json"
+Answer = tuple[int, str, bytes]  # status, content type, body
 
 
 class App:
@@ -105,6 +110,7 @@ class App:
         upstream = await self._stack.enter_async_context(
             Upstream(connect_timeout_s=self._settings.connect_timeout_s)
         )
+        probe = await self._stack.enter_async_context(Probe())
         self._histogram = self._new_histogram(clock())
         plan = await self._first_plan()
         self.router = Router(
@@ -124,7 +130,7 @@ class App:
         self._metrics.planned(plan)
         self._health = Health(
             self._fleet,
-            partial(upstream.probe, timeout_s=self._settings.health_timeout_s),
+            partial(probe.answers, timeout_s=self._settings.health_timeout_s),
             looked=self.queue.wake,  # a backend may be back, or an engine have room again
             lost=self.lost,
         )
@@ -214,77 +220,74 @@ class App:
         self._stack.callback(task.cancel)
 
     async def _listen(self) -> None:
-        handlers = self._handlers()
-        server = web.Server(
-            partial(self._dispatch, handlers),
-            request_factory=self._request,
-            handler_cancellation=True,
-            access_log=None,
-            read_bufsize=2**18,
-            tcp_keepalive=True,
-        )
-        runner = web.ServerRunner(server, shutdown_timeout=self._settings.drain_s)
-        await runner.setup()
-        self._stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, self.host, self.port, backlog=1024).start()
-        self.port = runner.addresses[0][1]
+        settings = self._settings
+        self._routes = {path: route for route, path in PATHS.items()}
+        self._cold = self._answers()
+        bounds = Bounds(body_bytes=settings.max_body_bytes)
+        self._listener = Listener(bounds, self._serve)
+        self.port = await self._listener.listen(self.host, self.port)
+        self._stack.push_async_callback(self._listener.close, settings.drain_s)
+        self._background(self._ticking())
         log.info("listening on http://%s:%d", self.host, self.port)
 
-    def _request(self, message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> Any:
-        return web.BaseRequest(
-            message, payload, protocol, writer, task, asyncio.get_running_loop(),
-            client_max_size=self._settings.max_body_bytes,
-        )  # fmt: skip
+    async def _ticking(self) -> None:
+        clock = asyncio.get_running_loop().time
+        while True:
+            await asyncio.sleep(TICK_S)
+            try:
+                self._exchange.tick(clock())
+            except Exception:
+                log.exception("a look at what is overdue failed")
 
-    def _handlers(self) -> dict[str, dict[str, Handler]]:
-        """Method and handler by path."""
-        hot: dict[str, dict[str, Handler]] = {
-            path: {"POST": partial(self._proxy, route)} for route, path in PATHS.items()
-        }
-        cold: dict[str, Handler] = {
+    def _answers(self) -> dict[str, Callable[[], Answer]]:
+        """What is answered from state, by path."""
+        return {
             "/v1/models": self._models,
             "/health": self._ready,
             "/readyz": self._ready,
-            "/livez": self._live,
-            "/metrics": self._scrape,
-            "/cuvee/plan": self._plan,
-        }
-        cold |= {
+            "/livez": lambda: _json({"status": "alive"}),
+            "/metrics": lambda: (200, CONTENT_TYPE, self._metrics.text()),
+            "/cuvee/plan": lambda: _json(plan_json(self.plan) | {"reason": self._reason}),
+        } | {
             f"/v1/models/{name}": partial(self._one_model, name)
             for name in self._loaded.config.models
         }
-        return hot | {path: {"GET": handler} for path, handler in cold.items()}
 
-    async def _dispatch(
-        self, handlers: dict[str, dict[str, Handler]], request: web.BaseRequest
-    ) -> web.StreamResponse:
+    def _serve(self, client: Inbound, request: Request) -> None:
+        """Serves one request of the data port."""
+        route = self._routes.get(request.path)
+        if route is not None and request.method == b"POST" and not self._draining:
+            self._exchange.serve(client, request, route)
+            return
         try:
-            methods = handlers.get(request.path)
-            if methods is None:
-                raise NotFound(f"Unknown path: {request.path}")
-            handler = methods.get(request.method)
-            if handler is None:
-                raise MethodNotAllowed(f"{request.path} takes {' '.join(methods)}")
-            return await handler(request)
+            status, kind, body = self._answer(request, route)
+            head = status_line(status) + f"content-type: {kind}\r\n".encode()
+            client.respond(head, body)
         except GatewayError as error:
-            headers = [("x-request-id", request.headers.get("x-request-id") or uuid4().hex)]
+            head = error_head(error)
             if isinstance(error, MethodNotAllowed):
-                headers.append(("Allow", ", ".join(handlers[request.path])))
-            return error_response(error, headers)
-        except Exception:  # the edge of the data path: whatever it was, the client gets an object
-            log.exception("a request failed for a reason nobody foresaw")
-            return error_response(GatewayError("The gateway failed."), [])
+                head += f"allow: {error.allowed}\r\n".encode()
+            said = field(request.headers, b"x-request-id") or uuid4().hex.encode()
+            client.respond(head + b"x-request-id: %b\r\n" % said, error.body())
+        finally:
+            client.done()
 
-    async def _proxy(self, route: str, request: web.BaseRequest) -> web.StreamResponse:
-        if self._draining:
+    def _answer(self, request: Request, route: str | None) -> Answer:
+        """What needs no backend. Raises GatewayError."""
+        cold = self._cold.get(request.path)
+        if route is None and cold is None:
+            raise NotFound(f"Unknown path: {request.path}")
+        if route is not None and request.method == b"POST":
             raise Unavailable("The gateway is shutting down.", retry_after_s=1.0)
-        return await self._exchange.handle(request, route)
+        if cold is None or request.method not in (b"GET", b"HEAD"):
+            raise MethodNotAllowed(request.path, "POST" if cold is None else "GET")
+        return cold()
 
-    async def _models(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _models(self) -> Answer:
         models = [self._described(name) for name in self._loaded.config.models]
         return _json({"object": "list", "data": models})
 
-    async def _one_model(self, name: str, request: web.BaseRequest) -> web.StreamResponse:
+    def _one_model(self, name: str) -> Answer:
         return _json(self._described(name))
 
     def _described(self, name: str) -> dict[str, Any]:
@@ -297,10 +300,7 @@ class App:
             "max_model_len": longest,
         }
 
-    async def _live(self, request: web.BaseRequest) -> web.StreamResponse:
-        return _json({"status": "alive"})
-
-    async def _ready(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _ready(self) -> Answer:
         """Ready while every model has a live backend and the gateway is not draining."""
         now_s = asyncio.get_running_loop().time()
         live = {p.name: sum(b.live(now_s) for b in self._fleet.pool(p.name)) for p in self.pools}
@@ -310,14 +310,6 @@ class App:
         body = {"status": status, "live": live, "plan_id": self.plan.plan_id}
         return _json(body, status=200 if ready else 503)
 
-    async def _scrape(self, request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(body=self._metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
-    async def _plan(self, request: web.BaseRequest) -> web.StreamResponse:
-        return _json(plan_json(self.plan) | {"reason": self._reason})
-
-
-def _json(value: Any, *, status: int = 200) -> web.Response:
-    return web.Response(
-        status=status, body=msgspec.json.encode(value), content_type="application/json"
-    )
+def _json(value: Any, *, status: int = 200) -> Answer:
+    return status, JSON, msgspec.json.encode(value)

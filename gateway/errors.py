@@ -5,13 +5,16 @@ GatewayError              500 server_error
 │   ├── ModelNotFound     404 invalid_request_error, code model_not_found
 │   ├── NotFound          404 no such path
 │   ├── MethodNotAllowed  405
-│   └── TooLarge          413 the body exceeds the limit
+│   ├── TooLarge          413 the body exceeds the limit
+│   ├── HeadTooLarge      431 the request's head does
+│   └── RequestTimeout    408 the request did not arrive in time
 ├── Saturated             429 rate_limit_error: everything is full, with Retry-After
 ├── Unavailable           503 service_unavailable: no live backend, or draining, with Retry-After
 └── UpstreamError         502 the backend failed before its first byte
     ├── ConnectFailed     502 nothing was sent: another backend may try
     ├── UpstreamTimeout   504 the backend did not answer in time
     └── StreamBroken      502 the stream broke after its head: told inside the stream
+ClientGone                nobody is left to answer
 ConfigError               not a response: the configuration is wrong, one line per problem
 """
 
@@ -66,12 +69,30 @@ class MethodNotAllowed(BadRequest):
     status = 405
     code = "method_not_allowed"
 
+    def __init__(self, path: str, allowed: str) -> None:
+        super().__init__(f"{path} takes {allowed}")
+        self.allowed = allowed
+
 
 class TooLarge(BadRequest):
     """The body exceeds `gateway.max_body_bytes`."""
 
     status = 413
     code = "request_too_large"
+
+
+class HeadTooLarge(BadRequest):
+    """Request line and headers exceed what any client needs."""
+
+    status = 431
+    code = "head_too_large"
+
+
+class RequestTimeout(BadRequest):
+    """The client was too slow with its request."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class Saturated(GatewayError):
@@ -115,6 +136,10 @@ class StreamBroken(UpstreamError):
     """The backend's stream ended too early."""
 
     code = "stream_broken"
+
+
+class ClientGone(Exception):
+    """The client closed its connection before its answer was whole."""
 
 
 class ConfigError(Exception):

@@ -154,6 +154,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """From sending a request to the first event of a stream."""
     idle_timeout_s: float = 30.0
     """Longest silence inside a stream; engines can leave one open without a byte."""
+    sse_keepalive_s: float | None = None
+    """Comments to a client whose stream has not begun, this often; default: none."""
     unary_timeout_s: float = 600.0
     """From sending a request to the whole reply, for requests that do not stream."""
     retries: int = 2

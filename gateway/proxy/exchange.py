@@ -5,14 +5,15 @@ streams, releases, observes. Whatever happens, the lease is released once and th
 Observation. Knows no plan, no price and no other request.
 """
 
-import asyncio
+import logging
 from collections.abc import Callable
+from itertools import count
+from math import inf
 from uuid import uuid4
-
-from aiohttp import web
 
 from gateway.errors import (
     BadRequest,
+    ClientGone,
     ConnectFailed,
     GatewayError,
     Saturated,
@@ -21,12 +22,16 @@ from gateway.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from gateway.proxy.answers import body_of, error_response, outcome_of, set_headers, whole
+from gateway.proxy.answers import error_head, outcome_of, stream_head
+from gateway.proxy.heads import field, returned, sent
+from gateway.proxy.inbound import Inbound, Request
 from gateway.proxy.queue import Queue
 from gateway.proxy.refusal import Refused, refusal, stream_refusal
+from gateway.proxy.relay import Relay
 from gateway.proxy.retry import Budget
-from gateway.proxy.sse import Meter, error_event
-from gateway.proxy.upstream import Reply, Upstream, request_headers
+from gateway.proxy.sse import Meter, decode, error_event
+from gateway.proxy.strand import Strand
+from gateway.proxy.upstream import Origin, Reply, Upstream
 from gateway.proxy.watch import Watch
 from gateway.routing.ask import Ask, read
 from gateway.routing.backend import Backend, Lease
@@ -36,6 +41,8 @@ from gateway.routing.router import Estimate, Router
 from gateway.routing.tokens import Tokens
 from gateway.sections import GatewaySection
 
+log = logging.getLogger("cuvee")
+
 PATHS = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
@@ -44,6 +51,7 @@ PATHS = {
 ADMISSIONS = 8  # refusals for lack of room that one request may collect before it is told
 BROKEN = 1  # retries after a backend broke with the request: it may be the request that breaks them
 ONE_TOKEN = Length(median=1, p90=1)  # an embedding has no output to decode
+KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class Exchange:
@@ -71,49 +79,63 @@ class Exchange:
         self._observe = observe
         self._clock = clock
         self._budget = Budget()
-        self._waiting: dict[str, set[asyncio.Timeout]] = {}
+        self._under_way: set[Watch] = set()
+        self._targets: dict[tuple[str, str], tuple[Origin, bytes]] = {}
         self._models = [c.model for c in router.table.space.classes]
+        self._run, self._number = uuid4().hex[:16], count(1)
         self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
 
-    async def handle(self, request: web.BaseRequest, route: str) -> web.StreamResponse:
-        """Serves one request. Raises GatewayError only for what never became a request."""
+    def serve(self, client: Inbound, request: Request, route: str) -> None:
+        """Serves one request; `client.done()` is called when it is over."""
+        strand = Strand()
+        strand.start(self.handle(client, request, route, strand))
+
+    async def handle(self, client: Inbound, request: Request, route: str, strand: Strand) -> None:
+        """The request, from its arrival to its end."""
         arrival_s = self._clock()
-        request_id = request.headers.get("x-request-id") or uuid4().hex
-        body = await body_of(request)
-        ask = read(body, route)
-        watch = self._watch(ask, request, request_id, arrival_s)
-        self._arrived(watch.bucket, arrival_s)
-        self._budget.earn()
-        headers = request_headers(
-            request.headers.items(),
-            connection=request.headers.get("Connection", ""),
-            request_id=request_id,
-        )
+        said = field(request.headers, b"x-request-id")
+        request_id = f"{self._run}{next(self._number):016x}" if not said else said.decode("latin-1")
+        watch: Watch | None = None
         try:
-            reply, meter, first = await self._begin(watch, headers, body)
-            try:
-                if meter is None:
-                    return await whole(request, watch, reply, first)
-                return await self._stream(request, watch, reply, meter, first)
-            finally:
-                reply.close()
+            ask = read(request.body, route)
+            watch = self._watch(ask, request, request_id, arrival_s, strand)
+            self._under_way.add(watch)
+            client.left = watch.left
+            self._arrived(watch.bucket, arrival_s)
+            self._budget.earn()
+            await self._answer(client, watch, sent(request.headers, request_id), request.body)
         except GatewayError as error:
-            watch.ended(outcome_of(error), error.status)
-            return error_response(error, watch.receipt())
-        except ConnectionResetError:
-            watch.ended(Outcome.ABANDONED, 499)
-            return web.Response(status=499)  # nobody reads it
-        except asyncio.CancelledError:
-            watch.ended(Outcome.ABANDONED, 499)
-            raise
+            self._refuse(client, watch, request_id, error)
+        except ClientGone:
+            if watch is not None:
+                watch.ended(Outcome.ABANDONED, 499)
+        except Exception:  # the edge of the data path: whatever it was, the client gets an object
+            log.exception("a request failed for a reason nobody foresaw")
+            self._refuse(client, watch, request_id, GatewayError("The gateway failed."))
         finally:
-            if watch.lease is not None:
-                watch.lease.release()
-                self.queue.wake()
-            self._observe(watch.observation(self._clock()))
+            if watch is not None:
+                self._over(watch)
+            client.done()
+
+    def tick(self, now_s: float) -> None:
+        """Called several times a second: ends what takes too long, comforts those who wait."""
+        for watch in tuple(self._under_way):
+            if watch.ping_s <= now_s:
+                self._ping(watch, now_s)
+            if watch.due_s <= now_s:
+                self._overdue(watch, now_s)
+
+    def lost(self, backend: Backend) -> None:
+        """A backend is gone: what waits for its first byte gives up on it and tries elsewhere.
+
+        vLLM on SIGTERM leaves requests open without a byte until the client gives up.
+        """
+        for watch in tuple(self._under_way):
+            if watch.waiting and watch.lease is not None and watch.lease.backend is backend:
+                watch.strand.cancel(UpstreamTimeout("The backend no longer answers."))
 
     def _watch(
-        self, ask: Ask, request: web.BaseRequest, request_id: str, arrival_s: float
+        self, ask: Ask, request: Request, request_id: str, arrival_s: float, strand: Strand
     ) -> Watch:
         """What the router will believe of the request. Raises BadRequest or ModelNotFound."""
         model = ask.model
@@ -122,7 +144,7 @@ class Exchange:
                 raise BadRequest("you must provide a model parameter", param="model")
             model = self._models[0]
         self._router.slo_class(model)
-        key = request.headers.get("Authorization", "")
+        key = (field(request.headers, b"authorization") or b"").decode("latin-1")
         estimate = self.estimate(ask, model, key)
         return Watch(
             arrival_s=arrival_s,
@@ -131,6 +153,7 @@ class Exchange:
             estimate=estimate,
             key=key,
             bucket=self._router.bucket(estimate),
+            strand=strand,
         )
 
     def estimate(self, ask: Ask, model: str, key: str) -> Estimate:
@@ -148,9 +171,23 @@ class Exchange:
             output_p90=length.p90,
         )
 
+    async def _answer(self, client: Inbound, watch: Watch, lines: bytes, body: bytes) -> None:
+        """Has the request answered and passes the answer on."""
+        if self._settings.sse_keepalive_s is not None and watch.ask.stream:
+            watch.client, watch.ping_s = client, watch.arrival_s + self._settings.sse_keepalive_s
+        reply, relay = await self._begin(client, watch, lines, body)
+        watch.ping_s = inf
+        try:
+            if relay is None:
+                await self._whole(client, watch, reply)
+            else:
+                await self._stream(client, watch, reply, relay)
+        finally:
+            reply.close()
+
     async def _begin(
-        self, watch: Watch, headers: dict[str, str], body: bytes
-    ) -> tuple[Reply, Meter | None, bytes]:
+        self, client: Inbound, watch: Watch, lines: bytes, body: bytes
+    ) -> tuple[Reply, Relay | None]:
         """Routes and sends until a backend has begun to answer, within the retry budget.
 
         Nothing has reached the client yet, so a failure here may be repeated on another backend.
@@ -158,11 +195,11 @@ class Exchange:
         tried: list[str] = []
         broken = refused = 0
         failure: UpstreamError | None = None
-        deadline_s = self.queue.deadline(self._clock())
+        deadline_s = self.queue.deadline(watch.arrival_s)
         while True:
             lease = watch.lease = await self._lease(watch, tried, failure, deadline_s, refused > 0)
             try:
-                begun = await self._attempt(watch, lease, headers, body)
+                begun = await self._attempt(client, watch, lease, lines, body)
             except UpstreamError as error:
                 self._failed(lease, error)
                 lease.release()
@@ -213,80 +250,81 @@ class Exchange:
             again = True
 
     async def _attempt(
-        self, watch: Watch, lease: Lease, headers: dict[str, str], body: bytes
-    ) -> tuple[Reply, Meter | None, bytes]:
+        self, client: Inbound, watch: Watch, lease: Lease, lines: bytes, body: bytes
+    ) -> tuple[Reply, Relay | None]:
         """One backend's answer up to its first event, or whole if it does not stream."""
-        settings = self._settings
-        limit_s = settings.first_byte_timeout_s if watch.ask.stream else settings.unary_timeout_s
+        settings, ask = self._settings, watch.ask
+        limit_s = settings.first_byte_timeout_s if ask.stream else settings.unary_timeout_s
+        watch.waiting, watch.due_s = True, self._clock() + limit_s
+        origin, prefix = self._target(lease.backend.url, ask.route)
         reply: Reply | None = None
-        waiting = self._waiting.setdefault(lease.backend.name, set())
-        limit = asyncio.timeout(limit_s)
-        waiting.add(limit)
         try:
-            async with limit:
-                url = lease.backend.url + PATHS[watch.ask.route]
-                reply = await self._upstream.send(url, headers, body)
-                if reply.status >= 400:
-                    raise refusal(reply.status, await reply.read())
-                if not reply.stream:
-                    return reply, None, await reply.read()
-                meter = Meter()
-                return reply, meter, await self._first(watch, reply, meter)
-        except TimeoutError:
-            if reply is not None:
-                reply.close()
-            raise UpstreamTimeout("The backend did not answer in time.") from None
+            head = b"%b%bcontent-length: %d\r\n\r\n" % (prefix, lines, len(body))
+            reply = await self._upstream.send(origin, head, body)
+            if reply.status >= 400:
+                raise refusal(reply.status, await reply.read())
+            if not reply.stream:
+                await reply.read()
+                return reply, None
+            relay = Relay(reply, client, self._clock, Meter(), watch.first)
+            await self._first(watch, reply, relay.meter)
+            return reply, relay
         except BaseException:
             if reply is not None:
                 reply.close()
             raise
         finally:
-            waiting.discard(limit)
+            watch.waiting, watch.due_s = False, inf
 
-    def lost(self, backend: Backend) -> None:
-        """A backend is gone: what waits for its first byte gives up on it and tries elsewhere.
+    def _target(self, url: str, route: str) -> tuple[Origin, bytes]:
+        found = self._targets.get((url, route))
+        if found is None:
+            origin = self._upstream.origin(url)
+            found = self._targets[url, route] = origin, origin.prefix("POST", PATHS[route])
+        return found
 
-        vLLM on SIGTERM leaves requests open without a byte until the client gives up.
-        """
-        for limit in self._waiting.pop(backend.name, ()):
-            if not limit.expired():
-                limit.reschedule(asyncio.get_running_loop().time())
-
-    async def _first(self, watch: Watch, reply: Reply, meter: Meter) -> bytes:
+    async def _first(self, watch: Watch, reply: Reply, meter: Meter) -> None:
         """The stream up to its first event. An error event there is an error reply in disguise."""
-        ready = b""
-        while True:
-            chunk = await reply.chunk()
-            if not chunk:
+        while meter.last_at_s is None:
+            if reply.error is not None:
+                raise reply.error
+            if reply.complete:
                 raise UpstreamError("The backend closed the stream before its first event.")
-            ready += meter.feed(chunk, self._clock())
-            if meter.last_at_s is not None:
-                break
+            await reply.change()
         event = meter.first_event()
         if event is not None and event.failure is not None:
             raise stream_refusal(event.failure)
-        self._prefilled(watch, meter)
-        return ready
 
-    def _prefilled(self, watch: Watch, meter: Meter) -> None:
-        if watch.first_at_s is None and meter.first_at_s is not None:
-            watch.first_at_s = meter.first_at_s
-            if watch.lease is not None:
-                watch.lease.prefilled()
+    async def _whole(self, client: Inbound, watch: Watch, reply: Reply) -> None:
+        """A reply that does not stream: passed on as it came, its usage noted."""
+        body = await reply.read()
+        event = decode(body)
+        watch.usage(None if event is None else event.usage)
+        watch.ended(Outcome.OK, reply.status)
+        if watch.committed:  # the engine does not stream, and the client was told that we do
+            client.write(b"data: " + body + b"\n\ndata: [DONE]\n\n")
+            client.end()
+        else:
+            client.respond(returned(reply.status, reply.headers) + watch.receipt(), body)
 
-    async def _stream(
-        self, request: web.BaseRequest, watch: Watch, reply: Reply, meter: Meter, first: bytes
-    ) -> web.StreamResponse:
+    async def _stream(self, client: Inbound, watch: Watch, reply: Reply, relay: Relay) -> None:
         """Passes events on as they come. A stream that breaks ends in an error event, never
         cleanly: clients take a clean end without `[DONE]` for a whole answer."""
-        response = web.StreamResponse(status=reply.status)
-        set_headers(response, reply.headers + watch.receipt())
-        response.headers.setdefault("Cache-Control", "no-cache")
-        response.headers.setdefault("X-Accel-Buffering", "no")
-        await response.prepare(request)
-        await response.write(first)
+        meter = relay.meter
+        client.source, watch.relay = reply, relay
+        if client.stalled:
+            reply.pause()
+        if watch.committed:
+            client.write(relay.open())
+        else:
+            client.start(stream_head(reply, watch), relay.open())
+            watch.committed = True
+        watch.due_s = self._clock() + self._settings.idle_timeout_s
         try:
-            await self._relay(response, watch, reply, meter)
+            while not reply.complete:
+                if reply.error is not None:
+                    raise reply.error
+                await reply.change()
             whole, error = meter.finish()
             if not whole and error is None:
                 raise StreamBroken("The backend's stream ended too early.")
@@ -297,31 +335,57 @@ class Exchange:
             if watch.lease is not None:
                 self._failed(watch.lease, broken)
             watch.ended(Outcome.FAILED, broken.status)
-            await response.write(error_event(broken.body()))
+            client.write(error_event(broken.body()))
         finally:
+            watch.due_s = inf
             watch.usage(meter.usage)
             watch.output_tokens = meter.output_tokens
             watch.tpot_s = meter.tpot_s
-        await response.write_eof()
-        return response
+        client.end()
 
-    async def _relay(
-        self, response: web.StreamResponse, watch: Watch, reply: Reply, meter: Meter
+    def _ping(self, watch: Watch, now_s: float) -> None:
+        """A comment to a client whose answer takes long to begin, so that nobody hangs up."""
+        client = watch.client
+        watch.ping_s = now_s + (self._settings.sse_keepalive_s or inf)
+        if client is not None and watch.committed:
+            client.write(KEEP_ALIVE)
+        elif client is not None:
+            client.start(stream_head(None, watch), KEEP_ALIVE)
+            watch.committed = True
+
+    def _overdue(self, watch: Watch, now_s: float) -> None:
+        """Time is up, unless a stream was heard of since, or waits for its client."""
+        relay, idle_s = watch.relay, self._settings.idle_timeout_s
+        if relay is None:
+            watch.strand.cancel(UpstreamTimeout("The backend did not answer in time."))
+        elif relay.stalled:
+            watch.due_s = now_s + idle_s
+        elif relay.last_s + idle_s > now_s:
+            watch.due_s = relay.last_s + idle_s
+        else:
+            watch.strand.cancel(UpstreamTimeout(f"The backend was silent for {idle_s:g} s."))
+
+    def _refuse(
+        self, client: Inbound, watch: Watch | None, request_id: str, error: GatewayError
     ) -> None:
-        """The loop that runs once per chunk. The idle limit counts the backend's silence only."""
-        idle_s, clock = self._settings.idle_timeout_s, self._clock
-        try:
-            async with asyncio.timeout(idle_s) as idle:
-                while chunk := await reply.chunk():
-                    ready = meter.feed(chunk, clock())
-                    if watch.first_at_s is None:
-                        self._prefilled(watch, meter)
-                    if ready:
-                        idle.reschedule(None)
-                        await response.write(ready)
-                    idle.reschedule(clock() + idle_s)
-        except TimeoutError:
-            raise UpstreamTimeout(f"The backend was silent for {idle_s:g} s.") from None
+        """Tells the client, inside the stream if it has begun."""
+        receipt = b"x-request-id: %b\r\n" % request_id.encode("latin-1")
+        if watch is not None:
+            watch.ended(outcome_of(error), error.status)
+            receipt = watch.receipt()
+        if watch is None or not watch.committed:
+            client.respond(error_head(error) + receipt, error.body())
+        else:
+            client.write(error_event(error.body()))
+            client.end()
+
+    def _over(self, watch: Watch) -> None:
+        """Gives everything back and tells how it was."""
+        self._under_way.discard(watch)
+        if watch.lease is not None:
+            watch.lease.release()
+            self.queue.wake()
+        self._observe(watch.observation(self._clock()))
 
     def _failed(self, lease: Lease, error: UpstreamError) -> None:
         """Tells the backend: full, broken, or nothing if it was the client's fault."""

@@ -33,19 +33,22 @@ class Queue:
             raise Saturated("Every backend is full and so is the queue.", retry_after_s=2.0)
         turn: asyncio.Future[None] = loop.create_future()
         (self._waiting.appendleft if again else self._waiting.append)(turn)
+        timer = loop.call_at(deadline_s, self._late, turn)
         woken = False
         try:
-            async with asyncio.timeout_at(deadline_s):
-                await turn
+            await turn
             woken = True
-        except TimeoutError:
-            message = f"Every backend is full; waited {self._timeout_s:g} s."
-            raise Saturated(message, retry_after_s=2.0) from None
         finally:
+            timer.cancel()
             if not woken and turn in self._waiting:
                 self._waiting.remove(turn)
             elif not woken and not turn.cancelled():
                 self.wake()  # it was this one's turn, and it left: the next takes it
+
+    def _late(self, turn: "asyncio.Future[None]") -> None:
+        if not turn.done():
+            message = f"Every backend is full; waited {self._timeout_s:g} s."
+            turn.set_exception(Saturated(message, retry_after_s=2.0))
 
     def deadline(self, now_s: float) -> float:
         """Until when a request that came now may wait."""

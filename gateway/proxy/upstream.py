@@ -1,172 +1,394 @@
 """Connections to backends: one exchange out, a reply in. Knows no route, no lease and no client.
 
-aiohttp's client stands here in this first form; nothing above this file knows that.
+HTTP/1.1 over `asyncio.Protocol` and httptools (llhttp). A connection carries one exchange at a time
+and is kept for the next one if the exchange ended cleanly; else it is closed, which makes an engine
+abort. It is never closed by half: vLLM takes that for a client that left.
 """
 
 import asyncio
-from collections.abc import Iterable, Mapping
-from types import SimpleNamespace, TracebackType
+import ssl
+from collections import deque
+from collections.abc import Callable
+from typing import cast
+from urllib.parse import urlsplit
 
-import aiohttp
+import httptools
 
 from gateway.errors import ConnectFailed, UpstreamError
+from gateway.proxy.heads import Headers, field
+from gateway.proxy.strand import Signal
 
-# RFC 9110 §7.6.1, with the obsolete ones that old proxies still send. Content-Length and Host are
-# made anew; Expect was answered and a Content-Encoding undone by our server; a compressed stream
-# could not be read for its tokens.
-HOP_BY_HOP = frozenset(
-    (
-        "connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "proxy-connection",
-        "te", "trailer", "transfer-encoding", "upgrade",
-    )
-)  # fmt: skip
-NOT_FORWARDED = HOP_BY_HOP | {
-    "host",
-    "content-length",
-    "expect",
-    "content-encoding",
-    "accept-encoding",
-}
 KEEP_ALIVE_S = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
+SWEEP_S = 1.0
+HELD_BYTES = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
 
 
 class Reply:
-    """A backend's answer whose head is here. Closed on every path; reading it whole frees it."""
+    """A backend's answer as it arrives; closed on every path.
 
-    def __init__(self, response: aiohttp.ClientResponse) -> None:
-        self._response = response
-        self.status = response.status
-        self.stream = response.content_type == "text/event-stream"
+    status: 0 until the head is here. stream: whether it is a stream of events. began: whether any
+    byte came.
+    """
 
-    @property
-    def headers(self) -> list[tuple[str, str]]:
-        """End-to-end headers; the body's length and framing are the sender's business."""
-        named = {
-            token.strip().lower()
-            for value in self._response.headers.getall("Connection", ())
-            for token in value.split(",")
-        }
-        dropped = HOP_BY_HOP | named | {"content-length", "date", "server"}
-        return [(k, v) for k, v in self._response.headers.items() if k.lower() not in dropped]
+    __slots__ = (
+        "_change", "_connection", "_held", "_parts", "began", "complete", "error", "headers",
+        "sink", "status", "stream",
+    )  # fmt: skip
+
+    def __init__(self, connection: "Connection") -> None:
+        self._connection: Connection | None = connection
+        self._change: Signal[None] | None = None
+        self._parts: list[bytes] = []
+        self._held = 0
+        self.sink: Callable[[bytes], None] | None = None
+        self.status = 0
+        self.headers: Headers = []
+        self.stream = self.began = self.complete = False
+        self.error: UpstreamError | None = None
+
+    def __repr__(self) -> str:
+        state = "complete" if self.complete else "broken" if self.error else "open"
+        return f"<Reply {self.status or 'without a head'} {state}>"
+
+    async def change(self) -> None:
+        """Until something is new: the head, the end, or whatever `notify` was called for."""
+        signal = self._change = Signal()
+        await signal
+
+    def notify(self) -> None:
+        """Lets whoever waits for a change look."""
+        signal, self._change = self._change, None
+        if signal is not None:
+            signal.give(None)
+
+    async def head(self) -> None:
+        """Until the head is here. Raises UpstreamError if the connection breaks before."""
+        while not self.status:
+            if self.error is not None:
+                raise self.error
+            await self.change()
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError if it is cut."""
-        try:
-            return await self._response.read()
-        except aiohttp.ClientError as error:
-            raise UpstreamError(f"The backend's reply was cut: {error}") from error
+        while not self.complete:
+            if self.error is not None:
+                raise self.error
+            await self.change()
+        return b"".join(self._parts)
 
-    async def chunk(self) -> bytes:
-        """The next bytes as they came; empty at the end. Raises UpstreamError if it is cut."""
-        try:
-            return await self._response.content.readany()
-        except aiohttp.ClientError as error:
-            raise UpstreamError(f"The backend's stream was cut: {error}") from error
+    def flow(self, sink: Callable[[bytes], None]) -> None:
+        """From now on every piece of the body goes to `sink` as it comes; first what is here."""
+        self.sink, parts, self._parts, self._held = sink, self._parts, [], 0
+        if parts:
+            sink(b"".join(parts))
+        self.resume()
+
+    def pause(self) -> None:
+        """Takes no more from the backend for now."""
+        if self._connection is not None:
+            self._connection.pause(True)
+
+    def resume(self) -> None:
+        if self._connection is not None:
+            self._connection.pause(False)
 
     def close(self) -> None:
-        """Frees the connection; closes it if bytes are still to come: engines then abort."""
-        if self._response.content.is_eof():
-            self._response.release()
+        """Ends the exchange; the connection too, if the reply is not complete: engines then abort.
+
+        Again is harmless.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None and not self.complete:
+            connection.abort()
+
+    def received(self, piece: bytes) -> None:
+        """Called by the connection: a piece of the body."""
+        if self.sink is not None:
+            self.sink(piece)
+            return
+        self._parts.append(piece)
+        self._held += len(piece)
+        if self._held > HELD_BYTES and self.stream:
+            self.pause()
+
+    def broke(self, error: UpstreamError) -> None:
+        """Called by the connection: there will be no more."""
+        if not self.complete and self.error is None:
+            self.error, self._connection = error, None
+            self.notify()
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a backend. reused: whether it has carried an exchange before."""
+
+    def __init__(self, origin: "Origin") -> None:
+        self._origin = origin
+        self._parser = httptools.HttpResponseParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._reply: Reply | None = None
+        self._headers: Headers = []
+        self._pieces: list[bytes] = []
+        self._headed = self._ended = self._keep = self._paused = False
+        self.reused = False
+        self.idle_since_s = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Connection {self._origin!r} {'busy' if self._reply else 'idle'}>"
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
+
+    @property
+    def open(self) -> bool:
+        return self._transport is not None and not self._transport.is_closing()
+
+    def send(self, head: bytes, body: bytes) -> Reply:
+        """Begins an exchange on an idle connection."""
+        reply = self._reply = Reply(self)
+        if self._transport is None:  # lost between being taken and being used
+            reply.broke(UpstreamError("The backend closed the connection."))
+        elif len(body) < 65536:
+            self._transport.write(head + body)
         else:
-            self._response.close()
+            self._transport.writelines((head, body))
+        return reply
+
+    def data_received(self, data: bytes) -> None:
+        reply = self._reply
+        if reply is None:  # nobody asked: whatever it is, it is no answer
+            self.abort()
+            return
+        reply.began = True
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._break("The backend switched protocols.")
+            return
+        except httptools.HttpParserError as error:
+            if not self._ended:
+                self._break(f"The backend does not speak HTTP: {error}")
+                return
+            self._keep = False  # the reply was whole; what follows it is not ours
+        headed, pieces = self._headed, self._pieces
+        if pieces:
+            self._pieces = []
+            reply.received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        if self._ended:
+            self._end(reply)
+        elif headed:
+            self._headed = False
+            reply.notify()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self._origin.lost(self)
+        reply = self._reply
+        if reply is None:
+            return
+        if reply.status and error is None and self._until_close(reply):
+            self._keep = False
+            self._end(reply)
+        else:
+            what = "broke off" if reply.status else "closed the connection without an answer"
+            self._break(f"The backend {what}." if error is None else f"The backend {what}: {error}")
+
+    def pause(self, still: bool) -> None:
+        """Stops or continues reading: a slow client slows its own upstream only."""
+        if still is not self._paused and self._transport is not None:
+            self._paused = still
+            (self._transport.pause_reading if still else self._transport.resume_reading)()
+
+    def abort(self) -> None:
+        """Closes at once."""
+        self._reply = None
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _until_close(self, reply: Reply) -> bool:
+        """Whether the body of the reply ends with the connection: RFC 9112 §6.3, the last case."""
+        return (
+            field(reply.headers, b"content-length") is None
+            and field(reply.headers, b"transfer-encoding") is None
+        )
+
+    def _break(self, message: str) -> None:
+        reply, self._reply = self._reply, None
+        if self._transport is not None:
+            self._transport.abort()
+        if reply is not None:
+            reply.broke(UpstreamError(message))
+
+    def _end(self, reply: Reply) -> None:
+        """The reply is whole. The connection is free before anybody is told."""
+        self._reply, self._headed, self._ended = None, False, False
+        reply.complete = True
+        if self._keep:
+            self.pause(False)
+            self.reused = True
+            self._origin.give(self)
+        elif self._transport is not None:
+            self._transport.close()
+        reply.notify()
+
+    # What the parser calls, from inside feed_data.
+
+    def on_message_begin(self) -> None:
+        if self._ended:
+            self._keep = False  # more than was asked for: what comes next could not be told apart
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        self._headers.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        headers, self._headers = self._headers, []
+        status = self._parser.get_status_code()
+        reply = self._reply
+        if status < 200 or reply is None or self._ended:
+            return  # 100 Continue and 103 Early Hints: the answer is still to come
+        kind = field(headers, b"content-type")
+        reply.status, reply.headers = status, headers
+        reply.stream = kind is not None and kind.lower().startswith(b"text/event-stream")
+        self._headed = True
+
+    def on_body(self, piece: bytes) -> None:
+        if not self._ended:
+            self._pieces.append(piece)
+
+    def on_message_complete(self) -> None:
+        self._headers = []  # trailers end here
+        if self._reply is not None and self._reply.status and not self._ended:
+            self._ended = True
+            # Asked later, the parser says no: a gateway that never reuses a connection.
+            self._keep = self._parser.should_keep_alive()
+
+
+class Origin:
+    """One backend's address and the connections to it; the last one used is used first."""
+
+    def __init__(self, url: str, *, connect_timeout_s: float) -> None:
+        parts = urlsplit(url)
+        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self.host = parts.hostname or ""
+        self.port = parts.port or (443 if self._tls else 80)
+        self.base = parts.path.rstrip("/")
+        self.authority = parts.netloc.rpartition("@")[2]
+        self._connect_timeout_s = connect_timeout_s
+        self._idle: deque[Connection] = deque()
+        self._open: set[Connection] = set()
+
+    def __repr__(self) -> str:
+        return f"<Origin {self.host}:{self.port}, {len(self._idle)} of {len(self._open)} idle>"
+
+    def prefix(self, method: str, path: str) -> bytes:
+        """How a request for a path of it begins."""
+        line = f"{method} {self.base}{path} HTTP/1.1\r\nhost: {self.authority}\r\n"
+        return line.encode("latin-1")
+
+    def take(self, now_s: float) -> Connection | None:
+        """An idle connection that the backend has not closed yet, as far as is known."""
+        while self._idle:
+            connection = self._idle.pop()
+            if connection.open and now_s - connection.idle_since_s < KEEP_ALIVE_S:
+                return connection
+            connection.abort()
+        return None
+
+    def give(self, connection: Connection) -> None:
+        connection.idle_since_s = asyncio.get_running_loop().time()
+        self._idle.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        self._open.discard(connection)
+
+    async def dial(self) -> Connection:
+        """A new connection. Raises ConnectFailed."""
+        loop = asyncio.get_running_loop()
+        dialling = loop.create_task(self._dial(loop))
+        try:
+            return await dialling
+        finally:
+            if not dialling.done():
+                dialling.cancel()  # whoever wanted it is gone
+
+    async def _dial(self, loop: asyncio.AbstractEventLoop) -> Connection:
+        try:
+            async with asyncio.timeout(self._connect_timeout_s):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(self), self.host, self.port, ssl=self._tls
+                )
+        except TimeoutError:
+            limit_s = self._connect_timeout_s
+            raise ConnectFailed(f"The backend did not accept within {limit_s:g} s.") from None
+        except OSError as error:  # ssl.SSLError is one
+            raise ConnectFailed(f"The backend cannot be reached: {error}") from error
+        self._open.add(connection)
+        return connection
+
+    def sweep(self, now_s: float) -> None:
+        """Closes what was idle for too long; the oldest are at the left."""
+        idle = self._idle
+        while idle and (not idle[0].open or now_s - idle[0].idle_since_s >= KEEP_ALIVE_S):
+            idle.popleft().abort()
+
+    def close(self) -> None:
+        for connection in tuple(self._open):
+            connection.abort()
 
 
 class Upstream:
     """Keep-alive connections to all backends; an async context manager."""
 
     def __init__(self, *, connect_timeout_s: float) -> None:
-        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=connect_timeout_s)
-        self._session: aiohttp.ClientSession | None = None
+        self._connect_timeout_s = connect_timeout_s
+        self._origins: dict[str, Origin] = {}
+        self._sweeping: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "Upstream":
-        connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEP_ALIVE_S)
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_reused)
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            trace_configs=[trace],
-            timeout=self._timeout,
-            cookie_jar=aiohttp.DummyCookieJar(),
-            auto_decompress=False,
-            skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding"),
-            read_bufsize=2**18,
-        )
+        self._sweep()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        assert self._session is not None
-        await self._session.close()
+    async def __aexit__(self, *_: object) -> None:
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for origin in self._origins.values():
+            origin.close()
 
-    async def send(self, url: str, headers: Mapping[str, str], body: bytes) -> Reply:
-        """Posts a body and waits for the head of the reply.
+    def origin(self, url: str) -> Origin:
+        """The origin of a backend's base URL, the same for the same URL."""
+        origin = self._origins.get(url)
+        if origin is None:
+            origin = Origin(url, connect_timeout_s=self._connect_timeout_s)
+            self._origins[url] = origin
+        return origin
 
-        A connection that the backend closed while it was idle is replaced once, invisibly. Raises
-        ConnectFailed if nothing could be sent, UpstreamError if the connection broke before the
-        head.
+    async def send(self, origin: Origin, head: bytes, body: bytes) -> Reply:
+        """Sends a request and waits for the head of the reply.
+
+        A connection that the backend closed while it was idle is replaced once, invisibly: only if
+        it had been used before and no byte of an answer came. Raises ConnectFailed if nothing could
+        be sent, UpstreamError if the connection broke before the head.
         """
-        sent = _Sent()
+        connection = origin.take(asyncio.get_running_loop().time())
+        fresh = connection is None
+        reply = (connection or await origin.dial()).send(head, body)
         try:
-            return await self._post(url, headers, body, sent)
-        except ConnectFailed:
-            raise
-        except UpstreamError:
-            if not sent.reused:
+            await reply.head()
+        except BaseException as error:
+            reply.close()
+            if error is not reply.error or fresh or reply.began:
                 raise
-            return await self._post(url, headers, body, _Sent())
-
-    async def _post(
-        self, url: str, headers: Mapping[str, str], body: bytes, sent: "_Sent"
-    ) -> Reply:
-        assert self._session is not None
+        else:
+            return reply
+        reply = (await origin.dial()).send(head, body)
         try:
-            return Reply(
-                await self._session.post(
-                    url, data=body, headers=headers, allow_redirects=False, trace_request_ctx=sent
-                )
-            )
-        except (aiohttp.ClientConnectorError, aiohttp.ServerTimeoutError) as error:
-            raise ConnectFailed(f"The backend cannot be reached: {error}") from error
-        except aiohttp.ClientError as error:
-            raise UpstreamError(f"The backend broke off: {error}") from error
+            await reply.head()
+        except BaseException:
+            reply.close()
+            raise
+        return reply
 
-    async def probe(self, url: str, timeout_s: float) -> bool:
-        """Whether a GET of `url` answers 200 in time."""
-        assert self._session is not None
-        try:
-            async with asyncio.timeout(timeout_s), self._session.get(url) as response:
-                return response.status == 200
-        except (aiohttp.ClientError, TimeoutError):
-            return False
-
-
-class _Sent:
-    """Whether a request left on a connection that had served another before."""
-
-    reused = False
-
-
-async def _reused(_: aiohttp.ClientSession, context: SimpleNamespace, __: object) -> None:
-    if context.trace_request_ctx is not None:  # probes have none
-        context.trace_request_ctx.reused = True
-
-
-def request_headers(
-    headers: Iterable[tuple[str, str]], *, connection: str, request_id: str
-) -> dict[str, str]:
-    """The client's end-to-end headers, with the request id.
-
-    connection: the client's Connection header, whose tokens name further hop-by-hop headers.
-    """
-    named = {token.strip().lower() for token in connection.split(",")} if connection else set()
-    dropped = NOT_FORWARDED | named | {"x-request-id"}
-    kept: dict[str, str] = {}
-    for name, value in headers:
-        if name.lower() not in dropped:  # a repeated field is a list: RFC 9110 §5.3
-            kept[name] = f"{kept[name]}, {value}" if name in kept else value
-    kept["x-request-id"] = request_id
-    return kept
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        for origin in self._origins.values():
+            origin.sweep(loop.time())
+        self._sweeping = loop.call_later(SWEEP_S, self._sweep)

@@ -1,6 +1,12 @@
 """The record of one request under way; becomes its one Observation. No I/O, no clock."""
 
+from math import inf
+
+from gateway.errors import ClientGone
+from gateway.proxy.inbound import Inbound
+from gateway.proxy.relay import Relay
 from gateway.proxy.sse import Usage
+from gateway.proxy.strand import Strand
 from gateway.routing.ask import Ask
 from gateway.routing.backend import Lease
 from gateway.routing.observation import Observation, Outcome
@@ -8,11 +14,17 @@ from gateway.routing.router import Estimate
 
 
 class Watch:
-    """Filled in by the exchange as things happen. Times are on the exchange's clock."""
+    """Filled in by the exchange as things happen. Times are on the exchange's clock.
+
+    strand: runs its handler. waiting: for a backend to begin its answer. committed: whether a
+    stream has begun towards the client. due_s: when what is waited for is overdue. ping_s: when
+    the waiting client (`client`) gets its next comment.
+    """
 
     __slots__ = (
-        "arrival_s", "ask", "bucket", "estimate", "first_at_s", "input_tokens", "key", "lease",
-        "outcome", "output_tokens", "request_id", "retries", "status", "tpot_s",
+        "arrival_s", "ask", "bucket", "client", "committed", "due_s", "estimate", "first_at_s",
+        "input_tokens", "key", "lease", "outcome", "output_tokens", "ping_s", "relay", "request_id",
+        "retries", "status", "strand", "tpot_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -24,6 +36,7 @@ class Watch:
         estimate: Estimate,
         key: str,
         bucket: int,
+        strand: Strand,
     ) -> None:
         self.arrival_s = arrival_s
         self.request_id = request_id
@@ -31,7 +44,12 @@ class Watch:
         self.estimate = estimate
         self.key = key
         self.bucket = bucket
+        self.strand = strand
         self.lease: Lease | None = None
+        self.client: Inbound | None = None
+        self.relay: Relay | None = None
+        self.waiting = self.committed = False
+        self.due_s = self.ping_s = inf
         self.outcome = Outcome.FAILED
         self.status = 500
         self.retries = 0
@@ -39,6 +57,16 @@ class Watch:
         self.tpot_s: float | None = None
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
+
+    def left(self) -> None:
+        """The client is gone: its request ends where it is."""
+        self.strand.cancel(ClientGone())
+
+    def first(self, at_s: float) -> None:
+        """The first token came."""
+        self.first_at_s = at_s
+        if self.lease is not None:
+            self.lease.prefilled()
 
     def usage(self, usage: Usage | None) -> None:
         """Takes in what the backend reported."""
@@ -51,17 +79,16 @@ class Watch:
         self.outcome = outcome
         self.status = status
 
-    def receipt(self) -> list[tuple[str, str]]:
-        """The response headers that say what was decided."""
-        headers = [("x-request-id", self.request_id), ("x-cuvee-bucket", str(self.bucket))]
-        if self.lease is not None:
-            headers += [
-                ("x-cuvee-pool", self.lease.backend.pool),
-                ("x-cuvee-backend", self.lease.backend.name),
-                ("x-cuvee-plan", self.lease.plan_id or ""),
-                ("x-cuvee-decision", self.lease.decision),
-            ]
-        return headers
+    def receipt(self) -> bytes:
+        """The header lines that say what was decided."""
+        lease, said = self.lease, (self.request_id.encode("latin-1"), self.bucket)
+        lines = b"x-request-id: %b\r\nx-cuvee-bucket: %d\r\n" % said
+        if lease is None:
+            return lines
+        decision, plan = lease.decision.encode(), (lease.plan_id or "").encode()
+        return b"%b%bx-cuvee-plan: %b\r\nx-cuvee-decision: %b\r\n" % (
+            lines, lease.backend.receipt, plan, decision
+        )  # fmt: skip
 
     def observation(self, now_s: float) -> Observation:
         """The request as it turned out to be."""

@@ -31,6 +31,7 @@ class Backend:
         "name",
         "pending_s",
         "pool",
+        "receipt",
         "url",
     )
 
@@ -38,6 +39,7 @@ class Backend:
         self.name = name
         self.pool = pool
         self.url = url
+        self.receipt = f"x-cuvee-pool: {pool}\r\nx-cuvee-backend: {name}\r\n".encode("latin-1")
         self.in_flight = 0
         self.load = 0.0
         self.pending_s = 0.0

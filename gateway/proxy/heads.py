@@ -1,0 +1,67 @@
+"""The heads of requests and replies as bytes: what passes on, what is said anew. No I/O.
+
+Owns which headers are end-to-end and how a head is written. Names and values come from a parser
+that lets no line break through.
+"""
+
+from collections.abc import Iterable
+from http import HTTPStatus
+
+Headers = list[tuple[bytes, bytes]]
+
+# RFC 9110 §7.6.1, with the obsolete ones that old proxies still send.
+HOP_BY_HOP = frozenset(
+    (
+        b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
+        b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
+    )
+)  # fmt: skip
+# Length, host and id are said anew; Expect was answered; a compressed reply could not be read for
+# its tokens; http2-settings belongs to an upgrade that is not made.
+NOT_SENT = HOP_BY_HOP | {
+    b"accept-encoding", b"content-length", b"expect", b"host", b"http2-settings", b"x-request-id",
+}  # fmt: skip
+NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-request-id"}
+STATUS_LINES = {
+    status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
+}
+
+
+def field(headers: Headers, name: bytes) -> bytes | None:
+    """The first value of a header; name in lower case."""
+    for key, value in headers:
+        if len(key) == len(name) and key.lower() == name:
+            return value
+    return None
+
+
+def sent(headers: Headers, request_id: str) -> bytes:
+    """The header lines of a client's request that go to a backend, with the request's id."""
+    return _lines(headers, NOT_SENT) + b"x-request-id: %b\r\n" % request_id.encode("latin-1")
+
+
+def returned(status: int, headers: Headers) -> bytes:
+    """The status line and the header lines of a backend's reply that go to the client."""
+    return status_line(status) + _lines(headers, NOT_RETURNED)
+
+
+def status_line(status: int) -> bytes:
+    """The first line of a reply, its end included."""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
+
+
+def written(headers: Iterable[tuple[str, str]]) -> bytes:
+    """Header lines of our own."""
+    return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in headers)
+
+
+def _lines(headers: Headers, dropped: frozenset[bytes]) -> bytes:
+    lines = []
+    for name, value in headers:
+        lower = name.lower()
+        if lower == b"connection" and value.lower() not in (b"keep-alive", b"close"):
+            named = {token.strip().lower() for token in value.split(b",")}
+            return _lines([h for h in headers if h[0] != name], dropped | named)
+        if lower not in dropped:
+            lines.append(b"%b: %b\r\n" % (name, value))
+    return b"".join(lines)

@@ -1,0 +1,61 @@
+"""One stream on its way from a backend to its client, without a task.
+
+Pieces pass inside the call that brought them. Until `open` they are held: what has not reached the
+client can still be sent by another backend.
+"""
+
+from collections.abc import Callable
+
+from gateway.proxy.inbound import Inbound
+from gateway.proxy.sse import Meter
+from gateway.proxy.upstream import Reply
+
+
+class Relay:
+    """Feeds a meter and then a client. last_s: when the backend was last heard of."""
+
+    __slots__ = ("_client", "_clock", "_first", "_open", "_ready", "_reply", "last_s", "meter")
+
+    def __init__(
+        self,
+        reply: Reply,
+        client: Inbound,
+        clock: Callable[[], float],
+        meter: Meter,
+        first: Callable[[float], None],
+    ) -> None:
+        """first: told when the first token came, once."""
+        self.meter = meter
+        self.last_s = clock()
+        self._first: Callable[[float], None] | None = first
+        self._reply = reply
+        self._client = client
+        self._clock = clock
+        self._open = False
+        self._ready = b""
+        reply.flow(self.feed)
+
+    @property
+    def stalled(self) -> bool:
+        """Whether the stream waits for its client and not for its backend."""
+        return self._client.stalled
+
+    def feed(self, piece: bytes) -> None:
+        """Called with every piece of the body."""
+        self.last_s = now_s = self._clock()
+        ready = self.meter.feed(piece, now_s)
+        if self._first is not None and self.meter.first_at_s is not None:
+            first, self._first = self._first, None
+            first(self.meter.first_at_s)
+        if self._open:
+            if ready:
+                self._client.write(ready)
+        else:
+            self._ready += ready
+            if self.meter.last_at_s is not None:
+                self._reply.notify()
+
+    def open(self) -> bytes:
+        """What was held; everything after it goes to the client by itself."""
+        ready, self._ready, self._open = self._ready, b"", True
+        return ready

@@ -1,0 +1,108 @@
+"""A coroutine that is driven by whoever has what it waits for, instead of by the event loop.
+
+An asyncio task pays for a turn of the loop at every wait, which at a few waits a request is more
+than the work between them. A strand goes on inside the very call that gives it its value: the
+handler stays one coroutine in wire order and costs what callbacks cost. It may wait for a `Signal`,
+and, where it does not matter, for any asyncio future. Knows nothing of HTTP.
+"""
+
+import asyncio
+from collections.abc import Coroutine, Generator
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Signal(Generic[T]):
+    """One value that is given once and awaited by one strand; an error may be given instead."""
+
+    __slots__ = ("_error", "_given", "_strand", "_value")
+
+    def __init__(self) -> None:
+        self._strand: Strand | None = None
+        self._given = False
+        self._error: BaseException | None = None
+
+    def __repr__(self) -> str:
+        return f"<Signal {'given' if self._given else 'awaited' if self._strand else 'open'}>"
+
+    @property
+    def given(self) -> bool:
+        return self._given
+
+    def give(self, value: T) -> None:
+        """Whoever waits goes on now, before this returns. Again is harmless: the first counts."""
+        if not self._given:
+            self._given, self._value = True, value
+            self._wake()
+
+    def fail(self, error: BaseException) -> None:
+        """Whoever waits gets the error. Again is harmless: the first counts."""
+        if not self._given:
+            self._given, self._error = True, error
+            self._wake()
+
+    def _wake(self) -> None:
+        strand, self._strand = self._strand, None
+        if strand is not None:
+            strand._go()
+
+    def __await__(self) -> Generator["Signal[T]", None, T]:
+        if not self._given:
+            yield self
+        if self._error is not None:
+            raise self._error
+        return self._value
+
+
+class Strand:
+    """Runs one coroutine to its end.
+
+    What the coroutine does not catch is raised in whoever woke it last.
+    """
+
+    __slots__ = ("_coroutine", "_waiting")
+
+    def __init__(self) -> None:
+        self._coroutine: Coroutine[Any, Any, None] | None = None
+        self._waiting: Signal[Any] | asyncio.Future[Any] | None = None
+
+    def __repr__(self) -> str:
+        return f"<Strand waits for {self._waiting!r}>"
+
+    def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        """Runs the coroutine up to its first wait, before this returns."""
+        self._coroutine = coroutine
+        self._step(None)
+
+    def cancel(self, error: BaseException) -> None:
+        """Raises `error` where the coroutine waits now; harmless once it has ended."""
+        waiting, self._waiting = self._waiting, None
+        if waiting is None:
+            return
+        if isinstance(waiting, Signal):
+            waiting._strand = None
+        else:
+            waiting.remove_done_callback(self._done)
+        self._step(error)
+
+    def _go(self) -> None:
+        self._step(None)
+
+    def _done(self, future: "asyncio.Future[Any]") -> None:
+        self._step(None)
+
+    def _step(self, error: BaseException | None) -> None:
+        coroutine = self._coroutine
+        assert coroutine is not None
+        self._waiting = None
+        try:
+            found = coroutine.send(None) if error is None else coroutine.throw(error)
+        except StopIteration:
+            return
+        self._waiting = found
+        if type(found) is Signal:
+            found._strand = self
+        else:
+            found._asyncio_future_blocking = False  # as asyncio's own tasks say that they took it
+            found.add_done_callback(self._done)
