@@ -35,6 +35,7 @@ from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.router import Router
 from gateway.routing.table import compile_table
+from gateway.routing.tally import Tally
 from gateway.routing.tokens import Tokens
 from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
 from planner import workload
@@ -63,6 +64,7 @@ class App:
         self._tokens = Tokens({name: m.bytes_per_token for name, m in config.models.items()})
         self._lengths = Lengths()
         self._metrics = Metrics(self._fleet)
+        self._tally = Tally()
         self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=sealed)
         self._stack = AsyncExitStack()
         self.host = host or self._settings.host
@@ -122,7 +124,7 @@ class App:
             lengths=self._lengths,
             upstream=upstream,
             settings=self._settings,
-            arrived=self._histogram.arrive,
+            arrived=self._tally.arrived,
             observe=self._observe,
             clock=clock,
         )
@@ -199,7 +201,7 @@ class App:
 
     def _observe(self, observation: Observation) -> None:
         """Everything that learns from a request learns here, once."""
-        self._metrics.observe(observation)
+        self._tally.observed(observation)
         inputs, outputs = observation.input_tokens, observation.output_tokens
         if inputs is not None and not observation.exact_input:
             self._tokens.learn(
@@ -207,13 +209,17 @@ class App:
             )
         if observation.outcome is not Outcome.OK:
             return
-        believed = observation.estimated_input
         if outputs is not None and observation.route != "embeddings":
             self._lengths.learn(
-                observation.model, observation.key, observation.route, believed,
+                observation.model, observation.key, observation.route, observation.estimated_input,
                 observation.max_tokens, outputs,
             )  # fmt: skip
-        self._histogram.complete(observation.bucket, inputs or believed, outputs or 1)
+
+    def _drain(self) -> None:
+        """Hands what happened on to those who count."""
+        sums = self._tally.drain()
+        self._histogram.add(sums, asyncio.get_running_loop().time())
+        self._metrics.add(sums)
 
     def _background(self, loop: Any) -> None:
         task = asyncio.get_running_loop().create_task(loop)
@@ -236,6 +242,7 @@ class App:
             await asyncio.sleep(TICK_S)
             try:
                 self._exchange.tick(clock())
+                self._drain()
             except Exception:
                 log.exception("a look at what is overdue failed")
 
@@ -246,7 +253,7 @@ class App:
             "/health": self._ready,
             "/readyz": self._ready,
             "/livez": lambda: _json({"status": "alive"}),
-            "/metrics": lambda: (200, CONTENT_TYPE, self._metrics.text()),
+            "/metrics": self._scrape,
             "/cuvee/plan": lambda: _json(plan_json(self.plan) | {"reason": self._reason}),
         } | {
             f"/v1/models/{name}": partial(self._one_model, name)
@@ -282,6 +289,10 @@ class App:
         if cold is None or request.method not in (b"GET", b"HEAD"):
             raise MethodNotAllowed(request.path, "POST" if cold is None else "GET")
         return cold()
+
+    def _scrape(self) -> Answer:
+        self._drain()
+        return 200, CONTENT_TYPE, self._metrics.text()
 
     def _models(self) -> Answer:
         models = [self._described(name) for name in self._loaded.config.models]

@@ -9,6 +9,7 @@ from collections import deque
 
 import numpy as np
 
+from gateway.routing.tally import Sums
 from planner.demand import Sum, fine_cell, from_sums
 from planner.model import Demand, Space
 
@@ -45,18 +46,27 @@ class Histogram:
         """Arrivals in the window."""
         return sum(map(sum, self._counts))
 
-    def arrive(self, bucket: int, now_s: float) -> None:
-        """A request arrived and was taken for this bucket, whatever becomes of it."""
+    def arrive(self, bucket: int, now_s: float, count: int = 1) -> None:
+        """Requests arrived and were taken for this bucket, whatever becomes of them."""
         self._roll(now_s)
-        self._counts[-1][bucket] += 1
+        self._counts[-1][bucket] += count
 
     def complete(self, bucket: int, input_tokens: int, output_tokens: int) -> None:
         """A request of this bucket turned out to be of this size."""
         key = bucket, fine_cell(input_tokens, output_tokens)
-        count, inputs, outputs = self._sums.get(key, (0.0, 0.0, 0.0))
-        weight = self._weight
+        self._sized(key, (1.0, input_tokens, output_tokens), self._weight)
+
+    def add(self, sums: Sums, now_s: float) -> None:
+        """Takes in what happened since a moment ago, from any process."""
+        for bucket, count in sums.arrivals.items():
+            self.arrive(bucket, now_s, count)
+        for key, entry in sums.sizes.items():
+            self._sized(key, entry, self._weight)
+
+    def _sized(self, key: tuple[int, int], entry: Sum, weight: float) -> None:
+        old = self._sums.get(key, (0.0, 0.0, 0.0))
         self._sums[key] = (
-            count + weight, inputs + weight * input_tokens, outputs + weight * output_tokens
+            old[0] + weight * entry[0], old[1] + weight * entry[1], old[2] + weight * entry[2]
         )  # fmt: skip
 
     def remember(self, demand: Demand, seconds: float) -> None:
@@ -65,11 +75,7 @@ class Histogram:
         rows = zip(demand.bucket, demand.input_tokens, demand.output_tokens, counts, strict=True)
         for bucket, inputs, outputs, count in rows:
             key = int(bucket), fine_cell(int(inputs), int(outputs))
-            weight = float(count) * self._weight
-            old = self._sums.get(key, (0.0, 0.0, 0.0))
-            self._sums[key] = (
-                old[0] + weight, old[1] + weight * float(inputs), old[2] + weight * float(outputs)
-            )  # fmt: skip
+            self._sized(key, (1.0, float(inputs), float(outputs)), float(count) * self._weight)
 
     def snapshot(self, now_s: float) -> Demand:
         """The demand as observed until now."""

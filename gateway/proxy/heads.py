@@ -7,7 +7,7 @@ that lets no line break through.
 from collections.abc import Iterable
 from http import HTTPStatus
 
-Headers = list[tuple[bytes, bytes]]
+Headers = list[tuple[bytes, bytes]]  # names in lower case, in the order of the wire
 
 # RFC 9110 §7.6.1, with the obsolete ones that old proxies still send.
 HOP_BY_HOP = frozenset(
@@ -22,6 +22,7 @@ NOT_SENT = HOP_BY_HOP | {
     b"accept-encoding", b"content-length", b"expect", b"host", b"http2-settings", b"x-request-id",
 }  # fmt: skip
 NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-request-id"}
+PLAIN = (b"keep-alive", b"close")  # what Connection says when it names no further headers
 STATUS_LINES = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
@@ -30,7 +31,7 @@ STATUS_LINES = {
 def field(headers: Headers, name: bytes) -> bytes | None:
     """The first value of a header; name in lower case."""
     for key, value in headers:
-        if len(key) == len(name) and key.lower() == name:
+        if key == name:
             return value
     return None
 
@@ -58,10 +59,9 @@ def written(headers: Iterable[tuple[str, str]]) -> bytes:
 def _lines(headers: Headers, dropped: frozenset[bytes]) -> bytes:
     lines = []
     for name, value in headers:
-        lower = name.lower()
-        if lower == b"connection" and value.lower() not in (b"keep-alive", b"close"):
+        if name not in dropped:
+            lines.append(b"%b: %b\r\n" % (name, value))
+        elif name == b"connection" and value.lower() not in PLAIN:
             named = {token.strip().lower() for token in value.split(b",")}
             return _lines([h for h in headers if h[0] != name], dropped | named)
-        if lower not in dropped:
-            lines.append(b"%b: %b\r\n" % (name, value))
     return b"".join(lines)

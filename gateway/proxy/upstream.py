@@ -237,7 +237,7 @@ class Connection(asyncio.Protocol):
             self._keep = False  # more than was asked for: what comes next could not be told apart
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name, value))
+        self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         headers, self._headers = self._headers, []

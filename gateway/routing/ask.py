@@ -3,8 +3,6 @@
 The body itself is forwarded as received. Knows no estimate, no table and no backend.
 """
 
-from dataclasses import dataclass
-
 import msgspec
 
 from gateway.errors import BadRequest
@@ -33,8 +31,7 @@ _DECODER = msgspec.json.Decoder(_Fields, strict=False)  # as lax as the engines:
 _PROMPT = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Ask(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One request, as far as routing cares.
 
     route: chat, completions or embeddings. prompt_bytes: the prompt's length in the body.

@@ -6,11 +6,11 @@ weight n/(n + 20) against the coarser one (shrinkage), so a new key starts at wh
 gets and moves to its own as it is seen.
 """
 
-from bisect import bisect_left, insort
 from collections import OrderedDict, deque
 from collections.abc import Hashable
-from dataclasses import dataclass
 from math import ceil, log2
+
+import msgspec
 
 WINDOW = 300  # samples a history remembers
 QUARTERS = (
@@ -18,11 +18,11 @@ QUARTERS = (
 )
 SHRINKAGE = 20.0  # samples at which a history counts as much as the coarser one
 HISTORIES = 20_000  # histories kept; the one longest without a sample is forgotten first
+LAG = 8  # quantiles are of all samples but the last eighth at most: sorting at each would cost more
 PRIOR = (128.0, 512.0)  # median and P90 before anything was seen
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Length:
+class Length(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Predicted output tokens: the median, and the ninetieth percentile."""
 
     median: int
@@ -30,26 +30,28 @@ class Length:
 
 
 class History:
-    """The last `WINDOW` lengths, kept sorted."""
+    """The last `WINDOW` lengths. median, p90: of most of them, see `LAG`."""
 
-    __slots__ = ("_order", "_sorted")
+    __slots__ = ("_due", "_lengths", "median", "p90")
 
     def __init__(self) -> None:
-        self._order: deque[int] = deque()
-        self._sorted: list[int] = []
+        self._lengths: deque[int] = deque(maxlen=WINDOW)
+        self._due = 0
+        self.median = self.p90 = 0
 
     def __len__(self) -> int:
-        return len(self._sorted)
+        return len(self._lengths)
 
     def add(self, tokens: int) -> None:
-        self._order.append(tokens)
-        insort(self._sorted, tokens)
-        if len(self._order) > WINDOW:
-            del self._sorted[bisect_left(self._sorted, self._order.popleft())]
+        self._lengths.append(tokens)
+        self._due -= 1
+        if self._due <= 0:
+            self._due = len(self._lengths) // LAG
+            self.median, self.p90 = self.quantile(0.5), self.quantile(0.9)
 
     def quantile(self, share: float) -> int:
         """The smallest length that `share` of the samples do not exceed."""
-        return self._sorted[max(0, ceil(share * len(self._sorted)) - 1)]
+        return sorted(self._lengths)[max(0, ceil(share * len(self._lengths)) - 1)]
 
 
 class Lengths:
@@ -69,13 +71,14 @@ class Lengths:
         for level in reversed(_levels(model, key, route, input_tokens, max_tokens)):
             history = self._histories.get(level)
             if history:
-                weight = len(history) / (len(history) + SHRINKAGE)
-                median += weight * (history.quantile(0.5) - median)
-                p90 += weight * (history.quantile(0.9) - p90)
-        cap = float("inf") if max_tokens is None else max_tokens
-        return Length(
-            median=max(1, round(min(median, cap))), p90=max(1, round(min(max(p90, median), cap)))
-        )
+                n = len(history)
+                weight = n / (n + SHRINKAGE)
+                median += weight * (history.median - median)
+                p90 += weight * (history.p90 - p90)
+        p90 = max(p90, median)
+        if max_tokens is not None:
+            median, p90 = min(median, max_tokens), min(p90, max_tokens)
+        return Length(median=round(median) or 1, p90=round(p90) or 1)
 
     def learn(
         self,

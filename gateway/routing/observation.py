@@ -1,7 +1,8 @@
 """What one exchange turned out to be. A value; who learns from it is not its business."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 
 class Outcome(StrEnum):
@@ -15,8 +16,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Observation:
+class Observation(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One accepted request: what was believed, what was done, what it turned out to be.
 
     Times in seconds from the request's arrival at the gateway. input_tokens, output_tokens: as

@@ -7,8 +7,9 @@ spills, in the plan's order, to pools where the SLO holds at the P90 of its outp
 """
 
 from collections.abc import Collection
-from dataclasses import dataclass
 from math import inf
+
+import msgspec
 
 from gateway.errors import ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
@@ -19,8 +20,7 @@ FULL = 1.0  # Σ 1/n* at which a backend just keeps its SLO
 PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-effort"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A request as the router believes it to be: model, tokens, and the P90 of its output."""
 
     model: str

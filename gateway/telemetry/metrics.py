@@ -1,76 +1,103 @@
-"""Prometheus metrics, prefix `cuvee_`. Counts observations; reads living state on a scrape."""
+"""Prometheus metrics, prefix `cuvee_`. Adds up tallies; reads living state on a scrape."""
 
 from collections.abc import Iterator
-from functools import partial
+from itertools import accumulate
 
-from prometheus_client import CollectorRegistry, Counter, generate_latest
-from prometheus_client import Histogram as PromHistogram
-from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 from prometheus_client.registry import Collector
 
 from gateway.routing.backend import Fleet
-from gateway.routing.observation import Observation
+from gateway.routing.tally import TPOT_S, TTFT_S, Flow, Spread, Sums
 from planner.model import Plan
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
 
 
 class Metrics:
-    """One registry. `observe` is called once per request, everything else on a scrape."""
+    """One registry. Nothing here is called per request."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._registry = CollectorRegistry()
-        counter = partial(Counter, registry=self._registry, namespace="cuvee")
-        histogram = partial(PromHistogram, registry=self._registry, namespace="cuvee")
-        self._requests = counter(
-            "requests", "Requests by how they ended.", ("model", "pool", "outcome")
-        )
-        self._decisions = counter(
-            "decisions",
-            "Routed requests by decision; all but planned are off-plan.",
-            ("model", "pool", "decision"),
-        )
-        self._retries = counter("retries", "Further backends tried.", ("model",))
-        self._tokens = counter(
-            "tokens", "Tokens of finished requests.", ("model", "pool", "direction")
-        )
-        self._ttft = histogram(
-            "ttft_seconds", "Time to first token.", ("model", "pool"), buckets=TTFT_S
-        )
-        self._tpot = histogram(
-            "tpot_seconds", "Time per output token.", ("model", "pool"), buckets=TPOT_S
-        )
-        self._plans = counter("plans", "Plans put in force.")
+        self._flows: dict[tuple[str, str], Flow] = {}
         self._state = _State(fleet)
+        self._registry.register(_Flows(self._flows))
         self._registry.register(self._state)
 
-    def observe(self, observation: Observation) -> None:
-        """Counts one request."""
-        model, pool = observation.model, observation.pool or ""
-        self._requests.labels(model, pool, observation.outcome.value).inc()
-        if observation.decision is not None:
-            self._decisions.labels(model, pool, observation.decision).inc()
-        if observation.retries:
-            self._retries.labels(model).inc(observation.retries)
-        if observation.ttft_s is not None:
-            self._ttft.labels(model, pool).observe(observation.ttft_s)
-        if observation.tpot_s is not None:
-            self._tpot.labels(model, pool).observe(observation.tpot_s)
-        if observation.input_tokens:
-            self._tokens.labels(model, pool, "input").inc(observation.input_tokens)
-        if observation.output_tokens:
-            self._tokens.labels(model, pool, "output").inc(observation.output_tokens)
+    def add(self, sums: Sums) -> None:
+        """Counts what happened since a moment ago, in any process."""
+        for key, flow in sums.flows.items():
+            self._flows.setdefault(key, Flow.none()).add(flow)
 
     def planned(self, plan: Plan) -> None:
         """A plan was put in force."""
-        self._plans.inc()
+        self._state.plans += 1
         self._state.plan = plan
 
     def text(self) -> bytes:
         """The exposition."""
         return generate_latest(self._registry)
+
+
+class _Flows(Collector):
+    """Requests by model and pool."""
+
+    def __init__(self, flows: dict[tuple[str, str], Flow]) -> None:
+        self._flows = flows
+
+    def collect(self) -> Iterator[Metric]:
+        both = ("model", "pool")
+        requests = _counter("requests", "Requests by how they ended.", (*both, "outcome"))
+        decisions = _counter(
+            "decisions",
+            "Routed requests by decision; all but planned are off-plan.",
+            (*both, "decision"),
+        )
+        retries = _counter("retries", "Further backends tried.", ("model",))
+        tokens = _counter("tokens", "Tokens of finished requests.", (*both, "direction"))
+        ttft = _histogram("ttft_seconds", "Time to first token.")
+        tpot = _histogram("tpot_seconds", "Time per output token.")
+        again: dict[str, int] = {}
+        for (model, pool), flow in self._flows.items():
+            for outcome, count in flow.outcomes.items():
+                requests.add_metric((model, pool, outcome), count)
+            for decision, count in flow.decisions.items():
+                decisions.add_metric((model, pool, decision), count)
+            tokens.add_metric((model, pool, "input"), flow.input_tokens)
+            tokens.add_metric((model, pool, "output"), flow.output_tokens)
+            again[model] = again.get(model, 0) + flow.retries
+            _spread(ttft, (model, pool), TTFT_S, flow.ttft)
+            _spread(tpot, (model, pool), TPOT_S, flow.tpot)
+        for model, count in again.items():
+            retries.add_metric((model,), count)
+        yield from (requests, decisions, retries, tokens, ttft, tpot)
+
+
+def _counter(name: str, help_: str, labels: tuple[str, ...]) -> CounterMetricFamily:
+    return CounterMetricFamily(f"cuvee_{name}", help_, labels=labels)
+
+
+def _histogram(name: str, help_: str) -> HistogramMetricFamily:
+    return HistogramMetricFamily(f"cuvee_{name}", help_, labels=("model", "pool"))
+
+
+def _spread(
+    family: HistogramMetricFamily,
+    labels: tuple[str, str],
+    bounds: tuple[float, ...],
+    spread: Spread,
+) -> None:
+    """Adds one histogram; a pool without any sample has none."""
+    total = sum(spread.counts)
+    if total:
+        names = (*map(str, bounds), "+Inf")
+        buckets = list(zip(names, map(float, accumulate(spread.counts)), strict=True))
+        family.add_metric(labels, buckets, spread.seconds)
 
 
 class _State(Collector):
@@ -79,6 +106,7 @@ class _State(Collector):
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
         self.plan: Plan | None = None
+        self.plans = 0
 
     def collect(self) -> Iterator[Metric]:
         labels = ("pool", "backend")
@@ -91,6 +119,7 @@ class _State(Collector):
             load.add_metric(names, backend.load)
             up.add_metric(names, float(backend.healthy))
         yield from (flight, load, up)
+        yield CounterMetricFamily("cuvee_plans", "Plans put in force.", value=self.plans)
         if self.plan is not None:
             yield from _plan(self.plan)
 
