@@ -7,6 +7,7 @@ GatewayError              500 server_error
 │   ├── MethodNotAllowed  405
 │   └── TooLarge          413 the body exceeds the limit
 ├── Saturated             429 rate_limit_error: everything is full, with Retry-After
+│   └── Held              never answered: the request waits a moment in the queue
 ├── Unavailable           503 service_unavailable: no live backend, or draining, with Retry-After
 └── UpstreamError         502 the backend failed before its first byte
     ├── ConnectFailed     502 nothing was sent: another backend may try
@@ -80,6 +81,10 @@ class Saturated(GatewayError):
     status = 429
     type = "rate_limit_error"
     code = "saturated"
+
+
+class Held(Saturated):
+    """No backend keeps the SLO at this moment; one may soon."""
 
 
 class Unavailable(GatewayError):

@@ -47,6 +47,14 @@ class Queue:
             elif not woken and not turn.cancelled():
                 self.wake()  # it was this one's turn, and it left: the next takes it
 
+    async def hold(self, *, until_s: float, again: bool) -> bool:
+        """Waits like `wait`, but for room that is better: whether it was woken; never raises."""
+        try:
+            await self.wait(deadline_s=until_s, again=again)
+        except Saturated:
+            return False
+        return True
+
     def deadline(self, now_s: float) -> float:
         """Until when a request that came now may wait."""
         return now_s + self._timeout_s

@@ -3,14 +3,15 @@
 `route` looks and reserves in one synchronous step and returns a lease. Per bucket, smooth weighted
 round robin over the plan's pools gives exact shares without random numbers; inside the pool the
 least pressure wins: `load + pending prefill / backlog`. If the request would lift it above 1 it
-spills, in the plan's order, to pools where the SLO holds at the P90 of its output length.
+spills, in the plan's order, to pools where the SLO holds at the P90 of its output length. With none
+left it is held back for a moment, while its caller will wait: prefill ahead of it is soon done.
 """
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from math import inf
 
-from gateway.errors import ModelNotFound, Saturated, Unavailable
+from gateway.errors import Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
 from gateway.routing.table import RoutingTable
 
@@ -63,11 +64,23 @@ class Router:
         """The bucket of an estimate. Raises ModelNotFound."""
         return self._bucket(estimate.model, estimate.input_tokens, estimate.output_tokens)
 
-    def route(self, estimate: Estimate, *, now_s: float, exclude: Collection[str] = ()) -> Lease:
+    def hold_s(self, model: str) -> float:
+        """How long after its arrival `route` may hold a request back. Raises ModelNotFound."""
+        return self._table.hold_s[self.slo_class(model)]
+
+    def route(
+        self,
+        estimate: Estimate,
+        *,
+        now_s: float,
+        exclude: Collection[str] = (),
+        patient: bool = False,
+    ) -> Lease:
         """Chooses and reserves a backend.
 
-        exclude: names of backends that already failed this request. Raises ModelNotFound,
-        Unavailable (no live backend for the model) or Saturated (all are at `max_load`).
+        exclude: names of backends that already failed this request. patient: whether it can wait a
+        little rather than break the SLO. Raises ModelNotFound, Unavailable (no live backend for the
+        model), Saturated (all are at `max_load`) or, if patient, Held (none keeps the SLO now).
         """
         bucket = self.bucket(estimate)
         planned = self._slice(bucket)
@@ -81,7 +94,7 @@ class Router:
                 found = self._fitting(pool, bucket, estimate, now_s, exclude)
                 if found is not None:
                     return self._reserve(found, pool, bucket, estimate, SPILL)
-        return self._anywhere(planned, bucket, estimate, now_s, exclude)
+        return self._anywhere(planned, bucket, estimate, now_s, exclude, patient)
 
     def _bucket(self, model: str, input_tokens: int, output_tokens: int) -> int:
         grid = self._table.space.grid
@@ -157,6 +170,7 @@ class Router:
         estimate: Estimate,
         now_s: float,
         exclude: Collection[str],
+        patient: bool,
     ) -> Lease:
         """No backend keeps the SLO: the one that breaks it least takes the request, up to max_load.
 
@@ -181,6 +195,8 @@ class Router:
                 open_ = [a for a in alive if a[4] <= self._max_load] or idle
                 if not open_:
                     raise Saturated("Every backend is full.", retry_after_s=1.0)
+                if patient and planned is not None:
+                    raise Held("No backend keeps the SLO now.", retry_after_s=1.0)
                 misfit, _, backend, pool, _ = min(open_, key=lambda a: a[:2])
                 decision = BEST_EFFORT if misfit and planned is None else OVERLOAD
                 return self._reserve(backend, pool, bucket, estimate, decision)

@@ -8,6 +8,7 @@ from planner.model import Plan, Pool, SloClass, Space
 from planner.slo import Slo
 
 UNBOUND_SLOT = 1.0  # of a request whose SLO cannot hold: it may slow a whole backend down
+HOLD = 0.1  # of the TTFT target: how long a request may wait for a backend that keeps its SLO
 STALLED = 8  # tokens of a short answer after its first: prefill as long breaks its TPOT
 
 
@@ -20,7 +21,7 @@ class RoutingTable:
     where to spill first: SLO-feasible ones by cost per request, then the rest by prefill speed.
     feasible: (B, P). slots: (B, P) load of one request in flight. prefill_s: (P,) seconds a prompt
     token. context: (P,) longest prompt and output. backlog_s: (C,) seconds of prefill that fill a
-    backend by themselves, by SLO class.
+    backend by themselves, hold_s: (C,) how long a request may be held back, both by SLO class.
     """
 
     plan_id: str
@@ -34,6 +35,7 @@ class RoutingTable:
     prefill_s: tuple[float, ...]
     context: tuple[int, ...]
     backlog_s: tuple[float, ...]
+    hold_s: tuple[float, ...]
 
 
 def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
@@ -53,6 +55,7 @@ def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
         prefill_s=tuple(pool.profile.prefill_s_per_token for pool in pools),
         context=tuple(pool.profile.max_model_len for pool in pools),
         backlog_s=tuple(_backlog_s(c.slo) for c in plan.space.classes),
+        hold_s=tuple(HOLD * c.slo.ttft_s for c in plan.space.classes),
     )
 
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import ModelNotFound, Saturated, Unavailable
+from gateway.errors import Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import FULL_S, Fleet
 from gateway.routing.router import Estimate, Router
 from gateway.routing.table import RoutingTable
@@ -42,6 +42,7 @@ def make_table(
         prefill_s=(prefill_s,) * count,
         context=context or (4096,) * count,
         backlog_s=(TTFT_S,),
+        hold_s=(0.2,),
     )
 
 
@@ -168,6 +169,29 @@ def test_overload_goes_where_the_prompt_is_quickest():
     lease = router.route(ask(inputs=500), now_s=0.0)
 
     assert (lease.backend.pool, lease.decision) == ("b", "overload")
+
+
+def test_the_patient_are_held_back_rather_than_break_the_slo():
+    """With room, but none within the SLO, a patient request waits and reserves nothing."""
+    router = make_router(make_table((1.0,)), per_pool=1)
+    held = fill(router, "a", 0.95)
+
+    with pytest.raises(Held):
+        router.route(ask(), now_s=0.0, patient=True)
+    assert router.fleet.pool("a")[0].in_flight == 1
+    held[0].release()
+    assert router.route(ask(), now_s=0.0, patient=True).decision == "planned"
+
+
+def test_nobody_is_held_back_in_vain():
+    """A size that no pool holds, and one for which nobody is alive, need not wait."""
+    hopeless = make_router(make_table((0.0,), feasible=((False,),) * 2), per_pool=1)
+    dead = make_router(make_table((1.0,)), per_pool=1)
+    dead.fleet.pool("a")[0].healthy = False
+
+    assert hopeless.route(ask(), now_s=0.0, patient=True).decision == "best-effort"
+    with pytest.raises(Unavailable):
+        dead.route(ask(), now_s=0.0, patient=True)
 
 
 def test_spill_needs_the_slo_at_the_p90():
