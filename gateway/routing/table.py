@@ -8,7 +8,7 @@ from planner.model import Plan, Pool, SloClass, Space
 from planner.slo import Slo
 
 UNBOUND_SLOT = 1.0  # of a request whose SLO cannot hold: it may slow a whole backend down
-HOLD = 0.1  # of the TTFT target: how long a request may wait for a backend that keeps its SLO
+HOLD = 0.13  # of the TTFT beyond a backlog: how long to wait for a backend that keeps the SLO
 STALLED = 8  # tokens of a short answer after its first: prefill as long breaks its TPOT
 
 
@@ -55,7 +55,7 @@ def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
         prefill_s=tuple(pool.profile.prefill_s_per_token for pool in pools),
         context=tuple(pool.profile.max_model_len for pool in pools),
         backlog_s=tuple(_backlog_s(c.slo) for c in plan.space.classes),
-        hold_s=tuple(HOLD * c.slo.ttft_s for c in plan.space.classes),
+        hold_s=tuple(HOLD * (c.slo.ttft_s - _backlog_s(c.slo)) for c in plan.space.classes),
     )
 
 
