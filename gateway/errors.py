@@ -9,6 +9,7 @@ GatewayError              500 server_error
 │   ├── HeadTooLarge      431 the request's head does
 │   └── RequestTimeout    408 the request did not arrive in time
 ├── Saturated             429 rate_limit_error: everything is full, with Retry-After
+│   └── Held              never answered: the request waits a moment in the queue
 ├── Unavailable           503 service_unavailable: no live backend, or draining, with Retry-After
 └── UpstreamError         502 the backend failed before its first byte
     ├── ConnectFailed     502 nothing was sent: another backend may try
@@ -101,6 +102,10 @@ class Saturated(GatewayError):
     status = 429
     type = "rate_limit_error"
     code = "saturated"
+
+
+class Held(Saturated):
+    """No backend keeps the SLO at this moment; one may soon."""
 
 
 class Unavailable(GatewayError):

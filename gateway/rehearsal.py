@@ -78,13 +78,15 @@ def rehearse(
     else:
         belief, finished = _given(believed, len(trace), model), None
     numbers = [p for p, count in enumerate(plan.backends) for _ in range(count)]
-    desk = _Desk(plan, pools, belief, max_load, len(trace))
+    desk = _Desk(plan, pools, belief, max_load, trace.arrival_s.tolist())
+    hold_s = desk.router.hold_s(model)
     result = simulate(
         trace,
         [pools[p].profile for p in numbers],
         desk.route,
         finished=finished,
         patience_s=patience_s,
+        hold_s=hold_s,
     )
     served = result.backend >= 0
     pool = np.full(len(trace), -1, dtype=np.int64)
@@ -98,27 +100,34 @@ class _Desk:
     """The router as `planner.simulate` wants to see it."""
 
     def __init__(
-        self, plan: Plan, pools: tuple[Pool, ...], belief: Belief, max_load: float, requests: int
+        self,
+        plan: Plan,
+        pools: tuple[Pool, ...],
+        belief: Belief,
+        max_load: float,
+        arrivals_s: list[float],
     ) -> None:
         urls = {
             pool.name: tuple(f"{pool.name}:{n}" for n in range(count))
             for pool, count in zip(pools, plan.backends, strict=True)
         }
         fleet = Fleet(urls)
-        self._router = Router(compile_table(plan, pools), fleet, max_load=max_load)
+        self.router = Router(compile_table(plan, pools), fleet, max_load=max_load)
         self._number = {backend.name: k for k, backend in enumerate(fleet.backends)}
         self._belief = belief
         self._estimates: dict[int, Estimate] = {}  # of those that wait: believed at arrival
-        self.bucket = [-1] * requests
-        self.decision = [SHED] * requests
+        self._arrivals_s = arrivals_s
+        self.bucket = [-1] * len(arrivals_s)
+        self.decision = [SHED] * len(arrivals_s)
 
     def route(self, request: int, now_s: float) -> "_Held | None":
         estimate = self._estimates.pop(request, None) or self._belief(request)
+        until_s = self._arrivals_s[request] + self.router.hold_s(estimate.model)
         try:
-            lease = self._router.route(estimate, now_s=now_s)
+            lease = self.router.route(estimate, now_s=now_s, patient=now_s < until_s)
         except (Saturated, Unavailable):
             self._estimates[request] = estimate
-            self.bucket[request] = self._router.bucket(estimate)
+            self.bucket[request] = self.router.bucket(estimate)
             return None
         self.bucket[request] = lease.bucket
         self.decision[request] = lease.decision

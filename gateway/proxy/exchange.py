@@ -16,6 +16,7 @@ from gateway.errors import (
     ClientGone,
     ConnectFailed,
     GatewayError,
+    Held,
     Saturated,
     StreamBroken,
     Unavailable,
@@ -229,14 +230,23 @@ class Exchange:
         deadline_s: float,
         again: bool,
     ) -> Lease:
-        """Routes, or waits in the queue while everything is full.
+        """Routes, or waits in the queue: a moment while none keeps the SLO, long while all is full.
 
         failure: of an earlier attempt; with nowhere else to go it is the answer. again: whether the
         request has had its turn before, so that it waits at the head.
         """
+        now_s = self._clock()
+        held_until_s = min(deadline_s, now_s + self._router.hold_s(watch.estimate.model))
+        patient = failure is None and not again
         while True:
+            patient = patient and self._clock() < held_until_s
             try:
-                lease = self._router.route(watch.estimate, now_s=self._clock(), exclude=tried)
+                lease = self._router.route(
+                    watch.estimate, now_s=self._clock(), exclude=tried, patient=patient
+                )
+            except Held:
+                again = patient = await self.queue.hold(until_s=held_until_s, again=again)
+                continue
             except (Unavailable, Saturated) as error:
                 if failure is not None:
                     raise failure from error

@@ -50,6 +50,14 @@ class Queue:
             message = f"Every backend is full; waited {self._timeout_s:g} s."
             turn.set_exception(Saturated(message, retry_after_s=2.0))
 
+    async def hold(self, *, until_s: float, again: bool) -> bool:
+        """Waits like `wait`, but for room that is better: whether it was woken; never raises."""
+        try:
+            await self.wait(deadline_s=until_s, again=again)
+        except Saturated:
+            return False
+        return True
+
     def deadline(self, now_s: float) -> float:
         """Until when a request that came now may wait."""
         return now_s + self._timeout_s

@@ -2,8 +2,9 @@
 
 `route` looks and reserves in one synchronous step and returns a lease. Per bucket, smooth weighted
 round robin over the plan's pools gives exact shares without random numbers; inside the pool the
-least `load + pending prefill / TTFT target` wins. If that backend would break the SLO the request
-spills, in the plan's order, to pools where the SLO holds at the P90 of its output length.
+least pressure wins: `load + pending prefill / backlog`. If the request would lift it above 1 it
+spills, in the plan's order, to pools where the SLO holds at the P90 of its output length. With none
+left it is held back for a moment, while its caller will wait: prefill ahead of it is soon done.
 """
 
 from collections.abc import Collection
@@ -11,11 +12,11 @@ from math import inf
 
 import msgspec
 
-from gateway.errors import ModelNotFound, Saturated, Unavailable
+from gateway.errors import Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
 from gateway.routing.table import RoutingTable
 
-FULL = 1.0  # Σ 1/n* at which a backend just keeps its SLO
+FULL = 1.0  # the pressure at which a backend just keeps its SLO
 
 PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-effort"
 
@@ -63,11 +64,23 @@ class Router:
         """The bucket of an estimate. Raises ModelNotFound."""
         return self._bucket(estimate.model, estimate.input_tokens, estimate.output_tokens)
 
-    def route(self, estimate: Estimate, *, now_s: float, exclude: Collection[str] = ()) -> Lease:
+    def hold_s(self, model: str) -> float:
+        """How long after its arrival `route` may hold a request back. Raises ModelNotFound."""
+        return self._table.hold_s[self.slo_class(model)]
+
+    def route(
+        self,
+        estimate: Estimate,
+        *,
+        now_s: float,
+        exclude: Collection[str] = (),
+        patient: bool = False,
+    ) -> Lease:
         """Chooses and reserves a backend.
 
-        exclude: names of backends that already failed this request. Raises ModelNotFound,
-        Unavailable (no live backend for the model) or Saturated (all are at `max_load`).
+        exclude: names of backends that already failed this request. patient: whether it can wait a
+        little rather than break the SLO. Raises ModelNotFound, Unavailable (no live backend for the
+        model), Saturated (all are at `max_load`) or, if patient, Held (none keeps the SLO now).
         """
         bucket = self.bucket(estimate)
         planned = self._slice(bucket)
@@ -81,7 +94,7 @@ class Router:
                 found = self._fitting(pool, bucket, estimate, now_s, exclude)
                 if found is not None:
                     return self._reserve(found, pool, bucket, estimate, SPILL)
-        return self._anywhere(planned, bucket, estimate, now_s, exclude)
+        return self._anywhere(planned, bucket, estimate, now_s, exclude, patient)
 
     def _bucket(self, model: str, input_tokens: int, output_tokens: int) -> int:
         grid = self._table.space.grid
@@ -108,9 +121,9 @@ class Router:
         return tuple(a and b for a, b in zip(now, then, strict=True))
 
     def _least(
-        self, pool: int, ttft_s: float, now_s: float, exclude: Collection[str], limit: int
-    ) -> Backend | None:
-        """The least loaded of the pool's first `limit` live backends."""
+        self, pool: int, backlog_s: float, now_s: float, exclude: Collection[str], limit: int
+    ) -> tuple[Backend | None, float]:
+        """The pool's backend under the least pressure, of its first `limit` live ones, and that."""
         best, least = None, 0.0
         for backend in self._members[pool]:
             if limit == 0:
@@ -120,28 +133,35 @@ class Router:
             limit -= 1
             if backend.name in exclude:
                 continue
-            pressure = backend.load + backend.pending_s / ttft_s
+            pressure = backend.load + backend.pending_s / backlog_s
             if backend.full(now_s):
                 pressure = inf
             if best is None or pressure < least:
                 best, least = backend, pressure
-        return best
+        return best, least
 
     def _fitting(
         self, pool: int, bucket: int, estimate: Estimate, now_s: float, exclude: Collection[str]
     ) -> Backend | None:
-        """The pool's least loaded backend, if it keeps the SLO with this request too."""
+        """The pool's least pressed backend, if it keeps the SLO with this request too."""
         table = self._table
-        ttft_s = table.ttft_s[bucket // table.space.grid.cells]
-        best = self._least(pool, ttft_s, now_s, exclude, table.backends[pool])
-        if best is None or not table.feasible[bucket][pool] or best.full(now_s):
+        if not table.feasible[bucket][pool]:
             return None
-        prefill_s = estimate.input_tokens * table.prefill_s[pool]
+        backlog_s = table.backlog_s[bucket // table.space.grid.cells]
+        best, least = self._least(pool, backlog_s, now_s, exclude, table.backends[pool])
+        if best is None or least == inf:
+            return None
         # An idle backend serves the size within the SLO: that is what feasible means.
-        fits = best.in_flight == 0 or (
-            best.load + table.slots[bucket][pool] <= FULL and best.pending_s + prefill_s <= ttft_s
-        )
-        return best if fits else None
+        if best.in_flight == 0 or least + self._push(pool, bucket, estimate) <= FULL:
+            return best
+        return None
+
+    def _push(self, pool: int, bucket: int, estimate: Estimate) -> float:
+        """The pressure that a request adds to a backend."""
+        table = self._table
+        prefill_s = estimate.input_tokens * table.prefill_s[pool]
+        backlog_s = table.backlog_s[bucket // table.space.grid.cells]
+        return table.slots[bucket][pool] + prefill_s / backlog_s
 
     def _anywhere(
         self,
@@ -150,31 +170,33 @@ class Router:
         estimate: Estimate,
         now_s: float,
         exclude: Collection[str],
+        patient: bool,
     ) -> Lease:
         """No backend keeps the SLO: the one that breaks it least takes the request, up to max_load.
 
         The plan's pools come first; backends outside the plan serve only if no other is alive.
         """
         table = self._table
-        ttft_s = table.ttft_s[bucket // table.space.grid.cells]
+        backlog_s = table.backlog_s[bucket // table.space.grid.cells]
         order = table.order[bucket]
         roomy = [pool for pool in order if estimate.input_tokens < table.context[pool]]
         for everything in (False, True):
             alive = []
             for pool in roomy or order:
                 limit = len(self._members[pool]) if everything else table.backends[pool]
-                best = self._least(pool, ttft_s, now_s, exclude, limit)
+                best, least = self._least(pool, backlog_s, now_s, exclude, limit)
                 if best is not None:
-                    slot = table.slots[bucket][pool]
                     misfit = not table.feasible[bucket][pool]
-                    pressure = best.load + slot + best.pending_s / ttft_s
-                    load = inf if best.full(now_s) else best.load + slot
+                    pressure = least + self._push(pool, bucket, estimate)
+                    load = inf if least == inf else best.load + table.slots[bucket][pool]
                     alive.append((misfit, pressure, best, pool, load))
             if alive:
                 idle = [a for a in alive if a[4] < inf and a[2].in_flight == 0]
                 open_ = [a for a in alive if a[4] <= self._max_load] or idle
                 if not open_:
                     raise Saturated("Every backend is full.", retry_after_s=1.0)
+                if patient and planned is not None:
+                    raise Held("No backend keeps the SLO now.", retry_after_s=1.0)
                 misfit, _, backend, pool, _ = min(open_, key=lambda a: a[:2])
                 decision = BEST_EFFORT if misfit and planned is None else OVERLOAD
                 return self._reserve(backend, pool, bucket, estimate, decision)

@@ -5,8 +5,11 @@ from dataclasses import dataclass
 from math import inf
 
 from planner.model import Plan, Pool, SloClass, Space
+from planner.slo import Slo
 
 UNBOUND_SLOT = 1.0  # of a request whose SLO cannot hold: it may slow a whole backend down
+HOLD = 0.13  # of the TTFT beyond a backlog: how long to wait for a backend that keeps the SLO
+STALLED = 8  # tokens of a short answer after its first: prefill as long breaks its TPOT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +20,8 @@ class RoutingTable:
     (B,) tuples of (pool, weight). order: (B,) every pool of the model, the plan's own choice of
     where to spill first: SLO-feasible ones by cost per request, then the rest by prefill speed.
     feasible: (B, P). slots: (B, P) load of one request in flight. prefill_s: (P,) seconds a prompt
-    token. context: (P,) longest prompt and output. ttft_s: (C,) target per SLO class.
+    token. context: (P,) longest prompt and output. backlog_s: (C,) seconds of prefill that fill a
+    backend by themselves, hold_s: (C,) how long a request may be held back, both by SLO class.
     """
 
     plan_id: str
@@ -30,7 +34,8 @@ class RoutingTable:
     slots: tuple[tuple[float, ...], ...]
     prefill_s: tuple[float, ...]
     context: tuple[int, ...]
-    ttft_s: tuple[float, ...]
+    backlog_s: tuple[float, ...]
+    hold_s: tuple[float, ...]
 
 
 def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
@@ -49,8 +54,14 @@ def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
         slots=tuple(tuple(s if s < inf else UNBOUND_SLOT for s in row) for row in plan.slots),
         prefill_s=tuple(pool.profile.prefill_s_per_token for pool in pools),
         context=tuple(pool.profile.max_model_len for pool in pools),
-        ttft_s=tuple(c.slo.ttft_s for c in plan.space.classes),
+        backlog_s=tuple(_backlog_s(c.slo) for c in plan.space.classes),
+        hold_s=tuple(HOLD * (c.slo.ttft_s - _backlog_s(c.slo)) for c in plan.space.classes),
     )
+
+
+def _backlog_s(slo: Slo) -> float:
+    """Prefill stalls the answers in flight, and short ones have no time to make up for it."""
+    return min(slo.ttft_s, STALLED * slo.tpot_s)
 
 
 def _slices(weights: tuple[float, ...]) -> tuple[tuple[int, float], ...]:

@@ -48,6 +48,20 @@ class Line:
         assert len(self.queue) == 0
 
 
+async def test_who_is_held_goes_on_when_time_is_up():
+    """A hold ends with a wake or with its time, never with an error, even if the line is full."""
+    queue = Queue(limit=1, timeout_s=60)
+    past = asyncio.get_running_loop().time()
+    holding = asyncio.create_task(queue.hold(until_s=soon(), again=False))
+    await settle()
+
+    assert not await queue.hold(until_s=soon(), again=False)
+    queue.wake()
+    assert await holding
+    assert not await queue.hold(until_s=past, again=False)
+    assert len(queue) == 0
+
+
 async def test_first_come_first_served():
     """Each wake lets exactly one pass, the one that waits longest."""
     async with Line() as line:

@@ -1,10 +1,12 @@
 """The decision: exact shares, least pressure, spill, overload, and leases that leave no trace."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import ModelNotFound, Saturated, Unavailable
+from gateway.errors import Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import FULL_S, Fleet
 from gateway.routing.router import Estimate, Router
 from gateway.routing.table import RoutingTable
@@ -39,7 +41,8 @@ def make_table(
         slots=(slots or (0.1,) * count,) * 2,
         prefill_s=(prefill_s,) * count,
         context=context or (4096,) * count,
-        ttft_s=(TTFT_S,),
+        backlog_s=(TTFT_S,),
+        hold_s=(0.2,),
     )
 
 
@@ -118,7 +121,7 @@ def test_the_least_loaded_backend_serves():
 def test_pending_prefill_weighs_like_load():
     """A backend with a long prompt before it is passed over until its first token came."""
     router = make_router(make_table((1.0,), prefill_s=0.001))
-    long = router.route(ask(inputs=900), now_s=0.0)  # 0.1 load + 0.9 of the TTFT target
+    long = router.route(ask(inputs=900), now_s=0.0)  # 0.1 load + 0.9 of the backlog
     others = [router.route(ask(inputs=1), now_s=0.0) for _ in range(3)]
 
     assert {lease.backend.name for lease in others} == {"a-1"}
@@ -136,14 +139,59 @@ def test_a_request_that_breaks_the_slo_spills():
     assert (lease.backend.pool, lease.decision) == ("c", "spill")
 
 
-def test_prefill_beyond_the_ttft_spills():
-    """A pool that could not start the prompt within its TTFT is passed over too."""
+def test_prefill_beyond_the_backlog_spills():
+    """A pool with more prefill before it than its class allows is passed over too."""
     router = make_router(make_table((1.0, 0.0), prefill_s=0.001), per_pool=1)
     router.route(ask(inputs=600), now_s=0.0)
 
     lease = router.route(ask(inputs=600), now_s=0.0)
 
     assert (lease.backend.pool, lease.decision) == ("b", "spill")
+
+
+def test_load_and_prefill_add_up():
+    """A prompt that would fit if its prefill or the load were alone spills when both are there."""
+    router = make_router(make_table((1.0, 0.0), prefill_s=0.001), per_pool=1)
+    fill(router, "a", 0.5)
+
+    lease = router.route(ask(inputs=600), now_s=0.0)
+
+    assert (lease.backend.pool, lease.decision) == ("b", "spill")
+
+
+def test_overload_goes_where_the_prompt_is_quickest():
+    """Among pools that break the SLO alike the one that prefills faster takes the request."""
+    table = replace(make_table((0.5, 0.5)), prefill_s=(0.002, 0.001))
+    router = make_router(table, per_pool=1)
+    fill(router, "a", 0.95)
+    fill(router, "b", 0.95)
+
+    lease = router.route(ask(inputs=500), now_s=0.0)
+
+    assert (lease.backend.pool, lease.decision) == ("b", "overload")
+
+
+def test_the_patient_are_held_back_rather_than_break_the_slo():
+    """With room, but none within the SLO, a patient request waits and reserves nothing."""
+    router = make_router(make_table((1.0,)), per_pool=1)
+    held = fill(router, "a", 0.95)
+
+    with pytest.raises(Held):
+        router.route(ask(), now_s=0.0, patient=True)
+    assert router.fleet.pool("a")[0].in_flight == 1
+    held[0].release()
+    assert router.route(ask(), now_s=0.0, patient=True).decision == "planned"
+
+
+def test_nobody_is_held_back_in_vain():
+    """A size that no pool holds, and one for which nobody is alive, need not wait."""
+    hopeless = make_router(make_table((0.0,), feasible=((False,),) * 2), per_pool=1)
+    dead = make_router(make_table((1.0,)), per_pool=1)
+    dead.fleet.pool("a")[0].healthy = False
+
+    assert hopeless.route(ask(), now_s=0.0, patient=True).decision == "best-effort"
+    with pytest.raises(Unavailable):
+        dead.route(ask(), now_s=0.0, patient=True)
 
 
 def test_spill_needs_the_slo_at_the_p90():

@@ -53,6 +53,17 @@ def test_slots_are_finite(table):
     assert all(isfinite(slot) and slot > 0 for row in table.slots for slot in row)
 
 
+def test_prefill_fills_a_backend_before_it_breaks_a_promise(plan, pools):
+    """A backlog never exceeds the TTFT target, nor eight tokens' worth of the TPOT target."""
+    kind = plan.space.classes[0]
+    backlogs = []
+    for slo in (replace(kind.slo, ttft_s=0.5, tpot_s=0.1), replace(kind.slo, ttft_s=2, tpot_s=0.1)):
+        space = replace(plan.space, classes=(replace(kind, slo=slo),))
+        backlogs += compile_table(replace(plan, space=space), pools).backlog_s
+
+    assert backlogs == pytest.approx([0.5, 0.8])
+
+
 def test_pools_must_be_the_plans(plan, pools):
     """A table of another fleet's pools would send requests anywhere."""
     with pytest.raises(AssertionError):

@@ -137,6 +137,23 @@ def test_without_patience_no_room_means_shed():
     assert result.met(Slo(ttft_s=9, tpot_s=9)).tolist() == [True, False]
 
 
+def test_the_held_ask_once_more():
+    """Without patience who finds no room is asked again when others end and when its hold ends."""
+    trace = make_trace((0.0, 10, 3), (0.1, 10, 1), (1.0, 10, 1), (9.0, 10, 1))
+    desk, asked = Desk(seats=1), []
+
+    def route(request, now_s):
+        asked.append((request, now_s))
+        return desk.route(request, now_s)
+
+    result = simulate(trace, [profile()], route, hold_s=1.5)
+
+    # 0 ends at 2: by then 1 has been asked for the last time, and 2 has not.
+    assert [request for request, _ in asked] == [0, 1, 2, 1, 2, 3]
+    assert [at_s for _, at_s in asked] == pytest.approx([0.0, 0.1, 1.0, 1.6, 2.0, 9.0])
+    assert result.backend.tolist() == [0, -1, 0, 0]
+
+
 def test_the_patient_wait_their_turn():
     """Who waits starts when another ends, first come, first served, and leaves when time is up."""
     trace = make_trace((0.0, 10, 3), (0.1, 10, 1), (0.2, 10, 1), (0.3, 10, 1))

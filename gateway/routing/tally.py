@@ -1,0 +1,115 @@
+"""What happened since the last drain, as sums: one dictionary step per request, merged by addition.
+
+Metrics and demand are made from it beside the data path. It travels between processes as a value.
+"""
+
+from bisect import bisect_left
+
+import msgspec
+
+from gateway.routing.observation import Observation, Outcome
+from planner.demand import Sum, fine_cell
+
+TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
+
+
+class Spread(msgspec.Struct):
+    """A histogram of seconds. counts: one per bound, and one for what is above the last."""
+
+    counts: list[int]
+    seconds: float = 0.0
+
+    def add(self, other: "Spread") -> None:
+        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        self.seconds += other.seconds
+
+
+class Flow(msgspec.Struct):
+    """The requests of one model in one pool (`""`: in none). outcomes, decisions: by name."""
+
+    outcomes: dict[str, int]
+    decisions: dict[str, int]
+    ttft: Spread
+    tpot: Spread
+    input_tokens: int = 0
+    output_tokens: int = 0
+    retries: int = 0
+
+    @classmethod
+    def none(cls) -> "Flow":
+        ttft, tpot = (Spread(counts=[0] * (len(bounds) + 1)) for bounds in (TTFT_S, TPOT_S))
+        return cls(outcomes={}, decisions={}, ttft=ttft, tpot=tpot)
+
+    def add(self, other: "Flow") -> None:
+        """Merges by addition."""
+        for mine, theirs in (
+            (self.outcomes, other.outcomes),
+            (self.decisions, other.decisions),
+        ):
+            for name, count in theirs.items():
+                mine[name] = mine.get(name, 0) + count
+        self.ttft.add(other.ttft)
+        self.tpot.add(other.tpot)
+        self.input_tokens += other.input_tokens
+        self.output_tokens += other.output_tokens
+        self.retries += other.retries
+
+
+class Sums(msgspec.Struct):
+    """What a tally has summed up.
+
+    arrivals: requests by bucket. sizes: requests and their tokens by bucket and fine cell of the
+    actual size. flows: by model and pool.
+    """
+
+    arrivals: dict[int, int] = {}
+    sizes: dict[tuple[int, int], Sum] = {}
+    flows: dict[tuple[str, str], Flow] = {}
+
+
+class Tally:
+    """Living sums of one process."""
+
+    def __init__(self) -> None:
+        self._sums = Sums()
+
+    def __repr__(self) -> str:
+        return f"<Tally of {sum(self._sums.arrivals.values())} arrivals>"
+
+    def drain(self) -> Sums:
+        """Everything since the last drain."""
+        sums, self._sums = self._sums, Sums()
+        return sums
+
+    def arrived(self, bucket: int, now_s: float) -> None:
+        """A request arrived and was taken for this bucket, whatever becomes of it."""
+        arrivals = self._sums.arrivals
+        arrivals[bucket] = arrivals.get(bucket, 0) + 1
+
+    def observed(self, o: Observation) -> None:
+        """A request ended."""
+        flows, key = self._sums.flows, (o.model, o.pool or "")
+        flow = flows.get(key)
+        if flow is None:
+            flow = flows[key] = Flow.none()
+        outcomes, decisions = flow.outcomes, flow.decisions
+        outcomes[o.outcome] = outcomes.get(o.outcome, 0) + 1
+        if o.decision is not None:
+            decisions[o.decision] = decisions.get(o.decision, 0) + 1
+        flow.retries += o.retries
+        flow.input_tokens += o.input_tokens or 0
+        flow.output_tokens += o.output_tokens or 0
+        if o.ttft_s is not None:
+            flow.ttft.counts[bisect_left(TTFT_S, o.ttft_s)] += 1
+            flow.ttft.seconds += o.ttft_s
+        if o.tpot_s is not None:
+            flow.tpot.counts[bisect_left(TPOT_S, o.tpot_s)] += 1
+            flow.tpot.seconds += o.tpot_s
+        if o.outcome is Outcome.OK:
+            self._sized(o.bucket, o.input_tokens or o.estimated_input, o.output_tokens or 1)
+
+    def _sized(self, bucket: int, inputs: int, outputs: int) -> None:
+        sizes, key = self._sums.sizes, (bucket, fine_cell(inputs, outputs))
+        count, sum_in, sum_out = sizes.get(key, (0.0, 0.0, 0.0))
+        sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
