@@ -26,10 +26,11 @@ class Candidates:
 
     def __init__(self, part: Part, fleets: FloatArray, served: FloatArray) -> None:
         self._fleets, self._served = fleets, served
-        self._room = np.maximum(fleets - part.spare, 0.0) + SLACK
         levels = [np.unique(counts, return_inverse=True) for counts in fleets.T]
-        self._loads = [_loads(part, p, level) for p, (level, _) in enumerate(levels)]
+        rooms = [_rooms(part, p, level) for p, (level, _) in enumerate(levels)]
+        self._loads = [_loads(part, p, room) for p, room in enumerate(rooms)]
         self._places = np.array([place for _, place in levels])
+        self._room = np.array([r[at] for r, at in zip(rooms, self._places, strict=True)]).T
 
     def __len__(self) -> int:
         return len(self._fleets)
@@ -39,9 +40,14 @@ class Candidates:
         """(m,) counts of the one to try next."""
         return np.asarray(self._fleets[0])
 
-    def drop(self) -> None:
-        """Passes the next one over."""
-        self._keep(slice(1, None))
+    def drop(self, *, shut: bool = False) -> None:
+        """Passes the next one over; shut: and all that have no more pools open than it has."""
+        closed = self._room <= 0
+        gone = np.zeros(len(closed), dtype=bool)
+        if shut:
+            gone = np.asarray(closed[:, closed[0]].all(axis=1))
+        gone[0] = True
+        self._keep(~gone)
 
     def sift(self, price: FloatArray) -> bool:
         """Sets aside what cannot hold at (m,) prices; whether the next one is still the same."""
@@ -52,12 +58,12 @@ class Candidates:
             priced = np.where(np.isfinite(loads), usd, 1.0) * loads
             np.minimum(least, priced[place], out=least)
         least[:, self._served == 0] = 0.0
-        held: BoolArray = least @ self._served <= self._room @ price
+        held: BoolArray = least @ self._served <= (self._room + SLACK) @ price
         if not held.all():
             self._keep(held)
         return bool(held[0])
 
-    def _keep(self, which: slice | BoolArray) -> None:
+    def _keep(self, which: BoolArray) -> None:
         self._fleets, self._room = self._fleets[which], self._room[which]
         self._places = self._places[:, which]
 
@@ -117,10 +123,18 @@ def moves(part: Part, best: Found, most_usd: float) -> FloatArray:
     return np.asarray(fleets[legal][order])
 
 
-def _loads(part: Part, pool: int, counts: FloatArray) -> FloatArray:
-    """(k, n) `m + v/s` of every bucket in one pool of (k,) counts; infinite where it is closed."""
+def _rooms(part: Part, pool: int, counts: FloatArray) -> FloatArray:
+    """(k,) what (k,) counts of one pool hold."""
+    if not part.away[pool]:
+        return np.maximum(counts - part.spare, 0.0)
+    each = np.tile(part.least, (len(counts), 1))
+    each[:, pool] = counts
+    return np.array([part.room(one)[pool] for one in each])
+
+
+def _loads(part: Part, pool: int, room: FloatArray) -> FloatArray:
+    """(k, n) `m + v/s` of every bucket in one pool of (k,) room; infinite where it is closed."""
     held = np.isfinite(part.mean[:, pool])
-    room = np.maximum(counts - part.spare, 0.0)
     root = _roots(part.mean[held, pool], part.variance[held, pool], room + SLACK)
     loads = part.mean[:, pool] + part.variance[:, pool] / np.maximum(root, DUST)[:, None]
     return np.where(room[:, None] > 0, loads, np.inf)

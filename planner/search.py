@@ -9,7 +9,6 @@ plans.
 """
 
 from dataclasses import dataclass, replace
-from itertools import count
 from typing import Protocol, Self
 
 import numpy as np
@@ -24,6 +23,7 @@ ROUNDS = 6  # tangent rounds on the relaxation, which is cheap
 ASSIGN_ROUNDS = 3
 SPREAD = 0.4  # of all variance in each pool: where the tangents of a given fleet start
 HOPELESS = 1.4  # a peak that a better tangent will not bring down to 1
+PATIENCE = 100  # fleets of one list that are tried
 TRIES = 8  # fleets near one that holds that are tried in a row
 STEP = 0.02  # of the cost: how much dearer fleets may be that are listed together
 ROOM = 0.3  # of a bounded pool that the first tangent may take for the tail
@@ -167,7 +167,7 @@ def _relaxed(task: Task, points: FloatArray) -> tuple[Answer | None, FloatArray,
 
 
 def _listed(task: Task, best: Found | None, floor: float, likely: float) -> Found | None:
-    """Tries every fleet that costs less, from the cheapest on; `None`: they are too many.
+    """Tries every fleet that costs less, from the cheapest on; `None`: there are too many.
 
     floor: no fleet costs less; likely: nor do many that hold, $/h. The gap is 0 if time sufficed:
     prices prove that a cheaper fleet does not hold, or tangents put at its own shares found none.
@@ -180,21 +180,26 @@ def _listed(task: Task, best: Found | None, floor: float, likely: float) -> Foun
         fleets = listed(part, part.least, most, low, min(high, ends - EXACT))
         if fleets is None:
             return None
-        found = _first(task, fleets)
+        candidates = _sifted(task, fleets)
+        found = _first(task, candidates, PATIENCE)
         if found:
             return found
-        if task.program.spent:
-            return _gapped(best, low) if best else None
+        if len(candidates):
+            return _gapped(best, low) if best and task.program.spent else None
         low, high = high, high + step
     return best
 
 
-def _first(task: Task, fleets: FloatArray, tries: int | None = None) -> Found | None:
-    """The first of (k, m) counts for which shares are found; tries: after so many it gives up."""
+def _sifted(task: Task, fleets: FloatArray) -> Candidates:
     candidates = Candidates(task.part, fleets, 1 - task.unserved)
     for price in task.prices:
         candidates.sift(price)
-    for _ in count() if tries is None else range(tries):
+    return candidates
+
+
+def _first(task: Task, candidates: Candidates, tries: int) -> Found | None:
+    """The first for which shares are found; what is left of the candidates has not been tried."""
+    for _ in range(tries):
         if not len(candidates) or task.program.spent:
             break
         found = _holding(task, candidates)
@@ -207,7 +212,7 @@ def _trimmed(task: Task, best: Found) -> Found:
     """Tries fleets nearby that are cheaper by more than the gap until none of them holds."""
     while True:
         most_usd = best.usd * (1 - task.program.gap)
-        found = _first(task, moves(task.part, best, most_usd), TRIES)
+        found = _first(task, _sifted(task, moves(task.part, best, most_usd)), TRIES)
         if found is None:
             return best
         best = found
@@ -223,8 +228,9 @@ def _holding(task: Task, candidates: Candidates) -> Found | None:
     points, before = _within(SPREAD * part.variance.sum(axis=0), room), np.inf
     for _ in range(ASSIGN_ROUNDS):
         answer = task.program.flattest(points, room)
-        if answer is None:
-            break
+        if answer is None:  # whatever the counts: the peak is free
+            candidates.drop(shut=bool(part.regions) and not task.program.spent)
+            return None
         found = exact(part, answer.weights, 0.0, task.unserved)
         if found and np.all(found.backends <= backends):
             return found

@@ -175,6 +175,7 @@ class Program:
             gapRel=gap,
             primal_feasibility_tolerance=TIGHT,
             mip_feasibility_tolerance=TIGHT,
+            mip_detect_symmetry=False,  # there is none, and looking for it takes longest
             **(SMALL_OPTIONS if m <= SMALL else {}),
         )
         problem = self._build()

@@ -147,3 +147,17 @@ def test_neighbours_are_cheaper_and_the_dearest_of_them_comes_first():
     assert len(usd) > 5
     assert usd[0] < best.usd - 0.5
     assert np.all(np.diff(usd) <= 1e-9)
+
+
+def test_a_set_of_open_pools_that_cannot_serve_takes_its_subsets_along():
+    """What no counts of some pools can do, fewer pools cannot: only fleets with others are left."""
+    given_ = part()
+    fleets = np.array([[2, 1, 0, 0], [5, 0, 0, 0], [0, 3, 0, 0], [1, 0, 1, 0], [9, 9, 0, 0]])
+
+    left = Candidates(given_, fleets.astype(float), np.ones(len(given_.rate)))
+    left.drop(shut=True)
+
+    assert len(left) == 1
+    assert left.next.tolist() == [1, 0, 1, 0]
+    left.drop()
+    assert len(left) == 0
