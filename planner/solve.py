@@ -25,6 +25,7 @@ trusted (it is `Optimal` at a time limit too). Nothing else imports PuLP.
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pulp
@@ -168,20 +169,7 @@ class Program:
         shares = np.arange(self._u)
         self._holders = np.concatenate([shares, self._w + each, np.full(m, self._t)])
         self._set = np.full(self._u + 2 * m, np.nan)
-        solver = pulp.HiGHS(
-            mip=False,  # the relaxation comes first, and often it is all that is needed
-            msg=False,
-            threads=1,
-            gapRel=gap,
-            primal_feasibility_tolerance=TIGHT,
-            mip_feasibility_tolerance=TIGHT,
-            mip_detect_symmetry=False,  # there is none, and looking for it takes longest
-            **(SMALL_OPTIONS if m <= SMALL else {}),
-        )
-        problem = self._build()
-        solver.createAndConfigureSolver(problem)
-        solver.buildSolverModel(problem)
-        self._highs, self._whole = problem.solverModel, False
+        self._highs, self._whole = self._opened(), False
 
     @property
     def spent(self) -> bool:
@@ -191,6 +179,22 @@ class Program:
     def loosened(self) -> "Program":
         """The same in which demand may be unserved."""
         return Program(self.part, ends_s=self._ends_s, gap=self.gap, loose=True)
+
+    def _opened(self) -> Any:
+        """HiGHS with the program in it, its integers not declared yet: often it needs none."""
+        solver = pulp.HiGHS(
+            mip=False,
+            msg=False,
+            threads=1,
+            gapRel=self.gap,
+            primal_feasibility_tolerance=TIGHT,
+            mip_feasibility_tolerance=TIGHT,
+            **(SMALL_OPTIONS if len(self.part.usd) <= SMALL else {}),
+        )
+        problem = self._build()
+        solver.createAndConfigureSolver(problem)
+        solver.buildSolverModel(problem)
+        return problem.solverModel
 
     def _build(self) -> pulp.LpProblem:
         problem = pulp.LpProblem("fleet", pulp.LpMinimize)
