@@ -112,13 +112,15 @@ class Part:
         """$/h of (…, m) counts, reserved ones left out."""
         return np.asarray(np.maximum(backends - self.reserved, 0.0) @ self.usd)
 
+    def costs(self, backends: FloatArray, pools: slice | int = slice(None)) -> FloatArray:
+        """$/h of each pool at (…, m) counts, or of one at (k,): its bill and switching."""
+        step = backends - self.running[pools]
+        moved = self.start_usd * np.maximum(step, 0.0) + self.stop_usd * np.maximum(-step, 0.0)
+        return np.maximum(backends - self.reserved[pools], 0.0) * self.usd[pools] + moved
+
     def cost(self, backends: FloatArray) -> FloatArray:
-        """The bill and what changing the running fleet costs, $/h, of (…, m) counts."""
-        step = backends - self.running
-        up, down = np.maximum(step, 0.0), np.maximum(-step, 0.0)
-        return np.asarray(
-            self.bill(backends) + (self.start_usd * up + self.stop_usd * down).sum(axis=-1)
-        )
+        """`costs` of all pools together: (…)."""
+        return np.asarray(self.costs(backends).sum(axis=-1))
 
     def legal(self, backends: FloatArray) -> BoolArray:
         """Whether (…, m) counts are within all bounds, stocks and the budget."""
@@ -139,6 +141,12 @@ class Part:
             used, np.maximum((weights * self.variance).sum(axis=0), LEAST_POINT), before
         )
 
+    def overstated(self, weights: FloatArray, points: FloatArray) -> float:
+        """$/h by which the tangents at (m,) points exceed the tails of these shares."""
+        root, variance = np.sqrt(points), (weights * self.variance).sum(axis=0)
+        over = root / 2 + variance / (2 * root) - np.sqrt(variance)
+        return float(np.where(variance > 0, over, 0.0) @ self.usd)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Found:
@@ -151,6 +159,33 @@ class Found:
     backends: FloatArray
     usd: float
     gap: float = 0.0
+
+
+def plain(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Part:
+    """A program of (n, m) loads without tails or limits: all buckets of one model."""
+    (n, m), none = mean.shape, np.zeros(mean.shape[1])
+    return Part(
+        buckets=np.arange(n),
+        pools=np.arange(m),
+        kinds=np.zeros(n, dtype=np.int64),
+        mean=mean,
+        variance=np.zeros_like(mean),
+        rate=rate,
+        usd=usd,
+        least=none,
+        most=none + np.inf,
+        reserved=none,
+        running=none,
+        away=none,
+        confidence=none,
+        start_usd=0.0,
+        stop_usd=0.0,
+        spare=0.0,
+        caps=np.zeros((0, m)),
+        stock=np.zeros(0),
+        budget=np.inf,
+        regions=(),
+    )
 
 
 def parts(
