@@ -243,7 +243,8 @@ class Certificate:
     """What rehearsals say of a plan.
 
     attainment: mean share over the seeds; low, high: its 95 % interval (Student's t); worst: the
-    worst seed's. seeds: played; fewer than asked for when the first ones were hopeless.
+    worst seed's. seeds: played; fewer than asked for when the first ones were hopeless. model,
+    slo_class: whose, where several were played together: those of the class that is worst off.
     """
 
     attainment: float
@@ -253,6 +254,8 @@ class Certificate:
     target: float
     seeds: int
     requests: int
+    model: str | None = None
+    slo_class: str | None = None
 
     @property
     def holds(self) -> bool:
