@@ -261,3 +261,56 @@ def test_traces_are_named_by_model_and_class(shared, tmp_path):
         sources((f"gold={file}",), shared)
     with pytest.raises(InvalidValue, match=f"`{MODEL} batch` is given twice"):
         sources((f"{MODEL}:batch={file}",) * 2, shared)
+
+
+def daily(swing, requests=6000):
+    lengths = Lengths()
+    loaded = load(CONFIGS / "demo.yaml")
+    demand = demand_together(SOURCES, loaded, lengths=lengths).scaled_to(10.0)
+    demand = replace(demand, dispersion=(1.0,))
+    return replayed(
+        SOURCES, demand, process="daily", requests=requests, lengths=lengths, swing=swing
+    )
+
+
+def test_a_day_rises_from_its_trough_to_its_peak_and_falls():
+    """The stretch is one period of `mean·(1 + swing·cos)`, the mean as asked for."""
+    drawn = daily(0.8).draw(1)
+
+    counts, _ = np.histogram(drawn.trace.arrival_s, bins=8, range=(0.0, 600.0))
+
+    middle = (np.arange(8) + 0.5) / 8
+    assert counts / 75 == pytest.approx(10 * (1 - 0.8 * np.cos(2 * np.pi * middle)), rel=0.15)
+    assert drawn.trace.duration_s == pytest.approx(600, rel=0.05)
+
+
+def test_a_day_is_harder_than_its_mean_and_easier_than_its_peak(loaded):
+    """A fleet for the mean rate breaks its promise in the busy hours; one for the peak keeps it."""
+    demand = replace(demand_of(TRACE, loaded, lengths=Lengths()), dispersion=(1.0,))
+    mean, peak = (
+        solve.assign(demand.scaled_to(rate), loaded.pools, counts)
+        for rate, counts in ((10.0, (0, 2, 0)), (18.0, (0, 4, 0)))
+    )
+    stand = Stand(daily(0.8, requests=3000), loaded.pools)
+    flat = Stand(daily(0.0, requests=3000), loaded.pools)
+
+    share = {
+        name: use.play(plan, 0)[0].share
+        for name, use, plan in (
+            ("flat", flat, mean), ("mean", stand, mean), ("peak", stand, peak)
+        )
+    }  # fmt: skip
+
+    assert share["flat"] > share["mean"] + 0.05
+    assert share["peak"] > 0.99
+
+
+def test_a_certified_day_is_planned_for_its_peak(loaded):
+    """The demand of the plan is the mean times 1 + swing; the attainment is that of the day."""
+    found = certified(
+        loaded, SOURCES, rate=4.0, process="daily", swing=0.5, requests=400, seeds=2
+    )  # fmt: skip
+
+    assert found.demand.total_rate == pytest.approx(6.0)
+    assert sum(found.refined.plan.rate) == pytest.approx(6.0)
+    assert found.refined.certificate.holds
