@@ -77,7 +77,7 @@ def refine(
         if seal.model is not None:
             failed.add(parts[seal.model])
     if best is None:
-        best = max(known, key=lambda pair: pair[1].attainment)
+        best = max(known, key=lambda pair: pair[1].attainment - pair[1].target)
     return Refined(plan=best[0], certificate=best[1], played=played)
 
 
