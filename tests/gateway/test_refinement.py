@@ -14,17 +14,26 @@ from gateway.config import Loaded, load
 from gateway.history import Source, demand_together
 from gateway.routing.lengths import Lengths
 from gateway.traffic import replayed
+from planner.model import SloClass
+from planner.slo import Slo
 from planner.workload import Trace
 
 LOADED = load(Path(__file__).resolve().parents[2] / "configs" / "demo.yaml")
 MODEL = "llama-3-8b"
+LOOSE = SloClass(
+    model=MODEL, slo=Slo(ttft_s=20.0, tpot_s=0.4, attainment=0.95), name="batch"
+)  # fmt: skip
+SPACE = replace(LOADED.space, classes=(*LOADED.space.classes, LOOSE))
 SEEDS = 8  # half of what is usual, and stretches half as long: the least that prove anything
 FRESH = range(1000, 1000 + 2 * SEEDS)
 
 
 @dataclass(frozen=True)
 class Instance:
-    """A demand of lognormal sizes, prices between half and twice the usual, and a small stock."""
+    """A demand of lognormal sizes, prices between half and twice the usual, and a small stock.
+
+    batch: whether half as many requests again come under a looser promise.
+    """
 
     inputs: float
     outputs: float
@@ -32,6 +41,7 @@ class Instance:
     usd: tuple[float, float, float]
     most: tuple[int, int, int]
     process: str
+    batch: bool
 
     @property
     def loaded(self) -> Loaded:
@@ -39,10 +49,10 @@ class Instance:
             replace(pool, usd_per_hour=pool.usd_per_hour * times, max_backends=most)
             for pool, times, most in zip(LOADED.pools, self.usd, self.most, strict=True)
         )
-        return msgspec.structs.replace(LOADED, pools=pools)
+        return msgspec.structs.replace(LOADED, pools=pools, space=SPACE)
 
     @property
-    def sources(self) -> tuple[Source]:
+    def sources(self) -> tuple[Source, ...]:
         rng, count = np.random.default_rng(0), 300
         trace = Trace(
             arrival_s=np.cumsum(rng.exponential(0.5, count)),
@@ -50,7 +60,13 @@ class Instance:
             output_tokens=np.clip(np.rint(rng.lognormal(np.log(self.outputs), 0.6, count)), 1, 900),
             key=("",) * count,
         )
-        return (Source(trace=trace, model=MODEL),)
+        second = trace.slice(0.0, trace.duration_s / 2)
+        both = (
+            Source(trace=trace, model=MODEL),
+            Source(trace=replace(second, arrival_s=2 * second.arrival_s), model=MODEL,
+                   slo_class="batch"),
+        )  # fmt: skip
+        return both[: 1 + self.batch]
 
     @property
     def requests(self) -> int:
@@ -63,7 +79,7 @@ class Instance:
         )  # fmt: skip
 
     def fresh(self, found: Certified) -> float:
-        """Attainment of the refined plan, every fresh seed played to the end."""
+        """How far the refined plan's worst class lies above its target, every fresh seed played."""
         lengths = Lengths()
         demand_together(self.sources, self.loaded, lengths=lengths)
         # The demand that was planned for, so that the traffic has its rate and its dispersion.
@@ -72,7 +88,11 @@ class Instance:
             lengths=lengths,
         )  # fmt: skip
         stand = Stand(traffic, self.loaded.pools)
-        return mean(stand.play(found.refined.plan, seed)[0].share for seed in FRESH)
+        scores = [stand.play(found.refined.plan, seed) for seed in FRESH]
+        return min(
+            mean(score.share for score in of) - of[0].kind.slo.attainment
+            for of in zip(*scores, strict=True)
+        )
 
 
 instances = st.builds(
@@ -83,11 +103,12 @@ instances = st.builds(
     usd=st.tuples(*[st.floats(0.5, 2)] * 3),
     most=st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3)),
     process=st.sampled_from(["poisson", "gamma"]),
+    batch=st.booleans(),
 )
 
 
 @settings(
-    deadline=None, max_examples=8, derandomize=True,
+    deadline=None, max_examples=6, derandomize=True,
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
 @given(instances)
@@ -104,4 +125,4 @@ def test_refinement_keeps_its_promises(instance: Instance):
         assert plan.usd_per_hour <= min(proven) + 1e-9
     assert all(n <= most for n, most in zip(plan.backends, instance.most, strict=True))
     if seal.holds:
-        assert instance.fresh(found) >= seal.target - 0.005
+        assert instance.fresh(found) >= -0.005
