@@ -33,15 +33,17 @@ from gateway.routing.ask import Ask, read
 from gateway.routing.backend import Backend, Lease
 from gateway.routing.lengths import Length, Lengths
 from gateway.routing.observation import Observation, Outcome
-from gateway.routing.router import Estimate, Router
+from gateway.routing.router import CLASS_HEADER, Estimate, Router
 from gateway.routing.tokens import Tokens
 from gateway.sections import GatewaySection
+from planner.model import DEFAULT
 
 PATHS = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
 }
+OBJECTIVE_HEADER = "x-llm-d-inference-objective"
 ADMISSIONS = 8  # refusals for lack of room that one request may collect before it is told
 BROKEN = 1  # retries after a backend broke with the request: it may be the request that breaks them
 ONE_TOKEN = Length(median=1, p90=1)  # an embedding has no output to decode
@@ -73,7 +75,7 @@ class Exchange:
         self._clock = clock
         self._budget = Budget()
         self._waiting: dict[str, set[asyncio.Timeout]] = {}
-        self._models = [c.model for c in router.table.space.classes]
+        self._models = list(dict.fromkeys(c.model for c in router.table.space.classes))
         self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
 
     async def handle(self, request: web.BaseRequest, route: str) -> web.StreamResponse:
@@ -116,15 +118,16 @@ class Exchange:
     def _watch(
         self, ask: Ask, request: web.BaseRequest, request_id: str, arrival_s: float
     ) -> Watch:
-        """What the router will believe of the request. Raises BadRequest or ModelNotFound."""
+        """What the router will believe of the request. Raises BadRequest, or one of its kinds."""
         model = ask.model
         if model is None:
             if len(self._models) > 1:
                 raise BadRequest("you must provide a model parameter", param="model")
             model = self._models[0]
-        self._router.slo_class(model)
+        slo_class = self._slo_class(request, model)
+        self._router.slo_class(model, slo_class)
         key = request.headers.get("Authorization", "")
-        estimate = self.estimate(ask, model, key)
+        estimate = self.estimate(ask, model, key, slo_class)
         return Watch(
             arrival_s=arrival_s,
             request_id=request_id,
@@ -134,7 +137,16 @@ class Exchange:
             bucket=self._router.bucket(estimate),
         )
 
-    def estimate(self, ask: Ask, model: str, key: str) -> Estimate:
+    def _slo_class(self, request: web.BaseRequest, model: str) -> str:
+        """The class that a request names. Ours is taken at its word; llm-d's header may mean
+        something else and counts only where it is the name of a class."""
+        named = request.headers.get(CLASS_HEADER)
+        if named is not None:
+            return named
+        named = request.headers.get(OBJECTIVE_HEADER)
+        return named if named in self._router.classes(model) else DEFAULT
+
+    def estimate(self, ask: Ask, model: str, key: str, slo_class: str = DEFAULT) -> Estimate:
         """A request as believed at arrival: tokens from bytes, output from history."""
         inputs = ask.prompt_tokens
         if inputs is None:
@@ -147,6 +159,7 @@ class Exchange:
             input_tokens=inputs,
             output_tokens=length.median,
             output_p90=length.p90,
+            slo_class=slo_class,
         )
 
     async def _begin(
@@ -199,7 +212,7 @@ class Exchange:
         request has had its turn before, so that it waits at the head.
         """
         now_s = self._clock()
-        held_until_s = min(deadline_s, now_s + self._router.hold_s(watch.estimate.model))
+        held_until_s = min(deadline_s, now_s + self._router.hold_s(watch.estimate))
         patient = failure is None and not again
         while True:
             patient = patient and self._clock() < held_until_s

@@ -11,10 +11,12 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from math import inf
 
-from gateway.errors import Held, ModelNotFound, Saturated, Unavailable
+from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
 from gateway.routing.table import RoutingTable
+from planner.model import DEFAULT
 
+CLASS_HEADER = "x-cuvee-slo-class"  # how a request names its SLO class
 FULL = 1.0  # the pressure at which a backend just keeps its SLO
 
 PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-effort"
@@ -22,12 +24,13 @@ PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-ef
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Estimate:
-    """A request as the router believes it to be: model, tokens, and the P90 of its output."""
+    """A request as the router believes it to be: whose promise, tokens, the P90 of its output."""
 
     model: str
     input_tokens: int
     output_tokens: int
     output_p90: int
+    slo_class: str = DEFAULT
 
 
 class Router:
@@ -37,7 +40,7 @@ class Router:
         """max_load: load at which a backend takes no more, whatever the SLO."""
         self.fleet = fleet
         self._max_load = max_load
-        self._classes = {c.model: index for index, c in enumerate(table.space.classes)}
+        self._classes = {(c.model, c.name): index for index, c in enumerate(table.space.classes)}
         self.table = table
 
     def __repr__(self) -> str:
@@ -53,20 +56,31 @@ class Router:
         self._credit = [[0.0] * len(table.pools) for _ in range(table.space.buckets)]
         self._members = tuple(self.fleet.pool(name) for name in table.pools)
 
-    def slo_class(self, model: str) -> int:
-        """The index of a model's SLO class. Raises ModelNotFound."""
-        index = self._classes.get(model)
-        if index is None:
+    def slo_class(self, model: str, name: str = DEFAULT) -> int:
+        """The index of one of a model's SLO classes. Raises ModelNotFound or ClassNotFound."""
+        index = self._classes.get((model, name))
+        if index is not None:
+            return index
+        known = self.classes(model)
+        if not known:
             raise ModelNotFound(f"The model `{model}` does not exist.", param="model")
-        return index
+        raise ClassNotFound(
+            f"{CLASS_HEADER}: the model `{model}` has no SLO class `{name}`; it has "
+            + ", ".join(f"`{one}`" for one in known),
+            param=CLASS_HEADER,
+        )
+
+    def classes(self, model: str) -> tuple[str, ...]:
+        """The names of a model's SLO classes; none of an unknown model."""
+        return tuple(name for owner, name in self._classes if owner == model)
 
     def bucket(self, estimate: Estimate) -> int:
-        """The bucket of an estimate. Raises ModelNotFound."""
-        return self._bucket(estimate.model, estimate.input_tokens, estimate.output_tokens)
+        """The bucket of an estimate. Raises ModelNotFound or ClassNotFound."""
+        return self._bucket(estimate, estimate.output_tokens)
 
-    def hold_s(self, model: str) -> float:
-        """How long after its arrival `route` may hold a request back. Raises ModelNotFound."""
-        return self._table.hold_s[self.slo_class(model)]
+    def hold_s(self, estimate: Estimate) -> float:
+        """How long after its arrival `route` may hold a request back. Raises as `bucket` does."""
+        return self._table.hold_s[self.slo_class(estimate.model, estimate.slo_class)]
 
     def route(
         self,
@@ -79,8 +93,9 @@ class Router:
         """Chooses and reserves a backend.
 
         exclude: names of backends that already failed this request. patient: whether it can wait a
-        little rather than break the SLO. Raises ModelNotFound, Unavailable (no live backend for the
-        model), Saturated (all are at `max_load`) or, if patient, Held (none keeps the SLO now).
+        little rather than break the SLO. Raises ModelNotFound, ClassNotFound, Unavailable (no live
+        backend for the model), Saturated (all are at `max_load`) or, if patient, Held (none keeps
+        the SLO now).
         """
         bucket = self.bucket(estimate)
         planned = self._slice(bucket)
@@ -96,9 +111,10 @@ class Router:
                     return self._reserve(found, pool, bucket, estimate, SPILL)
         return self._anywhere(planned, bucket, estimate, now_s, exclude, patient)
 
-    def _bucket(self, model: str, input_tokens: int, output_tokens: int) -> int:
+    def _bucket(self, estimate: Estimate, output_tokens: int) -> int:
         grid = self._table.space.grid
-        return self.slo_class(model) * grid.cells + grid.cell(input_tokens, output_tokens)
+        number = self.slo_class(estimate.model, estimate.slo_class)
+        return number * grid.cells + grid.cell(estimate.input_tokens, output_tokens)
 
     def _slice(self, bucket: int) -> int | None:
         """The pool whose turn it is: smooth weighted round robin over the bucket's slices."""
@@ -116,7 +132,7 @@ class Router:
         return best
 
     def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
-        long = self._bucket(estimate.model, estimate.input_tokens, estimate.output_p90)
+        long = self._bucket(estimate, estimate.output_p90)
         now, then = self._table.feasible[bucket], self._table.feasible[long]
         return tuple(a and b for a, b in zip(now, then, strict=True))
 
