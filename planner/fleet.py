@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.headroom import BoolArray, Loads, terms, totals
+from planner.headroom import BoolArray, Loads, prefill, terms, totals
 from planner.limits import Limits, price, spared
 from planner.model import Demand, Pool
+from planner.prefill import Prefill
 from planner.sizes import FloatArray, IntArray
 
 EXACT = 1e-6  # backends by which a count may miss the exact constraint
@@ -38,7 +39,7 @@ class Part:
     least, most, reserved, running, away, confidence: (m,); away is 0 but for spot. start_usd,
     stop_usd: $/h per backend that differs from running. spare: backends more in every open pool.
     caps: (k, m) GPUs per backend of k stocks, stock: (k,). budget: $/h. regions: where spot is
-    bounded.
+    bounded. prefill: what the prompts ask of each pool beside its load.
     """
 
     buckets: IntArray
@@ -61,6 +62,7 @@ class Part:
     stock: FloatArray
     budget: float
     regions: tuple[Region, ...]
+    prefill: Prefill
 
     def need(self, weights: FloatArray) -> FloatArray:
         """The exact `M + √V` of every pool, in backends."""
@@ -69,7 +71,7 @@ class Part:
 
     def counts(self, weights: FloatArray) -> FloatArray:
         """The least backends that hold the shares: enough ready spot ones, and the spare ones."""
-        counts = np.ceil(self.need(weights) - EXACT)
+        counts = self.prefill.raised(weights, np.ceil(self.need(weights) - EXACT))
         for p in np.flatnonzero(self.away):
             counts[p] = spared(round(counts[p]), float(self.away[p]), float(self.confidence[p]))
         if self.spare:
@@ -185,6 +187,7 @@ def plain(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Part:
         stock=np.zeros(0),
         budget=np.inf,
         regions=(),
+        prefill=Prefill.none(n, m),
     )
 
 
@@ -205,7 +208,7 @@ def parts(
         if len(rows):
             if not given:
                 columns = columns[_useful(rows, columns, mean, variance, pools, limits)]
-            yield _part(demand, pools, limits, rows, columns, mean, variance)
+            yield _part(demand, pools, limits, loads, rows, columns, mean, variance)
 
 
 def _coupled(pools: tuple[Pool, ...], limits: Limits) -> list[set[str]]:
@@ -261,6 +264,7 @@ def _part(
     demand: Demand,
     pools: tuple[Pool, ...],
     limits: Limits,
+    loads: Loads,
     rows: IntArray,
     columns: IntArray,
     mean: FloatArray,
@@ -295,6 +299,7 @@ def _part(
         stock=each(s.most for s in stock),
         budget=np.inf if limits.budget_usd_per_hour is None else limits.budget_usd_per_hour,
         regions=tuple(_regions(demand, kind, rows)),
+        prefill=prefill(demand, loads).part(rows, columns),
     )
 
 
