@@ -1,6 +1,7 @@
 """The command `certify`: options in, a table or JSON out."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -12,43 +13,68 @@ from rich.table import Table
 
 from gateway.certification import Certified, certified
 from gateway.commands import CONFIG, configured
+from gateway.config import Loaded
+from gateway.history import Source
 from gateway.traffic import Process
 from planner import workload
 from planner.certify import SEEDS
-from planner.errors import PlannerError
-from planner.model import Certificate, Plan
+from planner.errors import InvalidValue, PlannerError
+from planner.model import Certificate, Plan, SloClass
+
+SWING = 0.6  # a day of interactive traffic: its peak is some four times its trough
 
 
 @click.command(name="certify")
 @CONFIG
 @click.option(
     "--trace",
-    "path_",
+    "traces",
     required=True,
-    type=click.Path(path_type=Path),
-    help="Trace CSV to plan for.",
+    multiple=True,
+    metavar="[MODEL[:CLASS]=]FILE",
+    help="Trace CSV to plan for; without MODEL for the first one configured, without CLASS under "
+    "its `slo`. May be repeated: all come at the same time.",
 )
-@click.option("--rate", type=float, help="Requests/s to scale the trace to; default: its own rate.")
+@click.option(
+    "--rate",
+    type=float,
+    help="Requests/s to scale the traces to, all together; default: their own rates.",
+)
 @click.option(
     "--arrivals",
     "process",
-    type=click.Choice(["own", "poisson", "gamma"]),
+    type=click.Choice(["own", "poisson", "gamma", "daily"]),
     default="gamma",
     show_default=True,
-    help="own: the trace's bursts; gamma: gaps of its measured dispersion; poisson: no bursts.",
+    help="own: the trace's bursts; gamma: gaps of its measured dispersion; poisson: no bursts; "
+    "daily: gamma at a rate that follows a day, and a plan for its peak.",
+)
+@click.option(
+    "--swing",
+    type=click.FloatRange(0, 1),
+    default=SWING,
+    show_default=True,
+    help="With --arrivals daily: how far the peak lies above the mean rate, as a share of it.",
 )
 @click.option(
     "--requests",
-    type=int,
-    help="Of one rehearsal.  [default: five minutes of them, 3,000 at least]",
+    type=click.IntRange(min=1),
+    help="Of one rehearsal.  [default: five minutes of them, 3,000 at least; for a day 15 minutes]",
 )
-@click.option("--seeds", default=SEEDS, show_default=True, help="Rehearsals of one certificate.")
+@click.option(
+    "--seeds",
+    type=click.IntRange(min=1),
+    default=SEEDS,
+    show_default=True,
+    help="Rehearsals of one certificate.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
 def certify_command(
     path: Path,
-    path_: Path,
+    traces: tuple[str, ...],
     rate: float | None,
     process: Process,
+    swing: float,
     requests: int | None,
     seeds: int,
     as_json: bool,
@@ -57,15 +83,16 @@ def certify_command(
 
     Plays the traffic through the gateway's own router onto modelled engines, once per seed: for the
     planner's own plan, for the smallest fleet of every single GPU type, and for cheaper fleets near
-    them. Certificates are over seeds that were not used to choose.
+    them. Certificates are over seeds that were not used to choose. With several models or SLO
+    classes a plan's certificate is that of the class that is worst off.
     """
     loaded = configured(path)
     console = Console()
     try:
         with console.status("planning") as status:
             found = certified(
-                loaded, workload.read(path_), rate=rate, process=process, requests=requests,
-                seeds=seeds, told=status.update,
+                loaded, sources(traces, loaded), rate=rate, process=process, requests=requests,
+                swing=swing, seeds=seeds, told=status.update,
             )  # fmt: skip
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
@@ -73,6 +100,26 @@ def certify_command(
         click.echo(json.dumps(as_values(found), indent=1))
     else:
         console.print(table(found))
+
+
+def sources(traces: Sequence[str], loaded: Loaded) -> list[Source]:
+    """The traces that the options name. Raises InvalidValue, or InvalidFile for what is in one."""
+    first = loaded.space.classes[0]
+    known = {kind.model: kind for kind in reversed(loaded.space.classes)}
+    known |= {f"{kind.model}:{kind.name}": kind for kind in loaded.space.classes}
+    found: dict[SloClass, Source] = {}
+    for text in traces:
+        name, equals, file = text.partition("=")
+        if not equals or (name not in known and Path(text).exists()):
+            name, file = first.model, text
+        if name not in known:
+            raise InvalidValue(f"--trace: unknown `{name}`; known are {', '.join(known)}")
+        kind = known[name]
+        if kind in found:
+            raise InvalidValue(f"--trace: `{kind}` is given twice")
+        trace = workload.read(Path(file))
+        found[kind] = Source(trace=trace, model=kind.model, slo_class=kind.name)
+    return list(found.values())
 
 
 def as_values(found: Certified) -> dict[str, Any]:
@@ -98,27 +145,38 @@ def as_values(found: Certified) -> dict[str, Any]:
 
 def table(found: Certified) -> Table:
     """The outcome for people."""
-    rate, burst = found.demand.total_rate, found.demand.dispersion[0]
+    rates = found.demand.rate.reshape(len(found.demand.dispersion), -1).sum(axis=1)
+    bursts = [b for b, rate in zip(found.demand.dispersion, rates, strict=True) if rate > 0]
     grid = Table(
-        title=f"certified for {rate:.1f} req/s, dispersion {burst:.1f}",
+        title=f"certified for {found.demand.total_rate:.1f} req/s, dispersion "
+        + ", ".join(f"{burst:.1f}" for burst in bursts),
         title_justify="left",
         box=SIMPLE_HEAD,
     )
     grid.add_column("fleet")
-    for heading in ("$/h", "attainment", "95 % interval", "worst", ""):
+    whose = ["target", "of the class"] if len(bursts) > 1 else []
+    for heading in ["$/h", "attainment", "95 % interval", "worst", "", *whose]:
         grid.add_column(heading, justify="right")
     rows = [("the program's plan", *found.first)]
     rows += [(f"{gpu} only", plan, seal) for gpu, plan, seal in found.singles]
     rows.append(("refined", found.refined.plan, found.refined.certificate))
     for name, plan, seal in rows:
-        fleet = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True) if c)
-        grid.add_row(
-            f"{name}: {fleet}",
-            f"{plan.usd_per_hour:.2f}",
-            f"{seal.attainment:.2%}",
-            f"{seal.low:.2%}–{seal.high:.2%}",
-            f"{seal.worst:.1%}",
-            "holds" if seal.holds else "fails",
-        )
-    grid.caption = f"{found.refined.played} fleets played; target {found.first[1].target:.1%}"
+        grid.add_row(*_cells(name, plan, seal)[: 6 + len(whose)])
+    grid.caption = f"{found.refined.played} fleets played"
+    if not whose:
+        grid.caption += f"; target {found.first[1].target:.1%}"
     return grid
+
+
+def _cells(name: str, plan: Plan, seal: Certificate) -> list[str]:
+    fleet = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True) if c)
+    return [
+        f"{name}: {fleet}",
+        f"{plan.usd_per_hour:.2f}",
+        f"{seal.attainment:.2%}",
+        f"{seal.low:.2%}–{seal.high:.2%}",
+        f"{seal.worst:.1%}",
+        "holds" if seal.holds else "fails",
+        f"{seal.target:.1%}",
+        f"{seal.model} {seal.slo_class}",
+    ]

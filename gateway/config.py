@@ -26,7 +26,7 @@ from planner import economics, profiles
 from planner.errors import InvalidFile, InvalidValue
 from planner.headroom import loads
 from planner.limits import Limits, Stock, gpus
-from planner.model import Demand, Pool, SloClass, Space, Spot
+from planner.model import DEFAULT, Demand, Pool, SloClass, Space, Spot
 from planner.profiles import Profile
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
@@ -97,7 +97,10 @@ def _sections(raw: dict[str, Any], problems: list[str]) -> Config | None:
         if not isinstance(entries, dict) or not entries:
             problems.append(f"{key}: needs at least one entry")
             continue
-        converted = {n: _convert(e, section, f"{key}.{n}", problems) for n, e in entries.items()}
+        converted = {
+            n: _convert(_by_class(e, f"{key}.{n}", problems), section, f"{key}.{n}", problems)
+            for n, e in entries.items()
+        }
         parts[key] = {str(n): e for n, e in converted.items() if e is not None}
     single = (
         ("buckets", BucketSection),
@@ -113,6 +116,20 @@ def _sections(raw: dict[str, Any], problems: list[str]) -> Config | None:
     known = set(Config.__struct_fields__)
     problems += [f"{key}: unknown key" for key in raw if key not in known]
     return None if problems else Config(**parts)
+
+
+def _by_class(entry: Any, path: str, problems: list[str]) -> Any:
+    """A model's entry whose classes are converted already: msgspec's errors name no key of a map.
+
+    Classes that are wrong are told and left out.
+    """
+    classes = entry.get("classes") if isinstance(entry, dict) else None
+    if not isinstance(classes, dict):
+        return entry
+    known = {
+        n: _convert(c, SloSection, f"{path}.classes.{n}", problems) for n, c in classes.items()
+    }
+    return entry | {"classes": {str(n): slo for n, slo in known.items() if slo is not None}}
 
 
 def _convert(value: Any, kind: type[S], path: str, problems: list[str]) -> S | None:
@@ -152,13 +169,25 @@ def _domain(config: Config) -> Iterator[str]:
 
 def _classes(config: Config, problems: list[str]) -> tuple[SloClass, ...]:
     classes = []
-    for name, model in config.models.items():
+    for model, title, section, where in _promises(config):
+        if not title.isascii() or not title.isprintable() or title != title.strip() or not title:
+            problems.append(f"{where}: the name must be printable ASCII: it travels in a header")
+        elif title == DEFAULT and where != f"models.{model}.slo":
+            problems.append(f"{where}: the class `{DEFAULT}` is models.{model}.slo")
         try:
-            slo = Slo(**{key: getattr(model.slo, key) for key in SloSection.__struct_fields__})
-            classes.append(SloClass(model=name, slo=slo))
+            slo = Slo(**{key: getattr(section, key) for key in SloSection.__struct_fields__})
+            classes.append(SloClass(model=model, slo=slo, name=title))
         except InvalidValue as error:
-            problems.append(_at(f"models.{name}.slo", str(error)))
+            problems.append(_at(where, str(error)))
     return tuple(classes)
+
+
+def _promises(config: Config) -> Iterator[tuple[str, str, SloSection, str]]:
+    """Every SLO class: its model, its name, its section and the section's path."""
+    for model, section in config.models.items():
+        yield model, DEFAULT, section.slo, f"models.{model}.slo"
+        for title, slo in section.classes.items():
+            yield model, title, slo, f"models.{model}.classes.{title}"
 
 
 def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
@@ -278,6 +307,6 @@ def _unusable(space: Space, pools: tuple[Pool, ...]) -> Iterator[str]:
                 f"pools.{pool.name}: no bucket can use it: {pool.profile.gpu} cannot hold "
                 f"TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s at any size"
             )
-    for model in space.classes:
-        if not any(pool.model == model.model for pool in pools):
-            yield f"models.{model.model}: no pool serves it"
+    for model in dict.fromkeys(kind.model for kind in space.classes):
+        if not any(pool.model == model for pool in pools):
+            yield f"models.{model}: no pool serves it"

@@ -3,6 +3,7 @@
 GatewayError              500 server_error
 ├── BadRequest            400 invalid_request_error
 │   ├── ModelNotFound     404 invalid_request_error, code model_not_found
+│   ├── ClassNotFound     400 invalid_request_error, code slo_class_not_found
 │   ├── NotFound          404 no such path
 │   ├── MethodNotAllowed  405
 │   ├── TooLarge          413 the body exceeds the limit
@@ -55,6 +56,12 @@ class ModelNotFound(BadRequest):
 
     status = 404
     code = "model_not_found"
+
+
+class ClassNotFound(BadRequest):
+    """The model has no SLO class of the name that the request's header gives."""
+
+    code = "slo_class_not_found"
 
 
 class NotFound(BadRequest):

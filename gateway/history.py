@@ -1,20 +1,40 @@
-"""A trace seen through the gateway's own eyes: the demand that its router would have observed.
+"""Traces seen through the gateway's own eyes: the demand that its router would have observed.
 
 The bucket of a request is what the router would have believed of it, its load what it turned out to
 be; both are kept, as in the live histogram. Knows no backend and no plan.
 """
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 
 from gateway.config import Loaded
 from gateway.routing.lengths import Lengths
-from planner.demand import from_samples
-from planner.model import Demand
+from planner.demand import combined, from_samples
+from planner.errors import InvalidValue
+from planner.model import DEFAULT, Demand, Space
 from planner.sizes import IntArray
 from planner.workload import Trace, dispersion
 
 WINDOW_S = 10.0  # counts for the dispersion: about a request's residence
 ROUTE = "chat"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Source:
+    """A trace whose requests all ask for one model, under one SLO class of it."""
+
+    trace: Trace
+    model: str
+    slo_class: str = DEFAULT
+
+    def number(self, space: Space) -> int:
+        """Its class's number in a space. Raises InvalidValue if there is none."""
+        names = [(kind.model, kind.name) for kind in space.classes]
+        if (self.model, self.slo_class) not in names:
+            raise InvalidValue(f"no model `{self.model}` with an SLO class `{self.slo_class}`")
+        return names.index((self.model, self.slo_class))
 
 
 def demand_of(
@@ -26,30 +46,51 @@ def demand_of(
     traffic; it can serve on afterwards.
     """
     model = model or next(iter(loaded.config.models))
+    return demand_together((Source(trace=trace, model=model),), loaded, lengths=lengths)
+
+
+def demand_together(sources: Sequence[Source], loaded: Loaded, *, lengths: Lengths) -> Demand:
+    """The demand of several traces, one per SLO class, that come at the same time.
+
+    Raises InvalidValue if two have the same class.
+    """
+    for source in sources:
+        _learn(source, lengths)
+    return combined([_demand(source, loaded, lengths) for source in sources])
+
+
+def _learn(source: Source, lengths: Lengths) -> None:
+    trace = source.trace
     requests = zip(trace.key, trace.input_tokens, trace.output_tokens, strict=True)
     for key, inputs, outputs in requests:
-        lengths.learn(model, sender(key), ROUTE, int(inputs), None, max(1, int(outputs)))
-    space = loaded.space
+        tokens = max(1, int(outputs))
+        lengths.learn(source.model, sender(key), ROUTE, int(inputs), None, tokens)
+
+
+def _demand(source: Source, loaded: Loaded, lengths: Lengths) -> Demand:
+    trace, number = source.trace, source.number(loaded.space)
     duration_s = trace.duration_s or 1.0
     burst = dispersion(trace.arrival_s, WINDOW_S, duration_s)
-    assumed = loaded.config.planner.dispersion
+    spread = [loaded.config.planner.dispersion] * len(loaded.space.classes)
+    if burst is not None:
+        spread[number] = burst
     return from_samples(
-        space,
-        believed(trace, loaded, lengths, model),
+        loaded.space,
+        believed(trace, loaded, lengths, source.model, source.slo_class),
         trace.input_tokens,
         np.maximum(trace.output_tokens, 1.0),
         duration_s=duration_s,
-        dispersion=tuple(
-            max(1.0, burst if burst is not None and c.model == model else assumed)
-            for c in space.classes
-        ),
+        dispersion=tuple(max(1.0, value) for value in spread),
     )
 
 
-def believed(trace: Trace, loaded: Loaded, lengths: Lengths, model: str) -> IntArray:
+def believed(
+    trace: Trace, loaded: Loaded, lengths: Lengths, model: str, slo_class: str = DEFAULT
+) -> IntArray:
     """(N,) the bucket that the router would take each request for."""
     grid = loaded.space.grid
-    first = [kind.model for kind in loaded.space.classes].index(model) * grid.cells
+    source = Source(trace=trace, model=model, slo_class=slo_class)
+    first = source.number(loaded.space) * grid.cells
     requests = zip(trace.key, trace.input_tokens.astype(int).tolist(), strict=True)
     cells = [
         first + grid.cell(size, lengths.predict(model, sender(key), ROUTE, size, None).median)

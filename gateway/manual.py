@@ -38,6 +38,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("(top level)", Config),
     ("models.NAME", ModelSection),
     ("models.NAME.slo", SloSection),
+    ("models.NAME.classes.CLASS", SloSection),
     ("pools.NAME", PoolSection),
     ("pools.NAME.spot", SpotSection),
     ("buckets", BucketSection),

@@ -4,10 +4,11 @@ Owns the thin adapter between `Router` and `planner.simulate`: what the router b
 request, and what became of its decision. Knows no HTTP, no clock and no chance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from gateway.errors import Saturated, Unavailable
 from gateway.history import ROUTE, sender
@@ -15,9 +16,9 @@ from gateway.routing.backend import Fleet, Lease
 from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Outcome
 from gateway.routing.router import Estimate, Router
-from gateway.routing.table import compile_table
+from gateway.routing.table import RoutingTable, compile_table
 from planner.errors import InvalidValue
-from planner.model import Plan, Pool
+from planner.model import Plan, Pool, SloClass, Space
 from planner.simulate import Finish, Result, simulate
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
@@ -33,15 +34,25 @@ Belief = Callable[[int], Estimate]  # what the router takes a request for, at it
 class Rehearsal:
     """What a plan would have done to N requests.
 
-    result: times and engines; engines are numbered pool by pool in the plan's order. pool: (N,) its
-    index in the plan, -1 if shed. bucket: (N,) what each was taken for. decision: (N,) the
-    router's: planned, spill, overload, best-effort; or shed.
+    result: times and engines; engines are numbered pool by pool in the plan's order. slo_class:
+    (N,) its number in the plan's space. pool: (N,) its index in the plan, -1 if shed. bucket: (N,)
+    what each was taken for. decision: (N,) the router's: planned, spill, overload, best-effort; or
+    shed.
     """
 
     result: Result
+    slo_class: IntArray
     pool: IntArray
     bucket: IntArray
     decision: tuple[str, ...]
+
+    def met(self, space: Space) -> NDArray[np.bool_]:
+        """(N,) whether each request met the promise of its own class."""
+        met = np.zeros(len(self.slo_class), dtype=np.bool_)
+        for number in np.unique(self.slo_class).tolist():
+            mine = self.slo_class == number
+            met[mine] = self.result.met(space.classes[number].slo)[mine]
+        return met
 
     def attainment(self, slo: Slo, skip: float = 0.1) -> float:
         """The share that met the promise, without the first `skip` of the requests."""
@@ -53,36 +64,40 @@ def rehearse(
     plan: Plan,
     pools: tuple[Pool, ...],
     *,
-    model: str | None = None,
+    slo_class: IntArray | None = None,
     lengths: Lengths | None = None,
     believed: FloatArray | None = None,
     max_load: float = MAX_LOAD,
     patience_s: float = 0.0,
 ) -> Rehearsal:
-    """Plays a trace of one model's requests (default: the plan's first) through a plan's router.
+    """Plays a trace through a plan's router.
 
     pools: the planner's, in the plan's order; every planned backend is one idle engine at the
-    start. believed: (N, 2) input and output tokens as estimated, or (N, 3) with the P90 of the
-    output; without it `lengths` (fresh ones if `None`) predicts outputs and learns them as requests
-    end. Inputs are then believed as they are. max_load, patience_s: the gateway's own settings for
-    overload and its queue. Raises InvalidValue when trace and beliefs do not match.
+    start. slo_class: (N,) whose each request is, as a number in the plan's space; default: all are
+    of its first class. believed: (N, 2) input and output tokens as estimated, or (N, 3) with the
+    P90 of the output; without it `lengths` (fresh ones if `None`) predicts outputs and learns them
+    as requests end. Inputs are then believed as they are. max_load, patience_s: the gateway's own
+    settings for overload and its queue. Raises InvalidValue when trace, classes and beliefs do not
+    match.
     """
-    model = model or plan.space.classes[0].model
+    classes, numbers = plan.space.classes, _numbers(slo_class, len(trace), plan.space)
+    kinds = [classes[number] for number in numbers.tolist()]
     belief: Belief
     finished: Finish | None
     if believed is None:
-        memory = _Memory(trace, model, Lengths() if lengths is None else lengths)
+        memory = _Memory(trace, kinds, Lengths() if lengths is None else lengths)
         belief, finished = memory.believe, memory.learn
     elif lengths is not None:
         raise InvalidValue("either lengths or believed, not both")
     else:
-        belief, finished = _given(believed, len(trace), model), None
-    numbers = [p for p, count in enumerate(plan.backends) for _ in range(count)]
-    desk = _Desk(plan, pools, belief, max_load, trace.arrival_s.tolist())
-    hold_s = desk.router.hold_s(model)
+        belief, finished = _given(believed, kinds), None
+    engines = [p for p, count in enumerate(plan.backends) for _ in range(count)]
+    table = compile_table(plan, pools)
+    hold_s = np.array(table.hold_s)[numbers]
+    desk = _Desk(plan, table, belief, max_load, (trace.arrival_s + hold_s).tolist())
     result = simulate(
         trace,
-        [pools[p].profile for p in numbers],
+        [pools[p].profile for p in engines],
         desk.route,
         finished=finished,
         patience_s=patience_s,
@@ -90,10 +105,10 @@ def rehearse(
     )
     served = result.backend >= 0
     pool = np.full(len(trace), -1, dtype=np.int64)
-    pool[served] = np.array(numbers, dtype=np.int64)[result.backend[served]]
+    pool[served] = np.array(engines, dtype=np.int64)[result.backend[served]]
     decision = tuple(d if ok else SHED for d, ok in zip(desk.decision, served, strict=True))
     bucket = np.array(desk.bucket, dtype=np.int64)
-    return Rehearsal(result=result, pool=pool, bucket=bucket, decision=decision)
+    return Rehearsal(result=result, slo_class=numbers, pool=pool, bucket=bucket, decision=decision)
 
 
 class _Desk:
@@ -102,32 +117,33 @@ class _Desk:
     def __init__(
         self,
         plan: Plan,
-        pools: tuple[Pool, ...],
+        table: RoutingTable,
         belief: Belief,
         max_load: float,
-        arrivals_s: list[float],
+        until_s: list[float],
     ) -> None:
+        """until_s: up to when each request may be held back."""
         urls = {
-            pool.name: tuple(f"{pool.name}:{n}" for n in range(count))
-            for pool, count in zip(pools, plan.backends, strict=True)
+            pool: tuple(f"{pool}:{n}" for n in range(count))
+            for pool, count in zip(plan.pools, plan.backends, strict=True)
         }
         fleet = Fleet(urls)
-        self.router = Router(compile_table(plan, pools), fleet, max_load=max_load)
+        self._router = Router(table, fleet, max_load=max_load)
         self._number = {backend.name: k for k, backend in enumerate(fleet.backends)}
         self._belief = belief
         self._estimates: dict[int, Estimate] = {}  # of those that wait: believed at arrival
-        self._arrivals_s = arrivals_s
-        self.bucket = [-1] * len(arrivals_s)
-        self.decision = [SHED] * len(arrivals_s)
+        self._until_s = until_s
+        self.bucket = [-1] * len(until_s)
+        self.decision = [SHED] * len(until_s)
 
     def route(self, request: int, now_s: float) -> "_Held | None":
         estimate = self._estimates.pop(request, None) or self._belief(request)
-        until_s = self._arrivals_s[request] + self.router.hold_s(estimate.model)
+        patient = now_s < self._until_s[request]
         try:
-            lease = self.router.route(estimate, now_s=now_s, patient=now_s < until_s)
+            lease = self._router.route(estimate, now_s=now_s, patient=patient)
         except (Saturated, Unavailable):
             self._estimates[request] = estimate
-            self.bucket[request] = self.router.bucket(estimate)
+            self.bucket[request] = self._router.bucket(estimate)
             return None
         self.bucket[request] = lease.bucket
         self.decision[request] = lease.decision
@@ -148,37 +164,56 @@ class _Held:
 class _Memory:
     """Beliefs that learn: each request is predicted from those that ended before it came."""
 
-    def __init__(self, trace: Trace, model: str, lengths: Lengths) -> None:
+    def __init__(self, trace: Trace, kinds: Sequence[SloClass], lengths: Lengths) -> None:
         # Keys as the gateway sees them, so that lengths learned by either serve the other.
         self._keys = [sender(key) for key in trace.key]
         self._inputs = [int(tokens) for tokens in trace.input_tokens.tolist()]
         self._outputs = [max(1, int(tokens)) for tokens in trace.output_tokens.tolist()]
-        self._model = model
+        self._kinds = kinds
         self._lengths = lengths
 
     def believe(self, request: int) -> Estimate:
-        inputs = self._inputs[request]
-        length = self._lengths.predict(self._model, self._keys[request], ROUTE, inputs, None)
+        inputs, kind = self._inputs[request], self._kinds[request]
+        length = self._lengths.predict(kind.model, self._keys[request], ROUTE, inputs, None)
         return Estimate(
-            model=self._model,
+            model=kind.model,
             input_tokens=inputs,
             output_tokens=length.median,
             output_p90=length.p90,
+            slo_class=kind.name,
         )
 
     def learn(self, request: int, now_s: float) -> None:
         inputs, outputs = self._inputs[request], self._outputs[request]
-        self._lengths.learn(self._model, self._keys[request], ROUTE, inputs, None, outputs)
+        model = self._kinds[request].model
+        self._lengths.learn(model, self._keys[request], ROUTE, inputs, None, outputs)
 
 
-def _given(believed: FloatArray, requests: int, model: str) -> Belief:
+def _numbers(slo_class: IntArray | None, requests: int, space: Space) -> IntArray:
+    if slo_class is None:
+        return np.zeros(requests, dtype=np.int64)
+    if slo_class.shape != (requests,):
+        raise InvalidValue(f"slo_class has shape {slo_class.shape}, not ({requests},)")
+    if requests and not 0 <= slo_class.min() <= slo_class.max() < len(space.classes):
+        raise InvalidValue(f"slo_class must be from 0 to {len(space.classes) - 1}")
+    return slo_class
+
+
+def _given(believed: FloatArray, kinds: Sequence[SloClass]) -> Belief:
+    requests = len(kinds)
     if believed.ndim != 2 or len(believed) != requests or believed.shape[1] not in (2, 3):
         shape = f"({requests}, 2) or ({requests}, 3)"
         raise InvalidValue(f"believed has shape {believed.shape}, not {shape}")
     rows = believed.astype(int).tolist()
 
     def belief(request: int) -> Estimate:
-        row = rows[request]
-        return Estimate(model=model, input_tokens=row[0], output_tokens=row[1], output_p90=row[-1])
+        row, kind = rows[request], kinds[request]
+        return Estimate(
+            model=kind.model,
+            input_tokens=row[0],
+            output_tokens=row[1],
+            output_p90=row[-1],
+            slo_class=kind.name,
+        )
 
     return belief

@@ -9,7 +9,7 @@ import msgspec
 
 
 class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """The latency promise for a model's requests."""
+    """A latency promise."""
 
     ttft_s: float
     """Time to first token, seconds."""
@@ -23,7 +23,9 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """One model, under the name that clients send."""
 
     slo: SloSection
-    """Its latency promise."""
+    """Its latency promise: that of the SLO class `default`."""
+    classes: dict[str, SloSection] = {}
+    """Further SLO classes by name; a request chooses one with the header `x-cuvee-slo-class`."""
     bytes_per_token: float = 4.0
     """Where the estimate of prompt tokens starts; learned from the backends' replies."""
 

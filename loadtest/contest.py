@@ -16,7 +16,7 @@ import numpy as np
 
 from gateway.certification import SKIP, Stand, certified
 from gateway.config import Loaded
-from gateway.history import demand_of
+from gateway.history import Source, demand_of
 from gateway.routing.lengths import Lengths
 from gateway.traffic import Process, Replayed
 from loadtest.policies import POLICIES, Scene
@@ -132,10 +132,10 @@ def costs(asked: Bout) -> list[Entry]:
 
 def contest(asked: Bout, *, seeds: int, told: Say = lambda _: None) -> list[Entry]:
     """Plans in every way, then plays every fleet on the same fresh traffic with its own router."""
-    stand = Stand(asked.traffic, asked.loaded.pools, asked.model)
+    stand = Stand(asked.traffic, asked.loaded.pools)
 
     def ours(plan: Plan) -> Play:
-        return lambda seed: stand.play(plan, seed).share
+        return lambda seed: stand.play(plan, seed)[0].share
 
     entrants: list[tuple[Entry, Play | None]] = []
     for entry, allocation in _rivals(asked):
@@ -145,8 +145,9 @@ def contest(asked: Bout, *, seeds: int, told: Say = lambda _: None) -> list[Entr
             kept = solve.assign(asked.demand, asked.loaded.pools, allocation.counts)
             entrants.append((_of_plan(HYBRID, kept), ours(kept)))
     traffic = asked.traffic
+    sources = (Source(trace=asked.trace, model=asked.model),)
     found = certified(
-        asked.loaded, asked.trace, rate=traffic.rate, process=traffic.process,
+        asked.loaded, sources, rate=traffic.rate, process=traffic.process,
         requests=traffic.requests, seeds=seeds, told=told,
     )  # fmt: skip
     singles = ((f"{gpu} only", plan) for gpu, plan, _ in found.singles)
@@ -185,7 +186,7 @@ def _rivals(asked: Bout) -> Iterator[tuple[Entry, Allocation | None]]:
 def _rival(asked: Bout, fleet: Allocation, name: str, seed: int) -> float:
     """One play of a fleet under a rival's router; Mélange's looks up its own profile corners."""
     slo = asked.demand.space.classes[0].slo
-    trace, _ = asked.traffic.draw(seed)
+    trace = asked.traffic.draw(seed).trace
     engines = tuple(
         pool.profile
         for pool, count in zip(asked.loaded.pools, fleet.counts, strict=True)

@@ -2,13 +2,16 @@
 
 Prequential: every request is predicted from those before it, then learned. Beside it stands the
 predictor that other gateways use, a random draw from what requests of the same log₂ input got
-(AIBrix's), and the mean and the median of that history. Knows no gateway but its `Lengths`.
+(AIBrix's), and the mean and the median of that history. What the errors cost is told by playing the
+trace twice through one plan's router, with true lengths and with learned ones.
 """
 
+import json
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -16,9 +19,15 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
+from gateway.certification import certified
+from gateway.commands import configured
+from gateway.config import Loaded
+from gateway.history import Source, demand_of
+from gateway.rehearsal import rehearse
 from gateway.routing.lengths import Lengths
-from planner import workload
+from planner import arrivals, solve, workload
 from planner.errors import InvalidValue, PlannerError
+from planner.model import Plan, Pool
 from planner.sizes import FloatArray
 from planner.workload import Trace
 
@@ -88,6 +97,46 @@ def _accuracy(name: str, predicted: FloatArray, actual: FloatArray) -> Accuracy:
     )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cost:
+    """What wrong lengths cost: a trace played twice through one plan's router.
+
+    truth, learned: attainment where the router knows every answer's length, and where it predicts
+    it from those that have ended; without the first tenth of the requests.
+    """
+
+    plan: Plan
+    requests: int
+    truth: float
+    learned: float
+
+    @property
+    def points(self) -> float:
+        """Attainment lost, in points (hundredths)."""
+        return 100 * (self.truth - self.learned)
+
+
+def cost(trace: Trace, plan: Plan, pools: tuple[Pool, ...]) -> Cost:
+    """Plays a trace of the plan's first class with true and with learned lengths."""
+    sizes = np.stack([trace.input_tokens, np.maximum(trace.output_tokens, 1.0)], axis=1)
+    slo = plan.space.classes[0].slo
+    return Cost(
+        plan=plan,
+        requests=len(trace),
+        truth=rehearse(trace, plan, pools, believed=sizes).attainment(slo),
+        learned=rehearse(trace, plan, pools).attainment(slo),
+    )
+
+
+def planned(trace: Trace, loaded: Loaded, *, refined: bool) -> Plan:
+    """The plan for a trace: the program's own, or the cheapest that is certified."""
+    model = loaded.space.classes[0].model
+    if refined:
+        return certified(loaded, (Source(trace=trace, model=model),), process="own").refined.plan
+    demand = demand_of(trace, loaded, lengths=Lengths(), model=model)
+    return solve.provision(demand, loaded.pools, loaded.limits)
+
+
 @click.command()
 @click.option(
     "--trace",
@@ -96,18 +145,76 @@ def _accuracy(name: str, predicted: FloatArray, actual: FloatArray) -> Accuracy:
     type=click.Path(path_type=Path),
     help="Trace CSV; its key column says who sent a request.",
 )
+@click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    help="Also plan for the trace with this configuration (its first model), and compare the "
+    "attainment with true and with learned lengths.",
+)
+@click.option(
+    "--rate",
+    type=float,
+    help="With --config: requests/s of shifted copies of the trace; default: the trace as it is.",
+)
+@click.option(
+    "--refined",
+    is_flag=True,
+    help="With --config: on the cheapest certified plan, which has less to spare (minutes).",
+)
 @click.option("--no-keys", is_flag=True, help="Hide the keys: as if everybody shared one.")
 @click.option("--seed", default=0, show_default=True, help="Of the random draws.")
-def foresight(path: Path, no_keys: bool, seed: int) -> None:
-    """Measure how well output lengths are predicted on a trace.
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of a table.")
+def foresight(
+    path: Path,
+    config: Path | None,
+    rate: float | None,
+    refined: bool,
+    no_keys: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Measure how well output lengths are predicted on a trace, and what the errors cost.
 
     Every request is predicted from those before it. An error of the length is an error of the load
-    that a request is believed to bring; the 90th percentile decides where it may spill to.
+    that a request is believed to bring; the 90th percentile decides where it may spill to. With
+    --config the whole trace is played twice through the router of one plan for it: with true
+    lengths and with learned ones.
     """
+    loaded = None if config is None else configured(config)
+    rng = np.random.default_rng(seed)
     try:
-        found = foresee(workload.read(path), rng=np.random.default_rng(seed), keys=not no_keys)
+        trace = workload.read(path)
+        found = foresee(trace, rng=rng, keys=not no_keys)
+        lost = None
+        if loaded is not None:
+            trace = trace if rate is None else arrivals.at_rate(trace, rate, rng)
+            trace = replace(trace, key=("",) * len(trace)) if no_keys else trace
+            lost = cost(trace, planned(trace, loaded, refined=refined), loaded.pools)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
+    if as_json:
+        click.echo(json.dumps(as_values(found, lost), indent=1))
+    else:
+        show(found, lost, Console())
+
+
+def as_values(found: Sequence[Accuracy], lost: Cost | None) -> dict[str, Any]:
+    """The outcome as plain JSON values."""
+    body: dict[str, Any] = {"predictors": [asdict(row) for row in found]}
+    if lost is not None:
+        body["attainment"] = {
+            "backends": dict(zip(lost.plan.pools, lost.plan.backends, strict=True)),
+            "usd_per_hour": lost.plan.usd_per_hour,
+            "requests": lost.requests,
+            "true_lengths": lost.truth,
+            "learned_lengths": lost.learned,
+            "points_lost": lost.points,
+        }
+    return body
+
+
+def show(found: Sequence[Accuracy], lost: Cost | None, console: Console) -> None:
+    """The outcome for people."""
     table = Table(title="predicting output tokens", title_justify="left", box=SIMPLE_HEAD)
     table.add_column("predictor")
     for heading in ("MAE", "× random", "within 2 ×", "bias", "P90 covers"):
@@ -122,4 +229,12 @@ def foresight(path: Path, no_keys: bool, seed: int) -> None:
             f"{row.bias:.2f}",
             covered,
         )
-    Console().print(table)
+    console.print(table)
+    if lost is not None:
+        plan = lost.plan
+        fleet = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True) if c)
+        console.print(
+            f"{lost.requests} requests on {fleet} (${plan.usd_per_hour:.2f}/h): attainment "
+            f"{lost.truth:.2%} with true lengths, {lost.learned:.2%} with learned ones: "
+            f"{lost.points:+.2f} points lost"
+        )

@@ -16,7 +16,7 @@ them out. Knows nothing of traces or gateways.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,11 +24,14 @@ import msgspec
 import numpy as np
 import pulp
 
+from planner import search
 from planner.errors import InvalidFile, InvalidValue, SolverFailed
+from planner.fleet import plain
 from planner.model import Pool
 from planner.profiles import Profile
 from planner.sizes import FloatArray, Grid
 from planner.slo import Slo
+from planner.solve import Program
 
 SLICES = 8  # per bucket; the paper's slice factor
 FRACTION = 100  # parts of a GPU in which AIBrix solves
@@ -37,15 +40,6 @@ UNBOUND_S = 1e9  # Mélange promises no TTFT
 ROUNDING = 1e-9  # of a load at a whole number
 GAP = 5e-4  # of the optimum: what its cost is proven to
 AIBRIX_GAP = 1e-4
-CUTS_ONLY = {  # with a handful of integers heuristics and restarts cost more than they find
-    "mip_allow_restart": False,
-    "mip_heuristic_effort": 0.0,
-    "mip_heuristic_run_rins": False,
-    "mip_heuristic_run_rens": False,
-    "mip_heuristic_run_root_reduced_cost": False,
-    "mip_heuristic_run_feasibility_jump": False,
-    "mip_detect_symmetry": False,
-}
 # Mélange's ranges of input and output tokens: (0, 25], (25, 100] and so on.
 INPUT_TOPS = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 12000, 16000)
 OUTPUT_TOPS = (25, 100, 250, 500, 1000, 2000)
@@ -138,22 +132,17 @@ def single(instance: Instance, gpu: str) -> Allocation | None:
 
 
 def optimum(instance: Instance, *, gap: float = GAP) -> Allocation:
-    """The least cost at the same loads: continuous shares, whole GPUs, proven to `gap` (HiGHS)."""
-    load = instance.load
-    problem = pulp.LpProblem("optimum", pulp.LpMinimize)
-    counts = _counts(problem, instance.usd)
-    rows, columns = np.nonzero(np.isfinite(load) & (instance.rate > 0)[:, None])
-    pairs = list(zip(rows.tolist(), columns.tolist(), strict=True))
-    share = [problem.add_variable(f"f{n:05}", 0, 1) for n in range(len(pairs))]
-    _rows(problem, pairs, share, [float(load[pair]) for pair in pairs], counts)
-    solver = pulp.HiGHS(msg=False, threads=1, gapRel=gap, **CUTS_ONLY)
-    problem.solve(solver)
-    info = problem.solverModel.getInfo()
-    if any(count.varValue is None for count in counts):
-        raise SolverFailed("HiGHS ended without a solution")
-    shares = np.zeros(load.shape)
-    shares[rows, columns] = [variable.varValue for variable in share]
-    return _allocation(instance, np.array([c.varValue for c in counts]), shares, info.mip_gap)
+    """The least cost at the same loads: continuous shares, whole GPUs, proven to `gap`.
+
+    It is Cuvée's own program without a tail. Raises SolverFailed if it ended without a solution.
+    """
+    rows = np.flatnonzero(instance.rate > 0)
+    part = plain(instance.load[rows], instance.rate[rows], instance.usd)
+    program = Program(part, ends_s=inf, gap=gap)
+    found = search.cheapest(part, program)
+    shares = np.zeros(instance.tput.shape)
+    shares[rows] = found.weights
+    return _allocation(instance, found.backends, shares, found.gap)
 
 
 def of_pools(pools: tuple[Pool, ...], slo: Slo, rate: FloatArray) -> Instance:

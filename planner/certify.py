@@ -1,15 +1,15 @@
-"""Whether a plan keeps its promise: played through several times, and what that proves.
+"""Whether a plan keeps its promises: played through several times, and what that proves.
 
-A rehearsal is handed in: it plays a plan through with one seed and says how many requests met their
-SLO. So this module knows no router, no simulator and no clock. The interval is over seeds, not over
-requests: requests of one run queue behind each other and are not independent.
+A rehearsal is handed in: it plays a plan through with one seed and says, class by class, how many
+requests met their SLO. So this module knows no router, no simulator and no clock. The interval is
+over seeds, not over requests: requests of one run queue behind each other and are not independent.
 """
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import sqrt
 
-from planner.model import Certificate, Plan
+from planner.model import Certificate, Plan, SloClass
 
 SEEDS = 16
 HOPELESS = 0.02  # by which the mean of the first seeds may: then the others are not played
@@ -24,8 +24,9 @@ T_95 = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """One rehearsal: how many requests there were, and how many met their SLO."""
+    """One class in one rehearsal: how many requests there were, and how many met their SLO."""
 
+    kind: SloClass
     met: int
     requests: int
 
@@ -34,29 +35,50 @@ class Score:
         return self.met / self.requests if self.requests else 1.0
 
 
-Rehearse = Callable[[Plan, int], Score]
+Rehearse = Callable[[Plan, int], tuple[Score, ...]]  # one score per class, one class at least
 
 
-def certify(
-    plan: Plan, rehearse: Rehearse, *, target: float, seeds: Iterable[int] = range(SEEDS)
-) -> Certificate:
-    """Plays a plan through, one seed after the other; stops early when it cannot hold."""
-    scores: list[Score] = []
+def certify(plan: Plan, rehearse: Rehearse, *, seeds: Iterable[int] = range(SEEDS)) -> Certificate:
+    """The certificate of the class that keeps its promise worst."""
+    sealed = certificates(plan, rehearse, seeds=seeds)
+    return min(sealed, key=lambda seal: (seal.holds, seal.attainment - seal.target))
+
+
+def certificates(
+    plan: Plan, rehearse: Rehearse, *, seeds: Iterable[int] = range(SEEDS)
+) -> tuple[Certificate, ...]:
+    """One certificate per class, by class in the order of their scores.
+
+    Plays a plan through, one seed after the other; stops early when one of the classes is hopeless.
+    """
+    scores: dict[SloClass, list[Score]] = {}
     for seed in seeds:
-        scores.append(rehearse(plan, seed))
-        mean = sum(score.share for score in scores) / len(scores)
-        if len(scores) >= EARLY and mean < target - HOPELESS:
+        for score in rehearse(plan, seed):
+            scores.setdefault(score.kind, []).append(score)
+        if any(_hopeless(kind, played) for kind, played in scores.items()):
             break
-    shares = [score.share for score in scores]
+    return tuple(_certificate(kind, played) for kind, played in scores.items())
+
+
+def _hopeless(kind: SloClass, played: list[Score]) -> bool:
+    mean = sum(score.share for score in played) / len(played)
+    return len(played) >= EARLY and mean < kind.slo.attainment - HOPELESS
+
+
+def _certificate(kind: SloClass, played: list[Score]) -> Certificate:
+    # A seed in which the class had no request says nothing of it.
+    shares = [score.share for score in played if score.requests] or [1.0] * len(played)
     mean, half = _interval(shares)
     return Certificate(
         attainment=mean,
         low=max(0.0, mean - half),
         high=min(1.0, mean + half),
         worst=min(shares),
-        target=target,
+        target=kind.slo.attainment,
         seeds=len(shares),
-        requests=sum(score.requests for score in scores),
+        requests=sum(score.requests for score in played),
+        model=kind.model,
+        slo_class=kind.name,
     )
 
 

@@ -4,7 +4,7 @@ Sizes are counted in log-spaced fine cells that hold sums only, so histograms of
 merge by addition. Knows nothing of pools, time or where the requests came from.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -65,6 +65,33 @@ def from_samples(
     rate = np.bincount(bucket, minlength=space.buckets) / duration_s
     cells = np.asarray(keys // FINE.cells, dtype=np.int64)
     return _demand(space, rate, cells, sums, dispersion)
+
+
+def combined(demands: Sequence[Demand]) -> Demand:
+    """Demands of different SLO classes of one space as one.
+
+    A class's dispersion is that of the demand that has its requests; without any it is the first's.
+    """
+    first = demands[0]
+    cells = first.space.grid.cells
+    dispersion, owner = list(first.dispersion), [0] * len(first.dispersion)
+    for number, demand in enumerate(demands):
+        if demand.space != first.space:
+            raise InvalidValue("demands of different spaces cannot be combined")
+        rates = demand.rate.reshape(-1, cells).sum(axis=1)
+        for c in np.flatnonzero(rates).tolist():
+            if owner[c]:
+                raise InvalidValue(f"two demands have requests of {first.space.classes[c]}")
+            dispersion[c], owner[c] = demand.dispersion[c], number + 1
+    return Demand(
+        space=first.space,
+        rate=np.sum([demand.rate for demand in demands], axis=0),
+        bucket=np.concatenate([demand.bucket for demand in demands]),
+        input_tokens=np.concatenate([demand.input_tokens for demand in demands]),
+        output_tokens=np.concatenate([demand.output_tokens for demand in demands]),
+        share=np.concatenate([demand.share for demand in demands]),
+        dispersion=tuple(dispersion),
+    )
 
 
 def _demand(

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from planner.headroom import BoolArray, Loads, terms, totals
+from planner.headroom import BoolArray, Loads, prefill, terms, totals
 from planner.limits import Limits, price, spared
 from planner.model import Demand, Pool
+from planner.prefill import Prefill
 from planner.sizes import FloatArray, IntArray
 
 EXACT = 1e-6  # backends by which a count may miss the exact constraint
@@ -38,7 +39,7 @@ class Part:
     least, most, reserved, running, away, confidence: (m,); away is 0 but for spot. start_usd,
     stop_usd: $/h per backend that differs from running. spare: backends more in every open pool.
     caps: (k, m) GPUs per backend of k stocks, stock: (k,). budget: $/h. regions: where spot is
-    bounded.
+    bounded. prefill: what the prompts ask of each pool beside its load.
     """
 
     buckets: IntArray
@@ -61,6 +62,7 @@ class Part:
     stock: FloatArray
     budget: float
     regions: tuple[Region, ...]
+    prefill: Prefill
 
     def need(self, weights: FloatArray) -> FloatArray:
         """The exact `M + √V` of every pool, in backends."""
@@ -69,7 +71,7 @@ class Part:
 
     def counts(self, weights: FloatArray) -> FloatArray:
         """The least backends that hold the shares: enough ready spot ones, and the spare ones."""
-        counts = np.ceil(self.need(weights) - EXACT)
+        counts = self.prefill.raised(weights, np.ceil(self.need(weights) - EXACT))
         for p in np.flatnonzero(self.away):
             counts[p] = spared(round(counts[p]), float(self.away[p]), float(self.confidence[p]))
         if self.spare:
@@ -112,13 +114,15 @@ class Part:
         """$/h of (…, m) counts, reserved ones left out."""
         return np.asarray(np.maximum(backends - self.reserved, 0.0) @ self.usd)
 
+    def costs(self, backends: FloatArray, pools: slice | int = slice(None)) -> FloatArray:
+        """$/h of each pool at (…, m) counts, or of one at (k,): its bill and switching."""
+        step = backends - self.running[pools]
+        moved = self.start_usd * np.maximum(step, 0.0) + self.stop_usd * np.maximum(-step, 0.0)
+        return np.maximum(backends - self.reserved[pools], 0.0) * self.usd[pools] + moved
+
     def cost(self, backends: FloatArray) -> FloatArray:
-        """The bill and what changing the running fleet costs, $/h, of (…, m) counts."""
-        step = backends - self.running
-        up, down = np.maximum(step, 0.0), np.maximum(-step, 0.0)
-        return np.asarray(
-            self.bill(backends) + (self.start_usd * up + self.stop_usd * down).sum(axis=-1)
-        )
+        """`costs` of all pools together: (…)."""
+        return np.asarray(self.costs(backends).sum(axis=-1))
 
     def legal(self, backends: FloatArray) -> BoolArray:
         """Whether (…, m) counts are within all bounds, stocks and the budget."""
@@ -139,6 +143,12 @@ class Part:
             used, np.maximum((weights * self.variance).sum(axis=0), LEAST_POINT), before
         )
 
+    def overstated(self, weights: FloatArray, points: FloatArray) -> float:
+        """$/h by which the tangents at (m,) points exceed the tails of these shares."""
+        root, variance = np.sqrt(points), (weights * self.variance).sum(axis=0)
+        over = root / 2 + variance / (2 * root) - np.sqrt(variance)
+        return float(np.where(variance > 0, over, 0.0) @ self.usd)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Found:
@@ -151,6 +161,34 @@ class Found:
     backends: FloatArray
     usd: float
     gap: float = 0.0
+
+
+def plain(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Part:
+    """A program of (n, m) loads without tails or limits: all buckets of one model."""
+    (n, m), none = mean.shape, np.zeros(mean.shape[1])
+    return Part(
+        buckets=np.arange(n),
+        pools=np.arange(m),
+        kinds=np.zeros(n, dtype=np.int64),
+        mean=mean,
+        variance=np.zeros_like(mean),
+        rate=rate,
+        usd=usd,
+        least=none,
+        most=none + np.inf,
+        reserved=none,
+        running=none,
+        away=none,
+        confidence=none,
+        start_usd=0.0,
+        stop_usd=0.0,
+        spare=0.0,
+        caps=np.zeros((0, m)),
+        stock=np.zeros(0),
+        budget=np.inf,
+        regions=(),
+        prefill=Prefill.none(n, m),
+    )
 
 
 def parts(
@@ -170,7 +208,7 @@ def parts(
         if len(rows):
             if not given:
                 columns = columns[_useful(rows, columns, mean, variance, pools, limits)]
-            yield _part(demand, pools, limits, rows, columns, mean, variance)
+            yield _part(demand, pools, limits, loads, rows, columns, mean, variance)
 
 
 def _coupled(pools: tuple[Pool, ...], limits: Limits) -> list[set[str]]:
@@ -226,6 +264,7 @@ def _part(
     demand: Demand,
     pools: tuple[Pool, ...],
     limits: Limits,
+    loads: Loads,
     rows: IntArray,
     columns: IntArray,
     mean: FloatArray,
@@ -260,6 +299,7 @@ def _part(
         stock=each(s.most for s in stock),
         budget=np.inf if limits.budget_usd_per_hour is None else limits.budget_usd_per_hour,
         regions=tuple(_regions(demand, kind, rows)),
+        prefill=prefill(demand, loads).part(rows, columns),
     )
 
 

@@ -16,10 +16,13 @@ from numpy.typing import NDArray
 
 from planner.errors import InvalidValue
 from planner.model import Demand, Plan, Pool, Space
+from planner.prefill import Prefill
+from planner.profiles import Profile
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
 
 TOLERANCE = 1e-3  # share of a bucket's requests that may be too large for a pool that serves it
+BESIDE = 0.5  # of n*: how many decode while a prompt is prefilled
 RELAXED_S = 1e9  # a target that nothing misses
 
 BoolArray = NDArray[np.bool_]
@@ -31,12 +34,17 @@ class Loads:
 
     seconds: `E[1/X]`, backend-seconds. variance: `E[1/(X n*)]`, backend²-seconds. slots: `E[1/n*]`,
     the share of a backend taken while in flight. feasible: whether the pool holds the bucket's SLO.
+    prefill, squares: `E[S]` and `E[S²]`, S the seconds that a prompt keeps others waiting; own_s:
+    until its own first token in an idle backend.
     """
 
     seconds: FloatArray
     variance: FloatArray
     slots: FloatArray
     feasible: BoolArray
+    prefill: FloatArray
+    squares: FloatArray
+    own_s: FloatArray
 
 
 def loads(demand: Demand, pools: tuple[Pool, ...]) -> Loads:
@@ -48,12 +56,15 @@ def loads(demand: Demand, pools: tuple[Pool, ...]) -> Loads:
     """
     samples = _samples(demand)
     columns = [_column(demand.space, pool, *samples) for pool in pools]
-    table = np.array(columns).reshape(len(pools), 3, demand.space.buckets)
+    table = np.array(columns).reshape(len(pools), 6, demand.space.buckets)
     return Loads(
         seconds=table[:, 0].T,
         variance=table[:, 1].T,
         slots=table[:, 2].T,
         feasible=np.isfinite(table[:, 0].T),
+        prefill=table[:, 3].T,
+        squares=table[:, 4].T,
+        own_s=table[:, 5].T,
     )
 
 
@@ -63,16 +74,31 @@ def terms(demand: Demand, loads: Loads) -> tuple[FloatArray, FloatArray]:
     Every class has its own κ² z in the variance, so one root per pool covers them all. Infinite
     where not feasible, 0 where the bucket has no demand.
     """
-    cells = demand.space.grid.cells
-    spread = [
-        NormalDist().inv_cdf(kind.slo.attainment) ** 2 * dispersion
-        for kind, dispersion in zip(demand.space.classes, demand.dispersion, strict=True)
-    ]
     rate = demand.rate[:, None]
-    tail_rate = rate * np.repeat(spread, cells)[:, None]
+    tail_rate = rate * spread(demand)[:, None]
     mean = np.multiply(rate, loads.seconds, where=rate > 0, out=np.zeros_like(loads.seconds))
     variance = np.where(np.isfinite(loads.variance), loads.variance, 0.0) * tail_rate
     return mean, variance
+
+
+def spread(demand: Demand) -> FloatArray:
+    """(B,) κ² z of each bucket's class: what stands on the variance of one request/s."""
+    kappa = [NormalDist().inv_cdf(kind.slo.attainment) for kind in demand.space.classes]
+    return np.repeat(np.square(kappa) * demand.dispersion, demand.space.grid.cells)
+
+
+def prefill(demand: Demand, loads: Loads) -> Prefill:
+    """What all buckets ask of all pools' prefill; 0 where not feasible."""
+    classes, cells = demand.space.classes, demand.space.grid.cells
+    ttft_s = np.repeat([kind.slo.ttft_s for kind in classes], cells)[:, None]
+    return Prefill(
+        rate=demand.rate,
+        seconds=np.where(loads.feasible, loads.prefill, 0.0),
+        squares=np.where(loads.feasible, loads.squares, 0.0),
+        slack_s=np.where(loads.feasible, ttft_s - np.minimum(loads.own_s, ttft_s), 0.0),
+        burst=np.repeat(demand.dispersion, cells),
+        misses=np.repeat([1 - kind.slo.attainment for kind in classes], cells),
+    )
 
 
 def totals(
@@ -86,7 +112,8 @@ def totals(
 def utilisation(demand: Demand, pools: tuple[Pool, ...], plan: Plan) -> tuple[float, ...]:
     """`(M + κ√V)/y` of every pool if this demand met that plan: above 1 it does not hold.
 
-    Infinite where demand lands in a pool that cannot hold its SLO or has no backend.
+    Or what prefill needs over what there is, if that is more than 1. Infinite where demand lands in
+    a pool that cannot hold its SLO or has no backend.
     """
     return utilisations(demand, pools, (plan,))[0]
 
@@ -95,8 +122,10 @@ def utilisations(
     demand: Demand, pools: tuple[Pool, ...], plans: Iterable[Plan]
 ) -> tuple[tuple[float, ...], ...]:
     """`utilisation` of several plans; the demand's loads, most of the work, are found once."""
-    mean, variance = terms(demand, loads(demand, pools))
-    return tuple(_utilisation(demand, pools, plan, mean, variance) for plan in plans)
+    needs = loads(demand, pools)
+    mean, variance = terms(demand, needs)
+    prompts = prefill(demand, needs)
+    return tuple(_utilisation(demand, pools, plan, mean, variance, prompts) for plan in plans)
 
 
 def _utilisation(
@@ -105,15 +134,24 @@ def _utilisation(
     plan: Plan,
     mean: FloatArray,
     variance: FloatArray,
+    prompts: Prefill,
 ) -> tuple[float, ...]:
     if tuple(pool.name for pool in pools) != plan.pools or demand.space != plan.space:
         raise InvalidValue("utilisation: the plan is for other pools or buckets")
     weights = np.array(plan.weights).reshape(mean.shape)
     load, tail = totals(weights, mean, variance)
+    counts = np.array(plan.backends, dtype=float)
+    need = np.maximum(load + tail, np.where(load < counts, _more(prompts, weights, counts), 0.0))
     return tuple(
         need / count if count else (float("inf") if need > 0 else 0.0)
-        for need, count in zip((load + tail).tolist(), plan.backends, strict=True)
+        for need, count in zip(need.tolist(), plan.backends, strict=True)
     )
+
+
+def _more(prompts: Prefill, weights: FloatArray, counts: FloatArray) -> FloatArray:
+    """(P,) the counts that prefill needs where these are too few; 0 elsewhere."""
+    raised = prompts.raised(weights * (prompts.rate > 0)[:, None], counts)
+    return np.where(raised > counts, raised, 0.0)
 
 
 def obstacle(demand: Demand, pools: tuple[Pool, ...], bucket: int) -> str:
@@ -159,7 +197,7 @@ def _column(
     outputs: FloatArray,
     share: FloatArray,
 ) -> FloatArray:
-    """(3, B) of one pool: seconds, variance and slots."""
+    """(6, B) of one pool: seconds, variance, slots, prefill, its squares and own_s."""
     n_star, rate = np.zeros_like(share), np.zeros_like(share)
     for index, kind in enumerate(space.classes):
         rows = bucket // space.grid.cells == index
@@ -168,10 +206,33 @@ def _column(
             n_star[rows], rate[rows] = capacity.n_star, capacity.rate
     held = rate > 0
     bucket, share, n_star, rate = bucket[held], share[held], n_star[held], rate[held]
+    stall_s, own_s = _stalls(pool.profile, inputs[held], outputs[held], n_star)
     kept = np.bincount(bucket, share, minlength=space.buckets)
     sums = [
         np.bincount(bucket, share * value, minlength=space.buckets)
-        for value in (1 / rate, 1 / (rate * n_star), 1 / n_star)
+        for value in (
+            1 / rate,
+            1 / (rate * n_star),
+            1 / n_star,
+            stall_s,
+            stall_s**2,
+            own_s,
+        )
     ]
     feasible = kept >= 1 - TOLERANCE - 1e-9  # shares sum to 1 up to rounding
     return np.where(feasible, np.array(sums) / np.where(feasible, kept, 1.0), np.inf)
+
+
+def _stalls(
+    profile: Profile, inputs: FloatArray, outputs: FloatArray, n_star: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """Seconds that each prompt keeps others waiting, and until its own first token alone.
+
+    A prompt is prefilled in chunks; in every one of their iterations `BESIDE` of the sequences that
+    an SLO-full backend has decode too.
+    """
+    times, context = profile.times, inputs + outputs / 2
+    chunks = np.ceil(inputs / profile.max_num_batched_tokens)
+    alone_s = times.prefill_s(inputs)
+    beside_s = times.decode_s(BESIDE * n_star, context) - times.decode_s(0.0 * n_star, context)
+    return np.asarray(alone_s + chunks * beside_s), np.asarray(alone_s)

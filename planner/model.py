@@ -14,6 +14,8 @@ from planner.profiles import Profile
 from planner.sizes import FloatArray, Grid, IntArray
 from planner.slo import Slo
 
+DEFAULT = "default"  # the SLO class of a request that names none
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SloClass:
@@ -21,7 +23,10 @@ class SloClass:
 
     model: str
     slo: Slo
-    name: str = "default"
+    name: str = DEFAULT
+
+    def __str__(self) -> str:
+        return self.model if self.name == DEFAULT else f"{self.model} {self.name}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +44,9 @@ class Space:
         return self.classes[bucket // self.grid.cells]
 
     def describe(self, bucket: int) -> str:
-        """A bucket in words: `llama-3-8b in 256–512 out 64–128`."""
+        """A bucket in words: `llama-3-8b in 256–512 out 64–128`; with its class if not default."""
         (i0, i1), (o0, o1) = self.grid.bounds(bucket % self.grid.cells)
-        return f"{self.class_of(bucket).model} in {i0}–{i1} out {o0}–{o1}"
+        return f"{self.class_of(bucket)} in {i0}–{i1} out {o0}–{o1}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -238,7 +243,8 @@ class Certificate:
     """What rehearsals say of a plan.
 
     attainment: mean share over the seeds; low, high: its 95 % interval (Student's t); worst: the
-    worst seed's. seeds: played; fewer than asked for when the first ones were hopeless.
+    worst seed's. seeds: played; fewer than asked for when the first ones were hopeless. model,
+    slo_class: whose, where several were played together: those of the class that is worst off.
     """
 
     attainment: float
@@ -248,6 +254,8 @@ class Certificate:
     target: float
     seeds: int
     requests: int
+    model: str | None = None
+    slo_class: str | None = None
 
     @property
     def holds(self) -> bool:

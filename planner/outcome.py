@@ -8,7 +8,7 @@ import numpy as np
 from planner.fleet import DUST, Part
 from planner.headroom import Loads, obstacle, terms, totals
 from planner.limits import Limits, bill, blocking, price
-from planner.model import Demand, Matrix, Plan, Pool, Unserved
+from planner.model import Demand, Matrix, Plan, Pool, Relaxation, Unserved
 from planner.sizes import FloatArray
 
 
@@ -60,6 +60,21 @@ def plan(
             )
         ),
         switching_usd_per_hour=switching,
+    )
+
+
+def relaxation(name: str, limits: Limits, pools: tuple[Pool, ...], found: Plan) -> Relaxation:
+    """What a plan made without one limit takes beyond it."""
+    counts = np.array(found.backends, dtype=float)
+    more = {limit: use - most for limit, use, most in limits.uses(pools, counts)}
+    for pool, count in zip(pools, found.backends, strict=True):
+        if pool.max_backends is not None:
+            more[f"max_backends of {pool.name}"] = float(count - pool.max_backends)
+    return Relaxation(
+        limit=name,
+        more=max(0.0, more[name]) if name in more else None,
+        usd_per_hour=found.usd_per_hour,
+        unserved_rate=sum(bucket.rate for bucket in found.unserved),
     )
 
 

@@ -6,11 +6,11 @@ single buckets ends the search. That is a local minimum: near the least, not pro
 Knows nothing of counts or of bounds on them.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
-from planner.headroom import Loads, loads, terms, totals
+from planner.headroom import Loads, loads, spread, terms, totals
 from planner.model import Demand, Pool
 from planner.sizes import FloatArray
 
@@ -55,8 +55,8 @@ def relax(
     found = [_settled(start, mean, variance, usd) for start in (*first, *starts)]
     weights = _moved(min(found, key=lambda w: _cost(w, mean, variance, usd)), mean, variance, usd)
     root = np.sqrt((weights * variance).sum(axis=0))
-    spread = _spread(demand)[:, None] * np.where(needs.feasible, needs.variance, 0.0)
-    slope = np.divide(spread, 2 * root, where=root > 0, out=np.zeros_like(spread))
+    tail = spread(demand)[:, None] * np.where(needs.feasible, needs.variance, 0.0)
+    slope = np.divide(tail, 2 * root, where=root > 0, out=np.zeros_like(tail))
     # The root is infinitely steep at 0: what serves nothing is no place for one request more.
     closed = (weights[demand.rate > 0].sum(axis=0) == 0) & (root.sum() > 0)
     price = np.where(closed, np.inf, _prices(pools, needs, slope))
@@ -67,14 +67,6 @@ def relax(
         usd_per_hour=_cost(weights, mean, variance, usd),
         marginal=price.min(axis=1, initial=np.inf),
     )
-
-
-def _spread(demand: Demand) -> FloatArray:
-    """(B,) κ² z of each bucket's class: what `terms` puts on the variance of one request/s."""
-    one = np.ones((demand.space.buckets, 1))
-    unit = Loads(seconds=one, variance=one, slots=one, feasible=one > 0)
-    each = replace(demand, rate=np.ones(demand.space.buckets))
-    return terms(each, unit)[1][:, 0]
 
 
 def _prices(pools: tuple[Pool, ...], needs: Loads, slope: FloatArray) -> FloatArray:

@@ -17,9 +17,9 @@ def plan_json(
 ) -> dict[str, Any]:
     """A plan as plain values.
 
-    `buckets` has the grid's edges and, in the order of the rows of `weights`, each bucket's model
-    and ranges; `weights` is bucket × pool in the order of `pools`. `explanation` and `what_if` are
-    there only if given.
+    `buckets` has the grid's edges and, in the order of the rows of `weights`, each bucket's model,
+    SLO class and ranges; `weights` is bucket × pool in the order of `pools`. `explanation` and
+    `what_if` are there only if given.
     """
     grid, space = plan.space.grid, plan.space
     body = {
@@ -38,7 +38,12 @@ def plan_json(
             "input_edges": list(grid.input_edges),
             "output_edges": list(grid.output_edges),
             "cells": [
-                {"model": space.class_of(b).model, "input": list(i), "output": list(o)}
+                {
+                    "model": space.class_of(b).model,
+                    "slo_class": space.class_of(b).name,
+                    "input": list(i),
+                    "output": list(o),
+                }
                 for b in range(space.buckets)
                 for i, o in [grid.bounds(b % grid.cells)]
             ],

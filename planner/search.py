@@ -1,36 +1,35 @@
-"""The search for a good fleet: tangents, the integer program, then fleets nearby that cost less.
+"""The search for a good fleet: the relaxation, then every cheaper fleet, or the integer program.
 
 A program is anything that answers three questions about shares; `solve` has the one in HiGHS.
-Fleets that cannot hold are set aside without one: for prices π ≥ 0 of the pools, whatever the
-shares,
-
-    Σ_b min_p π_p (m_bp + v_bp/s_p) ≤ Σ_p π_p need_p ,     √V ≥ V/s_p for V ≤ s_p²
-
-so a fleet with room r holds only if the left side is at most Σ_p π_p r_p. s_p follows from r_p:
-with q = max_b v_bp/m_bp, `M + √V ≤ r` gives `s²/q + s ≤ r`. The prices are the solver's of fleets
-that did not hold. Knows nothing of PuLP, time or plans.
+Counts are few: the fleets that cost less than one that holds can often be listed. Most of them are
+set aside at once by the prices that the solver gave for others (`candidates`); the cheapest of the
+rest for which shares are found is the answer. Where the list would be too long the integer program
+is solved, and fleets near its answer are tried in the same way. Knows nothing of PuLP, time or
+plans.
 """
 
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, replace
+from typing import Protocol, Self
 
 import numpy as np
 
+from planner.candidates import Candidates, enough, listed, moves
 from planner.errors import SolverFailed
 from planner.fleet import DUST, EXACT, LEAST_POINT, Found, Part, exact
+from planner.headroom import BoolArray
 from planner.sizes import FloatArray
 
 ROUNDS = 6  # tangent rounds on the relaxation, which is cheap
 ASSIGN_ROUNDS = 3
 SPREAD = 0.4  # of all variance in each pool: where the tangents of a given fleet start
 HOPELESS = 1.4  # a peak that a better tangent will not bring down to 1
-TRIES = 60  # fleets tried near the integer program's
+PATIENCE = 100  # fleets of one list that are tried
+TRIES = 8  # fleets near one that holds that are tried in a row
+STEP = 0.02  # of the cost: how much dearer fleets may be that are listed together
 ROOM = 0.3  # of a bounded pool that the first tangent may take for the tail
+LEAST_START = 1e-3  # of a tangent point, where there is a tail
 SETTLED = 0.02  # tangent points that move less than this have arrived
-WIDE = 4  # pools up to which the neighbourhood of a fleet is a whole box
-REACH = 3
 HALVINGS = 20  # of the share served, when counts that must be whole leave no room for all of it
-SLACK = 1e-5  # of room: more than EXACT, so that no fleet that holds is set aside
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,7 +42,12 @@ class Answer:
 
 
 class Program(Protocol):
-    """One part's program. points: (m,) where the tangents touch; ready: (m,) backends in mind."""
+    """One part's program. points: (m,) where the tangents touch; ready: (m,) backends in mind.
+
+    gap: relative; a cost so near to its bound is near enough.
+    """
+
+    gap: float
 
     @property
     def spent(self) -> bool:
@@ -58,22 +62,31 @@ class Program(Protocol):
     def flattest(self, points: FloatArray, room: FloatArray) -> Answer | None:
         """Shares of least peak utilisation of a given fleet."""
 
+    def loosened(self) -> Self:
+        """The same within the same time, but demand may be unserved."""
+
     def allow(self, unserved: FloatArray) -> None:
-        """Lets (n,) these shares be unserved."""
+        """Lets (n,) these shares be unserved; only where it is loosened."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Task:
+    """What is to be done. unserved: (n,), given up; prices: (m,) each, of fleets that failed."""
+
+    part: Part
+    program: Program
+    unserved: FloatArray
+    prices: list[FloatArray]
 
 
 def cheapest(part: Part, program: Program) -> Found:
     """The cheapest fleet found that serves all it can. Raises SolverFailed without an answer."""
-    served = np.zeros(len(part.rate))
-    mixed, bound = _mix(part, program, _start(part), served)
-    found = [f for f in (mixed, alone(part)) if f]
-    if found:
-        best = _trimmed(part, program, min(found, key=lambda f: f.usd), served)
-        return _gapped(best, max(bound, part.bound(1 - served)))
-    elastic = _elastic(part, program)
-    if elastic is None:
+    all_of_it = np.zeros(len(part.rate))
+    task = Task(part=part, program=program, unserved=all_of_it, prices=[part.usd])
+    best = _mixed(task, _start(part), alone(part)) or _elastic(part, program)
+    if best is None:
         raise SolverFailed("the solver ended without a solution")
-    return elastic
+    return best
 
 
 def flattest(part: Part, program: Program, backends: FloatArray) -> FloatArray:
@@ -97,69 +110,52 @@ def flattest(part: Part, program: Program, backends: FloatArray) -> FloatArray:
 
 
 def alone(part: Part) -> Found | None:
-    """The cheapest fleet in which one pool serves everything of a model, if one can."""
+    """A cheap fleet in which one pool serves everything of a model, if one can."""
     weights = np.zeros_like(part.mean)
     for kind in np.unique(part.kinds):
         rows = part.kinds == kind
-        best = None
-        for p in np.flatnonzero(np.isfinite(part.mean[rows]).all(axis=0)):
-            single = np.zeros_like(part.mean)
-            single[rows, p] = 1.0
-            found = exact(part, single, 0.0, np.where(rows, 0.0, 1.0))
-            if found and (best is None or found.usd < best.usd):
-                best = found
+        able = np.isfinite(part.mean[rows]).all(axis=0)
+        usd = part.costs(part.counts(np.where(able, rows[:, None], 0.0))) - part.costs(part.least)
+        order = np.flatnonzero(able)[np.argsort(usd[able])]
+        best = next((found for p in order if (found := _single(part, rows, p))), None)
         if best is None:
             return None
         weights += best.weights
     return exact(part, weights, 0.0, np.zeros(len(part.rate)))
 
 
-def moves(part: Part, best: Found) -> list[FloatArray]:
-    """Cheaper fleets near one that holds, the smallest saving first: it is the likeliest to hold.
-
-    Up to `WIDE` pools every step of at most `REACH` backends a pool; beyond that one backend fewer,
-    or one swapped for a cheaper one.
-    """
-    m = len(part.usd)
-    if m <= WIDE:
-        steps = np.indices((2 * REACH + 1,) * m).reshape(m, -1).T - float(REACH)
-    else:
-        swaps = (np.eye(m)[:, None] - np.eye(m)[None]).reshape(m * m, m)
-        steps = np.concatenate([-np.eye(m), swaps])
-    fleets = best.backends + steps
-    saving = part.cost(best.backends) - part.cost(fleets)
-    legal = (saving > EXACT) & part.legal(fleets)
-    legal &= part.bill(fleets) >= part.bound(best.weights.sum(axis=1))
-    order = np.argsort(saving[legal], kind="stable")
-    return list(fleets[legal][order])
+def _single(part: Part, rows: BoolArray, pool: int) -> Found | None:
+    weights = np.zeros_like(part.mean)
+    weights[rows, pool] = 1.0
+    return exact(part, weights, 0.0, np.where(rows, 0.0, 1.0))
 
 
-def hopeless(
-    part: Part, backends: FloatArray, prices: list[FloatArray], served: FloatArray
-) -> bool:
-    """Whether no shares make these counts hold: the bound of the module's docstring."""
-    room = np.maximum(backends - part.spare, 0.0) + SLACK
-    finite = np.isfinite(part.mean)
-    some = np.isfinite(part.mean) & (part.mean > 0)
-    ratio = np.divide(part.variance, part.mean, where=some, out=np.zeros_like(part.mean))
-    q = np.maximum(ratio.max(axis=0), DUST)
-    root = np.minimum(q / 2 * (np.sqrt(1 + 4 * room / q) - 1), np.sqrt(part.variance.sum(axis=0)))
-    load = np.where(finite, part.mean, 0.0) + part.variance / np.maximum(root, DUST)
-    closed = ~finite | (backends - part.spare <= 0)
-    for price in prices:
-        least = np.where(closed, np.inf, price * load).min(axis=1)
-        if float(np.multiply(least, served, where=served > 0, out=0 * served).sum()) > price @ room:
-            return True
-    return False
+def _mixed(task: Task, points: FloatArray, best: Found | None) -> Found | None:
+    """The cheapest fleet found, with its gap; best: one that is known to hold."""
+    part, program = task.part, task.program
+    relaxed, points, ready = _relaxed(task, points)
+    floor = part.bound(1 - task.unserved)
+    if relaxed:
+        best = _cheaper(best, exact(part, relaxed.weights, 0.0, task.unserved))
+        task.prices.append(relaxed.prices)
+        whole = _listed(task, best, floor, relaxed.bound)
+        if whole:
+            return whole
+        floor = max(floor, relaxed.bound)
+        answer = program.cheapest(points, ready, relaxed=False)
+        if answer:
+            best = _cheaper(best, exact(part, answer.weights, 0.0, task.unserved))
+            floor = max(floor, answer.bound)
+            if best and part.overstated(answer.weights, points) < program.gap * best.usd:
+                return _gapped(best, floor)
+    return _gapped(_trimmed(task, best), floor) if best else None
 
 
-def _mix(
-    part: Part, program: Program, points: FloatArray, unserved: FloatArray
-) -> tuple[Found | None, float]:
-    """Settles the tangents on the relaxation, then solves the integer program; its bound too."""
-    ready, relaxed = np.ones(len(points)), None
+def _relaxed(task: Task, points: FloatArray) -> tuple[Answer | None, FloatArray, FloatArray]:
+    """The answer without integers once tangents have settled, their points, and what it needs."""
+    part, ready, relaxed = task.part, np.ones(len(points)), None
     for _ in range(ROUNDS):
-        answer = program.cheapest(points, ready, relaxed=True)
+        answer = task.program.cheapest(points, ready, relaxed=True)
         if answer is None:
             break
         relaxed = answer
@@ -167,59 +163,91 @@ def _mix(
         ready = part.need(answer.weights)
         if np.all(np.abs(points - before) <= SETTLED * before):
             break
-    answer = program.cheapest(points, ready, relaxed=False)
-    if answer is None and program.spent:
-        answer = relaxed  # its counts rounded up; its bound is that of tangents a step away
-    if answer is None:
-        return None, 0.0
-    return exact(part, answer.weights, 0.0, unserved), answer.bound
+    return relaxed, points, ready
 
 
-def _trimmed(part: Part, program: Program, best: Found, unserved: FloatArray) -> Found:
-    """Tries cheaper fleets nearby until none of them holds."""
-    fleets = iter(moves(part, best))
-    prices, served = [part.usd], 1 - unserved
-    for _ in range(TRIES):
-        backends = next(fleets, None)
-        if backends is None or program.spent:
-            break
-        if hopeless(part, backends, prices, served):
-            continue
-        found = _holding(part, program, backends, unserved, prices)
-        if found and found.usd < best.usd - EXACT:
-            best, fleets = found, iter(moves(part, found))
+def _listed(task: Task, best: Found | None, floor: float, likely: float) -> Found | None:
+    """Tries every fleet that costs less, from the cheapest on; `None`: there are too many.
+
+    floor: no fleet costs less; likely: nor do many that hold, $/h. The gap is 0 if time sufficed:
+    prices prove that a cheaper fleet does not hold, or tangents put at its own shares found none.
+    """
+    part, most = task.part, enough(task.part)
+    ends = best.usd if best else float(part.costs(most).sum() + part.stop_usd * part.running.sum())
+    step = max(float(part.usd[part.usd > 0].min(initial=np.inf)), STEP * ends)
+    low, high = floor - EXACT, max(floor + step, likely)
+    while low < ends - EXACT:
+        fleets = listed(part, part.least, most, low, min(high, ends - EXACT))
+        if fleets is None:
+            return None
+        candidates = _sifted(task, fleets)
+        found = _first(task, candidates, PATIENCE)
+        if found:
+            return found
+        if len(candidates):
+            return _gapped(best, low) if best and task.program.spent else None
+        low, high = high, high + step
     return best
 
 
-def _holding(
-    part: Part,
-    program: Program,
-    backends: FloatArray,
-    unserved: FloatArray,
-    prices: list[FloatArray],
-) -> Found | None:
-    """Shares with which a fleet holds, if a few tangent rounds find some; else adds its prices."""
+def _sifted(task: Task, fleets: FloatArray) -> Candidates:
+    candidates = Candidates(task.part, fleets, 1 - task.unserved)
+    for price in task.prices:
+        candidates.sift(price)
+    return candidates
+
+
+def _first(task: Task, candidates: Candidates, tries: int) -> Found | None:
+    """The first for which shares are found; what is left of the candidates has not been tried."""
+    for _ in range(tries):
+        if not len(candidates) or task.program.spent:
+            break
+        found = _holding(task, candidates)
+        if found:
+            return found
+    return None
+
+
+def _trimmed(task: Task, best: Found) -> Found:
+    """Tries fleets nearby that are cheaper by more than the gap until none of them holds."""
+    while True:
+        most_usd = best.usd * (1 - task.program.gap)
+        found = _first(task, _sifted(task, moves(task.part, best, most_usd)), TRIES)
+        if found is None:
+            return best
+        best = found
+
+
+def _holding(task: Task, candidates: Candidates) -> Found | None:
+    """Shares for the next candidate, if a few tangent rounds find some; else it is gone.
+
+    The solver's prices of every round set others aside with it.
+    """
+    part, backends = task.part, candidates.next
     room = part.room(backends)
     points, before = _within(SPREAD * part.variance.sum(axis=0), room), np.inf
     for _ in range(ASSIGN_ROUNDS):
-        answer = program.flattest(points, room)
-        if answer is None:
+        answer = task.program.flattest(points, room)
+        if answer is None:  # whatever the counts: the peak is free
+            candidates.drop(shut=bool(part.regions) and not task.program.spent)
             return None
-        found = exact(part, answer.weights, 0.0, unserved)
+        found = exact(part, answer.weights, 0.0, task.unserved)
         if found and np.all(found.backends <= backends):
             return found
-        need = part.need(answer.weights)[room > 0] / room[room > 0]
-        prices.append(answer.prices)
-        stuck = answer.bound - 1 > before - answer.bound
-        if stuck or need.max() > HOPELESS or hopeless(part, backends, prices[-1:], 1 - unserved):
+        task.prices.append(answer.prices)
+        if not candidates.sift(answer.prices):
             return None
-        before = answer.bound
-        points = part.points(answer.weights, points)
+        need = part.need(answer.weights)[room > 0] / room[room > 0]
+        if answer.bound - 1 > before - answer.bound or need.max() > HOPELESS:
+            break
+        before, points = answer.bound, part.points(answer.weights, points)
+    candidates.drop()
     return None
 
 
 def _elastic(part: Part, program: Program) -> Found | None:
     """The most demand that the limits allow, then the cheapest fleet for that."""
+    program = program.loosened()
     weights = _fullest(part, program)
     if weights is None:
         return None
@@ -229,11 +257,8 @@ def _elastic(part: Part, program: Program) -> Found | None:
     if first is None:
         first, unserved = _scaled(part, weights)
     program.allow(unserved)
-    points = part.points(weights, _start(part))
-    mixed, bound = _mix(part, program, points, unserved)
-    best = min((f for f in (first, mixed) if f), key=lambda f: f.usd)
-    best = _trimmed(part, program, best, unserved)
-    return _gapped(best, max(bound, part.bound(1 - unserved)))
+    task = Task(part=part, program=program, unserved=unserved, prices=[part.usd])
+    return _mixed(task, part.points(weights, _start(part)), first)
 
 
 def _fullest(part: Part, program: Program) -> FloatArray | None:
@@ -265,13 +290,18 @@ def _scaled(part: Part, weights: FloatArray) -> tuple[Found, FloatArray]:
     return best, np.clip(1 - best.weights.sum(axis=1), 0.0, 1.0)
 
 
+def _cheaper(one: Found | None, other: Found | None) -> Found | None:
+    return min((found for found in (one, other) if found), key=lambda f: f.usd, default=None)
+
+
 def _gapped(best: Found, bound: float) -> Found:
     gap = max(0.0, 1 - bound / best.usd) if best.usd > 0 else 0.0
-    return Found(weights=best.weights, backends=best.backends, usd=best.usd, gap=gap)
+    return replace(best, gap=gap)
 
 
 def _start(part: Part) -> FloatArray:
-    points = np.maximum(part.variance.sum(axis=0) / len(part.usd), 1e-3)
+    variance = part.variance.sum(axis=0)
+    points = np.maximum(variance / len(part.usd), np.where(variance > 0, LEAST_START, 0.0))
     return _within(points, part.most)
 
 

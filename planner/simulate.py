@@ -76,14 +76,14 @@ def simulate(
     *,
     finished: Finish | None = None,
     patience_s: float = 0.0,
-    hold_s: float = 0.0,
+    hold_s: FloatArray | None = None,
 ) -> Result:
     """Plays a trace onto one fresh engine per profile until the last request has ended.
 
     route: asked at each arrival. What finds no room waits, first come, first served, up to
-    patience_s, asking again whenever a request ends; then it is shed. hold_s: so long it waits in
-    any case, and asks once more when that is over. A request longer than its engine can hold is
-    refused there: shed as well. finished: told of each request that ends, after its hold is
+    patience_s, asking again whenever a request ends; then it is shed. hold_s: (N,) so long each
+    waits in any case, and asks once more when that is over. A request longer than its engine can
+    hold is refused there: shed as well. finished: told of each request that ends, after its hold is
     released. What happens at the same moment happens in the order: ends of iterations,
     by engine, then who was held, then arrivals. Raises InvalidValue if the arrivals do not ascend.
     """
@@ -107,7 +107,7 @@ class _Stage:
         route: Route,
         finished: Finish | None,
         patience_s: float,
-        hold_s: float,
+        hold_s: FloatArray | None,
     ) -> None:
         self.arrivals_s: list[float] = trace.arrival_s.tolist()
         self._inputs = [max(1, int(tokens)) for tokens in trace.input_tokens.tolist()]
@@ -115,11 +115,11 @@ class _Stage:
         self._engines = [Engine(profile) for profile in engines]
         self._route = route
         self._finished = finished
-        self._patience_s = max(patience_s, hold_s)
-        self._hold_s = hold_s
+        self._hold_s = [0.0] * len(trace) if hold_s is None else hold_s.tolist()
+        self._patience_s = max(patience_s, *self._hold_s, 0.0)
         self._holds: dict[int, Hold] = {}
         self._waiting: deque[int] = deque()
-        self._held: deque[int] = deque()  # who has not asked for the second time, in order
+        self._held: list[tuple[float, int]] = []  # a heap: until when, and who is held back
         self._heap: list[tuple[float, int, int]] = []  # when, engine, version
         self._due_s: list[float | None] = [None] * len(engines)
         self._version = [0] * len(engines)
@@ -130,9 +130,9 @@ class _Stage:
     def play(self, until_s: float) -> None:
         """Everything that the engines do up to and at `until_s`, and who is held until then."""
         held = self._held
-        while held and (now_s := self.arrivals_s[held[0]] + self._hold_s) <= until_s:
+        while held and held[0][0] <= until_s:
+            now_s, request = heappop(held)
             self._play(now_s)
-            request = held.popleft()
             if request in self._waiting and self._start(request, now_s):
                 self._waiting.remove(request)
         self._play(until_s)
@@ -147,8 +147,9 @@ class _Stage:
     def arrive(self, request: int, now_s: float) -> None:
         if not self._start(request, now_s) and self._patience_s > 0:
             self._waiting.append(request)
-            if self._hold_s > 0:
-                self._held.append(request)
+            if self._hold_s[request] > 0:
+                until_s = self.arrivals_s[request] + self._hold_s[request]
+                heappush(self._held, (until_s, request))
 
     def result(self) -> Result:
         first_s, last_s = np.array(self._first_s), np.array(self._last_s)

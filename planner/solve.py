@@ -11,8 +11,8 @@ With shares f[b,p], unserved shares u[b], counts y[p] (integer) and pools in use
 
 `√V` is concave, so its tangent at any V₀ > 0 lies above it and is safe: `√V ≤ √V₀/2 + V/(2√V₀)`,
 the constant only for pools in use. A spot pool's y grows by a slope and a constant from what must
-be ready (`Part.margin`). How tangents settle and what is tried beyond the program is in `search`.
-The gap is that to the program's bound at its tangent; the fluid bound is that of the whole.
+be ready (`Part.margin`). How tangents settle and which fleets are tried is in `search`. The gap is
+that to the bound at the tangents; the fluid bound is that of the whole.
 
 u is 0 unless that is impossible. Then the rate left unserved is made least first, and the cost with
 that fixed: no price can make it pay to drop a request. `assign` has y given and minimises the peak
@@ -25,6 +25,7 @@ trusted (it is `Optimal` at a time limit too). Nothing else imports PuLP.
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pulp
@@ -34,12 +35,13 @@ from planner.errors import InvalidValue
 from planner.fleet import Part, parts
 from planner.headroom import Loads, loads
 from planner.limits import UNLIMITED, Limits, lifted
-from planner.model import Demand, Plan, Pool, Relaxation
-from planner.outcome import plan
+from planner.model import Demand, Plan, Pool
+from planner.outcome import plan, relaxation
 from planner.search import Answer
 from planner.sizes import FloatArray
 
 TIGHT = 1e-8  # the solver's own tolerance on rows: well within fleet.EXACT
+INTEGER = 1  # HiGHS' kInteger
 FEASIBLE = 2  # HiGHS' kSolutionStatusFeasible
 SMALL = 8  # pools: with so few integers the solver's heuristics cost more than the tree itself
 SMALL_OPTIONS = {
@@ -83,7 +85,7 @@ def provision(
         if now_s < ends_s:
             effort = (now_s, ends_s - now_s, gap)
             other = _provision(demand, kind, looser, needs, effort)
-            options.append(_relaxation(name, limits, pools, other))
+            options.append(relaxation(name, limits, pools, other))
     best = min(options, key=lambda o: (round(o.unserved_rate, 6), o.usd_per_hour), default=None)
     missing = sum(bucket.rate for bucket in found.unserved)
     helps = best is not None and best.unserved_rate < missing - 1e-6
@@ -142,57 +144,57 @@ def _provision(
     return plan("provision", demand, pools, limits, needs, backends, shares, took_s)
 
 
-def _relaxation(name: str, limits: Limits, pools: tuple[Pool, ...], found: Plan) -> Relaxation:
-    """What a plan made without one limit takes beyond it."""
-    counts = np.array(found.backends, dtype=float)
-    more = {limit: use - most for limit, use, most in limits.uses(pools, counts)}
-    for pool, count in zip(pools, found.backends, strict=True):
-        if pool.max_backends is not None:
-            more[f"max_backends of {pool.name}"] = float(count - pool.max_backends)
-    return Relaxation(
-        limit=name,
-        more=max(0.0, more[name]) if name in more else None,
-        usd_per_hour=found.usd_per_hour,
-        unserved_rate=sum(bucket.rate for bucket in found.unserved),
-    )
-
-
 class Program:
     """One part in HiGHS, in three uses: least cost, least unserved rate, least peak.
 
-    Columns: the shares, then u, w, y and t, then for each pool what of y is paid for, started and
-    stopped. t is fixed at 0 except for the peak, and u except where demand cannot be served; the
-    bounds of w and y are set with the use.
+    Columns: the shares, u if demand may be unserved (`loose`), then w, y and t, then for each pool
+    what of y is paid for, started and stopped. t is fixed at 0 except for the peak; the bounds of w
+    and y are set with the use, and so is what a backend of each pool can take.
     """
 
-    def __init__(self, part: Part, *, ends_s: float, gap: float) -> None:
-        self.part, self._ends_s = part, ends_s
+    def __init__(self, part: Part, *, ends_s: float, gap: float, loose: bool = False) -> None:
+        self.part, self.gap, self._ends_s = part, gap, ends_s
         n, m = part.mean.shape
-        self._pairs = [(int(b), int(p)) for b, p in np.argwhere(np.isfinite(part.mean))]
-        self._u = len(self._pairs)
-        self._rows, self._cols = np.array(self._pairs).T
-        self._w, self._y, self._t = self._u + n, self._u + n + m, self._u + n + 2 * m
+        self._rows, self._cols = np.isfinite(part.mean).nonzero()
+        self._u = len(self._rows)
+        self._w = self._u + (n if loose else 0)
+        self._y, self._t = self._w + m, self._w + 2 * m
         self._paid = {int(p): i for i, p in enumerate(np.flatnonzero(part.reserved), self._t + 1)}
         self._moved = self._t + 1 + len(self._paid)  # m columns up, m down, if a change costs
         self._ends = self._moved + (2 * m if part.start_usd or part.stop_usd else 0)
-        self._set: FloatArray | None = None  # coefficients of the rows that hold pools, as they are
-        solver = pulp.HiGHS(
-            msg=False,
-            threads=1,
-            gapRel=gap,
-            primal_feasibility_tolerance=TIGHT,
-            mip_feasibility_tolerance=TIGHT,
-            **(SMALL_OPTIONS if m <= SMALL else {}),
-        )
-        problem = self._build()
-        solver.createAndConfigureSolver(problem)
-        solver.buildSolverModel(problem)
-        self._highs = problem.solverModel
+        self._finite = np.where(np.isfinite(part.mean), part.mean, 0.0)
+        # The rows that hold pools: row and column of every coefficient, and what it is now.
+        each = np.arange(m)
+        self._held = n + np.concatenate([self._cols, each, each])
+        shares = np.arange(self._u)
+        self._holders = np.concatenate([shares, self._w + each, np.full(m, self._t)])
+        self._set = np.full(self._u + 2 * m, np.nan)
+        self._highs, self._whole = self._opened(), False
 
     @property
     def spent(self) -> bool:
         """Whether the time is up."""
         return time.perf_counter() >= self._ends_s
+
+    def loosened(self) -> "Program":
+        """The same in which demand may be unserved."""
+        return Program(self.part, ends_s=self._ends_s, gap=self.gap, loose=True)
+
+    def _opened(self) -> Any:
+        """HiGHS with the program in it, its integers not declared yet: often it needs none."""
+        solver = pulp.HiGHS(
+            mip=False,
+            msg=False,
+            threads=1,
+            gapRel=self.gap,
+            primal_feasibility_tolerance=TIGHT,
+            mip_feasibility_tolerance=TIGHT,
+            **(SMALL_OPTIONS if len(self.part.usd) <= SMALL else {}),
+        )
+        problem = self._build()
+        solver.createAndConfigureSolver(problem)
+        solver.buildSolverModel(problem)
+        return problem.solverModel
 
     def _build(self) -> pulp.LpProblem:
         problem = pulp.LpProblem("fleet", pulp.LpMinimize)
@@ -221,20 +223,24 @@ class Program:
     def _demand_rows(self) -> Iterator[Row]:
         """Serve each bucket (n), hold each pool (m, no tangent yet), open each pool (m)."""
         n, m = self.part.mean.shape
-        of_bucket: list[list[int]] = [[self._u + b] for b in range(n)]
+        loose = self._w > self._u
+        of_bucket: list[list[int]] = [[self._u + b] if loose else [] for b in range(n)]
         of_pool: list[list[int]] = [[] for _ in range(m)]
-        for column, (b, p) in enumerate(self._pairs):
+        for column, (b, p) in enumerate(self._pairs()):
             of_bucket[b].append(column)
             of_pool[p].append(column)
         for b in range(n):
             yield dict.fromkeys(of_bucket[b], 1.0), pulp.LpConstraintEQ, 1.0
-        for p in range(m):
-            hold = dict.fromkeys((*of_pool[p], self._w + p, self._t), 1.0)
-            yield hold | {self._y + p: -1.0}, pulp.LpConstraintLE, 0.0
+        for p in range(m):  # what each share takes is set before every use
+            yield {self._w + p: 1.0, self._y + p: -1.0, self._t: -1.0}, pulp.LpConstraintLE, 0.0
         for p in range(m):
             used = dict.fromkeys(of_pool[p], 1.0)
             open_ = {self._w + p: -float(max(1, len(used)))}
             yield used | open_, pulp.LpConstraintLE, 0.0
+
+    def _pairs(self) -> Iterator[tuple[int, int]]:
+        """Bucket and pool of every share."""
+        return zip(self._rows.tolist(), self._cols.tolist(), strict=True)
 
     def _limit_rows(self) -> Iterator[Row]:
         """What is paid, started and stopped; stocks, the budget, and zones of spot pools."""
@@ -253,7 +259,7 @@ class Program:
             rows, zone = set(region.rows.tolist()), set(region.columns.tolist())
             spot = {
                 column: float(part.rate[b])
-                for column, (b, p) in enumerate(self._pairs)
+                for column, (b, p) in enumerate(self._pairs())
                 if b in rows and p in zone
             }
             yield spot, pulp.LpConstraintLE, region.most
@@ -305,25 +311,26 @@ class Program:
     def _tangents(
         self, points: FloatArray, room: FloatArray, slope: FloatArray, constant: FloatArray
     ) -> None:
-        part, root, first = self.part, np.sqrt(points), len(self.part.rate)
-        finite = np.where(np.isfinite(part.mean), part.mean, 0.0)
-        rows, columns, m = self._rows, self._cols, len(root)
+        root = np.sqrt(points)
         values = np.concatenate([
-            (slope * (finite + part.variance / (2 * root)))[rows, columns],
+            ((self._finite + self.part.variance / (2 * root)) * slope)[self._rows, self._cols],
             slope * root / 2 + constant,
             -room,
         ])  # fmt: skip
-        changed = np.ones(len(values), bool) if self._set is None else values != self._set
-        pools = np.concatenate([columns, np.arange(m), np.arange(m)])
-        columns = np.r_[np.arange(self._u), self._w + np.arange(m), np.full(m, self._t)]
-        for place in np.flatnonzero(changed).tolist():
-            self._highs.changeCoeff(first + pools[place], columns[place], values[place])
+        changed = np.flatnonzero(values != self._set)
+        change = self._highs.changeCoeff
+        for row, column, value in zip(
+            self._held[changed].tolist(),
+            self._holders[changed].tolist(),
+            values[changed].tolist(),
+            strict=True,
+        ):
+            change(row, column, value)
         self._set = values
 
     def _costs(self, costs: dict[int, float]) -> None:
         values = np.zeros(self._ends - self._u)
-        for column, cost in costs.items():
-            values[column - self._u] = cost
+        values[np.array(list(costs)) - self._u] = list(costs.values())
         columns = np.arange(self._u, self._ends, dtype=np.int32)
         self._highs.changeColsCost(len(columns), columns, values)
 
@@ -340,7 +347,13 @@ class Program:
     def _run(self, *, relaxed: bool) -> Answer | None:
         left_s = max(LEAST_S, self._ends_s - time.perf_counter())
         self._highs.setOptionValue("time_limit", self._highs.getRunTime() + left_s)
+        if not (relaxed or self._whole):
+            kinds = np.full(self._t - self._w, INTEGER, dtype=np.uint8)
+            columns = np.arange(self._w, self._t, dtype=np.int32)
+            self._highs.changeColsIntegrality(len(columns), columns, kinds)
+            self._whole = True
         self._highs.setOptionValue("solve_relaxation", relaxed)
+        self._highs.setOptionValue("presolve", "off" if relaxed else "choose")
         self._highs.run()
         info = self._highs.getInfo()
         if info.primal_solution_status != FEASIBLE:

@@ -5,7 +5,7 @@ its start, ascending; the actual token counts; who sent it (may be empty, may be
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -13,7 +13,7 @@ from typing import TypeVar
 import numpy as np
 
 from planner.errors import InvalidFile, InvalidValue
-from planner.sizes import FloatArray
+from planner.sizes import FloatArray, IntArray
 
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
 LEAST_WINDOWS = 5  # a variance of fewer counts says next to nothing
@@ -62,6 +62,23 @@ class Trace:
             output_tokens=self.output_tokens[first:last],
             key=self.key[first:last],
         )
+
+
+def merged(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
+    """Several traces as one, in order of arrival, and (N,) each request's row if they were stacked.
+
+    At the same moment the earlier trace comes first.
+    """
+    arrival_s = np.concatenate([trace.arrival_s for trace in traces])
+    order = np.argsort(arrival_s, kind="stable")
+    keys = [key for trace in traces for key in trace.key]
+    whole = Trace(
+        arrival_s=arrival_s[order],
+        input_tokens=np.concatenate([trace.input_tokens for trace in traces])[order],
+        output_tokens=np.concatenate([trace.output_tokens for trace in traces])[order],
+        key=tuple(keys[row] for row in order.tolist()),
+    )
+    return whole, np.asarray(order, dtype=np.int64)
 
 
 def read(path: Path) -> Trace:

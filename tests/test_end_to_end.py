@@ -66,6 +66,7 @@ async def running(
     *,
     urls: dict[str, list[str]] | None = None,
     queued: int | None = None,
+    classes: dict[str, Any] | None = None,
     **gateway: Any,
 ) -> AsyncIterator[Fleet]:
     """A gateway on a free port before one emulator per Faults, or before given URLs."""
@@ -83,14 +84,16 @@ async def running(
             for emulator in emulators[pool]:
                 stack.push_async_callback(emulator.stop)
         path = tmp_path / "cuvee.yaml"
-        path.write_text(yaml.safe_dump(configured(listed, gateway), sort_keys=False))
+        path.write_text(yaml.safe_dump(configured(listed, gateway, classes), sort_keys=False))
         app = await stack.enter_async_context(App(load(path), host="127.0.0.1", port=0))
         yield Fleet(app, emulators)
 
 
-def configured(urls: dict[str, list[str]], gateway: dict[str, Any]) -> dict[str, Any]:
+def configured(
+    urls: dict[str, list[str]], gateway: dict[str, Any], classes: dict[str, Any] | None = None
+) -> dict[str, Any]:
     return {
-        "models": {MODEL: {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}}},
+        "models": {MODEL: {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}, "classes": classes or {}}},
         "pools": {
             pool: {
                 "model": MODEL,
@@ -240,6 +243,32 @@ async def test_every_answer_carries_its_receipt(tmp_path: Path):
         assert names <= {name.lower() for name in reply.headers}
         assert reply.headers["x-cuvee-pool"] == "h100"
     assert kept.headers["x-cuvee-decision"] == "planned"
+
+
+async def test_a_request_chooses_its_slo_class(tmp_path: Path):
+    """By our header, or by llm-d's where it names a class; a class that is not there is a 400."""
+    batch = {"batch": {"ttft_s": 30.0, "tpot_s": 0.5}}
+    async with running(tmp_path, classes=batch) as fleet, ClientSession() as session:
+
+        async def sent(**headers: str) -> tuple[int, int, dict[str, Any]]:
+            named = {name.replace("_", "-"): value for name, value in headers.items()}
+            url = f"{fleet.url}/v1/chat/completions"
+            async with session.post(url, json=said(2), headers=named) as reply:
+                bucket = int(reply.headers.get("x-cuvee-bucket", -1))
+                return reply.status, bucket, await reply.json()
+
+        _, plain, _ = await sent()
+        _, ours, _ = await sent(x_cuvee_slo_class="batch")
+        _, theirs, _ = await sent(x_llm_d_inference_objective="batch")
+        _, foreign, _ = await sent(x_llm_d_inference_objective="sheddable")
+        status, _, body = await sent(x_cuvee_slo_class="gold")
+
+    cells = fleet.app.plan.space.grid.cells
+    assert [bucket // cells for bucket in (plain, ours, theirs, foreign)] == [0, 1, 1, 0]
+    assert status == 400
+    assert body["error"]["type"] == "invalid_request_error"
+    assert body["error"]["param"] == "x-cuvee-slo-class"
+    assert "`default`, `batch`" in body["error"]["message"]
 
 
 async def test_the_body_is_forwarded_as_received(tmp_path: Path):

@@ -24,7 +24,7 @@ from gateway.errors import (
     UpstreamTimeout,
 )
 from gateway.proxy.answers import error_head, outcome_of, stream_head
-from gateway.proxy.heads import field, returned, sent
+from gateway.proxy.heads import returned, sent
 from gateway.proxy.inbound import Inbound, Request
 from gateway.proxy.queue import Queue
 from gateway.proxy.refusal import Refused, refusal, stream_refusal
@@ -38,9 +38,10 @@ from gateway.routing.ask import Ask, read
 from gateway.routing.backend import Backend, Lease
 from gateway.routing.lengths import Length, Lengths
 from gateway.routing.observation import Observation, Outcome
-from gateway.routing.router import Estimate, Router
+from gateway.routing.router import CLASS_HEADER, Estimate, Router
 from gateway.routing.tokens import Tokens
 from gateway.sections import GatewaySection
+from planner.model import DEFAULT
 
 log = logging.getLogger("cuvee")
 
@@ -49,6 +50,7 @@ PATHS = {
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
 }
+OURS, OBJECTIVE = CLASS_HEADER.encode(), b"x-llm-d-inference-objective"  # name an SLO class
 ADMISSIONS = 8  # refusals for lack of room that one request may collect before it is told
 BROKEN = 1  # retries after a backend broke with the request: it may be the request that breaks them
 ONE_TOKEN = Length(median=1, p90=1)  # an embedding has no output to decode
@@ -82,7 +84,7 @@ class Exchange:
         self._budget = Budget()
         self._under_way: set[Watch] = set()
         self._targets: dict[tuple[str, str], tuple[Origin, bytes]] = {}
-        self._models = [c.model for c in router.table.space.classes]
+        self._models = list(dict.fromkeys(c.model for c in router.table.space.classes))
         self._run, self._number = uuid4().hex[:16], count(1)
         self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
 
@@ -94,8 +96,8 @@ class Exchange:
     async def handle(self, client: Inbound, request: Request, route: str, strand: Strand) -> None:
         """The request, from its arrival to its end."""
         arrival_s = self._clock()
-        said = field(request.headers, b"x-request-id")
-        request_id = f"{self._run}{next(self._number):016x}" if not said else said.decode("latin-1")
+        said = request.fields.get(b"x-request-id")
+        request_id = said.decode("latin-1") if said else f"{self._run}{next(self._number):016x}"
         watch: Watch | None = None
         try:
             ask = read(request.body, route)
@@ -138,15 +140,15 @@ class Exchange:
     def _watch(
         self, ask: Ask, request: Request, request_id: str, arrival_s: float, strand: Strand
     ) -> Watch:
-        """What the router will believe of the request. Raises BadRequest or ModelNotFound."""
+        """What the router will believe of the request. Raises BadRequest, or one of its kinds."""
         model = ask.model
         if model is None:
             if len(self._models) > 1:
                 raise BadRequest("you must provide a model parameter", param="model")
             model = self._models[0]
-        self._router.slo_class(model)
-        key = (field(request.headers, b"authorization") or b"").decode("latin-1")
-        estimate = self.estimate(ask, model, key)
+        slo_class = self._slo_class(request, model)
+        key = request.fields.get(b"authorization", b"").decode("latin-1")
+        estimate = self.estimate(ask, model, key, slo_class)
         return Watch(
             arrival_s=arrival_s,
             request_id=request_id,
@@ -157,7 +159,19 @@ class Exchange:
             strand=strand,
         )
 
-    def estimate(self, ask: Ask, model: str, key: str) -> Estimate:
+    def _slo_class(self, request: Request, model: str) -> str:
+        """The class that a request names. Ours is taken at its word; llm-d's header may mean
+        something else and counts only where it is the name of a class."""
+        said = request.fields.get(OURS)
+        if said is not None:
+            return said.decode("latin-1")
+        said = request.fields.get(OBJECTIVE)
+        if said is None:
+            return DEFAULT
+        name = said.decode("latin-1")
+        return name if name in self._router.classes(model) else DEFAULT
+
+    def estimate(self, ask: Ask, model: str, key: str, slo_class: str = DEFAULT) -> Estimate:
         """A request as believed at arrival: tokens from bytes, output from history."""
         inputs = ask.prompt_tokens
         if inputs is None:
@@ -170,6 +184,7 @@ class Exchange:
             input_tokens=inputs,
             output_tokens=length.median,
             output_p90=length.p90,
+            slo_class=slo_class,
         )
 
     async def _answer(self, client: Inbound, watch: Watch, lines: bytes, body: bytes) -> None:
@@ -235,16 +250,22 @@ class Exchange:
         failure: of an earlier attempt; with nowhere else to go it is the answer. again: whether the
         request has had its turn before, so that it waits at the head.
         """
-        now_s = self._clock()
-        held_until_s = min(deadline_s, now_s + self._router.hold_s(watch.estimate.model))
         patient = failure is None and not again
+        held_until_s: float | None = None
         while True:
-            patient = patient and self._clock() < held_until_s
+            now_s = self._clock()
+            patient = patient and (held_until_s is None or now_s < held_until_s)
             try:
                 lease = self._router.route(
-                    watch.estimate, now_s=self._clock(), exclude=tried, patient=patient
+                    watch.estimate,
+                    bucket=watch.bucket,
+                    now_s=now_s,
+                    exclude=tried,
+                    patient=patient,
                 )
             except Held:
+                if held_until_s is None:
+                    held_until_s = min(deadline_s, now_s + self._router.hold_s(watch.bucket))
                 again = patient = await self.queue.hold(until_s=held_until_s, again=again)
                 continue
             except (Unavailable, Saturated) as error:

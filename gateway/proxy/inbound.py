@@ -40,9 +40,10 @@ class Bounds:
 
 
 class Request:
-    """One whole request. target: path and query as sent."""
+    """One whole request. target: path and query as sent. fields: the headers by name, the last of
+    each."""
 
-    __slots__ = ("body", "headers", "keep", "method", "modern", "target")
+    __slots__ = ("body", "fields", "headers", "keep", "method", "modern", "target")
 
     def __init__(
         self,
@@ -58,6 +59,7 @@ class Request:
         self.method = method
         self.target = target
         self.headers = headers
+        self.fields = dict(headers)
         self.body = body
         self.keep = keep
         self.modern = modern

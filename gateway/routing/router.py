@@ -12,22 +12,25 @@ from math import inf
 
 import msgspec
 
-from gateway.errors import Held, ModelNotFound, Saturated, Unavailable
+from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
 from gateway.routing.table import RoutingTable
+from planner.model import DEFAULT
 
+CLASS_HEADER = "x-cuvee-slo-class"  # how a request names its SLO class
 FULL = 1.0  # the pressure at which a backend just keeps its SLO
 
 PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-effort"
 
 
 class Estimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A request as the router believes it to be: model, tokens, and the P90 of its output."""
+    """A request as the router believes it to be: whose promise, tokens, the P90 of its output."""
 
     model: str
     input_tokens: int
     output_tokens: int
     output_p90: int
+    slo_class: str = DEFAULT
 
 
 class Router:
@@ -37,7 +40,7 @@ class Router:
         """max_load: load at which a backend takes no more, whatever the SLO."""
         self.fleet = fleet
         self._max_load = max_load
-        self._classes = {c.model: index for index, c in enumerate(table.space.classes)}
+        self._classes = {(c.model, c.name): index for index, c in enumerate(table.space.classes)}
         self.table = table
 
     def __repr__(self) -> str:
@@ -50,39 +53,54 @@ class Router:
     @table.setter
     def table(self, table: RoutingTable) -> None:
         self._table = table
+        self._grid, self._cells = table.space.grid, table.space.grid.cells
         self._credit = [[0.0] * len(table.pools) for _ in range(table.space.buckets)]
         self._members = tuple(self.fleet.pool(name) for name in table.pools)
 
-    def slo_class(self, model: str) -> int:
-        """The index of a model's SLO class. Raises ModelNotFound."""
-        index = self._classes.get(model)
-        if index is None:
+    def slo_class(self, model: str, name: str = DEFAULT) -> int:
+        """The index of one of a model's SLO classes. Raises ModelNotFound or ClassNotFound."""
+        index = self._classes.get((model, name))
+        if index is not None:
+            return index
+        known = self.classes(model)
+        if not known:
             raise ModelNotFound(f"The model `{model}` does not exist.", param="model")
-        return index
+        raise ClassNotFound(
+            f"{CLASS_HEADER}: the model `{model}` has no SLO class `{name}`; it has "
+            + ", ".join(f"`{one}`" for one in known),
+            param=CLASS_HEADER,
+        )
+
+    def classes(self, model: str) -> tuple[str, ...]:
+        """The names of a model's SLO classes; none of an unknown model."""
+        return tuple(name for owner, name in self._classes if owner == model)
 
     def bucket(self, estimate: Estimate) -> int:
-        """The bucket of an estimate. Raises ModelNotFound."""
-        return self._bucket(estimate.model, estimate.input_tokens, estimate.output_tokens)
+        """The bucket of an estimate. Raises ModelNotFound or ClassNotFound."""
+        return self._bucket(estimate, estimate.output_tokens)
 
-    def hold_s(self, model: str) -> float:
-        """How long after its arrival `route` may hold a request back. Raises ModelNotFound."""
-        return self._table.hold_s[self.slo_class(model)]
+    def hold_s(self, bucket: int) -> float:
+        """How long after its arrival `route` may hold a request of this bucket back."""
+        return self._table.hold_s[bucket // self._cells]
 
     def route(
         self,
         estimate: Estimate,
         *,
         now_s: float,
+        bucket: int | None = None,
         exclude: Collection[str] = (),
         patient: bool = False,
     ) -> Lease:
         """Chooses and reserves a backend.
 
-        exclude: names of backends that already failed this request. patient: whether it can wait a
-        little rather than break the SLO. Raises ModelNotFound, Unavailable (no live backend for the
-        model), Saturated (all are at `max_load`) or, if patient, Held (none keeps the SLO now).
+        bucket: the estimate's, where it is known already. exclude: names of backends that already
+        failed this request. patient: whether it can wait a little rather than break the SLO. Raises
+        ModelNotFound, ClassNotFound, Unavailable (no live backend for the model), Saturated (all
+        are at `max_load`) or, if patient, Held (none keeps the SLO now).
         """
-        bucket = self.bucket(estimate)
+        if bucket is None:
+            bucket = self.bucket(estimate)
         planned = self._slice(bucket)
         if planned is not None:
             found = self._fitting(planned, bucket, estimate, now_s, exclude)
@@ -96,9 +114,9 @@ class Router:
                     return self._reserve(found, pool, bucket, estimate, SPILL)
         return self._anywhere(planned, bucket, estimate, now_s, exclude, patient)
 
-    def _bucket(self, model: str, input_tokens: int, output_tokens: int) -> int:
-        grid = self._table.space.grid
-        return self.slo_class(model) * grid.cells + grid.cell(input_tokens, output_tokens)
+    def _bucket(self, estimate: Estimate, output_tokens: int) -> int:
+        number = self.slo_class(estimate.model, estimate.slo_class)
+        return number * self._cells + self._grid.cell(estimate.input_tokens, output_tokens)
 
     def _slice(self, bucket: int) -> int | None:
         """The pool whose turn it is: smooth weighted round robin over the bucket's slices."""
@@ -116,7 +134,7 @@ class Router:
         return best
 
     def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
-        long = self._bucket(estimate.model, estimate.input_tokens, estimate.output_p90)
+        long = self._bucket(estimate, estimate.output_p90)
         now, then = self._table.feasible[bucket], self._table.feasible[long]
         return tuple(a and b for a, b in zip(now, then, strict=True))
 
@@ -147,7 +165,7 @@ class Router:
         table = self._table
         if not table.feasible[bucket][pool]:
             return None
-        backlog_s = table.backlog_s[bucket // table.space.grid.cells]
+        backlog_s = table.backlog_s[bucket // self._cells]
         best, least = self._least(pool, backlog_s, now_s, exclude, table.backends[pool])
         if best is None or least == inf:
             return None
@@ -160,7 +178,7 @@ class Router:
         """The pressure that a request adds to a backend."""
         table = self._table
         prefill_s = estimate.input_tokens * table.prefill_s[pool]
-        backlog_s = table.backlog_s[bucket // table.space.grid.cells]
+        backlog_s = table.backlog_s[bucket // self._cells]
         return table.slots[bucket][pool] + prefill_s / backlog_s
 
     def _anywhere(
@@ -177,7 +195,7 @@ class Router:
         The plan's pools come first; backends outside the plan serve only if no other is alive.
         """
         table = self._table
-        backlog_s = table.backlog_s[bucket // table.space.grid.cells]
+        backlog_s = table.backlog_s[bucket // self._cells]
         order = table.order[bucket]
         roomy = [pool for pool in order if estimate.input_tokens < table.context[pool]]
         for everything in (False, True):

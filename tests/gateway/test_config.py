@@ -118,6 +118,17 @@ def test_what_the_file_says_wins(write):
         ({"planner.dispersion": float("nan")}, "planner.dispersion: must be positive and finite"),
         ({"buckets.input_from": 9000}, "buckets: no log-spaced edges from 9000 to 8192"),
         ({"planner.workload": "no.csv"}, "planner.workload: no such file"),
+        ({"models.llama-3-8b.classes.batch": {"ttft": 9, "ttft_s": 1, "tpot_s": 1}},
+         "models.llama-3-8b.classes.batch.ttft: unknown key"),
+        ({"models.llama-3-8b.classes.batch": {"ttft_s": 9}},
+         "models.llama-3-8b.classes.batch.tpot_s: missing"),
+        ({"models.llama-3-8b.classes.batch": {"ttft_s": 0, "tpot_s": 1}},
+         "models.llama-3-8b.classes.batch.ttft_s: must be positive"),
+        ({"models.llama-3-8b.classes.default": {"ttft_s": 9, "tpot_s": 1}},
+         "models.llama-3-8b.classes.default: the class `default` is models.llama-3-8b.slo"),
+        ({"models.llama-3-8b.classes.": {"ttft_s": 9, "tpot_s": 1}},
+         "models.llama-3-8b.classes.: the name must be printable ASCII"),
+        ({"models.llama-3-8b.classes": ["batch"]}, "models.llama-3-8b.classes: expected `object`"),
         ({"models.other": {"slo": {"ttft_s": 1, "tpot_s": 1}}}, "models.other: no pool serves it"),
     ],
 )  # fmt: skip
@@ -134,6 +145,17 @@ def test_a_pool_that_no_bucket_can_use(write):
 
     assert len(found) == 1
     assert found[0].startswith("pools.a10g: no bucket can use it: A10G cannot hold")
+
+
+def test_every_class_has_its_own_promise(write):
+    """Each model's `slo` is its class `default`, further classes follow it, model by model."""
+    batch = {"ttft_s": 30, "tpot_s": 0.5, "attainment": 0.9}
+
+    classes = load(write({"models.llama-3-8b.classes.batch": batch})).space.classes
+
+    assert [(c.model, c.name, c.slo.tpot_s, c.slo.attainment) for c in classes] == [
+        ("llama-3-8b", "default", 0.1, 0.99), ("llama-3-8b", "batch", 0.5, 0.9)
+    ]  # fmt: skip
 
 
 def test_a_price_of_zero_is_fine(write):

@@ -11,6 +11,7 @@ from gateway.rehearsal import rehearse
 from gateway.routing.lengths import Lengths
 from planner import solve
 from planner.errors import InvalidValue
+from planner.model import SloClass
 from planner.slo import Slo
 from planner.workload import Trace
 
@@ -220,3 +221,59 @@ def test_a_plan_without_backends_sheds_everything(plan, pools):
 
     assert seen.decision == ("shed",) * 5
     assert seen.attainment(SLO) == 0.0
+
+
+def two_classes(demand):
+    """The demand half under its own promise, half under one that is hard to break."""
+    space = replace(
+        demand.space,
+        classes=(
+            *demand.space.classes,
+            SloClass(model="llama-3-8b", slo=Slo(ttft_s=60.0, tpot_s=1.0), name="batch"),
+        ),
+    )
+    buckets = np.concatenate([demand.bucket, demand.bucket + demand.space.buckets])
+    twice = {name: np.tile(getattr(demand, name), 2)
+             for name in ("input_tokens", "output_tokens", "share")}  # fmt: skip
+    rate = np.tile(demand.rate / 2, 2)
+    return replace(demand, space=space, rate=rate, bucket=buckets, dispersion=(1.2, 1.2), **twice)
+
+
+def test_each_request_is_judged_by_the_promise_of_its_own_class(make_demand, pools):
+    """What breaks a tight promise keeps a loose one: same fleet, same sizes, two verdicts."""
+    plan = solve.assign(two_classes(make_demand(14.0)), pools, (1, 0, 0))
+    trace = make_trace(rate=20.0, count=600)
+    whose = np.arange(600) % 2
+
+    seen = rehearse(trace, plan, pools, slo_class=whose, believed=truth(trace), max_load=1e9)
+
+    met = seen.met(plan.space)
+    assert (seen.bucket // plan.space.grid.cells == whose).all()
+    assert met[whose == 1].mean() > met[whose == 0].mean() + 0.2
+    assert (met == np.where(whose == 1, seen.result.met(plan.space.classes[1].slo),
+                            seen.result.met(SLO))).all()  # fmt: skip
+
+
+def test_models_are_served_by_their_own_pools(make_demand, pools):
+    """Two models on one fleet: no request lands on a backend of the other model."""
+    one, two = pools[0], replace(pools[2], model="other")
+    demand = two_classes(make_demand(6.0))
+    kinds = demand.space.classes[0], replace(demand.space.classes[0], model="other")
+    demand = replace(demand, space=replace(demand.space, classes=kinds))
+    plan = solve.assign(demand, (one, two), (3, 1))
+    trace = make_trace(rate=5.0, count=300)
+    whose = (np.arange(300) % 3 == 0).astype(np.int64)
+
+    seen = rehearse(trace, plan, (one, two), slo_class=whose)
+
+    assert (seen.pool == whose).all()
+
+
+def test_classes_must_match_the_trace(plan, pools):
+    """A wrong shape and a class that is not in the plan are refused."""
+    trace = make_trace(rate=1.0, count=10)
+
+    with pytest.raises(InvalidValue, match=r"\(10,\)"):
+        rehearse(trace, plan, pools, slo_class=np.zeros(9, dtype=int))
+    with pytest.raises(InvalidValue, match="from 0 to 0"):
+        rehearse(trace, plan, pools, slo_class=np.ones(10, dtype=int))

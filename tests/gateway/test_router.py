@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import Held, ModelNotFound, Saturated, Unavailable
+from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import FULL_S, Fleet
 from gateway.routing.router import Estimate, Router
-from gateway.routing.table import RoutingTable
+from gateway.routing.table import RoutingTable, compile_table
 from planner.model import SloClass, Space
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -402,3 +402,29 @@ def test_a_real_plan_is_executed(plan, table, fleet):
                 assert (lease.bucket, lease.plan_id) == (bucket, plan.plan_id)
         shares = [count / 100 for count in counts.values()]
         assert shares == pytest.approx(plan.weights[bucket], abs=0.01)
+
+
+def test_a_class_has_buckets_of_its_own(plan, pools):
+    """The same size asked for under another promise is another bucket, shares and slots."""
+    kind = plan.space.classes[0]
+    space = replace(plan.space, classes=(kind, replace(kind, name="batch")))
+    double = {name: getattr(plan, name) * 2 for name in ("weights", "rate", "seconds", "slots")}
+    table = compile_table(replace(plan, space=space, **double), pools)
+    router = make_router(table)
+    plain = Estimate(model=kind.model, input_tokens=100, output_tokens=50, output_p90=60)
+
+    lease = router.route(replace(plain, slo_class="batch"), now_s=0.0)
+
+    assert lease.bucket == router.bucket(plain) + space.grid.cells
+    assert router.classes(kind.model) == ("default", "batch")
+    assert router.classes("nobody") == ()
+
+
+def test_an_unknown_class_is_told_with_the_known_ones():
+    """The error names the header, the class and those that there are; a model comes first."""
+    router = make_router(make_table((1.0,)))
+
+    with pytest.raises(ClassNotFound, match=r"x-cuvee-slo-class.*`m`.*`batch`.*`default`"):
+        router.slo_class("m", "batch")
+    with pytest.raises(ModelNotFound):
+        router.slo_class("nobody", "batch")

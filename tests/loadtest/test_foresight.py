@@ -1,15 +1,21 @@
 """Length prediction is measured honestly: before it learns, and against what others do."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from loadtest.foresight import WARM, foresee, foresight
+from gateway.config import load
+from gateway.history import demand_of
+from gateway.routing.lengths import Lengths
+from loadtest.foresight import WARM, cost, foresee, foresight
+from planner import solve
 from planner.errors import InvalidValue
 from planner.workload import Trace, read
 
+CONFIG = Path(__file__).resolve().parents[2] / "configs/demo.yaml"
 HISTORY = Path(__file__).resolve().parents[2] / "configs/workloads/azure-2023-history.csv"
 
 
@@ -67,3 +73,45 @@ def test_the_command_prints_all_predictors():
     assert result.exit_code == 0
     assert "Cuvée" in result.output
     assert "1.00" in result.output
+
+
+def test_true_lengths_and_learned_ones_keep_the_same_promise():
+    """On the shipped trace, on a fleet without much to spare: within half a point."""
+    loaded = load(CONFIG)
+    history = read(HISTORY)
+    plan = solve.assign(demand_of(history, loaded, lengths=Lengths()), loaded.pools, (2, 0, 1))
+
+    found = cost(history, plan, loaded.pools)
+
+    assert found.requests == len(history)
+    assert found.truth < 1.0  # it is a fleet on which something can be lost
+    assert abs(found.points) <= 0.5
+
+
+def test_lengths_that_nobody_can_foresee_cost_attainment():
+    """The measure can tell: every fifth answer is ninety times as long, and nothing says which."""
+    loaded, count = load(CONFIG), 1500
+    rng = np.random.default_rng(0)
+    wild = Trace(
+        arrival_s=np.cumsum(rng.exponential(1 / 6.0, count)),
+        input_tokens=np.full(count, 300.0),
+        output_tokens=np.where(rng.random(count) < 0.8, 10.0, 900.0),
+        key=("",) * count,
+    )
+    plan = solve.assign(demand_of(wild, loaded, lengths=Lengths()), loaded.pools, (2, 0, 0))
+
+    assert cost(wild, plan, loaded.pools).points > 5
+
+
+def test_the_command_compares_attainment_as_json():
+    """With a configuration: both attainments, the plan, and the points between them."""
+    arguments = ["--trace", str(HISTORY), "--config", str(CONFIG), "--no-keys", "--json"]
+
+    result = CliRunner().invoke(foresight, arguments)
+
+    found = json.loads(result.output)
+    assert result.exit_code == 0
+    assert len(found["predictors"]) == 4
+    assert found["attainment"]["points_lost"] == pytest.approx(
+        100 * (found["attainment"]["true_lengths"] - found["attainment"]["learned_lengths"])
+    )

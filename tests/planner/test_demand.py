@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.demand import FINE, fine_cell, from_samples, from_sums, merge
+from planner.demand import FINE, combined, fine_cell, from_samples, from_sums, merge
 from planner.errors import InvalidValue
 from planner.model import SloClass, Space
 from planner.sizes import Grid
@@ -93,3 +93,31 @@ def test_bad_samples_are_refused_by_name():
         from_sums(SPACE, np.zeros(4), {(-1, 0): (1.0, 1.0, 1.0)}, (1.0,))
     with pytest.raises(InvalidValue, match="duration_s"):
         from_samples(SPACE, np.array([0]), one, one, duration_s=0, dispersion=(1.0,))
+
+
+def test_demands_of_two_classes_add_up():
+    """Rates and sizes side by side; each class keeps the dispersion of its own demand."""
+    classes = SPACE.classes[0], SloClass(model="other", slo=SPACE.classes[0].slo)
+    space = Space(classes=classes, grid=SPACE.grid)
+    one, two = (
+        from_samples(
+            space, np.array([bucket] * 4), np.full(4, 100.0), np.full(4, 10.0), duration_s=seconds,
+            dispersion=dispersion,
+        )
+        for bucket, seconds, dispersion in ((1, 2.0, (3.0, 1.0)), (SPACE.buckets, 4.0, (1.0, 5.0)))
+    )  # fmt: skip
+
+    both = combined((one, two))
+
+    assert both.rate[[1, SPACE.buckets]].tolist() == [2.0, 1.0]
+    assert both.total_rate == 3.0
+    assert both.dispersion == (3.0, 5.0)
+    assert sorted(both.bucket.tolist()) == [1, SPACE.buckets]
+
+
+def test_two_demands_of_one_class_are_refused():
+    """Their sizes would be counted with the wrong weights."""
+    demand = sampled([(0, 100, 10)])
+
+    with pytest.raises(InvalidValue, match="two demands have requests of m"):
+        combined((demand, demand))

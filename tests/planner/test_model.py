@@ -113,3 +113,11 @@ def test_what_is_paid_for_is_not_taken_away():
 def test_a_bucket_describes_itself():
     """Reports name a bucket by model and ranges."""
     assert SPACE.describe(3) == "m in 256–4096 out 64–1024"
+
+
+def test_a_bucket_of_a_named_class_says_so():
+    """Two promises for one model are told apart in words too."""
+    batch = SloClass(model="m", slo=Slo(ttft_s=9, tpot_s=1), name="batch")
+    space = Space(classes=(*SPACE.classes, batch), grid=SPACE.grid)
+
+    assert space.describe(3 + SPACE.grid.cells) == "m batch in 256–4096 out 64–1024"

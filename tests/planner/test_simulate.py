@@ -146,7 +146,7 @@ def test_the_held_ask_once_more():
         asked.append((request, now_s))
         return desk.route(request, now_s)
 
-    result = simulate(trace, [profile()], route, hold_s=1.5)
+    result = simulate(trace, [profile()], route, hold_s=np.full(len(trace), 1.5))
 
     # 0 ends at 2: by then 1 has been asked for the last time, and 2 has not.
     assert [request for request, _ in asked] == [0, 1, 2, 1, 2, 3]

@@ -298,3 +298,18 @@ def test_counts_that_fit_no_fleet_are_refused(backends: tuple[int, ...]):
     """One count ≥ 0 per pool, or an error that names the argument."""
     with pytest.raises(InvalidValue, match="backends"):
         assign(demand(), POOLS, backends)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_no_cheaper_fleet_has_shares_that_hold(seed: int):
+    """Of every combination of counts that costs less none can be assigned under its capacity."""
+    asked = demand(seed, 8.0 + 6 * seed)
+    pools = tuple(pool(gpu) for gpu in ("A10G", "A100-80G", "H100"))
+
+    plan = provision(asked, pools)
+
+    prices = [one.usd_per_hour for one in pools]
+    for counts in itertools.product(range(9), repeat=3):
+        if np.dot(counts, prices) < plan.usd_per_hour - 1e-6 and any(counts):
+            other = assign(asked, pools, counts)
+            assert other.unserved or max(utilisation(asked, pools, other)) > 1 + 1e-6, counts

@@ -115,3 +115,23 @@ def test_a_window_has_a_length():
     """A window of zero seconds is refused by name."""
     with pytest.raises(InvalidValue, match="window_s"):
         workload.dispersion(np.arange(5.0), 0, 10)
+
+
+def test_merged_traces_lose_nothing_and_know_their_rows():
+    """All requests in order of arrival, each with the row it had; ties go to the earlier trace."""
+    one, two = (
+        workload.Trace(
+            arrival_s=np.array(times),
+            input_tokens=np.array(sizes),
+            output_tokens=np.array(sizes) * 2,
+            key=tuple(str(size) for size in sizes),
+        )
+        for times, sizes in (([0.0, 2.0, 5.0], [1.0, 2.0, 3.0]), ([2.0, 3.0], [4.0, 5.0]))
+    )
+
+    whole, row = workload.merged((one, two))
+
+    assert whole.arrival_s.tolist() == [0.0, 2.0, 2.0, 3.0, 5.0]
+    assert row.tolist() == [0, 1, 3, 4, 2]
+    assert whole.key == ("1.0", "2.0", "4.0", "5.0", "3.0")
+    assert whole.output_tokens.tolist() == [2.0, 4.0, 8.0, 10.0, 6.0]
