@@ -147,6 +147,7 @@ class Exchange:
                 raise BadRequest("you must provide a model parameter", param="model")
             model = self._models[0]
         slo_class = self._slo_class(request, model)
+        self._router.slo_class(model, slo_class)
         key = request.fields.get(b"authorization", b"").decode("latin-1")
         estimate = self.estimate(ask, model, key, slo_class)
         return Watch(

@@ -54,31 +54,68 @@ class History:
         return sorted(self._lengths)[max(0, ceil(share * len(self._lengths)) - 1)]
 
 
+class Cell:
+    """The finest history of some requests, the coarser ones behind it, and what all say together.
+
+    That is kept between two predictions until it has learned enough for it to matter.
+    """
+
+    __slots__ = ("_due", "_histories", "_length")
+
+    def __init__(self, coarser: tuple[History, ...]) -> None:
+        """coarser: the finest of them first."""
+        self._histories = (History(), *coarser)
+        self._length: Length | None = None
+        self._due = 0
+
+    @property
+    def length(self) -> Length:
+        if self._length is None or self._due <= 0:
+            self._length = blended(self._histories)
+            known = len(self._histories[0])
+            self._due = known // LAG if known >= SHRINKAGE else 0
+        return self._length
+
+    def add(self, tokens: int) -> None:
+        self._due -= 1
+        for history in self._histories:
+            history.add(tokens)
+
+
+def blended(histories: tuple[History, ...]) -> Length:
+    """Every history, the finest first, moves the belief of the coarser ones by its weight."""
+    median, p90 = PRIOR
+    for history in reversed(histories):
+        n = len(history)
+        weight = n / (n + SHRINKAGE)
+        median += weight * (history.median - median)
+        p90 += weight * (history.p90 - p90)
+    return Length(median=round(median) or 1, p90=round(max(p90, median)) or 1)
+
+
 class Lengths:
     """Learned output lengths. Living state: outlives every plan and table."""
 
     def __init__(self) -> None:
-        self._histories: OrderedDict[Hashable, History] = OrderedDict()
+        self._cells: OrderedDict[Hashable, Cell] = OrderedDict()
+        self._coarse: OrderedDict[Hashable, History] = OrderedDict()
 
     def __repr__(self) -> str:
-        return f"<Lengths {len(self._histories)} histories>"
+        return f"<Lengths {len(self._cells)} histories>"
 
     def predict(
         self, model: str, key: str, route: str, input_tokens: int, max_tokens: int | None
     ) -> Length:
         """Median and P90 of the answer's tokens, capped by `max_tokens`."""
-        median, p90 = PRIOR
-        for level in reversed(_levels(model, key, route, input_tokens, max_tokens)):
-            history = self._histories.get(level)
-            if history:
-                n = len(history)
-                weight = n / (n + SHRINKAGE)
-                median += weight * (history.median - median)
-                p90 += weight * (history.p90 - p90)
-        p90 = max(p90, median)
-        if max_tokens is not None:
-            median, p90 = min(median, max_tokens), min(p90, max_tokens)
-        return Length(median=round(median) or 1, p90=round(p90) or 1)
+        cell = self._cells.get(_finest(model, key, route, input_tokens, max_tokens))
+        if cell is not None:
+            length = cell.length
+        else:
+            found = (self._coarse.get(k) for k in _coarser(model, key, route, input_tokens))
+            length = blended(tuple(history for history in found if history is not None))
+        if max_tokens is None or length.p90 <= max_tokens:
+            return length
+        return Length(median=min(length.median, max_tokens), p90=max_tokens)
 
     def learn(
         self,
@@ -90,26 +127,35 @@ class Lengths:
         output_tokens: int,
     ) -> None:
         """Takes in one finished answer."""
-        for level in _levels(model, key, route, input_tokens, max_tokens):
-            history = self._histories.get(level)
-            if history is None:
-                history = self._histories[level] = History()
-                if len(self._histories) > HISTORIES:
-                    self._histories.popitem(last=False)
-            self._histories.move_to_end(level)
-            history.add(output_tokens)
+        finest = _finest(model, key, route, input_tokens, max_tokens)
+        cell = self._cells.get(finest)
+        if cell is None:
+            keys = _coarser(model, key, route, input_tokens)
+            cell = self._cells[finest] = Cell(tuple(map(self._history, keys)))
+            if len(self._cells) > HISTORIES:
+                self._cells.popitem(last=False)
+        self._cells.move_to_end(finest)
+        cell.add(output_tokens)
+
+    def _history(self, key: Hashable) -> History:
+        """A coarser history; the one that served no new cell for longest is forgotten first."""
+        history = self._coarse.get(key)
+        if history is None:
+            history = self._coarse[key] = History()
+            if len(self._coarse) > HISTORIES:
+                self._coarse.popitem(last=False)
+        self._coarse.move_to_end(key)
+        return history
 
 
-def _levels(
+def _finest(
     model: str, key: str, route: str, input_tokens: int, max_tokens: int | None
-) -> tuple[Hashable, ...]:
-    """The histories that a request belongs to, finest first."""
-    octave = input_tokens.bit_length()
-    quarter = int(QUARTERS * log2(max(1, input_tokens)))
+) -> Hashable:
     cap = 0 if max_tokens is None else max_tokens.bit_length()
-    return (
-        (model, key, route, quarter, cap),
-        (model, key, route, octave),
-        (model, route, octave),
-        (model,),
-    )
+    return model, key, route, int(QUARTERS * log2(input_tokens or 1)), cap
+
+
+def _coarser(model: str, key: str, route: str, input_tokens: int) -> tuple[Hashable, ...]:
+    """The other histories that a request belongs to, finest first."""
+    octave = input_tokens.bit_length()
+    return (model, key, route, octave), (model, route, octave), (model,)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import FULL_S, Fleet
@@ -413,7 +414,7 @@ def test_a_class_has_buckets_of_its_own(plan, pools):
     router = make_router(table)
     plain = Estimate(model=kind.model, input_tokens=100, output_tokens=50, output_p90=60)
 
-    lease = router.route(replace(plain, slo_class="batch"), now_s=0.0)
+    lease = router.route(structs.replace(plain, slo_class="batch"), now_s=0.0)
 
     assert lease.bucket == router.bucket(plain) + space.grid.cells
     assert router.classes(kind.model) == ("default", "batch")
