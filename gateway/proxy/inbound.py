@@ -227,10 +227,10 @@ class Inbound(asyncio.Protocol):
         if length is not None and int(length) > self._bounds.body_bytes:
             self._fail(self._too_large())
         coding = field(headers, b"transfer-encoding")
-        if coding is not None and coding.lower() != b"chunked":
+        if coding is not None and coding.strip().lower() != b"chunked":
             self._fail(BadRequest("the only Transfer-Encoding known here is chunked"))
         expect = field(headers, b"expect")
-        if expect is not None and expect.lower() == b"100-continue":
+        if expect is not None and expect.strip().lower() == b"100-continue":
             self._expecting = parser.get_http_version() == "1.1"
             self._go_on()
 
