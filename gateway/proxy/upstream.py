@@ -143,7 +143,6 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
-        self._origin.made(self)
 
     @property
     def open(self) -> bool:
@@ -324,12 +323,6 @@ class Origin:
         connection.idle_since_s = asyncio.get_running_loop().time()
         self._idle.append(connection)
 
-    def made(self, connection: Connection) -> None:
-        """Called by a connection: it stands."""
-        self._open.add(connection)
-        if self._closed:
-            connection.abort()
-
     def lost(self, connection: Connection) -> None:
         """Called by a connection: it is no more."""
         self._open.discard(connection)
@@ -366,6 +359,11 @@ class Origin:
             raise ConnectFailed(f"The backend did not accept within {limit_s:g} s.") from None
         except (OSError, ValueError) as error:  # ssl.SSLError is the one, a name's encoding another
             raise ConnectFailed(f"The backend cannot be reached: {error}") from error
+        # Not when it is made: of one that is cancelled after that uvloop never tells the end.
+        if connection.open:
+            self._open.add(connection)
+        if self._closed:
+            connection.abort()
         return connection
 
     def sweep(self, now_s: float) -> None:

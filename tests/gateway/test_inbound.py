@@ -655,7 +655,7 @@ async def fed(wire, data, cuts):
     return served, transport, inbound
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(REQUESTS, CUTS)
 @example([post(b"abc")] * 3, list(range(400)))
 async def test_any_cut_of_requests_is_the_same_requests(wire, requests, cuts):
@@ -683,7 +683,7 @@ def mutated(data, mutations):
     return data
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(REQUESTS, MUTATIONS, CUTS)
 @example([b"\0"], [], [])
 async def test_anything_ends_in_answers_or_one_refusal(wire, requests, mutations, cuts):
