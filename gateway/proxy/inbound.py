@@ -16,12 +16,13 @@ from uuid import uuid4
 import httptools
 
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
-from gateway.proxy.heads import Headers, field, status_line, written
+from gateway.proxy.heads import Headers, status_line, written
 
 HEAD_BYTES = 32 * 1024  # of request line and headers together; nginx allows as much
 PIECES = 256  # of a body that are kept as they came; what is more is tiny and joined
 BURST = 16  # requests of one client that are served before others get their turn
 LINGER_S = 10.0  # how long what an early-refused client still sends is read and dropped
+MODERN = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows chunks
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -113,7 +114,7 @@ class Inbound(asyncio.Protocol):
         self._read = self._loose = 0  # now; and since anything came of it
         self._unread = 0  # of what was written, when it was last looked at
         self._fault: GatewayError | None = None
-        self._reading = self._framed = self._expecting = False
+        self._reading = self._framed = self._expecting = self._modern = self._offered = False
         self._serving = self._held = self._lingering = False
         self.stalled = False
         self.source: Source | None = None
@@ -163,10 +164,10 @@ class Inbound(asyncio.Protocol):
         if self._loose > HEAD_BYTES:
             self._refuse(HeadTooLarge("the request's head is too large"))
             return
-        if self._reading and not self.busy and not self.stalled and (self._framed or not reading):
-            self._allow(self._bounds.body_s if self._framed else self._bounds.head_s)
         if self._requests:
             self._serve()
+        elif self._reading and (self._framed or not reading) and not (self.busy or self.stalled):
+            self._rest()
 
     def pause_writing(self) -> None:
         self.stalled = True
@@ -218,20 +219,20 @@ class Inbound(asyncio.Protocol):
         if self._loose + self._read > HEAD_BYTES and self._size() > HEAD_BYTES:
             self._fail(HeadTooLarge("the request's head is too large"))
         self._framed, self._loose = True, 0
-        parser, headers = self._parser, self._headers
-        if parser.should_upgrade():
+        parser, found = self._parser, dict(self._headers)
+        self._offered = parser.should_upgrade()
+        if self._offered:
             if parser.get_method() == b"CONNECT":
                 self._fail(BadRequest("this is no proxy for CONNECT"))
             return  # to be read again
-        length = field(headers, b"content-length")
-        if length is not None and int(length) > self._bounds.body_bytes:
+        if int(found.get(b"content-length", 0)) > self._bounds.body_bytes:
             self._fail(self._too_large())
-        coding = field(headers, b"transfer-encoding")
-        if coding is not None and coding.strip().lower() != b"chunked":
-            self._fail(BadRequest("the only Transfer-Encoding known here is chunked"))
-        expect = field(headers, b"expect")
-        if expect is not None and expect.strip().lower() == b"100-continue":
-            self._expecting = parser.get_http_version() == "1.1"
+        modern = self._modern = parser.get_http_version() in MODERN
+        coding = found.get(b"transfer-encoding")
+        if coding is not None and (coding.strip().lower() != b"chunked" or not modern):
+            self._fail(BadRequest("the only Transfer-Encoding known here is HTTP/1.1's chunked"))
+        if modern and found.get(b"expect", b"").strip().lower() == b"100-continue":
+            self._expecting = True
             self._go_on()
 
     def on_body(self, piece: bytes) -> None:
@@ -249,7 +250,7 @@ class Inbound(asyncio.Protocol):
 
     def on_message_complete(self) -> None:
         parser, pieces = self._parser, self._pieces
-        if parser.should_upgrade():
+        if self._offered:
             return
         self._reading = self._expecting = False
         self._loose = 0
@@ -261,7 +262,7 @@ class Inbound(asyncio.Protocol):
                 body=bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces),
                 # Asked later, the parser says no.
                 keep=parser.should_keep_alive(),
-                modern=parser.get_http_version() == "1.1",
+                modern=self._modern,
             )
         )
         self._pieces = []
@@ -282,7 +283,7 @@ class Inbound(asyncio.Protocol):
 
     def _go_on(self) -> None:
         """Tells a client that waits for it to send the body, once all before it is answered."""
-        if not self._expecting or self._requests or self._request is not None:
+        if self._requests or self._request is not None:
             return
         self._expecting = False
         if self._transport is not None:
@@ -336,7 +337,8 @@ class Inbound(asyncio.Protocol):
         if not self._kept(request):
             self.close()
             return
-        self._go_on()
+        if self._expecting:
+            self._go_on()
         if not self.stalled:
             self._rest()
         if self._requests and not self._serving:
@@ -403,6 +405,9 @@ class Inbound(asyncio.Protocol):
                 self._house.serve(self, found)
             else:
                 self._loop.call_soon(self._serve)
+        except BaseException:
+            self.abort()  # whoever called may be a stranger: nobody else would close it
+            raise
         finally:
             self._serving = False
         self._hold(bool(self._requests) and not self._lingering)

@@ -21,6 +21,7 @@ from gateway.proxy.strand import Signal
 KEEP_ALIVE_S = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
 SWEEP_S = 1.0
 HELD_BYTES = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
+WHOLE_BYTES = 1 << 28  # of a reply that is no stream: more is no answer to anything
 LOOSE_BYTES = 256 * 1024  # that may come without a piece of a body: of heads, trailers, extensions
 MOST = 2048  # connections to one backend; far above what its load lets through
 
@@ -112,6 +113,8 @@ class Reply:
         self._held += len(piece)
         if self._held > HELD_BYTES and self.stream:
             self.pause()
+        elif self._held > WHOLE_BYTES and self._connection is not None:
+            self._connection.fail("The backend's reply does not end.")
 
     def ended(self) -> None:
         """Called by the connection: the reply is whole, and the connection may be another's now."""

@@ -405,6 +405,8 @@ ILLEGAL = {
     "a coding unknown": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
     "two codings": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
     "a coding spelt wrong": b"POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunks before they were invented":
+        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
     "a chunk's size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
     "a chunk's end": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
     "a chunk's line": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n",
@@ -596,19 +598,20 @@ async def test_patience_with_one_who_does_not_read_is_not_renewed(wire):
 
 
 async def test_an_error_in_whoever_serves_leaves_the_line_in_order(wire):
-    """It is the transport's to close the connection; nothing is served out of turn after it."""
+    """The connection is broken off; nothing is served out of turn after it."""
     served = []
 
     def serve(client, request):
         served.append(request.body)
         raise ClientGone
 
-    inbound, _ = joined(wire, serve)
+    inbound, transport = joined(wire, serve)
     with pytest.raises(ClientGone):
         inbound.data_received(post(b"1") + post(b"2"))
     inbound.connection_lost(None)
     inbound.done()
 
+    assert transport.aborted
     assert served == [b"1"]
 
 

@@ -490,6 +490,16 @@ async def test_a_backend_waits_for_whoever_takes_its_stream():
     assert server.opened == 1
 
 
+async def test_a_reply_without_end_is_an_error(monkeypatch):
+    """Where nobody can say stop, it is not held for ever."""
+    monkeypatch.setattr(module, "WHOLE_BYTES", 100_000)
+    answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000
+    async with upstream() as pool, Server([answer, SILENT]) as server:
+        with pytest.raises(UpstreamError, match="does not end"):
+            await ask(pool, server)
+        await server.closed.get()
+
+
 async def test_a_reply_that_is_over_has_no_hold_on_its_connection():
     """A client that stalls at the end of its answer must not pause another one's."""
     async with upstream() as pool, Server([OK, OK]) as server:
