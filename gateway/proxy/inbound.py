@@ -334,7 +334,7 @@ class Inbound(asyncio.Protocol):
         self.left = self.source = None
         if self._transport is None or request is None:
             return
-        if not self._kept(request):
+        if not request.keep or self._house.closing:
             self.close()
             return
         if self._expecting:
@@ -375,12 +375,12 @@ class Inbound(asyncio.Protocol):
     def _rest(self) -> None:
         """Sets the patience with a client that nothing is written to."""
         bounds = self._bounds
-        if self.busy:
+        if self._request is not None:
             self.due_s = inf
         elif self._reading:
-            self._allow(bounds.body_s if self._framed else bounds.head_s)
+            self.due_s = self._loop.time() + (bounds.body_s if self._framed else bounds.head_s)
         elif not self._lingering:
-            self._allow(bounds.idle_s)
+            self.due_s = self._loop.time() + bounds.idle_s
 
     def _leaving(self) -> int:
         """Bytes that were written and the client has not taken."""
@@ -410,9 +410,7 @@ class Inbound(asyncio.Protocol):
             raise
         finally:
             self._serving = False
-        self._hold(bool(self._requests) and not self._lingering)
-
-    def _hold(self, still: bool) -> None:
+        still = bool(self._requests) and not self._lingering
         if still is not self._held and self._transport is not None:
             self._held = still
             (self._transport.pause_reading if still else self._transport.resume_reading)()
@@ -440,10 +438,7 @@ class Inbound(asyncio.Protocol):
         self._transport.write_eof()
         self._allow(LINGER_S)
 
-    def _kept(self, request: Request) -> bool:
-        return request.keep and not self._house.closing
-
     def _connection(self, request: Request) -> bytes:
-        if not self._kept(request):
+        if not request.keep or self._house.closing:
             return b"connection: close\r\n"
         return b"" if request.modern else b"connection: keep-alive\r\n"
