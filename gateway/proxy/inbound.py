@@ -115,7 +115,7 @@ class Inbound(asyncio.Protocol):
         self._unread = 0  # of what was written, when it was last looked at
         self._fault: GatewayError | None = None
         self._reading = self._framed = self._expecting = self._modern = self._offered = False
-        self._serving = self._held = self._lingering = False
+        self._serving = self._held = self._lingering = self._whole = False
         self.stalled = False
         self.source: Source | None = None
         self.left: Callable[[], None] | None = None
@@ -293,7 +293,7 @@ class Inbound(asyncio.Protocol):
 
     def respond(self, head: bytes, body: bytes) -> None:
         """A whole answer. head: status line and headers, without length and connection."""
-        request = self._request
+        request, self._whole = self._request, True
         if self._transport is None or request is None:
             return
         end = self._connection(request)
@@ -325,14 +325,18 @@ class Inbound(asyncio.Protocol):
 
     def end(self) -> None:
         """A streamed answer is whole."""
+        self._whole = True
         if self._transport is not None and self._request is not None and self._request.modern:
             self._transport.write(LAST_CHUNK)
 
     def done(self) -> None:
-        """The answer is over: the next request may begin."""
+        """The answer is over: the next request may begin, unless it is not whole."""
         request, self._request = self._request, None
         self.left = self.source = None
         if self._transport is None or request is None:
+            return
+        if not self._whole:  # the next answer would be taken for its rest
+            self.abort()
             return
         if not request.keep or self._house.closing:
             self.close()
@@ -346,6 +350,8 @@ class Inbound(asyncio.Protocol):
 
     def abort(self) -> None:
         """Breaks the connection off: what was sent is not whole and must not look so."""
+        self._lingering, self._reading = True, False
+        self._requests.clear()
         if self._transport is not None:
             self._transport.abort()
 
@@ -400,7 +406,7 @@ class Inbound(asyncio.Protocol):
                 if isinstance(found, GatewayError):
                     self._answer(found)
                     break
-                self._request = found
+                self._request, self._whole = found, False
                 self.due_s = inf
                 self._house.serve(self, found)
             else:

@@ -597,6 +597,24 @@ async def test_patience_with_one_who_does_not_read_is_not_renewed(wire):
     assert len(answers) == 1
 
 
+@pytest.mark.parametrize("begun", [False, True])
+async def test_an_answer_that_is_not_whole_breaks_the_connection(wire, begun):
+    """Whoever serves may fail in ways of its own: the next answer must not look like the rest."""
+    served = []
+
+    def serve(client, request):
+        served.append(request.body)
+        if begun:
+            client.start(OK, b"some")
+        client.done()
+
+    inbound, transport = joined(wire, serve)
+    inbound.data_received(post(b"1") + post(b"2"))
+
+    assert transport.aborted
+    assert served == [b"1"]
+
+
 async def test_an_error_in_whoever_serves_leaves_the_line_in_order(wire):
     """The connection is broken off; nothing is served out of turn after it."""
     served = []

@@ -603,7 +603,7 @@ REPLIES = st.sampled_from(
 CUTS = st.lists(st.integers(0, 200), max_size=10)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(REPLIES, CUTS)
 @example(OK, list(range(200)))
 async def test_any_cut_of_a_reply_is_the_same_reply(wire, answer, cuts):
@@ -648,7 +648,7 @@ async def test_any_reply_is_whole_or_an_error(wire, answer, mutations, extra, cu
     assert reply.complete != isinstance(reply.error, UpstreamError)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.binary(max_size=200), CUTS)
 async def test_noise_is_never_a_reply(wire, noise, cuts):
     """Random bytes break the connection and the exchange."""
