@@ -62,6 +62,12 @@ def _lines(headers: Headers, dropped: frozenset[bytes]) -> bytes:
         if name not in dropped:
             lines.append(b"%b: %b\r\n" % (name, value))
         elif name == b"connection" and value.lower() not in PLAIN:
-            named = {token.strip().lower() for token in value.split(b",")}
-            return _lines([h for h in headers if h[0] != name], dropped | named)
+            rest = [header for header in headers if header[0] != name]
+            return _lines(rest, dropped | _named(headers))
     return b"".join(lines)
+
+
+def _named(headers: Headers) -> set[bytes]:
+    """The headers that Connection says end here; it may be repeated, which makes it one list."""
+    listed = b",".join(value for name, value in headers if name == b"connection")
+    return {token.strip().lower() for token in listed.split(b",")}

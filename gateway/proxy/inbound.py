@@ -10,16 +10,19 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import inf
-from typing import Protocol, cast
+from typing import NoReturn, Protocol, cast
 from uuid import uuid4
 
 import httptools
 
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
-from gateway.proxy.heads import Headers, field, status_line, written
+from gateway.proxy.heads import Headers, status_line, written
 
 HEAD_BYTES = 32 * 1024  # of request line and headers together; nginx allows as much
-LINGER_S = 2.0  # how long what an early-refused client still sends is read and dropped
+PIECES = 256  # of a body that are kept as they came; what is more is tiny and joined
+BURST = 16  # requests of one client that are served before others get their turn
+LINGER_S = 10.0  # how long what an early-refused client still sends is read and dropped
+MODERN = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows chunks
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 LAST_CHUNK = b"0\r\n\r\n"
 
@@ -29,7 +32,7 @@ class Bounds:
     """What one client may take. Times in seconds.
 
     head_s: until the head is whole; also of a new connection. body_s: between two pieces of a body.
-    idle_s: between two requests. stalled_s: with an answer that the client does not read.
+    idle_s: between two requests. stalled_s: without the client reading any of its answer.
     """
 
     body_bytes: int
@@ -108,10 +111,13 @@ class Inbound(asyncio.Protocol):
         self._request: Request | None = None
         self._target = b""
         self._headers: Headers = []
-        self._pieces: list[bytes] = []
-        self._bytes = 0  # of the head while it comes, then of the body
-        self._reading = self._framed = self._expecting = False
-        self._serving = self._held = self._lingering = False
+        self._pieces: list[bytes | bytearray] = []
+        self._bytes = 0  # of the body
+        self._read = self._loose = 0  # now; and since anything came of it
+        self._unread = 0  # of what was written, when it was last looked at
+        self._fault: GatewayError | None = None
+        self._reading = self._framed = self._expecting = self._modern = self._offered = False
+        self._serving = self._held = self._lingering = self._whole = False
         self.stalled = False
         self.source: Source | None = None
         self.left: Callable[[], None] | None = None
@@ -124,6 +130,11 @@ class Inbound(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether an answer is under way."""
         return self._request is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing has come that is still to be answered."""
+        return not (self._request or self._requests or self._reading)
 
     # What the transport calls.
 
@@ -144,108 +155,138 @@ class Inbound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
-        if not self._reading:
-            self._reading = True
-            self._bytes = 0
-            if not self.busy:
-                self.due_s = self._loop.time() + self._bounds.head_s
+        self._read = len(data)
+        self._loose += len(data)
+        reading = self._reading
         try:
             self._feed(data)
-        except httptools.HttpParserCallbackError as error:
-            cause = error.__context__
-            self._refuse(cause if isinstance(cause, GatewayError) else BadRequest("bad request"))
         except httptools.HttpParserError as error:
-            self._refuse(BadRequest(f"this is not HTTP/1.1: {error}"))
-        else:
-            self._after(len(data))
+            self._refuse(self._fault or BadRequest(f"this is not HTTP/1.1: {error}"))
+            return
+        if self._loose > HEAD_BYTES:
+            self._refuse(HeadTooLarge("the request's head is too large"))
+            return
+        if self._requests:
+            self._serve()
+        elif self._reading and (self._framed or not reading) and not (self.busy or self.stalled):
+            self._rest()
 
     def pause_writing(self) -> None:
         self.stalled = True
-        self.due_s = self._loop.time() + self._bounds.stalled_s
+        self._unread = self._leaving()
+        self._allow(self._bounds.stalled_s)
         if self.source is not None:
             self.source.pause()
 
     def resume_writing(self) -> None:
-        self.stalled = False
-        self.due_s = inf if self.busy else self._loop.time() + self._bounds.idle_s
+        self.stalled, self._unread = False, 0
+        self._rest()
         if self.source is not None:
             self.source.resume()
+        if self._requests and not self.busy:
+            self._serve()
 
     def _feed(self, data: bytes) -> None:
-        """Gives bytes to the parser. An Upgrade is not made (RFC 9110 §7.8 leaves that to us)."""
+        """Gives bytes to the parser. An Upgrade is not made (RFC 9110 §7.8 leaves that to us), but
+        the parser takes what follows for another protocol: so the head is read again without it."""
         while True:
             try:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
-                if data:
-                    continue
-            return
-
-    def _after(self, count: int) -> None:
-        """After bytes were parsed: limits and timers, then the first whole request."""
-        if self._reading:
-            if not self._framed:
-                self._bytes += count
-                if self._bytes > HEAD_BYTES:
-                    self._refuse(HeadTooLarge("the request's head is too large"))
-                    return
-            elif not self.busy:
-                self.due_s = self._loop.time() + self._bounds.body_s
-        if self._requests:
-            self._serve()
+                lines = [header for header in self._headers if header[0] != b"upgrade"]
+                method, version = self._parser.get_method(), self._parser.get_http_version()
+                head = b"%b %b HTTP/%b\r\n" % (method, self._target, version.encode())
+                head += b"".join(b"%b: %b\r\n" % line for line in lines)
+                self._parser = httptools.HttpRequestParser(self)
+                self._parser.feed_data(head + b"\r\n")
+            else:
+                return
 
     # What the parser calls, from inside feed_data.
 
     def on_message_begin(self) -> None:
         self._reading, self._framed, self._expecting = True, False, False
-        self._target, self._headers, self._pieces, self._bytes = b"", [], [], 0
+        self._target, self._headers, self._pieces = b"", [], []
+        self._bytes = self._loose = 0
 
     def on_url(self, target: bytes) -> None:
         self._target += target
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        if not self._framed:  # trailers are dropped: nobody asked for them (RFC 9110 §6.5.1)
+            self._headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
-        self._framed, self._bytes = True, 0
-        length = field(self._headers, b"content-length")
-        if length is not None and int(length) > self._bounds.body_bytes:
-            raise self._too_large()
-        expect = field(self._headers, b"expect")
-        if expect is not None and expect.lower() == b"100-continue":
+        if self._loose + self._read > HEAD_BYTES and self._size() > HEAD_BYTES:
+            self._fail(HeadTooLarge("the request's head is too large"))
+        self._framed, self._loose = True, 0
+        parser, found = self._parser, dict(self._headers)
+        self._offered = parser.should_upgrade()
+        if self._offered:
+            if parser.get_method() == b"CONNECT":
+                self._fail(BadRequest("this is no proxy for CONNECT"))
+            return  # to be read again
+        if int(found.get(b"content-length", 0)) > self._bounds.body_bytes:
+            self._fail(self._too_large())
+        modern = self._modern = parser.get_http_version() in MODERN
+        coding = found.get(b"transfer-encoding")
+        if coding is not None and (coding.strip().lower() != b"chunked" or not modern):
+            self._fail(BadRequest("the only Transfer-Encoding known here is HTTP/1.1's chunked"))
+        if modern and found.get(b"expect", b"").strip().lower() == b"100-continue":
             self._expecting = True
-            if not self.busy:
-                self._go_on()
+            self._go_on()
 
     def on_body(self, piece: bytes) -> None:
-        self._expecting = False
-        self._pieces.append(piece)
+        self._expecting, self._loose = False, 0
         self._bytes += len(piece)
         if self._bytes > self._bounds.body_bytes:
-            raise self._too_large()
+            self._fail(self._too_large())
+        pieces = self._pieces
+        if len(pieces) < PIECES:
+            pieces.append(piece)
+        elif len(pieces) == PIECES:
+            pieces.append(bytearray(piece))
+        else:
+            pieces[-1] += piece
 
     def on_message_complete(self) -> None:
-        self._reading = self._expecting = False
         parser, pieces = self._parser, self._pieces
+        if self._offered:
+            return
+        self._reading = self._expecting = False
+        self._loose = 0
         self._requests.append(
             Request(
                 method=parser.get_method(),
                 target=self._target,
                 headers=self._headers,
-                body=pieces[0] if len(pieces) == 1 else b"".join(pieces),
+                body=bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces),
                 # Asked later, the parser says no.
                 keep=parser.should_keep_alive(),
-                modern=parser.get_http_version() != "1.0",
+                modern=self._modern,
             )
         )
+        self._pieces = []
+
+    def _fail(self, error: GatewayError) -> NoReturn:
+        """Stops the parser, which does not hand on the errors of all its callbacks."""
+        self._fault = error
+        raise error
+
+    def _size(self) -> int:
+        """Of the head, in bytes."""
+        lines = (len(name) + len(value) + 4 for name, value in self._headers)
+        return len(self._target) + sum(lines)
 
     def _too_large(self) -> TooLarge:
         limit = self._bounds.body_bytes
         return TooLarge(f"The body exceeds the limit of {limit} bytes.")
 
     def _go_on(self) -> None:
-        """Tells a client that waits for it to send the body."""
+        """Tells a client that waits for it to send the body, once all before it is answered."""
+        if self._requests or self._request is not None:
+            return
         self._expecting = False
         if self._transport is not None:
             self._transport.write(CONTINUE)
@@ -254,7 +295,7 @@ class Inbound(asyncio.Protocol):
 
     def respond(self, head: bytes, body: bytes) -> None:
         """A whole answer. head: status line and headers, without length and connection."""
-        request = self._request
+        request, self._whole = self._request, True
         if self._transport is None or request is None:
             return
         end = self._connection(request)
@@ -271,6 +312,7 @@ class Inbound(asyncio.Protocol):
         request = self._request
         if self._transport is None or request is None:
             return
+        request.keep = request.keep and request.modern  # else its end is the connection's
         end = self._connection(request)
         if request.modern:
             end += b"transfer-encoding: chunked\r\n"
@@ -278,77 +320,115 @@ class Inbound(asyncio.Protocol):
         self._transport.write(b"%b%b\r\n%b" % (head, end, first))
 
     def write(self, piece: bytes) -> None:
-        """Another piece of a streamed answer; not empty."""
+        """Another piece of a streamed answer."""
         transport, request = self._transport, self._request
-        if transport is not None and request is not None:
+        if transport is not None and request is not None and piece:
             transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.modern else piece)
 
     def end(self) -> None:
         """A streamed answer is whole."""
+        self._whole = True
         if self._transport is not None and self._request is not None and self._request.modern:
             self._transport.write(LAST_CHUNK)
 
     def done(self) -> None:
-        """The answer is over: the next request may begin."""
+        """The answer is over: the next request may begin, unless it is not whole."""
         request, self._request = self._request, None
         self.left = self.source = None
         if self._transport is None or request is None:
             return
-        if not self._kept(request):
+        if not self._whole:  # the next answer would be taken for its rest
+            self.abort()
+            return
+        if not request.keep or self._house.closing:
             self.close()
             return
         if self._expecting:
             self._go_on()
         if not self.stalled:
-            patience_s = self._bounds.head_s if self._reading else self._bounds.idle_s
-            self.due_s = self._loop.time() + patience_s
+            self._rest()
         if self._requests and not self._serving:
             self._serve()
 
     def abort(self) -> None:
         """Breaks the connection off: what was sent is not whole and must not look so."""
+        self._lingering, self._reading = True, False
+        self._requests.clear()
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
-        """Closes when what was written has left."""
-        if self._transport is not None:
+        """Closes when what was written has left; nothing in line is served."""
+        self._lingering, self._reading = True, False
+        self._requests.clear()
+        if self._transport is not None and not self._transport.is_closing():
+            self._unread = self._leaving()
+            self._allow(self._bounds.stalled_s)
             self._transport.close()
 
-    def overdue(self, now_s: float) -> None:
+    def overdue(self) -> None:
         """Patience with the client is over: called when `due_s` has passed."""
-        if self.busy or self.stalled or self._lingering or not self._reading:
-            self.abort()
-        else:
+        leaving = self._leaving()
+        if self._reading and not self.busy and not self.stalled:
             self._refuse(RequestTimeout("the request did not arrive in time"))
+        elif leaving < self._unread:  # slow, but it reads
+            self._unread = leaving
+            self._allow(self._bounds.stalled_s)
+        else:
+            self.abort()
+
+    def _allow(self, patience_s: float) -> None:
+        self.due_s = self._loop.time() + patience_s
+
+    def _rest(self) -> None:
+        """Sets the patience with a client that nothing is written to."""
+        bounds = self._bounds
+        if self._request is not None:
+            self.due_s = inf
+        elif self._reading:
+            self.due_s = self._loop.time() + (bounds.body_s if self._framed else bounds.head_s)
+        elif not self._lingering:
+            self.due_s = self._loop.time() + bounds.idle_s
+
+    def _leaving(self) -> int:
+        """Bytes that were written and the client has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def _serve(self) -> None:
-        """Serves what is in line, one after the other; the client waits while there is a line."""
-        self._serving = True
-        while self._requests and self._request is None and self._transport is not None:
-            found = self._requests.popleft()
-            if isinstance(found, GatewayError):
-                self._answer(found)
-                break
-            self._request = found
-            self.due_s = inf
-            self._house.serve(self, found)
-        self._serving = False
-        self._hold(bool(self._requests))
+        """Serves what is in line, one after the other; the client waits while there is a line.
 
-    def _hold(self, still: bool) -> None:
+        Who does not read its answers gets no more of them made.
+        """
+        self._serving = True
+        try:
+            for _ in range(BURST):
+                if not self._requests or self._request is not None or self.stalled:
+                    break
+                found = self._requests.popleft()
+                if isinstance(found, GatewayError):
+                    self._answer(found)
+                    break
+                self._request, self._whole = found, False
+                self.due_s = inf
+                self._house.serve(self, found)
+            else:
+                self._loop.call_soon(self._serve)
+        except BaseException:
+            self.abort()  # whoever called may be a stranger: nobody else would close it
+            raise
+        finally:
+            self._serving = False
+        still = bool(self._requests) and not self._lingering
         if still is not self._held and self._transport is not None:
             self._held = still
             (self._transport.pause_reading if still else self._transport.resume_reading)()
 
     def _refuse(self, error: GatewayError) -> None:
-        """The connection cannot go on: says so after what is under way, then closes."""
-        self._lingering = True
-        if self.busy:
-            self._requests.append(error)
-        else:
-            self._requests.clear()
-            self._answer(error)
+        """The connection cannot go on: says so after what is in line, then closes."""
+        self._lingering, self._reading, self._expecting = True, False, False
+        self._pieces, self._headers = [], []
+        self._requests.append(error)
+        self._serve()
 
     def _answer(self, error: GatewayError) -> None:
         if self._transport is None:
@@ -363,12 +443,10 @@ class Inbound(asyncio.Protocol):
         head = status_line(error.status) + written(lines.items())
         self._transport.write(head + b"\r\n" + body)
         # Closing with bytes unread would reset the connection, and the answer with it.
-        self.due_s = self._loop.time() + LINGER_S
-
-    def _kept(self, request: Request) -> bool:
-        return request.keep and not self._house.closing
+        self._transport.write_eof()
+        self._allow(LINGER_S)
 
     def _connection(self, request: Request) -> bytes:
-        if not self._kept(request):
+        if not request.keep or self._house.closing:
             return b"connection: close\r\n"
         return b"" if request.modern else b"connection: keep-alive\r\n"

@@ -11,7 +11,7 @@ BACKLOG = 1024
 
 
 class Listener:
-    """A listening port and its connections; an async context manager."""
+    """A listening port and its connections, from `listen` to `close`."""
 
     def __init__(
         self, bounds: Bounds, serve: Callable[[Inbound, Request], None], *, shared: bool = False
@@ -43,12 +43,12 @@ class Listener:
         self.closing = True
         if self._server is not None:
             self._server.close()
-        for client in tuple(self.open):
-            if not client.busy:
-                client.close()
         loop = asyncio.get_running_loop()
         until_s = loop.time() + patience_s
-        while any(client.busy for client in self.open) and loop.time() < until_s:
+        while self.open and loop.time() < until_s:
+            for client in tuple(self.open):
+                if client.idle:
+                    client.close()
             await asyncio.sleep(SWEEP_S / 5)
         for client in tuple(self.open):
             client.abort()
@@ -57,8 +57,8 @@ class Listener:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        self._sweeping = loop.call_later(SWEEP_S, self._sweep)
         now_s = loop.time()
         for client in tuple(self.open):
             if client.due_s <= now_s:
-                client.overdue(now_s)
-        self._sweeping = loop.call_later(SWEEP_S, self._sweep)
+                client.overdue()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from gateway.proxy.inbound import Inbound
 from gateway.proxy.sse import Meter
-from gateway.proxy.upstream import Reply
+from gateway.proxy.upstream import HELD_BYTES, Reply
 
 
 class Relay:
@@ -54,6 +54,8 @@ class Relay:
             self._ready += ready
             if self.meter.last_at_s is not None:
                 self._reply.notify()
+            elif len(self._ready) > HELD_BYTES:
+                self._reply.pause()  # comments without end, and no event: until time is up
 
     def open(self) -> bytes:
         """What was held; everything after it goes to the client by itself."""

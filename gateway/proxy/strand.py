@@ -90,7 +90,9 @@ class Strand:
         self._step(None)
 
     def _done(self, future: "asyncio.Future[Any]") -> None:
-        self._step(None)
+        # The loop calls back later than a future is done: the strand may be elsewhere by then.
+        if self._waiting is future:
+            self._step(None)
 
     def _step(self, error: BaseException | None) -> None:
         coroutine = self._coroutine

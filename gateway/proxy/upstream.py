@@ -21,6 +21,9 @@ from gateway.proxy.strand import Signal
 KEEP_ALIVE_S = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
 SWEEP_S = 1.0
 HELD_BYTES = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
+WHOLE_BYTES = 1 << 28  # of a reply that is no stream: more is no answer to anything
+LOOSE_BYTES = 256 * 1024  # that may come without a piece of a body: of heads, trailers, extensions
+MOST = 2048  # connections to one backend; far above what its load lets through
 
 
 class Reply:
@@ -98,7 +101,7 @@ class Reply:
         Again is harmless.
         """
         connection, self._connection = self._connection, None
-        if connection is not None and not self.complete:
+        if connection is not None:
             connection.abort()
 
     def received(self, piece: bytes) -> None:
@@ -110,6 +113,12 @@ class Reply:
         self._held += len(piece)
         if self._held > HELD_BYTES and self.stream:
             self.pause()
+        elif self._held > WHOLE_BYTES and self._connection is not None:
+            self._connection.fail("The backend's reply does not end.")
+
+    def ended(self) -> None:
+        """Called by the connection: the reply is whole, and the connection may be another's now."""
+        self.complete, self._connection = True, None
 
     def broke(self, error: UpstreamError) -> None:
         """Called by the connection: there will be no more."""
@@ -119,7 +128,7 @@ class Reply:
 
 
 class Connection(asyncio.Protocol):
-    """One connection to a backend. reused: whether it has carried an exchange before."""
+    """One connection to a backend."""
 
     def __init__(self, origin: "Origin") -> None:
         self._origin = origin
@@ -129,7 +138,7 @@ class Connection(asyncio.Protocol):
         self._headers: Headers = []
         self._pieces: list[bytes] = []
         self._headed = self._ended = self._keep = self._paused = False
-        self.reused = False
+        self._loose = 0
         self.idle_since_s = 0.0
 
     def __repr__(self) -> str:
@@ -145,6 +154,7 @@ class Connection(asyncio.Protocol):
     def send(self, head: bytes, body: bytes) -> Reply:
         """Begins an exchange on an idle connection."""
         reply = self._reply = Reply(self)
+        self._loose = 0
         if self._transport is None:  # lost between being taken and being used
             reply.broke(UpstreamError("The backend closed the connection."))
         elif len(body) < 65536:
@@ -159,24 +169,30 @@ class Connection(asyncio.Protocol):
             self.abort()
             return
         reply.began = True
+        broken = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._break("The backend switched protocols.")
-            return
+            broken = "The backend switched protocols."
         except httptools.HttpParserError as error:
-            if not self._ended:
-                self._break(f"The backend does not speak HTTP: {error}")
-                return
-            self._keep = False  # the reply was whole; what follows it is not ours
-        headed, pieces = self._headed, self._pieces
-        if pieces:
-            self._pieces = []
-            reply.received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            broken = f"The backend does not speak HTTP: {error}"
+        pieces, headed = self._pieces, self._headed
+        self._headed = False
         if self._ended:
-            self._end(reply)
+            self._keep = self._keep and broken is None  # what follows a whole reply is not ours
+            self._free(reply)
+        if pieces:
+            self._pieces, self._loose = [], 0
+            reply.received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+        else:
+            self._loose += len(data)
+            if self._loose > LOOSE_BYTES:
+                broken = broken or "The backend's headers do not end."
+        if reply.complete:
+            reply.notify()
+        elif broken is not None:
+            self._break(reply, broken)
         elif headed:
-            self._headed = False
             reply.notify()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -186,11 +202,13 @@ class Connection(asyncio.Protocol):
         if reply is None:
             return
         if reply.status and error is None and self._until_close(reply):
-            self._keep = False
-            self._end(reply)
+            self._reply = None
+            reply.ended()
+            reply.notify()
         else:
             what = "broke off" if reply.status else "closed the connection without an answer"
-            self._break(f"The backend {what}." if error is None else f"The backend {what}: {error}")
+            why = "." if error is None else f": {error}"
+            self._break(reply, f"The backend {what}{why}")
 
     def pause(self, still: bool) -> None:
         """Stops or continues reading: a slow client slows its own upstream only."""
@@ -204,6 +222,13 @@ class Connection(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def fail(self, message: str) -> None:
+        """Closes at once, and tells whoever waits for a reply."""
+        reply = self._reply
+        self.abort()
+        if reply is not None:
+            reply.broke(UpstreamError(message))
+
     def _until_close(self, reply: Reply) -> bool:
         """Whether the body of the reply ends with the connection: RFC 9112 §6.3, the last case."""
         return (
@@ -211,24 +236,24 @@ class Connection(asyncio.Protocol):
             and field(reply.headers, b"transfer-encoding") is None
         )
 
-    def _break(self, message: str) -> None:
-        reply, self._reply = self._reply, None
-        if self._transport is not None:
-            self._transport.abort()
-        if reply is not None:
-            reply.broke(UpstreamError(message))
+    def _break(self, reply: Reply, message: str) -> None:
+        if self._reply is reply:
+            self.abort()
+        reply.broke(UpstreamError(message))
 
-    def _end(self, reply: Reply) -> None:
-        """The reply is whole. The connection is free before anybody is told."""
-        self._reply, self._headed, self._ended = None, False, False
-        reply.complete = True
-        if self._keep:
+    def _free(self, reply: Reply) -> None:
+        """The reply is whole: the connection is free before anybody is told."""
+        self._reply, self._ended = None, False
+        reply.ended()
+        transport = self._transport
+        if transport is None:
+            return
+        # With a request still on its way, the backend answered before it had read it.
+        if self._keep and not transport.get_write_buffer_size():
             self.pause(False)
-            self.reused = True
             self._origin.give(self)
-        elif self._transport is not None:
-            self._transport.close()
-        reply.notify()
+        else:
+            transport.close()
 
     # What the parser calls, from inside feed_data.
 
@@ -242,6 +267,8 @@ class Connection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         headers, self._headers = self._headers, []
         status = self._parser.get_status_code()
+        if status < 100:
+            raise ValueError(f"status {status}")
         reply = self._reply
         if status < 200 or reply is None or self._ended:
             return  # 100 Continue and 103 Early Hints: the answer is still to come
@@ -275,6 +302,8 @@ class Origin:
         self._connect_timeout_s = connect_timeout_s
         self._idle: deque[Connection] = deque()
         self._open: set[Connection] = set()
+        self._dialling = 0
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Origin {self.host}:{self.port}, {len(self._idle)} of {len(self._open)} idle>"
@@ -298,17 +327,29 @@ class Origin:
         self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:
+        """Called by a connection: it is no more."""
         self._open.discard(connection)
 
     async def dial(self) -> Connection:
         """A new connection. Raises ConnectFailed."""
+        if len(self._open) + self._dialling >= MOST:
+            raise ConnectFailed(f"The backend has {MOST} connections, which is the limit.")
         loop = asyncio.get_running_loop()
         dialling = loop.create_task(self._dial(loop))
+        self._dialling += 1
         try:
             return await dialling
+        except BaseException:
+            dialling.cancel()  # whoever wanted it is gone
+            dialling.add_done_callback(self._unwanted)
+            raise
         finally:
-            if not dialling.done():
-                dialling.cancel()  # whoever wanted it is gone
+            self._dialling -= 1
+
+    def _unwanted(self, dialled: "asyncio.Task[Connection]") -> None:
+        """A connection that stood just when nobody wanted it any more is for the next one."""
+        if not dialled.cancelled() and dialled.exception() is None:
+            self.give(dialled.result())
 
     async def _dial(self, loop: asyncio.AbstractEventLoop) -> Connection:
         try:
@@ -319,9 +360,13 @@ class Origin:
         except TimeoutError:
             limit_s = self._connect_timeout_s
             raise ConnectFailed(f"The backend did not accept within {limit_s:g} s.") from None
-        except OSError as error:  # ssl.SSLError is one
+        except (OSError, ValueError) as error:  # ssl.SSLError is the one, a name's encoding another
             raise ConnectFailed(f"The backend cannot be reached: {error}") from error
-        self._open.add(connection)
+        # Not when it is made: of one that is cancelled after that uvloop never tells the end.
+        if connection.open:
+            self._open.add(connection)
+        if self._closed:
+            connection.abort()
         return connection
 
     def sweep(self, now_s: float) -> None:
@@ -331,8 +376,10 @@ class Origin:
             idle.popleft().abort()
 
     def close(self) -> None:
+        """Closes all, those still being dialled too."""
+        self._closed = True
         for connection in tuple(self._open):
-            connection.abort()
+            connection.fail("The gateway is shutting down.")
 
 
 class Upstream:
@@ -389,6 +436,6 @@ class Upstream:
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
+        self._sweeping = loop.call_later(SWEEP_S, self._sweep)
         for origin in self._origins.values():
             origin.sweep(loop.time())
-        self._sweeping = loop.call_later(SWEEP_S, self._sweep)

@@ -1,9 +1,11 @@
 """One model on three GPU types, a plan for it, and what is made from it."""
 
+import asyncio
 from pathlib import Path
 
 import numpy as np
 import pytest
+import uvloop
 
 from gateway.routing.backend import Fleet
 from gateway.routing.table import compile_table
@@ -13,8 +15,62 @@ from planner.model import Pool, SloClass, Space
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
 
+LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
+WIRE = ("test_inbound", "test_listener", "test_upstream")  # run on both loops: sockets differ
 PROFILES = Path(__file__).resolve().parent.parent.parent / "configs" / "profiles"
 MODEL = "llama-3-8b"
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories(item):
+    """The wire on the product's loop and on Python's own, the rest on the latter."""
+    if item.path.stem in WIRE:
+        return LOOPS
+    return {"asyncio": LOOPS["asyncio"]}
+
+
+class Wire:
+    """A transport that notes what is done to it, for fuzzing without sockets."""
+
+    def __init__(self):
+        self.written = b""
+        self.closed = self.aborted = self.paused = self.ended = False
+        self.unsent = 0  # what `get_write_buffer_size` tells
+
+    def write(self, data):
+        assert not self.ended, "written after its end"
+        if not self.closed:
+            self.written += data
+
+    def writelines(self, parts):
+        self.write(b"".join(parts))
+
+    def write_eof(self):
+        self.ended = True
+
+    def close(self):
+        self.closed = True
+
+    def abort(self):
+        self.closed = self.aborted = True
+
+    def is_closing(self):
+        return self.closed
+
+    def pause_reading(self):
+        self.paused = True
+
+    def resume_reading(self):
+        self.paused = False
+
+    def get_write_buffer_size(self):
+        return self.unsent
+
+
+@pytest.fixture(scope="session")
+def wire():
+    """Makes transports."""
+    return Wire
 
 
 @pytest.fixture(scope="session")

@@ -1,12 +1,12 @@
 """What a scrape shows."""
 
-from dataclasses import replace
-
+import msgspec
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.routing.backend import Lease
 from gateway.routing.observation import Observation, Outcome
+from gateway.routing.tally import Tally
 from gateway.telemetry.metrics import Metrics
 
 GOOD = Observation(
@@ -15,7 +15,7 @@ GOOD = Observation(
     outcome=Outcome.OK, status=200, duration_s=2.0, ttft_s=0.3, tpot_s=0.02, input_tokens=110,
     output_tokens=40, pool="h100", backend="h100-0", plan_id="p", decision="planned",
 )  # fmt: skip
-SHED = replace(
+SHED = msgspec.structs.replace(
     GOOD, outcome=Outcome.SHED, status=429, ttft_s=None, tpot_s=None, input_tokens=None,
     output_tokens=None, pool=None, backend=None, plan_id=None, decision=None,
 )  # fmt: skip
@@ -31,6 +31,14 @@ def scrape(metrics):
     }
 
 
+def tallied(*observations):
+    """What one process would hand on of them."""
+    tally = Tally()
+    for observation in observations:
+        tally.observed(observation)
+    return tally.drain()
+
+
 @pytest.fixture
 def metrics(fleet):
     return Metrics(fleet)
@@ -38,8 +46,9 @@ def metrics(fleet):
 
 def test_requests_are_counted_by_how_they_ended(metrics):
     """Every observation counts once; retries and decisions are counted beside it."""
-    for observation in (GOOD, replace(GOOD, retries=2, decision="spill"), SHED):
-        metrics.observe(observation)
+    spilled = msgspec.structs.replace(GOOD, retries=2, decision="spill")
+    metrics.add(tallied(GOOD, spilled))
+    metrics.add(tallied(SHED))
     found = scrape(metrics)
 
     assert found["cuvee_requests_total", "h100", "m", "ok"] == 2
@@ -53,14 +62,14 @@ def test_requests_are_counted_by_how_they_ended(metrics):
 
 def test_latencies_are_of_requests_that_have_them(metrics):
     """A shed request has no TTFT and does not improve its mean."""
-    metrics.observe(GOOD)
-    metrics.observe(SHED)
+    metrics.add(tallied(GOOD, SHED))
     found = scrape(metrics)
 
     assert found["cuvee_ttft_seconds_count", "h100", "m"] == 1
     assert found["cuvee_ttft_seconds_sum", "h100", "m"] == 0.3
     assert found["cuvee_tpot_seconds_bucket", "0.02", "h100", "m"] == 1
     assert found["cuvee_tpot_seconds_bucket", "0.015", "h100", "m"] == 0
+    assert found["cuvee_tpot_seconds_bucket", "+Inf", "h100", "m"] == 1
     assert ("cuvee_ttft_seconds_count", "", "m") not in found
 
 
@@ -99,6 +108,6 @@ def test_the_plan_in_force_is_shown(metrics, plan):
 
 def test_keys_are_never_shown(metrics):
     """Credentials are no label."""
-    metrics.observe(GOOD)
+    metrics.add(tallied(GOOD))
 
     assert b"secret" not in metrics.text()

@@ -4,8 +4,9 @@ import asyncio
 
 import pytest
 
-from gateway.errors import Saturated
+from gateway.errors import ClientGone, Saturated
 from gateway.proxy.queue import Queue
+from gateway.proxy.strand import Strand
 
 
 async def settle():
@@ -135,6 +136,26 @@ async def test_a_turn_given_to_one_who_leaves_passes_on():
         await settle()
 
         assert line.served == ["b"]
+
+
+async def test_a_strand_that_leaves_when_woken_passes_its_turn_on():
+    """The same for requests as they run: no task, and gone before the loop can tell."""
+    strand, ended = Strand(), []
+
+    async def handler():
+        try:
+            await line.queue.wait(deadline_s=soon(), again=False)
+        except ClientGone:
+            ended.append("gone")
+
+    async with Line() as line:
+        strand.start(handler())
+        await line.join("b")
+        line.queue.wake()
+        strand.cancel(ClientGone())
+        await settle()
+
+        assert (ended, line.served) == (["gone"], ["b"])
 
 
 async def test_waking_nobody_is_harmless():

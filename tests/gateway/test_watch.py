@@ -1,6 +1,8 @@
 """The record of one request becomes its one observation."""
 
+from gateway.errors import ClientGone
 from gateway.proxy.sse import Usage
+from gateway.proxy.strand import Signal, Strand
 from gateway.proxy.watch import Watch
 from gateway.routing.ask import Ask
 from gateway.routing.backend import Backend, Lease
@@ -19,6 +21,7 @@ def watch():
         estimate=Estimate(model="m", input_tokens=20, output_tokens=5, output_p90=9),
         key="Bearer k",
         bucket=4,
+        strand=Strand(),
     )  # fmt: skip
 
 
@@ -64,12 +67,35 @@ def test_a_report_of_nothing_changes_nothing():
 
 def test_the_receipt():
     """Every answer says its id and bucket, and what was decided once something was."""
-    assert dict(watch().receipt()) == {"x-request-id": "r1", "x-cuvee-bucket": "4"}
-    assert dict(routed().receipt()) == {
-        "x-request-id": "r1",
-        "x-cuvee-bucket": "4",
-        "x-cuvee-pool": "a",
-        "x-cuvee-backend": "a-0",
-        "x-cuvee-plan": "p",
-        "x-cuvee-decision": "spill",
-    }
+    assert watch().receipt() == b"x-request-id: r1\r\nx-cuvee-bucket: 4\r\n"
+    assert routed().receipt() == (
+        b"x-request-id: r1\r\nx-cuvee-bucket: 4\r\nx-cuvee-pool: a\r\nx-cuvee-backend: a-0\r\n"
+        b"x-cuvee-plan: p\r\nx-cuvee-decision: spill\r\n"
+    )
+
+
+def test_the_first_token_frees_the_prefill():
+    """Its time is kept, and the backend has that much less to do."""
+    w = watch()
+    backend = Backend(name="a-0", pool="a", url="http://a")
+    w.lease = Lease(backend, slot=0.1, prefill_s=0.5, bucket=4, plan_id="p", decision="planned")
+    before = backend.pending_s
+    w.first(10.5)
+
+    assert (before, backend.pending_s, w.first_at_s) == (0.5, 0.0, 10.5)
+
+
+def test_a_client_that_leaves_ends_its_request_where_it_is():
+    """The handler gets ClientGone at whatever it waits for."""
+    w, ended = watch(), []
+
+    async def handler():
+        try:
+            await Signal()
+        except ClientGone:
+            ended.append(True)
+
+    w.strand.start(handler())
+    w.left()
+
+    assert ended == [True]
