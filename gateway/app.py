@@ -232,8 +232,8 @@ class App:
         bounds = Bounds(body_bytes=settings.max_body_bytes)
         self._listener = Listener(bounds, self._serve)
         self.port = await self._listener.listen(self.host, self.port)
+        self._background(self._ticking())  # first: it goes on while the listener drains
         self._stack.push_async_callback(self._listener.close, settings.drain_s)
-        self._background(self._ticking())
         log.info("listening on http://%s:%d", self.host, self.port)
 
     async def _ticking(self) -> None:

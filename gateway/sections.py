@@ -156,6 +156,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """From sending a request to the first event of a stream."""
     idle_timeout_s: float = 30.0
     """Longest silence inside a stream; engines can leave one open without a byte."""
+    include_usage: bool = True
+    """Whether streams are asked for their usage where the client does not; it does not see it."""
     sse_keepalive_s: float | None = None
     """Comments to a client whose stream has not begun, this often; default: none."""
     unary_timeout_s: float = 600.0

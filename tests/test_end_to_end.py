@@ -245,6 +245,46 @@ async def test_every_answer_carries_its_receipt(tmp_path: Path):
     assert kept.headers["x-cuvee-decision"] == "planned"
 
 
+@pytest.mark.parametrize("asked", [True, False])
+async def test_the_usage_of_a_stream_is_learned_and_shown_to_who_asked(tmp_path: Path, asked: bool):
+    """The gateway counts tokens as the engine reports them; only a client that asks sees them."""
+    body = said(5, stream=True) | ({"stream_options": {"include_usage": True}} if asked else {})
+    async with running(tmp_path) as fleet, ClientSession() as session:
+        async with session.post(f"{fleet.url}/v1/chat/completions", json=body) as reply:
+            text = await reply.text()
+        counted = await fleet.metrics()
+
+    assert text.endswith("data: [DONE]\n\n")
+    assert ('"usage":{' in text.replace(" ", "")) is asked
+    assert sum(v for n, v in counted.items() if 'direction="output"' in n) == 5
+
+
+@pytest.mark.parametrize("status", [200, 500])
+async def test_comments_keep_a_waiting_client(tmp_path: Path, status: int):
+    """While a stream has not begun its client hears comments; then the answer, or what went wrong."""
+    heard = asyncio.Event()
+
+    async def slow(request: web.Request) -> web.StreamResponse:
+        await heard.wait()
+        if status != 200:
+            return web.Response(status=status)
+        return web.Response(text="data: [DONE]\n\n", content_type="text/event-stream")
+
+    async with (
+        serving(slow) as url,
+        running(tmp_path, urls={"h100": [url]}, sse_keepalive_s=0.05, retries=0) as fleet,
+        ClientSession() as session,
+        session.post(f"{fleet.url}/v1/chat/completions", json=said(3, stream=True)) as reply,
+    ):
+        first = await reply.content.readline()
+        heard.set()
+        rest = await reply.text()
+
+    assert (reply.status, first) == (200, b": keep-alive\n")
+    assert ("[DONE]" in rest) is (status == 200)
+    assert ('"error"' in rest) is (status != 200)
+
+
 async def test_a_request_chooses_its_slo_class(tmp_path: Path):
     """By our header, or by llm-d's where it names a class; a class that is not there is a 400."""
     batch = {"batch": {"ttft_s": 30.0, "tpot_s": 0.5}}

@@ -34,7 +34,7 @@ from gateway.proxy.sse import Meter, decode, error_event
 from gateway.proxy.strand import Strand
 from gateway.proxy.upstream import Origin, Reply, Upstream
 from gateway.proxy.watch import Watch
-from gateway.routing.ask import Ask, read
+from gateway.routing.ask import Ask, read, usage_asked
 from gateway.routing.backend import Backend, Lease
 from gateway.routing.lengths import Length, Lengths
 from gateway.routing.observation import Observation, Outcome
@@ -54,6 +54,7 @@ OURS, OBJECTIVE = CLASS_HEADER.encode(), b"x-llm-d-inference-objective"  # name 
 ADMISSIONS = 8  # refusals for lack of room that one request may collect before it is told
 BROKEN = 1  # retries after a backend broke with the request: it may be the request that breaks them
 ONE_TOKEN = Length(median=1, p90=1)  # an embedding has no output to decode
+LONGEST_ID = 256  # of a request id that a client may give
 KEEP_ALIVE = b": keep-alive\n\n"
 
 
@@ -97,7 +98,9 @@ class Exchange:
         """The request, from its arrival to its end."""
         arrival_s = self._clock()
         said = request.fields.get(b"x-request-id")
-        request_id = said.decode("latin-1") if said else f"{self._run}{next(self._number):016x}"
+        request_id = f"{self._run}{next(self._number):016x}"
+        if said and len(said) <= LONGEST_ID:
+            request_id = said.decode("latin-1")
         watch: Watch | None = None
         try:
             ask = read(request.body, route)
@@ -116,9 +119,11 @@ class Exchange:
             log.exception("a request failed for a reason nobody foresaw")
             self._refuse(client, watch, request_id, GatewayError("The gateway failed."))
         finally:
-            if watch is not None:
-                self._over(watch)
-            client.done()
+            try:
+                if watch is not None:
+                    self._over(watch)
+            finally:
+                client.done()
 
     def tick(self, now_s: float) -> None:
         """Called several times a second: ends what takes too long, comforts those who wait."""
@@ -289,8 +294,11 @@ class Exchange:
         limit_s = settings.first_byte_timeout_s if ask.stream else settings.unary_timeout_s
         watch.waiting, watch.due_s = True, self._clock() + limit_s
         origin, prefix = self._target(lease.backend.url, ask.route)
+        asked = settings.include_usage and not ask.usage and ask.stream
+        spliced = usage_asked(body) if asked and ask.bare else None
         reply: Reply | None = None
         try:
+            body = spliced or body
             head = b"%b%bcontent-length: %d\r\n\r\n" % (prefix, lines, len(body))
             reply = await self._upstream.send(origin, head, body)
             if reply.status >= 400:
@@ -298,7 +306,9 @@ class Exchange:
             if not reply.stream:
                 await reply.read()
                 return reply, None
-            relay = Relay(reply, client, self._clock, Meter(), watch.first)
+            relay = Relay(
+                reply, client, self._clock, Meter(hide_usage=spliced is not None), watch.first
+            )
             await self._first(watch, reply, relay.meter)
             return reply, relay
         except BaseException:
@@ -334,7 +344,7 @@ class Exchange:
         watch.usage(None if event is None else event.usage)
         watch.ended(Outcome.OK, reply.status)
         if watch.committed:  # the engine does not stream, and the client was told that we do
-            client.write(b"data: " + body + b"\n\ndata: [DONE]\n\n")
+            client.write(b"data: " + b"".join(body.splitlines()) + b"\n\ndata: [DONE]\n\n")
             client.end()
         else:
             client.respond(returned(reply.status, reply.headers) + watch.receipt(), body)

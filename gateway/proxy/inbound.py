@@ -24,6 +24,7 @@ BURST = 16  # requests of one client that are served before others get their tur
 LINGER_S = 10.0  # how long what an early-refused client still sends is read and dropped
 MODERN = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows chunks
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+EMPTY = b"HTTP/1.1 204 "
 LAST_CHUNK = b"0\r\n\r\n"
 
 
@@ -300,6 +301,8 @@ class Inbound(asyncio.Protocol):
             return
         end = self._connection(request)
         whole = b"%bcontent-length: %d\r\n%b\r\n" % (head, len(body), end)
+        if head.startswith(EMPTY):
+            whole = b"%b%b\r\n" % (head, end)  # RFC 9110 §8.6: no length where there is no body
         if request.method == b"HEAD":
             self._transport.write(whole)
         elif len(body) < 65536:

@@ -6,10 +6,12 @@ the rest is there (no client could read it anyway), so that an error event can a
 cleanly.
 """
 
+import re
 from typing import Any
 
 import msgspec
 
+BOUNDARY = re.compile(rb"\r?\n\r?\n")
 LONGEST_EVENT = 1 << 20  # a longer one is passed on in pieces
 
 
@@ -88,10 +90,13 @@ class Meter:
     """
 
     __slots__ = (
-        "_before", "_count", "_held", "_last", "_silent", "first_at_s", "last_at_s", "usage",
+        "_before", "_count", "_held", "_hide", "_last", "_silent", "first_at_s", "last_at_s",
+        "usage",
     )  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, *, hide_usage: bool = False) -> None:
+        """hide_usage: the client did not ask for the event that carries it, and does not get it."""
+        self._hide = hide_usage
         self.first_at_s: float | None = None
         self.last_at_s: float | None = None
         self.usage: Usage | None = None
@@ -118,6 +123,8 @@ class Meter:
             self.last_at_s = now_s
             if self.first_at_s is None:
                 self._look(chunk, now_s)
+            if self._hide and (b'"choices":[]' in chunk or b'"choices": []' in chunk):
+                return _without_usage(chunk)
         return chunk
 
     def _look(self, chunk: bytes, now_s: float) -> None:
@@ -165,6 +172,17 @@ class Meter:
         if self.first_at_s is None or self.last_at_s is None or self.output_tokens < 2:
             return None
         return (self.last_at_s - self.first_at_s) / (self.output_tokens - 1)
+
+
+def _without_usage(chunk: bytes) -> bytes:
+    """Whole events without the one that says nothing but the usage."""
+    kept, at = [], 0
+    for match in BOUNDARY.finditer(chunk):
+        piece, at = chunk[at : match.end()], match.end()
+        said = [decode(data) for data in events(piece)]
+        if not any(e is not None and e.usage is not None and not e.choices for e in said):
+            kept.append(piece)
+    return b"".join(kept) + chunk[at:]
 
 
 def error_event(error: bytes) -> bytes:

@@ -23,7 +23,7 @@ SWEEP_S = 1.0
 HELD_BYTES = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
 WHOLE_BYTES = 1 << 28  # of a reply that is no stream: more is no answer to anything
 LOOSE_BYTES = 256 * 1024  # that may come without a piece of a body: of heads, trailers, extensions
-MOST = 2048  # connections to one backend; far above what its load lets through
+MOST = 16384  # connections to one backend; far above what its load lets through
 
 
 class Reply:

@@ -8,6 +8,7 @@ import msgspec
 from gateway.errors import BadRequest
 
 _NOTHING = msgspec.Raw(b"")
+USAGE = b'"stream_options":{"include_usage":true},'
 
 
 class _StreamOptions(msgspec.Struct):
@@ -36,7 +37,8 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     route: chat, completions or embeddings. prompt_bytes: the prompt's length in the body.
     prompt_tokens: exact where the prompt came as token ids, else `None`. max_tokens: the client's
-    cap on output tokens, `None` without one. usage: whether a stream will end with its usage.
+    cap on output tokens, `None` without one. usage: whether a stream will end with its usage. bare:
+    whether the client says nothing of stream options.
     """
 
     route: str
@@ -46,6 +48,7 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     prompt_tokens: int | None
     max_tokens: int | None
     usage: bool
+    bare: bool = False
 
 
 def read(body: bytes, route: str) -> Ask:
@@ -73,7 +76,19 @@ def read(body: bytes, route: str) -> Ask:
         prompt_tokens=None if route == "chat" else _token_ids(prompt),
         max_tokens=cap if cap is not None and cap > 0 else None,
         usage=bool(options and options.include_usage),
+        bare=options is None and route != "embeddings",
     )
+
+
+def usage_asked(body: bytes) -> bytes | None:
+    """A body that asks for the usage of its stream too; `None` if it is an empty object.
+
+    Spliced in as the first key: should the client say it too after all, the last one counts.
+    """
+    start = body.find(b"{") + 1
+    if body[start:].lstrip()[:1] in (b"}", b""):
+        return None
+    return body[:start] + USAGE + body[start:]
 
 
 def _token_ids(prompt: bytes) -> int | None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.routing.ask import read
+from gateway.routing.ask import read, usage_asked
 
 
 def ask(route="chat", **fields):
@@ -162,3 +162,19 @@ def test_it_is_as_lax_as_the_engines():
 
     assert (found.max_tokens, found.stream, found.usage) == (7, True, True)
     assert read(b'{"max_tokens": 7.0}', "chat").max_tokens == 7
+
+
+@given(
+    st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=4),
+    st.sampled_from(["", " ", "\n\t"]),
+)
+def test_usage_is_asked_for_without_touching_the_rest(fields, space):
+    """The body says the same as before and asks for the usage; what the client says counts more."""
+    body = (space + json.dumps(fields)).encode()
+
+    asked = usage_asked(body)
+
+    if fields:
+        assert json.loads(asked) == {"stream_options": {"include_usage": True}} | fields
+    else:
+        assert asked is None

@@ -199,3 +199,17 @@ def test_framing():
 
     assert events(chunk) == [b'{"a":1}', b"[DONE]"]
     assert error_event(b'{"error":{}}') == b'data: {"error":{}}\n\n'
+
+
+@given(data=st.data())
+def test_usage_nobody_asked_for_is_read_and_not_passed_on(data):
+    """However a stream is cut, a client that did not ask gets all but the event of the usage."""
+    stream = b"".join(CHAT)
+    places = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=8, unique=True))
+    edges = [0, *sorted(places), len(stream)]
+    meter = Meter(hide_usage=True)
+
+    passed = b"".join(meter.feed(stream[a:b], 1.0) for a, b in pairwise(edges))
+
+    assert passed == stream.replace(USAGE, b"")
+    assert story(meter) == (True, None, (11, 4), 4)
