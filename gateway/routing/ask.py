@@ -65,7 +65,7 @@ def read(body: bytes, route: str) -> Ask:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply") from error
-    prompt = bytes(getattr(fields, _PROMPT[route]))
+    prompt: msgspec.Raw = getattr(fields, _PROMPT[route])
     cap = fields.max_completion_tokens or fields.max_tokens
     options = fields.stream_options
     return Ask(
@@ -73,7 +73,7 @@ def read(body: bytes, route: str) -> Ask:
         model=fields.model,
         stream=bool(fields.stream),
         prompt_bytes=len(prompt),
-        prompt_tokens=None if route == "chat" else _token_ids(prompt),
+        prompt_tokens=None if route == "chat" else _token_ids(bytes(prompt)),
         max_tokens=cap if cap is not None and cap > 0 else None,
         usage=bool(options and options.include_usage),
         bare=options is None and route != "embeddings",
