@@ -63,10 +63,10 @@ class _Flows(Collector):
         ttft = _histogram("ttft_seconds", "Time to first token.")
         tpot = _histogram("tpot_seconds", "Time per output token.")
         again: dict[str, int] = {}
-        for (model, pool), flow in self._flows.items():
-            for outcome, count in flow.outcomes.items():
+        for (model, pool), flow in list(self._flows.items()):  # a thread reads, the loop adds
+            for outcome, count in list(flow.outcomes.items()):
                 requests.add_metric((model, pool, outcome), count)
-            for decision, count in flow.decisions.items():
+            for decision, count in list(flow.decisions.items()):
                 decisions.add_metric((model, pool, decision), count)
             tokens.add_metric((model, pool, "input"), flow.input_tokens)
             tokens.add_metric((model, pool, "output"), flow.output_tokens)
