@@ -49,9 +49,9 @@ class App:
         self._settings = config.gateway
         self._leaving = False
         self._reason = "the gateway started"
-        self._fleet = fleet_of(loaded)
+        self.fleet = fleet_of(loaded)
         self._lengths = Lengths()
-        self._metrics = Metrics(self._fleet)
+        self._metrics = Metrics(self.fleet)
         self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=sealed)
         self._stack = AsyncExitStack()
         self._host = host or self._settings.host
@@ -133,7 +133,7 @@ class App:
         )
         self.plane = self._new_plane(plan)
         self._health = Health(
-            self._fleet,
+            self.fleet,
             partial(probe.answers, timeout_s=settings.health_timeout_s),
             looked=self.plane.looked,
             lost=self.lost,
@@ -153,7 +153,7 @@ class App:
         return kind(
             self._loaded,
             compile_table(plan, self.pools),
-            fleet=self._fleet,
+            fleet=self.fleet,
             lengths=self._lengths,
             host=self._host,
             port=self._port,
@@ -177,7 +177,7 @@ class App:
 
     @property
     def _running(self) -> tuple[int, ...]:
-        return tuple(len(self._fleet.pool(pool.name)) for pool in self.pools)
+        return tuple(len(self.fleet.pool(pool.name)) for pool in self.pools)
 
     def _new_histogram(self, now_s: float) -> Histogram:
         settings = self._loaded.config.planner
@@ -212,6 +212,8 @@ class App:
         sums = self.plane.drain()
         self._histogram.add(sums, asyncio.get_running_loop().time())
         self._metrics.add(sums)
+        if isinstance(self.plane, Crew):
+            self._metrics.staffed(sum(map(bool, self.plane.pids)), self.plane.replaced)
 
     async def _counting(self) -> None:
         while True:
@@ -244,7 +246,7 @@ class App:
 
     async def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id
-        status, body = readiness(self._loaded, self._fleet, plan_id, now_s, leaving=self._leaving)
+        status, body = readiness(self._loaded, self.fleet, plan_id, now_s, leaving=self._leaving)
         return status, JSON, msgspec.json.encode(body)
 
 

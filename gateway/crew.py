@@ -18,6 +18,7 @@ from multiprocessing.context import ForkServerProcess
 from types import ModuleType
 
 from gateway import member
+from gateway.berth import reserved, served
 from gateway.channel import Channel
 from gateway.config import Loaded
 from gateway.member import Lost, Orders, Word
@@ -44,24 +45,30 @@ class Pauses:
     """How long to wait before a dead worker is replaced."""
 
     def __init__(self) -> None:
-        self._deaths: deque[float] = deque(maxlen=DEATHS + 1)
-        self._pause_s = 0.0
+        self._deaths: deque[float] = deque(maxlen=DEATHS + 1)  # on a clock that pauses do not move
+        self._pause_s = self._paused_s = 0.0
 
     def after(self, now_s: float) -> float:
         """It died now: seconds to wait. None, unless it keeps dying."""
-        self._deaths.append(now_s)
-        often = len(self._deaths) > DEATHS and now_s - self._deaths[0] <= DEATHS_S + self._pause_s
+        deaths = self._deaths
+        deaths.append(now_s - self._paused_s)
+        often = len(deaths) > DEATHS and deaths[-1] - deaths[0] <= DEATHS_S
         self._pause_s = min(max(1.0, 2 * self._pause_s), LONGEST_PAUSE_S) if often else 0.0
+        self._paused_s += self._pause_s
         return self._pause_s
 
 
 class Post:
-    """The place of one worker, whoever fills it: its process and channel now, if there are any."""
+    """The place of one worker, whoever fills it: its process and channel now, if there are any.
+
+    up: whether it listens. listening: done when the first did.
+    """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: ForkServerProcess | None = None
         self.channel: Channel | None = None
+        self.up = False
         self.listening = asyncio.get_running_loop().create_future()
         self.pauses = Pauses()
 
@@ -108,7 +115,7 @@ class Crew:
     async def __aenter__(self) -> "Crew":
         """Returns when all workers listen. Raises OSError when they cannot."""
         async with AsyncExitStack() as stack:
-            self.port = stack.enter_context(_reserved(self.host, self.port))
+            self.port = stack.enter_context(reserved(self.host, self.port))
             self._posts = [Post(number) for number in range(self._settings.workers)]
             loop = asyncio.get_running_loop()
             keeping = [loop.create_task(self._keeping(post)) for post in self._posts]
@@ -118,7 +125,9 @@ class Crew:
                     await asyncio.gather(*(post.listening for post in self._posts))
             except TimeoutError:
                 raise OSError(f"the workers did not start within {START_S:g} s") from None
+            stack.enter_context(served(self.host, self.port))
             self._stack = stack.pop_all()
+        log.info("workers %s listen", ", ".join(map(str, self.pids)))
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -138,7 +147,7 @@ class Crew:
     @property
     def pids(self) -> tuple[int | None, ...]:
         """(N,) the processes that listen now; `None` where one is being replaced."""
-        return tuple(p.process.pid if p.channel and p.process else None for p in self._posts)
+        return tuple(p.process.pid if p.up and p.process else None for p in self._posts)
 
     def drain(self) -> Sums:
         """What happened in all workers since the last call, as far as they have told; what they
@@ -174,7 +183,7 @@ class Crew:
             except Exception:
                 log.exception("worker %d could not be kept", post.number)
             pid = post.process.pid if post.process else None
-            post.channel = None
+            post.channel, post.up = None, False
             self._board.clear(post.number)  # its leases are gone with it
             if not post.listening.done():
                 post.listening.set_exception(OSError("a worker did not start; its log says why"))
@@ -182,7 +191,7 @@ class Crew:
                 return
             pause_s = post.pauses.after(time.monotonic())
             self.replaced += 1
-            log.warning("worker %d (%s) died; another in %g s", post.number, pid, pause_s)
+            log.warning("worker %d (%s) is gone; another in %g s", post.number, pid, pause_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
@@ -191,11 +200,14 @@ class Crew:
         """A new process for a place, with its orders."""
         mine, its = socket.socketpair()
         with its:
-            process = FORKED.Process(
+            post.process = FORKED.Process(
                 target=member.main, args=(its, self._memory, post.number), daemon=True
             )
-            await asyncio.to_thread(_start, process)
-        post.process = process
+            try:
+                await asyncio.to_thread(_start, post.process)
+            except BaseException:
+                mine.close()
+                raise
         channel = await Channel.over(mine)
         channel.send(
             Orders(
@@ -218,8 +230,10 @@ class Crew:
                     told = await channel.receive()
                 if isinstance(told, Sums):
                     self._sums.add(told)
-                elif told is Word.LISTENING and not post.listening.done():
-                    post.listening.set_result(None)
+                elif told is Word.LISTENING:
+                    post.up = True
+                    if not post.listening.done():
+                        post.listening.set_result(None)
         except EOFError:
             return
         except TimeoutError:
@@ -258,16 +272,3 @@ def _without_main() -> Iterator[None]:
         yield
     finally:
         sys.modules["__main__"] = main
-
-
-@contextmanager
-def _reserved(host: str, port: int) -> Iterator[int]:
-    """A port that workers can listen on, the same for all, held as long as this is open."""
-    family, kind, _, _, address = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    with socket.socket(family, kind) as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)  # never listening: the kernel deals connections to listeners only
-        yield int(held.getsockname()[1])

@@ -1,7 +1,7 @@
 """One worker process from its first word to its last. Knows the supervisor as a channel only.
 
 It outlives its supervisor: then it serves on with its last table, and breakers alone say which
-backends are down, until SIGTERM.
+backends are down, until SIGTERM or until another gateway serves its port.
 """
 
 import asyncio
@@ -15,6 +15,7 @@ from typing import Any
 
 import uvloop
 
+from gateway.berth import is_served
 from gateway.channel import Channel
 from gateway.config import Loaded
 from gateway.routing.board import Board, Seat
@@ -24,6 +25,7 @@ from gateway.worker import Worker, fleet_of
 
 log = logging.getLogger("cuvee")
 
+SUCCESSOR_S = 1.0  # between two looks for a new supervisor's workers, once ours is gone
 REPORT_S = 0.5  # between two reports of what happened; they are the heartbeat too
 FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
@@ -87,7 +89,7 @@ class Member:
             loop.add_signal_handler(signal.SIGTERM, self._terminated, worker, orders)
             channel.send(Word.LISTENING)
             tasks = [
-                loop.create_task(self._obeying(channel, worker, seat)),
+                loop.create_task(self._following(channel, worker, seat)),
                 loop.create_task(_reporting(channel, worker)),
             ]
             await self._stop.wait()
@@ -114,16 +116,19 @@ class Member:
             worker.leave()
             self._stop.set()
 
-    async def _obeying(self, channel: Channel, worker: Worker, seat: Seat) -> None:
-        while True:
-            try:
+    async def _following(self, channel: Channel, worker: Worker, seat: Seat) -> None:
+        try:
+            while True:
                 self._obey(await channel.receive(), worker)
-            except EOFError:
-                log.warning("worker %d: the supervisor is gone; serving on", self._number)
-                seat.abandoned()
+        except EOFError:
+            if self._stop.is_set():
                 return
-            except Exception:
-                log.exception("worker %d: an order failed", self._number)
+        log.warning("worker %d: the supervisor is gone; serving on", self._number)
+        seat.abandoned()
+        while not is_served(worker.host, worker.port):  # noqa: ASYNC110 (it has no event)
+            await asyncio.sleep(SUCCESSOR_S)
+        log.warning("worker %d: another gateway serves the port; leaving", self._number)
+        self._stop.set()
 
     def _obey(self, order: object, worker: Worker) -> None:
         if isinstance(order, RoutingTable):

@@ -68,7 +68,7 @@ class Seat:
     """One user's place at the board: writes what its fleet holds, brings in what others hold."""
 
     def __init__(self, board: Board, fleet: Fleet, worker: int | None) -> None:
-        """worker: its row; `None` for who only looks (the supervisor)."""
+        """worker: its row, which is cleared; `None` for who only looks (the supervisor)."""
         self._board = board
         self._worker = worker
         self._backends = fleet.backends
@@ -76,6 +76,7 @@ class Seat:
         self._down = b""
         self._heeds = worker is not None  # which are down: the supervisor itself says so
         if worker is not None:
+            board.clear(worker)
             for number, backend in enumerate(self._backends):
                 backend.share(board.cell(worker, number))
 

@@ -39,6 +39,10 @@ class Metrics:
         self._state.plans += 1
         self._state.plan = plan
 
+    def staffed(self, workers: int, replaced: int) -> None:
+        """So many workers serve now, and so many were replaced since the start."""
+        self._state.workers, self._state.replaced = workers, replaced
+
     def text(self) -> bytes:
         """The exposition."""
         return generate_latest(self._registry)
@@ -107,6 +111,8 @@ class _State(Collector):
         self._fleet = fleet
         self.plan: Plan | None = None
         self.plans = 0
+        self.workers = 1
+        self.replaced = 0
 
     def collect(self) -> Iterator[Metric]:
         labels = ("pool", "backend")
@@ -119,6 +125,10 @@ class _State(Collector):
             load.add_metric(names, backend.load)
             up.add_metric(names, float(backend.healthy))
         yield from (flight, load, up)
+        yield GaugeMetricFamily("cuvee_workers", "Workers that serve.", value=self.workers)
+        yield CounterMetricFamily(
+            "cuvee_workers_replaced", "Workers that died and were replaced.", value=self.replaced
+        )
         yield CounterMetricFamily("cuvee_plans", "Plans put in force.", value=self.plans)
         if self.plan is not None:
             yield from _plan(self.plan)
