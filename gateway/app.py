@@ -28,7 +28,8 @@ from gateway.routing.lengths import Lengths
 from gateway.routing.router import Router
 from gateway.routing.table import compile_table
 from gateway.surface import readiness
-from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+from gateway.telemetry.exposition import CONTENT_TYPE
+from gateway.telemetry.metrics import Metrics
 from gateway.worker import Worker, fleet_of
 from planner import workload
 from planner.model import Demand, Plan, Pool
@@ -238,8 +239,7 @@ class App:
 
     async def _scrape(self) -> Answer:
         self._drain()
-        # In a thread: with one worker the streams go on meanwhile.
-        return 200, CONTENT_TYPE, await asyncio.to_thread(self._metrics.text)
+        return 200, CONTENT_TYPE, self._metrics.text()
 
     async def _explain(self) -> Answer:
         return 200, JSON, msgspec.json.encode(plan_json(self.plan) | {"reason": self._reason})
