@@ -4,7 +4,7 @@ Owns the thin adapter between `Router` and `planner.simulate`: what the router b
 request, and what became of its decision. Knows no HTTP, no clock and no chance.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,10 +12,11 @@ import numpy as np
 from gateway.errors import Saturated, Unavailable
 from gateway.history import ROUTE, sender
 from gateway.routing.backend import Fleet, Lease
+from gateway.routing.board import Board, Seat
 from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Outcome
 from gateway.routing.router import Estimate, Router
-from gateway.routing.table import compile_table
+from gateway.routing.table import RoutingTable, compile_table
 from planner.errors import InvalidValue
 from planner.model import Plan, Pool
 from planner.simulate import Finish, Result, simulate
@@ -58,6 +59,7 @@ def rehearse(
     believed: FloatArray | None = None,
     max_load: float = MAX_LOAD,
     patience_s: float = 0.0,
+    dealt: IntArray | None = None,
 ) -> Rehearsal:
     """Plays a trace of one model's requests (default: the plan's first) through a plan's router.
 
@@ -65,7 +67,9 @@ def rehearse(
     start. believed: (N, 2) input and output tokens as estimated, or (N, 3) with the P90 of the
     output; without it `lengths` (fresh ones if `None`) predicts outputs and learns them as requests
     end. Inputs are then believed as they are. max_load, patience_s: the gateway's own settings for
-    overload and its queue. Raises InvalidValue when trace and beliefs do not match.
+    overload and its queue. dealt: (N,) the number of the worker that each request reaches, where
+    several share the fleet; `None`: one has them all. Raises InvalidValue when trace and beliefs do
+    not match.
     """
     model = model or plan.space.classes[0].model
     belief: Belief
@@ -78,8 +82,9 @@ def rehearse(
     else:
         belief, finished = _given(believed, len(trace), model), None
     numbers = [p for p, count in enumerate(plan.backends) for _ in range(count)]
-    desk = _Desk(plan, pools, belief, max_load, trace.arrival_s.tolist())
-    hold_s = desk.router.hold_s(model)
+    turns = np.zeros(len(trace), dtype=np.int64) if dealt is None else dealt
+    desk = _Desk(plan, pools, belief, max_load, trace.arrival_s.tolist(), turns.tolist())
+    hold_s = desk.routers[0].hold_s(model)
     result = simulate(
         trace,
         [pools[p].profile for p in numbers],
@@ -97,7 +102,7 @@ def rehearse(
 
 
 class _Desk:
-    """The router as `planner.simulate` wants to see it."""
+    """The workers' routers as `planner.simulate` wants to see them."""
 
     def __init__(
         self,
@@ -106,32 +111,51 @@ class _Desk:
         belief: Belief,
         max_load: float,
         arrivals_s: list[float],
+        dealt: list[int],
     ) -> None:
         urls = {
             pool.name: tuple(f"{pool.name}:{n}" for n in range(count))
             for pool, count in zip(pools, plan.backends, strict=True)
         }
-        fleet = Fleet(urls)
-        self.router = Router(compile_table(plan, pools), fleet, max_load=max_load)
-        self._number = {backend.name: k for k, backend in enumerate(fleet.backends)}
+        table = compile_table(plan, pools)
+        self.routers = tuple(_routers(table, urls, 1 + max(dealt, default=0), max_load))
+        backends = self.routers[0].fleet.backends
+        self._number = {backend.name: k for k, backend in enumerate(backends)}
         self._belief = belief
         self._estimates: dict[int, Estimate] = {}  # of those that wait: believed at arrival
         self._arrivals_s = arrivals_s
+        self._dealt = dealt
         self.bucket = [-1] * len(arrivals_s)
         self.decision = [SHED] * len(arrivals_s)
 
     def route(self, request: int, now_s: float) -> "_Held | None":
+        router = self.routers[self._dealt[request]]
         estimate = self._estimates.pop(request, None) or self._belief(request)
-        until_s = self._arrivals_s[request] + self.router.hold_s(estimate.model)
+        until_s = self._arrivals_s[request] + router.hold_s(estimate.model)
         try:
-            lease = self.router.route(estimate, now_s=now_s, patient=now_s < until_s)
+            lease = router.route(estimate, now_s=now_s, patient=now_s < until_s)
         except (Saturated, Unavailable):
             self._estimates[request] = estimate
-            self.bucket[request] = self.router.bucket(estimate)
+            self.bucket[request] = router.bucket(estimate)
             return None
         self.bucket[request] = lease.bucket
         self.decision[request] = lease.decision
         return _Held(self._number[lease.backend.name], lease)
+
+
+def _routers(
+    table: RoutingTable, urls: dict[str, tuple[str, ...]], workers: int, max_load: float
+) -> Iterator[Router]:
+    """A router per worker, each with a fleet of its own and a seat at one board."""
+    if workers == 1:
+        yield Router(table, Fleet(urls), max_load=max_load)
+        return
+    backends = sum(map(len, urls.values()))
+    memory = bytearray(8 * Board.doubles(workers=workers, backends=backends))
+    board = Board(memory, workers=workers, backends=backends)
+    for number in range(workers):
+        fleet = Fleet(urls)
+        yield Router(table, fleet, max_load=max_load, seat=Seat(board, fleet, number))
 
 
 class _Held:
