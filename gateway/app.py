@@ -22,9 +22,9 @@ from gateway.control.replan import Policy, Replanner
 from gateway.control.solver import Solver
 from gateway.crew import Crew
 from gateway.history import demand_of
+from gateway.lessons import Lessons
 from gateway.proxy.queue import Queue
 from gateway.routing.backend import Backend
-from gateway.routing.lengths import Lengths
 from gateway.routing.router import Router
 from gateway.routing.table import compile_table
 from gateway.surface import readiness
@@ -51,7 +51,7 @@ class App:
         self._leaving = False
         self._reason = "the gateway started"
         self.fleet = fleet_of(loaded)
-        self._lengths = Lengths()
+        self._lessons = Lessons.none(loaded)
         self._metrics = Metrics(self.fleet)
         self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=sealed)
         self._stack = AsyncExitStack()
@@ -155,7 +155,7 @@ class App:
             self._loaded,
             compile_table(plan, self.pools),
             fleet=self.fleet,
-            lengths=self._lengths,
+            lessons=self._lessons,
             host=self._host,
             port=self._port,
             admin=self._admin.url,
@@ -168,7 +168,7 @@ class App:
             unknown = Demand.even(loaded.space)
             return await self._solver.plan("assign", unknown, loaded.pools, self._running)
         trace = workload.read(loaded.workload)
-        demand = demand_of(trace, loaded, lengths=self._lengths)
+        demand = demand_of(trace, loaded, lengths=self._lessons.lengths)
         self._histogram.remember(demand, trace.duration_s)
         objective = loaded.config.planner.objective
         plan = await self._solver.plan(

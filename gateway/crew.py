@@ -21,10 +21,10 @@ from gateway import member
 from gateway.berth import reserved, served
 from gateway.channel import Channel
 from gateway.config import Loaded
-from gateway.member import Lost, Orders, Word
+from gateway.lessons import Lessons
+from gateway.member import Lost, Orders, Report, Word
 from gateway.routing.backend import Backend, Fleet
 from gateway.routing.board import Board, Seat
-from gateway.routing.lengths import Lengths
 from gateway.routing.table import RoutingTable
 from gateway.routing.tally import Sums
 
@@ -85,7 +85,7 @@ class Crew:
         table: RoutingTable,
         *,
         fleet: Fleet,
-        lengths: Lengths,
+        lessons: Lessons,
         host: str,
         port: int,
         admin: str,
@@ -95,7 +95,7 @@ class Crew:
         self._settings = settings = loaded.config.gateway
         self._table = table
         self._fleet = fleet
-        self._lengths = lengths
+        self._lessons = lessons  # a sample of all workers' requests teaches a replacement
         self._admin = admin
         size = {"workers": settings.workers, "backends": len(fleet.backends)}
         self._memory = FORKED.RawArray("d", Board.doubles(**size))
@@ -150,9 +150,10 @@ class Crew:
         return tuple(p.process.pid if p.up and p.process else None for p in self._posts)
 
     def drain(self) -> Sums:
-        """What happened in all workers since the last call, as far as they have told; what they
-        hold now is brought into the supervisor's fleet."""
+        """What happened in all workers since the last call, as far as they have told. What they
+        hold now is brought into the supervisor's fleet, and they are told what is down there."""
         self._seat.look(time.monotonic())
+        self._board.mark(self._fleet)  # a round of probes lasts as long as its slowest
         sums, self._sums = self._sums, Sums()
         return sums
 
@@ -211,7 +212,7 @@ class Crew:
         channel = await Channel.over(mine)
         channel.send(
             Orders(
-                loaded=self._loaded, table=self._table, lengths=self._lengths, host=self.host,
+                loaded=self._loaded, table=self._table, lessons=self._lessons, host=self.host,
                 port=self.port, admin=self._admin, level=logging.getLogger().level,
             )
         )  # fmt: skip
@@ -228,8 +229,10 @@ class Crew:
             while True:
                 async with asyncio.timeout(None if self._stopping.is_set() else SILENT_S):
                     told = await channel.receive()
-                if isinstance(told, Sums):
-                    self._sums.add(told)
+                if isinstance(told, Report):
+                    self._sums.add(told.sums)
+                    for observation in told.recent:
+                        self._lessons.learn(observation)
                 elif told is Word.LISTENING:
                     post.up = True
                     if not post.listening.done():

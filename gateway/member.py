@@ -18,9 +18,11 @@ import uvloop
 from gateway.berth import is_served
 from gateway.channel import Channel
 from gateway.config import Loaded
+from gateway.lessons import Lessons
 from gateway.routing.board import Board, Seat
-from gateway.routing.lengths import Lengths
+from gateway.routing.observation import Observation
 from gateway.routing.table import RoutingTable
+from gateway.routing.tally import Sums
 from gateway.worker import Worker, fleet_of
 
 log = logging.getLogger("cuvee")
@@ -36,7 +38,7 @@ class Orders:
 
     loaded: Loaded
     table: RoutingTable
-    lengths: Lengths
+    lessons: Lessons
     host: str
     port: int
     admin: str
@@ -48,6 +50,20 @@ class Lost:
     """A backend has not answered probes for a while."""
 
     backend: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What happened in a worker since its last report, and a sample of it to learn from."""
+
+    sums: Sums
+    recent: tuple[Observation, ...]
+
+    @classmethod
+    def of(cls, worker: Worker) -> "Report":
+        recent = tuple(worker.recent)
+        worker.recent.clear()
+        return cls(sums=worker.drain(), recent=recent)
 
 
 class Word(Enum):
@@ -96,7 +112,7 @@ class Member:
             await asyncio.sleep(self._delay_s)
         for task in tasks:
             task.cancel()
-        channel.send(worker.drain())
+        channel.send(Report.of(worker))
         await channel.close()
 
     def _worker(self, orders: Orders) -> tuple[Worker, Seat]:
@@ -104,7 +120,7 @@ class Member:
         board = Board(self._memory, workers=workers, backends=len(fleet.backends))
         seat = Seat(board, fleet, self._number)
         worker = Worker(
-            orders.loaded, orders.table, fleet=fleet, lengths=orders.lengths, host=orders.host,
+            orders.loaded, orders.table, fleet=fleet, lessons=orders.lessons, host=orders.host,
             port=orders.port, admin=orders.admin, seat=seat,
         )  # fmt: skip
         return worker, seat
@@ -147,4 +163,4 @@ class Member:
 async def _reporting(channel: Channel, worker: Worker) -> None:
     while True:
         await asyncio.sleep(REPORT_S)
-        channel.send(worker.drain())
+        channel.send(Report.of(worker))

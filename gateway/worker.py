@@ -6,6 +6,7 @@ Knows no plan but as a table, and nobody who makes one.
 
 import asyncio
 import logging
+from collections import deque
 from contextlib import AsyncExitStack
 from math import ceil
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import msgspec
 
 from gateway.config import Loaded
+from gateway.lessons import Lessons
 from gateway.proxy.exchange import PATHS, Exchange
 from gateway.proxy.inbound import Bounds, Inbound, Request
 from gateway.proxy.listener import Listener
@@ -20,16 +22,15 @@ from gateway.proxy.queue import Queue
 from gateway.proxy.upstream import Upstream
 from gateway.routing.backend import Backend, Fleet
 from gateway.routing.board import Seat
-from gateway.routing.lengths import Lengths
-from gateway.routing.observation import Observation, Outcome
+from gateway.routing.observation import Observation
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
 from gateway.routing.tally import Sums, Tally
-from gateway.routing.tokens import Tokens
 from gateway.surface import Surface, readiness
 
 log = logging.getLogger("cuvee")
 
+RECENT = 64  # requests that ended last, kept for whoever learns from a sample
 TICK_S = 0.2  # between two looks at what is overdue
 POLL_S = 0.05  # between two looks whether another worker's lease has made room for a queued request
 
@@ -40,7 +41,7 @@ def fleet_of(loaded: Loaded) -> Fleet:
 
 
 class Worker:
-    """Serves the data port; an async context manager."""
+    """Serves the data port; an async context manager. recent: the requests that ended last."""
 
     def __init__(
         self,
@@ -48,7 +49,7 @@ class Worker:
         table: RoutingTable,
         *,
         fleet: Fleet,
-        lengths: Lengths,
+        lessons: Lessons,
         host: str,
         port: int,
         admin: str,
@@ -58,8 +59,7 @@ class Worker:
         workers share the port."""
         self._loaded = loaded
         self._settings = settings = loaded.config.gateway
-        self._lengths = lengths
-        self._tokens = Tokens({n: m.bytes_per_token for n, m in loaded.config.models.items()})
+        self._lessons = lessons
         self._tally = Tally()
         self._upstream = Upstream(connect_timeout_s=settings.connect_timeout_s)
         self._seat = seat
@@ -70,6 +70,7 @@ class Worker:
         self.router = Router(table, fleet, max_load=settings.max_load, seat=seat)
         self._exchange = self._new_exchange()
         self._surface = Surface(loaded, ready=self._ready, upstream=self._upstream, admin=admin)
+        self.recent: deque[Observation] = deque(maxlen=RECENT)
         self.host, self.port = host, port
 
     def __repr__(self) -> str:
@@ -125,8 +126,8 @@ class Worker:
         part = ceil(self._settings.queue_requests / self._settings.workers)
         return Exchange(
             router=self.router,
-            tokens=self._tokens,
-            lengths=self._lengths,
+            tokens=self._lessons.tokens,
+            lengths=self._lessons.lengths,
             upstream=self._upstream,
             settings=msgspec.structs.replace(self._settings, queue_requests=part),
             arrived=self._tally.arrived,
@@ -154,18 +155,8 @@ class Worker:
     def _observe(self, observation: Observation) -> None:
         """Everything that learns from a request learns here, once."""
         self._tally.observed(observation)
-        inputs, outputs = observation.input_tokens, observation.output_tokens
-        if inputs is not None and not observation.exact_input:
-            self._tokens.learn(
-                observation.model, observation.route, observation.prompt_bytes, inputs
-            )
-        if observation.outcome is not Outcome.OK:
-            return
-        if outputs is not None and observation.route != "embeddings":
-            self._lengths.learn(
-                observation.model, observation.key, observation.route, observation.estimated_input,
-                observation.max_tokens, outputs,
-            )  # fmt: skip
+        self._lessons.learn(observation)
+        self.recent.append(observation)
 
     async def _ticking(self) -> None:
         while True:

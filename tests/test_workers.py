@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROFILE = ROOT / "configs" / "profiles" / "llama-3-8b-h100.yaml"
 MODEL = "llama-3-8b"
 WORKERS = 2
+SERVED = f'cuvee_requests_total{{model="{MODEL}",outcome="ok",pool="h100"}}'
 
 
 def said(tokens: int) -> dict[str, Any]:
@@ -108,11 +109,10 @@ async def test_two_workers_serve_and_their_metrics_add_up(tmp_path: Path):
     """Requests on many connections reach both workers; one scrape, at either port, has them all."""
     async with crew(tmp_path) as (app, _, _), fresh() as session:
         done = await asyncio.gather(*(chat(session, app.port, 3) for _ in range(40)))
-        data, counted = f"http://127.0.0.1:{app.port}", 'cuvee_requests_total{model="llama-3-8b"'
-        key = counted + ',outcome="ok",pool="h100"}'
+        data = f"http://127.0.0.1:{app.port}"
 
         async def all_told() -> bool:
-            return (await metrics(data)).get(key) == 40
+            return (await metrics(data)).get(SERVED) == 40
 
         await until(all_told)
         told = await metrics(app.admin)
@@ -121,7 +121,7 @@ async def test_two_workers_serve_and_their_metrics_add_up(tmp_path: Path):
 
     assert {status for status, _ in done} == {200}
     assert all(body.endswith(b"data: [DONE]\n\n") for _, body in done)
-    assert told[key] == 40
+    assert told[SERVED] == 40
     assert sum(v for k, v in told.items() if k.startswith("cuvee_in_flight{")) == 0
     assert plan["plan_id"] == app.plan.plan_id
     assert missing.status == 404
@@ -205,6 +205,45 @@ async def test_workers_know_which_backends_are_down(tmp_path: Path):
         await until(unready)
 
     assert before == {200}
+
+
+async def test_a_replacement_knows_what_was_learned(tmp_path: Path):
+    """A worker that starts late believes of a prompt what the others found out about such."""
+    words = {"messages": [{"role": "user", "content": "incomprehensibility " * 200}]}
+    async with crew(tmp_path) as (app, plane, _), fresh() as session:
+        url = f"http://127.0.0.1:{app.port}/v1/chat/completions"
+
+        async def right() -> bool:
+            """Whether a worker takes such a prompt for as long as it is."""
+            asked.append(1)
+            async with session.post(url, json=said(1) | words | {"stream": False}) as reply:
+                used = (await reply.json())["usage"]["prompt_tokens"]
+                low, high = grid.bounds(int(reply.headers["x-cuvee-bucket"]))[0]
+                return bool(low <= used < high)
+
+        async def learned() -> bool:
+            return all([await right() for _ in range(10)])
+
+        async def replaced() -> bool:
+            return None not in plane.pids and not set(victims) & set(plane.pids)
+
+        async def all_told() -> bool:
+            told = await metrics(app.admin)
+            return told.get(SERVED) == len(asked)
+
+        asked: list[int] = []
+        grid, victims = app.plan.space.grid, plane.pids
+        before = await right()
+        await until(learned)
+        await until(all_told)
+        for victim in victims:
+            assert victim is not None
+            os.kill(victim, signal.SIGKILL)
+        await until(replaced)
+        after = await right()
+
+    assert not before  # four bytes a token is far off for such words
+    assert after
 
 
 async def test_a_draining_crew_finishes_its_streams(tmp_path: Path):
