@@ -1,19 +1,18 @@
 """The composition root: builds every object, wires them, starts and stops them. Knows all of them.
 
-The HTTP surface is a table of paths; the hot ones go to the exchange, the rest answer from state.
+Owns the control plane: solver, demand, health, metrics and the admin port. The data plane is one
+worker in this process, or a crew of them in processes of their own; both have the same face.
 """
 
 import asyncio
 import logging
-import time
-from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import partial
 from typing import Any
-from uuid import uuid4
 
 import msgspec
 
+from gateway.admin import JSON, Admin, Answer
 from gateway.certification import sealed
 from gateway.config import Loaded
 from gateway.control.health import Health
@@ -21,54 +20,43 @@ from gateway.control.histogram import Histogram
 from gateway.control.probe import Probe
 from gateway.control.replan import Policy, Replanner
 from gateway.control.solver import Solver
-from gateway.errors import GatewayError, MethodNotAllowed, NotFound, Unavailable
+from gateway.crew import Crew
 from gateway.history import demand_of
-from gateway.proxy.answers import error_head
-from gateway.proxy.exchange import PATHS, Exchange
-from gateway.proxy.heads import field, status_line
-from gateway.proxy.inbound import Bounds, Inbound, Request
-from gateway.proxy.listener import Listener
+from gateway.lessons import Lessons
 from gateway.proxy.queue import Queue
-from gateway.proxy.upstream import Upstream
-from gateway.routing.backend import Backend, Fleet
-from gateway.routing.lengths import Lengths
-from gateway.routing.observation import Observation, Outcome
+from gateway.routing.backend import Backend
 from gateway.routing.router import Router
 from gateway.routing.table import compile_table
-from gateway.routing.tally import Tally
-from gateway.routing.tokens import Tokens
-from gateway.telemetry.metrics import CONTENT_TYPE, Metrics
+from gateway.surface import readiness
+from gateway.telemetry.exposition import CONTENT_TYPE
+from gateway.telemetry.metrics import Metrics
+from gateway.worker import Worker, fleet_of
 from planner import workload
 from planner.model import Demand, Plan, Pool
 from planner.report import plan_json
 
 log = logging.getLogger("cuvee")
 
-TICK_S = 0.2  # between two looks at what is overdue
-JSON = "application/json"
-Answer = tuple[int, str, bytes]  # status, content type, body
+COUNT_S = 0.2  # between two looks at what happened on the data plane
 
 
 class App:
-    """One gateway process; an async context manager that serves while it is open."""
+    """One gateway; an async context manager that serves while it is open."""
 
     def __init__(self, loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
         """host, port: instead of the configured ones; port 0 takes a free one."""
         config = loaded.config
         self._loaded = loaded
         self._settings = config.gateway
-        self._started = int(time.time())
-        self._leaving = self._draining = False
+        self._leaving = False
         self._reason = "the gateway started"
-        self._fleet = Fleet({name: pool.backends for name, pool in config.pools.items()})
-        self._tokens = Tokens({name: m.bytes_per_token for name, m in config.models.items()})
-        self._lengths = Lengths()
-        self._metrics = Metrics(self._fleet)
-        self._tally = Tally()
+        self.fleet = fleet_of(loaded)
+        self._lessons = Lessons.none(loaded)
+        self._metrics = Metrics(self.fleet)
         self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=sealed)
         self._stack = AsyncExitStack()
-        self.host = host or self._settings.host
-        self.port = self._settings.port if port is None else port
+        self._host = host or self._settings.host
+        self._port = self._settings.port if port is None else port
 
     async def __aenter__(self) -> "App":
         await self._stack.__aenter__()
@@ -83,8 +71,8 @@ class App:
         """Drains: not ready at once, still serving for a while so that balancers notice, then no
         new requests; running ones may finish, and everything stops."""
         self._leaving = True
+        self.plane.leave()
         await asyncio.sleep(self._settings.drain_delay_s)
-        self._draining = True
         await self._stack.aclose()
 
     @property
@@ -98,48 +86,80 @@ class App:
         return self._loaded.pools
 
     @property
+    def port(self) -> int:
+        """The data port."""
+        return self.plane.port
+
+    @property
+    def admin(self) -> str:
+        """The base URL of the admin port."""
+        return self._admin.url
+
+    @property
+    def router(self) -> Router:
+        """The router of the one worker in this process."""
+        assert isinstance(self.plane, Worker)
+        return self.plane.router
+
+    @property
     def queue(self) -> Queue:
-        """Where requests wait when everything is full."""
-        return self._exchange.queue
+        """The queue of the one worker in this process."""
+        assert isinstance(self.plane, Worker)
+        return self.plane.queue
 
     def lost(self, backend: Backend) -> None:
         """A backend no longer answers probes: nothing waits for its first byte any more."""
-        self._exchange.lost(backend)
+        self.plane.lost(backend)
+
+    def publish(self, plan: Plan, reason: str) -> None:
+        """Puts a plan in force: one assignment; requests under way keep their leases."""
+        self.plane.table = compile_table(plan, self.pools)
+        self._reason = reason
+        self._metrics.planned(plan)
+        backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
+        log.info(
+            "plan %s in force: %s, $%.2f/h (%s)", plan.plan_id, backends, plan.usd_per_hour, reason
+        )
 
     async def _start(self) -> None:
-        clock = asyncio.get_running_loop().time
-        self._stack.enter_context(self._solver)
-        upstream = await self._stack.enter_async_context(
-            Upstream(connect_timeout_s=self._settings.connect_timeout_s)
-        )
-        probe = await self._stack.enter_async_context(Probe())
+        stack, settings, clock = self._stack, self._settings, asyncio.get_running_loop().time
+        stack.enter_context(self._solver)
+        probe = await stack.enter_async_context(Probe())
         self._histogram = self._new_histogram(clock())
         plan = await self._first_plan()
-        self.router = Router(
-            compile_table(plan, self.pools), self._fleet, max_load=self._settings.max_load
-        )
-        self._exchange = Exchange(
-            router=self.router,
-            tokens=self._tokens,
-            lengths=self._lengths,
-            upstream=upstream,
-            settings=self._settings,
-            arrived=self._tally.arrived,
-            observe=self._observe,
-            clock=clock,
-        )
         self._replanner = self._new_replanner(plan)
         self._metrics.planned(plan)
+        self._admin = await stack.enter_async_context(
+            Admin(self._answers(), host=settings.admin_host, port=settings.admin_port)
+        )
+        self.plane = self._new_plane(plan)
         self._health = Health(
-            self._fleet,
-            partial(probe.answers, timeout_s=self._settings.health_timeout_s),
-            looked=self.queue.wake,  # a backend may be back, or an engine have room again
+            self.fleet,
+            partial(probe.answers, timeout_s=settings.health_timeout_s),
+            looked=self.plane.looked,
             lost=self.lost,
         )
         await self._health.look()
-        self._background(self._health.run(self._settings.health_interval_s))
+        await stack.enter_async_context(self.plane)
+        self._background(self._health.run(settings.health_interval_s))
         self._background(self._replanner.run(self._loaded.config.planner.interval_s, clock))
-        await self._listen()
+        self._background(self._counting())
+        log.info(
+            "listening on http://%s:%d, admin on %s", self.plane.host, self.port, self._admin.url
+        )
+
+    def _new_plane(self, plan: Plan) -> Worker | Crew:
+        """What serves: this process, or several."""
+        kind = Worker if self._settings.workers == 1 else Crew
+        return kind(
+            self._loaded,
+            compile_table(plan, self.pools),
+            fleet=self.fleet,
+            lessons=self._lessons,
+            host=self._host,
+            port=self._port,
+            admin=self._admin.url,
+        )
 
     async def _first_plan(self) -> Plan:
         """For the configured workload, or for no known demand: then all backends share it."""
@@ -148,7 +168,7 @@ class App:
             unknown = Demand.even(loaded.space)
             return await self._solver.plan("assign", unknown, loaded.pools, self._running)
         trace = workload.read(loaded.workload)
-        demand = demand_of(trace, loaded, lengths=self._lengths)
+        demand = demand_of(trace, loaded, lengths=self._lessons.lengths)
         self._histogram.remember(demand, trace.duration_s)
         objective = loaded.config.planner.objective
         plan = await self._solver.plan(
@@ -158,7 +178,7 @@ class App:
 
     @property
     def _running(self) -> tuple[int, ...]:
-        return tuple(len(self._fleet.pool(pool.name)) for pool in self.pools)
+        return tuple(len(self.fleet.pool(pool.name)) for pool in self.pools)
 
     def _new_histogram(self, now_s: float) -> Histogram:
         settings = self._loaded.config.planner
@@ -185,142 +205,50 @@ class App:
             ),
             histogram=self._histogram,
             solver=self._solver,
-            publish=self._publish,
+            publish=self.publish,
         )
-
-    def _publish(self, plan: Plan, reason: str) -> None:
-        """Puts a plan in force: one assignment; requests under way keep their leases."""
-        self.router.table = compile_table(plan, self.pools)
-        self._reason = reason
-        self._metrics.planned(plan)
-        self.queue.wake()
-        backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
-        log.info(
-            "plan %s in force: %s, $%.2f/h (%s)", plan.plan_id, backends, plan.usd_per_hour, reason
-        )
-
-    def _observe(self, observation: Observation) -> None:
-        """Everything that learns from a request learns here, once."""
-        self._tally.observed(observation)
-        inputs, outputs = observation.input_tokens, observation.output_tokens
-        if inputs is not None and not observation.exact_input:
-            self._tokens.learn(
-                observation.model, observation.route, observation.prompt_bytes, inputs
-            )
-        if observation.outcome is not Outcome.OK:
-            return
-        if outputs is not None and observation.route != "embeddings":
-            self._lengths.learn(
-                observation.model, observation.key, observation.route, observation.estimated_input,
-                observation.max_tokens, outputs,
-            )  # fmt: skip
 
     def _drain(self) -> None:
         """Hands what happened on to those who count."""
-        sums = self._tally.drain()
+        sums = self.plane.drain()
         self._histogram.add(sums, asyncio.get_running_loop().time())
         self._metrics.add(sums)
+        if isinstance(self.plane, Crew):
+            self._metrics.staffed(sum(map(bool, self.plane.pids)), self.plane.replaced)
+
+    async def _counting(self) -> None:
+        while True:
+            await asyncio.sleep(COUNT_S)
+            try:
+                self._drain()
+            except Exception:
+                log.exception("what happened could not be counted")
 
     def _background(self, loop: Any) -> None:
         task = asyncio.get_running_loop().create_task(loop)
         self._stack.callback(task.cancel)
 
-    async def _listen(self) -> None:
-        settings = self._settings
-        self._routes = {path: route for route, path in PATHS.items()}
-        self._cold = self._answers()
-        bounds = Bounds(body_bytes=settings.max_body_bytes)
-        self._listener = Listener(bounds, self._serve)
-        self.port = await self._listener.listen(self.host, self.port)
-        self._background(self._ticking())  # first: it goes on while the listener drains
-        self._stack.push_async_callback(self._listener.close, settings.drain_s)
-        log.info("listening on http://%s:%d", self.host, self.port)
-
-    async def _ticking(self) -> None:
-        clock = asyncio.get_running_loop().time
-        while True:
-            await asyncio.sleep(TICK_S)
-            try:
-                self._exchange.tick(clock())
-                self._drain()
-            except Exception:
-                log.exception("a look at what is overdue failed")
-
-    def _answers(self) -> dict[str, Callable[[], Answer]]:
-        """What is answered from state, by path."""
+    def _answers(self) -> dict[str, Any]:
+        """What the admin port answers, by path."""
         return {
-            "/v1/models": self._models,
-            "/health": self._ready,
-            "/readyz": self._ready,
-            "/livez": lambda: _json({"status": "alive"}),
             "/metrics": self._scrape,
-            "/cuvee/plan": lambda: _json(plan_json(self.plan) | {"reason": self._reason}),
-        } | {
-            f"/v1/models/{name}": partial(self._one_model, name)
-            for name in self._loaded.config.models
+            "/cuvee/plan": self._explain,
+            "/readyz": self._ready,
+            "/livez": _alive,
         }
 
-    def _serve(self, client: Inbound, request: Request) -> None:
-        """Serves one request of the data port."""
-        route = self._routes.get(request.path)
-        if route is not None and request.method == b"POST" and not self._draining:
-            self._exchange.serve(client, request, route)
-            return
-        try:
-            status, kind, body = self._answer(request, route)
-            head = status_line(status) + f"content-type: {kind}\r\n".encode()
-            client.respond(head, body)
-        except GatewayError as error:
-            head = error_head(error)
-            if isinstance(error, MethodNotAllowed):
-                head += f"allow: {error.allowed}\r\n".encode()
-            said = field(request.headers, b"x-request-id") or uuid4().hex.encode()
-            client.respond(head + b"x-request-id: %b\r\n" % said, error.body())
-        finally:
-            client.done()
-
-    def _answer(self, request: Request, route: str | None) -> Answer:
-        """What needs no backend. Raises GatewayError."""
-        cold = self._cold.get(request.path)
-        if route is None and cold is None:
-            raise NotFound(f"Unknown path: {request.path}")
-        if route is not None and request.method == b"POST":
-            raise Unavailable("The gateway is shutting down.", retry_after_s=1.0)
-        if cold is None or request.method not in (b"GET", b"HEAD"):
-            raise MethodNotAllowed(request.path, "POST" if cold is None else "GET")
-        return cold()
-
-    def _scrape(self) -> Answer:
+    async def _scrape(self) -> Answer:
         self._drain()
         return 200, CONTENT_TYPE, self._metrics.text()
 
-    def _models(self) -> Answer:
-        models = [self._described(name) for name in self._loaded.config.models]
-        return _json({"object": "list", "data": models})
+    async def _explain(self) -> Answer:
+        return 200, JSON, msgspec.json.encode(plan_json(self.plan) | {"reason": self._reason})
 
-    def _one_model(self, name: str) -> Answer:
-        return _json(self._described(name))
-
-    def _described(self, name: str) -> dict[str, Any]:
-        longest = max(p.profile.max_model_len for p in self.pools if p.model == name)
-        return {
-            "id": name,
-            "object": "model",
-            "created": self._started,
-            "owned_by": "cuvee",
-            "max_model_len": longest,
-        }
-
-    def _ready(self) -> Answer:
-        """Ready while every model has a live backend and the gateway is not draining."""
-        now_s = asyncio.get_running_loop().time()
-        live = {p.name: sum(b.live(now_s) for b in self._fleet.pool(p.name)) for p in self.pools}
-        served = {p.model for p in self.pools if live[p.name]}
-        ready = served >= set(self._loaded.config.models) and not self._leaving
-        status = "ready" if ready else "draining" if self._leaving else "no backend"
-        body = {"status": status, "live": live, "plan_id": self.plan.plan_id}
-        return _json(body, status=200 if ready else 503)
+    async def _ready(self) -> Answer:
+        now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id
+        status, body = readiness(self._loaded, self.fleet, plan_id, now_s, leaving=self._leaving)
+        return status, JSON, msgspec.json.encode(body)
 
 
-def _json(value: Any, *, status: int = 200) -> Answer:
-    return status, JSON, msgspec.json.encode(value)
+async def _alive() -> Answer:
+    return 200, JSON, b'{"status":"alive"}'

@@ -151,7 +151,14 @@ def _convert(value: Any, kind: type[S], path: str, problems: list[str]) -> S | N
 
 def _domain(config: Config) -> Iterator[str]:
     """Numbers outside their domain, found by their names: durations, counts and shares."""
-    zero_is_fine = {"port", "retries", "queue_requests", "queue_timeout_s", "min_saving"}
+    zero_is_fine = {
+        "port",
+        "admin_port",
+        "retries",
+        "queue_requests",
+        "queue_timeout_s",
+        "min_saving",
+    }
     zero_is_fine |= {"drain_s", "drain_delay_s"}
     for name in ("planner", "gateway"):
         section = getattr(config, name)

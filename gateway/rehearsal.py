@@ -4,7 +4,7 @@ Owns the thin adapter between `Router` and `planner.simulate`: what the router b
 request, and what became of its decision. Knows no HTTP, no clock and no chance.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gateway.errors import Saturated, Unavailable
 from gateway.history import ROUTE, sender
 from gateway.routing.backend import Fleet, Lease
+from gateway.routing.board import Board, Seat
 from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Outcome
 from gateway.routing.router import Estimate, Router
@@ -69,6 +70,7 @@ def rehearse(
     believed: FloatArray | None = None,
     max_load: float = MAX_LOAD,
     patience_s: float = 0.0,
+    dealt: IntArray | None = None,
 ) -> Rehearsal:
     """Plays a trace through a plan's router.
 
@@ -77,8 +79,9 @@ def rehearse(
     of its first class. believed: (N, 2) input and output tokens as estimated, or (N, 3) with the
     P90 of the output; without it `lengths` (fresh ones if `None`) predicts outputs and learns them
     as requests end. Inputs are then believed as they are. max_load, patience_s: the gateway's own
-    settings for overload and its queue. Raises InvalidValue when trace, classes and beliefs do not
-    match.
+    settings for overload and its queue. dealt: (N,) the number of the worker that each request
+    reaches, where several share the fleet; `None`: one has them all. Raises InvalidValue when
+    trace, classes and beliefs do not match.
     """
     classes, numbers = plan.space.classes, _numbers(slo_class, len(trace), plan.space)
     kinds = [classes[number] for number in numbers.tolist()]
@@ -94,7 +97,9 @@ def rehearse(
     engines = [p for p, count in enumerate(plan.backends) for _ in range(count)]
     table = compile_table(plan, pools)
     hold_s = np.array(table.hold_s)[numbers]
-    desk = _Desk(plan, table, belief, max_load, (trace.arrival_s + hold_s).tolist())
+    turns = np.zeros(len(trace), dtype=np.int64) if dealt is None else dealt
+    until_s = (trace.arrival_s + hold_s).tolist()
+    desk = _Desk(plan, table, belief, max_load, until_s, turns.tolist())
     result = simulate(
         trace,
         [pools[p].profile for p in engines],
@@ -112,7 +117,7 @@ def rehearse(
 
 
 class _Desk:
-    """The router as `planner.simulate` wants to see it."""
+    """The workers' routers as `planner.simulate` wants to see them."""
 
     def __init__(
         self,
@@ -121,33 +126,51 @@ class _Desk:
         belief: Belief,
         max_load: float,
         until_s: list[float],
+        dealt: list[int],
     ) -> None:
-        """until_s: up to when each request may be held back."""
+        """until_s: up to when each request may be held back. dealt: the worker that it reaches."""
         urls = {
             pool: tuple(f"{pool}:{n}" for n in range(count))
             for pool, count in zip(plan.pools, plan.backends, strict=True)
         }
-        fleet = Fleet(urls)
-        self._router = Router(table, fleet, max_load=max_load)
-        self._number = {backend.name: k for k, backend in enumerate(fleet.backends)}
+        self._routers = tuple(_routers(table, urls, 1 + max(dealt, default=0), max_load))
+        backends = self._routers[0].fleet.backends
+        self._number = {backend.name: k for k, backend in enumerate(backends)}
         self._belief = belief
         self._estimates: dict[int, Estimate] = {}  # of those that wait: believed at arrival
         self._until_s = until_s
+        self._dealt = dealt
         self.bucket = [-1] * len(until_s)
         self.decision = [SHED] * len(until_s)
 
     def route(self, request: int, now_s: float) -> "_Held | None":
+        router = self._routers[self._dealt[request]]
         estimate = self._estimates.pop(request, None) or self._belief(request)
         patient = now_s < self._until_s[request]
         try:
-            lease = self._router.route(estimate, now_s=now_s, patient=patient)
+            lease = router.route(estimate, now_s=now_s, patient=patient)
         except (Saturated, Unavailable):
             self._estimates[request] = estimate
-            self.bucket[request] = self._router.bucket(estimate)
+            self.bucket[request] = router.bucket(estimate)
             return None
         self.bucket[request] = lease.bucket
         self.decision[request] = lease.decision
         return _Held(self._number[lease.backend.name], lease)
+
+
+def _routers(
+    table: RoutingTable, urls: dict[str, tuple[str, ...]], workers: int, max_load: float
+) -> Iterator[Router]:
+    """A router per worker, each with a fleet of its own and a seat at one board."""
+    if workers == 1:
+        yield Router(table, Fleet(urls), max_load=max_load)
+        return
+    backends = sum(map(len, urls.values()))
+    memory = bytearray(8 * Board.doubles(workers=workers, backends=backends))
+    board = Board(memory, workers=workers, backends=backends)
+    for number in range(workers):
+        fleet = Fleet(urls)
+        yield Router(table, fleet, max_load=max_load, seat=Seat(board, fleet, number))
 
 
 class _Held:

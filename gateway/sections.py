@@ -148,6 +148,16 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Address to listen on."""
     port: int = 8000
     """Port to listen on; 0 takes a free one."""
+    workers: int = 1
+    """Processes that share the port; more than one need Linux. A supervisor beside them plans,
+    probes, serves metrics and replaces one that dies.
+    """
+    admin_host: str = "127.0.0.1"
+    """Address of the admin port: `/metrics`, `/cuvee/plan`, `/livez`, `/readyz`. The first two are
+    answered on `port` too.
+    """
+    admin_port: int = 0
+    """The admin port; 0 takes a free one, which the log tells."""
     max_body_bytes: int = 33554432
     """Largest request body; a larger one gets 413."""
     connect_timeout_s: float = 2.0
@@ -167,7 +177,9 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     max_load: float = 2.0
     """Load of a backend (1 = SLO-full) at which it takes no more; requests then queue."""
     queue_requests: int = 512
-    """Requests that may wait when everything is full; the next one gets 429."""
+    """Requests that may wait when everything is full; the next one gets 429. Each worker has an
+    equal part of them.
+    """
     queue_timeout_s: float = 10.0
     """Longest wait; then 429."""
     health_interval_s: float = 2.0

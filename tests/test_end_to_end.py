@@ -261,7 +261,7 @@ async def test_the_usage_of_a_stream_is_learned_and_shown_to_who_asked(tmp_path:
 
 @pytest.mark.parametrize("status", [200, 500])
 async def test_comments_keep_a_waiting_client(tmp_path: Path, status: int):
-    """While a stream has not begun its client hears comments; then the answer, or what went wrong."""
+    """Until a stream begins its client hears comments; then the answer, or what went wrong."""
     heard = asyncio.Event()
 
     async def slow(request: web.Request) -> web.StreamResponse:

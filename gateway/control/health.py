@@ -52,7 +52,5 @@ class Health:
             self._lost(backend)
         if up == backend.healthy:
             return
-        backend.healthy = up
+        backend.probed(up)
         log.warning("backend %s (%s) is %s", backend.name, backend.url, "up" if up else "down")
-        if up:
-            backend.succeeded()

@@ -5,10 +5,13 @@ when to plan or what becomes of a plan.
 """
 
 import asyncio
+import os
+import signal
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
+from threading import Thread
 from types import TracebackType
 from typing import Literal
 
@@ -39,6 +42,21 @@ def plan(
     else:
         found = solve.assign(demand, pools, running)
     return explained(found, demand, pools)
+
+
+def _attach() -> None:
+    """In the worker: signals to the whole process group are not for it, and it never outlives the
+    process that it solves for, however that one ends."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    Thread(target=_follow, daemon=True).start()
+
+
+def _follow() -> None:
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 class Solver:
@@ -80,7 +98,9 @@ class Solver:
 
     async def _work(self, limit_s: float, task: Callable[..., Plan], *arguments: object) -> Plan:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
+            self._pool = ProcessPoolExecutor(
+                1, mp_context=get_context("spawn"), initializer=_attach
+            )
             limit_s += START_S
         try:
             work = self._pool.submit(task, *arguments)

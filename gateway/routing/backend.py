@@ -16,10 +16,12 @@ class Backend:
     """One running engine behind one URL.
 
     in_flight: leases held. load: Σ 1/n* over them (1.0 = SLO-full). pending_s: seconds of prefill
-    that it was given and has not shown to have done.
+    that it was given and has not shown to have done. All three include what other workers hold, as
+    far as it is known here; what is held here alone is in its cell of the board, if there is one.
     """
 
     __slots__ = (
+        "_cell",
         "_full_at",
         "_full_until_s",
         "_open_until_s",
@@ -49,6 +51,7 @@ class Backend:
         self._full_at = 0
         self._full_until_s = 0.0
         self._unprefilled: deque[Lease] = deque()
+        self._cell: memoryview[float] | None = None
 
     def __repr__(self) -> str:
         state = "up" if self.healthy else "down"
@@ -87,6 +90,37 @@ class Backend:
         self.failures = 0
         self._open_until_s = 0.0
 
+    def probed(self, up: bool) -> None:
+        """Its last probe was good, or not."""
+        self.healthy = up
+        if up:
+            self.succeeded()
+
+    def share(self, cell: "memoryview[float]") -> None:
+        """From now on what is held here is told in `cell`: three doubles that others read."""
+        self._cell = cell
+
+    def seen(self, in_flight: float, load: float, pending_s: float) -> None:
+        """What others hold of it; what is held here is added."""
+        mine = self._cell or (0.0, 0.0, 0.0)
+        self.in_flight = int(mine[0] + in_flight)
+        self.load = mine[1] + load
+        self.pending_s = mine[2] + pending_s
+
+    def add(self, count: int, load: float, pending_s: float) -> None:
+        """Adds to what is held here, or takes from it."""
+        self.in_flight += count
+        self.load += load
+        self.pending_s += pending_s
+        if self.in_flight == 0:  # the count is the truth; sums of floats drift
+            self.load = self.pending_s = 0.0
+        cell = self._cell
+        if cell is not None:
+            cell[0] += count
+            idle = cell[0] == 0.0
+            cell[1] = 0.0 if idle else cell[1] + load
+            cell[2] = 0.0 if idle else cell[2] + pending_s
+
 
 class Lease:
     """One request's hold on one backend; a context manager, released once on every path."""
@@ -111,9 +145,7 @@ class Lease:
         self._slot = slot
         self._prefill_s = prefill_s
         self._held = True
-        backend.in_flight += 1
-        backend.load += slot
-        backend.pending_s += prefill_s
+        backend.add(1, slot, prefill_s)
         backend._unprefilled.append(self)
 
     def __enter__(self) -> "Lease":
@@ -138,16 +170,13 @@ class Lease:
             return
         self._held = False
         backend = self.backend
-        self._forget_prefill()
+        prefill_s, self._prefill_s = self._prefill_s, 0.0
         while backend._unprefilled and not backend._unprefilled[0]._prefill_s:
             backend._unprefilled.popleft()
-        backend.in_flight -= 1
-        backend.load -= self._slot
-        if backend.in_flight == 0:  # the count is the truth; sums of floats drift
-            backend.load = backend.pending_s = 0.0
+        backend.add(-1, -self._slot, -prefill_s)
 
     def _forget_prefill(self) -> None:
-        self.backend.pending_s -= self._prefill_s
+        self.backend.add(0, 0.0, -self._prefill_s)
         self._prefill_s = 0.0
 
 

@@ -14,6 +14,7 @@ import msgspec
 
 from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
+from gateway.routing.board import Seat
 from gateway.routing.table import RoutingTable
 from planner.model import DEFAULT
 
@@ -36,9 +37,13 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 class Router:
     """Executes a table on a fleet. The table may be replaced at any moment by one assignment."""
 
-    def __init__(self, table: RoutingTable, fleet: Fleet, *, max_load: float) -> None:
-        """max_load: load at which a backend takes no more, whatever the SLO."""
+    def __init__(
+        self, table: RoutingTable, fleet: Fleet, *, max_load: float, seat: Seat | None = None
+    ) -> None:
+        """max_load: load at which a backend takes no more, whatever the SLO. seat: at the board
+        where other workers say what they hold of the fleet; `None`: there are none."""
         self.fleet = fleet
+        self._seat = seat
         self._max_load = max_load
         self._classes = {(c.model, c.name): index for index, c in enumerate(table.space.classes)}
         self.table = table
@@ -99,6 +104,8 @@ class Router:
         ModelNotFound, ClassNotFound, Unavailable (no live backend for the model), Saturated (all
         are at `max_load`) or, if patient, Held (none keeps the SLO now).
         """
+        if self._seat is not None:
+            self._seat.look(now_s)
         if bucket is None:
             bucket = self.bucket(estimate)
         planned = self._slice(bucket)

@@ -67,6 +67,16 @@ class Sums(msgspec.Struct):
     sizes: dict[tuple[int, int], Sum] = {}
     flows: dict[tuple[str, str], Flow] = {}
 
+    def add(self, other: "Sums") -> None:
+        """Merges by addition."""
+        for bucket, count in other.arrivals.items():
+            self.arrivals[bucket] = self.arrivals.get(bucket, 0) + count
+        for key, (n, i, o) in other.sizes.items():
+            mine = self.sizes.get(key, (0.0, 0.0, 0.0))
+            self.sizes[key] = (mine[0] + n, mine[1] + i, mine[2] + o)
+        for name, flow in other.flows.items():
+            self.flows.setdefault(name, Flow.none()).add(flow)
+
 
 class Tally:
     """Living sums of one process."""

@@ -1,33 +1,25 @@
-"""Prometheus metrics, prefix `cuvee_`. Adds up tallies; reads living state on a scrape."""
+"""What a scrape shows, prefix `cuvee_`. Adds up tallies; reads living state on a scrape."""
 
 from collections.abc import Iterator
-from itertools import accumulate
-
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.metrics_core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.registry import Collector
 
 from gateway.routing.backend import Fleet
-from gateway.routing.tally import TPOT_S, TTFT_S, Flow, Spread, Sums
+from gateway.routing.tally import TPOT_S, TTFT_S, Flow, Sums
+from gateway.telemetry.exposition import Family, labelled, text
 from planner.model import Plan
-
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Metrics:
-    """One registry. Nothing here is called per request."""
+    """All that is shown. Nothing here is called per request."""
 
     def __init__(self, fleet: Fleet) -> None:
-        self._registry = CollectorRegistry()
+        self._fleet = fleet
         self._flows: dict[tuple[str, str], Flow] = {}
-        self._state = _State(fleet)
-        self._registry.register(_Flows(self._flows))
-        self._registry.register(self._state)
+        self._plan: Plan | None = None
+        self._plans = self._replaced = 0
+        self._workers = 1
+
+    def __repr__(self) -> str:
+        return f"<Metrics of {len(self._flows)} flows over {self._fleet!r}>"
 
     def add(self, sums: Sums) -> None:
         """Counts what happened since a moment ago, in any process."""
@@ -36,107 +28,89 @@ class Metrics:
 
     def planned(self, plan: Plan) -> None:
         """A plan was put in force."""
-        self._state.plans += 1
-        self._state.plan = plan
+        self._plans += 1
+        self._plan = plan
+
+    def staffed(self, workers: int, replaced: int) -> None:
+        """So many workers serve now, and so many were replaced since the start."""
+        self._workers, self._replaced = workers, replaced
 
     def text(self) -> bytes:
         """The exposition."""
-        return generate_latest(self._registry)
+        families = [*_requests(self._flows), *_latencies(self._flows), *_backends(self._fleet)]
+        families += self._gateway()
+        if self._plan is not None:
+            families += _plan(self._plan)
+        return text(families)
+
+    def _gateway(self) -> Iterator[Family]:
+        yield _one("workers", "gauge", "Workers that serve.", self._workers)
+        replaced = "Workers that ended and were replaced."
+        yield _one("workers_replaced_total", "counter", replaced, self._replaced)
+        yield _one("plans_total", "counter", "Plans put in force.", self._plans)
 
 
-class _Flows(Collector):
-    """Requests by model and pool."""
-
-    def __init__(self, flows: dict[tuple[str, str], Flow]) -> None:
-        self._flows = flows
-
-    def collect(self) -> Iterator[Metric]:
-        both = ("model", "pool")
-        requests = _counter("requests", "Requests by how they ended.", (*both, "outcome"))
-        decisions = _counter(
-            "decisions",
-            "Routed requests by decision; all but planned are off-plan.",
-            (*both, "decision"),
-        )
-        retries = _counter("retries", "Further backends tried.", ("model",))
-        tokens = _counter("tokens", "Tokens of finished requests.", (*both, "direction"))
-        ttft = _histogram("ttft_seconds", "Time to first token.")
-        tpot = _histogram("tpot_seconds", "Time per output token.")
-        again: dict[str, int] = {}
-        for (model, pool), flow in self._flows.items():
-            for outcome, count in flow.outcomes.items():
-                requests.add_metric((model, pool, outcome), count)
-            for decision, count in flow.decisions.items():
-                decisions.add_metric((model, pool, decision), count)
-            tokens.add_metric((model, pool, "input"), flow.input_tokens)
-            tokens.add_metric((model, pool, "output"), flow.output_tokens)
-            again[model] = again.get(model, 0) + flow.retries
-            _spread(ttft, (model, pool), TTFT_S, flow.ttft)
-            _spread(tpot, (model, pool), TPOT_S, flow.tpot)
-        for model, count in again.items():
-            retries.add_metric((model,), count)
-        yield from (requests, decisions, retries, tokens, ttft, tpot)
-
-
-def _counter(name: str, help_: str, labels: tuple[str, ...]) -> CounterMetricFamily:
-    return CounterMetricFamily(f"cuvee_{name}", help_, labels=labels)
-
-
-def _histogram(name: str, help_: str) -> HistogramMetricFamily:
-    return HistogramMetricFamily(f"cuvee_{name}", help_, labels=("model", "pool"))
-
-
-def _spread(
-    family: HistogramMetricFamily,
-    labels: tuple[str, str],
-    bounds: tuple[float, ...],
-    spread: Spread,
-) -> None:
-    """Adds one histogram; a pool without any sample has none."""
-    total = sum(spread.counts)
-    if total:
-        names = (*map(str, bounds), "+Inf")
-        buckets = list(zip(names, map(float, accumulate(spread.counts)), strict=True))
-        family.add_metric(labels, buckets, spread.seconds)
-
-
-class _State(Collector):
-    """What is, read at the moment of a scrape."""
-
-    def __init__(self, fleet: Fleet) -> None:
-        self._fleet = fleet
-        self.plan: Plan | None = None
-        self.plans = 0
-
-    def collect(self) -> Iterator[Metric]:
-        labels = ("pool", "backend")
-        flight = GaugeMetricFamily("cuvee_in_flight", "Leases held.", labels=labels)
-        load = GaugeMetricFamily("cuvee_load", "Load held; 1 is SLO-full.", labels=labels)
-        up = GaugeMetricFamily("cuvee_backend_up", "Whether its probe was good.", labels=labels)
-        for backend in self._fleet.backends:
-            names = (backend.pool, backend.name)
-            flight.add_metric(names, backend.in_flight)
-            load.add_metric(names, backend.load)
-            up.add_metric(names, float(backend.healthy))
-        yield from (flight, load, up)
-        yield CounterMetricFamily("cuvee_plans", "Plans put in force.", value=self.plans)
-        if self.plan is not None:
-            yield from _plan(self.plan)
-
-
-def _plan(plan: Plan) -> Iterator[Metric]:
-    wanted = GaugeMetricFamily(
-        "cuvee_desired_backends", "Backends the plan uses.", labels=("pool",)
+def _requests(flows: dict[tuple[str, str], Flow]) -> Iterator[Family]:
+    requests = Family("cuvee_requests_total", "counter", "Requests by how they ended.")
+    decisions = Family(
+        "cuvee_decisions_total",
+        "counter",
+        "Routed requests by decision; all but planned are off-plan.",
     )
-    load = GaugeMetricFamily("cuvee_planned_load", "Mean load planned.", labels=("pool",))
+    retries = Family("cuvee_retries_total", "counter", "Further backends tried.")
+    tokens = Family("cuvee_tokens_total", "counter", "Tokens of finished requests.")
+    again: dict[str, int] = {}
+    for (model, pool), flow in flows.items():
+        for outcome, count in flow.outcomes.items():
+            requests.add(labelled(model=model, outcome=outcome, pool=pool), count)
+        for decision, count in flow.decisions.items():
+            decisions.add(labelled(decision=decision, model=model, pool=pool), count)
+        tokens.add(labelled(direction="input", model=model, pool=pool), flow.input_tokens)
+        tokens.add(labelled(direction="output", model=model, pool=pool), flow.output_tokens)
+        again[model] = again.get(model, 0) + flow.retries
+    for model, count in again.items():
+        retries.add(labelled(model=model), count)
+    yield from (requests, decisions, retries, tokens)
+
+
+def _latencies(flows: dict[tuple[str, str], Flow]) -> Iterator[Family]:
+    """Histograms; a pool without any sample has none."""
+    ttft = Family("cuvee_ttft_seconds", "histogram", "Time to first token.")
+    tpot = Family("cuvee_tpot_seconds", "histogram", "Time per output token.")
+    for (model, pool), flow in flows.items():
+        labels = labelled(model=model, pool=pool)
+        for family, bounds, spread in ((ttft, TTFT_S, flow.ttft), (tpot, TPOT_S, flow.tpot)):
+            if any(spread.counts):
+                family.spread(labels, bounds, spread.counts, spread.seconds)
+    yield from (ttft, tpot)
+
+
+def _backends(fleet: Fleet) -> Iterator[Family]:
+    flight = Family("cuvee_in_flight", "gauge", "Leases held.")
+    load = Family("cuvee_load", "gauge", "Load held; 1 is SLO-full.")
+    up = Family("cuvee_backend_up", "gauge", "Whether its probe was good.")
+    for backend in fleet.backends:
+        labels = labelled(backend=backend.name, pool=backend.pool)
+        flight.add(labels, backend.in_flight)
+        load.add(labels, backend.load)
+        up.add(labels, int(backend.healthy))
+    yield from (flight, load, up)
+
+
+def _plan(plan: Plan) -> Iterator[Family]:
+    wanted = Family("cuvee_desired_backends", "gauge", "Backends the plan uses.")
+    load = Family("cuvee_planned_load", "gauge", "Mean load planned.")
     for pool, count, mean in zip(plan.pools, plan.backends, plan.load, strict=True):
-        wanted.add_metric((pool,), count)
-        load.add_metric((pool,), mean)
+        wanted.add(labelled(pool=pool), count)
+        load.add(labelled(pool=pool), mean)
     yield from (wanted, load)
-    yield GaugeMetricFamily("cuvee_plan_usd_per_hour", "Cost of the plan.", value=plan.usd_per_hour)
-    yield GaugeMetricFamily(
-        "cuvee_plan_lower_bound_usd_per_hour",
-        "Its fluid lower bound.",
-        value=plan.lower_bound_usd_per_hour,
-    )
-    yield GaugeMetricFamily("cuvee_plan_solve_seconds", "Its solve took.", value=plan.solve_s)
+    yield _one("plan_usd_per_hour", "gauge", "Cost of the plan.", plan.usd_per_hour)
+    bound = plan.lower_bound_usd_per_hour
+    yield _one("plan_lower_bound_usd_per_hour", "gauge", "Its fluid lower bound.", bound)
+    yield _one("plan_solve_seconds", "gauge", "Its solve took.", plan.solve_s)
+
+
+def _one(name: str, kind: str, help_: str, value: float) -> Family:
+    family = Family(f"cuvee_{name}", kind, help_)
+    family.add("", value)
+    return family

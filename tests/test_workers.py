@@ -1,0 +1,349 @@
+"""Several worker processes behind one port, over real sockets, and what happens when they die."""
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import ClientConnectionError, ClientSession, TCPConnector
+
+from gateway.app import App
+from gateway.config import load
+from gateway.crew import Crew
+from loadtest.emulate import Emulator
+from loadtest.process import free_port
+from planner.profiles import read
+
+ROOT = Path(__file__).resolve().parent.parent
+PROFILE = ROOT / "configs" / "profiles" / "llama-3-8b-h100.yaml"
+MODEL = "llama-3-8b"
+WORKERS = 2
+SERVED = f'cuvee_requests_total{{model="{MODEL}",outcome="ok",pool="h100"}}'
+
+
+def said(tokens: int) -> dict[str, Any]:
+    """A streaming chat body whose answer has so many tokens."""
+    return {
+        "model": MODEL,
+        "messages": [{"role": "user", "content": "one two three four"}],
+        "stream": True,
+        "vllm_xargs": {"output_tokens": tokens},
+    }
+
+
+def written(folder: Path, ports: list[int], **gateway: Any) -> Path:
+    """A configuration for backends on these ports of this machine."""
+    urls = [f"http://127.0.0.1:{port}" for port in ports]
+    raw = {
+        "models": {MODEL: {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}}},
+        "pools": {
+            "h100": {
+                "model": MODEL,
+                "profile": str(PROFILE),
+                "usd_per_hour": 1.0,
+                "backends": urls,
+            }
+        },
+        "gateway": {
+            "host": "127.0.0.1", "port": 0, "workers": WORKERS, "drain_s": 1.0, "drain_delay_s": 0,
+        } | gateway,
+    }  # fmt: skip
+    path = folder / "cuvee.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    return path
+
+
+@asynccontextmanager
+async def engines(count: int) -> AsyncIterator[tuple[list[Emulator], list[int]]]:
+    """Emulated backends and their ports."""
+    async with AsyncExitStack() as stack:
+        emulators = [Emulator(read(PROFILE), MODEL) for _ in range(count)]
+        ports = [await emulator.start() for emulator in emulators]
+        for emulator in emulators:
+            stack.push_async_callback(emulator.stop)
+        yield emulators, ports
+
+
+@asynccontextmanager
+async def crew(folder: Path, **gateway: Any) -> AsyncIterator[tuple[App, Crew, list[Emulator]]]:
+    """A gateway of several workers before two emulated backends."""
+    async with engines(2) as (emulators, ports):
+        app = App(load(written(folder, ports, **gateway)))
+        async with app:
+            assert isinstance(app.plane, Crew)
+            yield app, app.plane, emulators
+
+
+def fresh() -> ClientSession:
+    """A client with a connection per request: the kernel deals each to a worker of its choice."""
+    return ClientSession(connector=TCPConnector(force_close=True, limit=0))
+
+
+async def chat(session: ClientSession, port: int, tokens: int) -> tuple[int, bytes]:
+    url = f"http://127.0.0.1:{port}/v1/chat/completions"
+    async with session.post(url, json=said(tokens)) as reply:
+        return reply.status, await reply.read()
+
+
+async def metrics(url: str) -> dict[str, float]:
+    async with ClientSession() as session, session.get(f"{url}/metrics") as reply:
+        lines = (await reply.text()).splitlines()
+    return {n: float(v) for n, v in (x.rsplit(" ", 1) for x in lines if x[0] != "#")}
+
+
+async def until(true: Callable[[], Awaitable[bool]], limit_s: float = 10.0) -> None:
+    """Waits for something that another process brings about; in vain is a failure."""
+    async with asyncio.timeout(limit_s):
+        while not await true():  # noqa: ASYNC110 (it has no event)
+            await asyncio.sleep(0.01)
+
+
+async def test_two_workers_serve_and_their_metrics_add_up(tmp_path: Path):
+    """Requests on many connections reach both workers; one scrape, at either port, has them all."""
+    async with crew(tmp_path) as (app, _, _), fresh() as session:
+        done = await asyncio.gather(*(chat(session, app.port, 3) for _ in range(40)))
+        data = f"http://127.0.0.1:{app.port}"
+
+        async def all_told() -> bool:
+            return (await metrics(data)).get(SERVED) == 40
+
+        await until(all_told)
+        told = await metrics(app.admin)
+        plan = await (await session.get(f"{data}/cuvee/plan")).json()
+        missing = await session.get(f"{data}/nowhere")
+
+    assert {status for status, _ in done} == {200}
+    assert all(body.endswith(b"data: [DONE]\n\n") for _, body in done)
+    assert told[SERVED] == 40
+    assert sum(v for k, v in told.items() if k.startswith("cuvee_in_flight{")) == 0
+    assert plan["plan_id"] == app.plan.plan_id
+    assert missing.status == 404
+
+
+async def test_a_killed_worker_is_replaced_and_its_leases_vanish(tmp_path: Path):
+    """kill -9 under streams: another worker listens within a second, the other's streams end
+    whole, and nothing of the dead one's is counted as in flight any more."""
+    async with crew(tmp_path) as (app, plane, emulators), fresh() as session:
+        streams = [asyncio.create_task(chat(session, app.port, 60)) for _ in range(30)]
+
+        async def all_running() -> bool:
+            return sum(e.engine.running for e in emulators) == 30
+
+        async def replaced() -> bool:
+            return None not in plane.pids and victim not in plane.pids
+
+        def in_flight() -> int:
+            plane.drain()
+            return sum(b.in_flight for b in app.fleet.backends)
+
+        async def nothing_held() -> bool:
+            return in_flight() == 0
+
+        await until(all_running)
+        held, victim = in_flight(), plane.pids[0]
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        await until(replaced, limit_s=1.0)
+        ended = await asyncio.gather(*streams, return_exceptions=True)
+        whole = [end for end in ended if not isinstance(end, BaseException)]
+        await until(nothing_held)
+        later = await asyncio.gather(*(chat(session, app.port, 2) for _ in range(20)))
+        told = await metrics(app.admin)
+
+    assert held == 30
+    assert 0 < len(whole) < 30  # the chance that one worker had all is 1 in 2^29
+    assert all(body.endswith(b"data: [DONE]\n\n") for _, body in whole)
+    assert {status for status, _ in later} == {200}
+    assert (told["cuvee_workers"], told["cuvee_workers_replaced_total"]) == (WORKERS, 1)
+
+
+async def test_tables_reach_all_workers(tmp_path: Path):
+    """A plan put in force is soon in the receipts of every worker, also of one that replaced
+    another."""
+    async with crew(tmp_path) as (app, plane, _), fresh() as session:
+        url = f"http://127.0.0.1:{app.port}/readyz"
+
+        async def plans() -> set[str]:
+            replies = [await session.get(url) for _ in range(20)]
+            return {(await reply.json())["plan_id"] for reply in replies}
+
+        async def all_other() -> bool:
+            return await plans() == {"other"}
+
+        before = await plans()
+        app.publish(replace(app.plan, plan_id="other"), "the test says so")
+        await until(all_other)
+        victim = plane.pids[1]
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+        await until(all_other)
+
+    assert before == {app.plan.plan_id}
+
+
+async def test_workers_know_which_backends_are_down(tmp_path: Path):
+    """The supervisor probes for all: a fleet that is down makes every worker unready."""
+    async with crew(tmp_path, health_interval_s=0.05) as (app, _, emulators), fresh() as session:
+        url = f"http://127.0.0.1:{app.port}/readyz"
+
+        async def statuses() -> set[int]:
+            return {(await session.get(url)).status for _ in range(20)}
+
+        async def unready() -> bool:
+            return await statuses() == {503}
+
+        before = await statuses()
+        for emulator in emulators:
+            emulator.crash()
+        await until(unready)
+
+    assert before == {200}
+
+
+async def test_a_replacement_knows_what_was_learned(tmp_path: Path):
+    """A worker that starts late believes of a prompt what the others found out about such."""
+    words = {"messages": [{"role": "user", "content": "incomprehensibility " * 200}]}
+    async with crew(tmp_path) as (app, plane, _), fresh() as session:
+        url = f"http://127.0.0.1:{app.port}/v1/chat/completions"
+
+        async def right() -> bool:
+            """Whether a worker takes such a prompt for as long as it is."""
+            asked.append(1)
+            async with session.post(url, json=said(1) | words | {"stream": False}) as reply:
+                used = (await reply.json())["usage"]["prompt_tokens"]
+                low, high = grid.bounds(int(reply.headers["x-cuvee-bucket"]))[0]
+                return bool(low <= used < high)
+
+        async def learned() -> bool:
+            return all([await right() for _ in range(10)])
+
+        async def replaced() -> bool:
+            return None not in plane.pids and not set(victims) & set(plane.pids)
+
+        async def all_told() -> bool:
+            told = await metrics(app.admin)
+            return told.get(SERVED) == len(asked)
+
+        asked: list[int] = []
+        grid, victims = app.plan.space.grid, plane.pids
+        before = await right()
+        await until(learned)
+        await until(all_told)
+        for victim in victims:
+            assert victim is not None
+            os.kill(victim, signal.SIGKILL)
+        await until(replaced)
+        after = await right()
+
+    assert not before  # four bytes a token is far off for such words
+    assert after
+
+
+async def test_a_draining_crew_finishes_its_streams(tmp_path: Path):
+    """All workers say 503 to readiness first; running streams end whole, then nobody listens."""
+    slow = {"drain_delay_s": 0.5, "drain_s": 10.0}
+    async with crew(tmp_path, **slow) as (app, _, emulators), fresh() as session:
+        streams = [asyncio.create_task(chat(session, app.port, 40)) for _ in range(8)]
+
+        async def all_running() -> bool:
+            return sum(e.engine.running for e in emulators) == 8
+
+        async def unready() -> bool:
+            return (await session.get(f"http://127.0.0.1:{app.port}/readyz")).status == 503
+
+        await until(all_running)
+        leaving = asyncio.create_task(app.__aexit__())
+        await until(unready)
+        done = await asyncio.gather(*streams)
+        await leaving
+        with pytest.raises(ClientConnectionError):
+            await chat(session, app.port, 1)
+
+    assert all(body.endswith(b"data: [DONE]\n\n") for _, body in done)
+
+
+async def test_a_port_belongs_to_one_gateway(tmp_path: Path):
+    """A second one on the same port does not start, although workers share it."""
+    async with crew(tmp_path) as (app, _, _):
+        twin = App(load(tmp_path / "cuvee.yaml"), port=app.port)
+        with pytest.raises(OSError, match="another gateway"):
+            await twin.__aenter__()
+
+
+async def serve(path: Path) -> asyncio.subprocess.Process:
+    """The command, in a process group of its own."""
+    return await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "cuvee", "serve", "--config", str(path),
+        start_new_session=True, cwd=ROOT,
+        stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+
+
+async def answers(session: ClientSession, port: int, path: str) -> int:
+    """The status of a GET, 0 if nobody listens."""
+    try:
+        async with session.get(f"http://127.0.0.1:{port}{path}") as reply:
+            return reply.status
+    except ClientConnectionError:
+        return 0
+
+
+async def test_the_supervisors_death_does_not_stop_serving(tmp_path: Path):
+    """After kill -9 of the supervisor requests are served; SIGTERM, or a new gateway on the port,
+    ends the workers that it left, and no process of either remains."""
+    async with AsyncExitStack() as stack:
+        _, ports = await stack.enter_async_context(engines(1))
+        port = free_port()
+        session = await stack.enter_async_context(fresh())
+        path = written(tmp_path, ports, port=port)
+
+        async def ready() -> bool:
+            return await answers(session, port, "/readyz") == 200
+
+        async def supervised() -> bool:
+            """Twenty connections in a row reach workers that have a supervisor."""
+            statuses = [await answers(session, port, "/metrics") for _ in range(20)]
+            return set(statuses) == {200}
+
+        async def gone() -> bool:
+            return not _alive(first.pid) and not _alive(second.pid)
+
+        first = await serve(path)
+        stack.callback(_end, first.pid)
+        await until(ready, limit_s=60.0)
+        first.kill()
+        await first.wait()
+        orphaned = [await chat(session, port, 3) for _ in range(10)]
+        state = await answers(session, port, "/readyz"), await answers(session, port, "/metrics")
+        second = await serve(path)
+        stack.callback(_end, second.pid)
+        await until(supervised, limit_s=60.0)
+        second.kill()
+        await second.wait()
+        os.killpg(second.pid, signal.SIGTERM)
+        await until(gone)
+
+    assert {status for status, _ in orphaned} == {200}
+    assert all(body.endswith(b"data: [DONE]\n\n") for _, body in orphaned)
+    assert state == (200, 503)
+
+
+def _end(group: int) -> None:
+    if _alive(group):
+        os.killpg(group, signal.SIGKILL)
+
+
+def _alive(group: int) -> bool:
+    """Whether any process of the group is left."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
