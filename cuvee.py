@@ -9,7 +9,7 @@ from gateway.profile_commands import profile
 from loadtest.commands import replay
 from loadtest.compare import compare, sweep
 from loadtest.demo import demo
-from loadtest.dispatch import dispatch
+from loadtest.dispatch_command import dispatch
 from loadtest.emulate import emulate
 from loadtest.foresight import foresight
 from loadtest.overhead import overhead
