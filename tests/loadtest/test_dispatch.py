@@ -72,13 +72,13 @@ def test_turns_keep_the_shares_of_every_bucket():
 
 
 def test_every_policy_meets_the_same_draws_and_random_is_the_measure():
-    """Loads by seed, the same twice; random over random is one; a policy that looks does better."""
-    one = fixed(DEMO, made(), fleet={"a100": 4}, requests=800)
+    """Loads by seed, the same twice; random over random is one; our router does better."""
+    one = fixed(promised(DEMO, 0.3, None), made(), fleet={"a100": 4}, requests=400)
 
     found = usable(one, ["cuvee", "random"], seeds=2)
 
-    assert found == usable(one, ["cuvee", "random"], seeds=2)
     ours, chance = found
+    assert usable(one, ["random"], seeds=1)[0].load == chance.load[:1]
     assert chance.ratio == (1.0, 1.0)
     assert ours.ratio == tuple(a / b for a, b in zip(ours.load, chance.load, strict=True))
     assert min(ours.load) > max(chance.load) > 0
@@ -86,7 +86,7 @@ def test_every_policy_meets_the_same_draws_and_random_is_the_measure():
 
 def test_across_a_fleet_a_policy_is_blind_to_the_shares():
     """Random among all backends overloads the slow GPUs that the shares would have spared."""
-    one = fixed(DEMO, made(), fleet={"a10g": 2, "h100": 2}, requests=600)
+    one = fixed(DEMO, made(), fleet={"a10g": 2, "h100": 2}, requests=200)
 
     [within] = usable(one, ["random"], seeds=1)
     [across] = usable(one, ["random"], seeds=1, across=True)

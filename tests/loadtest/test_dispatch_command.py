@@ -25,7 +25,7 @@ def given(tmp_path: Path) -> tuple[str, ...]:
 
 def test_the_command_prints_a_table_and_json(tmp_path: Path):
     """One row per policy; JSON has the loads of every seed and what they are relative to."""
-    fast = "--fleet", "a100=2", "--requests", "100", "--seeds", "2"
+    fast = "--fleet", "a100=2", "--requests", "50", "--seeds", "2"
 
     table = run(*given(tmp_path), *fast, "--policy", "least-request")
     assert table.exit_code == 0, table.output
