@@ -9,6 +9,7 @@ from gateway.profile_commands import profile
 from loadtest.commands import replay
 from loadtest.compare import compare, sweep
 from loadtest.demo import demo
+from loadtest.dispatch_command import dispatch
 from loadtest.emulate import emulate
 from loadtest.foresight import foresight
 from loadtest.overhead import overhead
@@ -20,7 +21,7 @@ def main() -> None:
     """Serve LLM traffic on mixed GPUs at the lowest cost that keeps every latency promise."""
 
 
-PLANNING = (plan, certify_command, compare, sweep, portfolio, profile)
+PLANNING = (plan, certify_command, compare, sweep, dispatch, portfolio, profile)
 SERVING = (check, serve)
 TESTING = (demo, emulate, replay, foresight, overhead, bench_solve)
 

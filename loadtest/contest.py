@@ -19,13 +19,12 @@ from gateway.config import Loaded
 from gateway.history import Source, demand_of
 from gateway.routing.lengths import Lengths
 from gateway.traffic import Process, Replayed
-from loadtest.policies import POLICIES, Scene
+from loadtest.policies import Scene, simulated
 from planner import baselines, economics, solve
 from planner.baselines import Allocation, Instance
 from planner.certify import T_95
 from planner.errors import PlannerError
 from planner.model import Demand, Plan
-from planner.simulate import simulate
 from planner.workload import Trace
 
 LIMIT_S = 60.0  # for CBC on slices; the original has no limit, and now and then no end
@@ -192,16 +191,8 @@ def _rival(asked: Bout, fleet: Allocation, name: str, seed: int) -> float:
         for pool, count in zip(asked.loaded.pools, fleet.counts, strict=True)
         for _ in range(count)
     )
-    if name == "melange":
-        corners = tuple(baselines.long(profile) for profile in engines)
-        scene = Scene(trace=trace, engines=corners, slo=baselines.unhurried(slo))
-    else:
-        scene = Scene(trace=trace, engines=engines, slo=slo)
-    policy = POLICIES[name](scene, np.random.default_rng(seed))
-    result = simulate(
-        trace, engines, policy.route, finished=policy.finished, patience_s=policy.patience_s
-    )
-    return result.attainment(slo, skip=SKIP)
+    scene = Scene(trace=trace, engines=engines, slo=slo)
+    return simulated(name, scene, seed).attainment(slo, skip=SKIP)
 
 
 def _of_plan(name: str, plan: Plan) -> Entry:

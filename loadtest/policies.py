@@ -8,13 +8,14 @@ the simulator's interface and profiles; chance is an argument.
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf
 
 import numpy as np
 
+from planner import baselines
 from planner.profiles import Profile
-from planner.simulate import Finish, Hold, Route
+from planner.simulate import Finish, Hold, Result, Route, simulate
 from planner.sizes import FloatArray, Grid, log_edges
 from planner.slo import Slo
 from planner.workload import Trace
@@ -249,6 +250,22 @@ POLICIES: Mapping[str, Callable[[Scene, np.random.Generator], Policy]] = {
     "melange": melange,
     "aibrix-slo": aibrix,
 }
+
+
+def simulated(name: str, scene: Scene, seed: int) -> Result:
+    """Plays a scene under the policy of that name; Mélange's looks up its own profile corners."""
+    seen = scene
+    if name == "melange":
+        corners = tuple(baselines.long(profile) for profile in scene.engines)
+        seen = replace(scene, engines=corners, slo=baselines.unhurried(scene.slo))
+    policy = POLICIES[name](seen, np.random.default_rng(seed))
+    return simulate(
+        scene.trace,
+        scene.engines,
+        policy.route,
+        finished=policy.finished,
+        patience_s=policy.patience_s,
+    )
 
 
 def _any(count: int, rng: np.random.Generator) -> int:
