@@ -7,14 +7,14 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from importlib.metadata import version
+from importlib import metadata
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from loadtest import measure, peers, process, rounds, setups, tables
-from loadtest.measure import REFERENCE
+from loadtest import measure, page, peers, process, rounds, setups, tables
+from loadtest.measure import REFERENCE, Row
 from loadtest.rounds import Found
 from loadtest.scenarios import Options
 
@@ -133,6 +133,12 @@ ENGINES = ("aiohttp", "httptools", "msgspec", "uvloop")  # versions that move th
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write every run to this file.",
 )
+@click.option(
+    "--markdown",
+    "page_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the tables of docs/performance.md to this file.",
+)
 def overhead(
     wanted: tuple[str, ...],
     paths: tuple[str, ...],
@@ -143,6 +149,7 @@ def overhead(
     interval_ms: int | None,
     profiles: Path | None,
     json_path: Path | None,
+    page_path: Path | None,
     loads: tuple[int, ...],
     **chosen: object,
 ) -> None:
@@ -153,7 +160,7 @@ def overhead(
     """
     console = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
     options = Options(
-        peers=tuple(set(wanted) - {NONE}) if wanted else None,
+        peers=tuple(name for name in wanted if name != NONE) if wanted else None,
         rounds=turns,
         warmup_s=warmup,
         window_s=window,
@@ -164,14 +171,21 @@ def overhead(
             for name, value in chosen.items()
         },  # type: ignore[arg-type]
     )
+    if profiles and options.workers > 1:
+        raise click.UsageError("--profile looks into one process: it needs --workers 1")
     given = _paths(paths)
-    said = conditions(options)
+    said: dict[str, object] = {"conditions": conditions(options)}
     try:
         with console.status("starting") as status:
             found = rounds.bench(options, given=given, profiles=profiles, note=status.update)
     except setups.NotReady as error:
         raise click.ClickException(str(error)) from error
-    sys.exit(_report(console, found, against, said, json_path))
+    rows = measure.summarise(found.measures, against=against, idle_mib=found.idle_mib)
+    if json_path:
+        json_path.write_text(json.dumps(said | content(found, rows), indent=2) + "\n")
+    if page_path:
+        page_path.write_text(page.page(rows, found.idle_mib, found.versions))
+    sys.exit(_show(console, found, rows, against))
 
 
 def conditions(options: Options) -> dict[str, object]:
@@ -182,7 +196,7 @@ def conditions(options: Options) -> dict[str, object]:
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "libraries": {name: version(name) for name in ENGINES},
+        "libraries": {name: metadata.version(name) for name in ENGINES},
         "cores": asdict(process.divide(tuple(os.sched_getaffinity(0)), options.workers)),
         "load_average": os.getloadavg()[0],
         "options": asdict(options),
@@ -200,38 +214,31 @@ def _paths(given: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def _report(
-    console: Console,
-    found: Found,
-    against: str,
-    said: dict[str, object],
-    json_path: Path | None,
-) -> int:
-    """Prints what was found, and writes it; the exit code."""
-    idle_mib = {setup.name: setup.idle_mib for setup in found.setups if setup.idle_mib}
-    rows = measure.summarise(found.measures, against=against, idle_mib=idle_mib)
-    ratios = measure.ratios(rows, setups.GATEWAY)
-    if json_path:
-        content = {
-            "conditions": said,
-            "versions": {setup.name: setup.version for setup in found.setups if setup.version},
-            "idle_mib": idle_mib,
-            "skipped": found.skipped,
-            "cpu_of_each_in_times_ours": ratios,
-            **measure.to_json(rows, found.measures),
-            "profiles": {name: asdict(profile) for name, profile in found.profiles.items()},
-        }
-        json_path.write_text(json.dumps(content, indent=2) + "\n")
+def content(found: Found, rows: Sequence[Row]) -> dict[str, object]:
+    """Everything that was found, as plain JSON values."""
+    return {
+        "versions": found.versions,
+        "idle_mib": found.idle_mib,
+        "skipped": found.skipped,
+        "cpu_of_each_in_times_ours": measure.ratios(rows, setups.GATEWAY),
+        **measure.to_json(rows, found.measures),
+        "profiles": {name: asdict(profile) for name, profile in found.profiles.items()},
+    }
+
+
+def _show(console: Console, found: Found, rows: Sequence[Row], against: str) -> int:
+    """Prints what was found; the exit code."""
     console.print(tables.figures(rows, against))
-    console.print(tables.memory(rows, idle_mib))
-    console.print(tables.summary(ratios, setups.GATEWAY))
+    console.print(tables.memory(rows, found.idle_mib))
+    ratios = measure.ratios(rows, setups.GATEWAY)
+    if any(ratios.values()):
+        console.print(tables.summary(ratios, setups.GATEWAY))
     for name, profile in found.profiles.items():
         console.print(tables.profile(profile, name))
-    for setup in found.setups:
-        if setup.version:
-            console.print(f"{setup.name}: {setup.version}", highlight=False)
+    for name, version in found.versions.items():
+        console.print(f"{name}: {version}", highlight=False)
     for name, reason in found.skipped.items():
-        console.print(f"{name}: left out, {reason}", highlight=False)
+        console.print(f"{name}: left out, {reason}", highlight=False, markup=False)
     if any(row.limited for row in rows):
         console.print("< not clearly below direct: the bench, not the proxy, set this rate")
     wrong = sum(sum(row.errors.values()) for row in rows)

@@ -43,6 +43,16 @@ class Found:
     skipped: dict[str, str]
     profiles: dict[str, Profile] = field(default_factory=dict)
 
+    @property
+    def idle_mib(self) -> dict[str, float]:
+        """Memory by set-up before any load."""
+        return {setup.name: setup.idle_mib for setup in self.setups if setup.idle_mib}
+
+    @property
+    def versions(self) -> dict[str, str]:
+        """By set-up, where it says one."""
+        return {setup.name: setup.version for setup in self.setups if setup.version}
+
 
 def bench(
     options: Options,

@@ -53,10 +53,7 @@ class Sampler:
 
 def stack(frame: FrameType) -> str:
     """From the outermost of our own functions to the one that was running."""
-    entered = frame.f_lasti <= entry(frame.f_code)
-    if entered and frame.f_back is not None and frame.f_back.f_code.co_name == CALLER:
-        return LOOP
-    if frame.f_code.co_name == CALLER:
+    if loops(frame) or (frame.f_lasti <= entry(frame.f_code) and loops(frame.f_back)):
         return LOOP
     names: list[str] = []
     here: FrameType | None = frame
@@ -66,6 +63,11 @@ def stack(frame: FrameType) -> str:
             names.append(name)
         here = here.f_back
     return ";".join(reversed(names)) or LOOP
+
+
+def loops(frame: FrameType | None) -> bool:
+    """Whether this is the frame from which the event loop runs."""
+    return frame is not None and frame.f_code.co_name == CALLER and not label(frame.f_code)
 
 
 @cache

@@ -68,8 +68,12 @@ class Options:
     interval_s: float | None = None
 
     def scenarios(self) -> tuple[Scenario, ...]:
-        """Closed loops of each size and width, then open loops and streams of the first size."""
-        return (*self._closed(), *self._open(), *map(self._streams, self.streams))
+        """Streams, closed loops of each size and width, open loops of the first size.
+
+        Streams come first, while a proxy's memory holds nothing else; open loops last, because some
+        are a share of what a closed loop did.
+        """
+        return (*map(self._streams, self.streams), *self._closed(), *self._open())
 
     def warmup_of(self, scenario: Scenario) -> float:
         """Seconds: longer where many streams have to begin."""

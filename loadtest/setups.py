@@ -71,11 +71,11 @@ class NotReady(Exception):
 
 def backend(stack: ExitStack, folder: Path, cores: Cores) -> Bench:
     """Starts a mock backend on each of its cores, all on one port. Raises NotReady."""
-    port = process.free_port()
+    files, port = process.open_files(), process.free_port()  # first: children inherit the limit
     argv = (sys.executable, "-m", "loadtest.mock", "--port", str(port))
     for core in cores.backend:
         stack.enter_context(answering(f"mock-{core}", argv, port, (core,), folder))
-    return Bench(folder=folder, cores=cores, backend_port=port, files=process.open_files())
+    return Bench(folder=folder, cores=cores, backend_port=port, files=files)
 
 
 def start(

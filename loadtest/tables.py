@@ -81,7 +81,7 @@ def _table(title: str, first: str) -> Table:
 def _held(row: Row | None) -> str:
     if row is None or row.memory_mib is None:
         return "–"
-    each = "" if row.kib_per_stream is None else f" ({row.kib_per_stream.median:.1f})"
+    each = "" if row.kib_per_stream is None else f" ({row.kib_per_stream:.1f})"
     return f"{row.memory_mib.median:.0f}{each}"
 
 

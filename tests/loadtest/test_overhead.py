@@ -45,6 +45,16 @@ def test_a_path_that_leads_nowhere_is_refused(pair: str):
     assert "NAME=PATH" in result.output
 
 
+def test_a_profile_is_of_one_worker(tmp_path: Path):
+    """The profiler runs in the process that is started, not in those that it starts."""
+    options = ["--workers", "2", "--profile", str(tmp_path)]
+
+    result = CliRunner().invoke(overhead.overhead, options)
+
+    assert result.exit_code == 2
+    assert "--workers 1" in result.output
+
+
 def test_the_conditions_are_said():
     """Figures without machine, versions, cores and options are worth nothing."""
     said = json.loads(json.dumps(overhead.conditions(Options(workers=1))))

@@ -6,21 +6,21 @@ from loadtest import mock, scenarios
 from loadtest.scenarios import Options, Scenario
 
 
-def test_scenarios_are_the_product_of_sizes_and_widths_then_open_loops_and_streams():
-    """Closed loops come first: open loops at a share of the best need them."""
+def test_scenarios_are_streams_then_the_product_of_sizes_and_widths_then_open_loops():
+    """Open loops at a share of the best need the closed ones before them."""
     options = Options(body_kib=(1, 16), connections=(1, 64), streams=(100, 1000))
 
     found = options.scenarios()
 
     closed = [(s.body_bytes // 1024, s.connections) for s in found if s.closed]
     assert closed == [(1, 1), (1, 64), (16, 1), (16, 64)]
-    assert [s.name for s in found[4:]] == [
-        "1 KiB at 2000/s",
-        "1 KiB at 50% load",
+    assert [s.name for s in found if not s.closed] == [
         "100 streams × 20 ms",
         "1000 streams × 50 ms",
+        "1 KiB at 2000/s",
+        "1 KiB at 50% load",
     ]
-    assert [s.unit for s in found[4:]] == ["request", "request", "chunk", "chunk"]
+    assert [s.unit for s in found] == ["chunk"] * 2 + ["request"] * 6
 
 
 def test_without_a_closed_loop_there_is_no_share_of_its_best():
@@ -32,15 +32,15 @@ def test_many_streams_are_slow_ones_that_begin_one_after_another():
     """All streams together send 20,000 chunks/s at most, unless an interval is asked for."""
     many, asked = Options(streams=(10_000,)), Options(streams=(10_000,), interval_s=0.1)
 
-    assert many.scenarios()[-1].interval_s == 0.5
-    assert asked.scenarios()[-1].interval_s == 0.1
-    assert many.warmup_of(many.scenarios()[-1]) == 10.0
-    assert many.warmup_of(many.scenarios()[0]) == many.warmup_s
+    assert many.scenarios()[0].interval_s == 0.5
+    assert asked.scenarios()[0].interval_s == 0.1
+    assert many.warmup_of(many.scenarios()[0]) == 10.0
+    assert many.warmup_of(many.scenarios()[-1]) == many.warmup_s
 
 
 def test_a_proxy_needs_two_files_for_a_stream():
     """What a process may not open is left out, not measured as an error."""
-    streams = Options(streams=(9_900,)).scenarios()[-1]
+    streams = Options(streams=(9_900,)).scenarios()[0]
 
     assert scenarios.possible(streams, 20_000)
     assert not scenarios.possible(streams, 19_999)

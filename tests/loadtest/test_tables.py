@@ -24,7 +24,7 @@ ROW = Row(
     limited=False,
     errors={},
 )
-STREAMS = replace(ROW, scenario="100 streams", unit="chunk", memory_mib=TEN, kib_per_stream=TEN)
+STREAMS = replace(ROW, scenario="100 streams", unit="chunk", memory_mib=TEN, kib_per_stream=10.0)
 
 
 def shown(table: RenderableType) -> str:
