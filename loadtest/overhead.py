@@ -119,7 +119,7 @@ ENGINES = ("aiohttp", "httptools", "msgspec", "uvloop")  # versions that move th
     type=click.FloatRange(0, 30),
     default=1.0,
     show_default=True,
-    help="Seconds before that; at least 1 per 1,000 streams.",
+    help="Seconds before that; at least 2 per 1,000 streams.",
 )
 @click.option(
     "--profile",

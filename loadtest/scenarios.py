@@ -11,7 +11,7 @@ KIB = 1024
 OPEN_CONNECTIONS = 64  # of an open loop: enough that none waits for another below saturation
 CHUNKS_PER_S = 20_000  # of all streams together, unless an interval is asked for
 LEAST_INTERVAL_S = 0.02
-STARTS_PER_S = 1000  # streams begin at twice this rate in the first half of the warm-up
+STARTS_PER_S = 500  # streams begin at twice this rate in the first half of the warm-up
 PROXY_FILES = 2  # sockets per stream: one to the client, one to the backend
 SPARE_FILES = 200
 

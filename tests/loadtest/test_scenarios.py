@@ -34,7 +34,7 @@ def test_many_streams_are_slow_ones_that_begin_one_after_another():
 
     assert many.scenarios()[0].interval_s == 0.5
     assert asked.scenarios()[0].interval_s == 0.1
-    assert many.warmup_of(many.scenarios()[0]) == 10.0
+    assert many.warmup_of(many.scenarios()[0]) == 20.0
     assert many.warmup_of(many.scenarios()[-1]) == many.warmup_s
 
 
