@@ -1,28 +1,15 @@
-"""The arithmetic of the overhead benchmark: measures in, rows of a table out. Pure."""
+"""The arithmetic of the overhead benchmark: measures in, rows out. Pure."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from statistics import median
 
-from rich.table import Table
+from loadtest.scenarios import Scenario
 
 DIRECT = "direct"
 REFERENCE = "haproxy"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Scenario:
-    """One kind of traffic. interval_s: between the chunks of a stream, `None` for unary replies."""
-
-    name: str
-    connections: int
-    body_bytes: int
-    interval_s: float | None = None
-
-    @property
-    def unit(self) -> str:
-        return "request" if self.interval_s is None else "chunk"
+CLEARLY_MORE = 1.25  # direct must do so many times what a proxy does, or the bench was the limit
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +17,8 @@ class Measure:
     """One set-up under one scenario in one round.
 
     units: requests or chunks completed within window_s. cpu_s: of the proxy's process tree in that
-    time, `None` without a proxy. p50_s, p99_s: of a whole unary exchange, or to a stream's first
-    event. errors: by kind.
+    time, system_s of it in the kernel, memory_mib: at its beginning; `None` without a proxy. p50_s,
+    p99_s: of a whole unary exchange, or to a stream's first event. errors: by kind.
     """
 
     setup: str
@@ -40,6 +27,8 @@ class Measure:
     units: int
     window_s: float
     cpu_s: float | None
+    system_s: float | None = None
+    memory_mib: float | None = None
     p50_s: float | None
     p99_s: float | None
     errors: dict[str, int]
@@ -68,8 +57,11 @@ class Figure:
 class Row:
     """One set-up under one scenario over all rounds; `None` where there is nothing to say.
 
-    ratio: its median CPU over HAProxy's. added_p50_ms, added_p99_ms: latency less the direct one of
-    the same round. errors: by kind, over all rounds.
+    kernel: the share of its CPU spent in the kernel. ratio: its median CPU over the reference's.
+    added_p50_ms, added_p99_ms: latency less the direct one of the same round. kib_per_stream: above
+    its idle memory, in the round where that is least: allocators keep what they once had. limited:
+    it did nearly what a direct connection did, so its rate is not its own. errors: by kind, over
+    all rounds.
     """
 
     scenario: str
@@ -77,10 +69,14 @@ class Row:
     setup: str
     rounds: int
     cpu_us: Figure | None
+    kernel: Figure | None
     ratio: float | None
     rate: Figure
     added_p50_ms: Figure | None
     added_p99_ms: Figure | None
+    memory_mib: Figure | None
+    kib_per_stream: float | None
+    limited: bool
     errors: dict[str, int]
 
 
@@ -92,39 +88,39 @@ def figure(values: Sequence[float | None]) -> Figure | None:
     return Figure(median=median(known), low=min(known), high=max(known))
 
 
-def summarise(measures: Sequence[Measure]) -> tuple[Row, ...]:
-    """One row per scenario and set-up, in the order in which they first appear."""
+def summarise(
+    measures: Sequence[Measure],
+    *,
+    against: str = REFERENCE,
+    idle_mib: Mapping[str, float] | None = None,
+) -> tuple[Row, ...]:
+    """One row per scenario and set-up, in the order in which they first appear.
+
+    against: the set-up that ratios refer to. idle_mib: memory by set-up before any load.
+    """
     scenarios = dict.fromkeys(measure.scenario for measure in measures)
     setups = dict.fromkeys(measure.setup for measure in measures)
     return tuple(
-        _row([m for m in measures if m.scenario == scenario], setup)
+        _row(taken, setup, against, (idle_mib or {}).get(setup))
         for scenario in scenarios
         for setup in setups
+        if (taken := [m for m in measures if m.scenario == scenario])
+        and any(m.setup == setup for m in taken)
     )
 
 
-def table(rows: Sequence[Row]) -> Table:
-    """The rows for a terminal: medians over rounds, the CPU with its range."""
-    shown = Table(title="Overhead: medians over rounds (min–max)", title_justify="left")
-    shown.add_column("set-up", no_wrap=True)
-    for heading in ("CPU µs", "× HAProxy", "per second", "added ms p50/p99", "errors"):
-        shown.add_column(heading, justify="right", no_wrap=heading != "errors")
-    last = None
-    for row in rows:
-        if row.scenario != last:
-            shown.add_section()
-            shown.add_row(f"[bold]{row.scenario}[/bold]", f"per {row.unit}")
-            last = row.scenario
-        added = (row.added_p50_ms, row.added_p99_ms)
-        shown.add_row(
-            f"  {row.setup}",
-            _text(row.cpu_us),
-            "–" if row.ratio is None else f"{row.ratio:.2f}",
-            f"{row.rate.median:,.0f}",
-            "–" if None in added else " / ".join(f"{f.median:.2f}" for f in added if f),
-            ", ".join(f"{count} × {kind}" for kind, count in row.errors.items()) or "0",
-        )
-    return shown
+def ratios(rows: Sequence[Row], setup: str) -> dict[str, dict[str, float]]:
+    """How many times the CPU of `setup` each other one used, by scenario and name."""
+    found: dict[str, dict[str, float]] = {}
+    for own in rows:
+        if own.setup != setup or own.cpu_us is None or not own.cpu_us.median:
+            continue
+        found[own.scenario] = {
+            row.setup: row.cpu_us.median / own.cpu_us.median
+            for row in rows
+            if row.scenario == own.scenario and row.setup != setup and row.cpu_us
+        }
+    return found
 
 
 def to_json(rows: Sequence[Row], measures: Sequence[Measure]) -> dict[str, object]:
@@ -135,28 +131,46 @@ def to_json(rows: Sequence[Row], measures: Sequence[Measure]) -> dict[str, objec
     }
 
 
-def _row(measures: Sequence[Measure], setup: str) -> Row:
+def _row(measures: Sequence[Measure], setup: str, against: str, idle_mib: float | None) -> Row:
     """measures: of one scenario, every set-up."""
     own = [measure for measure in measures if measure.setup == setup]
-    cpu = figure([measure.cpu_us for measure in own])
-    other = figure([measure.cpu_us for measure in measures if measure.setup == REFERENCE])
-    rate = figure([measure.rate for measure in own])
     direct = {measure.turn: measure for measure in measures if measure.setup == DIRECT}
+    scenario = own[0].scenario
+    cpu = figure([measure.cpu_us for measure in own])
+    other = figure([measure.cpu_us for measure in measures if measure.setup == against])
+    rate = figure([measure.rate for measure in own]) or Figure(median=0.0, low=0.0, high=0.0)
+    best = figure([measure.rate for measure in direct.values()])
     errors: Counter[str] = Counter()
     for measure in own:
         errors.update(measure.errors)
     return Row(
-        scenario=measures[0].scenario.name,
-        unit=measures[0].scenario.unit,
+        scenario=scenario.name,
+        unit=scenario.unit,
         setup=setup,
         rounds=len(own),
         cpu_us=cpu,
+        kernel=figure([m.system_s / m.cpu_s if m.system_s and m.cpu_s else None for m in own]),
         ratio=cpu.median / other.median if cpu and other and other.median else None,
-        rate=rate or Figure(median=0.0, low=0.0, high=0.0),
+        rate=rate,
         added_p50_ms=_added(own, direct, lambda measure: measure.p50_s),
         added_p99_ms=_added(own, direct, lambda measure: measure.p99_s),
+        memory_mib=figure([measure.memory_mib for measure in own]),
+        kib_per_stream=_per_stream(own, idle_mib),
+        limited=(
+            scenario.saturating
+            and setup != DIRECT
+            and best is not None
+            and best.median < CLEARLY_MORE * rate.median
+        ),
         errors=dict(errors),
     )
+
+
+def _per_stream(own: Sequence[Measure], idle_mib: float | None) -> float | None:
+    held_mib = [m.memory_mib for m in own if m.scenario.streamed and m.memory_mib is not None]
+    if idle_mib is None or not held_mib:
+        return None
+    return 1024 * (min(held_mib) - idle_mib) / own[0].scenario.connections
 
 
 def _added(
@@ -173,7 +187,3 @@ def _added(
         if mine is not None and theirs is not None:
             added.append(1e3 * (mine - theirs))
     return figure(added)
-
-
-def _text(value: Figure | None) -> str:
-    return "–" if value is None else f"{value.median:.1f} ({value.low:.1f}–{value.high:.1f})"

@@ -1,10 +1,13 @@
 """A backend of canned replies for benchmarks: it must never be what limits them. No engine.
 
-One request is answered at once, or streamed as one event per interval on an absolute schedule. The
-replies have the shape and the size of vLLM's. Runs as its own process: `python -m loadtest.mock`.
+One request is answered at once, or streamed as one event per interval on an absolute schedule, in
+the event loop's whole milliseconds. The replies have the shape and the size of vLLM's. Runs as its
+own process: `python -m loadtest.mock`.
 """
 
 import asyncio
+from collections.abc import Sequence
+from functools import cache
 from typing import cast
 
 import click
@@ -15,6 +18,11 @@ MODEL = "mock"
 ID = "chatcmpl-84046d38dd05cc0c"
 CREATED = 1700000000
 HEAD_END = b"\r\n\r\n"
+BACKLOG = 4096
+# An address for each client: a proxy has some 28,000 ports to connect from to one address and port,
+# all proxies on a machine together.
+HOSTS = tuple(f"127.0.0.{number}" for number in range(1, 17))
+EDGE = 1024  # bytes at either end of a body
 
 
 def _json(reply: object) -> bytes:
@@ -83,6 +91,7 @@ MODELS = _json(
 )
 HEALTH = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 UNKNOWN = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+COLD = {b"/health": HEALTH, b"/v1/models": MODELS}  # by path
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
@@ -91,6 +100,7 @@ ROLE = _chunk(choices=_choice({"role": "assistant", "content": ""}))
 CHUNK = _chunk(choices=_choice({"content": " gardens"}))
 
 
+@cache
 def ending(chunks: int) -> bytes:
     """What follows the last content chunk: finish, usage, [DONE] and the end of the body."""
     finish = _chunk(choices=_choice({"content": ""}, "stop"))
@@ -103,16 +113,31 @@ def events(chunks: int) -> int:
     return 1 + chunks + 3
 
 
-class Backend(asyncio.Protocol):
-    """One client connection. chunks: content events of a stream, interval_s apart."""
+class Pace(msgspec.Struct, frozen=True):
+    """What a streamed request asks for: its chunks, and the milliseconds between them as `seed`."""
 
-    def __init__(self, chunks: int, interval_s: float) -> None:
-        self._chunks, self._interval_s, self._ending = chunks, interval_s, ending(chunks)
+    max_tokens: int = 100
+    max_completion_tokens: int | None = None  # what the SGLang router makes of max_tokens
+    seed: int = 20
+
+    @property
+    def chunks(self) -> int:
+        return self.max_completion_tokens or self.max_tokens
+
+
+pace_of = msgspec.json.Decoder(Pace).decode
+
+
+class Backend(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._rest = b""
-        self._sent, self._began_s = 0, 0.0
+        self._rest = self._head = b""
+        self._length = 0  # of the body that follows a head such as `_head`
+        self._sent, self._began_s, self._pace = 0, 0.0, Pace()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
@@ -126,7 +151,9 @@ class Backend(asyncio.Protocol):
         data = self._rest + data if self._rest else data
         while (body := data.find(HEAD_END) + len(HEAD_END)) >= len(HEAD_END):
             head = data[:body]
-            end = body + _length(head)
+            if head != self._head:  # most are like the one before
+                self._head, self._length = head, _length(head)
+            end = body + self._length
             if len(data) < end:
                 break
             self._answer(head, data[body:end])
@@ -137,9 +164,13 @@ class Backend(asyncio.Protocol):
         if not self._transport:
             return
         if not head.startswith(b"POST "):
-            path = head.split(b" ", 2)[1]
-            self._transport.write({b"/health": HEALTH, b"/v1/models": MODELS}.get(path, UNKNOWN))
-        elif b'"stream":true' in body or b'"stream": true' in body:
+            target = head.split(b" ", 2)
+            if len(target) < 3 or target[0] == b"PRI":  # HTTP/2, or nothing at all
+                self._transport.abort()
+                return
+            self._transport.write(COLD.get(target[1], UNKNOWN))
+        elif _streams(body):
+            self._pace = pace_of(body)
             self._transport.write(STREAM_HEAD + ROLE)
             self._sent, self._began_s = 0, self._loop.time()
             self._schedule()
@@ -147,37 +178,41 @@ class Backend(asyncio.Protocol):
             self._transport.write(UNARY)
 
     def _schedule(self) -> None:
-        due_s = self._began_s + (self._sent + 1) * self._interval_s
+        due_s = self._began_s + (self._sent + 1) * self._pace.seed / 1e3
         self._timer = self._loop.call_at(due_s, self._tick)
 
     def _tick(self) -> None:
         if not self._transport:
             return
         self._sent += 1
-        last = self._sent >= self._chunks
-        self._transport.write(CHUNK + self._ending if last else CHUNK)
+        last = self._sent >= self._pace.chunks
+        self._transport.write(CHUNK + ending(self._sent) if last else CHUNK)
         if not last:
             self._schedule()
 
 
-async def listen(port: int, *, chunks: int, interval_s: float) -> asyncio.Server:
-    """Serves on loopback; port 0 takes a free one."""
+async def listen(port: int, hosts: Sequence[str] = HOSTS[:1]) -> asyncio.Server:
+    """Serves on loopback; port 0 takes a free one. Several processes may share a port."""
     loop = asyncio.get_running_loop()
-    return await loop.create_server(lambda: Backend(chunks, interval_s), "127.0.0.1", port)
+    return await loop.create_server(Backend, hosts, port, backlog=BACKLOG, reuse_port=True)
 
 
 @click.command()
 @click.option("--port", type=int, required=True)
-@click.option("--chunks", type=click.IntRange(1), default=100, show_default=True)
-@click.option("--interval-ms", type=float, default=20.0, show_default=True)
-def command(port: int, chunks: int, interval_ms: float) -> None:
+def command(port: int) -> None:
     """Serve canned replies on loopback until ended."""
 
     async def serve() -> None:
-        server = await listen(port, chunks=chunks, interval_s=interval_ms / 1e3)
+        server = await listen(port, HOSTS)
         await server.serve_forever()
 
     uvloop.run(serve())
+
+
+def _streams(body: bytes) -> bool:
+    """Looks where clients put the field: before or after the messages, not among them."""
+    ends = body[:EDGE] + body[-EDGE:]
+    return b'"stream":true' in ends or b'"stream": true' in ends
 
 
 def _length(head: bytes) -> int:

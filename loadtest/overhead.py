@@ -1,289 +1,131 @@
-"""What the gateway costs: its CPU per request and per streamed chunk, beside HAProxy and no proxy.
-
-CPU time of the proxy's own processes, because throughput and latency also depend on everything else
-that runs on the machine. Owns the scenarios and the order of the rounds; loopback only, bounded in
-time. What is compared, and how it is started, belongs to `setups`.
-"""
+"""The command `cuvee overhead`: options in, tables, JSON and an exit code out. Measures nothing."""
 
 import json
 import os
 import platform
-import subprocess
 import sys
-import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib import metadata
 from pathlib import Path
 
 import click
-import msgspec
-import numpy as np
 from rich.console import Console
 
-from loadtest import measure, mock, pressure, process, prompt, setups
-from loadtest.measure import Measure, Row, Scenario
-from loadtest.process import Cores
-from loadtest.setups import Setup
+from loadtest import measure, page, peers, process, rounds, setups, tables
+from loadtest.measure import REFERENCE, Row
+from loadtest.rounds import Found
+from loadtest.scenarios import Options
 
-GRACE_S = 15.0
 TABLE_COLUMNS = 110  # where there is no terminal to ask
-KIB = 1024
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What to compare, how long and how hard. chunks: content events per stream."""
-
-    proxies: tuple[str, ...] = setups.PROXIES
-    rounds: int = 3
-    warmup_s: float = 1.0
-    window_s: float = 3.0
-    connections: int = 64
-    streams: int = 100
-    chunks: int = 100
-    interval_s: float = 0.02
-    body_kib: tuple[int, ...] = (1,)
-
-    def scenarios(self) -> tuple[Scenario, ...]:
-        """Saturated unary by body size, one connection for latency, paced streams."""
-        return (
-            *(
-                Scenario(
-                    name=f"{size} KiB unary × {self.connections}",
-                    connections=self.connections,
-                    body_bytes=size * KIB,
-                )
-                for size in self.body_kib
-            ),
-            Scenario(name="1 KiB unary × 1", connections=1, body_bytes=KIB),
-            Scenario(
-                name=f"{self.streams} streams × {1e3 * self.interval_s:g} ms",
-                connections=self.streams,
-                body_bytes=KIB,
-                interval_s=self.interval_s,
-            ),
-        )
-
-
-def bench(
-    options: Options, *, note: Callable[[str], None] = lambda text: None
-) -> tuple[tuple[Measure, ...], dict[str, str]]:
-    """Runs everything; the measures, and the set-ups left out with the reason.
-
-    In each round every set-up takes its turn under each scenario, in an order that rotates, so that
-    what else the machine does falls on all. Raises NotReady. note: is told what happens.
-    """
-    cores = process.divide(tuple(os.sched_getaffinity(0)))
-    measures = []
-    with ExitStack() as stack:
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cuvee-overhead-")))
-        compared, skipped = setups.start(
-            stack,
-            folder,
-            cores,
-            options.proxies,
-            chunks=options.chunks,
-            interval_s=options.interval_s,
-        )
-        for turn in range(options.rounds):
-            for scenario in options.scenarios():
-                for place in range(len(compared)):
-                    setup = compared[(turn + place) % len(compared)]
-                    note(f"round {turn + 1}/{options.rounds}: {scenario.name}, {setup.name}")
-                    measures.append(_measure(setup, scenario, options, turn, cores))
-    names = [setup.name for setup in compared]
-    measures.sort(key=lambda m: names.index(m.setup))
-    return tuple(measures), skipped
-
-
-def request(scenario: Scenario) -> bytes:
-    """The HTTP request of a scenario: a chat body of exactly its size."""
-    fields = {"model": mock.MODEL, "max_tokens": 256, "temperature": 0.7}
-    if scenario.interval_s is not None:
-        fields |= {"stream": True, "stream_options": {"include_usage": True}}
-    head = msgspec.json.encode(fields)[:-1] + b',"messages":[{"role":"user","content":"'
-    tail = b'"}]}'
-    text = prompt.build(scenario.body_bytes).cut(scenario.body_bytes, 0)
-    body = head + text[: scenario.body_bytes - len(head) - len(tail)] + tail
-    return (
-        b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n"
-        b"authorization: Bearer sk-overhead\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\n\r\n%b" % (len(body), body)
-    )
-
-
-def _measure(
-    setup: Setup, scenario: Scenario, options: Options, turn: int, cores: Cores
-) -> Measure:
-    """One run: the load counts, and the CPU is read, between the same two instants."""
-    with ExitStack() as stack:
-        loads = [
-            stack.enter_context(_loading(job, core))
-            for job, core in zip(
-                _jobs(setup, scenario, options, len(cores.load)), cores.load, strict=False
-            )
-        ]
-        begin_s = time.monotonic() + options.warmup_s
-        window = pressure.Window(begin_s=begin_s, end_s=begin_s + options.window_s)
-        for load in loads:
-            _begin(load, window)
-        time.sleep(max(0.0, window.begin_s - time.monotonic()))
-        before_s = process.cpu_s(setup.pid) if setup.pid else None
-        time.sleep(max(0.0, window.end_s - time.monotonic()))
-        cpu_s = None if setup.pid is None else process.cpu_s(setup.pid) - (before_s or 0.0)
-        outcomes = [_outcome(load) for load in loads]
-    return _added_up(setup, scenario, options, turn, cpu_s, outcomes)
-
-
-def _jobs(setup: Setup, scenario: Scenario, options: Options, parts: int) -> list[pressure.Job]:
-    streamed = scenario.interval_s is not None
-    return [
-        pressure.Job(
-            port=setup.port,
-            request=request(scenario),
-            connections=connections,
-            body_bytes=None if streamed else mock.UNARY_BYTES,
-            events=mock.events(options.chunks) if streamed else None,
-        )
-        for connections in shares(scenario.connections, parts)
-    ]
-
-
-def shares(total: int, parts: int) -> tuple[int, ...]:
-    """Splits connections over processes as evenly as can be, leaving out those without any."""
-    sizes = (total // parts + (part < total % parts) for part in range(parts))
-    return tuple(size for size in sizes if size)
-
-
-@contextmanager
-def _loading(job: pressure.Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A load process, connected and waiting for its window. Raises NotReady."""
-    child = subprocess.Popen(
-        (sys.executable, "-m", "loadtest.pressure"),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        cwd=setups.ROOT,
-    )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        os.sched_setaffinity(child.pid, (core,))
-        child.stdin.write(msgspec.json.encode(job) + b"\n")
-        child.stdin.flush()
-        if child.stdout.readline() != pressure.READY:
-            raise setups.NotReady("a load process died at its start")
-        yield child
-    finally:
-        process.end(child)
-        child.stdout.close()
-
-
-def _begin(load: subprocess.Popen[bytes], window: pressure.Window) -> None:
-    assert load.stdin is not None
-    load.stdin.write(msgspec.json.encode(window) + b"\n")
-    load.stdin.close()
-    load.stdin = None  # or communicate() would flush it again
-
-
-def _outcome(load: subprocess.Popen[bytes]) -> pressure.Outcome:
-    output, _ = load.communicate(timeout=GRACE_S)
-    return msgspec.json.decode(output, type=pressure.Outcome)
-
-
-def _added_up(
-    setup: Setup,
-    scenario: Scenario,
-    options: Options,
-    turn: int,
-    cpu_s: float | None,
-    outcomes: Sequence[pressure.Outcome],
-) -> Measure:
-    streamed = scenario.interval_s is not None
-    latencies = [s for o in outcomes for s in (o.first_s if streamed else o.total_s)]
-    p50_s, p99_s = np.percentile(latencies, (50, 99)).tolist() if latencies else (None, None)
-    errors: Counter[str] = Counter()
-    for outcome in outcomes:
-        errors.update(outcome.errors)
-    units = sum(o.events if streamed else o.requests for o in outcomes)
-    if not units:
-        errors["nothing completed"] += 1
-    return Measure(
-        setup=setup.name,
-        scenario=scenario,
-        turn=turn,
-        units=units,
-        window_s=options.window_s,
-        cpu_s=cpu_s,
-        p50_s=p50_s,
-        p99_s=p99_s,
-        errors=dict(errors),
-    )
-
-
-def conditions(options: Options) -> dict[str, object]:
-    """What must be said beside the figures."""
-    haproxy = setups.haproxy()
-    version = None
-    if haproxy:
-        said = subprocess.run((haproxy, "-v"), capture_output=True, text=True, check=False).stdout
-        version = (said.splitlines() or [""])[0]
-    return {
-        "machine": platform.machine(),
-        "system": f"{platform.system()} {platform.release()}",
-        "python": platform.python_version(),
-        "haproxy": version,
-        "cores": asdict(process.divide(tuple(os.sched_getaffinity(0)))),
-        "load_average": os.getloadavg()[0],
-        "options": asdict(options),
-    }
+NONE = "none"
+ENGINES = ("aiohttp", "httptools", "msgspec", "uvloop")  # versions that move the gateway's figures
 
 
 @click.command()
 @click.option(
-    "--proxy",
-    "proxies",
-    type=click.Choice(setups.PROXIES),
+    "--peer",
+    "wanted",
+    type=click.Choice((*peers.NAMES, NONE)),
     multiple=True,
-    default=setups.PROXIES,
-    show_default=True,
-    help="What to compare, once for each.",
+    help="What to compare with, once for each; `none` for nobody.  [default: all that are found]",
 )
 @click.option(
-    "--rounds", type=click.IntRange(1, 20), default=3, show_default=True, help="Interleaved rounds."
-)
-@click.option("--window", type=click.FloatRange(0.1, 60), default=3.0, help="Seconds per run.")
-@click.option("--warmup", type=click.FloatRange(0, 30), default=1.0, help="Seconds before each.")
-@click.option(
-    "--connections",
-    type=click.IntRange(1, 1024),
-    default=64,
-    show_default=True,
-    help="Of the closed loop.",
+    "--peer-path",
+    "paths",
+    multiple=True,
+    metavar="NAME=PATH",
+    envvar=peers.PATHS_VARIABLE,
+    help=f"Where a peer's program is, if not on PATH. Also {peers.PATHS_VARIABLE}, with spaces.",
 )
 @click.option(
-    "--streams",
-    type=click.IntRange(1, 4096),
-    default=100,
+    "--against",
+    type=click.Choice((*peers.NAMES, setups.GATEWAY)),
+    default=REFERENCE,
     show_default=True,
-    help="At the same time.",
-)
-@click.option("--chunks", type=click.IntRange(1), default=100, help="Chunks per stream.")
-@click.option(
-    "--interval-ms",
-    type=click.FloatRange(1, 1000),
-    default=20.0,
-    show_default=True,
-    help="Between two chunks of a stream.",
+    help="The set-up that ratios refer to.",
 )
 @click.option(
     "--body-kib",
-    type=click.IntRange(1, 256),
+    type=click.IntRange(1, 1024),
     multiple=True,
     default=(1,),
-    help="Request body; may be repeated.",
+    show_default=True,
+    help="Request body; repeatable. Open loops and streams send the first.",
+)
+@click.option(
+    "--connections",
+    type=click.IntRange(0, 4096),
+    multiple=True,
+    default=(1, 64),
+    show_default=True,
+    help="Of a closed loop; repeatable, 0 for no closed loop.",
+)
+@click.option(
+    "--rate",
+    "rates",
+    type=click.FloatRange(0),
+    multiple=True,
+    default=(2000,),
+    show_default=True,
+    help="Requests/s of an open loop; repeatable, 0 for none.",
+)
+@click.option(
+    "--load",
+    "loads",
+    type=click.IntRange(0, 95),
+    multiple=True,
+    default=(50,),
+    show_default=True,
+    help="Open loop at this percentage of each set-up's own best; repeatable, 0 for none.",
+)
+@click.option(
+    "--streams",
+    type=click.IntRange(0, 50_000),
+    multiple=True,
+    default=(100,),
+    show_default=True,
+    help="At the same time; repeatable, 0 for none.",
+)
+@click.option(
+    "--chunks", type=click.IntRange(1), default=100, show_default=True, help="Per stream."
+)
+@click.option(
+    "--interval-ms",
+    type=click.IntRange(1, 10_000),
+    help="Between two chunks of a stream.  [default: 20, more above 400 streams: 20,000 chunks/s]",
+)
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 64),
+    default=1,
+    show_default=True,
+    help="Cores for each proxy, and its workers or threads.",
+)
+@click.option(
+    "--rounds", "turns", type=click.IntRange(1, 20), default=3, show_default=True,
+    help="Interleaved rounds.",
+)  # fmt: skip
+@click.option(
+    "--window",
+    type=click.FloatRange(0.1, 60),
+    default=2.0,
+    show_default=True,
+    help="Seconds that count, per run.",
+)
+@click.option(
+    "--warmup",
+    type=click.FloatRange(0, 30),
+    default=1.0,
+    show_default=True,
+    help="Seconds before that; at least 2 per 1,000 streams.",
+)
+@click.option(
+    "--profile",
+    "profiles",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Also show where the gateway's time goes, and write stacks for flame graphs here.",
 )
 @click.option(
     "--json",
@@ -291,53 +133,115 @@ def conditions(options: Options) -> dict[str, object]:
     type=click.Path(dir_okay=False, path_type=Path),
     help="Also write every run to this file.",
 )
+@click.option(
+    "--markdown",
+    "page_path",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Also write the tables of docs/performance.md to this file.",
+)
 def overhead(
-    proxies: tuple[str, ...],
-    rounds: int,
+    wanted: tuple[str, ...],
+    paths: tuple[str, ...],
+    against: str,
+    turns: int,
     window: float,
     warmup: float,
-    connections: int,
-    streams: int,
-    chunks: int,
-    interval_ms: float,
-    body_kib: tuple[int, ...],
+    interval_ms: int | None,
+    profiles: Path | None,
     json_path: Path | None,
+    page_path: Path | None,
+    loads: tuple[int, ...],
+    **chosen: object,
 ) -> None:
-    """Measure the gateway's CPU per request and per streamed chunk, beside HAProxy and no proxy.
+    """Measure the gateway's CPU, latency and memory beside other proxies, and beside none.
 
-    Loopback only, against a backend of canned replies. Exits with 1 if any reply was wrong.
+    Every proxy on one core, against a backend of canned replies, in interleaved rounds. Loopback
+    only. Exits with 1 if any reply was wrong.
     """
     console = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
     options = Options(
-        proxies=proxies,
-        rounds=rounds,
+        peers=tuple(name for name in wanted if name != NONE) if wanted else None,
+        rounds=turns,
         warmup_s=warmup,
         window_s=window,
-        connections=connections,
-        streams=streams,
-        chunks=chunks,
-        interval_s=interval_ms / 1e3,
-        body_kib=body_kib,
+        interval_s=None if interval_ms is None else interval_ms / 1e3,
+        loads=tuple(load / 100 for load in loads if load),
+        **{
+            name: tuple(v for v in value if v) if isinstance(value, tuple) else value
+            for name, value in chosen.items()
+        },  # type: ignore[arg-type]
     )
-    said = conditions(options)
+    if profiles and options.workers > 1:
+        raise click.UsageError("--profile looks into one process: it needs --workers 1")
+    given = _paths(paths)
+    said: dict[str, object] = {"conditions": conditions(options)}
     try:
         with console.status("starting") as status:
-            measures, skipped = bench(options, note=status.update)
+            found = rounds.bench(options, given=given, profiles=profiles, note=status.update)
     except setups.NotReady as error:
         raise click.ClickException(str(error)) from error
-    rows = measure.summarise(measures)
+    rows = measure.summarise(found.measures, against=against, idle_mib=found.idle_mib)
     if json_path:
-        found = {"conditions": said, "skipped": skipped, **measure.to_json(rows, measures)}
-        json_path.write_text(json.dumps(found, indent=2) + "\n")
-    sys.exit(_show(console, rows, skipped))
+        json_path.write_text(json.dumps(said | content(found, rows), indent=2) + "\n")
+    if page_path:
+        page_path.write_text(page.page(rows, found.idle_mib, found.versions))
+    sys.exit(_show(console, found, rows, against))
 
 
-def _show(console: Console, rows: Sequence[Row], skipped: dict[str, str]) -> int:
+def conditions(options: Options) -> dict[str, object]:
+    """What must be said beside the figures."""
+    return {
+        "date": datetime.now(UTC).isoformat(timespec="minutes"),
+        "command": " ".join(sys.argv[1:]),
+        "machine": platform.machine(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+        "libraries": {name: metadata.version(name) for name in ENGINES},
+        "cores": asdict(process.divide(tuple(os.sched_getaffinity(0)), options.workers)),
+        "load_average": os.getloadavg()[0],
+        "options": asdict(options),
+    }
+
+
+def _paths(given: Sequence[str]) -> dict[str, Path]:
+    """NAME=PATH by name. Raises BadParameter."""
+    found = {}
+    for pair in given:
+        name, _, path = pair.partition("=")
+        if name not in peers.NAMES or not Path(path).is_file():
+            raise click.BadParameter(f"{pair}: not NAME=PATH of {', '.join(peers.NAMES)}")
+        found[name] = Path(path)
+    return found
+
+
+def content(found: Found, rows: Sequence[Row]) -> dict[str, object]:
+    """Everything that was found, as plain JSON values."""
+    return {
+        "versions": found.versions,
+        "idle_mib": found.idle_mib,
+        "skipped": found.skipped,
+        "cpu_of_each_in_times_ours": measure.ratios(rows, setups.GATEWAY),
+        **measure.to_json(rows, found.measures),
+        "profiles": {name: asdict(profile) for name, profile in found.profiles.items()},
+    }
+
+
+def _show(console: Console, found: Found, rows: Sequence[Row], against: str) -> int:
     """Prints what was found; the exit code."""
-    console.print(measure.table(rows))
-    for name, reason in skipped.items():
-        console.print(f"{name}: left out, {reason}")
+    console.print(tables.figures(rows, against))
+    console.print(tables.memory(rows, found.idle_mib))
+    ratios = measure.ratios(rows, setups.GATEWAY)
+    if any(ratios.values()):
+        console.print(tables.summary(ratios, setups.GATEWAY))
+    for name, profile in found.profiles.items():
+        console.print(tables.profile(profile, name))
+    for name, version in found.versions.items():
+        console.print(f"{name}: {version}", highlight=False)
+    for name, reason in found.skipped.items():
+        console.print(f"{name}: left out, {reason}", highlight=False, markup=False)
+    if any(row.limited for row in rows):
+        console.print("< not clearly below direct: the bench, not the proxy, set this rate")
     wrong = sum(sum(row.errors.values()) for row in rows)
     if wrong:
-        console.print(f"[red]{wrong} errors: these figures do not count[/red]")
+        console.print(f"[red]{wrong} errors: the figures of those rows do not count[/red]")
     return 1 if wrong else 0

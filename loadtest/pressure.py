@@ -1,44 +1,66 @@
 """A load generator that costs little: raw connections that send one request, again and again.
 
-Closed loop: each connection sends its next request when the last is answered. Counts what completes
-between two instants of the monotonic clock, which processes on one machine share. Every reply is
-checked. Runs as its own process, `python -m loadtest.pressure`: job on stdin, READY on stdout once
-connected, window on stdin, outcome on stdout.
+Closed loop: each connection sends its next request when the last is answered. Open loop: requests
+fall due by a Poisson process, whatever has been answered, and latency counts from the due time.
+Counts what completes between two instants of the monotonic clock, which processes on one machine
+share. Every reply is checked. Runs as its own process, `python -m loadtest.pressure`: job on stdin,
+READY on stdout once connected, window on stdin, outcome on stdout.
 """
 
 import asyncio
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable
+from contextlib import suppress
+from random import Random
 from typing import cast
 
 import msgspec
 import uvloop
 
+from loadtest.alarm import Alarm
+from loadtest.reply import Reply
+
 # Latencies handed back at most. The outcome must fit into one pipe buffer (64 KiB): what a process
 # writes to a pipe after uvloop has run was seen to be cut off there.
 SAMPLES = 501
-TAIL = 32  # bytes kept to find what two reads share
-CONNECTING_S = 5.0
+CONNECTING_S = 30.0
+AT_ONCE = 64  # connections under way at a time: a listening queue may be short
 READY = b"ready\n"
 
 
 class Job(msgspec.Struct, kw_only=True, frozen=True):
-    """What to send. body_bytes: of a right reply. events: of a right stream, ending in [DONE]."""
+    """What to send. rate: requests/s of an open loop, `None` closes it. seed: of its arrivals.
+
+    text: in every right reply. body_bytes: its length, if nobody rebuilds it. least_events: of a
+    right stream, which ends in [DONE], `None` for unary replies. events: exactly.
+    """
 
     port: int
     request: bytes
     connections: int
+    rate: float | None = None
+    seed: int = 0
+    text: bytes = b""
     body_bytes: int | None = None
+    least_events: int | None = None
     events: int | None = None
+
+    @property
+    def streamed(self) -> bool:
+        return self.least_events is not None
 
 
 class Window(msgspec.Struct, kw_only=True, frozen=True):
-    """What is counted, on `time.monotonic`; sending begins at once and stops at the end."""
+    """What is counted, on `time.monotonic`; sending begins at once and stops at the end.
+
+    begun_s: when the last connection has begun; a stream that says nothing after it is an error.
+    """
 
     begin_s: float
     end_s: float
+    begun_s: float = 0.0
 
 
 class Outcome(msgspec.Struct, kw_only=True, frozen=True):
@@ -55,71 +77,6 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     errors: dict[str, int]
 
 
-class Reply:
-    """One HTTP reply as it arrives: feed it until it is `done`. `text` counts `data:` events."""
-
-    def __init__(self) -> None:
-        self.status = 0
-        self.body_bytes = 0
-        self.events = 0
-        self.done = False
-        self._tail = b""
-        self._rest = b""
-        self._length: int | None = None
-        self._headed = False
-
-    @property
-    def ended(self) -> bool:
-        """Whether a stream said [DONE]."""
-        return b"data: [DONE]" in self._tail
-
-    def feed(self, data: bytes) -> None:
-        """Takes what was read. Raises ValueError if it is no HTTP/1.1 reply."""
-        data = self._rest + data if self._rest else data
-        self._rest = b""
-        if not self._headed:
-            head, mark, data = data.partition(b"\r\n\r\n")
-            if not mark:
-                self._rest = head
-                return
-            self._start(head)
-        if self._length is None:
-            self._unframe(data)
-        else:
-            self._take(data)
-            self.done = self.body_bytes >= self._length
-
-    def _start(self, head: bytes) -> None:
-        self.status, self._headed = int(head[9:12]), True
-        lower = head.lower() + b"\r\n"
-        at = lower.find(b"\r\ncontent-length:")
-        if at >= 0:
-            self._length = int(lower[at + 17 : lower.index(b"\r\n", at + 2)])
-        elif b"\r\ntransfer-encoding: chunked" not in lower:
-            raise ValueError("a reply without a length")
-
-    def _unframe(self, data: bytes) -> None:
-        at = 0
-        while (line := data.find(b"\r\n", at)) >= 0:
-            size = int(data[at:line], 16)
-            end = line + 2 + size
-            if len(data) < end + 2:
-                break
-            if not size:
-                self.done = True
-                return
-            self._take(data[line + 2 : end])
-            at = end + 2
-        self._rest = data[at:]
-
-    def _take(self, payload: bytes) -> None:
-        self.body_bytes += len(payload)
-        # Four bytes of what came before: enough to see a `data:` that was cut, too few to see
-        # one twice.
-        self.events += (self._tail[-4:] + payload).count(b"data:")
-        self._tail = (self._tail + payload)[-TAIL:]
-
-
 class Tally:
     """What all connections of a job have counted. window: of the counting, known once connected."""
 
@@ -132,15 +89,16 @@ class Tally:
 
 
 class Connection(asyncio.Protocol):
-    """One client connection, sending as soon as it may and until it is closed."""
+    """One client connection. free: told whenever a reply is complete."""
 
-    def __init__(self, job: Job, tally: Tally) -> None:
-        self._job, self._tally = job, tally
+    def __init__(self, job: Job, tally: Tally, free: Callable[["Connection"], None]) -> None:
+        self._job, self._tally, self._free = job, tally, free
         self._transport: asyncio.Transport | None = None
-        self._reply = Reply()
-        self._sent_s = 0.0
+        self._reply = Reply(keep=not job.streamed)
+        self._due_s = 0.0
         self._first_s: float | None = None
         self._closing = False
+        self.heard_s: float | None = None  # when the last byte came
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
@@ -155,16 +113,16 @@ class Connection(asyncio.Protocol):
         if self._transport:
             self._transport.abort()
 
-    def send(self) -> None:
-        """Begins one exchange."""
+    def send(self, due_s: float) -> None:
+        """Begins one exchange, whose latency counts from `due_s`."""
         if self._transport:
-            self._reply, self._first_s = Reply(), None
-            self._sent_s = time.monotonic()
+            self._reply, self._first_s = Reply(keep=not self._job.streamed), None
+            self._due_s = due_s
             self._transport.write(self._job.request)
 
     def data_received(self, data: bytes) -> None:
         reply, tally, now_s = self._reply, self._tally, time.monotonic()
-        events = reply.events
+        self.heard_s, events = now_s, reply.events
         try:
             reply.feed(data)
         except ValueError:
@@ -175,15 +133,15 @@ class Connection(asyncio.Protocol):
         if within:
             tally.events += reply.events - events
         if self._first_s is None and reply.body_bytes:
-            self._first_s = now_s - self._sent_s
+            self._first_s = now_s - self._due_s
             if within:
                 tally.first_s.append(self._first_s)
         if reply.done:
             self._check(reply)
             if within:
                 tally.requests += 1
-                tally.total_s.append(now_s - self._sent_s)
-            self.send()
+                tally.total_s.append(now_s - self._due_s)
+            self._free(self)
 
     def _check(self, reply: Reply) -> None:
         job, errors = self._job, self._tally.errors
@@ -191,10 +149,46 @@ class Connection(asyncio.Protocol):
             errors[f"status {reply.status}"] += 1
         elif job.body_bytes is not None and reply.body_bytes != job.body_bytes:
             errors["body length"] += 1
-        elif job.events is not None and reply.events != job.events:
+        elif job.least_events is None:
+            errors.update(["body"] if job.text not in reply.body else [])
+        elif reply.events < job.least_events or reply.events != (job.events or reply.events):
             errors["number of events"] += 1
-        elif job.events is not None and not reply.ended:
+        elif not reply.ended:
             errors["no [DONE]"] += 1
+
+
+class Arrivals:
+    """The open loop: sends what is due on a free connection, or as soon as one is free."""
+
+    def __init__(self, rate: float, seed: int) -> None:
+        self._rate, self._random = rate, Random(seed)
+        self._idle: list[Connection] = []
+        self._late: deque[float] = deque()  # due times
+        self._due_s = 0.0
+
+    def free(self, connection: Connection) -> None:
+        if self._late:
+            connection.send(self._late.popleft())
+        else:
+            self._idle.append(connection)
+
+    async def run(self, connections: list[Connection], end_s: float) -> None:
+        """From now to the end."""
+        self._idle = list(connections)
+        self._due_s = time.monotonic()
+        with Alarm(lambda: self._turn(alarm)) as alarm:
+            self._turn(alarm)
+            await asyncio.sleep(max(0.0, end_s - time.monotonic()))
+
+    def _turn(self, alarm: Alarm) -> None:
+        now_s = time.monotonic()
+        while self._due_s <= now_s:
+            if self._idle:
+                self._idle.pop().send(self._due_s)
+            else:
+                self._late.append(self._due_s)
+            self._due_s += self._random.expovariate(self._rate)
+        alarm.set(self._due_s)
 
 
 async def press(job: Job, ready: Callable[[], Window]) -> Outcome:
@@ -202,14 +196,18 @@ async def press(job: Job, ready: Callable[[], Window]) -> Outcome:
 
     ready: is asked for the window when everybody is connected; it may block.
     """
-    loop, tally = asyncio.get_running_loop(), Tally()
-    connections = await _connect(job, tally)
+    tally = Tally()
+    arrivals = Arrivals(job.rate, job.seed) if job.rate else None
+    connections = await _connect(job, tally, arrivals.free if arrivals else _again)
     tally.window = ready()
-    # Streams started together would send every chunk together: spread them over the warm-up.
-    spread_s = max(0.0, tally.window.begin_s - time.monotonic()) / 2
-    for index, connection in enumerate(connections):
-        loop.call_later(spread_s * index / len(connections), connection.send)
-    await asyncio.sleep(max(0.0, tally.window.end_s - time.monotonic()))
+    if arrivals:
+        await arrivals.run(connections, tally.window.end_s)
+    else:
+        _spread(connections, max(0.0, tally.window.begun_s - time.monotonic()))
+        await asyncio.sleep(max(0.0, tally.window.end_s - time.monotonic()))
+    if job.streamed:
+        silent = sum((c.heard_s or 0.0) < tally.window.begun_s for c in connections)
+        tally.errors.update({"silent stream": silent} if silent else {})
     for connection in connections:
         connection.close()
     return Outcome(
@@ -221,17 +219,37 @@ async def press(job: Job, ready: Callable[[], Window]) -> Outcome:
     )
 
 
-async def _connect(job: Job, tally: Tally) -> list[Connection]:
+def _again(connection: Connection) -> None:
+    connection.send(time.monotonic())
+
+
+def _spread(connections: list[Connection], over_s: float) -> None:
+    """Streams started together would send every chunk together."""
+    loop = asyncio.get_running_loop()
+    for index, connection in enumerate(connections):
+        loop.call_later(over_s * index / len(connections), _again, connection)
+
+
+async def _connect(job: Job, tally: Tally, free: Callable[[Connection], None]) -> list[Connection]:
     loop = asyncio.get_running_loop()
     connections: list[Connection] = []
-    try:
+    missing = job.connections
+
+    async def connect() -> None:
+        nonlocal missing
+        while missing > 0:
+            missing -= 1
+            _, made = await loop.create_connection(
+                lambda: Connection(job, tally, free), "127.0.0.1", job.port
+            )
+            connections.append(made)
+
+    with suppress(TimeoutError):
         async with asyncio.timeout(CONNECTING_S):
-            for _ in range(job.connections):
-                made = await loop.create_connection(
-                    lambda: Connection(job, tally), "127.0.0.1", job.port
-                )
-                connections.append(made[1])
-    except (OSError, TimeoutError):
+            await asyncio.gather(
+                *(connect() for _ in range(min(AT_ONCE, job.connections))), return_exceptions=True
+            )
+    if len(connections) < job.connections:
         tally.errors["not connected"] += job.connections - len(connections)
     return connections
 

@@ -5,151 +5,146 @@ Knows the gateway by its command line and its configuration file alone.
 
 import http.client
 import json
-import os
-import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from importlib.util import find_spec
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import msgspec
-
-from loadtest import mock, process
-from loadtest.measure import DIRECT, REFERENCE
+from loadtest import mock, peers, process
+from loadtest.measure import DIRECT
+from loadtest.peers import Peer, Place
 from loadtest.process import Cores
 
 GATEWAY = "cuvee"
-PROXIES = (REFERENCE, GATEWAY)
 ROOT = Path(__file__).resolve().parent.parent  # where `-m cuvee` and `-m loadtest…` are found
-READY_S = 30.0
+READY_S = 60.0
 PROBE_S = 0.1
-LOG_CHARS = 2000
+SETTLE_S = 1.0  # from the first answer to the reading of idle memory
+LOG_CHARS = 500
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Something that answers on a port. pid: of the proxy whose CPU counts, `None` for none."""
+    """Something that answers on a port. pid: of the proxy whose CPU counts, `None` for none.
+
+    idle_mib: memory before any load. version: what it says of itself. rebuilds: see `Peer`.
+    """
 
     name: str
     port: int
     pid: int | None
+    idle_mib: float | None = None
+    version: str = ""
+    rebuilds: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bench:
+    """What every set-up is given. folder: for configurations and logs. files: to open."""
+
+    folder: Path
+    cores: Cores
+    backend_port: int
+    files: int
+
+    def place(self, name: str) -> Place:
+        """Of the next set-up, with an address of the backend for itself."""
+        used = sum(path.is_dir() for path in self.folder.iterdir())
+        folder = self.folder / name
+        folder.mkdir()
+        return Place(
+            port=process.free_port(),
+            backend=f"{mock.HOSTS[1 + used]}:{self.backend_port}",
+            spare_port=process.free_port(),
+            folder=folder,
+            files=self.files,
+            threads=len(self.cores.proxy),
+        )
 
 
 class NotReady(Exception):
     """A process that did not come to answer; the message holds the end of its output."""
 
 
-def haproxy_config(port: int, backend_port: int) -> str:
-    """One thread, kept-alive connections on both sides, no logging.
-
-    Without `http-no-delay` HAProxy holds a stream's first chunks back for up to 200 ms and sends
-    several at once: cheap, but not what a stream is for.
-    """
-    return f"""\
-global
-    nbthread 1
-    maxconn 8192
-defaults
-    mode http
-    option http-keep-alive
-    option http-no-delay
-    timeout connect 5s
-    timeout client 60s
-    timeout server 60s
-    http-reuse always
-frontend clients
-    bind 127.0.0.1:{port}
-    default_backend engines
-backend engines
-    server mock 127.0.0.1:{backend_port}
-"""
-
-
-def gateway_config(port: int, backend_port: int, folder: Path) -> str:
-    """One pool with one backend, and promises too loose to refuse anything."""
-    profile = folder / "profile.yaml"
-    profile.write_text(
-        "format: cuvee-profile/1\norigin: analytic\ngpu: H100\nmodel: Llama-3-8B\n"
-        "engine: vllm-v1\nmax_num_seqs: 4096\n"
-    )
-    config = {
-        "models": {mock.MODEL: {"slo": {"ttft_s": 5.0, "tpot_s": 1.0, "attainment": 0.99}}},
-        "pools": {
-            "bench": {
-                "model": mock.MODEL,
-                "profile": str(profile),
-                "usd_per_hour": 1.0,
-                "backends": [f"http://127.0.0.1:{backend_port}"],
-            }
-        },
-        "gateway": {"host": "127.0.0.1", "port": port},
-    }
-    return msgspec.yaml.encode(config).decode()
+def backend(stack: ExitStack, folder: Path, cores: Cores) -> Bench:
+    """Starts a mock backend on each of its cores, all on one port. Raises NotReady."""
+    files, port = process.open_files(), process.free_port()  # first: children inherit the limit
+    argv = (sys.executable, "-m", "loadtest.mock", "--port", str(port))
+    for core in cores.backend:
+        stack.enter_context(answering(f"mock-{core}", argv, port, (core,), folder))
+    return Bench(folder=folder, cores=cores, backend_port=port, files=files)
 
 
 def start(
-    stack: ExitStack,
-    folder: Path,
-    cores: Cores,
-    proxies: Sequence[str],
-    *,
-    chunks: int,
-    interval_s: float,
+    stack: ExitStack, bench: Bench, wanted: Sequence[str] | None, given: Mapping[str, Path]
 ) -> tuple[tuple[Setup, ...], dict[str, str]]:
-    """Starts the mock backend and every wanted proxy; those that are not there, with the reason.
+    """Starts the gateway and every wanted peer; what is left out, with the reason.
 
-    stack: ends them all. folder: for configurations and logs. proxies: HAProxy, gateway or both.
-    chunks, interval_s: of the mock's streams. Raises NotReady.
+    wanted: names of peers, `None` for all that are there. given: where peers are. Raises NotReady
+    if the gateway does not start.
     """
-    backend_port = process.free_port()
-    interval = ("--chunks", str(chunks), "--interval-ms", str(1e3 * interval_s))
-    mocked = (sys.executable, "-m", "loadtest.mock", "--port", str(backend_port), *interval)
-    stack.enter_context(answering("mock", mocked, backend_port, cores.backend, folder))
-    setups, skipped = [Setup(name=DIRECT, port=backend_port, pid=None)], {}
-    for name, program, write in (
-        (REFERENCE, haproxy(), _haproxy_argv),
-        (GATEWAY, find_spec("cuvee"), _gateway_argv),
-    ):
-        if name not in proxies:
+    setups, skipped = [Setup(name=DIRECT, port=bench.backend_port, pid=None)], {}
+    for peer in peers.PEERS:
+        program = peers.find(peer, given)
+        if wanted is not None and peer.name not in wanted:
             continue
         if program is None:
-            skipped[name] = "not installed"
+            skipped[peer.name] = "not installed" if peer.program else "needs --peer-path"
             continue
-        port = process.free_port()
-        argv = write(port, backend_port, folder)
-        child = stack.enter_context(answering(name, argv, port, cores.proxy, folder))
-        setups.append(Setup(name=name, port=port, pid=child.pid))
+        try:
+            setups.append(_peer(stack, bench, peer, program))
+        except (NotReady, OSError) as error:
+            skipped[peer.name] = str(error)
+    setups.append(gateway(stack, bench, GATEWAY, (sys.executable, "-m", "cuvee")))
     return tuple(setups), skipped
 
 
-def haproxy() -> str | None:
-    """Where HAProxy is; Debian keeps it off a user's PATH."""
-    return shutil.which("haproxy", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
+def gateway(stack: ExitStack, bench: Bench, name: str, command: Sequence[str]) -> Setup:
+    """Starts the gateway by a command that takes the arguments of `cuvee`. Raises NotReady."""
+    place = bench.place(name)
+    argv = (*command, *peers.gateway_argv(place))
+    return _started(stack, bench, name, argv, place)
 
 
-def _haproxy_argv(port: int, backend_port: int, folder: Path) -> tuple[str, ...]:
-    path = folder / "haproxy.cfg"
-    path.write_text(haproxy_config(port, backend_port))
-    return haproxy() or "haproxy", "-db", "-q", "-f", str(path)
+def _peer(stack: ExitStack, bench: Bench, peer: Peer, program: str) -> Setup:
+    place = bench.place(peer.name)
+    argv = peer.argv(program, place)
+    setup = _started(stack, bench, peer.name, argv, place, env=peer.env)
+    return replace(setup, version=peers.version(peer, program), rebuilds=peer.rebuilds)
 
 
-def _gateway_argv(port: int, backend_port: int, folder: Path) -> tuple[str, ...]:
-    path = folder / "cuvee.yaml"
-    path.write_text(gateway_config(port, backend_port, folder))
-    return sys.executable, "-m", "cuvee", "serve", "--config", str(path)
+def _started(
+    stack: ExitStack,
+    bench: Bench,
+    name: str,
+    argv: Sequence[str],
+    place: Place,
+    *,
+    env: Mapping[str, str] | None = None,
+) -> Setup:
+    cores = bench.cores.proxy
+    child = stack.enter_context(answering(name, argv, place.port, cores, place.folder, env=env))
+    time.sleep(SETTLE_S)
+    idle_mib = process.memory_mib(child.pid)
+    return Setup(name=name, port=place.port, pid=child.pid, idle_mib=idle_mib)
 
 
 @contextmanager
 def answering(
-    name: str, argv: Sequence[str], port: int, cores: Sequence[int], folder: Path
+    name: str,
+    argv: Sequence[str],
+    port: int,
+    cores: Sequence[int],
+    folder: Path,
+    *,
+    env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child that answers a chat request with 200 by the time it is handed out."""
     path = folder / f"{name}.log"
-    with path.open("wb") as log, process.running(argv, cores, log=log, cwd=ROOT) as child:
+    with path.open("wb") as log, process.running(argv, cores, log=log, cwd=ROOT, env=env) as child:
         until_s = time.monotonic() + READY_S
         while not _answers(port):
             if child.poll() is not None or time.monotonic() > until_s:
@@ -160,7 +155,7 @@ def answering(
 
 
 def _answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S / 3)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S / 6)
     body = {"model": mock.MODEL, "messages": [{"role": "user", "content": "hello"}]}
     try:
         headers = {"content-type": "application/json"}

@@ -1,26 +1,26 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing, suppress
 
 import aiohttp
+import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from loadtest import mock, overhead, pressure
-from loadtest.measure import Scenario
-from loadtest.pressure import Job, Reply, Window
+from loadtest import mock, pressure, scenarios
+from loadtest.pressure import Job, Window
+from loadtest.scenarios import Scenario
 
 UNARY = Scenario(name="unary", connections=3, body_bytes=2048)
-STREAMS = Scenario(name="streams", connections=3, body_bytes=1024, interval_s=0.001)
-CHUNKS = 5
-HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
+OPEN = Scenario(name="open", connections=8, body_bytes=1024, rate=400)
+STREAMS = Scenario(name="streams", connections=3, body_bytes=1024, interval_s=0.001, chunks=5)
+RIGHT = {"least_events": STREAMS.chunks, "events": mock.events(STREAMS.chunks)}
+CHUNKS = STREAMS.chunks
 
 
 @asynccontextmanager
 async def backend() -> AsyncIterator[int]:
-    server = await mock.listen(0, chunks=CHUNKS, interval_s=0.001)
+    server = await mock.listen(0)
     async with server:
         yield server.sockets[0].getsockname()[1]
 
@@ -28,7 +28,7 @@ async def backend() -> AsyncIterator[int]:
 def job(port: int, scenario: Scenario, **fields: object) -> Job:
     given = {
         "port": port,
-        "request": overhead.request(scenario),
+        "request": scenarios.request(scenario),
         "connections": scenario.connections,
     }
     return Job(**(given | fields))  # type: ignore[arg-type]
@@ -36,7 +36,7 @@ def job(port: int, scenario: Scenario, **fields: object) -> Job:
 
 def soon() -> Window:
     now_s = time.monotonic()
-    return Window(begin_s=now_s + 0.05, end_s=now_s + 0.25)
+    return Window(begun_s=now_s + 0.02, begin_s=now_s + 0.05, end_s=now_s + 0.25)
 
 
 async def test_unary_replies_are_counted_and_right():
@@ -52,7 +52,7 @@ async def test_unary_replies_are_counted_and_right():
 async def test_streams_are_counted_and_right():
     """Every stream has all its events and ends in [DONE]."""
     async with backend() as port:
-        outcome = await pressure.press(job(port, STREAMS, events=mock.events(CHUNKS)), soon)
+        outcome = await pressure.press(job(port, STREAMS, **RIGHT), soon)
 
     assert outcome.errors == {}
     assert outcome.requests > STREAMS.connections
@@ -64,7 +64,9 @@ async def test_streams_are_counted_and_right():
     ("scenario", "expected", "error"),
     [
         (UNARY, {"body_bytes": mock.UNARY_BYTES + 1}, "body length"),
-        (STREAMS, {"events": mock.events(CHUNKS) + 1}, "number of events"),
+        (UNARY, {"text": b"another text"}, "body"),
+        (STREAMS, RIGHT | {"events": mock.events(CHUNKS) + 1}, "number of events"),
+        (STREAMS, {"least_events": mock.events(CHUNKS) + 1}, "number of events"),
         (UNARY, {"request": b"GET /nowhere HTTP/1.1\r\n\r\n"}, "status 404"),
     ],
 )
@@ -76,6 +78,56 @@ async def test_wrong_replies_are_errors(
         outcome = await pressure.press(job(port, scenario, **expected), soon)
 
     assert outcome.errors[error] >= outcome.requests > 0
+
+
+async def test_an_open_loop_sends_what_is_due_whatever_is_answered():
+    """As many requests as fall due by the same Poisson process for everybody, none twice."""
+    async with backend() as port:
+        first = await pressure.press(job(port, OPEN, rate=400, text=mock.TEXT.encode()), soon)
+
+    assert first.errors == {}
+    assert 0 < first.requests < 400
+
+
+async def test_a_request_that_waits_for_a_connection_counts_from_its_due_time():
+    """With one connection held by slow replies, latencies add up instead of arrivals thinning."""
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(asyncio.IncompleteReadError, ConnectionError), closing(writer):
+            while await reader.readuntil(b"}]}"):
+                await asyncio.sleep(0.02)  # of work
+                writer.write(mock.UNARY)
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        outcome = await pressure.press(job(port, OPEN, connections=1, rate=400), soon)
+
+    assert outcome.errors == {}
+    assert outcome.total_s[-1] > 2 * 0.02
+
+
+async def test_a_stream_that_falls_silent_is_an_error():
+    """A proxy that loses streams under load does not look cheap."""
+
+    async def begin(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError), closing(writer):
+            await reader.read(1)
+            writer.write(mock.STREAM_HEAD + mock.ROLE)
+            await reader.read(-1)
+
+    server = await asyncio.start_server(begin, "127.0.0.1", 0)
+    async with server:
+        port = server.sockets[0].getsockname()[1]
+        late = Window(begun_s=0.0, begin_s=0.0, end_s=0.0)
+
+        def ready() -> Window:
+            now_s = time.monotonic()
+            return msgspec.structs.replace(late, begun_s=now_s + 0.1, end_s=now_s + 0.2)
+
+        outcome = await pressure.press(job(port, STREAMS, connections=1, **RIGHT), ready)
+
+    assert outcome.errors == {"silent stream": 1}
 
 
 async def test_a_server_that_hangs_up_or_is_not_there_is_an_error():
@@ -97,7 +149,7 @@ async def test_a_server_that_hangs_up_or_is_not_there_is_an_error():
 
 async def test_the_mock_speaks_http_to_anybody():
     """An ordinary client finds health, models, a reply and a stream, on one connection."""
-    body = {"model": "mock", "messages": [], "stream": True}
+    body = {"messages": [], "stream": True, "max_tokens": CHUNKS, "seed": 1}
     async with backend() as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
         async with client.get("/health") as reply:
             assert reply.status == 200
@@ -115,37 +167,31 @@ async def test_the_mock_speaks_http_to_anybody():
     assert 220 <= len(mock.CHUNK) <= 240
 
 
-@given(
-    payloads=st.lists(
-        st.sampled_from([b"data: {}\n\n", b"data:", b"da", b"ta: [DONE]\n\n", b"\r\n", b"x"])
-    ),
-    cut=st.integers(1, 50),
-)
-def test_a_chunked_reply_reads_the_same_however_it_is_cut(payloads: list[bytes], cut: int):
-    """Body bytes, events and [DONE] do not depend on the reads or on the chunks."""
-    frames = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in payloads)
-    whole, body = HEAD + frames + b"0\r\n\r\n", b"".join(payloads)
-    reply = Reply()
+async def test_whoever_speaks_something_else_is_hung_up_on():
+    """Routers try HTTP/2 first: the mock ends such a connection and goes on."""
+    async with backend() as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        try:
+            said = await reader.read()
+        except ConnectionResetError:
+            said = b""
+        writer.close()
+        outcome = await pressure.press(job(port, UNARY, body_bytes=mock.UNARY_BYTES), soon)
 
-    for at in range(0, len(whole), cut):
-        assert not reply.done
-        reply.feed(whole[at : at + cut])
-
-    assert (reply.status, reply.done) == (200, True)
-    assert reply.body_bytes == len(body)
-    assert reply.events == body.count(b"data:")
-    assert reply.ended == (b"data: [DONE]" in body[-pressure.TAIL :])
+    assert said == b""
+    assert outcome.requests > 0
 
 
-def test_a_reply_with_a_length_ends_when_it_is_complete():
-    """The head's case and the cut between head and body do not matter."""
-    reply = Reply()
-
-    for part in (b"HTTP/1.1 503 No\r\nContent-Le", b"ngth: 4\r\n\r", b"\nab", b"cd"):
-        assert not reply.done
-        reply.feed(part)
-
-    assert (reply.status, reply.body_bytes, reply.done) == (503, 4, True)
+@pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
+async def test_a_stream_is_as_long_as_asked_wherever_a_router_puts_the_fields(field: str):
+    """Chunks and pace come from the request, before or after long messages."""
+    messages = [{"role": "user", "content": "long " * 4000}]
+    asked = {field: 3, "seed": 1, "stream": True}
+    async with backend() as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
+        for body in ({"messages": messages, **asked}, {**asked, "messages": messages}):
+            async with client.post("/v1/chat/completions", json=body) as reply:
+                assert (await reply.text()).count("data:") == mock.events(3)
 
 
 def test_thinning_keeps_the_shape_of_the_latencies():
