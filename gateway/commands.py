@@ -16,6 +16,7 @@ from rich.console import Console
 
 from gateway import pictures
 from gateway.app import App
+from gateway.collector import settle
 from gateway.config import Loaded, load
 from gateway.errors import ConfigError
 from gateway.history import believed, demand_of
@@ -102,6 +103,7 @@ async def run(loaded: Loaded, *, host: str | None = None, port: int | None = Non
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     async with App(loaded, host=host, port=port):
+        settle()
         await stop.wait()
 
 

@@ -5,7 +5,6 @@ backends are down, until SIGTERM or until another gateway serves its port.
 """
 
 import asyncio
-import gc
 import logging
 import signal
 import socket
@@ -17,6 +16,7 @@ import uvloop
 
 from gateway.berth import is_served
 from gateway.channel import Channel
+from gateway.collector import settle
 from gateway.config import Loaded
 from gateway.lessons import Lessons
 from gateway.routing.board import Board, Seat
@@ -76,7 +76,7 @@ class Word(Enum):
 
 def main(end: socket.socket, memory: Any, number: int) -> None:
     """The process. end: of the channel. memory: of the board. number: its row there."""
-    gc.freeze()  # what the fork server had loaded stays shared, and is never looked through again
+    settle()  # what the fork server had loaded also stays shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to act on
     uvloop.run(Member(number, memory).run(end))
 

@@ -64,7 +64,7 @@ class Worker:
         self._upstream = Upstream(connect_timeout_s=settings.connect_timeout_s)
         self._seat = seat
         self._clock = asyncio.get_running_loop().time
-        self._routes = {path: route for route, path in PATHS.items()}
+        self._routes = {path.encode(): route for route, path in PATHS.items()}
         self._leaving = self._closed = False
         self._stack = AsyncExitStack()
         self.router = Router(table, fleet, max_load=settings.max_load, seat=seat)
@@ -146,7 +146,7 @@ class Worker:
 
     def _serve(self, client: Inbound, request: Request) -> None:
         """Serves one request of the data port."""
-        route = self._routes.get(request.path)
+        route = self._routes.get(request.target.partition(b"?")[0])
         if route is not None and request.method == b"POST" and not self._closed:
             self._exchange.serve(client, request, route)
         else:

@@ -100,7 +100,7 @@ class Reply:
 
         Again is harmless.
         """
-        connection, self._connection = self._connection, None
+        connection, self._connection, self.sink = self._connection, None, None
         if connection is not None:
             connection.abort()
 
