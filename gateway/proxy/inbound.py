@@ -58,12 +58,14 @@ class Request:
         body: bytes,
         keep: bool,
         modern: bool,
+        fields: dict[bytes, bytes] | None = None,
     ) -> None:
-        """keep: whether the client wants the connection kept. modern: HTTP/1.1, it knows chunks."""
+        """keep: whether the client wants the connection kept. modern: HTTP/1.1, it knows chunks.
+        fields: where they are made already."""
         self.method = method
         self.target = target
         self.headers = headers
-        self.fields = dict(headers)
+        self.fields = dict(headers) if fields is None else fields
         self.body = body
         self.keep = keep
         self.modern = modern
@@ -112,6 +114,7 @@ class Inbound(asyncio.Protocol):
         self._request: Request | None = None
         self._target = b""
         self._headers: Headers = []
+        self._fields: dict[bytes, bytes] = {}
         self._pieces: list[bytes | bytearray] = []
         self._bytes = 0  # of the body
         self._read = self._loose = 0  # now; and since anything came of it
@@ -223,18 +226,21 @@ class Inbound(asyncio.Protocol):
             self._fail(HeadTooLarge("the request's head is too large"))
         self._framed, self._loose = True, 0
         parser, found = self._parser, dict(self._headers)
+        self._fields = found
         self._offered = parser.should_upgrade()
         if self._offered:
             if parser.get_method() == b"CONNECT":
                 self._fail(BadRequest("this is no proxy for CONNECT"))
             return  # to be read again
-        if int(found.get(b"content-length", 0)) > self._bounds.body_bytes:
+        length = found.get(b"content-length")
+        if length is not None and int(length) > self._bounds.body_bytes:
             self._fail(self._too_large())
         modern = self._modern = parser.get_http_version() in MODERN
         coding = found.get(b"transfer-encoding")
         if coding is not None and (coding.strip().lower() != b"chunked" or not modern):
             self._fail(BadRequest("the only Transfer-Encoding known here is HTTP/1.1's chunked"))
-        if modern and found.get(b"expect", b"").strip().lower() == b"100-continue":
+        expect = found.get(b"expect")
+        if modern and expect is not None and expect.strip().lower() == b"100-continue":
             self._expecting = True
             self._go_on()
 
@@ -262,6 +268,7 @@ class Inbound(asyncio.Protocol):
                 method=parser.get_method(),
                 target=self._target,
                 headers=self._headers,
+                fields=self._fields,
                 body=bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces),
                 # Asked later, the parser says no.
                 keep=parser.should_keep_alive(),

@@ -177,6 +177,11 @@ class Connection(asyncio.Protocol):
         except httptools.HttpParserError as error:
             broken = f"The backend does not speak HTTP: {error}"
         pieces, headed = self._pieces, self._headed
+        sink = reply.sink
+        if sink is not None and len(pieces) == 1 and not (self._ended or broken):
+            self._loose = 0  # one piece in the middle of a stream: what happens by far most often
+            sink(pieces.pop())
+            return
         self._headed = False
         if self._ended:
             self._keep = self._keep and broken is None  # what follows a whole reply is not ours

@@ -46,12 +46,17 @@ class History:
         self._lengths.append(tokens)
         self._due -= 1
         if self._due <= 0:
-            self._due = len(self._lengths) // LAG
-            self.median, self.p90 = self.quantile(0.5), self.quantile(0.9)
+            ordered = sorted(self._lengths)
+            self._due = len(ordered) // LAG
+            self.median, self.p90 = _quantile(ordered, 0.5), _quantile(ordered, 0.9)
 
     def quantile(self, share: float) -> int:
         """The smallest length that `share` of the samples do not exceed."""
-        return sorted(self._lengths)[max(0, ceil(share * len(self._lengths)) - 1)]
+        return _quantile(sorted(self._lengths), share)
+
+
+def _quantile(ordered: list[int], share: float) -> int:
+    return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
 class Cell:
