@@ -24,9 +24,11 @@ from gateway.errors import (
 from gateway.proxy.answers import error_head
 from gateway.proxy.exchange import PATHS
 from gateway.proxy.heads import field, returned, status_line
-from gateway.proxy.inbound import Inbound, Request
+from gateway.proxy.inbound import Inbound
+from gateway.proxy.reply import Reply
+from gateway.proxy.request import Request
 from gateway.proxy.strand import Strand
-from gateway.proxy.upstream import Reply, Upstream
+from gateway.proxy.upstream import Upstream
 from gateway.routing.backend import Fleet
 
 FETCH_S = 10.0  # the longest that the supervisor may take for an answer

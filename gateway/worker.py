@@ -16,9 +16,10 @@ import msgspec
 from gateway.config import Loaded
 from gateway.lessons import Lessons
 from gateway.proxy.exchange import PATHS, Exchange
-from gateway.proxy.inbound import Bounds, Inbound, Request
+from gateway.proxy.inbound import Inbound
 from gateway.proxy.listener import Listener
 from gateway.proxy.queue import Queue
+from gateway.proxy.request import Bounds, Request
 from gateway.proxy.upstream import Upstream
 from gateway.routing.backend import Backend, Fleet
 from gateway.routing.board import Seat
@@ -120,7 +121,7 @@ class Worker:
 
     def lost(self, backend: Backend) -> None:
         """A backend no longer answers probes: nothing waits for its first byte any more."""
-        self._exchange.lost(backend)
+        self._exchange.patience.lost(backend)
 
     def _new_exchange(self) -> Exchange:
         part = ceil(self._settings.queue_requests / self._settings.workers)
@@ -162,7 +163,7 @@ class Worker:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                self._exchange.tick(self._clock())
+                self._exchange.patience.tick(self._clock())
                 if self._seat is not None:
                     self._seat.look(self._clock())
             except Exception:

@@ -8,7 +8,7 @@ from gateway.routing.backend import Backend, Fleet
 
 log = logging.getLogger("cuvee.health")
 
-Probe = Callable[[str], Awaitable[bool]]
+Probe = Callable[[str], Awaitable[bool | None]]
 LOST = 3  # probes without an answer in a row, after which nobody need wait for the backend
 
 
@@ -23,8 +23,8 @@ class Health:
         looked: Callable[[], None],
         lost: Callable[[Backend], None],
     ) -> None:
-        """probe: whether a URL answers. looked: called after every round. lost: told of a backend
-        that has not answered for a while."""
+        """probe: whether a URL answers; `None`: not known, then nothing changes. looked: called
+        after every round. lost: told of a backend that has not answered for a while."""
         self._fleet = fleet
         self._probe = probe
         self._looked = looked
@@ -47,6 +47,8 @@ class Health:
 
     async def _mark(self, backend: Backend) -> None:
         up = await self._probe(f"{backend.url}/health")
+        if up is None:
+            return
         silent = self._silent[backend.name] = 0 if up else self._silent.get(backend.name, 0) + 1
         if silent == LOST:
             self._lost(backend)

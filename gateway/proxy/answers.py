@@ -5,7 +5,7 @@ Owns the small pieces at the end of an exchange. Knows no router and no backend'
 
 from gateway.errors import GatewayError, Saturated, Unavailable
 from gateway.proxy.heads import field, returned, status_line
-from gateway.proxy.upstream import Reply
+from gateway.proxy.reply import Reply
 from gateway.proxy.watch import Watch
 from gateway.routing.observation import Outcome
 

@@ -21,21 +21,23 @@ from gateway.errors import (
     StreamBroken,
     Unavailable,
     UpstreamError,
-    UpstreamTimeout,
 )
 from gateway.proxy.answers import error_head, outcome_of, stream_head
 from gateway.proxy.heads import returned, sent
-from gateway.proxy.inbound import Inbound, Request
+from gateway.proxy.inbound import Inbound
+from gateway.proxy.patience import Patience
 from gateway.proxy.queue import Queue
 from gateway.proxy.refusal import Refused, refusal, stream_refusal
 from gateway.proxy.relay import Relay
+from gateway.proxy.reply import Reply
+from gateway.proxy.request import Request
 from gateway.proxy.retry import Budget
 from gateway.proxy.sse import Meter, decode, error_event
 from gateway.proxy.strand import Strand
-from gateway.proxy.upstream import Origin, Reply, Upstream
+from gateway.proxy.upstream import Origin, Upstream
 from gateway.proxy.watch import Watch
 from gateway.routing.ask import Ask, read, usage_asked
-from gateway.routing.backend import Backend, Lease
+from gateway.routing.backend import Lease
 from gateway.routing.lengths import Length, Lengths
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.router import CLASS_HEADER, Estimate, Router
@@ -55,7 +57,6 @@ ADMISSIONS = 8  # refusals for lack of room that one request may collect before 
 BROKEN = 1  # retries after a backend broke with the request: it may be the request that breaks them
 ONE_TOKEN = Length(median=1, p90=1)  # an embedding has no output to decode
 LONGEST_ID = 256  # of a request id that a client may give
-KEEP_ALIVE = b": keep-alive\n\n"
 
 
 class Exchange:
@@ -83,10 +84,10 @@ class Exchange:
         self._observe = observe
         self._clock = clock
         self._budget = Budget()
-        self._under_way: set[Watch] = set()
         self._targets: dict[tuple[str, str], tuple[Origin, bytes]] = {}
         self._models = list(dict.fromkeys(c.model for c in router.table.space.classes))
         self._run, self._number = uuid4().hex[:16], count(1)
+        self.patience = Patience(settings)
         self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
 
     def serve(self, client: Inbound, request: Request, route: str) -> None:
@@ -104,8 +105,10 @@ class Exchange:
         watch: Watch | None = None
         try:
             ask = read(request.body, route)
-            watch = self._watch(ask, request, request_id, arrival_s, strand)
-            self._under_way.add(watch)
+            watch = self._watch(
+                ask, request, client, request_id=request_id, arrival_s=arrival_s, strand=strand
+            )
+            self.patience.begin(watch)
             client.left = watch.left
             self._arrived(watch.bucket, arrival_s)
             self._budget.earn()
@@ -125,25 +128,15 @@ class Exchange:
             finally:
                 client.done()
 
-    def tick(self, now_s: float) -> None:
-        """Called several times a second: ends what takes too long, comforts those who wait."""
-        for watch in tuple(self._under_way):
-            if watch.ping_s <= now_s:
-                self._ping(watch, now_s)
-            if watch.due_s <= now_s:
-                self._overdue(watch, now_s)
-
-    def lost(self, backend: Backend) -> None:
-        """A backend is gone: what waits for its first byte gives up on it and tries elsewhere.
-
-        vLLM on SIGTERM leaves requests open without a byte until the client gives up.
-        """
-        for watch in tuple(self._under_way):
-            if watch.waiting and watch.lease is not None and watch.lease.backend is backend:
-                watch.strand.cancel(UpstreamTimeout("The backend no longer answers."))
-
     def _watch(
-        self, ask: Ask, request: Request, request_id: str, arrival_s: float, strand: Strand
+        self,
+        ask: Ask,
+        request: Request,
+        client: Inbound,
+        *,
+        request_id: str,
+        arrival_s: float,
+        strand: Strand,
     ) -> Watch:
         """What the router will believe of the request. Raises BadRequest, or one of its kinds."""
         model = ask.model
@@ -163,6 +156,7 @@ class Exchange:
             key=key,
             bucket=self._router.bucket(estimate),
             strand=strand,
+            client=client,
         )
 
     def _slo_class(self, request: Request, model: str) -> str:
@@ -195,8 +189,6 @@ class Exchange:
 
     async def _answer(self, client: Inbound, watch: Watch, lines: bytes, body: bytes) -> None:
         """Has the request answered and passes the answer on."""
-        if self._settings.sse_keepalive_s is not None and watch.ask.stream:
-            watch.client, watch.ping_s = client, watch.arrival_s + self._settings.sse_keepalive_s
         reply, relay = await self._begin(client, watch, lines, body)
         watch.ping_s = inf
         try:
@@ -385,28 +377,6 @@ class Exchange:
             watch.tpot_s = meter.tpot_s
         client.end()
 
-    def _ping(self, watch: Watch, now_s: float) -> None:
-        """A comment to a client whose answer takes long to begin, so that nobody hangs up."""
-        client = watch.client
-        watch.ping_s = now_s + (self._settings.sse_keepalive_s or inf)
-        if client is not None and watch.committed:
-            client.write(KEEP_ALIVE)
-        elif client is not None:
-            client.start(stream_head(None, watch), KEEP_ALIVE)
-            watch.committed = True
-
-    def _overdue(self, watch: Watch, now_s: float) -> None:
-        """Time is up, unless a stream was heard of since, or waits for its client."""
-        relay, idle_s = watch.relay, self._settings.idle_timeout_s
-        if relay is None:
-            watch.strand.cancel(UpstreamTimeout("The backend did not answer in time."))
-        elif relay.stalled:
-            watch.due_s = now_s + idle_s
-        elif relay.last_s + idle_s > now_s:
-            watch.due_s = relay.last_s + idle_s
-        else:
-            watch.strand.cancel(UpstreamTimeout(f"The backend was silent for {idle_s:g} s."))
-
     def _refuse(
         self, client: Inbound, watch: Watch | None, request_id: str, error: GatewayError
     ) -> None:
@@ -423,7 +393,7 @@ class Exchange:
 
     def _over(self, watch: Watch) -> None:
         """Gives everything back and tells how it was."""
-        self._under_way.discard(watch)
+        self.patience.end(watch)
         if watch.lease is not None:
             watch.lease.release()
             self.queue.wake()

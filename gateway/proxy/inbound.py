@@ -8,7 +8,6 @@ through the same object.
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import inf
 from typing import NoReturn, Protocol, cast
 from uuid import uuid4
@@ -17,6 +16,7 @@ import httptools
 
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
 from gateway.proxy.heads import Headers, status_line, written
+from gateway.proxy.request import Bounds, Request, Source
 
 HEAD_BYTES = 32 * 1024  # of request line and headers together; nginx allows as much
 PIECES = 256  # of a body that are kept as they came; what is more is tiny and joined
@@ -26,64 +26,6 @@ MODERN = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows 
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 EMPTY = b"HTTP/1.1 204 "
 LAST_CHUNK = b"0\r\n\r\n"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
-    """What one client may take. Times in seconds.
-
-    head_s: until the head is whole; also of a new connection. body_s: between two pieces of a body.
-    idle_s: between two requests. stalled_s: without the client reading any of its answer.
-    """
-
-    body_bytes: int
-    head_s: float = 10.0
-    body_s: float = 30.0
-    idle_s: float = 75.0
-    stalled_s: float = 60.0
-
-
-class Request:
-    """One whole request. target: path and query as sent. fields: the headers by name, the last of
-    each."""
-
-    __slots__ = ("body", "fields", "headers", "keep", "method", "modern", "target")
-
-    def __init__(
-        self,
-        *,
-        method: bytes,
-        target: bytes,
-        headers: Headers,
-        body: bytes,
-        keep: bool,
-        modern: bool,
-        fields: dict[bytes, bytes] | None = None,
-    ) -> None:
-        """keep: whether the client wants the connection kept. modern: HTTP/1.1, it knows chunks.
-        fields: where they are made already."""
-        self.method = method
-        self.target = target
-        self.headers = headers
-        self.fields = dict(headers) if fields is None else fields
-        self.body = body
-        self.keep = keep
-        self.modern = modern
-
-    def __repr__(self) -> str:
-        return f"<Request {self.method!r} {self.target!r}, {len(self.body)} bytes>"
-
-    @property
-    def path(self) -> str:
-        return self.target.partition(b"?")[0].decode("latin-1")
-
-
-class Source(Protocol):
-    """Where an answer comes from: it is stopped while the client does not read."""
-
-    def pause(self) -> None: ...
-
-    def resume(self) -> None: ...
 
 
 class House(Protocol):

@@ -4,7 +4,8 @@ import asyncio
 import socket
 from collections.abc import Callable
 
-from gateway.proxy.inbound import Bounds, Inbound, Request
+from gateway.proxy.inbound import Inbound
+from gateway.proxy.request import Bounds, Request
 
 SWEEP_S = 0.25
 BACKLOG = 1024

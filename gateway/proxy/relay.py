@@ -7,8 +7,8 @@ client can still be sent by another backend.
 from collections.abc import Callable
 
 from gateway.proxy.inbound import Inbound
+from gateway.proxy.reply import HELD_BYTES, Reply
 from gateway.proxy.sse import Meter
-from gateway.proxy.upstream import HELD_BYTES, Reply
 
 
 class Relay:

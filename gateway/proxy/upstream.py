@@ -8,7 +8,6 @@ abort. It is never closed by half: vLLM takes that for a client that left.
 import asyncio
 import ssl
 from collections import deque
-from collections.abc import Callable
 from typing import cast
 from urllib.parse import urlsplit
 
@@ -16,115 +15,15 @@ import httptools
 
 from gateway.errors import ConnectFailed, UpstreamError
 from gateway.proxy.heads import Headers, field
-from gateway.proxy.strand import Signal
+from gateway.proxy.reply import Reply
 
 KEEP_ALIVE_S = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
 SWEEP_S = 1.0
-HELD_BYTES = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
-WHOLE_BYTES = 1 << 28  # of a reply that is no stream: more is no answer to anything
+LATE_S = (
+    0.25  # by which a timer of ours may be late before its word about others counts for nothing
+)
 LOOSE_BYTES = 256 * 1024  # that may come without a piece of a body: of heads, trailers, extensions
 MOST = 16384  # connections to one backend; far above what its load lets through
-
-
-class Reply:
-    """A backend's answer as it arrives; closed on every path.
-
-    status: 0 until the head is here. stream: whether it is a stream of events. began: whether any
-    byte came.
-    """
-
-    __slots__ = (
-        "_change", "_connection", "_held", "_parts", "began", "complete", "error", "headers",
-        "sink", "status", "stream",
-    )  # fmt: skip
-
-    def __init__(self, connection: "Connection") -> None:
-        self._connection: Connection | None = connection
-        self._change: Signal[None] | None = None
-        self._parts: list[bytes] = []
-        self._held = 0
-        self.sink: Callable[[bytes], None] | None = None
-        self.status = 0
-        self.headers: Headers = []
-        self.stream = self.began = self.complete = False
-        self.error: UpstreamError | None = None
-
-    def __repr__(self) -> str:
-        state = "complete" if self.complete else "broken" if self.error else "open"
-        return f"<Reply {self.status or 'without a head'} {state}>"
-
-    async def change(self) -> None:
-        """Until something is new: the head, the end, or whatever `notify` was called for."""
-        signal = self._change = Signal()
-        await signal
-
-    def notify(self) -> None:
-        """Lets whoever waits for a change look."""
-        signal, self._change = self._change, None
-        if signal is not None:
-            signal.give(None)
-
-    async def head(self) -> None:
-        """Until the head is here. Raises UpstreamError if the connection breaks before."""
-        while not self.status:
-            if self.error is not None:
-                raise self.error
-            await self.change()
-
-    async def read(self) -> bytes:
-        """The whole body. Raises UpstreamError if it is cut."""
-        while not self.complete:
-            if self.error is not None:
-                raise self.error
-            await self.change()
-        return b"".join(self._parts)
-
-    def flow(self, sink: Callable[[bytes], None]) -> None:
-        """From now on every piece of the body goes to `sink` as it comes; first what is here."""
-        self.sink, parts, self._parts, self._held = sink, self._parts, [], 0
-        if parts:
-            sink(b"".join(parts))
-        self.resume()
-
-    def pause(self) -> None:
-        """Takes no more from the backend for now."""
-        if self._connection is not None:
-            self._connection.pause(True)
-
-    def resume(self) -> None:
-        if self._connection is not None:
-            self._connection.pause(False)
-
-    def close(self) -> None:
-        """Ends the exchange; the connection too, if the reply is not complete: engines then abort.
-
-        Again is harmless.
-        """
-        connection, self._connection, self.sink = self._connection, None, None
-        if connection is not None:
-            connection.abort()
-
-    def received(self, piece: bytes) -> None:
-        """Called by the connection: a piece of the body."""
-        if self.sink is not None:
-            self.sink(piece)
-            return
-        self._parts.append(piece)
-        self._held += len(piece)
-        if self._held > HELD_BYTES and self.stream:
-            self.pause()
-        elif self._held > WHOLE_BYTES and self._connection is not None:
-            self._connection.fail("The backend's reply does not end.")
-
-    def ended(self) -> None:
-        """Called by the connection: the reply is whole, and the connection may be another's now."""
-        self.complete, self._connection = True, None
-
-    def broke(self, error: UpstreamError) -> None:
-        """Called by the connection: there will be no more."""
-        if not self.complete and self.error is None:
-            self.error, self._connection = error, None
-            self.notify()
 
 
 class Connection(asyncio.Protocol):
@@ -356,13 +255,17 @@ class Origin:
         if not dialled.cancelled() and dialled.exception() is None:
             self.give(dialled.result())
 
-    async def _dial(self, loop: asyncio.AbstractEventLoop) -> Connection:
+    async def _dial(self, loop: asyncio.AbstractEventLoop, *, again: bool = True) -> Connection:
+        """again: once more if time was up only because this process itself was late."""
+        due_s = loop.time() + self._connect_timeout_s
         try:
-            async with asyncio.timeout(self._connect_timeout_s):
+            async with asyncio.timeout_at(due_s):
                 _, connection = await loop.create_connection(
                     lambda: Connection(self), self.host, self.port, ssl=self._tls
                 )
         except TimeoutError:
+            if again and loop.time() - due_s > LATE_S:
+                return await self._dial(loop, again=False)
             limit_s = self._connect_timeout_s
             raise ConnectFailed(f"The backend did not accept within {limit_s:g} s.") from None
         except (OSError, ValueError) as error:  # ssl.SSLError is the one, a name's encoding another

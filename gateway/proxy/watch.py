@@ -3,8 +3,8 @@
 from math import inf
 
 from gateway.errors import ClientGone
-from gateway.proxy.inbound import Inbound
 from gateway.proxy.relay import Relay
+from gateway.proxy.request import Client
 from gateway.proxy.sse import Usage
 from gateway.proxy.strand import Strand
 from gateway.routing.ask import Ask
@@ -18,7 +18,7 @@ class Watch:
 
     strand: runs its handler. waiting: for a backend to begin its answer. committed: whether a
     stream has begun towards the client. due_s: when what is waited for is overdue. ping_s: when
-    the waiting client (`client`) gets its next comment.
+    the waiting client gets its next comment.
     """
 
     __slots__ = (
@@ -37,6 +37,7 @@ class Watch:
         key: str,
         bucket: int,
         strand: Strand,
+        client: Client,
     ) -> None:
         self.arrival_s = arrival_s
         self.request_id = request_id
@@ -46,7 +47,7 @@ class Watch:
         self.bucket = bucket
         self.strand = strand
         self.lease: Lease | None = None
-        self.client: Inbound | None = None
+        self.client = client
         self.relay: Relay | None = None
         self.waiting = self.committed = False
         self.due_s = self.ping_s = inf

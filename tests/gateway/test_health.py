@@ -24,7 +24,7 @@ class World:
             self.rounds.set()
         if "broken" in self.down:
             raise RuntimeError("a probe of a kind nobody foresaw")
-        return url not in self.down
+        return None if "late" in self.down else url not in self.down
 
     def look(self):
         self.looks += 1
@@ -47,6 +47,19 @@ async def test_what_answers_is_up():
     assert world.up == [True, False]
     assert sorted(world.asked) == ["http://a0/health", "http://a1/health"]
     assert world.looks == 1
+
+
+async def test_nobody_is_blamed_for_the_gateways_own_lateness():
+    """A probe that says nothing changes nothing, however often."""
+    world = World()
+    world.down = {"http://a1/health"}
+    await world.health.look()
+    world.down = {"late"}
+    for _ in range(5):
+        await world.health.look()
+
+    assert world.up == [True, False]
+    assert world.lost == []
 
 
 async def test_a_return_forgives():

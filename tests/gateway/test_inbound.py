@@ -12,8 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ClientGone
-from gateway.proxy.inbound import BURST, HEAD_BYTES, Bounds, Inbound
+from gateway.proxy.inbound import BURST, HEAD_BYTES, Inbound
 from gateway.proxy.listener import Listener
+from gateway.proxy.request import Bounds
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"

@@ -5,8 +5,8 @@ import contextlib
 
 import pytest
 
-from gateway.proxy.inbound import Bounds
 from gateway.proxy.listener import Listener
+from gateway.proxy.request import Bounds
 
 OK = b"HTTP/1.1 200 OK\r\n"
 GET = b"GET / HTTP/1.1\r\n\r\n"

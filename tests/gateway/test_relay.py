@@ -2,11 +2,13 @@
 
 import pytest
 
-from gateway.proxy.inbound import Bounds, Inbound, Request
+from gateway.proxy.inbound import Inbound
 from gateway.proxy.relay import Relay
+from gateway.proxy.reply import HELD_BYTES
+from gateway.proxy.request import Bounds, Request
 from gateway.proxy.sse import Meter
 from gateway.proxy.strand import Strand
-from gateway.proxy.upstream import HELD_BYTES, Connection, Origin
+from gateway.proxy.upstream import Connection, Origin
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n'

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from gateway.errors import ClientGone, ConnectFailed, UpstreamError, UpstreamTimeout
 from gateway.proxy import upstream as module
+from gateway.proxy.reply import HELD_BYTES
 from gateway.proxy.strand import Strand
-from gateway.proxy.upstream import HELD_BYTES, KEEP_ALIVE_S, LOOSE_BYTES, Connection, Origin
+from gateway.proxy.upstream import KEEP_ALIVE_S, LOOSE_BYTES, Connection, Origin
 from gateway.proxy.upstream import Upstream as Pool
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"

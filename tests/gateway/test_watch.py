@@ -22,6 +22,7 @@ def watch():
         key="Bearer k",
         bucket=4,
         strand=Strand(),
+        client=None,
     )  # fmt: skip
 
 
