@@ -14,6 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ClientGone, ConnectFailed, UpstreamError, UpstreamTimeout
+from gateway.proxy import reply as arriving
 from gateway.proxy import upstream as module
 from gateway.proxy.reply import HELD_BYTES
 from gateway.proxy.strand import Strand
@@ -493,7 +494,7 @@ async def test_a_backend_waits_for_whoever_takes_its_stream():
 
 async def test_a_reply_without_end_is_an_error(monkeypatch):
     """Where nobody can say stop, it is not held for ever."""
-    monkeypatch.setattr(module, "WHOLE_BYTES", 100_000)
+    monkeypatch.setattr(arriving, "WHOLE_BYTES", 100_000)
     answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000
     async with upstream() as pool, Server([answer, SILENT]) as server:
         with pytest.raises(UpstreamError, match="does not end"):
