@@ -15,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import InvalidValue
-from planner.model import Demand, Plan, Pool, Space
+from planner.model import Demand, Plan, Pool, SloClass, Space
 from planner.prefill import Prefill
 from planner.profiles import Profile
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
 
 TOLERANCE = 1e-3  # share of a bucket's requests that may be too large for a pool that serves it
+WINDOW_S = 10.0  # of the counts whose dispersion a demand has
 BESIDE = 0.5  # of n*: how many decode while a prompt is prefilled
 RELAXED_S = 1e9  # a target that nothing misses
 
@@ -96,9 +97,20 @@ def prefill(demand: Demand, loads: Loads) -> Prefill:
         seconds=np.where(loads.feasible, loads.prefill, 0.0),
         squares=np.where(loads.feasible, loads.squares, 0.0),
         slack_s=np.where(loads.feasible, ttft_s - np.minimum(loads.own_s, ttft_s), 0.0),
-        burst=np.repeat(demand.dispersion, cells),
+        burst=np.repeat(
+            [_within(kind, z) for kind, z in zip(classes, demand.dispersion, strict=True)], cells
+        ),
         misses=np.repeat([1 - kind.slo.attainment for kind in classes], cells),
     )
+
+
+def _within(kind: SloClass, dispersion: float) -> float:
+    """Burstiness within the time that a prompt may wait, of that measured over `WINDOW_S`.
+
+    Counts over short windows vary less: Azure 2023 conversation has 1.4 at 1 s and 3.9 at 10 s,
+    code 13 and 72. In between a straight line from 1 at 0 s is near enough.
+    """
+    return 1 + (dispersion - 1) * min(1.0, kind.slo.ttft_s / WINDOW_S)
 
 
 def totals(
