@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from gateway.errors import ConfigError
-from gateway.pictures import NoPicture
+from gateway.pictures import NoPicture, canvas
 from loadtest import plot, report, verdict
 from loadtest.record import Record
 from loadtest.replay import replay
@@ -99,6 +99,8 @@ def demo(
     """
     console = Console()
     try:
+        if plot_path is not None:
+            canvas()  # says now, and not after a minute and a half, that there is nothing to draw with
         result = uvloop.run(perform(path, workload.read(trace_path), console, log_path))
         if json_path is not None:
             json_path.write_text(json.dumps(verdict.to_json(result), indent=1))
