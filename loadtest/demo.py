@@ -100,7 +100,7 @@ def demo(
     console = Console()
     try:
         if plot_path is not None:
-            canvas()  # says now, and not after a minute and a half, that there is nothing to draw with
+            canvas()  # says now, and not at the end, that there is nothing to draw with
         result = uvloop.run(perform(path, workload.read(trace_path), console, log_path))
         if json_path is not None:
             json_path.write_text(json.dumps(verdict.to_json(result), indent=1))
