@@ -195,7 +195,7 @@ def _attained(
         trace, met = faster(load), np.zeros(len(drawn.trace), dtype=np.bool_)
         for rows, engines in groups:
             scene = Scene(
-                trace=_rows(trace, rows),
+                trace=trace.take(rows),
                 engines=engines,
                 slo=given.slo,
                 output_tokens=drawn.believed[rows, 1],
@@ -233,16 +233,7 @@ def _promised(trace: Trace, pools: tuple[Pool, ...], slo: Slo) -> Trace:
     rows = np.flatnonzero(np.array(held).max(axis=0) > 0)
     if not len(rows):
         raise InvalidValue("no pool can keep the promise of any request")
-    return _rows(trace, rows)
-
-
-def _rows(trace: Trace, rows: IntArray) -> Trace:
-    return Trace(
-        arrival_s=trace.arrival_s[rows],
-        input_tokens=trace.input_tokens[rows],
-        output_tokens=trace.output_tokens[rows],
-        key=tuple(trace.key[row] for row in rows.tolist()),
-    )
+    return trace.take(rows)
 
 
 def _names(loaded: Loaded, model: str) -> list[str]:

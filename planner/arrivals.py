@@ -66,7 +66,7 @@ def resample(trace: Trace, arrival_s: FloatArray, rng: np.random.Generator) -> T
     """
     if not len(trace):
         raise InvalidValue("no requests to draw sizes from")
-    return _rows(trace, rng.integers(len(trace), size=len(arrival_s)), arrival_s)
+    return trace.take(rng.integers(len(trace), size=len(arrival_s)), arrival_s)
 
 
 def superpose(trace: Trace, copies: int, rng: np.random.Generator) -> Trace:
@@ -94,21 +94,12 @@ def at_rate(trace: Trace, rate: float, rng: np.random.Generator) -> Trace:
     row = np.concatenate([rows for rows, _ in copies])
     arrival_s = np.concatenate([times_s for _, times_s in copies])
     order = np.argsort(arrival_s, kind="stable")
-    return _rows(trace, row[order], arrival_s[order])
+    return trace.take(row[order], arrival_s[order])
 
 
 def _shifted(trace: Trace, rows: IntArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
     shift_s = rng.random() * trace.duration_s
     return rows, (trace.arrival_s[rows] + shift_s) % trace.duration_s
-
-
-def _rows(trace: Trace, rows: IntArray, arrival_s: FloatArray) -> Trace:
-    return Trace(
-        arrival_s=arrival_s,
-        input_tokens=trace.input_tokens[rows],
-        output_tokens=trace.output_tokens[rows],
-        key=tuple(trace.key[row] for row in rows.tolist()),
-    )
 
 
 def _rate(trace: Trace) -> float:

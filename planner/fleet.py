@@ -201,6 +201,7 @@ def parts(
     """
     given, limits = limits is None, limits or Limits()
     mean, variance = terms(demand, loads)
+    prompts = prefill(demand, loads)
     asked = (demand.rate > 0)[:, None] & loads.feasible
     for models in _coupled(pools, limits):
         columns = np.array([p for p, pool in enumerate(pools) if pool.model in models])
@@ -208,7 +209,7 @@ def parts(
         if len(rows):
             if not given:
                 columns = columns[_useful(rows, columns, mean, variance, pools, limits)]
-            yield _part(demand, pools, limits, loads, rows, columns, mean, variance)
+            yield _part(demand, pools, limits, prompts, rows, columns, mean, variance)
 
 
 def _coupled(pools: tuple[Pool, ...], limits: Limits) -> list[set[str]]:
@@ -264,7 +265,7 @@ def _part(
     demand: Demand,
     pools: tuple[Pool, ...],
     limits: Limits,
-    loads: Loads,
+    prompts: Prefill,
     rows: IntArray,
     columns: IntArray,
     mean: FloatArray,
@@ -299,7 +300,7 @@ def _part(
         stock=each(s.most for s in stock),
         budget=np.inf if limits.budget_usd_per_hour is None else limits.budget_usd_per_hour,
         regions=tuple(_regions(demand, kind, rows)),
-        prefill=prefill(demand, loads).part(rows, columns),
+        prefill=prompts.part(rows, columns),
     )
 
 

@@ -63,22 +63,29 @@ class Trace:
             key=self.key[first:last],
         )
 
+    def take(self, rows: IntArray, arrival_s: FloatArray | None = None) -> "Trace":
+        """These rows in this order, at their own arrival times or at the given ones."""
+        return Trace(
+            arrival_s=self.arrival_s[rows] if arrival_s is None else arrival_s,
+            input_tokens=self.input_tokens[rows],
+            output_tokens=self.output_tokens[rows],
+            key=tuple(self.key[row] for row in rows.tolist()),
+        )
+
 
 def merged(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
     """Several traces as one, in order of arrival, and (N,) each request's row if they were stacked.
 
     At the same moment the earlier trace comes first.
     """
-    arrival_s = np.concatenate([trace.arrival_s for trace in traces])
-    order = np.argsort(arrival_s, kind="stable")
-    keys = [key for trace in traces for key in trace.key]
-    whole = Trace(
-        arrival_s=arrival_s[order],
-        input_tokens=np.concatenate([trace.input_tokens for trace in traces])[order],
-        output_tokens=np.concatenate([trace.output_tokens for trace in traces])[order],
-        key=tuple(keys[row] for row in order.tolist()),
+    stacked = Trace(
+        arrival_s=np.concatenate([trace.arrival_s for trace in traces]),
+        input_tokens=np.concatenate([trace.input_tokens for trace in traces]),
+        output_tokens=np.concatenate([trace.output_tokens for trace in traces]),
+        key=tuple(key for trace in traces for key in trace.key),
     )
-    return whole, np.asarray(order, dtype=np.int64)
+    order = np.argsort(stacked.arrival_s, kind="stable")
+    return stacked.take(order), np.asarray(order, dtype=np.int64)
 
 
 def read(path: Path) -> Trace:

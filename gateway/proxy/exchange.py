@@ -70,11 +70,11 @@ class Exchange:
         lengths: Lengths,
         upstream: Upstream,
         settings: GatewaySection,
-        arrived: Callable[[int, float], None],
+        arrived: Callable[[int], None],
         observe: Callable[[Observation], None],
         clock: Callable[[], float],
     ) -> None:
-        """arrived: told (bucket, time) of every request once. observe: told how each ended."""
+        """arrived: told the bucket of every request once. observe: told how each ended."""
         self._router = router
         self._tokens = tokens
         self._lengths = lengths
@@ -110,7 +110,7 @@ class Exchange:
             )
             self.patience.begin(watch)
             client.left = watch.left
-            self._arrived(watch.bucket, arrival_s)
+            self._arrived(watch.bucket)
             self._budget.earn()
             await self._answer(client, watch, sent(request.headers, request_id), request.body)
         except GatewayError as error:
@@ -189,19 +189,19 @@ class Exchange:
 
     async def _answer(self, client: Inbound, watch: Watch, lines: bytes, body: bytes) -> None:
         """Has the request answered and passes the answer on."""
-        reply, relay = await self._begin(client, watch, lines, body)
+        reply, begun = await self._begin(client, watch, lines, body)
         watch.ping_s = inf
         try:
-            if relay is None:
-                await self._whole(client, watch, reply)
+            if isinstance(begun, Relay):
+                await self._stream(client, watch, reply, begun)
             else:
-                await self._stream(client, watch, reply, relay)
+                self._whole(client, watch, reply, begun)
         finally:
             reply.close()
 
     async def _begin(
         self, client: Inbound, watch: Watch, lines: bytes, body: bytes
-    ) -> tuple[Reply, Relay | None]:
+    ) -> tuple[Reply, Relay | bytes]:
         """Routes and sends until a backend has begun to answer, within the retry budget.
 
         Nothing has reached the client yet, so a failure here may be repeated on another backend.
@@ -280,14 +280,14 @@ class Exchange:
 
     async def _attempt(
         self, client: Inbound, watch: Watch, lease: Lease, lines: bytes, body: bytes
-    ) -> tuple[Reply, Relay | None]:
-        """One backend's answer up to its first event, or whole if it does not stream."""
+    ) -> tuple[Reply, Relay | bytes]:
+        """One backend's answer up to its first event, or its whole body if it does not stream."""
         settings, ask = self._settings, watch.ask
         limit_s = settings.first_byte_timeout_s if ask.stream else settings.unary_timeout_s
         watch.waiting, watch.due_s = True, self._clock() + limit_s
         origin, prefix = self._target(lease.backend.url, ask.route)
-        asked = settings.include_usage and not ask.usage and ask.stream
-        spliced = usage_asked(body) if asked and ask.bare else None
+        asked = settings.include_usage and ask.stream and ask.bare
+        spliced = usage_asked(body) if asked else None
         reply: Reply | None = None
         try:
             body = spliced or body
@@ -296,8 +296,7 @@ class Exchange:
             if reply.status >= 400:
                 raise refusal(reply.status, await reply.read())
             if not reply.stream:
-                await reply.read()
-                return reply, None
+                return reply, await reply.read()
             relay = Relay(
                 reply, client, self._clock, Meter(hide_usage=spliced is not None), watch.first
             )
@@ -329,9 +328,8 @@ class Exchange:
         if event is not None and event.failure is not None:
             raise stream_refusal(event.failure)
 
-    async def _whole(self, client: Inbound, watch: Watch, reply: Reply) -> None:
+    def _whole(self, client: Inbound, watch: Watch, reply: Reply, body: bytes) -> None:
         """A reply that does not stream: passed on as it came, its usage noted."""
-        body = await reply.read()
         event = decode(body)
         watch.usage(None if event is None else event.usage)
         watch.ended(Outcome.OK, reply.status)

@@ -8,7 +8,7 @@ from bisect import bisect_left
 import msgspec
 
 from gateway.routing.observation import Observation, Outcome
-from planner.demand import Sum, fine_cell
+from planner.demand import Sum, fine_cell, merge
 
 TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
@@ -71,9 +71,7 @@ class Sums(msgspec.Struct):
         """Merges by addition."""
         for bucket, count in other.arrivals.items():
             self.arrivals[bucket] = self.arrivals.get(bucket, 0) + count
-        for key, (n, i, o) in other.sizes.items():
-            mine = self.sizes.get(key, (0.0, 0.0, 0.0))
-            self.sizes[key] = (mine[0] + n, mine[1] + i, mine[2] + o)
+        self.sizes = merge(self.sizes, other.sizes)
         for name, flow in other.flows.items():
             self.flows.setdefault(name, Flow.none()).add(flow)
 
@@ -92,7 +90,7 @@ class Tally:
         sums, self._sums = self._sums, Sums()
         return sums
 
-    def arrived(self, bucket: int, now_s: float) -> None:
+    def arrived(self, bucket: int) -> None:
         """A request arrived and was taken for this bucket, whatever becomes of it."""
         arrivals = self._sums.arrivals
         arrivals[bucket] = arrivals.get(bucket, 0) + 1

@@ -31,11 +31,11 @@ def summed(*observations):
 def test_draining_begins_anew():
     """Nothing is told twice, and nothing is lost between two drains."""
     tally = Tally()
-    tally.arrived(3, 0.0)
+    tally.arrived(3)
     tally.observed(GOOD)
     first = tally.drain()
-    tally.arrived(3, 1.0)
-    tally.arrived(5, 1.0)
+    tally.arrived(3)
+    tally.arrived(5)
     second = tally.drain()
 
     assert (first.arrivals, second.arrivals) == ({3: 1}, {3: 1, 5: 1})
@@ -47,7 +47,7 @@ def test_every_arrival_counts_whatever_becomes_of_it():
     """Demand includes what was shed; only whole answers have an actual size."""
     tally = Tally()
     for observation in (GOOD, SHED):
-        tally.arrived(observation.bucket, 0.0)
+        tally.arrived(observation.bucket)
         tally.observed(observation)
     sums = tally.drain()
 
@@ -113,7 +113,7 @@ def test_flows_merge_by_addition(left, right):
 def test_sums_travel_as_a_value():
     """Between processes, as MessagePack."""
     tally = Tally()
-    tally.arrived(3, 0.0)
+    tally.arrived(3)
     tally.observed(GOOD)
     sums = tally.drain()
 
