@@ -25,8 +25,8 @@ from gateway.lessons import Lessons
 from gateway.member import Lost, Orders, Report, Word
 from gateway.routing.backend import Backend, Fleet
 from gateway.routing.board import Board, Seat
+from gateway.routing.sums import Sums
 from gateway.routing.table import RoutingTable
-from gateway.routing.tally import Sums
 
 log = logging.getLogger("cuvee.crew")
 

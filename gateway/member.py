@@ -21,8 +21,8 @@ from gateway.config import Loaded
 from gateway.lessons import Lessons
 from gateway.routing.board import Board, Seat
 from gateway.routing.observation import Observation
+from gateway.routing.sums import Sums
 from gateway.routing.table import RoutingTable
-from gateway.routing.tally import Sums
 from gateway.worker import Worker, fleet_of
 
 log = logging.getLogger("cuvee")

@@ -14,9 +14,10 @@ from gateway.errors import Saturated, Unavailable
 from gateway.history import ROUTE, sender
 from gateway.routing.backend import Fleet, Lease
 from gateway.routing.board import Board, Seat
+from gateway.routing.estimate import Estimate
 from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Outcome
-from gateway.routing.router import Estimate, Router
+from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable, compile_table
 from planner.errors import InvalidValue
 from planner.model import Plan, Pool, SloClass, Space

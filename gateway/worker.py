@@ -25,8 +25,9 @@ from gateway.routing.backend import Backend, Fleet
 from gateway.routing.board import Seat
 from gateway.routing.observation import Observation
 from gateway.routing.router import Router
+from gateway.routing.sums import Sums
 from gateway.routing.table import RoutingTable
-from gateway.routing.tally import Sums, Tally
+from gateway.routing.tally import Tally
 from gateway.surface import Surface, readiness
 
 log = logging.getLogger("cuvee")

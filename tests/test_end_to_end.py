@@ -16,7 +16,7 @@ from aiohttp import ClientSession, ClientTimeout, web
 from gateway.app import App
 from gateway.config import load
 from gateway.errors import Saturated
-from gateway.routing.router import Estimate
+from gateway.routing.estimate import Estimate
 from gateway.routing.table import compile_table
 from loadtest.emulate import Emulator
 from loadtest.faults import NONE, Faults

@@ -9,7 +9,7 @@ from collections import deque
 
 import numpy as np
 
-from gateway.routing.tally import Sums
+from gateway.routing.sums import Sums
 from planner.demand import Sum, fine_cell, from_sums
 from planner.model import Demand, Space
 

@@ -23,6 +23,7 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.proxy.answers import error_head, outcome_of, stream_head
+from gateway.proxy.event import decode
 from gateway.proxy.heads import returned, sent
 from gateway.proxy.inbound import Inbound
 from gateway.proxy.patience import Patience
@@ -32,15 +33,16 @@ from gateway.proxy.relay import Relay
 from gateway.proxy.reply import Reply
 from gateway.proxy.request import Request
 from gateway.proxy.retry import Budget
-from gateway.proxy.sse import Meter, decode, error_event
+from gateway.proxy.sse import Meter, error_event
 from gateway.proxy.strand import Strand
 from gateway.proxy.upstream import Origin, Upstream
 from gateway.proxy.watch import Watch
 from gateway.routing.ask import Ask, read, usage_asked
 from gateway.routing.backend import Lease
-from gateway.routing.lengths import Length, Lengths
+from gateway.routing.estimate import Estimate, Length
+from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Observation, Outcome
-from gateway.routing.router import CLASS_HEADER, Estimate, Router
+from gateway.routing.router import CLASS_HEADER, Router
 from gateway.routing.tokens import Tokens
 from gateway.sections import GatewaySection
 from planner.model import DEFAULT

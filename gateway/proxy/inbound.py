@@ -39,8 +39,8 @@ class House(Protocol):
         """Has a request served; `client.done()` is called once, now or later."""
 
 
-class Inbound(asyncio.Protocol):
-    """A client connection and the answer under way on it.
+class Inbound:
+    """A client connection and the answer under way on it; an `asyncio.Protocol` by its methods.
 
     due_s: when patience with the client ends, on the loop's clock. source: what is paused while
     the client does not read. left: called when the client goes away with an answer under way.
@@ -116,6 +116,9 @@ class Inbound(asyncio.Protocol):
             self._serve()
         elif self._reading and (self._framed or not reading) and not (self.busy or self.stalled):
             self._rest()
+
+    def eof_received(self) -> None:
+        """The client is gone, or pretends to be: the transport closes."""
 
     def pause_writing(self) -> None:
         self.stalled = True

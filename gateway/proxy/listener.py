@@ -3,6 +3,7 @@
 import asyncio
 import socket
 from collections.abc import Callable
+from typing import cast
 
 from gateway.proxy.inbound import Inbound
 from gateway.proxy.request import Bounds, Request
@@ -33,7 +34,11 @@ class Listener:
         """Begins to accept; the port (0 takes a free one). Raises OSError."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: Inbound(self), host, port, backlog=BACKLOG, reuse_port=self._shared or None
+            lambda: cast(asyncio.Protocol, Inbound(self)),
+            host,
+            port,
+            backlog=BACKLOG,
+            reuse_port=self._shared or None,
         )
         self._sweep()
         listening: socket.socket = self._server.sockets[0]

@@ -26,8 +26,8 @@ LOOSE_BYTES = 256 * 1024  # that may come without a piece of a body: of heads, t
 MOST = 16384  # connections to one backend; far above what its load lets through
 
 
-class Connection(asyncio.Protocol):
-    """One connection to a backend."""
+class Connection:
+    """One connection to a backend; an `asyncio.Protocol` by its methods."""
 
     def __init__(self, origin: "Origin") -> None:
         self._origin = origin
@@ -113,6 +113,14 @@ class Connection(asyncio.Protocol):
             what = "broke off" if reply.status else "closed the connection without an answer"
             why = "." if error is None else f": {error}"
             self._break(reply, f"The backend {what}{why}")
+
+    def eof_received(self) -> None:
+        """Nothing more will come: the transport closes."""
+
+    def pause_writing(self) -> None:
+        """The backend reads slowly: what is to be sent is one request, and here already."""
+
+    def resume_writing(self) -> None: ...
 
     def pause(self, still: bool) -> None:
         """Stops or continues reading: a slow client slows its own upstream only."""
@@ -255,13 +263,16 @@ class Origin:
         if not dialled.cancelled() and dialled.exception() is None:
             self.give(dialled.result())
 
+    def _connection(self) -> asyncio.Protocol:
+        return cast(asyncio.Protocol, Connection(self))
+
     async def _dial(self, loop: asyncio.AbstractEventLoop, *, again: bool = True) -> Connection:
         """again: once more if time was up only because this process itself was late."""
         due_s = loop.time() + self._connect_timeout_s
         try:
             async with asyncio.timeout_at(due_s):
-                _, connection = await loop.create_connection(
-                    lambda: Connection(self), self.host, self.port, ssl=self._tls
+                _, made = await loop.create_connection(
+                    self._connection, self.host, self.port, ssl=self._tls
                 )
         except TimeoutError:
             if again and loop.time() - due_s > LATE_S:
@@ -270,6 +281,7 @@ class Origin:
             raise ConnectFailed(f"The backend did not accept within {limit_s:g} s.") from None
         except (OSError, ValueError) as error:  # ssl.SSLError is the one, a name's encoding another
             raise ConnectFailed(f"The backend cannot be reached: {error}") from error
+        connection = cast(Connection, made)
         # Not when it is made: of one that is cancelled after that uvloop never tells the end.
         if connection.open:
             self._open.add(connection)

@@ -3,14 +3,14 @@
 from math import inf
 
 from gateway.errors import ClientGone
+from gateway.proxy.event import Usage
 from gateway.proxy.relay import Relay
 from gateway.proxy.request import Client
-from gateway.proxy.sse import Usage
 from gateway.proxy.strand import Strand
 from gateway.routing.ask import Ask
 from gateway.routing.backend import Lease
+from gateway.routing.estimate import Estimate
 from gateway.routing.observation import Observation, Outcome
-from gateway.routing.router import Estimate
 
 
 class Watch:

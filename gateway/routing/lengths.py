@@ -10,7 +10,7 @@ from collections import OrderedDict, deque
 from collections.abc import Hashable
 from math import ceil, log2
 
-import msgspec
+from gateway.routing.estimate import Length
 
 WINDOW = 300  # samples a history remembers
 QUARTERS = (
@@ -20,13 +20,6 @@ SHRINKAGE = 20.0  # samples at which a history counts as much as the coarser one
 HISTORIES = 20_000  # histories kept; the one longest without a sample is forgotten first
 LAG = 8  # quantiles are of all samples but the last eighth at most: sorting at each would cost more
 PRIOR = (128.0, 512.0)  # median and P90 before anything was seen
-
-
-class Length(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Predicted output tokens: the median, and the ninetieth percentile."""
-
-    median: int
-    p90: int
 
 
 class History:

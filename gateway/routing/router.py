@@ -10,11 +10,10 @@ left it is held back for a moment, while its caller will wait: prefill ahead of 
 from collections.abc import Collection
 from math import inf
 
-import msgspec
-
 from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
 from gateway.routing.board import Seat
+from gateway.routing.estimate import Estimate
 from gateway.routing.table import RoutingTable
 from planner.model import DEFAULT
 
@@ -22,16 +21,6 @@ CLASS_HEADER = "x-cuvee-slo-class"  # how a request names its SLO class
 FULL = 1.0  # the pressure at which a backend just keeps its SLO
 
 PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-effort"
-
-
-class Estimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A request as the router believes it to be: whose promise, tokens, the P90 of its output."""
-
-    model: str
-    input_tokens: int
-    output_tokens: int
-    output_p90: int
-    slo_class: str = DEFAULT
 
 
 class Router:

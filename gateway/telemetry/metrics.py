@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from gateway.routing.backend import Fleet
-from gateway.routing.tally import TPOT_S, TTFT_S, Flow, Sums
+from gateway.routing.sums import TPOT_S, TTFT_S, Flow, Sums
 from gateway.telemetry.exposition import Family, labelled, text
 from planner.model import Plan
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from gateway.errors import Saturated
 from gateway.routing.backend import Fleet, Lease
 from gateway.routing.board import STALE_S, Board, Seat
-from gateway.routing.router import Estimate, Router
+from gateway.routing.estimate import Estimate
+from gateway.routing.router import Router
 
 WORKERS, BACKENDS = 3, 2
 LATER_S = 2 * STALE_S

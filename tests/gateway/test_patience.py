@@ -10,7 +10,7 @@ from gateway.proxy.strand import Signal, Strand
 from gateway.proxy.watch import Watch
 from gateway.routing.ask import Ask
 from gateway.routing.backend import Backend, Lease
-from gateway.routing.router import Estimate
+from gateway.routing.estimate import Estimate
 from gateway.sections import GatewaySection
 
 

@@ -9,7 +9,8 @@ from msgspec import structs
 
 from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import FULL_S, Fleet
-from gateway.routing.router import Estimate, Router
+from gateway.routing.estimate import Estimate
+from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable, compile_table
 from planner.model import SloClass, Space
 from planner.sizes import Grid

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.sse import LONGEST_EVENT, Meter, decode, error_event, events
+from gateway.proxy.event import decode
+from gateway.proxy.sse import LONGEST_EVENT, Meter, error_event, events
 
 
 def event(data):

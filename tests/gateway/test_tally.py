@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.routing.observation import Observation, Outcome
-from gateway.routing.tally import TPOT_S, TTFT_S, Flow, Sums, Tally
+from gateway.routing.sums import TPOT_S, TTFT_S, Flow, Sums
+from gateway.routing.tally import Tally
 from planner.demand import fine_cell
 
 GOOD = Observation(

@@ -1,13 +1,13 @@
 """The record of one request becomes its one observation."""
 
 from gateway.errors import ClientGone
-from gateway.proxy.sse import Usage
+from gateway.proxy.event import Usage
 from gateway.proxy.strand import Signal, Strand
 from gateway.proxy.watch import Watch
 from gateway.routing.ask import Ask
 from gateway.routing.backend import Backend, Lease
+from gateway.routing.estimate import Estimate
 from gateway.routing.observation import Outcome
-from gateway.routing.router import Estimate
 
 
 def watch():
