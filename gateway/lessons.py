@@ -25,11 +25,9 @@ class Lessons:
 
     def learn(self, o: Observation) -> None:
         """Takes in a request that ended, whatever became of it."""
-        if o.input_tokens is not None and not o.exact_input:
-            self.tokens.learn(o.model, o.route, o.prompt_bytes, o.input_tokens)
-        if o.outcome is not Outcome.OK:
-            return
-        if o.output_tokens is not None and o.route != "embeddings":
-            self.lengths.learn(
-                o.model, o.key, o.route, o.estimated_input, o.max_tokens, o.output_tokens
-            )
+        model, route = o.model, o.route
+        inputs, outputs = o.input_tokens, o.output_tokens
+        if inputs is not None and not o.exact_input:
+            self.tokens.learn(model, route, o.prompt_bytes, inputs)
+        if outputs is not None and o.outcome is Outcome.OK and route != "embeddings":
+            self.lengths.learn(model, o.key, route, o.estimated_input, o.max_tokens, outputs)

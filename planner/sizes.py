@@ -37,11 +37,10 @@ class Grid:
 
     def cell(self, input_tokens: int, output_tokens: int) -> int:
         """The cell of one size."""
-        columns = len(self.output_edges) - 1
-        rows = len(self.input_edges) - 1
-        row = bisect_right(self.input_edges, input_tokens, 1, rows) - 1
-        column = bisect_right(self.output_edges, output_tokens, 1, columns) - 1
-        return row * columns + column
+        rows, columns = self.input_edges, self.output_edges
+        last = len(columns) - 1
+        row = bisect_right(rows, input_tokens, 1, len(rows) - 1) - 1
+        return row * last + bisect_right(columns, output_tokens, 1, last) - 1
 
     def cell_of(self, input_tokens: FloatArray, output_tokens: FloatArray) -> IntArray:
         """The cells of many sizes: two (N,) arrays to one."""

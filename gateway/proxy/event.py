@@ -56,12 +56,25 @@ class Event(msgspec.Struct):
         return any(c.delta or c.text or c.finish_reason for c in self.choices)
 
 
+class _Whole(msgspec.Struct):
+    usage: Usage | None = None
+
+
 _DECODER = msgspec.json.Decoder(Event)
+_WHOLE = msgspec.json.Decoder(_Whole)
 
 
 def decode(data: bytes) -> Event | None:
     """Decodes one event's data or a whole reply; `None` if it is not an object of ours."""
     try:
         return _DECODER.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def reported(reply: bytes) -> Usage | None:
+    """What a whole reply says was used; `None` if it is not an object of ours, or does not say."""
+    try:
+        return _WHOLE.decode(reply).usage
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None

@@ -7,7 +7,6 @@ Observation. Knows no plan, no price and no other request.
 
 import logging
 from collections.abc import Callable
-from itertools import count
 from math import inf
 from uuid import uuid4
 
@@ -23,7 +22,7 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.proxy.answers import error_head, outcome_of, stream_head
-from gateway.proxy.event import decode
+from gateway.proxy.event import reported
 from gateway.proxy.heads import returned, sent
 from gateway.proxy.inbound import Inbound
 from gateway.proxy.patience import Patience
@@ -37,8 +36,9 @@ from gateway.proxy.sse import Meter, error_event
 from gateway.proxy.strand import Strand
 from gateway.proxy.upstream import Origin, Upstream
 from gateway.proxy.watch import Watch
-from gateway.routing.ask import Ask, read, usage_asked
+from gateway.routing.ask import Ask
 from gateway.routing.backend import Lease
+from gateway.routing.body import read, usage_asked
 from gateway.routing.estimate import Estimate, Length
 from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Observation, Outcome
@@ -88,7 +88,7 @@ class Exchange:
         self._budget = Budget()
         self._targets: dict[tuple[str, str], tuple[Origin, bytes]] = {}
         self._models = list(dict.fromkeys(c.model for c in router.table.space.classes))
-        self._run, self._number = uuid4().hex[:16], count(1)
+        self._run, self._number = uuid4().hex[:16].encode(), 0
         self.patience = Patience(settings)
         self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
 
@@ -100,10 +100,10 @@ class Exchange:
     async def handle(self, client: Inbound, request: Request, route: str, strand: Strand) -> None:
         """The request, from its arrival to its end."""
         arrival_s = self._clock()
-        said = request.fields.get(b"x-request-id")
-        request_id = f"{self._run}{next(self._number):016x}"
-        if said and len(said) <= LONGEST_ID:
-            request_id = said.decode("latin-1")
+        request_id = request.fields.get(b"x-request-id")
+        if not request_id or len(request_id) > LONGEST_ID:
+            self._number += 1
+            request_id = b"%b%016x" % (self._run, self._number)
         watch: Watch | None = None
         try:
             ask = read(request.body, route)
@@ -114,7 +114,16 @@ class Exchange:
             client.left = watch.left
             self._arrived(watch.bucket)
             self._budget.earn()
-            await self._answer(client, watch, sent(request.headers, request_id), request.body)
+            lines = sent(request.headers, request_id)
+            reply, begun = await self._begin(client, watch, lines, request.body)
+            watch.ping_s = inf
+            try:
+                if isinstance(begun, Relay):
+                    await self._stream(client, watch, reply, begun)
+                else:
+                    self._whole(client, watch, reply, begun)
+            finally:
+                reply.close()
         except GatewayError as error:
             self._refuse(client, watch, request_id, error)
         except ClientGone:
@@ -136,7 +145,7 @@ class Exchange:
         request: Request,
         client: Inbound,
         *,
-        request_id: str,
+        request_id: bytes,
         arrival_s: float,
         strand: Strand,
     ) -> Watch:
@@ -147,7 +156,7 @@ class Exchange:
                 raise BadRequest("you must provide a model parameter", param="model")
             model = self._models[0]
         slo_class = self._slo_class(request, model)
-        self._router.slo_class(model, slo_class)
+        promise = self._router.slo_class(model, slo_class)
         key = request.fields.get(b"authorization", b"").decode("latin-1")
         estimate = self.estimate(ask, model, key, slo_class)
         return Watch(
@@ -156,7 +165,7 @@ class Exchange:
             ask=ask,
             estimate=estimate,
             key=key,
-            bucket=self._router.bucket(estimate),
+            bucket=self._router.cell(promise, estimate.input_tokens, estimate.output_tokens),
             strand=strand,
             client=client,
         )
@@ -188,18 +197,6 @@ class Exchange:
             output_p90=length.p90,
             slo_class=slo_class,
         )
-
-    async def _answer(self, client: Inbound, watch: Watch, lines: bytes, body: bytes) -> None:
-        """Has the request answered and passes the answer on."""
-        reply, begun = await self._begin(client, watch, lines, body)
-        watch.ping_s = inf
-        try:
-            if isinstance(begun, Relay):
-                await self._stream(client, watch, reply, begun)
-            else:
-                self._whole(client, watch, reply, begun)
-        finally:
-            reply.close()
 
     async def _begin(
         self, client: Inbound, watch: Watch, lines: bytes, body: bytes
@@ -293,12 +290,12 @@ class Exchange:
         reply: Reply | None = None
         try:
             body = spliced or body
-            head = b"%b%bcontent-length: %d\r\n\r\n" % (prefix, lines, len(body))
+            head = b"".join((prefix, lines, b"content-length: %d\r\n\r\n" % len(body)))
             reply = await self._upstream.send(origin, head, body)
             if reply.status >= 400:
                 raise refusal(reply.status, await reply.read())
             if not reply.stream:
-                return reply, await reply.read()
+                return reply, reply.body if reply.complete else await reply.read()
             relay = Relay(
                 reply, client, self._clock, Meter(hide_usage=spliced is not None), watch.first
             )
@@ -332,8 +329,7 @@ class Exchange:
 
     def _whole(self, client: Inbound, watch: Watch, reply: Reply, body: bytes) -> None:
         """A reply that does not stream: passed on as it came, its usage noted."""
-        event = decode(body)
-        watch.usage(None if event is None else event.usage)
+        watch.usage(reported(body))
         watch.ended(Outcome.OK, reply.status)
         if watch.committed:  # the engine does not stream, and the client was told that we do
             client.write(b"data: " + b"".join(body.splitlines()) + b"\n\ndata: [DONE]\n\n")
@@ -378,10 +374,10 @@ class Exchange:
         client.end()
 
     def _refuse(
-        self, client: Inbound, watch: Watch | None, request_id: str, error: GatewayError
+        self, client: Inbound, watch: Watch | None, request_id: bytes, error: GatewayError
     ) -> None:
         """Tells the client, inside the stream if it has begun."""
-        receipt = b"x-request-id: %b\r\n" % request_id.encode("latin-1")
+        receipt = b"x-request-id: %b\r\n" % request_id
         if watch is not None:
             watch.ended(outcome_of(error), error.status)
             receipt = watch.receipt()

@@ -36,9 +36,9 @@ def field(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
-def sent(headers: Headers, request_id: str) -> bytes:
+def sent(headers: Headers, request_id: bytes) -> bytes:
     """The header lines of a client's request that go to a backend, with the request's id."""
-    return _lines(headers, NOT_SENT) + b"x-request-id: %b\r\n" % request_id.encode("latin-1")
+    return b"%bx-request-id: %b\r\n" % (_lines(headers, NOT_SENT), request_id)
 
 
 def returned(status: int, headers: Headers) -> bytes:
@@ -57,10 +57,10 @@ def written(headers: Iterable[tuple[str, str]]) -> bytes:
 
 
 def _lines(headers: Headers, dropped: frozenset[bytes]) -> bytes:
-    lines = []
+    lines: list[bytes] = []
     for name, value in headers:
         if name not in dropped:
-            lines.append(b"%b: %b\r\n" % (name, value))
+            lines += (name, b": ", value, b"\r\n")
         elif name == b"connection" and value.lower() not in PLAIN:
             rest = [header for header in headers if header[0] != name]
             return _lines(rest, dropped | _named(headers))

@@ -48,10 +48,10 @@ class Reply:
         state = "complete" if self.complete else "broken" if self.error else "open"
         return f"<Reply {self.status or 'without a head'} {state}>"
 
-    async def change(self) -> None:
-        """Until something is new: the head, the end, or whatever `notify` was called for."""
+    def change(self) -> Signal[None]:
+        """To be awaited: something new, the head, the end, or what `notify` was called for."""
         signal = self._change = Signal()
-        await signal
+        return signal
 
     def notify(self) -> None:
         """Lets whoever waits for a change look."""
@@ -59,20 +59,19 @@ class Reply:
         if signal is not None:
             signal.give(None)
 
-    async def head(self) -> None:
-        """Until the head is here. Raises UpstreamError if the connection breaks before."""
-        while not self.status:
-            if self.error is not None:
-                raise self.error
-            await self.change()
-
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError if it is cut."""
         while not self.complete:
             if self.error is not None:
                 raise self.error
             await self.change()
-        return b"".join(self._parts)
+        return self.body
+
+    @property
+    def body(self) -> bytes:
+        """What has come of a body that is no stream."""
+        parts = self._parts
+        return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def flow(self, sink: Callable[[bytes], None]) -> None:
         """From now on every piece of the body goes to `sink` as it comes; first what is here."""

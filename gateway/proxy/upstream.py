@@ -309,6 +309,7 @@ class Upstream:
         self._connect_timeout_s = connect_timeout_s
         self._origins: dict[str, Origin] = {}
         self._sweeping: asyncio.TimerHandle | None = None
+        self._clock = asyncio.get_running_loop().time
 
     async def __aenter__(self) -> "Upstream":
         self._sweep()
@@ -335,24 +336,23 @@ class Upstream:
         it had been used before and no byte of an answer came. Raises ConnectFailed if nothing could
         be sent, UpstreamError if the connection broke before the head.
         """
-        connection = origin.take(asyncio.get_running_loop().time())
-        fresh = connection is None
-        reply = (connection or await origin.dial()).send(head, body)
-        try:
-            await reply.head()
-        except BaseException as error:
-            reply.close()
-            if error is not reply.error or fresh or reply.began:
-                raise
-        else:
-            return reply
-        reply = (await origin.dial()).send(head, body)
-        try:
-            await reply.head()
-        except BaseException:
-            reply.close()
-            raise
-        return reply
+        fresh = False
+        while True:
+            connection = None if fresh else origin.take(self._clock())
+            fresh = connection is None
+            reply = (connection or await origin.dial()).send(head, body)
+            try:
+                while not reply.status:
+                    if reply.error is not None:
+                        raise reply.error
+                    await reply.change()
+            except BaseException as error:
+                reply.close()
+                if error is not reply.error or fresh or reply.began:
+                    raise
+                fresh = True
+            else:
+                return reply
 
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

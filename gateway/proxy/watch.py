@@ -31,7 +31,7 @@ class Watch:
         self,
         *,
         arrival_s: float,
-        request_id: str,
+        request_id: bytes,
         ask: Ask,
         estimate: Estimate,
         key: str,
@@ -82,14 +82,11 @@ class Watch:
 
     def receipt(self) -> bytes:
         """The header lines that say what was decided."""
-        lease, said = self.lease, (self.request_id.encode("latin-1"), self.bucket)
-        lines = b"x-request-id: %b\r\nx-cuvee-bucket: %d\r\n" % said
+        lease = self.lease
+        lines = b"x-request-id: %b\r\nx-cuvee-bucket: %d\r\n" % (self.request_id, self.bucket)
         if lease is None:
             return lines
-        decision, plan = lease.decision.encode(), (lease.plan_id or "").encode()
-        return b"%b%bx-cuvee-plan: %b\r\nx-cuvee-decision: %b\r\n" % (
-            lines, lease.backend.receipt, plan, decision
-        )  # fmt: skip
+        return lines + lease.backend.receipt(lease.plan_id, lease.decision)
 
     def observation(self, now_s: float) -> Observation:
         """The request as it turned out to be."""

@@ -9,6 +9,7 @@ from collections import deque
 COOLDOWN_S = 1.0  # first pause after a backend failed; doubles up to the longest
 LONGEST_COOLDOWN_S = 30.0
 FULL_S = 1.0  # how long an engine's own admission limit is believed
+RECEIPTS = 64  # kept as they are written; some four for each plan
 TOLERATED = 3  # failed exchanges in a row before a pause; a refused connection pauses at once
 
 
@@ -25,6 +26,7 @@ class Backend:
         "_full_at",
         "_full_until_s",
         "_open_until_s",
+        "_receipts",
         "_unprefilled",
         "failures",
         "healthy",
@@ -33,7 +35,6 @@ class Backend:
         "name",
         "pending_s",
         "pool",
-        "receipt",
         "url",
     )
 
@@ -41,7 +42,7 @@ class Backend:
         self.name = name
         self.pool = pool
         self.url = url
-        self.receipt = f"x-cuvee-pool: {pool}\r\nx-cuvee-backend: {name}\r\n".encode("latin-1")
+        self._receipts: dict[tuple[str | None, str], bytes] = {}
         self.in_flight = 0
         self.load = 0.0
         self.pending_s = 0.0
@@ -59,6 +60,17 @@ class Backend:
             f"<Backend {self.name} {state}, {self.in_flight} in flight, "
             f"load {self.load:.2f}, prefill {self.pending_s:.2f} s, {self.failures} failures>"
         )
+
+    def receipt(self, plan_id: str | None, decision: str) -> bytes:
+        """The header lines that say who served a request, by which plan and why."""
+        found = self._receipts.get((plan_id, decision))
+        if found is None:
+            if len(self._receipts) >= RECEIPTS:
+                self._receipts.clear()
+            lines = {"pool": self.pool, "backend": self.name, "plan": plan_id, "decision": decision}
+            text = "".join(f"x-cuvee-{what}: {said or ''}\r\n" for what, said in lines.items())
+            found = self._receipts[plan_id, decision] = text.encode("latin-1")
+        return found
 
     def live(self, now_s: float) -> bool:
         """Whether it may be given work: its last probe was good and its breaker is closed."""

@@ -71,7 +71,12 @@ class Router:
 
     def bucket(self, estimate: Estimate) -> int:
         """The bucket of an estimate. Raises ModelNotFound or ClassNotFound."""
-        return self._bucket(estimate, estimate.output_tokens)
+        promise = self.slo_class(estimate.model, estimate.slo_class)
+        return self.cell(promise, estimate.input_tokens, estimate.output_tokens)
+
+    def cell(self, promise: int, input_tokens: int, output_tokens: int) -> int:
+        """The bucket of a size under an SLO class, which is given by its index."""
+        return promise * self._cells + self._grid.cell(input_tokens, output_tokens)
 
     def hold_s(self, bucket: int) -> float:
         """How long after its arrival `route` may hold a request of this bucket back."""
@@ -110,10 +115,6 @@ class Router:
                     return self._reserve(found, pool, bucket, estimate, SPILL)
         return self._anywhere(planned, bucket, estimate, now_s, exclude, patient)
 
-    def _bucket(self, estimate: Estimate, output_tokens: int) -> int:
-        number = self.slo_class(estimate.model, estimate.slo_class)
-        return number * self._cells + self._grid.cell(estimate.input_tokens, output_tokens)
-
     def _slice(self, bucket: int) -> int | None:
         """The pool whose turn it is: smooth weighted round robin over the bucket's slices."""
         slices = self._table.slices[bucket]
@@ -130,7 +131,7 @@ class Router:
         return best
 
     def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
-        long = self._bucket(estimate, estimate.output_p90)
+        long = self.cell(bucket // self._cells, estimate.input_tokens, estimate.output_p90)
         now, then = self._table.feasible[bucket], self._table.feasible[long]
         return tuple(a and b for a, b in zip(now, then, strict=True))
 

@@ -6,7 +6,7 @@ Metrics and demand are made from it beside the data path. It travels between pro
 from bisect import bisect_left
 
 from gateway.routing.observation import Observation, Outcome
-from gateway.routing.sums import TPOT_S, TTFT_S, Flow, Sums
+from gateway.routing.sums import TPOT_S, TTFT_S, Flow, Spread, Sums
 from planner.demand import fine_cell
 
 
@@ -35,23 +35,38 @@ class Tally:
         flow = flows.get(key)
         if flow is None:
             flow = flows[key] = Flow.none()
-        outcomes, decisions = flow.outcomes, flow.decisions
-        outcomes[o.outcome] = outcomes.get(o.outcome, 0) + 1
-        if o.decision is not None:
-            decisions[o.decision] = decisions.get(o.decision, 0) + 1
-        flow.retries += o.retries
-        flow.input_tokens += o.input_tokens or 0
-        flow.output_tokens += o.output_tokens or 0
-        if o.ttft_s is not None:
-            flow.ttft.counts[bisect_left(TTFT_S, o.ttft_s)] += 1
-            flow.ttft.seconds += o.ttft_s
-        if o.tpot_s is not None:
-            flow.tpot.counts[bisect_left(TPOT_S, o.tpot_s)] += 1
-            flow.tpot.seconds += o.tpot_s
-        if o.outcome is Outcome.OK:
-            self._sized(o.bucket, o.input_tokens or o.estimated_input, o.output_tokens or 1)
+        outcome, decision, ttft_s, tpot_s = o.outcome, o.decision, o.ttft_s, o.tpot_s
+        inputs, outputs, retries = o.input_tokens, o.output_tokens, o.retries
+        _count(flow.outcomes, outcome)
+        if decision is not None:
+            _count(flow.decisions, decision)
+        if retries:
+            flow.retries += retries
+        if inputs is not None:
+            flow.input_tokens += inputs
+        if outputs is not None:
+            flow.output_tokens += outputs
+        if ttft_s is not None:
+            _spread(flow.ttft, TTFT_S, ttft_s)
+        if tpot_s is not None:
+            _spread(flow.tpot, TPOT_S, tpot_s)
+        if outcome is Outcome.OK:
+            self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
 
     def _sized(self, bucket: int, inputs: int, outputs: int) -> None:
         sizes, key = self._sums.sizes, (bucket, fine_cell(inputs, outputs))
-        count, sum_in, sum_out = sizes.get(key, (0.0, 0.0, 0.0))
-        sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
+        found = sizes.get(key)
+        if found is None:
+            sizes[key] = (1.0, float(inputs), float(outputs))
+        else:
+            count, sum_in, sum_out = found
+            sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
+
+
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
+
+
+def _spread(spread: Spread, bounds: tuple[float, ...], seconds: float) -> None:
+    spread.counts[bisect_left(bounds, seconds)] += 1
+    spread.seconds += seconds

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.routing.ask import read, usage_asked
+from gateway.routing.body import read, usage_asked
 
 
 def ask(route="chat", **fields):

@@ -27,7 +27,7 @@ CLIENTS = [
 
 def test_request_headers_are_end_to_end():
     """Hop-by-hop headers, the ones that Connection names, and what is said anew stay behind."""
-    assert sent(CLIENTS, "r1") == (
+    assert sent(CLIENTS, b"r1") == (
         b"authorization: Bearer k\r\ncontent-type: application/json\r\ntraceparent: 00-1\r\n"
         b"x-request-id: r1\r\n"
     )
@@ -37,12 +37,12 @@ def test_the_request_id_is_ours():
     """One id, whatever the client sent, and even if it says that its own ends here."""
     theirs = [(b"x-request-id", b"theirs"), (b"connection", b"x-request-id")]
 
-    assert sent(theirs, "r1") == b"x-request-id: r1\r\n"
+    assert sent(theirs, b"r1") == b"x-request-id: r1\r\n"
 
 
 def test_an_encoding_of_the_body_is_announced():
     """The body passes on as it came, so what it is passes on too."""
-    assert b"content-encoding: zstd\r\n" in sent([(b"content-encoding", b"zstd")], "r")
+    assert b"content-encoding: zstd\r\n" in sent([(b"content-encoding", b"zstd")], b"r")
 
 
 def test_repeated_headers_stay_repeated():
@@ -70,7 +70,7 @@ def test_connection_names_further_headers(connection):
     headers = [(b"connection", value) for value in connection]
     headers = [(b"x-a", b"1"), *headers, (b"x-b", b"2"), (b"x-c", b"3")]
 
-    assert sent(headers, "r") == b"x-c: 3\r\nx-request-id: r\r\n"
+    assert sent(headers, b"r") == b"x-c: 3\r\nx-request-id: r\r\n"
 
 
 @pytest.mark.parametrize("connection", [b"close", b"Keep-Alive", b"CLOSE"])

@@ -42,7 +42,7 @@ class Served:
         self.client, self.ended = Heard(), None
         strand = Strand()
         self.watch = Watch(
-            arrival_s=0.0, request_id="r", key="", bucket=0, strand=strand, client=self.client,
+            arrival_s=0.0, request_id=b"r", key="", bucket=0, strand=strand, client=self.client,
             ask=Ask(
                 route="chat", model="m", stream=stream, prompt_bytes=1, prompt_tokens=None,
                 max_tokens=None, usage=True,

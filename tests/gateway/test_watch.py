@@ -13,7 +13,7 @@ from gateway.routing.observation import Outcome
 def watch():
     return Watch(
         arrival_s=10.0,
-        request_id="r1",
+        request_id=b"r1",
         ask=Ask(
             route="chat", model=None, stream=True, prompt_bytes=80, prompt_tokens=None,
             max_tokens=9, usage=True,
