@@ -1,13 +1,13 @@
 """Request sizes and the grids that cut them into cells. Knows nothing of rates, pools or SLOs."""
 
 import math
-from bisect import bisect_right
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.cells import cell
 from planner.errors import InvalidValue
 
 FloatArray = NDArray[np.float64]
@@ -37,10 +37,7 @@ class Grid:
 
     def cell(self, input_tokens: int, output_tokens: int) -> int:
         """The cell of one size."""
-        rows, columns = self.input_edges, self.output_edges
-        last = len(columns) - 1
-        row = bisect_right(rows, input_tokens, 1, len(rows) - 1) - 1
-        return row * last + bisect_right(columns, output_tokens, 1, last) - 1
+        return cell(self.input_edges, self.output_edges, input_tokens, output_tokens)
 
     def cell_of(self, input_tokens: FloatArray, output_tokens: FloatArray) -> IntArray:
         """The cells of many sizes: two (N,) arrays to one."""

@@ -114,7 +114,7 @@ class Exchange:
             client.left = watch.left
             self._arrived(watch.bucket)
             self._budget.earn()
-            lines = sent(request.headers, request_id)
+            lines = sent(request.headers, request_id, request.passing)
             reply, begun = await self._begin(client, watch, lines, request.body)
             watch.ping_s = inf
             try:
@@ -335,7 +335,8 @@ class Exchange:
             client.write(b"data: " + b"".join(body.splitlines()) + b"\n\ndata: [DONE]\n\n")
             client.end()
         else:
-            client.respond(returned(reply.status, reply.headers) + watch.receipt(), body)
+            head = returned(reply.status, reply.headers, reply.passing)
+            client.respond(head + watch.receipt(), body)
 
     async def _stream(self, client: Inbound, watch: Watch, reply: Reply, relay: Relay) -> None:
         """Passes events on as they come. A stream that breaks ends in an error event, never

@@ -36,14 +36,21 @@ def field(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
-def sent(headers: Headers, request_id: bytes) -> bytes:
-    """The header lines of a client's request that go to a backend, with the request's id."""
-    return b"%bx-request-id: %b\r\n" % (_lines(headers, NOT_SENT), request_id)
+def sent(headers: Headers, request_id: bytes, passing: bytes | None = None) -> bytes:
+    """The header lines of a client's request that go to a backend, with the request's id.
+
+    passing: those of the client, where they are made already.
+    """
+    lines = _lines(headers, NOT_SENT) if passing is None else passing
+    return b"%bx-request-id: %b\r\n" % (lines, request_id)
 
 
-def returned(status: int, headers: Headers) -> bytes:
-    """The status line and the header lines of a backend's reply that go to the client."""
-    return status_line(status) + _lines(headers, NOT_RETURNED)
+def returned(status: int, headers: Headers, passing: bytes | None = None) -> bytes:
+    """The status line and the header lines of a backend's reply that go to the client.
+
+    passing: the header lines, where they are made already.
+    """
+    return status_line(status) + (_lines(headers, NOT_RETURNED) if passing is None else passing)
 
 
 def status_line(status: int) -> bytes:

@@ -15,6 +15,7 @@ from uuid import uuid4
 import httptools
 
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
+from gateway.proxy import ordinary
 from gateway.proxy.heads import Headers, status_line, written
 from gateway.proxy.request import Bounds, Request, Source
 
@@ -101,6 +102,12 @@ class Inbound:
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
+        if not (self._reading or self._loose):
+            request = ordinary.request(data, self._bounds.body_bytes)
+            if request is not None:
+                self._requests.append(request)
+                self._serve()
+                return
         self._read = len(data)
         self._loose += len(data)
         reading = self._reading
@@ -156,7 +163,7 @@ class Inbound:
 
     def on_message_begin(self) -> None:
         self._reading, self._framed, self._expecting = True, False, False
-        self._target, self._headers, self._pieces = b"", [], []
+        self._target, self._headers, self._fields, self._pieces = b"", [], {}, []
         self._bytes = self._loose = 0
 
     def on_url(self, target: bytes) -> None:
@@ -164,14 +171,15 @@ class Inbound:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self._framed:  # trailers are dropped: nobody asked for them (RFC 9110 §6.5.1)
-            self._headers.append((name.lower(), value))
+            name = name.lower()
+            self._headers.append((name, value))
+            self._fields[name] = value
 
     def on_headers_complete(self) -> None:
         if self._loose + self._read > HEAD_BYTES and self._size() > HEAD_BYTES:
             self._fail(HeadTooLarge("the request's head is too large"))
         self._framed, self._loose = True, 0
-        parser, found = self._parser, dict(self._headers)
-        self._fields = found
+        parser, found = self._parser, self._fields
         self._offered = parser.should_upgrade()
         if self._offered:
             if parser.get_method() == b"CONNECT":

@@ -25,12 +25,12 @@ class Reply:
     """A backend's answer as it arrives; closed on every path.
 
     status: 0 until the head is here. stream: whether it is a stream of events. began: whether any
-    byte came.
+    byte came. passing: the header lines that go on, where they are made already.
     """
 
     __slots__ = (
         "_change", "_connection", "_held", "_parts", "began", "complete", "error", "headers",
-        "sink", "status", "stream",
+        "passing", "sink", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, connection: "Line") -> None:
@@ -41,6 +41,7 @@ class Reply:
         self.sink: Callable[[bytes], None] | None = None
         self.status = 0
         self.headers: Headers = []
+        self.passing: bytes | None = None
         self.stream = self.began = self.complete = False
         self.error: UpstreamError | None = None
 

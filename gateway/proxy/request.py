@@ -25,7 +25,7 @@ class Request:
     """One whole request. target: path and query as sent. fields: the headers by name, the last of
     each."""
 
-    __slots__ = ("body", "fields", "headers", "keep", "method", "modern", "target")
+    __slots__ = ("body", "fields", "headers", "keep", "method", "modern", "passing", "target")
 
     def __init__(
         self,
@@ -37,13 +37,15 @@ class Request:
         keep: bool,
         modern: bool,
         fields: dict[bytes, bytes] | None = None,
+        passing: bytes | None = None,
     ) -> None:
         """keep: whether the client wants the connection kept. modern: HTTP/1.1, it knows chunks.
-        fields: where they are made already."""
+        fields, and passing, the header lines that go on: where they are made already."""
         self.method = method
         self.target = target
         self.headers = headers
         self.fields = dict(headers) if fields is None else fields
+        self.passing = passing
         self.body = body
         self.keep = keep
         self.modern = modern

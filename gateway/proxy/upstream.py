@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from gateway.errors import ConnectFailed, UpstreamError
+from gateway.proxy import ordinary
 from gateway.proxy.heads import Headers, field
 from gateway.proxy.reply import Reply
 
@@ -67,6 +68,8 @@ class Connection:
         if reply is None:  # nobody asked: whatever it is, it is no answer
             self.abort()
             return
+        if not (reply.began or self._headers) and self._at_once(reply, data):
+            return
         reply.began = True
         broken = None
         try:
@@ -98,6 +101,19 @@ class Connection:
             self._break(reply, broken)
         elif headed:
             reply.notify()
+
+    def _at_once(self, reply: Reply, data: bytes) -> bool:
+        """Takes an ordinary reply in one piece, which needs no parser; whether it was one."""
+        whole = ordinary.reply(data)
+        if whole is None:
+            return False
+        reply.began, reply.status, reply.headers = True, 200, whole.headers
+        reply.passing = whole.passing
+        reply.received(whole.body)
+        self._keep = True
+        self._free(reply)
+        reply.notify()
+        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

@@ -15,6 +15,7 @@ from gateway.routing.backend import Backend, Fleet, Lease
 from gateway.routing.board import Seat
 from gateway.routing.estimate import Estimate
 from gateway.routing.table import RoutingTable
+from planner.cells import cell
 from planner.model import DEFAULT
 
 CLASS_HEADER = "x-cuvee-slo-class"  # how a request names its SLO class
@@ -47,7 +48,8 @@ class Router:
     @table.setter
     def table(self, table: RoutingTable) -> None:
         self._table = table
-        self._grid, self._cells = table.space.grid, table.space.grid.cells
+        grid = table.space.grid
+        self._inputs, self._outputs, self._cells = grid.input_edges, grid.output_edges, grid.cells
         self._credit = [[0.0] * len(table.pools) for _ in range(table.space.buckets)]
         self._members = tuple(self.fleet.pool(name) for name in table.pools)
 
@@ -76,7 +78,9 @@ class Router:
 
     def cell(self, promise: int, input_tokens: int, output_tokens: int) -> int:
         """The bucket of a size under an SLO class, which is given by its index."""
-        return promise * self._cells + self._grid.cell(input_tokens, output_tokens)
+        return promise * self._cells + cell(
+            self._inputs, self._outputs, input_tokens, output_tokens
+        )
 
     def hold_s(self, bucket: int) -> float:
         """How long after its arrival `route` may hold a request of this bucket back."""

@@ -7,7 +7,10 @@ from bisect import bisect_left
 
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.sums import TPOT_S, TTFT_S, Flow, Spread, Sums
-from planner.demand import fine_cell
+from planner.cells import cell
+from planner.demand import FINE
+
+FINE_EDGES = FINE.input_edges  # on both axes
 
 
 class Tally:
@@ -54,7 +57,7 @@ class Tally:
             self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
 
     def _sized(self, bucket: int, inputs: int, outputs: int) -> None:
-        sizes, key = self._sums.sizes, (bucket, fine_cell(inputs, outputs))
+        sizes, key = self._sums.sizes, (bucket, cell(FINE_EDGES, FINE_EDGES, inputs, outputs))
         found = sizes.get(key)
         if found is None:
             sizes[key] = (1.0, float(inputs), float(outputs))

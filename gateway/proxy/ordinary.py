@@ -1,0 +1,158 @@
+"""Messages as nearly everybody writes them, read without a parser; all others are for llhttp.
+
+A whole message in one piece, HTTP/1.1, framed by one Content-Length, nothing about the connection
+but that it is kept. Strict: what is accepted here, llhttp reads the same way (tests/gateway/
+test_ordinary.py). Clients and engines say the same lines again and again, so a line is looked at
+once and remembered.
+"""
+
+from gateway.proxy.heads import HOP_BY_HOP, NOT_RETURNED, NOT_SENT, Headers
+from gateway.proxy.request import Request
+
+END = b"\r\n\r\n"
+HEAD_BYTES = 32 * 1024  # of a head; nginx allows as much
+DIGITS = 15  # of a length; longer ones are odd
+REMEMBERED = 4096  # lines of one direction, then all are forgotten; the bytes of one:
+LINE_BYTES = 1024
+ODD = (HOP_BY_HOP | {b"expect", b"http2-settings"}) - {b"connection"}
+VISIBLE = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"  # what a line may hold
+TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+TARGET = b"/-._~?=&%0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+POST, VERSION, OK = b"POST /", b" HTTP/1.1", b"HTTP/1.1 200 "
+
+
+class Line:
+    """One header line. passing: as it goes on, empty if it ends here. length: that it tells, or
+    less than 0."""
+
+    __slots__ = ("header", "length", "name", "passing", "value")
+
+    def __init__(self, name: bytes, value: bytes, *, length: int, ends: bool) -> None:
+        self.name = name
+        self.value = value
+        self.header = (name, value)
+        self.length = length
+        self.passing = b"" if ends else b"%b: %b\r\n" % (name, value)
+
+
+class Lines:
+    """The lines of one direction. dropped: names of headers that end here."""
+
+    def __init__(self, dropped: frozenset[bytes]) -> None:
+        self.known: dict[bytes, Line] = {}
+        self._dropped = dropped
+
+    def __repr__(self) -> str:
+        return f"<Lines {len(self.known)} known>"
+
+    def read(self, line: bytes) -> Line | None:
+        """Reads a line that is not known; `None`: not an ordinary one."""
+        name, colon, value = line.partition(b":")
+        if not (name and colon) or name.translate(None, TOKEN) or value.translate(None, VISIBLE):
+            return None
+        name, value, length = name.lower(), value[value[:1] == b" " :], -1
+        if value != value.strip(b" \t") or name in ODD:
+            return None
+        if name == b"connection" and value.lower() != b"keep-alive":
+            return None
+        if name == b"content-type" and value.lower().startswith(b"text/event-stream"):
+            return None
+        if name == b"content-length":
+            if not value.isdigit() or len(value) > DIGITS:
+                return None
+            length = int(value)
+        found = Line(name, value, length=length, ends=name in self._dropped)
+        if len(line) <= LINE_BYTES:
+            if len(self.known) >= REMEMBERED:
+                self.known.clear()
+            self.known[line] = found
+        return found
+
+
+class Message:
+    """A whole message. first: its first line. passing: the header lines that go on."""
+
+    __slots__ = ("body", "fields", "first", "headers", "passing")
+
+    def __init__(
+        self,
+        first: bytes,
+        headers: Headers,
+        fields: dict[bytes, bytes],
+        passing: bytes,
+        body: bytes,
+    ) -> None:
+        self.first = first
+        self.headers = headers
+        self.fields = fields
+        self.passing = passing
+        self.body = body
+
+
+# What a line means depends on nothing else, so that all connections share what was read.
+_OF_REQUESTS, _OF_REPLIES = Lines(NOT_SENT), Lines(NOT_RETURNED)
+_TARGETS: dict[bytes, bytes] = {}  # by first line
+
+
+def request(data: bytes, most_bytes: int) -> Request | None:
+    """A POST; `None`: not an ordinary one. most_bytes: of a body."""
+    if data[: len(POST)] != POST:
+        return None
+    found = _message(data, _OF_REQUESTS)
+    if found is None or len(found.body) > most_bytes:
+        return None
+    target = _TARGETS.get(found.first) or _target(found.first)
+    if target is None:
+        return None
+    return Request(
+        method=b"POST",
+        target=target,
+        headers=found.headers,
+        fields=found.fields,
+        body=found.body,
+        keep=True,
+        modern=True,
+        passing=found.passing,
+    )
+
+
+def reply(data: bytes) -> Message | None:
+    """A 200 that is no stream; `None`: not an ordinary one."""
+    if data[: len(OK)] != OK:
+        return None
+    found = _message(data, _OF_REPLIES)
+    return None if found is None or found.first.translate(None, VISIBLE) else found
+
+
+def _target(first: bytes) -> bytes | None:
+    target = first[len(POST) - 1 : -len(VERSION)]
+    if not first.endswith(VERSION) or target.translate(None, TARGET):
+        return None
+    if len(_TARGETS) < REMEMBERED and len(first) <= LINE_BYTES:
+        _TARGETS[first] = target
+    return target
+
+
+def _message(data: bytes, lines: Lines) -> Message | None:
+    end = data.find(END)
+    if end < 0 or end > HEAD_BYTES:
+        return None
+    said, known = data[:end].split(b"\r\n"), lines.known
+    headers: Headers = []
+    fields: dict[bytes, bytes] = {}
+    passing: list[bytes] = []
+    length = -1
+    for number in range(1, len(said)):
+        line = known.get(said[number]) or lines.read(said[number])
+        if line is None:
+            return None
+        if line.length >= 0:
+            if length >= 0:
+                return None
+            length = line.length
+        headers.append(line.header)
+        fields[line.name] = line.value
+        passing.append(line.passing)
+    if length != len(data) - end - len(END):
+        return None
+    return Message(said[0], headers, fields, b"".join(passing), data[end + len(END) :])
