@@ -1,9 +1,13 @@
 """What requests that ended teach about those to come. Knows no backend, no plan and no process."""
 
+from typing import Final
+
 from gateway.config import Loaded
 from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.tokens import Tokens
+
+OK: Final = Outcome.OK
 
 
 class Lessons:
@@ -29,5 +33,5 @@ class Lessons:
         inputs, outputs = o.input_tokens, o.output_tokens
         if inputs is not None and not o.exact_input:
             self.tokens.learn(model, route, o.prompt_bytes, inputs)
-        if outputs is not None and o.outcome is Outcome.OK and route != "embeddings":
+        if outputs is not None and o.outcome is OK and route != "embeddings":
             self.lengths.learn(model, o.key, route, o.estimated_input, o.max_tokens, outputs)

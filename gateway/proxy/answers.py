@@ -3,15 +3,17 @@
 Owns the small pieces at the end of an exchange. Knows no router and no backend's state.
 """
 
+from typing import Final
+
 from gateway.errors import GatewayError, Saturated, Unavailable
 from gateway.proxy.heads import field, returned, status_line
 from gateway.proxy.reply import Reply
 from gateway.proxy.watch import Watch
 from gateway.routing.observation import Outcome
 
-EVENT_STREAM = b"content-type: text/event-stream; charset=utf-8\r\n"
-UNCACHED = b"cache-control: no-cache\r\n"
-UNBUFFERED = b"x-accel-buffering: no\r\n"  # nginx in front of us would hold events back
+EVENT_STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\n"
+UNCACHED: Final = b"cache-control: no-cache\r\n"
+UNBUFFERED: Final = b"x-accel-buffering: no\r\n"  # nginx in front of us would hold events back
 
 
 def stream_head(reply: Reply | None, watch: Watch) -> bytes:

@@ -8,6 +8,7 @@ Observation. Knows no plan, no price and no other request.
 import logging
 from collections.abc import Callable
 from math import inf
+from typing import Final
 from uuid import uuid4
 
 from gateway.errors import (
@@ -49,16 +50,17 @@ from planner.model import DEFAULT
 
 log = logging.getLogger("cuvee")
 
-PATHS = {
+PATHS: Final = {
     "chat": "/v1/chat/completions",
     "completions": "/v1/completions",
     "embeddings": "/v1/embeddings",
 }
 OURS, OBJECTIVE = CLASS_HEADER.encode(), b"x-llm-d-inference-objective"  # name an SLO class
-ADMISSIONS = 8  # refusals for lack of room that one request may collect before it is told
-BROKEN = 1  # retries after a backend broke with the request: it may be the request that breaks them
-ONE_TOKEN = Length(median=1, p90=1)  # an embedding has no output to decode
-LONGEST_ID = 256  # of a request id that a client may give
+ADMISSIONS: Final = 8  # refusals for lack of room that one request may collect before it is told
+BROKEN: Final = 1  # retries after a backend broke: it may be the request that breaks them
+ONE_TOKEN: Final = Length(median=1, p90=1)  # an embedding has no output to decode
+OK: Final = Outcome.OK
+LONGEST_ID: Final = 256  # of a request id that a client may give
 
 
 class Exchange:
@@ -330,7 +332,7 @@ class Exchange:
     def _whole(self, client: Inbound, watch: Watch, reply: Reply, body: bytes) -> None:
         """A reply that does not stream: passed on as it came, its usage noted."""
         watch.usage(reported(body))
-        watch.ended(Outcome.OK, reply.status)
+        watch.ended(OK, reply.status)
         if watch.committed:  # the engine does not stream, and the client was told that we do
             client.write(b"data: " + b"".join(body.splitlines()) + b"\n\ndata: [DONE]\n\n")
             client.end()

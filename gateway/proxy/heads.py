@@ -6,11 +6,12 @@ that lets no line break through.
 
 from collections.abc import Iterable
 from http import HTTPStatus
+from typing import Final
 
 Headers = list[tuple[bytes, bytes]]  # names in lower case, in the order of the wire
 
 # RFC 9110 §7.6.1, with the obsolete ones that old proxies still send.
-HOP_BY_HOP = frozenset(
+HOP_BY_HOP: Final = frozenset(
     (
         b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
         b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
@@ -18,12 +19,12 @@ HOP_BY_HOP = frozenset(
 )  # fmt: skip
 # Length, host and id are said anew; Expect was answered; a compressed reply could not be read for
 # its tokens; http2-settings belongs to an upgrade that is not made.
-NOT_SENT = HOP_BY_HOP | {
+NOT_SENT: Final = HOP_BY_HOP | {
     b"accept-encoding", b"content-length", b"expect", b"host", b"http2-settings", b"x-request-id",
 }  # fmt: skip
-NOT_RETURNED = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-request-id"}
-PLAIN = (b"keep-alive", b"close")  # what Connection says when it names no further headers
-STATUS_LINES = {
+NOT_RETURNED: Final = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-request-id"}
+PLAIN: Final = (b"keep-alive", b"close")  # what Connection says when it names no further headers
+STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 

@@ -9,7 +9,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import NoReturn, Protocol, cast
+from typing import Final, NoReturn, Protocol, cast
 from uuid import uuid4
 
 import httptools
@@ -19,14 +19,14 @@ from gateway.proxy import ordinary
 from gateway.proxy.heads import Headers, status_line, written
 from gateway.proxy.request import Bounds, Request, Source
 
-HEAD_BYTES = 32 * 1024  # of request line and headers together; nginx allows as much
-PIECES = 256  # of a body that are kept as they came; what is more is tiny and joined
-BURST = 16  # requests of one client that are served before others get their turn
-LINGER_S = 10.0  # how long what an early-refused client still sends is read and dropped
-MODERN = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows chunks
-CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
-EMPTY = b"HTTP/1.1 204 "
-LAST_CHUNK = b"0\r\n\r\n"
+HEAD_BYTES: Final = 32 * 1024  # of request line and headers together; nginx allows as much
+PIECES: Final = 256  # of a body that are kept as they came; what is more is tiny and joined
+BURST: Final = 16  # requests of one client that are served before others get their turn
+LINGER_S: Final = 10.0  # how long what an early-refused client still sends is read and dropped
+MODERN: Final = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows chunks
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+EMPTY: Final = b"HTTP/1.1 204 "
+LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class House(Protocol):

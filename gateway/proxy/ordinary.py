@@ -6,19 +6,24 @@ test_ordinary.py). Clients and engines say the same lines again and again, so a 
 once and remembered.
 """
 
+from typing import Final
+
 from gateway.proxy.heads import HOP_BY_HOP, NOT_RETURNED, NOT_SENT, Headers
 from gateway.proxy.request import Request
 
-END = b"\r\n\r\n"
-HEAD_BYTES = 32 * 1024  # of a head; nginx allows as much
-DIGITS = 15  # of a length; longer ones are odd
-REMEMBERED = 4096  # lines of one direction, then all are forgotten; the bytes of one:
-LINE_BYTES = 1024
-ODD = (HOP_BY_HOP | {b"expect", b"http2-settings"}) - {b"connection"}
-VISIBLE = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"  # what a line may hold
-TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-TARGET = b"/-._~?=&%0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
-POST, VERSION, OK = b"POST /", b" HTTP/1.1", b"HTTP/1.1 200 "
+END: Final = b"\r\n\r\n"
+HEAD_BYTES: Final = 32 * 1024  # of a head; nginx allows as much
+DIGITS: Final = 15  # of a length; longer ones are odd
+REMEMBERED: Final = 4096  # lines of one direction, then all are forgotten; the bytes of one:
+LINE_BYTES: Final = 1024
+ODD: Final = (HOP_BY_HOP | {b"expect", b"http2-settings"}) - {b"connection"}
+# What a line may hold.
+VISIBLE: Final = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
+TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+TARGET: Final = b"/-._~?=&%0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+POST: Final = b"POST /"
+VERSION: Final = b" HTTP/1.1"
+OK: Final = b"HTTP/1.1 200 "
 
 
 class Line:
@@ -90,8 +95,10 @@ class Message:
 
 
 # What a line means depends on nothing else, so that all connections share what was read.
-_OF_REQUESTS, _OF_REPLIES = Lines(NOT_SENT), Lines(NOT_RETURNED)
-_TARGETS: dict[bytes, bytes] = {}  # by first line
+_OF_REQUESTS: Final = Lines(NOT_SENT)
+_OF_REPLIES: Final = Lines(NOT_RETURNED)
+_TARGETS: Final[dict[bytes, bytes]] = {}  # by first line
+_PHRASES: Final[set[bytes]] = set()  # first lines of replies that are in order
 
 
 def request(data: bytes, most_bytes: int) -> Request | None:
@@ -121,7 +128,9 @@ def reply(data: bytes) -> Message | None:
     if data[: len(OK)] != OK:
         return None
     found = _message(data, _OF_REPLIES)
-    return None if found is None or found.first.translate(None, VISIBLE) else found
+    if found is None or (found.first not in _PHRASES and not _phrase(found.first)):
+        return None
+    return found
 
 
 def _target(first: bytes) -> bytes | None:
@@ -131,6 +140,13 @@ def _target(first: bytes) -> bytes | None:
     if len(_TARGETS) < REMEMBERED and len(first) <= LINE_BYTES:
         _TARGETS[first] = target
     return target
+
+
+def _phrase(first: bytes) -> bool:
+    plain = not first.translate(None, VISIBLE)
+    if plain and len(_PHRASES) < REMEMBERED and len(first) <= LINE_BYTES:
+        _PHRASES.add(first)
+    return plain
 
 
 def _message(data: bytes, lines: Lines) -> Message | None:

@@ -4,6 +4,7 @@ One look at all of them several times a second costs less than a timer for each.
 """
 
 from math import inf
+from typing import Final
 
 from gateway.errors import UpstreamTimeout
 from gateway.proxy.answers import stream_head
@@ -11,7 +12,7 @@ from gateway.proxy.watch import Watch
 from gateway.routing.backend import Backend
 from gateway.sections import GatewaySection
 
-KEEP_ALIVE = b": keep-alive\n\n"
+KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
 class Patience:

@@ -1,14 +1,14 @@
 """A backend's answer as it arrives. Of its connection it knows only what that can be told."""
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.errors import UpstreamError
 from gateway.proxy.heads import Headers
 from gateway.proxy.strand import Signal
 
-HELD_BYTES = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
-WHOLE_BYTES = 1 << 28  # of a reply that is no stream: more is no answer to anything
+HELD_BYTES: Final = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
+WHOLE_BYTES: Final = 1 << 28  # of a reply that is no stream: more is no answer to anything
 
 
 class Line(Protocol):

@@ -1,7 +1,9 @@
 """How many retries the gateway may spend: a share of its requests, so that retries never storm."""
 
-SHARE = 0.2  # retries per request in the long run
-RESERVE = 100.0  # retries that may come at once: all that one backend held when it died
+from typing import Final
+
+SHARE: Final = 0.2  # retries per request in the long run
+RESERVE: Final = 100.0  # retries that may come at once: all that one backend held when it died
 
 
 class Budget:

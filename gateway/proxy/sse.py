@@ -7,11 +7,12 @@ cleanly.
 """
 
 import re
+from typing import Final
 
 from gateway.proxy.event import Event, Usage, decode
 
-BOUNDARY = re.compile(rb"\r?\n\r?\n")
-LONGEST_EVENT = 1 << 20  # a longer one is passed on in pieces
+BOUNDARY: Final = re.compile(rb"\r?\n\r?\n")
+LONGEST_EVENT: Final = 1 << 20  # a longer one is passed on in pieces
 
 
 def events(chunk: bytes) -> list[bytes]:

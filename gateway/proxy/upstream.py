@@ -8,7 +8,7 @@ abort. It is never closed by half: vLLM takes that for a client that left.
 import asyncio
 import ssl
 from collections import deque
-from typing import cast
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import httptools
@@ -18,13 +18,11 @@ from gateway.proxy import ordinary
 from gateway.proxy.heads import Headers, field
 from gateway.proxy.reply import Reply
 
-KEEP_ALIVE_S = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
-SWEEP_S = 1.0
-LATE_S = (
-    0.25  # by which a timer of ours may be late before its word about others counts for nothing
-)
-LOOSE_BYTES = 256 * 1024  # that may come without a piece of a body: of heads, trailers, extensions
-MOST = 16384  # connections to one backend; far above what its load lets through
+KEEP_ALIVE_S: Final = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
+SWEEP_S: Final = 1.0
+LATE_S: Final = 0.25  # a timer of ours that is later has no word about others
+LOOSE_BYTES: Final = 256 * 1024  # that may come without a piece of a body: heads, trailers
+MOST: Final = 16384  # connections to one backend; far above what its load lets through
 
 
 class Connection:

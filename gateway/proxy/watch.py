@@ -1,6 +1,7 @@
 """The record of one request under way; becomes its one Observation. No I/O, no clock."""
 
 from math import inf
+from typing import Final
 
 from gateway.errors import ClientGone
 from gateway.proxy.event import Usage
@@ -11,6 +12,8 @@ from gateway.routing.ask import Ask
 from gateway.routing.backend import Lease
 from gateway.routing.estimate import Estimate
 from gateway.routing.observation import Observation, Outcome
+
+FAILED: Final = Outcome.FAILED
 
 
 class Watch:
@@ -51,7 +54,7 @@ class Watch:
         self.relay: Relay | None = None
         self.waiting = self.committed = False
         self.due_s = self.ping_s = inf
-        self.outcome = Outcome.FAILED
+        self.outcome: Outcome = FAILED
         self.status = 500
         self.retries = 0
         self.first_at_s: float | None = None

@@ -5,12 +5,13 @@ one event loop nothing can come between looking and reserving.
 """
 
 from collections import deque
+from typing import Final
 
-COOLDOWN_S = 1.0  # first pause after a backend failed; doubles up to the longest
-LONGEST_COOLDOWN_S = 30.0
-FULL_S = 1.0  # how long an engine's own admission limit is believed
-RECEIPTS = 64  # kept as they are written; some four for each plan
-TOLERATED = 3  # failed exchanges in a row before a pause; a refused connection pauses at once
+COOLDOWN_S: Final = 1.0  # first pause after a backend failed; doubles up to the longest
+LONGEST_COOLDOWN_S: Final = 30.0
+FULL_S: Final = 1.0  # how long an engine's own admission limit is believed
+RECEIPTS: Final = 64  # kept as they are written; some four for each plan
+TOLERATED: Final = 3  # failures in a row before a pause; a refused connection pauses at once
 
 
 class Backend:

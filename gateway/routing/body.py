@@ -3,14 +3,16 @@
 The body itself is forwarded as received. Knows no estimate, no table and no backend.
 """
 
+from typing import Final
+
 import msgspec
 
 from gateway.errors import BadRequest
 from gateway.routing.ask import Ask, Fields
 
-USAGE = b'"stream_options":{"include_usage":true},'
-_DECODER = msgspec.json.Decoder(Fields, strict=False)  # as lax as the engines: "7" is 7
-_PROMPT = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
+USAGE: Final = b'"stream_options":{"include_usage":true},'
+_DECODER: Final = msgspec.json.Decoder(Fields, strict=False)  # as lax as the engines: "7" is 7
+_PROMPT: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 
 
 def read(body: bytes, route: str) -> Ask:

@@ -9,16 +9,15 @@ gets and moves to its own as it is seen.
 from collections import OrderedDict, deque
 from collections.abc import Hashable
 from math import ceil, log2
+from typing import Final
 
 from gateway.routing.estimate import Length
 
-WINDOW = 300  # samples a history remembers
-QUARTERS = (
-    4  # finest cells per doubling of the input: half the error of whole doublings on Azure 2023
-)
-SHRINKAGE = 20.0  # samples at which a history counts as much as the coarser one
-HISTORIES = 20_000  # histories kept; the one longest without a sample is forgotten first
-LAG = 8  # quantiles are of all samples but the last eighth at most: sorting at each would cost more
+WINDOW: Final = 300  # samples a history remembers
+QUARTERS: Final = 4  # finest cells per doubling of the input: half the error of whole doublings
+SHRINKAGE: Final = 20.0  # samples at which a history counts as much as the coarser one
+HISTORIES: Final = 20_000  # histories kept; the one longest without a sample is forgotten first
+LAG: Final = 8  # quantiles are of all samples but the last eighth: sorting at each would cost more
 PRIOR = (128.0, 512.0)  # median and P90 before anything was seen
 
 

@@ -9,6 +9,7 @@ left it is held back for a moment, while its caller will wait: prefill ahead of 
 
 from collections.abc import Collection
 from math import inf
+from typing import Final
 
 from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
@@ -18,8 +19,8 @@ from gateway.routing.table import RoutingTable
 from planner.cells import cell
 from planner.model import DEFAULT
 
-CLASS_HEADER = "x-cuvee-slo-class"  # how a request names its SLO class
-FULL = 1.0  # the pressure at which a backend just keeps its SLO
+CLASS_HEADER: Final = "x-cuvee-slo-class"  # how a request names its SLO class
+FULL: Final = 1.0  # the pressure at which a backend just keeps its SLO
 
 PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-effort"
 

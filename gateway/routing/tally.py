@@ -4,13 +4,15 @@ Metrics and demand are made from it beside the data path. It travels between pro
 """
 
 from bisect import bisect_left
+from typing import Final
 
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.sums import TPOT_S, TTFT_S, Flow, Spread, Sums
 from planner.cells import cell
 from planner.demand import FINE
 
-FINE_EDGES = FINE.input_edges  # on both axes
+OK: Final = Outcome.OK
+FINE_EDGES: Final = FINE.input_edges  # on both axes
 
 
 class Tally:
@@ -53,7 +55,7 @@ class Tally:
             _spread(flow.ttft, TTFT_S, ttft_s)
         if tpot_s is not None:
             _spread(flow.tpot, TPOT_S, tpot_s)
-        if outcome is Outcome.OK:
+        if outcome is OK:
             self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
 
     def _sized(self, bucket: int, inputs: int, outputs: int) -> None:

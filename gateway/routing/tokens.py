@@ -5,7 +5,9 @@ is mostly JSON and chat template), so the ratio is kept per model, route and dou
 length, each starting at its model's.
 """
 
-SMOOTHING = 0.05  # weight of one reply; a ratio settles within about 20
+from typing import Final
+
+SMOOTHING: Final = 0.05  # weight of one reply; a ratio settles within about 20
 
 
 class Curve:
