@@ -1,11 +1,10 @@
 """What a scrape shows."""
 
 import pytest
-from msgspec.structs import replace
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.routing.backend import Lease
-from gateway.routing.observation import Observation, Outcome
+from gateway.routing.observation import FIELDS, Observation, Outcome
 from gateway.routing.tally import Tally
 from gateway.telemetry.metrics import Metrics
 
@@ -15,6 +14,13 @@ GOOD = Observation(
     outcome=Outcome.OK, status=200, duration_s=2.0, ttft_s=0.3, tpot_s=0.02, input_tokens=110,
     output_tokens=40, pool="h100", backend="h100-0", plan_id="p", decision="planned",
 )  # fmt: skip
+
+
+def replace(observation, **fields):
+    """The same but for some fields."""
+    return Observation(**{name: getattr(observation, name) for name in FIELDS} | fields)
+
+
 SHED = replace(
     GOOD, outcome=Outcome.SHED, status=429, ttft_s=None, tpot_s=None, input_tokens=None,
     output_tokens=None, pool=None, backend=None, plan_id=None, decision=None,
