@@ -288,6 +288,12 @@ class Inbound:
         if transport is not None and request is not None and piece:
             transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.modern else piece)
 
+    def forward(self, framed: bytes, piece: bytes) -> None:
+        """Another piece of a streamed answer, which is in a chunk already."""
+        transport, request = self._transport, self._request
+        if transport is not None and request is not None:
+            transport.write(framed if request.modern else piece)
+
     def end(self) -> None:
         """A streamed answer is whole."""
         self._whole = True

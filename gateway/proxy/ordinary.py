@@ -21,6 +21,7 @@ ODD: Final = (HOP_BY_HOP | {b"expect", b"http2-settings"}) - {b"connection"}
 VISIBLE: Final = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
 TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TARGET: Final = b"/-._~?=&%0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+HEX: Final = b"0123456789abcdefABCDEF"
 POST: Final = b"POST /"
 VERSION: Final = b" HTTP/1.1"
 OK: Final = b"HTTP/1.1 200 "
@@ -98,6 +99,7 @@ class Message:
 _OF_REQUESTS: Final = Lines(NOT_SENT)
 _OF_REPLIES: Final = Lines(NOT_RETURNED)
 _TARGETS: Final[dict[bytes, bytes]] = {}  # by first line
+_SIZES: Final[dict[bytes, int]] = {}  # of chunks, by their digits
 _PHRASES: Final[set[bytes]] = set()  # first lines of replies that are in order
 
 
@@ -131,6 +133,26 @@ def reply(data: bytes) -> Message | None:
     if found is None or (found.first not in _PHRASES and not _phrase(found.first)):
         return None
     return found
+
+
+def chunk(data: bytes) -> bytes | None:
+    """What one HTTP chunk holds that is whole; `None`: not just one, or the last of all."""
+    end = data.find(b"\r\n", 0, 12)
+    if end < 0:
+        return None
+    size = _SIZES.get(data[:end])
+    if size is None:
+        size = _size(data[:end])
+    if size <= 0 or len(data) != end + size + 4 or data[-2:] != b"\r\n":
+        return None
+    return data[end + 2 : -2]
+
+
+def _size(digits: bytes) -> int:
+    size = 0 if not digits or digits.translate(None, HEX) else int(digits, 16)
+    if len(_SIZES) < REMEMBERED:
+        _SIZES[digits] = size
+    return size
 
 
 def _target(first: bytes) -> bytes | None:

@@ -40,15 +40,17 @@ class Relay:
         """Whether the stream waits for its client and not for its backend."""
         return self._client.stalled
 
-    def feed(self, piece: bytes) -> None:
-        """Called with every piece of the body."""
+    def feed(self, piece: bytes, framed: bytes | None = None) -> None:
+        """Called with every piece of the body. framed: the same as one whole HTTP chunk."""
         self.last_s = now_s = self._clock()
         ready = self.meter.feed(piece, now_s)
         if self._first is not None and self.meter.first_at_s is not None:
             first, self._first = self._first, None
             first(self.meter.first_at_s)
         if self._open:
-            if ready:
+            if framed is not None and ready is piece:
+                self._client.forward(framed, piece)
+            elif ready:
                 self._client.write(ready)
         else:
             self._ready += ready

@@ -11,6 +11,10 @@ HELD_BYTES: Final = 1 << 20  # of a reply that nobody takes yet: then the backen
 WHOLE_BYTES: Final = 1 << 28  # of a reply that is no stream: more is no answer to anything
 
 
+# Takes a piece of a body, and the same as one whole chunk if it came as one.
+Sink = Callable[[bytes, bytes | None], None]
+
+
 class Line(Protocol):
     """The connection that a reply comes on."""
 
@@ -38,7 +42,7 @@ class Reply:
         self._change: Signal[None] | None = None
         self._parts: list[bytes] = []
         self._held = 0
-        self.sink: Callable[[bytes], None] | None = None
+        self.sink: Sink | None = None
         self.status = 0
         self.headers: Headers = []
         self.passing: bytes | None = None
@@ -74,11 +78,11 @@ class Reply:
         parts = self._parts
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
-    def flow(self, sink: Callable[[bytes], None]) -> None:
+    def flow(self, sink: "Sink") -> None:
         """From now on every piece of the body goes to `sink` as it comes; first what is here."""
         self.sink, parts, self._parts, self._held = sink, self._parts, [], 0
         if parts:
-            sink(b"".join(parts))
+            sink(b"".join(parts), None)
         self.resume()
 
     def pause(self) -> None:
@@ -102,7 +106,7 @@ class Reply:
     def received(self, piece: bytes) -> None:
         """Called by the connection: a piece of the body."""
         if self.sink is not None:
-            self.sink(piece)
+            self.sink(piece, None)
             return
         self._parts.append(piece)
         self._held += len(piece)

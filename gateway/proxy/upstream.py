@@ -36,6 +36,7 @@ class Connection:
         self._headers: Headers = []
         self._pieces: list[bytes] = []
         self._headed = self._ended = self._keep = self._paused = False
+        self._between = self._aligned = False  # chunks; and so is the parser, to the byte
         self._loose = 0
         self.idle_since_s = 0.0
 
@@ -66,7 +67,14 @@ class Connection:
         if reply is None:  # nobody asked: whatever it is, it is no answer
             self.abort()
             return
-        if not (reply.began or self._headers) and self._at_once(reply, data):
+        sink = reply.sink
+        if sink is not None and self._aligned:
+            piece = ordinary.chunk(data)
+            if piece is not None:  # one event in one chunk: what happens by far most often
+                self._loose = 0
+                sink(piece, data)
+                return
+        elif not (reply.began or self._headers) and self._at_once(reply, data):
             return
         reply.began = True
         broken = None
@@ -76,11 +84,11 @@ class Connection:
             broken = "The backend switched protocols."
         except httptools.HttpParserError as error:
             broken = f"The backend does not speak HTTP: {error}"
+        self._aligned = self._between and data[-2:] == b"\r\n"
         pieces, headed = self._pieces, self._headed
-        sink = reply.sink
         if sink is not None and len(pieces) == 1 and not (self._ended or broken):
-            self._loose = 0  # one piece in the middle of a stream: what happens by far most often
-            sink(pieces.pop())
+            self._loose = 0
+            sink(pieces.pop(), None)
             return
         self._headed = False
         if self._ended:
@@ -170,6 +178,7 @@ class Connection:
     def _free(self, reply: Reply) -> None:
         """The reply is whole: the connection is free before anybody is told."""
         self._reply, self._ended = None, False
+        self._between = self._aligned = False
         reply.ended()
         transport = self._transport
         if transport is None:
@@ -202,6 +211,12 @@ class Connection:
         reply.status, reply.headers = status, headers
         reply.stream = kind is not None and kind.lower().startswith(b"text/event-stream")
         self._headed = True
+
+    def on_chunk_header(self) -> None:
+        self._between = False
+
+    def on_chunk_complete(self) -> None:
+        self._between = True
 
     def on_body(self, piece: bytes) -> None:
         if not self._ended:

@@ -169,3 +169,27 @@ def test_what_is_accepted_a_parser_reads_the_same_way(data, edits):
         data = data[: place % len(data)] + piece + data[place % len(data) + 1 :]
     requested(data)
     replied(data)
+
+
+@pytest.mark.parametrize("size", [1, 9, 10, 15, 16, 255, 4096, 70000])
+@pytest.mark.parametrize("form", [b"%x", b"%X", b"00%x"])
+def test_one_whole_chunk_is_its_content(size, form):
+    """Whatever its size, seen before or not."""
+    piece = b"\r" * size
+    for _ in range(2):
+        assert ordinary.chunk(form % size + b"\r\n" + piece + b"\r\n") == piece
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"", b"2\r\n", b"2\r\nab", b"2\r\nab\r", b"2\r\nab\n\r", b"2\r\nab\r\n1", b"2\r\nabc\r\n",
+        b"0\r\n\r\n", b"2;a=b\r\nab\r\n", b" 2\r\nab\r\n", b"+2\r\nab\r\n", b"0x2\r\nab\r\n",
+        b"-2\r\nab\r\n", b"1_0\r\n" + b"a" * 16 + b"\r\n", b"\r\nab\r\n", b"2\nab\r\n",
+        b"g\r\n\r\n",
+        b"2\r\nab\r\n" * 2, b"00000000000002\r\nab\r\n",
+    ],
+)  # fmt: skip
+def test_anything_but_one_whole_chunk_is_for_the_parser(data):
+    """The last of all too: only the parser knows what ends with it."""
+    assert ordinary.chunk(data) is None

@@ -310,7 +310,7 @@ async def test_cut_bodies_are_told(answer):
         with pytest.raises(UpstreamError):
             await ask(pool, server)
         reply, came = await send(pool, server), []
-        reply.flow(came.append)
+        reply.flow(lambda piece, framed: came.append(piece))
         while reply.error is None:
             await driven(reply.change())
 
@@ -347,7 +347,7 @@ async def test_a_stream_comes_without_its_framing():
         Server([CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"]) as server,
     ):
         reply, came = await send(pool, server), []
-        reply.flow(came.append)
+        reply.flow(lambda piece, framed: came.append(piece))
         while not reply.complete:
             await driven(reply.change())
 
@@ -481,7 +481,7 @@ async def test_a_backend_waits_for_whoever_takes_its_stream():
             await asyncio.sleep(0)
         assert reply._held < HELD_BYTES + (1 << 20)
         sizes = Counter()
-        reply.flow(lambda piece: sizes.update(bytes=len(piece)))
+        reply.flow(lambda piece, framed: sizes.update(bytes=len(piece)))
         reply.pause()
         reply.resume()
         while not reply.complete:
@@ -576,7 +576,7 @@ class Exchange:
             if self.reply.status and self.reply.sink is None:
                 self.reply.flow(self._take)
 
-    def _take(self, piece):
+    def _take(self, piece, framed):
         self.body += piece
 
     def lose(self):
@@ -689,7 +689,7 @@ async def test_whoever_hears_the_last_piece_may_use_the_connection_at_once(wire)
     """It is free before anybody is told, also from inside the call that brings the piece."""
     exchange, second = Exchange(wire), []
 
-    def took(piece):
+    def took(piece, framed):
         connection = exchange.origin.take(0.0)
         second.append(connection.send(b"next", piece))
 
