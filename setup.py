@@ -20,10 +20,11 @@ REASON_CHARS = 100
 MODULES = {
     "gateway": ["lessons"],
     "gateway/proxy": [
-        "answers", "exchange", "heads", "inbound", "patience", "queue", "refusal", "relay", "reply",
-        "request", "retry", "sse", "strand", "upstream", "watch",
+        "answers", "exchange", "heads", "inbound", "ordinary", "patience", "queue", "refusal",
+        "relay", "reply", "request", "retry", "sse", "strand", "upstream", "watch",
     ],
     "gateway/routing": ["backend", "body", "lengths", "router", "tally", "tokens"],
+    "planner": ["cells"],
 }  # fmt: skip
 
 

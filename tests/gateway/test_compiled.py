@@ -100,6 +100,14 @@ def test_what_is_compiled_can_be(path):
     assert not bases & {"msgspec.Struct", "Struct"}
 
 
+def test_only_what_is_compiled_has_final_constants():
+    """mypyc copies their values into whatever uses them, and that would not be seen to be stale."""
+    sources = [p for package in compiled.PACKAGES for p in (ROOT / package).rglob("*.py")]
+    final = {p.relative_to(ROOT) for p in sources if ": Final" in p.read_text()}
+
+    assert final <= set(listed())
+
+
 @pytest.mark.skipif(not compiled.compiled(), reason="the data path is interpreted")
 def test_all_of_it_is_compiled():
     """Every listed module, and no other."""
