@@ -3,8 +3,9 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
+INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check format clean
+.PHONY: demo test check compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -18,19 +19,30 @@ check: $(VENV)/.dev
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
 
+# The data path in C, for this checkout's environment: demo, test and `cuvee overhead` then run it.
+# Needs a C compiler and Python's headers; an edited source needs it again.
+compiled: $(VENV)/.dev
+	$(MAKE) --no-print-directory interpreted
+	CUVEE_COMPILE=1 $(INSTALL) --no-deps --editable .
+
+interpreted:
+	rm -f cuvee__mypyc.*
+	find gateway planner -name '*.so' -delete
+
 format: $(VENV)/.dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-clean:
-	rm -rf $(VENV)
+clean: interpreted
+	rm -rf $(VENV) build
 
 $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cuvée needs Python 3.11 or newer; set PYTHON=...")'
+	@$(MAKE) --no-print-directory --silent interpreted
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	$(INSTALL) --editable .
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.run
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	$(INSTALL) --editable '.[dev]'
 	@touch $@

@@ -14,7 +14,7 @@ import numpy as np
 import uvloop
 from rich.console import Console
 
-from gateway import pictures
+from gateway import compiled, pictures
 from gateway.app import App
 from gateway.collector import settle
 from gateway.config import Loaded, load
@@ -30,6 +30,8 @@ from planner.portfolio import buy, read_history
 from planner.report import plan_json, portfolio_json
 from planner.whatif import alternative
 from planner.workload import Trace
+
+log = logging.getLogger("cuvee")
 
 CONFIG = click.option(
     "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file."
@@ -91,6 +93,9 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
         level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     loaded = configured(path)
+    log.info("data path: %s", compiled.data_path())
+    for complaint in compiled.complaints():
+        log.warning(complaint)
     try:
         uvloop.run(run(loaded, host=host, port=port))
     except (PlannerError, OSError) as error:

@@ -11,7 +11,10 @@ OK: Final = Outcome.OK
 
 
 class Lessons:
-    """Learned lengths of answers and bytes per token. Living state: outlives every table."""
+    """Learned lengths of answers and bytes per token. Living state: outlives every table.
+
+    It travels to workers. What is compiled has to say itself how it is pickled: `__reduce__`.
+    """
 
     def __init__(self, lengths: Lengths, tokens: Tokens) -> None:
         self.lengths = lengths
@@ -19,6 +22,9 @@ class Lessons:
 
     def __repr__(self) -> str:
         return f"<Lessons {self.lengths!r}, {self.tokens!r}>"
+
+    def __reduce__(self) -> tuple[type["Lessons"], tuple[Lengths, Tokens]]:
+        return Lessons, (self.lengths, self.tokens)
 
     @classmethod
     def none(cls, loaded: Loaded) -> "Lessons":

@@ -1,6 +1,6 @@
 """The set-ups that the overhead benchmark compares: started, pinned and known to answer.
 
-Knows the gateway by its command line and its configuration file alone.
+Knows the gateway by its command line and its configuration file, and whether it is compiled.
 """
 
 import http.client
@@ -13,6 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from gateway import compiled
 from loadtest import mock, peers, process
 from loadtest.measure import DIRECT
 from loadtest.peers import Peer, Place
@@ -106,7 +107,7 @@ def gateway(stack: ExitStack, bench: Bench, name: str, command: Sequence[str]) -
     """Starts the gateway by a command that takes the arguments of `cuvee`. Raises NotReady."""
     place = bench.place(name)
     argv = (*command, *peers.gateway_argv(place))
-    return _started(stack, bench, name, argv, place)
+    return replace(_started(stack, bench, name, argv, place), version=compiled.runtime())
 
 
 def _peer(stack: ExitStack, bench: Bench, peer: Peer, program: str) -> Setup:

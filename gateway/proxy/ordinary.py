@@ -156,8 +156,10 @@ def _size(digits: bytes) -> int:
 
 
 def _target(first: bytes) -> bytes | None:
+    if not first.endswith(VERSION):
+        return None
     target = first[len(POST) - 1 : -len(VERSION)]
-    if not first.endswith(VERSION) or target.translate(None, TARGET):
+    if target.translate(None, TARGET):
         return None
     if len(_TARGETS) < REMEMBERED and len(first) <= LINE_BYTES:
         _TARGETS[first] = target

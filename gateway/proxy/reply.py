@@ -8,7 +8,7 @@ from gateway.proxy.heads import Headers
 from gateway.proxy.strand import Signal
 
 HELD_BYTES: Final = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
-WHOLE_BYTES: Final = 1 << 28  # of a reply that is no stream: more is no answer to anything
+WHOLE_BYTES = 1 << 28  # of a reply that is no stream: more is no answer to anything
 
 
 # Takes a piece of a body, and the same as one whole chunk if it came as one.

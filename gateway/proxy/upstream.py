@@ -22,7 +22,7 @@ KEEP_ALIVE_S: Final = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
 SWEEP_S: Final = 1.0
 LATE_S: Final = 0.25  # a timer of ours that is later has no word about others
 LOOSE_BYTES: Final = 256 * 1024  # that may come without a piece of a body: heads, trailers
-MOST: Final = 16384  # connections to one backend; far above what its load lets through
+MOST = 16384  # connections to one backend; far above what its load lets through
 
 
 class Connection:

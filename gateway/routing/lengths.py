@@ -7,7 +7,7 @@ gets and moves to its own as it is seen.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterable
 from math import ceil, log2
 from typing import Final
 
@@ -26,10 +26,15 @@ class History:
 
     __slots__ = ("_due", "_lengths", "median", "p90")
 
-    def __init__(self) -> None:
-        self._lengths: deque[int] = deque(maxlen=WINDOW)
+    def __init__(self, lengths: Iterable[int] = ()) -> None:
+        self._lengths: deque[int] = deque(lengths, maxlen=WINDOW)
         self._due = 0
         self.median = self.p90 = 0
+        if self._lengths:
+            self._look()
+
+    def __reduce__(self) -> tuple[type["History"], tuple[tuple[int, ...]]]:
+        return History, (tuple(self._lengths),)
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -38,13 +43,16 @@ class History:
         self._lengths.append(tokens)
         self._due -= 1
         if self._due <= 0:
-            ordered = sorted(self._lengths)
-            self._due = len(ordered) // LAG
-            self.median, self.p90 = _quantile(ordered, 0.5), _quantile(ordered, 0.9)
+            self._look()
 
     def quantile(self, share: float) -> int:
         """The smallest length that `share` of the samples do not exceed."""
         return _quantile(sorted(self._lengths), share)
+
+    def _look(self) -> None:
+        ordered = sorted(self._lengths)
+        self._due = len(ordered) // LAG
+        self.median, self.p90 = _quantile(ordered, 0.5), _quantile(ordered, 0.9)
 
 
 def _quantile(ordered: list[int], share: float) -> int:
@@ -59,11 +67,14 @@ class Cell:
 
     __slots__ = ("_due", "_histories", "_length")
 
-    def __init__(self, coarser: tuple[History, ...]) -> None:
-        """coarser: the finest of them first."""
-        self._histories = (History(), *coarser)
+    def __init__(self, histories: tuple[History, ...]) -> None:
+        """histories: the finest of them first."""
+        self._histories = histories
         self._length: Length | None = None
         self._due = 0
+
+    def __reduce__(self) -> tuple[type["Cell"], tuple[tuple[History, ...]]]:
+        return Cell, (self._histories,)
 
     @property
     def length(self) -> Length:
@@ -93,9 +104,17 @@ def blended(histories: tuple[History, ...]) -> Length:
 class Lengths:
     """Learned output lengths. Living state: outlives every plan and table."""
 
-    def __init__(self) -> None:
-        self._cells: OrderedDict[Hashable, Cell] = OrderedDict()
-        self._coarse: OrderedDict[Hashable, History] = OrderedDict()
+    def __init__(
+        self,
+        cells: OrderedDict[Hashable, Cell] | None = None,
+        coarse: OrderedDict[Hashable, History] | None = None,
+    ) -> None:
+        """cells, coarse: what is known already, the least recent first."""
+        self._cells = OrderedDict() if cells is None else cells
+        self._coarse = OrderedDict() if coarse is None else coarse
+
+    def __reduce__(self) -> tuple[type["Lengths"], tuple[object, ...]]:
+        return Lengths, (self._cells, self._coarse)
 
     def __repr__(self) -> str:
         return f"<Lengths {len(self._cells)} histories>"
@@ -128,7 +147,7 @@ class Lengths:
         cell = self._cells.get(finest)
         if cell is None:
             keys = _coarser(model, key, route, input_tokens)
-            cell = self._cells[finest] = Cell(tuple(map(self._history, keys)))
+            cell = self._cells[finest] = Cell((History(), *map(self._history, keys)))
             if len(self._cells) > HISTORIES:
                 self._cells.popitem(last=False)
         self._cells.move_to_end(finest)

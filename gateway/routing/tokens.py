@@ -15,18 +15,28 @@ class Curve:
 
     __slots__ = ("by_size", "whole")
 
-    def __init__(self, whole: float) -> None:
+    def __init__(self, whole: float, by_size: dict[int, float] | None = None) -> None:
         self.whole = whole
-        self.by_size: dict[int, float] = {}
+        self.by_size = {} if by_size is None else by_size
+
+    def __reduce__(self) -> tuple[type["Curve"], tuple[float, dict[int, float]]]:
+        return Curve, (self.whole, self.by_size)
 
 
 class Tokens:
     """Learned bytes per token. Living state: outlives every plan and table."""
 
-    def __init__(self, bytes_per_token: dict[str, float]) -> None:
-        """bytes_per_token: where each model starts."""
-        self._curves: dict[tuple[str, str], Curve] = {}
+    def __init__(
+        self,
+        bytes_per_token: dict[str, float],
+        curves: dict[tuple[str, str], Curve] | None = None,
+    ) -> None:
+        """bytes_per_token: where each model starts. curves: what is known already."""
+        self._curves = {} if curves is None else curves
         self._prior = dict(bytes_per_token)
+
+    def __reduce__(self) -> tuple[type["Tokens"], tuple[object, ...]]:
+        return Tokens, (self._prior, self._curves)
 
     def __repr__(self) -> str:
         known = ", ".join(f"{m}/{r} {c.whole:.2f}" for (m, r), c in self._curves.items())

@@ -15,43 +15,53 @@ from gateway.errors import (
 )
 from gateway.proxy.answers import error_head, outcome_of, stream_head
 from gateway.proxy.refusal import Refused
+from gateway.proxy.reply import Reply
+from gateway.proxy.strand import Strand
+from gateway.proxy.watch import Watch
+from gateway.routing.ask import Ask
+from gateway.routing.estimate import Estimate
 from gateway.routing.observation import Outcome
 
 JSON = b"content-type: application/json\r\n"
 
 
-class Told:
-    """The part of a watch that a head needs."""
-
-    def receipt(self):
-        return b"x-request-id: r\r\n"
+RECEIPT = b"x-request-id: r\r\nx-cuvee-bucket: 4\r\n"
 
 
-class Answered:
-    """The part of a reply that a head needs."""
+def watch():
+    """Of a request that was routed nowhere yet."""
+    ask = Ask(
+        route="chat", model="m", stream=True, prompt_bytes=1, prompt_tokens=None,
+        max_tokens=None, usage=True,
+    )  # fmt: skip
+    estimate = Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1)
+    return Watch(
+        arrival_s=0.0, request_id=b"r", ask=ask, estimate=estimate, key="", bucket=4,
+        strand=Strand(), client=None,
+    )  # fmt: skip
 
-    status = 200
 
-    def __init__(self, *headers):
-        self.headers = list(headers)
+def answered(*headers):
+    reply = Reply(None)
+    reply.status, reply.headers = 200, list(headers)
+    return reply
 
 
 def test_a_stream_is_announced_before_any_backend_answered():
     """As an event stream that nothing on the way may hold back, with its receipt."""
-    assert stream_head(None, Told()) == (
+    assert stream_head(None, watch()) == (
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
-        b"cache-control: no-cache\r\nx-accel-buffering: no\r\nx-request-id: r\r\n"
+        b"cache-control: no-cache\r\nx-accel-buffering: no\r\n" + RECEIPT
     )
 
 
 def test_a_backends_own_word_on_caching_counts():
     """Ours is added only where it says nothing."""
-    said = stream_head(Answered((b"cache-control", b"no-store"), (b"x-request-id", b"e")), Told())
-    silent = stream_head(Answered(), Told())
+    said = stream_head(answered((b"cache-control", b"no-store"), (b"x-request-id", b"e")), watch())
+    silent = stream_head(answered(), watch())
 
     assert said == (
-        b"HTTP/1.1 200 OK\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n"
-        b"x-request-id: r\r\n"
+        b"HTTP/1.1 200 OK\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n" + RECEIPT
     )
     assert silent.count(b"cache-control: no-cache\r\n") == 1
 

@@ -183,7 +183,12 @@ async def test_a_stream_to_an_old_client_ends_with_the_connection(headers):
 
 async def test_a_head_has_no_body():
     """Its length is told."""
-    async with serving(lambda c, _: (c.respond(OK, b"abc"), c.done())) as connect:
+
+    def serve(client, _):
+        client.respond(OK, b"abc")
+        client.done()
+
+    async with serving(serve) as connect:
         client = await connect()
         await client.send(b"HEAD / HTTP/1.1\r\n\r\n", post())
         await client.got(OK + b"content-length: 3\r\n\r\n" + answered(b"abc"))

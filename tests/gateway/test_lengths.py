@@ -1,5 +1,7 @@
 """Learned output lengths: quantiles, shrinkage, caps, forgetting, and that learning pays."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -109,3 +111,15 @@ def test_learning_beats_a_global_median():
 
     best = np.abs(np.log(np.median(outputs) / outputs)).sum()
     assert error < 0.6 * best
+
+
+def test_what_was_learned_travels():
+    """A worker that starts late is sent it, believes the same, and learns on."""
+    into = learned(*[40] * 80, inputs=100)
+    sent = pickle.loads(pickle.dumps(into))
+
+    for key, inputs in (("k", 100), ("k", 120), ("other", 100)):
+        said = [lengths.predict("m", key, "chat", inputs, None) for lengths in (into, sent)]
+        assert said[0] == said[1]
+    learned(*[1000] * WINDOW, inputs=100, into=sent)
+    assert median(sent, key="other") > 500

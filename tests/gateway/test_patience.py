@@ -1,11 +1,17 @@
 """When patience with a request is over, and what its client hears until then."""
 
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
 from gateway.errors import UpstreamTimeout
+from gateway.proxy.inbound import Inbound
 from gateway.proxy.patience import KEEP_ALIVE, Patience
+from gateway.proxy.relay import Relay
+from gateway.proxy.reply import Reply
+from gateway.proxy.request import Bounds
+from gateway.proxy.sse import Meter
 from gateway.proxy.strand import Signal, Strand
 from gateway.proxy.watch import Watch
 from gateway.routing.ask import Ask
@@ -25,14 +31,6 @@ class Heard:
 
     def write(self, piece):
         self.pieces.append(piece)
-
-
-@dataclass
-class Stream:
-    """A relay, as far as patience looks at it."""
-
-    last_s: float = 0.0
-    stalled: bool = False
 
 
 class Served:
@@ -80,15 +78,23 @@ def test_what_does_not_begin_in_time_is_ended():
     assert gone.ended is None
 
 
+def relay(*, last_s, stalled):
+    """A stream between nobody and nobody."""
+    client = Inbound(SimpleNamespace(bounds=Bounds(body_bytes=1)))
+    client.stalled = stalled
+    reply = Reply(SimpleNamespace(pause=lambda still: None))
+    return Relay(reply, client, lambda: last_s, Meter(), lambda at_s: None)
+
+
 @pytest.mark.parametrize(
-    ("relay", "ends"),
-    [(Stream(last_s=0.0), True), (Stream(last_s=9.0), False), (Stream(stalled=True), False)],
+    ("last_s", "stalled", "ends"),
+    [(0.0, False, True), (9.0, False, False), (0.0, True, False)],
     ids=["silent", "heard of", "its client does not read"],
 )
-def test_only_the_silence_of_the_backend_ends_a_stream(relay, ends):
+async def test_only_the_silence_of_the_backend_ends_a_stream(last_s, stalled, ends):
     """A stream that was heard of since, or waits for its client, gets more time."""
     request = Served()
-    request.watch.relay, request.watch.due_s = relay, 10.0
+    request.watch.relay, request.watch.due_s = relay(last_s=last_s, stalled=stalled), 10.0
     patience(request, idle_timeout_s=10.0).tick(10.0)
 
     assert (request.ended is not None) is ends

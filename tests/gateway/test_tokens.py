@@ -1,5 +1,7 @@
 """Bytes per token, learned from replies."""
 
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,3 +57,14 @@ def test_replies_without_a_count_teach_nothing():
     tokens.learn("m", "chat", 0, 100)
 
     assert tokens.estimate("m", "chat", 100) == 25
+
+
+def test_what_was_learned_travels():
+    """A worker that starts late is sent it, and believes the same."""
+    tokens = Tokens({"m": 4.0, "n": 2.0})
+    tokens.learn("m", "chat", 1000, 500)
+    sent = pickle.loads(pickle.dumps(tokens))
+
+    for model in "mn":
+        for size in (1000, 5000):
+            assert sent.estimate(model, "chat", size) == tokens.estimate(model, "chat", size)

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from gateway import compiled
 from loadtest import overhead
 from loadtest.scenarios import Options
 
@@ -34,6 +35,7 @@ def test_a_run_prints_its_tables_and_writes_every_run(tmp_path: Path):
     assert [r["scenario"] for r in found["rows"]] == ["1 KiB × 2"] * 2
     assert found["idle_mib"]["cuvee"] > 10
     assert "1 KiB × 2" in result.output
+    assert f"cuvee: {compiled.runtime()}" in result.output
 
 
 @pytest.mark.parametrize("pair", ["haproxy", "nobody=/bin/sh", "haproxy=/no/such/file"])
@@ -43,6 +45,15 @@ def test_a_path_that_leads_nowhere_is_refused(pair: str):
 
     assert result.exit_code == 2
     assert "NAME=PATH" in result.output
+
+
+@pytest.mark.skipif(not compiled.compiled(), reason="the data path is interpreted")
+def test_a_profile_is_of_what_is_interpreted(tmp_path: Path):
+    """The profiler sees Python's frames."""
+    result = CliRunner().invoke(overhead.overhead, ["--profile", str(tmp_path)])
+
+    assert result.exit_code == 2
+    assert "make interpreted" in result.output
 
 
 def test_a_profile_is_of_one_worker(tmp_path: Path):
@@ -62,4 +73,5 @@ def test_the_conditions_are_said():
     assert said["options"]["connections"] == [1, 64]
     assert {"proxy", "backend", "load"} == said["cores"].keys()
     assert said["python"].startswith("3.")
+    assert said["data_path"] in ("compiled", "interpreted")
     assert said["libraries"]["uvloop"]

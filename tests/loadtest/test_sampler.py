@@ -7,7 +7,7 @@ from types import FrameType
 
 import pytest
 
-from gateway.routing import tokens
+from gateway.routing import board
 from loadtest import sampler, stages
 from loadtest.sampler import LOOP, Sampler
 
@@ -41,9 +41,7 @@ def test_what_is_not_ours_is_the_loop():
 
 def test_our_code_is_known_by_its_place():
     """The gateway's and the planner's packages, not the profiler nor the standard library."""
-    assert (
-        sampler.label(tokens.Tokens.estimate.__code__) == "gateway/routing/tokens:Tokens.estimate"
-    )
+    assert sampler.label(board.Board.clear.__code__) == "gateway/routing/board:Board.clear"
     assert sampler.label(sampler.main.__code__) == ""
     assert sampler.label(Path.exists.__code__) == ""
 

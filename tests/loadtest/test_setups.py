@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from gateway import compiled
 from loadtest import process, setups
 from loadtest.setups import Bench
 
@@ -48,3 +49,4 @@ def test_a_peer_that_does_not_start_is_left_out_with_the_reason(tmp_path: Path):
     assert "broken" in skipped["haproxy"]
     assert "--peer-path" in skipped["production-stack"]
     assert (found[1].idle_mib or 0.0) > 10
+    assert found[1].version == compiled.runtime()

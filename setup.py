@@ -1,0 +1,85 @@
+"""Compiles the modules of the data path with mypyc. pyproject.toml has everything else.
+
+CUVEE_COMPILE=1 compiles, and whatever is in the way is an error; 0 never does. Unset, a wheel (what
+`pip install .` makes) is compiled if mypyc, a C compiler and Python's headers are there, and an
+editable install is not: extension modules would shadow the sources that are edited.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+WISH = os.environ.get("CUVEE_COMPILE", "")
+LIBRARY = "cuvee"  # gateway/compiled.py knows the name: cuvee__mypyc
+LEVEL = "3"
+REASON_CHARS = 100
+# None with a msgspec.Struct or with a frozen dataclass that is pickled: see ARCHITECTURE.md.
+MODULES = {
+    "gateway": ["lessons"],
+    "gateway/proxy": [
+        "answers", "exchange", "heads", "inbound", "ordinary", "patience", "queue", "refusal",
+        "relay", "reply", "request", "retry", "sse", "strand", "upstream", "watch",
+    ],
+    "gateway/routing": ["backend", "body", "lengths", "router", "tally", "tokens"],
+    "planner": ["cells"],
+}  # fmt: skip
+
+
+def wanted() -> bool:
+    """Whether this run of setup.py is one that should compile."""
+    builds = {"bdist_wheel", "build", "build_ext", "install"}
+    if WISH == "1":
+        builds |= {"editable_wheel", "develop"}
+    return WISH != "0" and not builds.isdisjoint(sys.argv)
+
+
+def extensions() -> list[Extension]:
+    """The data path in C, or nothing where that is not to be had."""
+    paths = [f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names]
+    options = [
+        "--config-file=",  # [tool.mypy] names other files
+        "--no-site-packages",  # the same everywhere, whatever is installed by then
+        "--ignore-missing-imports",
+        "--follow-imports=silent",
+    ]
+    try:
+        from mypyc.build import mypycify
+
+        found = mypycify([*options, *paths], opt_level=LEVEL, group_name=LIBRARY)
+    except (Exception, SystemExit) as error:  # mypyc exits when it finds mistakes
+        interpreted(error)
+        return []
+    for extension in found:
+        extension.extra_compile_args = [*extension.extra_compile_args, "-Wno-error"]
+    return found
+
+
+def interpreted(error: BaseException) -> None:
+    """Goes on without, and says so; raises if compiling was asked for."""
+    if WISH == "1":
+        raise error
+    reason = f"{type(error).__name__}: {error}".splitlines()[0][:REASON_CHARS]
+    print(f"cuvee: the data path is not compiled and will run interpreted ({reason})")
+
+
+class Build(build_ext):
+    """Leaves no part of the data path compiled if one cannot be."""
+
+    def run(self) -> None:
+        try:
+            super().run()
+        except Exception as error:  # compilers fail in many ways
+            interpreted(error)
+            for extension in self.extensions:
+                Path(self.get_ext_fullpath(extension.name)).unlink(missing_ok=True)
+            self.extensions.clear()
+            self.distribution.ext_modules = None
+            wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
+            if wheel is not None:
+                wheel.root_is_pure = True  # it was to be named after this machine
+
+
+setup(ext_modules=extensions() if wanted() else [], cmdclass={"build_ext": Build})

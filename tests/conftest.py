@@ -1,0 +1,11 @@
+"""Tests what the sources say, or nothing."""
+
+import pytest
+
+from gateway import compiled
+
+
+def pytest_configure():
+    """Stale extension modules would be tested in place of their sources."""
+    if complaints := compiled.complaints():
+        raise pytest.UsageError("\n".join(complaints))
