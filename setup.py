@@ -15,15 +15,18 @@ from setuptools.command.build_ext import build_ext
 WISH = os.environ.get("CUVEE_COMPILE", "")
 LIBRARY = "cuvee"  # gateway/compiled.py knows the name: cuvee__mypyc
 LEVEL = "3"
+FLAGS = ["-Wno-error"]
+if sys.platform == "linux":
+    FLAGS.append("-fno-semantic-interposition")  # calls inside the library go straight
 REASON_CHARS = 100
 # None with a msgspec.Struct or with a frozen dataclass that is pickled: see ARCHITECTURE.md.
 MODULES = {
-    "gateway": ["lessons"],
+    "gateway": ["lessons", "worker"],
     "gateway/proxy": [
         "answers", "exchange", "heads", "inbound", "ordinary", "patience", "queue", "refusal",
         "relay", "reply", "request", "retry", "sse", "strand", "upstream", "watch",
     ],
-    "gateway/routing": ["backend", "body", "lengths", "router", "tally", "tokens"],
+    "gateway/routing": ["backend", "body", "lengths", "observation", "router", "tally", "tokens"],
     "planner": ["cells"],
 }  # fmt: skip
 
@@ -53,7 +56,7 @@ def extensions() -> list[Extension]:
         interpreted(error)
         return []
     for extension in found:
-        extension.extra_compile_args = [*extension.extra_compile_args, "-Wno-error"]
+        extension.extra_compile_args += FLAGS
     return found
 
 
