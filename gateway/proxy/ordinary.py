@@ -137,9 +137,14 @@ def reply(data: bytes) -> Message | None:
 
 def chunk(data: bytes) -> bytes | None:
     """What one HTTP chunk holds that is whole; `None`: not just one, or the last of all."""
-    end = data.find(b"\r\n", 0, 12)
-    if end < 0:
-        return None
+    if data[3:5] == b"\r\n":
+        end = 3
+    elif data[2:4] == b"\r\n":
+        end = 2
+    else:
+        end = data.find(b"\r\n", 0, 12)
+        if end < 0:
+            return None
     size = _SIZES.get(data[:end])
     if size is None:
         size = _size(data[:end])

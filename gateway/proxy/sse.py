@@ -54,7 +54,9 @@ class Meter:
                 return b""
             if cut >= 4:
                 chunk, self._held = chunk[:cut], chunk[cut:]
-        count = chunk.count(b"\ndata:") + chunk.startswith(b"data:")
+        count = 1  # of most chunks: a line and an empty one
+        if chunk[:5] != b"data:" or chunk.find(b"\n") != len(chunk) - 2:
+            count = chunk.count(b"\ndata:") + chunk.startswith(b"data:")
         if count:
             self._count += count
             self._before, self._last = self._last, chunk
