@@ -74,7 +74,7 @@ class Connection:
                 self._loose = 0
                 sink(piece, data)
                 return
-        elif not (reply.began or self._headers) and self._at_once(reply, data):
+        elif not reply.began and self._at_once(reply, data):
             return
         reply.began = True
         broken = None
