@@ -34,7 +34,6 @@ log = logging.getLogger("cuvee")
 
 RECENT = 64  # requests that ended last, kept for whoever learns from a sample
 TICK_S = 0.2  # between two looks at what is overdue
-TAUGHT = 100  # requests a tick that lessons are drawn from: of 500/s every one, of more a sample
 POLL_S = 0.05  # between two looks whether another worker's lease has made room for a queued request
 
 
@@ -69,7 +68,6 @@ class Worker:
         self._clock = asyncio.get_running_loop().time
         self._routes = {path.encode(): route for route, path in PATHS.items()}
         self._leaving = self._closed = False
-        self._teaching = TAUGHT
         self._stack = AsyncExitStack()
         self.router = Router(table, fleet, max_load=settings.max_load, seat=seat)
         self._exchange = self._new_exchange()
@@ -159,16 +157,14 @@ class Worker:
     def _observe(self, observation: Observation) -> None:
         """Everything that learns from a request learns here, once; sums are of every one."""
         self._tally.observed(observation)
-        if self._teaching > 0:
-            self._teaching -= 1
-            self._lessons.learn(observation)
+        if self._lessons.sample(observation):
             self.recent.append(observation)
 
     async def _ticking(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             try:
-                self._teaching = TAUGHT
+                self._lessons.rest()
                 self._exchange.patience.tick(self._clock())
                 if self._seat is not None:
                     self._seat.look(self._clock())
