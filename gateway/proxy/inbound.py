@@ -87,7 +87,7 @@ class Inbound:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
-        self.due_s = self._loop.time() + self._bounds.head_s
+        self.due_s = self._loop.time() + self._bounds.idle_s
         self._house.open.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:

@@ -358,7 +358,7 @@ async def test_a_request_that_does_not_arrive_is_408(part, bounds):
 @pytest.mark.parametrize(
     ("sent", "got", "bounds"),
     [
-        (b"", b"", {"head_s": 0.01}),
+        (b"", b"", {"idle_s": 0.01}),
         (post(b"1"), answered(b"1"), {"idle_s": 0.01}),
         (post(b"1") + b"\r\n\r\n", answered(b"1"), {"idle_s": 0.01, "head_s": 0.01}),
     ],

@@ -123,7 +123,7 @@ async def test_patience_ends():
 
 async def test_one_that_fails_to_be_closed_does_not_stop_the_rest():
     """Every sweep is followed by another."""
-    async with Port(head_s=0.01) as port:
+    async with Port(idle_s=0.01) as port:
         failures = []
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
