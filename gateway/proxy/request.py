@@ -10,7 +10,8 @@ from gateway.proxy.heads import Headers
 class Bounds:
     """What one client may take. Times in seconds.
 
-    head_s: until the head is whole. body_s: between two pieces of a body. idle_s: before a request. stalled_s: without the client reading any of its answer.
+    head_s: until the head is whole. body_s: between two pieces of a body. idle_s: before a request.
+    stalled_s: without the client reading any of its answer.
     """
 
     body_bytes: int
