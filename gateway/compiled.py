@@ -64,8 +64,8 @@ def optimised(
 ) -> bool | None:
     """Whether this Python was built with --enable-optimizations; `None` where it does not say.
 
-    A plain build, such as pyenv makes, uses up to a third more CPU. Distributions optimise theirs in ways
-    of their own, which their arguments do not show.
+    A plain build, such as pyenv makes, uses up to a third more CPU. Distributions optimise theirs
+    in ways of their own, which their arguments do not show.
     """
     if arguments is not None and "--enable-optimizations" in arguments:
         return True
