@@ -65,7 +65,7 @@ _WHOLE = msgspec.json.Decoder(_Whole)
 
 
 def decode(data: bytes) -> Event | None:
-    """Decodes one event's data or a whole reply; `None` if it is not an object of ours."""
+    """Decodes one event's data; `None` if it is not an object of ours."""
     try:
         return _DECODER.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):

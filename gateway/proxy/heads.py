@@ -10,6 +10,7 @@ from typing import Final
 
 Headers = list[tuple[bytes, bytes]]  # names in lower case, in the order of the wire
 
+HEAD_BYTES: Final = 32 * 1024  # of first line and headers together; nginx allows as much
 # RFC 9110 §7.6.1, with the obsolete ones that old proxies still send.
 HOP_BY_HOP: Final = frozenset(
     (

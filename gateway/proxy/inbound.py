@@ -16,10 +16,9 @@ import httptools
 
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
 from gateway.proxy import ordinary
-from gateway.proxy.heads import Headers, status_line, written
+from gateway.proxy.heads import HEAD_BYTES, Headers, status_line, written
 from gateway.proxy.request import Bounds, Request, Source
 
-HEAD_BYTES: Final = 32 * 1024  # of request line and headers together; nginx allows as much
 PIECES: Final = 256  # of a body that are kept as they came; what is more is tiny and joined
 BURST: Final = 16  # requests of one client that are served before others get their turn
 LINGER_S: Final = 10.0  # how long what an early-refused client still sends is read and dropped

@@ -6,15 +6,14 @@ test_ordinary.py). Clients and engines say the same lines again and again, so a 
 once and remembered.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
-from gateway.proxy.heads import HOP_BY_HOP, NOT_RETURNED, NOT_SENT, Headers
+from gateway.proxy.heads import HEAD_BYTES, HOP_BY_HOP, NOT_RETURNED, NOT_SENT, Headers
 from gateway.proxy.request import Request
 
 END: Final = b"\r\n\r\n"
-HEAD_BYTES: Final = 32 * 1024  # of a head; nginx allows as much
 DIGITS: Final = 15  # of a length; longer ones are odd
-REMEMBERED: Final = 4096  # lines of one direction, then all are forgotten; the bytes of one:
+REMEMBERED: Final = 4096  # lines of one kind, then all are forgotten; the bytes of one:
 LINE_BYTES: Final = 1024
 ODD: Final = (HOP_BY_HOP | {b"expect", b"http2-settings"}) - {b"connection"}
 # What a line may hold.
@@ -25,6 +24,18 @@ HEX: Final = b"0123456789abcdefABCDEF"
 POST: Final = b"POST /"
 VERSION: Final = b" HTTP/1.1"
 OK: Final = b"HTTP/1.1 200 "
+
+
+T = TypeVar("T")
+
+
+def _kept(memory: dict[bytes, T], line: bytes, read: T) -> T:
+    """Remembers what a line was read as."""
+    if len(line) <= LINE_BYTES:
+        if len(memory) >= REMEMBERED:
+            memory.clear()
+        memory[line] = read
+    return read
 
 
 class Line:
@@ -68,11 +79,7 @@ class Lines:
                 return None
             length = int(value)
         found = Line(name, value, length=length, ends=name in self._dropped)
-        if len(line) <= LINE_BYTES:
-            if len(self.known) >= REMEMBERED:
-                self.known.clear()
-            self.known[line] = found
-        return found
+        return _kept(self.known, line, found)
 
 
 class Message:
@@ -100,7 +107,7 @@ _OF_REQUESTS: Final = Lines(NOT_SENT)
 _OF_REPLIES: Final = Lines(NOT_RETURNED)
 _TARGETS: Final[dict[bytes, bytes]] = {}  # by first line
 _SIZES: Final[dict[bytes, int]] = {}  # of chunks, by their digits
-_PHRASES: Final[set[bytes]] = set()  # first lines of replies that are in order
+_PHRASES: Final[dict[bytes, bool]] = {}  # whether the first line of a reply is in order
 
 
 def request(data: bytes, most_bytes: int) -> Request | None:
@@ -130,7 +137,7 @@ def reply(data: bytes) -> Message | None:
     if data[: len(OK)] != OK:
         return None
     found = _message(data, _OF_REPLIES)
-    if found is None or (found.first not in _PHRASES and not _phrase(found.first)):
+    if found is None or not (_PHRASES.get(found.first) or _phrase(found.first)):
         return None
     return found
 
@@ -155,9 +162,7 @@ def chunk(data: bytes) -> bytes | None:
 
 def _size(digits: bytes) -> int:
     size = 0 if not digits or digits.translate(None, HEX) else int(digits, 16)
-    if len(_SIZES) < REMEMBERED:
-        _SIZES[digits] = size
-    return size
+    return _kept(_SIZES, digits, size)
 
 
 def _target(first: bytes) -> bytes | None:
@@ -166,16 +171,11 @@ def _target(first: bytes) -> bytes | None:
     target = first[len(POST) - 1 : -len(VERSION)]
     if target.translate(None, TARGET):
         return None
-    if len(_TARGETS) < REMEMBERED and len(first) <= LINE_BYTES:
-        _TARGETS[first] = target
-    return target
+    return _kept(_TARGETS, first, target)
 
 
 def _phrase(first: bytes) -> bool:
-    plain = not first.translate(None, VISIBLE)
-    if plain and len(_PHRASES) < REMEMBERED and len(first) <= LINE_BYTES:
-        _PHRASES.add(first)
-    return plain
+    return _kept(_PHRASES, first, not first.translate(None, VISIBLE))
 
 
 def _message(data: bytes, lines: Lines) -> Message | None:
