@@ -23,10 +23,12 @@ REASON_CHARS = 100
 MODULES = {
     "gateway": ["lessons", "worker"],
     "gateway/proxy": [
-        "answers", "exchange", "heads", "inbound", "ordinary", "patience", "queue", "refusal",
-        "relay", "reply", "request", "retry", "sse", "strand", "upstream", "watch",
+        "answers", "decode", "exchange", "heads", "inbound", "ordinary", "patience", "queue",
+        "refusal", "relay", "reply", "request", "retry", "sse", "strand", "upstream", "watch",
     ],
-    "gateway/routing": ["backend", "body", "lengths", "observation", "router", "tally", "tokens"],
+    "gateway/routing": [
+        "ask", "backend", "body", "estimate", "lengths", "observation", "router", "tally", "tokens",
+    ],
     "planner": ["cells"],
 }  # fmt: skip
 

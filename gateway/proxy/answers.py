@@ -20,7 +20,7 @@ def stream_head(reply: Reply | None, watch: Watch) -> bytes:
     """The head of a stream, with its receipt; `None`: no backend has answered yet."""
     if reply is None:
         return status_line(200) + EVENT_STREAM + UNCACHED + UNBUFFERED + watch.receipt()
-    head = returned(reply.status, reply.headers)
+    head = returned(reply.status, reply.headers, reply.passing)
     for name, line in ((b"cache-control", UNCACHED), (b"x-accel-buffering", UNBUFFERED)):
         if field(reply.headers, name) is None:
             head += line

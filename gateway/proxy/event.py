@@ -1,4 +1,7 @@
-"""What the gateway reads of a backend's JSON: of one event of a stream, or of a whole reply."""
+"""What the gateway reads of a backend's JSON: of one event of a stream, or of a whole reply.
+
+Values; `decode` makes them.
+"""
 
 from typing import Any
 
@@ -56,25 +59,7 @@ class Event(msgspec.Struct):
         return any(c.delta or c.text or c.finish_reason for c in self.choices)
 
 
-class _Whole(msgspec.Struct):
+class Whole(msgspec.Struct):
+    """The part of a reply that does not stream."""
+
     usage: Usage | None = None
-
-
-_DECODER = msgspec.json.Decoder(Event)
-_WHOLE = msgspec.json.Decoder(_Whole)
-
-
-def decode(data: bytes) -> Event | None:
-    """Decodes one event's data; `None` if it is not an object of ours."""
-    try:
-        return _DECODER.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None
-
-
-def reported(reply: bytes) -> Usage | None:
-    """What a whole reply says was used; `None` if it is not an object of ours, or does not say."""
-    try:
-        return _WHOLE.decode(reply).usage
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        return None

@@ -23,7 +23,7 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.proxy.answers import error_head, outcome_of, stream_head
-from gateway.proxy.event import reported
+from gateway.proxy.decode import usage_of
 from gateway.proxy.heads import returned, sent
 from gateway.proxy.inbound import Inbound
 from gateway.proxy.patience import Patience
@@ -83,7 +83,10 @@ class Exchange:
         self._tokens = tokens
         self._lengths = lengths
         self._upstream = upstream
-        self._settings = settings
+        # What every request looks up: an attribute of what is not compiled costs a hundred times.
+        self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
+        self._idle_s, self._retries = settings.idle_timeout_s, settings.retries
+        self._include_usage = settings.include_usage
         self._arrived = arrived
         self._observe = observe
         self._clock = clock
@@ -227,7 +230,7 @@ class Exchange:
                 tried.append(lease.backend.name)
                 broken += not isinstance(error, ConnectFailed)
                 final = isinstance(error, Refused) and not error.retriable
-                if final or broken > BROKEN or len(tried) > self._settings.retries:
+                if final or broken > BROKEN or len(tried) > self._retries:
                     raise
                 if not self._budget.spend():
                     raise
@@ -283,11 +286,11 @@ class Exchange:
         self, client: Inbound, watch: Watch, lease: Lease, lines: bytes, body: bytes
     ) -> tuple[Reply, Relay | bytes]:
         """One backend's answer up to its first event, or its whole body if it does not stream."""
-        settings, ask = self._settings, watch.ask
-        limit_s = settings.first_byte_timeout_s if ask.stream else settings.unary_timeout_s
+        ask = watch.ask
+        limit_s = self._first_byte_s if ask.stream else self._unary_s
         watch.waiting, watch.due_s = True, self._clock() + limit_s
         origin, prefix = self._target(lease.backend.url, ask.route)
-        asked = settings.include_usage and ask.stream and ask.bare
+        asked = self._include_usage and ask.stream and ask.bare
         spliced = usage_asked(body) if asked else None
         reply: Reply | None = None
         try:
@@ -325,13 +328,13 @@ class Exchange:
             if reply.complete:
                 raise UpstreamError("The backend closed the stream before its first event.")
             await reply.change()
-        event = meter.first_event()
-        if event is not None and event.failure is not None:
-            raise stream_refusal(event.failure)
+        opening = meter.opening
+        if opening is not None and opening.failure is not None:
+            raise stream_refusal(opening.failure)
 
     def _whole(self, client: Inbound, watch: Watch, reply: Reply, body: bytes) -> None:
         """A reply that does not stream: passed on as it came, its usage noted."""
-        watch.usage(reported(body))
+        watch.usage(usage_of(body))
         watch.ended(OK, reply.status)
         if watch.committed:  # the engine does not stream, and the client was told that we do
             client.write(b"data: " + b"".join(body.splitlines()) + b"\n\ndata: [DONE]\n\n")
@@ -352,7 +355,7 @@ class Exchange:
         else:
             client.start(stream_head(reply, watch), relay.open())
             watch.committed = True
-        watch.due_s = self._clock() + self._settings.idle_timeout_s
+        watch.due_s = self._clock() + self._idle_s
         try:
             while not reply.complete:
                 if reply.error is not None:

@@ -25,7 +25,6 @@ LINGER_S: Final = 10.0  # how long what an early-refused client still sends is r
 MODERN: Final = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows chunks
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 EMPTY: Final = b"HTTP/1.1 204 "
-LAST_CHUNK: Final = b"0\r\n\r\n"
 
 
 class House(Protocol):
@@ -54,6 +53,7 @@ class Inbound:
         self._transport: asyncio.Transport | None = None
         self._requests: deque[Request | GatewayError] = deque()
         self._request: Request | None = None
+        self._head: ordinary.Head | None = None  # of the last ordinary request
         self._target = b""
         self._headers: Headers = []
         self._fields: dict[bytes, bytes] = {}
@@ -102,10 +102,9 @@ class Inbound:
         if self._lingering:
             return
         if not (self._reading or self._loose):
-            request = ordinary.request(data, self._bounds.body_bytes)
-            if request is not None:
-                self._requests.append(request)
-                self._serve()
+            found = ordinary.request(data, self._head)
+            if found is not None and len(found.body) <= self._bounds.body_bytes:
+                self._take(found)
                 return
         self._read = len(data)
         self._loose += len(data)
@@ -122,6 +121,23 @@ class Inbound:
             self._serve()
         elif self._reading and (self._framed or not reading) and not (self.busy or self.stalled):
             self._rest()
+
+    def _take(self, message: ordinary.Message) -> None:
+        """Serves an ordinary request, which needs no parser."""
+        head = self._head = message.head
+        self._requests.append(
+            Request(
+                method=b"POST",
+                target=head.target,
+                headers=head.headers,
+                body=message.body,
+                keep=True,
+                modern=True,
+                fields=head.fields,
+                passing=head.passing,
+            )
+        )
+        self._serve()
 
     def eof_received(self) -> None:
         """The client is gone, or pretends to be: the transport closes."""
@@ -297,7 +313,7 @@ class Inbound:
         """A streamed answer is whole."""
         self._whole = True
         if self._transport is not None and self._request is not None and self._request.modern:
-            self._transport.write(LAST_CHUNK)
+            self._transport.write(ordinary.LAST_CHUNK)
 
     def done(self) -> None:
         """The answer is over: the next request may begin, unless it is not whole."""

@@ -41,7 +41,7 @@ class Relay:
         return self._client.stalled
 
     def feed(self, piece: bytes, framed: bytes | None = None) -> None:
-        """Called with every piece of the body. framed: the same as one whole HTTP chunk."""
+        """Called with every piece of the body. framed: the same as whole HTTP chunks."""
         self.last_s = now_s = self._clock()
         ready = self.meter.feed(piece, now_s)
         if self._first is not None and self.meter.first_at_s is not None:

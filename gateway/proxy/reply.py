@@ -11,7 +11,7 @@ HELD_BYTES: Final = 1 << 20  # of a reply that nobody takes yet: then the backen
 WHOLE_BYTES = 1 << 28  # of a reply that is no stream: more is no answer to anything
 
 
-# Takes a piece of a body, and the same as one whole chunk if it came as one.
+# Takes a piece of a body, and the same as whole chunks if it came as such.
 Sink = Callable[[bytes, bytes | None], None]
 
 
@@ -103,10 +103,10 @@ class Reply:
         if connection is not None:
             connection.abort()
 
-    def received(self, piece: bytes) -> None:
-        """Called by the connection: a piece of the body."""
+    def received(self, piece: bytes, framed: bytes | None = None) -> None:
+        """Called by the connection: a piece of the body. framed: the same as whole chunks."""
         if self.sink is not None:
-            self.sink(piece, None)
+            self.sink(piece, framed)
             return
         self._parts.append(piece)
         self._held += len(piece)

@@ -22,8 +22,8 @@ class Bounds:
 
 
 class Request:
-    """One whole request. target: path and query as sent. fields: the headers by name, the last of
-    each."""
+    """One whole request. target: path and query as sent. headers: not to be changed; the length may
+    be missing, it is the body's. fields: the headers by name, the last of each."""
 
     __slots__ = ("body", "fields", "headers", "keep", "method", "modern", "passing", "target")
 

@@ -9,27 +9,31 @@ cleanly.
 import re
 from typing import Final
 
-from gateway.proxy.event import Event, Usage, decode
+from gateway.proxy.decode import event_of
+from gateway.proxy.event import Event, Usage
 
+DATA: Final = b"data:"
+DONE: Final = b"[DONE]"
 BOUNDARY: Final = re.compile(rb"\r?\n\r?\n")
 LONGEST_EVENT: Final = 1 << 20  # a longer one is passed on in pieces
 
 
 def events(chunk: bytes) -> list[bytes]:
-    """The data of the whole events in a chunk, `[DONE]` included, comments left out."""
-    lines = (line.strip() for line in chunk.split(b"\n"))
-    return [line[5:].lstrip() for line in lines if line.startswith(b"data:")]
+    """The data of the whole events in a chunk, `[DONE]` included, comments left out; there may be
+    white space around it."""
+    return [line[len(DATA) :] for line in chunk.split(b"\n") if line[: len(DATA)] == DATA]
 
 
 class Meter:
     """Follows one stream: when the first and the last token came, how many, and how it ended.
 
-    first_at_s, last_at_s: `None` until then. usage: what the backend reported, if it did.
+    first_at_s, last_at_s: `None` until then. opening: the first event, if it is an object of ours.
+    usage: what the backend reported, if it did.
     """
 
     __slots__ = (
         "_before", "_count", "_held", "_hide", "_last", "_silent", "first_at_s", "last_at_s",
-        "usage",
+        "opening", "usage",
     )  # fmt: skip
 
     def __init__(self, *, hide_usage: bool = False) -> None:
@@ -37,6 +41,7 @@ class Meter:
         self._hide = hide_usage
         self.first_at_s: float | None = None
         self.last_at_s: float | None = None
+        self.opening: Event | None = None
         self.usage: Usage | None = None
         self._count = 0
         self._silent = 0
@@ -55,48 +60,49 @@ class Meter:
             if cut >= 4:
                 chunk, self._held = chunk[:cut], chunk[cut:]
         count = 1  # of most chunks: a line and an empty one
-        if chunk[:5] != b"data:" or chunk.find(b"\n") != len(chunk) - 2:
-            count = chunk.count(b"\ndata:") + chunk.startswith(b"data:")
+        if chunk[: len(DATA)] != DATA or chunk.find(b"\n") != len(chunk) - 2:
+            count = chunk.count(b"\n" + DATA) + chunk.startswith(DATA)
         if count:
-            self._count += count
             self._before, self._last = self._last, chunk
             self.last_at_s = now_s
             if self.first_at_s is None:
                 self._look(chunk, now_s)
+            self._count += count
             if self._hide and (b'"choices":[]' in chunk or b'"choices": []' in chunk):
                 return _without_usage(chunk)
         return chunk
 
     def _look(self, chunk: bytes, now_s: float) -> None:
         """Searches for the first token; what came before it was silent."""
+        opens = self._count == 0
         for data in events(chunk):
-            event = decode(data)
+            event = event_of(data)
+            if opens:
+                self.opening, opens = event, False
             if event is not None and event.token:
                 self.first_at_s = now_s
                 return
             self._silent += 1
 
-    def first_event(self) -> Event | None:
-        """The first event of the last chunk, decoded."""
-        found = events(self._last)
-        return decode(found[0]) if found else None
-
     def finish(self) -> tuple[bool, bytes | None]:
         """After the end: whether it ended as a stream should, and its error if any."""
         whole, error = False, None
-        for data in events(self._before + self._last):
-            if data == b"[DONE]":
+        for data in reversed(events(self._before + self._last)):
+            if data.strip() == DONE:
                 whole = True
                 self._silent += 1
                 continue
-            event = decode(data)
+            event = event_of(data)
             if event is None:
                 continue
-            whole = whole or any(c.finish_reason for c in event.choices)
-            error = error or event.failure
+            error = event.failure or error
             if event.usage is not None:
-                self.usage = event.usage
+                self.usage = self.usage or event.usage
                 self._silent += not event.choices
+            if event.choices:  # before it there is nothing but more of the answer
+                return whole or any(c.finish_reason for c in event.choices), error
+            if whole and self.usage is not None:
+                break
         return whole, error
 
     @property
@@ -119,7 +125,7 @@ def _without_usage(chunk: bytes) -> bytes:
     kept, at = [], 0
     for match in BOUNDARY.finditer(chunk):
         piece, at = chunk[at : match.end()], match.end()
-        said = [decode(data) for data in events(piece)]
+        said = [event_of(data) for data in events(piece)]
         if not any(e is not None and e.usage is not None and not e.choices for e in said):
             kept.append(piece)
     return b"".join(kept) + chunk[at:]

@@ -16,6 +16,7 @@ import httptools
 from gateway.errors import ConnectFailed, UpstreamError
 from gateway.proxy import ordinary
 from gateway.proxy.heads import Headers, field
+from gateway.proxy.ordinary import CHUNKED_HEAD, LAST_CHUNK
 from gateway.proxy.reply import Reply
 
 KEEP_ALIVE_S: Final = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
@@ -33,10 +34,12 @@ class Connection:
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None
+        self._head: ordinary.Head | None = None  # of the last ordinary reply
         self._headers: Headers = []
         self._pieces: list[bytes] = []
         self._headed = self._ended = self._keep = self._paused = False
         self._between = self._aligned = False  # chunks; and so is the parser, to the byte
+        self._ahead = False  # of the parser, which has not seen the head of the stream
         self._loose = 0
         self.idle_since_s = 0.0
 
@@ -66,19 +69,63 @@ class Connection:
         reply = self._reply
         if reply is None:  # nobody asked: whatever it is, it is no answer
             self.abort()
-            return
-        sink = reply.sink
-        if sink is not None and self._aligned:
-            piece = ordinary.chunk(data)
-            if piece is not None:  # one event in one chunk: what happens by far most often
-                self._loose = 0
-                sink(piece, data)
+        elif self._aligned:
+            self._passed(reply, data)
+        elif reply.began or not self._at_once(reply, data):
+            self._parse(reply, data)
+
+    def _at_once(self, reply: Reply, data: bytes) -> bool:
+        """Takes an ordinary reply, whole or a stream, without the parser; whether it was one."""
+        found = ordinary.reply(data, self._head)
+        if found is None:
+            return False
+        head = self._head = found.head
+        reply.began, reply.status, reply.headers = True, 200, head.headers
+        reply.passing = head.passing
+        if head.chunked:
+            reply.stream = self._ahead = self._aligned = True
+            if found.body:
+                self._passed(reply, found.body)
+        else:
+            self._keep = True
+            reply.received(found.body)
+            self._free(reply)
+        reply.notify()
+        return True
+
+    def _passed(self, reply: Reply, data: bytes) -> None:
+        """Passes on whole chunks as they came. The rest is for the parser, and for a stream that it
+        knows of so is the end."""
+        piece = ordinary.chunk(data)
+        if piece is None:
+            ended = self._ahead and data[-len(LAST_CHUNK) :] == LAST_CHUNK
+            framed = data[: -len(LAST_CHUNK)] if ended else data
+            piece = ordinary.chunks(framed)
+            if piece is None:
+                self._parse(reply, data)
                 return
-        elif not reply.began and self._at_once(reply, data):
-            return
+            if ended:
+                self._keep = True
+                self._free(reply)
+                if piece:
+                    reply.received(piece, framed)
+                reply.notify()
+                return
+        self._loose = 0
+        sink = reply.sink
+        if sink is not None:
+            sink(piece, data)
+        else:
+            reply.received(piece)
+
+    def _parse(self, reply: Reply, data: bytes) -> None:
+        """Has the parser read what is not ordinary."""
         reply.began = True
         broken = None
         try:
+            if self._ahead:
+                self._ahead = False
+                self._parser.feed_data(CHUNKED_HEAD)
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             broken = "The backend switched protocols."
@@ -86,9 +133,9 @@ class Connection:
             broken = f"The backend does not speak HTTP: {error}"
         self._aligned = self._between and data[-2:] == b"\r\n"
         pieces, headed = self._pieces, self._headed
-        if sink is not None and len(pieces) == 1 and not (self._ended or broken):
+        if reply.sink is not None and len(pieces) == 1 and not (self._ended or broken):
             self._loose = 0
-            sink(pieces.pop(), None)
+            reply.sink(pieces.pop(), None)
             return
         self._headed = False
         if self._ended:
@@ -107,19 +154,6 @@ class Connection:
             self._break(reply, broken)
         elif headed:
             reply.notify()
-
-    def _at_once(self, reply: Reply, data: bytes) -> bool:
-        """Takes an ordinary reply in one piece, which needs no parser; whether it was one."""
-        whole = ordinary.reply(data)
-        if whole is None:
-            return False
-        reply.began, reply.status, reply.headers = True, 200, whole.headers
-        reply.passing = whole.passing
-        reply.received(whole.body)
-        self._keep = True
-        self._free(reply)
-        reply.notify()
-        return True
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -178,7 +212,7 @@ class Connection:
     def _free(self, reply: Reply) -> None:
         """The reply is whole: the connection is free before anybody is told."""
         self._reply, self._ended = None, False
-        self._between = self._aligned = False
+        self._between = self._aligned = self._ahead = False
         reply.ended()
         transport = self._transport
         if transport is None:
@@ -207,6 +241,8 @@ class Connection:
         reply = self._reply
         if status < 200 or reply is None or self._ended:
             return  # 100 Continue and 103 Early Hints: the answer is still to come
+        if reply.status:
+            return  # the head of a stream, which the parser sees late
         kind = field(headers, b"content-type")
         reply.status, reply.headers = status, headers
         reply.stream = kind is not None and kind.lower().startswith(b"text/event-stream")
@@ -234,6 +270,7 @@ class Origin:
     """One backend's address and the connections to it; the last one used is used first."""
 
     def __init__(self, url: str, *, connect_timeout_s: float) -> None:
+        self._clock = asyncio.get_running_loop().time
         parts = urlsplit(url)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self.host = parts.hostname or ""
@@ -264,7 +301,7 @@ class Origin:
         return None
 
     def give(self, connection: Connection) -> None:
-        connection.idle_since_s = asyncio.get_running_loop().time()
+        connection.idle_since_s = self._clock()
         self._idle.append(connection)
 
     def lost(self, connection: Connection) -> None:

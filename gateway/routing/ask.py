@@ -1,41 +1,38 @@
-"""What a client asks for: the few fields of a request body that routing needs. Values."""
-
-import msgspec
-
-NOTHING = msgspec.Raw(b"")
+"""What a client asks for, as far as routing cares. A value."""
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-
-
-class Fields(msgspec.Struct):
-    """Unknown fields are skipped without being built; prompts stay raw bytes."""
-
-    model: str | None = None
-    stream: bool | None = None
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    stream_options: _StreamOptions | None = None
-    messages: msgspec.Raw = NOTHING
-    prompt: msgspec.Raw = NOTHING
-    input: msgspec.Raw = NOTHING
-
-
-class Ask(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One request, as far as routing cares.
+class Ask:
+    """One request.
 
     route: chat, completions or embeddings. prompt_bytes: the prompt's length in the body.
     prompt_tokens: exact where the prompt came as token ids, else `None`. max_tokens: the client's
-    cap on output tokens, `None` without one. usage: whether a stream will end with its usage. bare:
-    whether the client says nothing of stream options.
+    cap on output tokens, `None` without one. bare: whether the client says nothing of stream
+    options, where it could.
     """
 
-    route: str
-    model: str | None
-    stream: bool
-    prompt_bytes: int
-    prompt_tokens: int | None
-    max_tokens: int | None
-    usage: bool
-    bare: bool = False
+    __slots__ = ("bare", "max_tokens", "model", "prompt_bytes", "prompt_tokens", "route", "stream")
+
+    def __init__(
+        self,
+        *,
+        route: str,
+        model: str | None,
+        stream: bool,
+        prompt_bytes: int,
+        prompt_tokens: int | None,
+        max_tokens: int | None,
+        bare: bool = False,
+    ) -> None:
+        self.route = route
+        self.model = model
+        self.stream = stream
+        self.prompt_bytes = prompt_bytes
+        self.prompt_tokens = prompt_tokens
+        self.max_tokens = max_tokens
+        self.bare = bare
+
+    def __repr__(self) -> str:
+        return (
+            f"<Ask {self.route} of {self.model}, stream {self.stream}, {self.prompt_bytes} bytes, "
+            f"{self.prompt_tokens} tokens, at most {self.max_tokens}, bare {self.bare}>"
+        )

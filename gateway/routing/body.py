@@ -8,7 +8,8 @@ from typing import Final
 import msgspec
 
 from gateway.errors import BadRequest
-from gateway.routing.ask import Ask, Fields
+from gateway.routing.ask import Ask
+from gateway.routing.fields import Fields
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
 _DECODER: Final = msgspec.json.Decoder(Fields, strict=False)  # as lax as the engines: "7" is 7
@@ -31,7 +32,6 @@ def read(body: bytes, route: str) -> Ask:
         raise BadRequest("the body is nested too deeply") from error
     prompt: msgspec.Raw = getattr(fields, _PROMPT[route])
     cap = fields.max_completion_tokens or fields.max_tokens
-    options = fields.stream_options
     return Ask(
         route=route,
         model=fields.model,
@@ -39,8 +39,7 @@ def read(body: bytes, route: str) -> Ask:
         prompt_bytes=len(prompt),
         prompt_tokens=None if route == "chat" else _token_ids(bytes(prompt)),
         max_tokens=cap if cap is not None and cap > 0 else None,
-        usage=bool(options and options.include_usage),
-        bare=options is None and route != "embeddings",
+        bare=fields.stream_options is None and route != "embeddings",
     )
 
 

@@ -1,22 +1,42 @@
 """What a request is believed to be before it is served. Values; who believes it is not told."""
 
-import msgspec
-
 from planner.model import DEFAULT
 
 
-class Length(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Length:
     """Predicted output tokens: the median, and the ninetieth percentile."""
 
-    median: int
-    p90: int
+    __slots__ = ("median", "p90")
+
+    def __init__(self, *, median: int, p90: int) -> None:
+        self.median = median
+        self.p90 = p90
+
+    def __repr__(self) -> str:
+        return f"<Length {self.median}, P90 {self.p90}>"
 
 
-class Estimate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+class Estimate:
     """A request as the router believes it to be: whose promise, tokens, the P90 of its output."""
 
-    model: str
-    input_tokens: int
-    output_tokens: int
-    output_p90: int
-    slo_class: str = DEFAULT
+    __slots__ = ("input_tokens", "model", "output_p90", "output_tokens", "slo_class")
+
+    def __init__(
+        self,
+        *,
+        model: str,
+        input_tokens: int,
+        output_tokens: int,
+        output_p90: int,
+        slo_class: str = DEFAULT,
+    ) -> None:
+        self.model = model
+        self.input_tokens = input_tokens
+        self.output_tokens = output_tokens
+        self.output_p90 = output_p90
+        self.slo_class = slo_class
+
+    def __repr__(self) -> str:
+        return (
+            f"<Estimate {self.model}/{self.slo_class} {self.input_tokens} → {self.output_tokens}>"
+        )

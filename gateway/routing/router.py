@@ -51,6 +51,10 @@ class Router:
         self._table = table
         grid = table.space.grid
         self._inputs, self._outputs, self._cells = grid.input_edges, grid.output_edges, grid.cells
+        # What every request looks up: an attribute of what is not compiled costs a hundred times.
+        self._slices, self._slots, self._feasible = table.slices, table.slots, table.feasible
+        self._backends, self._prefill_s = table.backends, table.prefill_s
+        self._backlog_s, self._plan_id = table.backlog_s, table.plan_id
         self._credit = [[0.0] * len(table.pools) for _ in range(table.space.buckets)]
         self._members = tuple(self.fleet.pool(name) for name in table.pools)
 
@@ -122,7 +126,7 @@ class Router:
 
     def _slice(self, bucket: int) -> int | None:
         """The pool whose turn it is: smooth weighted round robin over the bucket's slices."""
-        slices = self._table.slices[bucket]
+        slices = self._slices[bucket]
         if len(slices) == 1:
             return slices[0][0]
         credit = self._credit[bucket]
@@ -137,7 +141,7 @@ class Router:
 
     def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
         long = self.cell(bucket // self._cells, estimate.input_tokens, estimate.output_p90)
-        now, then = self._table.feasible[bucket], self._table.feasible[long]
+        now, then = self._feasible[bucket], self._feasible[long]
         return tuple(a and b for a, b in zip(now, then, strict=True))
 
     def _least(
@@ -164,11 +168,10 @@ class Router:
         self, pool: int, bucket: int, estimate: Estimate, now_s: float, exclude: Collection[str]
     ) -> Backend | None:
         """The pool's least pressed backend, if it keeps the SLO with this request too."""
-        table = self._table
-        if not table.feasible[bucket][pool]:
+        if not self._feasible[bucket][pool]:
             return None
-        backlog_s = table.backlog_s[bucket // self._cells]
-        best, least = self._least(pool, backlog_s, now_s, exclude, table.backends[pool])
+        backlog_s = self._backlog_s[bucket // self._cells]
+        best, least = self._least(pool, backlog_s, now_s, exclude, self._backends[pool])
         if best is None or least == inf:
             return None
         # An idle backend serves the size within the SLO: that is what feasible means.
@@ -178,10 +181,9 @@ class Router:
 
     def _push(self, pool: int, bucket: int, estimate: Estimate) -> float:
         """The pressure that a request adds to a backend."""
-        table = self._table
-        prefill_s = estimate.input_tokens * table.prefill_s[pool]
-        backlog_s = table.backlog_s[bucket // self._cells]
-        return table.slots[bucket][pool] + prefill_s / backlog_s
+        prefill_s = estimate.input_tokens * self._prefill_s[pool]
+        backlog_s = self._backlog_s[bucket // self._cells]
+        return self._slots[bucket][pool] + prefill_s / backlog_s
 
     def _anywhere(
         self,
@@ -197,18 +199,18 @@ class Router:
         The plan's pools come first; backends outside the plan serve only if no other is alive.
         """
         table = self._table
-        backlog_s = table.backlog_s[bucket // self._cells]
+        backlog_s = self._backlog_s[bucket // self._cells]
         order = table.order[bucket]
         roomy = [pool for pool in order if estimate.input_tokens < table.context[pool]]
         for everything in (False, True):
             alive = []
             for pool in roomy or order:
-                limit = len(self._members[pool]) if everything else table.backends[pool]
+                limit = len(self._members[pool]) if everything else self._backends[pool]
                 best, least = self._least(pool, backlog_s, now_s, exclude, limit)
                 if best is not None:
-                    misfit = not table.feasible[bucket][pool]
+                    misfit = not self._feasible[bucket][pool]
                     pressure = least + self._push(pool, bucket, estimate)
-                    load = inf if least == inf else best.load + table.slots[bucket][pool]
+                    load = inf if least == inf else best.load + self._slots[bucket][pool]
                     alive.append((misfit, pressure, best, pool, load))
             if alive:
                 idle = [a for a in alive if a[4] < inf and a[2].in_flight == 0]
@@ -227,12 +229,11 @@ class Router:
     def _reserve(
         self, backend: Backend, pool: int, bucket: int, estimate: Estimate, decision: str
     ) -> Lease:
-        table = self._table
         return Lease(
             backend,
-            slot=table.slots[bucket][pool],
-            prefill_s=estimate.input_tokens * table.prefill_s[pool],
+            slot=self._slots[bucket][pool],
+            prefill_s=estimate.input_tokens * self._prefill_s[pool],
             bucket=bucket,
-            plan_id=table.plan_id,
+            plan_id=self._plan_id,
             decision=decision,
         )

@@ -32,7 +32,7 @@ def watch():
     """Of a request that was routed nowhere yet."""
     ask = Ask(
         route="chat", model="m", stream=True, prompt_bytes=1, prompt_tokens=None,
-        max_tokens=None, usage=True,
+        max_tokens=None,
     )  # fmt: skip
     estimate = Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1)
     return Watch(

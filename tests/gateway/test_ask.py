@@ -21,7 +21,7 @@ def test_a_chat_request():
     body += b'"stream":true,"max_tokens":7,"stream_options":{"include_usage":true,"x":1}}'
     found = read(body, "chat")
 
-    assert (found.model, found.stream, found.max_tokens, found.usage) == ("m", True, 7, True)
+    assert (found.model, found.stream, found.max_tokens, found.bare) == ("m", True, 7, False)
     assert found.prompt_bytes == len(b'[ {"role":"user","content":"h\\u00e9 \xc3\xa9"} ]')
     assert found.prompt_tokens is None
 
@@ -30,7 +30,7 @@ def test_unknown_fields_are_skipped():
     """Engines have extensions without end; none of them is our business."""
     found = ask(model="m", vllm_xargs={"a": [1, {"b": None}]}, tools=[1], logit_bias={"5": -1})
 
-    assert found == ask(model="m")
+    assert repr(found) == repr(ask(model="m"))
 
 
 def test_null_is_absent():
@@ -39,8 +39,8 @@ def test_null_is_absent():
         model=None, stream=None, max_tokens=None, max_completion_tokens=None, stream_options=None
     )
 
-    assert found == ask()
-    assert (found.model, found.stream, found.max_tokens, found.usage) == (None, False, None, False)
+    assert repr(found) == repr(ask())
+    assert (found.model, found.stream, found.max_tokens, found.bare) == (None, False, None, True)
 
 
 @pytest.mark.parametrize(
@@ -149,9 +149,9 @@ def test_no_body_is_an_internal_error(body):
 
 def test_the_last_of_duplicate_keys_counts():
     """As in Python's and the engines' own decoders."""
-    assert read(b'{"model":"a","stream":true,"model":"b","stream":false}', "chat") == ask(
-        model="b", stream=False
-    )
+    found = read(b'{"model":"a","stream":true,"model":"b","stream":false}', "chat")
+
+    assert (found.model, found.stream) == ("b", False)
 
 
 def test_it_is_as_lax_as_the_engines():
@@ -160,7 +160,7 @@ def test_it_is_as_lax_as_the_engines():
 
     found = read(body, "chat")
 
-    assert (found.max_tokens, found.stream, found.usage) == (7, True, True)
+    assert (found.max_tokens, found.stream, found.bare) == (7, True, False)
     assert read(b'{"max_tokens": 7.0}', "chat").max_tokens == 7
 
 

@@ -15,6 +15,7 @@ LINES = [
     b"connection: keep-alive", b"Connection: Keep-Alive", b"x-request-id: r1", b"accept: */*",
     b"x-empty:", b"x-tab: a\tb", b"x-latin: caf\xe9",
 ]  # fmt: skip
+STREAM = [b"Content-Type: Text/Event-Stream; charset=utf-8", b"Transfer-Encoding: Chunked"]
 ODD = [
     b"connection: close", b"connection: x-a", b"transfer-encoding: chunked", b"x", b": a",
     b"expect: 100-continue", b"upgrade: h2c", b"te: trailers", b"x-space : a", b" folded: a",
@@ -53,32 +54,40 @@ def framed(first, lines, body):
     return first + head + b"\r\n" + body
 
 
-def agrees(data, found, parsed):
+def agrees(head, body, parsed):
+    """The length is not among the headers: it is the body's."""
     assert (parsed.whole, parsed.keep, parsed.version) == (1, True, "1.1")
-    assert (found.headers, found.body) == (parsed.headers, parsed.body)
-    assert found.fields == dict(parsed.headers)
+    assert body == parsed.body
+    assert head.headers == [line for line in parsed.headers if line[0] != b"content-length"]
+    assert head.fields == dict(head.headers)
 
 
 def requested(data):
-    """The request, checked against the parser; `None` where it is left to the parser."""
-    found = ordinary.request(data, 1 << 20)
+    """The request, checked against the parser; `None` where it is left to the parser. The same
+    again on the same connection."""
+    found = ordinary.request(data, None)
     if found is not None:
         parsed = Parsed(httptools.HttpRequestParser, data)
-        agrees(data, found, parsed)
-        assert (found.method, found.target) == (parsed.parser.get_method(), parsed.target)
-        assert sent(found.headers, b"r", found.passing) == sent(found.headers, b"r")
-        assert (found.keep, found.modern) == (True, True)
+        agrees(found.head, found.body, parsed)
+        assert (b"POST", found.head.target) == (parsed.parser.get_method(), parsed.target)
+        assert sent(found.head.headers, b"r", found.head.passing) == sent(found.head.headers, b"r")
+        again = ordinary.request(data, found.head)
+        assert (again.head, again.body) == (found.head, found.body)
     return found
 
 
 def replied(data):
     """The same of a reply."""
-    found = ordinary.reply(data)
+    found = ordinary.reply(data, None)
     if found is not None:
-        parsed = Parsed(httptools.HttpResponseParser, data)
-        agrees(data, found, parsed)
+        head, body = found.head, found.body
+        end = b"0\r\n\r\n" if head.chunked else body  # of a stream the rest is to come
+        parsed = Parsed(httptools.HttpResponseParser, data[: len(data) - len(body)] + end)
+        agrees(head, b"" if head.chunked else body, parsed)
         assert parsed.parser.get_status_code() == 200
-        assert returned(200, found.headers, found.passing) == returned(200, found.headers)
+        assert returned(200, head.headers, head.passing) == returned(200, head.headers)
+        again = ordinary.reply(data, head)
+        assert (again.head, again.body) == (head, body)
     return found
 
 
@@ -131,31 +140,67 @@ def test_what_is_not_whole_is_for_the_parser(data):
     assert replied(framed(OK, [], b"{}") * 2) is None
 
 
-def test_a_stream_is_for_the_parser():
-    """Whatever its framing."""
-    assert replied(framed(OK, [b"Content-Type: Text/Event-Stream; charset=utf-8"], b"{}")) is None
+def test_the_head_of_a_stream_needs_no_parser():
+    """What has come of the stream is handed on, however often it was seen before."""
+    for _ in range(3):
+        found = replied(OK + b"\r\n".join(STREAM) + b"\r\n\r\n2\r\n")
+        assert (found.head.chunked, found.body) == (True, b"2\r\n")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [STREAM[:1], STREAM[1:], [*STREAM, STREAM[0]], [*STREAM, STREAM[1]],
+     [*STREAM, b"content-length: 0"], [STREAM[0], b"transfer-encoding: gzip, chunked"]],
+)  # fmt: skip
+def test_other_streams_are_for_the_parser(lines):
+    """Events framed by a length, chunks that are no events, and whatever says it twice."""
+    for _ in range(3):
+        assert replied(OK + b"\r\n".join(lines) + b"\r\n\r\n") is None
+    assert replied(framed(OK, STREAM[:1], b"{}")) is None
+
+
+@pytest.mark.parametrize("named", [b"content-length: ", b"Content-Length:"])
+@pytest.mark.parametrize("size", [0, 1, 9, 10, 4321])
+def test_the_head_before_may_differ_in_its_length(named, size):
+    """And in nothing else."""
+    head = POST + b"x-length: 7\r\n" + named + b"7\r\nlast: 7\r\n\r\n"
+    last = ordinary.request(head + b"x" * 7, None).head
+    changed = head.replace(named + b"7", named + b"%d" % size)
+
+    found = ordinary.request(changed + b"y" * size, last)
+    assert (found.head, found.body) == (last, b"y" * size)
+    for other in (
+        changed.replace(b"x-length: 7", b"x-length: 8"), changed.replace(b"last: 7", b"last: 8"),
+        changed.replace(named, named + b"0"), changed.replace(b"/v1/chat", b"/v2/chat"),
+    ):  # fmt: skip
+        found = ordinary.request(other + b"y" * size, last)
+        assert found.head is not last
+        assert found.body == b"y" * size
+    for odd in (b"", b"+1", b" ", b"1" * ordinary.DIGITS + b"1", b"1, 1", b"0x1", b"\r\nx: 1"):
+        assert ordinary.request(head.replace(named + b"7", named + odd) + b"x", last) is None
+    for cut in (0, 20, len(changed) - 1, len(changed) + size + 1):
+        assert ordinary.request((changed + b"y" * size + b"POST")[:cut], last) is None
 
 
 def test_limits_are_for_the_parser():
     """It refuses what is beyond them."""
-    assert ordinary.request(framed(POST, [], b"x" * 9), 8) is None
-    assert ordinary.request(framed(POST, [b"x: " + b"a" * ordinary.HEAD_BYTES], b""), 8) is None
+    assert requested(framed(POST, [b"x: " + b"a" * ordinary.HEAD_BYTES], b"")) is None
 
 
 def test_only_so_many_lines_are_remembered():
     """Neither without end, nor long ones."""
-    lines = ordinary.Lines(frozenset())
+    reader = ordinary.Reader(replies=False)
     for number in range(ordinary.REMEMBERED + 9):
-        lines.read(b"x-request-id: %d" % number)
-        lines.read(b"x-long: %d" % number + b"a" * ordinary.LINE_BYTES)
+        reader.line(b"x-request-id: %d" % number)
+        reader.line(b"x-long: %d" % number + b"a" * ordinary.LINE_BYTES)
 
-    assert repr(lines) == "<Lines 9 known>"
+    assert repr(reader) == "<Reader, 9 lines known>"
 
 
 MESSAGES = st.builds(
     framed,
     st.sampled_from([POST, OK]),
-    st.lists(st.sampled_from(LINES + ODD), max_size=4),
+    st.lists(st.sampled_from(LINES + ODD + STREAM), max_size=4),
     st.binary(max_size=8),
 )
 
@@ -193,3 +238,14 @@ def test_one_whole_chunk_is_its_content(size, form):
 def test_anything_but_one_whole_chunk_is_for_the_parser(data):
     """The last of all too: only the parser knows what ends with it."""
     assert ordinary.chunk(data) is None
+    assert ordinary.chunks(data) in (None, b"", b"abab")  # none, or several
+
+
+@given(st.lists(st.binary(min_size=1, max_size=300), max_size=5))
+def test_whole_chunks_are_what_they_hold(pieces):
+    """Together; cut anywhere else they are not whole."""
+    data = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    assert ordinary.chunks(data) == b"".join(pieces)
+    assert ordinary.chunks(data + ordinary.LAST_CHUNK) is None
+    if data:
+        assert ordinary.chunks(data[:-1]) is None

@@ -43,7 +43,7 @@ class Served:
             arrival_s=0.0, request_id=b"r", key="", bucket=0, strand=strand, client=self.client,
             ask=Ask(
                 route="chat", model="m", stream=stream, prompt_bytes=1, prompt_tokens=None,
-                max_tokens=None, usage=True,
+                max_tokens=None,
             ),
             estimate=Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1),
         )  # fmt: skip

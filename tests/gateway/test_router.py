@@ -5,7 +5,6 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from msgspec import structs
 
 from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import FULL_S, Fleet
@@ -413,9 +412,10 @@ def test_a_class_has_buckets_of_its_own(plan, pools):
     double = {name: getattr(plan, name) * 2 for name in ("weights", "rate", "seconds", "slots")}
     table = compile_table(replace(plan, space=space, **double), pools)
     router = make_router(table)
-    plain = Estimate(model=kind.model, input_tokens=100, output_tokens=50, output_p90=60)
+    size = {"model": kind.model, "input_tokens": 100, "output_tokens": 50, "output_p90": 60}
+    plain = Estimate(**size)
 
-    lease = router.route(structs.replace(plain, slo_class="batch"), now_s=0.0)
+    lease = router.route(Estimate(**size, slo_class="batch"), now_s=0.0)
 
     assert lease.bucket == router.bucket(plain) + space.grid.cells
     assert router.classes(kind.model) == ("default", "batch")

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.event import decode
+from gateway.proxy.decode import event_of
 from gateway.proxy.sse import LONGEST_EVENT, Meter, error_event, events
 
 
@@ -158,12 +158,12 @@ def test_error_events_are_told():
 
 def test_the_first_event_can_be_looked_at():
     """vLLM reports overload as the first event of a 200."""
-    meter, _ = play(b": hello\n\n", ERROR + DONE)
-    first = meter.first_event()
+    meter, _ = play(b": hello\n\n", ERROR + DONE, *WORDS)
 
-    assert json.loads(first.failure)["message"] == "EngineCore"
-    assert play(ROLE)[0].first_event().failure is None
-    assert Meter().first_event() is None
+    assert json.loads(meter.opening.failure)["message"] == "EngineCore"
+    assert play(ROLE, ERROR)[0].opening.failure is None
+    assert play(event(b"no object"), ERROR)[0].opening is None
+    assert Meter().opening is None
 
 
 def test_a_stream_ends_whole_or_not():
@@ -189,7 +189,7 @@ def test_an_endless_event_is_passed_on():
 @given(st.binary(max_size=80))
 def test_garbage_is_no_event(data):
     """What is not an object of ours is nothing, never an exception."""
-    decode(data)
+    event_of(data)
     meter, _ = play(data, b"data: " + data + b"\n\n", DONE)
     meter.finish()
 
@@ -198,7 +198,7 @@ def test_framing():
     """Comments and other fields are no data; `data:` may come without a space."""
     chunk = b': x\n\nevent: e\nid: 1\ndata:{"a":1}\n\ndata: [DONE]\r\n\r\n'
 
-    assert events(chunk) == [b'{"a":1}', b"[DONE]"]
+    assert [data.strip() for data in events(chunk)] == [b'{"a":1}', b"[DONE]"]
     assert error_event(b'{"error":{}}') == b'data: {"error":{}}\n\n'
 
 

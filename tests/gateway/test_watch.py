@@ -16,7 +16,7 @@ def watch():
         request_id=b"r1",
         ask=Ask(
             route="chat", model=None, stream=True, prompt_bytes=80, prompt_tokens=None,
-            max_tokens=9, usage=True,
+            max_tokens=9,
         ),
         estimate=Estimate(model="m", input_tokens=20, output_tokens=5, output_p90=9),
         key="Bearer k",
