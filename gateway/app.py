@@ -33,7 +33,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.worker import Worker, fleet_of
 from planner import workload
 from planner.model import Demand, Plan, Pool
-from planner.report import plan_json
+from planner.figures import figures
 
 log = logging.getLogger("cuvee")
 
@@ -242,7 +242,7 @@ class App:
         return 200, CONTENT_TYPE, self._metrics.text()
 
     async def _explain(self) -> Answer:
-        return 200, JSON, msgspec.json.encode(plan_json(self.plan) | {"reason": self._reason})
+        return 200, JSON, msgspec.json.encode(figures(self.plan) | {"reason": self._reason})
 
     async def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id

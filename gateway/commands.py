@@ -22,7 +22,7 @@ from gateway.errors import ConfigError
 from gateway.history import believed, demand_of
 from gateway.routing.lengths import Lengths
 from gateway.terminal import show, show_portfolio
-from planner import curves, economics, solve, workload
+from planner import curves, prices, solve, workload
 from planner.errors import PlannerError
 from planner.explain import Explanation, Sent, explain, explained
 from planner.model import Demand, Plan, Pool
@@ -256,7 +256,7 @@ def sent_by(trace: Trace, loaded: Loaded, lengths: Lengths, model: str | None) -
 
 def _prices(path: Path, loaded: Loaded) -> Mapping[str, float]:
     file = loaded.config.prices
-    return {} if file is None else economics.prices(path.parent / file)
+    return {} if file is None else prices.read(path.parent / file)
 
 
 def _spot(text: str) -> tuple[str, float]:

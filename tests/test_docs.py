@@ -10,7 +10,7 @@ from click.testing import CliRunner
 import cuvee
 from gateway.config import load
 from gateway.manual import manual
-from planner import baselines, economics, evidence, profiles, workload
+from planner import baselines, evidence, prices, profiles, workload
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
@@ -72,7 +72,7 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
     elif folder == "melange":
         assert baselines.read(path).gpus
     elif path.name == "prices.yaml":
-        assert economics.prices(path)
+        assert prices.read(path)
     elif path.suffix == ".yaml":
         assert load(path).pools
         assert yaml.safe_load(path.read_text())["models"]
