@@ -1,40 +1,59 @@
-"""Asking a backend whether it is well. aiohttp's client: nothing here is hot."""
+"""Asking a backend whether it is well, with the data path's own client: a round of probes stalls
+the streams of the same process less than any other would. Knows no fleet."""
 
 import asyncio
 
-import aiohttp
+from gateway.errors import UpstreamError, UpstreamTimeout
+from gateway.proxy.strand import Strand
+from gateway.proxy.upstream import LATE_S, Upstream
 
-LATE_S = (
-    0.25  # by which a timer of ours may be late before its word about others counts for nothing
-)
+Found = asyncio.Future[bool | None]
 
 
 class Probe:
-    """Probes over HTTP; an async context manager."""
+    """Probes over HTTP, on connections of its own; an async context manager."""
 
-    def __init__(self) -> None:
-        self._session: aiohttp.ClientSession | None = None
+    def __init__(self, *, timeout_s: float) -> None:
+        """Made in a running event loop. timeout_s: of a whole answer."""
+        self._timeout_s = timeout_s
+        self._upstream = Upstream(connect_timeout_s=2 * timeout_s)  # it is ours that ends a probe
 
     async def __aenter__(self) -> "Probe":
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
-        )
+        await self._upstream.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._session is not None:
-            await self._session.close()
+        await self._upstream.__aexit__(*_)
 
-    async def answers(self, url: str, timeout_s: float) -> bool | None:
+    async def answers(self, url: str) -> bool | None:
         """Whether a GET of `url` answers 200 in time; `None` if this process itself was too late to
         know."""
-        assert self._session is not None
-        clock = asyncio.get_running_loop().time
-        due_s = clock() + timeout_s
+        loop = asyncio.get_running_loop()
+        found: Found = loop.create_future()
+        due_s = loop.time() + self._timeout_s
+        strand = Strand()
+        timer = loop.call_at(due_s, strand.cancel, UpstreamTimeout("The probe took too long."))
+        strand.start(self._ask(url, found, due_s))
         try:
-            async with asyncio.timeout(timeout_s), self._session.get(url) as response:
-                return response.status == 200
-        except TimeoutError:
-            return None if clock() - due_s > LATE_S else False
-        except aiohttp.ClientError:
-            return False
+            return await found
+        finally:
+            timer.cancel()
+            strand.cancel(UpstreamError("Nobody waits for the probe any more."))
+
+    async def _ask(self, url: str, found: Found, due_s: float) -> None:
+        reply, well = None, False
+        try:
+            origin = self._upstream.origin(url)  # of the path too: a backend has but this one
+            reply = await self._upstream.send(origin, origin.prefix("GET", "") + b"\r\n", b"")
+            await reply.read()
+            well = reply.status == 200
+        except UpstreamTimeout:
+            if asyncio.get_running_loop().time() - due_s > LATE_S and not found.done():
+                found.set_result(None)
+        except UpstreamError:
+            well = False
+        finally:
+            if reply is not None:
+                reply.close()
+            if not found.done():
+                found.set_result(well)

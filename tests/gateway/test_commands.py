@@ -254,6 +254,6 @@ def test_whoever_serves_imports_no_solver():
     code = "import sys, cuvee, gateway.serve_command; print(*sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
-    idle = {"pulp", "highspy", "rich", "matplotlib", "loadtest", "prometheus_client"}
+    idle = {"pulp", "highspy", "aiohttp", "rich", "matplotlib", "loadtest", "prometheus_client"}
     idle |= {"planner.solve", "gateway.rehearsal", "gateway.commands"}
     assert idle.isdisjoint(said.stdout.split())
