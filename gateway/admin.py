@@ -1,15 +1,21 @@
-"""The admin port: what operators and scrapers ask, over aiohttp. Nothing here is hot.
+"""The admin port: what operators and scrapers ask.
 
 Knows paths and shapes of answers; what they say is handed in.
 """
 
-from collections.abc import Awaitable, Callable, Mapping
-
-from aiohttp import web
+from collections.abc import Callable, Mapping
 
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound
+from gateway.proxy.answers import error_head
+from gateway.proxy.heads import status_line
+from gateway.proxy.inbound import Inbound
+from gateway.proxy.listener import Listener
+from gateway.proxy.request import Bounds, Request
 
 JSON = "application/json"
+BODY_BYTES = 65536  # of a request: nothing here reads one
+PATIENCE_S = 1.0  # with answers on their way when it closes
+
 Answer = tuple[int, str, bytes]  # status, content type, body
 
 
@@ -17,11 +23,11 @@ class Admin:
     """A server for a table of paths; an async context manager."""
 
     def __init__(
-        self, answers: Mapping[str, Callable[[], Awaitable[Answer]]], *, host: str, port: int
+        self, answers: Mapping[str, Callable[[], Answer]], *, host: str, port: int
     ) -> None:
         """port: 0 takes a free one."""
         self._answers = answers
-        self._runner = web.ServerRunner(web.Server(self._serve, access_log=None))
+        self._listener = Listener(Bounds(body_bytes=BODY_BYTES), self._serve)
         self.host, self.port = host, port
 
     def __repr__(self) -> str:
@@ -34,28 +40,27 @@ class Admin:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     async def __aenter__(self) -> "Admin":
-        await self._runner.setup()
-        await web.TCPSite(self._runner, self.host, self.port).start()
-        self.port = self._runner.addresses[0][1]
+        self.port = await self._listener.listen(self.host, self.port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._runner.cleanup()
+        await self._listener.close(PATIENCE_S)
 
-    async def _serve(self, request: web.BaseRequest) -> web.Response:
-        headers = {}
+    def _serve(self, client: Inbound, request: Request) -> None:
         try:
-            status, kind, body = await self._answer(request)
+            status, kind, body = self._answer(request)
+            head = status_line(status) + f"content-type: {kind}\r\n".encode()
         except GatewayError as error:
-            status, kind, body = error.status, JSON, error.body()
+            head, body = error_head(error), error.body()
             if isinstance(error, MethodNotAllowed):
-                headers["Allow"] = error.allowed
-        return web.Response(status=status, body=body, headers=headers | {"Content-Type": kind})
+                head += f"allow: {error.allowed}\r\n".encode()
+        client.respond(head, body)
+        client.done()
 
-    async def _answer(self, request: web.BaseRequest) -> Answer:
+    def _answer(self, request: Request) -> Answer:
         answer = self._answers.get(request.path)
         if answer is None:
             raise NotFound(f"Unknown path: {request.path}")
-        if request.method not in ("GET", "HEAD"):
+        if request.method not in (b"GET", b"HEAD"):
             raise MethodNotAllowed(request.path, "GET")
-        return await answer()
+        return answer()

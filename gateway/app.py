@@ -7,22 +7,20 @@ worker in this process, or a crew of them in processes of their own; both have t
 import asyncio
 import logging
 from contextlib import AsyncExitStack
-from functools import partial
 from typing import Any
 
 import msgspec
 
 from gateway.admin import JSON, Admin, Answer
-from gateway.certification import sealed
 from gateway.config import Loaded
 from gateway.control.health import Health
 from gateway.control.histogram import Histogram
-from gateway.control.probe import Probe
 from gateway.control.replan import Policy, Replanner
 from gateway.control.solver import Solver
 from gateway.crew import Crew
 from gateway.history import demand_of
 from gateway.lessons import Lessons
+from gateway.probe import Probe
 from gateway.proxy.queue import Queue
 from gateway.routing.backend import Backend
 from gateway.routing.router import Router
@@ -32,11 +30,12 @@ from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
 from gateway.worker import Worker, fleet_of
 from planner import workload
+from planner.figures import figures
 from planner.model import Demand, Plan, Pool
-from planner.report import plan_json
 
 log = logging.getLogger("cuvee")
 
+CERTIFIER = "gateway.certification:sealed"  # by name: only the solver's process imports it
 COUNT_S = 0.2  # between two looks at what happened on the data plane
 
 
@@ -53,7 +52,7 @@ class App:
         self.fleet = fleet_of(loaded)
         self._lessons = Lessons.none(loaded)
         self._metrics = Metrics(self.fleet)
-        self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=sealed)
+        self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=CERTIFIER)
         self._stack = AsyncExitStack()
         self._host = host or self._settings.host
         self._port = self._settings.port if port is None else port
@@ -124,7 +123,7 @@ class App:
     async def _start(self) -> None:
         stack, settings, clock = self._stack, self._settings, asyncio.get_running_loop().time
         stack.enter_context(self._solver)
-        probe = await stack.enter_async_context(Probe())
+        probe = await stack.enter_async_context(Probe(timeout_s=settings.health_timeout_s))
         self._histogram = self._new_histogram(clock())
         plan = await self._first_plan()
         self._replanner = self._new_replanner(plan)
@@ -133,12 +132,7 @@ class App:
             Admin(self._answers(), host=settings.admin_host, port=settings.admin_port)
         )
         self.plane = self._new_plane(plan)
-        self._health = Health(
-            self.fleet,
-            partial(probe.answers, timeout_s=settings.health_timeout_s),
-            looked=self.plane.looked,
-            lost=self.lost,
-        )
+        self._health = Health(self.fleet, probe.answers, looked=self.plane.looked, lost=self.lost)
         await self._health.look()
         await stack.enter_async_context(self.plane)
         self._background(self._health.run(settings.health_interval_s))
@@ -237,18 +231,18 @@ class App:
             "/livez": _alive,
         }
 
-    async def _scrape(self) -> Answer:
+    def _scrape(self) -> Answer:
         self._drain()
         return 200, CONTENT_TYPE, self._metrics.text()
 
-    async def _explain(self) -> Answer:
-        return 200, JSON, msgspec.json.encode(plan_json(self.plan) | {"reason": self._reason})
+    def _explain(self) -> Answer:
+        return 200, JSON, msgspec.json.encode(figures(self.plan) | {"reason": self._reason})
 
-    async def _ready(self) -> Answer:
+    def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id
         status, body = readiness(self._loaded, self.fleet, plan_id, now_s, leaving=self._leaving)
         return status, JSON, msgspec.json.encode(body)
 
 
-async def _alive() -> Answer:
+def _alive() -> Answer:
     return 200, JSON, b'{"status":"alive"}'

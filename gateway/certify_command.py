@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.certification import Certified, certified
-from gateway.commands import CONFIG, configured
 from gateway.config import Loaded
 from gateway.history import Source
+from gateway.serve_command import CONFIG, configured
 from gateway.traffic import Process
 from planner import workload
 from planner.certify import SEEDS

@@ -1,28 +1,21 @@
-"""The subcommands `serve`, `check`, `plan` and `portfolio`."""
+"""The subcommands `plan` and `portfolio`."""
 
-import asyncio
 import json
-import logging
-import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import click
 import numpy as np
-import uvloop
 from rich.console import Console
 
-from gateway import compiled, pictures
-from gateway.app import App
-from gateway.collector import settle
-from gateway.config import Loaded, load
-from gateway.errors import ConfigError
+from gateway import pictures
+from gateway.config import Loaded
 from gateway.history import believed, demand_of
 from gateway.routing.lengths import Lengths
+from gateway.serve_command import CONFIG, configured
 from gateway.terminal import show, show_portfolio
-from planner import curves, economics, solve, workload
+from planner import curves, prices, solve, workload
 from planner.errors import PlannerError
 from planner.explain import Explanation, Sent, explain, explained
 from planner.model import Demand, Plan, Pool
@@ -30,12 +23,6 @@ from planner.portfolio import buy, read_history
 from planner.report import plan_json, portfolio_json
 from planner.whatif import alternative
 from planner.workload import Trace
-
-log = logging.getLogger("cuvee")
-
-CONFIG = click.option(
-    "--config", "path", required=True, type=click.Path(path_type=Path), help="Configuration file."
-)
 
 TRACE = click.option(
     "--trace", required=True, type=click.Path(path_type=Path), help="Trace CSV to plan for."
@@ -46,70 +33,6 @@ MODEL = click.option(
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 CURVE_RATES = tuple(2.0**octave for octave in range(-3, 4))  # times the demand's own rate
 CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised target
-
-
-def configured(path: Path) -> Loaded:
-    """Loads a configuration; prints one line per problem and exits with 2 if it cannot be used."""
-    try:
-        return load(path)
-    except ConfigError as error:
-        for problem in error.problems:
-            click.echo(problem, err=True)
-        sys.exit(2)
-
-
-@click.command()
-@CONFIG
-def check(path: Path) -> None:
-    """Validate a configuration file.
-
-    Exits with 0 if the gateway could start with it, with 2 and one line per problem if not.
-    """
-    loaded = configured(path)
-    backends = sum(len(pool.backends) for pool in loaded.config.pools.values())
-    click.echo(
-        f"{path}: {len(loaded.config.models)} models, {len(loaded.pools)} pools, "
-        f"{backends} backends, {loaded.space.buckets} buckets"
-    )
-
-
-@click.command()
-@CONFIG
-@click.option("--host", help="Overrides gateway.host.")
-@click.option("--port", type=int, help="Overrides gateway.port.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-)
-def serve(path: Path, host: str | None, port: int | None, log_level: str) -> None:
-    """Run the gateway.
-
-    Serves the OpenAI API in front of the configured backends until SIGTERM or SIGINT, then lets
-    running requests finish (gateway.drain_s).
-    """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
-    loaded = configured(path)
-    log.info("data path: %s", compiled.data_path())
-    for complaint in compiled.complaints():
-        log.warning(complaint)
-    try:
-        uvloop.run(run(loaded, host=host, port=port))
-    except (PlannerError, OSError) as error:
-        raise click.ClickException(str(error)) from error
-
-
-async def run(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
-    """Serves until a signal says stop."""
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    async with App(loaded, host=host, port=port):
-        settle()
-        await stop.wait()
 
 
 @click.command()
@@ -256,7 +179,7 @@ def sent_by(trace: Trace, loaded: Loaded, lengths: Lengths, model: str | None) -
 
 def _prices(path: Path, loaded: Loaded) -> Mapping[str, float]:
     file = loaded.config.prices
-    return {} if file is None else economics.prices(path.parent / file)
+    return {} if file is None else prices.read(path.parent / file)
 
 
 def _spot(text: str) -> tuple[str, float]:

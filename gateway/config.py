@@ -22,7 +22,7 @@ from gateway.sections import (
     PoolSection,
     SloSection,
 )
-from planner import economics, profiles
+from planner import prices, profiles
 from planner.errors import InvalidFile, InvalidValue
 from planner.headroom import loads
 from planner.limits import Limits, Stock, gpus
@@ -201,7 +201,7 @@ def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
     usd_per_gpu: dict[str, float] = {}
     if config.prices is not None:
         try:
-            usd_per_gpu = dict(economics.prices(root / config.prices))
+            usd_per_gpu = dict(prices.read(root / config.prices))
         except InvalidFile as error:
             problems.append(f"prices: {error}")
             return ()

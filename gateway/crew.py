@@ -268,7 +268,7 @@ def _start(process: ForkServerProcess) -> None:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """A child would run the command's main module again, and import all that any command needs."""
+    """A child would import the command's main module again, which it has no use for."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

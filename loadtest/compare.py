@@ -18,8 +18,8 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from gateway.commands import configured
 from gateway.config import Loaded
+from gateway.serve_command import configured
 from gateway.traffic import Process
 from loadtest.contest import MELANGE, Entry, bout, contest, costs
 from planner import baselines, workload

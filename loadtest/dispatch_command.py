@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from gateway.commands import configured
+from gateway.serve_command import configured
 from gateway.traffic import Process
 from loadtest.compare import ARRIVALS, CONFIG, JSON, TRACE, WIDTH
 from loadtest.dispatch import CUVEE, PLAY_S, REQUESTS, Fixed, Usable, fixed, promised, usable

@@ -20,11 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 from gateway.certification import certified
-from gateway.commands import configured
 from gateway.config import Loaded
 from gateway.history import Source, demand_of
 from gateway.rehearsal import rehearse
 from gateway.routing.lengths import Lengths
+from gateway.serve_command import configured
 from planner import arrivals, solve, workload
 from planner.errors import InvalidValue, PlannerError
 from planner.model import Plan, Pool

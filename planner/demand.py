@@ -5,6 +5,8 @@ merge by addition. Knows nothing of pools, time or where the requests came from.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
 
 import numpy as np
 
@@ -37,9 +39,10 @@ def merge(*histograms: Sums) -> dict[tuple[int, int], Sum]:
 
 def from_sums(space: Space, rate: FloatArray, sums: Sums, dispersion: tuple[float, ...]) -> Demand:
     """The demand of a histogram: rate is (B,) requests/s, cells without requests are skipped."""
-    filled = [(bucket, *entry) for (bucket, _), entry in sums.items() if entry[0] > 0]
-    table = np.array(filled, dtype=float).reshape(-1, 4)
-    return _demand(space, rate, table[:, 0].astype(np.int64), table[:, 1:], dispersion)
+    bucket = np.fromiter(map(itemgetter(0), sums), np.int64, len(sums))
+    table = np.fromiter(chain.from_iterable(sums.values()), float, 3 * len(sums)).reshape(-1, 3)
+    filled = table[:, 0] > 0
+    return _demand(space, rate, bucket[filled], table[filled], dispersion)
 
 
 def from_samples(

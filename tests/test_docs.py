@@ -3,6 +3,7 @@
 import re
 from pathlib import Path
 
+import click
 import pytest
 import yaml
 from click.testing import CliRunner
@@ -10,10 +11,17 @@ from click.testing import CliRunner
 import cuvee
 from gateway.config import load
 from gateway.manual import manual
-from planner import baselines, economics, evidence, profiles, workload
+from planner import baselines, evidence, prices, profiles, workload
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
+
+
+def command(name: str) -> click.Command:
+    """A subcommand, imported as the command line imports it."""
+    found = cuvee.main.get_command(click.Context(cuvee.main), name)
+    assert found is not None, name
+    return found
 
 
 def test_the_configuration_page_is_that_of_the_types():
@@ -33,19 +41,20 @@ def test_every_command_in_the_readme_exists():
     """Each `cuvee NAME` and each of its options is known to the command line."""
     for line in re.findall(r"^\s*(?:\$ )?cuvee (.+)$", README, re.MULTILINE):
         name, *words = line.split()
-        known = cuvee.main.commands[name]
+        known = command(name)
         options = {option for parameter in known.params for option in parameter.opts}
         assert {word.split("=")[0] for word in words if word.startswith("--")} <= options, line
 
 
-@pytest.mark.parametrize("name", sorted(cuvee.main.commands))
+@pytest.mark.parametrize("name", sorted(cuvee.COMMANDS))
 def test_every_command_has_help_that_suffices(name: str):
     """`--help` works, says what the command does, and explains every option."""
     result = CliRunner().invoke(cuvee.main, [name, "--help"])
 
     assert result.exit_code == 0
-    assert cuvee.main.commands[name].help
-    unexplained = [p.name for p in cuvee.main.commands[name].params if not getattr(p, "help", None)]
+    assert command(name).help
+    assert command(name).name == name
+    unexplained = [p.name for p in command(name).params if not getattr(p, "help", None)]
     assert set(unexplained) <= {"host", "port", "log_level", "endpoint"}
 
 
@@ -72,7 +81,7 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
     elif folder == "melange":
         assert baselines.read(path).gpus
     elif path.name == "prices.yaml":
-        assert economics.prices(path)
+        assert prices.read(path)
     elif path.suffix == ".yaml":
         assert load(path).pools
         assert yaml.safe_load(path.read_text())["models"]

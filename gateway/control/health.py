@@ -30,6 +30,7 @@ class Health:
         self._looked = looked
         self._lost = lost
         self._silent: dict[str, int] = {}
+        self._turn = asyncio.Lock()
 
     async def run(self, interval_s: float) -> None:
         """Probes for ever."""
@@ -41,11 +42,13 @@ class Health:
             await asyncio.sleep(interval_s)
 
     async def look(self) -> None:
-        """Probes every backend once, all at the same time."""
+        """Probes every backend once, all at the same time but for a turn of the event loop."""
         await asyncio.gather(*map(self._mark, self._fleet.backends))
         self._looked()
 
     async def _mark(self, backend: Backend) -> None:
+        async with self._turn:
+            await asyncio.sleep(0)  # one begins per turn: between them the streams go on
         up = await self._probe(f"{backend.url}/health")
         if up is None:
             return

@@ -5,6 +5,7 @@ the actual sizes of finished requests fade with a half-life, so that a bucket se
 is known of it.
 """
 
+from array import array
 from collections import deque
 
 import numpy as np
@@ -35,7 +36,7 @@ class Histogram:
         self._start_s = now_s
         self._tick = 0
         self._weight = 1.0
-        self._counts: deque[list[int]] = deque([[0] * space.buckets])
+        self._counts = deque([self._none()])
         self._sums: dict[tuple[int, int], Sum] = {}
 
     def __repr__(self) -> str:
@@ -102,6 +103,10 @@ class Histogram:
         blended = share * measured + (1 - share) * self._dispersion
         return tuple(float(max(1.0, value)) for value in blended)
 
+    def _none(self) -> "array[int]":
+        """(B,) no arrivals; an array, which NumPy takes in whole."""
+        return array("q", bytes(8 * self._space.buckets))
+
     def _roll(self, now_s: float) -> None:
         """Opens the tick that `now_s` lies in and forgets what left the window."""
         tick = int((now_s - self._start_s) // TICK_S)
@@ -109,7 +114,7 @@ class Histogram:
         if gone <= 0:
             return
         for _ in range(min(gone, self._ticks)):
-            self._counts.append([0] * self._space.buckets)
+            self._counts.append(self._none())
             if len(self._counts) > self._ticks:
                 self._counts.popleft()
         self._tick = tick

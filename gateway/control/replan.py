@@ -10,9 +10,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gateway.control.histogram import Histogram
-from gateway.control.solver import Objective, Solver
+from gateway.control.solver import Solver
+from gateway.control.verdict import Objective, Verdict
 from planner.errors import PlannerError
-from planner.headroom import utilisations
 from planner.limits import UNLIMITED, Limits
 from planner.model import Demand, Plan, Pool
 
@@ -30,19 +30,6 @@ class Policy:
     min_saving: float
     patience: int
     limits: Limits = UNLIMITED
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """What one look found: the peak of `(M + κ√V)/y` over the pools now, and with the candidate."""
-
-    peak: float
-    best: float
-    saving: float
-
-    @property
-    def holds(self) -> bool:
-        return self.peak <= 1.0
 
 
 class Replanner:
@@ -93,8 +80,9 @@ class Replanner:
             self._running,
             replace(self._policy.limits, running=self.plan.backends),
         )
-        # In a thread: the loads take milliseconds of NumPy, which streams need not wait for.
-        verdict = await asyncio.to_thread(self._compare, demand, candidate)
+        verdict = await self._solver.compare(
+            self._policy.objective, demand, self._pools, self.plan, candidate
+        )
         reason = self._reason(verdict)
         log.debug("look: %s, candidate %s, reason %s", verdict, candidate.plan_id, reason)
         if reason is None or candidate.plan_id == self.plan.plan_id:
@@ -121,18 +109,6 @@ class Replanner:
             )  # fmt: skip
         return candidate
 
-    def _compare(self, demand: Demand, candidate: Plan) -> Verdict:
-        now, then = utilisations(demand, self._pools, (self.plan, candidate))
-        peak, best = max(now), max(then)
-        if _homeless(demand, self.plan) > _homeless(demand, candidate):
-            peak = float("inf")
-        if self._policy.objective == "assign":
-            saving = 1 - best / peak if 0 < peak < float("inf") else 0.0
-        else:
-            usd = self.plan.usd_per_hour
-            saving = 1 - candidate.usd_per_hour / usd if usd > 0 else 0.0
-        return Verdict(peak=peak, best=best, saving=saving)
-
     def _reason(self, verdict: Verdict) -> str | None:
         """Why to replace the plan now, or `None`. Counts looks."""
         policy = self._policy
@@ -146,9 +122,3 @@ class Replanner:
             what = "less loaded" if policy.objective == "assign" else "cheaper"
             return f"{verdict.saving:.0%} {what}"
         return None
-
-
-def _homeless(demand: Demand, plan: Plan) -> float:
-    """Requests/s in buckets that the plan gives to no pool: no utilisation shows them."""
-    rows = zip(demand.rate.tolist(), plan.weights, strict=True)
-    return float(sum(rate for rate, row in rows if not any(row)))

@@ -1,69 +1,35 @@
 """Solving beside the event loop: one worker process, restarted when a solve takes too long.
 
-A thread would share the interpreter lock with the data path; a process does not. Knows nothing of
-when to plan or what becomes of a plan.
+A thread would share the interpreter lock with the data path; a process does not. Tasks go by name,
+so that only that process imports the solver. Knows nothing of when to plan or what becomes of one.
 """
 
 import asyncio
-import os
-import signal
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
-from multiprocessing import get_context, parent_process
-from threading import Thread
+from multiprocessing import get_context
 from types import TracebackType
-from typing import Literal
+from typing import Any
 
-from planner import solve
+from gateway.control.inside import attach, perform
+from gateway.control.verdict import Objective, Verdict
 from planner.errors import SolverFailed
-from planner.explain import explained
 from planner.limits import UNLIMITED, Limits
 from planner.model import Demand, Plan, Pool
 
-Certifier = Callable[[Plan, Demand, tuple[Pool, ...]], Plan]  # importable: it runs in the worker
+PLAN = "gateway.control.tasks:plan"
+COMPARE = "gateway.control.verdict:compare"
 
 CERTIFY_S = 60.0  # the longest that a certificate may take
 START_S = 60.0  # a new worker's first solve also pays for its start: imports, on a busy machine
-
-Objective = Literal["provision", "assign"]
-
-
-def plan(
-    objective: Objective,
-    demand: Demand,
-    pools: tuple[Pool, ...],
-    running: tuple[int, ...],
-    limits: Limits = UNLIMITED,
-) -> Plan:
-    """Solves in the calling process. running: (P,) backends now, which `assign` takes as given."""
-    if objective == "provision":
-        found = solve.provision(demand, pools, limits)
-    else:
-        found = solve.assign(demand, pools, running)
-    return explained(found, demand, pools)
-
-
-def _attach() -> None:
-    """In the worker: signals to the whole process group are not for it, and it never outlives the
-    process that it solves for, however that one ends."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-    Thread(target=_follow, daemon=True).start()
-
-
-def _follow() -> None:
-    parent = parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
 
 
 class Solver:
     """A context manager around the worker process."""
 
-    def __init__(self, *, limit_s: float, certifier: Certifier | None = None) -> None:
-        """certifier: puts a certificate on a plan; `None`: plans go without."""
+    def __init__(self, *, limit_s: float, certifier: str | None = None) -> None:
+        """certifier: `module:function` that takes a plan, its demand and the pools, and gives the
+        plan with a certificate; `None`: plans go without."""
         self._limit_s = limit_s
         self._certifier = certifier
         self._pool: ProcessPoolExecutor | None = None
@@ -88,22 +54,38 @@ class Solver:
         limits: Limits = UNLIMITED,
     ) -> Plan:
         """Solves in the worker. Raises SolverFailed when it fails or exceeds the limit."""
-        return await self._work(self._limit_s, plan, objective, demand, pools, running, limits)
+        found: Plan = await self._work(
+            self._limit_s, PLAN, objective, demand, pools, running, limits
+        )
+        return found
+
+    async def compare(
+        self,
+        objective: Objective,
+        demand: Demand,
+        pools: tuple[Pool, ...],
+        plan: Plan,
+        candidate: Plan,
+    ) -> Verdict:
+        """What the candidate would be worth in place of the plan. Raises as `plan` does."""
+        verdict: Verdict = await self._work(
+            self._limit_s, COMPARE, objective, demand, pools, plan, candidate
+        )
+        return verdict
 
     async def certify(self, found: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
         """The plan with its certificate. Raises SolverFailed as `plan` does."""
         if self._certifier is None:
             return found
-        return await self._work(CERTIFY_S, self._certifier, found, demand, pools)
+        sealed: Plan = await self._work(CERTIFY_S, self._certifier, found, demand, pools)
+        return sealed
 
-    async def _work(self, limit_s: float, task: Callable[..., Plan], *arguments: object) -> Plan:
+    async def _work(self, limit_s: float, task: str, *arguments: object) -> Any:
         if self._pool is None:
-            self._pool = ProcessPoolExecutor(
-                1, mp_context=get_context("spawn"), initializer=_attach
-            )
+            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=attach)
             limit_s += START_S
         try:
-            work = self._pool.submit(task, *arguments)
+            work = self._pool.submit(perform, task, *arguments)
             async with asyncio.timeout(limit_s):
                 return await asyncio.wrap_future(work)
         except TimeoutError:

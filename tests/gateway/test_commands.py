@@ -1,13 +1,16 @@
 """`cuvee check`, `cuvee plan` and `cuvee portfolio`, as a user runs them."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from click.testing import CliRunner
 
-from gateway.commands import check, plan, portfolio, serve
+from gateway.commands import plan, portfolio
+from gateway.serve_command import check, serve
 
 CONFIGS = Path(__file__).resolve().parent.parent.parent / "configs"
 
@@ -244,3 +247,13 @@ def test_help_suffices(command):
 
     assert result.exit_code == 0
     assert "--config" in result.output
+
+
+def test_whoever_serves_imports_no_solver():
+    """What `cuvee serve` imports stays resident: neither a solver nor tables nor other commands."""
+    code = "import sys, cuvee, gateway.serve_command; print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    idle = {"pulp", "highspy", "aiohttp", "rich", "matplotlib", "loadtest", "prometheus_client"}
+    idle |= {"planner.solve", "gateway.rehearsal", "gateway.commands"}
+    assert idle.isdisjoint(said.stdout.split())

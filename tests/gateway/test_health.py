@@ -1,6 +1,7 @@
 """Probes decide who is up."""
 
 import asyncio
+from itertools import pairwise
 
 from gateway.control.health import Health
 from gateway.routing.backend import Fleet
@@ -47,6 +48,22 @@ async def test_what_answers_is_up():
     assert world.up == [True, False]
     assert sorted(world.asked) == ["http://a0/health", "http://a1/health"]
     assert world.looks == 1
+
+
+async def test_probes_begin_in_turns():
+    """What else the event loop has to do is done between any two of them."""
+    world = World()
+    turns = []
+
+    async def watch():
+        while len(turns) < 50:
+            turns.append(len(world.asked))
+            await asyncio.sleep(0)
+
+    await asyncio.gather(watch(), world.health.look())
+
+    assert turns[-1] == 2
+    assert {after - before for before, after in pairwise(turns)} == {0, 1}
 
 
 async def test_nobody_is_blamed_for_the_gateways_own_lateness():

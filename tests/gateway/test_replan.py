@@ -8,6 +8,7 @@ import pytest
 
 from gateway.control.histogram import Histogram
 from gateway.control.replan import Policy, Replanner
+from gateway.control.verdict import compare
 from planner import solve
 from planner.errors import SolverFailed
 from planner.headroom import utilisation
@@ -20,7 +21,7 @@ class Solves:
         self.answers = list(answers)
         self.asked = []
         self.certified = []
-        self.uncertain = False
+        self.uncertain = self.speechless = False
 
     async def certify(self, plan, demand, pools):
         self.certified.append(plan.plan_id)
@@ -34,6 +35,11 @@ class Solves:
         if isinstance(answer, Exception):
             raise answer
         return answer
+
+    async def compare(self, *arguments):
+        if self.speechless:
+            raise SolverFailed("the solver's process died")
+        return compare(*arguments)
 
 
 class Published(list):
@@ -202,6 +208,20 @@ async def test_too_few_requests_are_not_trusted(loop_of, plans, make_demand):
     await looks(replanner, now_s, 4)
 
     assert (published, solver.asked) == ([], [])
+
+
+async def test_a_failed_comparison_leaves_the_last_good_plan(loop_of, plans, make_demand):
+    """Nothing is published and no look counted: the two looks begin again."""
+    replanner, published, solver, now_s = loop_of(plans[3.0], make_demand(12.0), plans[30.0])
+    solver.speechless = True
+    for _ in range(3):
+        with pytest.raises(SolverFailed):
+            await replanner.look(now_s)
+    assert (replanner.plan, published) == (plans[3.0], [])
+
+    solver.speechless = False
+
+    assert await looks(replanner, now_s, 2) == [None, plans[30.0]]
 
 
 async def test_a_failed_solve_leaves_the_last_good_plan(loop_of, plans, make_demand):

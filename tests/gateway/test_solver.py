@@ -2,13 +2,15 @@
 
 import asyncio
 import multiprocessing
+import os
 from dataclasses import replace
 from multiprocessing.connection import wait
 
 import pytest
 
-from gateway.certification import sealed
-from gateway.control.solver import Solver, plan
+from gateway.control.solver import Solver
+from gateway.control.tasks import plan
+from gateway.control.verdict import compare
 from planner import solve
 from planner.errors import InvalidValue, SolverFailed
 
@@ -57,7 +59,7 @@ async def test_a_slow_solve_is_abandoned(make_demand, pools):
 async def test_certificates_are_made_in_the_worker(make_demand, pools):
     """The plan comes back with what the gateway's own rehearsal says of it."""
     demand = make_demand(3.0)
-    with Solver(limit_s=60.0, certifier=sealed) as solver:
+    with Solver(limit_s=60.0, certifier="gateway.certification:sealed") as solver:
         found = await solver.plan("provision", demand, pools, (4, 4, 4))
         certified = await solver.certify(found, demand, pools)
     with Solver(limit_s=60.0) as solver:
@@ -68,6 +70,29 @@ async def test_certificates_are_made_in_the_worker(make_demand, pools):
     assert certified.certificate.holds
     assert replace(certified, certificate=None) == found
     assert plain is found
+
+
+async def test_plans_are_compared_in_the_worker(make_demand, pools):
+    """The verdict is the same as here; plans for other pools are refused as they are here."""
+    demand = make_demand(12.0)
+    small, large = (plan("provision", make_demand(rate), pools, ()) for rate in (3.0, 30.0))
+    with Solver(limit_s=60.0) as solver:
+        verdict = await solver.compare("provision", demand, pools, small, large)
+        with pytest.raises(InvalidValue):
+            await solver.compare("provision", demand, pools[:1], small, large)
+
+    assert verdict == compare("provision", demand, pools, small, large)
+    assert not verdict.holds
+
+
+async def test_the_worker_gives_way(make_demand, pools):
+    """Its process is nicer than the one that it solves for, which has streams to serve."""
+    with Solver(limit_s=60.0) as solver:
+        await solver.plan("assign", make_demand(12.0), pools, (2, 2, 2))
+        [worker] = multiprocessing.active_children()
+        theirs = os.getpriority(os.PRIO_PROCESS, worker.pid)
+
+    assert theirs > os.getpriority(os.PRIO_PROCESS, 0)
 
 
 def test_objectives(make_demand, pools):

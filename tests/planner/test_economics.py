@@ -1,14 +1,13 @@
-"""Prices, and the same demand on one GPU type."""
+"""The same demand on one GPU type."""
 
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from planner import profiles
+from planner import prices, profiles
 from planner.demand import from_samples
-from planner.economics import best_single, prices, single_types
-from planner.errors import InvalidFile
+from planner.economics import best_single, single_types
 from planner.model import Demand, Pool, SloClass, Space
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -19,7 +18,7 @@ GPUS = ("L4", "A10G", "A100-80G", "H100")
 
 
 def fleet() -> tuple[Pool, ...]:
-    usd = prices(CONFIGS / "prices.yaml")
+    usd = prices.read(CONFIGS / "prices.yaml")
     return tuple(
         Pool(
             name=gpu.lower(),
@@ -40,49 +39,6 @@ def demand(seed: int, rate: float, tpot_s: float) -> Demand:
     space = Space(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=grid)
     return from_samples(space, grid.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
                         dispersion=(2.0,)).scaled_to(rate)  # fmt: skip
-
-
-def test_the_shipped_prices_load_with_their_sources():
-    """Every GPU of the shipped profiles has a price, and every price a source with its notice."""
-    found = prices(CONFIGS / "prices.yaml")
-
-    assert set(found) == set(GPUS)
-    assert all(usd > 0 for usd in found.values())
-    notice = "Karpenter, Copyright Amazon.com, Inc. or its affiliates"
-    assert (CONFIGS / "prices.yaml").read_text().count(notice) == len(found)
-
-
-@pytest.mark.parametrize(
-    ("usd", "words"),
-    [("-1", "usd_per_gpu_hour.H100.usd"), (".nan", "usd_per_gpu_hour.H100.usd"),
-     (".inf", "H100.usd"),
-     ("cheap", "usd_per_gpu_hour.H100"), ("1\n    colour: red", "usd_per_gpu_hour.H100")],
-)  # fmt: skip
-def test_a_wrong_price_names_file_and_key(tmp_path: Path, usd: str, words: str):
-    """One line says which file and which GPU's price is wrong."""
-    path = tmp_path / "prices.yaml"
-    path.write_text(
-        "format: cuvee-prices/1\nusd_per_gpu_hour:\n  H100:\n    source: s\n    region: r\n"
-        f"    date: 2026-01-01\n    usd: {usd}\n"
-    )
-
-    with pytest.raises(InvalidFile) as caught:
-        prices(path)
-
-    assert str(caught.value).startswith(str(path))
-    assert words in str(caught.value)
-
-
-@pytest.mark.parametrize("text", ["", "format: other/1\nusd_per_gpu_hour: {}\n", "a: [", "x: 1\n"])
-def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str):
-    """Only a price file is read as one."""
-    path = tmp_path / "prices.yaml"
-    path.write_text(text)
-
-    with pytest.raises(InvalidFile, match=r"prices\.yaml"):
-        prices(path)
-    with pytest.raises(InvalidFile, match="absent"):
-        prices(tmp_path / "absent.yaml")
 
 
 @pytest.mark.parametrize(("seed", "rate", "tpot_s"), [(1, 3, 0.12), (2, 15, 0.08), (3, 60, 0.06)])

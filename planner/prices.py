@@ -1,0 +1,53 @@
+"""Prices of GPUs, read from a file (`cuvee-prices/1`) that names where and when each was read.
+
+Prices move a plan as much as profiles do. Knows nothing of plans.
+"""
+
+import datetime
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from planner.errors import InvalidFile
+
+
+class Price(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """US dollars per GPU-hour, and where that was read."""
+
+    usd: float
+    source: str
+    region: str
+    date: datetime.date
+    instance: str | None = None
+
+
+class PriceFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The file format; the entries are read one by one, so that errors can name them."""
+
+    format: Literal["cuvee-prices/1"]
+    usd_per_gpu_hour: dict[str, Any]
+
+
+def read(path: Path) -> Mapping[str, float]:
+    """US dollars per GPU-hour by GPU name. Raises InvalidFile naming the file and the key."""
+    try:
+        file = msgspec.yaml.decode(path.read_bytes(), type=PriceFile)
+    except OSError as error:
+        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise InvalidFile(f"{path}: {error}") from error
+    return {gpu: _price(path, gpu, entry).usd for gpu, entry in file.usd_per_gpu_hour.items()}
+
+
+def _price(path: Path, gpu: str, entry: Any) -> Price:
+    key = f"usd_per_gpu_hour.{gpu}"
+    try:
+        price = msgspec.convert(entry, Price)
+    except msgspec.ValidationError as error:
+        raise InvalidFile(f"{path}: {key}: {error}") from error
+    if not 0 <= price.usd < math.inf:
+        raise InvalidFile(f"{path}: {key}.usd: must be finite and not negative: {price.usd}")
+    return price
