@@ -3,6 +3,7 @@
 Knows paths and shapes of answers; what they say is handed in.
 """
 
+import logging
 from collections.abc import Callable, Mapping
 
 from gateway.errors import GatewayError, MethodNotAllowed, NotFound
@@ -11,6 +12,8 @@ from gateway.proxy.heads import status_line
 from gateway.proxy.inbound import Inbound
 from gateway.proxy.listener import Listener
 from gateway.proxy.request import Bounds, Request
+
+log = logging.getLogger("cuvee")
 
 JSON = "application/json"
 BODY_BYTES = 65536  # of a request: nothing here reads one
@@ -54,6 +57,10 @@ class Admin:
             head, body = error_head(error), error.body()
             if isinstance(error, MethodNotAllowed):
                 head += f"allow: {error.allowed}\r\n".encode()
+        except Exception:
+            log.exception("%s could not be answered", request.path)
+            failed = GatewayError("The gateway failed.")
+            head, body = error_head(failed), failed.body()
         client.respond(head, body)
         client.done()
 

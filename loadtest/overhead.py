@@ -21,7 +21,7 @@ from loadtest.scenarios import Options
 
 TABLE_COLUMNS = 110  # where there is no terminal to ask
 NONE = "none"
-ENGINES = ("aiohttp", "httptools", "msgspec", "uvloop")  # versions that move the gateway's figures
+ENGINES = ("httptools", "msgspec", "uvloop")  # versions that move the gateway's figures
 
 
 @click.command()

@@ -43,16 +43,19 @@ def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
     assert plan.pools == tuple(pool.name for pool in pools)
     buckets = range(plan.space.buckets)
     feasible = tuple(tuple(s < inf for s in row) for row in plan.seconds)
+    prefill_s = tuple(pool.profile.prefill_s_per_token for pool in pools)
     return RoutingTable(
         plan_id=plan.plan_id,
         space=plan.space,
         pools=plan.pools,
         backends=plan.backends,
         slices=tuple(_slices(plan.weights[b]) for b in buckets),
-        order=tuple(_order(plan.space.class_of(b), plan.seconds[b], pools) for b in buckets),
+        order=tuple(
+            _order(plan.space.class_of(b), plan.seconds[b], pools, prefill_s) for b in buckets
+        ),
         feasible=feasible,
         slots=tuple(tuple(s if s < inf else UNBOUND_SLOT for s in row) for row in plan.slots),
-        prefill_s=tuple(pool.profile.prefill_s_per_token for pool in pools),
+        prefill_s=prefill_s,
         context=tuple(pool.profile.max_model_len for pool in pools),
         backlog_s=tuple(_backlog_s(c.slo) for c in plan.space.classes),
         hold_s=tuple(HOLD * (c.slo.ttft_s - _backlog_s(c.slo)) for c in plan.space.classes),
@@ -69,11 +72,13 @@ def _slices(weights: tuple[float, ...]) -> tuple[tuple[int, float], ...]:
 
 
 def _order(
-    slo_class: SloClass, seconds: tuple[float, ...], pools: Sequence[Pool]
+    slo_class: SloClass,
+    seconds: tuple[float, ...],
+    pools: Sequence[Pool],
+    prefill_s: tuple[float, ...],
 ) -> tuple[int, ...]:
     def cost(p: int) -> tuple[float, float]:
-        profile = pools[p].profile
         usd = inf if seconds[p] == inf else pools[p].usd_per_hour * seconds[p]
-        return usd, profile.prefill_s_per_token
+        return usd, prefill_s[p]
 
     return tuple(sorted((p for p, q in enumerate(pools) if q.model == slo_class.model), key=cost))

@@ -7,7 +7,7 @@ import pytest
 
 from gateway.admin import Admin
 
-ANSWERS = {"/metrics": lambda: (200, "text/plain", b"up 1\n")}
+ANSWERS = {"/metrics": lambda: (200, "text/plain", b"up 1\n"), "/broken": lambda: 1 / 0}
 
 
 async def ask(admin, text):
@@ -28,6 +28,7 @@ async def ask(admin, text):
         ("HEAD /metrics", b"200", b"content-length: 5", b""),
         ("GET /else", b"404", b"content-type: application/json", None),
         ("POST /metrics", b"405", b"allow: get", None),
+        ("GET /broken", b"500", b"content-type: application/json", None),
     ],
 )
 async def test_a_table_of_paths(text, status, header, body):
