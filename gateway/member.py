@@ -61,9 +61,9 @@ class Report:
 
     @classmethod
     def of(cls, worker: Worker) -> "Report":
-        recent = tuple(worker.recent)
+        sums, recent = worker.drain(), tuple(worker.recent)
         worker.recent.clear()
-        return cls(sums=worker.drain(), recent=recent)
+        return cls(sums=sums, recent=recent)
 
 
 class Word(Enum):

@@ -9,7 +9,7 @@ import logging
 from collections import deque
 from contextlib import AsyncExitStack
 from math import ceil
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -32,6 +32,7 @@ from gateway.surface import Surface, readiness
 
 log = logging.getLogger("cuvee")
 
+TOGETHER: Final = 32  # requests that are learned from at once, which costs half of one by one
 RECENT = 64  # requests that ended last, kept for whoever learns from a sample
 TICK_S = 0.2  # between two looks at what is overdue
 POLL_S = 0.05  # between two looks whether another worker's lease has made room for a queued request
@@ -68,6 +69,7 @@ class Worker:
         self._clock = asyncio.get_running_loop().time
         self._routes = {path.encode(): route for route, path in PATHS.items()}
         self._leaving = self._closed = False
+        self._ended: list[Observation] = []
         self._stack = AsyncExitStack()
         self.router = Router(table, fleet, max_load=settings.max_load, seat=seat)
         self._exchange = self._new_exchange()
@@ -110,6 +112,7 @@ class Worker:
 
     def drain(self) -> Sums:
         """What happened since the last call."""
+        self._learn()
         return self._tally.drain()
 
     def leave(self) -> None:
@@ -155,15 +158,24 @@ class Worker:
             self._surface.serve(client, request)
 
     def _observe(self, observation: Observation) -> None:
+        """A request ended. It is learned from soon, together with others."""
+        self._ended.append(observation)
+        if len(self._ended) >= TOGETHER:
+            self._learn()
+
+    def _learn(self) -> None:
         """Everything that learns from a request learns here, once; sums are of every one."""
-        self._tally.observed(observation)
-        if self._lessons.sample(observation):
-            self.recent.append(observation)
+        ended, self._ended = self._ended, []
+        for observation in ended:
+            self._tally.observed(observation)
+            if self._lessons.sample(observation):
+                self.recent.append(observation)
 
     async def _ticking(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             try:
+                self._learn()
                 self._lessons.rest()
                 self._exchange.patience.tick(self._clock())
                 if self._seat is not None:
