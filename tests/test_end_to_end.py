@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -238,7 +239,7 @@ async def test_every_answer_carries_its_receipt(tmp_path: Path):
 
     names = {f"x-cuvee-{n}" for n in ("pool", "backend", "bucket", "plan", "decision")}
     assert kept.headers["x-request-id"] == "mine-7"
-    assert len(made.headers["x-request-id"]) == 32
+    assert re.fullmatch("[0-9a-f]{16}-[0-9]+", made.headers["x-request-id"])
     for reply in (kept, made, refused):
         assert names <= {name.lower() for name in reply.headers}
         assert reply.headers["x-cuvee-pool"] == "h100"

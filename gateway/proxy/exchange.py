@@ -108,7 +108,7 @@ class Exchange:
         request_id = request.fields.get(b"x-request-id")
         if not request_id or len(request_id) > LONGEST_ID:
             self._number += 1
-            request_id = b"%b%016x" % (self._run, self._number)
+            request_id = b"%b-%d" % (self._run, self._number)
         watch: Watch | None = None
         try:
             ask = read(request.body, route)
