@@ -7,6 +7,7 @@ problem it finds, one line each, with the path of the key.
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import msgspec
 import yaml
@@ -209,6 +210,16 @@ def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
     return tuple(pool for pool in pools if pool is not None)
 
 
+def _reachable(url: str) -> bool:
+    """Whether a URL names a host, and a port if any, and can be written into a request."""
+    try:
+        url.encode("latin-1")
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def _pool(
     name: str,
     section: PoolSection,
@@ -224,6 +235,8 @@ def _pool(
     for position, url in enumerate(section.backends):
         if not url.startswith(("http://", "https://")):
             problems.append(f"{where}.backends[{position}]: must start with http:// or https://")
+        elif not _reachable(url):
+            problems.append(f"{where}.backends[{position}]: this is no URL of a host: {url}")
     if len(set(section.backends)) < len(section.backends):
         problems.append(f"{where}.backends: a URL is listed twice")
     profile = _profile(section.profile, root, where, problems)

@@ -14,7 +14,7 @@ class Probe:
     """Probes over HTTP, on connections of its own; an async context manager."""
 
     def __init__(self, *, timeout_s: float) -> None:
-        """Made in a running event loop. timeout_s: of a whole answer."""
+        """Made in a running event loop. timeout_s: until the head of an answer is here."""
         self._timeout_s = timeout_s
         self._upstream = Upstream(connect_timeout_s=2 * timeout_s)  # it is ours that ends a probe
 
@@ -26,15 +26,15 @@ class Probe:
         await self._upstream.__aexit__(*_)
 
     async def answers(self, url: str) -> bool | None:
-        """Whether a GET of `url` answers 200 in time; `None` if this process itself was too late to
-        know."""
+        """Whether a GET of `url` answers 200 in time, and does not only point elsewhere; `None` if
+        this process itself was too late to know."""
         loop = asyncio.get_running_loop()
         found: Found = loop.create_future()
         due_s = loop.time() + self._timeout_s
         strand = Strand()
         timer = loop.call_at(due_s, strand.cancel, UpstreamTimeout("The probe took too long."))
-        strand.start(self._ask(url, found, due_s))
         try:
+            strand.start(self._ask(url, found, due_s))
             return await found
         finally:
             timer.cancel()
@@ -45,8 +45,7 @@ class Probe:
         try:
             origin = self._upstream.origin(url)  # of the path too: a backend has but this one
             reply = await self._upstream.send(origin, origin.prefix("GET", "") + b"\r\n", b"")
-            await reply.read()
-            well = reply.status == 200
+            well = reply.status == 200  # whatever the body: it may be long
         except UpstreamTimeout:
             if asyncio.get_running_loop().time() - due_s > LATE_S and not found.done():
                 found.set_result(None)

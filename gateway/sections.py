@@ -110,7 +110,9 @@ class PlannerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     patience: int = 6
     """Looks in a row at which it must be, before the replacement."""
     solve_limit_s: float = 5.0
-    """A solve that takes longer is abandoned; the last good plan stays."""
+    """A solve that takes longer is abandoned; the last good plan stays. It gives way to requests:
+    on cores that they fill, a second of it takes several.
+    """
 
 
 class StockSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -183,9 +185,9 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     queue_timeout_s: float = 10.0
     """Longest wait; then 429."""
     health_interval_s: float = 2.0
-    """Seconds between two probes of each backend's `/health`."""
+    """Seconds between two probes of each backend's `/health`, which is to answer 200."""
     health_timeout_s: float = 2.0
-    """A probe that takes longer marks the backend down."""
+    """A probe whose status takes longer marks the backend down."""
     drain_delay_s: float = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: float = 30.0

@@ -167,9 +167,12 @@ class Worker:
         """Everything that learns from a request learns here, once; sums are of every one."""
         ended, self._ended = self._ended, []
         for observation in ended:
-            self._tally.observed(observation)
-            if self._lessons.sample(observation):
-                self.recent.append(observation)
+            try:
+                self._tally.observed(observation)
+                if self._lessons.sample(observation):
+                    self.recent.append(observation)
+            except Exception:  # none is lost for another one
+                log.exception("%r could not be learned from", observation)
 
     async def _ticking(self) -> None:
         while True:

@@ -20,7 +20,7 @@ from planner.model import Demand, Plan, Pool
 PLAN = "gateway.control.tasks:plan"
 COMPARE = "gateway.control.verdict:compare"
 
-CERTIFY_S = 60.0  # the longest that a certificate may take
+CERTIFY_S = 60.0  # the longest that a certificate may take, or anything else but a solve
 START_S = 60.0  # a new worker's first solve also pays for its start: imports, on a busy machine
 
 
@@ -69,7 +69,7 @@ class Solver:
     ) -> Verdict:
         """What the candidate would be worth in place of the plan. Raises as `plan` does."""
         verdict: Verdict = await self._work(
-            self._limit_s, COMPARE, objective, demand, pools, plan, candidate
+            CERTIFY_S, COMPARE, objective, demand, pools, plan, candidate
         )
         return verdict
 
@@ -90,7 +90,7 @@ class Solver:
                 return await asyncio.wrap_future(work)
         except TimeoutError:
             self._stop()
-            raise SolverFailed(f"no plan within {limit_s:g} s") from None
+            raise SolverFailed(f"no answer within {limit_s:g} s") from None
         except BrokenProcessPool as error:
             self._stop()
             raise SolverFailed("the solver's process died") from error

@@ -23,12 +23,19 @@ def event_of(data: bytes) -> Event | None:
 def usage_of(reply: bytes) -> Usage | None:
     """What a whole reply says was used, if it says so.
 
-    Engines say it last, so that the last object is it and the rest of the reply need not be read.
+    Engines say it last: if the last object is it, the rest of the reply need not be read.
     """
     at = reply.rfind(b"{")
+    end = reply.find(b"}", at) + 1 if at >= len(USAGE) else 0
+    if end and reply[at - len(USAGE) : at] == USAGE:
+        try:
+            found = _USAGE.decode(reply[at:end])
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            pass  # a brace in its text
+        else:
+            if found.completion_tokens is not None or found.prompt_tokens is not None:
+                return found
     try:
-        if at >= len(USAGE) and reply[at - len(USAGE) : at] == USAGE:
-            return _USAGE.decode(reply[at : reply.find(b"}", at) + 1])
         return _WHOLE.decode(reply).usage
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None

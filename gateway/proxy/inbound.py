@@ -17,7 +17,7 @@ import httptools
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
 from gateway.proxy import ordinary
 from gateway.proxy.heads import HEAD_BYTES, Headers, status_line, written
-from gateway.proxy.request import Bounds, Request, Source
+from gateway.proxy.request import Bounds, Request, Source, origin_form
 
 PIECES: Final = 256  # of a body that are kept as they came; what is more is tiny and joined
 BURST: Final = 16  # requests of one client that are served before others get their turn
@@ -124,7 +124,8 @@ class Inbound:
 
     def _take(self, message: ordinary.Message) -> None:
         """Serves an ordinary request, which needs no parser."""
-        head = self._head = message.head
+        head = message.head
+        self._head = head if head.kept else None
         self._requests.append(
             Request(
                 method=b"POST",
@@ -234,7 +235,7 @@ class Inbound:
         self._requests.append(
             Request(
                 method=parser.get_method(),
-                target=self._target,
+                target=origin_form(self._target),
                 headers=self._headers,
                 fields=self._fields,
                 body=bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces),

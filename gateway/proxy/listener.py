@@ -1,4 +1,4 @@
-"""The data port: accepts connections, ends those that take too long, drains. Knows no request."""
+"""A port: accepts connections, ends those that take too long, drains. Knows no request."""
 
 import asyncio
 import socket

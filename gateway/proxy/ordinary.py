@@ -17,6 +17,7 @@ CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 DIGITS: Final = 15  # of a length; longer ones are odd
 REMEMBERED: Final = 4096  # lines of one kind, then all are forgotten; the bytes of one:
 LINE_BYTES: Final = 1024
+KEPT_BYTES: Final = 4096  # of the head that a connection remembers
 ODD: Final = (HOP_BY_HOP | {b"expect", b"http2-settings"}) - {b"connection"}
 # What a line may hold.
 VISIBLE: Final = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
@@ -42,34 +43,37 @@ def _kept(memory: dict[bytes, T], line: bytes, read: T) -> T:
 
 class Line:
     """One header line. passing: as it goes on, empty if it ends here. length: that it tells, or
-    less than 0. chunked, events: whether it says so of the body."""
+    less than 0. chunked, events: whether it says so of the body. typed: whether of its type."""
 
-    __slots__ = ("chunked", "events", "header", "length", "passing")
+    __slots__ = ("chunked", "events", "header", "length", "passing", "typed")
 
     def __init__(
-        self, name: bytes, value: bytes, *, length: int, chunked: bool, events: bool, ends: bool
+        self, name: bytes, value: bytes, *, length: int, chunked: bool, ends: bool
     ) -> None:
         self.header = (name, value)
         self.length = length
         self.chunked = chunked
-        self.events = events
+        self.typed = name == b"content-type"
+        self.events = self.typed and value.lower().startswith(b"text/event-stream")
         self.passing = b"" if ends else b"%b: %b\r\n" % (name, value)
 
 
 class Head:
     """What a head says but for its length. Shared by all messages that have it: not to be changed.
 
-    before, after: its bytes but for the number of its length. target: of a request. passing: the
-    header lines that go on. chunked: a stream of events follows.
+    before, after: its bytes but for the number of its length. kept: whether a connection may keep
+    it, a short one. target: of a request. passing: the header lines that go on. chunked: a stream
+    of events follows.
     """
 
-    __slots__ = ("after", "before", "chunked", "fields", "headers", "passing", "target")
+    __slots__ = ("after", "before", "chunked", "fields", "headers", "kept", "passing", "target")
 
     def __init__(
         self, before: bytes, after: bytes, target: bytes, lines: list[Line], *, chunked: bool
     ) -> None:
         self.before = before
         self.after = after
+        self.kept = len(before) + len(after) <= KEPT_BYTES
         self.target = target
         self.headers: Headers = [line.header for line in lines]
         self.fields = dict(self.headers)
@@ -143,11 +147,7 @@ class Reader:
             if not value.isdigit() or len(value) > DIGITS:
                 return None
             length = int(value)
-        found = Line(
-            name, value, length=length, chunked=chunked,
-            events=name == b"content-type" and low.startswith(b"text/event-stream"),
-            ends=name in self._dropped,
-        )  # fmt: skip
+        found = Line(name, value, length=length, chunked=chunked, ends=name in self._dropped)
         return _kept(self.lines, line, found)
 
     def _head(self, data: bytes, end: int) -> Head | None:
@@ -158,7 +158,7 @@ class Reader:
             return None
         lines: list[Line] = []
         at, after, length = len(said[0]), 0, -1
-        chunked = events = False
+        chunked = events = typed = False
         for number in range(1, len(said)):
             line = self.lines.get(said[number]) or self.line(said[number])
             if line is None:
@@ -170,9 +170,10 @@ class Reader:
                 return None
             else:
                 after, length = at, line.length
-            if (chunked and line.chunked) or (events and line.events):
+            if (chunked and line.chunked) or (typed and line.typed):
                 return None
-            chunked, events = chunked or line.chunked, events or line.events
+            chunked, typed = chunked or line.chunked, typed or line.typed
+            events = events or line.events
         start = end + len(END)
         if length >= 0 and not chunked and not events and length == len(data) - start:
             before = data[:after].rstrip(DECIMAL)
@@ -208,9 +209,7 @@ def chunk(data: bytes) -> bytes | None:
         end = data.find(b"\r\n", 0, 12)
         if end < 0:
             return None
-    size = _SIZES.get(data[:end])
-    if size is None:
-        size = _size(data[:end])
+    size = _size(data[:end])
     if size <= 0 or len(data) != end + size + 4 or data[-2:] != b"\r\n":
         return None
     return data[end + 2 : -2]
@@ -223,10 +222,7 @@ def chunks(data: bytes) -> bytes | None:
         end = data.find(b"\r\n", at, at + 12)
         if end < 0:
             return None
-        digits = data[at:end]
-        size = _SIZES.get(digits)
-        if size is None:
-            size = _size(digits)
+        size = _size(data[at:end])
         at, end = end + size + 4, end + 2
         if size <= 0 or at > len(data) or data[at - 2 : at] != b"\r\n":
             return None
@@ -235,8 +231,11 @@ def chunks(data: bytes) -> bytes | None:
 
 
 def _size(digits: bytes) -> int:
-    size = 0 if not digits or digits.translate(None, HEX) else int(digits, 16)
-    return _kept(_SIZES, digits, size)
+    size = _SIZES.get(digits)
+    if size is None:
+        size = 0 if not digits or digits.translate(None, HEX) else int(digits, 16)
+        _kept(_SIZES, digits, size)
+    return size
 
 
 def _target(first: bytes) -> bytes | None:

@@ -72,3 +72,12 @@ class Client(Protocol):
     def start(self, head: bytes, first: bytes) -> None: ...
 
     def write(self, piece: bytes) -> None: ...
+
+
+def origin_form(target: bytes) -> bytes:
+    """Path and query of a target that names the host too, which servers must take as well
+    (RFC 9112 §3.2.2)."""
+    if target[:1] == b"/":
+        return target
+    _, found, rest = target.partition(b"://")
+    return b"/" + rest.partition(b"/")[2] if found else target

@@ -92,17 +92,16 @@ class Meter:
                 whole = True
                 self._silent += 1
                 continue
+            if whole and self.usage is not None and b'"error"' not in data:
+                continue  # there is nothing more to learn from it
             event = event_of(data)
             if event is None:
                 continue
+            whole = whole or any(c.finish_reason for c in event.choices)
             error = event.failure or error
             if event.usage is not None:
                 self.usage = self.usage or event.usage
                 self._silent += not event.choices
-            if event.choices:  # before it there is nothing but more of the answer
-                return whole or any(c.finish_reason for c in event.choices), error
-            if whole and self.usage is not None:
-                break
         return whole, error
 
     @property

@@ -79,7 +79,8 @@ class Connection:
         found = ordinary.reply(data, self._head)
         if found is None:
             return False
-        head = self._head = found.head
+        head = found.head
+        self._head = head if head.kept else None
         reply.began, reply.status, reply.headers = True, 200, head.headers
         reply.passing = head.passing
         if head.chunked:
@@ -94,8 +95,8 @@ class Connection:
         return True
 
     def _passed(self, reply: Reply, data: bytes) -> None:
-        """Passes on whole chunks as they came. The rest is for the parser, and for a stream that it
-        knows of so is the end."""
+        """Passes on whole chunks as they came, and takes the end of a stream of which the parser
+        knows nothing. Everything else is the parser's."""
         piece = ordinary.chunk(data)
         if piece is None:
             ended = self._ahead and data[-len(LAST_CHUNK) :] == LAST_CHUNK
@@ -121,16 +122,7 @@ class Connection:
     def _parse(self, reply: Reply, data: bytes) -> None:
         """Has the parser read what is not ordinary."""
         reply.began = True
-        broken = None
-        try:
-            if self._ahead:
-                self._ahead = False
-                self._parser.feed_data(CHUNKED_HEAD)
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            broken = "The backend switched protocols."
-        except httptools.HttpParserError as error:
-            broken = f"The backend does not speak HTTP: {error}"
+        broken = self._fed(data)
         self._aligned = self._between and data[-2:] == b"\r\n"
         pieces, headed = self._pieces, self._headed
         if reply.sink is not None and len(pieces) == 1 and not (self._ended or broken):
@@ -154,6 +146,19 @@ class Connection:
             self._break(reply, broken)
         elif headed:
             reply.notify()
+
+    def _fed(self, data: bytes) -> str | None:
+        """Feeds the parser; what is wrong, if anything."""
+        try:
+            if self._ahead:
+                self._ahead = False
+                self._parser.feed_data(CHUNKED_HEAD)
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            return "The backend switched protocols."
+        except httptools.HttpParserError as error:
+            return f"The backend does not speak HTTP: {error}"
+        return None
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

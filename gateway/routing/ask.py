@@ -1,4 +1,4 @@
-"""What a client asks for, as far as routing cares. A value."""
+"""What a client asks for, as far as routing cares. Nobody changes it once it is made."""
 
 
 class Ask:

@@ -1,4 +1,4 @@
-"""What a request is believed to be before it is served. Values; who believes it is not told."""
+"""What a request is believed to be before it is served; nobody changes it once it is made."""
 
 from planner.model import DEFAULT
 

@@ -6,7 +6,7 @@ NOTHING = msgspec.Raw(b"")
 
 
 class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
+    include_usage: bool | None = None  # only its type counts here
 
 
 class Fields(msgspec.Struct):

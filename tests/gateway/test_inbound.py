@@ -125,6 +125,21 @@ async def test_a_request_arrives_whole():
     assert inbound.busy
 
 
+@pytest.mark.parametrize(
+    ("target", "meant"),
+    [(b"http://x:80/v1/a?b", b"/v1/a?b"), (b"http://x", b"/"), (b"/http://x/y", b"/http://x/y")],
+)
+async def test_a_target_may_name_the_host_too(target, meant):
+    """Servers have to take the absolute form (RFC 9112 §3.2.2)."""
+    held = Held()
+    async with serving(held) as connect:
+        client = await connect()
+        await client.send(post(b"", b"Host: x", target=target))
+        _, request = await held.next()
+
+    assert request.target == meant
+
+
 async def test_connections_are_kept():
     """HTTP/1.1 unless told otherwise, HTTP/1.0 where it asks."""
     async with serving() as connect:

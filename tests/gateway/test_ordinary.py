@@ -150,7 +150,8 @@ def test_the_head_of_a_stream_needs_no_parser():
 @pytest.mark.parametrize(
     "lines",
     [STREAM[:1], STREAM[1:], [*STREAM, STREAM[0]], [*STREAM, STREAM[1]],
-     [*STREAM, b"content-length: 0"], [STREAM[0], b"transfer-encoding: gzip, chunked"]],
+     [*STREAM, b"content-length: 0"], [*STREAM, b"content-type: text/plain"],
+     [STREAM[0], b"transfer-encoding: gzip, chunked"]],
 )  # fmt: skip
 def test_other_streams_are_for_the_parser(lines):
     """Events framed by a length, chunks that are no events, and whatever says it twice."""
@@ -180,6 +181,12 @@ def test_the_head_before_may_differ_in_its_length(named, size):
         assert ordinary.request(head.replace(named + b"7", named + odd) + b"x", last) is None
     for cut in (0, 20, len(changed) - 1, len(changed) + size + 1):
         assert ordinary.request((changed + b"y" * size + b"POST")[:cut], last) is None
+
+
+def test_a_long_head_is_not_kept():
+    """Ten thousand connections would each hold one."""
+    for size, kept in ((0, True), (ordinary.KEPT_BYTES, False)):
+        assert requested(framed(POST, [b"x: " + b"a" * size], b"")).head.kept is kept
 
 
 def test_limits_are_for_the_parser():

@@ -9,7 +9,10 @@ from gateway.probe import Probe
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy"
+MOVED = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /else\r\ncontent-length: 0\r\n\r\n"
 ENDLESS = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
+CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n"
+OLD = b"HTTP/1.0 200 OK\r\n\r\na"
 LONG_S, SHORT_S = 20.0, 0.01
 
 
@@ -44,7 +47,9 @@ async def engine(answer):
             writer.close()
 
 
-@pytest.mark.parametrize(("answer", "well"), [(OK, True), (BUSY, False), (b"what?\r\n", False)])
+@pytest.mark.parametrize(
+    ("answer", "well"), [(OK, True), (BUSY, False), (MOVED, False), (b"what?\r\n", False)]
+)
 async def test_only_a_200_is_well(answer, well):
     """The URL is asked as it is given, its path too."""
     async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S) as probe:
@@ -62,11 +67,19 @@ async def test_a_connection_serves_many_probes():
     assert (asked.asked.qsize(), asked.connections) == (3, 1)
 
 
-@pytest.mark.parametrize("answer", [b"", ENDLESS], ids=["silent", "endless"])
-async def test_an_answer_that_is_not_whole_in_time_is_none(answer):
+async def test_a_silent_engine_is_not_well():
     """Or the gateway itself was too late to know, on a busy machine."""
-    async with engine(answer) as (_, url), Probe(timeout_s=SHORT_S) as probe:
+    async with engine(b"") as (_, url), Probe(timeout_s=SHORT_S) as probe:
         assert await probe.answers(url) in (False, None)
+
+
+@pytest.mark.parametrize("answer", [ENDLESS, CHUNKS, OLD], ids=["length", "chunks", "until close"])
+async def test_the_head_of_an_answer_is_enough(answer):
+    """However long the body is, it is not read, and its connection ends."""
+    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S) as probe:
+        assert [await probe.answers(url) for _ in range(2)] == [True, True]
+
+    assert asked.connections == 2
 
 
 async def test_nobody_is_not_well():

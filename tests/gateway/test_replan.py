@@ -226,7 +226,7 @@ async def test_a_failed_comparison_leaves_the_last_good_plan(loop_of, plans, mak
 
 async def test_a_failed_solve_leaves_the_last_good_plan(loop_of, plans, make_demand):
     """The loop goes on after a failure of any kind, and publishes when it works again."""
-    failures = (SolverFailed("no plan within 5 s"), RuntimeError("broken"))
+    failures = (SolverFailed("no answer within 5 s"), RuntimeError("broken"))
     replanner, published, solver, now_s = loop_of(
         plans[3.0], make_demand(12.0), *failures, *[plans[30.0]] * 2
     )

@@ -47,7 +47,7 @@ async def test_a_slow_solve_is_abandoned(make_demand, pools):
     with Solver(limit_s=1e-4) as solver:
         first = await solver.plan("assign", demand, pools, (2, 2, 2))  # a start is not a solve
         ends = [worker.sentinel for worker in multiprocessing.active_children()]
-        with pytest.raises(SolverFailed, match="no plan within"):
+        with pytest.raises(SolverFailed, match="no answer within"):
             await solver.plan("assign", demand, pools, (2, 2, 2))
         for end in ends:
             assert await asyncio.to_thread(wait, [end], 30)

@@ -186,6 +186,31 @@ def test_an_endless_event_is_passed_on():
     assert passed == [chunk, b"y\n\n"]
 
 
+FINISH = delta("stop", content="")
+
+
+@pytest.mark.parametrize(
+    ("last", "whole", "code", "tokens"),
+    [
+        (WORDS[0] + ERROR + USAGE + DONE, True, 500, 4),
+        (ERROR + WORDS[0], False, 500, None),
+        (USAGE + FINISH, True, None, 4),
+        (USAGE + FINISH + DONE, True, None, 4),
+        (FINISH + WORDS[0], True, None, None),
+        (WORDS[0] + DONE, True, None, None),
+        (WORDS[0] + WORDS[2], False, None, None),
+    ],
+)
+def test_the_end_is_read_in_any_order(last, whole, code, tokens):
+    """Not all engines say finish, usage and [DONE] in that order."""
+    meter, _ = play(ROLE, last)
+    ended, error = meter.finish()
+
+    assert ended is whole
+    assert (json.loads(error)["code"] if error else None) == code
+    assert (meter.usage and meter.usage.completion_tokens) == tokens
+
+
 @given(st.binary(max_size=80))
 def test_garbage_is_no_event(data):
     """What is not an object of ours is nothing, never an exception."""
