@@ -11,9 +11,9 @@ from pkgutil import resolve_name
 from threading import Thread
 from typing import Any
 
-# On one full core 10 leaves it a tenth, so a solve's 0.3 s take 3 s, within the default limit of
-# 5 s; 19 would leave it a seventieth, 20 s.
-NICENESS = 10
+# On one full core 5 leaves it a quarter, so that the second of a solve for four pools takes four,
+# within the default limit; 10 would leave it a tenth.
+NICENESS = 5
 
 
 def attach() -> None:
