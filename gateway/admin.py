@@ -6,7 +6,7 @@ Knows paths and shapes of answers; what they say is handed in.
 import logging
 from collections.abc import Callable, Mapping
 
-from gateway.errors import GatewayError, MethodNotAllowed, NotFound
+from gateway.errors import GatewayError, NotFound
 from gateway.proxy.answers import error_head
 from gateway.proxy.heads import status_line
 from gateway.proxy.inbound import Inbound
@@ -55,8 +55,6 @@ class Admin:
             head = status_line(status) + f"content-type: {kind}\r\n".encode()
         except GatewayError as error:
             head, body = error_head(error), error.body()
-            if isinstance(error, MethodNotAllowed):
-                head += f"allow: {error.allowed}\r\n".encode()
         except Exception:
             log.exception("%s could not be answered", request.path)
             failed = GatewayError("The gateway failed.")
@@ -68,6 +66,5 @@ class Admin:
         answer = self._answers.get(request.path)
         if answer is None:
             raise NotFound(f"Unknown path: {request.path}")
-        if request.method not in (b"GET", b"HEAD"):
-            raise MethodNotAllowed(request.path, "GET")
+        request.only(b"GET")
         return answer()

@@ -4,6 +4,7 @@ the streams of the same process less than any other would. Knows no fleet."""
 import asyncio
 
 from gateway.errors import UpstreamError, UpstreamTimeout
+from gateway.proxy.reply import Reply
 from gateway.proxy.strand import Strand
 from gateway.proxy.upstream import LATE_S, Upstream
 
@@ -41,16 +42,17 @@ class Probe:
             strand.cancel(UpstreamError("Nobody waits for the probe any more."))
 
     async def _ask(self, url: str, found: Found, due_s: float) -> None:
-        reply, well = None, False
+        reply: Reply | None = None
+        well: bool | None = False
         try:
             origin = self._upstream.origin(url)  # of the path too: a backend has but this one
             reply = await self._upstream.send(origin, origin.prefix("GET", "") + b"\r\n", b"")
             well = reply.status == 200  # whatever the body: it may be long
         except UpstreamTimeout:
-            if asyncio.get_running_loop().time() - due_s > LATE_S and not found.done():
-                found.set_result(None)
+            if asyncio.get_running_loop().time() - due_s > LATE_S:
+                well = None
         except UpstreamError:
-            well = False
+            pass
         finally:
             if reply is not None:
                 reply.close()

@@ -15,7 +15,6 @@ import msgspec
 from gateway.config import Loaded
 from gateway.errors import (
     GatewayError,
-    MethodNotAllowed,
     NotFound,
     Unavailable,
     UpstreamError,
@@ -60,17 +59,17 @@ class Surface:
         path = request.path
         try:
             if path in self._states:
-                _only(b"GET", request)
+                request.only(b"GET")
                 status, body = self._states[path]()
                 head = status_line(status) + JSON + _id(request)
                 client.respond(head, msgspec.json.encode(body))
             elif path == "/metrics" or path.startswith("/cuvee/"):
-                _only(b"GET", request)
+                request.only(b"GET")
                 strand = Strand()
                 strand.start(self._fetch(client, request, strand))
                 return
             elif path in PATHS.values():
-                _only(b"POST", request)
+                request.only(b"POST")
                 raise Unavailable("The gateway is shutting down.", retry_after_s=1.0)
             else:
                 raise NotFound(f"Unknown path: {path}")
@@ -121,18 +120,8 @@ def _always(body: dict[str, Any]) -> Callable[[], State]:
     return lambda: (200, body)
 
 
-def _only(method: bytes, request: Request) -> None:
-    """Raises MethodNotAllowed for any other method; HEAD is a GET."""
-    asked = b"GET" if request.method == b"HEAD" else request.method
-    if asked != method:
-        raise MethodNotAllowed(request.path, method.decode())
-
-
 def _refuse(client: Inbound, request: Request, error: GatewayError) -> None:
-    head = error_head(error)
-    if isinstance(error, MethodNotAllowed):
-        head += f"allow: {error.allowed}\r\n".encode()
-    client.respond(head + _id(request), error.body())
+    client.respond(error_head(error) + _id(request), error.body())
 
 
 def _id(request: Request) -> bytes:

@@ -5,7 +5,7 @@ Owns the small pieces at the end of an exchange. Knows no router and no backend'
 
 from typing import Final
 
-from gateway.errors import GatewayError, Saturated, Unavailable
+from gateway.errors import GatewayError, MethodNotAllowed, Saturated, Unavailable
 from gateway.proxy.heads import field, returned, status_line
 from gateway.proxy.reply import Reply
 from gateway.proxy.watch import Watch
@@ -32,6 +32,8 @@ def error_head(error: GatewayError) -> bytes:
     head = status_line(error.status) + b"content-type: application/json\r\n"
     if error.retry_after_s is not None:
         head += b"retry-after: %d\r\n" % max(1, round(error.retry_after_s))
+    if isinstance(error, MethodNotAllowed):
+        head += f"allow: {error.allowed}\r\n".encode()
     return head
 
 

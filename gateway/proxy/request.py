@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Protocol
 
+from gateway.errors import MethodNotAllowed
 from gateway.proxy.heads import Headers
 
 
@@ -56,6 +57,12 @@ class Request:
     @property
     def path(self) -> str:
         return self.target.partition(b"?")[0].decode("latin-1")
+
+    def only(self, method: bytes) -> None:
+        """Raises MethodNotAllowed for any other method; HEAD is a GET."""
+        asked = b"GET" if self.method == b"HEAD" else self.method
+        if asked != method:
+            raise MethodNotAllowed(self.path, method.decode())
 
 
 class Source(Protocol):

@@ -97,7 +97,7 @@ class Connection:
     def _passed(self, reply: Reply, data: bytes) -> None:
         """Passes on whole chunks as they came, and takes the end of a stream of which the parser
         knows nothing. Everything else is the parser's."""
-        piece = ordinary.chunk(data)
+        piece, framed, ended = ordinary.chunk(data), data, False
         if piece is None:
             ended = self._ahead and data[-len(LAST_CHUNK) :] == LAST_CHUNK
             framed = data[: -len(LAST_CHUNK)] if ended else data
@@ -105,19 +105,14 @@ class Connection:
             if piece is None:
                 self._parse(reply, data)
                 return
-            if ended:
-                self._keep = True
-                self._free(reply)
-                if piece:
-                    reply.received(piece, framed)
-                reply.notify()
-                return
         self._loose = 0
-        sink = reply.sink
-        if sink is not None:
-            sink(piece, data)
-        else:
-            reply.received(piece)
+        if ended:
+            self._keep = True
+            self._free(reply)
+        if piece:
+            reply.received(piece, framed)
+        if ended:
+            reply.notify()
 
     def _parse(self, reply: Reply, data: bytes) -> None:
         """Has the parser read what is not ordinary."""
@@ -125,10 +120,6 @@ class Connection:
         broken = self._fed(data)
         self._aligned = self._between and data[-2:] == b"\r\n"
         pieces, headed = self._pieces, self._headed
-        if reply.sink is not None and len(pieces) == 1 and not (self._ended or broken):
-            self._loose = 0
-            reply.sink(pieces.pop(), None)
-            return
         self._headed = False
         if self._ended:
             self._keep = self._keep and broken is None  # what follows a whole reply is not ours
