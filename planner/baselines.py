@@ -26,6 +26,7 @@ import pulp
 
 from planner import search
 from planner.errors import InvalidFile, InvalidValue, SolverFailed
+from planner.files import decoded
 from planner.fleet import plain
 from planner.model import Pool
 from planner.profiles import Profile
@@ -211,12 +212,7 @@ class Published(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
 
 def read(path: Path) -> Published:
     """Reads a published instance. Raises InvalidFile naming the file and the key."""
-    try:
-        found = msgspec.yaml.decode(path.read_bytes(), type=Published)
-    except OSError as error:
-        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise InvalidFile(f"{path}: {error}") from error
+    found = decoded(path, Published)
     shape = (len(found.input_edges), len(found.output_edges))
     tables: Mapping[str, Any] = {"requests": found.requests} | {
         f"gpus.{name}.requests_per_s": gpu.requests_per_s for name, gpu in found.gpus.items()

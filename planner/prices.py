@@ -12,6 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from planner.errors import InvalidFile
+from planner.files import decoded
 
 
 class Price(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -33,12 +34,7 @@ class PriceFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
 
 def read(path: Path) -> Mapping[str, float]:
     """US dollars per GPU-hour by GPU name. Raises InvalidFile naming the file and the key."""
-    try:
-        file = msgspec.yaml.decode(path.read_bytes(), type=PriceFile)
-    except OSError as error:
-        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
-    except msgspec.DecodeError as error:
-        raise InvalidFile(f"{path}: {error}") from error
+    file = decoded(path, PriceFile)
     return {gpu: _price(path, gpu, entry).usd for gpu, entry in file.usd_per_gpu_hour.items()}
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from planner.errors import InvalidFile, InvalidValue
+from planner.files import decoded
 from planner.hardware import ENGINES, GPUS, MODELS
 from planner.measured import Calibration, Point, Rates, checked, fit
 from planner.roofline import Number, Roofline
@@ -187,12 +188,10 @@ class ProfileFile(
 
 def read(path: Path) -> Profile:
     """Reads a profile file. Raises InvalidFile naming the file and the key."""
+    spec = decoded(path, ProfileFile)
     try:
-        spec = msgspec.yaml.decode(path.read_bytes(), type=ProfileFile)
         return build(spec)
-    except OSError as error:
-        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, InvalidValue) as error:
+    except InvalidValue as error:
         raise InvalidFile(f"{path}: {error}") from error
 
 
