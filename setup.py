@@ -13,7 +13,7 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 WISH = os.environ.get("CUVEE_COMPILE", "")
-LIBRARY = "cuvee"  # gateway/compiled.py knows the name: cuvee__mypyc
+LIBRARY = "cuvee"  # gateway/runtime.py knows the name: cuvee__mypyc
 LEVEL = "3"
 FLAGS = ["-Wno-error"]
 if sys.platform == "linux":
@@ -21,14 +21,19 @@ if sys.platform == "linux":
 REASON_CHARS = 100
 # None with a msgspec.Struct or with a frozen dataclass that is pickled: see ARCHITECTURE.md.
 MODULES = {
-    "gateway": ["lessons", "worker"],
+    "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "answers", "decode", "exchange", "heads", "inbound", "ordinary", "patience", "queue",
-        "refusal", "relay", "reply", "request", "retry", "sse", "strand", "upstream", "watch",
+        "active", "decode", "engines", "exchange", "queue", "relay", "responses", "retry", "sse",
+        "timeouts",
+    ],
+    "gateway/proxy/http": [
+        "client", "fastpath", "fiber", "headers", "pool", "reply", "request",
     ],
     "gateway/routing": [
-        "ask", "backend", "body", "estimate", "lengths", "observation", "router", "tally", "tokens",
+        "ask", "backend", "body", "estimate", "estimator", "lengths", "observation", "router",
+        "tokens",
     ],
+    "gateway/telemetry": ["tally"],
     "planner": ["cells"],
 }  # fmt: skip
 

@@ -11,31 +11,33 @@ from typing import Any
 
 import msgspec
 
-from gateway.admin import JSON, Admin, Answer
-from gateway.config import Loaded
+from gateway.admin.server import JSON, Admin, Answer
+from gateway.config.load import Loaded
 from gateway.control.health import Health
-from gateway.control.histogram import Histogram
+from gateway.control.observed import Histogram
 from gateway.control.replan import Policy, Replanner
-from gateway.control.solver import Solver
-from gateway.crew import Crew
-from gateway.history import demand_of
-from gateway.lessons import Lessons
-from gateway.probe import Probe
+from gateway.control.solver.process import Solver
+from gateway.proxy.probe import Probe
 from gateway.proxy.queue import Queue
+from gateway.rehearsal.history import demand_of
 from gateway.routing.backend import Backend
+from gateway.routing.estimator import Lessons
 from gateway.routing.router import Router
 from gateway.routing.table import compile_table
-from gateway.surface import readiness
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
-from gateway.worker import Worker, fleet_of
-from planner import workload
-from planner.figures import figures
-from planner.model import Demand, Plan, Pool
+from gateway.workers.status import readiness
+from gateway.workers.supervisor import Crew
+from gateway.workers.worker import Worker, fleet_of
+from planner.model.demand import Demand
+from planner.model.plan import Plan
+from planner.model.plan_json import figures
+from planner.model.pool import Pool
+from planner.traffic import trace as workload
 
 log = logging.getLogger("cuvee")
 
-CERTIFIER = "gateway.certification:sealed"  # by name: only the solver's process imports it
+CERTIFIER = "gateway.rehearsal.certify:sealed"  # by name: only the solver's process imports it
 COUNT_S = 0.2  # between two looks at what happened on the data plane
 
 
@@ -50,7 +52,7 @@ class App:
         self._leaving = False
         self._reason = "the gateway started"
         self.fleet = fleet_of(loaded)
-        self._lessons = Lessons.none(loaded)
+        self._lessons = Lessons.none({n: m.bytes_per_token for n, m in config.models.items()})
         self._metrics = Metrics(self.fleet)
         self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=CERTIFIER)
         self._stack = AsyncExitStack()

@@ -2,7 +2,7 @@
 
 import pytest
 
-from gateway import compiled
+from gateway import runtime as compiled
 
 
 def pytest_configure():

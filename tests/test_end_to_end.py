@@ -15,15 +15,15 @@ import yaml
 from aiohttp import ClientSession, ClientTimeout, web
 
 from gateway.app import App
-from gateway.config import load
+from gateway.config.load import load
 from gateway.errors import Saturated
 from gateway.routing.estimate import Estimate
 from gateway.routing.table import compile_table
-from loadtest.emulate import Emulator
-from loadtest.faults import NONE, Faults
-from planner.profiles import read
+from loadtest.emulator.faults import NONE, Faults
+from loadtest.emulator.server import Emulator
+from planner.engine.profiles import read
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MODEL = "llama-3-8b"
 CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "one two three four"}]}
 

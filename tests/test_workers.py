@@ -15,13 +15,13 @@ import yaml
 from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 
 from gateway.app import App
-from gateway.config import load
-from gateway.crew import Crew
-from loadtest.emulate import Emulator
+from gateway.config.load import load
+from gateway.workers.supervisor import Crew
+from loadtest.emulator.server import Emulator
 from loadtest.process import free_port
-from planner.profiles import read
+from planner.engine.profiles import read
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[1]
 PROFILE = ROOT / "configs" / "profiles" / "llama-3-8b-h100.yaml"
 MODEL = "llama-3-8b"
 WORKERS = 2

@@ -9,12 +9,14 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.control.histogram import Histogram
-from gateway.control.solver import Solver
-from gateway.control.verdict import Objective, Verdict
+from gateway.control.observed import Histogram
+from gateway.control.solver.compare import Objective, Verdict
+from gateway.control.solver.process import Solver
 from planner.errors import PlannerError
-from planner.limits import UNLIMITED, Limits
-from planner.model import Demand, Plan, Pool
+from planner.model.demand import Demand
+from planner.model.plan import Plan
+from planner.model.pool import Pool
+from planner.program.limits import UNLIMITED, Limits
 
 log = logging.getLogger("cuvee.replan")
 

@@ -11,6 +11,7 @@ from math import inf
 from typing import Final
 from uuid import uuid4
 
+from gateway.config.schema import GatewaySection
 from gateway.errors import (
     BadRequest,
     ClientGone,
@@ -22,21 +23,21 @@ from gateway.errors import (
     Unavailable,
     UpstreamError,
 )
-from gateway.proxy.answers import error_head, outcome_of, stream_head
+from gateway.proxy.active import Watch
 from gateway.proxy.decode import usage_of
-from gateway.proxy.heads import returned, sent
-from gateway.proxy.inbound import Inbound
-from gateway.proxy.patience import Patience
+from gateway.proxy.engines import Refused, refusal, stream_refusal
+from gateway.proxy.http.client import Inbound
+from gateway.proxy.http.fiber import Strand
+from gateway.proxy.http.headers import returned, sent
+from gateway.proxy.http.pool import Origin, Upstream
+from gateway.proxy.http.reply import Reply
+from gateway.proxy.http.request import Request
 from gateway.proxy.queue import Queue
-from gateway.proxy.refusal import Refused, refusal, stream_refusal
 from gateway.proxy.relay import Relay
-from gateway.proxy.reply import Reply
-from gateway.proxy.request import Request
+from gateway.proxy.responses import error_head, outcome_of, stream_head
 from gateway.proxy.retry import Budget
 from gateway.proxy.sse import Meter, error_event
-from gateway.proxy.strand import Strand
-from gateway.proxy.upstream import Origin, Upstream
-from gateway.proxy.watch import Watch
+from gateway.proxy.timeouts import Patience
 from gateway.routing.ask import Ask
 from gateway.routing.backend import Lease
 from gateway.routing.body import read, usage_asked
@@ -45,8 +46,7 @@ from gateway.routing.lengths import Lengths
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.router import CLASS_HEADER, Router
 from gateway.routing.tokens import Tokens
-from gateway.sections import GatewaySection
-from planner.model import DEFAULT
+from planner.model.space import DEFAULT
 
 log = logging.getLogger("cuvee")
 

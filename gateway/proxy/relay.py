@@ -6,8 +6,8 @@ client can still be sent by another backend.
 
 from collections.abc import Callable
 
-from gateway.proxy.inbound import Inbound
-from gateway.proxy.reply import HELD_BYTES, Reply
+from gateway.proxy.http.client import Inbound
+from gateway.proxy.http.reply import HELD_BYTES, Reply
 from gateway.proxy.sse import Meter
 
 

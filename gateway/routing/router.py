@@ -13,11 +13,11 @@ from typing import Final
 
 from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Backend, Fleet, Lease
-from gateway.routing.board import Seat
 from gateway.routing.estimate import Estimate
+from gateway.routing.peers import Seat
 from gateway.routing.table import RoutingTable
 from planner.cells import cell
-from planner.model import DEFAULT
+from planner.model.space import DEFAULT
 
 CLASS_HEADER: Final = "x-cuvee-slo-class"  # how a request names its SLO class
 FULL: Final = 1.0  # the pressure at which a backend just keeps its SLO

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
-from planner.model import Plan, Pool, SloClass, Space
+from planner.model.plan import Plan
+from planner.model.pool import Pool
+from planner.model.space import SloClass, Space
 from planner.slo import Slo
 
 UNBOUND_SLOT = 1.0  # of a request whose SLO cannot hold: it may slow a whole backend down

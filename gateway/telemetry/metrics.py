@@ -3,9 +3,9 @@
 from collections.abc import Iterator
 
 from gateway.routing.backend import Fleet
-from gateway.routing.sums import TPOT_S, TTFT_S, Flow, Sums
 from gateway.telemetry.exposition import Family, labelled, text
-from planner.model import Plan
+from gateway.telemetry.stats import TPOT_S, TTFT_S, Flow, Sums
+from planner.model.plan import Plan
 
 
 class Metrics:

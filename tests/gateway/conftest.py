@@ -9,15 +9,17 @@ import uvloop
 
 from gateway.routing.backend import Fleet
 from gateway.routing.table import compile_table
-from planner import profiles, solve
-from planner.demand import from_samples
-from planner.model import Pool, SloClass, Space
+from planner.engine import profiles
+from planner.model.pool import Pool
+from planner.model.space import SloClass, Space
+from planner.program import solve
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
+from planner.traffic.demand import from_samples
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-WIRE = ("test_inbound", "test_listener", "test_upstream")  # run on both loops: sockets differ
-PROFILES = Path(__file__).resolve().parent.parent.parent / "configs" / "profiles"
+WIRE = ("test_client", "test_listener", "test_pool")  # run on both loops: sockets differ
+PROFILES = Path(__file__).resolve().parents[2] / "configs" / "profiles"
 MODEL = "llama-3-8b"
 
 

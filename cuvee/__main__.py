@@ -1,0 +1,5 @@
+"""`python -m cuvee`."""
+
+from cuvee import main
+
+main()

@@ -1,0 +1,107 @@
+"""The subcommand `emulate`: options in, one emulated backend until a signal says stop."""
+
+import asyncio
+import dataclasses
+import signal
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+import uvloop
+
+from loadtest.emulator.faults import Faults
+from loadtest.emulator.server import Emulator
+from planner.engine.hardware import ENGINES, GPUS, MODELS
+from planner.engine.profiles import Profile, ProfileFile, build, read
+from planner.errors import PlannerError
+
+
+async def serve(emulator: Emulator, host: str, port: int) -> None:
+    """Runs until SIGTERM or SIGINT."""
+    stopped = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    await emulator.start(host, port)
+    click.echo(f"{emulator.model} on http://{host}:{emulator.port}")
+    await stopped.wait()
+    await emulator.stop()
+
+
+def whole(least: int) -> click.IntRange:
+    return click.IntRange(min=least)
+
+
+@click.command()
+@click.option("--model", type=click.Choice(tuple(MODELS)), help="Model to emulate.")
+@click.option("--gpu", type=click.Choice(tuple(GPUS)), help="GPU type to emulate.")
+@click.option(
+    "--profile",
+    "path",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Profile file, instead of --model, --gpu and the engine's limits.",
+)
+@click.option("--engine", type=click.Choice(tuple(ENGINES)), help="Host costs and defaults of.")
+@click.option("--dtype", type=click.Choice(("fp16", "bf16", "fp8")), help="Weights and KV.")
+@click.option("--tensor-parallel-size", type=whole(1), help="GPUs per engine.")
+@click.option("--max-num-seqs", type=whole(1), help="Most requests in the batch.")
+@click.option("--max-num-batched-tokens", type=whole(1), help="Tokens per iteration.")
+@click.option("--max-model-len", type=whole(2), help="Longest context, prompt and output.")
+@click.option("--max-num-queued-reqs", type=whole(0), help="Refuse (503) beyond so many requests.")
+@click.option("--served-model-name", help="Name in the API.  [default: the model's]")
+@click.option("--host", default="127.0.0.1", show_default=True)
+@click.option("--port", default=8000, show_default=True, help="0: any free one; it is printed.")
+@click.option("--start-delay", "start_delay_s", default=0.0, help="Fault: seconds until ready.")
+@click.option("--every", default=1, help="Faults hit every N-th request.", show_default=True)
+@click.option("--status", type=click.Choice(("500", "503")), help="Fault: answer with an error.")
+@click.option("--die-before-headers", is_flag=True, help="Fault: close without an answer.")
+@click.option("--die-after", type=whole(0), help="Fault: close after N tokens.")
+@click.option("--stall-after", type=whole(0), help="Fault: go silent after N tokens, stay open.")
+@click.option("--error-after", type=whole(0), help="Fault: error event after N tokens.")
+@click.option("--trickle", is_flag=True, help="Fault: streams one byte at a time.")
+def emulate(
+    host: str,
+    port: int,
+    path: Path | None,
+    served_model_name: str | None,
+    max_num_queued_reqs: int | None,
+    **options: Any,
+) -> None:
+    """Runs one emulated vLLM backend: the real API at the pace of the engine model, without a GPU.
+
+    \b
+    cuvee emulate --model Llama-3-8B --gpu H100 --port 8001
+    curl localhost:8001/v1/completions -H 'content-type: application/json' -d
+      '{"prompt": "hello", "max_tokens": 9, "stream": true}'
+
+    Tokens are words. A request says with "vllm_xargs": {"output_tokens": N} after how many tokens
+    the model stops by itself; otherwise that follows from the body. Prefix caching, sampling
+    parameters, tools and n > 1 are not emulated.
+    """
+    names = {field.name for field in dataclasses.fields(Faults)} - {"status"}
+    fault = {name: options.pop(name) for name in names}
+    status: Literal[500, 503] | None = {"500": 500, "503": 503, None: None}[options.pop("status")]
+    try:
+        shape, name = described(path, options)
+        emulator = Emulator(
+            shape,
+            served_model_name or name,
+            faults=Faults(status=status, **fault),
+            max_num_queued_reqs=max_num_queued_reqs,
+        )
+        uvloop.run(serve(emulator, host, port))
+    except (PlannerError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+def described(path: Path | None, options: dict[str, Any]) -> tuple[Profile, str]:
+    """The profile and the model's name, from a profile file or from single options."""
+    given = {name: value for name, value in options.items() if value is not None}
+    if path is not None:
+        if given:
+            raise click.UsageError(f"--profile excludes {', '.join(sorted(given))}")
+        profile = read(path)
+        return profile, profile.roofline.model.name
+    if "model" not in given or "gpu" not in given:
+        raise click.UsageError("give --model and --gpu, or --profile")
+    profile = build(ProfileFile(format="cuvee-profile/1", origin="analytic", **given))
+    return profile, profile.roofline.model.name

@@ -1,0 +1,192 @@
+"""The subcommands of `cuvee profile`: what is known of GPUs, and how well.
+
+Owns how they talk to people; formats and formulas are the planner's.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from planner.engine import imports, profiles
+from planner.engine import validation as evidence
+from planner.engine.hardware import GPUS
+from planner.engine.profiles import FORMAT, Profile, ProfileFile
+from planner.engine.validation import Error
+from planner.errors import PlannerError
+
+MEASURED = Path(__file__).resolve().parent.parent / "configs" / "profiles" / "measured"
+TOOLS = ("vllm-bench", "guidellm", "aiperf", "aibrix", "melange")
+
+
+@click.group()
+def profile() -> None:
+    """Make profiles from measurements, and see how far the analytic model is from some."""
+
+
+@profile.command()
+@click.option(
+    "--measured",
+    "folder",
+    default=MEASURED,
+    type=click.Path(path_type=Path, file_okay=False, exists=True),
+    help="Folder with measurements as CSV; default: the public ones shipped with Cuvée.",
+)
+@click.option("--gpu", help="Only this GPU type.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+def report(folder: Path, gpu: str | None, as_json: bool) -> None:
+    """Compare the analytic model with public measurements.
+
+    For every GPU and source: how many measured values, the median and the 90th percentile of the
+    relative error, and the bias (predicted/measured, median). docs/profiles.md explains the rows.
+    """
+    try:
+        timings = [t for file in sorted(folder.glob("*.csv")) for t in evidence.read(file)]
+    except PlannerError as error:
+        raise click.ClickException(str(error)) from error
+    chosen = [t for t in timings if gpu in (None, t.gpu)]
+    if not chosen:
+        known = ", ".join(sorted({t.gpu for t in timings})) or "nothing at all"
+        raise click.ClickException(f"no measurements of {gpu or 'anything'}; there are {known}")
+    rows, totals = evidence.errors(chosen), evidence.by_gpu(chosen)
+    if as_json:
+        found = {"sources": [asdict(row) for row in rows], "gpus": [asdict(row) for row in totals]}
+        click.echo(json.dumps(found, indent=1))
+        return
+    console = Console()
+    console.print(_table("the analytic model against measurements", rows))
+    console.print(_table("over all values of a GPU", totals))
+    unseen = sorted(set(GPUS) - {t.gpu for t in timings})
+    if unseen:
+        console.print(f"no measurements of {', '.join(unseen)}: constants from a GPU of its kind")
+
+
+def _table(title: str, rows: Sequence[Error]) -> Table:
+    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for column in ("GPU", "source", "engine", "value", "n", "median", "P90", "bias"):
+        text = column in ("GPU", "source", "engine", "value")
+        table.add_column(column, justify="left" if text else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(
+            row.gpu if row.gpus in (None, 1) else f"{row.gpus}x{row.gpu}",
+            row.source,
+            row.engine,
+            row.metric,
+            str(row.n),
+            f"{row.median:.1%}",
+            f"{row.p90:.0%}",
+            f"{row.bias:.2f}",
+        )
+    return table
+
+
+def _edges(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    try:
+        return tuple(int(part) for part in value.split(",")) if value else ()
+    except ValueError:
+        raise click.BadParameter(f"counts with commas between them, not `{value}`") from None
+
+
+@profile.command(name="import")
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--from", "tool", required=True, type=click.Choice(TOOLS), help="Who wrote FILES.")
+@click.option("--gpu", required=True, help="GPU type, as in analytic profiles (L4, A100-80G, …).")
+@click.option("--model", required=True, help="Model, as in analytic profiles (Llama-3-8B, …).")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Profile to write.")
+@click.option(
+    "--tensor-parallel-size", type=int, default=1, show_default=True, help="GPUs per engine."
+)
+@click.option("--engine", default="vllm-v1", show_default=True, help="Engine, for the prior.")
+@click.option(
+    "--dtype", default="fp16", show_default=True, type=click.Choice(["fp16", "bf16", "fp8"]),
+    help="Weights and KV cache.",
+)  # fmt: skip
+@click.option("--max-num-seqs", type=int, help="The engine's limit; default: its usual one.")
+@click.option("--max-num-batched-tokens", type=int, default=2048, show_default=True,
+              help="The engine's limit.")  # fmt: skip
+@click.option("--max-model-len", type=int,
+              help="The engine's limit; default: 8192, or what the rates reach.")  # fmt: skip
+@click.option("--kv-tokens", type=int, help="KV tokens that the engine reported at its start.")
+@click.option("--entry", help="melange: the GPU's name in gpu_info; default: --gpu.")
+@click.option(
+    "--input-edges", callback=_edges,
+    help="melange: ends of its input buckets, as 25,100,250; default: the paper's.",
+)  # fmt: skip
+@click.option(
+    "--output-edges", callback=_edges,
+    help="melange: ends of its output buckets; default: the paper's.",
+)  # fmt: skip
+@click.option("--slo", help="melange, aibrix: the SLO that its rates were measured under.")
+def import_(
+    files: tuple[Path, ...],
+    tool: str,
+    out: Path,
+    entry: str | None,
+    input_edges: tuple[int, ...],
+    output_edges: tuple[int, ...],
+    slo: str | None,
+    **limits: object,
+) -> None:
+    """Make a profile from other tools' results.
+
+    vllm-bench, guidellm, aiperf: measured at several loads; give every result of one engine and
+    GPU type. melange, aibrix: one file with the best rate by size under an SLO that cannot be
+    changed afterwards; the profile says so.
+    """
+    source = f"{tool}: {', '.join(file.name for file in files)}"
+    given = {name: value for name, value in limits.items() if value is not None}
+    try:
+        if tool in ("melange", "aibrix"):
+            if len(files) != 1:
+                raise click.UsageError(f"{tool}: one file makes one profile")
+            edges = {"input_to": input_edges, "output_to": output_edges}
+            name = entry or str(limits["gpu"])
+            found = _fixed(files[0], tool, name, {k: v for k, v in edges.items() if v}, slo)
+        else:
+            read = {"vllm-bench": imports.vllm_bench, "guidellm": imports.guidellm}
+            found = {"points": read.get(tool, imports.aiperf)(files)}
+        fixed = {"format": FORMAT, "origin": "imported", "source": source}
+        spec = ProfileFile(**fixed, **found | given)  # type: ignore[arg-type]
+        built = profiles.build(spec)
+        profiles.write(spec, out)
+    except PlannerError as error:
+        raise click.ClickException(str(error)) from error
+    _tell(built, out)
+
+
+def _fixed(
+    file: Path, tool: str, entry: str, edges: dict[str, tuple[int, ...]], slo: str | None
+) -> dict[str, object]:
+    if tool == "melange":
+        rates, stated = imports.melange_rates(file, entry, **edges), "not stated"
+    else:
+        rates, stated = imports.aibrix(file)
+    longest = rates.input_to[-1] + rates.output_to[-1]
+    return {"rates": rates, "baked_slo": slo or stated, "max_model_len": longest}
+
+
+def _tell(built: Profile, out: Path) -> None:
+    """What the profile is worth, in a few lines; warnings on stderr."""
+    click.echo(f"{out}: {built.roofline.model.name} on {built.gpu}")
+    if built.calibration is not None:
+        fitted = built.calibration
+        click.echo(
+            f"fitted to {fitted.n} values, up to {fitted.largest:.0f} in flight, "
+            f"median error {fitted.error:.1%}: "
+            f"{fitted.iteration_s * 1e3:.2f} ms per iteration, "
+            f"{fitted.sequence_s * 1e6:.0f} µs per sequence, "
+            f"{fitted.context_s * 1e9:.1f} ns per context token, "
+            f"{fitted.prompt_s * 1e6:.1f} µs per prompt token"
+        )
+        if fitted.n < 6:
+            click.echo("few values: most constants are the analytic model's, scaled", err=True)
+    if built.baked_slo is not None:
+        click.echo(
+            f"fixed rates under the SLO `{built.baked_slo}`: plans for another SLO are wrong",
+            err=True,
+        )

@@ -1,0 +1,59 @@
+"""The subcommand `serve`.
+
+Imports what serving needs and no more: whatever else is imported is resident for good.
+"""
+
+import asyncio
+import logging
+import signal
+from pathlib import Path
+
+import click
+import uvloop
+
+from cuvee.options import CONFIG, configured
+from gateway import runtime
+from gateway.app import App
+from gateway.config.load import Loaded
+from planner.errors import PlannerError
+
+log = logging.getLogger("cuvee")
+
+
+@click.command()
+@CONFIG
+@click.option("--host", help="Overrides gateway.host.")
+@click.option("--port", type=int, help="Overrides gateway.port.")
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warning", "error"]),
+    default="info",
+    show_default=True,
+)
+def serve(path: Path, host: str | None, port: int | None, log_level: str) -> None:
+    """Run the gateway.
+
+    Serves the OpenAI API in front of the configured backends until SIGTERM or SIGINT, then lets
+    running requests finish (gateway.drain_s).
+    """
+    logging.basicConfig(
+        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    loaded = configured(path)
+    log.info("data path: %s", runtime.data_path())
+    for complaint in runtime.complaints():
+        log.warning(complaint)
+    try:
+        uvloop.run(run(loaded, host=host, port=port))
+    except (PlannerError, OSError) as error:
+        raise click.ClickException(str(error)) from error
+
+
+async def run(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
+    """Serves until a signal says stop."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with App(loaded, host=host, port=port):
+        runtime.settle()
+        await stop.wait()

@@ -1,0 +1,70 @@
+"""The admin port: what operators and scrapers ask.
+
+Knows paths and shapes of answers; what they say is handed in.
+"""
+
+import logging
+from collections.abc import Callable, Mapping
+
+from gateway.errors import GatewayError, NotFound
+from gateway.proxy.http.client import Inbound
+from gateway.proxy.http.headers import status_line
+from gateway.proxy.http.listener import Listener
+from gateway.proxy.http.request import Bounds, Request
+from gateway.proxy.responses import error_head
+
+log = logging.getLogger("cuvee")
+
+JSON = "application/json"
+BODY_BYTES = 65536  # of a request: nothing here reads one
+PATIENCE_S = 1.0  # with answers on their way when it closes
+
+Answer = tuple[int, str, bytes]  # status, content type, body
+
+
+class Admin:
+    """A server for a table of paths; an async context manager."""
+
+    def __init__(
+        self, answers: Mapping[str, Callable[[], Answer]], *, host: str, port: int
+    ) -> None:
+        """port: 0 takes a free one."""
+        self._answers = answers
+        self._listener = Listener(Bounds(body_bytes=BODY_BYTES), self._serve)
+        self.host, self.port = host, port
+
+    def __repr__(self) -> str:
+        return f"<Admin {self.url}>"
+
+    @property
+    def url(self) -> str:
+        """Where this machine reaches it."""
+        host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
+        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+
+    async def __aenter__(self) -> "Admin":
+        self.port = await self._listener.listen(self.host, self.port)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._listener.close(PATIENCE_S)
+
+    def _serve(self, client: Inbound, request: Request) -> None:
+        try:
+            status, kind, body = self._answer(request)
+            head = status_line(status) + f"content-type: {kind}\r\n".encode()
+        except GatewayError as error:
+            head, body = error_head(error), error.body()
+        except Exception:
+            log.exception("%s could not be answered", request.path)
+            failed = GatewayError("The gateway failed.")
+            head, body = error_head(failed), failed.body()
+        client.respond(head, body)
+        client.done()
+
+    def _answer(self, request: Request) -> Answer:
+        answer = self._answers.get(request.path)
+        if answer is None:
+            raise NotFound(f"Unknown path: {request.path}")
+        request.only(b"GET")
+        return answer()

@@ -1,0 +1,1 @@
+"""Config: say here what this room owns."""

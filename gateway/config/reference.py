@@ -1,0 +1,111 @@
+"""The reference of the configuration file, made from its types. Knows no values but the defaults.
+
+`python -m gateway.config.reference > docs/configuration.md`; a test keeps the two the same.
+"""
+
+import ast
+import inspect
+import typing
+from collections.abc import Iterator
+
+import msgspec
+
+from gateway.config import schema as sections
+from gateway.config.schema import (
+    BucketSection,
+    Config,
+    GatewaySection,
+    LimitsSection,
+    ModelSection,
+    PlannerSection,
+    PoolSection,
+    SloSection,
+    SpotSection,
+    StockSection,
+)
+
+HEAD = """\
+# Configuration
+
+One YAML file, given as `--config`. Unknown keys are errors; `cuvee check --config FILE` reports
+every problem, one line each, with the path of the key. Paths in the file are relative to the file.
+Times are in seconds, sizes in tokens, prices in US dollars per hour. `configs/demo.yaml` is a
+complete example.
+
+This page is made from the types in `gateway/config/schema.py`, by `python -m
+gateway.config.reference`.
+"""
+SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
+    ("(top level)", Config),
+    ("models.NAME", ModelSection),
+    ("models.NAME.slo", SloSection),
+    ("models.NAME.classes.CLASS", SloSection),
+    ("pools.NAME", PoolSection),
+    ("pools.NAME.spot", SpotSection),
+    ("buckets", BucketSection),
+    ("planner", PlannerSection),
+    ("limits", LimitsSection),
+    ("limits.stock", StockSection),
+    ("gateway", GatewaySection),
+)
+WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
+
+
+def manual() -> str:
+    """The page."""
+    notes = _notes()
+    return "\n".join(
+        [HEAD, *(line for path, kind in SECTIONS for line in _section(path, kind, notes))]
+    )
+
+
+def _section(
+    path: str, kind: type[msgspec.Struct], notes: dict[tuple[str, str], str]
+) -> Iterator[str]:
+    yield f"## `{path}`\n"
+    yield f"{inspect.getdoc(kind)}\n"
+    yield "| key | type | default | meaning |"
+    yield "|---|---|---|---|"
+    for field in msgspec.structs.fields(kind):
+        note = notes[kind.__name__, field.name]
+        yield f"| `{field.name}` | {_type(field.type)} | {_default(field)} | {note} |"
+    yield ""
+
+
+def _notes() -> dict[tuple[str, str], str]:
+    """The text below each field of each section, by class and field."""
+    found = {}
+    for node in ast.parse(inspect.getsource(sections)).body:
+        if isinstance(node, ast.ClassDef):
+            for before, after in zip(node.body, node.body[1:], strict=False):
+                if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):
+                    text = ast.literal_eval(after.value)
+                    found[node.name, ast.unparse(before.target)] = " ".join(text.split())
+    return found
+
+
+def _type(kind: typing.Any) -> str:
+    if kind in WORDS:
+        return WORDS[kind]
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " or ".join(f"`{value}`" for value in arguments)
+    if origin is dict:
+        return "mapping by name"
+    if origin is tuple:
+        inner = arguments[0]
+        return f"list of {_type(inner) if inner in WORDS else 'sections'}"
+    known = [a for a in arguments if a is not type(None)]
+    return _type(known[0]) if known else "section"
+
+
+def _default(field: msgspec.structs.FieldInfo) -> str:
+    if field.default is None:
+        return "–"
+    if isinstance(field.default, str | int | float):
+        return f"`{field.default}`"
+    return "**required**" if field.required else "see below"
+
+
+if __name__ == "__main__":
+    print(manual(), end="")

@@ -1,0 +1,213 @@
+"""The sections of the configuration file: keys, types, defaults and what they mean. Data only.
+
+The text below each key is its documentation: `gateway/config/reference.py` makes a page of it.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A latency promise."""
+
+    ttft_s: float
+    """Time to first token, seconds."""
+    tpot_s: float
+    """Time per output token after the first, seconds."""
+    attainment: float = 0.99
+    """Share of requests that must meet both."""
+
+
+class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One model, under the name that clients send."""
+
+    slo: SloSection
+    """Its latency promise: that of the SLO class `default`."""
+    classes: dict[str, SloSection] = {}
+    """Further SLO classes by name; a request chooses one with the header `x-cuvee-slo-class`."""
+    bytes_per_token: float = 4.0
+    """Where the estimate of prompt tokens starts; learned from the backends' replies."""
+
+
+class SpotSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Backends that may be taken away at any time."""
+
+    preemptions_per_hour: float
+    """How often one backend is taken away."""
+    restart_s: float
+    """Until a lost one is ready again."""
+    confidence: float = 0.99
+    """With which enough backends are ready."""
+    most_share: float = 0.5
+    """Of the model's requests, the most that spot pools of one zone may serve."""
+    backfill_usd_per_hour: float = 0.0
+    """Price of an on-demand backend that stands in for a lost one."""
+    backfill_s: float | None = None
+    """Until it does; default: none does."""
+
+
+class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Interchangeable backends: one model, one GPU type and count, one profile, one price."""
+
+    model: str
+    """Which of `models` the backends serve."""
+    profile: str
+    """Profile file, relative to this file."""
+    backends: tuple[str, ...]
+    """Base URLs, one per running engine."""
+    usd_per_hour: float | None = None
+    """Price of one backend; default: the GPU's price in `prices` times the number of GPUs."""
+    min_backends: int = 0
+    """Fewest backends that a plan uses."""
+    max_backends: int | None = None
+    """Most backends that a plan uses; default: the number of `backends`."""
+    reserved: int = 0
+    """Backends that are paid for already: they cost a plan nothing."""
+    zone: str | None = None
+    """Where it runs, for stock by zone and for spot."""
+    spot: SpotSection | None = None
+    """For pools of spot instances."""
+
+
+class BucketSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The grid of estimated sizes: log-spaced edges, in tokens."""
+
+    input_from: int = 64
+    """First edge of input tokens; smaller prompts belong to the first bucket."""
+    input_to: int = 8192
+    """Last edge of input tokens; larger prompts belong to the last bucket."""
+    output_from: int = 16
+    """First edge of output tokens."""
+    output_to: int = 1024
+    """Last edge of output tokens."""
+    per_octave: int = 1
+    """Edges per doubling."""
+
+
+class PlannerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When and how the gateway plans again."""
+
+    objective: Literal["provision", "assign"] = "assign"
+    """`assign` spreads load over all running backends; `provision` uses the cheapest set of them.
+    """
+    workload: str | None = None
+    """Trace CSV that the first plan is made for; default: no demand known."""
+    interval_s: float = 10.0
+    """Seconds between two looks at the demand."""
+    window_s: float = 120.0
+    """Seconds of arrivals that the rates are averaged over."""
+    memory_s: float = 900.0
+    """Half-life of what is remembered of actual sizes."""
+    dispersion: float = 1.5
+    """Burstiness (index of dispersion of counts) assumed until it is measured."""
+    min_requests: int = 50
+    """Requests in the window below which the demand is not trusted."""
+    min_saving: float = 0.05
+    """How much cheaper (provision) or less loaded (assign) a plan must be to replace one that
+    holds.
+    """
+    patience: int = 6
+    """Looks in a row at which it must be, before the replacement."""
+    solve_limit_s: float = 5.0
+    """A solve that takes longer is abandoned; the last good plan stays. It gives way to requests:
+    on cores that they fill, a second of it takes several.
+    """
+
+
+class StockSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How many GPUs of a type there are, over all pools and models."""
+
+    gpu: str
+    """GPU type, as in the profiles."""
+    most: int
+    """GPUs, not backends."""
+    zone: str | None = None
+    """Only in this zone; default: in all together."""
+
+
+class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What bounds a provisioned plan as a whole."""
+
+    stock: tuple[StockSection, ...] = ()
+    """GPUs that there are, by type and zone."""
+    budget_usd_per_hour: float | None = None
+    """Most that the plan may cost; then as much demand as possible is served."""
+    survive: int = 0
+    """Backends of any one pool that may fail while the SLO is kept."""
+    start_usd: float = 0.0
+    """Cost of starting a backend that is not running."""
+    stop_usd: float = 0.0
+    """Cost of stopping one that is."""
+    horizon_h: float = 1.0
+    """Hours within which such a change must pay for itself."""
+
+
+class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The server and the data path."""
+
+    host: str = "0.0.0.0"
+    """Address to listen on."""
+    port: int = 8000
+    """Port to listen on; 0 takes a free one."""
+    workers: int = 1
+    """Processes that share the port; more than one need Linux. A supervisor beside them plans,
+    probes, serves metrics and replaces one that dies.
+    """
+    admin_host: str = "127.0.0.1"
+    """Address of the admin port: `/metrics`, `/cuvee/plan`, `/livez`, `/readyz`. The first two are
+    answered on `port` too.
+    """
+    admin_port: int = 0
+    """The admin port; 0 takes a free one, which the log tells."""
+    max_body_bytes: int = 33554432
+    """Largest request body; a larger one gets 413."""
+    connect_timeout_s: float = 2.0
+    """To connect to a backend; then another one is tried."""
+    first_byte_timeout_s: float = 120.0
+    """From sending a request to the first event of a stream."""
+    idle_timeout_s: float = 30.0
+    """Longest silence inside a stream; engines can leave one open without a byte."""
+    include_usage: bool = True
+    """Whether streams are asked for their usage where the client does not; it does not see it."""
+    sse_keepalive_s: float | None = None
+    """Comments to a client whose stream has not begun, this often; default: none."""
+    unary_timeout_s: float = 600.0
+    """From sending a request to the whole reply, for requests that do not stream."""
+    retries: int = 2
+    """Further backends tried when one fails before its first byte."""
+    max_load: float = 2.0
+    """Load of a backend (1 = SLO-full) at which it takes no more; requests then queue."""
+    queue_requests: int = 512
+    """Requests that may wait when everything is full; the next one gets 429. Each worker has an
+    equal part of them.
+    """
+    queue_timeout_s: float = 10.0
+    """Longest wait; then 429."""
+    health_interval_s: float = 2.0
+    """Seconds between two probes of each backend's `/health`, which is to answer 200."""
+    health_timeout_s: float = 2.0
+    """A probe whose status takes longer marks the backend down."""
+    drain_delay_s: float = 5.0
+    """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
+    drain_s: float = 30.0
+    """After that: how long running requests may finish."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    models: dict[str, ModelSection]
+    """The models served, by the name that clients send."""
+    pools: dict[str, PoolSection]
+    """The pools of backends, by a name of your own; receipts and metrics carry it."""
+    prices: str | None = None
+    """Price file, relative to this file; needed for pools without `usd_per_hour`."""
+    buckets: BucketSection = BucketSection()
+    """The grid of estimated sizes."""
+    planner: PlannerSection = PlannerSection()
+    """When and how the gateway plans again."""
+    limits: LimitsSection = LimitsSection()
+    """What bounds a provisioned plan as a whole."""
+    gateway: GatewaySection = GatewaySection()
+    """The server and the data path."""

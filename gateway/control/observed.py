@@ -1,0 +1,129 @@
+"""Observed demand: arrivals by bucket, and the actual sizes that fell into each. No I/O, no clock.
+
+Everything is a sum of O(1) per request. Arrivals are counted in ticks and averaged over a window;
+the actual sizes of finished requests fade with a half-life, so that a bucket seldom seen keeps what
+is known of it.
+"""
+
+from array import array
+from collections import deque
+
+import numpy as np
+
+from gateway.telemetry.stats import Sums
+from planner.model.demand import Demand
+from planner.model.space import Space
+from planner.traffic.demand import Sum, fine_cell, from_sums
+
+TICK_S = 5.0
+COUNT_TICKS = 2  # dispersion is of counts in windows of 10 s, about a request's residence
+PRIOR_WINDOWS = 10.0  # windows at which the measured dispersion counts as much as the assumed one
+RESCALE = 1e12  # weights grow with time instead of old ones shrinking; back to 1 from here
+MOST_HALVINGS = 100.0  # in one step: all is forgotten then, and the weight stays finite
+
+
+class Histogram:
+    """Living state: outlives every plan. Times are seconds on any one monotonic clock."""
+
+    def __init__(
+        self, space: Space, *, window_s: float, memory_s: float, dispersion: float, now_s: float
+    ) -> None:
+        """window_s: seconds that rates average over. memory_s: half-life of sizes. dispersion:
+        assumed until enough windows were counted."""
+        self._space = space
+        self._ticks = max(2, round(window_s / TICK_S))
+        self._halvings = TICK_S / memory_s
+        self._dispersion = dispersion
+        self._start_s = now_s
+        self._tick = 0
+        self._weight = 1.0
+        self._counts = deque([self._none()])
+        self._sums: dict[tuple[int, int], Sum] = {}
+
+    def __repr__(self) -> str:
+        return f"<Histogram {self.requests} requests, {len(self._sums)} cells>"
+
+    @property
+    def requests(self) -> int:
+        """Arrivals in the window."""
+        return sum(map(sum, self._counts))
+
+    def arrive(self, bucket: int, now_s: float, count: int = 1) -> None:
+        """Requests arrived and were taken for this bucket, whatever becomes of them."""
+        self._roll(now_s)
+        self._counts[-1][bucket] += count
+
+    def complete(self, bucket: int, input_tokens: int, output_tokens: int) -> None:
+        """A request of this bucket turned out to be of this size."""
+        key = bucket, fine_cell(input_tokens, output_tokens)
+        self._sized(key, (1.0, input_tokens, output_tokens), self._weight)
+
+    def add(self, sums: Sums, now_s: float) -> None:
+        """Takes in what happened since a moment ago, from any process."""
+        for bucket, count in sums.arrivals.items():
+            self.arrive(bucket, now_s, count)
+        for key, entry in sums.sizes.items():
+            self._sized(key, entry, self._weight)
+
+    def _sized(self, key: tuple[int, int], entry: Sum, weight: float) -> None:
+        old = self._sums.get(key, (0.0, 0.0, 0.0))
+        self._sums[key] = (
+            old[0] + weight * entry[0], old[1] + weight * entry[1], old[2] + weight * entry[2]
+        )  # fmt: skip
+
+    def remember(self, demand: Demand, seconds: float) -> None:
+        """Takes in the sizes of earlier traffic, `seconds` of it, as if they had just been seen."""
+        counts = demand.rate[demand.bucket] * demand.share * seconds
+        rows = zip(demand.bucket, demand.input_tokens, demand.output_tokens, counts, strict=True)
+        for bucket, inputs, outputs, count in rows:
+            key = int(bucket), fine_cell(int(inputs), int(outputs))
+            self._sized(key, (1.0, float(inputs), float(outputs)), float(count) * self._weight)
+
+    def snapshot(self, now_s: float) -> Demand:
+        """The demand as observed until now."""
+        self._roll(now_s)
+        counts = np.array(self._counts, dtype=float)
+        oldest_s = self._start_s + (self._tick - len(self._counts) + 1) * TICK_S
+        elapsed_s = max(now_s - oldest_s, TICK_S)
+        return from_sums(
+            self._space, counts.sum(axis=0) / elapsed_s, self._sums, self._dispersions(counts)
+        )
+
+    def _dispersions(self, counts: np.ndarray) -> tuple[float, ...]:
+        """(C,) variance / mean of counts over whole windows, shrunk to what was assumed."""
+        whole = counts[:-1]  # the last tick is still filling
+        windows = len(whole) // COUNT_TICKS
+        if windows < 2:
+            return (self._dispersion,) * len(self._space.classes)
+        paired = whole[len(whole) - windows * COUNT_TICKS :]
+        shape = windows, COUNT_TICKS, len(self._space.classes), self._space.grid.cells
+        per_class = paired.reshape(shape).sum(axis=(1, 3))
+        mean = per_class.mean(axis=0)
+        measured = np.where(mean > 0, per_class.var(axis=0, ddof=1) / np.maximum(mean, 1e-9), 0.0)
+        share = np.where(mean > 0, windows / (windows + PRIOR_WINDOWS), 0.0)
+        blended = share * measured + (1 - share) * self._dispersion
+        return tuple(float(max(1.0, value)) for value in blended)
+
+    def _none(self) -> "array[int]":
+        """(B,) no arrivals; an array, which NumPy takes in whole."""
+        return array("q", bytes(8 * self._space.buckets))
+
+    def _roll(self, now_s: float) -> None:
+        """Opens the tick that `now_s` lies in and forgets what left the window."""
+        tick = int((now_s - self._start_s) // TICK_S)
+        gone = tick - self._tick
+        if gone <= 0:
+            return
+        for _ in range(min(gone, self._ticks)):
+            self._counts.append(self._none())
+            if len(self._counts) > self._ticks:
+                self._counts.popleft()
+        self._tick = tick
+        self._weight *= 2 ** min(gone * self._halvings, MOST_HALVINGS)
+        if self._weight > RESCALE:
+            self._sums = {
+                key: (n / self._weight, i / self._weight, o / self._weight)
+                for key, (n, i, o) in self._sums.items()
+                if n / self._weight > 1e-6
+            }
+            self._weight = 1.0

@@ -1,0 +1,1 @@
+"""Solver: say here what this room owns."""

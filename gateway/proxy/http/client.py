@@ -1,0 +1,437 @@
+"""One client connection: requests in, answers out, in order. Knows no backend and no model.
+
+HTTP/1.1 over `asyncio.Protocol` and httptools (llhttp): keep-alive, pipelining, 100-continue, both
+body framings, limits, timeouts and slow readers. Whoever serves a request gets it whole and answers
+through the same object.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from math import inf
+from typing import Final, NoReturn, Protocol, cast
+from uuid import uuid4
+
+import httptools
+
+from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
+from gateway.proxy.http import fastpath as ordinary
+from gateway.proxy.http.headers import HEAD_BYTES, Headers, status_line, written
+from gateway.proxy.http.request import Bounds, Request, Source, origin_form
+
+PIECES: Final = 256  # of a body that are kept as they came; what is more is tiny and joined
+BURST: Final = 16  # requests of one client that are served before others get their turn
+LINGER_S: Final = 10.0  # how long what an early-refused client still sends is read and dropped
+MODERN: Final = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows chunks
+CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
+EMPTY: Final = b"HTTP/1.1 204 "
+
+
+class House(Protocol):
+    """What all connections of a server share. closing: no connection is kept any more."""
+
+    bounds: Bounds
+    closing: bool
+    open: "set[Inbound]"
+
+    def serve(self, client: "Inbound", request: Request) -> None:
+        """Has a request served; `client.done()` is called once, now or later."""
+
+
+class Inbound:
+    """A client connection and the answer under way on it; an `asyncio.Protocol` by its methods.
+
+    due_s: when patience with the client ends, on the loop's clock. source: what is paused while
+    the client does not read. left: called when the client goes away with an answer under way.
+    """
+
+    def __init__(self, house: "House") -> None:
+        self._house = house
+        self._bounds = house.bounds
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._transport: asyncio.Transport | None = None
+        self._requests: deque[Request | GatewayError] = deque()
+        self._request: Request | None = None
+        self._head: ordinary.Head | None = None  # of the last ordinary request
+        self._target = b""
+        self._headers: Headers = []
+        self._fields: dict[bytes, bytes] = {}
+        self._pieces: list[bytes | bytearray] = []
+        self._bytes = 0  # of the body
+        self._read = self._loose = 0  # now; and since anything came of it
+        self._unread = 0  # of what was written, when it was last looked at
+        self._fault: GatewayError | None = None
+        self._reading = self._framed = self._expecting = self._modern = self._offered = False
+        self._serving = self._held = self._lingering = self._whole = False
+        self.stalled = False
+        self.source: Source | None = None
+        self.left: Callable[[], None] | None = None
+        self.due_s = inf
+
+    def __repr__(self) -> str:
+        return f"<Inbound {self._request!r}, {len(self._requests)} waiting>"
+
+    @property
+    def busy(self) -> bool:
+        """Whether an answer is under way."""
+        return self._request is not None
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing has come that is still to be answered."""
+        return not (self._request or self._requests or self._reading)
+
+    # What the transport calls.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
+        self.due_s = self._loop.time() + self._bounds.idle_s
+        self._house.open.add(self)
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        self.due_s = inf
+        self._house.open.discard(self)
+        self._requests.clear()
+        left, self.left, self.source = self.left, None, None
+        if left is not None:
+            left()
+
+    def data_received(self, data: bytes) -> None:
+        if self._lingering:
+            return
+        if not (self._reading or self._loose):
+            found = ordinary.request(data, self._head)
+            if found is not None and len(found.body) <= self._bounds.body_bytes:
+                self._take(found)
+                return
+        self._read = len(data)
+        self._loose += len(data)
+        reading = self._reading
+        try:
+            self._feed(data)
+        except httptools.HttpParserError as error:
+            self._refuse(self._fault or BadRequest(f"this is not HTTP/1.1: {error}"))
+            return
+        if self._loose > HEAD_BYTES:
+            self._refuse(HeadTooLarge("the request's head is too large"))
+            return
+        if self._requests:
+            self._serve()
+        elif self._reading and (self._framed or not reading) and not (self.busy or self.stalled):
+            self._rest()
+
+    def _take(self, message: ordinary.Message) -> None:
+        """Serves an ordinary request, which needs no parser."""
+        head = message.head
+        self._head = head if head.kept else None
+        self._requests.append(
+            Request(
+                method=b"POST",
+                target=head.target,
+                headers=head.headers,
+                body=message.body,
+                keep=True,
+                modern=True,
+                fields=head.fields,
+                passing=head.passing,
+            )
+        )
+        self._serve()
+
+    def eof_received(self) -> None:
+        """The client is gone, or pretends to be: the transport closes."""
+
+    def pause_writing(self) -> None:
+        self.stalled = True
+        self._unread = self._leaving()
+        self._allow(self._bounds.stalled_s)
+        if self.source is not None:
+            self.source.pause()
+
+    def resume_writing(self) -> None:
+        self.stalled, self._unread = False, 0
+        self._rest()
+        if self.source is not None:
+            self.source.resume()
+        if self._requests and not self.busy:
+            self._serve()
+
+    def _feed(self, data: bytes) -> None:
+        """Gives bytes to the parser. An Upgrade is not made (RFC 9110 §7.8 leaves that to us), but
+        the parser takes what follows for another protocol: so the head is read again without it."""
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as upgrade:
+                data = data[upgrade.args[0] :]
+                lines = [header for header in self._headers if header[0] != b"upgrade"]
+                method, version = self._parser.get_method(), self._parser.get_http_version()
+                head = b"%b %b HTTP/%b\r\n" % (method, self._target, version.encode())
+                head += b"".join(b"%b: %b\r\n" % line for line in lines)
+                self._parser = httptools.HttpRequestParser(self)
+                self._parser.feed_data(head + b"\r\n")
+            else:
+                return
+
+    # What the parser calls, from inside feed_data.
+
+    def on_message_begin(self) -> None:
+        self._reading, self._framed, self._expecting = True, False, False
+        self._target, self._headers, self._fields, self._pieces = b"", [], {}, []
+        self._bytes = self._loose = 0
+
+    def on_url(self, target: bytes) -> None:
+        self._target += target
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._framed:  # trailers are dropped: nobody asked for them (RFC 9110 §6.5.1)
+            name = name.lower()
+            self._headers.append((name, value))
+            self._fields[name] = value
+
+    def on_headers_complete(self) -> None:
+        if self._loose + self._read > HEAD_BYTES and self._size() > HEAD_BYTES:
+            self._fail(HeadTooLarge("the request's head is too large"))
+        self._framed, self._loose = True, 0
+        parser, found = self._parser, self._fields
+        self._offered = parser.should_upgrade()
+        if self._offered:
+            if parser.get_method() == b"CONNECT":
+                self._fail(BadRequest("this is no proxy for CONNECT"))
+            return  # to be read again
+        length = found.get(b"content-length")
+        if length is not None and int(length) > self._bounds.body_bytes:
+            self._fail(self._too_large())
+        modern = self._modern = parser.get_http_version() in MODERN
+        coding = found.get(b"transfer-encoding")
+        if coding is not None and (coding.strip().lower() != b"chunked" or not modern):
+            self._fail(BadRequest("the only Transfer-Encoding known here is HTTP/1.1's chunked"))
+        expect = found.get(b"expect")
+        if modern and expect is not None and expect.strip().lower() == b"100-continue":
+            self._expecting = True
+            self._go_on()
+
+    def on_body(self, piece: bytes) -> None:
+        self._expecting, self._loose = False, 0
+        self._bytes += len(piece)
+        if self._bytes > self._bounds.body_bytes:
+            self._fail(self._too_large())
+        pieces = self._pieces
+        if len(pieces) < PIECES:
+            pieces.append(piece)
+        elif len(pieces) == PIECES:
+            pieces.append(bytearray(piece))
+        else:
+            pieces[-1] += piece
+
+    def on_message_complete(self) -> None:
+        parser, pieces = self._parser, self._pieces
+        if self._offered:
+            return
+        self._reading = self._expecting = False
+        self._loose = 0
+        self._requests.append(
+            Request(
+                method=parser.get_method(),
+                target=origin_form(self._target),
+                headers=self._headers,
+                fields=self._fields,
+                body=bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces),
+                # Asked later, the parser says no.
+                keep=parser.should_keep_alive(),
+                modern=self._modern,
+            )
+        )
+        self._pieces = []
+
+    def _fail(self, error: GatewayError) -> NoReturn:
+        """Stops the parser, which does not hand on the errors of all its callbacks."""
+        self._fault = error
+        raise error
+
+    def _size(self) -> int:
+        """Of the head, in bytes."""
+        lines = (len(name) + len(value) + 4 for name, value in self._headers)
+        return len(self._target) + sum(lines)
+
+    def _too_large(self) -> TooLarge:
+        limit = self._bounds.body_bytes
+        return TooLarge(f"The body exceeds the limit of {limit} bytes.")
+
+    def _go_on(self) -> None:
+        """Tells a client that waits for it to send the body, once all before it is answered."""
+        if self._requests or self._request is not None:
+            return
+        self._expecting = False
+        if self._transport is not None:
+            self._transport.write(CONTINUE)
+
+    # What serves a request calls.
+
+    def respond(self, head: bytes, body: bytes) -> None:
+        """A whole answer. head: status line and headers, without length and connection."""
+        request, self._whole = self._request, True
+        if self._transport is None or request is None:
+            return
+        end = self._connection(request)
+        whole = b"%bcontent-length: %d\r\n%b\r\n" % (head, len(body), end)
+        if head.startswith(EMPTY):
+            whole = b"%b%b\r\n" % (head, end)  # RFC 9110 §8.6: no length where there is no body
+        if request.method == b"HEAD":
+            self._transport.write(whole)
+        elif len(body) < 65536:
+            self._transport.write(whole + body)
+        else:
+            self._transport.writelines((whole, body))
+
+    def start(self, head: bytes, first: bytes) -> None:
+        """The head of a streamed answer and its first piece, in one write."""
+        request = self._request
+        if self._transport is None or request is None:
+            return
+        request.keep = request.keep and request.modern  # else its end is the connection's
+        end = self._connection(request)
+        if request.modern:
+            end += b"transfer-encoding: chunked\r\n"
+            first = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
+        self._transport.write(b"%b%b\r\n%b" % (head, end, first))
+
+    def write(self, piece: bytes) -> None:
+        """Another piece of a streamed answer."""
+        transport, request = self._transport, self._request
+        if transport is not None and request is not None and piece:
+            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.modern else piece)
+
+    def forward(self, framed: bytes, piece: bytes) -> None:
+        """Another piece of a streamed answer, which is in a chunk already."""
+        transport, request = self._transport, self._request
+        if transport is not None and request is not None:
+            transport.write(framed if request.modern else piece)
+
+    def end(self) -> None:
+        """A streamed answer is whole."""
+        self._whole = True
+        if self._transport is not None and self._request is not None and self._request.modern:
+            self._transport.write(ordinary.LAST_CHUNK)
+
+    def done(self) -> None:
+        """The answer is over: the next request may begin, unless it is not whole."""
+        request, self._request = self._request, None
+        self.left = self.source = None
+        if self._transport is None or request is None:
+            return
+        if not self._whole:  # the next answer would be taken for its rest
+            self.abort()
+            return
+        if not request.keep or self._house.closing:
+            self.close()
+            return
+        if self._expecting:
+            self._go_on()
+        if not self.stalled:
+            self._rest()
+        if self._requests and not self._serving:
+            self._serve()
+
+    def abort(self) -> None:
+        """Breaks the connection off: what was sent is not whole and must not look so."""
+        self._lingering, self._reading = True, False
+        self._requests.clear()
+        if self._transport is not None:
+            self._transport.abort()
+
+    def close(self) -> None:
+        """Closes when what was written has left; nothing in line is served."""
+        self._lingering, self._reading = True, False
+        self._requests.clear()
+        if self._transport is not None and not self._transport.is_closing():
+            self._unread = self._leaving()
+            self._allow(self._bounds.stalled_s)
+            self._transport.close()
+
+    def overdue(self) -> None:
+        """Patience with the client is over: called when `due_s` has passed."""
+        leaving = self._leaving()
+        if self._reading and not self.busy and not self.stalled:
+            self._refuse(RequestTimeout("the request did not arrive in time"))
+        elif leaving < self._unread:  # slow, but it reads
+            self._unread = leaving
+            self._allow(self._bounds.stalled_s)
+        else:
+            self.abort()
+
+    def _allow(self, patience_s: float) -> None:
+        self.due_s = self._loop.time() + patience_s
+
+    def _rest(self) -> None:
+        """Sets the patience with a client that nothing is written to."""
+        bounds = self._bounds
+        if self._request is not None:
+            self.due_s = inf
+        elif self._reading:
+            self.due_s = self._loop.time() + (bounds.body_s if self._framed else bounds.head_s)
+        elif not self._lingering:
+            self.due_s = self._loop.time() + bounds.idle_s
+
+    def _leaving(self) -> int:
+        """Bytes that were written and the client has not taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+    def _serve(self) -> None:
+        """Serves what is in line, one after the other; the client waits while there is a line.
+
+        Who does not read its answers gets no more of them made.
+        """
+        self._serving = True
+        try:
+            for _ in range(BURST):
+                if not self._requests or self._request is not None or self.stalled:
+                    break
+                found = self._requests.popleft()
+                if isinstance(found, GatewayError):
+                    self._answer(found)
+                    break
+                self._request, self._whole = found, False
+                self.due_s = inf
+                self._house.serve(self, found)
+            else:
+                self._loop.call_soon(self._serve)
+        except BaseException:
+            self.abort()  # whoever called may be a stranger: nobody else would close it
+            raise
+        finally:
+            self._serving = False
+        still = bool(self._requests) and not self._lingering
+        if still is not self._held and self._transport is not None:
+            self._held = still
+            (self._transport.pause_reading if still else self._transport.resume_reading)()
+
+    def _refuse(self, error: GatewayError) -> None:
+        """The connection cannot go on: says so after what is in line, then closes."""
+        self._lingering, self._reading, self._expecting = True, False, False
+        self._pieces, self._headers = [], []
+        self._requests.append(error)
+        self._serve()
+
+    def _answer(self, error: GatewayError) -> None:
+        if self._transport is None:
+            return
+        body = error.body()
+        lines = {
+            "content-type": "application/json",
+            "content-length": str(len(body)),
+            "x-request-id": uuid4().hex,
+            "connection": "close",
+        }
+        head = status_line(error.status) + written(lines.items())
+        self._transport.write(head + b"\r\n" + body)
+        # Closing with bytes unread would reset the connection, and the answer with it.
+        self._transport.write_eof()
+        self._allow(LINGER_S)
+
+    def _connection(self, request: Request) -> bytes:
+        if not request.keep or self._house.closing:
+            return b"connection: close\r\n"
+        return b"" if request.modern else b"connection: keep-alive\r\n"

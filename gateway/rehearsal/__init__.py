@@ -1,0 +1,1 @@
+"""Rehearsal: say here what this room owns."""

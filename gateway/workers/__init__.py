@@ -1,0 +1,1 @@
+"""Workers: say here what this room owns."""

@@ -1,0 +1,123 @@
+"""What the data port answers without a backend: readiness, models, what the supervisor knows.
+
+`/livez`, `/readyz`, `/health` and `/v1/models` are answered from the worker's own state, so that
+they hold whatever becomes of the supervisor; `/metrics` and `/cuvee/…` are fetched from it.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import msgspec
+
+from gateway.config.load import Loaded
+from gateway.errors import GatewayError, NotFound, Unavailable, UpstreamError, UpstreamTimeout
+from gateway.proxy.exchange import PATHS
+from gateway.proxy.http.client import Inbound
+from gateway.proxy.http.fiber import Strand
+from gateway.proxy.http.headers import field, returned, status_line
+from gateway.proxy.http.pool import Upstream
+from gateway.proxy.http.reply import Reply
+from gateway.proxy.http.request import Request
+from gateway.proxy.responses import error_head
+from gateway.routing.backend import Fleet
+
+FETCH_S = 10.0  # the longest that the supervisor may take for an answer
+JSON = b"content-type: application/json\r\n"
+
+State = tuple[int, dict[str, Any]]  # status, body
+
+
+class Surface:
+    """Answers by path. One object serves one worker."""
+
+    def __init__(
+        self, loaded: Loaded, *, ready: Callable[[], State], upstream: Upstream, admin: str
+    ) -> None:
+        """ready: the worker's readiness. admin: the supervisor's base URL."""
+        self._upstream = upstream
+        self._admin = upstream.origin(admin)
+        models = {name: _described(name, loaded) for name in loaded.config.models}
+        listed = {"object": "list", "data": list(models.values())}
+        self._states: dict[str, Callable[[], State]] = {
+            "/livez": lambda: (200, {"status": "alive"}),
+            "/readyz": ready,
+            "/health": ready,
+            "/v1/models": lambda: (200, listed),
+        } | {f"/v1/models/{name}": _always(model) for name, model in models.items()}
+
+    def serve(self, client: Inbound, request: Request) -> None:
+        """Answers one request, now or when the supervisor has; `client.done()` ends it."""
+        path = request.path
+        try:
+            if path in self._states:
+                request.only(b"GET")
+                status, body = self._states[path]()
+                head = status_line(status) + JSON + _id(request)
+                client.respond(head, msgspec.json.encode(body))
+            elif path == "/metrics" or path.startswith("/cuvee/"):
+                request.only(b"GET")
+                strand = Strand()
+                strand.start(self._fetch(client, request, strand))
+                return
+            elif path in PATHS.values():
+                request.only(b"POST")
+                raise Unavailable("The gateway is shutting down.", retry_after_s=1.0)
+            else:
+                raise NotFound(f"Unknown path: {path}")
+        except GatewayError as error:
+            _refuse(client, request, error)
+        client.done()
+
+    async def _fetch(self, client: Inbound, request: Request, strand: Strand) -> None:
+        late = UpstreamTimeout("The supervisor did not answer in time.")
+        timer = asyncio.get_running_loop().call_later(FETCH_S, strand.cancel, late)
+        reply: Reply | None = None
+        try:
+            head = self._admin.prefix("GET", request.path) + b"\r\n"
+            reply = await self._upstream.send(self._admin, head, b"")
+            body = await reply.read()
+            client.respond(returned(reply.status, reply.headers) + _id(request), body)
+        except UpstreamError:
+            gone = Unavailable("The gateway's supervisor does not answer.", retry_after_s=1.0)
+            _refuse(client, request, gone)
+        finally:
+            timer.cancel()
+            if reply is not None:
+                reply.close()
+            client.done()
+
+
+def readiness(loaded: Loaded, fleet: Fleet, plan_id: str, now_s: float, *, leaving: bool) -> State:
+    """Ready while every model has a live backend and the gateway is not draining."""
+    live = {p.name: sum(b.live(now_s) for b in fleet.pool(p.name)) for p in loaded.pools}
+    served = {p.model for p in loaded.pools if live[p.name]}
+    ready = served >= set(loaded.config.models) and not leaving
+    status = "ready" if ready else "draining" if leaving else "no backend"
+    return 200 if ready else 503, {"status": status, "live": live, "plan_id": plan_id}
+
+
+def _described(name: str, loaded: Loaded) -> dict[str, Any]:
+    longest = max(p.profile.max_model_len for p in loaded.pools if p.model == name)
+    return {
+        "id": name,
+        "object": "model",
+        "created": int(time.time()),
+        "owned_by": "cuvee",
+        "max_model_len": longest,
+    }
+
+
+def _always(body: dict[str, Any]) -> Callable[[], State]:
+    return lambda: (200, body)
+
+
+def _refuse(client: Inbound, request: Request, error: GatewayError) -> None:
+    client.respond(error_head(error) + _id(request), error.body())
+
+
+def _id(request: Request) -> bytes:
+    said = field(request.headers, b"x-request-id") or uuid4().hex.encode()
+    return b"x-request-id: %b\r\n" % said

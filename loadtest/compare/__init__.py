@@ -1,0 +1,1 @@
+"""Compare: say here what this room owns."""

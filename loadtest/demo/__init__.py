@@ -1,0 +1,1 @@
+"""Demo: say here what this room owns."""

@@ -1,0 +1,240 @@
+"""What a demo run amounts to: plans against what happened. Pure."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from loadtest.replay import report
+from loadtest.replay.record import Record
+from loadtest.replay.report import Attainment, Percentiles
+from planner.slo import Slo
+
+OFF_PLAN = ("spill", "overload", "best-effort")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sighting:
+    """A plan as the gateway published it, and when it was first seen in force.
+
+    at_s: seconds since the replay's start, 0 for the plan it started with. body: `/cuvee/plan`.
+    """
+
+    at_s: float
+    body: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        return str(self.body["plan_id"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Period:
+    """The requests of one stretch of the run, or of one pool."""
+
+    name: str
+    requests: int
+    failed: int
+    off_plan: int
+    ttft: Percentiles | None
+    tpot: Percentiles | None
+    attainment: Attainment | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """One bucket under one plan: planned and real share, in the order of the plan's pools."""
+
+    plan: str
+    bucket: int
+    what: str
+    requests: int
+    planned: tuple[float, ...]
+    real: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """The whole run."""
+
+    slo: Slo
+    requests: int
+    failed: int
+    lag_p99_s: float
+    turn_s: float
+    plans: tuple[Sighting, ...]
+    periods: tuple[Period, ...]
+    pools: tuple[Period, ...]
+    slices: tuple[Slice, ...]
+
+
+def judge(
+    records: Sequence[Record], plans: Sequence[Sighting], slo: Slo, *, turn_s: float
+) -> Verdict:
+    """Adds a run up. turn_s: when the mix turned."""
+    whole = report.summarise(records, slo)
+    names = sorted({record.pool for record in records if record.pool})
+    used = {record.plan for record in records}
+    plans = [plan for plan in plans if plan.name in used]
+    return Verdict(
+        slo=slo,
+        requests=whole.requests,
+        failed=whole.failed,
+        lag_p99_s=whole.lag_p99_s,
+        turn_s=turn_s,
+        plans=tuple(plans),
+        periods=tuple(_periods(records, plans, slo, turn_s)),
+        pools=tuple(_period(n, [r for r in records if r.pool == n], slo) for n in names),
+        slices=tuple(s for plan in plans for s in _slices(records, plan)),
+    )
+
+
+def _periods(
+    records: Sequence[Record], plans: Sequence[Sighting], slo: Slo, turn_s: float
+) -> Iterator[Period]:
+    """Before and after the turn, each cut where the plan changed."""
+    for name, early in (("before", True), ("after", False)):
+        half = [record for record in records if (record.arrival_s < turn_s) == early]
+        for number, plan in enumerate(plans, 1):
+            part = [record for record in half if record.plan == plan.name]
+            if part:
+                yield _period(f"{name}, plan {number}", part, slo)
+    yield _period("everything", records, slo)
+
+
+def _period(name: str, records: Sequence[Record], slo: Slo) -> Period:
+    whole = report.summarise(records, slo)
+    return Period(
+        name=name,
+        requests=whole.requests,
+        failed=whole.failed,
+        off_plan=sum(record.decision in OFF_PLAN for record in records),
+        ttft=whole.ttft,
+        tpot=whole.tpot,
+        attainment=whole.attainment,
+    )
+
+
+def _slices(records: Sequence[Record], plan: Sighting) -> Iterator[Slice]:
+    pools = tuple(plan.body["pools"])
+    mine = [r for r in records if r.plan == plan.name and r.bucket is not None]
+    counts = Counter((int(record.bucket or 0), record.pool) for record in mine)
+    for bucket in sorted({bucket for bucket, _ in counts}):
+        total = sum(counts[bucket, pool] for pool in pools)
+        cell = plan.body["buckets"]["cells"][bucket]
+        (i0, i1), (o0, o1) = cell["input"], cell["output"]
+        yield Slice(
+            plan=plan.name,
+            bucket=bucket,
+            what=f"in {i0}–{i1} out {o0}–{o1}",
+            requests=total,
+            planned=tuple(plan.body["weights"][bucket]),
+            real=tuple(counts[bucket, pool] / total if total else 0.0 for pool in pools),
+        )
+
+
+def to_json(verdict: Verdict) -> dict[str, Any]:
+    """The verdict as plain JSON values, by the names of its fields."""
+    return asdict(verdict)
+
+
+def tables(verdict: Verdict) -> Iterator[Table]:
+    """The verdict for a terminal of 80 columns."""
+    for number, plan in enumerate(verdict.plans, 1):
+        yield _shares(verdict, plan, number)
+    yield _latencies("what happened, by period", verdict.periods)
+    yield _latencies("what happened, by pool", verdict.pools)
+    yield _costs(verdict)
+
+
+def _shares(verdict: Verdict, plan: Sighting, number: int) -> Table:
+    pools = plan.body["pools"]
+    since = f"from {plan.at_s:.0f} s" if plan.at_s else "from the start"
+    table = Table(
+        title=f"plan {number} ({plan.name}), {since}: planned → real share by request size",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+    )
+    table.add_column("tokens, as estimated", no_wrap=True)
+    table.add_column("sent", justify="right")
+    for pool in pools:
+        count = plan.body["backends"][pool]
+        table.add_column(f"{pool} × {count}", justify="right", no_wrap=True)
+    for row in (s for s in verdict.slices if s.plan == plan.name):
+        cells = (
+            "·" if not planned and not real else f"{planned:.0%} → {real:.0%}"
+            for planned, real in zip(row.planned, row.real, strict=True)
+        )
+        table.add_row(row.what, str(row.requests), *cells)
+    return table
+
+
+def _latencies(title: str, periods: Sequence[Period]) -> Table:
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
+    table.add_column("", no_wrap=True)
+    for heading in ("sent", "failed", "off-plan", "TTFT ms", "TPOT ms", "within SLO"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for period in periods:
+        kept = period.attainment
+        table.add_row(
+            period.name,
+            str(period.requests),
+            str(period.failed),
+            str(period.off_plan),
+            _ms(period.ttft),
+            _ms(period.tpot),
+            "–" if kept is None else f"{kept.share:.1%} ≥{kept.low:.1%}",
+        )
+    table.caption = "p50 / p99; after ≥ the lower end of the 95 % interval"
+    return table
+
+
+def _ms(values: Percentiles | None) -> str:
+    return "–" if values is None else f"{1e3 * values.p50_s:.0f} / {1e3 * values.p99_s:.0f}"
+
+
+def _costs(verdict: Verdict) -> Table:
+    """Dollars per hour of each plan, and of every single GPU type for the same demand and SLO."""
+    table = Table(
+        title="$ per hour, same demand and SLO",
+        title_justify="left",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+    )
+    table.add_column("")
+    for number, _ in enumerate(verdict.plans, 1):
+        table.add_column(f"plan {number}", justify="right")
+    table.add_row(
+        "demand planned for", *(f"{p.body['requests_per_s']:.1f} req/s" for p in verdict.plans)
+    )
+    table.add_row("Cuvée's mix", *(f"{p.body['usd_per_hour']:.2f}" for p in verdict.plans))
+    table.add_row("rehearsed attainment", *(_promise(plan.body) for plan in verdict.plans))
+    gpus = sorted({gpu for plan in verdict.plans for gpu in plan.body["single_types"]})
+    for gpu in gpus:
+        table.add_row(f"{gpu} only", *(_single(p.body["single_types"][gpu]) for p in verdict.plans))
+    table.add_row("saved against the best", *(_saving(plan.body) for plan in verdict.plans))
+    bounds = (f"{plan.body['lower_bound_usd_per_hour']:.2f}" for plan in verdict.plans)
+    table.add_row("lower bound (fluid)", *bounds)
+    table.caption = "cannot: the share of requests whose SLO none of these GPUs holds"
+    return table
+
+
+def _promise(body: dict[str, Any]) -> str:
+    """What the certificate of a plan says, on what was known when it was made."""
+    seal = body.get("certificate")
+    return "–" if seal is None else f"{seal['attainment']:.1%} ≥{seal['low']:.1%}"
+
+
+def _single(single: dict[str, Any]) -> str:
+    if not single["feasible"]:
+        return f"cannot: {single['unserved_share']:.0%}"
+    return f"{single['usd_per_hour']:.2f} (× {sum(single['backends'].values())})"
+
+
+def _saving(body: dict[str, Any]) -> str:
+    able = [s["usd_per_hour"] for s in body["single_types"].values() if s["feasible"]]
+    return f"{1 - body['usd_per_hour'] / min(able):.0%}" if able else "no type can"

@@ -1,0 +1,1 @@
+"""Emulator: say here what this room owns."""

@@ -1,0 +1,1 @@
+"""Overhead: say here what this room owns."""

@@ -1,0 +1,225 @@
+"""A backend of canned replies for benchmarks: it must never be what limits them. No engine.
+
+One request is answered at once, or streamed as one event per interval on an absolute schedule, in
+the event loop's whole milliseconds. The replies have the shape and the size of vLLM's. Runs as its
+own process: `python -m loadtest.overhead.mock`.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import cache
+from typing import cast
+
+import click
+import msgspec
+import uvloop
+
+MODEL = "mock"
+ID = "chatcmpl-84046d38dd05cc0c"
+CREATED = 1700000000
+HEAD_END = b"\r\n\r\n"
+BACKLOG = 4096
+# An address for each client: a proxy has some 28,000 ports to connect from to one address and port,
+# all proxies on a machine together.
+HOSTS = tuple(f"127.0.0.{number}" for number in range(1, 17))
+EDGE = 1024  # bytes at either end of a body
+
+
+def _json(reply: object) -> bytes:
+    body = msgspec.json.encode(reply)
+    head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+    return head.encode() + HEAD_END + body
+
+
+def _event(data: bytes) -> bytes:
+    """One event as one HTTP chunk, as uvicorn frames it."""
+    payload = b"data: " + data + b"\n\n"
+    return b"%x\r\n%b\r\n" % (len(payload), payload)
+
+
+def _chunk(**fields: object) -> bytes:
+    named = {"id": ID, "object": "chat.completion.chunk", "created": CREATED, "model": MODEL}
+    return _event(msgspec.json.encode(named | fields))
+
+
+def _choice(delta: dict[str, str], finish_reason: str | None = None) -> list[dict[str, object]]:
+    return [
+        {
+            "index": 0,
+            "delta": delta,
+            "logprobs": None,
+            "finish_reason": finish_reason,
+            "token_ids": None,
+        }
+    ]
+
+
+PROMPT_TOKENS = 256
+TEXT = "the quick river turns past seven quiet gardens and a mill before it meets the wide grey sea"
+
+
+def _usage(tokens: int) -> dict[str, int]:
+    total = PROMPT_TOKENS + tokens
+    return {"prompt_tokens": PROMPT_TOKENS, "total_tokens": total, "completion_tokens": tokens}
+
+
+UNARY = _json(
+    {
+        "id": ID,
+        "object": "chat.completion",
+        "created": CREATED,
+        "model": MODEL,
+        "choices": [
+            {
+                "index": 0,
+                "message": {"role": "assistant", "content": TEXT, "refusal": None},
+                "logprobs": None,
+                "finish_reason": "stop",
+                "stop_reason": None,
+            }
+        ],
+        "usage": _usage(len(TEXT.split())),
+        "system_fingerprint": "mock",
+    }
+)
+UNARY_BYTES = len(UNARY) - UNARY.index(HEAD_END) - len(HEAD_END)
+MODELS = _json(
+    {
+        "object": "list",
+        "data": [{"id": MODEL, "object": "model", "created": CREATED, "max_model_len": 8192}],
+    }
+)
+HEALTH = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+UNKNOWN = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+COLD = {b"/health": HEALTH, b"/v1/models": MODELS}  # by path
+STREAM_HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+    b"transfer-encoding: chunked\r\n\r\n"
+)
+ROLE = _chunk(choices=_choice({"role": "assistant", "content": ""}))
+CHUNK = _chunk(choices=_choice({"content": " gardens"}))
+
+
+@cache
+def ending(chunks: int) -> bytes:
+    """What follows the last content chunk: finish, usage, [DONE] and the end of the body."""
+    finish = _chunk(choices=_choice({"content": ""}, "stop"))
+    usage = _chunk(choices=[], usage=_usage(chunks))
+    return finish + usage + _event(b"[DONE]") + b"0\r\n\r\n"
+
+
+def events(chunks: int) -> int:
+    """How many `data:` events a stream of so many content chunks has, [DONE] included."""
+    return 1 + chunks + 3
+
+
+class Pace(msgspec.Struct, frozen=True):
+    """What a streamed request asks for: its chunks, and the milliseconds between them as `seed`."""
+
+    max_tokens: int = 100
+    max_completion_tokens: int | None = None  # what the SGLang router makes of max_tokens
+    seed: int = 20
+
+    @property
+    def chunks(self) -> int:
+        return self.max_completion_tokens or self.max_tokens
+
+
+pace_of = msgspec.json.Decoder(Pace).decode
+
+
+class Backend(asyncio.Protocol):
+    """One client connection."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._rest = self._head = b""
+        self._length = 0  # of the body that follows a head such as `_head`
+        self._sent, self._began_s, self._pace = 0, 0.0, Pace()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
+
+    def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
+        if self._timer:
+            self._timer.cancel()
+
+    def data_received(self, data: bytes) -> None:
+        data = self._rest + data if self._rest else data
+        while (body := data.find(HEAD_END) + len(HEAD_END)) >= len(HEAD_END):
+            head = data[:body]
+            if head != self._head:  # most are like the one before
+                self._head, self._length = head, _length(head)
+            end = body + self._length
+            if len(data) < end:
+                break
+            self._answer(head, data[body:end])
+            data = data[end:]
+        self._rest = data
+
+    def _answer(self, head: bytes, body: bytes) -> None:
+        if not self._transport:
+            return
+        if not head.startswith(b"POST "):
+            target = head.split(b" ", 2)
+            if len(target) < 3 or target[0] == b"PRI":  # HTTP/2, or nothing at all
+                self._transport.abort()
+                return
+            self._transport.write(COLD.get(target[1], UNKNOWN))
+        elif _streams(body):
+            self._pace = pace_of(body)
+            self._transport.write(STREAM_HEAD + ROLE)
+            self._sent, self._began_s = 0, self._loop.time()
+            self._schedule()
+        else:
+            self._transport.write(UNARY)
+
+    def _schedule(self) -> None:
+        due_s = self._began_s + (self._sent + 1) * self._pace.seed / 1e3
+        self._timer = self._loop.call_at(due_s, self._tick)
+
+    def _tick(self) -> None:
+        if not self._transport:
+            return
+        self._sent += 1
+        last = self._sent >= self._pace.chunks
+        self._transport.write(CHUNK + ending(self._sent) if last else CHUNK)
+        if not last:
+            self._schedule()
+
+
+async def listen(port: int, hosts: Sequence[str] = HOSTS[:1]) -> asyncio.Server:
+    """Serves on loopback; port 0 takes a free one. Several processes may share a port."""
+    loop = asyncio.get_running_loop()
+    return await loop.create_server(Backend, hosts, port, backlog=BACKLOG, reuse_port=True)
+
+
+@click.command()
+@click.option("--port", type=int, required=True)
+def command(port: int) -> None:
+    """Serve canned replies on loopback until ended."""
+
+    async def serve() -> None:
+        server = await listen(port, HOSTS)
+        await server.serve_forever()
+
+    uvloop.run(serve())
+
+
+def _streams(body: bytes) -> bool:
+    """Looks where clients put the field: before or after the messages, not among them."""
+    ends = body[:EDGE] + body[-EDGE:]
+    return b'"stream":true' in ends or b'"stream": true' in ends
+
+
+def _length(head: bytes) -> int:
+    lower = head.lower()
+    at = lower.find(b"content-length:")
+    return int(lower[at + 15 : lower.index(b"\r\n", at)]) if at >= 0 else 0
+
+
+if __name__ == "__main__":
+    command()

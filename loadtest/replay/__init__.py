@@ -1,0 +1,1 @@
+"""Replay: say here what this room owns."""

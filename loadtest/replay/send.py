@@ -1,0 +1,208 @@
+"""Open-loop streaming load from a trace: every request leaves when it is due, whatever came back.
+
+Owns the sending and the clock of a replay; reading events belongs to `stream`, adding up to
+`report`, the command to `commands`. Of the server it knows OpenAI's API alone. Sends nothing twice.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import aiohttp
+import msgspec
+
+from loadtest.replay import prompt, stream
+from loadtest.replay.record import Record, tpot_s
+from planner.traffic.trace import Trace
+
+Endpoint = Literal["chat", "completions"]
+PATHS: dict[Endpoint, str] = {"chat": "/v1/chat/completions", "completions": "/v1/completions"}
+CHAT_TOKENS = 4 + 3  # the emulated tokenizer counts 4 for the one message and 3 for the chat
+ANONYMOUS = "sk-replay"
+KEEPALIVE_S = 2.0  # below the 5 s after which vLLM hangs up: a POST on a dead connection is lost
+CONNECT_S = 10.0
+TIMEOUT_S = 600.0
+ERROR_BYTES = 65536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sender:
+    """What all requests of a replay share. origin_s: its start on `time.perf_counter`."""
+
+    session: aiohttp.ClientSession
+    url: str
+    trace: Trace
+    text: prompt.Text
+    model: str
+    endpoint: Endpoint
+    exact_output: bool
+    max_tokens: int | None
+    origin_s: float
+    on_record: Callable[[Record], None] | None
+
+    def body(self, index: int) -> bytes:
+        """The request of one row, its prompt spliced in as bytes."""
+        outputs = int(self.trace.output_tokens[index])
+        fields: dict[str, object] = {
+            "stream": True,
+            "stream_options": {"include_usage": True},
+            "vllm_xargs": {"output_tokens": outputs},
+        }
+        if self.exact_output:
+            fields |= {"max_tokens": outputs, "ignore_eos": True}
+        elif self.max_tokens is not None:
+            fields["max_tokens"] = self.max_tokens
+        inputs = int(self.trace.input_tokens[index])
+        if self.endpoint == "chat":
+            words = self.text.cut(inputs - CHAT_TOKENS, index)
+            middle = b',"messages":[{"role":"user","content":"' + words + b'"}],'
+        else:
+            middle = b',"prompt":"' + self.text.cut(inputs, index) + b'",'
+        model = msgspec.json.encode(self.model)
+        return b'{"model":' + model + middle + msgspec.json.encode(fields)[1:]
+
+    async def send(self, index: int, due_s: float) -> Record:
+        """One exchange, read to its end; whatever goes wrong is in the record."""
+        body, key = self.body(index), self.trace.key[index]
+        headers = {
+            "Authorization": f"Bearer {key or ANONYMOUS}",
+            "Content-Type": "application/json",
+        }
+        events, reply, error = stream.Stream(), None, None
+        sent_s = time.perf_counter()
+        try:
+            async with self.session.post(self.url, data=body, headers=headers) as reply:
+                error = await _read(reply, events)
+        except TimeoutError:
+            error = ("timeout", "")
+        except (aiohttp.ClientError, OSError) as caught:
+            error = (type(caught).__name__, str(caught))
+        ended_s = time.perf_counter()
+        events.close()
+        record = self._record(index, due_s, sent_s, ended_s, events, reply, error)
+        if self.on_record:
+            self.on_record(record)
+        return record
+
+    def _record(
+        self,
+        index: int,
+        due_s: float,
+        sent_s: float,
+        ended_s: float,
+        events: stream.Stream,
+        reply: aiohttp.ClientResponse | None,
+        error: tuple[str, str] | None,
+    ) -> Record:
+        error = error or _complaint(events)
+        usage = events.usage or stream.Usage()
+        counted = usage.completion_tokens
+        tokens = events.tokens if counted is None else counted
+        receipt = reply.headers if reply is not None else {}
+        return Record(
+            index=index,
+            arrival_s=due_s,
+            sent_s=sent_s - self.origin_s,
+            e2e_s=ended_s - sent_s,
+            input_tokens=usage.prompt_tokens or int(self.trace.input_tokens[index]),
+            output_tokens=tokens,
+            status=reply.status if reply is not None else None,
+            ttft_s=None if events.first_s is None else events.first_s - sent_s,
+            tpot_s=tpot_s(events.first_s, events.last_s, tokens),
+            finish_reason=events.finish_reason,
+            error=error[0] if error else None,
+            message=error[1] if error else None,
+            key=self.trace.key[index],
+            request_id=receipt.get("x-request-id"),
+            pool=receipt.get("x-cuvee-pool"),
+            backend=receipt.get("x-cuvee-backend"),
+            bucket=receipt.get("x-cuvee-bucket"),
+            plan=receipt.get("x-cuvee-plan"),
+            decision=receipt.get("x-cuvee-decision"),
+        )
+
+
+async def replay(
+    url: str,
+    trace: Trace,
+    *,
+    model: str,
+    duration_s: float | None = None,
+    rate_scale: float = 1.0,
+    endpoint: Endpoint = "chat",
+    exact_output: bool = False,
+    max_tokens: int | None = None,
+    timeout_s: float = TIMEOUT_S,
+    on_record: Callable[[Record], None] | None = None,
+) -> tuple[Record, ...]:
+    """Sends the trace to a server and waits for every reply; records in the order of the trace.
+
+    url: of the server, without a path. duration_s: how long to send, `None` for the whole trace.
+    rate_scale: arrival times are divided by it. exact_output: ask for exactly the trace's output
+    length in the way of real engines. max_tokens: a cap for every request.
+    timeout_s: for one whole exchange. on_record: is told of each record as soon as it is complete.
+    """
+    if duration_s is not None:
+        trace = trace.slice(0.0, duration_s * rate_scale)
+    text = prompt.build(int(trace.input_tokens.max()) if len(trace) else 0)
+
+    async with _session(timeout_s) as session, asyncio.TaskGroup() as group:
+        sender = Sender(
+            session=session,
+            url=url.rstrip("/") + PATHS[endpoint],
+            trace=trace,
+            text=text,
+            model=model,
+            endpoint=endpoint,
+            exact_output=exact_output,
+            max_tokens=max_tokens,
+            origin_s=time.perf_counter(),
+            on_record=on_record,
+        )
+        tasks = []
+        for index, due_s in enumerate((trace.arrival_s / rate_scale).tolist()):
+            await asyncio.sleep(max(0.0, sender.origin_s + due_s - time.perf_counter()))
+            tasks.append(group.create_task(sender.send(index, due_s)))
+    return tuple(task.result() for task in tasks)
+
+
+async def models(url: str) -> tuple[str, ...]:
+    """The names a server lists at `/v1/models`. Raises aiohttp.ClientError or TimeoutError."""
+    async with (
+        _session(CONNECT_S) as session,
+        session.get(url.rstrip("/") + "/v1/models") as reply,
+    ):
+        reply.raise_for_status()
+        return tuple(entry["id"] for entry in (await reply.json())["data"])
+
+
+def _session(timeout_s: float) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=KEEPALIVE_S),
+        timeout=aiohttp.ClientTimeout(total=timeout_s, sock_connect=CONNECT_S),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trust_env=False,
+    )
+
+
+async def _read(reply: aiohttp.ClientResponse, events: stream.Stream) -> tuple[str, str] | None:
+    """Feeds a reply to `events`; kind and message of an error that came instead of a stream."""
+    if reply.status == 200:
+        async for data in reply.content.iter_any():
+            events.feed(data, time.perf_counter())
+        return None
+    body = await reply.content.read(ERROR_BYTES)
+    try:
+        kind, message = stream.failure(msgspec.json.decode(body)["error"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        return str(reply.status), body.decode(errors="replace")[: stream.MESSAGE_CHARS]
+    return " ".join(dict.fromkeys(f"{reply.status} {kind}".split())), message
+
+
+def _complaint(events: stream.Stream) -> tuple[str, str] | None:
+    """What is wrong with a stream that ended: an error event in it, or no [DONE]."""
+    if events.error:
+        return f"stream {events.error[0]}", events.error[1]
+    return None if events.done else ("truncated", "the stream ended without [DONE]")

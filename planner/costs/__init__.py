@@ -1,0 +1,1 @@
+"""Costs: say here what this room owns."""

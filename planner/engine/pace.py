@@ -1,0 +1,123 @@
+"""How long one backend's iterations take, in scalars: `Roofline.step_s`, and sums of it.
+
+Owns the arithmetic that `batching` does per iteration; knows nothing of who is in a batch.
+"""
+
+import math
+
+from planner.engine.measured import Calibration
+from planner.engine.profiles import Profile
+from planner.engine.roofline import CORNER, Roofline
+
+
+class Pace:
+    """`Roofline.step_s` for plain floats: the same figures without NumPy's cost per call."""
+
+    def __init__(self, roofline: Roofline) -> None:
+        engine, layers = roofline.engine, roofline.model.layers
+        self._roofline = roofline
+        self._memory = roofline.memory_s**CORNER
+        self._fixed_s = roofline.comm_fixed_s + layers * engine.layer_s
+        self._prefill_floor_s = layers * engine.prefill_floor_s
+        self.decode_floor_s = layers * engine.decode_floor_s
+        self.context_s: float = roofline.kv_token_s
+        self.request_s: float = engine.request_s
+
+    def kernels_s(self, tokens: int, sequences: int) -> float:
+        """What the context and the floor do not touch, in seconds."""
+        roofline = self._roofline
+        flop = roofline.block_flop * tokens + roofline.head_flop * max(sequences, 1)
+        linear_s = (self._memory + (flop / roofline.flops) ** CORNER) ** (1 / CORNER)
+        return float(linear_s + self._fixed_s + roofline.comm_token_s * tokens)
+
+    def host_s(self, sequences: int) -> float:
+        """What the host adds to the kernels of one iteration, in seconds."""
+        engine = self._roofline.engine
+        return engine.iteration_s + engine.sequence_s * sequences
+
+    def mixed_s(self, tokens: int, sequences: int, context: int, squares: int) -> float:
+        """Seconds of an iteration with prompt tokens in it; arguments as in `Roofline.step_s`."""
+        kernels_s = self.kernels_s(tokens, sequences) + self.context_s * context
+        kernels_s += self._roofline.attention_s * squares
+        return max(kernels_s, self._prefill_floor_s) + self.host_s(sequences)
+
+
+class FittedPace:
+    """The same of a measured profile: the linear model that was fitted to it."""
+
+    decode_floor_s = 0.0
+
+    def __init__(self, fitted: Calibration) -> None:
+        self._fitted = fitted
+        self.context_s = fitted.context_s
+        self.request_s = fitted.request_s
+
+    def kernels_s(self, tokens: int, sequences: int) -> float:
+        """What the context and squared prompts do not touch, in seconds."""
+        fitted = self._fitted
+        prompts_s = fitted.prompt_s * (tokens - sequences)
+        return fitted.iteration_s + fitted.sequence_s * sequences + prompts_s
+
+    def host_s(self, sequences: int) -> float:
+        """Nothing apart: what was measured has it in."""
+        return 0.0
+
+    def mixed_s(self, tokens: int, sequences: int, context: int, squares: int) -> float:
+        """Seconds of an iteration with prompt tokens in it; arguments as in `Roofline.step_s`."""
+        kernels_s = self.kernels_s(tokens, sequences) + self.context_s * context
+        return kernels_s + self._fitted.square_s * squares
+
+
+def pace_of(profile: Profile) -> Pace | FittedPace:
+    """The pace of a backend: as measured where there is anything, else analytic."""
+    fitted = profile.calibration
+    return Pace(profile.roofline) if fitted is None else FittedPace(fitted)
+
+
+class Run:
+    """`length` iterations from start_s on; iteration j lasts `max(first_s + rise_s·j, floor_s)`."""
+
+    __slots__ = ("_flat", "_high_s", "_rise_s", "_start_s", "floor_s", "length")
+
+    def __init__(
+        self, start_s: float, first_s: float, rise_s: float, floor_s: float, length: int
+    ) -> None:
+        self._start_s = start_s
+        self._rise_s = rise_s
+        self.floor_s = floor_s
+        self.length = length
+        # The leading iterations at the floor: all, none, or up to where the rise crosses it.
+        if first_s >= floor_s:
+            self._flat = 0
+        elif first_s + rise_s * (length - 1) <= floor_s:
+            self._flat = length
+        else:
+            self._flat = math.ceil((floor_s - first_s) / rise_s)
+        self._high_s = first_s + rise_s * self._flat
+
+    def end_s(self, count: int) -> float:
+        """When the first `count` iterations have ended."""
+        if count <= self._flat:
+            return self._start_s + count * self.floor_s
+        rest = count - self._flat
+        risen_s = rest * self._high_s + self._rise_s * (rest * (rest - 1) / 2)
+        return self._start_s + self._flat * self.floor_s + risen_s
+
+    def ended(self, now_s: float) -> int:
+        """How many iterations have ended at now_s: a quadratic, its rounding put right."""
+        if self.end_s(self.length) <= now_s:
+            return self.length
+        rest_s = now_s - self._start_s - self._flat * self.floor_s
+        if rest_s < 0:
+            count = int((now_s - self._start_s) / self.floor_s)
+        else:
+            half = self._high_s - self._rise_s / 2
+            count = self._flat + int(
+                2 * rest_s / (half + math.sqrt(half * half + 2 * self._rise_s * rest_s))
+            )
+        count = min(max(count, 0), self.length)
+        while count and self.end_s(count) > now_s:
+            count -= 1
+        while count < self.length and self.end_s(count + 1) <= now_s:
+            count += 1
+        return count

@@ -1,0 +1,75 @@
+"""What arrives: requests per second by bucket, and the actual sizes that fell into each."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner.errors import InvalidValue
+from planner.model.space import Space
+from planner.sizes import FloatArray, IntArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Demand:
+    """How fast requests arrive by bucket, and the actual sizes that fell into each bucket.
+
+    rate: (B,) requests/s, shed ones included. bucket, input_tokens, output_tokens, share: (F,) one
+    row per fine cell of actual size: its bucket, its mean size, and its share of the bucket; the
+    shares of a bucket sum to 1. A bucket without rows has never been seen. dispersion: (C,) index
+    of dispersion of counts per SLO class (1 = Poisson).
+    """
+
+    space: Space
+    rate: FloatArray
+    bucket: IntArray
+    input_tokens: FloatArray
+    output_tokens: FloatArray
+    share: FloatArray
+    dispersion: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if self.rate.shape != (self.space.buckets,):
+            raise InvalidValue(f"rate has shape {self.rate.shape}, not ({self.space.buckets},)")
+        if not np.all(np.isfinite(self.rate)) or np.any(self.rate < 0):
+            raise InvalidValue("rates must be finite and not negative")
+        if len(self.dispersion) != len(self.space.classes) or min(self.dispersion) <= 0:
+            raise InvalidValue(f"one positive dispersion per SLO class: {self.dispersion}")
+
+    @classmethod
+    def none(cls, space: Space) -> "Demand":
+        """No demand known: every rate is zero and no bucket has been seen."""
+        nothing = np.empty(0)
+        return cls(
+            space=space,
+            rate=np.zeros(space.buckets),
+            bucket=np.empty(0, dtype=np.int64),
+            input_tokens=nothing,
+            output_tokens=nothing,
+            share=nothing,
+            dispersion=(1.0,) * len(space.classes),
+        )
+
+    @classmethod
+    def even(cls, space: Space) -> "Demand":
+        """A guess where nothing is known: one request/s, every bucket as frequent as any other."""
+        return replace(cls.none(space), rate=np.full(space.buckets, 1.0 / space.buckets))
+
+    @property
+    def total_rate(self) -> float:
+        return float(self.rate.sum())
+
+    def scaled_to(self, rate: float) -> "Demand":
+        """The same mix at another total rate (requests/s)."""
+        if not 0 < rate < float("inf"):
+            raise InvalidValue(f"the rate must be positive and finite: {rate}")
+        if self.total_rate == 0:
+            raise InvalidValue("no demand to scale: its rate is zero")
+        return Demand(
+            space=self.space,
+            rate=self.rate * (rate / self.total_rate),
+            bucket=self.bucket,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            share=self.share,
+            dispersion=self.dispersion,
+        )

@@ -1,0 +1,89 @@
+"""What can be bought: pools of interchangeable backends, which may be spot instances."""
+
+from dataclasses import dataclass
+
+from planner.engine.profiles import Profile
+from planner.errors import InvalidValue
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spot:
+    """Backends that may be taken away at any time.
+
+    preemptions_per_hour: of one backend. restart_s: until a lost one is ready again. confidence:
+    with which enough are ready. most_share: of its model's requests/s, the most that spot pools of
+    one zone may serve (a pool without a zone is a zone of its own). backfill_s: until an
+    on-demand backend stands in for a lost one, at backfill_usd_per_hour; `None`: none does.
+    """
+
+    preemptions_per_hour: float
+    restart_s: float
+    confidence: float = 0.99
+    most_share: float = 0.5
+    backfill_usd_per_hour: float = 0.0
+    backfill_s: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("preemptions_per_hour", "restart_s", "backfill_usd_per_hour"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InvalidValue(f"spot: {name} must be finite and ≥ 0: {getattr(self, name)}")
+        if not 0.5 <= self.confidence < 1:
+            raise InvalidValue(f"spot: confidence must be in [0.5, 1): {self.confidence}")
+        if not 0 <= self.most_share <= 1:
+            raise InvalidValue(f"spot: most_share must be in [0, 1]: {self.most_share}")
+        if self.backfill_s is not None and not 0 <= self.backfill_s < float("inf"):
+            raise InvalidValue(f"spot: backfill_s must be finite and ≥ 0: {self.backfill_s}")
+
+    @property
+    def away_share(self) -> float:
+        """The share of time without a backend: `r·L/(1 + r·L')`, L until backfill or restart.
+
+        A renewal process: up for 1/r on average, then away for L' = restart_s.
+        """
+        gap_s = min(self.restart_s, self.restart_s if self.backfill_s is None else self.backfill_s)
+        return self._per_cycle(gap_s)
+
+    @property
+    def backfill_share(self) -> float:
+        """The share of time that an on-demand backend stands in."""
+        late = self.restart_s if self.backfill_s is None else self.backfill_s
+        return self._per_cycle(max(0.0, self.restart_s - late))
+
+    def _per_cycle(self, seconds: float) -> float:
+        rate = self.preemptions_per_hour / 3600
+        return rate * seconds / (1 + rate * self.restart_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pool:
+    """Interchangeable backends: one model, one GPU type and count, one price, one profile.
+
+    usd_per_hour: of one backend (all its GPUs). min_backends, max_backends: bounds of the plan,
+    `None`: no upper bound. reserved: so many backends cost nothing more, they are paid for. spot:
+    `None` for backends that stay. zone: where they are, for stock by zone and for spot.
+    """
+
+    name: str
+    model: str
+    profile: Profile
+    usd_per_hour: float
+    min_backends: int = 0
+    max_backends: int | None = None
+    reserved: int = 0
+    spot: Spot | None = None
+    zone: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.reserved < 0 or (self.reserved and self.spot):
+            raise InvalidValue(
+                f"pool {self.name}: reserved must be ≥ 0, and 0 for spot: {self.reserved}"
+            )
+        if not 0 <= self.usd_per_hour < float("inf"):
+            raise InvalidValue(f"pool {self.name}: usd_per_hour must be ≥ 0: {self.usd_per_hour}")
+        if self.min_backends < 0 or (
+            self.max_backends is not None and self.max_backends < self.min_backends
+        ):
+            raise InvalidValue(
+                f"pool {self.name}: 0 ≤ min_backends ≤ max_backends does not hold: "
+                f"{self.min_backends}, {self.max_backends}"
+            )

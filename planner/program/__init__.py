@@ -1,0 +1,1 @@
+"""Program: say here what this room owns."""

@@ -1,0 +1,209 @@
+"""What a buyer is bound by beyond one pool: stock, a budget, spare backends, a fleet that runs.
+
+`Limits` is data; beside it stands the arithmetic that needs no solver: what a fleet costs, which
+limit keeps a pool from growing, how many spot backends keep enough of them ready. What concerns one
+pool alone (bounds, reserved, spot, zone) is in `Pool`. Knows nothing of demand, shares or programs.
+"""
+
+import re
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import numpy as np
+
+from planner.errors import InvalidValue
+from planner.model.pool import Pool
+from planner.sizes import FloatArray
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stock:
+    """The most GPUs of one type that there are, in one zone or (`None`) in all together.
+
+    They are shared by every pool and model: a backend of `2xA100-80G` takes two of A100-80G.
+    """
+
+    gpu: str
+    most: int
+    zone: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.most < 0:
+            raise InvalidValue(f"stock of {self}: must not be negative: {self.most}")
+
+    def __str__(self) -> str:
+        return self.gpu if self.zone is None else f"{self.gpu} in {self.zone}"
+
+    def gpus(self, pool: Pool) -> int:
+        """How many of these GPUs one backend of a pool takes."""
+        name, count = gpus(pool)
+        return count if name == self.gpu and self.zone in (None, pool.zone) else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Everything that bounds a plan as a whole; nothing by default.
+
+    budget_usd_per_hour: the most that the bill may be; then as much demand as possible is served.
+    survive: backends of any one pool that may fail while every pool keeps its SLO. running: (P,)
+    the fleet now; start_usd and stop_usd per backend that differs from it, spread over horizon_h
+    hours: a change must pay for itself within that time.
+    """
+
+    stock: tuple[Stock, ...] = ()
+    budget_usd_per_hour: float | None = None
+    survive: int = 0
+    running: tuple[int, ...] | None = None
+    start_usd: float = 0.0
+    stop_usd: float = 0.0
+    horizon_h: float = 1.0
+
+    def __post_init__(self) -> None:
+        budget = self.budget_usd_per_hour
+        if budget is not None and not 0 <= budget < float("inf"):
+            raise InvalidValue(f"budget_usd_per_hour must be finite and ≥ 0: {budget}")
+        if self.survive < 0:
+            raise InvalidValue(f"survive must not be negative: {self.survive}")
+        if self.running is not None and min(self.running, default=0) < 0:
+            raise InvalidValue(f"running: counts must not be negative: {self.running}")
+        for name in ("start_usd", "stop_usd"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise InvalidValue(f"{name} must be finite and ≥ 0: {getattr(self, name)}")
+        if not 0 < self.horizon_h < float("inf"):
+            raise InvalidValue(f"horizon_h must be positive and finite: {self.horizon_h}")
+        names = [(stock.gpu, stock.zone) for stock in self.stock]
+        if len(set(names)) < len(names):
+            raise InvalidValue(f"stock: a GPU type is named twice: {names}")
+
+    def check(self, pools: tuple[Pool, ...]) -> None:
+        """Raises InvalidValue if no fleet of these pools can be within the limits."""
+        if self.running is not None and len(self.running) != len(pools):
+            raise InvalidValue(f"running: one count for each of {len(pools)} pools")
+        least = np.array([float(pool.min_backends) for pool in pools])
+        for limit, use, most in self.uses(pools, least):
+            if use > most + 1e-9:
+                raise InvalidValue(f"{limit}: min_backends of the pools take {use:g} of {most:g}")
+
+    def uses(
+        self, pools: tuple[Pool, ...], backends: FloatArray
+    ) -> Iterator[tuple[str, float, float]]:
+        """The name of every shared limit, what a fleet uses of it, and how much there is."""
+        for stock in self.stock:
+            taken = sum(stock.gpus(p) * y for p, y in zip(pools, backends, strict=True))
+            yield f"stock of {stock}", float(taken), float(stock.most)
+        if self.budget_usd_per_hour is not None:
+            yield "budget_usd_per_hour", bill(pools, backends), self.budget_usd_per_hour
+
+    def switching(self, backends: FloatArray) -> float:
+        """$/h of changing the running fleet into this one: (P,) counts."""
+        if self.running is None:
+            return 0.0
+        step = backends - np.array(self.running, dtype=float)
+        usd = self.start_usd * np.maximum(step, 0) + self.stop_usd * np.maximum(-step, 0)
+        return float(usd.sum()) / self.horizon_h
+
+
+UNLIMITED = Limits()
+
+
+def gpus(pool: Pool) -> tuple[str, int]:
+    """The GPU type of a pool and how many of it one backend takes: `2xL4` is (L4, 2)."""
+    found = re.fullmatch(r"(\d+)x(.+)", pool.profile.gpu)
+    return (found[2], int(found[1])) if found else (pool.profile.gpu, 1)
+
+
+def price(pool: Pool) -> float:
+    """$/h of one more backend, with what stands in for a spot backend while it is away."""
+    spot = pool.spot
+    return pool.usd_per_hour + (spot.backfill_share * spot.backfill_usd_per_hour if spot else 0.0)
+
+
+def bill(pools: tuple[Pool, ...], backends: FloatArray) -> float:
+    """$/h of a fleet: reserved backends are paid for already."""
+    return float(
+        sum(
+            price(pool) * max(0.0, count - pool.reserved)
+            for pool, count in zip(pools, backends.tolist(), strict=True)
+        )
+    )
+
+
+def blocking(
+    limits: Limits, pools: tuple[Pool, ...], backends: FloatArray, pool: int
+) -> Iterator[str]:
+    """Which limits keep a pool from growing by what it would need at least; `max_backends` too."""
+    one = pools[pool]
+    step = np.zeros(len(pools))
+    step[pool] = 1.0 if backends[pool] else needed(one, 1) + limits.survive
+    after = backends + step
+    if one.max_backends is not None and after[pool] > one.max_backends:
+        yield "max_backends"
+    before = list(limits.uses(pools, backends))
+    for (name, use, most), (_, used, _) in zip(limits.uses(pools, after), before, strict=True):
+        if use > most + 1e-9 and use > used:
+            yield name
+
+
+def lifted(
+    limits: Limits, pools: tuple[Pool, ...], backends: tuple[int, ...], able: Collection[int]
+) -> Iterator[tuple[str, tuple[Pool, ...], Limits]]:
+    """Every limit that keeps one of the able pools from growing: its name, and all without it."""
+    counts = np.array(backends, dtype=float)
+    names = {p: set(blocking(limits, pools, counts, p)) for p in sorted(able)}
+    for p, pool in enumerate(pools):
+        if "max_backends" in names.get(p, ()):
+            free = replace(pool, max_backends=None)
+            yield f"max_backends of {pool.name}", (*pools[:p], free, *pools[p + 1 :]), limits
+    used = set().union(*names.values())
+    for stock in limits.stock:
+        if f"stock of {stock}" in used:
+            rest = tuple(other for other in limits.stock if other != stock)
+            yield f"stock of {stock}", pools, replace(limits, stock=rest)
+    if "budget_usd_per_hour" in used:
+        yield "budget_usd_per_hour", pools, replace(limits, budget_usd_per_hour=None)
+    if able and limits.survive:
+        yield "survive", pools, replace(limits, survive=0)
+    if any(pools[p].spot for p in able):
+        free_spot = (
+            replace(pool, spot=replace(pool.spot, most_share=1.0)) if pool.spot else pool
+            for pool in pools
+        )
+        yield "most_share of spot pools", tuple(free_spot), limits
+
+
+def needed(pool: Pool, ready: int) -> int:
+    """Backends to run so that as many are ready, with the spot pool's confidence."""
+    if pool.spot is None:
+        return ready
+    return spared(ready, pool.spot.away_share, pool.spot.confidence)
+
+
+@lru_cache(maxsize=65536)
+def spared(ready: int, away_share: float, confidence: float) -> int:
+    """The least n with `P(Binomial(n, 1 − away_share) ≥ ready) ≥ confidence`.
+
+    SpotHedge (SkyServe, arXiv 2411.01438) keeps `N_extra` spot backends above the target; here
+    their number follows from how often and how long each is away, independently of the others.
+    Failures that hit a whole zone at once are what `Spot.most_share` is for.
+    """
+    if ready == 0 or away_share == 0:
+        return ready
+    low, high = ready - 1, ready
+    while _chance(high, ready, away_share) < confidence:
+        low, high = high, 2 * high - ready + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _chance(middle, ready, away_share) < confidence:
+            low = middle
+        else:
+            high = middle
+    return high
+
+
+def _chance(n: int, ready: int, away: float) -> float:
+    """P(at most n − ready of n are away), from the logarithms of successive terms."""
+    j = np.arange(1, n - ready + 1)
+    steps = np.log((n - j + 1) / j) + np.log(away / (1 - away))
+    logs = n * np.log1p(-away) + np.concatenate([[0.0], np.cumsum(steps)])
+    return float(np.exp(logs).sum())

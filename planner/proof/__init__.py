@@ -1,0 +1,1 @@
+"""Proof: say here what this room owns."""

@@ -1,0 +1,1 @@
+"""Traffic: say here what this room owns."""

@@ -1,0 +1,125 @@
+"""From finished requests to a Demand: the histogram of actual sizes by bucket.
+
+Sizes are counted in log-spaced fine cells that hold sums only, so histograms of several processes
+merge by addition. Knows nothing of pools, time or where the requests came from.
+"""
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from operator import itemgetter
+
+import numpy as np
+
+from planner.errors import InvalidValue
+from planner.model.demand import Demand
+from planner.model.space import Space
+from planner.sizes import FloatArray, Grid, IntArray, log_edges
+
+PER_OCTAVE = 4  # fine cells per doubling on each axis: sizes in one cell differ by a fifth at most
+_EDGES = (0, *log_edges(1, 2**20, per_octave=PER_OCTAVE))
+FINE = Grid(input_edges=_EDGES, output_edges=_EDGES)
+
+Sum = tuple[float, float, float]  # requests, their input tokens, their output tokens
+Sums = Mapping[tuple[int, int], Sum]  # by bucket and fine cell
+
+
+def fine_cell(input_tokens: int, output_tokens: int) -> int:
+    """The fine cell of an actual size."""
+    return FINE.cell(input_tokens, output_tokens)
+
+
+def merge(*histograms: Sums) -> dict[tuple[int, int], Sum]:
+    """One histogram of several, by addition."""
+    merged: dict[tuple[int, int], Sum] = {}
+    for histogram in histograms:
+        for key, (count, inputs, outputs) in histogram.items():
+            old = merged.get(key, (0.0, 0.0, 0.0))
+            merged[key] = (old[0] + count, old[1] + inputs, old[2] + outputs)
+    return merged
+
+
+def from_sums(space: Space, rate: FloatArray, sums: Sums, dispersion: tuple[float, ...]) -> Demand:
+    """The demand of a histogram: rate is (B,) requests/s, cells without requests are skipped."""
+    bucket = np.fromiter(map(itemgetter(0), sums), np.int64, len(sums))
+    table = np.fromiter(chain.from_iterable(sums.values()), float, 3 * len(sums)).reshape(-1, 3)
+    filled = table[:, 0] > 0
+    return _demand(space, rate, bucket[filled], table[filled], dispersion)
+
+
+def from_samples(
+    space: Space,
+    bucket: IntArray,
+    inputs: FloatArray,
+    outputs: FloatArray,
+    *,
+    duration_s: float,
+    dispersion: tuple[float, ...],
+) -> Demand:
+    """The demand of N requests of known size that arrived within `duration_s`.
+
+    bucket, inputs, outputs: (N,) the bucket each was taken for and its actual tokens.
+    """
+    if not 0 < duration_s < float("inf"):
+        raise InvalidValue(f"duration_s must be positive and finite: {duration_s}")
+    _check(space, bucket)
+    key = bucket * FINE.cells + FINE.cell_of(inputs, outputs)
+    keys, row = np.unique(key, return_inverse=True)
+    parts = (np.ones(len(row)), inputs, outputs)
+    sums = np.asarray(np.stack([np.bincount(row, part) for part in parts], axis=1), dtype=float)
+    rate = np.bincount(bucket, minlength=space.buckets) / duration_s
+    cells = np.asarray(keys // FINE.cells, dtype=np.int64)
+    return _demand(space, rate, cells, sums, dispersion)
+
+
+def combined(demands: Sequence[Demand]) -> Demand:
+    """Demands of different SLO classes of one space as one.
+
+    A class's dispersion is that of the demand that has its requests; without any it is the first's.
+    """
+    first = demands[0]
+    cells = first.space.grid.cells
+    dispersion, owner = list(first.dispersion), [0] * len(first.dispersion)
+    for number, demand in enumerate(demands):
+        if demand.space != first.space:
+            raise InvalidValue("demands of different spaces cannot be combined")
+        rates = demand.rate.reshape(-1, cells).sum(axis=1)
+        for c in np.flatnonzero(rates).tolist():
+            if owner[c]:
+                raise InvalidValue(f"two demands have requests of {first.space.classes[c]}")
+            dispersion[c], owner[c] = demand.dispersion[c], number + 1
+    return Demand(
+        space=first.space,
+        rate=np.sum([demand.rate for demand in demands], axis=0),
+        bucket=np.concatenate([demand.bucket for demand in demands]),
+        input_tokens=np.concatenate([demand.input_tokens for demand in demands]),
+        output_tokens=np.concatenate([demand.output_tokens for demand in demands]),
+        share=np.concatenate([demand.share for demand in demands]),
+        dispersion=tuple(dispersion),
+    )
+
+
+def _demand(
+    space: Space,
+    rate: FloatArray,
+    bucket: IntArray,
+    sums: FloatArray,
+    dispersion: tuple[float, ...],
+) -> Demand:
+    """sums: (F, 3) requests, input tokens and output tokens of each cell."""
+    _check(space, bucket)
+    count = sums[:, 0]
+    seen = np.bincount(bucket, count, minlength=space.buckets)
+    return Demand(
+        space=space,
+        rate=np.asarray(rate, dtype=float),
+        bucket=bucket,
+        input_tokens=sums[:, 1] / count,
+        output_tokens=sums[:, 2] / count,
+        share=count / seen[bucket],
+        dispersion=dispersion,
+    )
+
+
+def _check(space: Space, bucket: IntArray) -> None:
+    if len(bucket) and not 0 <= int(bucket.min()) <= int(bucket.max()) < space.buckets:
+        raise InvalidValue(f"bucket must be from 0 to {space.buckets - 1}")

@@ -1,0 +1,73 @@
+"""`cuvee certify`: its options, its table and its JSON."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from cuvee.certify import certify, sources
+from gateway.config.load import load
+from planner.errors import InvalidValue
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+MODEL = "llama-3-8b"
+
+
+def test_the_command_prints_a_table_and_json(tmp_path: Path):
+    """`cuvee certify`: fleets with attainment and interval; the same as JSON."""
+    raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
+    raw["pools"] = {n: p for n, p in raw["pools"].items() if n != "a10g"}
+    for pool in raw["pools"].values():
+        pool["profile"] = str(CONFIGS / pool["profile"])
+    raw["prices"] = str(CONFIGS / "prices.yaml")
+    raw["planner"] = {}
+    path = tmp_path / "two.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    arguments = [
+        "--config", str(path), "--trace", str(CONFIGS / "workloads" / "azure-2023-history.csv"),
+        "--rate", "3", "--requests", "150", "--seeds", "2", "--arrivals", "poisson",
+    ]  # fmt: skip
+
+    shown = CliRunner().invoke(certify, arguments)
+    told = CliRunner().invoke(certify, [*arguments, "--json"])
+
+    body = json.loads(told.output)
+    assert shown.exit_code == 0
+    assert "refined" in shown.output
+    assert set(body["single_types"]) == {"A100-80G", "H100"}
+    assert body["refined"]["usd_per_hour"] <= body["plan"]["usd_per_hour"]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Two models on the same three GPU types with eight H100 in all; the first has two classes."""
+    raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
+    raw["prices"], raw["planner"] = str(CONFIGS / "prices.yaml"), {}
+    for pool in raw["pools"].values():
+        pool["profile"] = str(CONFIGS / pool["profile"])
+    raw["models"][MODEL]["classes"] = {"batch": {"ttft_s": 20, "tpot_s": 0.4, "attainment": 0.95}}
+    raw["models"]["other"] = {"slo": {"ttft_s": 3.0, "tpot_s": 0.15, "attainment": 0.98}}
+    raw["pools"] |= {f"{n}-other": p | {"model": "other"} for n, p in raw["pools"].items()}
+    raw["limits"] = {"stock": [{"gpu": "H100", "most": 8}]}
+    path = tmp_path_factory.mktemp("shared") / "shared.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    return load(path)
+
+
+def test_traces_are_named_by_model_and_class(shared, tmp_path):
+    """A plain file is the first model's; a name that is not there is told with those that are."""
+    file = CONFIGS / "workloads" / "azure-2023-history.csv"
+    odd = tmp_path / "a=b.csv"
+    odd.write_bytes(file.read_bytes())
+
+    named = sources((str(odd), f"{MODEL}:batch={file}", f"other={file}"), shared)
+
+    assert [(s.model, s.slo_class) for s in named] == [
+        (MODEL, "default"), (MODEL, "batch"), ("other", "default")
+    ]  # fmt: skip
+    with pytest.raises(InvalidValue, match=f"unknown `gold`; known are .*{MODEL}:batch"):
+        sources((f"gold={file}",), shared)
+    with pytest.raises(InvalidValue, match=f"`{MODEL} batch` is given twice"):
+        sources((f"{MODEL}:batch={file}",) * 2, shared)

@@ -1,0 +1,261 @@
+"""`cuvee check`, `cuvee plan` and `cuvee portfolio`, as a user runs them."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from click.testing import CliRunner
+
+from cuvee.check import check
+from cuvee.plan import plan
+from cuvee.portfolio import portfolio
+from cuvee.serve import serve
+
+CONFIGS = Path(__file__).resolve().parents[2] / "configs"
+
+
+@pytest.fixture
+def config(tmp_path):
+    raw = {
+        "prices": str(CONFIGS / "prices.yaml"),
+        "models": {"llama-3-8b": {"slo": {"ttft_s": 2.0, "tpot_s": 0.1}}},
+        "pools": {
+            gpu: {
+                "model": "llama-3-8b",
+                "profile": str(CONFIGS / "profiles" / f"llama-3-8b-{gpu}.yaml"),
+                "backends": [f"http://127.0.0.1:{port}"],
+                "max_backends": 8,
+            }
+            for gpu, port in (("a10g", 9000), ("h100", 9001))
+        },
+    }
+    file = tmp_path / "cuvee.yaml"
+    file.write_text(yaml.safe_dump(raw))
+    return file
+
+
+@pytest.fixture
+def trace(tmp_path):
+    file = tmp_path / "trace.csv"
+    sizes = [(150 + 37 * n % 900, 20 + 13 * n % 250) for n in range(300)]
+    rows = [f"{n * 0.2:.1f},{i},{o},k{n % 3}" for n, (i, o) in enumerate(sizes)]
+    file.write_text("\n".join(["arrival_s,input_tokens,output_tokens,key", *rows]) + "\n")
+    return file
+
+
+def run(command, *arguments):
+    return CliRunner().invoke(command, [str(a) for a in arguments])
+
+
+def test_check_accepts_a_good_file(config):
+    """Exit code 0, and in one line what the gateway would serve."""
+    result = run(check, "--config", config)
+
+    assert result.exit_code == 0
+    assert "1 models, 2 pools, 2 backends" in result.output
+
+
+def test_check_refuses_with_2_and_a_line_each(config):
+    """One line per problem on stderr, nothing on stdout."""
+    raw = yaml.safe_load(config.read_text())
+    raw["pools"]["a10g"]["usd_per_hour"] = -1
+    raw["pools"]["h100"]["profile"] = "missing.yaml"
+    config.write_text(yaml.safe_dump(raw))
+
+    result = run(check, "--config", config)
+
+    assert result.exit_code == 2
+    assert result.stdout == ""
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 2
+    assert lines[0].startswith("pools.a10g.usd_per_hour: ")
+    assert lines[1].startswith("pools.h100.profile: ")
+
+
+@pytest.mark.parametrize("command", [plan, serve], ids=["plan", "serve"])
+def test_other_commands_refuse_a_bad_file_alike(command, tmp_path, trace):
+    """Nothing starts with a configuration that `check` refuses."""
+    more = ["--trace", trace] if command is plan else []
+
+    result = run(command, "--config", tmp_path / "no.yaml", *more)
+
+    assert result.exit_code == 2
+    assert "cannot be read" in result.stderr
+
+
+def test_plan_as_json(config, trace):
+    """Everything that the plan is, and each single GPU type for the same demand."""
+    result = run(plan, "--config", config, "--trace", trace, "--rate", 6, "--json")
+    found = json.loads(result.stdout)
+
+    assert result.exit_code == 0
+    assert found.keys() >= {
+        "plan_id", "usd_per_hour", "lower_bound_usd_per_hour", "gap", "solve_s", "backends",
+        "buckets", "weights", "load", "single_types",
+    }  # fmt: skip
+    assert set(found["backends"]) == {"a10g", "h100"}
+    assert set(found["single_types"]) == {"A10G", "H100"}
+    assert found["lower_bound_usd_per_hour"] <= found["usd_per_hour"]
+    able = [s["usd_per_hour"] for s in found["single_types"].values() if s["usd_per_hour"]]
+    assert found["usd_per_hour"] <= min(able) + 1e-6
+    assert found["requests_per_s"] == pytest.approx(6.0)
+
+
+def test_plan_for_people(config, trace):
+    """Cost, backends and shares in tables."""
+    result = run(plan, "--config", config, "--trace", trace)
+
+    assert result.exit_code == 0
+    for word in ("a10g", "h100", "backends", "/h", "on one GPU type", "lower bound"):
+        assert word in result.stdout
+
+
+def test_plan_explains_itself_as_json(config, trace):
+    """Bound and parts, buckets and keys sum to the bill, with every change beside it."""
+    result = run(plan, "--config", config, "--trace", trace, "--json",
+                 "--what-if", "tpot_s=0.06", "--what-if", "with=L4")  # fmt: skip
+    found = json.loads(result.stdout)
+    why, usd = found["explanation"], found["usd_per_hour"]
+
+    parts = why["lower_bound_usd_per_hour"] + sum(why["gap_usd_per_hour"].values())
+    assert parts == pytest.approx(usd)
+    assert sum(why["usd_per_hour_by_bucket"]) + why["idle_usd_per_hour"] == pytest.approx(usd)
+    assert set(why["usd_per_hour_by_key"]) == {"k0", "k1", "k2"}
+    keys = sum(why["usd_per_hour_by_key"].values())
+    assert keys + why["idle_usd_per_hour"] == pytest.approx(usd)
+    assert [other["change"] for other in found["what_if"]] == ["tpot_s=0.06", "with=L4"]
+    assert "new L4" in found["what_if"][1]["backends"]
+
+
+def test_plan_is_one_screen_unless_asked():
+    """At most 40 lines; with --explain every bucket, the next request's price and who pays."""
+    shipped = CONFIGS / "workloads" / "azure-2023-history.csv"
+    arguments = ("--config", CONFIGS / "demo.yaml", "--trace", shipped)
+    short = run(plan, *arguments)
+    whole = run(plan, *arguments, "--explain", "--what-if", "rate=50")
+
+    assert whole.exit_code == 0
+    assert len(short.stdout.splitlines()) <= 40
+    assert "more with --explain" in short.stdout
+    for word in ("bill by key", "conv", "code", "next", "what if", "rate=50"):
+        assert word in whole.stdout
+        assert word not in short.stdout
+    buckets = [line for line in whole.stdout.splitlines() if " out " in line]
+    assert len(buckets) > len([line for line in short.stdout.splitlines() if " out " in line])
+
+
+def test_plan_draws_itself(config, trace, tmp_path):
+    """--plot writes a picture beside the tables."""
+    result = run(plan, "--config", config, "--trace", trace, "--plot", tmp_path / "plan.png")
+
+    assert result.exit_code == 0
+    assert (tmp_path / "plan.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    "more", [("--what-if", "colour=red"), ("--what-if", "with=TPU"), ("--plot", "no/where.png")]
+)
+def test_plan_refuses_what_it_cannot_do(config, trace, tmp_path, monkeypatch, more):
+    """One line, no traceback."""
+    monkeypatch.chdir(tmp_path)
+
+    result = run(plan, "--config", config, "--trace", trace, *more)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+
+
+@pytest.fixture
+def history(tmp_path):
+    file = tmp_path / "history.csv"
+    rows = [f"{3600 * hour},{10 if hour % 24 > 8 else 2}" for hour in range(48)]
+    file.write_text("\n".join(["t_s,requests_per_s", *rows]) + "\n")
+    return file
+
+
+def test_portfolio_says_what_to_commit_to(config, trace, history):
+    """As a table for people, as JSON for scripts, the same figures."""
+    arguments = ("--config", config, "--trace", trace, "--history", history, "--spot", "H100=2.5")
+
+    people = run(portfolio, *arguments)
+    found = json.loads(run(portfolio, *arguments, "--json").stdout)
+
+    assert people.exit_code == 0
+    for word in ("commit", "48 hours", "all on demand", "saving", f"${found['usd']:,.0f}"):
+        assert word in people.stdout
+    assert set(found["gpus"]) == {"A10G", "H100"}
+    kinds = found["committed_usd"] + found["on_demand_usd"] + found["spot_usd"]
+    assert kinds == pytest.approx(found["usd"])
+    assert found["usd"] <= found["all_on_demand_usd"]
+    assert found["hours"] == 48
+
+
+def test_portfolio_may_buy_more_than_runs(config, trace, history):
+    """Bounds that the file states hold; the number of backends that happen to run does not."""
+    raw = yaml.safe_load(config.read_text())
+    arguments = ("--config", config, "--trace", trace, "--history", history, "--scale", 80)
+    bounded = json.loads(run(portfolio, *arguments, "--json").stdout)
+    for section in raw["pools"].values():
+        del section["max_backends"]
+    config.write_text(yaml.safe_dump(raw))
+    free = json.loads(run(portfolio, *arguments, "--json").stdout)
+
+    assert bounded["unserved_share"] > 0
+    assert free["unserved_share"] == 0
+    assert free["peak_requests_per_s"] == 800
+
+
+@pytest.mark.parametrize(
+    ("more", "code"),
+    [(("--discount", 2), 1), (("--spot", "H100"), 2), (("--spot", "TPU=1"), 1), (("--scale", 0), 1),
+     (("--scale", "nan"), 1), (("--history", "absent.csv"), 1)],
+)  # fmt: skip
+def test_portfolio_refuses_nonsense(config, trace, history, more, code):
+    """One line, no traceback."""
+    result = run(portfolio, "--config", config, "--trace", trace, "--history", history, *more)
+
+    assert result.exit_code == code
+    assert "Error: " in result.stderr
+    assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize("rate", [0, -1, "nan", "inf"])
+def test_plan_refuses_an_impossible_rate(config, trace, rate):
+    """One line, no traceback."""
+    result = run(plan, "--config", config, "--trace", trace, "--rate", rate)
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("Error: ")
+
+
+def test_plan_names_the_line_of_a_bad_trace(config, tmp_path):
+    """The first bad row is told by its number."""
+    bad = tmp_path / "bad.csv"
+    bad.write_text("arrival_s,input_tokens,output_tokens\n0,5,5\n1,x,5\n")
+
+    result = run(plan, "--config", config, "--trace", bad)
+
+    assert result.exit_code == 1
+    assert "bad.csv:3:" in result.stderr
+
+
+@pytest.mark.parametrize("command", [check, plan, portfolio, serve])
+def test_help_suffices(command):
+    """Every option is explained."""
+    result = run(command, "--help")
+
+    assert result.exit_code == 0
+    assert "--config" in result.output
+
+
+def test_whoever_serves_imports_no_solver():
+    """What `cuvee serve` imports stays resident: neither a solver nor tables nor other commands."""
+    code = "import sys, cuvee, cuvee.serve; print(*sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    idle = {"pulp", "highspy", "aiohttp", "rich", "matplotlib", "loadtest", "prometheus_client"}
+    idle |= {"planner.program.solve", "gateway.rehearsal.play", "cuvee.plan"}
+    assert idle.isdisjoint(said.stdout.split())

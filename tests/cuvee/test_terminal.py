@@ -1,0 +1,74 @@
+"""What people read: every figure in its row, and what is missing said."""
+
+from dataclasses import replace
+from io import StringIO
+
+import numpy as np
+from rich.console import Console
+
+from cuvee.terminal import show, show_portfolio
+from planner.costs.explain import Sent, explain, explained
+from planner.costs.portfolio import buy
+from planner.costs.whatif import alternative
+from planner.engine import profiles
+from planner.engine.profiles import ProfileFile
+from planner.model.pool import Pool
+from planner.model.space import SloClass, Space
+from planner.program.solve import provision
+from planner.sizes import Grid
+from planner.slo import Slo
+from planner.traffic.demand import from_samples
+
+GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
+SPEC = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu="H100", model="Llama-3-8B")
+POOLS = (Pool(name="h", model="m", profile=profiles.build(SPEC), usd_per_hour=7.0),)
+SPACE = Space(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=0.1)),), grid=GRID)
+SENT = Sent(
+    bucket=np.array([0, 1, 2]),
+    input_tokens=np.array([100.0, 100, 2000]),
+    output_tokens=np.array([50.0, 500, 20]),
+    key=("ann", "bob", ""),
+)
+DEMAND = from_samples(SPACE, SENT.bucket, SENT.input_tokens, SENT.output_tokens, duration_s=1,
+                      dispersion=(1.5,)).scaled_to(100)  # fmt: skip
+
+
+def shown(pools: tuple[Pool, ...], *changes: str, whole: bool = True) -> str:
+    plan = explained(provision(DEMAND, pools), DEMAND, pools)
+    why = explain(plan, DEMAND, pools, sent=SENT)
+    out = StringIO()
+    others = [alternative(change, DEMAND, pools) for change in changes]
+    show(plan, why, others, Console(file=out, width=120), whole=whole)
+    return out.getvalue()
+
+
+def test_the_whole_plan_has_buckets_keys_and_changes():
+    """Requests without a key are billed as such; a small fleet is told about its prices."""
+    text = shown(POOLS, "tpot_s=0.05")
+
+    for word in ("ann", "bob", "(none)", "tpot_s=0.05", "lower bound", "whole backends", "next"):
+        assert word in text
+    assert "fewer than 10 backends" in text
+
+
+def test_what_limits_leave_out_is_said():
+    """The bucket, its rate and the reason; what idles has a row of its own in the bill."""
+    few = shown((replace(POOLS[0], max_backends=1),))
+    many = shown((*POOLS, replace(POOLS[0], name="spare", usd_per_hour=9.0, min_backends=1)))
+
+    assert "unserved: m in" in few
+    assert "max_backends" in few
+    assert "limits" in many
+
+
+def test_a_portfolio_states_what_it_saves():
+    """Against renting everything, against one type; and what no fleet can serve."""
+    out = StringIO()
+    bound = (replace(POOLS[0], max_backends=2),)
+
+    show_portfolio(
+        buy(DEMAND, bound, np.array([5.0, 400]), discount=0.4), Console(file=out, width=120)
+    )
+
+    for word in ("2 hours", "H100", "all on demand", "saving", "unserved in the busiest hour"):
+        assert word in out.getvalue()

@@ -1,0 +1,57 @@
+"""What the admin port answers, and to what."""
+
+import asyncio
+from urllib.parse import urlsplit
+
+import pytest
+
+from gateway.admin.server import Admin
+
+ANSWERS = {"/metrics": lambda: (200, "text/plain", b"up 1\n"), "/broken": lambda: 1 / 0}
+
+
+async def ask(admin, text):
+    """Everything that comes back until the port closes the connection."""
+    parts = urlsplit(admin.url)
+    reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
+    writer.write(f"{text} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".encode())
+    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+    return head.lower(), body
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "header", "body"),
+    [
+        ("GET /metrics", b"200", b"content-type: text/plain", b"up 1\n"),
+        ("GET /metrics?now", b"200", b"content-length: 5", b"up 1\n"),
+        ("HEAD /metrics", b"200", b"content-length: 5", b""),
+        ("GET /else", b"404", b"content-type: application/json", None),
+        ("POST /metrics", b"405", b"allow: get", None),
+        ("GET /broken", b"500", b"content-type: application/json", None),
+    ],
+)
+async def test_a_table_of_paths(text, status, header, body):
+    """Paths that are in the table, by GET; everything else is an error in JSON."""
+    async with Admin(ANSWERS, host="127.0.0.1", port=0) as admin:
+        head, said = await ask(admin, text)
+
+    assert head.startswith(b"http/1.1 " + status)
+    assert header in head
+    assert said == body if body is not None else b'"error"' in said
+
+
+async def test_a_port_that_is_taken_is_an_error():
+    """The gateway does not start without it."""
+    async with Admin(ANSWERS, host="127.0.0.1", port=0) as first:
+        with pytest.raises(OSError):  # noqa: PT011 (the words are the system's)
+            await Admin(ANSWERS, host="127.0.0.1", port=first.port).__aenter__()
+
+
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [("127.0.0.1", "http://127.0.0.1:9"), ("0.0.0.0", "http://127.0.0.1:9"), ("::1", "http://[::1]:9")],
+)  # fmt: skip
+def test_the_url_is_one_that_this_machine_reaches(host, url):
+    """Whatever the port listens on."""
+    assert Admin(ANSWERS, host=host, port=9).url == url

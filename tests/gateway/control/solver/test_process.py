@@ -1,0 +1,103 @@
+"""Solving in a worker process."""
+
+import asyncio
+import multiprocessing
+import os
+from dataclasses import replace
+from multiprocessing.connection import wait
+
+import pytest
+
+from gateway.control.solver.compare import compare
+from gateway.control.solver.process import Solver
+from gateway.control.solver.tasks import plan
+from planner.errors import InvalidValue, SolverFailed
+from planner.program import solve
+
+
+async def test_the_worker_solves_and_fails_without_harm(make_demand, pools):
+    """Real solves in a real process: same plans as here, errors as they are, and a worker that
+    dies, idle or not, is replaced."""
+    demand = make_demand(12.0)
+    with Solver(limit_s=60.0) as solver:
+        provisioned = await solver.plan("provision", demand, pools, (2, 2, 2))
+        assigned = await solver.plan("assign", demand, pools, (2, 2, 2))
+        with pytest.raises(InvalidValue):
+            await solver.plan("assign", demand, pools, (1,))
+        [worker] = multiprocessing.active_children()
+        worker.kill()
+        await asyncio.to_thread(wait, [worker.sentinel], 30)
+        again = []
+        for _ in range(3):
+            try:
+                again.append(await solver.plan("assign", demand, pools, (2, 2, 2)))
+            except SolverFailed:
+                again.append(None)
+
+    assert provisioned.plan_id == solve.provision(demand, pools).plan_id
+    assert assigned.backends == (2, 2, 2)
+    assert again[-1] is not None
+    assert again[-1].plan_id == assigned.plan_id
+    assert again.count(None) <= 1
+
+
+async def test_a_slow_solve_is_abandoned(make_demand, pools):
+    """A solve over the limit is an error and its process is gone; the next solve works."""
+    demand = make_demand(12.0)
+    with Solver(limit_s=1e-4) as solver:
+        first = await solver.plan("assign", demand, pools, (2, 2, 2))  # a start is not a solve
+        ends = [worker.sentinel for worker in multiprocessing.active_children()]
+        with pytest.raises(SolverFailed, match="no answer within"):
+            await solver.plan("assign", demand, pools, (2, 2, 2))
+        for end in ends:
+            assert await asyncio.to_thread(wait, [end], 30)
+        third = await solver.plan("assign", demand, pools, (2, 2, 2))
+
+    assert third.plan_id == first.plan_id
+
+
+async def test_certificates_are_made_in_the_worker(make_demand, pools):
+    """The plan comes back with what the gateway's own rehearsal says of it."""
+    demand = make_demand(3.0)
+    with Solver(limit_s=60.0, certifier="gateway.rehearsal.certify:sealed") as solver:
+        found = await solver.plan("provision", demand, pools, (4, 4, 4))
+        certified = await solver.certify(found, demand, pools)
+    with Solver(limit_s=60.0) as solver:
+        plain = await solver.certify(found, demand, pools)
+
+    assert found.certificate is None
+    assert certified.certificate is not None
+    assert certified.certificate.holds
+    assert replace(certified, certificate=None) == found
+    assert plain is found
+
+
+async def test_plans_are_compared_in_the_worker(make_demand, pools):
+    """The verdict is the same as here; plans for other pools are refused as they are here."""
+    demand = make_demand(12.0)
+    small, large = (plan("provision", make_demand(rate), pools, ()) for rate in (3.0, 30.0))
+    with Solver(limit_s=60.0) as solver:
+        verdict = await solver.compare("provision", demand, pools, small, large)
+        with pytest.raises(InvalidValue):
+            await solver.compare("provision", demand, pools[:1], small, large)
+
+    assert verdict == compare("provision", demand, pools, small, large)
+    assert not verdict.holds
+
+
+async def test_the_worker_gives_way(make_demand, pools):
+    """Its process is nicer than the one that it solves for, which has streams to serve."""
+    with Solver(limit_s=60.0) as solver:
+        await solver.plan("assign", make_demand(12.0), pools, (2, 2, 2))
+        [worker] = multiprocessing.active_children()
+        theirs = os.getpriority(os.PRIO_PROCESS, worker.pid)
+
+    assert theirs > os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def test_objectives(make_demand, pools):
+    """`assign` takes the running counts as given, `provision` chooses its own."""
+    demand = make_demand(3.0)
+
+    assert plan("assign", demand, pools, (1, 2, 3)).backends == (1, 2, 3)
+    assert plan("provision", demand, pools, (9, 9, 9)).backends != (9, 9, 9)

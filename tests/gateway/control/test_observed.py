@@ -1,0 +1,190 @@
+"""Demand as observed: rates, sizes, burstiness, and forgetting."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.control.observed import Histogram
+from planner.program import solve
+
+WINDOW_S, MEMORY_S = 100.0, 300.0
+
+
+def histogram(space, *, now_s=0.0, window_s=WINDOW_S, memory_s=MEMORY_S, dispersion=1.5):
+    return Histogram(
+        space, window_s=window_s, memory_s=memory_s, dispersion=dispersion, now_s=now_s
+    )
+
+
+def test_rates_are_arrivals_over_elapsed_time(space):
+    """Before the window is full the rate is that of the time there was."""
+    h = histogram(space, now_s=1000.0)
+    for n in range(40):
+        h.arrive(3, 1000.0 + n)
+        h.arrive(7, 1000.0 + n)
+    demand = h.snapshot(1040.0)
+
+    assert (demand.rate[3], demand.rate[7], demand.total_rate) == (1.0, 1.0, 2.0)
+    assert h.requests == 80
+
+
+def test_the_window_forgets(space):
+    """Rates are of the last window only, and nothing is left of traffic that stopped."""
+    h = histogram(space)
+    for n in range(1000):
+        h.arrive(3 if n < 500 else 4, float(n))
+    assert h.snapshot(999.0).rate[3] == 0
+    assert h.snapshot(999.0).rate[4] == pytest.approx(1.0, rel=0.05)
+
+    demand = h.snapshot(2000.0)
+    assert (demand.total_rate, h.requests) == (0.0, 0)
+
+
+def test_shed_requests_are_demand(space):
+    """What arrived counts, though nothing of it completed."""
+    h = histogram(space)
+    for n in range(100):
+        h.arrive(2, n * 0.5)
+
+    assert h.snapshot(50.0).rate[2] == pytest.approx(2.0)
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 19), st.integers(1, 5000), st.integers(1, 900)),
+        min_size=1,
+        max_size=60,
+    )
+)
+def test_sums_add_up(space, rows):
+    """Each bucket's shares sum to 1, and its mean size is that of what fell into it."""
+    h = histogram(space)
+    for bucket, inputs, outputs in rows:
+        h.complete(bucket, inputs, outputs)
+    demand = h.snapshot(10.0)
+
+    for bucket in {b for b, *_ in rows}:
+        mine = demand.bucket == bucket
+        assert demand.share[mine].sum() == pytest.approx(1.0)
+        for column, values in ((1, demand.input_tokens), (2, demand.output_tokens)):
+            mean = np.mean([row[column] for row in rows if row[0] == bucket])
+            assert (demand.share * values)[mine].sum() == pytest.approx(mean)
+
+
+@given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 900)), max_size=40), st.randoms())
+def test_order_does_not_matter(space, rows, chance):
+    """A histogram is a sum: the same requests in any order are the same demand."""
+    one, other = histogram(space), histogram(space)
+    for bucket, tokens in rows:
+        one.complete(bucket, tokens, tokens)
+    chance.shuffle(rows)
+    for bucket, tokens in rows:
+        other.complete(bucket, tokens, tokens)
+
+    def sizes(h):
+        d = h.snapshot(1.0)
+        return sorted(zip(d.bucket, d.input_tokens, d.output_tokens, d.share, strict=True))
+
+    assert np.array(sizes(one)) == pytest.approx(np.array(sizes(other)))
+
+
+def test_old_sizes_fade_by_half_lives(space):
+    """After one half-life an old request counts half of a new one; unseen buckets keep theirs."""
+    h = histogram(space)
+    h.complete(0, 100, 100)
+    h.complete(1, 50, 50)
+    h.arrive(0, MEMORY_S)
+    h.complete(0, 1000, 100)
+    demand = h.snapshot(MEMORY_S)
+    share = dict(zip(demand.input_tokens.tolist(), demand.share.tolist(), strict=True))
+
+    assert share == pytest.approx({100.0: 1 / 3, 1000.0: 2 / 3, 50.0: 1.0})
+
+
+def test_weeks_of_traffic_stay_finite(space):
+    """Weights that grow with time are brought back before they overflow, shares unchanged."""
+    h = histogram(space, memory_s=10.0)
+    for hour in range(24 * 14):
+        now_s = hour * 3600.0
+        h.arrive(0, now_s)
+        h.complete(0, 100, 10)
+        h.complete(0, 1000, 10)
+    demand = h.snapshot(now_s)
+
+    assert sorted(demand.share.tolist()) == pytest.approx([0.5, 0.5])
+
+
+@pytest.mark.parametrize("idle_s", [1e3, 1e5, 1e7, 1e9])
+@pytest.mark.parametrize("memory_s", [0.1, 10.0, 900.0])
+def test_a_long_silence_is_survived(space, idle_s, memory_s):
+    """The first request after a quiet month is counted like any other."""
+    h = histogram(space, memory_s=memory_s)
+    h.arrive(0, 0.0)
+    h.complete(0, 100, 10)
+
+    h.arrive(1, idle_s)
+    h.complete(1, 200, 20)
+
+    demand = h.snapshot(idle_s)
+    assert h.requests == 1
+    assert demand.rate[1] > 0
+    assert 1 in demand.bucket
+
+
+def arrivals(space, per_tick, ticks=2000):
+    """Dispersion after `ticks` of five seconds with so many arrivals each."""
+    h = histogram(space, window_s=5.0 * ticks, dispersion=1.5)
+    for tick, count in enumerate(per_tick[:ticks]):
+        for _ in range(count):
+            h.arrive(tick % space.buckets, tick * 5.0 + 2.0)
+    return h.snapshot(ticks * 5.0).dispersion[0]
+
+
+def test_dispersion_tells_bursts_from_chance(space):
+    """Poisson arrivals measure near 1, bursts far above; a regular beat never under 1."""
+    rng = np.random.default_rng(5)
+    busy = rng.random(1000) < 0.2
+
+    assert arrivals(space, rng.poisson(10, 1000), 1000) == pytest.approx(1.0, abs=0.25)
+    assert arrivals(space, rng.poisson(np.where(busy, 40, 2)), 1000) > 10
+    assert arrivals(space, [10] * 1000, 1000) == 1.0
+
+
+def test_dispersion_is_assumed_until_measured(space):
+    """With no or few windows the configured value stands, or most of it."""
+    assert histogram(space).snapshot(0.0).dispersion == (1.5,)
+    assert histogram(space).snapshot(5000.0).dispersion == (1.5,)
+    rng = np.random.default_rng(5)
+    assert 1.1 < arrivals(space, rng.poisson(10, 6), 6) < 2.5
+
+
+def test_a_snapshot_can_be_planned_for(space, pools):
+    """What was observed is what the planner takes."""
+    h, rng = histogram(space), np.random.default_rng(2)
+    for n in range(400):
+        inputs, outputs = int(rng.integers(20, 1500)), int(rng.integers(10, 300))
+        bucket = space.grid.cell(inputs, 100)  # as believed
+        h.arrive(bucket, n * 0.1)
+        h.complete(bucket, inputs, outputs)
+    demand = h.snapshot(40.0)
+    found = solve.provision(demand, pools)
+
+    assert demand.total_rate == pytest.approx(10.0)
+    assert not found.unserved
+    assert sum(found.backends) >= 1
+
+
+def test_what_earlier_traffic_taught_is_remembered(space, make_demand):
+    """A histogram primed with a demand reports its sizes, and no arrivals."""
+    demand = make_demand(10.0)
+    h = histogram(space)
+    h.remember(demand, 60.0)
+    seen = h.snapshot(10.0)
+
+    assert (h.requests, seen.total_rate) == (0, 0.0)
+    for bucket in set(demand.bucket.tolist()):
+        want, got = demand.bucket == bucket, seen.bucket == bucket
+        assert (seen.share * seen.output_tokens)[got].sum() == pytest.approx(
+            (demand.share * demand.output_tokens)[want].sum()
+        )

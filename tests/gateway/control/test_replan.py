@@ -1,0 +1,243 @@
+"""When a plan is replaced, and that nothing else ever replaces it."""
+
+import asyncio
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from gateway.control.observed import Histogram
+from gateway.control.replan import Policy, Replanner
+from gateway.control.solver.compare import compare
+from planner.errors import SolverFailed
+from planner.program import solve
+from planner.program.headroom import utilisation
+
+
+class Solves:
+    """Answers with the next of its plans, or raises it; the last one for ever."""
+
+    def __init__(self, *answers):
+        self.answers = list(answers)
+        self.asked = []
+        self.certified = []
+        self.uncertain = self.speechless = False
+
+    async def certify(self, plan, demand, pools):
+        self.certified.append(plan.plan_id)
+        if self.uncertain:
+            raise SolverFailed("the rehearsal took too long")
+        return plan
+
+    async def plan(self, objective, demand, pools, running, limits):
+        self.asked.append((objective, demand, running, limits.running))
+        answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def compare(self, *arguments):
+        if self.speechless:
+            raise SolverFailed("the solver's process died")
+        return compare(*arguments)
+
+
+class Published(list):
+    """The plans put in force, and an event for the first."""
+
+    def __init__(self):
+        super().__init__()
+        self.changed = asyncio.Event()
+
+    def publish(self, plan, reason):
+        self.append((plan.plan_id, reason))
+        self.changed.set()
+
+
+@pytest.fixture
+def loop_of(space, pools):
+    """A replanner on a histogram that has seen a demand, and what it published."""
+
+    def make(plan, demand, *answers, objective="provision", requests=300, **policy):
+        histogram = Histogram(space, window_s=100.0, memory_s=900.0, dispersion=1.2, now_s=0.0)
+        histogram.remember(demand, 100.0)
+        rng = np.random.default_rng(4)
+        buckets = rng.choice(space.buckets, requests, p=demand.rate / demand.total_rate)
+        for n, bucket in enumerate(buckets):
+            histogram.arrive(int(bucket), n / demand.total_rate)
+        solver, published = Solves(*answers), Published()
+        settings = {"min_requests": 50, "min_saving": 0.05, "patience": 3} | policy
+        replanner = Replanner(
+            plan=plan,
+            pools=pools,
+            running=(4, 4, 4),
+            policy=Policy(objective=objective, **settings),
+            histogram=histogram,
+            solver=solver,
+            publish=published.publish,
+        )
+        return replanner, published, solver, requests / demand.total_rate
+
+    return make
+
+
+async def looks(replanner, now_s, times):
+    return [await replanner.look(now_s) for _ in range(times)]
+
+
+@pytest.fixture(scope="session")
+def plans(make_demand, pools):
+    """Cheapest plans for 3, 12 and 30 requests/s."""
+    return {rate: solve.provision(make_demand(rate), pools) for rate in (3.0, 12.0, 30.0)}
+
+
+async def test_a_plan_that_holds_and_cannot_be_bettered_stays(loop_of, plans, make_demand):
+    """The same demand as planned for changes nothing, however often it is looked at."""
+    rival = replace(plans[12.0], plan_id="rival")
+    replanner, published, solver, now_s = loop_of(plans[12.0], make_demand(11.0), rival)
+
+    assert await looks(replanner, now_s, 8) == [None] * 8
+    assert published == []
+    assert replanner.plan is plans[12.0]
+    assert [objective for objective, *_ in solver.asked] == ["provision"] * 8
+    assert solver.asked[0][2] == (4, 4, 4)
+
+
+async def test_a_plan_that_no_longer_holds_is_replaced_after_two_looks(loop_of, plans, make_demand):
+    """One look alone may be chance."""
+    replanner, published, _, now_s = loop_of(plans[3.0], make_demand(12.0), plans[30.0])
+
+    first, second = await looks(replanner, now_s, 2)
+
+    assert (first, second) == (None, plans[30.0])
+    assert replanner.plan is plans[30.0]
+    [(plan_id, reason)] = published
+    assert plan_id == plans[30.0].plan_id
+    assert "no longer holds" in reason
+
+
+async def test_a_plan_is_rehearsed_before_it_is_in_force_and_only_then(loop_of, plans, make_demand):
+    """Looks cost no rehearsal; a rehearsal that fails costs the certificate, not the plan."""
+    replanner, published, solver, now_s = loop_of(plans[3.0], make_demand(12.0), plans[30.0])
+
+    await replanner.look(now_s)
+    early = list(solver.certified)
+    solver.uncertain = True
+    await replanner.look(now_s)
+
+    assert early == []
+    assert solver.certified == [plans[30.0].plan_id]
+    assert [plan_id for plan_id, _ in published] == [plans[30.0].plan_id]
+
+
+async def test_a_cheaper_plan_needs_patience(loop_of, plans, make_demand):
+    """A plan that holds is left for a clearly cheaper one only after several looks."""
+    replanner, published, _, now_s = loop_of(plans[30.0], make_demand(2.0), plans[3.0])
+
+    assert await looks(replanner, now_s, 3) == [None, None, plans[3.0]]
+    assert "cheaper" in published[0][1]
+
+
+async def test_the_looks_must_be_in_a_row(loop_of, plans, make_demand):
+    """A look that finds nothing better starts the count again."""
+    old, new = plans[30.0], plans[3.0]
+    replanner, published, _, now_s = loop_of(
+        old, make_demand(2.0), new, new, old, new, new, old, new
+    )
+
+    assert await looks(replanner, now_s, 8) == [None] * 8
+    assert published == []
+
+
+async def test_a_small_saving_is_no_reason(loop_of, plans, make_demand):
+    """Less than `min_saving` is not worth a change."""
+    plan = plans[12.0]
+    slightly = replace(plan, plan_id="slightly", usd_per_hour=plan.usd_per_hour * 0.96)
+    replanner, published, _, now_s = loop_of(plan, make_demand(8.0), slightly)
+
+    await looks(replanner, now_s, 6)
+
+    assert published == []
+
+
+async def test_assign_judges_by_the_peak(loop_of, make_demand, pools):
+    """With the fleet given, a plan is better when it loads the fullest pool clearly less."""
+    demand = make_demand(12.0)
+    flat = solve.assign(demand, pools, (2, 2, 2))
+    one_sided = replace(flat, plan_id="one", weights=tuple((0.0, 0.0, 1.0) for _ in flat.weights))
+    assert max(utilisation(demand, pools, one_sided)) > 1.2 * max(utilisation(demand, pools, flat))
+    replanner, published, _, now_s = loop_of(one_sided, demand, flat, objective="assign")
+
+    await looks(replanner, now_s, 4)
+
+    assert [plan_id for plan_id, _ in published] == [flat.plan_id]
+
+
+async def test_a_plan_that_gives_a_bucket_to_nobody_does_not_hold(loop_of, plans, make_demand):
+    """A size that was out of reach when it was planned for is served once a plan can."""
+    plan, demand = plans[12.0], make_demand(6.0)
+    busiest = int(np.argmax(demand.rate))
+    blind = replace(
+        plan,
+        plan_id="blind",
+        weights=tuple((0.0,) * 3 if b == busiest else row for b, row in enumerate(plan.weights)),
+    )
+    replanner, published, _, now_s = loop_of(blind, demand, plan)
+
+    await looks(replanner, now_s, 2)
+
+    assert [plan_id for plan_id, _ in published] == [plan.plan_id]
+
+
+async def test_the_same_plan_is_not_published_again(loop_of, plans, make_demand):
+    """Where the best is what runs already nothing is swapped, whatever it costs now."""
+    same = replace(plans[30.0], usd_per_hour=0.1)
+    replanner, published, _, now_s = loop_of(plans[30.0], make_demand(2.0), same)
+
+    await looks(replanner, now_s, 5)
+
+    assert published == []
+
+
+async def test_too_few_requests_are_not_trusted(loop_of, plans, make_demand):
+    """A handful of requests starts no solve."""
+    replanner, published, solver, now_s = loop_of(
+        plans[3.0], make_demand(12.0), plans[30.0], requests=49
+    )
+
+    await looks(replanner, now_s, 4)
+
+    assert (published, solver.asked) == ([], [])
+
+
+async def test_a_failed_comparison_leaves_the_last_good_plan(loop_of, plans, make_demand):
+    """Nothing is published and no look counted: the two looks begin again."""
+    replanner, published, solver, now_s = loop_of(plans[3.0], make_demand(12.0), plans[30.0])
+    solver.speechless = True
+    for _ in range(3):
+        with pytest.raises(SolverFailed):
+            await replanner.look(now_s)
+    assert (replanner.plan, published) == (plans[3.0], [])
+
+    solver.speechless = False
+
+    assert await looks(replanner, now_s, 2) == [None, plans[30.0]]
+
+
+async def test_a_failed_solve_leaves_the_last_good_plan(loop_of, plans, make_demand):
+    """The loop goes on after a failure of any kind, and publishes when it works again."""
+    failures = (SolverFailed("no answer within 5 s"), RuntimeError("broken"))
+    replanner, published, solver, now_s = loop_of(
+        plans[3.0], make_demand(12.0), *failures, *[plans[30.0]] * 2
+    )
+    with pytest.raises(SolverFailed):
+        await replanner.look(now_s)
+    assert replanner.plan is plans[3.0]
+
+    loop = asyncio.create_task(replanner.run(0.0, lambda: now_s))
+    async with asyncio.timeout(10):
+        await published.changed.wait()
+    loop.cancel()
+
+    assert published[0][0] == plans[30.0].plan_id
+    assert len(solver.asked) >= 4

@@ -1,0 +1,227 @@
+"""Coroutines that go on inside the call that gives them their value."""
+
+import asyncio
+
+import pytest
+
+from gateway.proxy.http.fiber import Signal, Strand
+
+
+class Told(Exception):
+    """What the tests throw."""
+
+
+class Run:
+    """A strand that notes every step of `steps`, a function of the note."""
+
+    def __init__(self, steps):
+        self.notes = []
+        self.strand = Strand()
+        self.strand.start(steps(self.notes.append))
+
+
+def test_a_strand_runs_to_its_first_wait_and_on_inside_give():
+    """No loop is needed: start returns at the wait, give returns after the next one."""
+    signal = Signal()
+
+    async def steps(note):
+        note("began")
+        note(await signal)
+
+    run = Run(steps)
+    before = list(run.notes)
+    signal.give(7)
+
+    assert (before, run.notes) == (["began"], ["began", 7])
+    assert repr(signal) == "<Signal given>"
+
+
+def test_a_value_given_before_it_is_awaited_is_there():
+    """Nobody has to wait first."""
+    signal = Signal()
+    signal.give(1)
+
+    async def steps(note):
+        note(await signal)
+
+    assert Run(steps).notes == [1]
+
+
+@pytest.mark.parametrize("early", [True, False])
+def test_an_error_is_raised_where_it_is_awaited(early):
+    """A failed signal raises, whether it failed before the wait or during it."""
+    signal = Signal()
+    if early:
+        signal.fail(Told())
+
+    async def steps(note):
+        try:
+            await signal
+        except Told:
+            note("told")
+
+    run = Run(steps)
+    signal.fail(Told())
+
+    assert run.notes == ["told"]
+
+
+def test_the_first_value_counts():
+    """Giving or failing again changes nothing and wakes nobody."""
+    signal = Signal()
+
+    async def steps(note):
+        note(await signal)
+
+    run = Run(steps)
+    signal.give(1)
+    signal.give(2)
+    signal.fail(Told())
+
+    assert run.notes == [1]
+    assert signal.given
+
+
+def test_what_is_not_caught_reaches_whoever_woke_it():
+    """A strand has nobody else to tell."""
+    signal = Signal()
+
+    async def steps(_):
+        await signal
+        raise Told
+
+    Run(steps)
+    with pytest.raises(Told):
+        signal.give(None)
+
+
+def test_cancelling_raises_at_the_wait():
+    """The error is raised where the strand waits, which may go on to wait for something else."""
+    first, second = Signal(), Signal()
+
+    async def steps(note):
+        try:
+            await first
+        except Told:
+            note("told")
+        note(await second)
+
+    run = Run(steps)
+    run.strand.cancel(Told())
+    first.give("too late")
+    between = list(run.notes)
+    second.give("then")
+
+    assert (between, run.notes) == (["told"], ["told", "then"])
+
+
+def test_cancelling_what_has_ended_is_harmless():
+    """A client may leave after its answer."""
+
+    async def steps(note):
+        note("all")
+
+    run = Run(steps)
+    run.strand.cancel(Told())
+
+    assert run.notes == ["all"]
+
+
+def test_strands_wake_each_other_inside_one_call():
+    """One may give what another waits for, and start a third, to any depth."""
+    signals = [Signal() for _ in range(3)]
+
+    def chained(number):
+        async def steps(note):
+            note(await signals[number])
+            if number + 1 < len(signals):
+                signals[number + 1].give(number + 1)
+
+        return steps
+
+    runs = [Run(chained(number)) for number in range(3)]
+    signals[0].give(0)
+
+    assert [run.notes for run in runs] == [[0], [1], [2]]
+
+
+def test_a_strand_that_wakes_itself_goes_on():
+    """What it gives before it waits is there when it does."""
+    signal = Signal()
+
+    async def steps(note):
+        signal.give("own")
+        note(await signal)
+
+    assert Run(steps).notes == ["own"]
+
+
+async def turns():
+    """Lets callbacks run that are due."""
+    for _ in range(5):
+        await asyncio.sleep(0)
+
+
+async def test_a_future_may_be_awaited():
+    """Its result or its error arrives by the loop."""
+    loop = asyncio.get_running_loop()
+    good, bad = loop.create_future(), loop.create_future()
+
+    async def steps(note):
+        note(await good)
+        try:
+            await bad
+        except Told:
+            note("told")
+
+    run = Run(steps)
+    good.set_result(3)
+    await turns()
+    bad.set_exception(Told())
+    await turns()
+
+    assert run.notes == [3, "told"]
+
+
+@pytest.mark.parametrize("done", [False, True])
+async def test_a_future_that_was_left_takes_no_step(done):
+    """Cancelled while the future is open, or done with its callback under way: once is enough."""
+    future, signal = asyncio.get_running_loop().create_future(), Signal()
+
+    async def steps(note):
+        try:
+            await future
+        except Told:
+            note("told")
+        note(await signal)
+
+    run = Run(steps)
+    if done:
+        future.set_result(None)
+    run.strand.cancel(Told())
+    if not done:
+        future.set_result(None)
+    await turns()
+    between = list(run.notes)
+    signal.give("then")
+
+    assert (between, run.notes) == (["told"], ["told", "then"])
+
+
+async def test_a_task_that_was_left_is_not_cancelled_by_it():
+    """Whoever started the task decides what becomes of it."""
+    gate = asyncio.Event()
+    task = asyncio.create_task(gate.wait())
+
+    async def steps(note):
+        try:
+            await task
+        except Told:
+            note("told")
+
+    run = Run(steps)
+    run.strand.cancel(Told())
+    gate.set()
+
+    assert await task
+    assert run.notes == ["told"]

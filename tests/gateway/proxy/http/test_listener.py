@@ -1,0 +1,159 @@
+"""The data port: how it closes."""
+
+import asyncio
+import contextlib
+
+import pytest
+
+from gateway.proxy.http.listener import Listener
+from gateway.proxy.http.request import Bounds
+
+OK = b"HTTP/1.1 200 OK\r\n"
+GET = b"GET / HTTP/1.1\r\n\r\n"
+
+
+class Port:
+    """A listener whose requests wait in `came` for the test to answer them."""
+
+    def __init__(self, **bounds):
+        self.came = asyncio.Queue()
+        self.gone = asyncio.Queue()
+        self.listener = Listener(Bounds(**{"body_bytes": 1000} | bounds), self.serve)
+        self.writers = []
+
+    def serve(self, client, request):
+        client.left = lambda: self.gone.put_nowait(client)
+        self.came.put_nowait(client)
+
+    async def __aenter__(self):
+        self.port = await self.listener.listen("127.0.0.1", 0)
+        return self
+
+    async def __aexit__(self, *_):
+        for writer in self.writers:
+            writer.close()
+        await self.listener.close(0)
+
+    async def connect(self, sent=b""):
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        self.writers.append(writer)
+        writer.write(sent)
+        return reader, writer
+
+
+def answer(client, body=b"ok"):
+    client.respond(OK, body)
+    client.done()
+
+
+@pytest.fixture(autouse=True)
+async def limit():
+    """A test that waits in vain fails."""
+    async with asyncio.timeout(20):
+        yield
+
+
+async def test_idle_connections_are_closed_at_once():
+    """Used or never used: nothing of theirs is lost."""
+    async with Port() as port:
+        (new, _), (used, _) = await port.connect(), await port.connect(GET)
+        answer(await port.came.get())
+        await used.readuntil(b"ok")
+        await port.listener.close(60)
+
+        assert (await new.read(), await used.read()) == (b"", b"")
+        assert port.listener.open == set()
+
+
+async def test_answers_under_way_are_finished():
+    """Whole, and then the connection is closed although it was to be kept; what is still being sent
+    is taken and answered too; nobody new gets in."""
+    async with Port() as port:
+        reader, _ = await port.connect(GET)
+        client = await port.came.get()
+        client.start(OK, b"one")
+        late, writer = await port.connect(b"GET / HT")
+        await until(lambda: sum(not c.idle for c in port.listener.open) == 2)
+        closing = asyncio.create_task(port.listener.close(60))
+        await until(lambda: port.listener.closing)
+        writer.write(b"TP/1.1\r\n\r\n")
+        answer(await port.came.get())
+        client.write(b"two")
+        client.end()
+        client.done()
+        await closing
+
+        assert (await reader.read()).endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
+        assert await late.read() == OK + b"content-length: 2\r\nconnection: close\r\n\r\nok"
+        with pytest.raises(OSError, match=r"refused|Connect"):
+            await port.connect()
+
+
+async def until(true):
+    """Waits for what another callback brings about."""
+    while not true():  # noqa: ASYNC110 (it has no event)
+        await asyncio.sleep(0.001)
+
+
+async def test_an_answer_on_its_way_is_let_go():
+    """Made before the closing began, but too large for the network to have taken yet."""
+    async with Port() as port:
+        reader, _ = await port.connect(GET)
+        body = b"x" * (16 << 20)
+        answer(await port.came.get(), body)
+        closing = asyncio.create_task(port.listener.close(60))
+        await reader.readuntil(b"\r\n\r\n")
+
+        assert len(await reader.readexactly(len(body))) == len(body)
+        await closing
+
+
+async def test_patience_ends():
+    """What is not over by then is broken off, and whoever serves it is told."""
+    async with Port() as port:
+        reader, _ = await port.connect(GET)
+        client = await port.came.get()
+        client.start(OK, b"one")
+        await port.listener.close(0.01)
+
+        assert await port.gone.get() is client
+        with contextlib.suppress(ConnectionError):
+            assert not (await reader.read()).endswith(b"0\r\n\r\n")
+
+
+async def test_one_that_fails_to_be_closed_does_not_stop_the_rest():
+    """Every sweep is followed by another."""
+    async with Port(idle_s=0.01) as port:
+        failures = []
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
+
+        class Broken:
+            due_s, idle = 0.0, True
+
+            def overdue(self):
+                port.listener.open.discard(self)
+                raise RuntimeError("of the test")
+
+            def close(self):
+                raise AssertionError
+
+            abort = close
+
+        port.listener.open.add(Broken())
+        reader, _ = await port.connect()
+
+        assert await reader.read() == b""
+        assert [str(failure) for failure in failures] == ["of the test"]
+
+
+async def test_processes_can_share_a_port():
+    """Several workers listen where one does."""
+    bounds = Bounds(body_bytes=1)
+    one = Listener(bounds, lambda *_: None, shared=True)
+    other = Listener(bounds, lambda *_: None, shared=True)
+    port = await one.listen("127.0.0.1", 0)
+
+    assert await other.listen("127.0.0.1", port) == port
+    await one.close(0)
+    await other.close(0)

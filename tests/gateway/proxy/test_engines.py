@@ -1,0 +1,99 @@
+"""Every engine's errors, in the one shape that clients know."""
+
+import json
+
+import pytest
+
+from gateway.proxy.engines import refusal, stream_refusal
+
+
+def told(refused):
+    return json.loads(refused.body())["error"]
+
+
+def test_an_openai_error_object_passes_as_it_is():
+    """vLLM's own words reach the client unchanged, extra fields and all."""
+    error = {"message": "too long", "type": "BadRequestError", "param": "x", "code": 400, "z": 1}
+
+    refused = refusal(400, json.dumps({"error": error}).encode())
+
+    assert (refused.status, told(refused), refused.retriable) == (400, error, False)
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "our_status", "message"),
+    [
+        (422, b'{"error":"Input validation error","error_type":"validation"}', 400, "Input valid"),
+        (424, b'{"error":"Request failed","error_type":"generation"}', 502, "Request failed"),
+        (429, b'{"error":"Model is overloaded","error_type":"overloaded"}', 429, "Model is over"),
+        (401, b'{"error":"Unauthorized"}', 401, "Unauthorized"),
+        (404, b'{"detail":"Not Found"}', 404, "Not Found"),
+        (400, b'{"detail":[{"loc":["body"],"msg":"field required"}]}', 400, "field required"),
+        (500, b'{"object":"error","message":"old vLLM","code":50001}', 500, "old vLLM"),
+        (500, b"Internal Server Error", 500, "Internal Server Error"),
+        (502, b"<html>\xff</html>", 502, "<html>"),
+        (503, b"", 503, "503"),
+        (500, b'["x"]', 500, '["x"]'),
+        (500, b'{"error":{"code":7}}', 500, "7"),
+        (500, b"x" * 100_000, 500, "xxx"),
+    ],
+)
+def test_other_shapes_become_it(status, body, our_status, message):
+    """TGI's strings, FastAPI's details, proxies' HTML: always message, type, param and code."""
+    refused = refusal(status, body)
+    error = told(refused)
+
+    assert refused.status == our_status
+    assert message in error["message"]
+    assert len(error["message"]) <= 500
+    assert set(error) == {"message", "type", "param", "code"}
+    assert isinstance(error["type"], str)
+
+
+@pytest.mark.parametrize(
+    ("status", "retriable"),
+    [(400, False), (401, False), (404, False), (422, False), (429, True), (424, True),
+     (500, True), (503, True)],
+)  # fmt: skip
+def test_only_what_another_backend_could_do_is_tried_there(status, retriable):
+    """The client's own mistake is the same mistake everywhere."""
+    assert refusal(status, b"").retriable is retriable
+
+
+def test_overload_inside_a_stream_is_never_the_clients_mistake():
+    """TGI gives it the code of a failed validation; another backend may have room."""
+    error = b'{"message":"Model is overloaded","http_status_code":422}'
+
+    refused = stream_refusal(error)
+
+    assert (refused.status, refused.retriable) == (503, True)
+
+
+def test_overload_says_when_to_come_again():
+    """429 and 503 carry Retry-After, others do not."""
+    assert [refusal(s, b"").retry_after_s is not None for s in (429, 503, 500, 400)] == [
+        True, True, False, False
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        ({"message": "Service Unavailable", "code": 503}, 503),
+        ({"message": "EngineCore", "type": "InternalServerError", "code": 500}, 500),
+        ({"message": "too long", "code": 400}, 400),
+        ({"message": "bad inputs", "http_status_code": 422}, 400),
+        ({"message": "x", "code": "rate_limit"}, 502),
+        ({"message": "x", "code": 200}, 502),
+        ({"message": "x", "code": None}, 502),
+        ("words only", 502),
+        ({}, 502),
+    ],
+)
+def test_an_error_event_is_an_error_reply(error, status):
+    """Inside a 200 the status is the error's code, where that is one."""
+    refused = stream_refusal(json.dumps(error).encode())
+
+    assert refused.status == status
+    assert refused.inside_stream
+    assert told(refused)["message"]

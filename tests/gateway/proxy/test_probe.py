@@ -1,0 +1,100 @@
+"""What a probe says of a backend."""
+
+import asyncio
+from contextlib import asynccontextmanager
+
+import pytest
+
+from gateway.proxy.probe import Probe
+
+OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
+BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy"
+MOVED = b"HTTP/1.1 307 Temporary Redirect\r\nlocation: /else\r\ncontent-length: 0\r\n\r\n"
+ENDLESS = b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\n"
+CHUNKS = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\na\r\n"
+OLD = b"HTTP/1.0 200 OK\r\n\r\na"
+LONG_S, SHORT_S = 20.0, 0.01
+
+
+class Engine:
+    """Answers everything alike, and remembers what it was asked and on how many connections."""
+
+    def __init__(self, answer):
+        self.answer = answer
+        self.asked = asyncio.Queue()
+        self.connections = 0
+        self.writers = []
+
+    async def serve(self, reader, writer):
+        self.connections += 1
+        self.writers.append(writer)
+        try:
+            while True:
+                self.asked.put_nowait(await reader.readuntil(b"\r\n\r\n"))
+                writer.write(self.answer)
+        except (asyncio.IncompleteReadError, ConnectionError):
+            writer.close()
+
+
+@asynccontextmanager
+async def engine(answer):
+    """An engine and its URL."""
+    found = Engine(answer)
+    server = await asyncio.start_server(found.serve, "127.0.0.1", 0)
+    async with server:
+        yield found, f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/base/health"
+        for writer in found.writers:
+            writer.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "well"), [(OK, True), (BUSY, False), (MOVED, False), (b"what?\r\n", False)]
+)
+async def test_only_a_200_is_well(answer, well):
+    """The URL is asked as it is given, its path too."""
+    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S) as probe:
+        assert await probe.answers(url) is well
+
+    assert asked.asked.get_nowait().startswith(b"GET /base/health HTTP/1.1\r\n")
+
+
+async def test_a_connection_serves_many_probes():
+    """An engine is not made to accept one for every look."""
+    async with engine(OK) as (asked, url), Probe(timeout_s=LONG_S) as probe:
+        for _ in range(3):
+            assert await probe.answers(url) is True
+
+    assert (asked.asked.qsize(), asked.connections) == (3, 1)
+
+
+async def test_a_silent_engine_is_not_well():
+    """Or the gateway itself was too late to know, on a busy machine."""
+    async with engine(b"") as (_, url), Probe(timeout_s=SHORT_S) as probe:
+        assert await probe.answers(url) in (False, None)
+
+
+@pytest.mark.parametrize("answer", [ENDLESS, CHUNKS, OLD], ids=["length", "chunks", "until close"])
+async def test_the_head_of_an_answer_is_enough(answer):
+    """However long the body is, it is not read, and its connection ends."""
+    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S) as probe:
+        assert [await probe.answers(url) for _ in range(2)] == [True, True]
+
+    assert asked.connections == 2
+
+
+async def test_nobody_is_not_well():
+    """A port that nobody listens on."""
+    async with engine(OK) as (_, url):
+        pass
+    async with Probe(timeout_s=LONG_S) as probe:
+        assert await probe.answers(url) is False
+
+
+async def test_a_probe_can_be_given_up():
+    """Who no longer waits gets no answer, and nothing is left of the question."""
+    async with engine(b"") as (asked, url), Probe(timeout_s=LONG_S) as probe:
+        waiting = asyncio.create_task(probe.answers(url))
+        await asked.asked.get()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting

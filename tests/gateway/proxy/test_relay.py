@@ -1,0 +1,157 @@
+"""A stream on its way from backend to client."""
+
+import pytest
+
+from gateway.proxy.http.client import Inbound
+from gateway.proxy.http.fiber import Strand
+from gateway.proxy.http.pool import Connection, Origin
+from gateway.proxy.http.reply import HELD_BYTES
+from gateway.proxy.http.request import Bounds, Request
+from gateway.proxy.relay import Relay
+from gateway.proxy.sse import Meter
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
+ROLE = b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n'
+WORD = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+DONE = b"data: [DONE]\n\n"
+
+
+def chunk(piece):
+    return b"%x\r\n%b\r\n" % (len(piece), piece)
+
+
+class House:
+    """One client's server; requests are the test's."""
+
+    def __init__(self):
+        self.bounds, self.closing, self.open = Bounds(body_bytes=1000), False, set()
+
+    def serve(self, client, request):
+        pass
+
+
+class Way:
+    """A backend's connection, a relay, and a client's connection, without a network."""
+
+    def __init__(self, wire):
+        self.now_s = 0.0
+        self.firsts = []
+        self.backend = Connection(Origin("http://x", connect_timeout_s=1))
+        self.backend.connection_made(wire())
+        self.reply = self.backend.send(b"head", b"")
+        self.client = Inbound(House())
+        self.sent = wire()
+        self.client.connection_made(self.sent)
+        self.client.data_received(b"POST / HTTP/1.1\r\n\r\n")
+        self.backend.data_received(HEAD)
+        self.relay = Relay(self.reply, self.client, lambda: self.now_s, Meter(), self.firsts.append)
+        self.client.source = self.reply
+
+    def come(self, piece, at_s=0.0):
+        self.now_s = at_s
+        self.backend.data_received(chunk(piece))
+
+    def open(self):
+        """As the exchange does once it has seen the first event."""
+        self.client.start(b"HTTP/1.1 200 OK\r\n", self.relay.open())
+        self.sent.written = b""
+
+    @property
+    def paused(self):
+        return self.backend._transport.paused
+
+
+@pytest.fixture
+async def way(wire):
+    return Way(wire)
+
+
+async def test_nothing_reaches_the_client_before_it_is_opened(way):
+    """Until then another backend can still answer instead; then all that was held comes first."""
+    way.come(ROLE)
+    way.come(WORD)
+
+    assert way.sent.written == b""
+    assert way.relay.open() == ROLE + WORD
+
+
+async def test_once_open_events_pass_in_the_call_that_brings_them(way):
+    """Whole ones, however the backend cut them."""
+    way.come(ROLE)
+    way.open()
+    way.come(WORD[:7])
+    before = way.sent.written
+    way.come(WORD[7:] + DONE)
+
+    assert (before, way.sent.written) == (b"", chunk(WORD + DONE))
+
+
+async def test_the_first_token_is_told_once_and_when_it_came(way):
+    """A role is none."""
+    way.come(ROLE, at_s=1.0)
+    way.come(WORD, at_s=2.0)
+    way.come(WORD, at_s=3.0)
+
+    assert way.firsts == [2.0]
+    assert way.relay.last_s == 3.0
+
+
+async def test_a_comment_is_a_sign_of_life_and_no_event(way):
+    """It is held like the rest, but nobody is woken for it."""
+    woken = []
+
+    async def waiting():
+        await way.reply.change()
+        woken.append(True)
+
+    Strand().start(waiting())
+    way.come(b": ping\n\n", at_s=4.0)
+    before = list(woken)
+    way.come(ROLE)
+
+    assert (before, woken) == ([], [True])
+    assert way.relay.last_s == 0.0
+    assert way.relay.open() == b": ping\n\n" + ROLE
+
+
+async def test_comments_without_end_are_not_held_without_end(way):
+    """The backend waits then, until its time for a first event is up."""
+    while len(way.relay._ready) <= HELD_BYTES:
+        assert not way.paused
+        way.come(b": " + b"x" * 100_000 + b"\n\n")
+
+    assert way.paused
+
+
+async def test_a_client_that_does_not_read_pauses_its_backend(way):
+    """And only while it does not; the time it takes is its own and not the backend's silence."""
+    way.come(ROLE)
+    way.open()
+    way.client.pause_writing()
+    stalled = (way.paused, way.relay.stalled)
+    way.client.resume_writing()
+
+    assert stalled == (True, True)
+    assert (way.paused, way.relay.stalled) == (False, False)
+
+
+async def test_a_client_that_stalls_at_the_very_end_pauses_nobody(way):
+    """The connection may be another client's by then."""
+    way.come(ROLE + DONE)
+    way.open()
+    way.backend.data_received(b"0\r\n\r\n")
+    way.client.pause_writing()
+
+    assert way.reply.complete
+    assert not way.paused
+
+
+async def test_requests_show_what_they_are():
+    """For logs: no body and no key."""
+    request = Request(
+        method=b"POST", target=b"/v1/x?a", headers=[(b"authorization", b"secret")], body=b"words",
+        keep=True, modern=True,
+    )  # fmt: skip
+
+    assert repr(request) == "<Request b'POST' b'/v1/x?a', 5 bytes>"
+    assert request.path == "/v1/x"

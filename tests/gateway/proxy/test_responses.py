@@ -1,0 +1,95 @@
+"""Heads of our own answers, and what an error makes of a request."""
+
+import pytest
+
+from gateway.errors import (
+    BadRequest,
+    GatewayError,
+    ModelNotFound,
+    Saturated,
+    StreamBroken,
+    TooLarge,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
+from gateway.proxy.active import Watch
+from gateway.proxy.engines import Refused
+from gateway.proxy.http.fiber import Strand
+from gateway.proxy.http.reply import Reply
+from gateway.proxy.responses import error_head, outcome_of, stream_head
+from gateway.routing.ask import Ask
+from gateway.routing.estimate import Estimate
+from gateway.routing.observation import Outcome
+
+JSON = b"content-type: application/json\r\n"
+
+
+RECEIPT = b"x-request-id: r\r\nx-cuvee-bucket: 4\r\n"
+
+
+def watch():
+    """Of a request that was routed nowhere yet."""
+    ask = Ask(
+        route="chat", model="m", stream=True, prompt_bytes=1, prompt_tokens=None,
+        max_tokens=None,
+    )  # fmt: skip
+    estimate = Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1)
+    return Watch(
+        arrival_s=0.0, request_id=b"r", ask=ask, estimate=estimate, key="", bucket=4,
+        strand=Strand(), client=None,
+    )  # fmt: skip
+
+
+def answered(*headers):
+    reply = Reply(None)
+    reply.status, reply.headers = 200, list(headers)
+    return reply
+
+
+def test_a_stream_is_announced_before_any_backend_answered():
+    """As an event stream that nothing on the way may hold back, with its receipt."""
+    assert stream_head(None, watch()) == (
+        b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
+        b"cache-control: no-cache\r\nx-accel-buffering: no\r\n" + RECEIPT
+    )
+
+
+def test_a_backends_own_word_on_caching_counts():
+    """Ours is added only where it says nothing."""
+    said = stream_head(answered((b"cache-control", b"no-store"), (b"x-request-id", b"e")), watch())
+    silent = stream_head(answered(), watch())
+
+    assert said == (
+        b"HTTP/1.1 200 OK\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n" + RECEIPT
+    )
+    assert silent.count(b"cache-control: no-cache\r\n") == 1
+
+
+def test_an_error_says_when_to_come_again():
+    """In whole seconds, at least one; where it says nothing there is no header."""
+    assert error_head(BadRequest("no")) == b"HTTP/1.1 400 Bad Request\r\n" + JSON
+    assert error_head(Saturated("full", retry_after_s=0.2)).endswith(JSON + b"retry-after: 1\r\n")
+    assert error_head(Unavailable("none", retry_after_s=2.4)).startswith(b"HTTP/1.1 503 ")
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (Saturated("full"), Outcome.SHED),
+        (Unavailable("none"), Outcome.SHED),
+        (Refused(429, {"message": "full"}), Outcome.SHED),
+        (Refused(400, {"message": "no"}), Outcome.REJECTED),
+        (ModelNotFound("what"), Outcome.REJECTED),
+        (TooLarge("long"), Outcome.REJECTED),
+        (Refused(500, {"message": "oh"}), Outcome.FAILED),
+        (UpstreamError("oh"), Outcome.FAILED),
+        (UpstreamTimeout("oh"), Outcome.FAILED),
+        (StreamBroken("oh"), Outcome.FAILED),
+        (GatewayError("oh"), Outcome.FAILED),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else str(value),
+)
+def test_how_a_request_ended(error, outcome):
+    """Refused for lack of room, the client's own mistake, or somebody's fault."""
+    assert outcome_of(error) is outcome

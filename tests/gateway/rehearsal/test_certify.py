@@ -1,0 +1,270 @@
+"""Certified plans: proven by the gateway's own router, and never dearer than what is proven."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from gateway.config.load import load
+from gateway.rehearsal.certify import Stand, certified, sealed
+from gateway.rehearsal.history import Source, demand_of, demand_together
+from gateway.rehearsal.traffic import Observed, Replayed, observed, replayed
+from gateway.routing.lengths import Lengths
+from planner.program import solve
+from planner.proof.certify import certify
+from planner.traffic.trace import dispersion, read
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+TRACE = read(CONFIGS / "workloads" / "azure-2023-history.csv")
+MODEL = "llama-3-8b"
+SOURCES = (Source(trace=TRACE, model=MODEL),)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return load(CONFIGS / "demo.yaml")
+
+
+@pytest.fixture(scope="module")
+def found(loaded):
+    return certified(loaded, SOURCES, rate=6.0, process="poisson", requests=400, seeds=4)
+
+
+def test_never_dearer_than_what_is_certified(found):
+    """The refined plan holds and costs no more than any start that does."""
+    plan, seal = found.first
+    proven = [p.usd_per_hour for _, p, s in found.singles if s.holds]
+    proven += [plan.usd_per_hour] if seal.holds else []
+
+    assert found.refined.certificate.holds
+    assert proven
+    assert found.refined.plan.usd_per_hour <= min(proven) + 1e-9
+
+
+def test_a_certificate_holds_on_seeds_nobody_has_seen(loaded, found):
+    """On fresh seeds the refined plan's attainment is at most half a point under the target."""
+    lengths = Lengths()
+    demand_of(TRACE, loaded, lengths=lengths)
+    traffic = Replayed(
+        trace=TRACE, rate=6.0, process="poisson", dispersion=1.0, requests=400, lengths=lengths,
+        model=MODEL,
+    )  # fmt: skip
+    stand = Stand(traffic, loaded.pools)
+
+    fresh = certify(found.refined.plan, stand.play, seeds=range(100, 104))
+
+    assert fresh.attainment >= 0.985
+
+
+def test_the_same_question_has_the_same_answer(loaded, found):
+    """Same trace, rate and seeds: the same plans and certificates."""
+    again = certified(loaded, SOURCES, rate=6.0, process="poisson", requests=400, seeds=4)
+
+    assert again.refined.plan.plan_id == found.refined.plan.plan_id
+    assert again.refined.certificate == found.refined.certificate
+
+
+@pytest.mark.parametrize("process", ["own", "gamma", "poisson"])
+def test_traffic_comes_at_the_rate_and_with_the_sizes_asked_for(loaded, process):
+    """Whatever the arrivals: the rate, sizes from the trace, and beliefs for each request."""
+    lengths = Lengths()
+    demand_of(TRACE, loaded, lengths=lengths)
+    traffic = Replayed(
+        trace=TRACE, rate=20.0, process=process, dispersion=4.0, requests=3000, lengths=lengths,
+        model=MODEL,
+    )  # fmt: skip
+
+    drawn, again = traffic.draw(1), traffic.draw(1)
+    trace, believed = drawn.trace, drawn.believed
+
+    assert trace.rate == pytest.approx(20.0, rel=0.25)
+    assert set(trace.input_tokens) <= set(TRACE.input_tokens)
+    assert believed.shape == (len(trace), 3)
+    assert np.all(believed[:, 2] >= believed[:, 1])
+    assert np.array_equal(trace.arrival_s, again.trace.arrival_s)
+
+
+def test_gamma_arrivals_have_the_dispersion_asked_for(loaded):
+    """Bursts by design: counts in 10 s windows vary four times as much as Poisson's."""
+    traffic = Replayed(
+        trace=TRACE, rate=20.0, process="gamma", dispersion=4.0, requests=40_000,
+        lengths=Lengths(), model=MODEL,
+    )  # fmt: skip
+
+    times = traffic._trace(np.random.default_rng(0)).arrival_s
+
+    assert dispersion(times, 10.0, times[-1]) == pytest.approx(4.0, rel=0.25)
+
+
+def test_observed_demand_is_played_as_it_was_counted(loaded):
+    """Drawn from a demand: its rate, its mean sizes, and every request in its own bucket."""
+    demand = replace(demand_of(TRACE, loaded, lengths=Lengths()), dispersion=(1.0,))
+    drawn = Observed(demand, 0, 6000).draw(3)
+    trace, believed = drawn.trace, drawn.believed
+
+    grid = demand.space.grid
+    counted = demand.rate[demand.bucket] * demand.share / demand.total_rate
+    buckets = [grid.cell(int(i), int(o)) for i, o, _ in believed]
+    shares = np.bincount(buckets, minlength=grid.cells) / len(buckets)
+    assert trace.rate == pytest.approx(demand.total_rate, rel=0.1)
+    assert trace.input_tokens.mean() == pytest.approx(counted @ demand.input_tokens, rel=0.1)
+    assert trace.output_tokens.mean() == pytest.approx(counted @ demand.output_tokens, rel=0.1)
+    assert shares == pytest.approx(demand.rate / demand.total_rate, abs=0.03)
+
+
+def test_an_underprovisioned_plan_fails_on_either_kind_of_traffic(loaded):
+    """The certificate is able to fail: the same shares on a fleet that is too small."""
+    lengths = Lengths()
+    demand = demand_of(TRACE, loaded, lengths=lengths).scaled_to(40.0)
+    plan = solve.assign(demand, loaded.pools, (1, 1, 1))
+    kinds = (
+        Observed(demand, 0, 600),
+        Replayed(trace=TRACE, rate=40.0, process="own", dispersion=1.0, requests=600,
+                 lengths=lengths, model=MODEL),
+    )  # fmt: skip
+
+    seals = [certify(plan, Stand(k, loaded.pools).play) for k in kinds]
+
+    assert [seal.holds for seal in seals] == [False, False]
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Two models on the same three GPU types with eight H100 in all; the first has two classes."""
+    raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
+    raw["prices"], raw["planner"] = str(CONFIGS / "prices.yaml"), {}
+    for pool in raw["pools"].values():
+        pool["profile"] = str(CONFIGS / pool["profile"])
+    raw["models"][MODEL]["classes"] = {"batch": {"ttft_s": 20, "tpot_s": 0.4, "attainment": 0.95}}
+    raw["models"]["other"] = {"slo": {"ttft_s": 3.0, "tpot_s": 0.15, "attainment": 0.98}}
+    raw["pools"] |= {f"{n}-other": p | {"model": "other"} for n, p in raw["pools"].items()}
+    raw["limits"] = {"stock": [{"gpu": "H100", "most": 8}]}
+    path = tmp_path_factory.mktemp("shared") / "shared.yaml"
+    path.write_text(yaml.safe_dump(raw, sort_keys=False))
+    return load(path)
+
+
+THREE = (
+    Source(trace=TRACE, model=MODEL),
+    Source(trace=TRACE, model=MODEL, slo_class="batch"),
+    Source(trace=TRACE, model="other"),
+)
+
+
+@pytest.mark.parametrize("process", ["own", "gamma"])
+def test_several_classes_come_at_once_and_each_at_its_rate(shared, process):
+    """One stretch in order of arrival, a third of it of each class, for as long as it should be."""
+    lengths = Lengths()
+    demand = demand_together(THREE, shared, lengths=lengths).scaled_to(30.0)
+
+    drawn = replayed(THREE, demand, process=process, requests=3000, lengths=lengths).draw(2)
+
+    assert np.all(np.diff(drawn.trace.arrival_s) >= 0)
+    assert drawn.trace.duration_s == pytest.approx(100.0, rel=0.02)
+    assert np.bincount(drawn.slo_class) == pytest.approx([1000] * 3, rel=0.35)
+    assert len(drawn.believed) == len(drawn.slo_class) == len(drawn.trace)
+    assert (drawn.believed[:, 0] == drawn.trace.input_tokens).all()
+
+
+def test_several_models_and_classes_are_certified_together(shared):
+    """One plan for all, within the stock that they share; every class is held to its own promise,
+    and the certificate is that of the worst."""
+    found = certified(shared, THREE, rate=12.0, process="poisson", requests=600, seeds=3)
+
+    plan, seal = found.refined.plan, found.refined.certificate
+    assert seal.holds
+    assert (seal.model, seal.slo_class) in {(s.model, s.slo_class) for s in THREE}
+    assert plan.usd_per_hour <= min([p.usd_per_hour for _, p, _ in found.singles], default=1e9)
+    assert {p.model for p, n in zip(shared.pools, plan.backends, strict=True) if n} == {
+        MODEL, "other"
+    }  # fmt: skip
+    assert all(seal.holds for _, _, seal in found.singles)
+
+
+def test_a_live_certificate_plays_all_observed_classes_at_once(shared):
+    """Apart each class would hold on the fleet; together they are too many for it."""
+    lengths = Lengths()
+    sources = THREE[:2]
+    demand = demand_together(sources, shared, lengths=lengths).scaled_to(20.0)
+    pools = shared.pools[:3]
+    plan = solve.assign(demand, pools, (0, 0, 1))
+    cells = demand.space.grid.cells
+    apart = [
+        replace(
+            demand, rate=np.where(np.arange(demand.space.buckets) // cells == c, demand.rate, 0)
+        )
+        for c in (0, 1)
+    ]
+
+    held = [sealed(plan, one, pools).certificate for one in apart]
+    seal = sealed(plan, demand, pools).certificate
+
+    assert [one.holds for one in held] == [True, True]
+    assert not seal.holds
+    assert (seal.model, seal.slo_class) == (MODEL, "default")
+
+
+def test_classes_that_nobody_asked_for_have_no_traffic(shared):
+    """Only what was observed is played; nothing observed is no traffic and no certificate."""
+    demand = demand_of(TRACE, shared, lengths=Lengths())
+    nothing = replace(demand, rate=np.zeros(demand.space.buckets))
+    plan = solve.assign(demand, shared.pools, (1, 1, 1, 0, 0, 0))
+
+    assert set(observed(demand, 500).draw(0).slo_class.tolist()) == {0}
+    assert observed(nothing, 500) is None
+    assert sealed(plan, nothing, shared.pools).certificate is None
+
+
+def daily(swing, requests=6000):
+    lengths = Lengths()
+    loaded = load(CONFIGS / "demo.yaml")
+    demand = demand_together(SOURCES, loaded, lengths=lengths).scaled_to(10.0)
+    demand = replace(demand, dispersion=(1.0,))
+    return replayed(
+        SOURCES, demand, process="daily", requests=requests, lengths=lengths, swing=swing
+    )
+
+
+def test_a_day_rises_from_its_trough_to_its_peak_and_falls():
+    """The stretch is one period of `mean·(1 + swing·cos)`, the mean as asked for."""
+    drawn = daily(0.8).draw(1)
+
+    counts, _ = np.histogram(drawn.trace.arrival_s, bins=8, range=(0.0, 600.0))
+
+    middle = (np.arange(8) + 0.5) / 8
+    assert counts / 75 == pytest.approx(10 * (1 - 0.8 * np.cos(2 * np.pi * middle)), rel=0.15)
+    assert drawn.trace.duration_s == pytest.approx(600, rel=0.05)
+
+
+def test_a_day_is_harder_than_its_mean_and_easier_than_its_peak(loaded):
+    """A fleet for the mean rate breaks its promise in the busy hours; one for the peak keeps it."""
+    demand = replace(demand_of(TRACE, loaded, lengths=Lengths()), dispersion=(1.0,))
+    mean, peak = (
+        solve.assign(demand.scaled_to(rate), loaded.pools, counts)
+        for rate, counts in ((10.0, (0, 2, 0)), (18.0, (0, 4, 0)))
+    )
+    stand = Stand(daily(0.8, requests=3000), loaded.pools)
+    flat = Stand(daily(0.0, requests=3000), loaded.pools)
+
+    share = {
+        name: use.play(plan, 0)[0].share
+        for name, use, plan in (
+            ("flat", flat, mean), ("mean", stand, mean), ("peak", stand, peak)
+        )
+    }  # fmt: skip
+
+    assert share["flat"] > share["mean"] + 0.05
+    assert share["peak"] > 0.99
+
+
+def test_a_certified_day_is_planned_for_its_peak(loaded):
+    """The demand of the plan is the mean times 1 + swing; the attainment is that of the day."""
+    found = certified(
+        loaded, SOURCES, rate=4.0, process="daily", swing=0.5, requests=400, seeds=2
+    )  # fmt: skip
+
+    assert found.demand.total_rate == pytest.approx(6.0)
+    assert sum(found.refined.plan.rate) == pytest.approx(6.0)
+    assert found.refined.certificate.holds

@@ -1,0 +1,89 @@
+"""A trace as the router would have seen it."""
+
+import numpy as np
+import pytest
+
+from gateway.config.load import (
+    Config,
+    Loaded,
+    ModelSection,
+    PlannerSection,
+    PoolSection,
+    SloSection,
+)
+from gateway.rehearsal.history import demand_of
+from gateway.routing.lengths import Lengths
+from planner.traffic.trace import Trace
+
+MODEL = "llama-3-8b"
+
+
+@pytest.fixture
+def loaded(space, pools):
+    section = PoolSection(model=MODEL, profile="x.yaml", backends=())
+    return Loaded(
+        config=Config(
+            models={MODEL: ModelSection(slo=SloSection(ttft_s=2.0, tpot_s=0.1))},
+            pools={pool.name: section for pool in pools},
+            planner=PlannerSection(dispersion=1.7),
+        ),
+        pools=pools,
+        space=space,
+        workload=None,
+    )
+
+
+def trace(rows, period_s=1.0):
+    """Rows of (input, output, key), one every period."""
+    inputs, outputs, keys = zip(*rows, strict=True)
+    return Trace(
+        arrival_s=period_s * np.arange(1, len(rows) + 1),
+        input_tokens=np.array(inputs, dtype=float),
+        output_tokens=np.array(outputs, dtype=float),
+        key=keys,
+    )
+
+
+def test_buckets_are_believed_and_sizes_are_actual(loaded):
+    """One long answer among short ones is in the bucket of the short ones, at its own size."""
+    rows = [(100, 40, "a")] * 299 + [(100, 480, "a")]
+    demand = demand_of(trace(rows), loaded, lengths=Lengths())
+    bucket = loaded.space.grid.cell(100, 40)
+
+    assert np.flatnonzero(demand.rate).tolist() == [bucket]
+    assert demand.rate[bucket] == pytest.approx(1.0)
+    assert sorted(demand.output_tokens.round().tolist()) == [40.0, 480.0]
+    assert demand.share.min() == pytest.approx(1 / 300)
+
+
+def test_keys_are_told_apart(loaded):
+    """Two senders with the same prompts and other habits fall into two buckets."""
+    rows = [(100, 33, "short"), (100, 500, "long")] * 300
+    demand = demand_of(trace(rows), loaded, lengths=Lengths())
+
+    assert np.count_nonzero(demand.rate) == 2
+    assert demand.rate[loaded.space.grid.cell(100, 33)] == pytest.approx(0.5)
+
+
+def test_what_was_learned_serves_on(loaded):
+    """The gateway that starts with a trace knows its keys from the first request."""
+    lengths = Lengths()
+    demand_of(trace([(100, 400, "k")] * 300), loaded, lengths=lengths)
+
+    assert lengths.predict(MODEL, "Bearer k", "chat", 100, None).median > 380
+
+
+def test_burstiness_is_measured_where_it_can_be(loaded):
+    """A steady trace is Poisson at best; one too short to tell gets what is assumed."""
+    steady = demand_of(trace([(100, 40, "")] * 300), loaded, lengths=Lengths())
+    short = demand_of(trace([(100, 40, "")] * 10), loaded, lengths=Lengths())
+
+    assert steady.dispersion == (1.0,)
+    assert short.dispersion == (1.7,)
+
+
+def test_an_answer_of_nothing_counts_as_one_token(loaded):
+    """Traces hold requests without output; a size is at least one token."""
+    demand = demand_of(trace([(100, 0, "")] * 5), loaded, lengths=Lengths())
+
+    assert demand.output_tokens.tolist() == [1.0]

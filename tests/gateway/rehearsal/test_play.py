@@ -1,0 +1,279 @@
+"""A plan rehearsed: the router's own decisions, in virtual time, with what it believes."""
+
+from collections import Counter
+from dataclasses import replace
+from math import inf
+
+import numpy as np
+import pytest
+
+from gateway.rehearsal.play import rehearse
+from gateway.routing.lengths import Lengths
+from planner.errors import InvalidValue
+from planner.model.space import SloClass
+from planner.program import solve
+from planner.slo import Slo
+from planner.traffic.trace import Trace
+
+SLO = Slo(ttft_s=2.0, tpot_s=0.1)
+
+
+def make_trace(rate, count=2000, seed=5, key="k"):
+    """Poisson arrivals with the sizes of the plan's demand."""
+    rng = np.random.default_rng(seed)
+    return Trace(
+        arrival_s=np.cumsum(rng.exponential(1 / rate, count)),
+        input_tokens=np.clip(np.rint(rng.lognormal(np.log(300), 0.6, count)), 10, 2000),
+        output_tokens=np.clip(np.rint(rng.lognormal(np.log(120), 0.5, count)), 2, 500),
+        key=(key,) * count,
+    )
+
+
+def truth(trace):
+    """Beliefs that are right."""
+    return np.stack([trace.input_tokens, trace.output_tokens], axis=1)
+
+
+@pytest.fixture(scope="module")
+def mixed(make_demand, pools):
+    """A plan with two backends of each type and shares on more than one of them."""
+    plan = solve.assign(make_demand(14.0), pools, (2, 2, 2))
+    assert sum(0 < w < 1 for row in plan.weights for w in row) > 0
+    return plan
+
+
+def test_shares_are_the_plans_when_nothing_spills(mixed, pools):
+    """At a trickle every bucket's requests go to the pools exactly as weighted, to one request."""
+    trace = make_trace(rate=0.5)
+
+    seen = rehearse(trace, mixed, pools, believed=truth(trace))
+
+    assert set(seen.decision) == {"planned"}
+    for bucket, total in Counter(seen.bucket.tolist()).items():
+        counts = np.bincount(seen.pool[seen.bucket == bucket], minlength=len(pools))
+        assert counts == pytest.approx(total * np.array(mixed.weights[bucket]), abs=1.001)
+
+
+def test_engines_are_numbered_pool_by_pool(mixed, pools):
+    """A request's pool and its engine tell the same story, and each pool uses all its backends."""
+    trace = make_trace(rate=10.0, count=500)
+
+    seen = rehearse(trace, mixed, pools, believed=truth(trace))
+
+    assert (seen.pool == seen.result.backend // 2).all()
+    assert set(seen.result.backend.tolist()) == set(range(6))
+
+
+def test_a_plan_holds_its_slo_at_its_demand(plan, pools):
+    """What was planned for 12 requests/s serves 12 requests/s within the SLO."""
+    trace = make_trace(rate=12.0)
+
+    assert rehearse(trace, plan, pools, believed=truth(trace)).attainment(SLO) >= 0.98
+
+
+def test_overload_is_marked_and_then_shed(plan, pools):
+    """Far above the plan's demand requests overload backends and the rest is shed, as on the wire;
+    a queue turns some of those into late answers."""
+    trace = make_trace(rate=120.0, count=1500)
+
+    hasty = rehearse(trace, plan, pools, believed=truth(trace))
+    patient = rehearse(trace, plan, pools, believed=truth(trace), patience_s=5.0)
+
+    assert {"planned", "overload", "shed"} <= set(hasty.decision)
+    assert [d == "shed" for d in hasty.decision] == (hasty.pool < 0).tolist()
+    assert patient.decision.count("shed") < hasty.decision.count("shed")
+    assert hasty.attainment(SLO) < 0.9
+    assert (hasty.bucket >= 0).all()
+
+
+def test_the_same_input_gives_the_same_rehearsal(plan, pools):
+    """Two rehearsals agree in every bit, learned lengths included."""
+    trace = make_trace(rate=20.0, count=800)
+
+    one, two = (rehearse(trace, plan, pools) for _ in range(2))
+
+    assert one.result.ttft_s.tobytes() == two.result.ttft_s.tobytes()
+    assert one.result.tpot_s.tobytes() == two.result.tpot_s.tobytes()
+    assert one.decision == two.decision
+
+
+def test_lengths_are_learned_as_requests_end(plan, pools):
+    """The first request is taken for the prior, later ones for what ended before they came."""
+    count = 60
+    trace = Trace(
+        arrival_s=np.arange(count) * 30.0,
+        input_tokens=np.full(count, 200.0),
+        output_tokens=np.full(count, 450.0),
+        key=("k",) * count,
+    )
+    lengths = Lengths()
+
+    seen = rehearse(trace, plan, pools, lengths=lengths)
+
+    right = plan.space.grid.cell(200, 450)
+    assert seen.bucket[0] != right
+    assert (seen.bucket[30:] == right).all()
+    assert lengths.predict("llama-3-8b", "Bearer k", "chat", 200, None).median > 400
+
+
+def test_spill_goes_by_the_p90_that_is_given(mixed, pools):
+    """Beliefs of three columns carry the P90 of the output; of two, the output is sure."""
+    columns = len(mixed.space.grid.output_edges) - 1
+    only = replace(
+        mixed,
+        weights=((1.0, 0.0, 0.0),) * mixed.space.buckets,
+        seconds=tuple(
+            (row[0], inf, inf) if bucket % columns == columns - 1 else row
+            for bucket, row in enumerate(mixed.seconds)
+        ),
+    )
+    trace = make_trace(rate=40.0, count=400)
+    sure = np.column_stack([trace.input_tokens, np.full(400, 100.0)])
+    unsure = np.column_stack([sure, np.full(400, 500.0)])
+
+    spilled = rehearse(trace, only, pools, believed=sure).decision.count("spill")
+
+    assert spilled > 50
+    assert rehearse(trace, only, pools, believed=unsure).decision.count("spill") == 0
+
+
+def test_a_first_token_ends_the_pending_prefill(make_demand, pools):
+    """Prompts that were read weigh no longer: a backend full of decoding takes the next prompt."""
+    plan = solve.assign(make_demand(1.0), pools, (0, 0, 1))
+    count = 100
+    trace = Trace(
+        arrival_s=np.arange(count) * 1.0,
+        input_tokens=np.full(count, 1900.0),
+        output_tokens=np.full(count, 6000.0),
+        key=("",) * count,
+    )
+    together_s = 1900 * pools[2].profile.prefill_s_per_token * 50
+
+    seen = rehearse(trace, plan, pools, believed=truth(trace))
+
+    assert together_s > SLO.ttft_s  # of the fifty and more that decode at once
+    assert set(seen.decision) == {"planned"}
+
+
+def test_learned_keys_are_the_gateways_own(plan, pools):
+    """Lengths taught under an Authorization header are found by the key of the trace."""
+    lengths = Lengths()
+    for _ in range(300):
+        lengths.learn("llama-3-8b", "Bearer long", "chat", 200, None, 450)
+        lengths.learn("llama-3-8b", "Bearer short", "chat", 200, None, 40)
+    trace = Trace(
+        arrival_s=np.arange(2.0),
+        input_tokens=np.full(2, 200.0),
+        output_tokens=np.full(2, 100.0),
+        key=("long", "short"),
+    )
+
+    seen = rehearse(trace, plan, pools, lengths=lengths)
+
+    cell = plan.space.grid.cell
+    assert seen.bucket.tolist() == [cell(200, 450), cell(200, 40)]
+
+
+def test_a_request_that_waits_keeps_its_first_belief(make_demand, pools):
+    """The estimate is made once, at arrival, whatever was learned while the request waited."""
+    plan = solve.assign(make_demand(1.0), pools, (0, 0, 1))
+    alone = replace(plan, slots=((1.0,) * len(pools),) * plan.space.buckets)  # one at a time
+    trace = Trace(
+        arrival_s=np.array([0.0, 0.001, 60.0]),
+        input_tokens=np.full(3, 200.0),
+        output_tokens=np.full(3, 2.0),
+        key=("",) * 3,
+    )
+
+    seen = rehearse(trace, alone, pools, max_load=1.0, patience_s=60.0)
+
+    assert seen.result.ttft_s[1] > seen.result.ttft_s[0] + 0.001  # it waited
+    assert (seen.pool == 2).all()
+    assert seen.bucket[1] == seen.bucket[0] != seen.bucket[2]
+
+
+def test_what_no_engine_can_hold_is_shed(plan, pools):
+    """A request beyond the context is no decision of the router's that counts."""
+    trace = make_trace(rate=1.0, count=3)
+    trace.input_tokens[1] = 9000.0
+
+    seen = rehearse(trace, plan, pools, believed=truth(trace))
+
+    assert [d == "shed" for d in seen.decision] == [False, True, False]
+    assert seen.pool[1] == -1
+
+
+def test_beliefs_must_match_the_trace(plan, pools):
+    """A wrong shape and two sources of belief are refused."""
+    trace = make_trace(rate=1.0, count=10)
+
+    with pytest.raises(InvalidValue, match=r"\(10, 2\)"):
+        rehearse(trace, plan, pools, believed=np.ones((9, 2)))
+    with pytest.raises(InvalidValue, match="not both"):
+        rehearse(trace, plan, pools, believed=np.ones((10, 2)), lengths=Lengths())
+
+
+def test_a_plan_without_backends_sheds_everything(plan, pools):
+    """An empty fleet is no error: nothing is served and the result says so."""
+    empty = replace(plan, backends=(0,) * len(pools))
+
+    seen = rehearse(make_trace(rate=1.0, count=5), empty, pools)
+
+    assert seen.decision == ("shed",) * 5
+    assert seen.attainment(SLO) == 0.0
+
+
+def two_classes(demand):
+    """The demand half under its own promise, half under one that is hard to break."""
+    space = replace(
+        demand.space,
+        classes=(
+            *demand.space.classes,
+            SloClass(model="llama-3-8b", slo=Slo(ttft_s=60.0, tpot_s=1.0), name="batch"),
+        ),
+    )
+    buckets = np.concatenate([demand.bucket, demand.bucket + demand.space.buckets])
+    twice = {name: np.tile(getattr(demand, name), 2)
+             for name in ("input_tokens", "output_tokens", "share")}  # fmt: skip
+    rate = np.tile(demand.rate / 2, 2)
+    return replace(demand, space=space, rate=rate, bucket=buckets, dispersion=(1.2, 1.2), **twice)
+
+
+def test_each_request_is_judged_by_the_promise_of_its_own_class(make_demand, pools):
+    """What breaks a tight promise keeps a loose one: same fleet, same sizes, two verdicts."""
+    plan = solve.assign(two_classes(make_demand(14.0)), pools, (1, 0, 0))
+    trace = make_trace(rate=20.0, count=600)
+    whose = np.arange(600) % 2
+
+    seen = rehearse(trace, plan, pools, slo_class=whose, believed=truth(trace), max_load=1e9)
+
+    met = seen.met(plan.space)
+    assert (seen.bucket // plan.space.grid.cells == whose).all()
+    assert met[whose == 1].mean() > met[whose == 0].mean() + 0.2
+    assert (met == np.where(whose == 1, seen.result.met(plan.space.classes[1].slo),
+                            seen.result.met(SLO))).all()  # fmt: skip
+
+
+def test_models_are_served_by_their_own_pools(make_demand, pools):
+    """Two models on one fleet: no request lands on a backend of the other model."""
+    one, two = pools[0], replace(pools[2], model="other")
+    demand = two_classes(make_demand(6.0))
+    kinds = demand.space.classes[0], replace(demand.space.classes[0], model="other")
+    demand = replace(demand, space=replace(demand.space, classes=kinds))
+    plan = solve.assign(demand, (one, two), (3, 1))
+    trace = make_trace(rate=5.0, count=300)
+    whose = (np.arange(300) % 3 == 0).astype(np.int64)
+
+    seen = rehearse(trace, plan, (one, two), slo_class=whose)
+
+    assert (seen.pool == whose).all()
+
+
+def test_classes_must_match_the_trace(plan, pools):
+    """A wrong shape and a class that is not in the plan are refused."""
+    trace = make_trace(rate=1.0, count=10)
+
+    with pytest.raises(InvalidValue, match=r"\(10,\)"):
+        rehearse(trace, plan, pools, slo_class=np.zeros(9, dtype=int))
+    with pytest.raises(InvalidValue, match="from 0 to 0"):
+        rehearse(trace, plan, pools, slo_class=np.ones(10, dtype=int))

@@ -1,0 +1,128 @@
+"""What refinement promises, on random small demands, prices and bounds, with the real router."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from statistics import mean
+
+import msgspec
+import numpy as np
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from gateway.config.load import Loaded, load
+from gateway.rehearsal.certify import Certified, Stand, certified
+from gateway.rehearsal.history import Source, demand_together
+from gateway.rehearsal.traffic import replayed
+from gateway.routing.lengths import Lengths
+from planner.model.space import SloClass
+from planner.slo import Slo
+from planner.traffic.trace import Trace
+
+LOADED = load(Path(__file__).resolve().parents[3] / "configs" / "demo.yaml")
+MODEL = "llama-3-8b"
+LOOSE = SloClass(
+    model=MODEL, slo=Slo(ttft_s=20.0, tpot_s=0.4, attainment=0.95), name="batch"
+)  # fmt: skip
+SPACE = replace(LOADED.space, classes=(*LOADED.space.classes, LOOSE))
+SEEDS = 8  # half of what is usual, and stretches half as long: the least that prove anything
+FRESH = range(1000, 1000 + 2 * SEEDS)
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A demand of lognormal sizes, prices between half and twice the usual, and a small stock.
+
+    batch: whether half as many requests again come under a looser promise.
+    """
+
+    inputs: float
+    outputs: float
+    rate: float
+    usd: tuple[float, float, float]
+    most: tuple[int, int, int]
+    process: str
+    batch: bool
+
+    @property
+    def loaded(self) -> Loaded:
+        pools = tuple(
+            replace(pool, usd_per_hour=pool.usd_per_hour * times, max_backends=most)
+            for pool, times, most in zip(LOADED.pools, self.usd, self.most, strict=True)
+        )
+        return msgspec.structs.replace(LOADED, pools=pools, space=SPACE)
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        rng, count = np.random.default_rng(0), 300
+        trace = Trace(
+            arrival_s=np.cumsum(rng.exponential(0.5, count)),
+            input_tokens=np.clip(np.rint(rng.lognormal(np.log(self.inputs), 0.7, count)), 10, 6000),
+            output_tokens=np.clip(np.rint(rng.lognormal(np.log(self.outputs), 0.6, count)), 1, 900),
+            key=("",) * count,
+        )
+        second = trace.slice(0.0, trace.duration_s / 2)
+        both = (
+            Source(trace=trace, model=MODEL),
+            Source(trace=replace(second, arrival_s=2 * second.arrival_s), model=MODEL,
+                   slo_class="batch"),
+        )  # fmt: skip
+        return both[: 1 + self.batch]
+
+    @property
+    def requests(self) -> int:
+        return round(150 * self.rate)
+
+    def found(self) -> Certified:
+        return certified(
+            self.loaded, self.sources, rate=self.rate, process=self.process,
+            requests=self.requests, seeds=SEEDS,
+        )  # fmt: skip
+
+    def fresh(self, found: Certified) -> float:
+        """How far the refined plan's worst class lies above its target, every fresh seed played."""
+        lengths = Lengths()
+        demand_together(self.sources, self.loaded, lengths=lengths)
+        # The demand that was planned for, so that the traffic has its rate and its dispersion.
+        traffic = replayed(
+            self.sources, found.demand, process=self.process, requests=self.requests,
+            lengths=lengths,
+        )  # fmt: skip
+        stand = Stand(traffic, self.loaded.pools)
+        scores = [stand.play(found.refined.plan, seed) for seed in FRESH]
+        return min(
+            mean(score.share for score in of) - of[0].kind.slo.attainment
+            for of in zip(*scores, strict=True)
+        )
+
+
+instances = st.builds(
+    Instance,
+    inputs=st.floats(60, 1500),
+    outputs=st.floats(15, 200),
+    rate=st.floats(1, 5),
+    usd=st.tuples(*[st.floats(0.5, 2)] * 3),
+    most=st.tuples(st.integers(1, 6), st.integers(1, 4), st.integers(1, 3)),
+    process=st.sampled_from(["poisson", "gamma"]),
+    batch=st.booleans(),
+)
+
+
+@settings(
+    deadline=None, max_examples=6, derandomize=True,
+    suppress_health_check=[HealthCheck.too_slow],
+)  # fmt: skip
+@given(instances)
+def test_refinement_keeps_its_promises(instance: Instance):
+    """Never dearer than a certified fleet of one type, nor than the certified plan that was not
+    refined; within the stock; and on fresh seeds at most half a point under the target."""
+    found = instance.found()
+    plan, seal = found.refined.plan, found.refined.certificate
+
+    proven = [single.usd_per_hour for _, single, _ in found.singles]
+    proven += [found.first[0].usd_per_hour] if found.first[1].holds else []
+    if proven:
+        assert seal.holds
+        assert plan.usd_per_hour <= min(proven) + 1e-9
+    assert all(n <= most for n, most in zip(plan.backends, instance.most, strict=True))
+    if seal.holds:
+        assert instance.fresh(found) >= -0.005

@@ -1,0 +1,117 @@
+"""What runs the data path, and whether it is what the sources say."""
+
+import ast
+import os
+from pathlib import Path
+
+import pytest
+
+from gateway import runtime as compiled
+
+ROOT = Path(__file__).resolve().parents[2]
+SOURCE = Path("gateway", "proxy", "x.py")
+
+
+def listed():
+    """The modules that setup.py compiles."""
+    for node in ast.parse((ROOT / "setup.py").read_text()).body:
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "MODULES":
+            folders = ast.literal_eval(node.value)
+            return [Path(f, f"{name}.py") for f, names in folders.items() for name in names]
+    raise AssertionError("setup.py has no MODULES")
+
+
+@pytest.fixture
+def checkout(tmp_path):
+    """One source, compiled at the time 100."""
+    source = tmp_path / SOURCE
+    source.parent.mkdir(parents=True)
+    library = tmp_path / compiled.LIBRARY
+    for path in (source, source.with_suffix(compiled.SUFFIX), library, tmp_path / "pyproject.toml"):
+        path.touch()
+    os.utime(library, (100, 100))
+    os.utime(source, (99, 99))
+    return tmp_path
+
+
+def test_what_was_compiled_last_is_not_stale(checkout):
+    """Whatever the times of the files that only point to the library."""
+    os.utime((checkout / SOURCE).with_suffix(compiled.SUFFIX), (1, 1))
+
+    assert compiled.stale(checkout) == ()
+
+
+def test_an_edited_source_is_named(checkout):
+    """Its extension module would run in its place."""
+    os.utime(checkout / SOURCE, (101, 101))
+
+    assert compiled.stale(checkout) == (SOURCE,)
+
+
+def test_a_removed_source_is_named(checkout):
+    """It could be imported still."""
+    (checkout / SOURCE).unlink()
+
+    assert compiled.stale(checkout) == (SOURCE,)
+
+
+def test_without_its_library_nothing_compiled_is_good(checkout):
+    """The files beside the sources are empty without it."""
+    (checkout / compiled.LIBRARY).unlink()
+
+    assert compiled.stale(checkout) == (SOURCE,)
+
+
+def test_an_installed_package_is_never_stale(checkout):
+    """pip writes files in any order."""
+    (checkout / "pyproject.toml").unlink()
+    os.utime(checkout / SOURCE, (101, 101))
+
+    assert compiled.stale(checkout) == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "prefix", "said"),
+    [
+        ("'--enable-shared' '--enable-optimizations'", "/opt", True),
+        ("'--enable-shared'", "/opt", False),
+        ("'--enable-shared'", "/usr", None),
+        (None, "/opt", None),
+    ],
+)
+def test_a_python_tells_how_it_was_built(arguments, prefix, said):
+    """Nothing is claimed of one that does not."""
+    assert compiled.optimised(arguments, prefix) is said
+
+
+def test_one_line_says_what_runs():
+    """The way of the data path and the version of Python."""
+    assert f"{compiled.data_path()} data path, Python 3." in compiled.runtime()
+
+
+@pytest.mark.parametrize("path", listed(), ids=str)
+def test_what_is_compiled_can_be(path):
+    """mypyc loses the defaults of msgspec's Structs."""
+    classes = [
+        n for n in ast.walk(ast.parse((ROOT / path).read_text())) if isinstance(n, ast.ClassDef)
+    ]
+    bases = {ast.unparse(base) for found in classes for base in found.bases}
+
+    assert not bases & {"msgspec.Struct", "Struct"}
+
+
+def test_only_what_is_compiled_has_final_constants():
+    """mypyc copies their values into whatever uses them, and that would not be seen to be stale."""
+    sources = [p for package in compiled.PACKAGES for p in (ROOT / package).rglob("*.py")]
+    final = {p.relative_to(ROOT) for p in sources if ": Final" in p.read_text()}
+
+    assert final <= set(listed())
+
+
+@pytest.mark.skipif(not compiled.compiled(), reason="the data path is interpreted")
+def test_all_of_it_is_compiled():
+    """Every listed module, and no other."""
+    suffix = compiled.SUFFIX
+    found = [p for package in compiled.PACKAGES for p in (ROOT / package).rglob(f"*{suffix}")]
+
+    assert {p.relative_to(ROOT) for p in found} == {p.with_suffix(suffix) for p in listed()}

@@ -1,0 +1,46 @@
+"""Several workers serve a fleet about as well as one."""
+
+from pathlib import Path
+
+import pytest
+
+from gateway.config.load import load
+from gateway.rehearsal.history import demand_of
+from gateway.routing import peers as board
+from gateway.routing.lengths import Lengths
+from loadtest.compare.workers import Bench, attainable
+from planner.program import solve
+from planner.traffic import trace as workload
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+RATE = 20.0
+
+
+@pytest.fixture(scope="module")
+def bench():
+    loaded, lengths = load(CONFIGS / "demo.yaml"), Lengths()
+    trace = workload.read(CONFIGS / "workloads" / "azure-2023-turn.csv")
+    demand = demand_of(trace, loaded, lengths=lengths).scaled_to(RATE)
+    plan = solve.provision(demand, loaded.pools, loaded.limits)
+    return Bench(loaded=loaded, plan=plan, trace=trace, lengths=lengths, requests=4000, seeds=1)
+
+
+def test_the_attainable_load_is_where_the_target_is_met():
+    """The highest rate of a falling attainment."""
+    assert attainable(lambda rate: 1 - rate / 1000, 10.0, 0.98) == pytest.approx(20.0, rel=0.005)
+
+
+def test_four_workers_attain_what_one_does(bench):
+    """Within 2 % of the load at which one just keeps the promise, four keep it too."""
+    target = bench.slo.attainment
+    one = attainable(lambda rate: bench.attainment(rate, 1), RATE, target)
+
+    assert RATE < one < 4 * RATE  # inside the bracket
+    assert bench.attainment(0.98 * one, 4) >= target
+
+
+def test_workers_that_saw_nothing_of_each_other_would_not(bench, monkeypatch):
+    """The test above can fail: it would if the board were never looked at."""
+    monkeypatch.setattr(board, "STALE_S", float("inf"))
+
+    assert bench.attainment(2 * RATE, 4) < bench.slo.attainment - 0.1

@@ -1,0 +1,54 @@
+"""Prices of GPUs, and where they were read."""
+
+from pathlib import Path
+
+import pytest
+
+from planner.costs import prices
+from planner.errors import InvalidFile
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+GPUS = ("L4", "A10G", "A100-80G", "H100")
+
+
+def test_the_shipped_prices_load_with_their_sources():
+    """Every GPU of the shipped profiles has a price, and every price a source with its notice."""
+    found = prices.read(CONFIGS / "prices.yaml")
+
+    assert set(found) == set(GPUS)
+    assert all(usd > 0 for usd in found.values())
+    notice = "Karpenter, Copyright Amazon.com, Inc. or its affiliates"
+    assert (CONFIGS / "prices.yaml").read_text().count(notice) == len(found)
+
+
+@pytest.mark.parametrize(
+    ("usd", "words"),
+    [("-1", "usd_per_gpu_hour.H100.usd"), (".nan", "usd_per_gpu_hour.H100.usd"),
+     (".inf", "H100.usd"),
+     ("cheap", "usd_per_gpu_hour.H100"), ("1\n    colour: red", "usd_per_gpu_hour.H100")],
+)  # fmt: skip
+def test_a_wrong_price_names_file_and_key(tmp_path: Path, usd: str, words: str):
+    """One line says which file and which GPU's price is wrong."""
+    path = tmp_path / "prices.yaml"
+    path.write_text(
+        "format: cuvee-prices/1\nusd_per_gpu_hour:\n  H100:\n    source: s\n    region: r\n"
+        f"    date: 2026-01-01\n    usd: {usd}\n"
+    )
+
+    with pytest.raises(InvalidFile) as caught:
+        prices.read(path)
+
+    assert str(caught.value).startswith(str(path))
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "format: other/1\nusd_per_gpu_hour: {}\n", "a: [", "x: 1\n"])
+def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str):
+    """Only a price file is read as one."""
+    path = tmp_path / "prices.yaml"
+    path.write_text(text)
+
+    with pytest.raises(InvalidFile, match=r"prices\.yaml"):
+        prices.read(path)
+    with pytest.raises(InvalidFile, match="absent"):
+        prices.read(tmp_path / "absent.yaml")

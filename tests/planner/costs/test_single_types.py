@@ -1,0 +1,69 @@
+"""The same demand on one GPU type."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from planner.costs import prices
+from planner.costs.single_types import best_single, single_types
+from planner.engine import profiles
+from planner.model.demand import Demand
+from planner.model.pool import Pool
+from planner.model.space import SloClass, Space
+from planner.program.solve import provision
+from planner.sizes import Grid
+from planner.slo import Slo
+from planner.traffic.demand import from_samples
+
+CONFIGS = Path(__file__).resolve().parents[3] / "configs"
+GPUS = ("L4", "A10G", "A100-80G", "H100")
+
+
+def fleet() -> tuple[Pool, ...]:
+    usd = prices.read(CONFIGS / "prices.yaml")
+    return tuple(
+        Pool(
+            name=gpu.lower(),
+            model="m",
+            profile=profiles.read(CONFIGS / f"profiles/llama-3-8b-{gpu.lower()}.yaml"),
+            usd_per_hour=usd[gpu],
+            max_backends=None,
+        )
+        for gpu in GPUS
+    )
+
+
+def demand(seed: int, rate: float, tpot_s: float) -> Demand:
+    random = np.random.default_rng(seed)
+    grid = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
+    inputs = np.clip(random.lognormal(6, 1, 500), 2, 5000).round()
+    outputs = np.clip(random.lognormal(5, 1, 500), 1, 900).round()
+    space = Space(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=grid)
+    return from_samples(space, grid.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
+                        dispersion=(2.0,)).scaled_to(rate)  # fmt: skip
+
+
+@pytest.mark.parametrize(("seed", "rate", "tpot_s"), [(1, 3, 0.12), (2, 15, 0.08), (3, 60, 0.06)])
+def test_a_single_type_never_beats_the_mix(seed: int, rate: float, tpot_s: float):
+    """Each type's plan uses that type alone, and none that serves everything is cheaper."""
+    asked, pools = demand(seed, rate, tpot_s), fleet()
+    mix = provision(asked, pools)
+
+    alone = single_types(asked, pools)
+    best = best_single(alone)
+
+    assert set(alone) == set(GPUS)
+    assert best is not None
+    assert mix.usd_per_hour <= alone[best].usd_per_hour + 1e-9
+    assert all(alone[best].usd_per_hour <= p.usd_per_hour for p in alone.values() if not p.unserved)
+    assert all(len(plan.pools) == 1 for plan in alone.values())
+
+
+def test_a_type_that_cannot_serve_everything_is_not_the_best():
+    """L4 cannot hold 50 ms for an 8B model: its plan says so and is never chosen."""
+    alone = single_types(demand(1, 5, 0.05), fleet())
+
+    assert alone["L4"].unserved
+    assert best_single(alone) not in {None, "L4"}
+    assert best_single({"L4": alone["L4"]}) is None

@@ -1,0 +1,168 @@
+"""Points, rates and the linear engine model fitted to them."""
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.engine.hardware import ENGINES, GPUS, MODELS
+from planner.engine.measured import Calibration, Point, Rates, checked, fit, prior
+from planner.engine.roofline import Roofline
+from planner.errors import InvalidValue
+
+ROOFLINE = Roofline(gpu=GPUS["H100"], model=MODELS["Llama-3-8B"], engine=ENGINES["vllm-v1"])
+SIZES = [(128, 128), (512, 64), (1000, 250), (3000, 100), (200, 800)]
+
+
+def served(truth: Calibration, inputs: float, outputs: float, batch: float) -> Point:
+    """What a benchmark of an engine that is exactly `truth` would report at a steady load."""
+    decode_s = truth.decode_s(batch, inputs + outputs / 2)
+    tpot_s = float(decode_s + batch * truth.prefill_share_s(inputs) / outputs)
+    return Point(
+        input_tokens=inputs,
+        output_tokens=outputs,
+        rate=batch / (outputs * tpot_s),
+        tpot_s=tpot_s,
+        ttft_s=float(truth.prefill_s(inputs)),
+    )
+
+
+def test_the_prior_follows_the_roofline():
+    """Before any measurement the linear model is within a fifth of the roofline's decode times."""
+    found = prior(ROOFLINE)
+
+    for batch in (1.0, 8.0, 64.0, 200.0):
+        expected = ROOFLINE.decode_s(batch, 800.0)
+        assert found.decode_s(batch, 800.0) == pytest.approx(expected, rel=0.2)
+    assert found.prefill_share_s(2000.0) == pytest.approx(ROOFLINE.prefill_share_s(2000.0), rel=0.2)
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.tuples(*[st.floats(0.75, 1.5)] * 6), st.floats(0.5, 3.0))
+def test_the_fit_finds_an_engine_that_is_linear(shape: tuple[float, ...], scale: float):
+    """Points of an engine whose constants are off by scale and shape are met within 5 %."""
+    names = ("iteration_s", "sequence_s", "context_s", "prompt_s", "square_s", "request_s")
+    start = prior(ROOFLINE)
+    truth = replace(
+        start,
+        **{name: getattr(start, name) * k * scale for name, k in zip(names, shape, strict=True)},
+    )
+    points = [served(truth, i, o, batch) for i, o in SIZES for batch in (1, 4, 16, 64)]
+
+    found = fit(points, ROOFLINE)
+
+    assert found.n == 25  # 20 TPOT, and TTFT where nobody queued: one batch of four
+    assert found.error < 0.03
+    assert found.largest == pytest.approx(64)
+    for inputs, outputs, batch in ((300.0, 300.0, 32.0), (2000.0, 200.0, 10.0)):
+        expected = served(truth, inputs, outputs, batch).tpot_s
+        found_s = found.decode_s(batch, inputs + outputs / 2)
+        found_s += batch * found.prefill_share_s(inputs) / outputs
+        assert found_s == pytest.approx(expected, rel=0.05)
+
+
+def test_few_points_move_no_constant_far_beyond_the_common_scale():
+    """One point scales the model as a whole; what it says nothing about keeps its proportion."""
+    start = prior(ROOFLINE)
+    slow = replace(start, iteration_s=start.iteration_s * 3, sequence_s=start.sequence_s * 3,
+                   context_s=start.context_s * 3)  # fmt: skip
+    point = Point(
+        input_tokens=500, output_tokens=200, batch=16, tpot_s=float(slow.decode_s(16, 600))
+    )
+
+    found = fit([point], ROOFLINE)
+
+    assert found.decode_s(16, 600) == pytest.approx(point.tpot_s, rel=0.01)
+    assert np.allclose(found.constants[:3] / start.constants[:3], 3, rtol=0.1)
+
+
+def test_a_static_batch_has_no_prompts_in_between():
+    """With a batch and no rate, TPOT is decode alone and TTFT the prefill of all its prompts."""
+    start = prior(ROOFLINE)
+    points = [
+        Point(input_tokens=i, output_tokens=128, batch=batch,
+              tpot_s=float(start.decode_s(batch, i + 64)),
+              ttft_s=float(start.iteration_s + batch * start.prefill_share_s(i)))
+        for i in (128, 512, 2048) for batch in (1, 8, 32)
+    ]  # fmt: skip
+
+    found = fit(points, ROOFLINE)
+
+    assert found.n == 18
+    assert np.allclose(found.constants, start.constants, rtol=0.01)
+
+
+def test_the_time_in_a_queue_is_not_taken_for_prefill():
+    """TTFT under load contains waiting: it does not reach the prefill constants."""
+    start = prior(ROOFLINE)
+    busy = [replace_ttft(served(start, i, o, 32), 30.0) for i, o in SIZES]
+
+    assert fit(busy, ROOFLINE).prompt_s == pytest.approx(start.prompt_s, rel=0.05)
+
+
+def replace_ttft(point: Point, ttft_s: float) -> Point:
+    return Point(
+        input_tokens=point.input_tokens, output_tokens=point.output_tokens, rate=point.rate,
+        tpot_s=point.tpot_s, ttft_s=ttft_s,
+    )  # fmt: skip
+
+
+GOOD = {"input_tokens": 100, "output_tokens": 50, "rate": 2.0, "tpot_s": 0.02}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rate": 0}, r"points\[1\].rate: must be positive"),
+        ({"rate": -1}, r"points\[1\].rate"),
+        ({"tpot_s": math.nan}, r"points\[1\].tpot_s"),
+        ({"ttft_s": math.inf}, r"points\[1\].ttft_s"),
+        ({"input_tokens": 0}, r"points\[1\].input_tokens"),
+        ({"rate": None}, r"points\[1\]: a hole: its load"),
+        ({"tpot_s": None}, r"points\[1\]: a hole: give tpot_s"),
+        ({}, r"points\[1\]: the same size and load as points\[0\]"),
+    ],
+)
+def test_an_unusable_point_is_named(change: dict[str, float | None], words: str):
+    """Holes, NaN, zero, negative and double points: the message says which point and key."""
+    with pytest.raises(InvalidValue, match=words):
+        checked([Point(**GOOD), Point(**(GOOD | change))])
+
+
+def test_no_points_are_no_measurement():
+    """Nothing to fit is an error, as are points that say nothing about times."""
+    with pytest.raises(InvalidValue, match="at least one"):
+        checked([])
+    with pytest.raises(InvalidValue, match="nothing to fit"):
+        fit([Point(input_tokens=100, output_tokens=1, rate=1.0, tpot_s=0.1)], ROOFLINE)
+
+
+def test_rates_hold_up_to_the_corner_of_their_cell():
+    """A size has the rate of the cell it falls into, edges included; beyond the last there is 0."""
+    rates = Rates(input_to=(100, 200), output_to=(10, 20), rate=((4.0, 3.0), (2.0, 1.0)))
+
+    found = rates.of(np.array([1, 100, 101, 200, 201, 5]), np.array([10, 11, 10, 20, 5, 21]))
+
+    assert found.tolist() == [4.0, 3.0, 2.0, 1.0, 0.0, 0.0]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"rate": ((1.0, 2.0), (1.0,))}, r"rate\[1\]: a hole"),
+        ({"rate": ((1.0, 2.0),)}, "1 rows for 2 input_to"),
+        ({"rate": ((1.0, math.nan), (1.0, 1.0))}, r"rate\[0\]\[1\]"),
+        ({"rate": ((1.0, 1.0), (-1.0, 1.0))}, r"rate\[1\]\[0\]"),
+        ({"rate": ((0.0, 0.0), (0.0, 0.0))}, "all are zero"),
+        ({"input_to": (200, 100)}, "input_to: must be ascending"),
+    ],
+)
+def test_a_table_of_rates_without_sense_is_refused(change: dict[str, object], words: str):
+    """Holes, NaN, negative rates and overlapping edges are named by row and column."""
+    good = {"input_to": (100, 200), "output_to": (10, 20), "rate": ((1.0, 1.0), (1.0, 1.0))}
+
+    with pytest.raises(ValueError, match=words):
+        Rates(**(good | change))  # type: ignore[arg-type]

@@ -1,0 +1,140 @@
+"""Mean load, variance and tail of pools."""
+
+from dataclasses import replace
+from statistics import NormalDist
+
+import numpy as np
+import pytest
+
+from planner.engine import profiles
+from planner.engine.profiles import ProfileFile
+from planner.errors import InvalidValue
+from planner.model.demand import Demand
+from planner.model.pool import Pool
+from planner.model.space import SloClass, Space
+from planner.program.headroom import loads, obstacle, terms, totals, utilisation
+from planner.program.solve import provision
+from planner.sizes import Grid
+from planner.slo import Slo
+
+GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 1024))
+SLO = Slo(ttft_s=2.0, tpot_s=0.08)
+
+
+def pool(gpu: str, model: str = "m", **options: int) -> Pool:
+    profile = profiles.build(
+        ProfileFile(format="cuvee-profile/1", origin="analytic", gpu=gpu, model="Llama-3-8B")
+    )
+    return Pool(name=gpu, model=model, profile=profile, usd_per_hour=1.0, **options)
+
+
+def demand(
+    rows: list[tuple[int, float, float, float]],
+    slo: Slo = SLO,
+    rate: float = 5.0,
+    dispersion: float = 1.0,
+) -> Demand:
+    space = Space(classes=(SloClass(model="m", slo=slo),), grid=GRID)
+    bucket, inputs, outputs, share = np.array(rows).T
+    rates = np.zeros(4)
+    rates[bucket.astype(int)] = rate
+    return Demand(space=space, rate=rates, bucket=bucket.astype(np.int64), input_tokens=inputs,
+                  output_tokens=outputs, share=share, dispersion=(dispersion,))  # fmt: skip
+
+
+def test_loads_are_harmonic_means_over_actual_sizes():
+    """E[1/X], E[1/n*] and E[1/(X n*)] by hand; neither the mean size nor the corner."""
+    one = pool("A100-80G")
+    sizes = np.array([[100.0, 50.0], [400.0, 100.0]])
+    here = one.profile.capacity(sizes[:, 0], sizes[:, 1], SLO)
+
+    found = loads(demand([(0, 100, 50, 0.25), (0, 400, 100, 0.75)]), (one,))
+
+    share = np.array([0.25, 0.75])
+    assert found.seconds[0, 0] == pytest.approx(float((share / here.rate).sum()))
+    assert found.slots[0, 0] == pytest.approx(float((share / here.n_star).sum()))
+    assert found.variance[0, 0] == pytest.approx(float((share / here.rate / here.n_star).sum()))
+
+
+@pytest.mark.parametrize(("share", "feasible"), [(0.0009, True), (0.0011, False)])
+def test_a_pool_may_miss_a_thousandth_of_a_bucket(share: float, feasible: bool):
+    """Up to 0.1 % of too large requests is averaged out; more makes the pool infeasible."""
+    rows = [(2, 600.0, 50.0, 1 - share), (2, 7900.0, 50.0, share)]  # 7,900 miss TTFT on an A10G
+
+    found = loads(demand(rows), (pool("A10G"),))
+    alone = loads(demand([(2, 600.0, 50.0, 1.0)]), (pool("A10G"),))
+
+    assert bool(found.feasible[2, 0]) is feasible
+    assert np.isinf(found.seconds[2, 0]) == (not feasible)
+    if feasible:
+        assert found.seconds[2, 0] == pytest.approx(alone.seconds[2, 0])
+
+
+def test_a_bucket_never_seen_is_taken_at_its_centre():
+    """No rows: the centre of the grid cell stands for it."""
+    seen = demand([(0, 100, 50, 1.0)])
+    inputs, outputs = GRID.centre(1)
+
+    found = loads(seen, (pool("H100"),))
+    alone = loads(demand([(1, inputs, outputs, 1.0)]), (pool("H100"),))
+
+    assert found.seconds[1, 0] == alone.seconds[1, 0]
+
+
+def test_a_pool_of_another_model_is_not_feasible():
+    """Models share no pool."""
+    found = loads(demand([(0, 100, 50, 1.0)]), (pool("H100"), pool("A10G", model="other")))
+
+    assert found.feasible[:, 0].any()
+    assert not found.feasible[:, 1].any()
+
+
+@pytest.mark.parametrize(("attainment", "dispersion"), [(0.5, 3.0), (0.9, 1.0), (0.99, 4.0)])
+def test_load_and_tail_follow_the_formula(attainment: float, dispersion: float):
+    """M = λ E[1/X]; the tail is κ √(z λ E[1/(X n*)]), and nothing at the median."""
+    asked = demand([(0, 100, 50, 1.0)], replace(SLO, attainment=attainment), 5.0, dispersion)
+    needs = loads(asked, (pool("A10G"),))
+
+    load, tail = totals(np.array([[1.0], [0], [0], [0]]), *terms(asked, needs))
+
+    kappa = NormalDist().inv_cdf(attainment)
+    assert load[0] == pytest.approx(5 * needs.seconds[0, 0])
+    assert tail[0] == pytest.approx(kappa * (dispersion * 5 * needs.variance[0, 0]) ** 0.5)
+
+
+def test_utilisation_of_a_plan_by_another_demand():
+    """At the plan's own demand it is below 1; with demand it never foresaw it is infinite."""
+    pools = (pool("A10G"), pool("H100"))
+    asked = demand([(0, 100, 50, 1.0)])
+    plan = provision(asked, pools)
+    surprise = demand([(0, 100, 50, 0.9), (0, 8000, 50, 0.1)], replace(SLO, ttft_s=0.3))
+
+    same = utilisation(asked, pools, plan)
+    more = utilisation(asked.scaled_to(500), pools, plan)
+
+    assert 0 < max(same) <= 1 + 1e-6
+    assert max(more) > 1
+    assert max(same) == pytest.approx(
+        max((m + t) / y for m, t, y in zip(plan.load, plan.tail, plan.backends, strict=True) if y)
+    )
+    with pytest.raises(InvalidValue, match="other pools or buckets"):
+        utilisation(surprise, pools, plan)
+    rows = demand([(0, 100, 50, 0.9), (0, 300_000, 50, 0.1)])
+    assert max(utilisation(rows, pools, plan)) == float("inf")
+
+
+@pytest.mark.parametrize(
+    ("slo", "pools", "size", "words"),
+    [
+        (SLO, (pool("H100", model="x"),), (100, 50), "no pool serves m"),
+        (Slo(ttft_s=0.05, tpot_s=0.08), (pool("A10G"),), (7000, 50), "no pool holds TTFT 0.05 s"),
+        (Slo(ttft_s=2, tpot_s=0.01), (pool("A10G"),), (100, 50), "no pool holds TPOT 0.01 s"),
+        (Slo(ttft_s=0.02, tpot_s=0.01), (pool("A10G"),), (100, 50), "TTFT 0.02 s and TPOT 0.01 s"),
+        (SLO, (pool("H100"),), (9000, 50), "no pool has room"),
+    ],
+)
+def test_an_obstacle_names_what_binds(
+    slo: Slo, pools: tuple[Pool, ...], size: tuple[int, int], words: str
+):
+    """The model, the target or the size: whatever keeps every pool from serving the bucket."""
+    assert words in obstacle(demand([(2, *size, 1.0)], slo), pools, 2)

@@ -1,0 +1,247 @@
+"""Virtual time: who is served when, against theory, by hand, and always the same."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.engine.hardware import ENGINES, GPUS, MODELS
+from planner.engine.profiles import Profile
+from planner.engine.roofline import Roofline
+from planner.errors import InvalidValue
+from planner.proof.simulate import Result, simulate
+from planner.slo import Slo
+from planner.traffic.trace import Trace
+
+MODEL = MODELS["Llama-3-8B"]
+PROMPT_S, TOKEN_S = 1.0, 0.5  # every iteration with a prompt in it, every other one
+
+
+def profile(seats=4, longest=4000):
+    """An engine slow enough that every iteration takes the floor: whole numbers to reckon with."""
+    kind = replace(
+        ENGINES["vllm-v0"],
+        prefill_floor_s=PROMPT_S / MODEL.layers,
+        decode_floor_s=TOKEN_S / MODEL.layers,
+        iteration_s=0.0,
+        sequence_s=0.0,
+        request_s=0.0,
+    )
+    return Profile(
+        roofline=Roofline(gpu=GPUS["H100"], model=MODEL, engine=kind),
+        max_num_seqs=seats,
+        max_num_batched_tokens=512,
+        max_model_len=longest,
+    )
+
+
+def make_trace(*rows):
+    """Rows of arrival_s, input_tokens, output_tokens."""
+    arrival_s, inputs, outputs = np.array(rows, dtype=float).reshape(-1, 3).T
+    return Trace(
+        arrival_s=arrival_s, input_tokens=inputs, output_tokens=outputs, key=("",) * len(rows)
+    )
+
+
+@dataclass
+class Hold:
+    """A hold that writes into its desk's log."""
+
+    backend: int
+    request: int
+    log: list
+
+    def prefilled(self):
+        self.log.append(("prefilled", self.request))
+
+    def release(self):
+        self.log.append(("release", self.request))
+
+
+class Desk:
+    """Routes request i to `i mod backends`, at most `seats` of them at once if given."""
+
+    def __init__(self, backends=1, seats=None):
+        self.backends, self.seats, self.log = backends, seats, []
+
+    def route(self, request, now_s):
+        if self.seats and self.held >= self.seats:
+            return None
+        self.log.append(("hold", request))
+        return Hold(request % self.backends, request, self.log)
+
+    @property
+    def held(self):
+        return sum(what == "hold" for what, _ in self.log) - len(self.released)
+
+    @property
+    def released(self):
+        return [request for what, request in self.log if what == "release"]
+
+    def finished(self, request, now_s):
+        self.log.append((f"finished at {now_s:g}", request))
+
+
+def test_two_requests_worked_out_by_hand():
+    """A prompt waits for the iteration in flight, then slows down whoever decodes beside it."""
+    trace = make_trace((0.0, 10, 3), (1.2, 10, 2))
+
+    result = simulate(trace, [profile()], Desk().route)
+
+    # 0–1 prompt of 0; 1–1.5 decode 0; 1.5–2.5 decode 0 (its last) and prompt of 1; 2.5–3 decode 1
+    assert result.ttft_s == pytest.approx([1.0, 1.3])
+    assert result.tpot_s == pytest.approx([0.75, 0.5])
+    assert result.backend.tolist() == [0, 0]
+
+
+def test_engines_do_not_disturb_each_other():
+    """On a backend of its own each request takes what it takes alone."""
+    trace = make_trace((0.0, 10, 3), (1.2, 10, 2), (1.2, 10, 1))
+
+    result = simulate(trace, [profile()] * 3, Desk(backends=3).route)
+
+    assert result.ttft_s == pytest.approx([1.0, 1.0, 1.0])
+    assert result.tpot_s == pytest.approx([0.5, 0.5, np.nan], nan_ok=True)
+    assert result.backend.tolist() == [0, 1, 2]
+
+
+def test_a_hold_is_told_in_order():
+    """Reserve, first token, release, then whoever learns from the end, at the time of the end."""
+    desk = Desk()
+
+    simulate(make_trace((2.0, 10, 3)), [profile()], desk.route, finished=desk.finished)
+
+    assert desk.log == [("hold", 0), ("prefilled", 0), ("release", 0), ("finished at 4", 0)]
+
+
+def test_what_ends_at_an_arrival_has_made_room_for_it():
+    """At one moment engines come before arrivals."""
+    trace = make_trace((0.0, 10, 1), (1.0, 10, 1))
+
+    result = simulate(trace, [profile()], Desk(seats=1).route)
+
+    assert result.ttft_s == pytest.approx([1.0, 1.0])
+
+
+def test_without_patience_no_room_means_shed():
+    """A request that is not routed has no times and no backend, and missed its SLO."""
+    trace = make_trace((0.0, 10, 1), (0.5, 10, 1))
+
+    result = simulate(trace, [profile()], Desk(seats=1).route)
+
+    assert result.backend.tolist() == [0, -1]
+    assert np.isnan(result.ttft_s[1])
+    assert np.isnan(result.tpot_s[1])
+    assert result.met(Slo(ttft_s=9, tpot_s=9)).tolist() == [True, False]
+
+
+def test_the_held_ask_once_more():
+    """Without patience who finds no room is asked again when others end and when its hold ends."""
+    trace = make_trace((0.0, 10, 3), (0.1, 10, 1), (1.0, 10, 1), (9.0, 10, 1))
+    desk, asked = Desk(seats=1), []
+
+    def route(request, now_s):
+        asked.append((request, now_s))
+        return desk.route(request, now_s)
+
+    result = simulate(trace, [profile()], route, hold_s=np.full(len(trace), 1.5))
+
+    # 0 ends at 2: by then 1 has been asked for the last time, and 2 has not.
+    assert [request for request, _ in asked] == [0, 1, 2, 1, 2, 3]
+    assert [at_s for _, at_s in asked] == pytest.approx([0.0, 0.1, 1.0, 1.6, 2.0, 9.0])
+    assert result.backend.tolist() == [0, -1, 0, 0]
+
+
+def test_the_patient_wait_their_turn():
+    """Who waits starts when another ends, first come, first served, and leaves when time is up."""
+    trace = make_trace((0.0, 10, 3), (0.1, 10, 1), (0.2, 10, 1), (0.3, 10, 1))
+
+    result = simulate(trace, [profile()], Desk(seats=1).route, patience_s=3.0)
+
+    # 0 ends at 2, 1 at 3, 2 at 4: by then 3 has waited for more than three seconds.
+    assert result.ttft_s == pytest.approx([1.0, 2.9, 3.8, np.nan], nan_ok=True)
+    assert result.backend.tolist() == [0, 0, 0, -1]
+
+
+def test_what_no_engine_can_hold_is_refused_and_leaves_nothing():
+    """A request longer than its backend's context is shed and its hold given back."""
+    desk = Desk()
+
+    result = simulate(make_trace((0.0, 90, 20), (0.0, 90, 10)), [profile(longest=100)], desk.route)
+
+    assert result.backend.tolist() == [-1, 0]
+    assert sorted(desk.released) == [0, 1]
+
+
+def test_no_requests_is_no_trouble():
+    """An empty trace has an empty result."""
+    assert len(simulate(make_trace(), [profile()], Desk().route)) == 0
+
+
+def test_arrivals_must_ascend():
+    """A trace out of order is an error and not a wrong answer."""
+    with pytest.raises(InvalidValue, match="ascend"):
+        simulate(make_trace((1.0, 9, 9), (0.0, 9, 9)), [profile()], Desk().route)
+
+
+def test_one_seat_is_an_m_d_1_queue():
+    """Poisson arrivals at one server of constant service: Pollaczek and Khinchine's mean wait."""
+    load, count = 0.6, 20_000
+    arrival_s = np.cumsum(np.random.default_rng(3).exponential(PROMPT_S / load, count))
+    trace = make_trace(*((at_s, 10, 1) for at_s in arrival_s))
+
+    result = simulate(trace, [profile(seats=1)], Desk().route)
+
+    wait_s = result.ttft_s.mean() - PROMPT_S
+    assert wait_s == pytest.approx(load * PROMPT_S / (2 * (1 - load)), rel=0.05)
+
+
+REQUESTS = st.lists(
+    st.tuples(st.integers(0, 40), st.integers(1, 900), st.integers(1, 60)), min_size=1, max_size=30
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(REQUESTS, st.integers(1, 3), st.integers(1, 8), st.sampled_from([0.0, 2.0, np.inf]))
+def test_nothing_is_lost_and_nothing_is_left(rows, backends, seats, patience_s):
+    """Every request is served once or shed; every hold is released once; served ones have times."""
+    trace = make_trace(*sorted((at / 4, i, o) for at, i, o in rows))
+    desk = Desk(backends, seats)
+
+    result = simulate(trace, [profile()] * backends, desk.route, patience_s=patience_s)
+
+    served = np.flatnonzero(result.backend >= 0)
+    assert sorted(desk.released) == served.tolist()
+    assert np.all(result.ttft_s[served] >= PROMPT_S - 1e-9)
+    assert np.isfinite(result.tpot_s[served]).tolist() == (trace.output_tokens[served] > 1).tolist()
+    assert np.all(np.isnan(result.ttft_s[result.backend < 0]))
+    assert patience_s < np.inf or len(served) == len(trace)
+
+
+@settings(max_examples=15, deadline=None)
+@given(REQUESTS)
+def test_the_same_input_gives_the_same_bytes(rows):
+    """No clock, no chance, no order of a set: two runs agree in every bit."""
+    trace = make_trace(*sorted((at / 4, i, o) for at, i, o in rows))
+
+    one, two = (simulate(trace, [profile()] * 2, Desk(2, 9).route) for _ in range(2))
+
+    for name in ("ttft_s", "tpot_s", "backend"):
+        assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
+
+
+def test_attainment_leaves_out_the_first_requests():
+    """The start, when the fleet is empty, does not count; one without TPOT met that target."""
+    result = Result(
+        ttft_s=np.array([9.0, 1.0, 1.0, np.nan]),
+        tpot_s=np.array([0.1, np.nan, 0.3, np.nan]),
+        backend=np.array([0, 0, 0, -1]),
+    )
+    slo = Slo(ttft_s=2.0, tpot_s=0.2)
+
+    assert result.attainment(slo, skip=0.0) == 0.25
+    assert result.attainment(slo, skip=0.25) == pytest.approx(1 / 3)
+    with pytest.raises(InvalidValue, match="no requests"):
+        result.attainment(slo, skip=1.0)

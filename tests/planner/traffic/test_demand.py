@@ -1,0 +1,123 @@
+"""Demand from finished requests."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.errors import InvalidValue
+from planner.model.space import SloClass, Space
+from planner.sizes import Grid
+from planner.slo import Slo
+from planner.traffic.demand import FINE, combined, fine_cell, from_samples, from_sums, merge
+
+SPACE = Space(
+    classes=(SloClass(model="m", slo=Slo(ttft_s=1, tpot_s=0.1)),),
+    grid=Grid(input_edges=(1, 256, 4096), output_edges=(1, 64, 1024)),
+)
+sizes = st.tuples(st.integers(0, 3), st.integers(1, 9000), st.integers(0, 3000))
+samples = st.lists(sizes, min_size=1, max_size=40)
+Rows = list[tuple[int, int, int]]
+
+
+def sums(rows: Rows) -> dict[tuple[int, int], tuple[float, float, float]]:
+    return merge(*({(b, fine_cell(i, o)): (1.0, float(i), float(o))} for b, i, o in rows))
+
+
+def sampled(rows: Rows):
+    bucket, inputs, outputs = np.array(rows).T
+    return from_samples(
+        SPACE, bucket, inputs.astype(float), outputs.astype(float), duration_s=10, dispersion=(1.0,)
+    )  # fmt: skip
+
+
+@given(samples)
+def test_shares_sum_to_one_and_means_are_kept(rows: Rows):
+    """Merging into fine cells loses neither requests nor tokens."""
+    demand = sampled(rows)
+
+    for bucket in range(SPACE.buckets):
+        mine = [(i, o) for b, i, o in rows if b == bucket]
+        here = demand.bucket == bucket
+        assert demand.rate[bucket] == pytest.approx(len(mine) / 10)
+        if mine:
+            assert demand.share[here].sum() == pytest.approx(1)
+            means = [float((demand.share * part)[here].sum())
+                     for part in (demand.input_tokens, demand.output_tokens)]  # fmt: skip
+            assert means == pytest.approx(np.mean(mine, axis=0).tolist())
+        else:
+            assert not here.any()
+
+
+@given(samples)
+def test_a_histogram_gives_the_same_demand_as_its_samples(rows: Rows):
+    """What the gateway sums one by one is what a trace gives at once."""
+    whole = sampled(rows)
+
+    counted = from_sums(SPACE, whole.rate, sums(rows), (1.0,))
+
+    one, two = (
+        sorted(zip(d.bucket, d.input_tokens, d.output_tokens, d.share, strict=True))
+        for d in (whole, counted)
+    )
+    assert np.array(one) == pytest.approx(np.array(two))
+
+
+@given(samples, samples)
+def test_histograms_merge_by_addition(one: Rows, two: Rows):
+    """Two processes' histograms make the histogram of all their requests."""
+    assert merge(sums(one), sums(two)) == sums([*one, *two])
+
+
+@given(st.integers(1, 2**20 - 1), st.integers(1, 2**20 - 1))
+def test_sizes_in_one_fine_cell_are_close(inputs: int, outputs: int):
+    """A fine cell spans a quarter octave, up to rounding to whole tokens."""
+    for low, high in FINE.bounds(fine_cell(inputs, outputs)):
+        assert high <= max(low + 1, 2**0.25 * low + 1.5)
+
+
+def test_an_empty_histogram_is_a_demand_never_seen():
+    """No requests yet: rates as given, no rows."""
+    demand = from_sums(SPACE, np.zeros(4), {}, (1.0,))
+
+    assert demand.total_rate == 0
+    assert len(demand.bucket) == 0
+
+
+def test_bad_samples_are_refused_by_name():
+    """A bucket that does not exist and a duration of zero are errors."""
+    one = np.array([1.0])
+    with pytest.raises(InvalidValue, match="bucket"):
+        from_samples(SPACE, np.array([4]), one, one, duration_s=1, dispersion=(1.0,))
+    with pytest.raises(InvalidValue, match="bucket"):
+        from_sums(SPACE, np.zeros(4), {(-1, 0): (1.0, 1.0, 1.0)}, (1.0,))
+    with pytest.raises(InvalidValue, match="duration_s"):
+        from_samples(SPACE, np.array([0]), one, one, duration_s=0, dispersion=(1.0,))
+
+
+def test_demands_of_two_classes_add_up():
+    """Rates and sizes side by side; each class keeps the dispersion of its own demand."""
+    classes = SPACE.classes[0], SloClass(model="other", slo=SPACE.classes[0].slo)
+    space = Space(classes=classes, grid=SPACE.grid)
+    one, two = (
+        from_samples(
+            space, np.array([bucket] * 4), np.full(4, 100.0), np.full(4, 10.0), duration_s=seconds,
+            dispersion=dispersion,
+        )
+        for bucket, seconds, dispersion in ((1, 2.0, (3.0, 1.0)), (SPACE.buckets, 4.0, (1.0, 5.0)))
+    )  # fmt: skip
+
+    both = combined((one, two))
+
+    assert both.rate[[1, SPACE.buckets]].tolist() == [2.0, 1.0]
+    assert both.total_rate == 3.0
+    assert both.dispersion == (3.0, 5.0)
+    assert sorted(both.bucket.tolist()) == [1, SPACE.buckets]
+
+
+def test_two_demands_of_one_class_are_refused():
+    """Their sizes would be counted with the wrong weights."""
+    demand = sampled([(0, 100, 10)])
+
+    with pytest.raises(InvalidValue, match="two demands have requests of m"):
+        combined((demand, demand))
