@@ -23,17 +23,17 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "decode", "engines", "exchange", "queue", "relay", "responses", "retry", "sse",
+        "active", "engines", "events", "exchange", "queue", "relay", "responses", "retry", "sse",
         "timeouts",
     ],
     "gateway/proxy/http": [
         "client", "fastpath", "fiber", "headers", "pool", "reply", "request",
     ],
     "gateway/routing": [
-        "ask", "backend", "body", "estimate", "estimator", "lengths", "observation", "router",
-        "tokens",
+        "backend", "body", "estimate", "estimator", "lengths", "llm_request", "observation",
+        "router", "tokens",
     ],
-    "gateway/telemetry": ["tally"],
+    "gateway/telemetry": ["stats"],
     "planner": ["cells"],
 }  # fmt: skip
 

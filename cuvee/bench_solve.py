@@ -21,12 +21,12 @@ from planner.engine.profiles import ProfileFile
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program import solve
 from planner.program.limits import UNLIMITED, Limits, Stock, gpus
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 TABLE = 120  # columns of a table that goes into a file
 MODEL = "Llama-3-8B"
@@ -38,7 +38,7 @@ CENTRE, WIDTH = (6.2, 4.8), (1.3, 1.0)  # of the logarithms of input and output 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
+class SolveCase:
     """One problem: what is planned, and within which limits."""
 
     demand: Demand
@@ -68,19 +68,19 @@ def bench_solve(runs: int, limit_s: float, gap: float, only: tuple[str, ...]) ->
     Console(width=None if sys.stdout.isatty() else TABLE).print(table)
 
 
-def plain(seed: int, *, rate: float, rows: int, columns: int, pools: int) -> Case:
+def plain(seed: int, *, rate: float, rows: int, columns: int, pools: int) -> SolveCase:
     """A problem of rows × columns buckets without limits."""
-    return Case(demand=demand(seed, rate, rows, columns), pools=fleet(pools), limits=UNLIMITED)
+    return SolveCase(demand=demand(seed, rate, rows, columns), pools=fleet(pools), limits=UNLIMITED)
 
 
-def zones(seed: int, *, rate: float) -> Case:
+def zones(seed: int, *, rate: float) -> SolveCase:
     """The largest problem: two zones, and stock in the cheaper one only."""
     stock = tuple(Stock(gpu=gpu, most=CHEAP, zone="zone0") for gpu in USD)
     whole = plain(seed, rate=rate, rows=20, columns=10, pools=48)
     return replace(whole, limits=Limits(stock=stock))
 
 
-def stock_out(seed: int) -> Case:
+def stock_out(seed: int) -> SolveCase:
     """A problem whose plan has just lost one of the GPU types it uses."""
     whole = plain(seed, rate=40, rows=10, columns=6, pools=12)
     plan = solve.provision(whole.demand, whole.pools)
@@ -90,7 +90,7 @@ def stock_out(seed: int) -> Case:
     return replace(whole, limits=Limits(stock=(gone,)))
 
 
-CASES: dict[str, Callable[[int], Case]] = {
+CASES: dict[str, Callable[[int], SolveCase]] = {
     "60 × 4, 40/s": lambda seed: plain(seed, rate=40, rows=10, columns=6, pools=4),
     "60 × 12, 40/s": lambda seed: plain(seed, rate=40, rows=10, columns=6, pools=12),
     "60 × 12, stock-out": stock_out,
@@ -102,13 +102,13 @@ CASES: dict[str, Callable[[int], Case]] = {
 }
 
 
-def _timed(case: Case, limit_s: float, gap: float) -> tuple[float, Case, Plan]:
+def _timed(case: SolveCase, limit_s: float, gap: float) -> tuple[float, SolveCase, Plan]:
     start_s = time.perf_counter()
     plan = solve.provision(case.demand, case.pools, case.limits, time_limit_s=limit_s, gap=gap)
     return time.perf_counter() - start_s, case, plan
 
 
-def _row(solved: list[tuple[float, Case, Plan]]) -> list[str]:
+def _row(solved: list[tuple[float, SolveCase, Plan]]) -> list[str]:
     seconds = [took_s for took_s, *_ in solved]
     taken = [
         sum(gpus(p)[1] * count for p, count in zip(case.pools, plan.backends, strict=True))
@@ -140,7 +140,7 @@ def demand(seed: int, rate: float, rows: int, columns: int) -> Demand:
     logs = np.log(centres[::EACH])
     weight = np.exp(-(((logs - CENTRE) / WIDTH) ** 2).sum(axis=1) / 2)
     weight *= random.uniform(0.5, 1.5, grid.cells)
-    space = Space(classes=(SloClass(model=MODEL, slo=Slo(ttft_s=2, tpot_s=0.08)),), grid=grid)
+    space = Buckets(classes=(SloClass(model=MODEL, slo=Slo(ttft_s=2, tpot_s=0.08)),), grid=grid)
     made = from_samples(space, cells, inputs, outputs, duration_s=1.0, dispersion=(2.0,))
     return replace(made, rate=weight).scaled_to(rate)
 

@@ -14,7 +14,7 @@ from rich.table import Table
 from cuvee.options import CONFIG, JSON, configured
 from gateway.config.load import Loaded
 from gateway.rehearsal.certify import Certified, certified
-from gateway.rehearsal.history import Source
+from gateway.rehearsal.history import TraceSource
 from gateway.rehearsal.traffic import Process
 from planner.errors import InvalidValue, PlannerError
 from planner.model.plan import Certificate, Plan
@@ -103,12 +103,12 @@ def certify(
         console.print(table(found))
 
 
-def sources(traces: Sequence[str], loaded: Loaded) -> list[Source]:
+def sources(traces: Sequence[str], loaded: Loaded) -> list[TraceSource]:
     """The traces that the options name. Raises InvalidValue, or InvalidFile for what is in one."""
     first = loaded.space.classes[0]
     known = {kind.model: kind for kind in reversed(loaded.space.classes)}
     known |= {f"{kind.model}:{kind.name}": kind for kind in loaded.space.classes}
-    found: dict[SloClass, Source] = {}
+    found: dict[SloClass, TraceSource] = {}
     for text in traces:
         name, equals, file = text.partition("=")
         if not equals or (name not in known and Path(text).exists()):
@@ -119,26 +119,26 @@ def sources(traces: Sequence[str], loaded: Loaded) -> list[Source]:
         if kind in found:
             raise InvalidValue(f"--trace: `{kind}` is given twice")
         trace = workload.read(Path(file))
-        found[kind] = Source(trace=trace, model=kind.model, slo_class=kind.name)
+        found[kind] = TraceSource(trace=trace, model=kind.model, slo_class=kind.name)
     return list(found.values())
 
 
 def as_values(found: Certified) -> dict[str, Any]:
     """The outcome as plain JSON values."""
 
-    def entry(plan: Plan, seal: Certificate) -> dict[str, Any]:
+    def entry(plan: Plan, certificate: Certificate) -> dict[str, Any]:
         return {
             "plan_id": plan.plan_id,
             "usd_per_hour": plan.usd_per_hour,
             "backends": dict(zip(plan.pools, plan.backends, strict=True)),
-            "certificate": asdict(seal) | {"holds": seal.holds},
+            "certificate": asdict(certificate) | {"holds": certificate.holds},
         }
 
     return {
         "requests_per_s": found.demand.total_rate,
         "dispersion": list(found.demand.dispersion),
         "plan": entry(*found.first),
-        "single_types": {gpu: entry(plan, seal) for gpu, plan, seal in found.singles},
+        "single_types": {gpu: entry(plan, certificate) for gpu, plan, certificate in found.singles},
         "refined": entry(found.refined.plan, found.refined.certificate)
         | {"fleets_played": found.refined.played},
     }
@@ -159,25 +159,25 @@ def table(found: Certified) -> Table:
     for heading in ["$/h", "attainment", "95 % interval", "worst", "", *whose]:
         grid.add_column(heading, justify="right")
     rows = [("the program's plan", *found.first)]
-    rows += [(f"{gpu} only", plan, seal) for gpu, plan, seal in found.singles]
+    rows += [(f"{gpu} only", plan, certificate) for gpu, plan, certificate in found.singles]
     rows.append(("refined", found.refined.plan, found.refined.certificate))
-    for name, plan, seal in rows:
-        grid.add_row(*_cells(name, plan, seal)[: 6 + len(whose)])
+    for name, plan, certificate in rows:
+        grid.add_row(*_cells(name, plan, certificate)[: 6 + len(whose)])
     grid.caption = f"{found.refined.played} fleets played"
     if not whose:
         grid.caption += f"; target {found.first[1].target:.1%}"
     return grid
 
 
-def _cells(name: str, plan: Plan, seal: Certificate) -> list[str]:
+def _cells(name: str, plan: Plan, certificate: Certificate) -> list[str]:
     fleet = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True) if c)
     return [
         f"{name}: {fleet}",
         f"{plan.usd_per_hour:.2f}",
-        f"{seal.attainment:.2%}",
-        f"{seal.low:.2%}–{seal.high:.2%}",
-        f"{seal.worst:.1%}",
-        "holds" if seal.holds else "fails",
-        f"{seal.target:.1%}",
-        f"{seal.model} {seal.slo_class}",
+        f"{certificate.attainment:.2%}",
+        f"{certificate.low:.2%}–{certificate.high:.2%}",
+        f"{certificate.worst:.1%}",
+        "holds" if certificate.holds else "fails",
+        f"{certificate.target:.1%}",
+        f"{certificate.model} {certificate.slo_class}",
     ]

@@ -1,7 +1,7 @@
 """The subcommand `compare`: rivals in one table, for one demand.
 
 Owns what is printed, and the paper's own instance with the times of both solvers. What is compared
-is in `loadtest/compare/contest.py`.
+is in `loadtest/compare/comparison.py`.
 """
 
 import json
@@ -20,7 +20,7 @@ from rich.table import Table
 from cuvee.options import ARRIVALS, FILE, JSON, configured, table_columns
 from gateway.config.load import Loaded
 from gateway.rehearsal.traffic import Process
-from loadtest.compare.contest import MELANGE, Entry, bout, contest
+from loadtest.compare.comparison import MELANGE, ComparedFleet, case, compare_all
 from planner.errors import PlannerError
 from planner.program import baselines
 from planner.program.baselines import Allocation
@@ -45,7 +45,7 @@ LENGTH = click.option(
 )
 
 
-def table(entries: list[Entry], title: str) -> Table:
+def table(entries: list[ComparedFleet], title: str) -> Table:
     """Entries for people; the ratio is to Mélange."""
     grid = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("", "fleet"):
@@ -66,7 +66,7 @@ def table(entries: list[Entry], title: str) -> Table:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class PaperRow:
     """The paper's own instance at one rate: singles by GPU, then the mix, counts in GPU order."""
 
     rate: float
@@ -86,7 +86,7 @@ class Row:
         return self.melange_s / self.optimum_s
 
 
-def paper(path: Path = PAPER, *, runs: int = RUNS) -> list[Row]:
+def paper(path: Path = PAPER, *, runs: int = RUNS) -> list[PaperRow]:
     """Mélange's own instance, solved in both formulations; times are medians over runs."""
     given = baselines.read(path)
     rows = []
@@ -97,7 +97,7 @@ def paper(path: Path = PAPER, *, runs: int = RUNS) -> list[Row]:
         ours, optimum_s = _timed(partial(baselines.optimum, instance), runs)
         alone = {gpu: baselines.single(instance, gpu) for gpu in instance.gpus}
         rows.append(
-            Row(
+            PaperRow(
                 rate=rate,
                 singles={gpu: sum(one.counts) for gpu, one in alone.items() if one},
                 reported={gpu: n[place] for gpu, n in given.reported.single_types.items()},
@@ -123,7 +123,7 @@ def _timed(solve_: Callable[[], Allocation], runs: int) -> tuple[Allocation, flo
     return found, median(took)
 
 
-def paper_table(rows: list[Row]) -> Table:
+def paper_table(rows: list[PaperRow]) -> Table:
     """The paper's instance for people: counts as `ours (reported)` where they differ."""
     grid = Table(
         title="Mélange's own instance (Arena, February profile)",
@@ -195,8 +195,8 @@ def compare(
     try:
         with console.status("planning") as status:
             long = requests or length(trace.rate if rate is None else rate)
-            asked = bout(loaded, trace, rate=rate, process=process, requests=long)
-            entries = contest(asked, seeds=seeds, told=status.update)
+            asked = case(loaded, trace, rate=rate, process=process, requests=long)
+            entries = compare_all(asked, seeds=seeds, told=status.update)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     slo = asked.demand.space.classes[0].slo

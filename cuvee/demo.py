@@ -14,9 +14,9 @@ from rich.text import Text
 
 from cuvee.pictures import NoPicture, canvas, draw_demo
 from gateway.errors import ConfigError
-from loadtest.demo import summary as verdict
-from loadtest.demo.fleet import Stage, StageError
-from loadtest.demo.summary import Sighting, Verdict
+from loadtest.demo import summary as summary
+from loadtest.demo.fleet import LocalFleet, LocalFleetError
+from loadtest.demo.summary import DemoSummary, PlanSeen
 from loadtest.replay import report
 from loadtest.replay.record import Record
 from loadtest.replay.send import replay
@@ -39,7 +39,7 @@ class Progress:
         self._slo = slo
         self._trace = trace
         self._done = self._failed = self._met = 0
-        self.plans: list[Sighting] = []
+        self.plans: list[PlanSeen] = []
 
     def record(self, record: Record) -> None:
         """One request ended."""
@@ -47,7 +47,7 @@ class Progress:
         self._failed += record.error is not None
         self._met += report.met(record, self._slo)
 
-    def plan(self, plan: Sighting) -> None:
+    def plan(self, plan: PlanSeen) -> None:
         """A plan came into force."""
         fleet = ", ".join(f"{n} {c}" for n, c in plan.body["backends"].items())
         why = f": {plan.body['reason']}" if self.plans else ""
@@ -104,12 +104,12 @@ def demo(
             canvas()  # says now, and not at the end, that there is nothing to draw with
         result = uvloop.run(perform(path, workload.read(trace_path), console, log_path))
         if json_path is not None:
-            json_path.write_text(json.dumps(verdict.to_json(result), indent=1))
+            json_path.write_text(json.dumps(summary.to_json(result), indent=1))
         if plot_path is not None:
             draw_demo(result.plans, plot_path)
-    except (PlannerError, ConfigError, StageError, NoPicture, OSError) as error:
+    except (PlannerError, ConfigError, LocalFleetError, NoPicture, OSError) as error:
         raise click.ClickException(str(error)) from error
-    for table in verdict.tables(result):
+    for table in summary.tables(result):
         console.print()
         console.print(table)
     console.print()
@@ -118,34 +118,34 @@ def demo(
         raise click.exceptions.Exit(1)
 
 
-async def perform(path: Path, trace: Trace, console: Console, log_path: Path | None) -> Verdict:
+async def perform(path: Path, trace: Trace, console: Console, log_path: Path | None) -> DemoSummary:
     """Sets the stage, replays, and adds up."""
     console.print("starting the emulated backends and the gateway …")
-    async with Stage(path, log=log_path) as stage:
-        slo_class = stage.loaded.space.classes[0]
+    async with LocalFleet(path, log=log_path) as local_fleet:
+        slo_class = local_fleet.loaded.space.classes[0]
         progress = Progress(console, slo_class.slo, trace)
         async with aiohttp.ClientSession() as session:
-            progress.plan(await _seen(session, stage.url, 0.0))
+            progress.plan(await _seen(session, local_fleet.url, 0.0))
             clock = asyncio.get_running_loop().time
             start_s = clock()
             watching = asyncio.create_task(
-                _watch(session, stage.url, progress, lambda: clock() - start_s)
+                _watch(session, local_fleet.url, progress, lambda: clock() - start_s)
             )
             showing = asyncio.create_task(_show(console, progress, lambda: clock() - start_s))
             try:
                 records = await replay(
-                    stage.url, trace, model=slo_class.model, on_record=progress.record
+                    local_fleet.url, trace, model=slo_class.model, on_record=progress.record
                 )
             finally:
                 watching.cancel()
                 showing.cancel()
                 await asyncio.gather(watching, showing, return_exceptions=True)
-    return verdict.judge(records, progress.plans, slo_class.slo, turn_s=TURN_S)
+    return summary.judge(records, progress.plans, slo_class.slo, turn_s=TURN_S)
 
 
-async def _seen(session: aiohttp.ClientSession, url: str, at_s: float) -> Sighting:
+async def _seen(session: aiohttp.ClientSession, url: str, at_s: float) -> PlanSeen:
     async with session.get(f"{url}/cuvee/plan") as reply:
-        return Sighting(at_s=at_s, body=await reply.json())
+        return PlanSeen(at_s=at_s, body=await reply.json())
 
 
 async def _watch(
@@ -171,7 +171,7 @@ async def _show(console: Console, progress: Progress, now: Callable[[], float]) 
             await asyncio.sleep(LOOK_S)
 
 
-def closing(result: Verdict) -> str:
+def closing(result: DemoSummary) -> str:
     """The run in a sentence or two."""
     swaps = len(result.plans) - 1
     swapped = "one plan" if swaps == 1 else f"{swaps} plans"

@@ -16,8 +16,8 @@ from rich.console import Console
 from gateway import runtime as compiled
 from loadtest import process
 from loadtest.overhead import measure, page, peers, rounds, setups, tables
-from loadtest.overhead.measure import REFERENCE, Row
-from loadtest.overhead.rounds import Found
+from loadtest.overhead.measure import REFERENCE, MeasureRow
+from loadtest.overhead.rounds import BenchResult
 from loadtest.overhead.scenarios import Options
 
 TABLE_COLUMNS = 110  # where there is no terminal to ask
@@ -225,7 +225,7 @@ def _paths(given: Sequence[str]) -> dict[str, Path]:
     return found
 
 
-def content(found: Found, rows: Sequence[Row]) -> dict[str, object]:
+def content(found: BenchResult, rows: Sequence[MeasureRow]) -> dict[str, object]:
     """Everything that was found, as plain JSON values."""
     return {
         "versions": found.versions,
@@ -237,7 +237,7 @@ def content(found: Found, rows: Sequence[Row]) -> dict[str, object]:
     }
 
 
-def _show(console: Console, found: Found, rows: Sequence[Row], against: str) -> int:
+def _show(console: Console, found: BenchResult, rows: Sequence[MeasureRow], against: str) -> int:
     """Prints what was found; the exit code."""
     console.print(tables.figures(rows, against))
     console.print(tables.memory(rows, found.idle_mib))

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest.demo.summary import Sighting
-from planner.costs.curves import MIX, Curve
+from loadtest.demo.summary import PlanSeen
+from planner.costs.curves import MIX, CostCurve
 from planner.costs.explain import Explanation
 from planner.model.plan import Plan
 from planner.model.plan_json import figures
@@ -26,8 +26,8 @@ def draw(
     explanation: Explanation,
     path: Path,
     *,
-    over_rate: tuple[Curve, ...],
-    over_tpot: tuple[Curve, ...],
+    over_rate: tuple[CostCurve, ...],
+    over_tpot: tuple[CostCurve, ...],
 ) -> None:
     """Four panels: GPU by request size, cost over rate, cost over TPOT target, cost in parts.
 
@@ -57,7 +57,7 @@ def draw(
         pyplot.close(figure)
 
 
-def draw_demo(plans: Sequence[Sighting], path: Path) -> None:
+def draw_demo(plans: Sequence[PlanSeen], path: Path) -> None:
     """Draws every plan's buckets, each cell divided by the share of each pool.
 
     Raises NoPicture without matplotlib, OSError if it cannot write.
@@ -122,7 +122,7 @@ def size_map(axis: Any, body: Mapping[str, Any], title: str) -> None:
         axis.legend(loc="upper left", fontsize=8, framealpha=0.9)
 
 
-def _lines(axis: Any, curves: tuple[Curve, ...], xlabel: str) -> None:
+def _lines(axis: Any, curves: tuple[CostCurve, ...], xlabel: str) -> None:
     others = 0
     for curve in curves:
         mix = curve.name == MIX

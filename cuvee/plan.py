@@ -13,9 +13,9 @@ from cuvee.options import CONFIG, JSON, MODEL, TRACE, configured
 from cuvee.terminal import show
 from gateway.config.load import Loaded
 from gateway.rehearsal.history import believed, demand_of
-from gateway.routing.lengths import Lengths
+from gateway.routing.lengths import OutputLengths
 from planner.costs import curves, prices
-from planner.costs.explain import Explanation, Sent, explain, explained
+from planner.costs.explain import Explanation, SentRequests, explain, explained
 from planner.costs.report import plan_json
 from planner.costs.whatif import alternative
 from planner.errors import PlannerError
@@ -66,7 +66,7 @@ def plan(
     loaded = configured(path)
     try:
         requests = workload.read(trace_path)
-        lengths = Lengths()
+        lengths = OutputLengths()
         demand = demand_of(requests, loaded, lengths=lengths, model=model)
         sent = sent_by(requests, loaded, lengths, model)
         if rate is not None:
@@ -87,10 +87,12 @@ def plan(
         show(found, why, others, Console(), whole=whole)
 
 
-def sent_by(trace: Trace, loaded: Loaded, lengths: Lengths, model: str | None) -> Sent:
+def sent_by(
+    trace: Trace, loaded: Loaded, lengths: OutputLengths, model: str | None
+) -> SentRequests:
     """Who sent what, with the buckets of `demand_of` after it has taught the lengths."""
     model = model or next(iter(loaded.config.models))
-    return Sent(
+    return SentRequests(
         bucket=believed(trace, loaded, lengths, model),
         input_tokens=trace.input_tokens,
         output_tokens=np.maximum(trace.output_tokens, 1.0),

@@ -10,7 +10,7 @@ from rich.console import Console
 from cuvee.options import CONFIG, JSON, MODEL, TRACE, configured
 from cuvee.terminal import show_portfolio
 from gateway.rehearsal.history import demand_of
-from gateway.routing.lengths import Lengths
+from gateway.routing.lengths import OutputLengths
 from planner.costs.portfolio import buy, read_history
 from planner.costs.report import portfolio_json
 from planner.errors import PlannerError
@@ -74,7 +74,7 @@ def portfolio(
         for pool in loaded.pools
     )
     try:
-        demand = demand_of(workload.read(trace_path), loaded, lengths=Lengths(), model=model)
+        demand = demand_of(workload.read(trace_path), loaded, lengths=OutputLengths(), model=model)
         found = buy(
             demand,
             pools,

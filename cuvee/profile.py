@@ -13,11 +13,12 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from planner.engine import imports, profiles
+from planner.engine import importers as imports
+from planner.engine import profiles
 from planner.engine import validation as evidence
 from planner.engine.hardware import GPUS
 from planner.engine.profiles import FORMAT, Profile, ProfileFile
-from planner.engine.validation import Error
+from planner.engine.validation import ModelError
 from planner.errors import PlannerError
 
 MEASURED = Path(__file__).resolve().parent.parent / "configs" / "profiles" / "measured"
@@ -66,7 +67,7 @@ def report(folder: Path, gpu: str | None, as_json: bool) -> None:
         console.print(f"no measurements of {', '.join(unseen)}: constants from a GPU of its kind")
 
 
-def _table(title: str, rows: Sequence[Error]) -> Table:
+def _table(title: str, rows: Sequence[ModelError]) -> Table:
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("GPU", "source", "engine", "value", "n", "median", "P90", "bias"):
         text = column in ("GPU", "source", "engine", "value")

@@ -12,7 +12,7 @@ from rich.table import Table
 from cuvee.compare import LENGTH, PLAYS, given, length
 from cuvee.options import ARRIVALS, CONFIG, JSON, TRACE, table_columns
 from gateway.rehearsal.traffic import Process
-from loadtest.compare.contest import Entry, bout, contest, costs
+from loadtest.compare.comparison import ComparedFleet, case, compare_all, costs
 from planner.errors import PlannerError
 
 
@@ -45,17 +45,17 @@ def sweep(
     loaded, trace = given(path, trace_path)
     targets = _numbers("--tpot", tpot) if tpot else [loaded.space.classes[0].slo.tpot_s]
     console = Console(width=table_columns())
-    points: list[tuple[float, float, list[Entry]]] = []
+    points: list[tuple[float, float, list[ComparedFleet]]] = []
     try:
         with console.status("planning") as status:
             for tpot_s in targets:
                 for rate in _numbers("--rates", rates):
                     status.update(f"TPOT {tpot_s:g} s, {rate:g} req/s")
                     long = requests or length(rate)
-                    asked = bout(
+                    asked = case(
                         loaded, trace, rate=rate, process=process, requests=long, tpot_s=tpot_s
                     )
-                    found = contest(asked, seeds=seeds) if played else costs(asked)
+                    found = compare_all(asked, seeds=seeds) if played else costs(asked)
                     points.append((tpot_s, rate, found))
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
@@ -69,7 +69,7 @@ def sweep(
         console.print(sweep_table(points))
 
 
-def sweep_table(points: list[tuple[float, float, list[Entry]]]) -> Table:
+def sweep_table(points: list[tuple[float, float, list[ComparedFleet]]]) -> Table:
     """One row per rate and target, one column per way to serve it: $/h, and attainment if known."""
     names = list(dict.fromkeys(entry.name for *_, found in points for entry in found))
     grid = Table(title="$/h by rate and TPOT", title_justify="left", box=SIMPLE_HEAD)
@@ -81,7 +81,7 @@ def sweep_table(points: list[tuple[float, float, list[Entry]]]) -> Table:
     return grid
 
 
-def _cell(entry: Entry) -> str:
+def _cell(entry: ComparedFleet) -> str:
     if entry.usd_per_hour is None:
         return "–"
     seen = f" {entry.attainment.mean:.1%}" if entry.attainment else ""

@@ -11,23 +11,23 @@ from typing import Any
 
 import msgspec
 
-from gateway.admin.server import JSON, Admin, Answer
+from gateway.admin.server import JSON, AdminServer, Answer
 from gateway.config.load import Loaded
 from gateway.control.health import Health
-from gateway.control.observed import Histogram
-from gateway.control.replan import Policy, Replanner
+from gateway.control.observed import ObservedDemand
+from gateway.control.replan import Replanner, ReplanPolicy
 from gateway.control.solver.process import Solver
 from gateway.proxy.probe import Probe
 from gateway.proxy.queue import Queue
 from gateway.rehearsal.history import demand_of
 from gateway.routing.backend import Backend
-from gateway.routing.estimator import Lessons
+from gateway.routing.estimator import Estimator
 from gateway.routing.router import Router
 from gateway.routing.table import compile_table
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
-from gateway.workers.status import readiness
-from gateway.workers.supervisor import Crew
+from gateway.workers.local import readiness
+from gateway.workers.supervisor import Supervisor
 from gateway.workers.worker import Worker, fleet_of
 from planner.model.demand import Demand
 from planner.model.plan import Plan
@@ -37,7 +37,9 @@ from planner.traffic import trace as workload
 
 log = logging.getLogger("cuvee")
 
-CERTIFIER = "gateway.rehearsal.certify:sealed"  # by name: only the solver's process imports it
+CERTIFIER = (
+    "gateway.rehearsal.certify:with_certificate"  # by name: only the solver's process imports it
+)
 COUNT_S = 0.2  # between two looks at what happened on the data plane
 
 
@@ -52,7 +54,7 @@ class App:
         self._leaving = False
         self._reason = "the gateway started"
         self.fleet = fleet_of(loaded)
-        self._lessons = Lessons.none({n: m.bytes_per_token for n, m in config.models.items()})
+        self._estimator = Estimator.none({n: m.bytes_per_token for n, m in config.models.items()})
         self._metrics = Metrics(self.fleet)
         self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=CERTIFIER)
         self._stack = AsyncExitStack()
@@ -126,12 +128,12 @@ class App:
         stack, settings, clock = self._stack, self._settings, asyncio.get_running_loop().time
         stack.enter_context(self._solver)
         probe = await stack.enter_async_context(Probe(timeout_s=settings.health_timeout_s))
-        self._histogram = self._new_histogram(clock())
+        self._observed = self._new_observed(clock())
         plan = await self._first_plan()
         self._replanner = self._new_replanner(plan)
         self._metrics.planned(plan)
         self._admin = await stack.enter_async_context(
-            Admin(self._answers(), host=settings.admin_host, port=settings.admin_port)
+            AdminServer(self._answers(), host=settings.admin_host, port=settings.admin_port)
         )
         self.plane = self._new_plane(plan)
         self._health = Health(self.fleet, probe.answers, looked=self.plane.looked, lost=self.lost)
@@ -144,14 +146,14 @@ class App:
             "listening on http://%s:%d, admin on %s", self.plane.host, self.port, self._admin.url
         )
 
-    def _new_plane(self, plan: Plan) -> Worker | Crew:
+    def _new_plane(self, plan: Plan) -> Worker | Supervisor:
         """What serves: this process, or several."""
-        kind = Worker if self._settings.workers == 1 else Crew
+        kind = Worker if self._settings.workers == 1 else Supervisor
         return kind(
             self._loaded,
             compile_table(plan, self.pools),
             fleet=self.fleet,
-            lessons=self._lessons,
+            estimator=self._estimator,
             host=self._host,
             port=self._port,
             admin=self._admin.url,
@@ -164,8 +166,8 @@ class App:
             unknown = Demand.even(loaded.space)
             return await self._solver.plan("assign", unknown, loaded.pools, self._running)
         trace = workload.read(loaded.workload)
-        demand = demand_of(trace, loaded, lengths=self._lessons.lengths)
-        self._histogram.remember(demand, trace.duration_s)
+        demand = demand_of(trace, loaded, lengths=self._estimator.lengths)
+        self._observed.remember(demand, trace.duration_s)
         objective = loaded.config.planner.objective
         plan = await self._solver.plan(
             objective, demand, loaded.pools, self._running, loaded.limits
@@ -176,9 +178,9 @@ class App:
     def _running(self) -> tuple[int, ...]:
         return tuple(len(self.fleet.pool(pool.name)) for pool in self.pools)
 
-    def _new_histogram(self, now_s: float) -> Histogram:
+    def _new_observed(self, now_s: float) -> ObservedDemand:
         settings = self._loaded.config.planner
-        return Histogram(
+        return ObservedDemand(
             self._loaded.space,
             window_s=settings.window_s,
             memory_s=settings.memory_s,
@@ -192,14 +194,14 @@ class App:
             plan=plan,
             pools=self.pools,
             running=self._running,
-            policy=Policy(
+            policy=ReplanPolicy(
                 objective=settings.objective,
                 min_requests=settings.min_requests,
                 min_saving=settings.min_saving,
                 patience=settings.patience,
                 limits=self._loaded.limits,
             ),
-            histogram=self._histogram,
+            observed=self._observed,
             solver=self._solver,
             publish=self.publish,
         )
@@ -207,9 +209,9 @@ class App:
     def _drain(self) -> None:
         """Hands what happened on to those who count."""
         sums = self.plane.drain()
-        self._histogram.add(sums, asyncio.get_running_loop().time())
+        self._observed.add(sums, asyncio.get_running_loop().time())
         self._metrics.add(sums)
-        if isinstance(self.plane, Crew):
+        if isinstance(self.plane, Supervisor):
             self._metrics.staffed(sum(map(bool, self.plane.pids)), self.plane.replaced)
 
     async def _counting(self) -> None:

@@ -111,7 +111,7 @@ class Saturated(GatewayError):
     code = "saturated"
 
 
-class Held(Saturated):
+class WouldMissSlo(Saturated):
     """No backend keeps the SLO at this moment; one may soon."""
 
 

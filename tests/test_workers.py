@@ -16,7 +16,7 @@ from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 
 from gateway.app import App
 from gateway.config.load import load
-from gateway.workers.supervisor import Crew
+from gateway.workers.supervisor import Supervisor
 from loadtest.emulator.server import Emulator
 from loadtest.process import free_port
 from planner.engine.profiles import read
@@ -72,12 +72,14 @@ async def engines(count: int) -> AsyncIterator[tuple[list[Emulator], list[int]]]
 
 
 @asynccontextmanager
-async def crew(folder: Path, **gateway: Any) -> AsyncIterator[tuple[App, Crew, list[Emulator]]]:
+async def supervisor(
+    folder: Path, **gateway: Any
+) -> AsyncIterator[tuple[App, Supervisor, list[Emulator]]]:
     """A gateway of several workers before two emulated backends."""
     async with engines(2) as (emulators, ports):
         app = App(load(written(folder, ports, **gateway)))
         async with app:
-            assert isinstance(app.plane, Crew)
+            assert isinstance(app.plane, Supervisor)
             yield app, app.plane, emulators
 
 
@@ -107,7 +109,7 @@ async def until(true: Callable[[], Awaitable[bool]], limit_s: float = 10.0) -> N
 
 async def test_two_workers_serve_and_their_metrics_add_up(tmp_path: Path):
     """Requests on many connections reach both workers; one scrape, at either port, has them all."""
-    async with crew(tmp_path) as (app, _, _), fresh() as session:
+    async with supervisor(tmp_path) as (app, _, _), fresh() as session:
         done = await asyncio.gather(*(chat(session, app.port, 3) for _ in range(40)))
         data = f"http://127.0.0.1:{app.port}"
 
@@ -130,7 +132,7 @@ async def test_two_workers_serve_and_their_metrics_add_up(tmp_path: Path):
 async def test_a_killed_worker_is_replaced_and_its_leases_vanish(tmp_path: Path):
     """kill -9 under streams: another worker listens within a second, the other's streams end
     whole, and nothing of the dead one's is counted as in flight any more."""
-    async with crew(tmp_path) as (app, plane, emulators), fresh() as session:
+    async with supervisor(tmp_path) as (app, plane, emulators), fresh() as session:
         streams = [asyncio.create_task(chat(session, app.port, 60)) for _ in range(30)]
 
         async def all_running() -> bool:
@@ -167,7 +169,7 @@ async def test_a_killed_worker_is_replaced_and_its_leases_vanish(tmp_path: Path)
 async def test_tables_reach_all_workers(tmp_path: Path):
     """A plan put in force is soon in the receipts of every worker, also of one that replaced
     another."""
-    async with crew(tmp_path) as (app, plane, _), fresh() as session:
+    async with supervisor(tmp_path) as (app, plane, _), fresh() as session:
         url = f"http://127.0.0.1:{app.port}/readyz"
 
         async def plans() -> set[str]:
@@ -190,7 +192,10 @@ async def test_tables_reach_all_workers(tmp_path: Path):
 
 async def test_workers_know_which_backends_are_down(tmp_path: Path):
     """The supervisor probes for all: a fleet that is down makes every worker unready."""
-    async with crew(tmp_path, health_interval_s=0.05) as (app, _, emulators), fresh() as session:
+    async with (
+        supervisor(tmp_path, health_interval_s=0.05) as (app, _, emulators),
+        fresh() as session,
+    ):
         url = f"http://127.0.0.1:{app.port}/readyz"
 
         async def statuses() -> set[int]:
@@ -210,7 +215,7 @@ async def test_workers_know_which_backends_are_down(tmp_path: Path):
 async def test_a_replacement_knows_what_was_learned(tmp_path: Path):
     """A worker that starts late believes of a prompt what the others found out about such."""
     words = {"messages": [{"role": "user", "content": "incomprehensibility " * 200}]}
-    async with crew(tmp_path) as (app, plane, _), fresh() as session:
+    async with supervisor(tmp_path) as (app, plane, _), fresh() as session:
         url = f"http://127.0.0.1:{app.port}/v1/chat/completions"
 
         async def right() -> bool:
@@ -249,7 +254,7 @@ async def test_a_replacement_knows_what_was_learned(tmp_path: Path):
 async def test_a_draining_crew_finishes_its_streams(tmp_path: Path):
     """All workers say 503 to readiness first; running streams end whole, then nobody listens."""
     slow = {"drain_delay_s": 0.5, "drain_s": 10.0}
-    async with crew(tmp_path, **slow) as (app, _, emulators), fresh() as session:
+    async with supervisor(tmp_path, **slow) as (app, _, emulators), fresh() as session:
         streams = [asyncio.create_task(chat(session, app.port, 40)) for _ in range(8)]
 
         async def all_running() -> bool:
@@ -271,7 +276,7 @@ async def test_a_draining_crew_finishes_its_streams(tmp_path: Path):
 
 async def test_a_port_belongs_to_one_gateway(tmp_path: Path):
     """A second one on the same port does not start, although workers share it."""
-    async with crew(tmp_path) as (app, _, _):
+    async with supervisor(tmp_path) as (app, _, _):
         twin = App(load(tmp_path / "cuvee.yaml"), port=app.port)
         with pytest.raises(OSError, match="another gateway"):
             await twin.__aenter__()

@@ -7,10 +7,10 @@ import logging
 from collections.abc import Callable, Mapping
 
 from gateway.errors import GatewayError, NotFound
-from gateway.proxy.http.client import Inbound
+from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.headers import status_line
 from gateway.proxy.http.listener import Listener
-from gateway.proxy.http.request import Bounds, Request
+from gateway.proxy.http.request import ClientLimits, Request
 from gateway.proxy.responses import error_head
 
 log = logging.getLogger("cuvee")
@@ -22,7 +22,7 @@ PATIENCE_S = 1.0  # with answers on their way when it closes
 Answer = tuple[int, str, bytes]  # status, content type, body
 
 
-class Admin:
+class AdminServer:
     """A server for a table of paths; an async context manager."""
 
     def __init__(
@@ -30,11 +30,11 @@ class Admin:
     ) -> None:
         """port: 0 takes a free one."""
         self._answers = answers
-        self._listener = Listener(Bounds(body_bytes=BODY_BYTES), self._serve)
+        self._listener = Listener(ClientLimits(body_bytes=BODY_BYTES), self._serve)
         self.host, self.port = host, port
 
     def __repr__(self) -> str:
-        return f"<Admin {self.url}>"
+        return f"<AdminServer {self.url}>"
 
     @property
     def url(self) -> str:
@@ -42,14 +42,14 @@ class Admin:
         host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
-    async def __aenter__(self) -> "Admin":
+    async def __aenter__(self) -> "AdminServer":
         self.port = await self._listener.listen(self.host, self.port)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._listener.close(PATIENCE_S)
 
-    def _serve(self, client: Inbound, request: Request) -> None:
+    def _serve(self, client: ClientConnection, request: Request) -> None:
         try:
             status, kind, body = self._answer(request)
             head = status_line(status) + f"content-type: {kind}\r\n".encode()

@@ -29,7 +29,7 @@ from planner.engine.profiles import Profile
 from planner.errors import InvalidFile, InvalidValue
 from planner.model.demand import Demand
 from planner.model.pool import Pool, Spot
-from planner.model.space import DEFAULT, SloClass, Space
+from planner.model.space import DEFAULT, Buckets, SloClass
 from planner.program.headroom import loads
 from planner.program.limits import Limits, Stock, gpus
 from planner.sizes import Grid, log_edges
@@ -45,7 +45,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
     config: Config
     pools: tuple[Pool, ...]
-    space: Space
+    space: Buckets
     workload: Path | None
     limits: Limits = Limits()
 
@@ -66,7 +66,7 @@ def load(path: Path) -> Loaded:
     grid = _grid(config.buckets, problems)
     if problems or grid is None:
         raise ConfigError(tuple(problems))
-    space = Space(classes=classes, grid=grid)
+    space = Buckets(classes=classes, grid=grid)
     problems += _unusable(space, pools)
     limits = _limits(config.limits, pools, problems)
     workload = path.parent / config.planner.workload if config.planner.workload else None
@@ -320,7 +320,7 @@ def _grid(section: BucketSection, problems: list[str]) -> Grid | None:
         return None
 
 
-def _unusable(space: Space, pools: tuple[Pool, ...]) -> Iterator[str]:
+def _unusable(space: Buckets, pools: tuple[Pool, ...]) -> Iterator[str]:
     """Pools that no bucket can use, and models without a pool."""
     feasible = loads(Demand.none(space), pools).feasible
     for p, pool in enumerate(pools):

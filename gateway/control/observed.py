@@ -10,10 +10,10 @@ from collections import deque
 
 import numpy as np
 
-from gateway.telemetry.stats import Sums
+from gateway.telemetry.stats_schema import StatsDelta
 from planner.model.demand import Demand
-from planner.model.space import Space
-from planner.traffic.demand import Sum, fine_cell, from_sums
+from planner.model.space import Buckets
+from planner.traffic.size_histogram import CellSum, fine_cell, from_sums
 
 TICK_S = 5.0
 COUNT_TICKS = 2  # dispersion is of counts in windows of 10 s, about a request's residence
@@ -22,11 +22,11 @@ RESCALE = 1e12  # weights grow with time instead of old ones shrinking; back to 
 MOST_HALVINGS = 100.0  # in one step: all is forgotten then, and the weight stays finite
 
 
-class Histogram:
+class ObservedDemand:
     """Living state: outlives every plan. Times are seconds on any one monotonic clock."""
 
     def __init__(
-        self, space: Space, *, window_s: float, memory_s: float, dispersion: float, now_s: float
+        self, space: Buckets, *, window_s: float, memory_s: float, dispersion: float, now_s: float
     ) -> None:
         """window_s: seconds that rates average over. memory_s: half-life of sizes. dispersion:
         assumed until enough windows were counted."""
@@ -38,10 +38,10 @@ class Histogram:
         self._tick = 0
         self._weight = 1.0
         self._counts = deque([self._none()])
-        self._sums: dict[tuple[int, int], Sum] = {}
+        self._sums: dict[tuple[int, int], CellSum] = {}
 
     def __repr__(self) -> str:
-        return f"<Histogram {self.requests} requests, {len(self._sums)} cells>"
+        return f"<ObservedDemand {self.requests} requests, {len(self._sums)} cells>"
 
     @property
     def requests(self) -> int:
@@ -58,14 +58,14 @@ class Histogram:
         key = bucket, fine_cell(input_tokens, output_tokens)
         self._sized(key, (1.0, input_tokens, output_tokens), self._weight)
 
-    def add(self, sums: Sums, now_s: float) -> None:
+    def add(self, sums: StatsDelta, now_s: float) -> None:
         """Takes in what happened since a moment ago, from any process."""
         for bucket, count in sums.arrivals.items():
             self.arrive(bucket, now_s, count)
         for key, entry in sums.sizes.items():
             self._sized(key, entry, self._weight)
 
-    def _sized(self, key: tuple[int, int], entry: Sum, weight: float) -> None:
+    def _sized(self, key: tuple[int, int], entry: CellSum, weight: float) -> None:
         old = self._sums.get(key, (0.0, 0.0, 0.0))
         self._sums[key] = (
             old[0] + weight * entry[0], old[1] + weight * entry[1], old[2] + weight * entry[2]

@@ -9,8 +9,8 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from gateway.control.observed import Histogram
-from gateway.control.solver.compare import Objective, Verdict
+from gateway.control.observed import ObservedDemand
+from gateway.control.solver.compare import Comparison, Objective
 from gateway.control.solver.process import Solver
 from planner.errors import PlannerError
 from planner.model.demand import Demand
@@ -24,7 +24,7 @@ URGENT_LOOKS = 2  # looks in a row at which a plan does not hold; one alone may 
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class ReplanPolicy:
     """When a plan is replaced: the keys of the `planner` section, and what bounds every plan."""
 
     objective: Objective
@@ -43,8 +43,8 @@ class Replanner:
         plan: Plan,
         pools: tuple[Pool, ...],
         running: tuple[int, ...],
-        policy: Policy,
-        histogram: Histogram,
+        policy: ReplanPolicy,
+        observed: ObservedDemand,
         solver: Solver,
         publish: Callable[[Plan, str], None],
     ) -> None:
@@ -53,7 +53,7 @@ class Replanner:
         self._pools = pools
         self._running = running
         self._policy = policy
-        self._histogram = histogram
+        self._observed = observed
         self._solver = solver
         self._publish = publish
         self._short = 0
@@ -72,9 +72,9 @@ class Replanner:
 
     async def look(self, now_s: float) -> Plan | None:
         """One look: solves for the demand until now, and publishes the plan if it should be."""
-        if self._histogram.requests < self._policy.min_requests:
+        if self._observed.requests < self._policy.min_requests:
             return None
-        demand = self._histogram.snapshot(now_s)
+        demand = self._observed.snapshot(now_s)
         candidate = await self._solver.plan(
             self._policy.objective,
             demand,
@@ -103,15 +103,15 @@ class Replanner:
         except PlannerError as error:
             log.warning("plan %s goes uncertified: %s", candidate.plan_id, error)
             return candidate
-        seal = candidate.certificate
-        if seal is not None and not seal.holds:
+        certificate = candidate.certificate
+        if certificate is not None and not certificate.holds:
             log.warning(
                 "plan %s keeps the SLO of %.2f%% of requests when rehearsed, not %.2f%%",
-                candidate.plan_id, 100 * seal.attainment, 100 * seal.target,
+                candidate.plan_id, 100 * certificate.attainment, 100 * certificate.target,
             )  # fmt: skip
         return candidate
 
-    def _reason(self, verdict: Verdict) -> str | None:
+    def _reason(self, verdict: Comparison) -> str | None:
         """Why to replace the plan now, or `None`. Counts looks."""
         policy = self._policy
         worth = verdict.saving >= policy.min_saving

@@ -4,19 +4,19 @@ from math import inf
 from typing import Final
 
 from gateway.errors import ClientGone
-from gateway.proxy.event import Usage
-from gateway.proxy.http.fiber import Strand
-from gateway.proxy.http.request import Client
+from gateway.proxy.events_schema import Usage
+from gateway.proxy.http.fiber import Fiber
+from gateway.proxy.http.request import StreamWriter
 from gateway.proxy.relay import Relay
-from gateway.routing.ask import Ask
 from gateway.routing.backend import Lease
 from gateway.routing.estimate import Estimate
+from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Observation, Outcome
 
 FAILED: Final = Outcome.FAILED
 
 
-class Watch:
+class ActiveRequest:
     """Filled in by the exchange as things happen. Times are on the exchange's clock.
 
     strand: runs its handler. waiting: for a backend to begin its answer. committed: whether a
@@ -25,9 +25,27 @@ class Watch:
     """
 
     __slots__ = (
-        "arrival_s", "ask", "bucket", "client", "committed", "due_s", "estimate", "first_at_s",
-        "input_tokens", "key", "lease", "outcome", "output_tokens", "ping_s", "relay", "request_id",
-        "retries", "status", "strand", "tpot_s", "waiting",
+        "arrival_s",
+        "bucket",
+        "client",
+        "committed",
+        "due_s",
+        "estimate",
+        "fiber",
+        "first_at_s",
+        "input_tokens",
+        "key",
+        "lease",
+        "llm_request",
+        "outcome",
+        "output_tokens",
+        "ping_s",
+        "relay",
+        "request_id",
+        "retries",
+        "status",
+        "tpot_s",
+        "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -35,20 +53,20 @@ class Watch:
         *,
         arrival_s: float,
         request_id: bytes,
-        ask: Ask,
+        llm_request: LlmRequest,
         estimate: Estimate,
         key: str,
         bucket: int,
-        strand: Strand,
-        client: Client,
+        fiber: Fiber,
+        client: StreamWriter,
     ) -> None:
         self.arrival_s = arrival_s
         self.request_id = request_id
-        self.ask = ask
+        self.llm_request = llm_request
         self.estimate = estimate
         self.key = key
         self.bucket = bucket
-        self.strand = strand
+        self.fiber = fiber
         self.lease: Lease | None = None
         self.client = client
         self.relay: Relay | None = None
@@ -64,7 +82,7 @@ class Watch:
 
     def left(self) -> None:
         """The client is gone: its request ends where it is."""
-        self.strand.cancel(ClientGone())
+        self.fiber.cancel(ClientGone())
 
     def first(self, at_s: float) -> None:
         """The first token came."""
@@ -93,19 +111,19 @@ class Watch:
 
     def observation(self, now_s: float) -> Observation:
         """The request as it turned out to be."""
-        lease, ask, estimate = self.lease, self.ask, self.estimate
+        lease, llm_request, estimate = self.lease, self.llm_request, self.estimate
         first_s = None if self.first_at_s is None else self.first_at_s - self.arrival_s
         return Observation(
             model=estimate.model,
             key=self.key,
-            route=ask.route,
-            stream=ask.stream,
+            route=llm_request.route,
+            stream=llm_request.stream,
             bucket=self.bucket,
-            prompt_bytes=ask.prompt_bytes,
-            max_tokens=ask.max_tokens,
+            prompt_bytes=llm_request.prompt_bytes,
+            max_tokens=llm_request.max_tokens,
             estimated_input=estimate.input_tokens,
             estimated_output=estimate.output_tokens,
-            exact_input=ask.prompt_tokens is not None,
+            exact_input=llm_request.prompt_tokens is not None,
             outcome=self.outcome,
             status=self.status,
             duration_s=now_s - self.arrival_s,

@@ -10,7 +10,7 @@ NOT_OURS = {422: 400, 424: 502}  # TGI: failed validation; failed generation
 LONGEST_MESSAGE = 500
 
 
-class Refused(UpstreamError):
+class EngineRefusal(UpstreamError):
     """A backend answered with an error; `status` and the error object are the backend's."""
 
     def __init__(self, status: int, error: dict[str, Any], *, inside_stream: bool = False) -> None:
@@ -35,7 +35,7 @@ class Refused(UpstreamError):
         return msgspec.json.encode({"error": self.error})
 
 
-def refusal(status: int, body: bytes) -> Refused:
+def refusal(status: int, body: bytes) -> EngineRefusal:
     """What a non-2xx reply says. vLLM: an OpenAI object; TGI: a string; FastAPI: `detail`."""
     try:
         reply = msgspec.json.decode(body)
@@ -45,16 +45,16 @@ def refusal(status: int, body: bytes) -> Refused:
     error = said.get("error")
     status = NOT_OURS.get(status, status)
     if isinstance(error, dict) and "message" in error:
-        return Refused(status, error)
+        return EngineRefusal(status, error)
     text = error or said.get("detail") or said.get("message") or body.decode(errors="replace")
     kind = said.get("error_type") or (
         "upstream_error" if status >= 500 else "invalid_request_error"
     )
     message = str(text)[:LONGEST_MESSAGE] or f"The backend answered {status}."
-    return Refused(status, {"message": message, "type": kind, "param": None, "code": status})
+    return EngineRefusal(status, {"message": message, "type": kind, "param": None, "code": status})
 
 
-def stream_refusal(error: bytes) -> Refused:
+def stream_refusal(error: bytes) -> EngineRefusal:
     """What an error event says: vLLM and TGI report overload inside a 200 stream."""
     refused = refusal(502, b'{"error":' + error + b"}")
     code = refused.error.get("code", refused.error.get("http_status_code"))
@@ -62,4 +62,4 @@ def stream_refusal(error: bytes) -> Refused:
     status = NOT_OURS.get(code, code) if known and isinstance(code, int) else 502
     if "overloaded" in str(refused.error.get("message")):
         status = 503  # TGI's code for it inside a stream is 422, as for the client's mistakes
-    return Refused(status, refused.error, inside_stream=True)
+    return EngineRefusal(status, refused.error, inside_stream=True)

@@ -4,8 +4,8 @@ the streams of the same process less than any other would. Knows no fleet."""
 import asyncio
 
 from gateway.errors import UpstreamError, UpstreamTimeout
-from gateway.proxy.http.fiber import Strand
-from gateway.proxy.http.pool import LATE_S, Upstream
+from gateway.proxy.http.fiber import Fiber
+from gateway.proxy.http.pool import LATE_S, ConnectionPools
 from gateway.proxy.http.reply import Reply
 
 Found = asyncio.Future[bool | None]
@@ -17,14 +17,16 @@ class Probe:
     def __init__(self, *, timeout_s: float) -> None:
         """Made in a running event loop. timeout_s: until the head of an answer is here."""
         self._timeout_s = timeout_s
-        self._upstream = Upstream(connect_timeout_s=2 * timeout_s)  # it is ours that ends a probe
+        self._connection_pools = ConnectionPools(
+            connect_timeout_s=2 * timeout_s
+        )  # it is ours that ends a probe
 
     async def __aenter__(self) -> "Probe":
-        await self._upstream.__aenter__()
+        await self._connection_pools.__aenter__()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._upstream.__aexit__(*_)
+        await self._connection_pools.__aexit__(*_)
 
     async def answers(self, url: str) -> bool | None:
         """Whether a GET of `url` answers 200 in time, and does not only point elsewhere; `None` if
@@ -32,21 +34,21 @@ class Probe:
         loop = asyncio.get_running_loop()
         found: Found = loop.create_future()
         due_s = loop.time() + self._timeout_s
-        strand = Strand()
-        timer = loop.call_at(due_s, strand.cancel, UpstreamTimeout("The probe took too long."))
+        fiber = Fiber()
+        timer = loop.call_at(due_s, fiber.cancel, UpstreamTimeout("The probe took too long."))
         try:
-            strand.start(self._ask(url, found, due_s))
+            fiber.start(self._ask(url, found, due_s))
             return await found
         finally:
             timer.cancel()
-            strand.cancel(UpstreamError("Nobody waits for the probe any more."))
+            fiber.cancel(UpstreamError("Nobody waits for the probe any more."))
 
     async def _ask(self, url: str, found: Found, due_s: float) -> None:
         reply: Reply | None = None
         well: bool | None = False
         try:
-            origin = self._upstream.origin(url)  # of the path too: a backend has but this one
-            reply = await self._upstream.send(origin, origin.prefix("GET", "") + b"\r\n", b"")
+            pool = self._connection_pools.pool(url)  # of the path too: a backend has but this one
+            reply = await self._connection_pools.send(pool, pool.prefix("GET", "") + b"\r\n", b"")
             well = reply.status == 200  # whatever the body: it may be long
         except UpstreamTimeout:
             if asyncio.get_running_loop().time() - due_s > LATE_S:

@@ -6,9 +6,9 @@ client can still be sent by another backend.
 
 from collections.abc import Callable
 
-from gateway.proxy.http.client import Inbound
+from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.reply import HELD_BYTES, Reply
-from gateway.proxy.sse import Meter
+from gateway.proxy.sse import StreamMeter
 
 
 class Relay:
@@ -19,9 +19,9 @@ class Relay:
     def __init__(
         self,
         reply: Reply,
-        client: Inbound,
+        client: ClientConnection,
         clock: Callable[[], float],
-        meter: Meter,
+        meter: StreamMeter,
         first: Callable[[float], None],
     ) -> None:
         """first: told when the first token came, once."""

@@ -6,7 +6,7 @@ Owns the small pieces at the end of an exchange. Knows no router and no backend'
 from typing import Final
 
 from gateway.errors import GatewayError, MethodNotAllowed, Saturated, Unavailable
-from gateway.proxy.active import Watch
+from gateway.proxy.active import ActiveRequest
 from gateway.proxy.http.headers import field, returned, status_line
 from gateway.proxy.http.reply import Reply
 from gateway.routing.observation import Outcome
@@ -16,15 +16,15 @@ UNCACHED: Final = b"cache-control: no-cache\r\n"
 UNBUFFERED: Final = b"x-accel-buffering: no\r\n"  # nginx in front of us would hold events back
 
 
-def stream_head(reply: Reply | None, watch: Watch) -> bytes:
+def stream_head(reply: Reply | None, active: ActiveRequest) -> bytes:
     """The head of a stream, with its receipt; `None`: no backend has answered yet."""
     if reply is None:
-        return status_line(200) + EVENT_STREAM + UNCACHED + UNBUFFERED + watch.receipt()
+        return status_line(200) + EVENT_STREAM + UNCACHED + UNBUFFERED + active.receipt()
     head = returned(reply.status, reply.headers, reply.passing)
     for name, line in ((b"cache-control", UNCACHED), (b"x-accel-buffering", UNBUFFERED)):
         if field(reply.headers, name) is None:
             head += line
-    return head + watch.receipt()
+    return head + active.receipt()
 
 
 def error_head(error: GatewayError) -> bytes:

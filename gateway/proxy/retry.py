@@ -6,14 +6,14 @@ SHARE: Final = 0.2  # retries per request in the long run
 RESERVE: Final = 100.0  # retries that may come at once: all that one backend held when it died
 
 
-class Budget:
+class RetryBudget:
     """A token bucket filled by requests and emptied by retries."""
 
     def __init__(self) -> None:
         self._left = RESERVE
 
     def __repr__(self) -> str:
-        return f"<Budget {self._left:.1f} retries left>"
+        return f"<RetryBudget {self._left:.1f} retries left>"
 
     def earn(self) -> None:
         """A request came."""

@@ -9,8 +9,8 @@ cleanly.
 import re
 from typing import Final
 
-from gateway.proxy.decode import event_of
-from gateway.proxy.event import Event, Usage
+from gateway.proxy.events import event_of
+from gateway.proxy.events_schema import Event, Usage
 
 DATA: Final = b"data:"
 DONE: Final = b"[DONE]"
@@ -24,7 +24,7 @@ def events(chunk: bytes) -> list[bytes]:
     return [line[len(DATA) :] for line in chunk.split(b"\n") if line[: len(DATA)] == DATA]
 
 
-class Meter:
+class StreamMeter:
     """Follows one stream: when the first and the last token came, how many, and how it ended.
 
     first_at_s, last_at_s: `None` until then. opening: the first event, if it is an object of ours.

@@ -10,10 +10,10 @@ from math import ceil
 import numpy as np
 
 from gateway.config.load import Loaded
-from gateway.rehearsal.history import Source, demand_together
+from gateway.rehearsal.history import TraceSource, demand_together
 from gateway.rehearsal.play import rehearse
-from gateway.rehearsal.traffic import Process, Stretch, Traffic, observed, replayed
-from gateway.routing.lengths import Lengths
+from gateway.rehearsal.traffic import Process, Traffic, TrafficSample, observed, replayed
+from gateway.routing.lengths import OutputLengths
 from planner.costs import single_types as economics
 from planner.model.demand import Demand
 from planner.model.plan import Certificate, Plan
@@ -33,13 +33,13 @@ LIVE_REQUESTS = 10_000  # at most, of one of its rehearsals: a second or two of 
 Counts = tuple[int, ...]  # (P,) backends
 
 
-class Stand:
+class Harness:
     """Rehearses plans on one kind of traffic; every plan meets the same draws, each once."""
 
     def __init__(self, traffic: Traffic, pools: tuple[Pool, ...]) -> None:
         self._traffic = traffic
         self._pools = pools
-        self._drawn: dict[int, Stretch] = {}
+        self._drawn: dict[int, TrafficSample] = {}
         self._scores: dict[tuple[str, int], tuple[Score, ...]] = {}
 
     def play(self, plan: Plan, seed: int) -> tuple[Score, ...]:
@@ -83,7 +83,7 @@ class Certified:
 
 def certified(
     loaded: Loaded,
-    sources: Sequence[Source],
+    sources: Sequence[TraceSource],
     *,
     rate: float | None = None,
     process: Process = "gamma",
@@ -100,7 +100,7 @@ def certified(
 
     A Poisson test plans for Poisson arrivals, every other for the dispersion of each trace.
     """
-    lengths = Lengths()
+    lengths = OutputLengths()
     demand = demand_together(sources, loaded, lengths=lengths)
     demand = demand if rate is None else demand.scaled_to(rate)
     if process == "poisson":
@@ -116,7 +116,7 @@ def certified(
     )
     if process == "daily":
         demand = demand.scaled_to(demand.total_rate * (1 + swing))
-    return _certified(loaded, demand, Stand(traffic, loaded.pools).play, seeds, told)
+    return _certified(loaded, demand, Harness(traffic, loaded.pools).play, seeds, told)
 
 
 def _certified(
@@ -124,8 +124,8 @@ def _certified(
 ) -> Certified:
     pools, legal = loaded.pools, _within(loaded.pools, loaded.limits)
     first = solve.provision(demand, pools, loaded.limits)
-    seal = _seal(first, play, seeds)
-    told(f"plan {first.plan_id}: ${first.usd_per_hour:.2f}/h, {seal.attainment:.2%}")
+    certificate = _seal(first, play, seeds)
+    told(f"plan {first.plan_id}: ${first.usd_per_hour:.2f}/h, {certificate.attainment:.2%}")
     singles = tuple(_singles(demand, pools, play, legal, seeds))
     for gpu, plan, held in singles:
         told(f"{gpu} only: ${plan.usd_per_hour:.2f}/h, {held.attainment:.2%}")
@@ -138,10 +138,10 @@ def _certified(
         rehearse=play,
         seeds=seeds,
     )
-    return Certified(demand=demand, first=(first, seal), singles=singles, refined=refined)
+    return Certified(demand=demand, first=(first, certificate), singles=singles, refined=refined)
 
 
-def sealed(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
+def with_certificate(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
     """A plan with the certificate of the class that keeps its promise worst, on observed demand.
 
     All classes are played at once: they share backends. Called where a plan is about to be put in
@@ -151,8 +151,8 @@ def sealed(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
     traffic = observed(demand, requests)
     if traffic is None:
         return replace(plan, certificate=None)
-    seal = certify(plan, Stand(traffic, pools).play, seeds=range(LIVE_SEEDS))
-    return replace(plan, certificate=seal)
+    certificate = certify(plan, Harness(traffic, pools).play, seeds=range(LIVE_SEEDS))
+    return replace(plan, certificate=certificate)
 
 
 def _seal(plan: Plan, rehearse: Rehearse, seeds: int) -> Certificate:
@@ -215,5 +215,5 @@ def _held(
     plan = solve.assign(demand, pools, counts)
     if plan.unserved:
         return None
-    seal = _seal(plan, rehearse, seeds)
-    return (plan, seal) if seal.holds else None
+    certificate = _seal(plan, rehearse, seeds)
+    return (plan, certificate) if certificate.holds else None

@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from gateway.config.load import Loaded
-from gateway.routing.lengths import Lengths
+from gateway.routing.lengths import OutputLengths
 from planner.errors import InvalidValue
 from planner.model.demand import Demand
-from planner.model.space import DEFAULT, Space
+from planner.model.space import DEFAULT, Buckets
 from planner.sizes import IntArray
-from planner.traffic.demand import combined, from_samples
+from planner.traffic.size_histogram import combined, from_samples
 from planner.traffic.trace import Trace, dispersion
 
 WINDOW_S = 10.0  # counts for the dispersion: about a request's residence
@@ -23,14 +23,14 @@ ROUTE = "chat"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Source:
+class TraceSource:
     """A trace whose requests all ask for one model, under one SLO class of it."""
 
     trace: Trace
     model: str
     slo_class: str = DEFAULT
 
-    def number(self, space: Space) -> int:
+    def number(self, space: Buckets) -> int:
         """Its class's number in a space. Raises InvalidValue if there is none."""
         names = [(kind.model, kind.name) for kind in space.classes]
         if (self.model, self.slo_class) not in names:
@@ -39,7 +39,7 @@ class Source:
 
 
 def demand_of(
-    trace: Trace, loaded: Loaded, *, lengths: Lengths, model: str | None = None
+    trace: Trace, loaded: Loaded, *, lengths: OutputLengths, model: str | None = None
 ) -> Demand:
     """The demand of a trace of one model's requests (default: the first model configured).
 
@@ -47,10 +47,12 @@ def demand_of(
     traffic; it can serve on afterwards.
     """
     model = model or next(iter(loaded.config.models))
-    return demand_together((Source(trace=trace, model=model),), loaded, lengths=lengths)
+    return demand_together((TraceSource(trace=trace, model=model),), loaded, lengths=lengths)
 
 
-def demand_together(sources: Sequence[Source], loaded: Loaded, *, lengths: Lengths) -> Demand:
+def demand_together(
+    sources: Sequence[TraceSource], loaded: Loaded, *, lengths: OutputLengths
+) -> Demand:
     """The demand of several traces, one per SLO class, that come at the same time.
 
     Raises InvalidValue if two have the same class.
@@ -60,7 +62,7 @@ def demand_together(sources: Sequence[Source], loaded: Loaded, *, lengths: Lengt
     return combined([_demand(source, loaded, lengths) for source in sources])
 
 
-def _learn(source: Source, lengths: Lengths) -> None:
+def _learn(source: TraceSource, lengths: OutputLengths) -> None:
     trace = source.trace
     requests = zip(trace.key, trace.input_tokens, trace.output_tokens, strict=True)
     for key, inputs, outputs in requests:
@@ -68,7 +70,7 @@ def _learn(source: Source, lengths: Lengths) -> None:
         lengths.learn(source.model, sender(key), ROUTE, int(inputs), None, tokens)
 
 
-def _demand(source: Source, loaded: Loaded, lengths: Lengths) -> Demand:
+def _demand(source: TraceSource, loaded: Loaded, lengths: OutputLengths) -> Demand:
     trace, number = source.trace, source.number(loaded.space)
     duration_s = trace.duration_s or 1.0
     burst = dispersion(trace.arrival_s, WINDOW_S, duration_s)
@@ -86,11 +88,11 @@ def _demand(source: Source, loaded: Loaded, lengths: Lengths) -> Demand:
 
 
 def believed(
-    trace: Trace, loaded: Loaded, lengths: Lengths, model: str, slo_class: str = DEFAULT
+    trace: Trace, loaded: Loaded, lengths: OutputLengths, model: str, slo_class: str = DEFAULT
 ) -> IntArray:
     """(N,) the bucket that the router would take each request for."""
     grid = loaded.space.grid
-    source = Source(trace=trace, model=model, slo_class=slo_class)
+    source = TraceSource(trace=trace, model=model, slo_class=slo_class)
     first = source.number(loaded.space) * grid.cells
     requests = zip(trace.key, trace.input_tokens.astype(int).tolist(), strict=True)
     cells = [

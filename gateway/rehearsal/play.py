@@ -14,16 +14,16 @@ from gateway.errors import Saturated, Unavailable
 from gateway.rehearsal.history import ROUTE, sender
 from gateway.routing.backend import Fleet, Lease
 from gateway.routing.estimate import Estimate
-from gateway.routing.lengths import Lengths
+from gateway.routing.lengths import OutputLengths
 from gateway.routing.observation import Outcome
-from gateway.routing.peers import Board, Seat
+from gateway.routing.peers import LoadView, SharedLoad
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable, compile_table
 from planner.errors import InvalidValue
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
-from planner.proof.simulate import Finish, Result, simulate
+from planner.model.space import Buckets, SloClass
+from planner.proof.simulate import Finish, SimulationResult, simulate
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -31,7 +31,7 @@ from planner.traffic.trace import Trace
 MAX_LOAD = 2.0
 SHED = Outcome.SHED.value
 
-Belief = Callable[[int], Estimate]  # what the router takes a request for, at its arrival
+EstimateOf = Callable[[int], Estimate]  # what the router takes a request for, at its arrival
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,13 +44,13 @@ class Rehearsal:
     shed.
     """
 
-    result: Result
+    result: SimulationResult
     slo_class: IntArray
     pool: IntArray
     bucket: IntArray
     decision: tuple[str, ...]
 
-    def met(self, space: Space) -> NDArray[np.bool_]:
+    def met(self, space: Buckets) -> NDArray[np.bool_]:
         """(N,) whether each request met the promise of its own class."""
         met = np.zeros(len(self.slo_class), dtype=np.bool_)
         for number in np.unique(self.slo_class).tolist():
@@ -69,7 +69,7 @@ def rehearse(
     pools: tuple[Pool, ...],
     *,
     slo_class: IntArray | None = None,
-    lengths: Lengths | None = None,
+    lengths: OutputLengths | None = None,
     believed: FloatArray | None = None,
     max_load: float = MAX_LOAD,
     patience_s: float = 0.0,
@@ -88,10 +88,10 @@ def rehearse(
     """
     classes, numbers = plan.space.classes, _numbers(slo_class, len(trace), plan.space)
     kinds = [classes[number] for number in numbers.tolist()]
-    belief: Belief
+    belief: EstimateOf
     finished: Finish | None
     if believed is None:
-        memory = _Memory(trace, kinds, Lengths() if lengths is None else lengths)
+        memory = _LearningEstimates(trace, kinds, OutputLengths() if lengths is None else lengths)
         belief, finished = memory.believe, memory.learn
     elif lengths is not None:
         raise InvalidValue("either lengths or believed, not both")
@@ -102,7 +102,7 @@ def rehearse(
     hold_s = np.array(table.hold_s)[numbers]
     turns = np.zeros(len(trace), dtype=np.int64) if dealt is None else dealt
     until_s = (trace.arrival_s + hold_s).tolist()
-    desk = _Desk(plan, table, belief, max_load, until_s, turns.tolist())
+    desk = _SimulatedRouter(plan, table, belief, max_load, until_s, turns.tolist())
     result = simulate(
         trace,
         [pools[p].profile for p in engines],
@@ -119,14 +119,14 @@ def rehearse(
     return Rehearsal(result=result, slo_class=numbers, pool=pool, bucket=bucket, decision=decision)
 
 
-class _Desk:
+class _SimulatedRouter:
     """The workers' routers as `planner.proof.simulate` wants to see them."""
 
     def __init__(
         self,
         plan: Plan,
         table: RoutingTable,
-        belief: Belief,
+        belief: EstimateOf,
         max_load: float,
         until_s: list[float],
         dealt: list[int],
@@ -146,7 +146,7 @@ class _Desk:
         self.bucket = [-1] * len(until_s)
         self.decision = [SHED] * len(until_s)
 
-    def route(self, request: int, now_s: float) -> "_Held | None":
+    def route(self, request: int, now_s: float) -> "_SimulatedLease | None":
         router = self._routers[self._dealt[request]]
         estimate = self._estimates.pop(request, None) or self._belief(request)
         patient = now_s < self._until_s[request]
@@ -158,7 +158,7 @@ class _Desk:
             return None
         self.bucket[request] = lease.bucket
         self.decision[request] = lease.decision
-        return _Held(self._number[lease.backend.name], lease)
+        return _SimulatedLease(self._number[lease.backend.name], lease)
 
 
 def _routers(
@@ -169,14 +169,16 @@ def _routers(
         yield Router(table, Fleet(urls), max_load=max_load)
         return
     backends = sum(map(len, urls.values()))
-    memory = bytearray(8 * Board.doubles(workers=workers, backends=backends))
-    board = Board(memory, workers=workers, backends=backends)
+    memory = bytearray(8 * SharedLoad.doubles(workers=workers, backends=backends))
+    shared_load = SharedLoad(memory, workers=workers, backends=backends)
     for number in range(workers):
         fleet = Fleet(urls)
-        yield Router(table, fleet, max_load=max_load, seat=Seat(board, fleet, number))
+        yield Router(
+            table, fleet, max_load=max_load, load_view=LoadView(shared_load, fleet, number)
+        )
 
 
-class _Held:
+class _SimulatedLease:
     """A lease, its backend by number."""
 
     __slots__ = ("backend", "prefilled", "release")
@@ -187,10 +189,10 @@ class _Held:
         self.release = lease.release
 
 
-class _Memory:
+class _LearningEstimates:
     """Beliefs that learn: each request is predicted from those that ended before it came."""
 
-    def __init__(self, trace: Trace, kinds: Sequence[SloClass], lengths: Lengths) -> None:
+    def __init__(self, trace: Trace, kinds: Sequence[SloClass], lengths: OutputLengths) -> None:
         # Keys as the gateway sees them, so that lengths learned by either serve the other.
         self._keys = [sender(key) for key in trace.key]
         self._inputs = [int(tokens) for tokens in trace.input_tokens.tolist()]
@@ -215,7 +217,7 @@ class _Memory:
         self._lengths.learn(model, self._keys[request], ROUTE, inputs, None, outputs)
 
 
-def _numbers(slo_class: IntArray | None, requests: int, space: Space) -> IntArray:
+def _numbers(slo_class: IntArray | None, requests: int, space: Buckets) -> IntArray:
     if slo_class is None:
         return np.zeros(requests, dtype=np.int64)
     if slo_class.shape != (requests,):
@@ -225,7 +227,7 @@ def _numbers(slo_class: IntArray | None, requests: int, space: Space) -> IntArra
     return slo_class
 
 
-def _given(believed: FloatArray, kinds: Sequence[SloClass]) -> Belief:
+def _given(believed: FloatArray, kinds: Sequence[SloClass]) -> EstimateOf:
     requests = len(kinds)
     if believed.ndim != 2 or len(believed) != requests or believed.shape[1] not in (2, 3):
         shape = f"({requests}, 2) or ({requests}, 3)"

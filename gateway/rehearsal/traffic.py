@@ -11,8 +11,8 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from gateway.rehearsal.history import ROUTE, Source, sender
-from gateway.routing.lengths import Lengths
+from gateway.rehearsal.history import ROUTE, TraceSource, sender
+from gateway.routing.lengths import OutputLengths
 from planner.model.demand import Demand
 from planner.sizes import FloatArray, IntArray
 from planner.traffic import arrivals
@@ -23,7 +23,7 @@ SPARE = 5.0  # standard deviations of the count by which a class's traffic outla
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Stretch:
+class TrafficSample:
     """Some minutes of traffic: N requests, what the router takes them for, and whose they are.
 
     believed: (N, 3) input, output and P90 of the output. slo_class: (N,) number in the space.
@@ -37,7 +37,7 @@ class Stretch:
 class Traffic(Protocol):
     """What a plan is tested on."""
 
-    def draw(self, seed: int) -> Stretch:
+    def draw(self, seed: int) -> TrafficSample:
         """One stretch. The same for the same seed."""
         ...
 
@@ -51,7 +51,7 @@ class Day:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Replayed:
+class ReplayedTraffic:
     """A trace's sizes at a rate, with arrivals of one of four kinds.
 
     process: `own` keeps the trace's bursts (shifted copies of it, superposed or thinned), `gamma`
@@ -65,19 +65,21 @@ class Replayed:
     process: Process
     dispersion: float
     requests: int
-    lengths: Lengths
+    lengths: OutputLengths
     model: str
     number: int = 0
     day: Day | None = None
 
-    def draw(self, seed: int) -> Stretch:
+    def draw(self, seed: int) -> TrafficSample:
         trace = self._trace(np.random.default_rng(seed))
         rows = []
         for key, inputs in zip(trace.key, trace.input_tokens.astype(int).tolist(), strict=True):
             said = self.lengths.predict(self.model, sender(key), ROUTE, inputs, None)
             rows.append((inputs, said.median, said.p90))
         believed = np.array(rows, dtype=float).reshape(-1, 3)
-        return Stretch(trace=trace, believed=believed, slo_class=np.full(len(trace), self.number))
+        return TrafficSample(
+            trace=trace, believed=believed, slo_class=np.full(len(trace), self.number)
+        )
 
     def _trace(self, rng: np.random.Generator) -> Trace:
         if self.process == "own":
@@ -95,7 +97,7 @@ class Replayed:
         return arrivals.modulated(rates, self.day.period_s, self.requests, rng, cv=cv)
 
 
-class Observed:
+class ObservedTraffic:
     """Demand of one SLO class as the gateway observed it: sizes from its fine cells, Gamma gaps."""
 
     def __init__(self, demand: Demand, number: int, requests: int) -> None:
@@ -110,7 +112,7 @@ class Observed:
         self._believed = np.array(middle, dtype=float)[demand.bucket]
         self._p90 = np.maximum(self._believed, _p90(demand))
 
-    def draw(self, seed: int) -> Stretch:
+    def draw(self, seed: int) -> TrafficSample:
         rng = np.random.default_rng(seed)
         demand = self._demand
         row = rng.choice(len(self._chance), size=self._requests, p=self._chance)
@@ -121,14 +123,14 @@ class Observed:
             key=("",) * self._requests,
         )
         believed = (demand.input_tokens[row], self._believed[row], self._p90[row])
-        return Stretch(
+        return TrafficSample(
             trace=trace,
             believed=np.stack(believed, axis=1),
             slo_class=np.full(self._requests, self._number),
         )
 
 
-class Together:
+class MergedTraffic:
     """The traffic of several SLO classes at once, each with arrivals of its own."""
 
     def __init__(self, parts: Sequence[Traffic], long_s: float) -> None:
@@ -136,7 +138,7 @@ class Together:
         self._parts = tuple(parts)
         self._long_s = long_s
 
-    def draw(self, seed: int) -> Stretch:
+    def draw(self, seed: int) -> TrafficSample:
         count = len(self._parts)
         drawn = [part.draw(seed * count + k) for k, part in enumerate(self._parts)]
         trace, order = merged([part.trace for part in drawn])
@@ -144,16 +146,16 @@ class Together:
         slo_class = np.concatenate([part.slo_class for part in drawn])[order]
         trace = trace.slice(0.0, self._long_s)
         n = len(trace)
-        return Stretch(trace=trace, believed=believed[:n], slo_class=slo_class[:n])
+        return TrafficSample(trace=trace, believed=believed[:n], slo_class=slo_class[:n])
 
 
 def replayed(
-    sources: Sequence[Source],
+    sources: Sequence[TraceSource],
     demand: Demand,
     *,
     process: Process,
     requests: int,
-    lengths: Lengths,
+    lengths: OutputLengths,
     swing: float = 0.0,
 ) -> Traffic:
     """The traces at the rates and with the dispersions of their demand: so many requests in all.
@@ -164,7 +166,7 @@ def replayed(
     numbers = [source.number(demand.space) for source in sources]
     counts = _counts(demand, numbers, requests)
     parts = [
-        Replayed(
+        ReplayedTraffic(
             trace=source.trace,
             rate=_rate(demand, number),
             process=process,
@@ -177,7 +179,7 @@ def replayed(
         )
         for source, number, count in zip(sources, numbers, counts, strict=True)
     ]
-    return parts[0] if len(parts) == 1 else Together(parts, long_s)
+    return parts[0] if len(parts) == 1 else MergedTraffic(parts, long_s)
 
 
 def observed(demand: Demand, requests: int) -> Traffic | None:
@@ -186,9 +188,9 @@ def observed(demand: Demand, requests: int) -> Traffic | None:
     if not numbers:
         return None
     counts = _counts(demand, numbers, requests)
-    parts = [Observed(demand, c, count) for c, count in zip(numbers, counts, strict=True)]
+    parts = [ObservedTraffic(demand, c, count) for c, count in zip(numbers, counts, strict=True)]
     rate = sum(_rate(demand, c) for c in numbers)
-    return parts[0] if len(parts) == 1 else Together(parts, requests / rate)
+    return parts[0] if len(parts) == 1 else MergedTraffic(parts, requests / rate)
 
 
 def _counts(demand: Demand, numbers: Sequence[int], requests: int) -> list[int]:

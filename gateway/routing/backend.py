@@ -109,11 +109,11 @@ class Backend:
         if up:
             self.succeeded()
 
-    def share(self, cell: "memoryview[float]") -> None:
+    def publish_to(self, cell: "memoryview[float]") -> None:
         """From now on what is held here is told in `cell`: three doubles that others read."""
         self._cell = cell
 
-    def seen(self, in_flight: float, load: float, pending_s: float) -> None:
+    def set_totals(self, in_flight: float, load: float, pending_s: float) -> None:
         """What others hold of it; what is held here is added."""
         mine = self._cell or (0.0, 0.0, 0.0)
         self.in_flight = int(mine[0] + in_flight)

@@ -8,15 +8,15 @@ from typing import Final
 import msgspec
 
 from gateway.errors import BadRequest
-from gateway.routing.ask import Ask
-from gateway.routing.fields import Fields
+from gateway.routing.body_schema import BodyFields
+from gateway.routing.llm_request import LlmRequest
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
-_DECODER: Final = msgspec.json.Decoder(Fields, strict=False)  # as lax as the engines: "7" is 7
+_DECODER: Final = msgspec.json.Decoder(BodyFields, strict=False)  # as lax as the engines: "7" is 7
 _PROMPT: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 
 
-def read(body: bytes, route: str) -> Ask:
+def read(body: bytes, route: str) -> LlmRequest:
     """Reads a body. Raises BadRequest when it is not a JSON object with fields of the right types.
 
     A missing prompt is left to the backend, whose message is better than ours could be.
@@ -32,7 +32,7 @@ def read(body: bytes, route: str) -> Ask:
         raise BadRequest("the body is nested too deeply") from error
     prompt: msgspec.Raw = getattr(fields, _PROMPT[route])
     cap = fields.max_completion_tokens or fields.max_tokens
-    return Ask(
+    return LlmRequest(
         route=route,
         model=fields.model,
         stream=bool(fields.stream),

@@ -3,7 +3,7 @@
 from planner.model.space import DEFAULT
 
 
-class Length:
+class PredictedLength:
     """Predicted output tokens: the median, and the ninetieth percentile."""
 
     __slots__ = ("median", "p90")
@@ -13,7 +13,7 @@ class Length:
         self.p90 = p90
 
     def __repr__(self) -> str:
-        return f"<Length {self.median}, P90 {self.p90}>"
+        return f"<PredictedLength {self.median}, P90 {self.p90}>"
 
 
 class Estimate:

@@ -2,35 +2,35 @@
 
 from typing import Final
 
-from gateway.routing.lengths import Lengths
+from gateway.routing.lengths import OutputLengths
 from gateway.routing.observation import Observation, Outcome
-from gateway.routing.tokens import Tokens
+from gateway.routing.tokens import BytesPerToken
 
 OK: Final = Outcome.OK
 TAUGHT: Final = 100  # requests between two rests: at five rests a second all of 500/s
 
 
-class Lessons:
+class Estimator:
     """Learned lengths of answers and bytes per token. Living state: outlives every table.
 
     It travels to workers. What is compiled has to say itself how it is pickled: `__reduce__`.
     """
 
-    def __init__(self, lengths: Lengths, tokens: Tokens) -> None:
+    def __init__(self, lengths: OutputLengths, tokens: BytesPerToken) -> None:
         self.lengths = lengths
         self.tokens = tokens
         self._left = TAUGHT
 
     def __repr__(self) -> str:
-        return f"<Lessons {self.lengths!r}, {self.tokens!r}>"
+        return f"<Estimator {self.lengths!r}, {self.tokens!r}>"
 
-    def __reduce__(self) -> tuple[type["Lessons"], tuple[Lengths, Tokens]]:
-        return Lessons, (self.lengths, self.tokens)
+    def __reduce__(self) -> tuple[type["Estimator"], tuple[OutputLengths, BytesPerToken]]:
+        return Estimator, (self.lengths, self.tokens)
 
     @classmethod
-    def none(cls, bytes_per_token: dict[str, float]) -> "Lessons":
+    def none(cls, bytes_per_token: dict[str, float]) -> "Estimator":
         """Nothing learned yet. bytes_per_token: where each model starts."""
-        return cls(Lengths(), Tokens(bytes_per_token))
+        return cls(OutputLengths(), BytesPerToken(bytes_per_token))
 
     def sample(self, o: Observation) -> bool:
         """Learns from one of many, unless it was taught enough since its last rest; whether it did.
@@ -43,7 +43,7 @@ class Lessons:
         self.learn(o)
         return True
 
-    def rest(self) -> None:
+    def refill(self) -> None:
         """Called several times a second: ready to be taught again."""
         self._left = TAUGHT
 

@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterable
 from math import ceil, log2
 from typing import Final
 
-from gateway.routing.estimate import Length
+from gateway.routing.estimate import PredictedLength
 
 WINDOW: Final = 300  # samples a history remembers
 QUARTERS: Final = 4  # finest cells per doubling of the input: half the error of whole doublings
@@ -21,7 +21,7 @@ LAG: Final = 8  # quantiles are of all samples but the last eighth: sorting at e
 PRIOR = (128.0, 512.0)  # median and P90 before anything was seen
 
 
-class History:
+class LengthHistory:
     """The last `WINDOW` lengths. median, p90: of most of them, see `LAG`."""
 
     __slots__ = ("_due", "_lengths", "median", "p90")
@@ -33,8 +33,8 @@ class History:
         if self._lengths:
             self._look()
 
-    def __reduce__(self) -> tuple[type["History"], tuple[tuple[int, ...]]]:
-        return History, (tuple(self._lengths),)
+    def __reduce__(self) -> tuple[type["LengthHistory"], tuple[tuple[int, ...]]]:
+        return LengthHistory, (tuple(self._lengths),)
 
     def __len__(self) -> int:
         return len(self._lengths)
@@ -59,7 +59,7 @@ def _quantile(ordered: list[int], share: float) -> int:
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
-class Cell:
+class LengthCell:
     """The finest history of some requests, the coarser ones behind it, and what all say together.
 
     That is kept between two predictions until it has learned enough for it to matter.
@@ -67,17 +67,17 @@ class Cell:
 
     __slots__ = ("_due", "_histories", "_length")
 
-    def __init__(self, histories: tuple[History, ...]) -> None:
+    def __init__(self, histories: tuple[LengthHistory, ...]) -> None:
         """histories: the finest of them first."""
         self._histories = histories
-        self._length: Length | None = None
+        self._length: PredictedLength | None = None
         self._due = 0
 
-    def __reduce__(self) -> tuple[type["Cell"], tuple[tuple[History, ...]]]:
-        return Cell, (self._histories,)
+    def __reduce__(self) -> tuple[type["LengthCell"], tuple[tuple[LengthHistory, ...]]]:
+        return LengthCell, (self._histories,)
 
     @property
-    def length(self) -> Length:
+    def length(self) -> PredictedLength:
         if self._length is None or self._due <= 0:
             self._length = blended(self._histories)
             known = len(self._histories[0])
@@ -90,7 +90,7 @@ class Cell:
             history.add(tokens)
 
 
-def blended(histories: tuple[History, ...]) -> Length:
+def blended(histories: tuple[LengthHistory, ...]) -> PredictedLength:
     """Every history, the finest first, moves the belief of the coarser ones by its weight."""
     median, p90 = PRIOR
     for history in reversed(histories):
@@ -98,30 +98,30 @@ def blended(histories: tuple[History, ...]) -> Length:
         weight = n / (n + SHRINKAGE)
         median += weight * (history.median - median)
         p90 += weight * (history.p90 - p90)
-    return Length(median=round(median) or 1, p90=round(max(p90, median)) or 1)
+    return PredictedLength(median=round(median) or 1, p90=round(max(p90, median)) or 1)
 
 
-class Lengths:
+class OutputLengths:
     """Learned output lengths. Living state: outlives every plan and table."""
 
     def __init__(
         self,
-        cells: OrderedDict[Hashable, Cell] | None = None,
-        coarse: OrderedDict[Hashable, History] | None = None,
+        cells: OrderedDict[Hashable, LengthCell] | None = None,
+        coarse: OrderedDict[Hashable, LengthHistory] | None = None,
     ) -> None:
         """cells, coarse: what is known already, the least recent first."""
         self._cells = OrderedDict() if cells is None else cells
         self._coarse = OrderedDict() if coarse is None else coarse
 
-    def __reduce__(self) -> tuple[type["Lengths"], tuple[object, ...]]:
-        return Lengths, (self._cells, self._coarse)
+    def __reduce__(self) -> tuple[type["OutputLengths"], tuple[object, ...]]:
+        return OutputLengths, (self._cells, self._coarse)
 
     def __repr__(self) -> str:
-        return f"<Lengths {len(self._cells)} histories>"
+        return f"<OutputLengths {len(self._cells)} histories>"
 
     def predict(
         self, model: str, key: str, route: str, input_tokens: int, max_tokens: int | None
-    ) -> Length:
+    ) -> PredictedLength:
         """Median and P90 of the answer's tokens, capped by `max_tokens`."""
         cell = self._cells.get(_finest(model, key, route, input_tokens, max_tokens))
         if cell is not None:
@@ -131,7 +131,7 @@ class Lengths:
             length = blended(tuple(history for history in found if history is not None))
         if max_tokens is None or length.p90 <= max_tokens:
             return length
-        return Length(median=min(length.median, max_tokens), p90=max_tokens)
+        return PredictedLength(median=min(length.median, max_tokens), p90=max_tokens)
 
     def learn(
         self,
@@ -147,17 +147,17 @@ class Lengths:
         cell = self._cells.get(finest)
         if cell is None:
             keys = _coarser(model, key, route, input_tokens)
-            cell = self._cells[finest] = Cell((History(), *map(self._history, keys)))
+            cell = self._cells[finest] = LengthCell((LengthHistory(), *map(self._history, keys)))
             if len(self._cells) > HISTORIES:
                 self._cells.popitem(last=False)
         self._cells.move_to_end(finest)
         cell.add(output_tokens)
 
-    def _history(self, key: Hashable) -> History:
+    def _history(self, key: Hashable) -> LengthHistory:
         """A coarser history; the one that served no new cell for longest is forgotten first."""
         history = self._coarse.get(key)
         if history is None:
-            history = self._coarse[key] = History()
+            history = self._coarse[key] = LengthHistory()
             if len(self._coarse) > HISTORIES:
                 self._coarse.popitem(last=False)
         self._coarse.move_to_end(key)

@@ -15,14 +15,14 @@ WIDTH = 3  # numbers per worker and backend: in flight, load, pending prefill
 STALE_S = 0.005  # the longest that others' numbers are believed without a look
 
 
-class Board:
+class SharedLoad:
     """The array, as one of its users sees it.
 
     Layout, in doubles: (B,) 1.0 where a backend is down, then (W, B, 3) what each worker holds.
     """
 
     def __init__(self, memory: Any, *, workers: int, backends: int) -> None:
-        """memory: a writable buffer of `Board.doubles` doubles, zero at first."""
+        """memory: a writable buffer of `SharedLoad.doubles` doubles, zero at first."""
         self._cells = memoryview(memory).cast("B").cast("d")
         whole = np.frombuffer(memory, dtype=np.float64)
         self._down = whole[:backends]
@@ -31,7 +31,7 @@ class Board:
 
     def __repr__(self) -> str:
         workers = len(self._held)
-        return f"<Board {workers} workers × {self._backends} backends>"
+        return f"<SharedLoad {workers} workers × {self._backends} backends>"
 
     @staticmethod
     def doubles(*, workers: int, backends: int) -> int:
@@ -64,33 +64,35 @@ class Board:
         return self._down.tobytes()
 
 
-class Seat:
+class LoadView:
     """One user's place at the board: writes what its fleet holds, brings in what others hold."""
 
-    def __init__(self, board: Board, fleet: Fleet, worker: int | None) -> None:
+    def __init__(self, shared_load: SharedLoad, fleet: Fleet, worker: int | None) -> None:
         """worker: its row, which is cleared; `None` for who only looks (the supervisor)."""
-        self._board = board
+        self._shared_load = shared_load
         self._worker = worker
         self._backends = fleet.backends
         self._due_s = 0.0
         self._down = b""
         self._heeds = worker is not None  # which are down: the supervisor itself says so
         if worker is not None:
-            board.clear(worker)
+            shared_load.clear(worker)
             for number, backend in enumerate(self._backends):
-                backend.share(board.cell(worker, number))
+                backend.publish_to(shared_load.cell(worker, number))
 
     def __repr__(self) -> str:
-        return f"<Seat {self._worker} at {self._board!r}>"
+        return f"<LoadView {self._worker} at {self._shared_load!r}>"
 
-    def look(self, now_s: float) -> None:
+    def refresh(self, now_s: float) -> None:
         """Brings the fleet up to date, unless that was done a moment ago."""
         if now_s < self._due_s:
             return
         self._due_s = now_s + STALE_S
-        for backend, row in zip(self._backends, self._board.others(self._worker), strict=True):
-            backend.seen(*row)
-        if self._heeds and (down := self._board.down()) != self._down:
+        for backend, row in zip(
+            self._backends, self._shared_load.others(self._worker), strict=True
+        ):
+            backend.set_totals(*row)
+        if self._heeds and (down := self._shared_load.down()) != self._down:
             self._down = down
             self._mark(down)
 

@@ -11,10 +11,10 @@ from collections.abc import Collection
 from math import inf
 from typing import Final
 
-from gateway.errors import ClassNotFound, Held, ModelNotFound, Saturated, Unavailable
+from gateway.errors import ClassNotFound, ModelNotFound, Saturated, Unavailable, WouldMissSlo
 from gateway.routing.backend import Backend, Fleet, Lease
 from gateway.routing.estimate import Estimate
-from gateway.routing.peers import Seat
+from gateway.routing.peers import LoadView
 from gateway.routing.table import RoutingTable
 from planner.cells import cell
 from planner.model.space import DEFAULT
@@ -29,12 +29,17 @@ class Router:
     """Executes a table on a fleet. The table may be replaced at any moment by one assignment."""
 
     def __init__(
-        self, table: RoutingTable, fleet: Fleet, *, max_load: float, seat: Seat | None = None
+        self,
+        table: RoutingTable,
+        fleet: Fleet,
+        *,
+        max_load: float,
+        load_view: LoadView | None = None,
     ) -> None:
         """max_load: load at which a backend takes no more, whatever the SLO. seat: at the board
         where other workers say what they hold of the fleet; `None`: there are none."""
         self.fleet = fleet
-        self._seat = seat
+        self._load_view = load_view
         self._max_load = max_load
         self._classes = {(c.model, c.name): index for index, c in enumerate(table.space.classes)}
         self.table = table
@@ -107,8 +112,8 @@ class Router:
         ModelNotFound, ClassNotFound, Unavailable (no live backend for the model), Saturated (all
         are at `max_load`) or, if patient, Held (none keeps the SLO now).
         """
-        if self._seat is not None:
-            self._seat.look(now_s)
+        if self._load_view is not None:
+            self._load_view.refresh(now_s)
         if bucket is None:
             bucket = self.bucket(estimate)
         planned = self._slice(bucket)
@@ -218,7 +223,7 @@ class Router:
                 if not open_:
                     raise Saturated("Every backend is full.", retry_after_s=1.0)
                 if patient and planned is not None:
-                    raise Held("No backend keeps the SLO now.", retry_after_s=1.0)
+                    raise WouldMissSlo("No backend keeps the SLO now.", retry_after_s=1.0)
                 misfit, _, backend, pool, _ = min(open_, key=lambda a: a[:2])
                 decision = BEST_EFFORT if misfit and planned is None else OVERLOAD
                 return self._reserve(backend, pool, bucket, estimate, decision)

@@ -6,7 +6,7 @@ from math import inf
 
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.slo import Slo
 
 UNBOUND_SLOT = 1.0  # of a request whose SLO cannot hold: it may slow a whole backend down
@@ -27,7 +27,7 @@ class RoutingTable:
     """
 
     plan_id: str
-    space: Space
+    space: Buckets
     pools: tuple[str, ...]
     backends: tuple[int, ...]
     slices: tuple[tuple[tuple[int, float], ...], ...]

@@ -10,7 +10,7 @@ from typing import Final
 SMOOTHING: Final = 0.05  # weight of one reply; a ratio settles within about 20
 
 
-class Curve:
+class TokenRatio:
     """Bytes per token of one model on one route. whole: of all prompts. by_size: by bit length."""
 
     __slots__ = ("by_size", "whole")
@@ -19,28 +19,28 @@ class Curve:
         self.whole = whole
         self.by_size = {} if by_size is None else by_size
 
-    def __reduce__(self) -> tuple[type["Curve"], tuple[float, dict[int, float]]]:
-        return Curve, (self.whole, self.by_size)
+    def __reduce__(self) -> tuple[type["TokenRatio"], tuple[float, dict[int, float]]]:
+        return TokenRatio, (self.whole, self.by_size)
 
 
-class Tokens:
+class BytesPerToken:
     """Learned bytes per token. Living state: outlives every plan and table."""
 
     def __init__(
         self,
         bytes_per_token: dict[str, float],
-        curves: dict[tuple[str, str], Curve] | None = None,
+        curves: dict[tuple[str, str], TokenRatio] | None = None,
     ) -> None:
         """bytes_per_token: where each model starts. curves: what is known already."""
         self._curves = {} if curves is None else curves
         self._prior = dict(bytes_per_token)
 
-    def __reduce__(self) -> tuple[type["Tokens"], tuple[object, ...]]:
-        return Tokens, (self._prior, self._curves)
+    def __reduce__(self) -> tuple[type["BytesPerToken"], tuple[object, ...]]:
+        return BytesPerToken, (self._prior, self._curves)
 
     def __repr__(self) -> str:
         known = ", ".join(f"{m}/{r} {c.whole:.2f}" for (m, r), c in self._curves.items())
-        return f"<Tokens {known or 'nothing learned'}>"
+        return f"<BytesPerToken {known or 'nothing learned'}>"
 
     def estimate(self, model: str, route: str, prompt_bytes: int) -> int:
         """Tokens of a prompt of so many bytes, at least one."""
@@ -57,7 +57,7 @@ class Tokens:
             return
         curve = self._curves.get((model, route))
         if curve is None:
-            curve = self._curves[model, route] = Curve(self._prior[model])
+            curve = self._curves[model, route] = TokenRatio(self._prior[model])
         seen, size = prompt_bytes / prompt_tokens, prompt_bytes.bit_length()
         part = curve.by_size.get(size, seen)
         curve.whole += SMOOTHING * (seen - curve.whole)

@@ -24,15 +24,15 @@ class Family:
         """One sample. labels: as `labelled` gives them, empty for none."""
         self.lines.append(f"{self.name}{{{labels}}} {value}" if labels else f"{self.name} {value}")
 
-    def spread(
+    def histogram(
         self, labels: str, bounds: Sequence[float], counts: Sequence[int], total: float
     ) -> None:
         """One histogram. counts: one per bound and one above the last. total: of all values."""
         name, ends = self.name, f'",{labels}}} '
         starts = _starts(name, tuple(bounds))
-        sums = list(accumulate(counts))
-        self.lines.extend(f"{a}{ends}{n}" for a, n in zip(starts, sums, strict=True))
-        self.lines.append(f"{name}_count{{{labels}}} {sums[-1]}")
+        delta = list(accumulate(counts))
+        self.lines.extend(f"{a}{ends}{n}" for a, n in zip(starts, delta, strict=True))
+        self.lines.append(f"{name}_count{{{labels}}} {delta[-1]}")
         self.lines.append(f"{name}_sum{{{labels}}} {total}")
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from gateway.routing.backend import Fleet
 from gateway.telemetry.exposition import Family, labelled, text
-from gateway.telemetry.stats import TPOT_S, TTFT_S, Flow, Sums
+from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, PoolStats, StatsDelta
 from planner.model.plan import Plan
 
 
@@ -13,18 +13,18 @@ class Metrics:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._flows: dict[tuple[str, str], Flow] = {}
+        self._by_pool: dict[tuple[str, str], PoolStats] = {}
         self._plan: Plan | None = None
         self._plans = self._replaced = 0
         self._workers = 1
 
     def __repr__(self) -> str:
-        return f"<Metrics of {len(self._flows)} flows over {self._fleet!r}>"
+        return f"<Metrics of {len(self._by_pool)} flows over {self._fleet!r}>"
 
-    def add(self, sums: Sums) -> None:
+    def add(self, delta: StatsDelta) -> None:
         """Counts what happened since a moment ago, in any process."""
-        for key, flow in sums.flows.items():
-            self._flows.setdefault(key, Flow.none()).add(flow)
+        for key, pool_stats in delta.by_pool.items():
+            self._by_pool.setdefault(key, PoolStats.none()).add(pool_stats)
 
     def planned(self, plan: Plan) -> None:
         """A plan was put in force."""
@@ -37,7 +37,7 @@ class Metrics:
 
     def text(self) -> bytes:
         """The exposition."""
-        families = [*_requests(self._flows), *_latencies(self._flows), *_backends(self._fleet)]
+        families = [*_requests(self._by_pool), *_latencies(self._by_pool), *_backends(self._fleet)]
         families += self._gateway()
         if self._plan is not None:
             families += _plan(self._plan)
@@ -50,7 +50,7 @@ class Metrics:
         yield _one("plans_total", "counter", "Plans put in force.", self._plans)
 
 
-def _requests(flows: dict[tuple[str, str], Flow]) -> Iterator[Family]:
+def _requests(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
     requests = Family("cuvee_requests_total", "counter", "Requests by how they ended.")
     decisions = Family(
         "cuvee_decisions_total",
@@ -60,28 +60,31 @@ def _requests(flows: dict[tuple[str, str], Flow]) -> Iterator[Family]:
     retries = Family("cuvee_retries_total", "counter", "Further backends tried.")
     tokens = Family("cuvee_tokens_total", "counter", "Tokens of finished requests.")
     again: dict[str, int] = {}
-    for (model, pool), flow in flows.items():
-        for outcome, count in flow.outcomes.items():
+    for (model, pool), pool_stats in by_pool.items():
+        for outcome, count in pool_stats.outcomes.items():
             requests.add(labelled(model=model, outcome=outcome, pool=pool), count)
-        for decision, count in flow.decisions.items():
+        for decision, count in pool_stats.decisions.items():
             decisions.add(labelled(decision=decision, model=model, pool=pool), count)
-        tokens.add(labelled(direction="input", model=model, pool=pool), flow.input_tokens)
-        tokens.add(labelled(direction="output", model=model, pool=pool), flow.output_tokens)
-        again[model] = again.get(model, 0) + flow.retries
+        tokens.add(labelled(direction="input", model=model, pool=pool), pool_stats.input_tokens)
+        tokens.add(labelled(direction="output", model=model, pool=pool), pool_stats.output_tokens)
+        again[model] = again.get(model, 0) + pool_stats.retries
     for model, count in again.items():
         retries.add(labelled(model=model), count)
     yield from (requests, decisions, retries, tokens)
 
 
-def _latencies(flows: dict[tuple[str, str], Flow]) -> Iterator[Family]:
+def _latencies(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
     """Histograms; a pool without any sample has none."""
     ttft = Family("cuvee_ttft_seconds", "histogram", "Time to first token.")
     tpot = Family("cuvee_tpot_seconds", "histogram", "Time per output token.")
-    for (model, pool), flow in flows.items():
+    for (model, pool), pool_stats in by_pool.items():
         labels = labelled(model=model, pool=pool)
-        for family, bounds, spread in ((ttft, TTFT_S, flow.ttft), (tpot, TPOT_S, flow.tpot)):
-            if any(spread.counts):
-                family.spread(labels, bounds, spread.counts, spread.seconds)
+        for family, bounds, histogram in (
+            (ttft, TTFT_S, pool_stats.ttft),
+            (tpot, TPOT_S, pool_stats.tpot),
+        ):
+            if any(histogram.counts):
+                family.histogram(labels, bounds, histogram.counts, histogram.seconds)
     yield from (ttft, tpot)
 
 

@@ -1,70 +1,77 @@
-"""What happened on the data plane, as sums. Values: merged by addition, sent between processes."""
+"""What happened since the last drain, as sums: one dictionary step per request, merged by addition.
 
-import msgspec
+Metrics and demand are made from it beside the data path. It travels between processes as a value.
+"""
 
-from planner.traffic.demand import Sum, merge
+from bisect import bisect_left
+from typing import Final
 
-TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
+from gateway.routing.observation import Observation, Outcome
+from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, Histogram, PoolStats, StatsDelta
+from planner.cells import cell
+from planner.traffic.size_histogram import FINE
 
-
-class Spread(msgspec.Struct):
-    """A histogram of seconds. counts: one per bound, and one for what is above the last."""
-
-    counts: list[int]
-    seconds: float = 0.0
-
-    def add(self, other: "Spread") -> None:
-        self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
-        self.seconds += other.seconds
+OK: Final = Outcome.OK
+FINE_EDGES: Final = FINE.input_edges  # on both axes
 
 
-class Flow(msgspec.Struct):
-    """The requests of one model in one pool (`""`: in none). outcomes, decisions: by name."""
+class Stats:
+    """Living sums of one process."""
 
-    outcomes: dict[str, int]
-    decisions: dict[str, int]
-    ttft: Spread
-    tpot: Spread
-    input_tokens: int = 0
-    output_tokens: int = 0
-    retries: int = 0
+    def __init__(self) -> None:
+        self._delta = StatsDelta()
 
-    @classmethod
-    def none(cls) -> "Flow":
-        ttft, tpot = (Spread(counts=[0] * (len(bounds) + 1)) for bounds in (TTFT_S, TPOT_S))
-        return cls(outcomes={}, decisions={}, ttft=ttft, tpot=tpot)
+    def __repr__(self) -> str:
+        return f"<Stats of {sum(self._delta.arrivals.values())} arrivals>"
 
-    def add(self, other: "Flow") -> None:
-        """Merges by addition."""
-        for mine, theirs in (
-            (self.outcomes, other.outcomes),
-            (self.decisions, other.decisions),
-        ):
-            for name, count in theirs.items():
-                mine[name] = mine.get(name, 0) + count
-        self.ttft.add(other.ttft)
-        self.tpot.add(other.tpot)
-        self.input_tokens += other.input_tokens
-        self.output_tokens += other.output_tokens
-        self.retries += other.retries
+    def drain(self) -> StatsDelta:
+        """Everything since the last drain."""
+        delta, self._delta = self._delta, StatsDelta()
+        return delta
+
+    def arrived(self, bucket: int) -> None:
+        """A request arrived and was taken for this bucket, whatever becomes of it."""
+        arrivals = self._delta.arrivals
+        arrivals[bucket] = arrivals.get(bucket, 0) + 1
+
+    def observed(self, o: Observation) -> None:
+        """A request ended."""
+        by_pool, key = self._delta.by_pool, (o.model, o.pool or "")
+        pool_stats = by_pool.get(key)
+        if pool_stats is None:
+            pool_stats = by_pool[key] = PoolStats.none()
+        outcome, decision, ttft_s, tpot_s = o.outcome, o.decision, o.ttft_s, o.tpot_s
+        inputs, outputs, retries = o.input_tokens, o.output_tokens, o.retries
+        _count(pool_stats.outcomes, outcome)
+        if decision is not None:
+            _count(pool_stats.decisions, decision)
+        if retries:
+            pool_stats.retries += retries
+        if inputs is not None:
+            pool_stats.input_tokens += inputs
+        if outputs is not None:
+            pool_stats.output_tokens += outputs
+        if ttft_s is not None:
+            _observe_seconds(pool_stats.ttft, TTFT_S, ttft_s)
+        if tpot_s is not None:
+            _observe_seconds(pool_stats.tpot, TPOT_S, tpot_s)
+        if outcome is OK:
+            self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
+
+    def _sized(self, bucket: int, inputs: int, outputs: int) -> None:
+        sizes, key = self._delta.sizes, (bucket, cell(FINE_EDGES, FINE_EDGES, inputs, outputs))
+        found = sizes.get(key)
+        if found is None:
+            sizes[key] = (1.0, float(inputs), float(outputs))
+        else:
+            count, sum_in, sum_out = found
+            sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
 
 
-class Sums(msgspec.Struct):
-    """What a tally has summed up.
+def _count(counts: dict[str, int], name: str) -> None:
+    counts[name] = counts.get(name, 0) + 1
 
-    arrivals: requests by bucket. sizes: requests and their tokens by bucket and fine cell of the
-    actual size. flows: by model and pool.
-    """
 
-    arrivals: dict[int, int] = {}
-    sizes: dict[tuple[int, int], Sum] = {}
-    flows: dict[tuple[str, str], Flow] = {}
-
-    def add(self, other: "Sums") -> None:
-        """Merges by addition."""
-        for bucket, count in other.arrivals.items():
-            self.arrivals[bucket] = self.arrivals.get(bucket, 0) + count
-        self.sizes = merge(self.sizes, other.sizes)
-        for name, flow in other.flows.items():
-            self.flows.setdefault(name, Flow.none()).add(flow)
+def _observe_seconds(histogram: Histogram, bounds: tuple[float, ...], seconds: float) -> None:
+    histogram.counts[bisect_left(bounds, seconds)] += 1
+    histogram.seconds += seconds

@@ -15,12 +15,12 @@ from typing import Any
 import uvloop
 
 from gateway.config.load import Loaded
-from gateway.routing.estimator import Lessons
+from gateway.routing.estimator import Estimator
 from gateway.routing.observation import Observation
-from gateway.routing.peers import Board, Seat
+from gateway.routing.peers import LoadView, SharedLoad
 from gateway.routing.table import RoutingTable
 from gateway.runtime import settle
-from gateway.telemetry.stats import Sums
+from gateway.telemetry.stats_schema import StatsDelta
 from gateway.workers.channel import Channel
 from gateway.workers.port import is_served
 from gateway.workers.worker import Worker, fleet_of
@@ -33,12 +33,12 @@ FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Orders:
+class StartUp:
     """What a worker is told first."""
 
     loaded: Loaded
     table: RoutingTable
-    lessons: Lessons
+    estimator: Estimator
     host: str
     port: int
     admin: str
@@ -46,27 +46,27 @@ class Orders:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Lost:
+class BackendLost:
     """A backend has not answered probes for a while."""
 
     backend: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Report:
+class WorkerReport:
     """What happened in a worker since its last report, and a sample of it to learn from."""
 
-    sums: Sums
+    delta: StatsDelta
     recent: tuple[Observation, ...]
 
     @classmethod
-    def of(cls, worker: Worker) -> "Report":
-        sums, recent = worker.drain(), tuple(worker.recent)
+    def of(cls, worker: Worker) -> "WorkerReport":
+        delta, recent = worker.drain(), tuple(worker.recent)
         worker.recent.clear()
-        return cls(sums=sums, recent=recent)
+        return cls(delta=delta, recent=recent)
 
 
-class Word(Enum):
+class Command(Enum):
     """What needs no more than a word. LISTENING goes up, the others go down."""
 
     LISTENING = 1
@@ -78,10 +78,10 @@ def main(end: socket.socket, memory: Any, number: int) -> None:
     """The process. end: of the channel. memory: of the board. number: its row there."""
     settle()  # what the fork server had loaded also stays shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to act on
-    uvloop.run(Member(number, memory).run(end))
+    uvloop.run(WorkerProcess(number, memory).run(end))
 
 
-class Member:
+class WorkerProcess:
     """A worker and its line to the supervisor."""
 
     def __init__(self, number: int, memory: Any) -> None:
@@ -94,45 +94,45 @@ class Member:
         """Serves until the supervisor or SIGTERM says stop."""
         channel = await Channel.over(end)
         try:
-            orders = await channel.receive()
+            start_up = await channel.receive()
         except EOFError:  # stopped before it began
             return
-        assert isinstance(orders, Orders)
-        logging.basicConfig(level=orders.level, format=FORMAT)
+        assert isinstance(start_up, StartUp)
+        logging.basicConfig(level=start_up.level, format=FORMAT)
         loop = asyncio.get_running_loop()
-        worker, seat = self._worker(orders)
+        worker, load_view = self._worker(start_up)
         async with worker:
-            loop.add_signal_handler(signal.SIGTERM, self._terminated, worker, orders)
-            channel.send(Word.LISTENING)
+            loop.add_signal_handler(signal.SIGTERM, self._terminated, worker, start_up)
+            channel.send(Command.LISTENING)
             tasks = [
-                loop.create_task(self._following(channel, worker, seat)),
+                loop.create_task(self._following(channel, worker, load_view)),
                 loop.create_task(_reporting(channel, worker)),
             ]
             await self._stop.wait()
             await asyncio.sleep(self._delay_s)
         for task in tasks:
             task.cancel()
-        channel.send(Report.of(worker))
+        channel.send(WorkerReport.of(worker))
         await channel.close()
 
-    def _worker(self, orders: Orders) -> tuple[Worker, Seat]:
-        fleet, workers = fleet_of(orders.loaded), orders.loaded.config.gateway.workers
-        board = Board(self._memory, workers=workers, backends=len(fleet.backends))
-        seat = Seat(board, fleet, self._number)
+    def _worker(self, start_up: StartUp) -> tuple[Worker, LoadView]:
+        fleet, workers = fleet_of(start_up.loaded), start_up.loaded.config.gateway.workers
+        shared_load = SharedLoad(self._memory, workers=workers, backends=len(fleet.backends))
+        load_view = LoadView(shared_load, fleet, self._number)
         worker = Worker(
-            orders.loaded, orders.table, fleet=fleet, lessons=orders.lessons, host=orders.host,
-            port=orders.port, admin=orders.admin, seat=seat,
+            start_up.loaded, start_up.table, fleet=fleet, estimator=start_up.estimator,
+            host=start_up.host, port=start_up.port, admin=start_up.admin, load_view=load_view,
         )  # fmt: skip
-        return worker, seat
+        return worker, load_view
 
-    def _terminated(self, worker: Worker, orders: Orders) -> None:
+    def _terminated(self, worker: Worker, start_up: StartUp) -> None:
         """SIGTERM at this process: the same way out as the whole gateway's."""
         if not self._stop.is_set():
-            self._delay_s = orders.loaded.config.gateway.drain_delay_s
+            self._delay_s = start_up.loaded.config.gateway.drain_delay_s
             worker.leave()
             self._stop.set()
 
-    async def _following(self, channel: Channel, worker: Worker, seat: Seat) -> None:
+    async def _following(self, channel: Channel, worker: Worker, load_view: LoadView) -> None:
         try:
             while True:
                 self._obey(await channel.receive(), worker)
@@ -140,7 +140,7 @@ class Member:
             if self._stop.is_set():
                 return
         log.warning("worker %d: the supervisor is gone; serving on", self._number)
-        seat.abandoned()
+        load_view.abandoned()
         while not is_served(worker.host, worker.port):  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(SUCCESSOR_S)
         log.warning("worker %d: another gateway serves the port; leaving", self._number)
@@ -149,13 +149,13 @@ class Member:
     def _obey(self, order: object, worker: Worker) -> None:
         if isinstance(order, RoutingTable):
             worker.table = order
-        elif isinstance(order, Lost):
+        elif isinstance(order, BackendLost):
             for backend in worker.router.fleet.backends:
                 if backend.name == order.backend:
                     worker.lost(backend)
-        elif order is Word.LEAVE:
+        elif order is Command.LEAVE:
             worker.leave()
-        elif order is Word.STOP:
+        elif order is Command.STOP:
             self._delay_s = 0.0
             self._stop.set()
 
@@ -163,4 +163,4 @@ class Member:
 async def _reporting(channel: Channel, worker: Worker) -> None:
     while True:
         await asyncio.sleep(REPORT_S)
-        channel.send(Report.of(worker))
+        channel.send(WorkerReport.of(worker))

@@ -19,14 +19,14 @@ from types import ModuleType
 
 from gateway.config.load import Loaded
 from gateway.routing.backend import Backend, Fleet
-from gateway.routing.estimator import Lessons
-from gateway.routing.peers import Board, Seat
+from gateway.routing.estimator import Estimator
+from gateway.routing.peers import LoadView, SharedLoad
 from gateway.routing.table import RoutingTable
-from gateway.telemetry.stats import Sums
+from gateway.telemetry.stats_schema import StatsDelta
 from gateway.workers import process as member
 from gateway.workers.channel import Channel
 from gateway.workers.port import reserved, served
-from gateway.workers.process import Lost, Orders, Report, Word
+from gateway.workers.process import BackendLost, Command, StartUp, WorkerReport
 
 log = logging.getLogger("cuvee.crew")
 
@@ -41,7 +41,7 @@ FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload([member.__name__])
 
 
-class Pauses:
+class Backoff:
     """How long to wait before a dead worker is replaced."""
 
     def __init__(self) -> None:
@@ -58,7 +58,7 @@ class Pauses:
         return self._pause_s
 
 
-class Post:
+class Slot:
     """The place of one worker, whoever fills it: its process and channel now, if there are any.
 
     up: whether it listens. listening: done when the first did.
@@ -70,13 +70,13 @@ class Post:
         self.channel: Channel | None = None
         self.up = False
         self.listening = asyncio.get_running_loop().create_future()
-        self.pauses = Pauses()
+        self.pauses = Backoff()
 
     def __repr__(self) -> str:
-        return f"<Post {self.number}: {self.process!r}>"
+        return f"<Slot {self.number}: {self.process!r}>"
 
 
-class Crew:
+class Supervisor:
     """The worker processes; an async context manager."""
 
     def __init__(
@@ -85,7 +85,7 @@ class Crew:
         table: RoutingTable,
         *,
         fleet: Fleet,
-        lessons: Lessons,
+        estimator: Estimator,
         host: str,
         port: int,
         admin: str,
@@ -95,14 +95,14 @@ class Crew:
         self._settings = settings = loaded.config.gateway
         self._table = table
         self._fleet = fleet
-        self._lessons = lessons  # a sample of all workers' requests teaches a replacement
+        self._estimator = estimator  # a sample of all workers' requests teaches a replacement
         self._admin = admin
         size = {"workers": settings.workers, "backends": len(fleet.backends)}
-        self._memory = FORKED.RawArray("d", Board.doubles(**size))
-        self._board = Board(self._memory, **size)
-        self._seat = Seat(self._board, fleet, None)
-        self._sums = Sums()
-        self._posts: list[Post] = []
+        self._memory = FORKED.RawArray("d", SharedLoad.doubles(**size))
+        self._shared_load = SharedLoad(self._memory, **size)
+        self._load_view = LoadView(self._shared_load, fleet, None)
+        self._delta = StatsDelta()
+        self._slots: list[Slot] = []
         self._stopping = asyncio.Event()
         self._leaving = False
         self._stack = AsyncExitStack()
@@ -110,19 +110,19 @@ class Crew:
         self.replaced = 0
 
     def __repr__(self) -> str:
-        return f"<Crew {self.pids} on {self.host}:{self.port}>"
+        return f"<Supervisor {self.pids} on {self.host}:{self.port}>"
 
-    async def __aenter__(self) -> "Crew":
+    async def __aenter__(self) -> "Supervisor":
         """Returns when all workers listen. Raises OSError when they cannot."""
         async with AsyncExitStack() as stack:
             self.port = stack.enter_context(reserved(self.host, self.port))
-            self._posts = [Post(number) for number in range(self._settings.workers)]
+            self._slots = [Slot(number) for number in range(self._settings.workers)]
             loop = asyncio.get_running_loop()
-            keeping = [loop.create_task(self._keeping(post)) for post in self._posts]
+            keeping = [loop.create_task(self._keeping(post)) for post in self._slots]
             stack.push_async_callback(self._stop, keeping)
             try:
                 async with asyncio.timeout(START_S):
-                    await asyncio.gather(*(post.listening for post in self._posts))
+                    await asyncio.gather(*(post.listening for post in self._slots))
             except TimeoutError:
                 raise OSError(f"the workers did not start within {START_S:g} s") from None
             stack.enter_context(served(self.host, self.port))
@@ -147,35 +147,35 @@ class Crew:
     @property
     def pids(self) -> tuple[int | None, ...]:
         """(N,) the processes that listen now; `None` where one is being replaced."""
-        return tuple(p.process.pid if p.up and p.process else None for p in self._posts)
+        return tuple(p.process.pid if p.up and p.process else None for p in self._slots)
 
-    def drain(self) -> Sums:
+    def drain(self) -> StatsDelta:
         """What happened in all workers since the last call, as far as they have told. What they
         hold now is brought into the supervisor's fleet, and they are told what is down there."""
-        self._seat.look(time.monotonic())
-        self._board.mark(self._fleet)  # a round of probes lasts as long as its slowest
-        sums, self._sums = self._sums, Sums()
-        return sums
+        self._load_view.refresh(time.monotonic())
+        self._shared_load.mark(self._fleet)  # a round of probes lasts as long as its slowest
+        delta, self._delta = self._delta, StatsDelta()
+        return delta
 
     def looked(self) -> None:
         """All backends were probed."""
-        self._board.mark(self._fleet)
+        self._shared_load.mark(self._fleet)
 
     def lost(self, backend: Backend) -> None:
         """A backend no longer answers probes: nothing waits for its first byte any more."""
-        self._tell(Lost(backend=backend.name))
+        self._tell(BackendLost(backend=backend.name))
 
     def leave(self) -> None:
         """Not ready any more, but still serving, so that balancers notice."""
         self._leaving = True
-        self._tell(Word.LEAVE)
+        self._tell(Command.LEAVE)
 
     def _tell(self, value: object) -> None:
-        for post in self._posts:
+        for post in self._slots:
             if post.channel is not None:
                 post.channel.send(value)
 
-    async def _keeping(self, post: Post) -> None:
+    async def _keeping(self, post: Slot) -> None:
         """Has a place filled, again and again."""
         while not self._stopping.is_set():
             try:
@@ -185,7 +185,7 @@ class Crew:
                 log.exception("worker %d could not be kept", post.number)
             pid = post.process.pid if post.process else None
             post.channel, post.up = None, False
-            self._board.clear(post.number)  # its leases are gone with it
+            self._shared_load.clear(post.number)  # its leases are gone with it
             if not post.listening.done():
                 post.listening.set_exception(OSError("a worker did not start; its log says why"))
             if self._stopping.is_set():
@@ -197,7 +197,7 @@ class Crew:
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
 
-    async def _start(self, post: Post) -> Channel:
+    async def _start(self, post: Slot) -> Channel:
         """A new process for a place, with its orders."""
         mine, its = socket.socketpair()
         with its:
@@ -211,29 +211,29 @@ class Crew:
                 raise
         channel = await Channel.over(mine)
         channel.send(
-            Orders(
-                loaded=self._loaded, table=self._table, lessons=self._lessons, host=self.host,
+            StartUp(
+                loaded=self._loaded, table=self._table, estimator=self._estimator, host=self.host,
                 port=self.port, admin=self._admin, level=logging.getLogger().level,
             )
         )  # fmt: skip
         post.channel = channel
         if self._leaving:
-            channel.send(Word.LEAVE)
+            channel.send(Command.LEAVE)
         if self._stopping.is_set():
-            channel.send(Word.STOP)
+            channel.send(Command.STOP)
         return channel
 
-    async def _hear(self, post: Post, channel: Channel) -> None:
+    async def _hear(self, post: Slot, channel: Channel) -> None:
         """Takes in what a worker tells, until it is gone."""
         try:
             while True:
                 async with asyncio.timeout(None if self._stopping.is_set() else SILENT_S):
                     told = await channel.receive()
-                if isinstance(told, Report):
-                    self._sums.add(told.sums)
+                if isinstance(told, WorkerReport):
+                    self._delta.add(told.delta)
                     for observation in told.recent:
-                        self._lessons.learn(observation)
-                elif told is Word.LISTENING:
+                        self._estimator.learn(observation)
+                elif told is Command.LISTENING:
                     post.up = True
                     if not post.listening.done():
                         post.listening.set_result(None)
@@ -248,15 +248,15 @@ class Crew:
 
     async def _stop(self, keeping: list[asyncio.Task[None]]) -> None:
         self._stopping.set()
-        self._tell(Word.STOP)
+        self._tell(Command.STOP)
         _, hanging = await asyncio.wait(keeping, timeout=self._settings.drain_s + STOP_S)
-        for post in self._posts:
+        for post in self._slots:
             if post.process is not None and hanging:
                 post.process.kill()
         for task in hanging:
             task.cancel()
         await asyncio.gather(*keeping, return_exceptions=True)
-        for post in self._posts:
+        for post in self._slots:
             if not post.listening.done():
                 post.listening.cancel()
 

@@ -15,20 +15,20 @@ import msgspec
 
 from gateway.config.load import Loaded
 from gateway.proxy.exchange import PATHS, Exchange
-from gateway.proxy.http.client import Inbound
+from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
-from gateway.proxy.http.pool import Upstream
-from gateway.proxy.http.request import Bounds, Request
+from gateway.proxy.http.pool import ConnectionPools
+from gateway.proxy.http.request import ClientLimits, Request
 from gateway.proxy.queue import Queue
 from gateway.routing.backend import Backend, Fleet
-from gateway.routing.estimator import Lessons
+from gateway.routing.estimator import Estimator
 from gateway.routing.observation import Observation
-from gateway.routing.peers import Seat
+from gateway.routing.peers import LoadView
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
-from gateway.telemetry.stats import Sums
-from gateway.telemetry.tally import Tally
-from gateway.workers.status import Surface, readiness
+from gateway.telemetry.stats import Stats
+from gateway.telemetry.stats_schema import StatsDelta
+from gateway.workers.local import LocalEndpoints, readiness
 
 log = logging.getLogger("cuvee")
 
@@ -52,28 +52,30 @@ class Worker:
         table: RoutingTable,
         *,
         fleet: Fleet,
-        lessons: Lessons,
+        estimator: Estimator,
         host: str,
         port: int,
         admin: str,
-        seat: Seat | None = None,
+        load_view: LoadView | None = None,
     ) -> None:
         """port: 0 takes a free one. admin: base URL of the supervisor. seat: at the board, if other
         workers share the port."""
         self._loaded = loaded
         self._settings = settings = loaded.config.gateway
-        self._lessons = lessons
-        self._tally = Tally()
-        self._upstream = Upstream(connect_timeout_s=settings.connect_timeout_s)
-        self._seat = seat
+        self._estimator = estimator
+        self._stats = Stats()
+        self._connection_pools = ConnectionPools(connect_timeout_s=settings.connect_timeout_s)
+        self._load_view = load_view
         self._clock = asyncio.get_running_loop().time
         self._routes = {path.encode(): route for route, path in PATHS.items()}
         self._leaving = self._closed = False
         self._ended: list[Observation] = []
         self._stack = AsyncExitStack()
-        self.router = Router(table, fleet, max_load=settings.max_load, seat=seat)
+        self.router = Router(table, fleet, max_load=settings.max_load, load_view=load_view)
         self._exchange = self._new_exchange()
-        self._surface = Surface(loaded, ready=self._ready, upstream=self._upstream, admin=admin)
+        self._local_endpoints = LocalEndpoints(
+            loaded, ready=self._ready, connection_pools=self._connection_pools, admin=admin
+        )
         self.recent: deque[Observation] = deque(maxlen=RECENT)
         self.host, self.port = host, port
 
@@ -82,9 +84,9 @@ class Worker:
 
     async def __aenter__(self) -> "Worker":
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._upstream)
+            await stack.enter_async_context(self._connection_pools)
             self._background(stack, self._ticking())  # first: it goes on while the listener drains
-            if self._seat is not None:
+            if self._load_view is not None:
                 self._background(stack, self._polling())
             await self._listen(stack)
             self._stack = stack.pop_all()
@@ -110,10 +112,10 @@ class Worker:
         """Where requests wait when everything is full."""
         return self._exchange.queue
 
-    def drain(self) -> Sums:
+    def drain(self) -> StatsDelta:
         """What happened since the last call."""
         self._learn()
-        return self._tally.drain()
+        return self._stats.drain()
 
     def leave(self) -> None:
         """Not ready any more, but still serving, so that balancers notice."""
@@ -125,37 +127,37 @@ class Worker:
 
     def lost(self, backend: Backend) -> None:
         """A backend no longer answers probes: nothing waits for its first byte any more."""
-        self._exchange.patience.lost(backend)
+        self._exchange.timeouts.lost(backend)
 
     def _new_exchange(self) -> Exchange:
         part = ceil(self._settings.queue_requests / self._settings.workers)
         return Exchange(
             router=self.router,
-            tokens=self._lessons.tokens,
-            lengths=self._lessons.lengths,
-            upstream=self._upstream,
+            tokens=self._estimator.tokens,
+            lengths=self._estimator.lengths,
+            connection_pools=self._connection_pools,
             settings=msgspec.structs.replace(self._settings, queue_requests=part),
-            arrived=self._tally.arrived,
+            arrived=self._stats.arrived,
             observe=self._observe,
             clock=self._clock,
         )
 
     async def _listen(self, stack: AsyncExitStack) -> None:
-        bounds = Bounds(body_bytes=self._settings.max_body_bytes)
-        listener = Listener(bounds, self._serve, shared=self._seat is not None)
+        limits = ClientLimits(body_bytes=self._settings.max_body_bytes)
+        listener = Listener(limits, self._serve, shared=self._load_view is not None)
         self.port = await listener.listen(self.host, self.port)
         stack.push_async_callback(listener.close, self._settings.drain_s)
 
     def _background(self, stack: AsyncExitStack, loop: Any) -> None:
         stack.callback(asyncio.get_running_loop().create_task(loop).cancel)
 
-    def _serve(self, client: Inbound, request: Request) -> None:
+    def _serve(self, client: ClientConnection, request: Request) -> None:
         """Serves one request of the data port."""
         route = self._routes.get(request.target.partition(b"?")[0])
         if route is not None and request.method == b"POST" and not self._closed:
             self._exchange.serve(client, request, route)
         else:
-            self._surface.serve(client, request)
+            self._local_endpoints.serve(client, request)
 
     def _observe(self, observation: Observation) -> None:
         """A request ended. It is learned from soon, together with others."""
@@ -168,8 +170,8 @@ class Worker:
         ended, self._ended = self._ended, []
         for observation in ended:
             try:
-                self._tally.observed(observation)
-                if self._lessons.sample(observation):
+                self._stats.observed(observation)
+                if self._estimator.sample(observation):
                     self.recent.append(observation)
             except Exception:  # none is lost for another one
                 log.exception("%r could not be learned from", observation)
@@ -179,10 +181,10 @@ class Worker:
             await asyncio.sleep(TICK_S)
             try:
                 self._learn()
-                self._lessons.rest()
-                self._exchange.patience.tick(self._clock())
-                if self._seat is not None:
-                    self._seat.look(self._clock())
+                self._estimator.refill()
+                self._exchange.timeouts.tick(self._clock())
+                if self._load_view is not None:
+                    self._load_view.refresh(self._clock())
             except Exception:
                 log.exception("a look at what is overdue failed")
 
@@ -194,6 +196,6 @@ class Worker:
 
     def _ready(self) -> tuple[int, dict[str, Any]]:
         fleet, plan_id, now_s = self.router.fleet, self.table.plan_id, self._clock()
-        if self._seat is not None:
-            self._seat.look(now_s)
+        if self._load_view is not None:
+            self._load_view.refresh(now_s)
         return readiness(self._loaded, fleet, plan_id, now_s, leaving=self._leaving)

@@ -15,10 +15,10 @@ import numpy as np
 from gateway.config.load import Loaded
 from gateway.rehearsal.certify import SKIP
 from gateway.rehearsal.play import rehearse
-from gateway.rehearsal.traffic import Process, Replayed, Stretch
+from gateway.rehearsal.traffic import Process, ReplayedTraffic, TrafficSample
 from gateway.routing.table import compile_table
-from loadtest.compare.contest import FRESH, Bout, Say, bout
-from loadtest.compare.policies import Scene, simulated
+from loadtest.compare.comparison import FRESH, Case, Say, case
+from loadtest.compare.policies import SimulationCase, simulated
 from planner.engine.profiles import Profile
 from planner.errors import InvalidValue
 from planner.model.demand import Demand
@@ -46,7 +46,7 @@ class Fixed:
 
     plan: Plan
     pools: tuple[Pool, ...]
-    traffic: Replayed
+    traffic: ReplayedTraffic
     capacity: float
     left_out: float
 
@@ -85,7 +85,7 @@ def fixed(
         raise InvalidValue(f"the pools of {model} are {', '.join(_names(loaded, model))}")
     kept = _promised(trace, pools, slo)
     loaded = msgspec.structs.replace(loaded, pools=pools)
-    asked = bout(loaded, kept, rate=rate, process=process, requests=1)
+    asked = case(loaded, kept, rate=rate, process=process, requests=1)
     plan, capacity = _full(asked, fleet) if fleet else _cheapest(asked)
     long = requests or max(REQUESTS, round(PLAY_S * capacity))
     return Fixed(
@@ -97,13 +97,13 @@ def fixed(
     )
 
 
-def _cheapest(asked: Bout) -> tuple[Plan, float]:
+def _cheapest(asked: Case) -> tuple[Plan, float]:
     """The program's own plan, and its capacity."""
     plan = solve.provision(asked.demand, asked.loaded.pools)
     return plan, _capacity(plan, asked.demand)
 
 
-def _full(asked: Bout, fleet: Mapping[str, int]) -> tuple[Plan, float]:
+def _full(asked: Case, fleet: Mapping[str, int]) -> tuple[Plan, float]:
     """The shares that keep a fleet's peak least at about its capacity, and what that is then."""
     demand, pools = asked.demand, asked.loaded.pools
     counts = tuple(fleet[pool.name] for pool in pools)
@@ -163,7 +163,7 @@ def edge(attained: Callable[[float], float], target: float) -> float:
     return low * STEP
 
 
-def turns(plan: Plan, pools: tuple[Pool, ...], drawn: Stretch) -> IntArray:
+def turns(plan: Plan, pools: tuple[Pool, ...], drawn: TrafficSample) -> IntArray:
     """(N,) the pool of each request by the plan's shares of its bucket, in turn as the router's:
     smooth weighted round robin."""
     slices = compile_table(plan, pools).slices
@@ -180,7 +180,7 @@ def turns(plan: Plan, pools: tuple[Pool, ...], drawn: Stretch) -> IntArray:
 
 
 def _attained(
-    given: Fixed, policy: str, drawn: Stretch, seed: int, across: bool
+    given: Fixed, policy: str, drawn: TrafficSample, seed: int, across: bool
 ) -> Callable[[float], float]:
     """Attainment by load: the draw's own arrivals, faster or slower."""
 
@@ -196,20 +196,20 @@ def _attained(
     def theirs(load: float) -> float:
         trace, met = faster(load), np.zeros(len(drawn.trace), dtype=np.bool_)
         for rows, engines in groups:
-            scene = Scene(
+            case = SimulationCase(
                 trace=trace.take(rows),
                 engines=engines,
                 slo=given.slo,
                 output_tokens=drawn.believed[rows, 1],
             )
-            met[rows] = simulated(policy, scene, seed).met(given.slo)
+            met[rows] = simulated(policy, case, seed).met(given.slo)
         return float(met[ceil(SKIP * len(met)) :].mean())
 
     return ours if policy == CUVEE else theirs
 
 
 def _groups(
-    given: Fixed, drawn: Stretch, across: bool
+    given: Fixed, drawn: TrafficSample, across: bool
 ) -> Iterator[tuple[IntArray, tuple[Profile, ...]]]:
     """Every pool's requests, by row, and its backends; across: all requests and all backends."""
     each = [(p.profile,) * n for p, n in zip(given.pools, given.plan.backends, strict=True)]

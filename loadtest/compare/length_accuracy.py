@@ -14,9 +14,9 @@ import numpy as np
 
 from gateway.config.load import Loaded
 from gateway.rehearsal.certify import certified
-from gateway.rehearsal.history import Source, demand_of
+from gateway.rehearsal.history import TraceSource, demand_of
 from gateway.rehearsal.play import rehearse
-from gateway.routing.lengths import Lengths
+from gateway.routing.lengths import OutputLengths
 from planner.errors import InvalidValue
 from planner.model.plan import Plan
 from planner.model.pool import Pool
@@ -66,7 +66,7 @@ def _rows(
     trace: Trace, rng: np.random.Generator, keys: bool
 ) -> Iterator[tuple[float, float, float, float, float, float]]:
     """Per request: actual tokens, and what each predictor had said."""
-    lengths = Lengths()
+    lengths = OutputLengths()
     seen: defaultdict[int, deque[int]] = defaultdict(lambda: deque(maxlen=HISTORY))
     requests = zip(trace.key, trace.input_tokens, trace.output_tokens, strict=True)
     for key, inputs, outputs in requests:
@@ -125,6 +125,8 @@ def planned(trace: Trace, loaded: Loaded, *, refined: bool) -> Plan:
     """The plan for a trace: the program's own, or the cheapest that is certified."""
     model = loaded.space.classes[0].model
     if refined:
-        return certified(loaded, (Source(trace=trace, model=model),), process="own").refined.plan
-    demand = demand_of(trace, loaded, lengths=Lengths(), model=model)
+        return certified(
+            loaded, (TraceSource(trace=trace, model=model),), process="own"
+        ).refined.plan
+    demand = demand_of(trace, loaded, lengths=OutputLengths(), model=model)
     return solve.provision(demand, loaded.pools, loaded.limits)

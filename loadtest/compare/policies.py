@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.engine.profiles import Profile
 from planner.program import baselines
-from planner.proof.simulate import Finish, Hold, Result, Route, simulate
+from planner.proof.simulate import Finish, Placement, Route, SimulationResult, simulate
 from planner.sizes import FloatArray, Grid, log_edges
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -31,7 +31,7 @@ WINDOW = 300  # lengths that AIBrix's histogram of one input size remembers here
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Scene:
+class SimulationCase:
     """What policies are played on.
 
     engines: (K,) one profile per backend, as given to `simulate`. slo: what throughputs are for.
@@ -45,7 +45,7 @@ class Scene:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
+class RoutingPolicy:
     """Both callables of `simulate`; patience_s: how long its own queue keeps a request."""
 
     route: Route
@@ -53,104 +53,104 @@ class Policy:
     patience_s: float = 0.0
 
 
-class Held:
+class SlotPlacement:
     """A request in flight: one more on its backend, and `slot` of its load, until released."""
 
-    __slots__ = ("_desk", "_slot", "backend")
+    __slots__ = ("_fleet", "_slot", "backend")
 
-    def __init__(self, desk: "_Desk", backend: int, slot: float) -> None:
+    def __init__(self, fleet: "_PolicyFleet", backend: int, slot: float) -> None:
         self.backend = backend
-        self._desk = desk
+        self._fleet = fleet
         self._slot = slot
-        desk.in_flight[backend] += 1
-        desk.load[backend] += slot
+        fleet.in_flight[backend] += 1
+        fleet.load[backend] += slot
 
     def prefilled(self) -> None:
         """Nobody here looks at prefill."""
 
     def release(self) -> None:
-        desk, backend = self._desk, self.backend
-        desk.in_flight[backend] -= 1
-        desk.load[backend] -= self._slot
-        if desk.in_flight[backend] == 0:  # sums of floats drift
-            desk.load[backend] = 0.0
+        fleet, backend = self._fleet, self.backend
+        fleet.in_flight[backend] -= 1
+        fleet.load[backend] -= self._slot
+        if fleet.in_flight[backend] == 0:  # sums of floats drift
+            fleet.load[backend] = 0.0
 
 
-class _Desk:
+class _PolicyFleet:
     """What a policy has in flight by backend, and the kinds of backend there are."""
 
-    def __init__(self, scene: Scene) -> None:
-        self.in_flight = [0] * len(scene.engines)
-        self.load = [0.0] * len(scene.engines)
-        self.kinds = tuple(dict.fromkeys(scene.engines))
-        self.kind = [self.kinds.index(engine) for engine in scene.engines]
-        self.all = range(len(scene.engines))
+    def __init__(self, case: SimulationCase) -> None:
+        self.in_flight = [0] * len(case.engines)
+        self.load = [0.0] * len(case.engines)
+        self.kinds = tuple(dict.fromkeys(case.engines))
+        self.kind = [self.kinds.index(engine) for engine in case.engines]
+        self.all = range(len(case.engines))
 
     def least_loaded(self, backends: Sequence[int]) -> int:
         return min(backends, key=self.load.__getitem__)
 
-    def hold(self, backend: int, slot: float = 0.0) -> Hold:
-        return Held(self, backend, slot)
+    def hold(self, backend: int, slot: float = 0.0) -> Placement:
+        return SlotPlacement(self, backend, slot)
 
 
-def random(scene: Scene, rng: np.random.Generator) -> Policy:
+def random(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     """Any backend, each as likely as the others."""
-    desk = _Desk(scene)
-    return Policy(route=lambda request, now_s: desk.hold(_any(len(desk.all), rng)))
+    fleet = _PolicyFleet(case)
+    return RoutingPolicy(route=lambda request, now_s: fleet.hold(_any(len(fleet.all), rng)))
 
 
-def round_robin(scene: Scene, rng: np.random.Generator) -> Policy:
+def round_robin(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     """One backend after the other."""
-    desk = _Desk(scene)
-    return Policy(route=lambda request, now_s: desk.hold(request % len(desk.all)))
+    fleet = _PolicyFleet(case)
+    return RoutingPolicy(route=lambda request, now_s: fleet.hold(request % len(fleet.all)))
 
 
-def least_request(scene: Scene, rng: np.random.Generator) -> Policy:
+def least_request(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     """The backend with the fewest requests in flight, whatever their size (join the shortest
     queue); the first of equals after a random start, so that ties do not favour one."""
-    desk = _Desk(scene)
+    fleet = _PolicyFleet(case)
 
-    def route(request: int, now_s: float) -> Hold:
-        start = _any(len(desk.all), rng)
-        turned = [*desk.all[start:], *desk.all[:start]]
-        return desk.hold(min(turned, key=desk.in_flight.__getitem__))
+    def route(request: int, now_s: float) -> Placement:
+        start = _any(len(fleet.all), rng)
+        turned = [*fleet.all[start:], *fleet.all[:start]]
+        return fleet.hold(min(turned, key=fleet.in_flight.__getitem__))
 
-    return Policy(route=route)
+    return RoutingPolicy(route=route)
 
 
-def power_of_two(scene: Scene, rng: np.random.Generator) -> Policy:
+def power_of_two(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     """The less busy, by requests in flight, of two backends drawn at random (Mitzenmacher)."""
-    desk = _Desk(scene)
-    count = len(desk.all)
+    fleet = _PolicyFleet(case)
+    count = len(fleet.all)
 
-    def route(request: int, now_s: float) -> Hold:
+    def route(request: int, now_s: float) -> Placement:
         one = _any(count, rng)
         two = (one + 1 + _any(count - 1, rng)) % count if count > 1 else one
-        return desk.hold(one if desk.in_flight[one] <= desk.in_flight[two] else two)
+        return fleet.hold(one if fleet.in_flight[one] <= fleet.in_flight[two] else two)
 
-    return Policy(route=route)
+    return RoutingPolicy(route=route)
 
 
-def least_load(scene: Scene, rng: np.random.Generator) -> Policy:
+def least_load(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     """The backend with the least Σ 1/n* in flight, the new request included; without queued
     prefill, spill or plan. Backends that cannot hold its SLO only if none can."""
-    desk = _Desk(scene)
-    trace, outputs = scene.trace, scene.output_tokens
+    fleet = _PolicyFleet(case)
+    trace, outputs = case.trace, case.output_tokens
     outputs = trace.output_tokens if outputs is None else outputs
-    n_star = [kind.capacity(trace.input_tokens, outputs, scene.slo).n_star for kind in desk.kinds]
+    n_star = [kind.capacity(trace.input_tokens, outputs, case.slo).n_star for kind in fleet.kinds]
     with np.errstate(divide="ignore"):
         slots: list[list[float]] = (1.0 / np.array(n_star)).T.tolist()
 
-    def route(request: int, now_s: float) -> Hold:
+    def route(request: int, now_s: float) -> Placement:
         slot = slots[request]
-        best = min(desk.all, key=lambda k: (desk.load[k] + slot[desk.kind[k]], desk.load[k]))
+        best = min(fleet.all, key=lambda k: (fleet.load[k] + slot[fleet.kind[k]], fleet.load[k]))
         # One that holds no SLO anywhere may slow a whole backend down.
-        return desk.hold(best, min(slot[desk.kind[best]], 1.0))
+        return fleet.hold(best, min(slot[fleet.kind[best]], 1.0))
 
-    return Policy(route=route)
+    return RoutingPolicy(route=route)
 
 
-def melange(scene: Scene, rng: np.random.Generator) -> Policy:
+def melange(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     """Mélange's balancer (arXiv 2404.14527, appendix A.2): weighted random over all backends.
 
     The output is taken for the running mean of all outputs seen in the input's bucket, which fixes
@@ -159,32 +159,32 @@ def melange(scene: Scene, rng: np.random.Generator) -> Policy:
     of all answers for an input bucket without one, the first output bucket before any answer, equal
     weights where no backend holds the SLO.
     """
-    desk, trace = _Desk(scene), scene.trace
-    tput = [_corners(kind, scene.slo) for kind in desk.kinds]
+    fleet, trace = _PolicyFleet(case), case.trace
+    tput = [_corners(kind, case.slo) for kind in fleet.kinds]
     sums = [[0.0, 0.0] for _ in (*INPUTS, "all")]  # answers and their tokens by input bucket
     limits: dict[tuple[int, int], list[float]] = {}
     rows = [_bucket(INPUTS, tokens) for tokens in trace.input_tokens.tolist()]
 
-    def route(request: int, now_s: float) -> Hold:
+    def route(request: int, now_s: float) -> Placement:
         row = rows[request]
         count, total = sums[row] if sums[row][0] else sums[-1]
         cell = row, _bucket(OUTPUTS, total / count if count else 1.0)
         if cell not in limits:
-            weights = np.array([tput[kind][cell] for kind in desk.kind])
+            weights = np.array([tput[kind][cell] for kind in fleet.kind])
             weights = weights if weights.any() else np.ones(len(weights))
             limits[cell] = (np.cumsum(weights) / weights.sum()).tolist()
         backend = bisect_left(limits[cell], 1.0 - rng.random())
-        return desk.hold(min(backend, len(desk.all) - 1))
+        return fleet.hold(min(backend, len(fleet.all) - 1))
 
     def finished(request: int, now_s: float) -> None:
         for entry in (sums[rows[request]], sums[-1]):
             entry[0] += 1
             entry[1] += float(trace.output_tokens[request])
 
-    return Policy(route=route, finished=finished)
+    return RoutingPolicy(route=route, finished=finished)
 
 
-def aibrix(scene: Scene, rng: np.random.Generator) -> Policy:
+def aibrix(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     """AIBrix's `slo` routing (vllm-project/aibrix, `pkg/plugins/gateway/queue/slo_queue.go`).
 
     GPU types by the profile's mean latency at the request's size, fastest first and blind to cost;
@@ -195,41 +195,41 @@ def aibrix(scene: Scene, rng: np.random.Generator) -> Policy:
     the SLO's edge all are equally slow), the queue is first come, first served, and a size whose
     SLO no type holds goes to the least loaded.
     """
-    desk, trace = _Desk(scene), scene.trace
-    ranking = _Ranking(desk, scene.slo)
+    fleet, trace = _PolicyFleet(case), case.trace
+    ranking = _Ranking(fleet, case.slo)
     seen: dict[int, deque[int]] = {}
     drawn: dict[int, int] = {}  # once per request, also if it waits
 
-    def route(request: int, now_s: float) -> Hold | None:
+    def route(request: int, now_s: float) -> Placement | None:
         inputs = int(trace.input_tokens[request])
         if request not in drawn:
             history = seen.get(inputs.bit_length())
             drawn[request] = history[_any(len(history), rng)] if history else 1
         ranks = ranking.of(inputs, drawn[request])
         for backends, slot in ranks:
-            best = desk.least_loaded(backends)
-            if desk.load[best] + slot <= FULL or desk.in_flight[best] == 0:
-                return desk.hold(best, slot)
-        return None if ranks else desk.hold(desk.least_loaded(desk.all), FULL)
+            best = fleet.least_loaded(backends)
+            if fleet.load[best] + slot <= FULL or fleet.in_flight[best] == 0:
+                return fleet.hold(best, slot)
+        return None if ranks else fleet.hold(fleet.least_loaded(fleet.all), FULL)
 
     def finished(request: int, now_s: float) -> None:
         octave = int(trace.input_tokens[request]).bit_length()
         history = seen.setdefault(octave, deque(maxlen=WINDOW))
         history.append(max(1, int(trace.output_tokens[request])))
 
-    return Policy(route=route, finished=finished, patience_s=inf)
+    return RoutingPolicy(route=route, finished=finished, patience_s=inf)
 
 
 class _Ranking:
     """GPU types by size, fastest first: (its backends, 1/n*) where its SLO holds."""
 
-    def __init__(self, desk: _Desk, slo: Slo) -> None:
+    def __init__(self, fleet: _PolicyFleet, slo: Slo) -> None:
         centres = np.array([CELLS.centre(cell) for cell in range(CELLS.cells)], dtype=float)
         inputs, outputs = centres.T
-        self._n_star = [kind.capacity(inputs, outputs, slo).n_star.tolist() for kind in desk.kinds]
-        self._latency_s = [_alone_s(kind, inputs, outputs).tolist() for kind in desk.kinds]
-        kinds = range(len(desk.kinds))
-        self._members = [[k for k in desk.all if desk.kind[k] == kind] for kind in kinds]
+        self._n_star = [kind.capacity(inputs, outputs, slo).n_star.tolist() for kind in fleet.kinds]
+        self._latency_s = [_alone_s(kind, inputs, outputs).tolist() for kind in fleet.kinds]
+        kinds = range(len(fleet.kinds))
+        self._members = [[k for k in fleet.all if fleet.kind[k] == kind] for kind in kinds]
         self._ranks: dict[int, list[tuple[list[int], float]]] = {}
 
     def of(self, inputs: int, outputs: int) -> list[tuple[list[int], float]]:
@@ -241,7 +241,7 @@ class _Ranking:
         return self._ranks[cell]
 
 
-POLICIES: Mapping[str, Callable[[Scene, np.random.Generator], Policy]] = {
+POLICIES: Mapping[str, Callable[[SimulationCase, np.random.Generator], RoutingPolicy]] = {
     "random": random,
     "round-robin": round_robin,
     "power-of-two": power_of_two,
@@ -252,16 +252,16 @@ POLICIES: Mapping[str, Callable[[Scene, np.random.Generator], Policy]] = {
 }
 
 
-def simulated(name: str, scene: Scene, seed: int) -> Result:
+def simulated(name: str, case: SimulationCase, seed: int) -> SimulationResult:
     """Plays a scene under the policy of that name; Mélange's looks up its own profile corners."""
-    seen = scene
+    seen = case
     if name == "melange":
-        corners = tuple(baselines.long(profile) for profile in scene.engines)
-        seen = replace(scene, engines=corners, slo=baselines.unhurried(scene.slo))
+        corners = tuple(baselines.long(profile) for profile in case.engines)
+        seen = replace(case, engines=corners, slo=baselines.unhurried(case.slo))
     policy = POLICIES[name](seen, np.random.default_rng(seed))
     return simulate(
-        scene.trace,
-        scene.engines,
+        case.trace,
+        case.engines,
         policy.route,
         finished=policy.finished,
         patience_s=policy.patience_s,

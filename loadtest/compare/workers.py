@@ -19,8 +19,8 @@ from gateway.config.load import Loaded, load
 from gateway.rehearsal.certify import SKIP
 from gateway.rehearsal.history import demand_of
 from gateway.rehearsal.play import rehearse
-from gateway.rehearsal.traffic import Replayed
-from gateway.routing.lengths import Lengths
+from gateway.rehearsal.traffic import ReplayedTraffic
+from gateway.routing.lengths import OutputLengths
 from planner.model.plan import Plan
 from planner.program import solve
 from planner.slo import Slo
@@ -32,13 +32,13 @@ LOWEST, HIGHEST = 0.5, 4.5  # of the rate that the fleet was planned for
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Bench:
+class WorkersBench:
     """One plan and the traffic that it is played on, at any rate."""
 
     loaded: Loaded
     plan: Plan
     trace: Trace
-    lengths: Lengths
+    lengths: OutputLengths
     requests: int
     seeds: int
 
@@ -50,7 +50,7 @@ class Bench:
         """Over all seeds; the same traffic for any number of workers."""
         met = total = 0
         for seed in range(self.seeds):
-            traffic = Replayed(
+            traffic = ReplayedTraffic(
                 trace=self.trace, rate=rate, process="gamma", dispersion=1.5,
                 requests=self.requests, lengths=self.lengths,
                 model=self.plan.space.classes[0].model,
@@ -89,10 +89,10 @@ def main(
     config: Path, path: Path, rate: float, requests: int, seeds: int, workers: tuple[int, ...]
 ) -> None:
     """The load that several workers attain at the promised attainment, beside one's."""
-    loaded, trace, lengths = load(config), workload.read(path), Lengths()
+    loaded, trace, lengths = load(config), workload.read(path), OutputLengths()
     demand = demand_of(trace, loaded, lengths=lengths).scaled_to(rate)
     plan = solve.provision(demand, loaded.pools, loaded.limits)
-    bench = Bench(
+    bench = WorkersBench(
         loaded=loaded, plan=plan, trace=trace, lengths=lengths, requests=requests, seeds=seeds
     )
     click.echo(f"{dict(zip(plan.pools, plan.backends, strict=True))} for {rate:g}/s")

@@ -27,14 +27,14 @@ from planner.engine.profiles import Profile
 READY_S = 60.0  # a gateway that is not ready by then will not be
 STOP_S = 10.0
 
-Troupe = Sequence[tuple[str, Profile, str]]  # pool, profile, model: one entry per backend
+BackendSpecs = Sequence[tuple[str, Profile, str]]  # pool, profile, model: one entry per backend
 
 
-class StageError(Exception):
+class LocalFleetError(Exception):
     """Something on the stage did not start; the message holds its own words."""
 
 
-class Stage:
+class LocalFleet:
     """An async context manager; `url` is the gateway's, `loaded` the configuration that it runs."""
 
     def __init__(self, path: Path, *, log: Path | None = None) -> None:
@@ -48,11 +48,11 @@ class Stage:
         self._gateway: asyncio.subprocess.Process | None = None
         self.url = ""
 
-    async def __aenter__(self) -> "Stage":
+    async def __aenter__(self) -> "LocalFleet":
         here, there = get_context("spawn").Pipe()
         self._line = here
         self._backends = get_context("spawn").Process(
-            target=act, args=(there, _troupe(self.loaded)), daemon=True
+            target=serve, args=(there, _specs(self.loaded)), daemon=True
         )
         self._backends.start()
         there.close()
@@ -93,7 +93,7 @@ class Stage:
         try:
             ports: list[int] = self._line.recv()
         except EOFError:
-            raise StageError("the emulated backends did not start") from None
+            raise LocalFleetError("the emulated backends did not start") from None
         return ports
 
     async def _open(self, ports: list[int]) -> None:
@@ -140,10 +140,10 @@ class Stage:
                 except aiohttp.ClientError:
                     pass  # not listening yet
                 await asyncio.sleep(0.1)
-        raise StageError(f"the gateway ended with status {self._gateway.returncode}")
+        raise LocalFleetError(f"the gateway ended with status {self._gateway.returncode}")
 
 
-def _troupe(loaded: Loaded) -> Troupe:
+def _specs(loaded: Loaded) -> BackendSpecs:
     profiles = {pool.name: pool.profile for pool in loaded.pools}
     return [
         (name, profiles[name], section.model)
@@ -152,13 +152,13 @@ def _troupe(loaded: Loaded) -> Troupe:
     ]
 
 
-def act(line: Connection, troupe: Troupe) -> None:
+def serve(line: Connection, specs: BackendSpecs) -> None:
     """The backends' process: an emulator per entry; tells their ports, runs until hung up."""
-    uvloop.run(_act(line, troupe))
+    uvloop.run(_act(line, specs))
 
 
-async def _act(line: Connection, troupe: Troupe) -> None:
-    emulators = [Emulator(profile, model) for _, profile, model in troupe]
+async def _act(line: Connection, specs: BackendSpecs) -> None:
+    emulators = [Emulator(profile, model) for _, profile, model in specs]
     try:
         line.send([await emulator.start() for emulator in emulators])
         await asyncio.to_thread(_hung_up, line)

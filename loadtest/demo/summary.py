@@ -17,7 +17,7 @@ OFF_PLAN = ("spill", "overload", "best-effort")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sighting:
+class PlanSeen:
     """A plan as the gateway published it, and when it was first seen in force.
 
     at_s: seconds since the replay's start, 0 for the plan it started with. body: `/cuvee/plan`.
@@ -45,7 +45,7 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Slice:
+class PoolShare:
     """One bucket under one plan: planned and real share, in the order of the plan's pools."""
 
     plan: str
@@ -57,7 +57,7 @@ class Slice:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class DemoSummary:
     """The whole run."""
 
     slo: Slo
@@ -65,21 +65,21 @@ class Verdict:
     failed: int
     lag_p99_s: float
     turn_s: float
-    plans: tuple[Sighting, ...]
+    plans: tuple[PlanSeen, ...]
     periods: tuple[Period, ...]
     pools: tuple[Period, ...]
-    slices: tuple[Slice, ...]
+    slices: tuple[PoolShare, ...]
 
 
 def judge(
-    records: Sequence[Record], plans: Sequence[Sighting], slo: Slo, *, turn_s: float
-) -> Verdict:
+    records: Sequence[Record], plans: Sequence[PlanSeen], slo: Slo, *, turn_s: float
+) -> DemoSummary:
     """Adds a run up. turn_s: when the mix turned."""
     whole = report.summarise(records, slo)
     names = sorted({record.pool for record in records if record.pool})
     used = {record.plan for record in records}
     plans = [plan for plan in plans if plan.name in used]
-    return Verdict(
+    return DemoSummary(
         slo=slo,
         requests=whole.requests,
         failed=whole.failed,
@@ -93,7 +93,7 @@ def judge(
 
 
 def _periods(
-    records: Sequence[Record], plans: Sequence[Sighting], slo: Slo, turn_s: float
+    records: Sequence[Record], plans: Sequence[PlanSeen], slo: Slo, turn_s: float
 ) -> Iterator[Period]:
     """Before and after the turn, each cut where the plan changed."""
     for name, early in (("before", True), ("after", False)):
@@ -118,7 +118,7 @@ def _period(name: str, records: Sequence[Record], slo: Slo) -> Period:
     )
 
 
-def _slices(records: Sequence[Record], plan: Sighting) -> Iterator[Slice]:
+def _slices(records: Sequence[Record], plan: PlanSeen) -> Iterator[PoolShare]:
     pools = tuple(plan.body["pools"])
     mine = [r for r in records if r.plan == plan.name and r.bucket is not None]
     counts = Counter((int(record.bucket or 0), record.pool) for record in mine)
@@ -126,7 +126,7 @@ def _slices(records: Sequence[Record], plan: Sighting) -> Iterator[Slice]:
         total = sum(counts[bucket, pool] for pool in pools)
         cell = plan.body["buckets"]["cells"][bucket]
         (i0, i1), (o0, o1) = cell["input"], cell["output"]
-        yield Slice(
+        yield PoolShare(
             plan=plan.name,
             bucket=bucket,
             what=f"in {i0}–{i1} out {o0}–{o1}",
@@ -136,21 +136,21 @@ def _slices(records: Sequence[Record], plan: Sighting) -> Iterator[Slice]:
         )
 
 
-def to_json(verdict: Verdict) -> dict[str, Any]:
+def to_json(summary: DemoSummary) -> dict[str, Any]:
     """The verdict as plain JSON values, by the names of its fields."""
-    return asdict(verdict)
+    return asdict(summary)
 
 
-def tables(verdict: Verdict) -> Iterator[Table]:
+def tables(summary: DemoSummary) -> Iterator[Table]:
     """The verdict for a terminal of 80 columns."""
-    for number, plan in enumerate(verdict.plans, 1):
-        yield _shares(verdict, plan, number)
-    yield _latencies("what happened, by period", verdict.periods)
-    yield _latencies("what happened, by pool", verdict.pools)
-    yield _costs(verdict)
+    for number, plan in enumerate(summary.plans, 1):
+        yield _shares(summary, plan, number)
+    yield _latencies("what happened, by period", summary.periods)
+    yield _latencies("what happened, by pool", summary.pools)
+    yield _costs(summary)
 
 
-def _shares(verdict: Verdict, plan: Sighting, number: int) -> Table:
+def _shares(summary: DemoSummary, plan: PlanSeen, number: int) -> Table:
     pools = plan.body["pools"]
     since = f"from {plan.at_s:.0f} s" if plan.at_s else "from the start"
     table = Table(
@@ -164,7 +164,7 @@ def _shares(verdict: Verdict, plan: Sighting, number: int) -> Table:
     for pool in pools:
         count = plan.body["backends"][pool]
         table.add_column(f"{pool} × {count}", justify="right", no_wrap=True)
-    for row in (s for s in verdict.slices if s.plan == plan.name):
+    for row in (s for s in summary.slices if s.plan == plan.name):
         cells = (
             "·" if not planned and not real else f"{planned:.0%} → {real:.0%}"
             for planned, real in zip(row.planned, row.real, strict=True)
@@ -197,7 +197,7 @@ def _ms(values: Percentiles | None) -> str:
     return "–" if values is None else f"{1e3 * values.p50_s:.0f} / {1e3 * values.p99_s:.0f}"
 
 
-def _costs(verdict: Verdict) -> Table:
+def _costs(summary: DemoSummary) -> Table:
     """Dollars per hour of each plan, and of every single GPU type for the same demand and SLO."""
     table = Table(
         title="$ per hour, same demand and SLO",
@@ -206,18 +206,18 @@ def _costs(verdict: Verdict) -> Table:
         collapse_padding=True,
     )
     table.add_column("")
-    for number, _ in enumerate(verdict.plans, 1):
+    for number, _ in enumerate(summary.plans, 1):
         table.add_column(f"plan {number}", justify="right")
     table.add_row(
-        "demand planned for", *(f"{p.body['requests_per_s']:.1f} req/s" for p in verdict.plans)
+        "demand planned for", *(f"{p.body['requests_per_s']:.1f} req/s" for p in summary.plans)
     )
-    table.add_row("Cuvée's mix", *(f"{p.body['usd_per_hour']:.2f}" for p in verdict.plans))
-    table.add_row("rehearsed attainment", *(_promise(plan.body) for plan in verdict.plans))
-    gpus = sorted({gpu for plan in verdict.plans for gpu in plan.body["single_types"]})
+    table.add_row("Cuvée's mix", *(f"{p.body['usd_per_hour']:.2f}" for p in summary.plans))
+    table.add_row("rehearsed attainment", *(_promise(plan.body) for plan in summary.plans))
+    gpus = sorted({gpu for plan in summary.plans for gpu in plan.body["single_types"]})
     for gpu in gpus:
-        table.add_row(f"{gpu} only", *(_single(p.body["single_types"][gpu]) for p in verdict.plans))
-    table.add_row("saved against the best", *(_saving(plan.body) for plan in verdict.plans))
-    bounds = (f"{plan.body['lower_bound_usd_per_hour']:.2f}" for plan in verdict.plans)
+        table.add_row(f"{gpu} only", *(_single(p.body["single_types"][gpu]) for p in summary.plans))
+    table.add_row("saved against the best", *(_saving(plan.body) for plan in summary.plans))
+    bounds = (f"{plan.body['lower_bound_usd_per_hour']:.2f}" for plan in summary.plans)
     table.add_row("lower bound (fluid)", *bounds)
     table.caption = "cannot: the share of requests whose SLO none of these GPUs holds"
     return table

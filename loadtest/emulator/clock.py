@@ -13,11 +13,11 @@ from loadtest.emulator import replies as wire
 from loadtest.emulator import requests as asks
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.metrics import VllmMetrics
-from loadtest.emulator.requests import Ask, Body
-from planner.engine.batching import Engine, Finished, First
+from loadtest.emulator.requests import Body, GenerationRequest
+from planner.engine.batching import Engine, FirstToken, LastToken
 
 
-class Exchange:
+class EmulatedExchange:
     """One request under way: what was asked, its socket, and a future for its end.
 
     head: id, object, created, model of every answer. done: set when the last choice has finished;
@@ -25,19 +25,19 @@ class Exchange:
     """
 
     __slots__ = (
-        *("ask", "broken", "done", "fault", "head", "limit", "made", "open"),
-        *("started_s", "transport"),
-    )
+        "broken", "done", "fault", "generation", "head", "limit", "made", "open", "started_s",
+        "transport",
+    )  # fmt: skip
 
     def __init__(
         self,
-        ask: Ask,
+        generation: GenerationRequest,
         head: Body,
         fault: Faults,
         transport: asyncio.Transport,
         done: "asyncio.Future[None]",
     ) -> None:
-        self.ask = ask
+        self.generation = generation
         self.head = head
         self.fault = fault
         self.limit = fault.limit
@@ -69,12 +69,12 @@ class Exchange:
             self.done.set_exception(asks.broken())
 
 
-class Choice:
+class EmulatedChoice:
     """One sequence of an exchange, and how many of its tokens have been sent."""
 
     __slots__ = ("exchange", "first_s", "frames", "index", "last_s", "sent")
 
-    def __init__(self, exchange: Exchange, index: int, frames: wire.Frames | None) -> None:
+    def __init__(self, exchange: EmulatedExchange, index: int, frames: wire.Frames | None) -> None:
         self.exchange = exchange
         self.index = index
         self.frames = frames
@@ -82,7 +82,7 @@ class Choice:
         self.first_s = self.last_s = 0.0
 
 
-class Pacer:
+class EngineClock:
     """One engine on an event loop's clock. All its methods run on that loop and never wait."""
 
     def __init__(self, engine: Engine, metrics: VllmMetrics) -> None:
@@ -90,27 +90,29 @@ class Pacer:
         self.metrics = metrics
         self._loop = asyncio.get_running_loop()
         self._keys = itertools.count()
-        self._choices: dict[int, Choice] = {}
-        self._decoding: dict[int, Choice] = {}
+        self._choices: dict[int, EmulatedChoice] = {}
+        self._decoding: dict[int, EmulatedChoice] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._due_s = 0.0
         self._now_s = 0.0
 
-    def submit(self, exchange: Exchange, *, chunked: bool = True) -> None:
+    def submit(self, exchange: EmulatedExchange, *, chunked: bool = True) -> None:
         """Hands every choice to the engine as of now; `chunked` as in `wire.Frames`."""
         self.settle()
-        ask, exchange.started_s = exchange.ask, self._now_s
-        for index, (prompt, output) in enumerate(zip(ask.prompts, ask.outputs, strict=True)):
+        generation, exchange.started_s = exchange.generation, self._now_s
+        for index, (prompt, output) in enumerate(
+            zip(generation.prompts, generation.outputs, strict=True)
+        ):
             frames = None
-            if ask.stream:
-                frames = wire.Frames(ask, exchange.head, index, chunked=chunked)
+            if generation.stream:
+                frames = wire.Frames(generation, exchange.head, index, chunked=chunked)
             key = next(self._keys)
-            self._choices[key] = Choice(exchange, index, frames)
+            self._choices[key] = EmulatedChoice(exchange, index, frames)
             exchange.open.add(key)
             self.engine.submit(key, input_tokens=prompt, output_tokens=output, now_s=self._now_s)
         self._schedule()
 
-    def drop(self, exchange: Exchange) -> None:
+    def drop(self, exchange: EmulatedExchange) -> None:
         """Takes what is left of an exchange out of the engine: its client may have gone."""
         if not exchange.open:
             return
@@ -141,11 +143,11 @@ class Pacer:
             choice = self._choices.get(key)
             if choice is None:  # dropped since
                 continue
-            if isinstance(event, First):
+            if isinstance(event, FirstToken):
                 self._decoding[key] = choice
                 choice.first_s = choice.last_s = event.at_s
                 self.metrics.first.observe(event.at_s - choice.exchange.started_s)
-            elif isinstance(event, Finished):
+            elif isinstance(event, LastToken):
                 del self._decoding[key], self._choices[key]
                 finished.append((key, choice, event.at_s))
         for key, choice in self._decoding.items():
@@ -171,7 +173,7 @@ class Pacer:
             self._due_s = end_s
             self._timer = self._loop.call_at(end_s, self._tick)
 
-    def _emit(self, choice: Choice, made: int) -> None:
+    def _emit(self, choice: EmulatedChoice, made: int) -> None:
         """Sends a choice's tokens up to `made`: one event a token, one write for all of them."""
         new = made - choice.sent
         if new <= 0:
@@ -189,14 +191,14 @@ class Pacer:
         if limit is not None and made >= limit:
             exchange.fail()
 
-    def _finish(self, key: int, choice: Choice, at_s: float) -> None:
+    def _finish(self, key: int, choice: EmulatedChoice, at_s: float) -> None:
         """Sends the rest of a choice, and the end of the exchange with its last choice."""
         exchange = choice.exchange
         exchange.open.discard(key)
-        total = exchange.ask.outputs[choice.index]
+        total = exchange.generation.outputs[choice.index]
         self._emit(choice, total)
         exchange.made += total
-        self.metrics.finished[exchange.ask.finishes[choice.index]] += 1
+        self.metrics.finished[exchange.generation.finishes[choice.index]] += 1
         self.metrics.request.observe(at_s - exchange.started_s)
         if total > 1:
             self.metrics.per_token.observe((at_s - choice.first_s) / (total - 1))

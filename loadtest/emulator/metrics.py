@@ -30,7 +30,7 @@ REQUEST_S = (
 )
 
 
-class Spread:
+class SecondsHistogram:
     """One histogram: counts per bucket and a sum; many equal values cost as much as one."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
@@ -60,10 +60,10 @@ class VllmMetrics(Collector):
         self._model = model
         self._kv_tokens = kv_tokens
         self.finished = dict.fromkeys(REASONS, 0)
-        self.first = Spread(FIRST_S)
-        self.gap = Spread(TOKEN_S)
-        self.per_token = Spread(TOKEN_S)
-        self.request = Spread(REQUEST_S)
+        self.first = SecondsHistogram(FIRST_S)
+        self.gap = SecondsHistogram(TOKEN_S)
+        self.per_token = SecondsHistogram(TOKEN_S)
+        self.request = SecondsHistogram(REQUEST_S)
         self._registry = CollectorRegistry()
         self._registry.register(self)
 
@@ -96,7 +96,7 @@ class VllmMetrics(Collector):
         family.add_metric(("0", self._model), value)
         return family
 
-    def _histogram(self, name: str, spread: Spread) -> Metric:
+    def _histogram(self, name: str, spread: SecondsHistogram) -> Metric:
         labels = ("engine", "model_name")
         text = name.replace("_", " ").capitalize() + "."
         family = HistogramMetricFamily(f"vllm:{name}", text, labels=labels)

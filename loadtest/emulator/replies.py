@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from loadtest.emulator.requests import Ask, Body, Refused
+from loadtest.emulator.requests import Body, GenerationRequest, RequestRefused
 
 VERSION = "0.32.0"
 FINGERPRINT = f"vllm-{VERSION}-emulated"
@@ -55,7 +55,7 @@ def event(value: Body) -> bytes:
     return b"data: " + msgspec.json.encode(value) + b"\n\n"
 
 
-def error_event(refused: Refused) -> bytes:
+def error_event(refused: RequestRefused) -> bytes:
     """An error inside a stream; vLLM writes these with spaces, unlike everything else."""
     return b"data: " + json.dumps(refused.body).encode() + b"\n\n"
 
@@ -68,15 +68,17 @@ class Frames:
 
     __slots__ = ("_ask", "_chunked", "_head", "_index", "_prefix", "_suffix", "_total", "_usage")
 
-    def __init__(self, ask: Ask, head: Body, index: int, *, chunked: bool) -> None:
-        self._ask = ask
+    def __init__(
+        self, generation: GenerationRequest, head: Body, index: int, *, chunked: bool
+    ) -> None:
+        self._ask = generation
         self._head = head
         self._index = index
         self._chunked = chunked
-        self._total = ask.outputs[index]
+        self._total = generation.outputs[index]
         self._prefix, self._suffix = self._event("\0", None).split(b"\\u0000")
         # The usage counts up, so continuous usage is put between choices and closing brace.
-        self._usage = ask.continuous
+        self._usage = generation.continuous
 
     def take(self, start: int, stop: int) -> bytes:
         """The events of tokens start to stop − 1; before the first token the role chunk."""
@@ -155,16 +157,16 @@ class Frames:
         return event(value)
 
 
-def answer(ask: Ask, head: Body) -> bytes:
+def answer(generation: GenerationRequest, head: Body) -> bytes:
     """The body of an unary answer. head: id, object, created and model."""
-    if ask.kind == "embedding":
-        return embeddings(ask, head)
-    chat = ask.kind == "chat"
-    counts = usage(sum(ask.prompts), sum(ask.outputs))
+    if generation.kind == "embedding":
+        return embeddings(generation, head)
+    chat = generation.kind == "chat"
+    counts = usage(sum(generation.prompts), sum(generation.outputs))
     details = {"prompt_tokens_details": None, "completion_tokens_details": None}
     value: dict[str, Any] = {
         **head,
-        "choices": [choice(ask, index) for index in range(len(ask.outputs))],
+        "choices": [choice(generation, index) for index in range(len(generation.outputs))],
         "service_tier": None,
         "system_fingerprint": FINGERPRINT,
         "usage": counts | details,
@@ -175,10 +177,10 @@ def answer(ask: Ask, head: Body) -> bytes:
     return msgspec.json.encode(value)
 
 
-def choice(ask: Ask, index: int) -> Body:
-    words = text(ask.seed, ask.outputs[index])
-    end = {"logprobs": None, "finish_reason": ask.finishes[index], "stop_reason": None}
-    if ask.kind == "chat":
+def choice(generation: GenerationRequest, index: int) -> Body:
+    words = text(generation.seed, generation.outputs[index])
+    end = {"logprobs": None, "finish_reason": generation.finishes[index], "stop_reason": None}
+    if generation.kind == "chat":
         empty = ("refusal", "annotations", "audio", "function_call", "reasoning")
         message = {"role": "assistant", "content": words} | dict.fromkeys(empty)
         value = {"index": index, "message": message, **end, "token_ids": None}
@@ -188,16 +190,16 @@ def choice(ask: Ask, index: int) -> Body:
     return {**value, "routed_experts": None}
 
 
-def embeddings(ask: Ask, head: Body) -> bytes:
+def embeddings(generation: GenerationRequest, head: Body) -> bytes:
     """Small vectors that follow from a prompt's length and place; floats, or base64 of float32."""
     data = []
-    for index, prompt in enumerate(ask.prompts):
+    for index, prompt in enumerate(generation.prompts):
         vector: object = [((prompt + index) * k % 97) / 97 for k in range(1, DIMENSIONS + 1)]
-        if ask.base64:
+        if generation.base64:
             packed = struct.pack(f"<{DIMENSIONS}f", *vector)  # type: ignore[misc]
             vector = base64.b64encode(packed).decode()
         data.append({"index": index, "object": "embedding", "embedding": vector})
-    counts = usage(sum(ask.prompts), 0) | {"prompt_tokens_details": None}
+    counts = usage(sum(generation.prompts), 0) | {"prompt_tokens_details": None}
     return msgspec.json.encode({**head, "data": data, "usage": counts})
 
 

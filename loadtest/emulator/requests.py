@@ -22,7 +22,7 @@ INVALID = "Bad Request"
 REFUSED = "BadRequestError"
 
 
-class Refused(Exception):
+class RequestRefused(Exception):
     """An error answer: HTTP status, and message, type and param of the OpenAI error object.
 
     kind `None`: the framework's own shape, `{"detail": message}`.
@@ -37,49 +37,49 @@ class Refused(Exception):
             self.body = {"error": error}
 
 
-def busy() -> Refused:
+def busy() -> RequestRefused:
     """The admission limit is reached."""
     message = (
         "The engine is currently busy and cannot accept new requests. "
         "Please try again later or on a different instance."
     )
-    return Refused(503, message, "Service Unavailable")
+    return RequestRefused(503, message, "Service Unavailable")
 
 
-def broken() -> Refused:
+def broken() -> RequestRefused:
     """The engine process has died."""
     message = "EngineCore encountered an issue. See stack trace (above) for the root cause."
-    return Refused(500, message, "InternalServerError")
+    return RequestRefused(500, message, "InternalServerError")
 
 
-def unknown(model: object, name: str) -> Refused:
+def unknown(model: object, name: str) -> RequestRefused:
     """A model that is not served."""
     message = f"The model `{model}` does not exist. Valid aliases: {name}."
-    return Refused(404, message, "NotFoundError", "model")
+    return RequestRefused(404, message, "NotFoundError", "model")
 
 
-def invalid(kind: str, where: str, message: str, given: object, more: str = "") -> Refused:
+def invalid(kind: str, where: str, message: str, given: object, more: str = "") -> RequestRefused:
     """One validation error in vLLM's wording."""
     shown = repr(given)
     if isinstance(given, dict | list):
         shown = f"'<{type(given).__name__} of {len(given)} items>'"
     parts = f"'type': '{kind}', 'loc': '{where}', 'msg': '{message}', 'input': {shown}{more}"
-    return Refused(400, f"1 validation error:\n  {{{parts}}}", INVALID, where)
+    return RequestRefused(400, f"1 validation error:\n  {{{parts}}}", INVALID, where)
 
 
-def unsupported() -> Refused:
+def unsupported() -> RequestRefused:
     """The body is not declared as JSON."""
     message = "1 validation error:\n  Unsupported Media Type: Only 'application/json' is allowed"
-    return Refused(400, message, INVALID)
+    return RequestRefused(400, message, INVALID)
 
 
-def misfit(message: str, param: str, value: object) -> Refused:
+def misfit(message: str, param: str, value: object) -> RequestRefused:
     """A parameter outside what the model can do."""
-    return Refused(400, f"{message} (parameter={param}, value={value})", REFUSED, param)
+    return RequestRefused(400, f"{message} (parameter={param}, value={value})", REFUSED, param)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class GenerationRequest:
     """One accepted request. prompts, outputs, finishes: per choice, tokens, tokens and reason.
 
     usage: a stream ends with a usage chunk; continuous: every chunk carries usage. seed: from the
@@ -114,7 +114,7 @@ def explain(raw: bytes) -> object:
     try:
         return json.loads(raw)
     except UnicodeDecodeError:
-        raise Refused(400, "There was an error parsing the body", None) from None
+        raise RequestRefused(400, "There was an error parsing the body", None) from None
     except json.JSONDecodeError as error:
         more = f", 'ctx': {{'error': '{error.msg}'}}"
         where = f"body.{error.pos}"
@@ -126,7 +126,7 @@ def tokens(text: str) -> int:
     return len(text.split())
 
 
-def read(raw: bytes, kind: Kind, *, model: str, longest: int) -> Ask:
+def read(raw: bytes, kind: Kind, *, model: str, longest: int) -> GenerationRequest:
     """The request in a body, for an engine that serves `model` with contexts up to `longest`."""
     body = decode(raw)
     prompts = {"chat": chat_prompt, "text": text_prompts, "embedding": embedding_prompts}[kind](
@@ -136,7 +136,9 @@ def read(raw: bytes, kind: Kind, *, model: str, longest: int) -> Ask:
     options = body.get("stream_options")
     if options is not None and not stream:
         message = "Stream options can only be defined when `stream=True`."
-        raise Refused(400, f"{message} (parameter=stream_options)", REFUSED, "stream_options")
+        raise RequestRefused(
+            400, f"{message} (parameter=stream_options)", REFUSED, "stream_options"
+        )
     served(body, model)
     several(body)
     if kind == "embedding":
@@ -145,12 +147,14 @@ def read(raw: bytes, kind: Kind, *, model: str, longest: int) -> Ask:
         ones = (1,) * len(prompts)
         base64 = body.get("encoding_format") == "base64"
         stops = ("stop",) * len(prompts)
-        return Ask(kind=kind, prompts=prompts, outputs=ones, finishes=stops, base64=base64)
+        return GenerationRequest(
+            kind=kind, prompts=prompts, outputs=ones, finishes=stops, base64=base64
+        )
     seed = zlib.crc32(raw)
     ends = [end(body, kind, prompt, longest, seed) for prompt in prompts]
     options = options if isinstance(options, dict) else {}
     usage = bool(options.get("include_usage"))
-    return Ask(
+    return GenerationRequest(
         kind=kind,
         prompts=prompts,
         outputs=tuple(count for count, _ in ends),
@@ -172,10 +176,10 @@ def several(body: Body) -> None:
     """Refuses what the emulation lacks, in the words vLLM has for greedy sampling."""
     number = whole(body, "n")
     if number is not None and number < 1:
-        raise Refused(400, f"n must be at least 1, got {number}.", REFUSED)
+        raise RequestRefused(400, f"n must be at least 1, got {number}.", REFUSED)
     if number is not None and number > 1:
         message = f"n must be 1 when using greedy sampling, got {number}."
-        raise Refused(400, message, REFUSED)
+        raise RequestRefused(400, message, REFUSED)
 
 
 def chat_prompt(body: Body, model: str) -> tuple[int, ...]:
@@ -187,7 +191,7 @@ def chat_prompt(body: Body, model: str) -> tuple[int, ...]:
         raise invalid("list_type", "body.messages", "Input should be a valid list", messages)
     if not messages:
         message = "Cannot apply chat template to an empty conversation. "
-        raise Refused(400, f"{message}Provide at least one message.", REFUSED)
+        raise RequestRefused(400, f"{message}Provide at least one message.", REFUSED)
     count = CHAT_TOKENS
     for number, message in enumerate(messages):
         if not isinstance(message, dict):
@@ -207,7 +211,7 @@ def content_tokens(content: object, model: str) -> int:
         if isinstance(part, dict) and isinstance(part.get("text"), str):
             count += tokens(part["text"])
         elif isinstance(part, dict) and part.get("type") != "text":
-            raise Refused(400, f"{model} is not a multimodal model", REFUSED)
+            raise RequestRefused(400, f"{model} is not a multimodal model", REFUSED)
     return count
 
 
@@ -216,7 +220,7 @@ def text_prompts(body: Body, _: str) -> tuple[int, ...]:
     counts = prompt_tokens(body.get("prompt"))
     if not counts or min(counts) == 0:
         message = "Either prompt or prompt_embeds must be provided and non-empty."
-        raise Refused(400, f"{message} (parameter=prompt)", REFUSED, "prompt")
+        raise RequestRefused(400, f"{message} (parameter=prompt)", REFUSED, "prompt")
     return counts
 
 

@@ -18,10 +18,10 @@ from aiohttp.http import HttpVersion11
 from loadtest.emulator import faults
 from loadtest.emulator import replies as wire
 from loadtest.emulator import requests as asks
-from loadtest.emulator.clock import Exchange, Pacer
+from loadtest.emulator.clock import EmulatedExchange, EngineClock
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.metrics import VllmMetrics
-from loadtest.emulator.requests import Body, Kind, Refused
+from loadtest.emulator.requests import Body, Kind, RequestRefused
 from planner.engine.batching import Engine
 from planner.engine.profiles import Profile
 
@@ -61,14 +61,14 @@ class Emulator:
         self._numbers = itertools.count(1)
         self._ready_s = 0.0
         self._loop: asyncio.AbstractEventLoop
-        self._pacer: Pacer
+        self._clock: EngineClock
         self._runner: web.AppRunner
         self._listener: asyncio.Server
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listens; returns the port. Raises OSError where it cannot."""
         self._loop = asyncio.get_running_loop()
-        self._pacer = Pacer(self.engine, self.metrics)
+        self._clock = EngineClock(self.engine, self.metrics)
         self._ready_s = self._loop.time() + self._faults.start_delay_s
         self._runner = web.AppRunner(
             self._application(),
@@ -91,7 +91,7 @@ class Emulator:
     def crash(self) -> None:
         """Dies as a killed process does: listener and connections are gone at once."""
         self._listener.close()
-        self._pacer.close()
+        self._clock.close()
         assert self._runner.server is not None
         for connection in self._runner.server.connections:
             if connection.transport is not None:
@@ -122,15 +122,19 @@ class Emulator:
             fault = self._faults if hit else faults.NONE
             try:
                 exchange = await self._read(request, kind, fault)
-            except Refused as refused:
+            except RequestRefused as refused:
                 return refusal(refused)
             if exchange is None:
                 return web.Response()
-            return await (self._stream if exchange.ask.stream else self._unary)(request, exchange)
+            return await (self._stream if exchange.generation.stream else self._unary)(
+                request, exchange
+            )
 
         return generate
 
-    async def _read(self, request: web.Request, kind: Kind, fault: Faults) -> Exchange | None:
+    async def _read(
+        self, request: web.Request, kind: Kind, fault: Faults
+    ) -> EmulatedExchange | None:
         """The exchange that a request opens; `None` for a connection without a future."""
         raw = await payload(request)
         transport = request.transport
@@ -142,45 +146,45 @@ class Emulator:
             raise asks.broken()
         if fault.status == 503 or self._loop.time() < self._ready_s:
             raise asks.busy()
-        ask = asks.read(raw, kind, model=self.model, longest=self.engine.longest)
-        name = OBJECTS[kind] + (".chunk" if kind == "chat" and ask.stream else "")
+        generation = asks.read(raw, kind, model=self.model, longest=self.engine.longest)
+        name = OBJECTS[kind] + (".chunk" if kind == "chat" and generation.stream else "")
         number = request.headers.get("x-request-id") or secrets.token_hex(8)
         head: Body = {"id": f"{IDS[kind]}-{number}", "object": name, "created": int(time.time())}
         head["model"] = self.model
-        return Exchange(ask, head, fault, transport, self._loop.create_future())
+        return EmulatedExchange(generation, head, fault, transport, self._loop.create_future())
 
     @property
     def _full(self) -> bool:
         queued = self.engine.running + self.engine.waiting
         return self._most is not None and queued >= self._most
 
-    async def _unary(self, _: web.Request, exchange: Exchange) -> web.StreamResponse:
+    async def _unary(self, _: web.Request, exchange: EmulatedExchange) -> web.StreamResponse:
         if self._full:
             return refusal(asks.busy())
-        self._pacer.submit(exchange)
+        self._clock.submit(exchange)
         try:
             await exchange.done
-        except Refused as refused:
+        except RequestRefused as refused:
             return refusal(refused)
         finally:
-            self._pacer.drop(exchange)
-        return web.Response(body=wire.answer(exchange.ask, exchange.head), headers=JSON)
+            self._clock.drop(exchange)
+        return web.Response(body=wire.answer(exchange.generation, exchange.head), headers=JSON)
 
-    async def _stream(self, request: web.Request, exchange: Exchange) -> web.StreamResponse:
+    async def _stream(self, request: web.Request, exchange: EmulatedExchange) -> web.StreamResponse:
         response = web.StreamResponse(headers=SSE)
         await response.prepare(request)  # vLLM sends the head before the first token
         if self._full:  # and says only then that it is too busy
             await response.write(wire.error_event(asks.busy()))
             await response.write_eof(wire.DONE)
             return response
-        self._pacer.submit(exchange, chunked=request.version >= HttpVersion11)
+        self._clock.submit(exchange, chunked=request.version >= HttpVersion11)
         try:
             await exchange.done
-        except Refused as refused:
+        except RequestRefused as refused:
             await response.write(wire.error_event(refused))
             await response.write(wire.DONE)
         finally:
-            self._pacer.drop(exchange)
+            self._clock.drop(exchange)
         await response.write_eof()
         return response
 
@@ -193,14 +197,14 @@ class Emulator:
         return web.Response(status=200 if ready else 503, headers=PLAIN)
 
     async def _page(self, _: web.Request) -> web.Response:
-        self._pacer.settle()
+        self._clock.settle()
         return web.Response(body=self.metrics.page(), headers=METRICS)
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         try:
             body = asks.decode(await payload(request))
             return respond(200, asks.tokenized(body, self.model, self.engine.longest))
-        except Refused as refused:
+        except RequestRefused as refused:
             return refusal(refused)
 
 
@@ -208,7 +212,7 @@ def respond(status: int, value: object, **headers: str) -> web.Response:
     return web.Response(status=status, body=msgspec.json.encode(value), headers=JSON | headers)
 
 
-def refusal(refused: Refused) -> web.Response:
+def refusal(refused: RequestRefused) -> web.Response:
     return respond(refused.status, refused.body)
 
 

@@ -19,8 +19,8 @@ from typing import cast
 import msgspec
 import uvloop
 
-from loadtest.overhead.alarm import Alarm
-from loadtest.overhead.reply import Reply
+from loadtest.overhead.reply import ReplyReader
+from loadtest.overhead.timer import Timer
 
 # Latencies handed back at most. The outcome must fit into one pipe buffer (64 KiB): what a process
 # writes to a pipe after uvloop has run was seen to be cut off there.
@@ -63,7 +63,7 @@ class Window(msgspec.Struct, kw_only=True, frozen=True):
     begun_s: float = 0.0
 
 
-class Outcome(msgspec.Struct, kw_only=True, frozen=True):
+class LoadOutcome(msgspec.Struct, kw_only=True, frozen=True):
     """What completed between begin and end. errors: by kind, at any time.
 
     first_s, total_s: latencies to the first byte of the body (the first event of a stream) and to
@@ -77,7 +77,7 @@ class Outcome(msgspec.Struct, kw_only=True, frozen=True):
     errors: dict[str, int]
 
 
-class Tally:
+class LoadTally:
     """What all connections of a job have counted. window: of the counting, known once connected."""
 
     def __init__(self) -> None:
@@ -88,13 +88,15 @@ class Tally:
         self.errors: Counter[str] = Counter()
 
 
-class Connection(asyncio.Protocol):
+class LoadConnection(asyncio.Protocol):
     """One client connection. free: told whenever a reply is complete."""
 
-    def __init__(self, job: Job, tally: Tally, free: Callable[["Connection"], None]) -> None:
+    def __init__(
+        self, job: Job, tally: LoadTally, free: Callable[["LoadConnection"], None]
+    ) -> None:
         self._job, self._tally, self._free = job, tally, free
         self._transport: asyncio.Transport | None = None
-        self._reply = Reply(keep=not job.streamed)
+        self._reply = ReplyReader(keep=not job.streamed)
         self._due_s = 0.0
         self._first_s: float | None = None
         self._closing = False
@@ -116,7 +118,7 @@ class Connection(asyncio.Protocol):
     def send(self, due_s: float) -> None:
         """Begins one exchange, whose latency counts from `due_s`."""
         if self._transport:
-            self._reply, self._first_s = Reply(keep=not self._job.streamed), None
+            self._reply, self._first_s = ReplyReader(keep=not self._job.streamed), None
             self._due_s = due_s
             self._transport.write(self._job.request)
 
@@ -143,7 +145,7 @@ class Connection(asyncio.Protocol):
                 tally.total_s.append(now_s - self._due_s)
             self._free(self)
 
-    def _check(self, reply: Reply) -> None:
+    def _check(self, reply: ReplyReader) -> None:
         job, errors = self._job, self._tally.errors
         if reply.status != 200:
             errors[f"status {reply.status}"] += 1
@@ -162,25 +164,25 @@ class Arrivals:
 
     def __init__(self, rate: float, seed: int) -> None:
         self._rate, self._random = rate, Random(seed)
-        self._idle: list[Connection] = []
+        self._idle: list[LoadConnection] = []
         self._late: deque[float] = deque()  # due times
         self._due_s = 0.0
 
-    def free(self, connection: Connection) -> None:
+    def free(self, connection: LoadConnection) -> None:
         if self._late:
             connection.send(self._late.popleft())
         else:
             self._idle.append(connection)
 
-    async def run(self, connections: list[Connection], end_s: float) -> None:
+    async def run(self, connections: list[LoadConnection], end_s: float) -> None:
         """From now to the end."""
         self._idle = list(connections)
         self._due_s = time.monotonic()
-        with Alarm(lambda: self._turn(alarm)) as alarm:
-            self._turn(alarm)
+        with Timer(lambda: self._turn(timer)) as timer:
+            self._turn(timer)
             await asyncio.sleep(max(0.0, end_s - time.monotonic()))
 
-    def _turn(self, alarm: Alarm) -> None:
+    def _turn(self, timer: Timer) -> None:
         now_s = time.monotonic()
         while self._due_s <= now_s:
             if self._idle:
@@ -188,15 +190,15 @@ class Arrivals:
             else:
                 self._late.append(self._due_s)
             self._due_s += self._random.expovariate(self._rate)
-        alarm.set(self._due_s)
+        timer.set(self._due_s)
 
 
-async def press(job: Job, ready: Callable[[], Window]) -> Outcome:
+async def press(job: Job, ready: Callable[[], Window]) -> LoadOutcome:
     """Runs a job to its end. Connections that cannot be made are errors, not exceptions.
 
     ready: is asked for the window when everybody is connected; it may block.
     """
-    tally = Tally()
+    tally = LoadTally()
     arrivals = Arrivals(job.rate, job.seed) if job.rate else None
     connections = await _connect(job, tally, arrivals.free if arrivals else _again)
     tally.window = ready()
@@ -210,7 +212,7 @@ async def press(job: Job, ready: Callable[[], Window]) -> Outcome:
         tally.errors.update({"silent stream": silent} if silent else {})
     for connection in connections:
         connection.close()
-    return Outcome(
+    return LoadOutcome(
         requests=tally.requests,
         events=tally.events,
         first_s=thin(tally.first_s),
@@ -219,20 +221,22 @@ async def press(job: Job, ready: Callable[[], Window]) -> Outcome:
     )
 
 
-def _again(connection: Connection) -> None:
+def _again(connection: LoadConnection) -> None:
     connection.send(time.monotonic())
 
 
-def _spread(connections: list[Connection], over_s: float) -> None:
+def _spread(connections: list[LoadConnection], over_s: float) -> None:
     """Streams started together would send every chunk together."""
     loop = asyncio.get_running_loop()
     for index, connection in enumerate(connections):
         loop.call_later(over_s * index / len(connections), _again, connection)
 
 
-async def _connect(job: Job, tally: Tally, free: Callable[[Connection], None]) -> list[Connection]:
+async def _connect(
+    job: Job, tally: LoadTally, free: Callable[[LoadConnection], None]
+) -> list[LoadConnection]:
     loop = asyncio.get_running_loop()
-    connections: list[Connection] = []
+    connections: list[LoadConnection] = []
     missing = job.connections
 
     async def connect() -> None:
@@ -240,7 +244,7 @@ async def _connect(job: Job, tally: Tally, free: Callable[[Connection], None]) -
         while missing > 0:
             missing -= 1
             _, made = await loop.create_connection(
-                lambda: Connection(job, tally, free), "127.0.0.1", job.port
+                lambda: LoadConnection(job, tally, free), "127.0.0.1", job.port
             )
             connections.append(made)
 

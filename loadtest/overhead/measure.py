@@ -54,7 +54,7 @@ class Figure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Row:
+class MeasureRow:
     """One set-up under one scenario over all rounds; `None` where there is nothing to say.
 
     kernel: the share of its CPU spent in the kernel. ratio: its median CPU over the reference's.
@@ -93,7 +93,7 @@ def summarise(
     *,
     against: str = REFERENCE,
     idle_mib: Mapping[str, float] | None = None,
-) -> tuple[Row, ...]:
+) -> tuple[MeasureRow, ...]:
     """One row per scenario and set-up, in the order in which they first appear.
 
     against: the set-up that ratios refer to. idle_mib: memory by set-up before any load.
@@ -109,7 +109,7 @@ def summarise(
     )
 
 
-def ratios(rows: Sequence[Row], setup: str) -> dict[str, dict[str, float]]:
+def ratios(rows: Sequence[MeasureRow], setup: str) -> dict[str, dict[str, float]]:
     """How many times the CPU of `setup` each other one used, by scenario and name."""
     found: dict[str, dict[str, float]] = {}
     for own in rows:
@@ -123,7 +123,7 @@ def ratios(rows: Sequence[Row], setup: str) -> dict[str, dict[str, float]]:
     return found
 
 
-def to_json(rows: Sequence[Row], measures: Sequence[Measure]) -> dict[str, object]:
+def to_json(rows: Sequence[MeasureRow], measures: Sequence[Measure]) -> dict[str, object]:
     """Rows, and the single measures under them, as plain JSON values."""
     return {
         "rows": [asdict(row) for row in rows],
@@ -131,7 +131,9 @@ def to_json(rows: Sequence[Row], measures: Sequence[Measure]) -> dict[str, objec
     }
 
 
-def _row(measures: Sequence[Measure], setup: str, against: str, idle_mib: float | None) -> Row:
+def _row(
+    measures: Sequence[Measure], setup: str, against: str, idle_mib: float | None
+) -> MeasureRow:
     """measures: of one scenario, every set-up."""
     own = [measure for measure in measures if measure.setup == setup]
     direct = {measure.turn: measure for measure in measures if measure.setup == DIRECT}
@@ -143,7 +145,7 @@ def _row(measures: Sequence[Measure], setup: str, against: str, idle_mib: float 
     errors: Counter[str] = Counter()
     for measure in own:
         errors.update(measure.errors)
-    return Row(
+    return MeasureRow(
         scenario=scenario.name,
         unit=scenario.unit,
         setup=setup,

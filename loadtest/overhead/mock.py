@@ -113,7 +113,7 @@ def events(chunks: int) -> int:
     return 1 + chunks + 3
 
 
-class Pace(msgspec.Struct, frozen=True):
+class ChunkPace(msgspec.Struct, frozen=True):
     """What a streamed request asks for: its chunks, and the milliseconds between them as `seed`."""
 
     max_tokens: int = 100
@@ -125,10 +125,10 @@ class Pace(msgspec.Struct, frozen=True):
         return self.max_completion_tokens or self.max_tokens
 
 
-pace_of = msgspec.json.Decoder(Pace).decode
+pace_of = msgspec.json.Decoder(ChunkPace).decode
 
 
-class Backend(asyncio.Protocol):
+class MockBackend(asyncio.Protocol):
     """One client connection."""
 
     def __init__(self) -> None:
@@ -137,7 +137,7 @@ class Backend(asyncio.Protocol):
         self._timer: asyncio.TimerHandle | None = None
         self._rest = self._head = b""
         self._length = 0  # of the body that follows a head such as `_head`
-        self._sent, self._began_s, self._pace = 0, 0.0, Pace()
+        self._sent, self._began_s, self._pace = 0, 0.0, ChunkPace()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
@@ -194,7 +194,7 @@ class Backend(asyncio.Protocol):
 async def listen(port: int, hosts: Sequence[str] = HOSTS[:1]) -> asyncio.Server:
     """Serves on loopback; port 0 takes a free one. Several processes may share a port."""
     loop = asyncio.get_running_loop()
-    return await loop.create_server(Backend, hosts, port, backlog=BACKLOG, reuse_port=True)
+    return await loop.create_server(MockBackend, hosts, port, backlog=BACKLOG, reuse_port=True)
 
 
 @click.command()

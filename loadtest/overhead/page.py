@@ -2,12 +2,14 @@
 
 from collections.abc import Callable, Mapping, Sequence
 
-from loadtest.overhead.measure import DIRECT, Figure, Row
+from loadtest.overhead.measure import DIRECT, Figure, MeasureRow
 
 WRONG = "†"
 
 
-def page(rows: Sequence[Row], idle_mib: Mapping[str, float], versions: Mapping[str, str]) -> str:
+def page(
+    rows: Sequence[MeasureRow], idle_mib: Mapping[str, float], versions: Mapping[str, str]
+) -> str:
     """The tables that docs/performance.md shows. versions: by set-up."""
     names = list(dict.fromkeys(row.setup for row in rows))
     proxies = [name for name in names if name != DIRECT]
@@ -35,7 +37,9 @@ def page(rows: Sequence[Row], idle_mib: Mapping[str, float], versions: Mapping[s
     return "\n\n".join((text, *notes, f"Versions: {said}.")) + "\n"
 
 
-def _grid(rows: Sequence[Row], names: Sequence[str], cell: Callable[[Row], str]) -> list[str]:
+def _grid(
+    rows: Sequence[MeasureRow], names: Sequence[str], cell: Callable[[MeasureRow], str]
+) -> list[str]:
     """A line per scenario, a column per set-up."""
     lines = [_line(["", *names]), "|---|" + "---:|" * len(names)]
     for scenario in dict.fromkeys(row.scenario for row in rows):
@@ -48,7 +52,9 @@ def _grid(rows: Sequence[Row], names: Sequence[str], cell: Callable[[Row], str])
     return lines
 
 
-def _held(streams: Sequence[Row], names: Sequence[str], idle_mib: Mapping[str, float]) -> list[str]:
+def _held(
+    streams: Sequence[MeasureRow], names: Sequence[str], idle_mib: Mapping[str, float]
+) -> list[str]:
     idle = [f"{idle_mib[name]:.0f}" if name in idle_mib else "–" for name in names]
     head, rule, *lines = _grid(streams, names, _memory)
     return [head, rule, _line(["idle", *idle]), *lines]
@@ -58,25 +64,25 @@ def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cpu(row: Row) -> str:
+def _cpu(row: MeasureRow) -> str:
     return "–" if row.cpu_us is None else _figure(row.cpu_us)
 
 
-def _ratio(row: Row) -> str:
+def _ratio(row: MeasureRow) -> str:
     return "–" if row.ratio is None else f"{row.ratio:.2f}"
 
 
-def _added(row: Row) -> str:
+def _added(row: MeasureRow) -> str:
     if row.added_p50_ms is None or row.added_p99_ms is None:
         return "–"
     return f"{row.added_p50_ms.median:.2f} / {row.added_p99_ms.median:.2f}"
 
 
-def _rate(row: Row) -> str:
+def _rate(row: MeasureRow) -> str:
     return f"{'< ' if row.limited else ''}{row.rate.median:,.0f}"
 
 
-def _memory(row: Row) -> str:
+def _memory(row: MeasureRow) -> str:
     if row.memory_mib is None:
         return "–"
     each = "" if row.kib_per_stream is None else f" ({row.kib_per_stream:.1f})"

@@ -3,7 +3,7 @@
 TAIL = 32  # bytes kept to find what two reads share
 
 
-class Reply:
+class ReplyReader:
     """One HTTP reply as it arrives: feed it until it is `done`. events: `data:` lines so far.
 
     keep: whether `body` is to hold the whole body.

@@ -27,7 +27,7 @@ from loadtest.overhead import stacks as stages
 from loadtest.overhead.measure import DIRECT, Measure
 from loadtest.overhead.scenarios import Options, Scenario
 from loadtest.overhead.setups import Setup
-from loadtest.overhead.stacks import Profile
+from loadtest.overhead.stacks import StackProfile
 from loadtest.process import Cores
 
 GRACE_S = 15.0
@@ -38,13 +38,13 @@ WRITING_S = 10.0  # for a profile to be written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Found:
+class BenchResult:
     """What a benchmark found. skipped: set-ups and scenarios left out, with the reason."""
 
     measures: tuple[Measure, ...]
     setups: tuple[Setup, ...]
     skipped: dict[str, str]
-    profiles: dict[str, Profile] = field(default_factory=dict)
+    profiles: dict[str, StackProfile] = field(default_factory=dict)
 
     @property
     def idle_mib(self) -> dict[str, float]:
@@ -63,7 +63,7 @@ def bench(
     given: Mapping[str, Path] | None = None,
     profiles: Path | None = None,
     note: Callable[[str], None] = lambda text: None,
-) -> Found:
+) -> BenchResult:
     """Runs everything.
 
     In each round every set-up takes its turn under each scenario, in an order that rotates, so that
@@ -87,7 +87,7 @@ def bench(
             stacks = _profile(stack, bench, wanted, options, profiles)
     names = [setup.name for setup in compared]
     measures.sort(key=lambda m: names.index(m.setup))
-    return Found(
+    return BenchResult(
         measures=tuple(measures), setups=compared, skipped=skipped | unfit, profiles=stacks
     )
 
@@ -233,9 +233,9 @@ def _begin(load: subprocess.Popen[bytes], window: pressure.Window) -> None:
     load.stdin = None  # or communicate() would flush it again
 
 
-def _outcome(load: subprocess.Popen[bytes]) -> pressure.Outcome:
+def _outcome(load: subprocess.Popen[bytes]) -> pressure.LoadOutcome:
     output, _ = load.communicate(timeout=GRACE_S)
-    return msgspec.json.decode(output, type=pressure.Outcome)
+    return msgspec.json.decode(output, type=pressure.LoadOutcome)
 
 
 def _added_up(
@@ -243,7 +243,7 @@ def _added_up(
     scenario: Scenario,
     turn: int,
     window_s: float,
-    outcomes: Sequence[pressure.Outcome],
+    outcomes: Sequence[pressure.LoadOutcome],
 ) -> Measure:
     streamed = scenario.streamed
     latencies = [s for o in outcomes for s in (o.first_s if streamed else o.total_s)]
@@ -273,7 +273,7 @@ def _profile(
     wanted: Sequence[Scenario],
     options: Options,
     folder: Path,
-) -> dict[str, Profile]:
+) -> dict[str, StackProfile]:
     """The gateway alone, sampled, under each scenario but those that need an earlier figure."""
     options = replace(options, window_s=PROFILE_WINDOWS * options.window_s)
     folder.mkdir(parents=True, exist_ok=True)
@@ -296,7 +296,7 @@ def _profile(
         )
         counts = _stacks(path, folder / f"{_slug(scenario.name)}.stacks")
         cpu_us = taken.cpu_us or 0.0
-        found[scenario.name] = Profile(
+        found[scenario.name] = StackProfile(
             unit=scenario.unit,
             samples=counts.total(),
             cpu_us=cpu_us,

@@ -11,7 +11,7 @@ OTHERS = "others"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stage:
+class StackStage:
     """One module. share: of all samples. us: of CPU per unit. functions: (name, share of all)."""
 
     name: str
@@ -21,7 +21,7 @@ class Stage:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Profile:
+class StackProfile:
     """Where the time of one scenario went, by our own clock and by the kernel's.
 
     samples: behind the shares, whose error is about sqrt(share / samples). cpu_us: per unit while
@@ -32,7 +32,7 @@ class Profile:
     samples: int
     cpu_us: float
     kernel: float
-    stages: tuple[Stage, ...]
+    stages: tuple[StackStage, ...]
 
 
 def read(path: Path) -> Counter[str]:
@@ -44,7 +44,7 @@ def read(path: Path) -> Counter[str]:
     return counts
 
 
-def divide(counts: Counter[str], cpu_us: float) -> tuple[Stage, ...]:
+def divide(counts: Counter[str], cpu_us: float) -> tuple[StackStage, ...]:
     """Stages by the innermost function of each stack, the largest first, small ones in OTHERS.
 
     cpu_us: CPU per unit, measured over the same time; it is what the shares are shares of.
@@ -56,7 +56,7 @@ def divide(counts: Counter[str], cpu_us: float) -> tuple[Stage, ...]:
         modules.setdefault(module, Counter())[function] += count
     large = {name: own for name, own in modules.items() if own.total() >= LEAST * total}
     stages = [
-        Stage(
+        StackStage(
             name=module,
             share=own.total() / total,
             us=cpu_us * own.total() / total,
@@ -66,7 +66,7 @@ def divide(counts: Counter[str], cpu_us: float) -> tuple[Stage, ...]:
     ]
     rest = 1.0 - sum(stage.share for stage in stages)
     if len(large) < len(modules):
-        stages.append(Stage(name=OTHERS, share=rest, us=cpu_us * rest, functions=()))
+        stages.append(StackStage(name=OTHERS, share=rest, us=cpu_us * rest, functions=()))
     return tuple(sorted(stages, key=lambda stage: -stage.share))
 
 

@@ -4,13 +4,13 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
-from loadtest.overhead.measure import Figure, Row
-from loadtest.overhead.stacks import Profile
+from loadtest.overhead.measure import Figure, MeasureRow
+from loadtest.overhead.stacks import StackProfile
 
 PROFILE_COLUMNS = 72
 
 
-def figures(rows: Sequence[Row], against: str) -> Table:
+def figures(rows: Sequence[MeasureRow], against: str) -> Table:
     """Medians over rounds, the CPU with its range; `<` marks a rate that the bench limited."""
     shown = _table("Overhead: medians over rounds (min–max)", "set-up")
     for heading in ("CPU µs", f"× {against}", "per second", "added ms p50/p99", "errors"):
@@ -33,7 +33,7 @@ def figures(rows: Sequence[Row], against: str) -> Table:
     return shown
 
 
-def memory(rows: Sequence[Row], idle_mib: Mapping[str, float]) -> Table:
+def memory(rows: Sequence[MeasureRow], idle_mib: Mapping[str, float]) -> Table:
     """Memory idle and under each number of streams."""
     shown = _table("Memory, MiB (KiB per stream above idle)", "set-up")
     streams = dict.fromkeys(row.scenario for row in rows if row.unit == "chunk")
@@ -56,7 +56,7 @@ def summary(ratios: Mapping[str, Mapping[str, float]], setup: str) -> Table:
     return shown
 
 
-def profile(found: Profile, scenario: str) -> Table:
+def profile(found: StackProfile, scenario: str) -> Table:
     """Where the time goes: modules, and the functions in them that take most."""
     shown = _table(f"Where the time goes: {scenario}, per {found.unit}", "stage")
     shown.caption = (
@@ -78,7 +78,7 @@ def _table(title: str, first: str) -> Table:
     return shown
 
 
-def _held(row: Row | None) -> str:
+def _held(row: MeasureRow | None) -> str:
     if row is None or row.memory_mib is None:
         return "–"
     each = "" if row.kib_per_stream is None else f" ({row.kib_per_stream:.1f})"

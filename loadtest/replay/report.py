@@ -38,7 +38,7 @@ class Attainment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Part:
+class LatencyRow:
     """The requests of one pool, bucket, decision or kind of error. met: within the SLO, if any."""
 
     name: str
@@ -68,10 +68,10 @@ class Summary:
     ttft: Percentiles | None
     tpot: Percentiles | None
     attainment: Attainment | None
-    errors: tuple[Part, ...]
-    pools: tuple[Part, ...]
-    buckets: tuple[Part, ...]
-    decisions: tuple[Part, ...]
+    errors: tuple[LatencyRow, ...]
+    pools: tuple[LatencyRow, ...]
+    buckets: tuple[LatencyRow, ...]
+    decisions: tuple[LatencyRow, ...]
     cells: tuple[tuple[str, str, int], ...]
 
 
@@ -176,7 +176,7 @@ def _milliseconds(values: Percentiles | None) -> str:
     return " / ".join(f"{1e3 * v:.1f}" for v in (values.p50_s, values.p90_s, values.p99_s)) + " ms"
 
 
-def _table(title: str, rows: Sequence[Part]) -> Table:
+def _table(title: str, rows: Sequence[LatencyRow]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column(title.lower().removesuffix("s"))
     for heading in ("requests", "share", "within SLO"):
@@ -189,13 +189,13 @@ def _table(title: str, rows: Sequence[Part]) -> Table:
 
 def _parts(
     records: Sequence[Record], field: str, slo: Slo | None, of: int | None = None
-) -> tuple[Part, ...]:
+) -> tuple[LatencyRow, ...]:
     """Groups by a field, largest first, equal ones by name. of: what shares are of, else all."""
     names = [getattr(record, field) or "" for record in records]
     counts = Counter(names)
     kept = Counter(n for n, r in zip(names, records, strict=True) if slo and met(r, slo))
     return tuple(
-        Part(
+        LatencyRow(
             name=name,
             requests=count,
             share=count / (of or len(records)),

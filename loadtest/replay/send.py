@@ -70,7 +70,7 @@ class Sender:
             "Authorization": f"Bearer {key or ANONYMOUS}",
             "Content-Type": "application/json",
         }
-        events, reply, error = stream.Stream(), None, None
+        events, reply, error = stream.StreamReader(), None, None
         sent_s = time.perf_counter()
         try:
             async with self.session.post(self.url, data=body, headers=headers) as reply:
@@ -92,12 +92,12 @@ class Sender:
         due_s: float,
         sent_s: float,
         ended_s: float,
-        events: stream.Stream,
+        events: stream.StreamReader,
         reply: aiohttp.ClientResponse | None,
         error: tuple[str, str] | None,
     ) -> Record:
         error = error or _complaint(events)
-        usage = events.usage or stream.Usage()
+        usage = events.usage or stream.StreamUsage()
         counted = usage.completion_tokens
         tokens = events.tokens if counted is None else counted
         receipt = reply.headers if reply is not None else {}
@@ -187,7 +187,9 @@ def _session(timeout_s: float) -> aiohttp.ClientSession:
     )
 
 
-async def _read(reply: aiohttp.ClientResponse, events: stream.Stream) -> tuple[str, str] | None:
+async def _read(
+    reply: aiohttp.ClientResponse, events: stream.StreamReader
+) -> tuple[str, str] | None:
     """Feeds a reply to `events`; kind and message of an error that came instead of a stream."""
     if reply.status == 200:
         async for data in reply.content.iter_any():
@@ -201,7 +203,7 @@ async def _read(reply: aiohttp.ClientResponse, events: stream.Stream) -> tuple[s
     return " ".join(dict.fromkeys(f"{reply.status} {kind}".split())), message
 
 
-def _complaint(events: stream.Stream) -> tuple[str, str] | None:
+def _complaint(events: stream.StreamReader) -> tuple[str, str] | None:
     """What is wrong with a stream that ended: an error event in it, or no [DONE]."""
     if events.error:
         return f"stream {events.error[0]}", events.error[1]

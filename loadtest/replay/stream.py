@@ -13,7 +13,7 @@ LAST_READS = 8  # finish, usage, error and [DONE] are four events: twice that
 MESSAGE_CHARS = 200
 
 
-class Delta(msgspec.Struct, frozen=True):
+class StreamDelta(msgspec.Struct, frozen=True):
     """What a chat chunk adds; anything but an empty text is output."""
 
     content: str | None = None
@@ -22,16 +22,16 @@ class Delta(msgspec.Struct, frozen=True):
     tool_calls: list[msgspec.Raw] | None = None
 
 
-class Choice(msgspec.Struct, frozen=True):
+class StreamChoice(msgspec.Struct, frozen=True):
     """One choice of a chat or completion chunk."""
 
-    delta: Delta | None = None
+    delta: StreamDelta | None = None
     text: str | None = None
     finish_reason: str | None = None
 
     @property
     def filled(self) -> bool:
-        delta = self.delta or Delta()
+        delta = self.delta or StreamDelta()
         return bool(
             self.text
             or delta.content
@@ -41,18 +41,18 @@ class Choice(msgspec.Struct, frozen=True):
         )
 
 
-class Usage(msgspec.Struct, frozen=True):
+class StreamUsage(msgspec.Struct, frozen=True):
     """Token counts, as the engine counted them."""
 
     prompt_tokens: int = 0
     completion_tokens: int | None = None
 
 
-class Event(msgspec.Struct, frozen=True):
+class StreamEvent(msgspec.Struct, frozen=True):
     """The fields of a chunk that measuring needs."""
 
-    choices: list[Choice] = []
-    usage: Usage | None = None
+    choices: list[StreamChoice] = []
+    usage: StreamUsage | None = None
     error: object = None
 
     @property
@@ -64,7 +64,7 @@ class Event(msgspec.Struct, frozen=True):
         return next((c.finish_reason for c in self.choices if c.finish_reason), None)
 
 
-class Stream:
+class StreamReader:
     """One event stream as read so far: feed it every read, close it once, then look.
 
     first_s, last_s: times of the reads that held the first and the last token; the role chunk and
@@ -78,7 +78,7 @@ class Stream:
         self.tokens = 0
         self.done = False
         self.finish_reason: str | None = None
-        self.usage: Usage | None = None
+        self.usage: StreamUsage | None = None
         self.error: tuple[str, str] | None = None
         self._rest = b""
         self._reads: deque[tuple[float, bytes]] = deque(maxlen=LAST_READS)
@@ -147,11 +147,11 @@ def _data(lines: bytes) -> list[bytes]:
     return [line[5:].strip() for line in lines.split(b"\n") if line.startswith(b"data:")]
 
 
-def _event(line: bytes) -> Event:
+def _event(line: bytes) -> StreamEvent:
     try:
         return _decoder.decode(line)
     except msgspec.DecodeError as error:
-        return Event(error={"type": "invalid event", "message": str(error)})
+        return StreamEvent(error={"type": "invalid event", "message": str(error)})
 
 
-_decoder = msgspec.json.Decoder(Event)
+_decoder = msgspec.json.Decoder(StreamEvent)

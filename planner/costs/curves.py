@@ -18,7 +18,7 @@ MIX = "mix"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Curve:
+class CostCurve:
     """Cost over something: x, and $/h there; `None` where not everything can be served."""
 
     name: str
@@ -28,27 +28,27 @@ class Curve:
 
 def over_rate(
     demand: Demand, pools: tuple[Pool, ...], rates: tuple[float, ...]
-) -> tuple[Curve, ...]:
+) -> tuple[CostCurve, ...]:
     """Cost at each rate, requests/s, of the mix and of every single type."""
     return _curves(rates, (demand.scaled_to(rate) for rate in rates), pools)
 
 
 def over_tpot(
     demand: Demand, pools: tuple[Pool, ...], targets: tuple[float, ...]
-) -> tuple[Curve, ...]:
+) -> tuple[CostCurve, ...]:
     """Cost at each TPOT target, seconds, of the mix and of every single type."""
     return _curves(targets, (promised(demand, "tpot_s", target) for target in targets), pools)
 
 
 def _curves(
     x: tuple[float, ...], demands: Iterable[Demand], pools: tuple[Pool, ...]
-) -> tuple[Curve, ...]:
+) -> tuple[CostCurve, ...]:
     free = tuple(replace(pool, min_backends=0, max_backends=None, reserved=0) for pool in pools)
     found: dict[str, list[float | None]] = {}
     for demand in demands:
         for name, plan in {MIX: provision(demand, free), **single_types(demand, free)}.items():
             found.setdefault(name, []).append(_usd(plan))
-    return tuple(Curve(name=n, x=x, usd_per_hour=tuple(usd)) for n, usd in found.items())
+    return tuple(CostCurve(name=n, x=x, usd_per_hour=tuple(usd)) for n, usd in found.items())
 
 
 def _usd(plan: Plan) -> float | None:

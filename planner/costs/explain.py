@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.costs import single_types as economics
 from planner.model.demand import Demand
-from planner.model.plan import Plan, Single
+from planner.model.plan import Plan, SingleType
 from planner.model.pool import Pool
 from planner.program.headroom import loads, terms
 from planner.program.limits import UNLIMITED, Limits, price
@@ -22,7 +22,7 @@ RELIABLE = 10  # backends from which the price of the next request predicts what
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Gap:
+class CostGap:
     """What a plan costs above its fluid bound, in $/h, by what is to blame. The parts sum to it.
 
     Each ingredient of the problem is added in turn and the problem solved again: tail, the room
@@ -45,7 +45,7 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Sent:
+class SentRequests:
     """Requests and who sent them: bucket, actual input and output tokens, key; (N,) each."""
 
     bucket: IntArray
@@ -65,7 +65,7 @@ class Explanation:
     backends or more. In a smaller one the next request costs nothing or a whole backend.
     """
 
-    gap: Gap
+    gap: CostGap
     bucket: tuple[float, ...]
     key: tuple[tuple[str, float], ...]
     idle: float
@@ -78,7 +78,7 @@ def explain(
     demand: Demand,
     pools: tuple[Pool, ...],
     *,
-    sent: Sent | None = None,
+    sent: SentRequests | None = None,
     limits: Limits = UNLIMITED,
 ) -> Explanation:
     """The explanation of a plan for its demand; the bill by key if requests of it are given.
@@ -100,7 +100,9 @@ def explain(
     )
 
 
-def gap(plan: Plan, demand: Demand, pools: tuple[Pool, ...], *, limits: Limits = UNLIMITED) -> Gap:
+def gap(
+    plan: Plan, demand: Demand, pools: tuple[Pool, ...], *, limits: Limits = UNLIMITED
+) -> CostGap:
     """The parts of what a plan costs above its bound; unserved demand is in neither.
 
     limits: those that the plan was made under.
@@ -115,7 +117,7 @@ def gap(plan: Plan, demand: Demand, pools: tuple[Pool, ...], *, limits: Limits =
     integral = min(settled, whole.usd_per_hour)
     starts = tuple(np.array(p.weights).reshape(-1, len(pools)) for p in (whole, plan))
     fractional = min(integral, relax(asked, free, starts=starts).usd_per_hour)
-    return Gap(
+    return CostGap(
         bound=bound,
         tail=fractional - bound,
         integrality=integral - fractional,
@@ -144,7 +146,7 @@ def attribution(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> FloatArr
 
 
 def by_key(
-    bill: FloatArray, demand: Demand, pools: tuple[Pool, ...], sent: Sent
+    bill: FloatArray, demand: Demand, pools: tuple[Pool, ...], sent: SentRequests
 ) -> tuple[tuple[str, float], ...]:
     """$/h by key, the dearest first: each (B, P) cost by the keys' backend-seconds in it.
 
@@ -179,7 +181,7 @@ def explained(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
     return replace(plan, singles=tuple(_single(gpu, p, demand) for gpu, p in singles.items()))
 
 
-def best_single(plan: Plan) -> Single | None:
+def best_single(plan: Plan) -> SingleType | None:
     """The cheapest single type that serves everything; `None` if there is none."""
     able = (single for single in plan.singles if not single.unserved_share)
     return min(able, key=lambda single: single.usd_per_hour, default=None)
@@ -194,9 +196,9 @@ def _full(plan: Plan, pools: tuple[Pool, ...]) -> float:
     return plan.usd_per_hour + sum(reserved)
 
 
-def _single(gpu: str, plan: Plan, demand: Demand) -> Single:
+def _single(gpu: str, plan: Plan, demand: Demand) -> SingleType:
     missing = sum(unserved.rate for unserved in plan.unserved)
-    return Single(
+    return SingleType(
         gpu=gpu,
         usd_per_hour=plan.usd_per_hour,
         backends=tuple(zip(plan.pools, plan.backends, strict=True)),
@@ -205,7 +207,7 @@ def _single(gpu: str, plan: Plan, demand: Demand) -> Single:
     )
 
 
-def _seconds(demand: Demand, pool: Pool, sent: Sent) -> FloatArray:
+def _seconds(demand: Demand, pool: Pool, sent: SentRequests) -> FloatArray:
     """(N,) backend-seconds of each request on a pool; 0 where it could not be served there."""
     seconds = np.zeros(len(sent.bucket))
     for index, kind in enumerate(demand.space.classes):

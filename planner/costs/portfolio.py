@@ -28,7 +28,7 @@ COLUMNS = ("t_s", "requests_per_s")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
+class PortfolioLine:
     """One GPU type in a portfolio: GPUs committed, GPU-hours rented, and dollars for all hours."""
 
     gpu: str
@@ -52,7 +52,7 @@ class Portfolio:
 
     hours: int
     peak_rate: float
-    lines: tuple[Line, ...]
+    lines: tuple[PortfolioLine, ...]
     usd: float
     on_demand_usd: float
     single: str | None
@@ -242,13 +242,13 @@ def _on_demand(market: Market) -> float:
     return plain.usd(np.zeros(len(market.offers), dtype=np.int64))
 
 
-def _lines(market: Market, committed: IntArray) -> tuple[Line, ...]:
+def _lines(market: Market, committed: IntArray) -> tuple[PortfolioLine, ...]:
     fleet, _ = market.chosen(committed)
     spot = market.spot(committed)[fleet].T @ market.hours
     rest = np.maximum(market.fleets[fleet] - committed, 0).T @ market.hours
     total = int(market.hours.sum())
     return tuple(
-        Line(
+        PortfolioLine(
             gpu=offer.gpu,
             committed=int(count),
             committed_usd=float(count) * offer.committed_usd_per_hour * total,

@@ -13,13 +13,13 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from dataclasses import dataclass
 
-from planner.engine.pace import Run, pace_of
+from planner.engine.iteration import DecodeRun, iteration_time
 from planner.engine.profiles import Profile
 from planner.errors import InvalidValue
 
 
 @dataclass(frozen=True, slots=True)
-class First:
+class FirstToken:
     """The request's first output token exists from at_s on."""
 
     key: Hashable
@@ -27,14 +27,14 @@ class First:
 
 
 @dataclass(frozen=True, slots=True)
-class Finished:
+class LastToken:
     """The request's last output token exists from at_s on; the engine has forgotten the key."""
 
     key: Hashable
     at_s: float
 
 
-Event = First | Finished
+Event = FirstToken | LastToken
 
 
 class Sequence:
@@ -81,8 +81,8 @@ class Engine:
     """
 
     def __init__(self, profile: Profile) -> None:
-        self._pace = pace_of(profile)
-        self._request_s = self._pace.request_s
+        self._times = iteration_time(profile)
+        self._request_s = self._times.request_s
         self._capacity = profile.kv_capacity
         self._seats = profile.max_num_seqs
         # vLLM refuses to start with fewer: every decoding sequence has its token in each iteration.
@@ -102,7 +102,7 @@ class Engine:
         self._step = 0  # iterations so far
         self._finishes: list[tuple[int, int, Sequence]] = []  # heap; stale entries stay in it
         self._ticket = 0
-        self._run: Run | None = None
+        self._run: DecodeRun | None = None
         self._done = 0  # iterations of the run that have ended
         self._chunks: list[tuple[Sequence, int]] = []
 
@@ -211,7 +211,7 @@ class Engine:
             finish, _, sequence = heapq.heappop(self._finishes)
             if sequence.finish == finish:
                 self._leave(sequence)
-                self._events.append(Finished(sequence.key, end_s))
+                self._events.append(LastToken(sequence.key, end_s))
 
     def _join(self, end_s: float) -> None:
         """Books the prompt chunks; a finished prompt yields its first token and decodes."""
@@ -221,11 +221,11 @@ class Engine:
                 continue
             if sequence.produced == 0:
                 self.prompt_tokens += sequence.input_tokens
-                self._events.append(First(sequence.key, end_s))
+                self._events.append(FirstToken(sequence.key, end_s))
             self.generation_tokens += 1
             if sequence.produced + 1 == sequence.output_tokens:
                 self._leave(sequence)
-                self._events.append(Finished(sequence.key, end_s))
+                self._events.append(LastToken(sequence.key, end_s))
                 continue
             self._prefilling.remove(sequence)
             self._reserved -= sequence.prompt
@@ -285,9 +285,9 @@ class Engine:
         self._admit()
         self._done = 0
         if self._chunks:
-            self._run = Run(start_s, self._mixed_s(), 0.0, 0.0, 1)
+            self._run = DecodeRun(start_s, self._mixed_s(), 0.0, 0.0, 1)
         elif self._decoding:
-            batch, pace = self._decoding, self._pace
+            batch, pace = self._decoding, self._times
             while self._finishes[0][2].finish != self._finishes[0][0]:
                 heapq.heappop(self._finishes)
             room = (self._capacity - self._context) // batch + 1
@@ -295,7 +295,7 @@ class Engine:
             host_s = pace.host_s(batch)
             first_s = pace.kernels_s(batch, batch) + pace.context_s * self._context + host_s
             floor_s = pace.decode_floor_s + host_s
-            self._run = Run(start_s, first_s, pace.context_s * batch, floor_s, length)
+            self._run = DecodeRun(start_s, first_s, pace.context_s * batch, floor_s, length)
         else:
             self._run = None
 
@@ -306,5 +306,5 @@ class Engine:
             tokens += count
             squares += end * end - sequence.prefilled * sequence.prefilled
             prompts += end == sequence.prompt
-        step_s = self._pace.mixed_s(tokens, self._decoding, self._context, squares)
+        step_s = self._times.mixed_s(tokens, self._decoding, self._context, squares)
         return step_s + self._request_s * prompts

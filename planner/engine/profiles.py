@@ -15,8 +15,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from planner.engine.fit import Calibration, Point, Rates, checked, fit
 from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.measured import Calibration, Point, Rates, checked, fit
 from planner.engine.roofline import Number, Roofline
 from planner.errors import InvalidFile, InvalidValue
 from planner.files import decoded

@@ -60,7 +60,7 @@ class Timing:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Error:
+class ModelError:
     """How far the model is from n timings: |predicted/measured − 1| as median and 90th percentile,
     and the median of predicted/measured.
     """
@@ -183,7 +183,7 @@ def _layer_s(one: Roofline, timing: Timing) -> float:
     return float(linear_s + one.attention_s * squares / layers + LAYER_S)
 
 
-def errors(timings: Iterable[Timing]) -> tuple[Error, ...]:
+def errors(timings: Iterable[Timing]) -> tuple[ModelError, ...]:
     """The error by GPU, source, engine, number of GPUs and metric; unusable timings left out."""
     rows: dict[tuple[str, str, str, int, str], list[Timing]] = {}
     for t in filter(usable, timings):
@@ -194,7 +194,7 @@ def errors(timings: Iterable[Timing]) -> tuple[Error, ...]:
     )
 
 
-def by_gpu(timings: Iterable[Timing]) -> tuple[Error, ...]:
+def by_gpu(timings: Iterable[Timing]) -> tuple[ModelError, ...]:
     """The error over all usable timings of each GPU."""
     rows: dict[str, list[Timing]] = {}
     for timing in filter(usable, timings):
@@ -207,10 +207,10 @@ def by_gpu(timings: Iterable[Timing]) -> tuple[Error, ...]:
 
 def _error(
     timings: Sequence[Timing], *, gpu: str, source: str, engine: str, gpus: int | None, metric: str
-) -> Error:
+) -> ModelError:
     ratio = np.array([predicted_s(timing) / timing.measured_s for timing in timings])
     off = np.abs(ratio - 1)
-    return Error(
+    return ModelError(
         gpu=gpu,
         source=source,
         engine=engine,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.errors import InvalidValue
-from planner.model.space import Space
+from planner.model.space import Buckets
 from planner.sizes import FloatArray, IntArray
 
 
@@ -19,7 +19,7 @@ class Demand:
     of dispersion of counts per SLO class (1 = Poisson).
     """
 
-    space: Space
+    space: Buckets
     rate: FloatArray
     bucket: IntArray
     input_tokens: FloatArray
@@ -36,7 +36,7 @@ class Demand:
             raise InvalidValue(f"one positive dispersion per SLO class: {self.dispersion}")
 
     @classmethod
-    def none(cls, space: Space) -> "Demand":
+    def none(cls, space: Buckets) -> "Demand":
         """No demand known: every rate is zero and no bucket has been seen."""
         nothing = np.empty(0)
         return cls(
@@ -50,7 +50,7 @@ class Demand:
         )
 
     @classmethod
-    def even(cls, space: Space) -> "Demand":
+    def even(cls, space: Buckets) -> "Demand":
         """A guess where nothing is known: one request/s, every bucket as frequent as any other."""
         return replace(cls.none(space), rate=np.full(space.buckets, 1.0 / space.buckets))
 

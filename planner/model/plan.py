@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from planner.model.space import Space
+from planner.model.space import Buckets
 
 SLACK = 0.005  # by which the low end of a certificate may lie under the target
 
@@ -20,7 +20,7 @@ class Unserved:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Single:
+class SingleType:
     """The cheapest fleet of one GPU type for the same demand, and the share of it left unserved.
 
     backends: by pool name. why: what stands in the way of the first bucket that it cannot serve.
@@ -89,7 +89,7 @@ class Plan:
 
     plan_id: str
     objective: str
-    space: Space
+    space: Buckets
     pools: tuple[str, ...]
     backends: tuple[int, ...]
     weights: Matrix
@@ -103,7 +103,7 @@ class Plan:
     gap: float
     solve_s: float
     unserved: tuple[Unserved, ...] = ()
-    singles: tuple[Single, ...] = ()
+    singles: tuple[SingleType, ...] = ()
     switching_usd_per_hour: float = 0.0
     relaxation: Relaxation | None = None
     certificate: Certificate | None = None

@@ -21,7 +21,7 @@ class SloClass:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Space:
+class Buckets:
     """All buckets: SLO class × cell of the estimated size, numbered `class * grid.cells + cell`."""
 
     classes: tuple[SloClass, ...]

@@ -8,20 +8,20 @@ import numpy as np
 from planner.model.demand import Demand
 from planner.model.plan import Matrix, Plan, Relaxation, Unserved
 from planner.model.pool import Pool
-from planner.program.headroom import Loads, obstacle, terms, totals
+from planner.program.headroom import Loads, terms, totals, why_infeasible
 from planner.program.limits import Limits, bill, blocking, price
-from planner.program.subproblem import DUST, Part
+from planner.program.subproblem import DUST, Subproblem
 from planner.sizes import FloatArray
 
 
-def plan(
+def assemble(
     objective: str,
     demand: Demand,
     pools: tuple[Pool, ...],
     limits: Limits,
     needs: Loads,
     backends: FloatArray,
-    shares: list[tuple[Part, FloatArray, float]],
+    shares: list[tuple[Subproblem, FloatArray, float]],
     solve_s: float,
 ) -> Plan:
     """Puts the parts together: served shares (B, P) become weights, what is missing gets a reason.
@@ -29,8 +29,8 @@ def plan(
     shares: each part's served shares and what its program left unproven, in dollars.
     """
     served = np.zeros((demand.space.buckets, len(pools)))
-    for part, weights, _ in shares:
-        served[np.ix_(part.buckets, part.pools)] = weights
+    for subproblem, weights, _ in shares:
+        served[np.ix_(subproblem.buckets, subproblem.pools)] = weights
     mean, variance = terms(demand, needs)
     load, tail = totals(served, mean, variance)
     usd = np.array([price(pool) for pool in pools])
@@ -120,7 +120,7 @@ def _unserved(
         yield Unserved(
             bucket=bucket,
             rate=float(demand.rate[bucket] * missing[bucket]),
-            reason=reasons[able] if able else obstacle(demand, pools, bucket),
+            reason=reasons[able] if able else why_infeasible(demand, pools, bucket),
         )
 
 

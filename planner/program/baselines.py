@@ -29,7 +29,7 @@ from planner.errors import InvalidFile, InvalidValue, SolverFailed
 from planner.files import decoded
 from planner.model.pool import Pool
 from planner.program import search
-from planner.program.solve import Program
+from planner.program.solve import HighsProgram
 from planner.program.subproblem import plain
 from planner.sizes import FloatArray, Grid
 from planner.slo import Slo
@@ -116,8 +116,8 @@ def aibrix(instance: Instance, *, slices: int = SLICES, gap: float = AIBRIX_GAP)
     """The same program in 1/100 GPU, then every type rounded up to whole GPUs by itself."""
     solver = _cbc(gapRel=gap, timeLimit=AIBRIX_LIMIT_S)
     load, usd = instance.load * FRACTION, instance.usd / FRACTION
-    parts, shares = _sliced(load, usd, slices, slices, solver)
-    return _allocation(instance, np.ceil(parts / FRACTION - ROUNDING), shares, None)
+    subproblems, shares = _sliced(load, usd, slices, slices, solver)
+    return _allocation(instance, np.ceil(subproblems / FRACTION - ROUNDING), shares, None)
 
 
 def single(instance: Instance, gpu: str) -> Allocation | None:
@@ -138,9 +138,9 @@ def optimum(instance: Instance, *, gap: float = GAP) -> Allocation:
     It is Cuvée's own program without a tail. Raises SolverFailed if it ended without a solution.
     """
     rows = np.flatnonzero(instance.rate > 0)
-    part = plain(instance.load[rows], instance.rate[rows], instance.usd)
-    program = Program(part, ends_s=inf, gap=gap)
-    found = search.cheapest(part, program)
+    subproblem = plain(instance.load[rows], instance.rate[rows], instance.usd)
+    program = HighsProgram(subproblem, ends_s=inf, gap=gap)
+    found = search.min_cost(subproblem, program)
     shares = np.zeros(instance.tput.shape)
     shares[rows] = found.weights
     return _allocation(instance, found.backends, shares, found.gap)
@@ -172,7 +172,7 @@ def unhurried(slo: Slo) -> Slo:
     return replace(slo, ttft_s=UNBOUND_S)
 
 
-class Gpu(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+class PublishedGpu(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """Price and throughput of one GPU type; requests_per_s: input × output."""
 
     usd_per_hour: float
@@ -196,7 +196,7 @@ class Published(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
     output_edges: tuple[int, ...]
     slice_factor: int
     requests: tuple[tuple[float, ...], ...]
-    gpus: dict[str, Gpu]
+    gpus: dict[str, PublishedGpu]
     reported: Reported
 
     def instance(self, rate: float) -> Instance:
@@ -265,8 +265,8 @@ def _sliced(
     taken = [
         problem.add_variable(f"a{n:06}", 0, together, pulp.LpInteger) for n in range(len(pairs))
     ]
-    part = (load[owner[rows], columns] / slices).tolist()
-    _rows(problem, pairs, taken, part, counts, together)
+    subproblem = (load[owner[rows], columns] / slices).tolist()
+    _rows(problem, pairs, taken, subproblem, counts, together)
     problem.solve(solver)
     if any(count.varValue is None for count in counts):
         raise SolverFailed("CBC ended without a solution")

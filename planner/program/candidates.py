@@ -12,7 +12,7 @@ is that of linear duality. Knows nothing of how shares are found.
 import numpy as np
 
 from planner.program.headroom import BoolArray
-from planner.program.subproblem import DUST, EXACT, Found, Part
+from planner.program.subproblem import DUST, EXACT, Incumbent, Subproblem
 from planner.sizes import FloatArray
 
 WIDE = 4  # pools up to which the neighbourhood of a fleet is a whole box
@@ -24,11 +24,11 @@ SLACK = 1e-5  # of room: more than EXACT, so that no fleet that holds is set asi
 class Candidates:
     """Fleets (k, m) in the order of trying. served: (n,) the share of each bucket to hold."""
 
-    def __init__(self, part: Part, fleets: FloatArray, served: FloatArray) -> None:
+    def __init__(self, subproblem: Subproblem, fleets: FloatArray, served: FloatArray) -> None:
         self._fleets, self._served = fleets, served
         levels = [np.unique(counts, return_inverse=True) for counts in fleets.T]
-        rooms = [_rooms(part, p, level) for p, (level, _) in enumerate(levels)]
-        self._loads = [_loads(part, p, room) for p, room in enumerate(rooms)]
+        rooms = [_rooms(subproblem, p, level) for p, (level, _) in enumerate(levels)]
+        self._loads = [_loads(subproblem, p, room) for p, room in enumerate(rooms)]
         self._places = np.array([place for _, place in levels])
         self._room = np.array([r[at] for r, at in zip(rooms, self._places, strict=True)]).T
 
@@ -69,17 +69,17 @@ class Candidates:
 
 
 def listed(
-    part: Part, least: FloatArray, most: FloatArray, low_usd: float, high_usd: float
+    subproblem: Subproblem, least: FloatArray, most: FloatArray, low_usd: float, high_usd: float
 ) -> FloatArray | None:
     """All legal counts (k, m) from (m,) least to most whose cost is in [low, high), by cost.
 
     `None`: too many. Pools are added one by one, the dearest first; what the others cost at least
     is known, so nothing is made that is too dear.
     """
-    order = np.argsort(-part.usd, kind="stable").tolist()
-    longest = ENTRIES // part.mean.size
+    order = np.argsort(-subproblem.usd, kind="stable").tolist()
+    longest = ENTRIES // subproblem.mean.size
     counts = [np.arange(least[p], min(most[p], least[p] + longest) + 1) for p in order]
-    costs = [part.costs(one, p) for p, one in zip(order, counts, strict=True)]
+    costs = [subproblem.costs(one, p) for p, one in zip(order, counts, strict=True)]
     rest = sum(float(cost.min()) for cost in costs)
     fleets, usd = np.zeros((1, 0)), np.zeros(1)
     for count, cost in zip(counts, costs, strict=True):
@@ -93,50 +93,52 @@ def listed(
         fleets = np.concatenate([fleets[one], count[other, None]], axis=1)
         usd = usd[one] + cost[other]
     fleets = fleets[:, np.argsort(order)]
-    legal = (usd >= low_usd) & part.legal(fleets)
+    legal = (usd >= low_usd) & subproblem.legal(fleets)
     return np.asarray(fleets[legal][np.argsort(usd[legal], kind="stable")])
 
 
-def enough(part: Part) -> FloatArray:
+def enough(subproblem: Subproblem) -> FloatArray:
     """(m,) counts that no sensible fleet exceeds: all that a pool can hold goes to it."""
-    counts = part.counts(np.isfinite(part.mean).astype(float))
-    return np.minimum(np.maximum(counts, part.running), part.most)
+    counts = subproblem.counts(np.isfinite(subproblem.mean).astype(float))
+    return np.minimum(np.maximum(counts, subproblem.running), subproblem.most)
 
 
-def moves(part: Part, best: Found, most_usd: float) -> FloatArray:
+def moves(subproblem: Subproblem, best: Incumbent, most_usd: float) -> FloatArray:
     """Fleets near one that holds and cheaper than most_usd, the dearest first: the likeliest.
 
     Up to `WIDE` pools every step of at most `REACH` backends a pool; beyond that one backend fewer,
     or one swapped for a cheaper one.
     """
-    m = len(part.usd)
+    m = len(subproblem.usd)
     if m <= WIDE:
         steps = np.indices((2 * REACH + 1,) * m).reshape(m, -1).T - float(REACH)
     else:
         swaps = (np.eye(m)[:, None] - np.eye(m)[None]).reshape(m * m, m)
         steps = np.concatenate([-np.eye(m), swaps])
     fleets = best.backends + steps
-    usd = part.cost(fleets)
-    legal = (usd < min(most_usd, best.usd - EXACT)) & part.legal(fleets)
-    legal &= part.bill(fleets) >= part.bound(best.weights.sum(axis=1))
-    order = np.argsort(-usd[legal], kind="stable")[: ENTRIES // 10 // part.mean.size + 1]
+    usd = subproblem.cost(fleets)
+    legal = (usd < min(most_usd, best.usd - EXACT)) & subproblem.legal(fleets)
+    legal &= subproblem.bill(fleets) >= subproblem.bound(best.weights.sum(axis=1))
+    order = np.argsort(-usd[legal], kind="stable")[: ENTRIES // 10 // subproblem.mean.size + 1]
     return np.asarray(fleets[legal][order])
 
 
-def _rooms(part: Part, pool: int, counts: FloatArray) -> FloatArray:
+def _rooms(subproblem: Subproblem, pool: int, counts: FloatArray) -> FloatArray:
     """(k,) what (k,) counts of one pool hold."""
-    if not part.away[pool]:
-        return np.maximum(counts - part.spare, 0.0)
-    each = np.tile(part.least, (len(counts), 1))
+    if not subproblem.away[pool]:
+        return np.maximum(counts - subproblem.spare, 0.0)
+    each = np.tile(subproblem.least, (len(counts), 1))
     each[:, pool] = counts
-    return np.array([part.room(one)[pool] for one in each])
+    return np.array([subproblem.room(one)[pool] for one in each])
 
 
-def _loads(part: Part, pool: int, room: FloatArray) -> FloatArray:
+def _loads(subproblem: Subproblem, pool: int, room: FloatArray) -> FloatArray:
     """(k, n) `m + v/s` of every bucket in one pool of (k,) room; infinite where it is closed."""
-    held = np.isfinite(part.mean[:, pool])
-    root = _roots(part.mean[held, pool], part.variance[held, pool], room + SLACK)
-    loads = part.mean[:, pool] + part.variance[:, pool] / np.maximum(root, DUST)[:, None]
+    held = np.isfinite(subproblem.mean[:, pool])
+    root = _roots(subproblem.mean[held, pool], subproblem.variance[held, pool], room + SLACK)
+    loads = (
+        subproblem.mean[:, pool] + subproblem.variance[:, pool] / np.maximum(root, DUST)[:, None]
+    )
     return np.where(room[:, None] > 0, loads, np.inf)
 
 

@@ -19,7 +19,7 @@ from planner.errors import InvalidValue
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program.prefill import Prefill
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
@@ -169,7 +169,7 @@ def _more(prompts: Prefill, weights: FloatArray, counts: FloatArray) -> FloatArr
     return np.where(raised > counts, raised, 0.0)
 
 
-def obstacle(demand: Demand, pools: tuple[Pool, ...], bucket: int) -> str:
+def why_infeasible(demand: Demand, pools: tuple[Pool, ...], bucket: int) -> str:
     """Why no pool can serve a bucket: the promise, the size or the model."""
     kind = demand.space.class_of(bucket)
     slo = kind.slo
@@ -205,7 +205,7 @@ def _samples(demand: Demand) -> tuple[IntArray, FloatArray, FloatArray, FloatArr
 
 
 def _column(
-    space: Space,
+    space: Buckets,
     pool: Pool,
     bucket: IntArray,
     inputs: FloatArray,

@@ -176,11 +176,11 @@ def needed(pool: Pool, ready: int) -> int:
     """Backends to run so that as many are ready, with the spot pool's confidence."""
     if pool.spot is None:
         return ready
-    return spared(ready, pool.spot.away_share, pool.spot.confidence)
+    return spares(ready, pool.spot.away_share, pool.spot.confidence)
 
 
 @lru_cache(maxsize=65536)
-def spared(ready: int, away_share: float, confidence: float) -> int:
+def spares(ready: int, away_share: float, confidence: float) -> int:
     """The least n with `P(Binomial(n, 1 − away_share) ≥ ready) ≥ confidence`.
 
     SpotHedge (SkyServe, arXiv 2411.01438) keeps `N_extra` spot backends above the target; here

@@ -41,7 +41,7 @@ class Prefill:
         each, both = np.zeros(buckets), np.zeros((buckets, pools))
         return cls(rate=each, seconds=both, squares=both, slack_s=both, burst=each, misses=each)
 
-    def part(self, rows: IntArray, columns: IntArray) -> "Prefill":
+    def subproblem(self, rows: IntArray, columns: IntArray) -> "Prefill":
         """Of these buckets and pools only."""
         place = np.ix_(rows, columns)
         return Prefill(

@@ -21,7 +21,7 @@ PENNY = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Relaxed:
+class FractionalFleet:
     """Shares (B, P), what they cost in $/h, and the price of more of each bucket.
 
     marginal: (B,) dollars per hour that one more request/s of the bucket costs, `usd·(E[1/X] +
@@ -43,7 +43,7 @@ def fluid(demand: Demand, pools: tuple[Pool, ...]) -> float:
 
 def relax(
     demand: Demand, pools: tuple[Pool, ...], *, starts: tuple[FloatArray, ...] = ()
-) -> Relaxed:
+) -> FractionalFleet:
     """The cheapest fractional fleet found; never dearer than any (B, P) shares it starts from.
 
     Buckets that no pool can hold cost nothing here.
@@ -63,7 +63,7 @@ def relax(
     price = np.where(closed, np.inf, _prices(pools, needs, slope))
     stranded = ~np.isfinite(price).any(axis=1)
     price[stranded] = fair[stranded]
-    return Relaxed(
+    return FractionalFleet(
         weights=weights,
         usd_per_hour=_cost(weights, mean, variance, usd),
         marginal=price.min(axis=1, initial=np.inf),

@@ -11,8 +11,8 @@ With shares f[b,p], unserved shares u[b], counts y[p] (integer) and pools in use
 
 `√V` is concave, so its tangent at any V₀ > 0 lies above it and is safe: `√V ≤ √V₀/2 + V/(2√V₀)`,
 the constant only for pools in use. A spot pool's y grows by a slope and a constant from what must
-be ready (`Part.margin`). How tangents settle and which fleets are tried is in `search`. The gap is
-that to the bound at the tangents; the fluid bound is that of the whole.
+be ready (`Subproblem.margin`). How tangents settle and which fleets are tried is in `search`. The
+gap is that to the bound at the tangents; the fluid bound is that of the whole.
 
 u is 0 unless that is impossible. Then the rate left unserved is made least first, and the cost with
 that fixed: no price can make it pay to drop a request. `assign` has y given and minimises the peak
@@ -35,11 +35,11 @@ from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program import search
-from planner.program.assemble import plan, relaxation
+from planner.program.assemble import assemble, relaxation
 from planner.program.headroom import Loads, loads
 from planner.program.limits import UNLIMITED, Limits, lifted
-from planner.program.search import Answer
-from planner.program.subproblem import Part, parts
+from planner.program.search import LpSolution
+from planner.program.subproblem import Subproblem, subproblems
 from planner.sizes import FloatArray
 
 TIGHT = 1e-8  # the solver's own tolerance on rows: well within fleet.EXACT
@@ -120,11 +120,13 @@ def assign(
     )
     plain = tuple(replace(pool, spot=None) for pool in pools)
     shares = []
-    for part in parts(demand, plain, running, None):
-        program = Program(part, ends_s=start_s + time_limit_s, gap=0.0)
-        shares.append((part, search.flattest(part, program, counts[part.pools]), 0.0))
+    for subproblem in subproblems(demand, plain, running, None):
+        program = HighsProgram(subproblem, ends_s=start_s + time_limit_s, gap=0.0)
+        shares.append(
+            (subproblem, search.min_peak(subproblem, program, counts[subproblem.pools]), 0.0)
+        )
     took_s = time.perf_counter() - start_s
-    return plan("assign", demand, pools, UNLIMITED, needs, counts, shares, took_s)
+    return assemble("assign", demand, pools, UNLIMITED, needs, counts, shares, took_s)
 
 
 def _provision(
@@ -135,18 +137,18 @@ def _provision(
     effort: tuple[float, float, float],
 ) -> Plan:
     (start_s, time_limit_s, gap), found = effort, []
-    for part in parts(demand, pools, needs, limits):
-        program = Program(part, ends_s=start_s + time_limit_s, gap=gap)
-        found.append((part, search.cheapest(part, program)))
+    for subproblem in subproblems(demand, pools, needs, limits):
+        program = HighsProgram(subproblem, ends_s=start_s + time_limit_s, gap=gap)
+        found.append((subproblem, search.min_cost(subproblem, program)))
     backends = np.array([float(pool.min_backends) for pool in pools])
-    for part, best in found:
-        backends[part.pools] = best.backends
-    shares = [(part, best.weights, best.gap * best.usd) for part, best in found]
+    for subproblem, best in found:
+        backends[subproblem.pools] = best.backends
+    shares = [(subproblem, best.weights, best.gap * best.usd) for subproblem, best in found]
     took_s = time.perf_counter() - start_s
-    return plan("provision", demand, pools, limits, needs, backends, shares, took_s)
+    return assemble("provision", demand, pools, limits, needs, backends, shares, took_s)
 
 
-class Program:
+class HighsProgram:
     """One part in HiGHS, in three uses: least cost, least unserved rate, least peak.
 
     Columns: the shares, u if demand may be unserved (`loose`), then w, y and t, then for each pool
@@ -154,17 +156,21 @@ class Program:
     and y are set with the use, and so is what a backend of each pool can take.
     """
 
-    def __init__(self, part: Part, *, ends_s: float, gap: float, loose: bool = False) -> None:
-        self.part, self.gap, self._ends_s = part, gap, ends_s
-        n, m = part.mean.shape
-        self._rows, self._cols = np.isfinite(part.mean).nonzero()
+    def __init__(
+        self, subproblem: Subproblem, *, ends_s: float, gap: float, loose: bool = False
+    ) -> None:
+        self.subproblem, self.gap, self._ends_s = subproblem, gap, ends_s
+        n, m = subproblem.mean.shape
+        self._rows, self._cols = np.isfinite(subproblem.mean).nonzero()
         self._u = len(self._rows)
         self._w = self._u + (n if loose else 0)
         self._y, self._t = self._w + m, self._w + 2 * m
-        self._paid = {int(p): i for i, p in enumerate(np.flatnonzero(part.reserved), self._t + 1)}
+        self._paid = {
+            int(p): i for i, p in enumerate(np.flatnonzero(subproblem.reserved), self._t + 1)
+        }
         self._moved = self._t + 1 + len(self._paid)  # m columns up, m down, if a change costs
-        self._ends = self._moved + (2 * m if part.start_usd or part.stop_usd else 0)
-        self._finite = np.where(np.isfinite(part.mean), part.mean, 0.0)
+        self._ends = self._moved + (2 * m if subproblem.start_usd or subproblem.stop_usd else 0)
+        self._finite = np.where(np.isfinite(subproblem.mean), subproblem.mean, 0.0)
         # The rows that hold pools: row and column of every coefficient, and what it is now.
         each = np.arange(m)
         self._held = n + np.concatenate([self._cols, each, each])
@@ -178,9 +184,9 @@ class Program:
         """Whether the time is up."""
         return time.perf_counter() >= self._ends_s
 
-    def loosened(self) -> "Program":
+    def loosened(self) -> "HighsProgram":
         """The same in which demand may be unserved."""
-        return Program(self.part, ends_s=self._ends_s, gap=self.gap, loose=True)
+        return HighsProgram(self.subproblem, ends_s=self._ends_s, gap=self.gap, loose=True)
 
     def _opened(self) -> Any:
         """HiGHS with the program in it, its integers not declared yet: often it needs none."""
@@ -191,7 +197,7 @@ class Program:
             gapRel=self.gap,
             primal_feasibility_tolerance=TIGHT,
             mip_feasibility_tolerance=TIGHT,
-            **(SMALL_OPTIONS if len(self.part.usd) <= SMALL else {}),
+            **(SMALL_OPTIONS if len(self.subproblem.usd) <= SMALL else {}),
         )
         problem = self._build()
         solver.createAndConfigureSolver(problem)
@@ -224,7 +230,7 @@ class Program:
 
     def _demand_rows(self) -> Iterator[Row]:
         """Serve each bucket (n), hold each pool (m, no tangent yet), open each pool (m)."""
-        n, m = self.part.mean.shape
+        n, m = self.subproblem.mean.shape
         loose = self._w > self._u
         of_bucket: list[list[int]] = [[self._u + b] if loose else [] for b in range(n)]
         of_pool: list[list[int]] = [[] for _ in range(m)]
@@ -246,21 +252,21 @@ class Program:
 
     def _limit_rows(self) -> Iterator[Row]:
         """What is paid, started and stopped; stocks, the budget, and zones of spot pools."""
-        part, m = self.part, len(self.part.usd)
+        subproblem, m = self.subproblem, len(self.subproblem.usd)
         for p, paid in self._paid.items():
-            yield {self._y + p: 1.0, paid: -1.0}, pulp.LpConstraintLE, float(part.reserved[p])
+            yield {self._y + p: 1.0, paid: -1.0}, pulp.LpConstraintLE, float(subproblem.reserved[p])
         for p in range(m) if self._ends > self._moved else ():
             y, up, down = self._y + p, self._moved + p, self._moved + m + p
-            yield {y: 1.0, up: -1.0, down: 1.0}, pulp.LpConstraintEQ, float(part.running[p])
-        for gpus, stock in zip(part.caps, part.stock, strict=True):
+            yield {y: 1.0, up: -1.0, down: 1.0}, pulp.LpConstraintEQ, float(subproblem.running[p])
+        for gpus, stock in zip(subproblem.caps, subproblem.stock, strict=True):
             taken = {self._y + int(p): float(gpus[p]) for p in np.flatnonzero(gpus)}
             yield taken, pulp.LpConstraintLE, float(stock)
-        if np.isfinite(part.budget):
-            yield dict(self._bill()), pulp.LpConstraintLE, float(part.budget)
-        for region in part.regions:
+        if np.isfinite(subproblem.budget):
+            yield dict(self._bill()), pulp.LpConstraintLE, float(subproblem.budget)
+        for region in subproblem.regions:
             rows, zone = set(region.rows.tolist()), set(region.columns.tolist())
             spot = {
-                column: float(part.rate[b])
+                column: float(subproblem.rate[b])
                 for column, (b, p) in enumerate(self._pairs())
                 if b in rows and p in zone
             }
@@ -268,26 +274,30 @@ class Program:
 
     def _bill(self) -> Iterator[tuple[int, float]]:
         """The columns that cost money, and the price of each."""
-        for p, usd in enumerate(self.part.usd.tolist()):
+        for p, usd in enumerate(self.subproblem.usd.tolist()):
             yield self._paid.get(p, self._y + p), usd
 
-    def cheapest(self, points: FloatArray, ready: FloatArray, *, relaxed: bool) -> Answer | None:
+    def min_cost(
+        self, points: FloatArray, ready: FloatArray, *, relaxed: bool
+    ) -> LpSolution | None:
         """Shares (n, m) of least cost; tangents at (m,) points, spot margins at (m,) ready."""
-        part, m = self.part, len(points)
+        subproblem, m = self.subproblem, len(points)
         costs = dict(self._bill())
         if self._ends > self._moved:
-            costs |= dict.fromkeys(range(self._moved, self._moved + m), part.start_usd)
-            costs |= dict.fromkeys(range(self._moved + m, self._ends), part.stop_usd)
+            costs |= dict.fromkeys(range(self._moved, self._moved + m), subproblem.start_usd)
+            costs |= dict.fromkeys(range(self._moved + m, self._ends), subproblem.stop_usd)
         self._free(points, ready, costs)
         return self._run(relaxed=relaxed)
 
-    def fullest(self, points: FloatArray, ready: FloatArray, *, relaxed: bool) -> Answer | None:
+    def min_unserved(
+        self, points: FloatArray, ready: FloatArray, *, relaxed: bool
+    ) -> LpSolution | None:
         """Shares that leave the least rate unserved."""
-        self.allow(np.ones(len(self.part.rate)))
-        self._free(points, ready, dict(enumerate(self.part.rate.tolist(), self._u)))
+        self.allow(np.ones(len(self.subproblem.rate)))
+        self._free(points, ready, dict(enumerate(self.subproblem.rate.tolist(), self._u)))
         return self._run(relaxed=relaxed)
 
-    def flattest(self, points: FloatArray, room: FloatArray) -> Answer | None:
+    def min_peak(self, points: FloatArray, room: FloatArray) -> LpSolution | None:
         """Shares of least peak of `M + √V` relative to (m,) room."""
         self._tangents(points, room, np.ones(len(room)), np.zeros(len(room)))
         self._costs({self._t: 1.0})
@@ -303,19 +313,20 @@ class Program:
         self._bounds(self._u, 0 * unserved, unserved)
 
     def _free(self, points: FloatArray, ready: FloatArray, costs: dict[int, float]) -> None:
-        self._tangents(points, np.zeros(len(points)), *self.part.margin(ready))
+        self._tangents(points, np.zeros(len(points)), *self.subproblem.margin(ready))
         self._costs(costs)
         self._shares(np.ones(len(points)))
         self._bounds(self._w, np.zeros(len(points)), np.ones(len(points)))
-        self._bounds(self._y, self.part.least, self.part.most)
+        self._bounds(self._y, self.subproblem.least, self.subproblem.most)
         self._bounds(self._t, np.zeros(1), np.zeros(1))
 
     def _tangents(
         self, points: FloatArray, room: FloatArray, slope: FloatArray, constant: FloatArray
     ) -> None:
         root = np.sqrt(points)
+        slopes = (self._finite + self.subproblem.variance / (2 * root)) * slope
         values = np.concatenate([
-            ((self._finite + self.part.variance / (2 * root)) * slope)[self._rows, self._cols],
+            slopes[self._rows, self._cols],
             slope * root / 2 + constant,
             -room,
         ])  # fmt: skip
@@ -346,7 +357,7 @@ class Program:
         columns = np.arange(first, first + len(least), dtype=np.int32)
         self._highs.changeColsBounds(len(columns), columns, least, most)
 
-    def _run(self, *, relaxed: bool) -> Answer | None:
+    def _run(self, *, relaxed: bool) -> LpSolution | None:
         left_s = max(LEAST_S, self._ends_s - time.perf_counter())
         self._highs.setOptionValue("time_limit", self._highs.getRunTime() + left_s)
         if not (relaxed or self._whole):
@@ -360,7 +371,7 @@ class Program:
         info = self._highs.getInfo()
         if info.primal_solution_status != FEASIBLE:
             return None
-        n, m = self.part.mean.shape
+        n, m = self.subproblem.mean.shape
         solution = self._highs.getSolution()
         weights = np.zeros((n, m))
         weights[self._rows, self._cols] = np.clip(np.array(solution.col_value)[: self._u], 0.0, 1.0)
@@ -368,4 +379,4 @@ class Program:
         if relaxed:
             prices = np.maximum(0.0, -np.array(solution.row_dual)[n : n + m])
         bound = info.objective_function_value if relaxed else info.mip_dual_bound
-        return Answer(weights=weights, bound=bound, prices=prices)
+        return LpSolution(weights=weights, bound=bound, prices=prices)

@@ -12,7 +12,7 @@ import numpy as np
 from planner.model.demand import Demand
 from planner.model.pool import Pool
 from planner.program.headroom import BoolArray, Loads, prefill, terms, totals
-from planner.program.limits import Limits, price, spared
+from planner.program.limits import Limits, price, spares
 from planner.program.prefill import Prefill
 from planner.sizes import FloatArray, IntArray
 
@@ -23,7 +23,7 @@ LEAST_POINT = 1e-4  # of a tangent: the slope of the root is infinite at 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Region:
+class SpotRegion:
     """Spot pools of one model in one zone: they may serve `most` requests/s of these buckets."""
 
     rows: IntArray
@@ -32,7 +32,7 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Part:
+class Subproblem:
     """One program: n buckets with demand that some pool can serve, m pools of one or more models.
 
     buckets: (n,) and pools: (m,) number them in the demand and in the plan; kinds: (n,) the model
@@ -62,7 +62,7 @@ class Part:
     caps: FloatArray
     stock: FloatArray
     budget: float
-    regions: tuple[Region, ...]
+    regions: tuple[SpotRegion, ...]
     prefill: Prefill
 
     def need(self, weights: FloatArray) -> FloatArray:
@@ -74,7 +74,7 @@ class Part:
         """The least backends that hold the shares: enough ready spot ones, and the spare ones."""
         counts = self.prefill.raised(weights, np.ceil(self.need(weights) - EXACT))
         for p in np.flatnonzero(self.away):
-            counts[p] = spared(round(counts[p]), float(self.away[p]), float(self.confidence[p]))
+            counts[p] = spares(round(counts[p]), float(self.away[p]), float(self.confidence[p]))
         if self.spare:
             counts = np.where(weights.any(axis=0), np.maximum(counts, 1) + self.spare, counts)
         return np.asarray(np.maximum(counts, self.least))
@@ -95,7 +95,7 @@ class Part:
         room = np.maximum(backends - self.spare, 0.0)
         for p in np.flatnonzero(self.away):
             away, confidence = float(self.away[p]), float(self.confidence[p])
-            while room[p] and spared(round(room[p]), away, confidence) > backends[p] - self.spare:
+            while room[p] and spares(round(room[p]), away, confidence) > backends[p] - self.spare:
                 room[p] -= 1
         return room
 
@@ -107,7 +107,7 @@ class Part:
         slope, constant = 1 / (1 - self.away), np.full(len(self.usd), self.spare)
         for p in np.flatnonzero(self.away):
             k = max(1, int(np.ceil(ready[p] - EXACT)))
-            spot = spared(k, float(self.away[p]), float(self.confidence[p]))
+            spot = spares(k, float(self.away[p]), float(self.confidence[p]))
             constant[p] += max(0.0, spot - slope[p] * k)
         return slope, constant
 
@@ -152,7 +152,7 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Found:
+class Incumbent:
     """A fleet that holds: shares (n, m) with row sums 1 − u, counts (m,), what is unproven.
 
     usd: the cost that is minimised, $/h; gap: relative to it.
@@ -164,10 +164,10 @@ class Found:
     gap: float = 0.0
 
 
-def plain(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Part:
+def plain(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Subproblem:
     """A program of (n, m) loads without tails or limits: all buckets of one model."""
     (n, m), none = mean.shape, np.zeros(mean.shape[1])
-    return Part(
+    return Subproblem(
         buckets=np.arange(n),
         pools=np.arange(m),
         kinds=np.zeros(n, dtype=np.int64),
@@ -192,9 +192,9 @@ def plain(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Part:
     )
 
 
-def parts(
+def subproblems(
     demand: Demand, pools: tuple[Pool, ...], loads: Loads, limits: Limits | None
-) -> Iterator[Part]:
+) -> Iterator[Subproblem]:
     """The programs of a demand, one for each group of models that a limit couples.
 
     Only models that have demand and a pool that can serve some of it. limits: `None` for a given
@@ -210,7 +210,7 @@ def parts(
         if len(rows):
             if not given:
                 columns = columns[_useful(rows, columns, mean, variance, pools, limits)]
-            yield _part(demand, pools, limits, prompts, rows, columns, mean, variance)
+            yield _subproblem(demand, pools, limits, prompts, rows, columns, mean, variance)
 
 
 def _coupled(pools: tuple[Pool, ...], limits: Limits) -> list[set[str]]:
@@ -262,7 +262,7 @@ def _useful(
     return kept
 
 
-def _part(
+def _subproblem(
     demand: Demand,
     pools: tuple[Pool, ...],
     limits: Limits,
@@ -271,7 +271,7 @@ def _part(
     columns: IntArray,
     mean: FloatArray,
     variance: FloatArray,
-) -> Part:
+) -> Subproblem:
     kind = [pools[p] for p in columns]
     stock = [s for s in limits.stock if any(s.gpus(pool) for pool in kind)]
     running = limits.running or tuple(0 for _ in pools)
@@ -280,7 +280,7 @@ def _part(
     def each(values: Iterable[float]) -> FloatArray:
         return np.array(list(values), dtype=float)
 
-    return Part(
+    return Subproblem(
         buckets=rows,
         pools=columns,
         kinds=_models(demand)[rows],
@@ -301,7 +301,7 @@ def _part(
         stock=each(s.most for s in stock),
         budget=np.inf if limits.budget_usd_per_hour is None else limits.budget_usd_per_hour,
         regions=tuple(_regions(demand, kind, rows)),
-        prefill=prompts.part(rows, columns),
+        prefill=prompts.subproblem(rows, columns),
     )
 
 
@@ -314,7 +314,7 @@ def _most(pool: Pool, limits: Limits) -> float:
     return min(most)
 
 
-def _regions(demand: Demand, pools: list[Pool], rows: IntArray) -> Iterator[Region]:
+def _regions(demand: Demand, pools: list[Pool], rows: IntArray) -> Iterator[SpotRegion]:
     names = [kind.model for kind in demand.space.classes]
     zones: dict[tuple[str, str], list[int]] = {}
     for p, pool in enumerate(pools):
@@ -324,7 +324,7 @@ def _regions(demand: Demand, pools: list[Pool], rows: IntArray) -> Iterator[Regi
     for (model, _), columns in zones.items():
         share = min(spot.most_share for p in columns if (spot := pools[p].spot))
         mine = models == names.index(model)
-        yield Region(
+        yield SpotRegion(
             rows=np.flatnonzero(mine[rows]),
             columns=np.array(columns),
             most=share * float(demand.rate[mine].sum()),
@@ -337,17 +337,21 @@ def _models(demand: Demand) -> IntArray:
     return np.repeat([names.index(name) for name in names], demand.space.grid.cells)
 
 
-def exact(part: Part, weights: FloatArray, gap: float, unserved: FloatArray) -> Found | None:
+def incumbent(
+    subproblem: Subproblem, weights: FloatArray, gap: float, unserved: FloatArray
+) -> Incumbent | None:
     """Shares without dust and the least counts that hold them; None: beyond a limit."""
     weights = np.where(weights < DUST, 0.0, weights)
     total = weights.sum(axis=1)
     served = (1 - unserved)[:, None]
     weights = weights * np.divide(served, total[:, None], where=total[:, None] > 0, out=0 * served)
-    counts = part.kept(part.counts(weights))
-    if not part.legal(counts) or np.any((total == 0) & (unserved < 1)):
+    counts = subproblem.kept(subproblem.counts(weights))
+    if not subproblem.legal(counts) or np.any((total == 0) & (unserved < 1)):
         return None
-    for region in part.regions:
-        rate = part.rate[region.rows] @ weights[np.ix_(region.rows, region.columns)].sum(axis=1)
-        if rate > region.most + DUST * part.rate.sum():
+    for region in subproblem.regions:
+        rate = subproblem.rate[region.rows] @ weights[np.ix_(region.rows, region.columns)].sum(
+            axis=1
+        )
+        if rate > region.most + DUST * subproblem.rate.sum():
             return None
-    return Found(weights=weights, backends=counts, usd=float(part.cost(counts)), gap=gap)
+    return Incumbent(weights=weights, backends=counts, usd=float(subproblem.cost(counts)), gap=gap)

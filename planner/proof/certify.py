@@ -41,8 +41,11 @@ Rehearse = Callable[[Plan, int], tuple[Score, ...]]  # one score per class, one 
 
 def certify(plan: Plan, rehearse: Rehearse, *, seeds: Iterable[int] = range(SEEDS)) -> Certificate:
     """The certificate of the class that keeps its promise worst."""
-    sealed = certificates(plan, rehearse, seeds=seeds)
-    return min(sealed, key=lambda seal: (seal.holds, seal.attainment - seal.target))
+    with_certificate = certificates(plan, rehearse, seeds=seeds)
+    return min(
+        with_certificate,
+        key=lambda certificate: (certificate.holds, certificate.attainment - certificate.target),
+    )
 
 
 def certificates(

@@ -24,7 +24,7 @@ MISFIT = 0.05  # share of requests in buckets without a pool that holds their SL
 DEARER = 1.5  # how far above starts that do not hold the search goes, and one backend more
 
 Shares = Callable[[tuple[int, ...]], Plan]
-Part = tuple[str, tuple[int, ...]]  # a model, and the backends of its pools
+ModelFleet = tuple[str, tuple[int, ...]]  # a model, and the backends of its pools
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +56,16 @@ def refine(
     the next `seeds` check again.
     """
     known = _certified(starts, rehearse, seeds)
-    holding = [(plan, seal) for plan, seal in known if seal.holds and legal(plan.backends)]
+    holding = [
+        (plan, certificate)
+        for plan, certificate in known
+        if certificate.holds and legal(plan.backends)
+    ]
     best = min(holding, key=lambda pair: pair[0].usd_per_hour, default=None)
     dearest = max(plan.usd_per_hour for plan in starts)
     limit = best[0].usd_per_hour if best else DEARER * dearest + max(usd)
     played = len(known)
-    failed: set[Part] = set()
+    failed: set[ModelFleet] = set()
     for counts in filter(legal, _nearby(starts, usd, limit)):
         parts = _parts(counts, models)
         if not failed.isdisjoint(parts.values()):
@@ -70,13 +74,13 @@ def refine(
         if _misfit(plan) > MISFIT or _peak(plan) > OVERLOADED:
             continue
         played += 1
-        seal = certify(plan, rehearse, seeds=range(seeds))
-        if seal.holds:
-            seal = certify(plan, rehearse, seeds=range(seeds, 2 * seeds))
-            if seal.holds:
-                return Refined(plan=plan, certificate=seal, played=played)
-        if seal.model is not None:
-            failed.add(parts[seal.model])
+        certificate = certify(plan, rehearse, seeds=range(seeds))
+        if certificate.holds:
+            certificate = certify(plan, rehearse, seeds=range(seeds, 2 * seeds))
+            if certificate.holds:
+                return Refined(plan=plan, certificate=certificate, played=played)
+        if certificate.model is not None:
+            failed.add(parts[certificate.model])
     if best is None:
         best = max(known, key=lambda pair: pair[1].attainment - pair[1].target)
     return Refined(plan=best[0], certificate=best[1], played=played)
@@ -101,7 +105,7 @@ def _nearby(
     return iter(sorted(cheaper, key=lambda fleet: (costs[fleet], fleet)))
 
 
-def _parts(counts: tuple[int, ...], models: Sequence[str]) -> dict[str, Part]:
+def _parts(counts: tuple[int, ...], models: Sequence[str]) -> dict[str, ModelFleet]:
     """By model, its name and the counts of its pools."""
     return {
         model: (model, tuple(n for n, owner in zip(counts, models, strict=True) if owner == model))

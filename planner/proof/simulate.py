@@ -15,7 +15,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.engine.batching import Engine, First
+from planner.engine.batching import Engine, FirstToken
 from planner.engine.profiles import Profile
 from planner.errors import InvalidValue
 from planner.sizes import FloatArray, IntArray
@@ -23,7 +23,7 @@ from planner.slo import Slo
 from planner.traffic.trace import Trace
 
 
-class Hold(Protocol):
+class Placement(Protocol):
     """One request's hold on one backend.
 
     backend: its index among the engines. Told of the first token once, and released once.
@@ -37,12 +37,12 @@ class Hold(Protocol):
     def release(self) -> None: ...
 
 
-Route = Callable[[int, float], Hold | None]  # (request, now_s) -> its hold; None: no room now
+Route = Callable[[int, float], Placement | None]  # (request, now_s) -> its hold; None: no room now
 Finish = Callable[[int, float], None]  # (request, now_s): its last token is out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Result:
+class SimulationResult:
     """What became of N requests.
 
     ttft_s, tpot_s: (N,) seconds, nan where unknown: both of a shed request, TPOT under two output
@@ -77,7 +77,7 @@ def simulate(
     finished: Finish | None = None,
     patience_s: float = 0.0,
     hold_s: FloatArray | None = None,
-) -> Result:
+) -> SimulationResult:
     """Plays a trace onto one fresh engine per profile until the last request has ended.
 
     route: asked at each arrival. What finds no room waits, first come, first served, up to
@@ -89,15 +89,15 @@ def simulate(
     """
     if np.any(np.diff(trace.arrival_s) < 0):
         raise InvalidValue("the arrivals of a trace must ascend")
-    stage = _Stage(trace, engines, route, finished, patience_s, hold_s)
-    for request, now_s in enumerate(stage.arrivals_s):
-        stage.play(now_s)
-        stage.arrive(request, now_s)
-    stage.play(inf)
-    return stage.result()
+    simulation = _Simulation(trace, engines, route, finished, patience_s, hold_s)
+    for request, now_s in enumerate(simulation.arrivals_s):
+        simulation.play(now_s)
+        simulation.arrive(request, now_s)
+    simulation.play(inf)
+    return simulation.result()
 
 
-class _Stage:
+class _Simulation:
     """The state of one simulation: one heap entry per engine, stale ones known by their version."""
 
     def __init__(
@@ -117,7 +117,7 @@ class _Stage:
         self._finished = finished
         self._hold_s = [0.0] * len(trace) if hold_s is None else hold_s.tolist()
         self._patience_s = max(patience_s, *self._hold_s, 0.0)
-        self._holds: dict[int, Hold] = {}
+        self._holds: dict[int, Placement] = {}
         self._waiting: deque[int] = deque()
         self._held: list[tuple[float, int]] = []  # a heap: until when, and who is held back
         self._heap: list[tuple[float, int, int]] = []  # when, engine, version
@@ -151,12 +151,12 @@ class _Stage:
                 until_s = self.arrivals_s[request] + self._hold_s[request]
                 heappush(self._held, (until_s, request))
 
-    def result(self) -> Result:
+    def result(self) -> SimulationResult:
         first_s, last_s = np.array(self._first_s), np.array(self._last_s)
         gaps = np.array(self._outputs, dtype=float) - 1
         with np.errstate(invalid="ignore", divide="ignore"):
             tpot_s = np.where(gaps > 0, (last_s - first_s) / gaps, np.nan)
-        return Result(
+        return SimulationResult(
             ttft_s=first_s - np.array(self.arrivals_s),
             tpot_s=tpot_s,
             backend=np.array(self._backend, dtype=np.int64),
@@ -184,7 +184,7 @@ class _Stage:
         ended = False
         for event in self._engines[backend].advance(now_s):
             request: int = event.key  # type: ignore[assignment]
-            if type(event) is First:
+            if type(event) is FirstToken:
                 self._first_s[request] = event.at_s
                 self._holds[request].prefilled()
                 continue

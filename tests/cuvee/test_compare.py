@@ -11,15 +11,15 @@ from click.testing import CliRunner
 from cuvee.compare import compare, paper, paper_table
 from cuvee.sweep import sweep
 from gateway.config.load import load
-from loadtest.compare.contest import (
+from loadtest.compare.comparison import (
     AIBRIX,
     HYBRID,
     MELANGE,
     PLAIN,
     REFINED,
-    Entry,
-    bout,
-    contest,
+    ComparedFleet,
+    case,
+    compare_all,
     costs,
     measured,
 )
@@ -42,7 +42,7 @@ def made(rate: float = 4.0, count: int = 200) -> Trace:
 
 
 def asked(rate: float | None = 4.0, tpot_s: float | None = None):
-    return bout(DEMO, made(), rate=rate, process="poisson", requests=150, tpot_s=tpot_s)
+    return case(DEMO, made(), rate=rate, process="poisson", requests=150, tpot_s=tpot_s)
 
 
 def run(command: click.Command, *arguments: str):
@@ -57,12 +57,12 @@ def given(tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def found() -> list[Entry]:
+def found() -> list[ComparedFleet]:
     """One contest at 4 requests/s, two seeds."""
-    return contest(asked(), seeds=2)
+    return compare_all(asked(), seeds=2)
 
 
-def test_everyone_serves_the_same_demand_and_is_played(found: list[Entry]):
+def test_everyone_serves_the_same_demand_and_is_played(found: list[ComparedFleet]):
     """All rivals, all types that can, and both of ours come with a price and an attainment."""
     entries = {entry.name: entry for entry in found}
 
@@ -78,9 +78,9 @@ def test_everyone_serves_the_same_demand_and_is_played(found: list[Entry]):
     assert entries[AIBRIX].usd_per_hour >= entries[MELANGE].usd_per_hour - 1e-9
 
 
-def test_a_contest_gives_the_same_twice(found: list[Entry]):
+def test_a_contest_gives_the_same_twice(found: list[ComparedFleet]):
     """Chance is a seed: the same demand brings the same table."""
-    assert contest(asked(), seeds=2) == found
+    assert compare_all(asked(), seeds=2) == found
 
 
 def test_melange_plans_from_true_sizes_in_its_own_ranges():

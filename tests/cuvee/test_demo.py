@@ -10,7 +10,7 @@ from rich.console import Console
 from cuvee import pictures
 from cuvee.demo import CONFIGS, closing, demo, perform
 from gateway.errors import ConfigError
-from loadtest.demo.fleet import Stage
+from loadtest.demo.fleet import LocalFleet
 from planner.traffic.trace import Trace
 
 TRACE = Trace(
@@ -42,7 +42,7 @@ async def test_a_stage_needs_a_good_configuration(tmp_path: Path):
     path.write_text("models: {}\npools: {}\n")
 
     with pytest.raises(ConfigError):
-        Stage(path)
+        LocalFleet(path)
 
 
 def test_a_missing_trace_is_one_clear_line(tmp_path: Path):

@@ -7,30 +7,30 @@ import numpy as np
 import pytest
 
 from cuvee.pictures import NoPicture, draw
-from planner.costs.curves import Curve
+from planner.costs.curves import CostCurve
 from planner.costs.explain import Explanation, explain
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 SPEC = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu="H100", model="Llama-3-8B")
 POOLS = (Pool(name="h", model="m", profile=profiles.build(SPEC), usd_per_hour=7.0),)
 CURVES = (
-    Curve(name="mix", x=(1.0, 2.0), usd_per_hour=(None, 7.0)),
-    Curve(name="H100", x=(1.0, 2.0), usd_per_hour=(None, 7.0)),
-    Curve(name="L4", x=(1.0, 2.0), usd_per_hour=(None, None)),
+    CostCurve(name="mix", x=(1.0, 2.0), usd_per_hour=(None, 7.0)),
+    CostCurve(name="H100", x=(1.0, 2.0), usd_per_hour=(None, 7.0)),
+    CostCurve(name="L4", x=(1.0, 2.0), usd_per_hour=(None, None)),
 )
 
 
 def found(rate: float, tpot_s: float = 0.1) -> tuple[Plan, Explanation]:
-    space = Space(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
+    space = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
     sizes = (np.array([0, 1, 2]), np.array([100.0, 100, 2000]), np.array([50.0, 500, 20]))
     demand = from_samples(space, *sizes, duration_s=1, dispersion=(1.5,)).scaled_to(rate)
     plan = provision(demand, POOLS)
@@ -47,7 +47,7 @@ def test_a_picture_is_what_its_name_says(tmp_path: Path, name: str, start: bytes
 
 def test_a_plan_that_serves_nothing_can_be_drawn(tmp_path: Path):
     """No backend, no cost and no curve: still a picture."""
-    nothing = tuple(Curve(name=c.name, x=c.x, usd_per_hour=(None, None)) for c in CURVES)
+    nothing = tuple(CostCurve(name=c.name, x=c.x, usd_per_hour=(None, None)) for c in CURVES)
 
     draw(*found(5.0, tpot_s=0.001), tmp_path / "a.png", over_rate=nothing, over_tpot=nothing)
 

@@ -7,23 +7,23 @@ import numpy as np
 from rich.console import Console
 
 from cuvee.terminal import show, show_portfolio
-from planner.costs.explain import Sent, explain, explained
+from planner.costs.explain import SentRequests, explain, explained
 from planner.costs.portfolio import buy
 from planner.costs.whatif import alternative
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 SPEC = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu="H100", model="Llama-3-8B")
 POOLS = (Pool(name="h", model="m", profile=profiles.build(SPEC), usd_per_hour=7.0),)
-SPACE = Space(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=0.1)),), grid=GRID)
-SENT = Sent(
+SPACE = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=0.1)),), grid=GRID)
+SENT = SentRequests(
     bucket=np.array([0, 1, 2]),
     input_tokens=np.array([100.0, 100, 2000]),
     output_tokens=np.array([50.0, 500, 20]),

@@ -11,11 +11,11 @@ from gateway.routing.backend import Fleet
 from gateway.routing.table import compile_table
 from planner.engine import profiles
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program import solve
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 WIRE = ("test_client", "test_listener", "test_pool")  # run on both loops: sockets differ
@@ -78,7 +78,7 @@ def wire():
 @pytest.fixture(scope="session")
 def space():
     """One class of 5 × 4 cells."""
-    return Space(
+    return Buckets(
         classes=(SloClass(model=MODEL, slo=Slo(ttft_s=2.0, tpot_s=0.1)),),
         grid=Grid(input_edges=log_edges(64, 2048), output_edges=log_edges(32, 512)),
     )

@@ -12,7 +12,7 @@ Objective = Literal["provision", "assign"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
+class Comparison:
     """What one look found: the peak of `(M + κ√V)/y` over the pools now, and with the candidate."""
 
     peak: float
@@ -26,7 +26,7 @@ class Verdict:
 
 def compare(
     objective: Objective, demand: Demand, pools: tuple[Pool, ...], plan: Plan, candidate: Plan
-) -> Verdict:
+) -> Comparison:
     """What the candidate would be worth in place of the plan."""
     now, then = utilisations(demand, pools, (plan, candidate))
     peak, best = max(now), max(then)
@@ -37,7 +37,7 @@ def compare(
     else:
         usd = plan.usd_per_hour
         saving = 1 - candidate.usd_per_hour / usd if usd > 0 else 0.0
-    return Verdict(peak=peak, best=best, saving=saving)
+    return Comparison(peak=peak, best=best, saving=saving)
 
 
 def _homeless(demand: Demand, plan: Plan) -> float:

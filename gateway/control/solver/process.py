@@ -12,7 +12,7 @@ from types import TracebackType
 from typing import Any
 
 from gateway.control.solver.child import attach, perform
-from gateway.control.solver.compare import Objective, Verdict
+from gateway.control.solver.compare import Comparison, Objective
 from planner.errors import SolverFailed
 from planner.model.demand import Demand
 from planner.model.plan import Plan
@@ -68,9 +68,9 @@ class Solver:
         pools: tuple[Pool, ...],
         plan: Plan,
         candidate: Plan,
-    ) -> Verdict:
+    ) -> Comparison:
         """What the candidate would be worth in place of the plan. Raises as `plan` does."""
-        verdict: Verdict = await self._work(
+        verdict: Comparison = await self._work(
             CERTIFY_S, COMPARE, objective, demand, pools, plan, candidate
         )
         return verdict
@@ -79,8 +79,8 @@ class Solver:
         """The plan with its certificate. Raises SolverFailed as `plan` does."""
         if self._certifier is None:
             return found
-        sealed: Plan = await self._work(CERTIFY_S, self._certifier, found, demand, pools)
-        return sealed
+        with_certificate: Plan = await self._work(CERTIFY_S, self._certifier, found, demand, pools)
+        return with_certificate
 
     async def _work(self, limit_s: float, task: str, *arguments: object) -> Any:
         if self._pool is None:

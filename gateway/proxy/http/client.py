@@ -17,7 +17,7 @@ import httptools
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
 from gateway.proxy.http import fastpath as ordinary
 from gateway.proxy.http.headers import HEAD_BYTES, Headers, status_line, written
-from gateway.proxy.http.request import Bounds, Request, Source, origin_form
+from gateway.proxy.http.request import ClientLimits, Pausable, Request, origin_form
 
 PIECES: Final = 256  # of a body that are kept as they came; what is more is tiny and joined
 BURST: Final = 16  # requests of one client that are served before others get their turn
@@ -27,27 +27,27 @@ CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 EMPTY: Final = b"HTTP/1.1 204 "
 
 
-class House(Protocol):
+class Server(Protocol):
     """What all connections of a server share. closing: no connection is kept any more."""
 
-    bounds: Bounds
+    limits: ClientLimits
     closing: bool
-    open: "set[Inbound]"
+    open: "set[ClientConnection]"
 
-    def serve(self, client: "Inbound", request: Request) -> None:
+    def serve(self, client: "ClientConnection", request: Request) -> None:
         """Has a request served; `client.done()` is called once, now or later."""
 
 
-class Inbound:
+class ClientConnection:
     """A client connection and the answer under way on it; an `asyncio.Protocol` by its methods.
 
     due_s: when patience with the client ends, on the loop's clock. source: what is paused while
     the client does not read. left: called when the client goes away with an answer under way.
     """
 
-    def __init__(self, house: "House") -> None:
-        self._house = house
-        self._bounds = house.bounds
+    def __init__(self, server: "Server") -> None:
+        self._server = server
+        self._limits = server.limits
         self._loop = asyncio.get_running_loop()
         self._parser = httptools.HttpRequestParser(self)
         self._transport: asyncio.Transport | None = None
@@ -65,12 +65,12 @@ class Inbound:
         self._reading = self._framed = self._expecting = self._modern = self._offered = False
         self._serving = self._held = self._lingering = self._whole = False
         self.stalled = False
-        self.source: Source | None = None
+        self.source: Pausable | None = None
         self.left: Callable[[], None] | None = None
         self.due_s = inf
 
     def __repr__(self) -> str:
-        return f"<Inbound {self._request!r}, {len(self._requests)} waiting>"
+        return f"<ClientConnection {self._request!r}, {len(self._requests)} waiting>"
 
     @property
     def busy(self) -> bool:
@@ -86,13 +86,13 @@ class Inbound:
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
-        self.due_s = self._loop.time() + self._bounds.idle_s
-        self._house.open.add(self)
+        self.due_s = self._loop.time() + self._limits.idle_s
+        self._server.open.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.due_s = inf
-        self._house.open.discard(self)
+        self._server.open.discard(self)
         self._requests.clear()
         left, self.left, self.source = self.left, None, None
         if left is not None:
@@ -103,7 +103,7 @@ class Inbound:
             return
         if not (self._reading or self._loose):
             found = ordinary.request(data, self._head)
-            if found is not None and len(found.body) <= self._bounds.body_bytes:
+            if found is not None and len(found.body) <= self._limits.body_bytes:
                 self._take(found)
                 return
         self._read = len(data)
@@ -146,7 +146,7 @@ class Inbound:
     def pause_writing(self) -> None:
         self.stalled = True
         self._unread = self._leaving()
-        self._allow(self._bounds.stalled_s)
+        self._allow(self._limits.stalled_s)
         if self.source is not None:
             self.source.pause()
 
@@ -202,7 +202,7 @@ class Inbound:
                 self._fail(BadRequest("this is no proxy for CONNECT"))
             return  # to be read again
         length = found.get(b"content-length")
-        if length is not None and int(length) > self._bounds.body_bytes:
+        if length is not None and int(length) > self._limits.body_bytes:
             self._fail(self._too_large())
         modern = self._modern = parser.get_http_version() in MODERN
         coding = found.get(b"transfer-encoding")
@@ -216,7 +216,7 @@ class Inbound:
     def on_body(self, piece: bytes) -> None:
         self._expecting, self._loose = False, 0
         self._bytes += len(piece)
-        if self._bytes > self._bounds.body_bytes:
+        if self._bytes > self._limits.body_bytes:
             self._fail(self._too_large())
         pieces = self._pieces
         if len(pieces) < PIECES:
@@ -257,7 +257,7 @@ class Inbound:
         return len(self._target) + sum(lines)
 
     def _too_large(self) -> TooLarge:
-        limit = self._bounds.body_bytes
+        limit = self._limits.body_bytes
         return TooLarge(f"The body exceeds the limit of {limit} bytes.")
 
     def _go_on(self) -> None:
@@ -325,7 +325,7 @@ class Inbound:
         if not self._whole:  # the next answer would be taken for its rest
             self.abort()
             return
-        if not request.keep or self._house.closing:
+        if not request.keep or self._server.closing:
             self.close()
             return
         if self._expecting:
@@ -348,7 +348,7 @@ class Inbound:
         self._requests.clear()
         if self._transport is not None and not self._transport.is_closing():
             self._unread = self._leaving()
-            self._allow(self._bounds.stalled_s)
+            self._allow(self._limits.stalled_s)
             self._transport.close()
 
     def overdue(self) -> None:
@@ -358,7 +358,7 @@ class Inbound:
             self._refuse(RequestTimeout("the request did not arrive in time"))
         elif leaving < self._unread:  # slow, but it reads
             self._unread = leaving
-            self._allow(self._bounds.stalled_s)
+            self._allow(self._limits.stalled_s)
         else:
             self.abort()
 
@@ -367,13 +367,13 @@ class Inbound:
 
     def _rest(self) -> None:
         """Sets the patience with a client that nothing is written to."""
-        bounds = self._bounds
+        limits = self._limits
         if self._request is not None:
             self.due_s = inf
         elif self._reading:
-            self.due_s = self._loop.time() + (bounds.body_s if self._framed else bounds.head_s)
+            self.due_s = self._loop.time() + (limits.body_s if self._framed else limits.head_s)
         elif not self._lingering:
-            self.due_s = self._loop.time() + bounds.idle_s
+            self.due_s = self._loop.time() + limits.idle_s
 
     def _leaving(self) -> int:
         """Bytes that were written and the client has not taken."""
@@ -395,7 +395,7 @@ class Inbound:
                     break
                 self._request, self._whole = found, False
                 self.due_s = inf
-                self._house.serve(self, found)
+                self._server.serve(self, found)
             else:
                 self._loop.call_soon(self._serve)
         except BaseException:
@@ -432,6 +432,6 @@ class Inbound:
         self._allow(LINGER_S)
 
     def _connection(self, request: Request) -> bytes:
-        if not request.keep or self._house.closing:
+        if not request.keep or self._server.closing:
             return b"connection: close\r\n"
         return b"" if request.modern else b"connection: keep-alive\r\n"

@@ -2,8 +2,8 @@
 
 An asyncio task pays for a turn of the loop at every wait, which at a few waits a request is more
 than the work between them. A strand goes on inside the very call that gives it its value: the
-handler stays one coroutine in wire order and costs what callbacks cost. It may wait for a `Signal`,
-and, where it does not matter, for any asyncio future. Knows nothing of HTTP.
+handler stays one coroutine in wire order and costs what callbacks cost. It may wait for a
+`Promise`, and, where it does not matter, for any asyncio future. Knows nothing of HTTP.
 """
 
 import asyncio
@@ -13,49 +13,49 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 
 
-class Signal(Generic[T]):
+class Promise(Generic[T]):
     """One value that is given once and awaited by one strand; an error may be given instead."""
 
-    __slots__ = ("_error", "_given", "_strand", "_value")
+    __slots__ = ("_error", "_fiber", "_resolved", "_value")
 
     def __init__(self) -> None:
-        self._strand: Strand | None = None
-        self._given = False
+        self._fiber: Fiber | None = None
+        self._resolved = False
         self._error: BaseException | None = None
 
     def __repr__(self) -> str:
-        return f"<Signal {'given' if self._given else 'awaited' if self._strand else 'open'}>"
+        return f"<Promise {'resolved' if self._resolved else 'awaited' if self._fiber else 'open'}>"
 
     @property
-    def given(self) -> bool:
-        return self._given
+    def resolved(self) -> bool:
+        return self._resolved
 
-    def give(self, value: T) -> None:
+    def resolve(self, value: T) -> None:
         """Whoever waits goes on now, before this returns. Again is harmless: the first counts."""
-        if not self._given:
-            self._given, self._value = True, value
+        if not self._resolved:
+            self._resolved, self._value = True, value
             self._wake()
 
     def fail(self, error: BaseException) -> None:
         """Whoever waits gets the error. Again is harmless: the first counts."""
-        if not self._given:
-            self._given, self._error = True, error
+        if not self._resolved:
+            self._resolved, self._error = True, error
             self._wake()
 
     def _wake(self) -> None:
-        strand, self._strand = self._strand, None
-        if strand is not None:
-            strand._go()
+        fiber, self._fiber = self._fiber, None
+        if fiber is not None:
+            fiber._go()
 
-    def __await__(self) -> Generator["Signal[T]", None, T]:
-        if not self._given:
+    def __await__(self) -> Generator["Promise[T]", None, T]:
+        if not self._resolved:
             yield self
         if self._error is not None:
             raise self._error
         return self._value
 
 
-class Strand:
+class Fiber:
     """Runs one coroutine to its end.
 
     What the coroutine does not catch is raised in whoever woke it last.
@@ -65,10 +65,10 @@ class Strand:
 
     def __init__(self) -> None:
         self._coroutine: Coroutine[Any, Any, None] | None = None
-        self._waiting: Signal[Any] | asyncio.Future[Any] | None = None
+        self._waiting: Promise[Any] | asyncio.Future[Any] | None = None
 
     def __repr__(self) -> str:
-        return f"<Strand waits for {self._waiting!r}>"
+        return f"<Fiber waits for {self._waiting!r}>"
 
     def start(self, coroutine: Coroutine[Any, Any, None]) -> None:
         """Runs the coroutine up to its first wait, before this returns."""
@@ -80,8 +80,8 @@ class Strand:
         waiting, self._waiting = self._waiting, None
         if waiting is None:
             return
-        if isinstance(waiting, Signal):
-            waiting._strand = None
+        if isinstance(waiting, Promise):
+            waiting._fiber = None
         else:
             waiting.remove_done_callback(self._done)
         self._step(error)
@@ -103,8 +103,8 @@ class Strand:
         except StopIteration:
             return
         self._waiting = found
-        if type(found) is Signal:
-            found._strand = self
+        if type(found) is Promise:
+            found._fiber = self
         else:
             found._asyncio_future_blocking = False  # as asyncio's own tasks say that they took it
             found.add_done_callback(self._done)

@@ -5,8 +5,8 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
-from gateway.proxy.http.client import Inbound
-from gateway.proxy.http.request import Bounds, Request
+from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.request import ClientLimits, Request
 
 SWEEP_S = 0.25
 BACKLOG = 1024
@@ -16,13 +16,17 @@ class Listener:
     """A listening port and its connections, from `listen` to `close`."""
 
     def __init__(
-        self, bounds: Bounds, serve: Callable[[Inbound, Request], None], *, shared: bool = False
+        self,
+        limits: ClientLimits,
+        serve: Callable[[ClientConnection, Request], None],
+        *,
+        shared: bool = False,
     ) -> None:
         """serve: has a request served. shared: whether other processes listen on the same port."""
-        self.bounds = bounds
+        self.limits = limits
         self.serve = serve
         self.closing = False
-        self.open: set[Inbound] = set()
+        self.open: set[ClientConnection] = set()
         self._shared = shared
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -34,7 +38,7 @@ class Listener:
         """Begins to accept; the port (0 takes a free one). Raises OSError."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: cast(asyncio.Protocol, Inbound(self)),
+            lambda: cast(asyncio.Protocol, ClientConnection(self)),
             host,
             port,
             backlog=BACKLOG,

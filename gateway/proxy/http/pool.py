@@ -26,11 +26,11 @@ LOOSE_BYTES: Final = 256 * 1024  # that may come without a piece of a body: head
 MOST = 16384  # connections to one backend; far above what its load lets through
 
 
-class Connection:
+class BackendConnection:
     """One connection to a backend; an `asyncio.Protocol` by its methods."""
 
-    def __init__(self, origin: "Origin") -> None:
-        self._origin = origin
+    def __init__(self, connection_pool: "ConnectionPool") -> None:
+        self._connection_pool = connection_pool
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None
@@ -44,7 +44,7 @@ class Connection:
         self.idle_since_s = 0.0
 
     def __repr__(self) -> str:
-        return f"<Connection {self._origin!r} {'busy' if self._reply else 'idle'}>"
+        return f"<BackendConnection {self._connection_pool!r} {'busy' if self._reply else 'idle'}>"
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
@@ -153,7 +153,7 @@ class Connection:
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._origin.lost(self)
+        self._connection_pool.discard(self)
         reply = self._reply
         if reply is None:
             return
@@ -216,7 +216,7 @@ class Connection:
         # With a request still on its way, the backend answered before it had read it.
         if self._keep and not transport.get_write_buffer_size():
             self.pause(False)
-            self._origin.give(self)
+            self._connection_pool.put_back(self)
         else:
             transport.close()
 
@@ -262,7 +262,7 @@ class Connection:
             self._keep = self._parser.should_keep_alive()
 
 
-class Origin:
+class ConnectionPool:
     """One backend's address and the connections to it; the last one used is used first."""
 
     def __init__(self, url: str, *, connect_timeout_s: float) -> None:
@@ -274,20 +274,22 @@ class Origin:
         self.base = parts.path.rstrip("/")
         self.authority = parts.netloc.rpartition("@")[2]
         self._connect_timeout_s = connect_timeout_s
-        self._idle: deque[Connection] = deque()
-        self._open: set[Connection] = set()
+        self._idle: deque[BackendConnection] = deque()
+        self._open: set[BackendConnection] = set()
         self._dialling = 0
         self._closed = False
 
     def __repr__(self) -> str:
-        return f"<Origin {self.host}:{self.port}, {len(self._idle)} of {len(self._open)} idle>"
+        return (
+            f"<ConnectionPool {self.host}:{self.port}, {len(self._idle)} of {len(self._open)} idle>"
+        )
 
     def prefix(self, method: str, path: str) -> bytes:
         """How a request for a path of it begins."""
         line = f"{method} {self.base}{path} HTTP/1.1\r\nhost: {self.authority}\r\n"
         return line.encode("latin-1")
 
-    def take(self, now_s: float) -> Connection | None:
+    def take(self, now_s: float) -> BackendConnection | None:
         """An idle connection that the backend has not closed yet, as far as is known."""
         while self._idle:
             connection = self._idle.pop()
@@ -296,15 +298,15 @@ class Origin:
             connection.abort()
         return None
 
-    def give(self, connection: Connection) -> None:
+    def put_back(self, connection: BackendConnection) -> None:
         connection.idle_since_s = self._clock()
         self._idle.append(connection)
 
-    def lost(self, connection: Connection) -> None:
+    def discard(self, connection: BackendConnection) -> None:
         """Called by a connection: it is no more."""
         self._open.discard(connection)
 
-    async def dial(self) -> Connection:
+    async def dial(self) -> BackendConnection:
         """A new connection. Raises ConnectFailed."""
         if len(self._open) + self._dialling >= MOST:
             raise ConnectFailed(f"The backend has {MOST} connections, which is the limit.")
@@ -320,15 +322,17 @@ class Origin:
         finally:
             self._dialling -= 1
 
-    def _unwanted(self, dialled: "asyncio.Task[Connection]") -> None:
+    def _unwanted(self, dialled: "asyncio.Task[BackendConnection]") -> None:
         """A connection that stood just when nobody wanted it any more is for the next one."""
         if not dialled.cancelled() and dialled.exception() is None:
-            self.give(dialled.result())
+            self.put_back(dialled.result())
 
     def _connection(self) -> asyncio.Protocol:
-        return cast(asyncio.Protocol, Connection(self))
+        return cast(asyncio.Protocol, BackendConnection(self))
 
-    async def _dial(self, loop: asyncio.AbstractEventLoop, *, again: bool = True) -> Connection:
+    async def _dial(
+        self, loop: asyncio.AbstractEventLoop, *, again: bool = True
+    ) -> BackendConnection:
         """again: once more if time was up only because this process itself was late."""
         due_s = loop.time() + self._connect_timeout_s
         try:
@@ -343,7 +347,7 @@ class Origin:
             raise ConnectFailed(f"The backend did not accept within {limit_s:g} s.") from None
         except (OSError, ValueError) as error:  # ssl.SSLError is the one, a name's encoding another
             raise ConnectFailed(f"The backend cannot be reached: {error}") from error
-        connection = cast(Connection, made)
+        connection = cast(BackendConnection, made)
         # Not when it is made: of one that is cancelled after that uvloop never tells the end.
         if connection.open:
             self._open.add(connection)
@@ -364,34 +368,34 @@ class Origin:
             connection.fail("The gateway is shutting down.")
 
 
-class Upstream:
+class ConnectionPools:
     """Keep-alive connections to all backends; an async context manager."""
 
     def __init__(self, *, connect_timeout_s: float) -> None:
         self._connect_timeout_s = connect_timeout_s
-        self._origins: dict[str, Origin] = {}
+        self._by_url: dict[str, ConnectionPool] = {}
         self._sweeping: asyncio.TimerHandle | None = None
         self._clock = asyncio.get_running_loop().time
 
-    async def __aenter__(self) -> "Upstream":
+    async def __aenter__(self) -> "ConnectionPools":
         self._sweep()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for origin in self._origins.values():
-            origin.close()
+        for connection_pool in self._by_url.values():
+            connection_pool.close()
 
-    def origin(self, url: str) -> Origin:
+    def pool(self, url: str) -> ConnectionPool:
         """The origin of a backend's base URL, the same for the same URL."""
-        origin = self._origins.get(url)
-        if origin is None:
-            origin = Origin(url, connect_timeout_s=self._connect_timeout_s)
-            self._origins[url] = origin
-        return origin
+        connection_pool = self._by_url.get(url)
+        if connection_pool is None:
+            connection_pool = ConnectionPool(url, connect_timeout_s=self._connect_timeout_s)
+            self._by_url[url] = connection_pool
+        return connection_pool
 
-    async def send(self, origin: Origin, head: bytes, body: bytes) -> Reply:
+    async def send(self, connection_pool: ConnectionPool, head: bytes, body: bytes) -> Reply:
         """Sends a request and waits for the head of the reply.
 
         A connection that the backend closed while it was idle is replaced once, invisibly: only if
@@ -400,9 +404,9 @@ class Upstream:
         """
         fresh = False
         while True:
-            connection = None if fresh else origin.take(self._clock())
+            connection = None if fresh else connection_pool.take(self._clock())
             fresh = connection is None
-            reply = (connection or await origin.dial()).send(head, body)
+            reply = (connection or await connection_pool.dial()).send(head, body)
             try:
                 while not reply.status:
                     if reply.error is not None:
@@ -419,5 +423,5 @@ class Upstream:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         self._sweeping = loop.call_later(SWEEP_S, self._sweep)
-        for origin in self._origins.values():
-            origin.sweep(loop.time())
+        for connection_pool in self._by_url.values():
+            connection_pool.sweep(loop.time())

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Final, Protocol
 
 from gateway.errors import UpstreamError
-from gateway.proxy.http.fiber import Signal
+from gateway.proxy.http.fiber import Promise
 from gateway.proxy.http.headers import Headers
 
 HELD_BYTES: Final = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
@@ -15,7 +15,7 @@ WHOLE_BYTES = 1 << 28  # of a reply that is no stream: more is no answer to anyt
 Sink = Callable[[bytes, bytes | None], None]
 
 
-class Line(Protocol):
+class ReplyConnection(Protocol):
     """The connection that a reply comes on."""
 
     def pause(self, still: bool) -> None: ...
@@ -37,9 +37,9 @@ class Reply:
         "passing", "sink", "status", "stream",
     )  # fmt: skip
 
-    def __init__(self, connection: "Line") -> None:
-        self._connection: Line | None = connection
-        self._change: Signal[None] | None = None
+    def __init__(self, connection: "ReplyConnection") -> None:
+        self._connection: ReplyConnection | None = connection
+        self._change: Promise[None] | None = None
         self._parts: list[bytes] = []
         self._held = 0
         self.sink: Sink | None = None
@@ -53,16 +53,16 @@ class Reply:
         state = "complete" if self.complete else "broken" if self.error else "open"
         return f"<Reply {self.status or 'without a head'} {state}>"
 
-    def change(self) -> Signal[None]:
+    def change(self) -> Promise[None]:
         """To be awaited: something new, the head, the end, or what `notify` was called for."""
-        signal = self._change = Signal()
-        return signal
+        promise = self._change = Promise()
+        return promise
 
     def notify(self) -> None:
         """Lets whoever waits for a change look."""
-        signal, self._change = self._change, None
-        if signal is not None:
-            signal.give(None)
+        promise, self._change = self._change, None
+        if promise is not None:
+            promise.resolve(None)
 
     async def read(self) -> bytes:
         """The whole body. Raises UpstreamError if it is cut."""

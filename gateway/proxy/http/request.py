@@ -8,7 +8,7 @@ from gateway.proxy.http.headers import Headers
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bounds:
+class ClientLimits:
     """What one client may take. Times in seconds.
 
     head_s: until the head is whole. body_s: between two pieces of a body. idle_s: before a request.
@@ -65,7 +65,7 @@ class Request:
             raise MethodNotAllowed(self.path, method.decode())
 
 
-class Source(Protocol):
+class Pausable(Protocol):
     """Where an answer comes from: it is stopped while the client does not read."""
 
     def pause(self) -> None: ...
@@ -73,7 +73,7 @@ class Source(Protocol):
     def resume(self) -> None: ...
 
 
-class Client(Protocol):
+class StreamWriter(Protocol):
     """Who a streamed answer goes to."""
 
     def start(self, head: bytes, first: bytes) -> None: ...

@@ -5,7 +5,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.admin.server import Admin
+from gateway.admin.server import AdminServer
 
 ANSWERS = {"/metrics": lambda: (200, "text/plain", b"up 1\n"), "/broken": lambda: 1 / 0}
 
@@ -33,7 +33,7 @@ async def ask(admin, text):
 )
 async def test_a_table_of_paths(text, status, header, body):
     """Paths that are in the table, by GET; everything else is an error in JSON."""
-    async with Admin(ANSWERS, host="127.0.0.1", port=0) as admin:
+    async with AdminServer(ANSWERS, host="127.0.0.1", port=0) as admin:
         head, said = await ask(admin, text)
 
     assert head.startswith(b"http/1.1 " + status)
@@ -43,9 +43,9 @@ async def test_a_table_of_paths(text, status, header, body):
 
 async def test_a_port_that_is_taken_is_an_error():
     """The gateway does not start without it."""
-    async with Admin(ANSWERS, host="127.0.0.1", port=0) as first:
+    async with AdminServer(ANSWERS, host="127.0.0.1", port=0) as first:
         with pytest.raises(OSError):  # noqa: PT011 (the words are the system's)
-            await Admin(ANSWERS, host="127.0.0.1", port=first.port).__aenter__()
+            await AdminServer(ANSWERS, host="127.0.0.1", port=first.port).__aenter__()
 
 
 @pytest.mark.parametrize(
@@ -54,4 +54,4 @@ async def test_a_port_that_is_taken_is_an_error():
 )  # fmt: skip
 def test_the_url_is_one_that_this_machine_reaches(host, url):
     """Whatever the port listens on."""
-    assert Admin(ANSWERS, host=host, port=9).url == url
+    assert AdminServer(ANSWERS, host=host, port=9).url == url

@@ -55,12 +55,12 @@ async def test_probes_begin_in_turns():
     world = World()
     turns = []
 
-    async def watch():
+    async def active():
         while len(turns) < 50:
             turns.append(len(world.asked))
             await asyncio.sleep(0)
 
-    await asyncio.gather(watch(), world.health.look())
+    await asyncio.gather(active(), world.health.look())
 
     assert turns[-1] == 2
     assert {after - before for before, after in pairwise(turns)} == {0, 1}

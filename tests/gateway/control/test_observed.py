@@ -5,21 +5,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.observed import Histogram
+from gateway.control.observed import ObservedDemand
 from planner.program import solve
 
 WINDOW_S, MEMORY_S = 100.0, 300.0
 
 
-def histogram(space, *, now_s=0.0, window_s=WINDOW_S, memory_s=MEMORY_S, dispersion=1.5):
-    return Histogram(
+def observed(space, *, now_s=0.0, window_s=WINDOW_S, memory_s=MEMORY_S, dispersion=1.5):
+    return ObservedDemand(
         space, window_s=window_s, memory_s=memory_s, dispersion=dispersion, now_s=now_s
     )
 
 
 def test_rates_are_arrivals_over_elapsed_time(space):
     """Before the window is full the rate is that of the time there was."""
-    h = histogram(space, now_s=1000.0)
+    h = observed(space, now_s=1000.0)
     for n in range(40):
         h.arrive(3, 1000.0 + n)
         h.arrive(7, 1000.0 + n)
@@ -31,7 +31,7 @@ def test_rates_are_arrivals_over_elapsed_time(space):
 
 def test_the_window_forgets(space):
     """Rates are of the last window only, and nothing is left of traffic that stopped."""
-    h = histogram(space)
+    h = observed(space)
     for n in range(1000):
         h.arrive(3 if n < 500 else 4, float(n))
     assert h.snapshot(999.0).rate[3] == 0
@@ -43,7 +43,7 @@ def test_the_window_forgets(space):
 
 def test_shed_requests_are_demand(space):
     """What arrived counts, though nothing of it completed."""
-    h = histogram(space)
+    h = observed(space)
     for n in range(100):
         h.arrive(2, n * 0.5)
 
@@ -59,7 +59,7 @@ def test_shed_requests_are_demand(space):
 )
 def test_sums_add_up(space, rows):
     """Each bucket's shares sum to 1, and its mean size is that of what fell into it."""
-    h = histogram(space)
+    h = observed(space)
     for bucket, inputs, outputs in rows:
         h.complete(bucket, inputs, outputs)
     demand = h.snapshot(10.0)
@@ -75,7 +75,7 @@ def test_sums_add_up(space, rows):
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 900)), max_size=40), st.randoms())
 def test_order_does_not_matter(space, rows, chance):
     """A histogram is a sum: the same requests in any order are the same demand."""
-    one, other = histogram(space), histogram(space)
+    one, other = observed(space), observed(space)
     for bucket, tokens in rows:
         one.complete(bucket, tokens, tokens)
     chance.shuffle(rows)
@@ -91,7 +91,7 @@ def test_order_does_not_matter(space, rows, chance):
 
 def test_old_sizes_fade_by_half_lives(space):
     """After one half-life an old request counts half of a new one; unseen buckets keep theirs."""
-    h = histogram(space)
+    h = observed(space)
     h.complete(0, 100, 100)
     h.complete(1, 50, 50)
     h.arrive(0, MEMORY_S)
@@ -104,7 +104,7 @@ def test_old_sizes_fade_by_half_lives(space):
 
 def test_weeks_of_traffic_stay_finite(space):
     """Weights that grow with time are brought back before they overflow, shares unchanged."""
-    h = histogram(space, memory_s=10.0)
+    h = observed(space, memory_s=10.0)
     for hour in range(24 * 14):
         now_s = hour * 3600.0
         h.arrive(0, now_s)
@@ -119,7 +119,7 @@ def test_weeks_of_traffic_stay_finite(space):
 @pytest.mark.parametrize("memory_s", [0.1, 10.0, 900.0])
 def test_a_long_silence_is_survived(space, idle_s, memory_s):
     """The first request after a quiet month is counted like any other."""
-    h = histogram(space, memory_s=memory_s)
+    h = observed(space, memory_s=memory_s)
     h.arrive(0, 0.0)
     h.complete(0, 100, 10)
 
@@ -134,7 +134,7 @@ def test_a_long_silence_is_survived(space, idle_s, memory_s):
 
 def arrivals(space, per_tick, ticks=2000):
     """Dispersion after `ticks` of five seconds with so many arrivals each."""
-    h = histogram(space, window_s=5.0 * ticks, dispersion=1.5)
+    h = observed(space, window_s=5.0 * ticks, dispersion=1.5)
     for tick, count in enumerate(per_tick[:ticks]):
         for _ in range(count):
             h.arrive(tick % space.buckets, tick * 5.0 + 2.0)
@@ -153,15 +153,15 @@ def test_dispersion_tells_bursts_from_chance(space):
 
 def test_dispersion_is_assumed_until_measured(space):
     """With no or few windows the configured value stands, or most of it."""
-    assert histogram(space).snapshot(0.0).dispersion == (1.5,)
-    assert histogram(space).snapshot(5000.0).dispersion == (1.5,)
+    assert observed(space).snapshot(0.0).dispersion == (1.5,)
+    assert observed(space).snapshot(5000.0).dispersion == (1.5,)
     rng = np.random.default_rng(5)
     assert 1.1 < arrivals(space, rng.poisson(10, 6), 6) < 2.5
 
 
 def test_a_snapshot_can_be_planned_for(space, pools):
     """What was observed is what the planner takes."""
-    h, rng = histogram(space), np.random.default_rng(2)
+    h, rng = observed(space), np.random.default_rng(2)
     for n in range(400):
         inputs, outputs = int(rng.integers(20, 1500)), int(rng.integers(10, 300))
         bucket = space.grid.cell(inputs, 100)  # as believed
@@ -178,7 +178,7 @@ def test_a_snapshot_can_be_planned_for(space, pools):
 def test_what_earlier_traffic_taught_is_remembered(space, make_demand):
     """A histogram primed with a demand reports its sizes, and no arrivals."""
     demand = make_demand(10.0)
-    h = histogram(space)
+    h = observed(space)
     h.remember(demand, 60.0)
     seen = h.snapshot(10.0)
 

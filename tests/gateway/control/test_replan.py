@@ -6,8 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from gateway.control.observed import Histogram
-from gateway.control.replan import Policy, Replanner
+from gateway.control.observed import ObservedDemand
+from gateway.control.replan import Replanner, ReplanPolicy
 from gateway.control.solver.compare import compare
 from planner.errors import SolverFailed
 from planner.program import solve
@@ -59,20 +59,20 @@ def loop_of(space, pools):
     """A replanner on a histogram that has seen a demand, and what it published."""
 
     def make(plan, demand, *answers, objective="provision", requests=300, **policy):
-        histogram = Histogram(space, window_s=100.0, memory_s=900.0, dispersion=1.2, now_s=0.0)
-        histogram.remember(demand, 100.0)
+        observed = ObservedDemand(space, window_s=100.0, memory_s=900.0, dispersion=1.2, now_s=0.0)
+        observed.remember(demand, 100.0)
         rng = np.random.default_rng(4)
         buckets = rng.choice(space.buckets, requests, p=demand.rate / demand.total_rate)
         for n, bucket in enumerate(buckets):
-            histogram.arrive(int(bucket), n / demand.total_rate)
+            observed.arrive(int(bucket), n / demand.total_rate)
         solver, published = Solves(*answers), Published()
         settings = {"min_requests": 50, "min_saving": 0.05, "patience": 3} | policy
         replanner = Replanner(
             plan=plan,
             pools=pools,
             running=(4, 4, 4),
-            policy=Policy(objective=objective, **settings),
-            histogram=histogram,
+            policy=ReplanPolicy(objective=objective, **settings),
+            observed=observed,
             solver=solver,
             publish=published.publish,
         )

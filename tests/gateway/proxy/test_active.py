@@ -1,33 +1,33 @@
 """The record of one request becomes its one observation."""
 
 from gateway.errors import ClientGone
-from gateway.proxy.active import Watch
-from gateway.proxy.event import Usage
-from gateway.proxy.http.fiber import Signal, Strand
-from gateway.routing.ask import Ask
+from gateway.proxy.active import ActiveRequest
+from gateway.proxy.events_schema import Usage
+from gateway.proxy.http.fiber import Fiber, Promise
 from gateway.routing.backend import Backend, Lease
 from gateway.routing.estimate import Estimate
+from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
 
 
-def watch():
-    return Watch(
+def active():
+    return ActiveRequest(
         arrival_s=10.0,
         request_id=b"r1",
-        ask=Ask(
+        llm_request=LlmRequest(
             route="chat", model=None, stream=True, prompt_bytes=80, prompt_tokens=None,
             max_tokens=9,
         ),
         estimate=Estimate(model="m", input_tokens=20, output_tokens=5, output_p90=9),
         key="Bearer k",
         bucket=4,
-        strand=Strand(),
+        fiber=Fiber(),
         client=None,
     )  # fmt: skip
 
 
 def routed():
-    w = watch()
+    w = active()
     backend = Backend(name="a-0", pool="a", url="http://a")
     w.lease = Lease(backend, slot=0.1, prefill_s=0.0, bucket=4, plan_id="p", decision="spill")
     return w
@@ -50,7 +50,7 @@ def test_a_request_that_was_served():
 
 def test_a_request_that_was_never_routed():
     """What is unknown is None, and an end that nobody told is a failure."""
-    seen = watch().observation(11.0)
+    seen = active().observation(11.0)
 
     assert (seen.pool, seen.backend, seen.plan_id, seen.decision) == (None,) * 4
     assert (seen.ttft_s, seen.tpot_s, seen.input_tokens, seen.output_tokens) == (None,) * 4
@@ -59,7 +59,7 @@ def test_a_request_that_was_never_routed():
 
 def test_a_report_of_nothing_changes_nothing():
     """A reply without usage leaves what was counted."""
-    w = watch()
+    w = active()
     w.output_tokens = 3
     w.usage(None)
 
@@ -68,7 +68,7 @@ def test_a_report_of_nothing_changes_nothing():
 
 def test_the_receipt():
     """Every answer says its id and bucket, and what was decided once something was."""
-    assert watch().receipt() == b"x-request-id: r1\r\nx-cuvee-bucket: 4\r\n"
+    assert active().receipt() == b"x-request-id: r1\r\nx-cuvee-bucket: 4\r\n"
     assert routed().receipt() == (
         b"x-request-id: r1\r\nx-cuvee-bucket: 4\r\nx-cuvee-pool: a\r\nx-cuvee-backend: a-0\r\n"
         b"x-cuvee-plan: p\r\nx-cuvee-decision: spill\r\n"
@@ -77,7 +77,7 @@ def test_the_receipt():
 
 def test_the_first_token_frees_the_prefill():
     """Its time is kept, and the backend has that much less to do."""
-    w = watch()
+    w = active()
     backend = Backend(name="a-0", pool="a", url="http://a")
     w.lease = Lease(backend, slot=0.1, prefill_s=0.5, bucket=4, plan_id="p", decision="planned")
     before = backend.pending_s
@@ -88,15 +88,15 @@ def test_the_first_token_frees_the_prefill():
 
 def test_a_client_that_leaves_ends_its_request_where_it_is():
     """The handler gets ClientGone at whatever it waits for."""
-    w, ended = watch(), []
+    w, ended = active(), []
 
     async def handler():
         try:
-            await Signal()
+            await Promise()
         except ClientGone:
             ended.append(True)
 
-    w.strand.start(handler())
+    w.fiber.start(handler())
     w.left()
 
     assert ended == [True]

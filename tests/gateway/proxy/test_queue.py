@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from gateway.errors import ClientGone, Saturated
-from gateway.proxy.http.fiber import Strand
+from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.queue import Queue
 
 
@@ -140,7 +140,7 @@ async def test_a_turn_given_to_one_who_leaves_passes_on():
 
 async def test_a_strand_that_leaves_when_woken_passes_its_turn_on():
     """The same for requests as they run: no task, and gone before the loop can tell."""
-    strand, ended = Strand(), []
+    fiber, ended = Fiber(), []
 
     async def handler():
         try:
@@ -149,10 +149,10 @@ async def test_a_strand_that_leaves_when_woken_passes_its_turn_on():
             ended.append("gone")
 
     async with Line() as line:
-        strand.start(handler())
+        fiber.start(handler())
         await line.join("b")
         line.queue.wake()
-        strand.cancel(ClientGone())
+        fiber.cancel(ClientGone())
         await settle()
 
         assert (ended, line.served) == (["gone"], ["b"])

@@ -2,13 +2,13 @@
 
 import pytest
 
-from gateway.proxy.http.client import Inbound
-from gateway.proxy.http.fiber import Strand
-from gateway.proxy.http.pool import Connection, Origin
+from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.fiber import Fiber
+from gateway.proxy.http.pool import BackendConnection, ConnectionPool
 from gateway.proxy.http.reply import HELD_BYTES
-from gateway.proxy.http.request import Bounds, Request
+from gateway.proxy.http.request import ClientLimits, Request
 from gateway.proxy.relay import Relay
-from gateway.proxy.sse import Meter
+from gateway.proxy.sse import StreamMeter
 
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n'
@@ -20,11 +20,11 @@ def chunk(piece):
     return b"%x\r\n%b\r\n" % (len(piece), piece)
 
 
-class House:
+class Server:
     """One client's server; requests are the test's."""
 
     def __init__(self):
-        self.bounds, self.closing, self.open = Bounds(body_bytes=1000), False, set()
+        self.limits, self.closing, self.open = ClientLimits(body_bytes=1000), False, set()
 
     def serve(self, client, request):
         pass
@@ -36,15 +36,17 @@ class Way:
     def __init__(self, wire):
         self.now_s = 0.0
         self.firsts = []
-        self.backend = Connection(Origin("http://x", connect_timeout_s=1))
+        self.backend = BackendConnection(ConnectionPool("http://x", connect_timeout_s=1))
         self.backend.connection_made(wire())
         self.reply = self.backend.send(b"head", b"")
-        self.client = Inbound(House())
+        self.client = ClientConnection(Server())
         self.sent = wire()
         self.client.connection_made(self.sent)
         self.client.data_received(b"POST / HTTP/1.1\r\n\r\n")
         self.backend.data_received(HEAD)
-        self.relay = Relay(self.reply, self.client, lambda: self.now_s, Meter(), self.firsts.append)
+        self.relay = Relay(
+            self.reply, self.client, lambda: self.now_s, StreamMeter(), self.firsts.append
+        )
         self.client.source = self.reply
 
     def come(self, piece, at_s=0.0):
@@ -104,7 +106,7 @@ async def test_a_comment_is_a_sign_of_life_and_no_event(way):
         await way.reply.change()
         woken.append(True)
 
-    Strand().start(waiting())
+    Fiber().start(waiting())
     way.come(b": ping\n\n", at_s=4.0)
     before = list(woken)
     way.come(ROLE)

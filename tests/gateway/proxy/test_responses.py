@@ -13,13 +13,13 @@ from gateway.errors import (
     UpstreamError,
     UpstreamTimeout,
 )
-from gateway.proxy.active import Watch
-from gateway.proxy.engines import Refused
-from gateway.proxy.http.fiber import Strand
+from gateway.proxy.active import ActiveRequest
+from gateway.proxy.engines import EngineRefusal
+from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.responses import error_head, outcome_of, stream_head
-from gateway.routing.ask import Ask
 from gateway.routing.estimate import Estimate
+from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
 
 JSON = b"content-type: application/json\r\n"
@@ -28,16 +28,16 @@ JSON = b"content-type: application/json\r\n"
 RECEIPT = b"x-request-id: r\r\nx-cuvee-bucket: 4\r\n"
 
 
-def watch():
+def active():
     """Of a request that was routed nowhere yet."""
-    ask = Ask(
+    llm_request = LlmRequest(
         route="chat", model="m", stream=True, prompt_bytes=1, prompt_tokens=None,
         max_tokens=None,
     )  # fmt: skip
     estimate = Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1)
-    return Watch(
-        arrival_s=0.0, request_id=b"r", ask=ask, estimate=estimate, key="", bucket=4,
-        strand=Strand(), client=None,
+    return ActiveRequest(
+        arrival_s=0.0, request_id=b"r", llm_request=llm_request, estimate=estimate, key="",
+        bucket=4, fiber=Fiber(), client=None,
     )  # fmt: skip
 
 
@@ -49,7 +49,7 @@ def answered(*headers):
 
 def test_a_stream_is_announced_before_any_backend_answered():
     """As an event stream that nothing on the way may hold back, with its receipt."""
-    assert stream_head(None, watch()) == (
+    assert stream_head(None, active()) == (
         b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
         b"cache-control: no-cache\r\nx-accel-buffering: no\r\n" + RECEIPT
     )
@@ -57,8 +57,8 @@ def test_a_stream_is_announced_before_any_backend_answered():
 
 def test_a_backends_own_word_on_caching_counts():
     """Ours is added only where it says nothing."""
-    said = stream_head(answered((b"cache-control", b"no-store"), (b"x-request-id", b"e")), watch())
-    silent = stream_head(answered(), watch())
+    said = stream_head(answered((b"cache-control", b"no-store"), (b"x-request-id", b"e")), active())
+    silent = stream_head(answered(), active())
 
     assert said == (
         b"HTTP/1.1 200 OK\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n" + RECEIPT
@@ -78,11 +78,11 @@ def test_an_error_says_when_to_come_again():
     [
         (Saturated("full"), Outcome.SHED),
         (Unavailable("none"), Outcome.SHED),
-        (Refused(429, {"message": "full"}), Outcome.SHED),
-        (Refused(400, {"message": "no"}), Outcome.REJECTED),
+        (EngineRefusal(429, {"message": "full"}), Outcome.SHED),
+        (EngineRefusal(400, {"message": "no"}), Outcome.REJECTED),
         (ModelNotFound("what"), Outcome.REJECTED),
         (TooLarge("long"), Outcome.REJECTED),
-        (Refused(500, {"message": "oh"}), Outcome.FAILED),
+        (EngineRefusal(500, {"message": "oh"}), Outcome.FAILED),
         (UpstreamError("oh"), Outcome.FAILED),
         (UpstreamTimeout("oh"), Outcome.FAILED),
         (StreamBroken("oh"), Outcome.FAILED),

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.decode import event_of
-from gateway.proxy.sse import LONGEST_EVENT, Meter, error_event, events
+from gateway.proxy.events import event_of
+from gateway.proxy.sse import LONGEST_EVENT, StreamMeter, error_event, events
 
 
 def event(data):
@@ -40,7 +40,7 @@ STREAMS = {
 
 def play(*chunks):
     """A meter after a chunk per second, and what it let pass."""
-    meter = Meter()
+    meter = StreamMeter()
     passed = [meter.feed(chunk, float(now_s)) for now_s, chunk in enumerate(chunks)]
     return meter, passed
 
@@ -163,7 +163,7 @@ def test_the_first_event_can_be_looked_at():
     assert json.loads(meter.opening.failure)["message"] == "EngineCore"
     assert play(ROLE, ERROR)[0].opening.failure is None
     assert play(event(b"no object"), ERROR)[0].opening is None
-    assert Meter().opening is None
+    assert StreamMeter().opening is None
 
 
 def test_a_stream_ends_whole_or_not():
@@ -233,7 +233,7 @@ def test_usage_nobody_asked_for_is_read_and_not_passed_on(data):
     stream = b"".join(CHAT)
     places = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=8, unique=True))
     edges = [0, *sorted(places), len(stream)]
-    meter = Meter(hide_usage=True)
+    meter = StreamMeter(hide_usage=True)
 
     passed = b"".join(meter.feed(stream[a:b], 1.0) for a, b in pairwise(edges))
 

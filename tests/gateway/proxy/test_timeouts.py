@@ -7,17 +7,17 @@ import pytest
 
 from gateway.config.schema import GatewaySection
 from gateway.errors import UpstreamTimeout
-from gateway.proxy.active import Watch
-from gateway.proxy.http.client import Inbound
-from gateway.proxy.http.fiber import Signal, Strand
+from gateway.proxy.active import ActiveRequest
+from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.fiber import Fiber, Promise
 from gateway.proxy.http.reply import Reply
-from gateway.proxy.http.request import Bounds
+from gateway.proxy.http.request import ClientLimits
 from gateway.proxy.relay import Relay
-from gateway.proxy.sse import Meter
-from gateway.proxy.timeouts import KEEP_ALIVE, Patience
-from gateway.routing.ask import Ask
+from gateway.proxy.sse import StreamMeter
+from gateway.proxy.timeouts import KEEP_ALIVE, Timeouts
 from gateway.routing.backend import Backend, Lease
 from gateway.routing.estimate import Estimate
+from gateway.routing.llm_request import LlmRequest
 
 
 @dataclass
@@ -38,37 +38,37 @@ class Served:
 
     def __init__(self, *, stream=True):
         self.client, self.ended = Heard(), None
-        strand = Strand()
-        self.watch = Watch(
-            arrival_s=0.0, request_id=b"r", key="", bucket=0, strand=strand, client=self.client,
-            ask=Ask(
+        fiber = Fiber()
+        self.active = ActiveRequest(
+            arrival_s=0.0, request_id=b"r", key="", bucket=0, fiber=fiber, client=self.client,
+            llm_request=LlmRequest(
                 route="chat", model="m", stream=stream, prompt_bytes=1, prompt_tokens=None,
                 max_tokens=None,
             ),
             estimate=Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1),
         )  # fmt: skip
-        strand.start(self._wait())
+        fiber.start(self._wait())
 
     async def _wait(self):
         try:
-            await Signal()
+            await Promise()
         except UpstreamTimeout as error:
             self.ended = error
 
 
-def patience(*requests, **settings):
-    found = Patience(GatewaySection(**settings))
+def timeouts(*requests, **settings):
+    found = Timeouts(GatewaySection(**settings))
     for request in requests:
-        found.begin(request.watch)
+        found.begin(request.active)
     return found
 
 
 def test_what_does_not_begin_in_time_is_ended():
     """At its deadline and not before; one that has ended is not looked at again."""
     late, gone = Served(), Served()
-    both = patience(late, gone)
-    late.watch.due_s = gone.watch.due_s = 5.0
-    both.end(gone.watch)
+    both = timeouts(late, gone)
+    late.active.due_s = gone.active.due_s = 5.0
+    both.end(gone.active)
     both.tick(4.9)
     before = late.ended
     both.tick(5.0)
@@ -80,10 +80,10 @@ def test_what_does_not_begin_in_time_is_ended():
 
 def relay(*, last_s, stalled):
     """A stream between nobody and nobody."""
-    client = Inbound(SimpleNamespace(bounds=Bounds(body_bytes=1)))
+    client = ClientConnection(SimpleNamespace(limits=ClientLimits(body_bytes=1)))
     client.stalled = stalled
     reply = Reply(SimpleNamespace(pause=lambda still: None))
-    return Relay(reply, client, lambda: last_s, Meter(), lambda at_s: None)
+    return Relay(reply, client, lambda: last_s, StreamMeter(), lambda at_s: None)
 
 
 @pytest.mark.parametrize(
@@ -94,17 +94,17 @@ def relay(*, last_s, stalled):
 async def test_only_the_silence_of_the_backend_ends_a_stream(last_s, stalled, ends):
     """A stream that was heard of since, or waits for its client, gets more time."""
     request = Served()
-    request.watch.relay, request.watch.due_s = relay(last_s=last_s, stalled=stalled), 10.0
-    patience(request, idle_timeout_s=10.0).tick(10.0)
+    request.active.relay, request.active.due_s = relay(last_s=last_s, stalled=stalled), 10.0
+    timeouts(request, idle_timeout_s=10.0).tick(10.0)
 
     assert (request.ended is not None) is ends
-    assert ends or request.watch.due_s > 10.0
+    assert ends or request.active.due_s > 10.0
 
 
 def test_who_waits_for_a_stream_hears_comments():
     """The head with the first, and one more each time; an unary client hears nothing."""
     stream, unary = Served(), Served(stream=False)
-    both = patience(stream, unary, sse_keepalive_s=2.0)
+    both = timeouts(stream, unary, sse_keepalive_s=2.0)
     for now_s in (1.0, 2.0, 3.0, 4.0):
         both.tick(now_s)
 
@@ -117,7 +117,7 @@ def test_who_waits_for_a_stream_hears_comments():
 def test_without_a_setting_nobody_hears_anything():
     """Comments commit to a status, so they are only for who wants them."""
     request = Served()
-    patience(request).tick(1e6)
+    timeouts(request).tick(1e6)
 
     assert request.client.pieces == []
 
@@ -127,10 +127,10 @@ def test_a_backend_that_is_gone_is_given_up_on():
     backends = [Backend(name=name, pool="p", url="http://x") for name in ("p-0", "p-1")]
     waiting, streaming, elsewhere = Served(), Served(), Served()
     for request, backend in ((waiting, 0), (streaming, 0), (elsewhere, 1)):
-        request.watch.lease = Lease(
+        request.active.lease = Lease(
             backends[backend], slot=0.1, prefill_s=0.0, bucket=0, plan_id="p", decision="planned"
         )
-        request.watch.waiting = request is not streaming
-    patience(waiting, streaming, elsewhere).lost(backends[0])
+        request.active.waiting = request is not streaming
+    timeouts(waiting, streaming, elsewhere).lost(backends[0])
 
     assert [r.ended is not None for r in (waiting, streaming, elsewhere)] == [True, False, False]

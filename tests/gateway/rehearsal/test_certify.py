@@ -8,10 +8,10 @@ import pytest
 import yaml
 
 from gateway.config.load import load
-from gateway.rehearsal.certify import Stand, certified, sealed
-from gateway.rehearsal.history import Source, demand_of, demand_together
-from gateway.rehearsal.traffic import Observed, Replayed, observed, replayed
-from gateway.routing.lengths import Lengths
+from gateway.rehearsal.certify import Harness, certified, with_certificate
+from gateway.rehearsal.history import TraceSource, demand_of, demand_together
+from gateway.rehearsal.traffic import ObservedTraffic, ReplayedTraffic, observed, replayed
+from gateway.routing.lengths import OutputLengths
 from planner.program import solve
 from planner.proof.certify import certify
 from planner.traffic.trace import dispersion, read
@@ -19,7 +19,7 @@ from planner.traffic.trace import dispersion, read
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 TRACE = read(CONFIGS / "workloads" / "azure-2023-history.csv")
 MODEL = "llama-3-8b"
-SOURCES = (Source(trace=TRACE, model=MODEL),)
+SOURCES = (TraceSource(trace=TRACE, model=MODEL),)
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,9 @@ def found(loaded):
 
 def test_never_dearer_than_what_is_certified(found):
     """The refined plan holds and costs no more than any start that does."""
-    plan, seal = found.first
+    plan, certificate = found.first
     proven = [p.usd_per_hour for _, p, s in found.singles if s.holds]
-    proven += [plan.usd_per_hour] if seal.holds else []
+    proven += [plan.usd_per_hour] if certificate.holds else []
 
     assert found.refined.certificate.holds
     assert proven
@@ -45,15 +45,15 @@ def test_never_dearer_than_what_is_certified(found):
 
 def test_a_certificate_holds_on_seeds_nobody_has_seen(loaded, found):
     """On fresh seeds the refined plan's attainment is at most half a point under the target."""
-    lengths = Lengths()
+    lengths = OutputLengths()
     demand_of(TRACE, loaded, lengths=lengths)
-    traffic = Replayed(
+    traffic = ReplayedTraffic(
         trace=TRACE, rate=6.0, process="poisson", dispersion=1.0, requests=400, lengths=lengths,
         model=MODEL,
     )  # fmt: skip
-    stand = Stand(traffic, loaded.pools)
+    harness = Harness(traffic, loaded.pools)
 
-    fresh = certify(found.refined.plan, stand.play, seeds=range(100, 104))
+    fresh = certify(found.refined.plan, harness.play, seeds=range(100, 104))
 
     assert fresh.attainment >= 0.985
 
@@ -69,9 +69,9 @@ def test_the_same_question_has_the_same_answer(loaded, found):
 @pytest.mark.parametrize("process", ["own", "gamma", "poisson"])
 def test_traffic_comes_at_the_rate_and_with_the_sizes_asked_for(loaded, process):
     """Whatever the arrivals: the rate, sizes from the trace, and beliefs for each request."""
-    lengths = Lengths()
+    lengths = OutputLengths()
     demand_of(TRACE, loaded, lengths=lengths)
-    traffic = Replayed(
+    traffic = ReplayedTraffic(
         trace=TRACE, rate=20.0, process=process, dispersion=4.0, requests=3000, lengths=lengths,
         model=MODEL,
     )  # fmt: skip
@@ -88,9 +88,9 @@ def test_traffic_comes_at_the_rate_and_with_the_sizes_asked_for(loaded, process)
 
 def test_gamma_arrivals_have_the_dispersion_asked_for(loaded):
     """Bursts by design: counts in 10 s windows vary four times as much as Poisson's."""
-    traffic = Replayed(
+    traffic = ReplayedTraffic(
         trace=TRACE, rate=20.0, process="gamma", dispersion=4.0, requests=40_000,
-        lengths=Lengths(), model=MODEL,
+        lengths=OutputLengths(), model=MODEL,
     )  # fmt: skip
 
     times = traffic._trace(np.random.default_rng(0)).arrival_s
@@ -100,8 +100,8 @@ def test_gamma_arrivals_have_the_dispersion_asked_for(loaded):
 
 def test_observed_demand_is_played_as_it_was_counted(loaded):
     """Drawn from a demand: its rate, its mean sizes, and every request in its own bucket."""
-    demand = replace(demand_of(TRACE, loaded, lengths=Lengths()), dispersion=(1.0,))
-    drawn = Observed(demand, 0, 6000).draw(3)
+    demand = replace(demand_of(TRACE, loaded, lengths=OutputLengths()), dispersion=(1.0,))
+    drawn = ObservedTraffic(demand, 0, 6000).draw(3)
     trace, believed = drawn.trace, drawn.believed
 
     grid = demand.space.grid
@@ -116,18 +116,18 @@ def test_observed_demand_is_played_as_it_was_counted(loaded):
 
 def test_an_underprovisioned_plan_fails_on_either_kind_of_traffic(loaded):
     """The certificate is able to fail: the same shares on a fleet that is too small."""
-    lengths = Lengths()
+    lengths = OutputLengths()
     demand = demand_of(TRACE, loaded, lengths=lengths).scaled_to(40.0)
     plan = solve.assign(demand, loaded.pools, (1, 1, 1))
     kinds = (
-        Observed(demand, 0, 600),
-        Replayed(trace=TRACE, rate=40.0, process="own", dispersion=1.0, requests=600,
+        ObservedTraffic(demand, 0, 600),
+        ReplayedTraffic(trace=TRACE, rate=40.0, process="own", dispersion=1.0, requests=600,
                  lengths=lengths, model=MODEL),
     )  # fmt: skip
 
-    seals = [certify(plan, Stand(k, loaded.pools).play) for k in kinds]
+    seals = [certify(plan, Harness(k, loaded.pools).play) for k in kinds]
 
-    assert [seal.holds for seal in seals] == [False, False]
+    assert [certificate.holds for certificate in seals] == [False, False]
 
 
 @pytest.fixture(scope="module")
@@ -147,16 +147,16 @@ def shared(tmp_path_factory):
 
 
 THREE = (
-    Source(trace=TRACE, model=MODEL),
-    Source(trace=TRACE, model=MODEL, slo_class="batch"),
-    Source(trace=TRACE, model="other"),
+    TraceSource(trace=TRACE, model=MODEL),
+    TraceSource(trace=TRACE, model=MODEL, slo_class="batch"),
+    TraceSource(trace=TRACE, model="other"),
 )
 
 
 @pytest.mark.parametrize("process", ["own", "gamma"])
 def test_several_classes_come_at_once_and_each_at_its_rate(shared, process):
     """One stretch in order of arrival, a third of it of each class, for as long as it should be."""
-    lengths = Lengths()
+    lengths = OutputLengths()
     demand = demand_together(THREE, shared, lengths=lengths).scaled_to(30.0)
 
     drawn = replayed(THREE, demand, process=process, requests=3000, lengths=lengths).draw(2)
@@ -173,19 +173,19 @@ def test_several_models_and_classes_are_certified_together(shared):
     and the certificate is that of the worst."""
     found = certified(shared, THREE, rate=12.0, process="poisson", requests=600, seeds=3)
 
-    plan, seal = found.refined.plan, found.refined.certificate
-    assert seal.holds
-    assert (seal.model, seal.slo_class) in {(s.model, s.slo_class) for s in THREE}
+    plan, certificate = found.refined.plan, found.refined.certificate
+    assert certificate.holds
+    assert (certificate.model, certificate.slo_class) in {(s.model, s.slo_class) for s in THREE}
     assert plan.usd_per_hour <= min([p.usd_per_hour for _, p, _ in found.singles], default=1e9)
     assert {p.model for p, n in zip(shared.pools, plan.backends, strict=True) if n} == {
         MODEL, "other"
     }  # fmt: skip
-    assert all(seal.holds for _, _, seal in found.singles)
+    assert all(certificate.holds for _, _, certificate in found.singles)
 
 
 def test_a_live_certificate_plays_all_observed_classes_at_once(shared):
     """Apart each class would hold on the fleet; together they are too many for it."""
-    lengths = Lengths()
+    lengths = OutputLengths()
     sources = THREE[:2]
     demand = demand_together(sources, shared, lengths=lengths).scaled_to(20.0)
     pools = shared.pools[:3]
@@ -198,27 +198,27 @@ def test_a_live_certificate_plays_all_observed_classes_at_once(shared):
         for c in (0, 1)
     ]
 
-    held = [sealed(plan, one, pools).certificate for one in apart]
-    seal = sealed(plan, demand, pools).certificate
+    held = [with_certificate(plan, one, pools).certificate for one in apart]
+    certificate = with_certificate(plan, demand, pools).certificate
 
     assert [one.holds for one in held] == [True, True]
-    assert not seal.holds
-    assert (seal.model, seal.slo_class) == (MODEL, "default")
+    assert not certificate.holds
+    assert (certificate.model, certificate.slo_class) == (MODEL, "default")
 
 
 def test_classes_that_nobody_asked_for_have_no_traffic(shared):
     """Only what was observed is played; nothing observed is no traffic and no certificate."""
-    demand = demand_of(TRACE, shared, lengths=Lengths())
+    demand = demand_of(TRACE, shared, lengths=OutputLengths())
     nothing = replace(demand, rate=np.zeros(demand.space.buckets))
     plan = solve.assign(demand, shared.pools, (1, 1, 1, 0, 0, 0))
 
     assert set(observed(demand, 500).draw(0).slo_class.tolist()) == {0}
     assert observed(nothing, 500) is None
-    assert sealed(plan, nothing, shared.pools).certificate is None
+    assert with_certificate(plan, nothing, shared.pools).certificate is None
 
 
 def daily(swing, requests=6000):
-    lengths = Lengths()
+    lengths = OutputLengths()
     loaded = load(CONFIGS / "demo.yaml")
     demand = demand_together(SOURCES, loaded, lengths=lengths).scaled_to(10.0)
     demand = replace(demand, dispersion=(1.0,))
@@ -240,18 +240,18 @@ def test_a_day_rises_from_its_trough_to_its_peak_and_falls():
 
 def test_a_day_is_harder_than_its_mean_and_easier_than_its_peak(loaded):
     """A fleet for the mean rate breaks its promise in the busy hours; one for the peak keeps it."""
-    demand = replace(demand_of(TRACE, loaded, lengths=Lengths()), dispersion=(1.0,))
+    demand = replace(demand_of(TRACE, loaded, lengths=OutputLengths()), dispersion=(1.0,))
     mean, peak = (
         solve.assign(demand.scaled_to(rate), loaded.pools, counts)
         for rate, counts in ((10.0, (0, 2, 0)), (18.0, (0, 4, 0)))
     )
-    stand = Stand(daily(0.8, requests=3000), loaded.pools)
-    flat = Stand(daily(0.0, requests=3000), loaded.pools)
+    harness = Harness(daily(0.8, requests=3000), loaded.pools)
+    flat = Harness(daily(0.0, requests=3000), loaded.pools)
 
     share = {
         name: use.play(plan, 0)[0].share
         for name, use, plan in (
-            ("flat", flat, mean), ("mean", stand, mean), ("peak", stand, peak)
+            ("flat", flat, mean), ("mean", harness, mean), ("peak", harness, peak)
         )
     }  # fmt: skip
 

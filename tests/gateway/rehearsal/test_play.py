@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.rehearsal.play import rehearse
-from gateway.routing.lengths import Lengths
+from gateway.routing.lengths import OutputLengths
 from planner.errors import InvalidValue
 from planner.model.space import SloClass
 from planner.program import solve
@@ -106,7 +106,7 @@ def test_lengths_are_learned_as_requests_end(plan, pools):
         output_tokens=np.full(count, 450.0),
         key=("k",) * count,
     )
-    lengths = Lengths()
+    lengths = OutputLengths()
 
     seen = rehearse(trace, plan, pools, lengths=lengths)
 
@@ -157,7 +157,7 @@ def test_a_first_token_ends_the_pending_prefill(make_demand, pools):
 
 def test_learned_keys_are_the_gateways_own(plan, pools):
     """Lengths taught under an Authorization header are found by the key of the trace."""
-    lengths = Lengths()
+    lengths = OutputLengths()
     for _ in range(300):
         lengths.learn("llama-3-8b", "Bearer long", "chat", 200, None, 450)
         lengths.learn("llama-3-8b", "Bearer short", "chat", 200, None, 40)
@@ -210,7 +210,7 @@ def test_beliefs_must_match_the_trace(plan, pools):
     with pytest.raises(InvalidValue, match=r"\(10, 2\)"):
         rehearse(trace, plan, pools, believed=np.ones((9, 2)))
     with pytest.raises(InvalidValue, match="not both"):
-        rehearse(trace, plan, pools, believed=np.ones((10, 2)), lengths=Lengths())
+        rehearse(trace, plan, pools, believed=np.ones((10, 2)), lengths=OutputLengths())
 
 
 def test_a_plan_without_backends_sheds_everything(plan, pools):

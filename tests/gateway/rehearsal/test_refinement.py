@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.load import Loaded, load
-from gateway.rehearsal.certify import Certified, Stand, certified
-from gateway.rehearsal.history import Source, demand_together
+from gateway.rehearsal.certify import Certified, Harness, certified
+from gateway.rehearsal.history import TraceSource, demand_together
 from gateway.rehearsal.traffic import replayed
-from gateway.routing.lengths import Lengths
+from gateway.routing.lengths import OutputLengths
 from planner.model.space import SloClass
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -52,7 +52,7 @@ class Instance:
         return msgspec.structs.replace(LOADED, pools=pools, space=SPACE)
 
     @property
-    def sources(self) -> tuple[Source, ...]:
+    def sources(self) -> tuple[TraceSource, ...]:
         rng, count = np.random.default_rng(0), 300
         trace = Trace(
             arrival_s=np.cumsum(rng.exponential(0.5, count)),
@@ -62,8 +62,8 @@ class Instance:
         )
         second = trace.slice(0.0, trace.duration_s / 2)
         both = (
-            Source(trace=trace, model=MODEL),
-            Source(trace=replace(second, arrival_s=2 * second.arrival_s), model=MODEL,
+            TraceSource(trace=trace, model=MODEL),
+            TraceSource(trace=replace(second, arrival_s=2 * second.arrival_s), model=MODEL,
                    slo_class="batch"),
         )  # fmt: skip
         return both[: 1 + self.batch]
@@ -80,15 +80,15 @@ class Instance:
 
     def fresh(self, found: Certified) -> float:
         """How far the refined plan's worst class lies above its target, every fresh seed played."""
-        lengths = Lengths()
+        lengths = OutputLengths()
         demand_together(self.sources, self.loaded, lengths=lengths)
         # The demand that was planned for, so that the traffic has its rate and its dispersion.
         traffic = replayed(
             self.sources, found.demand, process=self.process, requests=self.requests,
             lengths=lengths,
         )  # fmt: skip
-        stand = Stand(traffic, self.loaded.pools)
-        scores = [stand.play(found.refined.plan, seed) for seed in FRESH]
+        harness = Harness(traffic, self.loaded.pools)
+        scores = [harness.play(found.refined.plan, seed) for seed in FRESH]
         return min(
             mean(score.share for score in of) - of[0].kind.slo.attainment
             for of in zip(*scores, strict=True)
@@ -116,13 +116,13 @@ def test_refinement_keeps_its_promises(instance: Instance):
     """Never dearer than a certified fleet of one type, nor than the certified plan that was not
     refined; within the stock; and on fresh seeds at most half a point under the target."""
     found = instance.found()
-    plan, seal = found.refined.plan, found.refined.certificate
+    plan, certificate = found.refined.plan, found.refined.certificate
 
     proven = [single.usd_per_hour for _, single, _ in found.singles]
     proven += [found.first[0].usd_per_hour] if found.first[1].holds else []
     if proven:
-        assert seal.holds
+        assert certificate.holds
         assert plan.usd_per_hour <= min(proven) + 1e-9
     assert all(n <= most for n, most in zip(plan.backends, instance.most, strict=True))
-    if seal.holds:
+    if certificate.holds:
         assert instance.fresh(found) >= -0.005

@@ -11,7 +11,7 @@ from gateway.errors import BadRequest
 from gateway.routing.body import read, usage_asked
 
 
-def ask(route="chat", **fields):
+def llm_request(route="chat", **fields):
     return read(json.dumps(fields).encode(), route)
 
 
@@ -28,18 +28,20 @@ def test_a_chat_request():
 
 def test_unknown_fields_are_skipped():
     """Engines have extensions without end; none of them is our business."""
-    found = ask(model="m", vllm_xargs={"a": [1, {"b": None}]}, tools=[1], logit_bias={"5": -1})
+    found = llm_request(
+        model="m", vllm_xargs={"a": [1, {"b": None}]}, tools=[1], logit_bias={"5": -1}
+    )
 
-    assert repr(found) == repr(ask(model="m"))
+    assert repr(found) == repr(llm_request(model="m"))
 
 
 def test_null_is_absent():
     """Clients send null for what they do not set."""
-    found = ask(
+    found = llm_request(
         model=None, stream=None, max_tokens=None, max_completion_tokens=None, stream_options=None
     )
 
-    assert repr(found) == repr(ask())
+    assert repr(found) == repr(llm_request())
     assert (found.model, found.stream, found.max_tokens, found.bare) == (None, False, None, True)
 
 
@@ -64,7 +66,7 @@ def test_token_ids_are_counted(route, prompt, tokens):
     """Only lists of ids are exact; text in any form is estimated from its bytes."""
     field = {"completions": "prompt", "embeddings": "input"}[route]
 
-    found = ask(route, **{field: prompt})
+    found = llm_request(route, **{field: prompt})
 
     assert found.prompt_tokens == tokens
     assert found.prompt_bytes == len(json.dumps(prompt))
@@ -92,7 +94,7 @@ def test_token_ids_are_counted_however_they_are_written(ids, indent):
 )
 def test_the_cap(fields, cap):
     """The newer name wins; what is no cap is left to the backend to refuse."""
-    assert ask(**fields).max_tokens == cap
+    assert llm_request(**fields).max_tokens == cap
 
 
 @pytest.mark.parametrize(

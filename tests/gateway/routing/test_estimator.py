@@ -1,9 +1,9 @@
 """What requests that ended teach."""
 
-from gateway.routing.estimator import TAUGHT, Lessons
-from gateway.routing.lengths import Lengths
+from gateway.routing.estimator import TAUGHT, Estimator
+from gateway.routing.lengths import OutputLengths
 from gateway.routing.observation import Observation, Outcome
-from gateway.routing.tokens import Tokens
+from gateway.routing.tokens import BytesPerToken
 
 
 def ended(outcome=Outcome.OK, **fields):
@@ -18,8 +18,8 @@ def ended(outcome=Outcome.OK, **fields):
     )  # fmt: skip
 
 
-def lessons():
-    return Lessons(Lengths(), Tokens({"m": 4.0}))
+def estimator():
+    return Estimator(OutputLengths(), BytesPerToken({"m": 4.0}))
 
 
 def learned(found):
@@ -31,7 +31,7 @@ def learned(found):
 
 def test_a_request_teaches_its_size_and_its_length():
     """Bytes per token and the length of the answer move towards what was reported."""
-    found = lessons()
+    found = estimator()
     before = learned(found)
     for _ in range(TAUGHT):
         found.learn(ended())
@@ -43,7 +43,7 @@ def test_a_request_teaches_its_size_and_its_length():
 
 def test_what_was_not_reported_or_not_whole_teaches_nothing():
     """An answer that broke off says nothing of lengths; token ids say nothing of bytes."""
-    found = lessons()
+    found = estimator()
     before = learned(found)
     found.learn(ended(Outcome.FAILED, exact_input=True))
     found.learn(ended(input_tokens=None, output_tokens=None))
@@ -54,9 +54,9 @@ def test_what_was_not_reported_or_not_whole_teaches_nothing():
 
 def test_of_very_many_a_sample_teaches():
     """Until the next rest; then again as many."""
-    found = lessons()
+    found = estimator()
     for _ in range(2):
         taught = [found.sample(ended()) for _ in range(TAUGHT + 5)]
 
         assert taught == [True] * TAUGHT + [False] * 5
-        found.rest()
+        found.refill()

@@ -7,11 +7,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.lengths import HISTORIES, PRIOR, SHRINKAGE, WINDOW, History, Lengths
+from gateway.routing.lengths import (
+    HISTORIES,
+    PRIOR,
+    SHRINKAGE,
+    WINDOW,
+    LengthHistory,
+    OutputLengths,
+)
 
 
 def learned(*outputs, key="k", inputs=100, cap=None, into=None):
-    into = into or Lengths()
+    into = into or OutputLengths()
     for output in outputs:
         into.learn("m", key, "chat", inputs, cap, output)
     return into
@@ -24,7 +31,7 @@ def median(into, key="k", inputs=100, cap=None, route="chat"):
 @given(st.lists(st.integers(1, 2000), min_size=1, max_size=400), st.sampled_from([0.5, 0.9]))
 def test_quantiles_are_those_of_the_window(samples, share):
     """The smallest length that this share of the last samples do not exceed, as numpy says."""
-    history = History()
+    history = LengthHistory()
     for sample in samples:
         history.add(sample)
 
@@ -34,7 +41,7 @@ def test_quantiles_are_those_of_the_window(samples, share):
 
 def test_nothing_learned_is_the_prior():
     """Before the first reply something plausible is believed."""
-    length = Lengths().predict("m", "k", "chat", 100, None)
+    length = OutputLengths().predict("m", "k", "chat", 100, None)
 
     assert (length.median, length.p90) == tuple(map(round, PRIOR))
 
@@ -70,7 +77,7 @@ def test_a_new_key_starts_at_what_its_size_gets():
 
 def test_keys_and_caps_are_told_apart():
     """A key that writes long does not lengthen the belief about one that writes short."""
-    into = Lengths()
+    into = OutputLengths()
     for _ in range(300):
         learned(20, key="short", into=into)
         learned(600, key="long", into=into)
@@ -89,11 +96,11 @@ def test_the_window_forgets():
 
 def test_histories_are_bounded_and_the_busy_ones_stay():
     """Endless new keys neither fill the memory nor wipe out what the model's traffic taught."""
-    into = Lengths()
+    into = OutputLengths()
     for n in range(HISTORIES + 5):
         learned(1000, key=str(n), into=into)
 
-    assert repr(into) == f"<Lengths {HISTORIES} histories>"
+    assert repr(into) == f"<OutputLengths {HISTORIES} histories>"
     assert median(into, key="newest") > 900
 
 
@@ -104,7 +111,7 @@ def test_learning_beats_a_global_median():
     habits = rng.lognormal(np.log(150), 1.0, 12)
     keys = rng.integers(0, 12, 4000)
     outputs = np.maximum(1, rng.lognormal(np.log(habits[keys]), 0.3)).astype(int)
-    into, error = Lengths(), 0.0
+    into, error = OutputLengths(), 0.0
     for key, output in zip(keys, outputs, strict=True):
         error += abs(np.log(median(into, key=str(key)) / output))
         learned(int(output), key=str(key), into=into)

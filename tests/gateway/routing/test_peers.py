@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from gateway.errors import Saturated
 from gateway.routing.backend import Fleet, Lease
 from gateway.routing.estimate import Estimate
-from gateway.routing.peers import STALE_S, Board, Seat
+from gateway.routing.peers import STALE_S, LoadView, SharedLoad
 from gateway.routing.router import Router
 
 WORKERS, BACKENDS = 3, 2
@@ -22,13 +22,13 @@ def make_fleet():
 
 def make_board():
     size = {"workers": WORKERS, "backends": BACKENDS}
-    return Board(bytearray(8 * Board.doubles(**size)), **size)
+    return SharedLoad(bytearray(8 * SharedLoad.doubles(**size)), **size)
 
 
-def seated(board):
+def seated(shared_load):
     """A fleet and a seat for each worker."""
     fleets = [make_fleet() for _ in range(WORKERS)]
-    return fleets, [Seat(board, fleet, number) for number, fleet in enumerate(fleets)]
+    return fleets, [LoadView(shared_load, fleet, number) for number, fleet in enumerate(fleets)]
 
 
 def hold(fleet, backend=0, slot=0.25, prefill_s=0.5):
@@ -46,13 +46,13 @@ def test_a_worker_sees_what_another_holds():
     """A lease of one is in the others' numbers at their next look, and gone after its release."""
     fleets, seats = seated(make_board())
     lease = hold(fleets[0])
-    seats[1].look(0.0)
+    seats[1].refresh(0.0)
     held = state(fleets[1])
     lease.prefilled()
-    seats[1].look(LATER_S)
+    seats[1].refresh(LATER_S)
     prefilled = state(fleets[1])
     lease.release()
-    seats[1].look(2 * LATER_S)
+    seats[1].refresh(2 * LATER_S)
 
     assert held == (1, 0.25, 0.5)
     assert prefilled == (1, 0.25, 0.0)
@@ -63,11 +63,11 @@ def test_a_worker_sees_what_another_holds():
 def test_a_look_is_not_repeated_at_once():
     """Within the time that numbers are believed nothing is read again."""
     fleets, seats = seated(make_board())
-    seats[1].look(0.0)
+    seats[1].refresh(0.0)
     hold(fleets[0])
-    seats[1].look(STALE_S / 2)
+    seats[1].refresh(STALE_S / 2)
     early = state(fleets[1])
-    seats[1].look(STALE_S)
+    seats[1].refresh(STALE_S)
 
     assert early == (0, 0.0, 0.0)
     assert state(fleets[1]) == (1, 0.25, 0.5)
@@ -75,26 +75,26 @@ def test_a_look_is_not_repeated_at_once():
 
 def test_the_leases_of_a_dead_worker_vanish():
     """Its row is cleared; what the others hold stays."""
-    board = make_board()
-    fleets, seats = seated(board)
+    shared_load = make_board()
+    fleets, seats = seated(shared_load)
     hold(fleets[0])
     hold(fleets[1])
-    board.clear(0)
-    seats[1].look(0.0)
-    seats[2].look(0.0)
+    shared_load.clear(0)
+    seats[1].refresh(0.0)
+    seats[2].refresh(0.0)
 
     assert state(fleets[1]) == state(fleets[2]) == (1, 0.25, 0.5)
 
 
 def test_the_supervisor_sees_all_and_holds_nothing():
     """Its fleet shows the sums over all workers."""
-    board = make_board()
-    fleets, _ = seated(board)
+    shared_load = make_board()
+    fleets, _ = seated(shared_load)
     own = make_fleet()
-    seat = Seat(board, own, None)
+    load_view = LoadView(shared_load, own, None)
     for fleet in fleets:
         hold(fleet)
-    seat.look(0.0)
+    load_view.refresh(0.0)
 
     assert state(own) == (3, 0.75, 1.5)
 
@@ -102,17 +102,17 @@ def test_the_supervisor_sees_all_and_holds_nothing():
 def test_workers_learn_which_backends_are_down():
     """What the supervisor marks is what they see; a backend that is up again has its breaker
     closed."""
-    board = make_board()
-    fleets, seats = seated(board)
+    shared_load = make_board()
+    fleets, seats = seated(shared_load)
     own = make_fleet()
     own.backends[1].probed(False)
-    board.mark(own)
-    seats[0].look(0.0)
+    shared_load.mark(own)
+    seats[0].refresh(0.0)
     down = [backend.healthy for backend in fleets[0].backends]
     fleets[0].backends[1].failed(0.0, refused=True)
     own.backends[1].probed(True)
-    board.mark(own)
-    seats[0].look(LATER_S)
+    shared_load.mark(own)
+    seats[0].refresh(LATER_S)
 
     assert down == [True, False]
     assert fleets[0].backends[1].live(LATER_S)
@@ -120,14 +120,14 @@ def test_workers_learn_which_backends_are_down():
 
 def test_without_a_supervisor_all_backends_count_as_up():
     """Marks that nobody renews are not believed; breakers still work."""
-    board = make_board()
-    fleets, seats = seated(board)
+    shared_load = make_board()
+    fleets, seats = seated(shared_load)
     own = make_fleet()
     own.backends[1].probed(False)
-    board.mark(own)
-    seats[0].look(0.0)
+    shared_load.mark(own)
+    seats[0].refresh(0.0)
     seats[0].abandoned()
-    seats[0].look(LATER_S)
+    seats[0].refresh(LATER_S)
     fleets[0].backends[0].failed(LATER_S, refused=True)
 
     assert [backend.live(LATER_S) for backend in fleets[0].backends] == [False, True]
@@ -159,8 +159,8 @@ def test_every_view_is_the_sum_of_all_leases(steps):
         elif mine:
             mine[0][2].release()
             held.remove(mine[0])
-    for seat in seats:
-        seat.look(0.0)
+    for load_view in seats:
+        load_view.refresh(0.0)
     for backend in range(BACKENDS):
         here = [entry for entry in held if entry[1] == backend]
         for fleet in fleets:
@@ -176,22 +176,22 @@ def test_others_load_counts_against_the_limit(plan, pools, table):
     """What one worker may not take because of `max_load`, another may not either."""
     urls = {pool.name: (f"http://{pool.name}",) for pool in pools}
     size = {"workers": 2, "backends": len(pools)}
-    board = Board(bytearray(8 * Board.doubles(**size)), **size)
+    shared_load = SharedLoad(bytearray(8 * SharedLoad.doubles(**size)), **size)
     fleets = [Fleet(urls), Fleet(urls)]
     first, second = (
-        Router(table, fleet, max_load=2.0, seat=Seat(board, fleet, number))
+        Router(table, fleet, max_load=2.0, load_view=LoadView(shared_load, fleet, number))
         for number, fleet in enumerate(fleets)
     )
     model = plan.space.classes[0].model
-    ask = Estimate(model=model, input_tokens=300, output_tokens=100, output_p90=100)
+    llm_request = Estimate(model=model, input_tokens=300, output_tokens=100, output_p90=100)
     leases = []
     with suppress(Saturated):
         while len(leases) < 10_000:
-            leases.append(first.route(ask, now_s=0.0))
+            leases.append(first.route(llm_request, now_s=0.0))
     with pytest.raises(Saturated):
-        second.route(ask, now_s=0.0)
+        second.route(llm_request, now_s=0.0)
     leases.pop().release()
-    last = second.route(ask, now_s=LATER_S)
+    last = second.route(llm_request, now_s=LATER_S)
 
     assert sum(backend.in_flight for backend in fleets[1].backends) == len(leases) + 1
     assert last.backend.load <= 2.0

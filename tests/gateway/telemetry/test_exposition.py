@@ -24,7 +24,7 @@ def test_any_label_and_value_is_read_back(label, value):
 def test_histograms_are_cumulative():
     """Each bucket counts what is under its bound; the last one is everything."""
     family = Family("x", "histogram", "What.")
-    family.spread(labelled(a="b"), (0.5, 1.0), (1, 2, 4), 9.5)
+    family.histogram(labelled(a="b"), (0.5, 1.0), (1, 2, 4), 9.5)
     (found,) = text_string_to_metric_families(text([family]).decode())
 
     assert [(s.name, s.labels.get("le"), s.value) for s in found.samples] == [

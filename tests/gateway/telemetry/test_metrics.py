@@ -6,7 +6,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.routing.backend import Lease
 from gateway.routing.observation import FIELDS, Observation, Outcome
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.tally import Tally
+from gateway.telemetry.stats import Stats
 
 GOOD = Observation(
     model="m", key="secret", route="chat", stream=True, bucket=3, prompt_bytes=400,
@@ -39,10 +39,10 @@ def scrape(metrics):
 
 def count(metrics, *observations):
     """Takes in requests that ended, as a worker would have summed them up."""
-    tally = Tally()
+    stats = Stats()
     for observation in observations:
-        tally.observed(observation)
-    metrics.add(tally.drain())
+        stats.observed(observation)
+    metrics.add(stats.drain())
 
 
 @pytest.fixture

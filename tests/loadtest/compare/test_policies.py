@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.compare.policies import CELLS, POLICIES, Scene
+from loadtest.compare.policies import CELLS, POLICIES, SimulationCase
 from planner.engine import profiles
 from planner.proof.simulate import simulate
 from planner.slo import Slo
@@ -29,11 +29,11 @@ def make_scene(engines, sizes, slo=SLO):
         output_tokens=outputs,
         key=("",) * len(sizes),
     )
-    return Scene(trace=trace, engines=engines, slo=slo)
+    return SimulationCase(trace=trace, engines=engines, slo=slo)
 
 
-def make_policy(name, scene, seed=1):
-    return POLICIES[name](scene, np.random.default_rng(seed))
+def make_policy(name, case, seed=1):
+    return POLICIES[name](case, np.random.default_rng(seed))
 
 
 def place(policy, count, *, keep=False):
@@ -57,15 +57,15 @@ def test_every_policy_serves_every_request_of_a_light_load(name):
     rng = np.random.default_rng(2)
     sizes = [(int(i), int(o)) for i, o in zip(rng.integers(10, 900, 200), rng.integers(2, 200, 200),
                                               strict=True)]  # fmt: skip
-    scene = make_scene((A10G, A100, A100, H100), sizes)
+    case = make_scene((A10G, A100, A100, H100), sizes)
 
     runs = []
     for _ in range(2):
-        policy = make_policy(name, scene)
+        policy = make_policy(name, case)
         runs.append(
             simulate(
-                scene.trace,
-                scene.engines,
+                case.trace,
+                case.engines,
                 policy.route,
                 finished=policy.finished,
                 patience_s=policy.patience_s,
@@ -79,31 +79,31 @@ def test_every_policy_serves_every_request_of_a_light_load(name):
 
 def test_random_is_even():
     """Equal chances, whatever the GPU."""
-    scene = make_scene((A10G, A100, H100, H100), [SHORT] * 4000)
+    case = make_scene((A10G, A100, H100, H100), [SHORT] * 4000)
 
-    assert shares(make_policy("random", scene), 4000, 4) == pytest.approx([0.25] * 4, abs=0.03)
+    assert shares(make_policy("random", case), 4000, 4) == pytest.approx([0.25] * 4, abs=0.03)
 
 
 def test_round_robin_goes_around():
     """One after the other, in order."""
-    scene = make_scene((A10G, A100, H100), [SHORT] * 7)
+    case = make_scene((A10G, A100, H100), [SHORT] * 7)
 
-    assert place(make_policy("round-robin", scene), 7)[0] == [0, 1, 2, 0, 1, 2, 0]
+    assert place(make_policy("round-robin", case), 7)[0] == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_least_request_counts_heads():
     """Kept requests spread evenly, however unequal the GPUs and the requests."""
-    scene = make_scene((A10G, A100, H100), [SHORT, LONG] * 6)
+    case = make_scene((A10G, A100, H100), [SHORT, LONG] * 6)
 
-    backends, _ = place(make_policy("least-request", scene), 12, keep=True)
+    backends, _ = place(make_policy("least-request", case), 12, keep=True)
 
     assert Counter(backends) == {0: 4, 1: 4, 2: 4}
 
 
 def test_power_of_two_shuns_only_the_busier_of_two():
     """With one backend busy and three idle, it gets a request only if drawn twice: never."""
-    scene = make_scene((A100,) * 4, [SHORT] * 3001)
-    policy = make_policy("power-of-two", scene)
+    case = make_scene((A100,) * 4, [SHORT] * 3001)
+    policy = make_policy("power-of-two", case)
     busy = policy.route(0, 0.0).backend
 
     counts = Counter(place(policy, 3000)[0])
@@ -114,12 +114,12 @@ def test_power_of_two_shuns_only_the_busier_of_two():
 
 def test_least_load_weighs_sizes():
     """After a long request the other backend gets short ones until they weigh as much."""
-    scene = make_scene((A100, A100), [LONG] + [SHORT] * 9)
+    case = make_scene((A100, A100), [LONG] + [SHORT] * 9)
     long, short = (
         1 / A100.capacity(*np.array([[i], [o]]), SLO).n_star[0] for i, o in (LONG, SHORT)
     )
 
-    backends, _ = place(make_policy("least-load", scene), 10, keep=True)
+    backends, _ = place(make_policy("least-load", case), 10, keep=True)
 
     weigh = int(np.ceil(long / short))
     assert 1 < weigh < 8
@@ -129,20 +129,20 @@ def test_least_load_weighs_sizes():
 def test_least_load_avoids_what_cannot_hold_the_slo():
     """A size that only one GPU type serves within its SLO goes there even when the other idles."""
     tight = Slo(ttft_s=2.0, tpot_s=0.02)
-    scene = make_scene((A10G, H100), [LONG] * 5, slo=tight)
+    case = make_scene((A10G, H100), [LONG] * 5, slo=tight)
     size = np.array([LONG[0]]), np.array([LONG[1]])
     assert A10G.capacity(*size, tight).rate[0] == 0 < H100.capacity(*size, tight).rate[0]
 
-    assert place(make_policy("least-load", scene), 5, keep=True)[0] == [1] * 5
+    assert place(make_policy("least-load", case), 5, keep=True)[0] == [1] * 5
 
 
 def test_melange_draws_by_throughput_at_the_corner():
     """Shares are the largest throughputs at the upper corner of the bucket of the mean output."""
-    scene = make_scene((A10G, A100, H100), [SHORT] + [(90, 240)] * 6000)
-    policy = make_policy("melange", scene)
+    case = make_scene((A10G, A100, H100), [SHORT] + [(90, 240)] * 6000)
+    policy = make_policy("melange", case)
     policy.finished(1, 0.0)  # 240 tokens out of 90: the bucket up to (100, 250)
     corner = np.array([100.0]), np.array([250.0])
-    rates = np.array([gpu.capacity(*corner, SLO).rate[0] for gpu in scene.engines])
+    rates = np.array([gpu.capacity(*corner, SLO).rate[0] for gpu in case.engines])
 
     assert shares(policy, 6000, 3) == pytest.approx(rates / rates.sum(), abs=0.02)
 
@@ -151,12 +151,12 @@ def test_melange_estimates_the_mean_of_the_input_bucket():
     """The running mean of an input bucket decides, not the request's own output nor other inputs'
     outputs."""
     sizes = [(90, 2000), (90, 2), (1500, 2)]
-    scene = make_scene((A10G, H100), sizes + [(90, 2)] * 4000)
-    policy = make_policy("melange", scene)
+    case = make_scene((A10G, H100), sizes + [(90, 2)] * 4000)
+    policy = make_policy("melange", case)
     for request in (0, 1, *[2] * 50):
         policy.finished(request, 0.0)  # mean 1001: the bucket up to 2,000
     corner = np.array([100.0]), np.array([2000.0])
-    rates = np.array([gpu.capacity(*corner, SLO).rate[0] for gpu in scene.engines])
+    rates = np.array([gpu.capacity(*corner, SLO).rate[0] for gpu in case.engines])
 
     holds = [policy.route(request, 0.0).backend for request in range(3, 4003)]
 
@@ -166,8 +166,8 @@ def test_melange_estimates_the_mean_of_the_input_bucket():
 def test_aibrix_fills_the_fastest_type_first_and_then_waits():
     """Up to the cap on the fastest GPUs, then on the next, then nowhere until something ends."""
     size = CELLS.centre(CELLS.cell(*LONG))
-    scene = make_scene((A10G, H100), [size] * 400)
-    policy = make_policy("aibrix-slo", scene)
+    case = make_scene((A10G, H100), [size] * 400)
+    policy = make_policy("aibrix-slo", case)
     policy.finished(0, 0.0)  # the next draws are of a known length
     placed = []
 

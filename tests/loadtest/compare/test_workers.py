@@ -7,8 +7,8 @@ import pytest
 from gateway.config.load import load
 from gateway.rehearsal.history import demand_of
 from gateway.routing import peers as board
-from gateway.routing.lengths import Lengths
-from loadtest.compare.workers import Bench, attainable
+from gateway.routing.lengths import OutputLengths
+from loadtest.compare.workers import WorkersBench, attainable
 from planner.program import solve
 from planner.traffic import trace as workload
 
@@ -18,11 +18,13 @@ RATE = 20.0
 
 @pytest.fixture(scope="module")
 def bench():
-    loaded, lengths = load(CONFIGS / "demo.yaml"), Lengths()
+    loaded, lengths = load(CONFIGS / "demo.yaml"), OutputLengths()
     trace = workload.read(CONFIGS / "workloads" / "azure-2023-turn.csv")
     demand = demand_of(trace, loaded, lengths=lengths).scaled_to(RATE)
     plan = solve.provision(demand, loaded.pools, loaded.limits)
-    return Bench(loaded=loaded, plan=plan, trace=trace, lengths=lengths, requests=4000, seeds=1)
+    return WorkersBench(
+        loaded=loaded, plan=plan, trace=trace, lengths=lengths, requests=4000, seeds=1
+    )
 
 
 def test_the_attainable_load_is_where_the_target_is_met():

@@ -5,8 +5,8 @@ import json
 import pytest
 from rich.console import Console
 
-from loadtest.demo import summary as verdict
-from loadtest.demo.summary import Sighting
+from loadtest.demo import summary as summary
+from loadtest.demo.summary import PlanSeen
 from loadtest.replay.record import Record
 from planner.slo import Slo
 
@@ -15,7 +15,7 @@ SLO = Slo(ttft_s=1.0, tpot_s=0.1)
 
 def plan(name, at_s, weights, usd, singles):
     """What `/cuvee/plan` says, as far as a verdict reads it: pools a and b, one bucket."""
-    return Sighting(
+    return PlanSeen(
         at_s=at_s,
         body={
             "plan_id": name,
@@ -63,7 +63,7 @@ RECORDS = [
 
 def test_periods_part_at_the_turn_and_at_the_swap():
     """Every request is in one period and in the whole; failed and slow ones missed the SLO."""
-    found = verdict.judge(RECORDS, PLANS, SLO, turn_s=4.0)
+    found = summary.judge(RECORDS, PLANS, SLO, turn_s=4.0)
 
     rows = [(p.name, p.requests, p.failed, p.off_plan, p.attainment.met) for p in found.periods]
     assert rows == [
@@ -77,7 +77,7 @@ def test_periods_part_at_the_turn_and_at_the_swap():
 
 def test_shares_are_planned_beside_real():
     """Per plan and bucket: the plan's weights, and where its requests went."""
-    found = verdict.judge(RECORDS, PLANS, SLO, turn_s=4.0)
+    found = summary.judge(RECORDS, PLANS, SLO, turn_s=4.0)
 
     assert [(s.plan, s.requests, s.planned, s.real) for s in found.slices] == [
         ("p1", 4, (0.5, 0.5), (0.75, 0.25)),
@@ -89,7 +89,7 @@ def test_a_plan_that_served_nobody_is_left_out():
     """A plan seen after the last request says nothing about the run."""
     late = plan("p3", 9.0, [0.0, 1.0], 3.0, SINGLES)
 
-    found = verdict.judge(RECORDS, [*PLANS, late], SLO, turn_s=4.0)
+    found = summary.judge(RECORDS, [*PLANS, late], SLO, turn_s=4.0)
 
     assert [p.name for p in found.plans] == ["p1", "p2"]
 
@@ -97,7 +97,7 @@ def test_a_plan_that_served_nobody_is_left_out():
 def test_the_tables_fit_a_terminal_and_name_the_best_single_type():
     """80 columns; the saving is against the best type that can serve everything."""
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for table in verdict.tables(verdict.judge(RECORDS, PLANS, SLO, turn_s=4.0)):
+    for table in summary.tables(summary.judge(RECORDS, PLANS, SLO, turn_s=4.0)):
         console.print(table)
     console.file.close()
     text = console.export_text()
@@ -110,9 +110,9 @@ def test_the_tables_fit_a_terminal_and_name_the_best_single_type():
 
 def test_json_holds_everything():
     """The JSON form has the same figures under the names of the fields."""
-    found = verdict.judge(RECORDS, PLANS, SLO, turn_s=4.0)
+    found = summary.judge(RECORDS, PLANS, SLO, turn_s=4.0)
 
-    read = json.loads(json.dumps(verdict.to_json(found)))
+    read = json.loads(json.dumps(summary.to_json(found)))
 
     assert read["requests"] == 5
     assert read["plans"][1]["body"]["usd_per_hour"] == 5.0

@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from loadtest.overhead import measure
-from loadtest.overhead.measure import Figure, Measure, Row
+from loadtest.overhead.measure import Figure, Measure, MeasureRow
 from loadtest.overhead.scenarios import Scenario
 
 UNARY = Scenario(name="unary", connections=1, body_bytes=1024)
@@ -23,7 +23,7 @@ def taken(setup: str, turn: int = 0, scenario: Scenario = UNARY, **fields: objec
     return Measure(setup=setup, turn=turn, scenario=scenario, **(given | fields))  # type: ignore[arg-type]
 
 
-def row(rows: tuple[Row, ...], setup: str, scenario: str = "unary") -> Row:
+def row(rows: tuple[MeasureRow, ...], setup: str, scenario: str = "unary") -> MeasureRow:
     (found,) = [r for r in rows if (r.setup, r.scenario) == (setup, scenario)]
     return found
 

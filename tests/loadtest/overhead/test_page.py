@@ -1,10 +1,10 @@
 from dataclasses import replace
 
 from loadtest.overhead import page
-from loadtest.overhead.measure import Figure, Row
+from loadtest.overhead.measure import Figure, MeasureRow
 
 TEN = Figure(median=10.0, low=9.0, high=11.0)
-ROW = Row(
+ROW = MeasureRow(
     scenario="1 KiB × 64",
     unit="request",
     setup="cuvee",

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.overhead.reply import TAIL, Reply
+from loadtest.overhead.reply import TAIL, ReplyReader
 
 HEAD = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
@@ -17,7 +17,7 @@ def test_a_chunked_reply_reads_the_same_however_it_is_cut(payloads: list[bytes],
     """Body bytes, events and [DONE] do not depend on the reads or on the chunks."""
     frames = b"".join(b"%x\r\n%b\r\n" % (len(p), p) for p in payloads)
     whole, body = HEAD + frames + b"0\r\n\r\n", b"".join(payloads)
-    reply = Reply()
+    reply = ReplyReader()
 
     for at in range(0, len(whole), cut):
         assert not reply.done
@@ -31,7 +31,7 @@ def test_a_chunked_reply_reads_the_same_however_it_is_cut(payloads: list[bytes],
 
 def test_a_reply_with_a_length_ends_when_it_is_complete():
     """The head's case and the cut between head and body do not matter."""
-    reply = Reply()
+    reply = ReplyReader()
 
     for part in (b"HTTP/1.1 503 No\r\nContent-Le", b"ngth: 4\r\n\r", b"\nab", b"cd"):
         assert not reply.done
@@ -43,7 +43,7 @@ def test_a_reply_with_a_length_ends_when_it_is_complete():
 def test_a_body_is_kept_where_it_is_asked_for():
     """The whole body, however it is cut, and nothing of it otherwise."""
     for keep, body in ((True, b"abcd"), (False, b"")):
-        reply = Reply(keep=keep)
+        reply = ReplyReader(keep=keep)
         for part in (b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab", b"cd"):
             reply.feed(part)
 
@@ -53,4 +53,4 @@ def test_a_body_is_kept_where_it_is_asked_for():
 def test_what_is_no_reply_is_refused():
     """A reply that does not say how long it is cannot be checked."""
     with pytest.raises(ValueError, match="without a length"):
-        Reply().feed(b"HTTP/1.1 200 OK\r\n\r\nbody")
+        ReplyReader().feed(b"HTTP/1.1 200 OK\r\n\r\nbody")

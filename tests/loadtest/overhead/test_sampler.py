@@ -7,7 +7,7 @@ from types import FrameType
 
 import pytest
 
-from gateway.routing import peers as board
+from gateway.routing import peers
 from loadtest.overhead import sampler
 from loadtest.overhead import stacks as stages
 from loadtest.overhead.sampler import LOOP, Sampler
@@ -42,7 +42,9 @@ def test_what_is_not_ours_is_the_loop():
 
 def test_our_code_is_known_by_its_place():
     """The gateway's and the planner's packages, not the profiler nor the standard library."""
-    assert sampler.label(board.Board.clear.__code__) == "gateway/routing/peers:Board.clear"
+    assert (
+        sampler.label(peers.SharedLoad.clear.__code__) == "gateway/routing/peers:SharedLoad.clear"
+    )
     assert sampler.label(sampler.main.__code__) == ""
     assert sampler.label(Path.exists.__code__) == ""
 

@@ -60,7 +60,7 @@ def test_a_request_has_exactly_its_size(size: int, interval_s: float | None):
     assert chat.get("stream", False) == (interval_s is not None)
     assert chat["messages"][0]["role"] == "user"
     if interval_s is not None:
-        assert mock.pace_of(body) == mock.Pace(max_tokens=7, seed=20)
+        assert mock.pace_of(body) == mock.ChunkPace(max_tokens=7, seed=20)
 
 
 @pytest.mark.parametrize(("total", "parts"), [(64, 2), (1, 2), (5, 3), (3, 1)])

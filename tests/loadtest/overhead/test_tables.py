@@ -4,11 +4,11 @@ from dataclasses import replace
 from rich.console import Console, RenderableType
 
 from loadtest.overhead import tables
-from loadtest.overhead.measure import Figure, Row
-from loadtest.overhead.stacks import Profile, Stage
+from loadtest.overhead.measure import Figure, MeasureRow
+from loadtest.overhead.stacks import StackProfile, StackStage
 
 TEN = Figure(median=10.0, low=9.0, high=11.0)
-ROW = Row(
+ROW = MeasureRow(
     scenario="1 KiB × 64",
     unit="request",
     setup="cuvee",
@@ -66,8 +66,8 @@ def test_the_summary_puts_peers_in_times_of_ours():
 
 def test_a_profile_says_how_much_it_rests_on():
     """Stages with their functions, the kernel's share, and the number of samples."""
-    stage = Stage(name="gateway/x", share=0.5, us=20.0, functions=(("f", 0.25),))
-    profile = Profile(unit="request", samples=77, cpu_us=40.0, kernel=0.3, stages=(stage,))
+    stage = StackStage(name="gateway/x", share=0.5, us=20.0, functions=(("f", 0.25),))
+    profile = StackProfile(unit="request", samples=77, cpu_us=40.0, kernel=0.3, stages=(stage,))
 
     text = shown(tables.profile(profile, "1 KiB × 64"))
 

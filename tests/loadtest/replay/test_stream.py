@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.replay.stream import Stream, failure
+from loadtest.replay.stream import StreamReader, failure
 
 
 def chunk(text: str | None = None, finish: str | None = None, **delta: object) -> bytes:
@@ -24,9 +24,9 @@ DONE = b"data: [DONE]\n\n"
 SSE_COMMENT = b": keep-alive\n\n"
 
 
-def read(*reads: bytes) -> Stream:
+def read(*reads: bytes) -> StreamReader:
     """A stream of one read per second, the first at 0 s."""
-    stream = Stream()
+    stream = StreamReader()
     for now_s, data in enumerate(reads):
         stream.feed(data, float(now_s))
     stream.close()

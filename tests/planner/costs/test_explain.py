@@ -7,16 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.costs.explain import Sent, attribution, best_single, explain, explained, served
+from planner.costs.explain import SentRequests, attribution, best_single, explain, explained, served
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program.solve import assign, provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 USD = {"A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
@@ -31,15 +31,15 @@ def pool(gpu: str, usd: float, model: str = "m", **bounds: int | None) -> Pool:
 POOLS = tuple(pool(gpu, usd) for gpu, usd in USD.items())
 
 
-def sent(seed: int, models: tuple[str, ...] = ("m",)) -> tuple[Space, Sent]:
+def sent(seed: int, models: tuple[str, ...] = ("m",)) -> tuple[Buckets, SentRequests]:
     random = np.random.default_rng(seed)
     inputs = np.clip(random.lognormal(6, 1, 400), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 400), 1, 900).round()
     kinds = tuple(SloClass(model=m, slo=Slo(ttft_s=2, tpot_s=0.1)) for m in models)
-    space = Space(classes=kinds, grid=GRID)
+    space = Buckets(classes=kinds, grid=GRID)
     bucket = GRID.cell_of(inputs, outputs) + GRID.cells * random.integers(0, len(models), 400)
     key = tuple(random.choice(["ann", "bob", "bob", ""], 400).tolist())
-    return space, Sent(bucket=bucket, input_tokens=inputs, output_tokens=outputs, key=key)
+    return space, SentRequests(bucket=bucket, input_tokens=inputs, output_tokens=outputs, key=key)
 
 
 def demand(seed: int, rate: float, models: tuple[str, ...] = ("m",)) -> Demand:
@@ -156,7 +156,9 @@ def test_a_key_pays_for_what_its_requests_take():
         asked = from_samples(space, sizes["bucket"], sizes["input_tokens"], outputs,
                              duration_s=50, dispersion=(2.0,))  # fmt: skip
         plan = provision(asked, POOLS)
-        why = explain(plan, asked, POOLS, sent=Sent(output_tokens=outputs, key=key, **sizes))
+        why = explain(
+            plan, asked, POOLS, sent=SentRequests(output_tokens=outputs, key=key, **sizes)
+        )
         bills.append(dict(why.key))
 
     assert bills[0]["ann"] == pytest.approx(bills[0]["bob"])

@@ -14,11 +14,11 @@ from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidFile, InvalidValue
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 USD = {"A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
@@ -39,7 +39,7 @@ def demand(tpot_s: float = 0.1) -> Demand:
     random = np.random.default_rng(1)
     inputs = np.clip(random.lognormal(6, 1, 300), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 300), 1, 900).round()
-    space = Space(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
+    space = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
     return from_samples(space, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
                         dispersion=(2.0,))  # fmt: skip
 

@@ -10,11 +10,11 @@ from planner.costs.single_types import best_single, single_types
 from planner.engine import profiles
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 GPUS = ("L4", "A10G", "A100-80G", "H100")
@@ -39,7 +39,7 @@ def demand(seed: int, rate: float, tpot_s: float) -> Demand:
     grid = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
     inputs = np.clip(random.lognormal(6, 1, 500), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 500), 1, 900).round()
-    space = Space(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=grid)
+    space = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=grid)
     return from_samples(space, grid.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
                         dispersion=(2.0,)).scaled_to(rate)  # fmt: skip
 

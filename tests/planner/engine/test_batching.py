@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.engine.batching import Engine, Finished, First
+from planner.engine.batching import Engine, FirstToken, LastToken
 from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.pace import Pace
+from planner.engine.iteration import IterationTime
 from planner.engine.profiles import Profile
 from planner.engine.roofline import Roofline
 from planner.errors import InvalidValue
@@ -34,7 +34,7 @@ def profile(kv_tokens=None, seats=4, budget=16, decode_floor_s=0.0, longest=10**
 
 def floor_s(batch, context):
     """A floor per layer that a batch crosses when its context grows beyond `context`."""
-    pace = Pace(Roofline(gpu=GPU, model=MODEL, engine=ENGINES["vllm-v0"]))
+    pace = IterationTime(Roofline(gpu=GPU, model=MODEL, engine=ENGINES["vllm-v0"]))
     return (pace.kernels_s(batch, batch) + pace.context_s * context) / MODEL.layers
 
 
@@ -101,10 +101,10 @@ class Naive:
         r["made"] += 1
         r["kv"] = r["in"] + r["made"]
         if r["made"] == 1:
-            self.events.append(First(r["key"], end_s))
+            self.events.append(FirstToken(r["key"], end_s))
         if r["made"] == r["out"]:
             self.running.remove(r)
-            self.events.append(Finished(r["key"], end_s))
+            self.events.append(LastToken(r["key"], end_s))
 
     def change(self, now_s):
         if self.end_s is None or self.start_s == now_s:
@@ -186,7 +186,7 @@ def test_everything_submitted_finishes_or_was_aborted(profile, requests):
     timed = calls(requests)
 
     play(engine, timed)
-    finished = [event.key for event in engine.advance(1e4) if isinstance(event, Finished)]
+    finished = [event.key for event in engine.advance(1e4) if isinstance(event, LastToken)]
 
     aborted = {key for _, key, size in timed if size is None}
     assert len(finished) == len(set(finished))
@@ -294,7 +294,7 @@ def test_arrivals_of_one_moment_share_an_iteration():
     for key in "abc":
         engine.submit(key, input_tokens=100, output_tokens=2, now_s=1.0)
         assert engine.next_event_s is not None
-    firsts = [event.at_s for event in engine.advance(9.0) if isinstance(event, First)]
+    firsts = [event.at_s for event in engine.advance(9.0) if isinstance(event, FirstToken)]
 
     assert len(firsts) == 3
     assert len(set(firsts)) == 1
@@ -309,7 +309,7 @@ def test_overflowing_kv_preempts_the_last_admitted():
     while engine.preemptions == 0:
         engine.advance(engine.step_end_s)
     had = engine.produced("new")
-    finished = [event.key for event in engine.advance(99.0) if isinstance(event, Finished)]
+    finished = [event.key for event in engine.advance(99.0) if isinstance(event, LastToken)]
 
     assert had == 11  # 2 × (40 + 11) is the first need above 100
     assert finished == ["old", "new"]

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.engine import profiles
-from planner.engine.measured import Point
+from planner.engine.fit import Point
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidFile, InvalidValue
 from planner.slo import Slo

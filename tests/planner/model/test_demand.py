@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 
 from planner.errors import InvalidValue
 from planner.model.demand import Demand
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.sizes import Grid
 from planner.slo import Slo
 
-SPACE = Space(
+SPACE = Buckets(
     classes=(SloClass(model="m", slo=Slo(ttft_s=1, tpot_s=0.1)),),
     grid=Grid(input_edges=(1, 256, 4096), output_edges=(1, 64, 1024)),
 )

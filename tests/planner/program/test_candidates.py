@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program.candidates import Candidates, listed, moves
 from planner.program.headroom import loads
 from planner.program.limits import UNLIMITED, Limits, Stock
-from planner.program.subproblem import Found, Part, exact, parts
+from planner.program.subproblem import Incumbent, Subproblem, incumbent, subproblems
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 USD = {"L4": 0.8, "A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
 GRID = Grid(input_edges=(1, 128, 512, 2048, 8192), output_edges=(1, 64, 256, 2048))
@@ -34,23 +34,23 @@ POOLS = tuple(
 )
 
 
-def part(
+def subproblem(
     *,
     seed: int = 0,
     rate: float = 20.0,
     attainment: float = 0.99,
     limits: Limits = UNLIMITED,
     pools: tuple[Pool, ...] = POOLS,
-) -> Part:
+) -> Subproblem:
     random = np.random.default_rng(seed)
     inputs = np.clip(random.lognormal(6.3, 1.1, 400), 2, 6000).round()
     outputs = np.clip(random.lognormal(4.8, 1, 400), 1, 1000).round()
     slo = Slo(ttft_s=2, tpot_s=0.1, attainment=attainment)
-    space = Space(classes=(SloClass(model="m", slo=slo),), grid=GRID)
+    space = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
     cells = GRID.cell_of(inputs, outputs)
     made = from_samples(space, cells, inputs, outputs, duration_s=1, dispersion=(2.0,))
     demand = made.scaled_to(rate)
-    return next(parts(demand, pools, loads(demand, pools), limits))
+    return next(subproblems(demand, pools, loads(demand, pools), limits))
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,7 +62,7 @@ def test_a_fleet_that_holds_is_never_set_aside(
     seed: int, rate: float, attainment: float, survive: int, served: float
 ):
     """Whatever the prices: shares that fit into counts are a proof that the counts can hold."""
-    given_ = part(
+    given_ = subproblem(
         seed=seed % 7, rate=rate, attainment=attainment, limits=Limits(survive=survive),
     )  # fmt: skip
     random = np.random.default_rng(seed)
@@ -70,7 +70,7 @@ def test_a_fleet_that_holds_is_never_set_aside(
     weights = np.where(able, random.dirichlet([0.4] * len(given_.usd), len(given_.rate)), 0.0)
     weights *= served / weights.sum(axis=1, keepdims=True)
     unserved = np.full(len(given_.rate), 1 - served)
-    found = exact(given_, weights, 0.0, unserved)
+    found = incumbent(given_, weights, 0.0, unserved)
     assert found
 
     left = Candidates(given_, found.backends[None], 1 - unserved)
@@ -83,7 +83,7 @@ def test_a_fleet_that_holds_is_never_set_aside(
 
 def test_without_a_tail_the_prices_of_a_fleet_that_is_too_small_set_it_aside():
     """κ = 0: half of what the cheapest pools take in all cannot be enough at their prices."""
-    given_ = part(attainment=0.5, rate=60)
+    given_ = subproblem(attainment=0.5, rate=60)
     least = given_.bound(np.ones(len(given_.rate)))
     fleets = listed(given_, given_.least, np.full(4, 40.0), 0.0, least - 0.01)
     assert fleets is not None
@@ -114,7 +114,7 @@ def test_a_list_is_all_fleets_of_a_cost_in_order(
         start_usd=0.7,
         stop_usd=1.3,
     )
-    given_ = part(limits=limits, pools=pools)
+    given_ = subproblem(limits=limits, pools=pools)
     m, low, high = len(given_.usd), dimes / 10 + 0.05, (dimes + width) / 10 + 0.05
 
     fleets = listed(given_, given_.least, np.full(m, 5.0), low, high)
@@ -130,18 +130,18 @@ def test_a_list_is_all_fleets_of_a_cost_in_order(
 
 def test_a_list_that_would_be_too_long_is_not_made():
     """Thousands of backends of four kinds are more fleets than can be looked at."""
-    given_ = part(rate=1e5)
+    given_ = subproblem(rate=1e5)
 
     assert listed(given_, given_.least, np.full(4, 1e5), 0.0, 1e5) is None
 
 
 def test_neighbours_are_cheaper_and_the_dearest_of_them_comes_first():
     """What saves least is the likeliest to hold."""
-    given_ = part()
+    given_ = subproblem()
     weights = np.zeros_like(given_.mean)
     weights[:, 2] = 1.0
-    best = exact(given_, weights, 0.0, np.zeros(len(given_.rate)))
-    assert isinstance(best, Found)
+    best = incumbent(given_, weights, 0.0, np.zeros(len(given_.rate)))
+    assert isinstance(best, Incumbent)
 
     usd = given_.cost(moves(given_, best, best.usd - 0.5))
 
@@ -152,7 +152,7 @@ def test_neighbours_are_cheaper_and_the_dearest_of_them_comes_first():
 
 def test_a_set_of_open_pools_that_cannot_serve_takes_its_subsets_along():
     """What no counts of some pools can do, fewer pools cannot: only fleets with others are left."""
-    given_ = part()
+    given_ = subproblem()
     fleets = np.array([[2, 1, 0, 0], [5, 0, 0, 0], [0, 3, 0, 0], [1, 0, 1, 0], [9, 9, 0, 0]])
 
     left = Candidates(given_, fleets.astype(float), np.ones(len(given_.rate)))

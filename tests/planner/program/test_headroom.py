@@ -11,8 +11,8 @@ from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidValue
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
-from planner.program.headroom import loads, obstacle, terms, totals, utilisation
+from planner.model.space import Buckets, SloClass
+from planner.program.headroom import loads, terms, totals, utilisation, why_infeasible
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -34,7 +34,7 @@ def demand(
     rate: float = 5.0,
     dispersion: float = 1.0,
 ) -> Demand:
-    space = Space(classes=(SloClass(model="m", slo=slo),), grid=GRID)
+    space = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
     bucket, inputs, outputs, share = np.array(rows).T
     rates = np.zeros(4)
     rates[bucket.astype(int)] = rate
@@ -137,4 +137,4 @@ def test_an_obstacle_names_what_binds(
     slo: Slo, pools: tuple[Pool, ...], size: tuple[int, int], words: str
 ):
     """The model, the target or the size: whatever keeps every pool from serving the bucket."""
-    assert words in obstacle(demand([(2, *size, 1.0)], slo), pools, 2)
+    assert words in why_infeasible(demand([(2, *size, 1.0)], slo), pools, 2)

@@ -16,13 +16,13 @@ from planner.errors import InvalidValue
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool, Spot
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program.headroom import loads
-from planner.program.limits import Limits, Stock, bill, gpus, needed, spared
+from planner.program.limits import Limits, Stock, bill, gpus, needed, spares
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 TINY = Grid(input_edges=(1, 512, 8192), output_edges=(1, 2048))
@@ -66,7 +66,7 @@ def demand(
     inputs = np.clip(random.lognormal(6.3, 1.1, 800), 2, longest).round()
     outputs = np.clip(random.lognormal(4.8, 1, 800), 1, 1000).round()
     slo = Slo(ttft_s=2.0, tpot_s=0.1)
-    space = Space(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
+    space = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
     bucket = grid.cell_of(inputs, outputs) + grid.cells * random.integers(0, len(models), 800)
     return from_samples(
         space, bucket, inputs, outputs, duration_s=1.0, dispersion=(2.0,) * len(models)
@@ -396,7 +396,7 @@ def test_backfill_shortens_the_gap_and_is_paid_for():
 @given(st.integers(1, 60), st.floats(1e-4, 0.6), st.sampled_from((0.5, 0.9, 0.99, 0.999)))
 def test_spared_is_the_least_number_that_keeps_enough_ready(k: int, away: float, sure: float):
     """Enough at n, not at n − 1, by the binomial's own terms."""
-    n = spared(k, away, sure)
+    n = spares(k, away, sure)
 
     assert chance(n, k, away) >= sure - 1e-9
     assert n == k or chance(n - 1, k, away) < sure + 1e-9
@@ -404,7 +404,7 @@ def test_spared_is_the_least_number_that_keeps_enough_ready(k: int, away: float,
 
 def test_ten_thousand_spot_backends_need_a_small_share_more():
     """The law of large numbers: about 1/(1 − away) plus a few deviations."""
-    assert 10_417 < spared(10_000, 0.04, 0.99) < 10_500
+    assert 10_417 < spares(10_000, 0.04, 0.99) < 10_500
 
 
 def test_stock_counts_gpus_of_every_pool():

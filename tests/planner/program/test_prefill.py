@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from planner.engine import profiles
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program import solve
 from planner.program.headroom import loads, prefill, utilisation
 from planner.program.prefill import FARTHEST, Prefill
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 PROFILES = Path(__file__).resolve().parents[3] / "configs" / "profiles"
 PRICES = {"a10g": 1.0, "a100-80g": 3.43, "h100": 6.88}
@@ -36,7 +36,7 @@ def demand(rate, ttft_s):
     rng = np.random.default_rng(1)
     inputs = np.clip(np.rint(rng.lognormal(np.log(1500), 0.6, 2000)), 10, 6000)
     outputs = np.clip(np.rint(rng.lognormal(np.log(120), 0.5, 2000)), 2, 900)
-    space = Space(
+    space = Buckets(
         classes=(SloClass(model="m", slo=Slo(ttft_s=ttft_s, tpot_s=0.2)),),
         grid=Grid(input_edges=log_edges(64, 8192), output_edges=log_edges(16, 1024)),
     )

@@ -15,12 +15,12 @@ from planner.errors import InvalidValue
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.program.headroom import loads, utilisation
 from planner.program.solve import assign, provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import from_samples
+from planner.traffic.size_histogram import from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 USD = {"L4": 0.8048, "A10G": 1.006, "A100-80G": 3.4309, "H100": 6.88}
@@ -55,7 +55,7 @@ def demand(
     inputs = np.clip(random.lognormal(6.3, 1.1, 800), 2, 7000).round()
     outputs = np.clip(random.lognormal(4.8, 1, 800), 1, 1000).round()
     slo = Slo(ttft_s=ttft_s, tpot_s=tpot_s, attainment=attainment)
-    space = Space(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
+    space = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
     bucket = grid.cell_of(inputs, outputs) + grid.cells * random.integers(0, len(models), 800)
     kwargs = {"duration_s": 100.0, "dispersion": (dispersion,) * len(models)}
     return from_samples(space, bucket, inputs, outputs, **kwargs).scaled_to(rate)
@@ -228,8 +228,8 @@ def test_models_are_planned_side_by_side():
 
     recheck(both, pools, plan)
     for half in (slice(0, 2), slice(2, 4)):
-        part = provision(both, pools[half])
-        assert part.backends == plan.backends[half]
+        subproblem = provision(both, pools[half])
+        assert subproblem.backends == plan.backends[half]
 
 
 def test_a_plan_has_the_same_name_every_time():

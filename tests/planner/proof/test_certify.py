@@ -92,7 +92,10 @@ def test_the_certificate_is_that_of_the_class_that_is_worst_off():
     each = certificates(PLAN, lambda plan, seed: tuple(score(960, kind=k) for k in kinds))
 
     assert (found.slo_class, found.target, found.holds) == ("strict", 0.99, False)
-    assert [(seal.slo_class, seal.holds) for seal in each] == [("strict", False), ("loose", True)]
+    assert [(certificate.slo_class, certificate.holds) for certificate in each] == [
+        ("strict", False),
+        ("loose", True),
+    ]
 
 
 def test_a_class_that_does_not_hold_is_worse_than_a_narrow_one_that_does():

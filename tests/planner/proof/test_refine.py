@@ -7,13 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.model.plan import Plan
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.proof.certify import Score
 from planner.proof.refine import refine
 from planner.sizes import Grid
 from planner.slo import Slo
 
-SPACE = Space(
+SPACE = Buckets(
     classes=(SloClass(model="m", slo=Slo(ttft_s=1, tpot_s=1)),),
     grid=Grid(input_edges=(1, 2), output_edges=(1, 2)),
 )

@@ -11,7 +11,7 @@ from planner.engine.hardware import ENGINES, GPUS, MODELS
 from planner.engine.profiles import Profile
 from planner.engine.roofline import Roofline
 from planner.errors import InvalidValue
-from planner.proof.simulate import Result, simulate
+from planner.proof.simulate import SimulationResult, simulate
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 
@@ -46,7 +46,7 @@ def make_trace(*rows):
 
 
 @dataclass
-class Hold:
+class Placement:
     """A hold that writes into its desk's log."""
 
     backend: int
@@ -70,7 +70,7 @@ class Desk:
         if self.seats and self.held >= self.seats:
             return None
         self.log.append(("hold", request))
-        return Hold(request % self.backends, request, self.log)
+        return Placement(request % self.backends, request, self.log)
 
     @property
     def held(self):
@@ -234,7 +234,7 @@ def test_the_same_input_gives_the_same_bytes(rows):
 
 def test_attainment_leaves_out_the_first_requests():
     """The start, when the fleet is empty, does not count; one without TPOT met that target."""
-    result = Result(
+    result = SimulationResult(
         ttft_s=np.array([9.0, 1.0, 1.0, np.nan]),
         tpot_s=np.array([0.1, np.nan, 0.3, np.nan]),
         backend=np.array([0, 0, 0, -1]),

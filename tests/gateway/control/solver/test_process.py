@@ -59,7 +59,7 @@ async def test_a_slow_solve_is_abandoned(make_demand, pools):
 async def test_certificates_are_made_in_the_worker(make_demand, pools):
     """The plan comes back with what the gateway's own rehearsal says of it."""
     demand = make_demand(3.0)
-    with Solver(limit_s=60.0, certifier="gateway.rehearsal.certify:sealed") as solver:
+    with Solver(limit_s=60.0, certifier="gateway.rehearsal.certify:with_certificate") as solver:
         found = await solver.plan("provision", demand, pools, (4, 4, 4))
         certified = await solver.certify(found, demand, pools)
     with Solver(limit_s=60.0) as solver:

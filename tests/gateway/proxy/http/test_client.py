@@ -12,9 +12,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ClientGone
-from gateway.proxy.http.client import BURST, HEAD_BYTES, Inbound
+from gateway.proxy.http.client import BURST, HEAD_BYTES, ClientConnection
 from gateway.proxy.http.listener import Listener
-from gateway.proxy.http.request import Bounds
+from gateway.proxy.http.request import ClientLimits
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -45,7 +45,7 @@ def echo(client, request):
     client.done()
 
 
-class Held:
+class WouldMissSlo:
     """Lets a test answer: requests wait in `came` with their client, who leaves into `gone`."""
 
     def __init__(self):
@@ -90,9 +90,9 @@ class Client:
 
 
 @asynccontextmanager
-async def serving(serve=echo, **bounds):
+async def serving(serve=echo, **limits):
     """A listener, and a function that opens connections to it."""
-    listener = Listener(Bounds(**{"body_bytes": 1 << 20} | bounds), serve)
+    listener = Listener(ClientLimits(**{"body_bytes": 1 << 20} | limits), serve)
     port = await listener.listen("127.0.0.1", 0)
     clients = []
 
@@ -111,7 +111,7 @@ async def serving(serve=echo, **bounds):
 
 async def test_a_request_arrives_whole():
     """Method, target, headers in lower case and in order, and the body as it was sent."""
-    held = Held()
+    held = WouldMissSlo()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b'{"a": 1}', b"Host: x", b"X-A: 1", b"x-a:  2", target=b"/v1/a?b=c"))
@@ -131,7 +131,7 @@ async def test_a_request_arrives_whole():
 )
 async def test_a_target_may_name_the_host_too(target, meant):
     """Servers have to take the absolute form (RFC 9112 §3.2.2)."""
-    held = Held()
+    held = WouldMissSlo()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"", b"Host: x", target=target))
@@ -211,7 +211,7 @@ async def test_a_head_has_no_body():
 
 async def test_pipelined_requests_are_answered_in_order():
     """The second is not begun before the first is over, however slow that is."""
-    held = Held()
+    held = WouldMissSlo()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"1") + post(b"2") + post(b"3")[:-1])
@@ -250,7 +250,7 @@ async def test_a_client_that_waits_for_the_word_gets_it():
 
 async def test_the_word_waits_for_its_turn():
     """Behind requests that are not answered yet it would look like an answer to the first."""
-    held = Held()
+    held = WouldMissSlo()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"1") + post(b"2") + post(b"3", b"Expect: 100-continue")[:-1])
@@ -265,7 +265,7 @@ async def test_the_word_waits_for_its_turn():
 
 async def test_chunked_bodies_are_joined_and_trailers_dropped():
     """A trailer must not become a header (RFC 9110 §6.5.1)."""
-    held = Held()
+    held = WouldMissSlo()
     async with serving(held) as connect:
         client = await connect()
         await client.send(chunked(b"a", b"bc" * 5000, b"d", trailers=b"Authorization: other\r\n"))
@@ -346,7 +346,7 @@ async def test_a_large_body_is_no_large_head():
 
 
 @pytest.mark.parametrize(
-    ("part", "bounds"),
+    ("part", "limits"),
     [
         (b"GE", {"head_s": 0.01}),
         (b"GET / HTTP/1.1\r\nX: y\r\n", {"head_s": 0.01}),
@@ -356,9 +356,9 @@ async def test_a_large_body_is_no_large_head():
         (post(b"b", b"Expect: 100-continue")[:-1], {"body_s": 0.01}),
     ],
 )
-async def test_a_request_that_does_not_arrive_is_408(part, bounds):
+async def test_a_request_that_does_not_arrive_is_408(part, limits):
     """Its head and each part of its body have their time."""
-    async with serving(**bounds) as connect:
+    async with serving(**limits) as connect:
         client = await connect()
         await client.send(part)
         for begun in (answered(b"1"), CONTINUE):
@@ -371,7 +371,7 @@ async def test_a_request_that_does_not_arrive_is_408(part, bounds):
 
 
 @pytest.mark.parametrize(
-    ("sent", "got", "bounds"),
+    ("sent", "got", "limits"),
     [
         (b"", b"", {"idle_s": 0.01}),
         (post(b"1"), answered(b"1"), {"idle_s": 0.01}),
@@ -379,9 +379,9 @@ async def test_a_request_that_does_not_arrive_is_408(part, bounds):
     ],
     ids=["never used", "used", "blank lines"],
 )
-async def test_an_idle_connection_is_closed_without_a_word(sent, got, bounds):
+async def test_an_idle_connection_is_closed_without_a_word(sent, got, limits):
     """A 408 that nobody asked for would be taken for the answer to the next request."""
-    async with serving(**bounds) as connect:
+    async with serving(**limits) as connect:
         client = await connect()
         await client.send(sent)
         await client.got(got)
@@ -457,7 +457,7 @@ async def test_what_is_no_request_is_400_and_the_end(sent, behind):
 
 async def test_a_refusal_waits_for_what_is_under_way():
     """A slow answer is given before it."""
-    held = Held()
+    held = WouldMissSlo()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"1") + b"garbage\r\n\r\n" * 1000)
@@ -479,7 +479,7 @@ async def test_what_follows_a_last_request_is_not_served():
 
 async def test_a_client_that_leaves_is_told_once():
     """Its request can end where it is; a later answer goes nowhere."""
-    held = Held()
+    held = WouldMissSlo()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"1"))
@@ -510,7 +510,7 @@ class Source:
 
 async def test_a_slow_reader_pauses_its_own_source_only():
     """Its neighbour streams on; once it reads again its source does too."""
-    held = Held()
+    held = WouldMissSlo()
     async with serving(held) as connect:
         sources = []
         for _ in range(2):
@@ -532,7 +532,7 @@ async def test_a_slow_reader_pauses_its_own_source_only():
 
 async def test_a_reader_that_stalls_is_cut_off():
     """After `stalled_s` without reading any: the request ends as if the client had left."""
-    held = Held()
+    held = WouldMissSlo()
     async with serving(held, stalled_s=0.01) as connect:
         client = await connect(limit=1024)
         await client.send(post())
@@ -549,11 +549,11 @@ async def test_a_reader_that_stalls_is_cut_off():
 # From here on by hand: no socket chooses what comes when.
 
 
-class House:
+class Server:
     """What an Inbound belongs to, without a port."""
 
-    def __init__(self, serve=echo, **bounds):
-        self.bounds = Bounds(**{"body_bytes": 10_000} | bounds)
+    def __init__(self, serve=echo, **limits):
+        self.limits = ClientLimits(**{"body_bytes": 10_000} | limits)
         self.closing = False
         self.open = set()
         self._serve = serve
@@ -562,9 +562,9 @@ class House:
         self._serve(client, request)
 
 
-def joined(wire, serve=echo, **bounds):
+def joined(wire, serve=echo, **limits):
     """An Inbound on a transport that does nothing."""
-    inbound = Inbound(House(serve, **bounds))
+    inbound = ClientConnection(Server(serve, **limits))
     inbound.connection_made(transport := wire())
     return inbound, transport
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from gateway.proxy.http.fiber import Signal, Strand
+from gateway.proxy.http.fiber import Fiber, Promise
 
 
 class Told(Exception):
@@ -12,92 +12,92 @@ class Told(Exception):
 
 
 class Run:
-    """A strand that notes every step of `steps`, a function of the note."""
+    """A fiber that notes every step of `steps`, a function of the note."""
 
     def __init__(self, steps):
         self.notes = []
-        self.strand = Strand()
-        self.strand.start(steps(self.notes.append))
+        self.fiber = Fiber()
+        self.fiber.start(steps(self.notes.append))
 
 
-def test_a_strand_runs_to_its_first_wait_and_on_inside_give():
+def test_a_fiber_runs_to_its_first_wait_and_on_inside_resolve():
     """No loop is needed: start returns at the wait, give returns after the next one."""
-    signal = Signal()
+    promise = Promise()
 
     async def steps(note):
         note("began")
-        note(await signal)
+        note(await promise)
 
     run = Run(steps)
     before = list(run.notes)
-    signal.give(7)
+    promise.resolve(7)
 
     assert (before, run.notes) == (["began"], ["began", 7])
-    assert repr(signal) == "<Signal given>"
+    assert repr(promise) == "<Promise resolved>"
 
 
 def test_a_value_given_before_it_is_awaited_is_there():
     """Nobody has to wait first."""
-    signal = Signal()
-    signal.give(1)
+    promise = Promise()
+    promise.resolve(1)
 
     async def steps(note):
-        note(await signal)
+        note(await promise)
 
     assert Run(steps).notes == [1]
 
 
 @pytest.mark.parametrize("early", [True, False])
 def test_an_error_is_raised_where_it_is_awaited(early):
-    """A failed signal raises, whether it failed before the wait or during it."""
-    signal = Signal()
+    """A failed promise raises, whether it failed before the wait or during it."""
+    promise = Promise()
     if early:
-        signal.fail(Told())
+        promise.fail(Told())
 
     async def steps(note):
         try:
-            await signal
+            await promise
         except Told:
             note("told")
 
     run = Run(steps)
-    signal.fail(Told())
+    promise.fail(Told())
 
     assert run.notes == ["told"]
 
 
 def test_the_first_value_counts():
     """Giving or failing again changes nothing and wakes nobody."""
-    signal = Signal()
+    promise = Promise()
 
     async def steps(note):
-        note(await signal)
+        note(await promise)
 
     run = Run(steps)
-    signal.give(1)
-    signal.give(2)
-    signal.fail(Told())
+    promise.resolve(1)
+    promise.resolve(2)
+    promise.fail(Told())
 
     assert run.notes == [1]
-    assert signal.given
+    assert promise.resolved
 
 
 def test_what_is_not_caught_reaches_whoever_woke_it():
-    """A strand has nobody else to tell."""
-    signal = Signal()
+    """A fiber has nobody else to tell."""
+    promise = Promise()
 
     async def steps(_):
-        await signal
+        await promise
         raise Told
 
     Run(steps)
     with pytest.raises(Told):
-        signal.give(None)
+        promise.resolve(None)
 
 
 def test_cancelling_raises_at_the_wait():
-    """The error is raised where the strand waits, which may go on to wait for something else."""
-    first, second = Signal(), Signal()
+    """The error is raised where the fiber waits, which may go on to wait for something else."""
+    first, second = Promise(), Promise()
 
     async def steps(note):
         try:
@@ -107,10 +107,10 @@ def test_cancelling_raises_at_the_wait():
         note(await second)
 
     run = Run(steps)
-    run.strand.cancel(Told())
-    first.give("too late")
+    run.fiber.cancel(Told())
+    first.resolve("too late")
     between = list(run.notes)
-    second.give("then")
+    second.resolve("then")
 
     assert (between, run.notes) == (["told"], ["told", "then"])
 
@@ -122,36 +122,36 @@ def test_cancelling_what_has_ended_is_harmless():
         note("all")
 
     run = Run(steps)
-    run.strand.cancel(Told())
+    run.fiber.cancel(Told())
 
     assert run.notes == ["all"]
 
 
-def test_strands_wake_each_other_inside_one_call():
+def test_fibers_wake_each_other_inside_one_call():
     """One may give what another waits for, and start a third, to any depth."""
-    signals = [Signal() for _ in range(3)]
+    promises = [Promise() for _ in range(3)]
 
     def chained(number):
         async def steps(note):
-            note(await signals[number])
-            if number + 1 < len(signals):
-                signals[number + 1].give(number + 1)
+            note(await promises[number])
+            if number + 1 < len(promises):
+                promises[number + 1].resolve(number + 1)
 
         return steps
 
     runs = [Run(chained(number)) for number in range(3)]
-    signals[0].give(0)
+    promises[0].resolve(0)
 
     assert [run.notes for run in runs] == [[0], [1], [2]]
 
 
-def test_a_strand_that_wakes_itself_goes_on():
+def test_a_fiber_that_wakes_itself_goes_on():
     """What it gives before it waits is there when it does."""
-    signal = Signal()
+    promise = Promise()
 
     async def steps(note):
-        signal.give("own")
-        note(await signal)
+        promise.resolve("own")
+        note(await promise)
 
     assert Run(steps).notes == ["own"]
 
@@ -186,24 +186,24 @@ async def test_a_future_may_be_awaited():
 @pytest.mark.parametrize("done", [False, True])
 async def test_a_future_that_was_left_takes_no_step(done):
     """Cancelled while the future is open, or done with its callback under way: once is enough."""
-    future, signal = asyncio.get_running_loop().create_future(), Signal()
+    future, promise = asyncio.get_running_loop().create_future(), Promise()
 
     async def steps(note):
         try:
             await future
         except Told:
             note("told")
-        note(await signal)
+        note(await promise)
 
     run = Run(steps)
     if done:
         future.set_result(None)
-    run.strand.cancel(Told())
+    run.fiber.cancel(Told())
     if not done:
         future.set_result(None)
     await turns()
     between = list(run.notes)
-    signal.give("then")
+    promise.resolve("then")
 
     assert (between, run.notes) == (["told"], ["told", "then"])
 
@@ -220,7 +220,7 @@ async def test_a_task_that_was_left_is_not_cancelled_by_it():
             note("told")
 
     run = Run(steps)
-    run.strand.cancel(Told())
+    run.fiber.cancel(Told())
     gate.set()
 
     assert await task

@@ -6,7 +6,7 @@ import contextlib
 import pytest
 
 from gateway.proxy.http.listener import Listener
-from gateway.proxy.http.request import Bounds
+from gateway.proxy.http.request import ClientLimits
 
 OK = b"HTTP/1.1 200 OK\r\n"
 GET = b"GET / HTTP/1.1\r\n\r\n"
@@ -15,10 +15,10 @@ GET = b"GET / HTTP/1.1\r\n\r\n"
 class Port:
     """A listener whose requests wait in `came` for the test to answer them."""
 
-    def __init__(self, **bounds):
+    def __init__(self, **limits):
         self.came = asyncio.Queue()
         self.gone = asyncio.Queue()
-        self.listener = Listener(Bounds(**{"body_bytes": 1000} | bounds), self.serve)
+        self.listener = Listener(ClientLimits(**{"body_bytes": 1000} | limits), self.serve)
         self.writers = []
 
     def serve(self, client, request):
@@ -149,9 +149,9 @@ async def test_one_that_fails_to_be_closed_does_not_stop_the_rest():
 
 async def test_processes_can_share_a_port():
     """Several workers listen where one does."""
-    bounds = Bounds(body_bytes=1)
-    one = Listener(bounds, lambda *_: None, shared=True)
-    other = Listener(bounds, lambda *_: None, shared=True)
+    limits = ClientLimits(body_bytes=1)
+    one = Listener(limits, lambda *_: None, shared=True)
+    other = Listener(limits, lambda *_: None, shared=True)
     port = await one.listen("127.0.0.1", 0)
 
     assert await other.listen("127.0.0.1", port) == port

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from gateway.errors import ClientGone, ConnectFailed, UpstreamError, UpstreamTimeout
 from gateway.proxy.http import pool as module
 from gateway.proxy.http import reply as arriving
-from gateway.proxy.http.fiber import Strand
-from gateway.proxy.http.pool import KEEP_ALIVE_S, LOOSE_BYTES, Connection, Origin
-from gateway.proxy.http.pool import Upstream as Pool
+from gateway.proxy.http.fiber import Fiber
+from gateway.proxy.http.pool import KEEP_ALIVE_S, LOOSE_BYTES, BackendConnection, ConnectionPool
+from gateway.proxy.http.pool import ConnectionPools as Pool
 from gateway.proxy.http.reply import HELD_BYTES
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
@@ -76,7 +76,7 @@ class Server:
 
 
 @asynccontextmanager
-async def upstream(connect_timeout_s=5.0):
+async def connection_pools(connect_timeout_s=5.0):
     async with Pool(connect_timeout_s=connect_timeout_s) as pool, asyncio.timeout(20):
         yield pool
 
@@ -95,20 +95,20 @@ async def driven(coroutine):
         else:
             result.set_result(value)
 
-    strand = Strand()
-    strand.start(steps())
+    fiber = Fiber()
+    fiber.start(steps())
     try:
         return await result
     except asyncio.CancelledError:
-        strand.cancel(ClientGone())
+        fiber.cancel(ClientGone())
         raise
 
 
 async def send(pool, server, body=b"{}"):
     """A request as the exchange sends one: the reply with its head."""
-    origin = pool.origin(server.url)
-    head = origin.prefix("POST", "/v1/x") + b"content-length: %d\r\n\r\n" % len(body)
-    return await driven(pool.send(origin, head, body))
+    connection_pool = pool.pool(server.url)
+    head = connection_pool.prefix("POST", "/v1/x") + b"content-length: %d\r\n\r\n" % len(body)
+    return await driven(pool.send(connection_pool, head, body))
 
 
 async def ask(pool, server, body=b"{}"):
@@ -123,7 +123,7 @@ async def ask(pool, server, body=b"{}"):
 async def test_a_request_is_sent_as_it_was_made():
     """The backend gets the head and the bytes, nothing of a client library's own."""
     body = b'{"model": "m",  "x": "\xff"}' * 10_000  # more than goes in one write
-    async with upstream() as pool, Server([OK]) as server:
+    async with connection_pools() as pool, Server([OK]) as server:
         assert await ask(pool, server, body) == b"ok"
 
     head, got = server.requests[0]
@@ -135,7 +135,7 @@ async def test_a_request_is_sent_as_it_was_made():
 async def test_connections_are_used_again():
     """One connection for requests one after the other, as many as run at once, however they come:
     the backend's count of connections against its requests."""
-    async with upstream() as pool, Server([OK] * 12, [OK] * 6, [OK] * 6) as server:
+    async with connection_pools() as pool, Server([OK] * 12, [OK] * 6, [OK] * 6) as server:
         for _ in range(6):
             await ask(pool, server)
         assert server.opened == 1
@@ -159,7 +159,7 @@ async def test_connections_are_used_again():
 )
 async def test_after_any_whole_reply_the_connection_is_used_again(answer):
     """Interim answers are none; trailers and extensions are nobody's."""
-    async with upstream() as pool, Server([answer, answer]) as server:
+    async with connection_pools() as pool, Server([answer, answer]) as server:
         assert [await ask(pool, server) for _ in range(2)] == [b"ok", b"ok"]
 
     assert (server.opened, len(server.requests)) == (1, 2)
@@ -169,7 +169,7 @@ async def test_after_any_whole_reply_the_connection_is_used_again(answer):
 async def test_a_reply_without_a_body_ends_with_its_head(status):
     """Whatever length it tells."""
     answer = b"HTTP/1.1 %d X\r\nContent-Type: a\r\n\r\n" % status
-    async with upstream() as pool, Server([answer, answer]) as server:
+    async with connection_pools() as pool, Server([answer, answer]) as server:
         assert [await ask(pool, server) for _ in range(2)] == [b"", b""]
 
     assert server.opened == 1
@@ -187,7 +187,7 @@ async def test_a_reply_without_a_body_ends_with_its_head(status):
 )
 async def test_a_connection_that_ends_with_its_reply_is_not_used_again(answer):
     """A body without a length is whole when the connection ends."""
-    async with upstream() as pool, Server([answer], [answer]) as server:
+    async with connection_pools() as pool, Server([answer], [answer]) as server:
         assert [await ask(pool, server) for _ in range(2)] == [b"ok", b"ok"]
 
     assert server.opened == 2
@@ -197,14 +197,14 @@ async def test_a_connection_that_ends_with_its_reply_is_not_used_again(answer):
 @pytest.mark.parametrize("cut", [False, True])
 async def test_more_than_was_asked_for_poisons_nothing(extra, cut):
     """Bytes after a reply are no answer to the next request, in the same read or a later one."""
-    async with upstream() as pool, Server([OK + (b"" if cut else extra)], [OK]) as server:
+    async with connection_pools() as pool, Server([OK + (b"" if cut else extra)], [OK]) as server:
         assert await ask(pool, server, b"1") == b"ok"
         if cut:
-            connection = pool.origin(server.url)._idle[-1]
+            connection = pool.pool(server.url)._idle[-1]
             connection.data_received(extra)
             assert not connection.open
         else:
-            assert not pool.origin(server.url)._idle
+            assert not pool.pool(server.url)._idle
         assert await ask(pool, server, b"2") == b"ok"
 
     assert [body for _, body in server.requests] == [b"1", b"2"]
@@ -212,7 +212,7 @@ async def test_more_than_was_asked_for_poisons_nothing(extra, cut):
 
 async def test_a_stale_connection_is_replaced_invisibly():
     """A backend that closed an idle connection costs the client nothing."""
-    async with upstream() as pool, Server([OK], [OK]) as server:
+    async with connection_pools() as pool, Server([OK], [OK]) as server:
         # Not waiting for the close to be noticed is the race that real traffic meets.
         assert [await ask(pool, server, body) for body in (b"1", b"2")] == [b"ok", b"ok"]
 
@@ -221,7 +221,7 @@ async def test_a_stale_connection_is_replaced_invisibly():
 
 async def test_a_connection_that_breaks_under_a_request_is_replaced_once():
     """It was idle, and closed when the request came: the new one's failure is told."""
-    async with upstream() as pool, Server([OK, b""], [b""], [OK]) as server:
+    async with connection_pools() as pool, Server([OK, b""], [b""], [OK]) as server:
         await ask(pool, server, b"1")
         with pytest.raises(UpstreamError, match="without an answer"):
             await ask(pool, server, b"2")
@@ -231,7 +231,7 @@ async def test_a_connection_that_breaks_under_a_request_is_replaced_once():
 
 async def test_a_reply_that_began_is_never_asked_for_again():
     """One byte is enough to know that the backend took the request."""
-    async with upstream() as pool, Server([OK, b"H"], [OK]) as server:
+    async with connection_pools() as pool, Server([OK, b"H"], [OK]) as server:
         await ask(pool, server, b"1")
         with pytest.raises(UpstreamError):
             await ask(pool, server, b"2")
@@ -244,9 +244,9 @@ async def test_nobody_listening_is_connect_failed():
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
-    async with upstream() as pool:
+    async with connection_pools() as pool:
         with pytest.raises(ConnectFailed) as failed:
-            await pool.origin(url).dial()
+            await pool.pool(url).dial()
 
     assert (failed.value.status, failed.value.code) == (502, "connect_failed")
 
@@ -254,9 +254,9 @@ async def test_nobody_listening_is_connect_failed():
 @pytest.mark.parametrize("host", ["nobody.invalid", "a" * 64 + ".invalid", "é..x"])
 async def test_a_name_that_is_none_is_connect_failed(host):
     """Whether the resolver does not know it or it cannot even be asked."""
-    async with upstream() as pool:
+    async with connection_pools() as pool:
         with pytest.raises(ConnectFailed):
-            await pool.origin(f"http://{host}:80").dial()
+            await pool.pool(f"http://{host}:80").dial()
 
 
 async def test_connecting_has_a_time_of_its_own():
@@ -269,9 +269,9 @@ async def test_connecting_has_a_time_of_its_own():
             for filler in (one, two):
                 filler.setblocking(False)
                 filler.connect_ex(address)
-            async with upstream(connect_timeout_s=0.05) as pool:
+            async with connection_pools(connect_timeout_s=0.05) as pool:
                 with pytest.raises(ConnectFailed, match=r"accept within 0\.05 s"):
-                    await pool.origin(f"http://127.0.0.1:{address[1]}").dial()
+                    await pool.pool(f"http://127.0.0.1:{address[1]}").dial()
 
 
 @pytest.mark.parametrize(
@@ -286,7 +286,7 @@ async def test_connecting_has_a_time_of_its_own():
 )
 async def test_a_break_before_the_head_is_an_upstream_error(answer):
     """Not a connect error: the backend may have begun to work, so nobody asks it again."""
-    async with upstream() as pool, Server([answer], [OK]) as server:
+    async with connection_pools() as pool, Server([answer], [OK]) as server:
         with pytest.raises(UpstreamError) as broken:
             await ask(pool, server)
 
@@ -306,7 +306,7 @@ async def test_a_break_before_the_head_is_an_upstream_error(answer):
 )
 async def test_cut_bodies_are_told(answer):
     """A body that ends too early is an error after what came, never a clean end."""
-    async with upstream() as pool, Server([answer], [answer]) as server:
+    async with connection_pools() as pool, Server([answer], [answer]) as server:
         with pytest.raises(UpstreamError):
             await ask(pool, server)
         reply, came = await send(pool, server), []
@@ -334,7 +334,7 @@ HEADLESS = {
 @pytest.mark.parametrize("answer", HEADLESS.values(), ids=HEADLESS.keys())
 async def test_what_is_no_reply_is_an_upstream_error(answer):
     """Nothing of it reaches a client, and its connection is closed."""
-    async with upstream() as pool, Server([answer, SILENT]) as server:
+    async with connection_pools() as pool, Server([answer, SILENT]) as server:
         with pytest.raises(UpstreamError):
             await ask(pool, server)
         await server.closed.get()
@@ -343,7 +343,7 @@ async def test_what_is_no_reply_is_an_upstream_error(answer):
 async def test_a_stream_comes_without_its_framing():
     """In the pieces in which it came, first those that were here before anybody took them."""
     async with (
-        upstream() as pool,
+        connection_pools() as pool,
         Server([CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"]) as server,
     ):
         reply, came = await send(pool, server), []
@@ -358,7 +358,7 @@ async def test_a_stream_comes_without_its_framing():
 @pytest.mark.parametrize("begun", [CHUNKED + b"3\r\nabc\r\n", CHUNKED, b""])
 async def test_closing_early_hangs_up(begun):
     """A reply given up in the middle closes the connection, so that the engine aborts."""
-    async with upstream() as pool, Server([begun, SILENT]) as server:
+    async with connection_pools() as pool, Server([begun, SILENT]) as server:
         if begun:
             reply = await send(pool, server)
             reply.close()
@@ -369,29 +369,29 @@ async def test_closing_early_hangs_up(begun):
                 await asyncio.sleep(0)
             asking.cancel()
         await server.closed.get()
-        origin = pool.origin(server.url)
+        connection_pool = pool.pool(server.url)
 
-        assert origin.take(0.0) is None
+        assert connection_pool.take(0.0) is None
 
 
 async def test_a_time_limit_ends_the_wait_for_a_head():
     """Whoever waits decides how long: what it raises there hangs up, and nobody asks again."""
-    strand, ended = Strand(), []
+    fiber, ended = Fiber(), []
 
     async def exchange():
-        origin = pool.origin(server.url)
+        connection_pool = pool.pool(server.url)
         try:
-            head = origin.prefix("POST", "/") + b"content-length: 1\r\n\r\n"
-            await pool.send(origin, head, b"2")
+            head = connection_pool.prefix("POST", "/") + b"content-length: 1\r\n\r\n"
+            await pool.send(connection_pool, head, b"2")
         except UpstreamTimeout:
             ended.append("in time")
 
-    async with upstream() as pool, Server([OK, SILENT], [OK]) as server:
+    async with connection_pools() as pool, Server([OK, SILENT], [OK]) as server:
         await ask(pool, server, b"1")
-        strand.start(exchange())
+        fiber.start(exchange())
         while len(server.requests) < 2:  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(0)
-        strand.cancel(UpstreamTimeout("The backend did not answer in time."))
+        fiber.cancel(UpstreamTimeout("The backend did not answer in time."))
         await server.closed.get()
 
     assert ended == ["in time"]
@@ -401,7 +401,7 @@ async def test_a_time_limit_ends_the_wait_for_a_head():
 async def test_leaving_pools_ends_what_is_under_way():
     """Nobody is left to wait for ever."""
     async with Server([SILENT]) as server:
-        async with upstream() as pool:
+        async with connection_pools() as pool:
             asking = asyncio.create_task(ask(pool, server))
             while not server.requests:  # noqa: ASYNC110 (it has no event)
                 await asyncio.sleep(0)
@@ -413,28 +413,28 @@ async def test_leaving_pools_ends_what_is_under_way():
 async def test_a_connection_that_nobody_waits_for_any_more_is_not_lost(turns):
     """Whoever dials may leave at any moment: a connection that stood just then is the next one's,
     any other is closed."""
-    left, strand = [], Strand()
+    left, fiber = [], Fiber()
 
     async def dialling():
         try:
-            left.append(await origin.dial())
+            left.append(await connection_pool.dial())
         except ClientGone:
             left.append(None)
 
-    async with upstream() as pool, Server([OK], [OK]) as server:
-        origin = pool.origin(server.url)
+    async with connection_pools() as pool, Server([OK], [OK]) as server:
+        connection_pool = pool.pool(server.url)
         before = asyncio.all_tasks()
-        strand.start(dialling())
+        fiber.start(dialling())
         dials = asyncio.all_tasks() - before
         for _ in range(turns):
             await asyncio.sleep(0)
-        strand.cancel(ClientGone())
+        fiber.cancel(ClientGone())
         await asyncio.gather(*dials, return_exceptions=True)
         await asyncio.sleep(0)
         if left[0] is not None:
-            origin.give(left[0])
-        idle = len(origin._idle)
-        assert (len(origin._open), origin._dialling) == (idle, 0)
+            connection_pool.put_back(left[0])
+        idle = len(connection_pool._idle)
+        assert (len(connection_pool._open), connection_pool._dialling) == (idle, 0)
         assert await ask(pool, server) == b"ok"
 
     assert len(left) == 1
@@ -442,23 +442,23 @@ async def test_a_connection_that_nobody_waits_for_any_more_is_not_lost(turns):
 
 async def test_idle_connections_expire():
     """Before the backend closes them; those in use do not."""
-    async with upstream() as pool, Server([OK, OK], [SILENT]) as server:
+    async with connection_pools() as pool, Server([OK, OK], [SILENT]) as server:
         await ask(pool, server)
-        origin = pool.origin(server.url)
-        connection = origin._idle[0]
-        origin.sweep(connection.idle_since_s + KEEP_ALIVE_S / 2)
+        connection_pool = pool.pool(server.url)
+        connection = connection_pool._idle[0]
+        connection_pool.sweep(connection.idle_since_s + KEEP_ALIVE_S / 2)
         assert connection.open
-        origin.sweep(connection.idle_since_s + KEEP_ALIVE_S)
+        connection_pool.sweep(connection.idle_since_s + KEEP_ALIVE_S)
         assert not connection.open
         await server.closed.get()
 
-        assert "0 of 0 idle" in repr(origin)
+        assert "0 of 0 idle" in repr(connection_pool)
 
 
 async def test_the_number_of_connections_is_bounded(monkeypatch):
     """One more is refused before it is dialled: another backend may have room."""
     monkeypatch.setattr(module, "MOST", 2)
-    async with upstream() as pool, Server([SILENT], [SILENT]) as server:
+    async with connection_pools() as pool, Server([SILENT], [SILENT]) as server:
         asking = [asyncio.create_task(ask(pool, server)) for _ in range(2)]
         while len(server.requests) < 2:  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(0)
@@ -475,7 +475,7 @@ async def test_a_backend_waits_for_whoever_takes_its_stream():
     """What nobody takes is held up to a bound, and then the network holds the rest."""
     total = 64 * HELD_BYTES
     answer = STREAM + b"Content-Length: %d\r\n\r\n" % total + b"x" * total
-    async with upstream() as pool, Server([answer, OK]) as server:
+    async with connection_pools() as pool, Server([answer, OK]) as server:
         reply = await send(pool, server)
         while not reply._connection._paused:  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(0)
@@ -496,7 +496,7 @@ async def test_a_reply_without_end_is_an_error(monkeypatch):
     """Where nobody can say stop, it is not held for ever."""
     monkeypatch.setattr(arriving, "WHOLE_BYTES", 100_000)
     answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000
-    async with upstream() as pool, Server([answer, SILENT]) as server:
+    async with connection_pools() as pool, Server([answer, SILENT]) as server:
         with pytest.raises(UpstreamError, match="does not end"):
             await ask(pool, server)
         await server.closed.get()
@@ -504,20 +504,20 @@ async def test_a_reply_without_end_is_an_error(monkeypatch):
 
 async def test_a_reply_that_is_over_has_no_hold_on_its_connection():
     """A client that stalls at the end of its answer must not pause another one's."""
-    async with upstream() as pool, Server([OK, OK]) as server:
+    async with connection_pools() as pool, Server([OK, OK]) as server:
         reply = await send(pool, server)
         await driven(reply.read())
         reply.pause()
         assert await ask(pool, server) == b"ok"
         reply.close()
-        assert await_open(pool.origin(server.url)) == 1
+        assert await_open(pool.pool(server.url)) == 1
 
     assert server.opened == 1
 
 
-def await_open(origin):
+def await_open(connection_pool):
     """How many connections are open and idle."""
-    return sum(connection.open for connection in origin._idle)
+    return sum(connection.open for connection in connection_pool._idle)
 
 
 @pytest.fixture(scope="module")
@@ -544,7 +544,7 @@ async def test_tls(certificate, monkeypatch, trusted):
         monkeypatch.setenv("SSL_CERT_FILE", cert)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(cert, key)
-    async with upstream() as pool, Server([OK, OK], tls=context) as server:
+    async with connection_pools() as pool, Server([OK, OK], tls=context) as server:
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the server's own alert
         if trusted:
             assert [await ask(pool, server) for _ in range(2)] == [b"ok", b"ok"]
@@ -561,8 +561,8 @@ class Exchange:
     """One connection on a transport that does nothing, and the exchange on it."""
 
     def __init__(self, wire):
-        self.origin = Origin("http://x", connect_timeout_s=1)
-        self.connection = Connection(self.origin)
+        self.connection_pool = ConnectionPool("http://x", connect_timeout_s=1)
+        self.connection = BackendConnection(self.connection_pool)
         self.transport = wire()
         self.connection.connection_made(self.transport)
         self.reply = self.connection.send(b"head", b"body")
@@ -585,7 +585,7 @@ class Exchange:
 
     @property
     def idle(self):
-        return len(self.origin._idle)
+        return len(self.connection_pool._idle)
 
 
 EVENTS = b"2\r\na\n\r\n" + b"A\r\n0123456789\r\n" * 2 + b"02\r\n\r\n\r\n0\r\n\r\n"
@@ -646,7 +646,7 @@ async def test_any_reply_is_whole_or_an_error(wire, answer, mutations, extra, cu
     if exchange.idle:
         assert reply.complete
         usable = not transport.closed
-        taken = exchange.origin.take(0.0)
+        taken = exchange.connection_pool.take(0.0)
         assert (taken is exchange.connection) == usable
     assert transport.closed == bool(reply.error) or reply.complete
     exchange.lose()
@@ -705,7 +705,7 @@ async def test_a_paused_connection_is_not_handed_on_paused(wire):
     exchange.connection.data_received(b"0\r\n\r\n")
 
     assert not exchange.transport.paused
-    assert exchange.origin.take(0.0) is exchange.connection
+    assert exchange.connection_pool.take(0.0) is exchange.connection
 
 
 async def test_whoever_hears_the_last_piece_may_use_the_connection_at_once(wire):
@@ -713,7 +713,7 @@ async def test_whoever_hears_the_last_piece_may_use_the_connection_at_once(wire)
     exchange, second = Exchange(wire), []
 
     def took(piece, framed):
-        connection = exchange.origin.take(0.0)
+        connection = exchange.connection_pool.take(0.0)
         second.append(connection.send(b"next", piece))
 
     exchange.feed(STREAM + b"Content-Length: 2\r\n\r\n", [])

@@ -1,7 +1,7 @@
 """What a client asks for, as far as routing cares. Nobody changes it once it is made."""
 
 
-class Ask:
+class LlmRequest:
     """One request.
 
     route: chat, completions or embeddings. prompt_bytes: the prompt's length in the body.
@@ -33,6 +33,7 @@ class Ask:
 
     def __repr__(self) -> str:
         return (
-            f"<Ask {self.route} of {self.model}, stream {self.stream}, {self.prompt_bytes} bytes, "
-            f"{self.prompt_tokens} tokens, at most {self.max_tokens}, bare {self.bare}>"
+            f"<LlmRequest {self.route} of {self.model}, stream {self.stream}, "
+            f"{self.prompt_bytes} bytes, {self.prompt_tokens} tokens, "
+            f"at most {self.max_tokens}, bare {self.bare}>"
         )

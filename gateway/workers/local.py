@@ -15,10 +15,10 @@ import msgspec
 from gateway.config.load import Loaded
 from gateway.errors import GatewayError, NotFound, Unavailable, UpstreamError, UpstreamTimeout
 from gateway.proxy.exchange import PATHS
-from gateway.proxy.http.client import Inbound
-from gateway.proxy.http.fiber import Strand
+from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import field, returned, status_line
-from gateway.proxy.http.pool import Upstream
+from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
 from gateway.proxy.responses import error_head
@@ -30,15 +30,20 @@ JSON = b"content-type: application/json\r\n"
 State = tuple[int, dict[str, Any]]  # status, body
 
 
-class Surface:
+class LocalEndpoints:
     """Answers by path. One object serves one worker."""
 
     def __init__(
-        self, loaded: Loaded, *, ready: Callable[[], State], upstream: Upstream, admin: str
+        self,
+        loaded: Loaded,
+        *,
+        ready: Callable[[], State],
+        connection_pools: ConnectionPools,
+        admin: str,
     ) -> None:
         """ready: the worker's readiness. admin: the supervisor's base URL."""
-        self._upstream = upstream
-        self._admin = upstream.origin(admin)
+        self._connection_pools = connection_pools
+        self._admin = connection_pools.pool(admin)
         models = {name: _described(name, loaded) for name in loaded.config.models}
         listed = {"object": "list", "data": list(models.values())}
         self._states: dict[str, Callable[[], State]] = {
@@ -48,7 +53,7 @@ class Surface:
             "/v1/models": lambda: (200, listed),
         } | {f"/v1/models/{name}": _always(model) for name, model in models.items()}
 
-    def serve(self, client: Inbound, request: Request) -> None:
+    def serve(self, client: ClientConnection, request: Request) -> None:
         """Answers one request, now or when the supervisor has; `client.done()` ends it."""
         path = request.path
         try:
@@ -59,8 +64,8 @@ class Surface:
                 client.respond(head, msgspec.json.encode(body))
             elif path == "/metrics" or path.startswith("/cuvee/"):
                 request.only(b"GET")
-                strand = Strand()
-                strand.start(self._fetch(client, request, strand))
+                fiber = Fiber()
+                fiber.start(self._fetch(client, request, fiber))
                 return
             elif path in PATHS.values():
                 request.only(b"POST")
@@ -71,13 +76,13 @@ class Surface:
             _refuse(client, request, error)
         client.done()
 
-    async def _fetch(self, client: Inbound, request: Request, strand: Strand) -> None:
+    async def _fetch(self, client: ClientConnection, request: Request, fiber: Fiber) -> None:
         late = UpstreamTimeout("The supervisor did not answer in time.")
-        timer = asyncio.get_running_loop().call_later(FETCH_S, strand.cancel, late)
+        timer = asyncio.get_running_loop().call_later(FETCH_S, fiber.cancel, late)
         reply: Reply | None = None
         try:
             head = self._admin.prefix("GET", request.path) + b"\r\n"
-            reply = await self._upstream.send(self._admin, head, b"")
+            reply = await self._connection_pools.send(self._admin, head, b"")
             body = await reply.read()
             client.respond(returned(reply.status, reply.headers) + _id(request), body)
         except UpstreamError:
@@ -114,7 +119,7 @@ def _always(body: dict[str, Any]) -> Callable[[], State]:
     return lambda: (200, body)
 
 
-def _refuse(client: Inbound, request: Request, error: GatewayError) -> None:
+def _refuse(client: ClientConnection, request: Request, error: GatewayError) -> None:
     client.respond(error_head(error) + _id(request), error.body())
 
 

@@ -22,7 +22,7 @@ class Spec(ctypes.Structure):
     _fields_ = (("interval", ctypes.c_long * 2), ("value", ctypes.c_long * 2))
 
 
-class Alarm:
+class Timer:
     """Calls `ring` once at each time that it is set to; a context manager. Raises OSError."""
 
     def __init__(self, ring: Callable[[], None]) -> None:
@@ -32,7 +32,7 @@ class Alarm:
             raise OSError(ctypes.get_errno(), "timerfd_create")
         self._loop = asyncio.get_running_loop()
 
-    def __enter__(self) -> "Alarm":
+    def __enter__(self) -> "Timer":
         self._loop.add_reader(self._fd, self._rung)
         return self
 

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.engine.fit import prior
 from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.measured import prior
-from planner.engine.pace import FittedPace, Pace, Run, pace_of
+from planner.engine.iteration import DecodeRun, FittedIterationTime, IterationTime, iteration_time
 from planner.engine.profiles import read
 from planner.engine.roofline import Roofline
 
@@ -31,7 +31,7 @@ def test_the_scalar_pace_is_the_rooflines(gpu, gpus, prompt, sequences, context,
     roofline = Roofline(
         gpu=GPUS[gpu], model=MODELS["Llama-3-8B"], engine=ENGINES["vllm-v0"], gpus=gpus
     )
-    pace = Pace(roofline)
+    pace = IterationTime(roofline)
     tokens = prompt + sequences
 
     mixed_s = pace.mixed_s(tokens, sequences, context, squares)
@@ -53,7 +53,7 @@ def test_the_scalar_pace_is_the_rooflines(gpu, gpus, prompt, sequences, context,
 )
 def test_a_run_is_the_sum_of_its_iterations(first_s, rise_s, floor_s, length, now_s):
     """Closed form and counting agree, below the floor, above it and across it."""
-    run = Run(5.0, first_s, rise_s, floor_s, length)
+    run = DecodeRun(5.0, first_s, rise_s, floor_s, length)
 
     lasting = [max(first_s + rise_s * j, floor_s) for j in range(length)]
     ends = [5.0, *accumulate(lasting, initial=5.0)][1:]
@@ -68,9 +68,9 @@ def test_a_measured_profile_is_emulated_at_its_own_pace():
     """With a fitted model the engine's iterations are those that the planner counts with."""
     profile = read(CONFIGS / "llama-3-8b-h100.yaml")
     slow = replace(prior(profile.roofline), iteration_s=0.5)
-    pace = pace_of(replace(profile, origin="measured", calibration=slow))
+    pace = iteration_time(replace(profile, origin="measured", calibration=slow))
 
-    assert isinstance(pace, FittedPace)
+    assert isinstance(pace, FittedIterationTime)
     assert pace.kernels_s(8, 8) + pace.context_s * 8 * 300 == pytest.approx(
         float(slow.decode_s(8.0, 300.0))
     )

@@ -59,7 +59,7 @@ class Event(msgspec.Struct):
         return any(c.delta or c.text or c.finish_reason for c in self.choices)
 
 
-class Whole(msgspec.Struct):
+class WholeReply(msgspec.Struct):
     """The part of a reply that does not stream."""
 
     usage: Usage | None = None

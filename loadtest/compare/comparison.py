@@ -15,11 +15,11 @@ import msgspec
 import numpy as np
 
 from gateway.config.load import Loaded
-from gateway.rehearsal.certify import SKIP, Stand, certified
-from gateway.rehearsal.history import Source, demand_of
-from gateway.rehearsal.traffic import Process, Replayed
-from gateway.routing.lengths import Lengths
-from loadtest.compare.policies import Scene, simulated
+from gateway.rehearsal.certify import SKIP, Harness, certified
+from gateway.rehearsal.history import TraceSource, demand_of
+from gateway.rehearsal.traffic import Process, ReplayedTraffic
+from gateway.routing.lengths import OutputLengths
+from loadtest.compare.policies import SimulationCase, simulated
 from planner.costs import single_types as economics
 from planner.errors import PlannerError
 from planner.model.demand import Demand
@@ -39,7 +39,7 @@ Play = Callable[[int], float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Measured:
+class PlayedAttainment:
     """Attainment over seeds: the mean, its 95 % interval (Student's t), the worst seed."""
 
     mean: float
@@ -50,18 +50,18 @@ class Measured:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Entry:
+class ComparedFleet:
     """One way to serve the demand. usd_per_hour, attainment: `None` if it cannot, or not played."""
 
     name: str
     backends: tuple[tuple[str, int], ...] = ()
     usd_per_hour: float | None = None
-    attainment: Measured | None = None
+    attainment: PlayedAttainment | None = None
     note: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Bout:
+class Case:
     """One demand under one promise, and the traffic that every fleet is played on.
 
     Counts are unbounded: the question is what to rent, and the rivals know no stock.
@@ -70,7 +70,7 @@ class Bout:
     loaded: Loaded
     trace: Trace
     demand: Demand
-    traffic: Replayed
+    traffic: ReplayedTraffic
 
     @property
     def model(self) -> str:
@@ -85,7 +85,7 @@ class Bout:
         return baselines.of_pools(self.loaded.pools, self.demand.space.classes[0].slo, rate)
 
 
-def bout(
+def case(
     loaded: Loaded,
     trace: Trace,
     *,
@@ -93,7 +93,7 @@ def bout(
     process: Process,
     requests: int,
     tpot_s: float | None = None,
-) -> Bout:
+) -> Case:
     """The bout of a trace for the first model configured; tpot_s: instead of the configured one."""
     kind = loaded.space.classes[0]
     promise = replace(kind.slo, tpot_s=tpot_s or kind.slo.tpot_s)
@@ -104,12 +104,12 @@ def bout(
     )
     space = replace(loaded.space, classes=(replace(kind, slo=promise),))
     loaded = msgspec.structs.replace(loaded, pools=free, space=space)
-    lengths = Lengths()
+    lengths = OutputLengths()
     demand = demand_of(trace, loaded, lengths=lengths, model=kind.model)
     demand = demand if rate is None else demand.scaled_to(rate)
     if process == "poisson":
         demand = replace(demand, dispersion=(1.0,))
-    traffic = Replayed(
+    traffic = ReplayedTraffic(
         trace=trace,
         rate=demand.total_rate,
         process=process,
@@ -118,35 +118,37 @@ def bout(
         lengths=lengths,
         model=kind.model,
     )
-    return Bout(loaded=loaded, trace=trace, demand=demand, traffic=traffic)
+    return Case(loaded=loaded, trace=trace, demand=demand, traffic=traffic)
 
 
-def costs(asked: Bout) -> list[Entry]:
+def costs(asked: Case) -> list[ComparedFleet]:
     """What each plan costs, nothing played: the mix, every single type, Mélange, AIBrix."""
     mix = solve.provision(asked.demand, asked.loaded.pools)
-    entries = [entry for entry, _ in _rivals(asked)] + [_of_plan(PLAIN, mix)]
+    entries = [entry for entry, _ in _baselines(asked)] + [_of_plan(PLAIN, mix)]
     for gpu, plan in economics.single_types(asked.demand, asked.loaded.pools).items():
         note = plan.unserved[0].reason if plan.unserved else None
         entries.append(replace(_of_plan(f"{gpu} only", plan), note=note))
     return [replace(e, usd_per_hour=None) if e.note else e for e in entries]
 
 
-def contest(asked: Bout, *, seeds: int, told: Say = lambda _: None) -> list[Entry]:
+def compare_all(asked: Case, *, seeds: int, told: Say = lambda _: None) -> list[ComparedFleet]:
     """Plans in every way, then plays every fleet on the same fresh traffic with its own router."""
-    stand = Stand(asked.traffic, asked.loaded.pools)
+    harness = Harness(asked.traffic, asked.loaded.pools)
 
     def ours(plan: Plan) -> Play:
-        return lambda seed: stand.play(plan, seed)[0].share
+        return lambda seed: harness.play(plan, seed)[0].share
 
-    entrants: list[tuple[Entry, Play | None]] = []
-    for entry, allocation in _rivals(asked):
+    entrants: list[tuple[ComparedFleet, Play | None]] = []
+    for entry, allocation in _baselines(asked):
         name = "melange" if entry.name == MELANGE else "aibrix-slo"
-        entrants.append((entry, partial(_rival, asked, allocation, name) if allocation else None))
+        entrants.append(
+            (entry, partial(_play_baseline, asked, allocation, name) if allocation else None)
+        )
         if entry.name == MELANGE and allocation:
             kept = solve.assign(asked.demand, asked.loaded.pools, allocation.counts)
             entrants.append((_of_plan(HYBRID, kept), ours(kept)))
     traffic = asked.traffic
-    sources = (Source(trace=asked.trace, model=asked.model),)
+    sources = (TraceSource(trace=asked.trace, model=asked.model),)
     found = certified(
         asked.loaded, sources, rate=traffic.rate, process=traffic.process,
         requests=traffic.requests, seeds=seeds, told=told,
@@ -162,29 +164,29 @@ def contest(asked: Bout, *, seeds: int, told: Say = lambda _: None) -> list[Entr
     return entries
 
 
-def measured(play: Play, seeds: int) -> Measured:
+def measured(play: Play, seeds: int) -> PlayedAttainment:
     """Plays the fresh seeds, two or more."""
     shares = [play(FRESH + seed) for seed in range(seeds)]
     mean = sum(shares) / seeds
     t = T_95[min(seeds - 2, len(T_95) - 1)]
     half = t * stdev(shares) / sqrt(seeds)
     low, high = max(0.0, mean - half), min(1.0, mean + half)
-    return Measured(mean=mean, low=low, high=high, worst=min(shares), seeds=seeds)
+    return PlayedAttainment(mean=mean, low=low, high=high, worst=min(shares), seeds=seeds)
 
 
-def _rivals(asked: Bout) -> Iterator[tuple[Entry, Allocation | None]]:
+def _baselines(asked: Case) -> Iterator[tuple[ComparedFleet, Allocation | None]]:
     melange = partial(baselines.melange, time_limit_s=LIMIT_S)
     for name, plan in ((MELANGE, melange), (AIBRIX, baselines.aibrix)):
         try:
             found = plan(asked.instance)
         except PlannerError as error:
-            yield Entry(name=name, note=str(error)), None
+            yield ComparedFleet(name=name, note=str(error)), None
             continue
         backends = tuple(zip(found.gpus, found.counts, strict=True))
-        yield Entry(name=name, backends=backends, usd_per_hour=found.usd_per_hour), found
+        yield ComparedFleet(name=name, backends=backends, usd_per_hour=found.usd_per_hour), found
 
 
-def _rival(asked: Bout, fleet: Allocation, name: str, seed: int) -> float:
+def _play_baseline(asked: Case, fleet: Allocation, name: str, seed: int) -> float:
     """One play of a fleet under a rival's router; Mélange's looks up its own profile corners."""
     slo = asked.demand.space.classes[0].slo
     trace = asked.traffic.draw(seed).trace
@@ -193,10 +195,10 @@ def _rival(asked: Bout, fleet: Allocation, name: str, seed: int) -> float:
         for pool, count in zip(asked.loaded.pools, fleet.counts, strict=True)
         for _ in range(count)
     )
-    scene = Scene(trace=trace, engines=engines, slo=slo)
-    return simulated(name, scene, seed).attainment(slo, skip=SKIP)
+    case = SimulationCase(trace=trace, engines=engines, slo=slo)
+    return simulated(name, case, seed).attainment(slo, skip=SKIP)
 
 
-def _of_plan(name: str, plan: Plan) -> Entry:
+def _of_plan(name: str, plan: Plan) -> ComparedFleet:
     backends = tuple(zip(plan.pools, plan.backends, strict=True))
-    return Entry(name=name, backends=backends, usd_per_hour=plan.usd_per_hour)
+    return ComparedFleet(name=name, backends=backends, usd_per_hour=plan.usd_per_hour)

@@ -12,15 +12,15 @@ import numpy as np
 
 from planner.errors import InvalidValue
 from planner.model.demand import Demand
-from planner.model.space import Space
+from planner.model.space import Buckets
 from planner.sizes import FloatArray, Grid, IntArray, log_edges
 
 PER_OCTAVE = 4  # fine cells per doubling on each axis: sizes in one cell differ by a fifth at most
 _EDGES = (0, *log_edges(1, 2**20, per_octave=PER_OCTAVE))
 FINE = Grid(input_edges=_EDGES, output_edges=_EDGES)
 
-Sum = tuple[float, float, float]  # requests, their input tokens, their output tokens
-Sums = Mapping[tuple[int, int], Sum]  # by bucket and fine cell
+CellSum = tuple[float, float, float]  # requests, their input tokens, their output tokens
+CellSums = Mapping[tuple[int, int], CellSum]  # by bucket and fine cell
 
 
 def fine_cell(input_tokens: int, output_tokens: int) -> int:
@@ -28,9 +28,9 @@ def fine_cell(input_tokens: int, output_tokens: int) -> int:
     return FINE.cell(input_tokens, output_tokens)
 
 
-def merge(*histograms: Sums) -> dict[tuple[int, int], Sum]:
+def merge(*histograms: CellSums) -> dict[tuple[int, int], CellSum]:
     """One histogram of several, by addition."""
-    merged: dict[tuple[int, int], Sum] = {}
+    merged: dict[tuple[int, int], CellSum] = {}
     for histogram in histograms:
         for key, (count, inputs, outputs) in histogram.items():
             old = merged.get(key, (0.0, 0.0, 0.0))
@@ -38,7 +38,9 @@ def merge(*histograms: Sums) -> dict[tuple[int, int], Sum]:
     return merged
 
 
-def from_sums(space: Space, rate: FloatArray, sums: Sums, dispersion: tuple[float, ...]) -> Demand:
+def from_sums(
+    space: Buckets, rate: FloatArray, sums: CellSums, dispersion: tuple[float, ...]
+) -> Demand:
     """The demand of a histogram: rate is (B,) requests/s, cells without requests are skipped."""
     bucket = np.fromiter(map(itemgetter(0), sums), np.int64, len(sums))
     table = np.fromiter(chain.from_iterable(sums.values()), float, 3 * len(sums)).reshape(-1, 3)
@@ -47,7 +49,7 @@ def from_sums(space: Space, rate: FloatArray, sums: Sums, dispersion: tuple[floa
 
 
 def from_samples(
-    space: Space,
+    space: Buckets,
     bucket: IntArray,
     inputs: FloatArray,
     outputs: FloatArray,
@@ -99,7 +101,7 @@ def combined(demands: Sequence[Demand]) -> Demand:
 
 
 def _demand(
-    space: Space,
+    space: Buckets,
     rate: FloatArray,
     bucket: IntArray,
     sums: FloatArray,
@@ -120,6 +122,6 @@ def _demand(
     )
 
 
-def _check(space: Space, bucket: IntArray) -> None:
+def _check(space: Buckets, bucket: IntArray) -> None:
     if len(bucket) and not 0 <= int(bucket.min()) <= int(bucket.max()) < space.buckets:
         raise InvalidValue(f"bucket must be from 0 to {space.buckets - 1}")

@@ -4,11 +4,11 @@ from typing import Final
 
 import msgspec
 
-from gateway.proxy.event import Event, Usage, Whole
+from gateway.proxy.events_schema import Event, Usage, WholeReply
 
 USAGE: Final = b'"usage":'  # in a string of JSON the quotes would have backslashes
 _EVENT: Final = msgspec.json.Decoder(Event)
-_WHOLE: Final = msgspec.json.Decoder(Whole)
+_WHOLE: Final = msgspec.json.Decoder(WholeReply)
 _USAGE: Final = msgspec.json.Decoder(Usage)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.engine import imports
+from planner.engine import importers as imports
 from planner.errors import InvalidFile
 
 VLLM = {

@@ -9,7 +9,7 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None  # only its type counts here
 
 
-class Fields(msgspec.Struct):
+class BodyFields(msgspec.Struct):
     """Unknown fields are skipped without being built; prompts stay raw bytes."""
 
     model: str | None = None

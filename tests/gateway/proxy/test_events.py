@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.proxy.decode import usage_of
-from gateway.proxy.event import Whole
+from gateway.proxy.events import usage_of
+from gateway.proxy.events_schema import WholeReply
 
 USAGE = {"prompt_tokens": 11, "completion_tokens": 4}
 DETAILS = USAGE | {"prompt_tokens_details": {"cached_tokens": 3}}
@@ -53,7 +53,7 @@ def test_garbage_says_nothing(data, before):
     """Whatever is read, reading all of it would have said the same, if that is possible."""
     found = said(before + data)
     try:
-        usage = msgspec.json.decode(before + data, type=Whole).usage
+        usage = msgspec.json.decode(before + data, type=WholeReply).usage
     except (msgspec.DecodeError, UnicodeDecodeError):
         return
     assert found == (usage and (usage.prompt_tokens, usage.completion_tokens))

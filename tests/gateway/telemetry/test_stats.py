@@ -6,9 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.routing.observation import FIELDS, Observation, Outcome
-from gateway.telemetry.stats import TPOT_S, TTFT_S, Flow, Sums
-from gateway.telemetry.tally import Tally
-from planner.traffic.demand import fine_cell
+from gateway.telemetry.stats import Stats
+from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, PoolStats, StatsDelta
+from planner.traffic.size_histogram import fine_cell
 
 GOOD = Observation(
     model="m", key="k", route="chat", stream=True, bucket=3, prompt_bytes=400, max_tokens=None,
@@ -30,39 +30,39 @@ SHED = replace(
 
 
 def summed(*observations):
-    tally = Tally()
+    stats = Stats()
     for observation in observations:
-        tally.observed(observation)
-    return tally.drain()
+        stats.observed(observation)
+    return stats.drain()
 
 
 def test_draining_begins_anew():
     """Nothing is told twice, and nothing is lost between two drains."""
-    tally = Tally()
-    tally.arrived(3)
-    tally.observed(GOOD)
-    first = tally.drain()
-    tally.arrived(3)
-    tally.arrived(5)
-    second = tally.drain()
+    stats = Stats()
+    stats.arrived(3)
+    stats.observed(GOOD)
+    first = stats.drain()
+    stats.arrived(3)
+    stats.arrived(5)
+    second = stats.drain()
 
     assert (first.arrivals, second.arrivals) == ({3: 1}, {3: 1, 5: 1})
-    assert (list(first.flows), second.flows) == ([("m", "h100")], {})
-    assert tally.drain() == Sums()
+    assert (list(first.by_pool), second.by_pool) == ([("m", "h100")], {})
+    assert stats.drain() == StatsDelta()
 
 
 def test_every_arrival_counts_whatever_becomes_of_it():
     """Demand includes what was shed; only whole answers have an actual size."""
-    tally = Tally()
+    stats = Stats()
     for observation in (GOOD, SHED):
-        tally.arrived(observation.bucket)
-        tally.observed(observation)
-    sums = tally.drain()
+        stats.arrived(observation.bucket)
+        stats.observed(observation)
+    delta = stats.drain()
 
-    assert sums.arrivals == {3: 2}
-    assert sums.sizes == {(3, fine_cell(110, 40)): (1.0, 110.0, 40.0)}
-    assert sums.flows["m", ""].outcomes == {"shed": 1}
-    assert sums.flows["m", ""].decisions == {}
+    assert delta.arrivals == {3: 2}
+    assert delta.sizes == {(3, fine_cell(110, 40)): (1.0, 110.0, 40.0)}
+    assert delta.by_pool["m", ""].outcomes == {"shed": 1}
+    assert delta.by_pool["m", ""].decisions == {}
 
 
 def test_an_unreported_size_is_the_estimate():
@@ -77,12 +77,12 @@ def test_times_fall_into_the_bucket_that_ends_at_them(kind):
     """Bounds belong to the bucket below, as in Prometheus; what is above all has its own."""
     bounds = TTFT_S if kind == "ttft" else TPOT_S
     times = [0.0, bounds[0], bounds[0] * 1.01, bounds[-1], bounds[-1] * 2]
-    sums = summed(*(replace(GOOD, **{f"{kind}_s": t}) for t in times))
-    spread = getattr(sums.flows["m", "h100"], kind)
+    delta = summed(*(replace(GOOD, **{f"{kind}_s": t}) for t in times))
+    histogram = getattr(delta.by_pool["m", "h100"], kind)
 
-    assert (spread.counts[:2], spread.counts[-2:]) == ([2, 1], [1, 1])
-    assert sum(spread.counts) == 5
-    assert spread.seconds == pytest.approx(sum(times))
+    assert (histogram.counts[:2], histogram.counts[-2:]) == ([2, 1], [1, 1])
+    assert sum(histogram.counts) == 5
+    assert histogram.seconds == pytest.approx(sum(times))
 
 
 OBSERVATIONS = st.lists(
@@ -110,19 +110,19 @@ OBSERVATIONS = st.lists(
 @given(OBSERVATIONS, OBSERVATIONS)
 def test_flows_merge_by_addition(left, right):
     """Two processes, or two drains of one, sum to what one alone would have told."""
-    merged: dict[tuple[str, str], Flow] = {}
-    for sums in (summed(*left), summed(*right)):
-        for key, flow in sums.flows.items():
-            merged.setdefault(key, Flow.none()).add(flow)
+    merged: dict[tuple[str, str], PoolStats] = {}
+    for delta in (summed(*left), summed(*right)):
+        for key, pool_stats in delta.by_pool.items():
+            merged.setdefault(key, PoolStats.none()).add(pool_stats)
 
-    assert merged == summed(*left, *right).flows
+    assert merged == summed(*left, *right).by_pool
 
 
 def test_sums_travel_as_a_value():
     """Between processes, as MessagePack."""
-    tally = Tally()
-    tally.arrived(3)
-    tally.observed(GOOD)
-    sums = tally.drain()
+    stats = Stats()
+    stats.arrived(3)
+    stats.observed(GOOD)
+    delta = stats.drain()
 
-    assert msgspec.msgpack.decode(msgspec.msgpack.encode(sums), type=Sums) == sums
+    assert msgspec.msgpack.decode(msgspec.msgpack.encode(delta), type=StatsDelta) == delta

@@ -5,12 +5,12 @@ Owns the arithmetic that `batching` does per iteration; knows nothing of who is 
 
 import math
 
-from planner.engine.measured import Calibration
+from planner.engine.fit import Calibration
 from planner.engine.profiles import Profile
 from planner.engine.roofline import CORNER, Roofline
 
 
-class Pace:
+class IterationTime:
     """`Roofline.step_s` for plain floats: the same figures without NumPy's cost per call."""
 
     def __init__(self, roofline: Roofline) -> None:
@@ -42,7 +42,7 @@ class Pace:
         return max(kernels_s, self._prefill_floor_s) + self.host_s(sequences)
 
 
-class FittedPace:
+class FittedIterationTime:
     """The same of a measured profile: the linear model that was fitted to it."""
 
     decode_floor_s = 0.0
@@ -68,13 +68,13 @@ class FittedPace:
         return kernels_s + self._fitted.square_s * squares
 
 
-def pace_of(profile: Profile) -> Pace | FittedPace:
+def iteration_time(profile: Profile) -> IterationTime | FittedIterationTime:
     """The pace of a backend: as measured where there is anything, else analytic."""
     fitted = profile.calibration
-    return Pace(profile.roofline) if fitted is None else FittedPace(fitted)
+    return IterationTime(profile.roofline) if fitted is None else FittedIterationTime(fitted)
 
 
-class Run:
+class DecodeRun:
     """`length` iterations from start_s on; iteration j lasts `max(first_s + rise_s·j, floor_s)`."""
 
     __slots__ = ("_flat", "_high_s", "_rise_s", "_start_s", "floor_s", "length")

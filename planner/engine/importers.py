@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from planner.engine.measured import Point, Rates, checked
+from planner.engine.fit import Point, Rates, checked
 from planner.errors import InvalidFile, InvalidValue
 
 PAPER_INPUT_TO = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 12000, 16000)
@@ -68,7 +68,7 @@ class GuideReport(msgspec.Struct):
     benchmarks: tuple[GuideBenchmark, ...]
 
 
-class Entry(msgspec.Struct):
+class AiperfMetric(msgspec.Struct):
     """One metric of an aiperf summary."""
 
     avg: float
@@ -78,11 +78,11 @@ class Entry(msgspec.Struct):
 class AiperfSummary(msgspec.Struct):
     """An aiperf summary, as far as a point needs it."""
 
-    request_throughput: Entry
-    input_sequence_length: Entry
-    output_sequence_length: Entry
-    time_to_first_token: Entry
-    inter_token_latency: Entry
+    request_throughput: AiperfMetric
+    input_sequence_length: AiperfMetric
+    output_sequence_length: AiperfMetric
+    time_to_first_token: AiperfMetric
+    inter_token_latency: AiperfMetric
 
 
 class MelangeGpu(msgspec.Struct):
@@ -165,7 +165,7 @@ def aiperf(paths: Sequence[Path]) -> tuple[Point, ...]:
 
 def _summary(path: Path) -> AiperfSummary:
     """The CSV form: rows `Name (unit),avg,…` and, after an empty line, `Name (unit),value`."""
-    entries: dict[str, Entry] = {}
+    entries: dict[str, AiperfMetric] = {}
     for number, row in enumerate(csv.reader(_text(path).splitlines()), 1):
         label, _, rest = row[0].partition(" (") if len(row) > 1 else ("", "", "")
         name = label.strip().lower().replace(" ", "_")
@@ -174,14 +174,14 @@ def _summary(path: Path) -> AiperfSummary:
                 value = float(row[1].replace(",", ""))
             except ValueError:
                 raise InvalidFile(f"{path}:{number}: {name}: not a number: `{row[1]}`") from None
-            entries[name] = Entry(avg=value, unit=rest.rstrip(")"))
+            entries[name] = AiperfMetric(avg=value, unit=rest.rstrip(")"))
     for name in AiperfSummary.__struct_fields__:
         if name not in entries:
             raise InvalidFile(f"{path}: no row `{name.replace('_', ' ').title()}`")
     return AiperfSummary(**entries)
 
 
-def _seconds(path: Path, name: str, entry: Entry) -> float:
+def _seconds(path: Path, name: str, entry: AiperfMetric) -> float:
     if entry.unit not in SECONDS:
         raise InvalidFile(f"{path}: {name}: unknown unit `{entry.unit}`")
     return entry.avg * SECONDS[entry.unit]

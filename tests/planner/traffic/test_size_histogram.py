@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.errors import InvalidValue
-from planner.model.space import SloClass, Space
+from planner.model.space import Buckets, SloClass
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.demand import FINE, combined, fine_cell, from_samples, from_sums, merge
+from planner.traffic.size_histogram import FINE, combined, fine_cell, from_samples, from_sums, merge
 
-SPACE = Space(
+SPACE = Buckets(
     classes=(SloClass(model="m", slo=Slo(ttft_s=1, tpot_s=0.1)),),
     grid=Grid(input_edges=(1, 256, 4096), output_edges=(1, 64, 1024)),
 )
@@ -98,7 +98,7 @@ def test_bad_samples_are_refused_by_name():
 def test_demands_of_two_classes_add_up():
     """Rates and sizes side by side; each class keeps the dispersion of its own demand."""
     classes = SPACE.classes[0], SloClass(model="other", slo=SPACE.classes[0].slo)
-    space = Space(classes=classes, grid=SPACE.grid)
+    space = Buckets(classes=classes, grid=SPACE.grid)
     one, two = (
         from_samples(
             space, np.array([bucket] * 4), np.full(4, 100.0), np.full(4, 10.0), duration_s=seconds,

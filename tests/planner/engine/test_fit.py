@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.engine.fit import Calibration, Point, Rates, checked, fit, prior
 from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.measured import Calibration, Point, Rates, checked, fit, prior
 from planner.engine.roofline import Roofline
 from planner.errors import InvalidValue
 
