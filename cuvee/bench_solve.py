@@ -18,10 +18,10 @@ from rich.table import Table
 
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program import solve
 from planner.program.limits import UNLIMITED, Limits, Stock, gpus
 from planner.sizes import Grid
@@ -140,8 +140,8 @@ def demand(seed: int, rate: float, rows: int, columns: int) -> Demand:
     logs = np.log(centres[::EACH])
     weight = np.exp(-(((logs - CENTRE) / WIDTH) ** 2).sum(axis=1) / 2)
     weight *= random.uniform(0.5, 1.5, grid.cells)
-    space = Buckets(classes=(SloClass(model=MODEL, slo=Slo(ttft_s=2, tpot_s=0.08)),), grid=grid)
-    made = from_samples(space, cells, inputs, outputs, duration_s=1.0, dispersion=(2.0,))
+    buckets = Buckets(classes=(SloClass(model=MODEL, slo=Slo(ttft_s=2, tpot_s=0.08)),), grid=grid)
+    made = from_samples(buckets, cells, inputs, outputs, duration_s=1.0, dispersion=(2.0,))
     return replace(made, rate=weight).scaled_to(rate)
 
 

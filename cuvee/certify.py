@@ -17,10 +17,10 @@ from gateway.rehearsal.certify import Certified, certified
 from gateway.rehearsal.history import TraceSource
 from gateway.rehearsal.traffic import Process
 from planner.errors import InvalidValue, PlannerError
+from planner.model.buckets import SloClass
 from planner.model.plan import Certificate, Plan
-from planner.model.space import SloClass
 from planner.proof.certify import SEEDS
-from planner.traffic import trace as workload
+from planner.traffic.trace import read_trace
 
 SWING = 0.6  # a day of interactive traffic: its peak is some four times its trough
 
@@ -105,9 +105,9 @@ def certify(
 
 def sources(traces: Sequence[str], loaded: Loaded) -> list[TraceSource]:
     """The traces that the options name. Raises InvalidValue, or InvalidFile for what is in one."""
-    first = loaded.space.classes[0]
-    known = {kind.model: kind for kind in reversed(loaded.space.classes)}
-    known |= {f"{kind.model}:{kind.name}": kind for kind in loaded.space.classes}
+    first = loaded.buckets.classes[0]
+    known = {kind.model: kind for kind in reversed(loaded.buckets.classes)}
+    known |= {f"{kind.model}:{kind.name}": kind for kind in loaded.buckets.classes}
     found: dict[SloClass, TraceSource] = {}
     for text in traces:
         name, equals, file = text.partition("=")
@@ -118,7 +118,7 @@ def sources(traces: Sequence[str], loaded: Loaded) -> list[TraceSource]:
         kind = known[name]
         if kind in found:
             raise InvalidValue(f"--trace: `{kind}` is given twice")
-        trace = workload.read(Path(file))
+        trace = read_trace(Path(file))
         found[kind] = TraceSource(trace=trace, model=kind.model, slo_class=kind.name)
     return list(found.values())
 

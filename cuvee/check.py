@@ -18,5 +18,5 @@ def check(path: Path) -> None:
     backends = sum(len(pool.backends) for pool in loaded.config.pools.values())
     click.echo(
         f"{path}: {len(loaded.config.models)} models, {len(loaded.pools)} pools, "
-        f"{backends} backends, {loaded.space.buckets} buckets"
+        f"{backends} backends, {loaded.buckets.count} buckets"
     )

@@ -24,8 +24,7 @@ from loadtest.compare.comparison import MELANGE, ComparedFleet, case, compare_al
 from planner.errors import PlannerError
 from planner.program import baselines
 from planner.program.baselines import Allocation
-from planner.traffic import trace as workload
-from planner.traffic.trace import Trace
+from planner.traffic.trace import Trace, read_trace
 
 PAPER = Path(__file__).resolve().parent.parent / "configs" / "melange" / "arena.yaml"
 SEEDS = 8
@@ -88,7 +87,7 @@ class PaperRow:
 
 def paper(path: Path = PAPER, *, runs: int = RUNS) -> list[PaperRow]:
     """Mélange's own instance, solved in both formulations; times are medians over runs."""
-    given = baselines.read(path)
+    given = baselines.read_published(path)
     rows = []
     for place, rate in enumerate(given.reported.rates):
         instance = given.instance(rate)
@@ -199,7 +198,7 @@ def compare(
             entries = compare_all(asked, seeds=seeds, told=status.update)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
-    slo = asked.demand.space.classes[0].slo
+    slo = asked.demand.buckets.classes[0].slo
     title = f"{asked.model} at {asked.demand.total_rate:g} req/s, TPOT {slo.tpot_s:g} s, {process}"
     if as_json:
         click.echo(json.dumps([asdict(entry) for entry in entries], indent=1))
@@ -215,6 +214,6 @@ def given(path: Path | None, trace_path: Path | None) -> tuple[Loaded, Trace]:
     if path is None or trace_path is None:
         raise click.UsageError("--config and --trace are needed")
     try:
-        return configured(path), workload.read(trace_path)
+        return configured(path), read_trace(trace_path)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error

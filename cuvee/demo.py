@@ -14,7 +14,7 @@ from rich.text import Text
 
 from cuvee.pictures import NoPicture, canvas, draw_demo
 from gateway.errors import ConfigError
-from loadtest.demo import summary as summary
+from loadtest.demo import summary
 from loadtest.demo.fleet import LocalFleet, LocalFleetError
 from loadtest.demo.summary import DemoSummary, PlanSeen
 from loadtest.replay import report
@@ -22,8 +22,7 @@ from loadtest.replay.record import Record
 from loadtest.replay.send import replay
 from planner.errors import PlannerError
 from planner.slo import Slo
-from planner.traffic import trace as workload
-from planner.traffic.trace import Trace
+from planner.traffic.trace import Trace, read_trace
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 TURN_S = 45.0  # configs/workloads/ATTRIBUTION.md: where conversation turns into code
@@ -102,7 +101,7 @@ def demo(
     try:
         if plot_path is not None:
             canvas()  # says now, and not at the end, that there is nothing to draw with
-        result = uvloop.run(perform(path, workload.read(trace_path), console, log_path))
+        result = uvloop.run(perform(path, read_trace(trace_path), console, log_path))
         if json_path is not None:
             json_path.write_text(json.dumps(summary.to_json(result), indent=1))
         if plot_path is not None:
@@ -122,7 +121,7 @@ async def perform(path: Path, trace: Trace, console: Console, log_path: Path | N
     """Sets the stage, replays, and adds up."""
     console.print("starting the emulated backends and the gateway …")
     async with LocalFleet(path, log=log_path) as local_fleet:
-        slo_class = local_fleet.loaded.space.classes[0]
+        slo_class = local_fleet.loaded.buckets.classes[0]
         progress = Progress(console, slo_class.slo, trace)
         async with aiohttp.ClientSession() as session:
             progress.plan(await _seen(session, local_fleet.url, 0.0))

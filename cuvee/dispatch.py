@@ -24,7 +24,7 @@ from loadtest.compare.dispatch import (
 )
 from loadtest.compare.policies import POLICIES
 from planner.errors import PlannerError
-from planner.traffic import trace as workload
+from planner.traffic.trace import read_trace
 
 SEEDS = 3
 
@@ -100,7 +100,7 @@ def dispatch(
         with console.status("planning") as status:
             given = fixed(
                 loaded,
-                workload.read(trace_path),
+                read_trace(trace_path),
                 rate=rate,
                 fleet=_counts(fleet) if fleet else None,
                 process=process,
@@ -133,7 +133,7 @@ def _title(given: Fixed, process: str) -> str:
     plan, slo = given.plan, given.slo
     fleet = ", ".join(f"{p} {n}" for p, n in zip(plan.pools, plan.backends, strict=True) if n)
     return (
-        f"{plan.space.classes[0].model} on {fleet}: fluid capacity {given.capacity:.1f} req/s; "
+        f"{plan.buckets.classes[0].model} on {fleet}: fluid capacity {given.capacity:.1f} req/s; "
         f"TTFT {slo.ttft_s:g} s, TPOT {slo.tpot_s:g} s for {slo.attainment:.0%}; {process}, "
         f"{given.traffic.requests} requests a play; {given.left_out:.1%} left out"
     )

@@ -12,7 +12,7 @@ import uvloop
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.server import Emulator
 from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.profiles import Profile, ProfileFile, build, read
+from planner.engine.profiles import Profile, ProfileFile, build, read_profile
 from planner.errors import PlannerError
 
 
@@ -99,7 +99,7 @@ def described(path: Path | None, options: dict[str, Any]) -> tuple[Profile, str]
     if path is not None:
         if given:
             raise click.UsageError(f"--profile excludes {', '.join(sorted(given))}")
-        profile = read(path)
+        profile = read_profile(path)
         return profile, profile.roofline.model.name
     if "model" not in given or "gpu" not in given:
         raise click.UsageError("give --model and --gpu, or --profile")

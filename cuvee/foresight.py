@@ -16,7 +16,7 @@ from cuvee.options import FILE, JSON, configured
 from loadtest.compare.length_accuracy import Accuracy, Cost, cost, foresee, planned
 from planner.errors import PlannerError
 from planner.traffic import arrivals
-from planner.traffic import trace as workload
+from planner.traffic.trace import read_trace
 
 
 @click.command()
@@ -65,7 +65,7 @@ def foresight(
     loaded = None if config is None else configured(config)
     rng = np.random.default_rng(seed)
     try:
-        trace = workload.read(path)
+        trace = read_trace(path)
         found = foresee(trace, rng=rng, keys=not no_keys)
         lost = None
         if loaded is not None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from gateway import runtime as compiled
+from gateway import runtime
 from loadtest import process
 from loadtest.overhead import measure, page, peers, rounds, setups, tables
 from loadtest.overhead.measure import REFERENCE, MeasureRow
@@ -175,12 +175,12 @@ def overhead(
     )
     if profiles and options.workers > 1:
         raise click.UsageError("--profile looks into one process: it needs --workers 1")
-    if profiles and compiled.compiled():
+    if profiles and runtime.compiled():
         raise click.UsageError(
             "--profile sees Python's frames only, and the data path is compiled: "
             "`make interpreted` first"
         )
-    if complaints := compiled.complaints():
+    if complaints := runtime.complaints():
         raise click.ClickException("\n".join(complaints))
     given = _paths(paths)
     said: dict[str, object] = {"conditions": conditions(options)}
@@ -205,8 +205,8 @@ def conditions(options: Options) -> dict[str, object]:
         "machine": platform.machine(),
         "system": f"{platform.system()} {platform.release()}",
         "python": platform.python_version(),
-        "python_optimised": compiled.optimised(),
-        "data_path": compiled.data_path(),
+        "python_optimised": runtime.optimised(),
+        "data_path": runtime.data_path(),
         "libraries": {name: metadata.version(name) for name in ENGINES},
         "cores": asdict(process.divide(tuple(os.sched_getaffinity(0)), options.workers)),
         "load_average": os.getloadavg()[0],

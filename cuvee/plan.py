@@ -23,8 +23,7 @@ from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program import solve
-from planner.traffic import trace as workload
-from planner.traffic.trace import Trace
+from planner.traffic.trace import Trace, read_trace
 
 CURVE_RATES = tuple(2.0**octave for octave in range(-3, 4))  # times the demand's own rate
 CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised target
@@ -65,7 +64,7 @@ def plan(
     """
     loaded = configured(path)
     try:
-        requests = workload.read(trace_path)
+        requests = read_trace(trace_path)
         lengths = OutputLengths()
         demand = demand_of(requests, loaded, lengths=lengths, model=model)
         sent = sent_by(requests, loaded, lengths, model)
@@ -102,12 +101,12 @@ def sent_by(
 
 def _prices(path: Path, loaded: Loaded) -> Mapping[str, float]:
     file = loaded.config.prices
-    return {} if file is None else prices.read(path.parent / file)
+    return {} if file is None else prices.read_prices(path.parent / file)
 
 
 def _draw(found: Plan, why: Explanation, demand: Demand, pools: tuple[Pool, ...], to: Path) -> None:
     rates = tuple(demand.total_rate * times for times in CURVE_RATES)
-    tpot_s = demand.space.classes[0].slo.tpot_s
+    tpot_s = demand.buckets.classes[0].slo.tpot_s
     pictures.draw(
         found,
         why,

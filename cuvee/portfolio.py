@@ -14,7 +14,7 @@ from gateway.routing.lengths import OutputLengths
 from planner.costs.portfolio import buy, read_history
 from planner.costs.report import portfolio_json
 from planner.errors import PlannerError
-from planner.traffic import trace as workload
+from planner.traffic.trace import read_trace
 
 
 @click.command()
@@ -74,7 +74,7 @@ def portfolio(
         for pool in loaded.pools
     )
     try:
-        demand = demand_of(workload.read(trace_path), loaded, lengths=OutputLengths(), model=model)
+        demand = demand_of(read_trace(trace_path), loaded, lengths=OutputLengths(), model=model)
         found = buy(
             demand,
             pools,

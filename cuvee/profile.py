@@ -13,9 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from planner.engine import importers as imports
-from planner.engine import profiles
-from planner.engine import validation as evidence
+from planner.engine import importers, profiles, validation
 from planner.engine.hardware import GPUS
 from planner.engine.profiles import FORMAT, Profile, ProfileFile
 from planner.engine.validation import ModelError
@@ -47,14 +45,16 @@ def report(folder: Path, gpu: str | None, as_json: bool) -> None:
     relative error, and the bias (predicted/measured, median). docs/profiles.md explains the rows.
     """
     try:
-        timings = [t for file in sorted(folder.glob("*.csv")) for t in evidence.read(file)]
+        timings = [
+            t for file in sorted(folder.glob("*.csv")) for t in validation.read_timings(file)
+        ]
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     chosen = [t for t in timings if gpu in (None, t.gpu)]
     if not chosen:
         known = ", ".join(sorted({t.gpu for t in timings})) or "nothing at all"
         raise click.ClickException(f"no measurements of {gpu or 'anything'}; there are {known}")
-    rows, totals = evidence.errors(chosen), evidence.by_gpu(chosen)
+    rows, totals = validation.errors(chosen), validation.by_gpu(chosen)
     if as_json:
         found = {"sources": [asdict(row) for row in rows], "gpus": [asdict(row) for row in totals]}
         click.echo(json.dumps(found, indent=1))
@@ -149,8 +149,8 @@ def import_(
             name = entry or str(limits["gpu"])
             found = _fixed(files[0], tool, name, {k: v for k, v in edges.items() if v}, slo)
         else:
-            read = {"vllm-bench": imports.vllm_bench, "guidellm": imports.guidellm}
-            found = {"points": read.get(tool, imports.aiperf)(files)}
+            read = {"vllm-bench": importers.vllm_bench, "guidellm": importers.guidellm}
+            found = {"points": read.get(tool, importers.aiperf)(files)}
         fixed = {"format": FORMAT, "origin": "imported", "source": source}
         spec = ProfileFile(**fixed, **found | given)  # type: ignore[arg-type]
         built = profiles.build(spec)
@@ -164,9 +164,9 @@ def _fixed(
     file: Path, tool: str, entry: str, edges: dict[str, tuple[int, ...]], slo: str | None
 ) -> dict[str, object]:
     if tool == "melange":
-        rates, stated = imports.melange_rates(file, entry, **edges), "not stated"
+        rates, stated = importers.melange_rates(file, entry, **edges), "not stated"
     else:
-        rates, stated = imports.aibrix(file)
+        rates, stated = importers.aibrix(file)
     longest = rates.input_to[-1] + rates.output_to[-1]
     return {"rates": rates, "baked_slo": slo or stated, "max_model_len": longest}
 

@@ -13,14 +13,12 @@ import uvloop
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from loadtest.replay import report
-from loadtest.replay import send as player
+from loadtest.replay import report, send
 from loadtest.replay.record import Record
 from loadtest.replay.send import PATHS, TIMEOUT_S, Endpoint
 from planner.errors import PlannerError
 from planner.slo import Slo
-from planner.traffic import trace as workload
-from planner.traffic.trace import Trace
+from planner.traffic.trace import Trace, read_trace
 
 
 class Load(Protocol):
@@ -91,7 +89,7 @@ def replay(
         trace = trace.slice(0.0, duration * rate_scale)
     console = Console()
     load = partial(
-        player.replay,
+        send.replay,
         url,
         trace,
         model=model,
@@ -133,7 +131,7 @@ def _slo(ttft_s: float | None, tpot_s: float | None) -> Slo | None:
 
 def _prepared(url: str, path: Path, model: str | None) -> tuple[Trace, str]:
     try:
-        return workload.read(path), model or _first(uvloop.run(player.models(url)), url)
+        return read_trace(path), model or _first(uvloop.run(send.models(url)), url)
     except PlannerError as error:
         raise click.UsageError(str(error)) from error
     except (aiohttp.ClientError, TimeoutError) as error:

@@ -43,7 +43,7 @@ def sweep(
     it they are refined and certified, and the attainment of every fleet stands beside its cost.
     """
     loaded, trace = given(path, trace_path)
-    targets = _numbers("--tpot", tpot) if tpot else [loaded.space.classes[0].slo.tpot_s]
+    targets = _numbers("--tpot", tpot) if tpot else [loaded.buckets.classes[0].slo.tpot_s]
     console = Console(width=table_columns())
     points: list[tuple[float, float, list[ComparedFleet]]] = []
     try:

@@ -30,7 +30,7 @@ def show(
     if alternatives:
         console.print(alternatives_table(found, alternatives))
     for unserved in found.unserved:
-        what = found.space.describe(unserved.bucket)
+        what = found.buckets.describe(unserved.bucket)
         console.print(f"unserved: {what}, {unserved.rate:.3g} req/s: {unserved.reason}")
     if found.relaxation is not None:
         lifted = found.relaxation
@@ -75,7 +75,7 @@ def shares_table(found: Plan, explanation: Explanation, *, whole: bool) -> Table
         usd = explanation.next_usd[b]
         price = [f"${usd:.3f}" if usd is not None else "–"] if whole else []
         cost = f"{explanation.bucket[b]:.2f}"
-        table.add_row(found.space.describe(b), f"{found.rate[b]:.2f}", cost, *price, *cells)
+        table.add_row(found.buckets.describe(b), f"{found.rate[b]:.2f}", cost, *price, *cells)
     return table
 
 

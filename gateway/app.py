@@ -33,7 +33,7 @@ from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.plan_json import figures
 from planner.model.pool import Pool
-from planner.traffic import trace as workload
+from planner.traffic.trace import read_trace
 
 log = logging.getLogger("cuvee")
 
@@ -163,9 +163,9 @@ class App:
         """For the configured workload, or for no known demand: then all backends share it."""
         loaded = self._loaded
         if loaded.workload is None:
-            unknown = Demand.even(loaded.space)
+            unknown = Demand.even(loaded.buckets)
             return await self._solver.plan("assign", unknown, loaded.pools, self._running)
-        trace = workload.read(loaded.workload)
+        trace = read_trace(loaded.workload)
         demand = demand_of(trace, loaded, lengths=self._estimator.lengths)
         self._observed.remember(demand, trace.duration_s)
         objective = loaded.config.planner.objective
@@ -181,7 +181,7 @@ class App:
     def _new_observed(self, now_s: float) -> ObservedDemand:
         settings = self._loaded.config.planner
         return ObservedDemand(
-            self._loaded.space,
+            self._loaded.buckets,
             window_s=settings.window_s,
             memory_s=settings.memory_s,
             dispersion=settings.dispersion,

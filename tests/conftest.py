@@ -2,10 +2,10 @@
 
 import pytest
 
-from gateway import runtime as compiled
+from gateway import runtime
 
 
 def pytest_configure():
     """Stale extension modules would be tested in place of their sources."""
-    if complaints := compiled.complaints():
+    if complaints := runtime.complaints():
         raise pytest.UsageError("\n".join(complaints))

@@ -12,10 +12,9 @@ import cuvee
 from gateway.config.load import load
 from gateway.config.reference import manual
 from planner.costs import prices
-from planner.engine import profiles
-from planner.engine import validation as evidence
+from planner.engine import profiles, validation
 from planner.program import baselines
-from planner.traffic import trace as workload
+from planner.traffic.trace import read_trace
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
@@ -77,15 +76,15 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
     """Nothing in configs/ is dead: each example loads as what it is."""
     folder = path.parent.name
     if folder == "measured" and path.suffix == ".csv":
-        assert len(evidence.read(path)) > 0
+        assert len(validation.read_timings(path)) > 0
     elif path.suffix == ".csv":
-        assert len(workload.read(path)) > 0
+        assert len(read_trace(path)) > 0
     elif folder == "profiles":
-        assert profiles.read(path).max_model_len > 0
+        assert profiles.read_profile(path).max_model_len > 0
     elif folder == "melange":
-        assert baselines.read(path).gpus
+        assert baselines.read_published(path).gpus
     elif path.name == "prices.yaml":
-        assert prices.read(path)
+        assert prices.read_prices(path)
     elif path.suffix == ".yaml":
         assert load(path).pools
         assert yaml.safe_load(path.read_text())["models"]

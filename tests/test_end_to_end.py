@@ -21,7 +21,7 @@ from gateway.routing.estimate import Estimate
 from gateway.routing.table import compile_table
 from loadtest.emulator.faults import NONE, Faults
 from loadtest.emulator.server import Emulator
-from planner.engine.profiles import read
+from planner.engine.profiles import read_profile
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MODEL = "llama-3-8b"
@@ -77,7 +77,7 @@ async def running(
         emulators: dict[str, list[Emulator]] = {}
         listed = dict(urls or {})
         for pool, faults in pools.items():
-            profile = read(CONFIGS / "profiles" / f"llama-3-8b-{pool}.yaml")
+            profile = read_profile(CONFIGS / "profiles" / f"llama-3-8b-{pool}.yaml")
             emulators[pool] = [
                 Emulator(profile, MODEL, faults=f, max_num_queued_reqs=queued) for f in faults
             ]
@@ -304,7 +304,7 @@ async def test_a_request_chooses_its_slo_class(tmp_path: Path):
         _, foreign, _ = await sent(x_llm_d_inference_objective="sheddable")
         status, _, body = await sent(x_cuvee_slo_class="gold")
 
-    cells = fleet.app.plan.space.grid.cells
+    cells = fleet.app.plan.buckets.grid.cells
     assert [bucket // cells for bucket in (plain, ours, theirs, foreign)] == [0, 1, 1, 0]
     assert status == 400
     assert body["error"]["type"] == "invalid_request_error"
@@ -492,7 +492,7 @@ async def test_a_backend_that_went_silent_is_given_up_on(tmp_path: Path, stream:
 
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(silent))
-        good = Emulator(read(CONFIGS / "profiles" / "llama-3-8b-h100.yaml"), MODEL)
+        good = Emulator(read_profile(CONFIGS / "profiles" / "llama-3-8b-h100.yaml"), MODEL)
         other = f"http://127.0.0.1:{await good.start()}"
         stack.push_async_callback(good.stop)
         fleet = await stack.enter_async_context(running(tmp_path, urls={"h100": [url, other]}))
@@ -577,7 +577,7 @@ async def test_prompt_tokens_are_learned_from_replies(tmp_path: Path):
     words = CHAT | {"messages": [{"role": "user", "content": "incomprehensibility " * 200}]}
     async with running(tmp_path) as fleet, ClientSession() as session:
         url = f"{fleet.url}/v1/chat/completions"
-        grid = fleet.app.plan.space.grid
+        grid = fleet.app.plan.buckets.grid
         rows = []
         for _ in range(60):
             body = words | {"vllm_xargs": {"output_tokens": 1}}

@@ -19,7 +19,7 @@ from gateway.config.load import load
 from gateway.workers.supervisor import Supervisor
 from loadtest.emulator.server import Emulator
 from loadtest.process import free_port
-from planner.engine.profiles import read
+from planner.engine.profiles import read_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 PROFILE = ROOT / "configs" / "profiles" / "llama-3-8b-h100.yaml"
@@ -64,7 +64,7 @@ def written(folder: Path, ports: list[int], **gateway: Any) -> Path:
 async def engines(count: int) -> AsyncIterator[tuple[list[Emulator], list[int]]]:
     """Emulated backends and their ports."""
     async with AsyncExitStack() as stack:
-        emulators = [Emulator(read(PROFILE), MODEL) for _ in range(count)]
+        emulators = [Emulator(read_profile(PROFILE), MODEL) for _ in range(count)]
         ports = [await emulator.start() for emulator in emulators]
         for emulator in emulators:
             stack.push_async_callback(emulator.stop)
@@ -237,7 +237,7 @@ async def test_a_replacement_knows_what_was_learned(tmp_path: Path):
             return told.get(SERVED) == len(asked)
 
         asked: list[int] = []
-        grid, victims = app.plan.space.grid, plane.pids
+        grid, victims = app.plan.buckets.grid, plane.pids
         before = await right()
         await until(learned)
         await until(all_told)

@@ -27,9 +27,9 @@ from planner.costs import prices
 from planner.engine import profiles
 from planner.engine.profiles import Profile
 from planner.errors import InvalidFile, InvalidValue
+from planner.model.buckets import DEFAULT, Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool, Spot
-from planner.model.space import DEFAULT, Buckets, SloClass
 from planner.program.headroom import loads
 from planner.program.limits import Limits, Stock, gpus
 from planner.sizes import Grid, log_edges
@@ -45,7 +45,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
     config: Config
     pools: tuple[Pool, ...]
-    space: Buckets
+    buckets: Buckets
     workload: Path | None
     limits: Limits = Limits()
 
@@ -66,15 +66,15 @@ def load(path: Path) -> Loaded:
     grid = _grid(config.buckets, problems)
     if problems or grid is None:
         raise ConfigError(tuple(problems))
-    space = Buckets(classes=classes, grid=grid)
-    problems += _unusable(space, pools)
+    buckets = Buckets(classes=classes, grid=grid)
+    problems += _unusable(buckets, pools)
     limits = _limits(config.limits, pools, problems)
     workload = path.parent / config.planner.workload if config.planner.workload else None
     if workload is not None and not workload.is_file():
         problems.append(f"planner.workload: no such file: {workload}")
     if problems:
         raise ConfigError(tuple(problems))
-    return Loaded(config=config, pools=pools, space=space, workload=workload, limits=limits)
+    return Loaded(config=config, pools=pools, buckets=buckets, workload=workload, limits=limits)
 
 
 def _yaml(path: Path) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
     usd_per_gpu: dict[str, float] = {}
     if config.prices is not None:
         try:
-            usd_per_gpu = dict(prices.read(root / config.prices))
+            usd_per_gpu = dict(prices.read_prices(root / config.prices))
         except InvalidFile as error:
             problems.append(f"prices: {error}")
             return ()
@@ -299,7 +299,7 @@ def _at(where: str, text: str) -> str:
 
 def _profile(name: str, root: Path, where: str, problems: list[str]) -> Profile | None:
     try:
-        return profiles.read(root / name)
+        return profiles.read_profile(root / name)
     except InvalidFile as error:
         problems.append(f"{where}.profile: {error}")
         return None
@@ -320,16 +320,16 @@ def _grid(section: BucketSection, problems: list[str]) -> Grid | None:
         return None
 
 
-def _unusable(space: Buckets, pools: tuple[Pool, ...]) -> Iterator[str]:
+def _unusable(buckets: Buckets, pools: tuple[Pool, ...]) -> Iterator[str]:
     """Pools that no bucket can use, and models without a pool."""
-    feasible = loads(Demand.none(space), pools).feasible
+    feasible = loads(Demand.none(buckets), pools).feasible
     for p, pool in enumerate(pools):
         if not feasible[:, p].any():
-            slo = next(c.slo for c in space.classes if c.model == pool.model)
+            slo = next(c.slo for c in buckets.classes if c.model == pool.model)
             yield (
                 f"pools.{pool.name}: no bucket can use it: {pool.profile.gpu} cannot hold "
                 f"TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s at any size"
             )
-    for model in dict.fromkeys(kind.model for kind in space.classes):
+    for model in dict.fromkeys(kind.model for kind in buckets.classes):
         if not any(pool.model == model for pool in pools):
             yield f"models.{model}: no pool serves it"

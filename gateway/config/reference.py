@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.config import schema as sections
+from gateway.config import schema
 from gateway.config.schema import (
     BucketSection,
     Config,
@@ -75,7 +75,7 @@ def _section(
 def _notes() -> dict[tuple[str, str], str]:
     """The text below each field of each section, by class and field."""
     found = {}
-    for node in ast.parse(inspect.getsource(sections)).body:
+    for node in ast.parse(inspect.getsource(schema)).body:
         if isinstance(node, ast.ClassDef):
             for before, after in zip(node.body, node.body[1:], strict=False):
                 if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):

@@ -11,8 +11,8 @@ from collections import deque
 import numpy as np
 
 from gateway.telemetry.stats_schema import StatsDelta
+from planner.model.buckets import Buckets
 from planner.model.demand import Demand
-from planner.model.space import Buckets
 from planner.traffic.size_histogram import CellSum, fine_cell, from_sums
 
 TICK_S = 5.0
@@ -26,11 +26,11 @@ class ObservedDemand:
     """Living state: outlives every plan. Times are seconds on any one monotonic clock."""
 
     def __init__(
-        self, space: Buckets, *, window_s: float, memory_s: float, dispersion: float, now_s: float
+        self, buckets: Buckets, *, window_s: float, memory_s: float, dispersion: float, now_s: float
     ) -> None:
         """window_s: seconds that rates average over. memory_s: half-life of sizes. dispersion:
         assumed until enough windows were counted."""
-        self._space = space
+        self._buckets = buckets
         self._ticks = max(2, round(window_s / TICK_S))
         self._halvings = TICK_S / memory_s
         self._dispersion = dispersion
@@ -86,7 +86,7 @@ class ObservedDemand:
         oldest_s = self._start_s + (self._tick - len(self._counts) + 1) * TICK_S
         elapsed_s = max(now_s - oldest_s, TICK_S)
         return from_sums(
-            self._space, counts.sum(axis=0) / elapsed_s, self._sums, self._dispersions(counts)
+            self._buckets, counts.sum(axis=0) / elapsed_s, self._sums, self._dispersions(counts)
         )
 
     def _dispersions(self, counts: np.ndarray) -> tuple[float, ...]:
@@ -94,9 +94,9 @@ class ObservedDemand:
         whole = counts[:-1]  # the last tick is still filling
         windows = len(whole) // COUNT_TICKS
         if windows < 2:
-            return (self._dispersion,) * len(self._space.classes)
+            return (self._dispersion,) * len(self._buckets.classes)
         paired = whole[len(whole) - windows * COUNT_TICKS :]
-        shape = windows, COUNT_TICKS, len(self._space.classes), self._space.grid.cells
+        shape = windows, COUNT_TICKS, len(self._buckets.classes), self._buckets.grid.cells
         per_class = paired.reshape(shape).sum(axis=(1, 3))
         mean = per_class.mean(axis=0)
         measured = np.where(mean > 0, per_class.var(axis=0, ddof=1) / np.maximum(mean, 1e-9), 0.0)
@@ -106,7 +106,7 @@ class ObservedDemand:
 
     def _none(self) -> "array[int]":
         """(B,) no arrivals; an array, which NumPy takes in whole."""
-        return array("q", bytes(8 * self._space.buckets))
+        return array("q", bytes(8 * self._buckets.count))
 
     def _roll(self, now_s: float) -> None:
         """Opens the tick that `now_s` lies in and forgets what left the window."""

@@ -39,14 +39,14 @@ from gateway.proxy.retry import RetryBudget
 from gateway.proxy.sse import StreamMeter, error_event
 from gateway.proxy.timeouts import Timeouts
 from gateway.routing.backend import Lease
-from gateway.routing.body import read, usage_asked
+from gateway.routing.body import read_body, usage_asked
 from gateway.routing.estimate import Estimate, PredictedLength
 from gateway.routing.lengths import OutputLengths
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.router import CLASS_HEADER, Router
 from gateway.routing.tokens import BytesPerToken
-from planner.model.space import DEFAULT
+from planner.model.buckets import DEFAULT
 
 log = logging.getLogger("cuvee")
 
@@ -92,7 +92,7 @@ class Exchange:
         self._clock = clock
         self._budget = RetryBudget()
         self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
-        self._models = list(dict.fromkeys(c.model for c in router.table.space.classes))
+        self._models = list(dict.fromkeys(c.model for c in router.table.buckets.classes))
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings)
         self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
@@ -113,7 +113,7 @@ class Exchange:
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None
         try:
-            llm_request = read(request.body, route)
+            llm_request = read_body(request.body, route)
             active = self._activate(
                 llm_request,
                 request,

@@ -14,7 +14,7 @@ from gateway.rehearsal.history import TraceSource, demand_together
 from gateway.rehearsal.play import rehearse
 from gateway.rehearsal.traffic import Process, Traffic, TrafficSample, observed, replayed
 from gateway.routing.lengths import OutputLengths
-from planner.costs import single_types as economics
+from planner.costs import single_types
 from planner.model.demand import Demand
 from planner.model.plan import Certificate, Plan
 from planner.model.pool import Pool
@@ -60,10 +60,10 @@ class Harness:
             drawn.trace, plan, self._pools, slo_class=drawn.slo_class, believed=drawn.believed
         )
         first = ceil(SKIP * len(drawn.trace))
-        whose, met = drawn.slo_class[first:], played.met(plan.space)[first:]
+        whose, met = drawn.slo_class[first:], played.met(plan.buckets)[first:]
         return tuple(
             Score(
-                kind=plan.space.classes[number],
+                kind=plan.buckets.classes[number],
                 met=int(met[whose == number].sum()),
                 requests=int((whose == number).sum()),
             )
@@ -104,7 +104,7 @@ def certified(
     demand = demand_together(sources, loaded, lengths=lengths)
     demand = demand if rate is None else demand.scaled_to(rate)
     if process == "poisson":
-        demand = replace(demand, dispersion=(1.0,) * len(demand.space.classes))
+        demand = replace(demand, dispersion=(1.0,) * len(demand.buckets.classes))
     stretch_s = DAY_S if process == "daily" else STRETCH_S
     traffic = replayed(
         sources,
@@ -185,7 +185,7 @@ def _singles(
     Backends are taken away one at a time while what is left holds, of the dearest pools first.
     """
     dearest = sorted(range(len(pools)), key=lambda p: -pools[p].usd_per_hour)
-    for gpu, single in economics.single_types(demand, pools).items():
+    for gpu, single in single_types.single_types(demand, pools).items():
         own = dict(zip(single.pools, single.backends, strict=True))
         counts = tuple(_clipped(own.get(pool.name, 0), pool) for pool in pools)
         if single.unserved or not legal(counts):

@@ -12,8 +12,8 @@ import numpy as np
 from gateway.config.load import Loaded
 from gateway.routing.lengths import OutputLengths
 from planner.errors import InvalidValue
+from planner.model.buckets import DEFAULT, Buckets
 from planner.model.demand import Demand
-from planner.model.space import DEFAULT, Buckets
 from planner.sizes import IntArray
 from planner.traffic.size_histogram import combined, from_samples
 from planner.traffic.trace import Trace, dispersion
@@ -30,9 +30,9 @@ class TraceSource:
     model: str
     slo_class: str = DEFAULT
 
-    def number(self, space: Buckets) -> int:
+    def number(self, buckets: Buckets) -> int:
         """Its class's number in a space. Raises InvalidValue if there is none."""
-        names = [(kind.model, kind.name) for kind in space.classes]
+        names = [(kind.model, kind.name) for kind in buckets.classes]
         if (self.model, self.slo_class) not in names:
             raise InvalidValue(f"no model `{self.model}` with an SLO class `{self.slo_class}`")
         return names.index((self.model, self.slo_class))
@@ -71,14 +71,14 @@ def _learn(source: TraceSource, lengths: OutputLengths) -> None:
 
 
 def _demand(source: TraceSource, loaded: Loaded, lengths: OutputLengths) -> Demand:
-    trace, number = source.trace, source.number(loaded.space)
+    trace, number = source.trace, source.number(loaded.buckets)
     duration_s = trace.duration_s or 1.0
     burst = dispersion(trace.arrival_s, WINDOW_S, duration_s)
-    spread = [loaded.config.planner.dispersion] * len(loaded.space.classes)
+    spread = [loaded.config.planner.dispersion] * len(loaded.buckets.classes)
     if burst is not None:
         spread[number] = burst
     return from_samples(
-        loaded.space,
+        loaded.buckets,
         believed(trace, loaded, lengths, source.model, source.slo_class),
         trace.input_tokens,
         np.maximum(trace.output_tokens, 1.0),
@@ -91,9 +91,9 @@ def believed(
     trace: Trace, loaded: Loaded, lengths: OutputLengths, model: str, slo_class: str = DEFAULT
 ) -> IntArray:
     """(N,) the bucket that the router would take each request for."""
-    grid = loaded.space.grid
+    grid = loaded.buckets.grid
     source = TraceSource(trace=trace, model=model, slo_class=slo_class)
-    first = source.number(loaded.space) * grid.cells
+    first = source.number(loaded.buckets) * grid.cells
     requests = zip(trace.key, trace.input_tokens.astype(int).tolist(), strict=True)
     cells = [
         first + grid.cell(size, lengths.predict(model, sender(key), ROUTE, size, None).median)

@@ -20,9 +20,9 @@ from gateway.routing.peers import LoadView, SharedLoad
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable, compile_table
 from planner.errors import InvalidValue
+from planner.model.buckets import Buckets, SloClass
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.proof.simulate import Finish, SimulationResult, simulate
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
@@ -50,12 +50,12 @@ class Rehearsal:
     bucket: IntArray
     decision: tuple[str, ...]
 
-    def met(self, space: Buckets) -> NDArray[np.bool_]:
+    def met(self, buckets: Buckets) -> NDArray[np.bool_]:
         """(N,) whether each request met the promise of its own class."""
         met = np.zeros(len(self.slo_class), dtype=np.bool_)
         for number in np.unique(self.slo_class).tolist():
             mine = self.slo_class == number
-            met[mine] = self.result.met(space.classes[number].slo)[mine]
+            met[mine] = self.result.met(buckets.classes[number].slo)[mine]
         return met
 
     def attainment(self, slo: Slo, skip: float = 0.1) -> float:
@@ -86,7 +86,7 @@ def rehearse(
     reaches, where several share the fleet; `None`: one has them all. Raises InvalidValue when
     trace, classes and beliefs do not match.
     """
-    classes, numbers = plan.space.classes, _numbers(slo_class, len(trace), plan.space)
+    classes, numbers = plan.buckets.classes, _numbers(slo_class, len(trace), plan.buckets)
     kinds = [classes[number] for number in numbers.tolist()]
     belief: EstimateOf
     finished: Finish | None
@@ -217,13 +217,13 @@ class _LearningEstimates:
         self._lengths.learn(model, self._keys[request], ROUTE, inputs, None, outputs)
 
 
-def _numbers(slo_class: IntArray | None, requests: int, space: Buckets) -> IntArray:
+def _numbers(slo_class: IntArray | None, requests: int, buckets: Buckets) -> IntArray:
     if slo_class is None:
         return np.zeros(requests, dtype=np.int64)
     if slo_class.shape != (requests,):
         raise InvalidValue(f"slo_class has shape {slo_class.shape}, not ({requests},)")
-    if requests and not 0 <= slo_class.min() <= slo_class.max() < len(space.classes):
-        raise InvalidValue(f"slo_class must be from 0 to {len(space.classes) - 1}")
+    if requests and not 0 <= slo_class.min() <= slo_class.max() < len(buckets.classes):
+        raise InvalidValue(f"slo_class must be from 0 to {len(buckets.classes) - 1}")
     return slo_class
 
 

@@ -102,13 +102,13 @@ class ObservedTraffic:
 
     def __init__(self, demand: Demand, number: int, requests: int) -> None:
         """number: of the class in the demand's space."""
-        grid = demand.space.grid
+        grid = demand.buckets.grid
         weight = _weight(demand, number)
         self._demand, self._requests, self._number = demand, requests, number
         self._rate = float(weight.sum())
         self._chance = weight / self._rate if self._rate else weight
         self._cv = _cv(demand.dispersion[number])
-        middle = [grid.centre(b % grid.cells)[1] for b in range(demand.space.buckets)]
+        middle = [grid.centre(b % grid.cells)[1] for b in range(demand.buckets.count)]
         self._believed = np.array(middle, dtype=float)[demand.bucket]
         self._p90 = np.maximum(self._believed, _p90(demand))
 
@@ -163,7 +163,7 @@ def replayed(
     swing: of the daily curve, one period of which is the stretch.
     """
     long_s = requests / demand.total_rate
-    numbers = [source.number(demand.space) for source in sources]
+    numbers = [source.number(demand.buckets) for source in sources]
     counts = _counts(demand, numbers, requests)
     parts = [
         ReplayedTraffic(
@@ -184,7 +184,7 @@ def replayed(
 
 def observed(demand: Demand, requests: int) -> Traffic | None:
     """All classes of a demand with known sizes, so many requests in all; `None`: there are none."""
-    numbers = [c for c in range(len(demand.space.classes)) if _weight(demand, c).any()]
+    numbers = [c for c in range(len(demand.buckets.classes)) if _weight(demand, c).any()]
     if not numbers:
         return None
     counts = _counts(demand, numbers, requests)
@@ -204,19 +204,19 @@ def _counts(demand: Demand, numbers: Sequence[int], requests: int) -> list[int]:
 
 
 def _rate(demand: Demand, number: int) -> float:
-    cells = demand.space.grid.cells
+    cells = demand.buckets.grid.cells
     return float(demand.rate[number * cells : (number + 1) * cells].sum())
 
 
 def _weight(demand: Demand, number: int) -> FloatArray:
     """(F,) requests/s of each fine cell of one class."""
-    mine = demand.bucket // demand.space.grid.cells == number
+    mine = demand.bucket // demand.buckets.grid.cells == number
     return np.where(mine, demand.rate[demand.bucket] * demand.share, 0.0)
 
 
 def _p90(demand: Demand) -> FloatArray:
     """(F,) per row the P90 of actual output in its bucket."""
-    found = np.zeros(demand.space.buckets)
+    found = np.zeros(demand.buckets.count)
     for bucket in np.unique(demand.bucket).tolist():
         rows = np.flatnonzero(demand.bucket == bucket)
         rows = rows[np.argsort(demand.output_tokens[rows])]

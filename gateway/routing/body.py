@@ -16,7 +16,7 @@ _DECODER: Final = msgspec.json.Decoder(BodyFields, strict=False)  # as lax as th
 _PROMPT: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
 
 
-def read(body: bytes, route: str) -> LlmRequest:
+def read_body(body: bytes, route: str) -> LlmRequest:
     """Reads a body. Raises BadRequest when it is not a JSON object with fields of the right types.
 
     A missing prompt is left to the backend, whose message is better than ours could be.

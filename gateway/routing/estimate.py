@@ -1,6 +1,6 @@
 """What a request is believed to be before it is served; nobody changes it once it is made."""
 
-from planner.model.space import DEFAULT
+from planner.model.buckets import DEFAULT
 
 
 class PredictedLength:

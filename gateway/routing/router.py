@@ -17,7 +17,7 @@ from gateway.routing.estimate import Estimate
 from gateway.routing.peers import LoadView
 from gateway.routing.table import RoutingTable
 from planner.cells import cell
-from planner.model.space import DEFAULT
+from planner.model.buckets import DEFAULT
 
 CLASS_HEADER: Final = "x-cuvee-slo-class"  # how a request names its SLO class
 FULL: Final = 1.0  # the pressure at which a backend just keeps its SLO
@@ -41,7 +41,7 @@ class Router:
         self.fleet = fleet
         self._load_view = load_view
         self._max_load = max_load
-        self._classes = {(c.model, c.name): index for index, c in enumerate(table.space.classes)}
+        self._classes = {(c.model, c.name): index for index, c in enumerate(table.buckets.classes)}
         self.table = table
 
     def __repr__(self) -> str:
@@ -54,13 +54,13 @@ class Router:
     @table.setter
     def table(self, table: RoutingTable) -> None:
         self._table = table
-        grid = table.space.grid
+        grid = table.buckets.grid
         self._inputs, self._outputs, self._cells = grid.input_edges, grid.output_edges, grid.cells
         # What every request looks up: attributes of what is not compiled cost 110 instructions.
         self._slices, self._slots, self._feasible = table.slices, table.slots, table.feasible
         self._backends, self._prefill_s = table.backends, table.prefill_s
         self._backlog_s, self._plan_id = table.backlog_s, table.plan_id
-        self._credit = [[0.0] * len(table.pools) for _ in range(table.space.buckets)]
+        self._credit = [[0.0] * len(table.pools) for _ in range(table.buckets.count)]
         self._members = tuple(self.fleet.pool(name) for name in table.pools)
 
     def slo_class(self, model: str, name: str = DEFAULT) -> int:

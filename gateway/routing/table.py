@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+from planner.model.buckets import Buckets, SloClass
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.slo import Slo
 
 UNBOUND_SLOT = 1.0  # of a request whose SLO cannot hold: it may slow a whole backend down
@@ -27,7 +27,7 @@ class RoutingTable:
     """
 
     plan_id: str
-    space: Buckets
+    buckets: Buckets
     pools: tuple[str, ...]
     backends: tuple[int, ...]
     slices: tuple[tuple[tuple[int, float], ...], ...]
@@ -43,24 +43,24 @@ class RoutingTable:
 def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
     """Compiles a plan. pools: the planner's, in the plan's order."""
     assert plan.pools == tuple(pool.name for pool in pools)
-    buckets = range(plan.space.buckets)
+    every = range(plan.buckets.count)
     feasible = tuple(tuple(s < inf for s in row) for row in plan.seconds)
     prefill_s = tuple(pool.profile.prefill_s_per_token for pool in pools)
     return RoutingTable(
         plan_id=plan.plan_id,
-        space=plan.space,
+        buckets=plan.buckets,
         pools=plan.pools,
         backends=plan.backends,
-        slices=tuple(_slices(plan.weights[b]) for b in buckets),
+        slices=tuple(_slices(plan.weights[b]) for b in every),
         order=tuple(
-            _order(plan.space.class_of(b), plan.seconds[b], pools, prefill_s) for b in buckets
+            _order(plan.buckets.class_of(b), plan.seconds[b], pools, prefill_s) for b in every
         ),
         feasible=feasible,
         slots=tuple(tuple(s if s < inf else UNBOUND_SLOT for s in row) for row in plan.slots),
         prefill_s=prefill_s,
         context=tuple(pool.profile.max_model_len for pool in pools),
-        backlog_s=tuple(_backlog_s(c.slo) for c in plan.space.classes),
-        hold_s=tuple(HOLD * (c.slo.ttft_s - _backlog_s(c.slo)) for c in plan.space.classes),
+        backlog_s=tuple(_backlog_s(c.slo) for c in plan.buckets.classes),
+        hold_s=tuple(HOLD * (c.slo.ttft_s - _backlog_s(c.slo)) for c in plan.buckets.classes),
     )
 
 

@@ -23,7 +23,7 @@ from gateway.routing.estimator import Estimator
 from gateway.routing.peers import LoadView, SharedLoad
 from gateway.routing.table import RoutingTable
 from gateway.telemetry.stats_schema import StatsDelta
-from gateway.workers import process as member
+from gateway.workers import process
 from gateway.workers.channel import Channel
 from gateway.workers.port import reserved, served
 from gateway.workers.process import BackendLost, Command, StartUp, WorkerReport
@@ -38,7 +38,7 @@ DEATHS_S = 10.0
 LONGEST_PAUSE_S = 30.0
 
 FORKED = get_context("forkserver")
-FORKED.set_forkserver_preload([member.__name__])
+FORKED.set_forkserver_preload([process.__name__])
 
 
 class Backoff:
@@ -202,7 +202,7 @@ class Supervisor:
         mine, its = socket.socketpair()
         with its:
             post.process = FORKED.Process(
-                target=member.main, args=(its, self._memory, post.number), daemon=True
+                target=process.main, args=(its, self._memory, post.number), daemon=True
             )
             try:
                 await asyncio.to_thread(_start, post.process)

@@ -20,7 +20,7 @@ from gateway.rehearsal.history import TraceSource, demand_of
 from gateway.rehearsal.traffic import Process, ReplayedTraffic
 from gateway.routing.lengths import OutputLengths
 from loadtest.compare.policies import SimulationCase, simulated
-from planner.costs import single_types as economics
+from planner.costs import single_types
 from planner.errors import PlannerError
 from planner.model.demand import Demand
 from planner.model.plan import Plan
@@ -74,7 +74,7 @@ class Case:
 
     @property
     def model(self) -> str:
-        return self.demand.space.classes[0].model
+        return self.demand.buckets.classes[0].model
 
     @property
     def instance(self) -> Instance:
@@ -82,7 +82,7 @@ class Case:
         cells = baselines.GRID.cell_of(self.trace.input_tokens, self.trace.output_tokens)
         counts = np.bincount(cells, minlength=baselines.GRID.cells)
         rate = counts.astype(float) * (self.demand.total_rate / len(self.trace))
-        return baselines.of_pools(self.loaded.pools, self.demand.space.classes[0].slo, rate)
+        return baselines.of_pools(self.loaded.pools, self.demand.buckets.classes[0].slo, rate)
 
 
 def case(
@@ -95,15 +95,15 @@ def case(
     tpot_s: float | None = None,
 ) -> Case:
     """The bout of a trace for the first model configured; tpot_s: instead of the configured one."""
-    kind = loaded.space.classes[0]
+    kind = loaded.buckets.classes[0]
     promise = replace(kind.slo, tpot_s=tpot_s or kind.slo.tpot_s)
     free = tuple(
         replace(pool, min_backends=0, max_backends=None)
         for pool in loaded.pools
         if pool.model == kind.model
     )
-    space = replace(loaded.space, classes=(replace(kind, slo=promise),))
-    loaded = msgspec.structs.replace(loaded, pools=free, space=space)
+    buckets = replace(loaded.buckets, classes=(replace(kind, slo=promise),))
+    loaded = msgspec.structs.replace(loaded, pools=free, buckets=buckets)
     lengths = OutputLengths()
     demand = demand_of(trace, loaded, lengths=lengths, model=kind.model)
     demand = demand if rate is None else demand.scaled_to(rate)
@@ -125,7 +125,7 @@ def costs(asked: Case) -> list[ComparedFleet]:
     """What each plan costs, nothing played: the mix, every single type, Mélange, AIBrix."""
     mix = solve.provision(asked.demand, asked.loaded.pools)
     entries = [entry for entry, _ in _baselines(asked)] + [_of_plan(PLAIN, mix)]
-    for gpu, plan in economics.single_types(asked.demand, asked.loaded.pools).items():
+    for gpu, plan in single_types.single_types(asked.demand, asked.loaded.pools).items():
         note = plan.unserved[0].reason if plan.unserved else None
         entries.append(replace(_of_plan(f"{gpu} only", plan), note=note))
     return [replace(e, usd_per_hour=None) if e.note else e for e in entries]
@@ -188,7 +188,7 @@ def _baselines(asked: Case) -> Iterator[tuple[ComparedFleet, Allocation | None]]
 
 def _play_baseline(asked: Case, fleet: Allocation, name: str, seed: int) -> float:
     """One play of a fleet under a rival's router; Mélange's looks up its own profile corners."""
-    slo = asked.demand.space.classes[0].slo
+    slo = asked.demand.buckets.classes[0].slo
     trace = asked.traffic.draw(seed).trace
     engines = tuple(
         pool.profile

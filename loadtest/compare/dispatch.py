@@ -52,7 +52,7 @@ class Fixed:
 
     @property
     def slo(self) -> Slo:
-        return self.plan.space.classes[0].slo
+        return self.plan.buckets.classes[0].slo
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +79,7 @@ def fixed(
     fleet: backends by pool name. Raises InvalidValue if a pool is unknown, or the fleet can serve
     nothing.
     """
-    model, slo = loaded.space.classes[0].model, loaded.space.classes[0].slo
+    model, slo = loaded.buckets.classes[0].model, loaded.buckets.classes[0].slo
     pools = tuple(p for p in loaded.pools if p.model == model and (not fleet or p.name in fleet))
     if fleet and len(pools) < len(fleet):
         raise InvalidValue(f"the pools of {model} are {', '.join(_names(loaded, model))}")
@@ -114,10 +114,10 @@ def _full(asked: Case, fleet: Mapping[str, int]) -> tuple[Plan, float]:
 
 def promised(loaded: Loaded, ttft_s: float | None, tpot_s: float | None) -> Loaded:
     """The configuration with other targets for the first model's first class, where given."""
-    first, *others = loaded.space.classes
+    first, *others = loaded.buckets.classes
     slo = replace(first.slo, ttft_s=ttft_s or first.slo.ttft_s, tpot_s=tpot_s or first.slo.tpot_s)
-    space = replace(loaded.space, classes=(replace(first, slo=slo), *others))
-    return msgspec.structs.replace(loaded, space=space)
+    buckets = replace(loaded.buckets, classes=(replace(first, slo=slo), *others))
+    return msgspec.structs.replace(loaded, buckets=buckets)
 
 
 def usable(
@@ -167,8 +167,8 @@ def turns(plan: Plan, pools: tuple[Pool, ...], drawn: TrafficSample) -> IntArray
     """(N,) the pool of each request by the plan's shares of its bucket, in turn as the router's:
     smooth weighted round robin."""
     slices = compile_table(plan, pools).slices
-    credit = np.zeros((plan.space.buckets, len(pools)))
-    grid, found = plan.space.grid, []
+    credit = np.zeros((plan.buckets.count, len(pools)))
+    grid, found = plan.buckets.grid, []
     for inputs, outputs, _ in drawn.believed.tolist():
         bucket = grid.cell(int(inputs), int(outputs))
         for pool, weight in slices[bucket]:

@@ -112,7 +112,7 @@ class Cost:
 def cost(trace: Trace, plan: Plan, pools: tuple[Pool, ...]) -> Cost:
     """Plays a trace of the plan's first class with true and with learned lengths."""
     sizes = np.stack([trace.input_tokens, np.maximum(trace.output_tokens, 1.0)], axis=1)
-    slo = plan.space.classes[0].slo
+    slo = plan.buckets.classes[0].slo
     return Cost(
         plan=plan,
         requests=len(trace),
@@ -123,7 +123,7 @@ def cost(trace: Trace, plan: Plan, pools: tuple[Pool, ...]) -> Cost:
 
 def planned(trace: Trace, loaded: Loaded, *, refined: bool) -> Plan:
     """The plan for a trace: the program's own, or the cheapest that is certified."""
-    model = loaded.space.classes[0].model
+    model = loaded.buckets.classes[0].model
     if refined:
         return certified(
             loaded, (TraceSource(trace=trace, model=model),), process="own"

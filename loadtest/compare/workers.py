@@ -24,8 +24,7 @@ from gateway.routing.lengths import OutputLengths
 from planner.model.plan import Plan
 from planner.program import solve
 from planner.slo import Slo
-from planner.traffic import trace as workload
-from planner.traffic.trace import Trace
+from planner.traffic.trace import Trace, read_trace
 
 STEPS = 11  # halvings of the bracket: 0.2 % of the rate
 LOWEST, HIGHEST = 0.5, 4.5  # of the rate that the fleet was planned for
@@ -44,7 +43,7 @@ class WorkersBench:
 
     @property
     def slo(self) -> Slo:
-        return self.plan.space.classes[0].slo
+        return self.plan.buckets.classes[0].slo
 
     def attainment(self, rate: float, workers: int) -> float:
         """Over all seeds; the same traffic for any number of workers."""
@@ -53,7 +52,7 @@ class WorkersBench:
             traffic = ReplayedTraffic(
                 trace=self.trace, rate=rate, process="gamma", dispersion=1.5,
                 requests=self.requests, lengths=self.lengths,
-                model=self.plan.space.classes[0].model,
+                model=self.plan.buckets.classes[0].model,
             )  # fmt: skip
             drawn = traffic.draw(seed)
             dealt = np.random.default_rng(seed).integers(0, workers, len(drawn.trace))
@@ -89,7 +88,7 @@ def main(
     config: Path, path: Path, rate: float, requests: int, seeds: int, workers: tuple[int, ...]
 ) -> None:
     """The load that several workers attain at the promised attainment, beside one's."""
-    loaded, trace, lengths = load(config), workload.read(path), OutputLengths()
+    loaded, trace, lengths = load(config), read_trace(path), OutputLengths()
     demand = demand_of(trace, loaded, lengths=lengths).scaled_to(rate)
     plan = solve.provision(demand, loaded.pools, loaded.limits)
     bench = WorkersBench(

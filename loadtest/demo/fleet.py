@@ -18,7 +18,7 @@ import aiohttp
 import uvloop
 import yaml
 
-from gateway.config import load as config
+from gateway.config import load
 from gateway.config.load import Loaded
 from loadtest.emulator.server import Emulator
 from loadtest.process import free_port
@@ -40,7 +40,7 @@ class LocalFleet:
     def __init__(self, path: Path, *, log: Path | None = None) -> None:
         """path: a configuration; its backends and port are replaced by free ones. log: where the
         gateway's own log goes, default nowhere."""
-        self.loaded = config.load(path)
+        self.loaded = load.load(path)
         self._root = path.parent
         self._raw = yaml.safe_load(path.read_text())
         self._log = log or Path(os.devnull)

@@ -9,8 +9,7 @@ import asyncio
 import itertools
 from typing import cast
 
-from loadtest.emulator import replies as wire
-from loadtest.emulator import requests as asks
+from loadtest.emulator import replies, requests
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.metrics import VllmMetrics
 from loadtest.emulator.requests import Body, GenerationRequest
@@ -66,7 +65,7 @@ class EmulatedExchange:
         if self.fault.die_after == self.limit:
             self.transport.close()
         elif self.fault.error_after == self.limit:
-            self.done.set_exception(asks.broken())
+            self.done.set_exception(requests.broken())
 
 
 class EmulatedChoice:
@@ -74,7 +73,9 @@ class EmulatedChoice:
 
     __slots__ = ("exchange", "first_s", "frames", "index", "last_s", "sent")
 
-    def __init__(self, exchange: EmulatedExchange, index: int, frames: wire.Frames | None) -> None:
+    def __init__(
+        self, exchange: EmulatedExchange, index: int, frames: replies.Frames | None
+    ) -> None:
         self.exchange = exchange
         self.index = index
         self.frames = frames
@@ -97,7 +98,7 @@ class EngineClock:
         self._now_s = 0.0
 
     def submit(self, exchange: EmulatedExchange, *, chunked: bool = True) -> None:
-        """Hands every choice to the engine as of now; `chunked` as in `wire.Frames`."""
+        """Hands every choice to the engine as of now; `chunked` as in `replies.Frames`."""
         self.settle()
         generation, exchange.started_s = exchange.generation, self._now_s
         for index, (prompt, output) in enumerate(
@@ -105,7 +106,7 @@ class EngineClock:
         ):
             frames = None
             if generation.stream:
-                frames = wire.Frames(generation, exchange.head, index, chunked=chunked)
+                frames = replies.Frames(generation, exchange.head, index, chunked=chunked)
             key = next(self._keys)
             self._choices[key] = EmulatedChoice(exchange, index, frames)
             exchange.open.add(key)

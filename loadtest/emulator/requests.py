@@ -126,7 +126,7 @@ def tokens(text: str) -> int:
     return len(text.split())
 
 
-def read(raw: bytes, kind: Kind, *, model: str, longest: int) -> GenerationRequest:
+def read_request(raw: bytes, kind: Kind, *, model: str, longest: int) -> GenerationRequest:
     """The request in a body, for an engine that serves `model` with contexts up to `longest`."""
     body = decode(raw)
     prompts = {"chat": chat_prompt, "text": text_prompts, "embedding": embedding_prompts}[kind](

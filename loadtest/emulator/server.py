@@ -15,9 +15,7 @@ import msgspec
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-from loadtest.emulator import faults
-from loadtest.emulator import replies as wire
-from loadtest.emulator import requests as asks
+from loadtest.emulator import faults, replies, requests
 from loadtest.emulator.clock import EmulatedExchange, EngineClock
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.metrics import VllmMetrics
@@ -143,10 +141,10 @@ class Emulator:
                 transport.close()
             return None
         if fault.status == 500:
-            raise asks.broken()
+            raise requests.broken()
         if fault.status == 503 or self._loop.time() < self._ready_s:
-            raise asks.busy()
-        generation = asks.read(raw, kind, model=self.model, longest=self.engine.longest)
+            raise requests.busy()
+        generation = requests.read_request(raw, kind, model=self.model, longest=self.engine.longest)
         name = OBJECTS[kind] + (".chunk" if kind == "chat" and generation.stream else "")
         number = request.headers.get("x-request-id") or secrets.token_hex(8)
         head: Body = {"id": f"{IDS[kind]}-{number}", "object": name, "created": int(time.time())}
@@ -160,7 +158,7 @@ class Emulator:
 
     async def _unary(self, _: web.Request, exchange: EmulatedExchange) -> web.StreamResponse:
         if self._full:
-            return refusal(asks.busy())
+            return refusal(requests.busy())
         self._clock.submit(exchange)
         try:
             await exchange.done
@@ -168,28 +166,28 @@ class Emulator:
             return refusal(refused)
         finally:
             self._clock.drop(exchange)
-        return web.Response(body=wire.answer(exchange.generation, exchange.head), headers=JSON)
+        return web.Response(body=replies.answer(exchange.generation, exchange.head), headers=JSON)
 
     async def _stream(self, request: web.Request, exchange: EmulatedExchange) -> web.StreamResponse:
         response = web.StreamResponse(headers=SSE)
         await response.prepare(request)  # vLLM sends the head before the first token
         if self._full:  # and says only then that it is too busy
-            await response.write(wire.error_event(asks.busy()))
-            await response.write_eof(wire.DONE)
+            await response.write(replies.error_event(requests.busy()))
+            await response.write_eof(replies.DONE)
             return response
         self._clock.submit(exchange, chunked=request.version >= HttpVersion11)
         try:
             await exchange.done
         except RequestRefused as refused:
-            await response.write(wire.error_event(refused))
-            await response.write(wire.DONE)
+            await response.write(replies.error_event(refused))
+            await response.write(replies.DONE)
         finally:
             self._clock.drop(exchange)
         await response.write_eof()
         return response
 
     async def _models(self, _: web.Request) -> web.Response:
-        body = wire.models(self.model, self.engine.longest, int(time.time()))
+        body = replies.models(self.model, self.engine.longest, int(time.time()))
         return web.Response(body=body, headers=JSON)
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -202,8 +200,8 @@ class Emulator:
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         try:
-            body = asks.decode(await payload(request))
-            return respond(200, asks.tokenized(body, self.model, self.engine.longest))
+            body = requests.decode(await payload(request))
+            return respond(200, requests.tokenized(body, self.model, self.engine.longest))
         except RequestRefused as refused:
             return refusal(refused)
 
@@ -219,12 +217,12 @@ def refusal(refused: RequestRefused) -> web.Response:
 async def payload(request: web.Request) -> bytes:
     """The body, which has to be declared as JSON."""
     if request.content_type != "application/json" or "Content-Type" not in request.headers:
-        raise asks.unsupported()
+        raise requests.unsupported()
     return await request.read()
 
 
 async def version(_: web.Request) -> web.Response:
-    return respond(200, {"version": wire.VERSION})
+    return respond(200, {"version": replies.VERSION})
 
 
 async def missing(_: web.Request) -> web.Response:

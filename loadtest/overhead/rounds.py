@@ -21,9 +21,7 @@ import msgspec
 import numpy as np
 
 from loadtest import process
-from loadtest.overhead import generator as pressure
-from loadtest.overhead import mock, scenarios, setups
-from loadtest.overhead import stacks as stages
+from loadtest.overhead import generator, mock, scenarios, setups, stacks
 from loadtest.overhead.measure import DIRECT, Measure
 from loadtest.overhead.scenarios import Options, Scenario
 from loadtest.overhead.setups import Setup
@@ -170,19 +168,19 @@ def run(
     return replace(taken, cpu_s=used.total_s, system_s=used.system_s, memory_mib=memory_mib)
 
 
-def _window(options: Options, scenario: Scenario) -> pressure.Window:
+def _window(options: Options, scenario: Scenario) -> generator.Window:
     """Everybody has begun by the middle of the warm-up."""
     now_s, warmup_s = time.monotonic(), options.warmup_of(scenario)
     begin_s = now_s + warmup_s
-    return pressure.Window(
+    return generator.Window(
         begun_s=now_s + warmup_s / 2, begin_s=begin_s, end_s=begin_s + options.window_s
     )
 
 
-def _jobs(setup: Setup, scenario: Scenario, parts: int) -> list[pressure.Job]:
+def _jobs(setup: Setup, scenario: Scenario, parts: int) -> list[generator.Job]:
     shares = scenarios.shares(scenario.connections, parts)
     return [
-        pressure.Job(
+        generator.Job(
             port=setup.port,
             request=scenarios.request(scenario),
             connections=connections,
@@ -204,7 +202,7 @@ def _right(setup: Setup, scenario: Scenario) -> dict[str, Any]:
 
 
 @contextmanager
-def _loading(job: pressure.Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
+def _loading(job: generator.Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
     """A load process, connected and waiting for its window. Raises NotReady."""
     with process.pinned((core,)):
         child = subprocess.Popen(
@@ -218,7 +216,7 @@ def _loading(job: pressure.Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
     try:
         child.stdin.write(msgspec.json.encode(job) + b"\n")
         child.stdin.flush()
-        if child.stdout.readline() != pressure.READY:
+        if child.stdout.readline() != generator.READY:
             raise setups.NotReady("a load process died at its start")
         yield child
     finally:
@@ -226,16 +224,16 @@ def _loading(job: pressure.Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
         child.stdout.close()
 
 
-def _begin(load: subprocess.Popen[bytes], window: pressure.Window) -> None:
+def _begin(load: subprocess.Popen[bytes], window: generator.Window) -> None:
     assert load.stdin is not None
     load.stdin.write(msgspec.json.encode(window) + b"\n")
     load.stdin.close()
     load.stdin = None  # or communicate() would flush it again
 
 
-def _outcome(load: subprocess.Popen[bytes]) -> pressure.LoadOutcome:
+def _outcome(load: subprocess.Popen[bytes]) -> generator.LoadOutcome:
     output, _ = load.communicate(timeout=GRACE_S)
-    return msgspec.json.decode(output, type=pressure.LoadOutcome)
+    return msgspec.json.decode(output, type=generator.LoadOutcome)
 
 
 def _added_up(
@@ -243,7 +241,7 @@ def _added_up(
     scenario: Scenario,
     turn: int,
     window_s: float,
-    outcomes: Sequence[pressure.LoadOutcome],
+    outcomes: Sequence[generator.LoadOutcome],
 ) -> Measure:
     streamed = scenario.streamed
     latencies = [s for o in outcomes for s in (o.first_s if streamed else o.total_s)]
@@ -301,7 +299,7 @@ def _profile(
             samples=counts.total(),
             cpu_us=cpu_us,
             kernel=(taken.system_s or 0.0) / (taken.cpu_s or 1.0),
-            stages=stages.divide(counts, cpu_us),
+            stages=stacks.divide(counts, cpu_us),
         )
     return found
 
@@ -315,7 +313,7 @@ def _stacks(path: Path, kept: Path) -> Counter[str]:
         time.sleep(setups.PROBE_S)
     kept.write_text(path.read_text())
     path.unlink()
-    return stages.read(kept)
+    return stacks.read_stacks(kept)
 
 
 def _slug(name: str) -> str:

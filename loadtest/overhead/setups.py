@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from gateway import runtime as compiled
+from gateway import runtime
 from loadtest import process
 from loadtest.overhead import mock, peers
 from loadtest.overhead.measure import DIRECT
@@ -110,7 +110,7 @@ def gateway(stack: ExitStack, bench: Bench, name: str, command: Sequence[str]) -
     """Starts the gateway by a command that takes the arguments of `cuvee`. Raises NotReady."""
     place = bench.place(name)
     argv = (*command, *peers.gateway_argv(place))
-    return replace(_started(stack, bench, name, argv, place), version=compiled.runtime())
+    return replace(_started(stack, bench, name, argv, place), version=runtime.runtime())
 
 
 def _peer(stack: ExitStack, bench: Bench, peer: Peer, program: str) -> Setup:

@@ -35,7 +35,7 @@ class StackProfile:
     stages: tuple[StackStage, ...]
 
 
-def read(path: Path) -> Counter[str]:
+def read_stacks(path: Path) -> Counter[str]:
     """Samples by stack. Raises ValueError where a line does not end in a count."""
     counts: Counter[str] = Counter()
     for line in path.read_text().splitlines():

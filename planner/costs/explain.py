@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.costs import single_types as economics
+from planner.costs import single_types
 from planner.model.demand import Demand
 from planner.model.plan import Plan, SingleType
 from planner.model.pool import Pool
@@ -177,7 +177,7 @@ def served(plan: Plan, demand: Demand) -> Demand:
 
 def explained(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
     """The plan with what the same demand and promise cost on every single GPU type."""
-    singles = economics.single_types(demand, pools)
+    singles = single_types.single_types(demand, pools)
     return replace(plan, singles=tuple(_single(gpu, p, demand) for gpu, p in singles.items()))
 
 
@@ -210,8 +210,8 @@ def _single(gpu: str, plan: Plan, demand: Demand) -> SingleType:
 def _seconds(demand: Demand, pool: Pool, sent: SentRequests) -> FloatArray:
     """(N,) backend-seconds of each request on a pool; 0 where it could not be served there."""
     seconds = np.zeros(len(sent.bucket))
-    for index, kind in enumerate(demand.space.classes):
-        rows = sent.bucket // demand.space.grid.cells == index
+    for index, kind in enumerate(demand.buckets.classes):
+        rows = sent.bucket // demand.buckets.grid.cells == index
         if kind.model == pool.model and rows.any():
             sizes = (sent.input_tokens[rows], sent.output_tokens[rows])
             rate = pool.profile.capacity(*sizes, kind.slo).rate

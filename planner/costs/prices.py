@@ -32,7 +32,7 @@ class PriceFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
     usd_per_gpu_hour: dict[str, Any]
 
 
-def read(path: Path) -> Mapping[str, float]:
+def read_prices(path: Path) -> Mapping[str, float]:
     """US dollars per GPU-hour by GPU name. Raises InvalidFile naming the file and the key."""
     file = decoded(path, PriceFile)
     return {gpu: _price(path, gpu, entry).usd for gpu, entry in file.usd_per_gpu_hour.items()}

@@ -72,9 +72,9 @@ def apply(
 def promised(demand: Demand, target: str, value: float) -> Demand:
     """The demand with one target of every class's SLO at another value."""
     classes = tuple(
-        replace(kind, slo=replace(kind.slo, **{target: value})) for kind in demand.space.classes
+        replace(kind, slo=replace(kind.slo, **{target: value})) for kind in demand.buckets.classes
     )
-    return replace(demand, space=replace(demand.space, classes=classes))
+    return replace(demand, buckets=replace(demand.buckets, classes=classes))
 
 
 def _priced(change: str, pools: tuple[Pool, ...], what: str, usd: float) -> tuple[Pool, ...]:

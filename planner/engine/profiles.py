@@ -186,7 +186,7 @@ class ProfileFile(
     rates: Rates | None = None
 
 
-def read(path: Path) -> Profile:
+def read_profile(path: Path) -> Profile:
     """Reads a profile file. Raises InvalidFile naming the file and the key."""
     spec = decoded(path, ProfileFile)
     try:

@@ -76,7 +76,7 @@ class ModelError:
     bias: float
 
 
-def read(path: Path) -> tuple[Timing, ...]:
+def read_timings(path: Path) -> tuple[Timing, ...]:
     """Reads measurements. Raises InvalidFile naming file, line and column."""
     try:
         with path.open(newline="") as lines:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from planner.errors import InvalidValue
-from planner.model.space import Buckets
+from planner.model.buckets import Buckets
 from planner.sizes import FloatArray, IntArray
 
 
@@ -19,7 +19,7 @@ class Demand:
     of dispersion of counts per SLO class (1 = Poisson).
     """
 
-    space: Buckets
+    buckets: Buckets
     rate: FloatArray
     bucket: IntArray
     input_tokens: FloatArray
@@ -28,31 +28,31 @@ class Demand:
     dispersion: tuple[float, ...]
 
     def __post_init__(self) -> None:
-        if self.rate.shape != (self.space.buckets,):
-            raise InvalidValue(f"rate has shape {self.rate.shape}, not ({self.space.buckets},)")
+        if self.rate.shape != (self.buckets.count,):
+            raise InvalidValue(f"rate has shape {self.rate.shape}, not ({self.buckets.count},)")
         if not np.all(np.isfinite(self.rate)) or np.any(self.rate < 0):
             raise InvalidValue("rates must be finite and not negative")
-        if len(self.dispersion) != len(self.space.classes) or min(self.dispersion) <= 0:
+        if len(self.dispersion) != len(self.buckets.classes) or min(self.dispersion) <= 0:
             raise InvalidValue(f"one positive dispersion per SLO class: {self.dispersion}")
 
     @classmethod
-    def none(cls, space: Buckets) -> "Demand":
+    def none(cls, buckets: Buckets) -> "Demand":
         """No demand known: every rate is zero and no bucket has been seen."""
         nothing = np.empty(0)
         return cls(
-            space=space,
-            rate=np.zeros(space.buckets),
+            buckets=buckets,
+            rate=np.zeros(buckets.count),
             bucket=np.empty(0, dtype=np.int64),
             input_tokens=nothing,
             output_tokens=nothing,
             share=nothing,
-            dispersion=(1.0,) * len(space.classes),
+            dispersion=(1.0,) * len(buckets.classes),
         )
 
     @classmethod
-    def even(cls, space: Buckets) -> "Demand":
+    def even(cls, buckets: Buckets) -> "Demand":
         """A guess where nothing is known: one request/s, every bucket as frequent as any other."""
-        return replace(cls.none(space), rate=np.full(space.buckets, 1.0 / space.buckets))
+        return replace(cls.none(buckets), rate=np.full(buckets.count, 1.0 / buckets.count))
 
     @property
     def total_rate(self) -> float:
@@ -65,7 +65,7 @@ class Demand:
         if self.total_rate == 0:
             raise InvalidValue("no demand to scale: its rate is zero")
         return Demand(
-            space=self.space,
+            buckets=self.buckets,
             rate=self.rate * (rate / self.total_rate),
             bucket=self.bucket,
             input_tokens=self.input_tokens,

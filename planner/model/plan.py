@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from planner.model.space import Buckets
+from planner.model.buckets import Buckets
 
 SLACK = 0.005  # by which the low end of a certificate may lie under the target
 
@@ -89,7 +89,7 @@ class Plan:
 
     plan_id: str
     objective: str
-    space: Buckets
+    buckets: Buckets
     pools: tuple[str, ...]
     backends: tuple[int, ...]
     weights: Matrix

@@ -12,7 +12,7 @@ def figures(plan: Plan) -> dict[str, Any]:
     `buckets` has the grid's edges and, in the order of the rows of `weights`, each bucket's model,
     SLO class and ranges; `weights` is bucket × pool in the order of `pools`.
     """
-    grid, space = plan.space.grid, plan.space
+    grid, buckets = plan.buckets.grid, plan.buckets
     return {
         "plan_id": plan.plan_id,
         "objective": plan.objective,
@@ -30,12 +30,12 @@ def figures(plan: Plan) -> dict[str, Any]:
             "output_edges": list(grid.output_edges),
             "cells": [
                 {
-                    "model": space.class_of(b).model,
-                    "slo_class": space.class_of(b).name,
+                    "model": buckets.class_of(b).model,
+                    "slo_class": buckets.class_of(b).name,
                     "input": list(i),
                     "output": list(o),
                 }
-                for b in range(space.buckets)
+                for b in range(buckets.count)
                 for i, o in [grid.bounds(b % grid.cells)]
             ],
         },
@@ -47,7 +47,12 @@ def figures(plan: Plan) -> dict[str, Any]:
         else asdict(plan.certificate) | {"holds": plan.certificate.holds},
         "relaxation": None if plan.relaxation is None else asdict(plan.relaxation),
         "unserved": [
-            {"bucket": u.bucket, "what": space.describe(u.bucket), "rate": u.rate, "why": u.reason}
+            {
+                "bucket": u.bucket,
+                "what": buckets.describe(u.bucket),
+                "rate": u.rate,
+                "why": u.reason,
+            }
             for u in plan.unserved
         ],
         "single_types": {

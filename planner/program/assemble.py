@@ -28,9 +28,9 @@ def assemble(
 
     shares: each part's served shares and what its program left unproven, in dollars.
     """
-    served = np.zeros((demand.space.buckets, len(pools)))
+    served = np.zeros((demand.buckets.count, len(pools)))
     for subproblem, weights, _ in shares:
-        served[np.ix_(subproblem.buckets, subproblem.pools)] = weights
+        served[np.ix_(subproblem.bucket_index, subproblem.pool_index)] = weights
     mean, variance = terms(demand, needs)
     load, tail = totals(served, mean, variance)
     usd = np.array([price(pool) for pool in pools])
@@ -40,7 +40,7 @@ def assemble(
     return Plan(
         plan_id=_name(counts, weights),
         objective=objective,
-        space=demand.space,
+        buckets=demand.buckets,
         pools=tuple(pool.name for pool in pools),
         backends=counts,
         weights=_matrix(weights),

@@ -210,7 +210,7 @@ class Published(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
         ).at(rate)
 
 
-def read(path: Path) -> Published:
+def read_published(path: Path) -> Published:
     """Reads a published instance. Raises InvalidFile naming the file and the key."""
     found = decoded(path, Published)
     shape = (len(found.input_edges), len(found.output_edges))

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from planner.engine.profiles import Profile
 from planner.errors import InvalidValue
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.prefill import Prefill
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
@@ -59,8 +59,8 @@ def loads(demand: Demand, pools: tuple[Pool, ...]) -> Loads:
     never seen is taken at the centre of its grid cell.
     """
     samples = _samples(demand)
-    columns = [_column(demand.space, pool, *samples) for pool in pools]
-    table = np.array(columns).reshape(len(pools), 6, demand.space.buckets)
+    columns = [_column(demand.buckets, pool, *samples) for pool in pools]
+    table = np.array(columns).reshape(len(pools), 6, demand.buckets.count)
     return Loads(
         seconds=table[:, 0].T,
         variance=table[:, 1].T,
@@ -87,13 +87,13 @@ def terms(demand: Demand, loads: Loads) -> tuple[FloatArray, FloatArray]:
 
 def spread(demand: Demand) -> FloatArray:
     """(B,) κ² z of each bucket's class: what stands on the variance of one request/s."""
-    kappa = [NormalDist().inv_cdf(kind.slo.attainment) for kind in demand.space.classes]
-    return np.repeat(np.square(kappa) * demand.dispersion, demand.space.grid.cells)
+    kappa = [NormalDist().inv_cdf(kind.slo.attainment) for kind in demand.buckets.classes]
+    return np.repeat(np.square(kappa) * demand.dispersion, demand.buckets.grid.cells)
 
 
 def prefill(demand: Demand, loads: Loads) -> Prefill:
     """What all buckets ask of all pools' prefill; 0 where not feasible."""
-    classes, cells = demand.space.classes, demand.space.grid.cells
+    classes, cells = demand.buckets.classes, demand.buckets.grid.cells
     ttft_s = np.repeat([kind.slo.ttft_s for kind in classes], cells)[:, None]
     return Prefill(
         rate=demand.rate,
@@ -151,7 +151,7 @@ def _utilisation(
     variance: FloatArray,
     prompts: Prefill,
 ) -> tuple[float, ...]:
-    if tuple(pool.name for pool in pools) != plan.pools or demand.space != plan.space:
+    if tuple(pool.name for pool in pools) != plan.pools or demand.buckets != plan.buckets:
         raise InvalidValue("utilisation: the plan is for other pools or buckets")
     weights = np.array(plan.weights).reshape(mean.shape)
     load, tail = totals(weights, mean, variance)
@@ -171,7 +171,7 @@ def _more(prompts: Prefill, weights: FloatArray, counts: FloatArray) -> FloatArr
 
 def why_infeasible(demand: Demand, pools: tuple[Pool, ...], bucket: int) -> str:
     """Why no pool can serve a bucket: the promise, the size or the model."""
-    kind = demand.space.class_of(bucket)
+    kind = demand.buckets.class_of(bucket)
     slo = kind.slo
     if all(pool.model != kind.model for pool in pools):
         return f"no pool serves {kind.model}"
@@ -185,16 +185,16 @@ def why_infeasible(demand: Demand, pools: tuple[Pool, ...], bucket: int) -> str:
 
 
 def _holds(demand: Demand, pools: tuple[Pool, ...], bucket: int, slo: Slo) -> bool:
-    classes = tuple(replace(kind, slo=slo) for kind in demand.space.classes)
-    relaxed = replace(demand, space=replace(demand.space, classes=classes))
+    classes = tuple(replace(kind, slo=slo) for kind in demand.buckets.classes)
+    relaxed = replace(demand, buckets=replace(demand.buckets, classes=classes))
     return bool(loads(relaxed, pools).feasible[bucket].any())
 
 
 def _samples(demand: Demand) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
     """Bucket, input, output and share of every row, and of the centres of buckets never seen."""
-    space = demand.space
-    unseen = np.flatnonzero(np.bincount(demand.bucket, minlength=space.buckets) == 0)
-    centres = [space.grid.centre(int(bucket) % space.grid.cells) for bucket in unseen]
+    buckets = demand.buckets
+    unseen = np.flatnonzero(np.bincount(demand.bucket, minlength=buckets.count) == 0)
+    centres = [buckets.grid.centre(int(bucket) % buckets.grid.cells) for bucket in unseen]
     sizes = np.array(centres, dtype=float).reshape(-1, 2)
     return (
         np.concatenate([demand.bucket, unseen]),
@@ -205,7 +205,7 @@ def _samples(demand: Demand) -> tuple[IntArray, FloatArray, FloatArray, FloatArr
 
 
 def _column(
-    space: Buckets,
+    buckets: Buckets,
     pool: Pool,
     bucket: IntArray,
     inputs: FloatArray,
@@ -214,17 +214,17 @@ def _column(
 ) -> FloatArray:
     """(6, B) of one pool: seconds, variance, slots, prefill, its squares and own_s."""
     n_star, rate = np.zeros_like(share), np.zeros_like(share)
-    for index, kind in enumerate(space.classes):
-        rows = bucket // space.grid.cells == index
+    for index, kind in enumerate(buckets.classes):
+        rows = bucket // buckets.grid.cells == index
         if kind.model == pool.model and rows.any():
             capacity = pool.profile.capacity(inputs[rows], outputs[rows], kind.slo)
             n_star[rows], rate[rows] = capacity.n_star, capacity.rate
     held = rate > 0
     bucket, share, n_star, rate = bucket[held], share[held], n_star[held], rate[held]
     stall_s, own_s = _stalls(pool.profile, inputs[held], outputs[held], n_star)
-    kept = np.bincount(bucket, share, minlength=space.buckets)
+    kept = np.bincount(bucket, share, minlength=buckets.count)
     sums = [
-        np.bincount(bucket, share * value, minlength=space.buckets)
+        np.bincount(bucket, share * value, minlength=buckets.count)
         for value in (
             1 / rate,
             1 / (rate * n_star),

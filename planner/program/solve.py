@@ -123,7 +123,7 @@ def assign(
     for subproblem in subproblems(demand, plain, running, None):
         program = HighsProgram(subproblem, ends_s=start_s + time_limit_s, gap=0.0)
         shares.append(
-            (subproblem, search.min_peak(subproblem, program, counts[subproblem.pools]), 0.0)
+            (subproblem, search.min_peak(subproblem, program, counts[subproblem.pool_index]), 0.0)
         )
     took_s = time.perf_counter() - start_s
     return assemble("assign", demand, pools, UNLIMITED, needs, counts, shares, took_s)
@@ -142,7 +142,7 @@ def _provision(
         found.append((subproblem, search.min_cost(subproblem, program)))
     backends = np.array([float(pool.min_backends) for pool in pools])
     for subproblem, best in found:
-        backends[subproblem.pools] = best.backends
+        backends[subproblem.pool_index] = best.backends
     shares = [(subproblem, best.weights, best.gap * best.usd) for subproblem, best in found]
     took_s = time.perf_counter() - start_s
     return assemble("provision", demand, pools, limits, needs, backends, shares, took_s)

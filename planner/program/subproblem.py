@@ -35,16 +35,16 @@ class SpotRegion:
 class Subproblem:
     """One program: n buckets with demand that some pool can serve, m pools of one or more models.
 
-    buckets: (n,) and pools: (m,) number them in the demand and in the plan; kinds: (n,) the model
-    of each bucket. mean, variance: (n, m), infinite and 0 where not feasible. rate: (n,). usd,
-    least, most, reserved, running, away, confidence: (m,); away is 0 but for spot. start_usd,
+    bucket_index: (n,) and pool_index: (m,) number them in the demand and in the plan; kinds: (n,)
+    the model of each bucket. mean, variance: (n, m), infinite and 0 where not feasible. rate: (n,).
+    usd, least, most, reserved, running, away, confidence: (m,); away is 0 but for spot. start_usd,
     stop_usd: $/h per backend that differs from running. spare: backends more in every open pool.
     caps: (k, m) GPUs per backend of k stocks, stock: (k,). budget: $/h. regions: where spot is
     bounded. prefill: what the prompts ask of each pool beside its load.
     """
 
-    buckets: IntArray
-    pools: IntArray
+    bucket_index: IntArray
+    pool_index: IntArray
     kinds: IntArray
     mean: FloatArray
     variance: FloatArray
@@ -168,8 +168,8 @@ def plain(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Subproblem:
     """A program of (n, m) loads without tails or limits: all buckets of one model."""
     (n, m), none = mean.shape, np.zeros(mean.shape[1])
     return Subproblem(
-        buckets=np.arange(n),
-        pools=np.arange(m),
+        bucket_index=np.arange(n),
+        pool_index=np.arange(m),
         kinds=np.zeros(n, dtype=np.int64),
         mean=mean,
         variance=np.zeros_like(mean),
@@ -281,8 +281,8 @@ def _subproblem(
         return np.array(list(values), dtype=float)
 
     return Subproblem(
-        buckets=rows,
-        pools=columns,
+        bucket_index=rows,
+        pool_index=columns,
         kinds=_models(demand)[rows],
         mean=mean[np.ix_(rows, columns)],
         variance=variance[np.ix_(rows, columns)],
@@ -315,7 +315,7 @@ def _most(pool: Pool, limits: Limits) -> float:
 
 
 def _regions(demand: Demand, pools: list[Pool], rows: IntArray) -> Iterator[SpotRegion]:
-    names = [kind.model for kind in demand.space.classes]
+    names = [kind.model for kind in demand.buckets.classes]
     zones: dict[tuple[str, str], list[int]] = {}
     for p, pool in enumerate(pools):
         if pool.spot and pool.model in names:
@@ -333,8 +333,8 @@ def _regions(demand: Demand, pools: list[Pool], rows: IntArray) -> Iterator[Spot
 
 def _models(demand: Demand) -> IntArray:
     """(B,) the model of every bucket, numbered by its first SLO class."""
-    names = [kind.model for kind in demand.space.classes]
-    return np.repeat([names.index(name) for name in names], demand.space.grid.cells)
+    names = [kind.model for kind in demand.buckets.classes]
+    return np.repeat([names.index(name) for name in names], demand.buckets.grid.cells)
 
 
 def incumbent(

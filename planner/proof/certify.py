@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from math import sqrt
 
+from planner.model.buckets import SloClass
 from planner.model.plan import Certificate, Plan
-from planner.model.space import SloClass
 
 SEEDS = 16
 HOPELESS = 0.02  # by which the mean of the first seeds may: then the others are not played

@@ -11,8 +11,8 @@ from operator import itemgetter
 import numpy as np
 
 from planner.errors import InvalidValue
+from planner.model.buckets import Buckets
 from planner.model.demand import Demand
-from planner.model.space import Buckets
 from planner.sizes import FloatArray, Grid, IntArray, log_edges
 
 PER_OCTAVE = 4  # fine cells per doubling on each axis: sizes in one cell differ by a fifth at most
@@ -39,17 +39,17 @@ def merge(*histograms: CellSums) -> dict[tuple[int, int], CellSum]:
 
 
 def from_sums(
-    space: Buckets, rate: FloatArray, sums: CellSums, dispersion: tuple[float, ...]
+    buckets: Buckets, rate: FloatArray, sums: CellSums, dispersion: tuple[float, ...]
 ) -> Demand:
     """The demand of a histogram: rate is (B,) requests/s, cells without requests are skipped."""
     bucket = np.fromiter(map(itemgetter(0), sums), np.int64, len(sums))
     table = np.fromiter(chain.from_iterable(sums.values()), float, 3 * len(sums)).reshape(-1, 3)
     filled = table[:, 0] > 0
-    return _demand(space, rate, bucket[filled], table[filled], dispersion)
+    return _demand(buckets, rate, bucket[filled], table[filled], dispersion)
 
 
 def from_samples(
-    space: Buckets,
+    buckets: Buckets,
     bucket: IntArray,
     inputs: FloatArray,
     outputs: FloatArray,
@@ -63,14 +63,14 @@ def from_samples(
     """
     if not 0 < duration_s < float("inf"):
         raise InvalidValue(f"duration_s must be positive and finite: {duration_s}")
-    _check(space, bucket)
+    _check(buckets, bucket)
     key = bucket * FINE.cells + FINE.cell_of(inputs, outputs)
     keys, row = np.unique(key, return_inverse=True)
     parts = (np.ones(len(row)), inputs, outputs)
     sums = np.asarray(np.stack([np.bincount(row, part) for part in parts], axis=1), dtype=float)
-    rate = np.bincount(bucket, minlength=space.buckets) / duration_s
+    rate = np.bincount(bucket, minlength=buckets.count) / duration_s
     cells = np.asarray(keys // FINE.cells, dtype=np.int64)
-    return _demand(space, rate, cells, sums, dispersion)
+    return _demand(buckets, rate, cells, sums, dispersion)
 
 
 def combined(demands: Sequence[Demand]) -> Demand:
@@ -79,18 +79,18 @@ def combined(demands: Sequence[Demand]) -> Demand:
     A class's dispersion is that of the demand that has its requests; without any it is the first's.
     """
     first = demands[0]
-    cells = first.space.grid.cells
+    cells = first.buckets.grid.cells
     dispersion, owner = list(first.dispersion), [0] * len(first.dispersion)
     for number, demand in enumerate(demands):
-        if demand.space != first.space:
+        if demand.buckets != first.buckets:
             raise InvalidValue("demands of different spaces cannot be combined")
         rates = demand.rate.reshape(-1, cells).sum(axis=1)
         for c in np.flatnonzero(rates).tolist():
             if owner[c]:
-                raise InvalidValue(f"two demands have requests of {first.space.classes[c]}")
+                raise InvalidValue(f"two demands have requests of {first.buckets.classes[c]}")
             dispersion[c], owner[c] = demand.dispersion[c], number + 1
     return Demand(
-        space=first.space,
+        buckets=first.buckets,
         rate=np.sum([demand.rate for demand in demands], axis=0),
         bucket=np.concatenate([demand.bucket for demand in demands]),
         input_tokens=np.concatenate([demand.input_tokens for demand in demands]),
@@ -101,18 +101,18 @@ def combined(demands: Sequence[Demand]) -> Demand:
 
 
 def _demand(
-    space: Buckets,
+    buckets: Buckets,
     rate: FloatArray,
     bucket: IntArray,
     sums: FloatArray,
     dispersion: tuple[float, ...],
 ) -> Demand:
     """sums: (F, 3) requests, input tokens and output tokens of each cell."""
-    _check(space, bucket)
+    _check(buckets, bucket)
     count = sums[:, 0]
-    seen = np.bincount(bucket, count, minlength=space.buckets)
+    seen = np.bincount(bucket, count, minlength=buckets.count)
     return Demand(
-        space=space,
+        buckets=buckets,
         rate=np.asarray(rate, dtype=float),
         bucket=bucket,
         input_tokens=sums[:, 1] / count,
@@ -122,6 +122,6 @@ def _demand(
     )
 
 
-def _check(space: Buckets, bucket: IntArray) -> None:
-    if len(bucket) and not 0 <= int(bucket.min()) <= int(bucket.max()) < space.buckets:
-        raise InvalidValue(f"bucket must be from 0 to {space.buckets - 1}")
+def _check(buckets: Buckets, bucket: IntArray) -> None:
+    if len(bucket) and not 0 <= int(bucket.min()) <= int(bucket.max()) < buckets.count:
+        raise InvalidValue(f"bucket must be from 0 to {buckets.count - 1}")

@@ -88,7 +88,7 @@ def merged(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
     return stacked.take(order), np.asarray(order, dtype=np.int64)
 
 
-def read(path: Path) -> Trace:
+def read_trace(path: Path) -> Trace:
     """Reads a trace. Raises InvalidFile, `path:line: …`, for the first thing that is wrong."""
     rows = parsed(path, _rows, empty="no requests")
     arrivals, inputs, outputs, keys = zip(*rows, strict=True)

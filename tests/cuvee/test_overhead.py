@@ -5,7 +5,7 @@ import pytest
 from click.testing import CliRunner
 
 from cuvee import overhead
-from gateway import runtime as compiled
+from gateway import runtime
 from loadtest.overhead.scenarios import Options
 
 SHORT = (
@@ -35,7 +35,7 @@ def test_a_run_prints_its_tables_and_writes_every_run(tmp_path: Path):
     assert [r["scenario"] for r in found["rows"]] == ["1 KiB × 2"] * 2
     assert found["idle_mib"]["cuvee"] > 10
     assert "1 KiB × 2" in result.output
-    assert f"cuvee: {compiled.runtime()}" in result.output
+    assert f"cuvee: {runtime.runtime()}" in result.output
 
 
 @pytest.mark.parametrize("pair", ["haproxy", "nobody=/bin/sh", "haproxy=/no/such/file"])
@@ -47,7 +47,7 @@ def test_a_path_that_leads_nowhere_is_refused(pair: str):
     assert "NAME=PATH" in result.output
 
 
-@pytest.mark.skipif(not compiled.compiled(), reason="the data path is interpreted")
+@pytest.mark.skipif(not runtime.compiled(), reason="the data path is interpreted")
 def test_a_profile_is_of_what_is_interpreted(tmp_path: Path):
     """The profiler sees Python's frames."""
     result = CliRunner().invoke(overhead.overhead, ["--profile", str(tmp_path)])

@@ -11,9 +11,9 @@ from planner.costs.curves import CostCurve
 from planner.costs.explain import Explanation, explain
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
+from planner.model.buckets import Buckets, SloClass
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -30,9 +30,9 @@ CURVES = (
 
 
 def found(rate: float, tpot_s: float = 0.1) -> tuple[Plan, Explanation]:
-    space = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
+    buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
     sizes = (np.array([0, 1, 2]), np.array([100.0, 100, 2000]), np.array([50.0, 500, 20]))
-    demand = from_samples(space, *sizes, duration_s=1, dispersion=(1.5,)).scaled_to(rate)
+    demand = from_samples(buckets, *sizes, duration_s=1, dispersion=(1.5,)).scaled_to(rate)
     plan = provision(demand, POOLS)
     return plan, explain(plan, demand, POOLS)
 

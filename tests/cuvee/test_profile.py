@@ -67,7 +67,7 @@ def test_benchmark_results_become_a_profile_for_any_slo(tmp_path):
 
     result = run("import", *files, "--from", "vllm-bench", "--gpu", "H100",
                  "--model", "Llama-3-8B", "--out", out)  # fmt: skip
-    found = profiles.read(out)
+    found = profiles.read_profile(out)
     sizes = np.array([512.0]), np.array([128.0])
     strict, loose = (
         found.capacity(*sizes, Slo(ttft_s=2, tpot_s=tpot_s)).rate[0] for tpot_s in (0.013, 0.05)
@@ -93,7 +93,7 @@ def test_rates_with_a_baked_slo_say_so(tmp_path):
         tmp_path, config, "melange", "--gpu", "A100-80G", "--model", "Llama-2-7B", "--entry",
         "A100", "--input-edges", "100,1000", "--output-edges", "50,500", "--slo", "TPOT 120 ms",
     )  # fmt: skip
-    found = profiles.read(out)
+    found = profiles.read_profile(out)
 
     assert result.exit_code == 0, result.output
     assert "fixed rates under the SLO `TPOT 120 ms`" in result.output

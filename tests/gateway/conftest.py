@@ -10,8 +10,8 @@ import uvloop
 from gateway.routing.backend import Fleet
 from gateway.routing.table import compile_table
 from planner.engine import profiles
+from planner.model.buckets import Buckets, SloClass
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program import solve
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
@@ -76,7 +76,7 @@ def wire():
 
 
 @pytest.fixture(scope="session")
-def space():
+def buckets():
     """One class of 5 × 4 cells."""
     return Buckets(
         classes=(SloClass(model=MODEL, slo=Slo(ttft_s=2.0, tpot_s=0.1)),),
@@ -92,7 +92,7 @@ def pools():
         Pool(
             name=gpu,
             model=MODEL,
-            profile=profiles.read(PROFILES / f"{MODEL}-{gpu}.yaml"),
+            profile=profiles.read_profile(PROFILES / f"{MODEL}-{gpu}.yaml"),
             usd_per_hour=usd,
             max_backends=4,
         )
@@ -101,7 +101,7 @@ def pools():
 
 
 @pytest.fixture(scope="session")
-def make_demand(space):
+def make_demand(buckets):
     """A demand of lognormal sizes at a rate: `make_demand(rate, inputs=…, outputs=…)`."""
 
     def make(rate, inputs=300, outputs=120, seed=1):
@@ -109,7 +109,7 @@ def make_demand(space):
         i = np.clip(np.rint(rng.lognormal(np.log(inputs), 0.6, 400)), 10, 2000)
         o = np.clip(np.rint(rng.lognormal(np.log(outputs), 0.5, 400)), 2, 500)
         return from_samples(
-            space, space.grid.cell_of(i, o), i, o, duration_s=400 / rate, dispersion=(1.2,)
+            buckets, buckets.grid.cell_of(i, o), i, o, duration_s=400 / rate, dispersion=(1.2,)
         )
 
     return make

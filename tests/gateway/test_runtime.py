@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import runtime as compiled
+from gateway import runtime
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = Path("gateway", "proxy", "x.py")
@@ -26,8 +26,8 @@ def checkout(tmp_path):
     """One source, compiled at the time 100."""
     source = tmp_path / SOURCE
     source.parent.mkdir(parents=True)
-    library = tmp_path / compiled.LIBRARY
-    for path in (source, source.with_suffix(compiled.SUFFIX), library, tmp_path / "pyproject.toml"):
+    library = tmp_path / runtime.LIBRARY
+    for path in (source, source.with_suffix(runtime.SUFFIX), library, tmp_path / "pyproject.toml"):
         path.touch()
     os.utime(library, (100, 100))
     os.utime(source, (99, 99))
@@ -36,30 +36,30 @@ def checkout(tmp_path):
 
 def test_what_was_compiled_last_is_not_stale(checkout):
     """Whatever the times of the files that only point to the library."""
-    os.utime((checkout / SOURCE).with_suffix(compiled.SUFFIX), (1, 1))
+    os.utime((checkout / SOURCE).with_suffix(runtime.SUFFIX), (1, 1))
 
-    assert compiled.stale(checkout) == ()
+    assert runtime.stale(checkout) == ()
 
 
 def test_an_edited_source_is_named(checkout):
     """Its extension module would run in its place."""
     os.utime(checkout / SOURCE, (101, 101))
 
-    assert compiled.stale(checkout) == (SOURCE,)
+    assert runtime.stale(checkout) == (SOURCE,)
 
 
 def test_a_removed_source_is_named(checkout):
     """It could be imported still."""
     (checkout / SOURCE).unlink()
 
-    assert compiled.stale(checkout) == (SOURCE,)
+    assert runtime.stale(checkout) == (SOURCE,)
 
 
 def test_without_its_library_nothing_compiled_is_good(checkout):
     """The files beside the sources are empty without it."""
-    (checkout / compiled.LIBRARY).unlink()
+    (checkout / runtime.LIBRARY).unlink()
 
-    assert compiled.stale(checkout) == (SOURCE,)
+    assert runtime.stale(checkout) == (SOURCE,)
 
 
 def test_an_installed_package_is_never_stale(checkout):
@@ -67,7 +67,7 @@ def test_an_installed_package_is_never_stale(checkout):
     (checkout / "pyproject.toml").unlink()
     os.utime(checkout / SOURCE, (101, 101))
 
-    assert compiled.stale(checkout) == ()
+    assert runtime.stale(checkout) == ()
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,12 @@ def test_an_installed_package_is_never_stale(checkout):
 )
 def test_a_python_tells_how_it_was_built(arguments, prefix, said):
     """Nothing is claimed of one that does not."""
-    assert compiled.optimised(arguments, prefix) is said
+    assert runtime.optimised(arguments, prefix) is said
 
 
 def test_one_line_says_what_runs():
     """The way of the data path and the version of Python."""
-    assert f"{compiled.data_path()} data path, Python 3." in compiled.runtime()
+    assert f"{runtime.data_path()} data path, Python 3." in runtime.runtime()
 
 
 @pytest.mark.parametrize("path", listed(), ids=str)
@@ -102,16 +102,16 @@ def test_what_is_compiled_can_be(path):
 
 def test_only_what_is_compiled_has_final_constants():
     """mypyc copies their values into whatever uses them, and that would not be seen to be stale."""
-    sources = [p for package in compiled.PACKAGES for p in (ROOT / package).rglob("*.py")]
+    sources = [p for package in runtime.PACKAGES for p in (ROOT / package).rglob("*.py")]
     final = {p.relative_to(ROOT) for p in sources if ": Final" in p.read_text()}
 
     assert final <= set(listed())
 
 
-@pytest.mark.skipif(not compiled.compiled(), reason="the data path is interpreted")
+@pytest.mark.skipif(not runtime.compiled(), reason="the data path is interpreted")
 def test_all_of_it_is_compiled():
     """Every listed module, and no other."""
-    suffix = compiled.SUFFIX
-    found = [p for package in compiled.PACKAGES for p in (ROOT / package).rglob(f"*{suffix}")]
+    suffix = runtime.SUFFIX
+    found = [p for package in runtime.PACKAGES for p in (ROOT / package).rglob(f"*{suffix}")]
 
     assert {p.relative_to(ROOT) for p in found} == {p.with_suffix(suffix) for p in listed()}

@@ -15,7 +15,7 @@ from uuid import uuid4
 import httptools
 
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
-from gateway.proxy.http import fastpath as ordinary
+from gateway.proxy.http import fastpath
 from gateway.proxy.http.headers import HEAD_BYTES, Headers, status_line, written
 from gateway.proxy.http.request import ClientLimits, Pausable, Request, origin_form
 
@@ -53,7 +53,7 @@ class ClientConnection:
         self._transport: asyncio.Transport | None = None
         self._requests: deque[Request | GatewayError] = deque()
         self._request: Request | None = None
-        self._head: ordinary.Head | None = None  # of the last ordinary request
+        self._head: fastpath.Head | None = None  # of the last ordinary request
         self._target = b""
         self._headers: Headers = []
         self._fields: dict[bytes, bytes] = {}
@@ -102,7 +102,7 @@ class ClientConnection:
         if self._lingering:
             return
         if not (self._reading or self._loose):
-            found = ordinary.request(data, self._head)
+            found = fastpath.request(data, self._head)
             if found is not None and len(found.body) <= self._limits.body_bytes:
                 self._take(found)
                 return
@@ -122,7 +122,7 @@ class ClientConnection:
         elif self._reading and (self._framed or not reading) and not (self.busy or self.stalled):
             self._rest()
 
-    def _take(self, message: ordinary.Message) -> None:
+    def _take(self, message: fastpath.Message) -> None:
         """Serves an ordinary request, which needs no parser."""
         head = message.head
         self._head = head if head.kept else None
@@ -314,7 +314,7 @@ class ClientConnection:
         """A streamed answer is whole."""
         self._whole = True
         if self._transport is not None and self._request is not None and self._request.modern:
-            self._transport.write(ordinary.LAST_CHUNK)
+            self._transport.write(fastpath.LAST_CHUNK)
 
     def done(self) -> None:
         """The answer is over: the next request may begin, unless it is not whole."""

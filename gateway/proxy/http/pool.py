@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import httptools
 
 from gateway.errors import ConnectFailed, UpstreamError
-from gateway.proxy.http import fastpath as ordinary
+from gateway.proxy.http import fastpath
 from gateway.proxy.http.fastpath import CHUNKED_HEAD, LAST_CHUNK
 from gateway.proxy.http.headers import Headers, field
 from gateway.proxy.http.reply import Reply
@@ -34,7 +34,7 @@ class BackendConnection:
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None
-        self._head: ordinary.Head | None = None  # of the last ordinary reply
+        self._head: fastpath.Head | None = None  # of the last ordinary reply
         self._headers: Headers = []
         self._pieces: list[bytes] = []
         self._headed = self._ended = self._keep = self._paused = False
@@ -76,7 +76,7 @@ class BackendConnection:
 
     def _at_once(self, reply: Reply, data: bytes) -> bool:
         """Takes an ordinary reply, whole or a stream, without the parser; whether it was one."""
-        found = ordinary.reply(data, self._head)
+        found = fastpath.reply(data, self._head)
         if found is None:
             return False
         head = found.head
@@ -97,11 +97,11 @@ class BackendConnection:
     def _passed(self, reply: Reply, data: bytes) -> None:
         """Passes on whole chunks as they came, and takes the end of a stream of which the parser
         knows nothing. Everything else is the parser's."""
-        piece, framed, ended = ordinary.chunk(data), data, False
+        piece, framed, ended = fastpath.chunk(data), data, False
         if piece is None:
             ended = self._ahead and data[-len(LAST_CHUNK) :] == LAST_CHUNK
             framed = data[: -len(LAST_CHUNK)] if ended else data
-            piece = ordinary.chunks(framed)
+            piece = fastpath.chunks(framed)
             if piece is None:
                 self._parse(reply, data)
                 return

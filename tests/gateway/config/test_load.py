@@ -60,7 +60,7 @@ def test_a_good_file(write):
 
     assert [p.name for p in loaded.pools] == ["a10g", "h100"]
     assert [(p.usd_per_hour, p.max_backends) for p in loaded.pools] == [(1.006, 1), (6.88, 1)]
-    assert loaded.space.classes[0].model == "llama-3-8b"
+    assert loaded.buckets.classes[0].model == "llama-3-8b"
     assert loaded.config.gateway.port == 8000
     assert loaded.workload is None
 
@@ -80,7 +80,7 @@ def test_what_the_file_says_wins(write):
     )
 
     assert (loaded.pools[1].usd_per_hour, loaded.pools[1].max_backends) == (2.0, 0)
-    assert loaded.space.grid.cells == 14 * 12
+    assert loaded.buckets.grid.cells == 14 * 12
     assert loaded.config.gateway.port == 1234
 
 
@@ -155,7 +155,7 @@ def test_every_class_has_its_own_promise(write):
     """Each model's `slo` is its class `default`, further classes follow it, model by model."""
     batch = {"ttft_s": 30, "tpot_s": 0.5, "attainment": 0.9}
 
-    classes = load(write({"models.llama-3-8b.classes.batch": batch})).space.classes
+    classes = load(write({"models.llama-3-8b.classes.batch": batch})).buckets.classes
 
     assert [(c.model, c.name, c.slo.tpot_s, c.slo.attainment) for c in classes] == [
         ("llama-3-8b", "default", 0.1, 0.99), ("llama-3-8b", "batch", 0.5, 0.9)

@@ -11,15 +11,15 @@ from planner.program import solve
 WINDOW_S, MEMORY_S = 100.0, 300.0
 
 
-def observed(space, *, now_s=0.0, window_s=WINDOW_S, memory_s=MEMORY_S, dispersion=1.5):
+def observed(buckets, *, now_s=0.0, window_s=WINDOW_S, memory_s=MEMORY_S, dispersion=1.5):
     return ObservedDemand(
-        space, window_s=window_s, memory_s=memory_s, dispersion=dispersion, now_s=now_s
+        buckets, window_s=window_s, memory_s=memory_s, dispersion=dispersion, now_s=now_s
     )
 
 
-def test_rates_are_arrivals_over_elapsed_time(space):
+def test_rates_are_arrivals_over_elapsed_time(buckets):
     """Before the window is full the rate is that of the time there was."""
-    h = observed(space, now_s=1000.0)
+    h = observed(buckets, now_s=1000.0)
     for n in range(40):
         h.arrive(3, 1000.0 + n)
         h.arrive(7, 1000.0 + n)
@@ -29,9 +29,9 @@ def test_rates_are_arrivals_over_elapsed_time(space):
     assert h.requests == 80
 
 
-def test_the_window_forgets(space):
+def test_the_window_forgets(buckets):
     """Rates are of the last window only, and nothing is left of traffic that stopped."""
-    h = observed(space)
+    h = observed(buckets)
     for n in range(1000):
         h.arrive(3 if n < 500 else 4, float(n))
     assert h.snapshot(999.0).rate[3] == 0
@@ -41,9 +41,9 @@ def test_the_window_forgets(space):
     assert (demand.total_rate, h.requests) == (0.0, 0)
 
 
-def test_shed_requests_are_demand(space):
+def test_shed_requests_are_demand(buckets):
     """What arrived counts, though nothing of it completed."""
-    h = observed(space)
+    h = observed(buckets)
     for n in range(100):
         h.arrive(2, n * 0.5)
 
@@ -57,9 +57,9 @@ def test_shed_requests_are_demand(space):
         max_size=60,
     )
 )
-def test_sums_add_up(space, rows):
+def test_sums_add_up(buckets, rows):
     """Each bucket's shares sum to 1, and its mean size is that of what fell into it."""
-    h = observed(space)
+    h = observed(buckets)
     for bucket, inputs, outputs in rows:
         h.complete(bucket, inputs, outputs)
     demand = h.snapshot(10.0)
@@ -73,9 +73,9 @@ def test_sums_add_up(space, rows):
 
 
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 900)), max_size=40), st.randoms())
-def test_order_does_not_matter(space, rows, chance):
+def test_order_does_not_matter(buckets, rows, chance):
     """A histogram is a sum: the same requests in any order are the same demand."""
-    one, other = observed(space), observed(space)
+    one, other = observed(buckets), observed(buckets)
     for bucket, tokens in rows:
         one.complete(bucket, tokens, tokens)
     chance.shuffle(rows)
@@ -89,9 +89,9 @@ def test_order_does_not_matter(space, rows, chance):
     assert np.array(sizes(one)) == pytest.approx(np.array(sizes(other)))
 
 
-def test_old_sizes_fade_by_half_lives(space):
+def test_old_sizes_fade_by_half_lives(buckets):
     """After one half-life an old request counts half of a new one; unseen buckets keep theirs."""
-    h = observed(space)
+    h = observed(buckets)
     h.complete(0, 100, 100)
     h.complete(1, 50, 50)
     h.arrive(0, MEMORY_S)
@@ -102,9 +102,9 @@ def test_old_sizes_fade_by_half_lives(space):
     assert share == pytest.approx({100.0: 1 / 3, 1000.0: 2 / 3, 50.0: 1.0})
 
 
-def test_weeks_of_traffic_stay_finite(space):
+def test_weeks_of_traffic_stay_finite(buckets):
     """Weights that grow with time are brought back before they overflow, shares unchanged."""
-    h = observed(space, memory_s=10.0)
+    h = observed(buckets, memory_s=10.0)
     for hour in range(24 * 14):
         now_s = hour * 3600.0
         h.arrive(0, now_s)
@@ -117,9 +117,9 @@ def test_weeks_of_traffic_stay_finite(space):
 
 @pytest.mark.parametrize("idle_s", [1e3, 1e5, 1e7, 1e9])
 @pytest.mark.parametrize("memory_s", [0.1, 10.0, 900.0])
-def test_a_long_silence_is_survived(space, idle_s, memory_s):
+def test_a_long_silence_is_survived(buckets, idle_s, memory_s):
     """The first request after a quiet month is counted like any other."""
-    h = observed(space, memory_s=memory_s)
+    h = observed(buckets, memory_s=memory_s)
     h.arrive(0, 0.0)
     h.complete(0, 100, 10)
 
@@ -132,39 +132,39 @@ def test_a_long_silence_is_survived(space, idle_s, memory_s):
     assert 1 in demand.bucket
 
 
-def arrivals(space, per_tick, ticks=2000):
+def arrivals(buckets, per_tick, ticks=2000):
     """Dispersion after `ticks` of five seconds with so many arrivals each."""
-    h = observed(space, window_s=5.0 * ticks, dispersion=1.5)
+    h = observed(buckets, window_s=5.0 * ticks, dispersion=1.5)
     for tick, count in enumerate(per_tick[:ticks]):
         for _ in range(count):
-            h.arrive(tick % space.buckets, tick * 5.0 + 2.0)
+            h.arrive(tick % buckets.count, tick * 5.0 + 2.0)
     return h.snapshot(ticks * 5.0).dispersion[0]
 
 
-def test_dispersion_tells_bursts_from_chance(space):
+def test_dispersion_tells_bursts_from_chance(buckets):
     """Poisson arrivals measure near 1, bursts far above; a regular beat never under 1."""
     rng = np.random.default_rng(5)
     busy = rng.random(1000) < 0.2
 
-    assert arrivals(space, rng.poisson(10, 1000), 1000) == pytest.approx(1.0, abs=0.25)
-    assert arrivals(space, rng.poisson(np.where(busy, 40, 2)), 1000) > 10
-    assert arrivals(space, [10] * 1000, 1000) == 1.0
+    assert arrivals(buckets, rng.poisson(10, 1000), 1000) == pytest.approx(1.0, abs=0.25)
+    assert arrivals(buckets, rng.poisson(np.where(busy, 40, 2)), 1000) > 10
+    assert arrivals(buckets, [10] * 1000, 1000) == 1.0
 
 
-def test_dispersion_is_assumed_until_measured(space):
+def test_dispersion_is_assumed_until_measured(buckets):
     """With no or few windows the configured value stands, or most of it."""
-    assert observed(space).snapshot(0.0).dispersion == (1.5,)
-    assert observed(space).snapshot(5000.0).dispersion == (1.5,)
+    assert observed(buckets).snapshot(0.0).dispersion == (1.5,)
+    assert observed(buckets).snapshot(5000.0).dispersion == (1.5,)
     rng = np.random.default_rng(5)
-    assert 1.1 < arrivals(space, rng.poisson(10, 6), 6) < 2.5
+    assert 1.1 < arrivals(buckets, rng.poisson(10, 6), 6) < 2.5
 
 
-def test_a_snapshot_can_be_planned_for(space, pools):
+def test_a_snapshot_can_be_planned_for(buckets, pools):
     """What was observed is what the planner takes."""
-    h, rng = observed(space), np.random.default_rng(2)
+    h, rng = observed(buckets), np.random.default_rng(2)
     for n in range(400):
         inputs, outputs = int(rng.integers(20, 1500)), int(rng.integers(10, 300))
-        bucket = space.grid.cell(inputs, 100)  # as believed
+        bucket = buckets.grid.cell(inputs, 100)  # as believed
         h.arrive(bucket, n * 0.1)
         h.complete(bucket, inputs, outputs)
     demand = h.snapshot(40.0)
@@ -175,10 +175,10 @@ def test_a_snapshot_can_be_planned_for(space, pools):
     assert sum(found.backends) >= 1
 
 
-def test_what_earlier_traffic_taught_is_remembered(space, make_demand):
+def test_what_earlier_traffic_taught_is_remembered(buckets, make_demand):
     """A histogram primed with a demand reports its sizes, and no arrivals."""
     demand = make_demand(10.0)
-    h = observed(space)
+    h = observed(buckets)
     h.remember(demand, 60.0)
     seen = h.snapshot(10.0)
 

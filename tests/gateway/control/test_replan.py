@@ -55,15 +55,17 @@ class Published(list):
 
 
 @pytest.fixture
-def loop_of(space, pools):
+def loop_of(buckets, pools):
     """A replanner on a histogram that has seen a demand, and what it published."""
 
     def make(plan, demand, *answers, objective="provision", requests=300, **policy):
-        observed = ObservedDemand(space, window_s=100.0, memory_s=900.0, dispersion=1.2, now_s=0.0)
+        observed = ObservedDemand(
+            buckets, window_s=100.0, memory_s=900.0, dispersion=1.2, now_s=0.0
+        )
         observed.remember(demand, 100.0)
         rng = np.random.default_rng(4)
-        buckets = rng.choice(space.buckets, requests, p=demand.rate / demand.total_rate)
-        for n, bucket in enumerate(buckets):
+        drawn = rng.choice(buckets.count, requests, p=demand.rate / demand.total_rate)
+        for n, bucket in enumerate(drawn):
             observed.arrive(int(bucket), n / demand.total_rate)
         solver, published = Solves(*answers), Published()
         settings = {"min_requests": 50, "min_saving": 0.05, "patience": 3} | policy

@@ -14,10 +14,10 @@ from gateway.rehearsal.traffic import ObservedTraffic, ReplayedTraffic, observed
 from gateway.routing.lengths import OutputLengths
 from planner.program import solve
 from planner.proof.certify import certify
-from planner.traffic.trace import dispersion, read
+from planner.traffic.trace import dispersion, read_trace
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-TRACE = read(CONFIGS / "workloads" / "azure-2023-history.csv")
+TRACE = read_trace(CONFIGS / "workloads" / "azure-2023-history.csv")
 MODEL = "llama-3-8b"
 SOURCES = (TraceSource(trace=TRACE, model=MODEL),)
 
@@ -104,7 +104,7 @@ def test_observed_demand_is_played_as_it_was_counted(loaded):
     drawn = ObservedTraffic(demand, 0, 6000).draw(3)
     trace, believed = drawn.trace, drawn.believed
 
-    grid = demand.space.grid
+    grid = demand.buckets.grid
     counted = demand.rate[demand.bucket] * demand.share / demand.total_rate
     buckets = [grid.cell(int(i), int(o)) for i, o, _ in believed]
     shares = np.bincount(buckets, minlength=grid.cells) / len(buckets)
@@ -190,10 +190,10 @@ def test_a_live_certificate_plays_all_observed_classes_at_once(shared):
     demand = demand_together(sources, shared, lengths=lengths).scaled_to(20.0)
     pools = shared.pools[:3]
     plan = solve.assign(demand, pools, (0, 0, 1))
-    cells = demand.space.grid.cells
+    cells = demand.buckets.grid.cells
     apart = [
         replace(
-            demand, rate=np.where(np.arange(demand.space.buckets) // cells == c, demand.rate, 0)
+            demand, rate=np.where(np.arange(demand.buckets.count) // cells == c, demand.rate, 0)
         )
         for c in (0, 1)
     ]
@@ -209,7 +209,7 @@ def test_a_live_certificate_plays_all_observed_classes_at_once(shared):
 def test_classes_that_nobody_asked_for_have_no_traffic(shared):
     """Only what was observed is played; nothing observed is no traffic and no certificate."""
     demand = demand_of(TRACE, shared, lengths=OutputLengths())
-    nothing = replace(demand, rate=np.zeros(demand.space.buckets))
+    nothing = replace(demand, rate=np.zeros(demand.buckets.count))
     plan = solve.assign(demand, shared.pools, (1, 1, 1, 0, 0, 0))
 
     assert set(observed(demand, 500).draw(0).slo_class.tolist()) == {0}

@@ -19,7 +19,7 @@ MODEL = "llama-3-8b"
 
 
 @pytest.fixture
-def loaded(space, pools):
+def loaded(buckets, pools):
     section = PoolSection(model=MODEL, profile="x.yaml", backends=())
     return Loaded(
         config=Config(
@@ -28,7 +28,7 @@ def loaded(space, pools):
             planner=PlannerSection(dispersion=1.7),
         ),
         pools=pools,
-        space=space,
+        buckets=buckets,
         workload=None,
     )
 
@@ -48,7 +48,7 @@ def test_buckets_are_believed_and_sizes_are_actual(loaded):
     """One long answer among short ones is in the bucket of the short ones, at its own size."""
     rows = [(100, 40, "a")] * 299 + [(100, 480, "a")]
     demand = demand_of(trace(rows), loaded, lengths=OutputLengths())
-    bucket = loaded.space.grid.cell(100, 40)
+    bucket = loaded.buckets.grid.cell(100, 40)
 
     assert np.flatnonzero(demand.rate).tolist() == [bucket]
     assert demand.rate[bucket] == pytest.approx(1.0)
@@ -62,7 +62,7 @@ def test_keys_are_told_apart(loaded):
     demand = demand_of(trace(rows), loaded, lengths=OutputLengths())
 
     assert np.count_nonzero(demand.rate) == 2
-    assert demand.rate[loaded.space.grid.cell(100, 33)] == pytest.approx(0.5)
+    assert demand.rate[loaded.buckets.grid.cell(100, 33)] == pytest.approx(0.5)
 
 
 def test_what_was_learned_serves_on(loaded):

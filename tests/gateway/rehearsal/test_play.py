@@ -10,7 +10,7 @@ import pytest
 from gateway.rehearsal.play import rehearse
 from gateway.routing.lengths import OutputLengths
 from planner.errors import InvalidValue
-from planner.model.space import SloClass
+from planner.model.buckets import SloClass
 from planner.program import solve
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -110,7 +110,7 @@ def test_lengths_are_learned_as_requests_end(plan, pools):
 
     seen = rehearse(trace, plan, pools, lengths=lengths)
 
-    right = plan.space.grid.cell(200, 450)
+    right = plan.buckets.grid.cell(200, 450)
     assert seen.bucket[0] != right
     assert (seen.bucket[30:] == right).all()
     assert lengths.predict("llama-3-8b", "Bearer k", "chat", 200, None).median > 400
@@ -118,10 +118,10 @@ def test_lengths_are_learned_as_requests_end(plan, pools):
 
 def test_spill_goes_by_the_p90_that_is_given(mixed, pools):
     """Beliefs of three columns carry the P90 of the output; of two, the output is sure."""
-    columns = len(mixed.space.grid.output_edges) - 1
+    columns = len(mixed.buckets.grid.output_edges) - 1
     only = replace(
         mixed,
-        weights=((1.0, 0.0, 0.0),) * mixed.space.buckets,
+        weights=((1.0, 0.0, 0.0),) * mixed.buckets.count,
         seconds=tuple(
             (row[0], inf, inf) if bucket % columns == columns - 1 else row
             for bucket, row in enumerate(mixed.seconds)
@@ -170,14 +170,14 @@ def test_learned_keys_are_the_gateways_own(plan, pools):
 
     seen = rehearse(trace, plan, pools, lengths=lengths)
 
-    cell = plan.space.grid.cell
+    cell = plan.buckets.grid.cell
     assert seen.bucket.tolist() == [cell(200, 450), cell(200, 40)]
 
 
 def test_a_request_that_waits_keeps_its_first_belief(make_demand, pools):
     """The estimate is made once, at arrival, whatever was learned while the request waited."""
     plan = solve.assign(make_demand(1.0), pools, (0, 0, 1))
-    alone = replace(plan, slots=((1.0,) * len(pools),) * plan.space.buckets)  # one at a time
+    alone = replace(plan, slots=((1.0,) * len(pools),) * plan.buckets.count)  # one at a time
     trace = Trace(
         arrival_s=np.array([0.0, 0.001, 60.0]),
         input_tokens=np.full(3, 200.0),
@@ -225,18 +225,20 @@ def test_a_plan_without_backends_sheds_everything(plan, pools):
 
 def two_classes(demand):
     """The demand half under its own promise, half under one that is hard to break."""
-    space = replace(
-        demand.space,
+    buckets = replace(
+        demand.buckets,
         classes=(
-            *demand.space.classes,
+            *demand.buckets.classes,
             SloClass(model="llama-3-8b", slo=Slo(ttft_s=60.0, tpot_s=1.0), name="batch"),
         ),
     )
-    buckets = np.concatenate([demand.bucket, demand.bucket + demand.space.buckets])
+    bucket = np.concatenate([demand.bucket, demand.bucket + demand.buckets.count])
     twice = {name: np.tile(getattr(demand, name), 2)
              for name in ("input_tokens", "output_tokens", "share")}  # fmt: skip
     rate = np.tile(demand.rate / 2, 2)
-    return replace(demand, space=space, rate=rate, bucket=buckets, dispersion=(1.2, 1.2), **twice)
+    return replace(
+        demand, buckets=buckets, rate=rate, bucket=bucket, dispersion=(1.2, 1.2), **twice
+    )
 
 
 def test_each_request_is_judged_by_the_promise_of_its_own_class(make_demand, pools):
@@ -247,10 +249,10 @@ def test_each_request_is_judged_by_the_promise_of_its_own_class(make_demand, poo
 
     seen = rehearse(trace, plan, pools, slo_class=whose, believed=truth(trace), max_load=1e9)
 
-    met = seen.met(plan.space)
-    assert (seen.bucket // plan.space.grid.cells == whose).all()
+    met = seen.met(plan.buckets)
+    assert (seen.bucket // plan.buckets.grid.cells == whose).all()
     assert met[whose == 1].mean() > met[whose == 0].mean() + 0.2
-    assert (met == np.where(whose == 1, seen.result.met(plan.space.classes[1].slo),
+    assert (met == np.where(whose == 1, seen.result.met(plan.buckets.classes[1].slo),
                             seen.result.met(SLO))).all()  # fmt: skip
 
 
@@ -258,8 +260,8 @@ def test_models_are_served_by_their_own_pools(make_demand, pools):
     """Two models on one fleet: no request lands on a backend of the other model."""
     one, two = pools[0], replace(pools[2], model="other")
     demand = two_classes(make_demand(6.0))
-    kinds = demand.space.classes[0], replace(demand.space.classes[0], model="other")
-    demand = replace(demand, space=replace(demand.space, classes=kinds))
+    kinds = demand.buckets.classes[0], replace(demand.buckets.classes[0], model="other")
+    demand = replace(demand, buckets=replace(demand.buckets, classes=kinds))
     plan = solve.assign(demand, (one, two), (3, 1))
     trace = make_trace(rate=5.0, count=300)
     whose = (np.arange(300) % 3 == 0).astype(np.int64)

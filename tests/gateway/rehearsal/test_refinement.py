@@ -14,7 +14,7 @@ from gateway.rehearsal.certify import Certified, Harness, certified
 from gateway.rehearsal.history import TraceSource, demand_together
 from gateway.rehearsal.traffic import replayed
 from gateway.routing.lengths import OutputLengths
-from planner.model.space import SloClass
+from planner.model.buckets import SloClass
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 
@@ -23,7 +23,7 @@ MODEL = "llama-3-8b"
 LOOSE = SloClass(
     model=MODEL, slo=Slo(ttft_s=20.0, tpot_s=0.4, attainment=0.95), name="batch"
 )  # fmt: skip
-SPACE = replace(LOADED.space, classes=(*LOADED.space.classes, LOOSE))
+BUCKETS = replace(LOADED.buckets, classes=(*LOADED.buckets.classes, LOOSE))
 SEEDS = 8  # half of what is usual, and stretches half as long: the least that prove anything
 FRESH = range(1000, 1000 + 2 * SEEDS)
 
@@ -49,7 +49,7 @@ class Instance:
             replace(pool, usd_per_hour=pool.usd_per_hour * times, max_backends=most)
             for pool, times, most in zip(LOADED.pools, self.usd, self.most, strict=True)
         )
-        return msgspec.structs.replace(LOADED, pools=pools, space=SPACE)
+        return msgspec.structs.replace(LOADED, pools=pools, buckets=BUCKETS)
 
     @property
     def sources(self) -> tuple[TraceSource, ...]:

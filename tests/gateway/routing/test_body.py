@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.routing.body import read, usage_asked
+from gateway.routing.body import read_body, usage_asked
 
 
 def llm_request(route="chat", **fields):
-    return read(json.dumps(fields).encode(), route)
+    return read_body(json.dumps(fields).encode(), route)
 
 
 def test_a_chat_request():
     """Model, stream, cap and usage are read; the prompt's bytes are the messages' as received."""
     body = b'{"messages": [ {"role":"user","content":"h\\u00e9 \xc3\xa9"} ], "model":"m",'
     body += b'"stream":true,"max_tokens":7,"stream_options":{"include_usage":true,"x":1}}'
-    found = read(body, "chat")
+    found = read_body(body, "chat")
 
     assert (found.model, found.stream, found.max_tokens, found.bare) == ("m", True, 7, False)
     assert found.prompt_bytes == len(b'[ {"role":"user","content":"h\\u00e9 \xc3\xa9"} ]')
@@ -77,7 +77,7 @@ def test_token_ids_are_counted_however_they_are_written(ids, indent):
     """White space in the body does not change the count."""
     body = json.dumps({"prompt": ids}, indent=indent).encode()
 
-    assert read(body, "completions").prompt_tokens == len(ids)
+    assert read_body(body, "completions").prompt_tokens == len(ids)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_the_cap(fields, cap):
 def test_wrong_types_name_the_field(body, param):
     """A client learns which field was wrong."""
     with pytest.raises(BadRequest) as refused:
-        read(body, "chat")
+        read_body(body, "chat")
 
     assert (refused.value.status, refused.value.param) == (400, param)
 
@@ -138,7 +138,7 @@ def test_wrong_types_name_the_field(body, param):
 def test_what_is_no_json_object_is_a_bad_request(body):
     """Broken, binary and hostile bodies are the client's mistake, never ours."""
     with pytest.raises(BadRequest):
-        read(body, "chat")
+        read_body(body, "chat")
 
 
 @given(st.binary(max_size=60))
@@ -146,12 +146,12 @@ def test_no_body_is_an_internal_error(body):
     """Any bytes are either an ask or a bad request."""
     for data in (body, b'{"model":' + body + b"}", b'{"model":"m","prompt":' + body + b"}"):
         with suppress(BadRequest):
-            read(data, "completions")
+            read_body(data, "completions")
 
 
 def test_the_last_of_duplicate_keys_counts():
     """As in Python's and the engines' own decoders."""
-    found = read(b'{"model":"a","stream":true,"model":"b","stream":false}', "chat")
+    found = read_body(b'{"model":"a","stream":true,"model":"b","stream":false}', "chat")
 
     assert (found.model, found.stream) == ("b", False)
 
@@ -160,19 +160,19 @@ def test_it_is_as_lax_as_the_engines():
     """What vLLM takes for a number or a truth value is no reason to refuse a request."""
     body = b'{"max_tokens": "7", "stream": 1, "stream_options": {"include_usage": "true"}}'
 
-    found = read(body, "chat")
+    found = read_body(body, "chat")
 
     assert (found.max_tokens, found.stream, found.bare) == (7, True, False)
-    assert read(b'{"max_tokens": 7.0}', "chat").max_tokens == 7
+    assert read_body(b'{"max_tokens": 7.0}', "chat").max_tokens == 7
 
 
 @given(
     st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=4),
     st.sampled_from(["", " ", "\n\t"]),
 )
-def test_usage_is_asked_for_without_touching_the_rest(fields, space):
+def test_usage_is_asked_for_without_touching_the_rest(fields, buckets):
     """The body says the same as before and asks for the usage; what the client says counts more."""
-    body = (space + json.dumps(fields)).encode()
+    body = (buckets + json.dumps(fields)).encode()
 
     asked = usage_asked(body)
 

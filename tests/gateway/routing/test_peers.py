@@ -182,7 +182,7 @@ def test_others_load_counts_against_the_limit(plan, pools, table):
         Router(table, fleet, max_load=2.0, load_view=LoadView(shared_load, fleet, number))
         for number, fleet in enumerate(fleets)
     )
-    model = plan.space.classes[0].model
+    model = plan.buckets.classes[0].model
     llm_request = Estimate(model=model, input_tokens=300, output_tokens=100, output_p90=100)
     leases = []
     with suppress(Saturated):

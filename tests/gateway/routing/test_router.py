@@ -11,13 +11,13 @@ from gateway.routing.backend import FULL_S, Fleet
 from gateway.routing.estimate import Estimate
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable, compile_table
-from planner.model.space import Buckets, SloClass
+from planner.model.buckets import Buckets, SloClass
 from planner.sizes import Grid
 from planner.slo import Slo
 
 SHORT, LONG = 0, 1  # buckets: outputs under and over 100 tokens
 TTFT_S = 1.0
-SPACE = Buckets(
+BUCKETS = Buckets(
     classes=(SloClass(model="m", slo=Slo(ttft_s=TTFT_S, tpot_s=0.1)),),
     grid=Grid(input_edges=(1, 1000), output_edges=(1, 100, 1000)),
 )
@@ -33,7 +33,7 @@ def make_table(
     feasible = feasible or ((True,) * count,) * 2
     return RoutingTable(
         plan_id=plan_id,
-        space=SPACE,
+        buckets=BUCKETS,
         pools=tuple("abcdefgh"[:count]),
         backends=backends or (8,) * count,
         slices=tuple(tuple((p, w) for p, w in enumerate(row) if w > 0) for row in rows),
@@ -393,8 +393,8 @@ def test_released_leases_leave_nothing_behind(steps, order):
 def test_a_real_plan_is_executed(plan, table, fleet):
     """Shares by bucket follow the weights of a solved plan."""
     router = Router(table, fleet, max_load=2.0)
-    for bucket in range(plan.space.buckets):
-        inputs, outputs = plan.space.grid.centre(bucket)
+    for bucket in range(plan.buckets.count):
+        inputs, outputs = plan.buckets.grid.centre(bucket)
         estimate = llm_request(outputs, inputs=inputs, model="llama-3-8b")
         counts = dict.fromkeys(plan.pools, 0)
         for _ in range(100):
@@ -407,17 +407,17 @@ def test_a_real_plan_is_executed(plan, table, fleet):
 
 def test_a_class_has_buckets_of_its_own(plan, pools):
     """The same size asked for under another promise is another bucket, shares and slots."""
-    kind = plan.space.classes[0]
-    space = replace(plan.space, classes=(kind, replace(kind, name="batch")))
+    kind = plan.buckets.classes[0]
+    buckets = replace(plan.buckets, classes=(kind, replace(kind, name="batch")))
     double = {name: getattr(plan, name) * 2 for name in ("weights", "rate", "seconds", "slots")}
-    table = compile_table(replace(plan, space=space, **double), pools)
+    table = compile_table(replace(plan, buckets=buckets, **double), pools)
     router = make_router(table)
     size = {"model": kind.model, "input_tokens": 100, "output_tokens": 50, "output_p90": 60}
     plain = Estimate(**size)
 
     lease = router.route(Estimate(**size, slo_class="batch"), now_s=0.0)
 
-    assert lease.bucket == router.bucket(plain) + space.grid.cells
+    assert lease.bucket == router.bucket(plain) + buckets.grid.cells
     assert router.classes(kind.model) == ("default", "batch")
     assert router.classes("nobody") == ()
 

@@ -31,7 +31,7 @@ def test_spilling_goes_to_the_cheapest_feasible_pool_first(plan, pools, table):
 def test_infeasible_pools_are_last_by_prefill_speed(plan, pools):
     """Where no pool holds the SLO the fastest prefill comes first; a request fills a backend."""
     hopeless = replace(
-        plan, seconds=((inf,) * 3,) * plan.space.buckets, slots=((inf,) * 3,) * plan.space.buckets
+        plan, seconds=((inf,) * 3,) * plan.buckets.count, slots=((inf,) * 3,) * plan.buckets.count
     )
     table = compile_table(hopeless, pools)
     speed = [pools[p].profile.prefill_s_per_token for p in table.order[0]]
@@ -55,11 +55,11 @@ def test_slots_are_finite(table):
 
 def test_prefill_fills_a_backend_before_it_breaks_a_promise(plan, pools):
     """A backlog never exceeds the TTFT target, nor eight tokens' worth of the TPOT target."""
-    kind = plan.space.classes[0]
+    kind = plan.buckets.classes[0]
     backlogs = []
     for slo in (replace(kind.slo, ttft_s=0.5, tpot_s=0.1), replace(kind.slo, ttft_s=2, tpot_s=0.1)):
-        space = replace(plan.space, classes=(replace(kind, slo=slo),))
-        backlogs += compile_table(replace(plan, space=space), pools).backlog_s
+        buckets = replace(plan.buckets, classes=(replace(kind, slo=slo),))
+        backlogs += compile_table(replace(plan, buckets=buckets), pools).backlog_s
 
     assert backlogs == pytest.approx([0.5, 0.8])
 

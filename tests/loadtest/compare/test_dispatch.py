@@ -61,7 +61,7 @@ def test_turns_keep_the_shares_of_every_bucket():
     """Among the requests of one bucket every pool has its share, to one request."""
     one = fixed(DEMO, made(), fleet={"a10g": 3, "a100": 1}, requests=400)
     drawn = one.traffic.draw(1)
-    grid = one.plan.space.grid
+    grid = one.plan.buckets.grid
     buckets = np.array([grid.cell(int(i), int(o)) for i, o, _ in drawn.believed])
 
     pools = turns(one.plan, one.pools, drawn)
@@ -97,7 +97,7 @@ def test_across_a_fleet_a_policy_is_blind_to_the_shares():
 def test_a_promise_beyond_the_fleet_leaves_no_ratio():
     """Where random keeps the promise at no load there is nothing to divide by."""
     one = fixed(DEMO, made(), fleet={"a100": 1}, requests=40)
-    slow = replace(one, plan=replace(one.plan, space=promised(DEMO, 1e-3, None).space))
+    slow = replace(one, plan=replace(one.plan, buckets=promised(DEMO, 1e-3, None).buckets))
 
     [row] = usable(slow, ["random"], seeds=1)
 

@@ -11,7 +11,7 @@ from gateway.routing.lengths import OutputLengths
 from loadtest.compare.length_accuracy import WARM, cost, foresee
 from planner.errors import InvalidValue
 from planner.program import solve
-from planner.traffic.trace import Trace, read
+from planner.traffic.trace import Trace, read_trace
 
 CONFIG = Path(__file__).resolve().parents[3] / "configs/demo.yaml"
 HISTORY = Path(__file__).resolve().parents[3] / "configs/workloads/azure-2023-history.csv"
@@ -52,7 +52,7 @@ def test_a_request_is_never_predicted_from_itself():
 
 def test_real_traffic_meets_the_promises():
     """On the shipped trace: at most half the error of a random draw, and an honest P90."""
-    ours, drawn, *_ = foresee(read(HISTORY), rng=np.random.default_rng(0))
+    ours, drawn, *_ = foresee(read_trace(HISTORY), rng=np.random.default_rng(0))
 
     assert ours.mae <= 0.5 * drawn.mae
     assert ours.covered == pytest.approx(0.90, abs=0.02)
@@ -67,7 +67,7 @@ def test_a_short_trace_is_refused():
 def test_true_lengths_and_learned_ones_keep_the_same_promise():
     """On the shipped trace, on a fleet without much to spare: within half a point."""
     loaded = load(CONFIG)
-    history = read(HISTORY)
+    history = read_trace(HISTORY)
     plan = solve.assign(
         demand_of(history, loaded, lengths=OutputLengths()), loaded.pools, (2, 0, 1)
     )

@@ -5,7 +5,7 @@ import json
 import pytest
 from rich.console import Console
 
-from loadtest.demo import summary as summary
+from loadtest.demo import summary
 from loadtest.demo.summary import PlanSeen
 from loadtest.replay.record import Record
 from planner.slo import Slo

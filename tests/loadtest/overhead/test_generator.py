@@ -7,8 +7,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from loadtest.overhead import generator as pressure
-from loadtest.overhead import mock, scenarios
+from loadtest.overhead import generator, mock, scenarios
 from loadtest.overhead.generator import Job, Window
 from loadtest.overhead.scenarios import Scenario
 
@@ -43,7 +42,7 @@ def soon() -> Window:
 async def test_unary_replies_are_counted_and_right():
     """A closed loop against the mock completes requests, every reply as long as it must be."""
     async with backend() as port:
-        outcome = await pressure.press(job(port, UNARY, body_bytes=mock.UNARY_BYTES), soon)
+        outcome = await generator.press(job(port, UNARY, body_bytes=mock.UNARY_BYTES), soon)
 
     assert outcome.errors == {}
     assert outcome.requests > UNARY.connections
@@ -53,7 +52,7 @@ async def test_unary_replies_are_counted_and_right():
 async def test_streams_are_counted_and_right():
     """Every stream has all its events and ends in [DONE]."""
     async with backend() as port:
-        outcome = await pressure.press(job(port, STREAMS, **RIGHT), soon)
+        outcome = await generator.press(job(port, STREAMS, **RIGHT), soon)
 
     assert outcome.errors == {}
     assert outcome.requests > STREAMS.connections
@@ -76,7 +75,7 @@ async def test_wrong_replies_are_errors(
 ):
     """A proxy that answers fast and wrong does not look cheap."""
     async with backend() as port:
-        outcome = await pressure.press(job(port, scenario, **expected), soon)
+        outcome = await generator.press(job(port, scenario, **expected), soon)
 
     assert outcome.errors[error] >= outcome.requests > 0
 
@@ -84,7 +83,7 @@ async def test_wrong_replies_are_errors(
 async def test_an_open_loop_sends_what_is_due_whatever_is_answered():
     """As many requests as fall due by the same Poisson process for everybody, none twice."""
     async with backend() as port:
-        first = await pressure.press(job(port, OPEN, rate=400, text=mock.TEXT.encode()), soon)
+        first = await generator.press(job(port, OPEN, rate=400, text=mock.TEXT.encode()), soon)
 
     assert first.errors == {}
     assert 0 < first.requests < 400
@@ -102,7 +101,7 @@ async def test_a_request_that_waits_for_a_connection_counts_from_its_due_time():
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        outcome = await pressure.press(job(port, OPEN, connections=1, rate=400), soon)
+        outcome = await generator.press(job(port, OPEN, connections=1, rate=400), soon)
 
     assert outcome.errors == {}
     assert outcome.total_s[-1] > 2 * 0.02
@@ -126,7 +125,7 @@ async def test_a_stream_that_falls_silent_is_an_error():
             now_s = time.monotonic()
             return msgspec.structs.replace(late, begun_s=now_s + 0.1, end_s=now_s + 0.2)
 
-        outcome = await pressure.press(job(port, STREAMS, connections=1, **RIGHT), ready)
+        outcome = await generator.press(job(port, STREAMS, connections=1, **RIGHT), ready)
 
     assert outcome.errors == {"silent stream": 1}
 
@@ -141,8 +140,8 @@ async def test_a_server_that_hangs_up_or_is_not_there_is_an_error():
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        lost = await pressure.press(job(port, UNARY), soon)
-    refused = await pressure.press(job(port, UNARY), soon)
+        lost = await generator.press(job(port, UNARY), soon)
+    refused = await generator.press(job(port, UNARY), soon)
 
     assert lost.errors == {"connection lost": 3}
     assert refused.errors == {"not connected": 3}
@@ -178,7 +177,7 @@ async def test_whoever_speaks_something_else_is_hung_up_on():
         except ConnectionResetError:
             said = b""
         writer.close()
-        outcome = await pressure.press(job(port, UNARY, body_bytes=mock.UNARY_BYTES), soon)
+        outcome = await generator.press(job(port, UNARY, body_bytes=mock.UNARY_BYTES), soon)
 
     assert said == b""
     assert outcome.requests > 0
@@ -197,9 +196,9 @@ async def test_a_stream_is_as_long_as_asked_wherever_a_router_puts_the_fields(fi
 
 def test_thinning_keeps_the_shape_of_the_latencies():
     """The ends and the middle survive, in few enough figures for one pipe buffer."""
-    thinned = pressure.thin([float(value) for value in range(100_001)][::-1])
+    thinned = generator.thin([float(value) for value in range(100_001)][::-1])
 
-    assert len(thinned) == pressure.SAMPLES
+    assert len(thinned) == generator.SAMPLES
     assert (thinned[0], thinned[250], thinned[-1]) == (0.0, 50_000.0, 100_000.0)
-    assert pressure.thin([2.0, 1.0]) == [1.0, 2.0]
-    assert pressure.thin([]) == []
+    assert generator.thin([2.0, 1.0]) == [1.0, 2.0]
+    assert generator.thin([]) == []

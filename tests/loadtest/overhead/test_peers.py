@@ -49,7 +49,7 @@ def test_the_gateways_configuration_is_one_that_it_reads(place: Place):
     config = load(Path(path)).config
     assert config.gateway.port == 8080
     assert config.pools["bench"].backends == ("http://127.0.0.2:9000",)
-    assert profiles.read(Path(str(config.pools["bench"].profile))).gpu == "H100"
+    assert profiles.read_profile(Path(str(config.pools["bench"].profile))).gpu == "H100"
     two = msgspec.yaml.decode(peers.gateway_config(replace(place, threads=2)))
     assert two["gateway"]["workers"] == 2
 

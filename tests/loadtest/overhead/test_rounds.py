@@ -1,7 +1,6 @@
 from pathlib import Path
 
-from loadtest.overhead import rounds, setups
-from loadtest.overhead import stacks as stages
+from loadtest.overhead import rounds, setups, stacks
 from loadtest.overhead.measure import DIRECT, Measure
 from loadtest.overhead.scenarios import Options, Scenario
 from loadtest.overhead.setups import Setup
@@ -37,7 +36,7 @@ def test_a_short_run_measures_everything_and_says_what_it_left_out(tmp_path: Pat
     assert "files" in found.skipped[SHORT.scenarios()[0].name]
     assert found.profiles.keys() == {s.name for s in possible if s.load is None}
     kept = sorted((tmp_path / "stacks").iterdir())
-    assert sum(stages.read(path).total() for path in kept) > 0
+    assert sum(stacks.read_stacks(path).total() for path in kept) > 0
 
 
 def test_half_load_is_half_of_what_the_set_up_did_in_this_round():

@@ -8,8 +8,7 @@ from types import FrameType
 import pytest
 
 from gateway.routing import peers
-from loadtest.overhead import sampler
-from loadtest.overhead import stacks as stages
+from loadtest.overhead import sampler, stacks
 from loadtest.overhead.sampler import LOOP, Sampler
 
 
@@ -72,5 +71,5 @@ def test_samples_are_taken_between_begin_and_end(tmp_path: Path):
     finally:
         signal.signal(signal.SIGPROF, before)
 
-    assert stages.read(tmp_path / "stacks").total() > 0
+    assert stacks.read_stacks(tmp_path / "stacks").total() > 0
     assert signal.getitimer(signal.ITIMER_PROF) == (0.0, 0.0)

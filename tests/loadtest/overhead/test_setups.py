@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from gateway import runtime as compiled
+from gateway import runtime
 from loadtest import process
 from loadtest.overhead import setups
 from loadtest.overhead.setups import Bench
@@ -50,4 +50,4 @@ def test_a_peer_that_does_not_start_is_left_out_with_the_reason(tmp_path: Path):
     assert "broken" in skipped["haproxy"]
     assert "--peer-path" in skipped["production-stack"]
     assert (found[1].idle_mib or 0.0) > 10
-    assert found[1].version == compiled.runtime()
+    assert found[1].version == runtime.runtime()

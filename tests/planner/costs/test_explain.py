@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from planner.costs.explain import SentRequests, attribution, best_single, explain, explained, served
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.solve import assign, provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -36,15 +36,15 @@ def sent(seed: int, models: tuple[str, ...] = ("m",)) -> tuple[Buckets, SentRequ
     inputs = np.clip(random.lognormal(6, 1, 400), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 400), 1, 900).round()
     kinds = tuple(SloClass(model=m, slo=Slo(ttft_s=2, tpot_s=0.1)) for m in models)
-    space = Buckets(classes=kinds, grid=GRID)
+    buckets = Buckets(classes=kinds, grid=GRID)
     bucket = GRID.cell_of(inputs, outputs) + GRID.cells * random.integers(0, len(models), 400)
     key = tuple(random.choice(["ann", "bob", "bob", ""], 400).tolist())
-    return space, SentRequests(bucket=bucket, input_tokens=inputs, output_tokens=outputs, key=key)
+    return buckets, SentRequests(bucket=bucket, input_tokens=inputs, output_tokens=outputs, key=key)
 
 
 def demand(seed: int, rate: float, models: tuple[str, ...] = ("m",)) -> Demand:
-    space, requests = sent(seed, models)
-    asked = from_samples(space, requests.bucket, requests.input_tokens, requests.output_tokens,
+    buckets, requests = sent(seed, models)
+    asked = from_samples(buckets, requests.bucket, requests.input_tokens, requests.output_tokens,
                          duration_s=50, dispersion=(2.0,) * len(models))  # fmt: skip
     return asked.scaled_to(rate)
 
@@ -117,8 +117,8 @@ def test_what_is_paid_for_already_is_off_the_bill():
 def test_no_tail_is_kept_for_a_promise_to_half():
     """At an attainment of one half nothing is kept free for bursts."""
     asked = demand(1, 20)
-    kinds = tuple(replace(k, slo=replace(k.slo, attainment=0.5)) for k in asked.space.classes)
-    asked = replace(asked, space=replace(asked.space, classes=kinds))
+    kinds = tuple(replace(k, slo=replace(k.slo, attainment=0.5)) for k in asked.buckets.classes)
+    asked = replace(asked, buckets=replace(asked.buckets, classes=kinds))
 
     gap = explain(provision(asked, POOLS), asked, POOLS).gap
 
@@ -142,7 +142,7 @@ def test_a_bucket_pays_for_the_pools_it_uses():
 
 def test_a_key_pays_for_what_its_requests_take():
     """Two keys that send the same pay the same; one whose answers are longer pays more."""
-    space, requests = sent(5)
+    buckets, requests = sent(5)
     half = len(requests.key) // 2
     sizes = {
         "bucket": np.tile(requests.bucket[:half], 2),
@@ -153,7 +153,7 @@ def test_a_key_pays_for_what_its_requests_take():
     key = ("ann",) * half + ("bob",) * half
     bills = []
     for outputs in (same, longer):
-        asked = from_samples(space, sizes["bucket"], sizes["input_tokens"], outputs,
+        asked = from_samples(buckets, sizes["bucket"], sizes["input_tokens"], outputs,
                              duration_s=50, dispersion=(2.0,))  # fmt: skip
         plan = provision(asked, POOLS)
         why = explain(

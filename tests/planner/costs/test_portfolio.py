@@ -12,9 +12,9 @@ from planner.costs.portfolio import Portfolio, buy, read_history
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidFile, InvalidValue
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -39,8 +39,8 @@ def demand(tpot_s: float = 0.1) -> Demand:
     random = np.random.default_rng(1)
     inputs = np.clip(random.lognormal(6, 1, 300), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 300), 1, 900).round()
-    space = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
-    return from_samples(space, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
+    buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
+    return from_samples(buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
                         dispersion=(2.0,))  # fmt: skip
 
 

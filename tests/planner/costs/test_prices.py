@@ -13,7 +13,7 @@ GPUS = ("L4", "A10G", "A100-80G", "H100")
 
 def test_the_shipped_prices_load_with_their_sources():
     """Every GPU of the shipped profiles has a price, and every price a source with its notice."""
-    found = prices.read(CONFIGS / "prices.yaml")
+    found = prices.read_prices(CONFIGS / "prices.yaml")
 
     assert set(found) == set(GPUS)
     assert all(usd > 0 for usd in found.values())
@@ -36,7 +36,7 @@ def test_a_wrong_price_names_file_and_key(tmp_path: Path, usd: str, words: str):
     )
 
     with pytest.raises(InvalidFile) as caught:
-        prices.read(path)
+        prices.read_prices(path)
 
     assert str(caught.value).startswith(str(path))
     assert words in str(caught.value)
@@ -49,6 +49,6 @@ def test_a_file_of_another_kind_is_refused(tmp_path: Path, text: str):
     path.write_text(text)
 
     with pytest.raises(InvalidFile, match=r"prices\.yaml"):
-        prices.read(path)
+        prices.read_prices(path)
     with pytest.raises(InvalidFile, match="absent"):
-        prices.read(tmp_path / "absent.yaml")
+        prices.read_prices(tmp_path / "absent.yaml")

@@ -10,8 +10,8 @@ from planner.costs.report import plan_json, portfolio_json
 from planner.costs.whatif import alternative
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
+from planner.model.buckets import Buckets, SloClass
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -20,14 +20,14 @@ from planner.traffic.size_histogram import from_samples
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 SPEC = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu="H100", model="Llama-3-8B")
 POOLS = (Pool(name="h", model="m", profile=profiles.build(SPEC), usd_per_hour=7.0),)
-SPACE = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=0.1)),), grid=GRID)
+BUCKETS = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=0.1)),), grid=GRID)
 SENT = SentRequests(
     bucket=np.array([0, 1, 2, 2]),
     input_tokens=np.array([100.0, 100, 2000, 3000]),
     output_tokens=np.array([50.0, 500, 20, 90]),
     key=("ann", "bob", "", "ann"),
 )
-DEMAND = from_samples(SPACE, SENT.bucket, SENT.input_tokens, SENT.output_tokens, duration_s=1,
+DEMAND = from_samples(BUCKETS, SENT.bucket, SENT.input_tokens, SENT.output_tokens, duration_s=1,
                       dispersion=(1.5,))  # fmt: skip
 
 

@@ -8,9 +8,9 @@ import pytest
 from planner.costs import prices
 from planner.costs.single_types import best_single, single_types
 from planner.engine import profiles
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -21,12 +21,12 @@ GPUS = ("L4", "A10G", "A100-80G", "H100")
 
 
 def fleet() -> tuple[Pool, ...]:
-    usd = prices.read(CONFIGS / "prices.yaml")
+    usd = prices.read_prices(CONFIGS / "prices.yaml")
     return tuple(
         Pool(
             name=gpu.lower(),
             model="m",
-            profile=profiles.read(CONFIGS / f"profiles/llama-3-8b-{gpu.lower()}.yaml"),
+            profile=profiles.read_profile(CONFIGS / f"profiles/llama-3-8b-{gpu.lower()}.yaml"),
             usd_per_hour=usd[gpu],
             max_backends=None,
         )
@@ -39,8 +39,8 @@ def demand(seed: int, rate: float, tpot_s: float) -> Demand:
     grid = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
     inputs = np.clip(random.lognormal(6, 1, 500), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 500), 1, 900).round()
-    space = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=grid)
-    return from_samples(space, grid.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
+    buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=grid)
+    return from_samples(buckets, grid.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
                         dispersion=(2.0,)).scaled_to(rate)  # fmt: skip
 
 

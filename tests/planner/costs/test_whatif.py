@@ -10,9 +10,9 @@ from planner.costs.whatif import alternative
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidValue
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -36,8 +36,8 @@ def demand(rate: float = 12.0) -> Demand:
     random = np.random.default_rng(1)
     inputs = np.clip(random.lognormal(6, 1, 400), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 400), 1, 900).round()
-    space = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=0.1)),), grid=GRID)
-    asked = from_samples(space, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
+    buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=0.1)),), grid=GRID)
+    asked = from_samples(buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
                          dispersion=(2.0,))  # fmt: skip
     return asked.scaled_to(rate)
 

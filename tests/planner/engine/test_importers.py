@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from planner.engine import importers as imports
+from planner.engine import importers
 from planner.errors import InvalidFile
 
 VLLM = {
@@ -76,7 +76,7 @@ def test_vllm_bench_results_become_one_point_each(tmp_path: Path):
     other = VLLM | {"request_throughput": 8.0, "mean_tpot_ms": 30.0}
     paths = [file(tmp_path, VLLM, "a.json"), file(tmp_path, other, "b.json")]
 
-    one, two = imports.vllm_bench(paths)
+    one, two = importers.vllm_bench(paths)
 
     assert (one.input_tokens, one.output_tokens, one.rate) == (512, 128, 4.0)
     assert (one.tpot_s, one.ttft_s) == (0.02, 0.06)
@@ -88,7 +88,7 @@ def test_a_guidellm_report_becomes_a_point_per_benchmark(tmp_path: Path):
     """Every load of a sweep, from its successful requests."""
     path = file(tmp_path, {"metadata": {}, "benchmarks": [benchmark(1.0), benchmark(4.0, 25.0)]})
 
-    points = imports.guidellm([path])
+    points = importers.guidellm([path])
 
     assert [(p.rate, p.tpot_s, p.ttft_s) for p in points] == [(1.0, 0.02, 0.06), (4.0, 0.025, 0.06)]
     assert (points[0].input_tokens, points[0].output_tokens) == (512, 128)
@@ -96,8 +96,8 @@ def test_a_guidellm_report_becomes_a_point_per_benchmark(tmp_path: Path):
 
 def test_aiperf_summaries_mean_the_same_as_json_and_as_csv(tmp_path: Path):
     """Both forms of the summary give the same point; thousands separators are understood."""
-    (one,) = imports.aiperf([file(tmp_path, AIPERF)])
-    (two,) = imports.aiperf([file(tmp_path, AIPERF_CSV, "profile_export_aiperf.csv")])
+    (one,) = importers.aiperf([file(tmp_path, AIPERF)])
+    (two,) = importers.aiperf([file(tmp_path, AIPERF_CSV, "profile_export_aiperf.csv")])
 
     assert (one.rate, one.tpot_s, one.ttft_s, one.output_tokens) == (4.0, 0.02, 0.06, 128)
     assert (two.rate, two.tpot_s, two.ttft_s, two.output_tokens) == (4.0, 0.02, 0.06, 128)
@@ -108,8 +108,8 @@ def test_a_melange_config_is_read_unchanged(tmp_path: Path):
     """Costs, tables, rate and slice factor; the rates of one GPU by its name and bucket edges."""
     path = file(tmp_path, MELANGE)
 
-    config = imports.melange(path)
-    rates = imports.melange_rates(path, "A100-80GB", (100, 1000), (50, 500))
+    config = importers.melange(path)
+    rates = importers.melange_rates(path, "A100-80GB", (100, 1000), (50, 500))
 
     assert config.gpu_info["A10G"].cost == 1.01
     assert (config.total_request_rate, config.slice_factor) == (16.0, 2)
@@ -118,7 +118,7 @@ def test_a_melange_config_is_read_unchanged(tmp_path: Path):
 
 def test_an_aibrix_profile_has_outputs_in_rows(tmp_path: Path):
     """Its table is turned round: ours has a row per input size. Zero stays: the SLO cannot hold."""
-    rates, slo = imports.aibrix(file(tmp_path, AIBRIX))
+    rates, slo = importers.aibrix(file(tmp_path, AIBRIX))
 
     assert (rates.input_to, rates.output_to) == ((128, 256), (4, 8, 16))
     assert rates.rate == ((8.0, 4.0, 1.0), (4.0, 2.0, 0.0))
@@ -128,17 +128,17 @@ def test_an_aibrix_profile_has_outputs_in_rows(tmp_path: Path):
 @pytest.mark.parametrize(
     ("read", "content", "words"),
     [
-        (imports.vllm_bench, VLLM | {"mean_tpot_ms": None}, "mean_tpot_ms"),
-        (imports.vllm_bench, {"completed": 1}, "total_input_tokens"),
-        (imports.vllm_bench, VLLM | {"completed": 0}, "completed"),
-        (imports.vllm_bench, VLLM | {"request_throughput": 0.0}, r"points\[0\].rate"),
-        (imports.vllm_bench, VLLM | {"mean_ttft_ms": float("nan")}, r"points\[0\].ttft_s"),
-        (imports.vllm_bench, "{", "result.json"),
-        (imports.guidellm, {"benchmarks": []}, "at least one"),
-        (imports.guidellm, {"benchmarks": [{"metrics": {}}]}, r"benchmarks\[0\]"),
-        (imports.guidellm, {"benchmarks": [benchmark(1), benchmark(1)]}, r"points\[1\]: the same"),
-        (imports.aiperf, AIPERF | {"time_to_first_token": {"unit": "h", "avg": 1}}, "unit `h`"),
-        (imports.aiperf, {"request_throughput": AIPERF["request_throughput"]}, "sequence_length"),
+        (importers.vllm_bench, VLLM | {"mean_tpot_ms": None}, "mean_tpot_ms"),
+        (importers.vllm_bench, {"completed": 1}, "total_input_tokens"),
+        (importers.vllm_bench, VLLM | {"completed": 0}, "completed"),
+        (importers.vllm_bench, VLLM | {"request_throughput": 0.0}, r"points\[0\].rate"),
+        (importers.vllm_bench, VLLM | {"mean_ttft_ms": float("nan")}, r"points\[0\].ttft_s"),
+        (importers.vllm_bench, "{", "result.json"),
+        (importers.guidellm, {"benchmarks": []}, "at least one"),
+        (importers.guidellm, {"benchmarks": [{"metrics": {}}]}, r"benchmarks\[0\]"),
+        (importers.guidellm, {"benchmarks": [benchmark(1)] * 2}, r"points\[1\]: the same"),
+        (importers.aiperf, AIPERF | {"time_to_first_token": {"unit": "h", "avg": 1}}, "unit `h`"),
+        (importers.aiperf, {"request_throughput": AIPERF["request_throughput"]}, "sequence_length"),
     ],
 )  # fmt: skip
 def test_a_result_that_cannot_be_used_names_file_and_key(
@@ -157,9 +157,9 @@ def test_a_csv_summary_with_a_hole_names_the_row(tmp_path: Path):
     wrong = AIPERF_CSV.replace(",60.00,", ",-,")
 
     with pytest.raises(InvalidFile, match="Inter Token Latency"):
-        imports.aiperf([file(tmp_path, hole, "a.csv")])
+        importers.aiperf([file(tmp_path, hole, "a.csv")])
     with pytest.raises(InvalidFile, match=r"b.csv:2: time_to_first_token"):
-        imports.aiperf([file(tmp_path, wrong, "b.csv")])
+        importers.aiperf([file(tmp_path, wrong, "b.csv")])
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_a_csv_summary_with_a_hole_names_the_row(tmp_path: Path):
 def test_a_broken_melange_config_names_the_key(tmp_path: Path, change: object, words: str):
     """Holes, negative rates, a GPU without a price: one line with the key."""
     with pytest.raises(InvalidFile, match=words):
-        imports.melange(file(tmp_path, MELANGE | change))  # type: ignore[operator]
+        importers.melange(file(tmp_path, MELANGE | change))  # type: ignore[operator]
 
 
 def test_a_gpu_without_data_is_named_with_those_that_have_some(tmp_path: Path):
@@ -186,10 +186,10 @@ def test_a_gpu_without_data_is_named_with_those_that_have_some(tmp_path: Path):
     path = file(tmp_path, MELANGE)
 
     with pytest.raises(InvalidFile, match="no data for `H100`; there are A10G, A100-80GB"):
-        imports.melange_rates(path, "H100")
+        importers.melange_rates(path, "H100")
     with pytest.raises(InvalidFile, match="2 rows for 10 input_to"):
-        imports.melange_rates(path, "A10G")
+        importers.melange_rates(path, "A10G")
     with pytest.raises(InvalidFile, match="tputs: a hole"):
-        imports.aibrix(file(tmp_path, AIBRIX | {"indexes": [[4, 8], [128, 256]]}))
+        importers.aibrix(file(tmp_path, AIBRIX | {"indexes": [[4, 8], [128, 256]]}))
     with pytest.raises(InvalidFile, match="cannot be read"):
-        imports.aibrix(tmp_path / "absent.json")
+        importers.aibrix(tmp_path / "absent.json")

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from planner.engine.fit import prior
 from planner.engine.hardware import ENGINES, GPUS, MODELS
 from planner.engine.iteration import DecodeRun, FittedIterationTime, IterationTime, iteration_time
-from planner.engine.profiles import read
+from planner.engine.profiles import read_profile
 from planner.engine.roofline import Roofline
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "profiles"
@@ -66,7 +66,7 @@ def test_a_run_is_the_sum_of_its_iterations(first_s, rise_s, floor_s, length, no
 
 def test_a_measured_profile_is_emulated_at_its_own_pace():
     """With a fitted model the engine's iterations are those that the planner counts with."""
-    profile = read(CONFIGS / "llama-3-8b-h100.yaml")
+    profile = read_profile(CONFIGS / "llama-3-8b-h100.yaml")
     slow = replace(prior(profile.roofline), iteration_s=0.5)
     pace = iteration_time(replace(profile, origin="measured", calibration=slow))
 

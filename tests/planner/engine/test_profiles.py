@@ -91,7 +91,7 @@ def test_a_prompt_too_long_for_the_ttft_is_infeasible():
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_every_shipped_profile_loads(path: Path):
     """Each file names what it is named after, where it comes from, and can serve something."""
-    found = profiles.read(path)
+    found = profiles.read_profile(path)
 
     assert path.stem == f"{found.roofline.model.name}-{found.gpu}".lower()
     assert "source:" in path.read_text()
@@ -118,7 +118,7 @@ def test_a_wrong_profile_file_names_file_and_key(tmp_path: Path, line: str, word
     path.write_text("\n".join([*(row for row in good if not row.startswith(key + ":")), line]))
 
     with pytest.raises(InvalidFile) as caught:
-        profiles.read(path)
+        profiles.read_profile(path)
 
     assert str(path) in str(caught.value)
     assert words in str(caught.value)
@@ -127,7 +127,7 @@ def test_a_wrong_profile_file_names_file_and_key(tmp_path: Path, line: str, word
 def test_a_missing_profile_file_is_named(tmp_path: Path):
     """A file that is not there is an InvalidFile like any other."""
     with pytest.raises(InvalidFile, match="absent"):
-        profiles.read(tmp_path / "absent.yaml")
+        profiles.read_profile(tmp_path / "absent.yaml")
 
 
 def test_a_model_that_does_not_fit_is_refused():
@@ -164,7 +164,7 @@ def written(folder: Path, text: str) -> Path:
 
 def test_a_measured_profile_meets_its_points(tmp_path: Path):
     """At the TPOT that was measured it sustains the rate that was measured, and the SLO is free."""
-    found = profiles.read(written(tmp_path, MEASURED))
+    found = profiles.read_profile(written(tmp_path, MEASURED))
     sizes = np.array([512.0]), np.array([128.0])
 
     at_point = found.capacity(*sizes, Slo(ttft_s=2.0, tpot_s=0.022)).rate[0]
@@ -209,7 +209,7 @@ def test_a_measured_profile_holds_the_targets(
 
 def test_fixed_rates_ignore_the_slo_and_say_which_they_have(tmp_path: Path):
     """The table's rate for every SLO, nothing where it holds none, and n* of that rate."""
-    found = profiles.read(written(tmp_path, FIXED))
+    found = profiles.read_profile(written(tmp_path, FIXED))
     sizes = np.array([100, 100, 101, 500, 1000, 1001]), np.array([50, 51, 50, 500, 1000, 10])
 
     strict = found.capacity(*sizes, Slo(ttft_s=0.01, tpot_s=0.001))
@@ -225,7 +225,7 @@ def test_fixed_rates_ignore_the_slo_and_say_which_they_have(tmp_path: Path):
 
 def test_the_engine_s_own_kv_size_replaces_the_estimate(tmp_path: Path):
     """What the engine reported decides how many sequences fit."""
-    small = profiles.read(written(tmp_path, MEASURED + "kv_tokens: 2000\n"))
+    small = profiles.read_profile(written(tmp_path, MEASURED + "kv_tokens: 2000\n"))
 
     found = small.capacity(np.array([900.0]), np.array([100.0]), Slo(ttft_s=9, tpot_s=1))
 
@@ -242,7 +242,7 @@ def test_a_profile_written_is_the_profile_read(tmp_path: Path, text: str):
     profiles.write(spec, copy)
 
     assert msgspec.yaml.decode(copy.read_bytes(), type=ProfileFile) == spec
-    assert profiles.read(copy).calibration == profiles.read(path).calibration
+    assert profiles.read_profile(copy).calibration == profiles.read_profile(path).calibration
 
 
 @pytest.mark.parametrize(
@@ -271,6 +271,6 @@ def test_a_measured_profile_that_cannot_be_used_names_the_point(
     path = written(tmp_path, text.replace(old, new))
 
     with pytest.raises(InvalidFile, match=words) as caught:
-        profiles.read(path)
+        profiles.read_profile(path)
 
     assert str(path) in str(caught.value)

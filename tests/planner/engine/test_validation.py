@@ -5,12 +5,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planner.engine import validation as evidence
+from planner.engine import validation
 from planner.errors import InvalidFile
 
 FOLDER = Path(__file__).resolve().parents[3] / "configs/profiles/measured"
-TIMINGS = [timing for path in sorted(FOLDER.glob("*.csv")) for timing in evidence.read(path)]
-HEADER = ",".join(evidence.COLUMNS)
+TIMINGS = [
+    timing for path in sorted(FOLDER.glob("*.csv")) for timing in validation.read_timings(path)
+]
+HEADER = ",".join(validation.COLUMNS)
 ROW = "H100,1,Llama-2-7B,vllm-v0,makespan,128,128,16,1135.2"
 
 
@@ -34,10 +36,10 @@ def test_the_error_is_the_published_one(
     chosen = [
         timing for timing in TIMINGS
         if (timing.gpu, timing.source, timing.metric) == (gpu, source, metric)
-        and evidence.usable(timing)
+        and validation.usable(timing)
     ]  # fmt: skip
 
-    ratio = np.array([evidence.predicted_s(timing) / timing.measured_s for timing in chosen])
+    ratio = np.array([validation.predicted_s(timing) / timing.measured_s for timing in chosen])
 
     assert len(ratio) == n
     assert np.median(np.abs(ratio - 1)) == pytest.approx(median, abs=0.001)
@@ -47,7 +49,7 @@ def test_the_error_is_the_published_one(
 
 def test_whole_batches_are_predicted_within_a_tenth():
     """Makespans of vLLM and TensorRT-LLM: a median error of at most 10.5 % in every setting."""
-    rows = [row for row in evidence.errors(TIMINGS) if row.metric == "makespan"]
+    rows = [row for row in validation.errors(TIMINGS) if row.metric == "makespan"]
 
     assert len(rows) == 7
     assert all(row.median < 0.105 and row.p90 < 0.18 for row in rows)
@@ -55,11 +57,11 @@ def test_whole_batches_are_predicted_within_a_tenth():
 
 def test_every_gpu_with_measurements_has_one_total():
     """The totals count each usable value once."""
-    totals = evidence.by_gpu(TIMINGS)
+    totals = validation.by_gpu(TIMINGS)
 
     assert [row.gpu for row in totals] == ["A100-40G", "A100-80G", "H100", "L4"]
-    assert sum(row.n for row in totals) == sum(row.n for row in evidence.errors(TIMINGS))
-    assert sum(row.n for row in totals) == sum(map(evidence.usable, TIMINGS))
+    assert sum(row.n for row in totals) == sum(row.n for row in validation.errors(TIMINGS))
+    assert sum(row.n for row in totals) == sum(map(validation.usable, TIMINGS))
 
 
 @pytest.mark.parametrize(
@@ -79,7 +81,7 @@ def test_a_malformed_line_is_named(tmp_path: Path, row: str, words: str):
     path.write_text(f"{HEADER}\n{row}\n")
 
     with pytest.raises(InvalidFile) as caught:
-        evidence.read(path)
+        validation.read_timings(path)
 
     assert f"{path}{words}" in str(caught.value)
 
@@ -90,6 +92,6 @@ def test_a_file_of_something_else_is_refused(tmp_path: Path):
     path.write_text("arrival_s,input_tokens\n")
 
     with pytest.raises(InvalidFile, match="columns must be"):
-        evidence.read(path)
+        validation.read_timings(path)
     with pytest.raises(InvalidFile, match="cannot be read"):
-        evidence.read(tmp_path / "absent.csv")
+        validation.read_timings(tmp_path / "absent.csv")

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.errors import InvalidValue
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
-from planner.model.space import Buckets, SloClass
 from planner.sizes import Grid
 from planner.slo import Slo
 
-SPACE = Buckets(
+BUCKETS = Buckets(
     classes=(SloClass(model="m", slo=Slo(ttft_s=1, tpot_s=0.1)),),
     grid=Grid(input_edges=(1, 256, 4096), output_edges=(1, 64, 1024)),
 )
@@ -19,7 +19,7 @@ SPACE = Buckets(
 
 def demand(rate: list[float], dispersion: tuple[float, ...] = (1.0,)) -> Demand:
     return Demand(
-        space=SPACE,
+        buckets=BUCKETS,
         rate=np.array(rate),
         bucket=np.zeros(0, dtype=np.int64),
         input_tokens=np.zeros(0),

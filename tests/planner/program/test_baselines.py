@@ -18,7 +18,7 @@ from planner.program.baselines import Instance
 from planner.slo import Slo
 
 ARENA = Path(__file__).resolve().parents[3] / "configs" / "melange" / "arena.yaml"
-PAPER = baselines.read(ARENA)
+PAPER = baselines.read_published(ARENA)
 RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -191,7 +191,7 @@ def test_a_table_of_the_wrong_shape_is_named(tmp_path: Path):
     path.write_text(ARENA.read_text().replace("  - [278, 335, 561, 558, 179, 1]\n", ""))
 
     with pytest.raises(InvalidFile, match=r"short\.yaml: requests: must be 6 rows of 6"):
-        baselines.read(path)
+        baselines.read_published(path)
 
 
 @pytest.mark.parametrize("text", ["format: other", "format: cuvee-instance/1\nsource: x"])
@@ -201,4 +201,4 @@ def test_files_that_are_no_instances_are_refused(tmp_path: Path, text: str):
     path.write_text(text)
 
     with pytest.raises(InvalidFile, match=r"bad\.yaml: "):
-        baselines.read(path)
+        baselines.read_published(path)

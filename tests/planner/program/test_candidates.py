@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
+from planner.model.buckets import Buckets, SloClass
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.candidates import Candidates, listed, moves
 from planner.program.headroom import loads
 from planner.program.limits import UNLIMITED, Limits, Stock
@@ -46,9 +46,9 @@ def subproblem(
     inputs = np.clip(random.lognormal(6.3, 1.1, 400), 2, 6000).round()
     outputs = np.clip(random.lognormal(4.8, 1, 400), 1, 1000).round()
     slo = Slo(ttft_s=2, tpot_s=0.1, attainment=attainment)
-    space = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
+    buckets = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
     cells = GRID.cell_of(inputs, outputs)
-    made = from_samples(space, cells, inputs, outputs, duration_s=1, dispersion=(2.0,))
+    made = from_samples(buckets, cells, inputs, outputs, duration_s=1, dispersion=(2.0,))
     demand = made.scaled_to(rate)
     return next(subproblems(demand, pools, loads(demand, pools), limits))
 

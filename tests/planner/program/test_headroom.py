@@ -9,9 +9,9 @@ import pytest
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidValue
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.headroom import loads, terms, totals, utilisation, why_infeasible
 from planner.program.solve import provision
 from planner.sizes import Grid
@@ -34,11 +34,11 @@ def demand(
     rate: float = 5.0,
     dispersion: float = 1.0,
 ) -> Demand:
-    space = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
+    buckets = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
     bucket, inputs, outputs, share = np.array(rows).T
     rates = np.zeros(4)
     rates[bucket.astype(int)] = rate
-    return Demand(space=space, rate=rates, bucket=bucket.astype(np.int64), input_tokens=inputs,
+    return Demand(buckets=buckets, rate=rates, bucket=bucket.astype(np.int64), input_tokens=inputs,
                   output_tokens=outputs, share=share, dispersion=(dispersion,))  # fmt: skip
 
 

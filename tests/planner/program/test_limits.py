@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidValue
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool, Spot
-from planner.model.space import Buckets, SloClass
 from planner.program.headroom import loads
 from planner.program.limits import Limits, Stock, bill, gpus, needed, spares
 from planner.program.solve import provision
@@ -66,10 +66,10 @@ def demand(
     inputs = np.clip(random.lognormal(6.3, 1.1, 800), 2, longest).round()
     outputs = np.clip(random.lognormal(4.8, 1, 800), 1, 1000).round()
     slo = Slo(ttft_s=2.0, tpot_s=0.1)
-    space = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
+    buckets = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
     bucket = grid.cell_of(inputs, outputs) + grid.cells * random.integers(0, len(models), 800)
     return from_samples(
-        space, bucket, inputs, outputs, duration_s=1.0, dispersion=(2.0,) * len(models)
+        buckets, bucket, inputs, outputs, duration_s=1.0, dispersion=(2.0,) * len(models)
     ).scaled_to(rate)
 
 
@@ -78,7 +78,7 @@ def needs_of(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> tuple[np.nda
     table, missing = loads(asked, pools), {u.bucket: u.rate for u in plan.unserved}
     mean, variance, rate = np.zeros((3, len(pools)))
     kappa = NormalDist().inv_cdf(0.99)
-    for b, p in itertools.product(range(asked.space.buckets), range(len(pools))):
+    for b, p in itertools.product(range(asked.buckets.count), range(len(pools))):
         served = (asked.rate[b] - missing.get(b, 0.0)) * plan.weights[b][p]
         if served > 0:
             assert table.feasible[b, p]
@@ -114,7 +114,7 @@ def check(asked: Demand, pools: tuple[Pool, ...], limits: Limits, plan: Plan) ->
     if limits.budget_usd_per_hour is not None:
         assert cost <= limits.budget_usd_per_hour + 1e-5
     for model, zone in {(p.model, p.zone) for p in pools if p.spot}:
-        mine = [b for b in range(asked.space.buckets) if asked.space.class_of(b).model == model]
+        mine = [b for b in range(asked.buckets.count) if asked.buckets.class_of(b).model == model]
         spot = sum(
             r
             for r, p in zip(rate, pools, strict=True)
@@ -183,7 +183,7 @@ def by_force(asked: Demand, pools: tuple[Pool, ...], limits: Limits, steps: int 
     table, kappa = loads(asked, pools), NormalDist().inv_cdf(0.99)
     splits = [c for c in itertools.product(range(steps + 1), repeat=len(pools))
               if sum(c) == steps]  # fmt: skip
-    rows = [b for b in range(asked.space.buckets) if asked.rate[b] > 0]
+    rows = [b for b in range(asked.buckets.count) if asked.rate[b] > 0]
     best, held = np.inf, table.feasible[rows]
     for split in itertools.product(np.array(splits) / steps, repeat=len(rows)):
         share = np.array(split) * asked.rate[rows][:, None]
@@ -321,9 +321,9 @@ def test_the_cheapest_relaxation_is_named():
 def test_a_promise_no_pool_holds_has_no_relaxation():
     """What no purchase can help is not offered as one."""
     asked, pools = demand(6, 1), (pool("A10G", max_backends=9),)
-    strict = tuple(replace(k, slo=Slo(ttft_s=0.001, tpot_s=0.1)) for k in asked.space.classes)
+    strict = tuple(replace(k, slo=Slo(ttft_s=0.001, tpot_s=0.1)) for k in asked.buckets.classes)
 
-    plan = provision(replace(asked, space=replace(asked.space, classes=strict)), pools)
+    plan = provision(replace(asked, buckets=replace(asked.buckets, classes=strict)), pools)
 
     assert plan.unserved
     assert plan.relaxation is None

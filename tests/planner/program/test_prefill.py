@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.engine import profiles
+from planner.model.buckets import Buckets, SloClass
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program import solve
 from planner.program.headroom import loads, prefill, utilisation
 from planner.program.prefill import FARTHEST, Prefill
@@ -24,7 +24,7 @@ POOLS = tuple(
     Pool(
         name=gpu,
         model="m",
-        profile=profiles.read(PROFILES / f"llama-3-8b-{gpu}.yaml"),
+        profile=profiles.read_profile(PROFILES / f"llama-3-8b-{gpu}.yaml"),
         usd_per_hour=usd,
     )
     for gpu, usd in PRICES.items()
@@ -36,12 +36,12 @@ def demand(rate, ttft_s):
     rng = np.random.default_rng(1)
     inputs = np.clip(np.rint(rng.lognormal(np.log(1500), 0.6, 2000)), 10, 6000)
     outputs = np.clip(np.rint(rng.lognormal(np.log(120), 0.5, 2000)), 2, 900)
-    space = Buckets(
+    buckets = Buckets(
         classes=(SloClass(model="m", slo=Slo(ttft_s=ttft_s, tpot_s=0.2)),),
         grid=Grid(input_edges=log_edges(64, 8192), output_edges=log_edges(16, 1024)),
     )
-    cells = space.grid.cell_of(inputs, outputs)
-    return from_samples(space, cells, inputs, outputs, duration_s=2000 / rate, dispersion=(1.0,))
+    cells = buckets.grid.cell_of(inputs, outputs)
+    return from_samples(buckets, cells, inputs, outputs, duration_s=2000 / rate, dispersion=(1.0,))
 
 
 def one(rate, seconds, slack_s, burst=1.0, misses=0.01):
@@ -76,7 +76,7 @@ def test_a_tight_ttft_asks_for_more_than_the_load(ttft_s):
     loose, tight = (solve.provision(d, POOLS) for d in (demand(15, 2.0), asked))
 
     assert tight.usd_per_hour > loose.usd_per_hour
-    assert max(utilisation(asked, POOLS, replace(loose, space=asked.space))) > 1
+    assert max(utilisation(asked, POOLS, replace(loose, buckets=asked.buckets))) > 1
     assert max(utilisation(asked, POOLS, tight)) <= 1
 
 

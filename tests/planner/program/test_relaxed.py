@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.headroom import loads, terms, totals
 from planner.program.relaxed import fluid, relax
 from planner.program.solve import provision
@@ -36,8 +36,8 @@ def demand(seed: int, rate: float, *, attainment: float = 0.99, tpot_s: float = 
     inputs = np.clip(random.lognormal(6, 1, 400), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 400), 1, 900).round()
     slo = Slo(ttft_s=2, tpot_s=tpot_s, attainment=attainment)
-    space = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
-    asked = from_samples(space, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
+    buckets = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
+    asked = from_samples(buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
                          dispersion=(2.0,))  # fmt: skip
     return asked.scaled_to(rate)
 

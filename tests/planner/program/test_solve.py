@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidValue
+from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.model.space import Buckets, SloClass
 from planner.program.headroom import loads, utilisation
 from planner.program.solve import assign, provision
 from planner.sizes import Grid
@@ -55,10 +55,10 @@ def demand(
     inputs = np.clip(random.lognormal(6.3, 1.1, 800), 2, 7000).round()
     outputs = np.clip(random.lognormal(4.8, 1, 800), 1, 1000).round()
     slo = Slo(ttft_s=ttft_s, tpot_s=tpot_s, attainment=attainment)
-    space = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
+    buckets = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
     bucket = grid.cell_of(inputs, outputs) + grid.cells * random.integers(0, len(models), 800)
     kwargs = {"duration_s": 100.0, "dispersion": (dispersion,) * len(models)}
-    return from_samples(space, bucket, inputs, outputs, **kwargs).scaled_to(rate)
+    return from_samples(buckets, bucket, inputs, outputs, **kwargs).scaled_to(rate)
 
 
 def recheck(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> np.ndarray:
@@ -66,9 +66,9 @@ def recheck(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> np.ndarray:
     weights, needs = np.array(plan.weights), loads(asked, pools)
     missing = {u.bucket: u.rate for u in plan.unserved}
     mean, variance = np.zeros(len(pools)), np.zeros(len(pools))
-    for b in range(asked.space.buckets):
-        index = b // asked.space.grid.cells
-        kappa = NormalDist().inv_cdf(asked.space.class_of(b).slo.attainment)
+    for b in range(asked.buckets.count):
+        index = b // asked.buckets.grid.cells
+        kappa = NormalDist().inv_cdf(asked.buckets.class_of(b).slo.attainment)
         rate = asked.rate[b] - missing.get(b, 0.0)
         assert weights[b].sum() == pytest.approx(1, abs=1e-9) or weights[b].sum() == 0
         assert weights[b].sum() > 0 or rate <= 1e-6 * max(1, asked.rate[b])
@@ -127,7 +127,7 @@ def test_every_plan_satisfies_every_constraint(
 def cheapest_by_force(asked: Demand, pools: tuple[Pool, ...], steps: int) -> float:
     """The least cost over every split of every bucket in 1/steps, without a solver."""
     needs = loads(asked, pools)
-    kappa = NormalDist().inv_cdf(asked.space.classes[0].slo.attainment)
+    kappa = NormalDist().inv_cdf(asked.buckets.classes[0].slo.attainment)
     splits = np.array([c for c in itertools.product(range(steps + 1), repeat=len(pools))
                        if sum(c) == steps]) / steps  # fmt: skip
     mean = variance = np.zeros((1, len(pools)))

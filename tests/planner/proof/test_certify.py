@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.model.space import SloClass
+from planner.model.buckets import SloClass
 from planner.proof.certify import EARLY, Score, certificates, certify
 from planner.slo import Slo
 

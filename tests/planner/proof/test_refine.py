@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.model.buckets import Buckets, SloClass
 from planner.model.plan import Plan
-from planner.model.space import Buckets, SloClass
 from planner.proof.certify import Score
 from planner.proof.refine import refine
 from planner.sizes import Grid
 from planner.slo import Slo
 
-SPACE = Buckets(
+BUCKETS = Buckets(
     classes=(SloClass(model="m", slo=Slo(ttft_s=1, tpot_s=1)),),
     grid=Grid(input_edges=(1, 2), output_edges=(1, 2)),
 )
@@ -23,7 +23,7 @@ USD = (1.0, 3.5, 7.0)
 def fleet(*counts):
     """A plan with so many backends, its load always what they can hold."""
     return Plan(
-        plan_id=str(counts), objective="assign", space=SPACE, pools=("a", "b", "c"),
+        plan_id=str(counts), objective="assign", buckets=BUCKETS, pools=("a", "b", "c"),
         backends=counts, weights=((1.0, 0.0, 0.0),), rate=(1.0,), seconds=((1.0,) * 3,),
         slots=((1.0,) * 3,), load=tuple(map(float, counts)), tail=(0.0,) * 3,
         usd_per_hour=sum(n * u for n, u in zip(counts, USD, strict=True)),
@@ -31,7 +31,7 @@ def fleet(*counts):
     )  # fmt: skip
 
 
-def score(holds, kind=SPACE.classes[0]):
+def score(holds, kind=BUCKETS.classes[0]):
     return Score(kind=kind, met=1000 if holds else 900, requests=1000)
 
 

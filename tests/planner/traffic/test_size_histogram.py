@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.errors import InvalidValue
-from planner.model.space import Buckets, SloClass
+from planner.model.buckets import Buckets, SloClass
 from planner.sizes import Grid
 from planner.slo import Slo
 from planner.traffic.size_histogram import FINE, combined, fine_cell, from_samples, from_sums, merge
 
-SPACE = Buckets(
+BUCKETS = Buckets(
     classes=(SloClass(model="m", slo=Slo(ttft_s=1, tpot_s=0.1)),),
     grid=Grid(input_edges=(1, 256, 4096), output_edges=(1, 64, 1024)),
 )
@@ -27,7 +27,8 @@ def sums(rows: Rows) -> dict[tuple[int, int], tuple[float, float, float]]:
 def sampled(rows: Rows):
     bucket, inputs, outputs = np.array(rows).T
     return from_samples(
-        SPACE, bucket, inputs.astype(float), outputs.astype(float), duration_s=10, dispersion=(1.0,)
+        BUCKETS, bucket, inputs.astype(float), outputs.astype(float), duration_s=10,
+        dispersion=(1.0,),
     )  # fmt: skip
 
 
@@ -36,7 +37,7 @@ def test_shares_sum_to_one_and_means_are_kept(rows: Rows):
     """Merging into fine cells loses neither requests nor tokens."""
     demand = sampled(rows)
 
-    for bucket in range(SPACE.buckets):
+    for bucket in range(BUCKETS.count):
         mine = [(i, o) for b, i, o in rows if b == bucket]
         here = demand.bucket == bucket
         assert demand.rate[bucket] == pytest.approx(len(mine) / 10)
@@ -54,7 +55,7 @@ def test_a_histogram_gives_the_same_demand_as_its_samples(rows: Rows):
     """What the gateway sums one by one is what a trace gives at once."""
     whole = sampled(rows)
 
-    counted = from_sums(SPACE, whole.rate, sums(rows), (1.0,))
+    counted = from_sums(BUCKETS, whole.rate, sums(rows), (1.0,))
 
     one, two = (
         sorted(zip(d.bucket, d.input_tokens, d.output_tokens, d.share, strict=True))
@@ -78,7 +79,7 @@ def test_sizes_in_one_fine_cell_are_close(inputs: int, outputs: int):
 
 def test_an_empty_histogram_is_a_demand_never_seen():
     """No requests yet: rates as given, no rows."""
-    demand = from_sums(SPACE, np.zeros(4), {}, (1.0,))
+    demand = from_sums(BUCKETS, np.zeros(4), {}, (1.0,))
 
     assert demand.total_rate == 0
     assert len(demand.bucket) == 0
@@ -88,31 +89,31 @@ def test_bad_samples_are_refused_by_name():
     """A bucket that does not exist and a duration of zero are errors."""
     one = np.array([1.0])
     with pytest.raises(InvalidValue, match="bucket"):
-        from_samples(SPACE, np.array([4]), one, one, duration_s=1, dispersion=(1.0,))
+        from_samples(BUCKETS, np.array([4]), one, one, duration_s=1, dispersion=(1.0,))
     with pytest.raises(InvalidValue, match="bucket"):
-        from_sums(SPACE, np.zeros(4), {(-1, 0): (1.0, 1.0, 1.0)}, (1.0,))
+        from_sums(BUCKETS, np.zeros(4), {(-1, 0): (1.0, 1.0, 1.0)}, (1.0,))
     with pytest.raises(InvalidValue, match="duration_s"):
-        from_samples(SPACE, np.array([0]), one, one, duration_s=0, dispersion=(1.0,))
+        from_samples(BUCKETS, np.array([0]), one, one, duration_s=0, dispersion=(1.0,))
 
 
 def test_demands_of_two_classes_add_up():
     """Rates and sizes side by side; each class keeps the dispersion of its own demand."""
-    classes = SPACE.classes[0], SloClass(model="other", slo=SPACE.classes[0].slo)
-    space = Buckets(classes=classes, grid=SPACE.grid)
+    classes = BUCKETS.classes[0], SloClass(model="other", slo=BUCKETS.classes[0].slo)
+    buckets = Buckets(classes=classes, grid=BUCKETS.grid)
     one, two = (
         from_samples(
-            space, np.array([bucket] * 4), np.full(4, 100.0), np.full(4, 10.0), duration_s=seconds,
-            dispersion=dispersion,
+            buckets, np.array([bucket] * 4), np.full(4, 100.0), np.full(4, 10.0),
+            duration_s=seconds, dispersion=dispersion,
         )
-        for bucket, seconds, dispersion in ((1, 2.0, (3.0, 1.0)), (SPACE.buckets, 4.0, (1.0, 5.0)))
+        for bucket, seconds, dispersion in ((1, 2.0, (3.0, 1.0)), (BUCKETS.count, 4.0, (1.0, 5.0)))
     )  # fmt: skip
 
     both = combined((one, two))
 
-    assert both.rate[[1, SPACE.buckets]].tolist() == [2.0, 1.0]
+    assert both.rate[[1, BUCKETS.count]].tolist() == [2.0, 1.0]
     assert both.total_rate == 3.0
     assert both.dispersion == (3.0, 5.0)
-    assert sorted(both.bucket.tolist()) == [1, SPACE.buckets]
+    assert sorted(both.bucket.tolist()) == [1, BUCKETS.count]
 
 
 def test_two_demands_of_one_class_are_refused():

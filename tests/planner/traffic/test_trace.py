@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from planner.errors import InvalidFile, InvalidValue
-from planner.traffic import trace as workload
+from planner.traffic.trace import Trace, dispersion, merged, read_trace
 
 HEADER = "arrival_s,input_tokens,output_tokens"
 
@@ -21,7 +21,7 @@ def test_a_trace_reads_back(tmp_path: Path):
     """Times, sizes and keys come out as they stand in the file; a missing key is empty."""
     path = written(tmp_path, HEADER + ",key", "0.5,100,20,alice", "2,7,3,")
 
-    trace = workload.read(path)
+    trace = read_trace(path)
 
     assert trace.arrival_s.tolist() == [0.5, 2.0]
     assert trace.input_tokens.tolist() == [100, 7]
@@ -33,7 +33,7 @@ def test_a_trace_reads_back(tmp_path: Path):
 
 def test_the_key_column_may_be_missing(tmp_path: Path):
     """A trace without keys has empty ones."""
-    assert workload.read(written(tmp_path, HEADER, "0,1,1")).key == ("",)
+    assert read_trace(written(tmp_path, HEADER, "0,1,1")).key == ("",)
 
 
 @pytest.mark.parametrize(
@@ -49,7 +49,7 @@ def test_a_malformed_line_is_named(tmp_path: Path, line: str, words: str):
     path = written(tmp_path, HEADER, "1,5,5", line)
 
     with pytest.raises(InvalidFile) as caught:
-        workload.read(path)
+        read_trace(path)
 
     assert str(caught.value).startswith(f"{path}:3: ")
     assert words in str(caught.value)
@@ -62,7 +62,7 @@ def test_a_file_without_columns_or_requests_is_refused(tmp_path: Path, text: str
     path.write_text(text)
 
     with pytest.raises(InvalidFile, match=r"trace.csv:[12]: "):
-        workload.read(path)
+        read_trace(path)
 
 
 def test_a_file_that_is_not_text_is_refused(tmp_path: Path):
@@ -71,14 +71,14 @@ def test_a_file_that_is_not_text_is_refused(tmp_path: Path):
     path.write_bytes(b"\xff\xfe\x00")
 
     with pytest.raises(InvalidFile, match="UTF-8"):
-        workload.read(path)
+        read_trace(path)
     with pytest.raises(InvalidFile, match="absent"):
-        workload.read(tmp_path / "absent.csv")
+        read_trace(tmp_path / "absent.csv")
 
 
 def test_a_slice_is_half_open_and_starts_at_zero(tmp_path: Path):
     """Slices that meet share no request and lose none."""
-    trace = workload.read(written(tmp_path, HEADER, "0,1,1", "1,2,1", "2,3,1", "3,4,1"))
+    trace = read_trace(written(tmp_path, HEADER, "0,1,1", "1,2,1", "2,3,1", "3,4,1"))
 
     assert trace.slice(1, 3).input_tokens.tolist() == [2, 3]
     assert trace.slice(1, 3).arrival_s.tolist() == [0, 1]
@@ -91,7 +91,7 @@ def test_columns_of_different_length_are_refused():
     """A trace has one value of each kind per request."""
     one, two = np.ones(1), np.ones(2)
     with pytest.raises(InvalidValue, match="differ in length"):
-        workload.Trace(arrival_s=one, input_tokens=two, output_tokens=two, key=("", ""))
+        Trace(arrival_s=one, input_tokens=two, output_tokens=two, key=("", ""))
 
 
 def test_regular_poisson_and_bursty_arrivals_are_told_apart():
@@ -99,28 +99,28 @@ def test_regular_poisson_and_bursty_arrivals_are_told_apart():
     random = np.random.default_rng(7)
     poisson = np.sort(random.uniform(0, 20_000, 100_000))
 
-    assert workload.dispersion(np.arange(10_000) / 10, 10, 1000) == pytest.approx(0)
-    assert workload.dispersion(poisson, 10, 20_000) == pytest.approx(1, abs=0.1)
-    assert workload.dispersion(np.repeat(poisson, 6), 10, 20_000) == pytest.approx(6, abs=0.6)
+    assert dispersion(np.arange(10_000) / 10, 10, 1000) == pytest.approx(0)
+    assert dispersion(poisson, 10, 20_000) == pytest.approx(1, abs=0.1)
+    assert dispersion(np.repeat(poisson, 6), 10, 20_000) == pytest.approx(6, abs=0.6)
 
 
 def test_too_little_to_know_is_unknown():
     """Fewer than five whole windows, or no arrivals, give None."""
-    assert workload.dispersion(np.arange(49.0), 10, 49.9) is None
-    assert workload.dispersion(np.zeros(0), 10, 100) is None
-    assert workload.dispersion(np.arange(50.0), 10, 50) is not None
+    assert dispersion(np.arange(49.0), 10, 49.9) is None
+    assert dispersion(np.zeros(0), 10, 100) is None
+    assert dispersion(np.arange(50.0), 10, 50) is not None
 
 
 def test_a_window_has_a_length():
     """A window of zero seconds is refused by name."""
     with pytest.raises(InvalidValue, match="window_s"):
-        workload.dispersion(np.arange(5.0), 0, 10)
+        dispersion(np.arange(5.0), 0, 10)
 
 
 def test_merged_traces_lose_nothing_and_know_their_rows():
     """All requests in order of arrival, each with the row it had; ties go to the earlier trace."""
     one, two = (
-        workload.Trace(
+        Trace(
             arrival_s=np.array(times),
             input_tokens=np.array(sizes),
             output_tokens=np.array(sizes) * 2,
@@ -129,7 +129,7 @@ def test_merged_traces_lose_nothing_and_know_their_rows():
         for times, sizes in (([0.0, 2.0, 5.0], [1.0, 2.0, 3.0]), ([2.0, 3.0], [4.0, 5.0]))
     )
 
-    whole, row = workload.merged((one, two))
+    whole, row = merged((one, two))
 
     assert whole.arrival_s.tolist() == [0.0, 2.0, 2.0, 3.0, 5.0]
     assert row.tolist() == [0, 1, 3, 4, 2]

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from gateway.proxy.http import fastpath as ordinary
+from gateway.proxy.http import fastpath
 from gateway.proxy.http.headers import returned, sent
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\n"
@@ -65,20 +65,20 @@ def agrees(head, body, parsed):
 def requested(data):
     """The request, checked against the parser; `None` where it is left to the parser. The same
     again on the same connection."""
-    found = ordinary.request(data, None)
+    found = fastpath.request(data, None)
     if found is not None:
         parsed = Parsed(httptools.HttpRequestParser, data)
         agrees(found.head, found.body, parsed)
         assert (b"POST", found.head.target) == (parsed.parser.get_method(), parsed.target)
         assert sent(found.head.headers, b"r", found.head.passing) == sent(found.head.headers, b"r")
-        again = ordinary.request(data, found.head)
+        again = fastpath.request(data, found.head)
         assert (again.head, again.body) == (found.head, found.body)
     return found
 
 
 def replied(data):
     """The same of a reply."""
-    found = ordinary.reply(data, None)
+    found = fastpath.reply(data, None)
     if found is not None:
         head, body = found.head, found.body
         end = b"0\r\n\r\n" if head.chunked else body  # of a stream the rest is to come
@@ -86,7 +86,7 @@ def replied(data):
         agrees(head, b"" if head.chunked else body, parsed)
         assert parsed.parser.get_status_code() == 200
         assert returned(200, head.headers, head.passing) == returned(200, head.headers)
-        again = ordinary.reply(data, head)
+        again = fastpath.reply(data, head)
         assert (again.head, again.body) == (head, body)
     return found
 
@@ -165,41 +165,41 @@ def test_other_streams_are_for_the_parser(lines):
 def test_the_head_before_may_differ_in_its_length(named, size):
     """And in nothing else."""
     head = POST + b"x-length: 7\r\n" + named + b"7\r\nlast: 7\r\n\r\n"
-    last = ordinary.request(head + b"x" * 7, None).head
+    last = fastpath.request(head + b"x" * 7, None).head
     changed = head.replace(named + b"7", named + b"%d" % size)
 
-    found = ordinary.request(changed + b"y" * size, last)
+    found = fastpath.request(changed + b"y" * size, last)
     assert (found.head, found.body) == (last, b"y" * size)
     for other in (
         changed.replace(b"x-length: 7", b"x-length: 8"), changed.replace(b"last: 7", b"last: 8"),
         changed.replace(named, named + b"0"), changed.replace(b"/v1/chat", b"/v2/chat"),
     ):  # fmt: skip
-        found = ordinary.request(other + b"y" * size, last)
+        found = fastpath.request(other + b"y" * size, last)
         assert found.head is not last
         assert found.body == b"y" * size
-    for odd in (b"", b"+1", b" ", b"1" * ordinary.DIGITS + b"1", b"1, 1", b"0x1", b"\r\nx: 1"):
-        assert ordinary.request(head.replace(named + b"7", named + odd) + b"x", last) is None
+    for odd in (b"", b"+1", b" ", b"1" * fastpath.DIGITS + b"1", b"1, 1", b"0x1", b"\r\nx: 1"):
+        assert fastpath.request(head.replace(named + b"7", named + odd) + b"x", last) is None
     for cut in (0, 20, len(changed) - 1, len(changed) + size + 1):
-        assert ordinary.request((changed + b"y" * size + b"POST")[:cut], last) is None
+        assert fastpath.request((changed + b"y" * size + b"POST")[:cut], last) is None
 
 
 def test_a_long_head_is_not_kept():
     """Ten thousand connections would each hold one."""
-    for size, kept in ((0, True), (ordinary.KEPT_BYTES, False)):
+    for size, kept in ((0, True), (fastpath.KEPT_BYTES, False)):
         assert requested(framed(POST, [b"x: " + b"a" * size], b"")).head.kept is kept
 
 
 def test_limits_are_for_the_parser():
     """It refuses what is beyond them."""
-    assert requested(framed(POST, [b"x: " + b"a" * ordinary.HEAD_BYTES], b"")) is None
+    assert requested(framed(POST, [b"x: " + b"a" * fastpath.HEAD_BYTES], b"")) is None
 
 
 def test_only_so_many_lines_are_remembered():
     """Neither without end, nor long ones."""
-    reader = ordinary.Reader(replies=False)
-    for number in range(ordinary.REMEMBERED + 9):
+    reader = fastpath.Reader(replies=False)
+    for number in range(fastpath.REMEMBERED + 9):
         reader.line(b"x-request-id: %d" % number)
-        reader.line(b"x-long: %d" % number + b"a" * ordinary.LINE_BYTES)
+        reader.line(b"x-long: %d" % number + b"a" * fastpath.LINE_BYTES)
 
     assert repr(reader) == "<Reader, 9 lines known>"
 
@@ -229,7 +229,7 @@ def test_one_whole_chunk_is_its_content(size, form):
     """Whatever its size, seen before or not."""
     piece = b"\r" * size
     for _ in range(2):
-        assert ordinary.chunk(form % size + b"\r\n" + piece + b"\r\n") == piece
+        assert fastpath.chunk(form % size + b"\r\n" + piece + b"\r\n") == piece
 
 
 @pytest.mark.parametrize(
@@ -244,15 +244,15 @@ def test_one_whole_chunk_is_its_content(size, form):
 )  # fmt: skip
 def test_anything_but_one_whole_chunk_is_for_the_parser(data):
     """The last of all too: only the parser knows what ends with it."""
-    assert ordinary.chunk(data) is None
-    assert ordinary.chunks(data) in (None, b"", b"abab")  # none, or several
+    assert fastpath.chunk(data) is None
+    assert fastpath.chunks(data) in (None, b"", b"abab")  # none, or several
 
 
 @given(st.lists(st.binary(min_size=1, max_size=300), max_size=5))
 def test_whole_chunks_are_what_they_hold(pieces):
     """Together; cut anywhere else they are not whole."""
     data = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    assert ordinary.chunks(data) == b"".join(pieces)
-    assert ordinary.chunks(data + ordinary.LAST_CHUNK) is None
+    assert fastpath.chunks(data) == b"".join(pieces)
+    assert fastpath.chunks(data + fastpath.LAST_CHUNK) is None
     if data:
-        assert ordinary.chunks(data[:-1]) is None
+        assert fastpath.chunks(data[:-1]) is None

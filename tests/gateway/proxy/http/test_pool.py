@@ -14,8 +14,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ClientGone, ConnectFailed, UpstreamError, UpstreamTimeout
-from gateway.proxy.http import pool as module
-from gateway.proxy.http import reply as arriving
+from gateway.proxy import http
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.pool import KEEP_ALIVE_S, LOOSE_BYTES, BackendConnection, ConnectionPool
 from gateway.proxy.http.pool import ConnectionPools as Pool
@@ -457,7 +456,7 @@ async def test_idle_connections_expire():
 
 async def test_the_number_of_connections_is_bounded(monkeypatch):
     """One more is refused before it is dialled: another backend may have room."""
-    monkeypatch.setattr(module, "MOST", 2)
+    monkeypatch.setattr(http.pool, "MOST", 2)
     async with connection_pools() as pool, Server([SILENT], [SILENT]) as server:
         asking = [asyncio.create_task(ask(pool, server)) for _ in range(2)]
         while len(server.requests) < 2:  # noqa: ASYNC110 (it has no event)
@@ -494,7 +493,7 @@ async def test_a_backend_waits_for_whoever_takes_its_stream():
 
 async def test_a_reply_without_end_is_an_error(monkeypatch):
     """Where nobody can say stop, it is not held for ever."""
-    monkeypatch.setattr(arriving, "WHOLE_BYTES", 100_000)
+    monkeypatch.setattr(http.reply, "WHOLE_BYTES", 100_000)
     answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000
     async with connection_pools() as pool, Server([answer, SILENT]) as server:
         with pytest.raises(UpstreamError, match="does not end"):

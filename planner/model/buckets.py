@@ -28,7 +28,7 @@ class Buckets:
     grid: Grid
 
     @property
-    def buckets(self) -> int:
+    def count(self) -> int:
         return len(self.classes) * self.grid.cells
 
     def class_of(self, bucket: int) -> SloClass:
