@@ -23,7 +23,7 @@ from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program import solve
-from planner.program.limits import UNLIMITED, Limits, Stock, gpus
+from planner.program.limits import UNLIMITED, Limits, Stock
 from planner.sizes import Grid
 from planner.slo import Slo
 from planner.traffic.size_histogram import from_samples
@@ -85,7 +85,7 @@ def stock_out(seed: int) -> SolveCase:
     whole = plain(seed, rate=40, rows=10, columns=6, pools=12)
     plan = solve.provision(whole.demand, whole.pools)
     counts = zip(whole.pools, plan.backends, strict=True)
-    used = sorted({gpus(pool)[0] for pool, count in counts if count})
+    used = sorted({pool.gpu for pool, count in counts if count})
     gone = Stock(gpu=used[seed % len(used)], most=0)
     return replace(whole, limits=Limits(stock=(gone,)))
 
@@ -111,7 +111,7 @@ def _timed(case: SolveCase, limit_s: float, gap: float) -> tuple[float, SolveCas
 def _row(solved: list[tuple[float, SolveCase, Plan]]) -> list[str]:
     seconds = [took_s for took_s, *_ in solved]
     taken = [
-        sum(gpus(p)[1] * count for p, count in zip(case.pools, plan.backends, strict=True))
+        sum(p.gpus * count for p, count in zip(case.pools, plan.backends, strict=True))
         for _, case, plan in solved
     ]
     times = [f"{value:.3f}" for value in (statistics.median(seconds), min(seconds), max(seconds))]

@@ -100,8 +100,8 @@ def described(path: Path | None, options: dict[str, Any]) -> tuple[Profile, str]
         if given:
             raise click.UsageError(f"--profile excludes {', '.join(sorted(given))}")
         profile = read_profile(path)
-        return profile, profile.roofline.model.name
+        return profile, profile.model
     if "model" not in given or "gpu" not in given:
         raise click.UsageError("give --model and --gpu, or --profile")
     profile = build(ProfileFile(format="cuvee-profile/1", origin="analytic", **given))
-    return profile, profile.roofline.model.name
+    return profile, profile.model

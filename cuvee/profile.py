@@ -173,7 +173,7 @@ def _fixed(
 
 def _tell(built: Profile, out: Path) -> None:
     """What the profile is worth, in a few lines; warnings on stderr."""
-    click.echo(f"{out}: {built.roofline.model.name} on {built.gpu}")
+    click.echo(f"{out}: {built.model} on {built.gpu_label}")
     if built.calibration is not None:
         fitted = built.calibration
         click.echo(

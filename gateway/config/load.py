@@ -31,7 +31,7 @@ from planner.model.buckets import DEFAULT, Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool, Spot
 from planner.program.headroom import loads
-from planner.program.limits import Limits, Stock, gpus
+from planner.program.limits import Limits, Stock
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
 
@@ -245,11 +245,11 @@ def _pool(
     profile = _profile(section.profile, root, where, problems)
     usd = section.usd_per_hour
     if usd is None and profile is not None:
-        gpu = profile.roofline.gpu.name
-        if gpu in usd_per_gpu:
-            usd = usd_per_gpu[gpu] * profile.roofline.gpus
+        if profile.gpu in usd_per_gpu:
+            usd = usd_per_gpu[profile.gpu] * profile.gpus
         else:
-            problems.append(f"{where}.usd_per_hour: missing, and prices has none for {gpu}")
+            missing = f"missing, and prices has none for {profile.gpu}"
+            problems.append(f"{where}.usd_per_hour: {missing}")
     if len(problems) > known or profile is None or usd is None:
         return None
     try:
@@ -274,7 +274,7 @@ def _pool(
 def _limits(section: LimitsSection, pools: tuple[Pool, ...], problems: list[str]) -> Limits:
     try:
         stock = tuple(Stock(gpu=s.gpu, most=s.most, zone=s.zone) for s in section.stock)
-        known = {gpus(pool)[0] for pool in pools}
+        known = {pool.gpu for pool in pools}
         problems += [f"limits.stock: no pool has {s.gpu}" for s in stock if s.gpu not in known]
         limits = Limits(
             stock=stock,
@@ -327,7 +327,7 @@ def _unusable(buckets: Buckets, pools: tuple[Pool, ...]) -> Iterator[str]:
         if not feasible[:, p].any():
             slo = next(c.slo for c in buckets.classes if c.model == pool.model)
             yield (
-                f"pools.{pool.name}: no bucket can use it: {pool.profile.gpu} cannot hold "
+                f"pools.{pool.name}: no bucket can use it: {pool.profile.gpu_label} cannot hold "
                 f"TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s at any size"
             )
     for model in dict.fromkeys(kind.model for kind in buckets.classes):

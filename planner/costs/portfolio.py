@@ -171,8 +171,8 @@ def _levels(rates: FloatArray) -> tuple[list[float], IntArray]:
 
 def _types(pools: tuple[Pool, ...]) -> tuple[list[str], list[float]]:
     """Every pool's kind of GPU and its $/h: the GPU's name, or the pool's where prices differ."""
-    names = [pool.profile.roofline.gpu.name for pool in pools]
-    usd = [pool.usd_per_hour / pool.profile.roofline.gpus for pool in pools]
+    names = [pool.gpu for pool in pools]
+    usd = [pool.usd_per_hour / pool.gpus for pool in pools]
     first: dict[str, float] = {}
     kinds = [
         name if abs(first.setdefault(name, price) - price) <= PENNY else pool.name
@@ -206,7 +206,7 @@ def _gpus(plans: list[Plan], pools: tuple[Pool, ...], offers: tuple[Offer, ...])
     """(L, G) GPUs by type of every plan."""
     place = {offer.gpu: g for g, offer in enumerate(offers)}
     column = {pool.name: place[kind] for pool, kind in zip(pools, _types(pools)[0], strict=True)}
-    gpus = {pool.name: pool.profile.roofline.gpus for pool in pools}
+    gpus = {pool.name: pool.gpus for pool in pools}
     table = np.zeros((len(plans), len(offers)), dtype=np.int64)
     for row, plan in enumerate(plans):
         for name, count in zip(plan.pools, plan.backends, strict=True):

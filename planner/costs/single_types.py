@@ -22,12 +22,8 @@ def single_types(
     its cost is then for less work than the others'.
     """
     plans = {}
-    for gpu in dict.fromkeys(pool.profile.roofline.gpu.name for pool in pools):
-        alone = tuple(
-            replace(pool, max_backends=None)
-            for pool in pools
-            if pool.profile.roofline.gpu.name == gpu
-        )
+    for gpu in dict.fromkeys(pool.gpu for pool in pools):
+        alone = tuple(replace(pool, max_backends=None) for pool in pools if pool.gpu == gpu)
         plans[gpu] = provision(demand, alone, time_limit_s=time_limit_s, gap=gap)
     return plans
 

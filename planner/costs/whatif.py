@@ -81,7 +81,7 @@ def _priced(change: str, pools: tuple[Pool, ...], what: str, usd: float) -> tupl
     if not any(_is(pool, what) for pool in pools):
         raise InvalidValue(f"what-if `{change}`: {_known(pools, 'a GPU or a pool')}")
     return tuple(
-        replace(pool, usd_per_hour=usd * (1 if what == pool.name else pool.profile.roofline.gpus))
+        replace(pool, usd_per_hour=usd * (1 if what == pool.name else pool.gpus))
         if _is(pool, what)
         else pool
         for pool in pools
@@ -122,11 +122,11 @@ def _profile(like: Profile, gpu: str) -> Profile:
 
 
 def _is(pool: Pool, what: str) -> bool:
-    return pool.name == what or pool.profile.roofline.gpu.name.lower() == what.lower()
+    return pool.name == what or pool.gpu.lower() == what.lower()
 
 
 def _known(pools: tuple[Pool, ...], kind: str) -> str:
-    names = dict.fromkeys(pool.profile.roofline.gpu.name for pool in pools)
+    names = dict.fromkeys(pool.gpu for pool in pools)
     return f"must name {kind}; there are {', '.join(names)}"
 
 

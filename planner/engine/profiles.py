@@ -66,14 +66,27 @@ class Profile:
             if value is not None and value < 1:
                 raise InvalidValue(f"{name} must be at least 1: {value}")
         if self.kv_capacity == 0:
-            gpus = f"{self.roofline.gpus} × {self.gpu}"
-            raise InvalidValue(f"{self.roofline.model.name} does not fit into {gpus}")
+            raise InvalidValue(f"{self.model} does not fit into {self.gpus} × {self.gpu}")
+
+    @property
+    def model(self) -> str:
+        """The name of the model that the backend serves."""
+        return self.roofline.model.name
 
     @property
     def gpu(self) -> str:
-        """The GPU type, `2xA100-80G` for tensor parallelism over two."""
-        gpus = self.roofline.gpus
-        return self.roofline.gpu.name if gpus == 1 else f"{gpus}x{self.roofline.gpu.name}"
+        """The name of the GPU type."""
+        return self.roofline.gpu.name
+
+    @property
+    def gpus(self) -> int:
+        """How many of these GPUs one backend takes: its tensor parallelism."""
+        return self.roofline.gpus
+
+    @property
+    def gpu_label(self) -> str:
+        """The GPU type with its number if that is not 1: `2xA100-80G`."""
+        return self.gpu if self.gpus == 1 else f"{self.gpus}x{self.gpu}"
 
     @property
     def kv_capacity(self) -> int:

@@ -73,6 +73,16 @@ class Pool:
     spot: Spot | None = None
     zone: str | None = None
 
+    @property
+    def gpu(self) -> str:
+        """The GPU type of every backend, as prices and stocks name it."""
+        return self.profile.gpu
+
+    @property
+    def gpus(self) -> int:
+        """How many GPUs one backend takes."""
+        return self.profile.gpus
+
     def __post_init__(self) -> None:
         if self.reserved < 0 or (self.reserved and self.spot):
             raise InvalidValue(

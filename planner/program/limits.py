@@ -5,7 +5,6 @@ limit keeps a pool from growing, how many spot backends keep enough of them read
 pool alone (bounds, reserved, spot, zone) is in `Pool`. Knows nothing of demand, shares or programs.
 """
 
-import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -37,8 +36,7 @@ class Stock:
 
     def gpus(self, pool: Pool) -> int:
         """How many of these GPUs one backend of a pool takes."""
-        name, count = gpus(pool)
-        return count if name == self.gpu and self.zone in (None, pool.zone) else 0
+        return pool.gpus if pool.gpu == self.gpu and self.zone in (None, pool.zone) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,12 +103,6 @@ class Limits:
 
 
 UNLIMITED = Limits()
-
-
-def gpus(pool: Pool) -> tuple[str, int]:
-    """The GPU type of a pool and how many of it one backend takes: `2xL4` is (L4, 2)."""
-    found = re.fullmatch(r"(\d+)x(.+)", pool.profile.gpu)
-    return (found[2], int(found[1])) if found else (pool.profile.gpu, 1)
 
 
 def price(pool: Pool) -> float:

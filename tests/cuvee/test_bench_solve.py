@@ -5,7 +5,6 @@ import pytest
 from click.testing import CliRunner
 
 from cuvee import bench_solve
-from planner.program.limits import gpus
 from planner.program.solve import provision
 
 
@@ -29,8 +28,8 @@ def test_a_stock_out_takes_a_type_that_was_in_use():
     after = provision(case.demand, case.pools, case.limits)
 
     counts = dict(zip(case.pools, zip(before.backends, after.backends, strict=True), strict=True))
-    assert any(old for pool, (old, _) in counts.items() if gpus(pool)[0] == gone.gpu)
-    assert not any(new for pool, (_, new) in counts.items() if gpus(pool)[0] == gone.gpu)
+    assert any(old for pool, (old, _) in counts.items() if pool.gpu == gone.gpu)
+    assert not any(new for pool, (_, new) in counts.items() if pool.gpu == gone.gpu)
     assert not after.unserved
 
 

@@ -93,7 +93,7 @@ def test_every_shipped_profile_loads(path: Path):
     """Each file names what it is named after, where it comes from, and can serve something."""
     found = profiles.read_profile(path)
 
-    assert path.stem == f"{found.roofline.model.name}-{found.gpu}".lower()
+    assert path.stem == f"{found.model}-{found.gpu_label}".lower()
     assert "source:" in path.read_text()
     slo = Slo(ttft_s=5.0, tpot_s=0.2)
     assert found.capacity(np.array([200]), np.array([100]), slo).rate[0] > 0

@@ -18,7 +18,7 @@ from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool, Spot
 from planner.program.headroom import loads
-from planner.program.limits import Limits, Stock, bill, gpus, needed, spares
+from planner.program.limits import Limits, Stock, bill, needed, spares
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -411,7 +411,7 @@ def test_stock_counts_gpus_of_every_pool():
     """A backend over two GPUs takes two, in its zone."""
     wide = pool("H100", count=2, zone="a")
 
-    assert gpus(wide) == ("H100", 2)
+    assert (wide.gpu, wide.gpus) == ("H100", 2)
     assert Stock(gpu="H100", most=8).gpus(wide) == 2
     assert Stock(gpu="H100", most=8, zone="a").gpus(wide) == 2
     assert Stock(gpu="H100", most=8, zone="b").gpus(wide) == 0
