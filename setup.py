@@ -23,15 +23,15 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "engines", "events", "exchange", "queue", "relay", "responses", "retry", "sse",
-        "timeouts",
+        "active", "dispatch", "engines", "events", "exchange", "queue", "receipt", "relay",
+        "responses", "retry", "sse", "timeouts",
     ],
     "gateway/proxy/http": [
         "client", "fastpath", "fiber", "headers", "pool", "reply", "request",
     ],
     "gateway/routing": [
-        "backend", "body", "estimate", "estimator", "lengths", "llm_request", "observation",
-        "router", "tokens",
+        "backend", "body", "endpoints", "estimate", "estimator", "fleet", "lengths",
+        "llm_request", "observation", "router", "tokens",
     ],
     "gateway/telemetry": ["stats"],
     "planner": ["cells"],

@@ -12,8 +12,8 @@ from cuvee import pictures
 from cuvee.options import CONFIG, JSON, MODEL, TRACE, configured
 from cuvee.terminal import show
 from gateway.config.load import Loaded
-from gateway.rehearsal.history import believed, demand_of
-from gateway.routing.lengths import OutputLengths
+from gateway.rehearsal.history import TraceSource, believed_buckets, demand_of
+from gateway.routing.estimator import Estimator
 from planner.costs import curves, prices
 from planner.costs.explain import Explanation, SentRequests, explain, explained
 from planner.costs.report import plan_json
@@ -65,9 +65,9 @@ def plan(
     loaded = configured(path)
     try:
         requests = read_trace(trace_path)
-        lengths = OutputLengths()
-        demand = demand_of(requests, loaded, lengths=lengths, model=model)
-        sent = sent_by(requests, loaded, lengths, model)
+        estimator = Estimator()
+        demand = demand_of(requests, loaded, estimator=estimator, model=model)
+        sent = sent_by(requests, loaded, estimator, model)
         if rate is not None:
             demand = demand.scaled_to(rate)
         found = explained(
@@ -86,13 +86,12 @@ def plan(
         show(found, why, others, Console(), whole=whole)
 
 
-def sent_by(
-    trace: Trace, loaded: Loaded, lengths: OutputLengths, model: str | None
-) -> SentRequests:
-    """Who sent what, with the buckets of `demand_of` after it has taught the lengths."""
+def sent_by(trace: Trace, loaded: Loaded, estimator: Estimator, model: str | None) -> SentRequests:
+    """Who sent what, with the buckets of `demand_of` after it has taught the estimator."""
     model = model or next(iter(loaded.config.models))
+    source = TraceSource(trace=trace, model=model)
     return SentRequests(
-        bucket=believed(trace, loaded, lengths, model),
+        bucket=believed_buckets(source, loaded.buckets, estimator),
         input_tokens=trace.input_tokens,
         output_tokens=np.maximum(trace.output_tokens, 1.0),
         key=trace.key,

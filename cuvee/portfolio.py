@@ -10,7 +10,7 @@ from rich.console import Console
 from cuvee.options import CONFIG, JSON, MODEL, TRACE, configured
 from cuvee.terminal import show_portfolio
 from gateway.rehearsal.history import demand_of
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from planner.costs.portfolio import buy, read_history
 from planner.costs.report import portfolio_json
 from planner.errors import PlannerError
@@ -74,7 +74,7 @@ def portfolio(
         for pool in loaded.pools
     )
     try:
-        demand = demand_of(read_trace(trace_path), loaded, lengths=OutputLengths(), model=model)
+        demand = demand_of(read_trace(trace_path), loaded, estimator=Estimator(), model=model)
         found = buy(
             demand,
             pools,

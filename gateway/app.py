@@ -1,34 +1,38 @@
 """The composition root: builds every object, wires them, starts and stops them. Knows all of them.
 
 Owns the control plane: solver, demand, health, metrics and the admin port. The data plane is one
-worker in this process, or a crew of them in processes of their own; both have the same face.
+worker in this process, or several in processes of their own; both have the same face.
 """
 
 import asyncio
 import logging
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from gateway.admin.server import JSON, AdminServer, Answer
 from gateway.config.load import Loaded
+from gateway.config.serving import serving
 from gateway.control.health import Health
 from gateway.control.observed import ObservedDemand
 from gateway.control.replan import Replanner, ReplanPolicy
 from gateway.control.solver.process import Solver
+from gateway.proxy.engines import dialects
 from gateway.proxy.probe import Probe
-from gateway.proxy.queue import Queue
 from gateway.rehearsal.history import demand_of
-from gateway.routing.backend import Backend
 from gateway.routing.estimator import Estimator
-from gateway.routing.router import Router
+from gateway.routing.fleet import Fleet
+from gateway.routing.membership import changed
 from gateway.routing.table import compile_table
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.local import readiness
+from gateway.workers.plane import DataPlane
 from gateway.workers.supervisor import Supervisor
-from gateway.workers.worker import Worker, fleet_of
+from gateway.workers.worker import Worker
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.plan_json import figures
@@ -37,24 +41,29 @@ from planner.traffic.trace import read_trace
 
 log = logging.getLogger("cuvee")
 
-CERTIFIER = (
-    "gateway.rehearsal.certify:with_certificate"  # by name: only the solver's process imports it
-)
-COUNT_S = 0.2  # between two looks at what happened on the data plane
+# By name: only the solver's process imports it.
+CERTIFIER = "gateway.rehearsal.certify:with_certificate"
+COUNT_S = 0.2  # between two takings of what happened on the data plane
 
 
 class App:
-    """One gateway; an async context manager that serves while it is open."""
+    """One gateway; an async context manager that serves while it is open.
+
+    fleet: all backends known now. plane: what serves.
+    """
+
+    plane: DataPlane
 
     def __init__(self, loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
         """host, port: instead of the configured ones; port 0 takes a free one."""
         config = loaded.config
         self._loaded = loaded
+        self._serving = serving(loaded)
         self._settings = config.gateway
         self._leaving = False
         self._reason = "the gateway started"
-        self.fleet = fleet_of(loaded)
-        self._estimator = Estimator.none({n: m.bytes_per_token for n, m in config.models.items()})
+        self.fleet = Fleet.of({name: pool.backends for name, pool in config.pools.items()})
+        self._estimator = Estimator(self._serving.bytes_per_token)
         self._metrics = Metrics(self.fleet)
         self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=CERTIFIER)
         self._stack = AsyncExitStack()
@@ -85,8 +94,20 @@ class App:
 
     @property
     def pools(self) -> tuple[Pool, ...]:
-        """The planner's pools, in the order of every plan."""
-        return self._loaded.pools
+        """The planner's pools, in the order of every plan: where the configuration does not bound a
+        pool, it has as many backends as the fleet has."""
+        sections = self._loaded.config.pools
+        return tuple(
+            replace(pool, max_backends=max(pool.min_backends, len(self.fleet.pool(pool.name))))
+            if sections[pool.name].max_backends is None
+            else pool
+            for pool in self._loaded.pools
+        )
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """(P,) backends that the fleet has now, in the order of every plan."""
+        return self.fleet.running([pool.name for pool in self._loaded.pools])
 
     @property
     def port(self) -> int:
@@ -98,25 +119,21 @@ class App:
         """The base URL of the admin port."""
         return self._admin.url
 
-    @property
-    def router(self) -> Router:
-        """The router of the one worker in this process."""
-        assert isinstance(self.plane, Worker)
-        return self.plane.router
+    async def apply(self, urls: Mapping[str, Sequence[str]]) -> None:
+        """Serves with these backends from now on, in every worker: base URLs by pool.
 
-    @property
-    def queue(self) -> Queue:
-        """The queue of the one worker in this process."""
-        assert isinstance(self.plane, Worker)
-        return self.plane.queue
-
-    def lost(self, backend: Backend) -> None:
-        """A backend no longer answers probes: nothing waits for its first byte any more."""
-        self.plane.lost(backend)
+        New ones get requests once a probe was good; those that are gone finish what they have.
+        Raises ConfigError for a pool that does not exist, a URL that stands twice, or more backends
+        than there is room for.
+        """
+        membership = changed(self.fleet.membership, urls, in_use=self.plane.rows_in_use())
+        self.plane.apply(membership)
+        log.info("backends: %s", ", ".join(f"{p} {len(u)}" for p, u in urls.items()))
+        await self._health.probe_all()
 
     def publish(self, plan: Plan, reason: str) -> None:
         """Puts a plan in force: one assignment; requests under way keep their leases."""
-        self.plane.table = compile_table(plan, self.pools)
+        self.plane.table = compile_table(plan, self._loaded.pools)
         self._reason = reason
         self._metrics.planned(plan)
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
@@ -127,7 +144,9 @@ class App:
     async def _start(self) -> None:
         stack, settings, clock = self._stack, self._settings, asyncio.get_running_loop().time
         stack.enter_context(self._solver)
-        probe = await stack.enter_async_context(Probe(timeout_s=settings.health_timeout_s))
+        probe = await stack.enter_async_context(
+            Probe(timeout_s=settings.health_timeout_s, dialects=dialects(self._serving.engines))
+        )
         self._observed = self._new_observed(clock())
         plan = await self._first_plan()
         self._replanner = self._new_replanner(plan)
@@ -136,22 +155,22 @@ class App:
             AdminServer(self._answers(), host=settings.admin_host, port=settings.admin_port)
         )
         self.plane = self._new_plane(plan)
-        self._health = Health(self.fleet, probe.answers, looked=self.plane.looked, lost=self.lost)
-        await self._health.look()
+        self._health = self._new_health(probe)
+        await self._health.probe_all()
         await stack.enter_async_context(self.plane)
         self._background(self._health.run(settings.health_interval_s))
         self._background(self._replanner.run(self._loaded.config.planner.interval_s, clock))
-        self._background(self._counting())
+        self._background(self._count_forever())
         log.info(
             "listening on http://%s:%d, admin on %s", self.plane.host, self.port, self._admin.url
         )
 
-    def _new_plane(self, plan: Plan) -> Worker | Supervisor:
+    def _new_plane(self, plan: Plan) -> DataPlane:
         """What serves: this process, or several."""
-        kind = Worker if self._settings.workers == 1 else Supervisor
-        return kind(
-            self._loaded,
-            compile_table(plan, self.pools),
+        plane = Worker if self._settings.workers == 1 else Supervisor
+        return plane(
+            self._serving,
+            compile_table(plan, self._loaded.pools),
             fleet=self.fleet,
             estimator=self._estimator,
             host=self._host,
@@ -159,24 +178,26 @@ class App:
             admin=self._admin.url,
         )
 
+    def _new_health(self, probe: Probe) -> Health:
+        return Health(
+            self.fleet,
+            probe.well,
+            on_probed=self.plane.on_probed,
+            on_lost=self.plane.backend_lost,
+        )
+
     async def _first_plan(self) -> Plan:
         """For the configured workload, or for no known demand: then all backends share it."""
-        loaded = self._loaded
+        loaded, pools = self._loaded, self.pools
         if loaded.workload is None:
             unknown = Demand.even(loaded.buckets)
-            return await self._solver.plan("assign", unknown, loaded.pools, self._running)
+            return await self._solver.plan("assign", unknown, pools, self.running)
         trace = read_trace(loaded.workload)
-        demand = demand_of(trace, loaded, lengths=self._estimator.lengths)
+        demand = demand_of(trace, loaded, estimator=self._estimator)
         self._observed.remember(demand, trace.duration_s)
         objective = loaded.config.planner.objective
-        plan = await self._solver.plan(
-            objective, demand, loaded.pools, self._running, loaded.limits
-        )
-        return await self._solver.certify(plan, demand, loaded.pools)
-
-    @property
-    def _running(self) -> tuple[int, ...]:
-        return tuple(len(self.fleet.pool(pool.name)) for pool in self.pools)
+        plan = await self._solver.plan(objective, demand, pools, self.running, loaded.limits)
+        return await self._solver.certify(plan, demand, pools)
 
     def _new_observed(self, now_s: float) -> ObservedDemand:
         settings = self._loaded.config.planner
@@ -192,8 +213,8 @@ class App:
         settings = self._loaded.config.planner
         return Replanner(
             plan=plan,
-            pools=self.pools,
-            running=self._running,
+            pools=lambda: self.pools,
+            running=lambda: self.running,
             policy=ReplanPolicy(
                 objective=settings.objective,
                 min_requests=settings.min_requests,
@@ -206,19 +227,18 @@ class App:
             publish=self.publish,
         )
 
-    def _drain(self) -> None:
-        """Hands what happened on to those who count."""
-        sums = self.plane.drain()
-        self._observed.add(sums, asyncio.get_running_loop().time())
-        self._metrics.add(sums)
-        if isinstance(self.plane, Supervisor):
-            self._metrics.staffed(sum(map(bool, self.plane.pids)), self.plane.replaced)
+    def _count(self) -> None:
+        """Takes what happened on the data plane to demand and metrics."""
+        delta = self.plane.drain()
+        self._observed.add(delta, asyncio.get_running_loop().time())
+        self._metrics.add(delta)
+        self._metrics.staffed(self.plane.gauges(), self.plane.replaced)
 
-    async def _counting(self) -> None:
+    async def _count_forever(self) -> None:
         while True:
             await asyncio.sleep(COUNT_S)
             try:
-                self._drain()
+                self._count()
             except Exception:
                 log.exception("what happened could not be counted")
 
@@ -236,7 +256,7 @@ class App:
         }
 
     def _scrape(self) -> Answer:
-        self._drain()
+        self._count()
         return 200, CONTENT_TYPE, self._metrics.text()
 
     def _explain(self) -> Answer:
@@ -244,7 +264,7 @@ class App:
 
     def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id
-        status, body = readiness(self._loaded, self.fleet, plan_id, now_s, leaving=self._leaving)
+        status, body = readiness(self._serving, self.fleet, plan_id, now_s, leaving=self._leaving)
         return status, JSON, msgspec.json.encode(body)
 
 

@@ -11,6 +11,7 @@ from click.testing import CliRunner
 import cuvee
 from gateway.config.load import load
 from gateway.config.reference import manual
+from gateway.telemetry.reference import reference
 from planner.costs import prices
 from planner.engine import profiles, validation
 from planner.program import baselines
@@ -28,8 +29,13 @@ def command(name: str) -> click.Command:
 
 
 def test_the_configuration_page_is_that_of_the_types():
-    """Whoever changes a key runs `python -m gateway.config.reference > docs/configuration.md`."""
+    """After a change of a key: `python -m gateway.config.reference > docs/configuration.md`."""
     assert (ROOT / "docs" / "configuration.md").read_text() == manual()
+
+
+def test_the_metrics_page_is_that_of_the_definitions():
+    """After a change of a metric: `python -m gateway.telemetry.reference > docs/metrics.md`."""
+    assert (ROOT / "docs" / "metrics.md").read_text() == reference()
 
 
 def test_the_readme_shows_both_commands_at_once():

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import json
+import logging
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,9 +18,11 @@ from aiohttp import ClientSession, ClientTimeout, web
 
 from gateway.app import App
 from gateway.config.load import load
-from gateway.errors import Saturated
+from gateway.errors import ConfigError, Saturated
+from gateway.proxy.engines import VLLM
 from gateway.routing.estimate import Estimate
 from gateway.routing.table import compile_table
+from gateway.workers.worker import Worker
 from loadtest.emulator.faults import NONE, Faults
 from loadtest.emulator.server import Emulator
 from planner.engine.profiles import read_profile
@@ -40,6 +44,8 @@ class Fleet:
         self.app = app
         self.emulators = emulators
         self.url = f"http://127.0.0.1:{app.port}"
+        assert isinstance(app.plane, Worker)
+        self.worker = app.plane
 
     def client(self, **options: Any) -> openai.AsyncOpenAI:
         options = {"max_retries": 0} | options
@@ -88,6 +94,18 @@ async def running(
         path.write_text(yaml.safe_dump(configured(listed, gateway, classes), sort_keys=False))
         app = await stack.enter_async_context(App(load(path), host="127.0.0.1", port=0))
         yield Fleet(app, emulators)
+
+
+@asynccontextmanager
+async def emulated(count: int) -> AsyncIterator[tuple[list[Emulator], list[str]]]:
+    """Emulated backends and their base URLs."""
+    async with AsyncExitStack() as stack:
+        profile = read_profile(CONFIGS / "profiles" / "llama-3-8b-h100.yaml")
+        emulators = [Emulator(profile, MODEL) for _ in range(count)]
+        urls = [f"http://127.0.0.1:{await emulator.start()}" for emulator in emulators]
+        for emulator in emulators:
+            stack.push_async_callback(emulator.stop)
+        yield emulators, urls
 
 
 def configured(
@@ -187,7 +205,7 @@ async def test_a_full_fleet_queues_and_then_says_429(tmp_path: Path):
         Estimate(model=MODEL, input_tokens=n, output_tokens=n, output_p90=n) for n in (2000, 200, 1)
     ]
     async with running(tmp_path, queue_requests=2) as fleet, fleet.client() as client:
-        router, leases = fleet.app.router, []
+        router, leases = fleet.worker.router, []
         for size in sizes:
             with contextlib.suppress(Saturated):
                 while len(leases) < 10_000:
@@ -196,12 +214,12 @@ async def test_a_full_fleet_queues_and_then_says_429(tmp_path: Path):
             asyncio.create_task(client.chat.completions.create(**CHAT, max_tokens=3))
             for _ in range(2)
         ]
-        await until(lambda: len(fleet.app.queue) == 2)
+        await until(lambda: len(fleet.worker.dispatcher.queue) == 2)
         with pytest.raises(openai.RateLimitError) as refused:
             await client.chat.completions.create(**CHAT)
         for lease in leases:
             lease.release()
-        fleet.app.queue.wake()
+        fleet.worker.dispatcher.queue.wake()
         replies = await asyncio.gather(*waiting)
         outcomes = await fleet.outcomes()
 
@@ -379,7 +397,7 @@ async def test_a_client_that_leaves_aborts_its_request(tmp_path: Path, stream: b
             asking.cancel()
         await session.close()
         await until(lambda: engine.running == 0)
-        backend = fleet.app.router.fleet.backends[0]
+        backend = fleet.worker.router.fleet.backends[0]
         await until(lambda: backend.in_flight == 0)
         outcomes = await fleet.outcomes()
 
@@ -500,7 +518,7 @@ async def test_a_backend_that_went_silent_is_given_up_on(tmp_path: Path, stream:
         body = said(3, stream=stream)
         asking = asyncio.create_task(session.post(f"{fleet.url}/v1/chat/completions", json=body))
         await asked.wait()
-        fleet.app.lost(fleet.app.router.fleet.backends[0])
+        fleet.worker.backend_lost(fleet.worker.router.fleet.backends[0])
         reply = await asking
         answer = await reply.read()
 
@@ -545,7 +563,7 @@ async def test_swapping_tables_under_load_loses_nothing(tmp_path: Path):
     """Plans change under 200 running streams; every stream ends whole and every lease returns."""
     pools = {"h100": [NONE, NONE], "a100-80g": [NONE]}
     async with running(tmp_path, pools) as fleet:
-        router, plan = fleet.app.router, fleet.app.plan
+        router, plan = fleet.worker.router, fleet.app.plan
         other = replace(
             plan,
             plan_id="other",
@@ -633,3 +651,84 @@ async def test_the_plan_explains_itself_over_http(tmp_path: Path):
     assert body["plan_id"] == fleet.app.plan.plan_id
     assert body["reason"]
     assert set(body["single_types"]) == {"H100"}
+
+
+async def test_backends_come_and_go_while_requests_run(tmp_path: Path):
+    """A new backend serves once it was probed; one that is taken away finishes what it has."""
+    async with (
+        emulated(3) as (emulators, urls),
+        running(tmp_path, urls={"h100": urls[:2]}) as fleet,
+        ClientSession() as session,
+    ):
+        url = f"{fleet.url}/v1/chat/completions"
+        async with session.post(url, json=said(80, stream=True)) as long:
+            leaving = int(long.headers["x-cuvee-backend"].removeprefix("h100-"))
+            await fleet.app.apply({"h100": [urls[1 - leaving], urls[2]]})
+            replies = await asyncio.gather(*(session.post(url, json=said(2)) for _ in range(12)))
+            answer = await long.read()
+        await fleet.app.apply({"h100": [urls[leaving]]})
+        again = await session.post(url, json=said(2))
+        outcomes = await fleet.outcomes()
+        running_backends = fleet.app.running
+
+    served = {reply.headers["x-cuvee-backend"] for reply in replies}
+    assert served == {f"h100-{1 - leaving}", "h100-2"}
+    assert answer.endswith(b"data: [DONE]\n\n")
+    assert again.headers["x-cuvee-backend"] == "h100-3"  # a name is never given to another backend
+    assert emulators[leaving].engine.running == 0
+    assert running_backends == (1,)
+    assert outcomes == {"ok": 14}
+
+
+async def test_a_new_backend_that_is_down_gets_nothing(tmp_path: Path):
+    """Only a good probe brings a backend into service; a wrong list changes nothing."""
+    async with running(tmp_path) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        own = [backend.url for backend in fleet.app.fleet.backends]
+        with pytest.raises(ConfigError, match="no such pool"):
+            await fleet.app.apply({"h100": own, "l4": ["http://127.0.0.1:1"]})
+        await fleet.app.apply({"h100": [*own, "http://127.0.0.1:1"]})
+        replies = [await session.post(url, json=said(2)) for _ in range(8)]
+        outcomes = await fleet.outcomes()
+
+    assert {reply.headers["x-cuvee-backend"] for reply in replies} == {"h100-0"}
+    assert outcomes == {"ok": 8}
+
+
+async def test_a_log_line_for_each_request_where_it_is_asked_for(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """At level DEBUG the logger `cuvee.requests` writes one JSON object for every request, without
+    the caller's key and without the prompt."""
+    caplog.set_level(logging.DEBUG, "cuvee.requests")
+    async with running(tmp_path) as fleet, fleet.client() as client:
+        await client.chat.completions.create(
+            **CHAT, extra_headers={"x-request-id": "mine"}, max_tokens=3
+        )
+        with pytest.raises(openai.BadRequestError):
+            await client.chat.completions.create(
+                model=MODEL, messages=[{"role": "user", "content": "word " * 9000}]
+            )
+        await fleet.outcomes()
+    lines = [record for record in caplog.records if record.name == "cuvee.requests"]
+
+    first, second = (json.loads(record.getMessage()) for record in lines)
+    assert (first["request_id"], first["outcome"], first["status"]) == ("mine", "ok", 200)
+    assert (first["backend"], first["output_tokens"]) == ("h100-0", 3)
+    assert (second["outcome"], second["status"]) == ("rejected", 400)
+    assert not any("sk-test" in r.getMessage() or "three" in r.getMessage() for r in lines)
+
+
+async def test_vllms_row_names_metrics_that_vllm_has():
+    """What the table of engines expects of vLLM is there, under the same names, in the emulator's
+    page, which is that of a recorded vLLM."""
+    async with emulated(1) as (_, [url]), ClientSession() as session:
+        async with session.get(f"{url}/metrics") as reply:
+            page = await reply.text()
+        async with session.get(url + VLLM.health) as reply:
+            status = reply.status
+    metrics = VLLM.metrics
+
+    assert status == 200
+    for name in (metrics.running, metrics.waiting, metrics.kv_used):
+        assert f"\n{name}{{" in page

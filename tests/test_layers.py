@@ -26,16 +26,19 @@ LAYERS = {
     "gateway": "",
     "gateway.errors": "",
     "gateway.runtime": "",
+    "gateway.access": "",
     "gateway.routing": "PLANNER gateway.errors",
     "gateway.telemetry": "PLANNER gateway.routing",
     "gateway.config": "PLANNER gateway.errors",
     "gateway.proxy.http": "gateway.errors",
-    "gateway.proxy": "PLANNER gateway.errors gateway.config gateway.routing gateway.proxy.http",
+    "gateway.proxy": "PLANNER gateway.errors gateway.access gateway.config gateway.routing "
+    "gateway.proxy.http",
+    "gateway.cluster": "",
     "gateway.control.solver": "PLANNER",
     "gateway.control": "PLANNER gateway.routing gateway.telemetry gateway.control.solver",
-    "gateway.rehearsal": "PLANNER gateway.errors gateway.config gateway.routing",
-    "gateway.workers": "PLANNER gateway.errors gateway.runtime gateway.config gateway.routing "
-    "gateway.telemetry gateway.proxy gateway.proxy.http",
+    "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
+    "gateway.workers": "PLANNER gateway.errors gateway.runtime gateway.cluster gateway.config "
+    "gateway.routing gateway.telemetry gateway.proxy gateway.proxy.http",
     "gateway.admin": "gateway.errors gateway.proxy gateway.proxy.http",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",
@@ -46,7 +49,7 @@ LAYERS = {
     "loadtest.demo": "PLANNER gateway.config loadtest loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",
 }
-PURE = ("planner", "gateway.routing", "gateway.telemetry")
+PURE = ("planner", "gateway.access", "gateway.routing", "gateway.telemetry")
 IMPURE = {"asyncio", "aiohttp", "time", "random", "socket", "uvloop", "prometheus_client"}
 # `package.module:name`, as `pkgutil.resolve_name` takes it, or `-m package.module`.
 NAMED = re.compile(rf"^((?:{'|'.join(PACKAGES)})(?:\.\w+)+):\w+$")

@@ -212,6 +212,77 @@ async def test_workers_know_which_backends_are_down(tmp_path: Path):
     assert before == {200}
 
 
+async def test_backends_come_and_go_in_every_worker(tmp_path: Path):
+    """A new backend serves through all workers, a replaced one too; one that left is asked by none,
+    and its row in the shared array is given away only when no worker writes to it any more."""
+    async with engines(1) as (_, [third]), supervisor(tmp_path) as (app, plane, _):
+        first, second = (backend.url for backend in app.fleet.backends)
+        new = f"http://127.0.0.1:{third}"
+
+        async def served() -> set[str]:
+            async with fresh() as session:
+                url = f"http://127.0.0.1:{app.port}/v1/chat/completions"
+                replies = [await session.post(url, json=said(1)) for _ in range(20)]
+                for reply in replies:
+                    await reply.read()
+                return {reply.headers["x-cuvee-backend"] for reply in replies}
+
+        async def only_new() -> bool:
+            return await served() == {"h100-2"}
+
+        async def freed() -> bool:
+            return not plane.rows_in_use()
+
+        async with fresh() as session:
+            url = f"http://127.0.0.1:{app.port}/v1/chat/completions"
+            async with session.post(url, json=said(100)) as long:
+                leaving = int(long.headers["x-cuvee-backend"].removeprefix("h100-"))
+                await app.apply({"h100": [new, first, second]})
+                await app.apply({"h100": [new]})
+                in_use = plane.rows_in_use()
+                await until(only_new)
+                still_in_use = plane.rows_in_use()
+                body = await long.read()
+        await until(freed)
+        victim = plane.pids[0]
+        assert victim is not None
+        os.kill(victim, signal.SIGKILL)
+
+        async def replaced() -> bool:
+            return None not in plane.pids and victim not in plane.pids
+
+        await until(replaced)
+        after = await served()
+        await app.apply({"h100": [new, first]})
+        rows = {app.fleet.row(backend) for backend in app.fleet.backends}
+
+    assert in_use == {0, 1}
+    assert leaving in still_in_use  # rows are numbered as the first backends are
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert after == {"h100-2"}
+    assert rows == {0, 2}  # the lowest free one
+
+
+async def test_the_load_of_every_worker_is_shown(tmp_path: Path):
+    """What each worker carries, by its number: its connections, its queue, its retries."""
+    async with supervisor(tmp_path) as (app, _, _), fresh() as session:
+        streams = [asyncio.create_task(chat(session, app.port, 60)) for _ in range(30)]
+
+        async def all_shown() -> bool:
+            page = await metrics(app.admin)
+            shown = [page[f'cuvee_client_connections{{worker="{n}"}}'] for n in range(WORKERS)]
+            return sum(shown) == 30 and all(shown)
+
+        await until(all_shown)
+        page = await metrics(app.admin)
+        await asyncio.gather(*streams)
+
+    for number in range(WORKERS):
+        assert page[f'cuvee_queued_requests{{worker="{number}"}}'] == 0
+        assert page[f'cuvee_retry_budget{{worker="{number}"}}'] > 0
+        assert page[f'cuvee_breakers_open{{worker="{number}"}}'] == 0
+
+
 async def test_a_replacement_knows_what_was_learned(tmp_path: Path):
     """A worker that starts late believes of a prompt what the others found out about such."""
     words = {"messages": [{"role": "user", "content": "incomprehensibility " * 200}]}

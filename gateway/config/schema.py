@@ -56,6 +56,10 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Profile file, relative to this file."""
     backends: tuple[str, ...]
     """Base URLs, one per running engine."""
+    engine: Literal["vllm", "sglang", "tgi"] | None = None
+    """The engine behind the URLs, whose way of reporting health and errors is then expected;
+    default: that of any of them.
+    """
     usd_per_hour: float | None = None
     """Price of one backend; default: the GPU's price in `prices` times the number of GPUs."""
     min_backends: int = 0

@@ -41,14 +41,16 @@ class Replanner:
         self,
         *,
         plan: Plan,
-        pools: tuple[Pool, ...],
-        running: tuple[int, ...],
+        pools: Callable[[], tuple[Pool, ...]],
+        running: Callable[[], tuple[int, ...]],
         policy: ReplanPolicy,
         observed: ObservedDemand,
         solver: Solver,
         publish: Callable[[Plan, str], None],
     ) -> None:
-        """running: (P,) configured backends. publish: told a new plan and the reason for it."""
+        """pools: the planner's, bounded by the present fleet where the configuration sets no bound.
+        running: (P,) backends of the present fleet. publish: called with a new plan and the reason
+        for it."""
         self.plan = plan
         self._pools = pools
         self._running = running
@@ -74,32 +76,32 @@ class Replanner:
         """One look: solves for the demand until now, and publishes the plan if it should be."""
         if self._observed.requests < self._policy.min_requests:
             return None
-        demand = self._observed.snapshot(now_s)
+        demand, pools, running = self._observed.snapshot(now_s), self._pools(), self._running()
         candidate = await self._solver.plan(
             self._policy.objective,
             demand,
-            self._pools,
-            self._running,
-            replace(self._policy.limits, running=self.plan.backends),
+            pools,
+            running,
+            replace(self._policy.limits, running=running),
         )
         verdict = await self._solver.compare(
-            self._policy.objective, demand, self._pools, self.plan, candidate
+            self._policy.objective, demand, pools, self.plan, candidate
         )
         reason = self._reason(verdict)
         log.debug("look: %s, candidate %s, reason %s", verdict, candidate.plan_id, reason)
         if reason is None or candidate.plan_id == self.plan.plan_id:
             return None
-        candidate = await self._certified(candidate, demand)
+        candidate = await self._certified(candidate, demand, pools)
         self._short = self._better = 0
         self.plan = candidate
         self._publish(candidate, reason)
         return candidate
 
-    async def _certified(self, candidate: Plan, demand: Demand) -> Plan:
+    async def _certified(self, candidate: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
         """The candidate with its certificate; without one if that cannot be had: the plan in force
         is known to be worse, so a missing or bad certificate is told and does not stop it."""
         try:
-            candidate = await self._solver.certify(candidate, demand, self._pools)
+            candidate = await self._solver.certify(candidate, demand, pools)
         except PlannerError as error:
             log.warning("plan %s goes uncertified: %s", candidate.plan_id, error)
             return candidate

@@ -1,4 +1,4 @@
-"""The record of one request under way; becomes its one Observation. No I/O, no clock."""
+"""One request under way, until it becomes its one Observation. No I/O, no clock."""
 
 from math import inf
 from typing import Final
@@ -7,6 +7,7 @@ from gateway.errors import ClientGone
 from gateway.proxy.events_schema import Usage
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.request import StreamWriter
+from gateway.proxy.receipt import Receipts
 from gateway.proxy.relay import Relay
 from gateway.routing.backend import Lease
 from gateway.routing.estimate import Estimate
@@ -19,33 +20,16 @@ FAILED: Final = Outcome.FAILED
 class ActiveRequest:
     """Filled in by the exchange as things happen. Times are on the exchange's clock.
 
-    strand: runs its handler. waiting: for a backend to begin its answer. committed: whether a
-    stream has begun towards the client. due_s: when what is waited for is overdue. ping_s: when
-    the waiting client gets its next comment.
+    caller: id of who sent it. fiber: runs its handler. lease: the present one, if any. waiting:
+    whether a backend was asked and has not begun to answer. committed: whether a stream has begun
+    towards the client, so that an error can only be told inside it. due_s: when the present wait
+    times out. ping_s: when the waiting client gets its next keep-alive comment.
     """
 
     __slots__ = (
-        "arrival_s",
-        "bucket",
-        "client",
-        "committed",
-        "due_s",
-        "estimate",
-        "fiber",
-        "first_at_s",
-        "input_tokens",
-        "key",
-        "lease",
-        "llm_request",
-        "outcome",
-        "output_tokens",
-        "ping_s",
-        "relay",
-        "request_id",
-        "retries",
-        "status",
-        "tpot_s",
-        "waiting",
+        "_receipts", "arrival_s", "bucket", "caller", "client", "committed", "due_s", "estimate",
+        "fiber", "first_at_s", "input_tokens", "lease", "llm_request", "outcome", "output_tokens",
+        "ping_s", "relay", "request_id", "retries", "status", "tpot_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -55,16 +39,17 @@ class ActiveRequest:
         request_id: bytes,
         llm_request: LlmRequest,
         estimate: Estimate,
-        key: str,
+        caller: str,
         bucket: int,
         fiber: Fiber,
         client: StreamWriter,
+        receipts: Receipts,
     ) -> None:
         self.arrival_s = arrival_s
         self.request_id = request_id
         self.llm_request = llm_request
         self.estimate = estimate
-        self.key = key
+        self.caller = caller
         self.bucket = bucket
         self.fiber = fiber
         self.lease: Lease | None = None
@@ -79,55 +64,56 @@ class ActiveRequest:
         self.tpot_s: float | None = None
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
+        self._receipts = receipts
 
-    def left(self) -> None:
-        """The client is gone: its request ends where it is."""
+    def __repr__(self) -> str:
+        return f"<ActiveRequest {self.request_id!r} {self.llm_request!r}, lease {self.lease!r}>"
+
+    def abandon(self) -> None:
+        """The client is gone: ends the handler at whatever it waits for."""
         self.fiber.cancel(ClientGone())
 
-    def first(self, at_s: float) -> None:
-        """The first token came."""
+    def first_token(self, at_s: float) -> None:
+        """Notes the first token, which shows that the prompt is prefilled."""
         self.first_at_s = at_s
         if self.lease is not None:
             self.lease.prefilled()
 
-    def usage(self, usage: Usage | None) -> None:
-        """Takes in what the backend reported."""
+    def add_usage(self, usage: Usage | None) -> None:
+        """Notes what the backend reported; `None`: it reported nothing."""
         if usage is not None:
             self.input_tokens = usage.prompt_tokens
             self.output_tokens = usage.completion_tokens
 
-    def ended(self, outcome: Outcome, status: int) -> None:
-        """How it ended, told once by whoever knows."""
+    def finish(self, outcome: Outcome, status: int) -> None:
+        """Notes how the request ended."""
         self.outcome = outcome
         self.status = status
 
     def receipt(self) -> bytes:
-        """The header lines that say what was decided."""
-        lease = self.lease
-        lines = b"x-request-id: %b\r\nx-cuvee-bucket: %d\r\n" % (self.request_id, self.bucket)
-        if lease is None:
-            return lines
-        return lines + lease.backend.receipt(lease.plan_id, lease.decision)
+        """The header lines that say what was decided until now."""
+        return self._receipts.lines(self.request_id, self.bucket, self.lease)
 
     def observation(self, now_s: float) -> Observation:
         """The request as it turned out to be."""
-        lease, llm_request, estimate = self.lease, self.llm_request, self.estimate
-        first_s = None if self.first_at_s is None else self.first_at_s - self.arrival_s
+        lease, request, estimate = self.lease, self.llm_request, self.estimate
+        ttft_s = None if self.first_at_s is None else self.first_at_s - self.arrival_s
         return Observation(
             model=estimate.model,
-            key=self.key,
-            route=llm_request.route,
-            stream=llm_request.stream,
+            caller=self.caller,
+            endpoint=request.endpoint,
+            stream=request.stream,
             bucket=self.bucket,
-            prompt_bytes=llm_request.prompt_bytes,
-            max_tokens=llm_request.max_tokens,
+            prompt_bytes=request.prompt_bytes,
+            max_tokens=request.max_tokens,
             estimated_input=estimate.input_tokens,
             estimated_output=estimate.output_tokens,
-            exact_input=llm_request.prompt_tokens is not None,
+            exact_input=request.prompt_tokens is not None,
             outcome=self.outcome,
             status=self.status,
             duration_s=now_s - self.arrival_s,
-            ttft_s=first_s,
+            request_id=self.request_id,
+            ttft_s=ttft_s,
             tpot_s=self.tpot_s,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,

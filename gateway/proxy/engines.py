@@ -1,25 +1,136 @@
-"""Backends' error replies, turned into the OpenAI shape whatever the engine. No I/O."""
+"""How each engine speaks beside the OpenAI API: health, idle connections, errors, metrics. No I/O.
 
-from typing import Any
+One row per engine; to add an engine is to add a row. Backends' error replies become OpenAI error
+objects whatever the engine. Knows no router and no connection.
+"""
+
+from typing import Any, Final
 
 import msgspec
 
 from gateway.errors import UpstreamError
 
-NOT_OURS = {422: 400, 424: 502}  # TGI: failed validation; failed generation
-LONGEST_MESSAGE = 500
+LONGEST_MESSAGE: Final = 500  # characters of a body that is not an error object
+
+
+class EngineMetrics:
+    """Names of an engine's Prometheus metrics; `None`: it has no such metric.
+
+    running, waiting: gauges of requests. kv_used: gauge, the used share of the KV cache. hits,
+    queries: counters of prefix cache tokens; hit_rate: a gauge where there are no counters.
+    """
+
+    __slots__ = ("hit_rate", "hits", "kv_used", "queries", "running", "waiting")
+
+    def __init__(
+        self,
+        *,
+        running: str | None = None,
+        waiting: str | None = None,
+        kv_used: str | None = None,
+        hits: str | None = None,
+        queries: str | None = None,
+        hit_rate: str | None = None,
+    ) -> None:
+        self.running = running
+        self.waiting = waiting
+        self.kv_used = kv_used
+        self.hits = hits
+        self.queries = queries
+        self.hit_rate = hit_rate
+
+
+class EngineDialect:
+    """What is particular to one engine. Never changed once it is made.
+
+    health: path that answers 200 while it can serve. reuse_s: seconds for which an idle connection
+    may be used again; less than the engine's own limit, or a request meets a closing connection.
+    statuses: HTTP statuses of its own, and what they mean to an OpenAI client. overloaded: words of
+    an error that mean that the engine is full, whatever the status says.
+    """
+
+    __slots__ = ("health", "metrics", "name", "overloaded", "reuse_s", "statuses")
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        health: str = "/health",
+        reuse_s: float,
+        statuses: dict[int, int],
+        overloaded: str | None = None,
+        metrics: EngineMetrics,
+    ) -> None:
+        self.name = name
+        self.health = health
+        self.reuse_s = reuse_s
+        self.statuses = statuses
+        self.overloaded = overloaded
+        self.metrics = metrics
+
+    def __repr__(self) -> str:
+        return f"<EngineDialect {self.name}>"
+
+
+UVICORN_S: Final = 4.0  # uvicorn, under vLLM and SGLang, closes idle connections after 5 s
+INVALID: Final = {422: 400}  # FastAPI and TGI say 422 where OpenAI's clients expect 400
+
+VLLM: Final = EngineDialect(
+    "vllm",
+    reuse_s=UVICORN_S,
+    statuses=INVALID,
+    metrics=EngineMetrics(
+        running="vllm:num_requests_running",
+        waiting="vllm:num_requests_waiting",
+        kv_used="vllm:kv_cache_usage_perc",
+        hits="vllm:prefix_cache_hits_total",
+        queries="vllm:prefix_cache_queries_total",
+    ),
+)
+SGLANG: Final = EngineDialect(
+    "sglang",
+    reuse_s=UVICORN_S,
+    statuses=INVALID,
+    metrics=EngineMetrics(  # only with --enable-metrics
+        running="sglang:num_running_reqs",
+        waiting="sglang:num_queue_reqs",
+        kv_used="sglang:token_usage",
+        hit_rate="sglang:cache_hit_rate",
+    ),
+)
+TGI: Final = EngineDialect(
+    "tgi",
+    reuse_s=UVICORN_S,  # hyper states no limit; a balancer before it may have one
+    statuses=INVALID | {424: 502},  # 424: generation failed
+    # Inside a stream TGI's code for overload is 422, the same as for a client's mistake.
+    overloaded="overloaded",
+    metrics=EngineMetrics(running="tgi_batch_current_size", waiting="tgi_queue_size"),
+)
+# What is tried where the configuration names no engine: every engine's rules together.
+ANY: Final = EngineDialect(
+    "any",
+    reuse_s=UVICORN_S,
+    statuses=TGI.statuses,
+    overloaded=TGI.overloaded,
+    metrics=EngineMetrics(),
+)
+DIALECTS: Final = {dialect.name: dialect for dialect in (VLLM, SGLANG, TGI)}
+
+
+def dialects(engines: dict[str, str]) -> dict[str, EngineDialect]:
+    """The dialect of every pool whose engine the configuration names. engines: names by pool."""
+    return {pool: DIALECTS[name] for pool, name in engines.items()}
 
 
 class EngineRefusal(UpstreamError):
     """A backend answered with an error; `status` and the error object are the backend's."""
 
-    def __init__(self, status: int, error: dict[str, Any], *, inside_stream: bool = False) -> None:
+    def __init__(self, status: int, error: dict[str, Any]) -> None:
         super().__init__(
             str(error.get("message")), retry_after_s=1.0 if status in (429, 503) else None
         )
         self.status = status
         self.error = error
-        self.inside_stream = inside_stream
 
     @property
     def admission(self) -> bool:
@@ -35,31 +146,37 @@ class EngineRefusal(UpstreamError):
         return msgspec.json.encode({"error": self.error})
 
 
-def refusal(status: int, body: bytes) -> EngineRefusal:
-    """What a non-2xx reply says. vLLM: an OpenAI object; TGI: a string; FastAPI: `detail`."""
+def refusal(status: int, body: bytes, dialect: EngineDialect = ANY) -> EngineRefusal:
+    """What a non-2xx reply says. vLLM sends an OpenAI object, TGI a string, FastAPI `detail`."""
     try:
         reply = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
         reply = None
-    said = reply if isinstance(reply, dict) else {}
-    error = said.get("error")
-    status = NOT_OURS.get(status, status)
+    fields = reply if isinstance(reply, dict) else {}
+    error = fields.get("error")
+    status = dialect.statuses.get(status, status)
     if isinstance(error, dict) and "message" in error:
         return EngineRefusal(status, error)
-    text = error or said.get("detail") or said.get("message") or body.decode(errors="replace")
-    kind = said.get("error_type") or (
+    text = error or fields.get("detail") or fields.get("message") or body.decode(errors="replace")
+    error_type = fields.get("error_type") or (
         "upstream_error" if status >= 500 else "invalid_request_error"
     )
     message = str(text)[:LONGEST_MESSAGE] or f"The backend answered {status}."
-    return EngineRefusal(status, {"message": message, "type": kind, "param": None, "code": status})
+    return EngineRefusal(
+        status, {"message": message, "type": error_type, "param": None, "code": status}
+    )
 
 
-def stream_refusal(error: bytes) -> EngineRefusal:
-    """What an error event says: vLLM and TGI report overload inside a 200 stream."""
-    refused = refusal(502, b'{"error":' + error + b"}")
+def stream_refusal(error: bytes, dialect: EngineDialect = ANY) -> EngineRefusal:
+    """What an error event says: vLLM and TGI report overload inside a 200 stream.
+
+    error: the error object as JSON.
+    """
+    refused = refusal(502, b'{"error":' + error + b"}", dialect)
     code = refused.error.get("code", refused.error.get("http_status_code"))
-    known = isinstance(code, int) and 400 <= code < 600
-    status = NOT_OURS.get(code, code) if known and isinstance(code, int) else 502
-    if "overloaded" in str(refused.error.get("message")):
-        status = 503  # TGI's code for it inside a stream is 422, as for the client's mistakes
-    return EngineRefusal(status, refused.error, inside_stream=True)
+    status = 502
+    if isinstance(code, int) and 400 <= code < 600:
+        status = dialect.statuses.get(code, code)
+    if dialect.overloaded is not None and dialect.overloaded in str(refused.error.get("message")):
+        status = 503
+    return EngineRefusal(status, refused.error)

@@ -1,12 +1,15 @@
-"""Asking a backend whether it is well, with the data path's own client: a round of probes stalls
-the streams of the same process less than any other would. Knows no fleet."""
+"""Asks a backend whether it is well, with the data path's own HTTP client, which stalls the streams
+of the same process less than any other would. Knows no fleet.
+"""
 
 import asyncio
 
 from gateway.errors import UpstreamError, UpstreamTimeout
+from gateway.proxy.engines import ANY, EngineDialect
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.pool import LATE_S, ConnectionPools
 from gateway.proxy.http.reply import Reply
+from gateway.routing.backend import Backend
 
 Found = asyncio.Future[bool | None]
 
@@ -14,9 +17,11 @@ Found = asyncio.Future[bool | None]
 class Probe:
     """Probes over HTTP, on connections of its own; an async context manager."""
 
-    def __init__(self, *, timeout_s: float) -> None:
-        """Made in a running event loop. timeout_s: until the head of an answer is here."""
+    def __init__(self, *, timeout_s: float, dialects: dict[str, EngineDialect]) -> None:
+        """Made in a running event loop. timeout_s: until the head of an answer is here. dialects:
+        by pool; of a pool that is not in it the engine is not known."""
         self._timeout_s = timeout_s
+        self._dialects = dialects
         self._connection_pools = ConnectionPools(
             connect_timeout_s=2 * timeout_s
         )  # it is ours that ends a probe
@@ -27,6 +32,11 @@ class Probe:
 
     async def __aexit__(self, *_: object) -> None:
         await self._connection_pools.__aexit__(*_)
+
+    async def well(self, backend: Backend) -> bool | None:
+        """Whether a backend says that it can serve; `None`: not known, as `answers` says."""
+        dialect = self._dialects.get(backend.pool, ANY)
+        return await self.answers(backend.url + dialect.health)
 
     async def answers(self, url: str) -> bool | None:
         """Whether a GET of `url` answers 200 in time, and does not only point elsewhere; `None` if

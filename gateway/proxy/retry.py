@@ -10,18 +10,18 @@ class RetryBudget:
     """A token bucket filled by requests and emptied by retries."""
 
     def __init__(self) -> None:
-        self._left = RESERVE
+        self.left = RESERVE  # retries that may be made at once
 
     def __repr__(self) -> str:
-        return f"<RetryBudget {self._left:.1f} retries left>"
+        return f"<RetryBudget {self.left:.1f} retries left>"
 
     def earn(self) -> None:
-        """A request came."""
-        self._left = min(RESERVE, self._left + SHARE)
+        """Adds a request's share of a retry."""
+        self.left = min(RESERVE, self.left + SHARE)
 
     def spend(self) -> bool:
         """Whether one more retry may be made; if so it is counted."""
-        if self._left < 1.0:
+        if self.left < 1.0:
             return False
-        self._left -= 1.0
+        self.left -= 1.0
         return True

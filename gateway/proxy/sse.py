@@ -13,7 +13,6 @@ from gateway.proxy.events import event_of
 from gateway.proxy.events_schema import Event, Usage
 
 DATA: Final = b"data:"
-DONE: Final = b"[DONE]"
 BOUNDARY: Final = re.compile(rb"\r?\n\r?\n")
 LONGEST_EVENT: Final = 1 << 20  # a longer one is passed on in pieces
 
@@ -32,12 +31,14 @@ class StreamMeter:
     """
 
     __slots__ = (
-        "_before", "_count", "_held", "_hide", "_last", "_silent", "first_at_s", "last_at_s",
-        "opening", "usage",
+        "_before", "_count", "_end", "_held", "_hide", "_last", "_silent", "first_at_s",
+        "last_at_s", "opening", "usage",
     )  # fmt: skip
 
-    def __init__(self, *, hide_usage: bool = False) -> None:
-        """hide_usage: the client did not ask for the event that carries it, and does not get it."""
+    def __init__(self, *, end: bytes = b"[DONE]", hide_usage: bool = False) -> None:
+        """end: the data of the stream's last event. hide_usage: whether the event that carries the
+        usage is taken out, because the client did not ask for it."""
+        self._end = end
         self._hide = hide_usage
         self.first_at_s: float | None = None
         self.last_at_s: float | None = None
@@ -88,7 +89,7 @@ class StreamMeter:
         """After the end: whether it ended as a stream should, and its error if any."""
         whole, error = False, None
         for data in reversed(events(self._before + self._last)):
-            if data.strip() == DONE:
+            if data.strip() == self._end:
                 whole = True
                 self._silent += 1
                 continue

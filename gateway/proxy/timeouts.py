@@ -1,6 +1,6 @@
-"""All requests under way, and when patience with one is over. Knows no router and no connection.
+"""All requests under way, and when each of them times out. Knows no router and no connection.
 
-One look at all of them several times a second costs less than a timer for each.
+One look at all of them several times a second costs less than a timer for each request.
 """
 
 from math import inf
@@ -16,7 +16,7 @@ KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
 class Timeouts:
-    """Ends what takes too long and comforts those who wait."""
+    """Ends requests that take too long, and sends keep-alive comments to clients that wait."""
 
     def __init__(self, settings: GatewaySection) -> None:
         self._idle_s = settings.idle_timeout_s
@@ -27,7 +27,7 @@ class Timeouts:
         return f"<Timeouts with {len(self._active)} requests>"
 
     def begin(self, active: ActiveRequest) -> None:
-        """A request is under way. A stream that does not begin soon gets comments meanwhile."""
+        """Watches a request. A stream that does not begin soon gets comments meanwhile."""
         self._active.add(active)
         if active.llm_request.stream:
             active.ping_s = active.arrival_s + self._ping_s
@@ -43,8 +43,8 @@ class Timeouts:
             if active.due_s <= now_s:
                 self._overdue(active, now_s)
 
-    def lost(self, backend: Backend) -> None:
-        """A backend is gone: what waits for its first byte gives up on it and tries elsewhere.
+    def backend_lost(self, backend: Backend) -> None:
+        """Ends the wait for the first byte of a backend that is gone: the requests try elsewhere.
 
         vLLM on SIGTERM leaves requests open without a byte until the client gives up.
         """
@@ -53,7 +53,8 @@ class Timeouts:
                 active.fiber.cancel(UpstreamTimeout("The backend no longer answers."))
 
     def _ping(self, active: ActiveRequest, now_s: float) -> None:
-        """A comment to a client whose answer takes long to begin, so that nobody hangs up."""
+        """Sends a comment to a client whose answer takes long to begin, so that neither the client
+        nor a balancer in between closes the connection."""
         active.ping_s = now_s + self._ping_s
         if active.committed:
             active.client.write(KEEP_ALIVE)
@@ -62,7 +63,8 @@ class Timeouts:
             active.committed = True
 
     def _overdue(self, active: ActiveRequest, now_s: float) -> None:
-        """Time is up, unless a stream was heard of since, or waits for its client."""
+        """Ends a request whose time is up, unless its stream went on since, or waits for its
+        client."""
         relay, idle_s = active.relay, self._idle_s
         if relay is None:
             active.fiber.cancel(UpstreamTimeout("The backend did not answer in time."))

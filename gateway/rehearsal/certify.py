@@ -13,7 +13,7 @@ from gateway.config.load import Loaded
 from gateway.rehearsal.history import TraceSource, demand_together
 from gateway.rehearsal.play import rehearse
 from gateway.rehearsal.traffic import Process, Traffic, TrafficSample, observed, replayed
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from planner.costs import single_types
 from planner.model.demand import Demand
 from planner.model.plan import Certificate, Plan
@@ -100,8 +100,8 @@ def certified(
 
     A Poisson test plans for Poisson arrivals, every other for the dispersion of each trace.
     """
-    lengths = OutputLengths()
-    demand = demand_together(sources, loaded, lengths=lengths)
+    estimator = Estimator()
+    demand = demand_together(sources, loaded, estimator=estimator)
     demand = demand if rate is None else demand.scaled_to(rate)
     if process == "poisson":
         demand = replace(demand, dispersion=(1.0,) * len(demand.buckets.classes))
@@ -111,7 +111,7 @@ def certified(
         demand,
         process=process,
         requests=requests or max(REQUESTS, round(stretch_s * demand.total_rate)),
-        lengths=lengths,
+        estimator=estimator,
         swing=swing,
     )
     if process == "daily":

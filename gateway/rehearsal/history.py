@@ -1,7 +1,7 @@
 """Traces seen through the gateway's own eyes: the demand that its router would have observed.
 
 The bucket of a request is what the router would have believed of it, its load what it turned out to
-be; both are kept, as in the live histogram. Knows no backend and no plan.
+be; both are kept, as in live demand. Knows no backend and no plan.
 """
 
 from collections.abc import Sequence
@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from gateway.access.callers import caller_id
 from gateway.config.load import Loaded
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from planner.errors import InvalidValue
 from planner.model.buckets import DEFAULT, Buckets
 from planner.model.demand import Demand
@@ -18,8 +19,7 @@ from planner.sizes import IntArray
 from planner.traffic.size_histogram import combined, from_samples
 from planner.traffic.trace import Trace, dispersion
 
-WINDOW_S = 10.0  # counts for the dispersion: about a request's residence
-ROUTE = "chat"
+WINDOW_S = 10.0  # of the counts whose dispersion is taken: about a request's residence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -30,78 +30,79 @@ class TraceSource:
     model: str
     slo_class: str = DEFAULT
 
-    def number(self, buckets: Buckets) -> int:
-        """Its class's number in a space. Raises InvalidValue if there is none."""
-        names = [(kind.model, kind.name) for kind in buckets.classes]
+    def class_index(self, buckets: Buckets) -> int:
+        """The index of its SLO class. Raises InvalidValue if there is none."""
+        names = [(slo_class.model, slo_class.name) for slo_class in buckets.classes]
         if (self.model, self.slo_class) not in names:
             raise InvalidValue(f"no model `{self.model}` with an SLO class `{self.slo_class}`")
         return names.index((self.model, self.slo_class))
 
 
 def demand_of(
-    trace: Trace, loaded: Loaded, *, lengths: OutputLengths, model: str | None = None
+    trace: Trace, loaded: Loaded, *, estimator: Estimator, model: str | None = None
 ) -> Demand:
     """The demand of a trace of one model's requests (default: the first model configured).
 
-    lengths: learns the trace's answers first, so that buckets are those of a router that knows this
-    traffic; it can serve on afterwards.
+    estimator: learns the trace's answers first, so that buckets are those of a router that knows
+    this traffic; it can serve on afterwards.
     """
     model = model or next(iter(loaded.config.models))
-    return demand_together((TraceSource(trace=trace, model=model),), loaded, lengths=lengths)
+    return demand_together((TraceSource(trace=trace, model=model),), loaded, estimator=estimator)
 
 
 def demand_together(
-    sources: Sequence[TraceSource], loaded: Loaded, *, lengths: OutputLengths
+    sources: Sequence[TraceSource], loaded: Loaded, *, estimator: Estimator
 ) -> Demand:
     """The demand of several traces, one per SLO class, that come at the same time.
 
     Raises InvalidValue if two have the same class.
     """
     for source in sources:
-        _learn(source, lengths)
-    return combined([_demand(source, loaded, lengths) for source in sources])
+        _learn(source, estimator)
+    return combined([_demand(source, loaded, estimator) for source in sources])
 
 
-def _learn(source: TraceSource, lengths: OutputLengths) -> None:
-    trace = source.trace
-    requests = zip(trace.key, trace.input_tokens, trace.output_tokens, strict=True)
-    for key, inputs, outputs in requests:
-        tokens = max(1, int(outputs))
-        lengths.learn(source.model, sender(key), ROUTE, int(inputs), None, tokens)
-
-
-def _demand(source: TraceSource, loaded: Loaded, lengths: OutputLengths) -> Demand:
-    trace, number = source.trace, source.number(loaded.buckets)
-    duration_s = trace.duration_s or 1.0
-    burst = dispersion(trace.arrival_s, WINDOW_S, duration_s)
-    spread = [loaded.config.planner.dispersion] * len(loaded.buckets.classes)
-    if burst is not None:
-        spread[number] = burst
-    return from_samples(
-        loaded.buckets,
-        believed(trace, loaded, lengths, source.model, source.slo_class),
-        trace.input_tokens,
-        np.maximum(trace.output_tokens, 1.0),
-        duration_s=duration_s,
-        dispersion=tuple(max(1.0, value) for value in spread),
-    )
-
-
-def believed(
-    trace: Trace, loaded: Loaded, lengths: OutputLengths, model: str, slo_class: str = DEFAULT
-) -> IntArray:
-    """(N,) the bucket that the router would take each request for."""
-    grid = loaded.buckets.grid
-    source = TraceSource(trace=trace, model=model, slo_class=slo_class)
-    first = source.number(loaded.buckets) * grid.cells
-    requests = zip(trace.key, trace.input_tokens.astype(int).tolist(), strict=True)
-    cells = [
-        first + grid.cell(size, lengths.predict(model, sender(key), ROUTE, size, None).median)
-        for key, size in requests
-    ]
+def believed_buckets(source: TraceSource, buckets: Buckets, estimator: Estimator) -> IntArray:
+    """(N,) the bucket that the router would take each request of a trace for."""
+    grid, trace = buckets.grid, source.trace
+    first = source.class_index(buckets) * grid.cells
+    sizes = trace.input_tokens.astype(int).tolist()
+    cells = []
+    for caller, inputs in zip(callers(trace), sizes, strict=True):
+        estimate = estimator.estimate_size(inputs, model=source.model, caller=caller)
+        cells.append(first + grid.cell(inputs, estimate.output_tokens))
     return np.array(cells, dtype=np.int64)
 
 
-def sender(key: str) -> str:
-    """A trace's key as the gateway sees it: the Authorization header that replay sends."""
-    return f"Bearer {key}" if key else ""
+def callers(trace: Trace) -> list[str]:
+    """(N,) the caller of each request as the gateway would identify it: `cuvee replay` sends a
+    trace's key as the API key."""
+    known = {key: caller_id(f"Bearer {key}".encode() if key else b"") for key in set(trace.key)}
+    return [known[key] for key in trace.key]
+
+
+def _learn(source: TraceSource, estimator: Estimator) -> None:
+    trace = source.trace
+    for caller, inputs, outputs in zip(
+        callers(trace), trace.input_tokens.tolist(), trace.output_tokens.tolist(), strict=True
+    ):
+        tokens = max(1, int(outputs))
+        estimator.learn_size(int(inputs), tokens, model=source.model, caller=caller)
+
+
+def _demand(source: TraceSource, loaded: Loaded, estimator: Estimator) -> Demand:
+    trace, class_index = source.trace, source.class_index(loaded.buckets)
+    duration_s = trace.duration_s or 1.0
+    measured = dispersion(trace.arrival_s, WINDOW_S, duration_s)
+    dispersions = [loaded.config.planner.dispersion] * len(loaded.buckets.classes)
+    if measured is not None:
+        dispersions[class_index] = measured
+    return from_samples(
+        loaded.buckets,
+        believed_buckets(source, loaded.buckets, estimator),
+        trace.input_tokens,
+        np.maximum(trace.output_tokens, 1.0),
+        duration_s=duration_s,
+        # Below 1 is less bursty than Poisson: real, but nothing to plan on.
+        dispersion=tuple(max(1.0, value) for value in dispersions),
+    )

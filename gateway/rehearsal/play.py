@@ -11,13 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.errors import Saturated, Unavailable
-from gateway.rehearsal.history import ROUTE, sender
-from gateway.routing.backend import Fleet, Lease
+from gateway.rehearsal.history import callers
+from gateway.routing.backend import Lease
 from gateway.routing.estimate import Estimate
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
+from gateway.routing.fleet import Fleet
 from gateway.routing.observation import Outcome
-from gateway.routing.peers import LoadView, SharedLoad
 from gateway.routing.router import Router
+from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.routing.table import RoutingTable, compile_table
 from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass
@@ -28,10 +29,10 @@ from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 
-MAX_LOAD = 2.0
+MAX_LOAD = 2.0  # the gateway's default, gateway.max_load
 SHED = Outcome.SHED.value
 
-EstimateOf = Callable[[int], Estimate]  # what the router takes a request for, at its arrival
+EstimateOf = Callable[[int], Estimate]  # what the router believes of a request at its arrival
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -39,9 +40,9 @@ class Rehearsal:
     """What a plan would have done to N requests.
 
     result: times and engines; engines are numbered pool by pool in the plan's order. slo_class:
-    (N,) its number in the plan's space. pool: (N,) its index in the plan, -1 if shed. bucket: (N,)
-    what each was taken for. decision: (N,) the router's: planned, spill, overload, best-effort; or
-    shed.
+    (N,) index of each request's SLO class. pool: (N,) index of the pool that served it, −1 if it
+    was shed. bucket: (N,) bucket that the router took it for. decision: (N,) the router's: planned,
+    spill, overload, best-effort; or shed.
     """
 
     result: SimulationResult
@@ -53,9 +54,9 @@ class Rehearsal:
     def met(self, buckets: Buckets) -> NDArray[np.bool_]:
         """(N,) whether each request met the promise of its own class."""
         met = np.zeros(len(self.slo_class), dtype=np.bool_)
-        for number in np.unique(self.slo_class).tolist():
-            mine = self.slo_class == number
-            met[mine] = self.result.met(buckets.classes[number].slo)[mine]
+        for index in np.unique(self.slo_class).tolist():
+            mine = self.slo_class == index
+            met[mine] = self.result.met(buckets.classes[index].slo)[mine]
         return met
 
     def attainment(self, slo: Slo, skip: float = 0.1) -> float:
@@ -69,86 +70,91 @@ def rehearse(
     pools: tuple[Pool, ...],
     *,
     slo_class: IntArray | None = None,
-    lengths: OutputLengths | None = None,
+    estimator: Estimator | None = None,
     believed: FloatArray | None = None,
     max_load: float = MAX_LOAD,
     patience_s: float = 0.0,
-    dealt: IntArray | None = None,
+    workers: IntArray | None = None,
 ) -> Rehearsal:
     """Plays a trace through a plan's router.
 
     pools: the planner's, in the plan's order; every planned backend is one idle engine at the
-    start. slo_class: (N,) whose each request is, as a number in the plan's space; default: all are
-    of its first class. believed: (N, 2) input and output tokens as estimated, or (N, 3) with the
-    P90 of the output; without it `lengths` (fresh ones if `None`) predicts outputs and learns them
-    as requests end. Inputs are then believed as they are. max_load, patience_s: the gateway's own
-    settings for overload and its queue. dealt: (N,) the number of the worker that each request
-    reaches, where several share the fleet; `None`: one has them all. Raises InvalidValue when
-    trace, classes and beliefs do not match.
+    start. slo_class: (N,) index of each request's SLO class; default: all are of the first.
+    believed: (N, 2) input and output tokens as estimated, or (N, 3) with the P90 of the output;
+    without it `estimator` (a fresh one if `None`) predicts outputs and learns them as requests end.
+    Inputs are then believed as they are. max_load, patience_s: the gateway's settings for overload
+    and its queue. workers: (N,) the number of the worker that each request reaches, where several
+    share the fleet; `None`: one has them all. Raises InvalidValue when trace, classes and beliefs
+    do not match.
     """
-    classes, numbers = plan.buckets.classes, _numbers(slo_class, len(trace), plan.buckets)
-    kinds = [classes[number] for number in numbers.tolist()]
-    belief: EstimateOf
-    finished: Finish | None
+    indexes = _class_indexes(slo_class, len(trace), plan.buckets)
+    classes = [plan.buckets.classes[index] for index in indexes.tolist()]
+    estimate_of: EstimateOf
+    on_finished: Finish | None
     if believed is None:
-        memory = _LearningEstimates(trace, kinds, OutputLengths() if lengths is None else lengths)
-        belief, finished = memory.believe, memory.learn
-    elif lengths is not None:
-        raise InvalidValue("either lengths or believed, not both")
+        learning = _LearningEstimates(trace, classes, estimator or Estimator())
+        estimate_of, on_finished = learning.estimate, learning.learn
+    elif estimator is not None:
+        raise InvalidValue("either an estimator or believed, not both")
     else:
-        belief, finished = _given(believed, kinds), None
+        estimate_of, on_finished = _fixed_estimates(believed, classes), None
     engines = [p for p, count in enumerate(plan.backends) for _ in range(count)]
     table = compile_table(plan, pools)
-    hold_s = np.array(table.hold_s)[numbers]
-    turns = np.zeros(len(trace), dtype=np.int64) if dealt is None else dealt
+    hold_s = np.array(table.hold_s)[indexes * plan.buckets.grid.cells]
+    dealt = np.zeros(len(trace), dtype=np.int64) if workers is None else workers
     until_s = (trace.arrival_s + hold_s).tolist()
-    desk = _SimulatedRouter(plan, table, belief, max_load, until_s, turns.tolist())
+    routers = _SimulatedRouter(plan, table, estimate_of, max_load, until_s, dealt.tolist())
     result = simulate(
         trace,
         [pools[p].profile for p in engines],
-        desk.route,
-        finished=finished,
+        routers.route,
+        finished=on_finished,
         patience_s=patience_s,
         hold_s=hold_s,
     )
     served = result.backend >= 0
     pool = np.full(len(trace), -1, dtype=np.int64)
     pool[served] = np.array(engines, dtype=np.int64)[result.backend[served]]
-    decision = tuple(d if ok else SHED for d, ok in zip(desk.decision, served, strict=True))
-    bucket = np.array(desk.bucket, dtype=np.int64)
-    return Rehearsal(result=result, slo_class=numbers, pool=pool, bucket=bucket, decision=decision)
+    decision = tuple(d if ok else SHED for d, ok in zip(routers.decision, served, strict=True))
+    bucket = np.array(routers.bucket, dtype=np.int64)
+    return Rehearsal(result=result, slo_class=indexes, pool=pool, bucket=bucket, decision=decision)
 
 
 class _SimulatedRouter:
-    """The workers' routers as `planner.proof.simulate` wants to see them."""
+    """The routers of all workers, as the callable that `planner.proof.simulate` asks.
+
+    bucket, decision: (N,) what was decided about each request.
+    """
 
     def __init__(
         self,
         plan: Plan,
         table: RoutingTable,
-        belief: EstimateOf,
+        estimate_of: EstimateOf,
         max_load: float,
         until_s: list[float],
-        dealt: list[int],
+        workers: list[int],
     ) -> None:
-        """until_s: up to when each request may be held back. dealt: the worker that it reaches."""
+        """until_s: up to when each request may be held back. workers: the worker that it
+        reaches."""
         urls = {
             pool: tuple(f"{pool}:{n}" for n in range(count))
             for pool, count in zip(plan.pools, plan.backends, strict=True)
         }
-        self._routers = tuple(_routers(table, urls, 1 + max(dealt, default=0), max_load))
+        self._routers = tuple(_routers(table, urls, 1 + max(workers, default=0), max_load))
         backends = self._routers[0].fleet.backends
         self._number = {backend.name: k for k, backend in enumerate(backends)}
-        self._belief = belief
-        self._estimates: dict[int, Estimate] = {}  # of those that wait: believed at arrival
+        self._estimate_of = estimate_of
+        self._estimates: dict[int, Estimate] = {}  # of requests that wait: as believed at arrival
         self._until_s = until_s
-        self._dealt = dealt
+        self._workers = workers
         self.bucket = [-1] * len(until_s)
         self.decision = [SHED] * len(until_s)
 
     def route(self, request: int, now_s: float) -> "_SimulatedLease | None":
-        router = self._routers[self._dealt[request]]
-        estimate = self._estimates.pop(request, None) or self._belief(request)
+        """The lease of a request; `None`: no backend has room now."""
+        router = self._routers[self._workers[request]]
+        estimate = self._estimates.pop(request, None) or self._estimate_of(request)
         patient = now_s < self._until_s[request]
         try:
             lease = router.route(estimate, now_s=now_s, patient=patient)
@@ -164,18 +170,16 @@ class _SimulatedRouter:
 def _routers(
     table: RoutingTable, urls: dict[str, tuple[str, ...]], workers: int, max_load: float
 ) -> Iterator[Router]:
-    """A router per worker, each with a fleet of its own and a seat at one board."""
+    """A router per worker, each with a fleet of its own and a view of one shared array."""
     if workers == 1:
-        yield Router(table, Fleet(urls), max_load=max_load)
+        yield Router(table, Fleet.of(urls), max_load=max_load)
         return
-    backends = sum(map(len, urls.values()))
-    memory = bytearray(8 * SharedLoad.doubles(workers=workers, backends=backends))
-    shared_load = SharedLoad(memory, workers=workers, backends=backends)
+    rows = sum(map(len, urls.values()))
+    memory = bytearray(8 * SharedLoad.doubles(workers=workers, rows=rows))
+    shared_load = SharedLoad(memory, workers=workers, rows=rows)
     for number in range(workers):
-        fleet = Fleet(urls)
-        yield Router(
-            table, fleet, max_load=max_load, load_view=LoadView(shared_load, fleet, number)
-        )
+        fleet = Fleet.of(urls)
+        yield Router(table, fleet, max_load=max_load, peers=LoadView(shared_load, fleet, number))
 
 
 class _SimulatedLease:
@@ -190,34 +194,36 @@ class _SimulatedLease:
 
 
 class _LearningEstimates:
-    """Beliefs that learn: each request is predicted from those that ended before it came."""
+    """Estimates that learn: each request is predicted from those that ended before it came."""
 
-    def __init__(self, trace: Trace, kinds: Sequence[SloClass], lengths: OutputLengths) -> None:
-        # Keys as the gateway sees them, so that lengths learned by either serve the other.
-        self._keys = [sender(key) for key in trace.key]
+    def __init__(self, trace: Trace, classes: Sequence[SloClass], estimator: Estimator) -> None:
+        # Callers as the gateway identifies them, so that lengths learned by either serve the other.
+        self._callers = callers(trace)
         self._inputs = [int(tokens) for tokens in trace.input_tokens.tolist()]
         self._outputs = [max(1, int(tokens)) for tokens in trace.output_tokens.tolist()]
-        self._kinds = kinds
-        self._lengths = lengths
+        self._classes = classes
+        self._estimator = estimator
 
-    def believe(self, request: int) -> Estimate:
-        inputs, kind = self._inputs[request], self._kinds[request]
-        length = self._lengths.predict(kind.model, self._keys[request], ROUTE, inputs, None)
-        return Estimate(
-            model=kind.model,
-            input_tokens=inputs,
-            output_tokens=length.median,
-            output_p90=length.p90,
-            slo_class=kind.name,
+    def estimate(self, request: int) -> Estimate:
+        slo_class = self._classes[request]
+        return self._estimator.estimate_size(
+            self._inputs[request],
+            model=slo_class.model,
+            caller=self._callers[request],
+            slo_class=slo_class.name,
         )
 
     def learn(self, request: int, now_s: float) -> None:
-        inputs, outputs = self._inputs[request], self._outputs[request]
-        model = self._kinds[request].model
-        self._lengths.learn(model, self._keys[request], ROUTE, inputs, None, outputs)
+        self._estimator.learn_size(
+            self._inputs[request],
+            self._outputs[request],
+            model=self._classes[request].model,
+            caller=self._callers[request],
+        )
 
 
-def _numbers(slo_class: IntArray | None, requests: int, buckets: Buckets) -> IntArray:
+def _class_indexes(slo_class: IntArray | None, requests: int, buckets: Buckets) -> IntArray:
+    """(N,) indexes as given, checked; the first class for all if none are given."""
     if slo_class is None:
         return np.zeros(requests, dtype=np.int64)
     if slo_class.shape != (requests,):
@@ -227,21 +233,22 @@ def _numbers(slo_class: IntArray | None, requests: int, buckets: Buckets) -> Int
     return slo_class
 
 
-def _given(believed: FloatArray, kinds: Sequence[SloClass]) -> EstimateOf:
-    requests = len(kinds)
+def _fixed_estimates(believed: FloatArray, classes: Sequence[SloClass]) -> EstimateOf:
+    """Estimates that are given for every request and learn nothing."""
+    requests = len(classes)
     if believed.ndim != 2 or len(believed) != requests or believed.shape[1] not in (2, 3):
         shape = f"({requests}, 2) or ({requests}, 3)"
         raise InvalidValue(f"believed has shape {believed.shape}, not {shape}")
     rows = believed.astype(int).tolist()
 
-    def belief(request: int) -> Estimate:
-        row, kind = rows[request], kinds[request]
+    def estimate_of(request: int) -> Estimate:
+        row, slo_class = rows[request], classes[request]
         return Estimate(
-            model=kind.model,
+            model=slo_class.model,
             input_tokens=row[0],
             output_tokens=row[1],
             output_p90=row[-1],
-            slo_class=kind.name,
+            slo_class=slo_class.name,
         )
 
-    return belief
+    return estimate_of

@@ -1,4 +1,4 @@
-"""What a plan is tested on: stretches of traffic by seed, and what the router believes of them.
+"""What a plan is tested on: samples of traffic by seed, and what the router believes of them.
 
 Owns the ways to make such traffic, from traces or from observed demand, of one SLO class or of
 several at once. Knows no plan and no simulator; chance is a seed.
@@ -11,22 +11,25 @@ from typing import Literal, Protocol
 
 import numpy as np
 
-from gateway.rehearsal.history import ROUTE, TraceSource, sender
-from gateway.routing.lengths import OutputLengths
+from gateway.rehearsal.history import TraceSource, callers
+from gateway.routing.estimator import Estimator
 from planner.model.demand import Demand
 from planner.sizes import FloatArray, IntArray
 from planner.traffic import arrivals
 from planner.traffic.trace import Trace, merged
 
 Process = Literal["own", "poisson", "gamma", "daily"]
-SPARE = 5.0  # standard deviations of the count by which a class's traffic outlasts the stretch
+# Standard deviations of its count by which each class's traffic is drawn longer than the sample: it
+# is cut to the sample's length, and must not end before.
+SPARE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrafficSample:
-    """Some minutes of traffic: N requests, what the router takes them for, and whose they are.
+    """Some minutes of traffic: N requests, and what the router believes of them.
 
-    believed: (N, 3) input, output and P90 of the output. slo_class: (N,) number in the space.
+    believed: (N, 3) estimated input, output and P90 of the output, tokens. slo_class: (N,) index of
+    each request's SLO class.
     """
 
     trace: Trace
@@ -38,7 +41,7 @@ class Traffic(Protocol):
     """What a plan is tested on."""
 
     def draw(self, seed: int) -> TrafficSample:
-        """One stretch. The same for the same seed."""
+        """One sample; the same for the same seed."""
         ...
 
 
@@ -56,8 +59,8 @@ class ReplayedTraffic:
 
     process: `own` keeps the trace's bursts (shifted copies of it, superposed or thinned), `gamma`
     draws gaps whose counts have the measured dispersion, `poisson` is burst-free, `daily` is
-    `gamma` at a rate that follows `day`. lengths: what the router has learned when the plan comes
-    into force. number: of the SLO class in its space.
+    `gamma` at a rate that follows `day`. estimator: with what the router has learned when the plan
+    comes into force. class_index: of the trace's SLO class.
     """
 
     trace: Trace
@@ -65,28 +68,28 @@ class ReplayedTraffic:
     process: Process
     dispersion: float
     requests: int
-    lengths: OutputLengths
+    estimator: Estimator
     model: str
-    number: int = 0
+    class_index: int = 0
     day: Day | None = None
 
     def draw(self, seed: int) -> TrafficSample:
         trace = self._trace(np.random.default_rng(seed))
         rows = []
-        for key, inputs in zip(trace.key, trace.input_tokens.astype(int).tolist(), strict=True):
-            said = self.lengths.predict(self.model, sender(key), ROUTE, inputs, None)
-            rows.append((inputs, said.median, said.p90))
+        inputs = trace.input_tokens.astype(int).tolist()
+        for caller, size in zip(callers(trace), inputs, strict=True):
+            estimate = self.estimator.estimate_size(size, model=self.model, caller=caller)
+            rows.append((size, estimate.output_tokens, estimate.output_p90))
         believed = np.array(rows, dtype=float).reshape(-1, 3)
-        return TrafficSample(
-            trace=trace, believed=believed, slo_class=np.full(len(trace), self.number)
-        )
+        slo_class = np.full(len(trace), self.class_index)
+        return TrafficSample(trace=trace, believed=believed, slo_class=slo_class)
 
     def _trace(self, rng: np.random.Generator) -> Trace:
         if self.process == "own":
             whole = arrivals.at_rate(self.trace, self.rate, rng)
-            long_s = self.requests / self.rate
-            start_s = float(rng.random()) * max(0.0, whole.duration_s - long_s)
-            return whole.slice(start_s, start_s + long_s)
+            length_s = self.requests / self.rate
+            start_s = float(rng.random()) * max(0.0, whole.duration_s - length_s)
+            return whole.slice(start_s, start_s + length_s)
         return arrivals.resample(self.trace, self._times(rng), rng)
 
     def _times(self, rng: np.random.Generator) -> FloatArray:
@@ -100,14 +103,14 @@ class ReplayedTraffic:
 class ObservedTraffic:
     """Demand of one SLO class as the gateway observed it: sizes from its fine cells, Gamma gaps."""
 
-    def __init__(self, demand: Demand, number: int, requests: int) -> None:
-        """number: of the class in the demand's space."""
+    def __init__(self, demand: Demand, class_index: int, requests: int) -> None:
+        """class_index: of the SLO class whose requests are drawn."""
         grid = demand.buckets.grid
-        weight = _weight(demand, number)
-        self._demand, self._requests, self._number = demand, requests, number
+        weight = _weight(demand, class_index)
+        self._demand, self._requests, self._class_index = demand, requests, class_index
         self._rate = float(weight.sum())
         self._chance = weight / self._rate if self._rate else weight
-        self._cv = _cv(demand.dispersion[number])
+        self._cv = _cv(demand.dispersion[class_index])
         middle = [grid.centre(b % grid.cells)[1] for b in range(demand.buckets.count)]
         self._believed = np.array(middle, dtype=float)[demand.bucket]
         self._p90 = np.maximum(self._believed, _p90(demand))
@@ -126,17 +129,17 @@ class ObservedTraffic:
         return TrafficSample(
             trace=trace,
             believed=np.stack(believed, axis=1),
-            slo_class=np.full(self._requests, self._number),
+            slo_class=np.full(self._requests, self._class_index),
         )
 
 
 class MergedTraffic:
     """The traffic of several SLO classes at once, each with arrivals of its own."""
 
-    def __init__(self, parts: Sequence[Traffic], long_s: float) -> None:
-        """parts: each of more than long_s seconds, which is how long they are played."""
+    def __init__(self, parts: Sequence[Traffic], length_s: float) -> None:
+        """parts: one per class, each longer than length_s, to which all are cut."""
         self._parts = tuple(parts)
-        self._long_s = long_s
+        self._length_s = length_s
 
     def draw(self, seed: int) -> TrafficSample:
         count = len(self._parts)
@@ -144,7 +147,7 @@ class MergedTraffic:
         trace, order = merged([part.trace for part in drawn])
         believed = np.concatenate([part.believed for part in drawn])[order]
         slo_class = np.concatenate([part.slo_class for part in drawn])[order]
-        trace = trace.slice(0.0, self._long_s)
+        trace = trace.slice(0.0, self._length_s)
         n = len(trace)
         return TrafficSample(trace=trace, believed=believed[:n], slo_class=slo_class[:n])
 
@@ -155,74 +158,79 @@ def replayed(
     *,
     process: Process,
     requests: int,
-    lengths: OutputLengths,
+    estimator: Estimator,
     swing: float = 0.0,
 ) -> Traffic:
-    """The traces at the rates and with the dispersions of their demand: so many requests in all.
+    """The traces at the rates and with the dispersions of their demand.
 
-    swing: of the daily curve, one period of which is the stretch.
+    requests: of all together in one sample. swing: of the daily curve, of which a sample is one
+    period.
     """
-    long_s = requests / demand.total_rate
-    numbers = [source.number(demand.buckets) for source in sources]
-    counts = _counts(demand, numbers, requests)
+    length_s = requests / demand.total_rate
+    indexes = [source.class_index(demand.buckets) for source in sources]
+    counts = _counts(demand, indexes, requests)
     parts = [
         ReplayedTraffic(
             trace=source.trace,
-            rate=_rate(demand, number),
+            rate=_rate(demand, index),
             process=process,
-            dispersion=demand.dispersion[number],
+            dispersion=demand.dispersion[index],
             requests=count,
-            lengths=lengths,
+            estimator=estimator,
             model=source.model,
-            number=number,
-            day=Day(swing=swing, period_s=long_s) if process == "daily" else None,
+            class_index=index,
+            day=Day(swing=swing, period_s=length_s) if process == "daily" else None,
         )
-        for source, number, count in zip(sources, numbers, counts, strict=True)
+        for source, index, count in zip(sources, indexes, counts, strict=True)
     ]
-    return parts[0] if len(parts) == 1 else MergedTraffic(parts, long_s)
+    return parts[0] if len(parts) == 1 else MergedTraffic(parts, length_s)
 
 
 def observed(demand: Demand, requests: int) -> Traffic | None:
-    """All classes of a demand with known sizes, so many requests in all; `None`: there are none."""
-    numbers = [c for c in range(len(demand.buckets.classes)) if _weight(demand, c).any()]
-    if not numbers:
+    """The traffic of all classes of a demand whose sizes are known; `None`: there are none.
+
+    requests: of all together in one sample.
+    """
+    indexes = [c for c in range(len(demand.buckets.classes)) if _weight(demand, c).any()]
+    if not indexes:
         return None
-    counts = _counts(demand, numbers, requests)
-    parts = [ObservedTraffic(demand, c, count) for c, count in zip(numbers, counts, strict=True)]
-    rate = sum(_rate(demand, c) for c in numbers)
+    counts = _counts(demand, indexes, requests)
+    parts = [ObservedTraffic(demand, c, count) for c, count in zip(indexes, counts, strict=True)]
+    rate = sum(_rate(demand, c) for c in indexes)
     return parts[0] if len(parts) == 1 else MergedTraffic(parts, requests / rate)
 
 
-def _counts(demand: Demand, numbers: Sequence[int], requests: int) -> list[int]:
-    """How many requests each class must draw: more than come in the stretch if it is cut."""
-    if len(numbers) == 1:
+def _counts(demand: Demand, indexes: Sequence[int], requests: int) -> list[int]:
+    """How many requests each class draws: with several classes more than fit into the sample."""
+    if len(indexes) == 1:
         return [requests]
-    rates = np.array([_rate(demand, number) for number in numbers])
+    rates = np.array([_rate(demand, index) for index in indexes])
     counts = requests * rates / rates.sum()
-    spare = SPARE * np.sqrt(counts * np.array([demand.dispersion[number] for number in numbers]))
+    spare = SPARE * np.sqrt(counts * np.array([demand.dispersion[index] for index in indexes]))
     return [ceil(count) for count in counts + spare + SPARE]
 
 
-def _rate(demand: Demand, number: int) -> float:
+def _rate(demand: Demand, class_index: int) -> float:
+    """Requests/s of one class."""
     cells = demand.buckets.grid.cells
-    return float(demand.rate[number * cells : (number + 1) * cells].sum())
+    return float(demand.rate[class_index * cells : (class_index + 1) * cells].sum())
 
 
-def _weight(demand: Demand, number: int) -> FloatArray:
-    """(F,) requests/s of each fine cell of one class."""
-    mine = demand.bucket // demand.buckets.grid.cells == number
+def _weight(demand: Demand, class_index: int) -> FloatArray:
+    """(F,) requests/s of each fine cell, of one class only."""
+    mine = demand.bucket // demand.buckets.grid.cells == class_index
     return np.where(mine, demand.rate[demand.bucket] * demand.share, 0.0)
 
 
 def _p90(demand: Demand) -> FloatArray:
-    """(F,) per row the P90 of actual output in its bucket."""
-    found = np.zeros(demand.buckets.count)
+    """(F,) for each fine cell the P90 of actual output in its bucket, tokens."""
+    p90 = np.zeros(demand.buckets.count)
     for bucket in np.unique(demand.bucket).tolist():
         rows = np.flatnonzero(demand.bucket == bucket)
         rows = rows[np.argsort(demand.output_tokens[rows])]
         reached = int(np.searchsorted(np.cumsum(demand.share[rows]), 0.9))
-        found[bucket] = demand.output_tokens[rows[min(reached, len(rows) - 1)]]
-    return np.asarray(found[demand.bucket])
+        p90[bucket] = demand.output_tokens[rows[min(reached, len(rows) - 1)]]
+    return np.asarray(p90[demand.bucket])
 
 
 def _cv(dispersion: float) -> float:

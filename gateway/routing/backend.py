@@ -1,7 +1,7 @@
-"""Backends and what they carry now. Living state, keyed by name; outlives every table.
+"""One backend and what it carries now. Living state, keyed by name; outlives every table.
 
 A lease is one request's hold on one backend. Reserving and releasing are synchronous, so that on
-one event loop nothing can come between looking and reserving.
+one event loop nothing can come between looking and reserving. Knows no table, no HTTP and no clock.
 """
 
 from collections import deque
@@ -10,7 +10,6 @@ from typing import Final
 COOLDOWN_S: Final = 1.0  # first pause after a backend failed; doubles up to the longest
 LONGEST_COOLDOWN_S: Final = 30.0
 FULL_S: Final = 1.0  # how long an engine's own admission limit is believed
-RECEIPTS: Final = 64  # kept as they are written; some four for each plan
 TOLERATED: Final = 3  # failures in a row before a pause; a refused connection pauses at once
 
 
@@ -18,8 +17,9 @@ class Backend:
     """One running engine behind one URL.
 
     in_flight: leases held. load: Σ 1/n* over them (1.0 = SLO-full). pending_s: seconds of prefill
-    that it was given and has not shown to have done. All three include what other workers hold, as
-    far as it is known here; what is held here alone is in its cell of the board, if there is one.
+    of leases that have shown no token yet. All three are totals over all workers as far as this one
+    knows; the part that this worker holds is in its cell of the shared array, if there is one.
+    healthy: whether the last probe was good. failures: in a row.
     """
 
     __slots__ = (
@@ -27,7 +27,6 @@ class Backend:
         "_full_at",
         "_full_until_s",
         "_open_until_s",
-        "_receipts",
         "_unprefilled",
         "failures",
         "healthy",
@@ -43,7 +42,6 @@ class Backend:
         self.name = name
         self.pool = pool
         self.url = url
-        self._receipts: dict[tuple[str | None, str], bytes] = {}
         self.in_flight = 0
         self.load = 0.0
         self.pending_s = 0.0
@@ -62,25 +60,14 @@ class Backend:
             f"load {self.load:.2f}, prefill {self.pending_s:.2f} s, {self.failures} failures>"
         )
 
-    def receipt(self, plan_id: str | None, decision: str) -> bytes:
-        """The header lines that say who served a request, by which plan and why."""
-        found = self._receipts.get((plan_id, decision))
-        if found is None:
-            if len(self._receipts) >= RECEIPTS:
-                self._receipts.clear()
-            lines = {"pool": self.pool, "backend": self.name, "plan": plan_id, "decision": decision}
-            text = "".join(f"x-cuvee-{what}: {said or ''}\r\n" for what, said in lines.items())
-            found = self._receipts[plan_id, decision] = text.encode("latin-1")
-        return found
-
     def live(self, now_s: float) -> bool:
         """Whether it may be given work: its last probe was good and its breaker is closed."""
         return self.healthy and now_s >= self._open_until_s
 
     def failed(self, now_s: float, *, refused: bool = False) -> None:
-        """A connect error (`refused`), a 5xx or a timeout; never a 4xx.
+        """Counts a connect error (`refused`), a 5xx or a timeout; never a 4xx.
 
-        What fails during a pause was sent before it and says nothing new: it does not lengthen it.
+        A request that fails during a pause was sent before it: it does not lengthen the pause.
         """
         if now_s < self._open_until_s:
             return
@@ -90,38 +77,40 @@ class Backend:
             self._open_until_s = now_s + min(pause_s, LONGEST_COOLDOWN_S)
 
     def refused(self, now_s: float) -> None:
-        """Its engine's admission limit refused one of the requests in flight: not a fault."""
+        """Notes that the engine's own admission limit refused one of the requests in flight: the
+        engine is full at one less, and not at fault."""
         self._full_at = self.in_flight - 1
         self._full_until_s = now_s + FULL_S
 
     def full(self, now_s: float) -> bool:
-        """Whether its engine just said that it takes no more than it has."""
+        """Whether the engine said a moment ago that it takes no more than it has now."""
         return now_s < self._full_until_s and self.in_flight >= self._full_at
 
     def succeeded(self) -> None:
-        """A complete answer, or one that was the client's fault: the breaker closes."""
+        """Closes the breaker: an answer was complete, or its error was the client's fault."""
         self.failures = 0
         self._open_until_s = 0.0
 
     def probed(self, up: bool) -> None:
-        """Its last probe was good, or not."""
+        """Notes whether the last probe was good; a good one closes the breaker."""
         self.healthy = up
         if up:
             self.succeeded()
 
     def publish_to(self, cell: "memoryview[float]") -> None:
-        """From now on what is held here is told in `cell`: three doubles that others read."""
+        """Publishes what this worker holds from now on: count, load and pending prefill, three
+        doubles that other processes read. Called while nothing is held."""
         self._cell = cell
 
     def set_totals(self, in_flight: float, load: float, pending_s: float) -> None:
-        """What others hold of it; what is held here is added."""
+        """Sets the totals: what the other workers reported plus this worker's own leases."""
         mine = self._cell or (0.0, 0.0, 0.0)
         self.in_flight = int(mine[0] + in_flight)
         self.load = mine[1] + load
         self.pending_s = mine[2] + pending_s
 
     def add(self, count: int, load: float, pending_s: float) -> None:
-        """Adds to what is held here, or takes from it."""
+        """Adds to what this worker holds, or takes from it (negative)."""
         self.in_flight += count
         self.load += load
         self.pending_s += pending_s
@@ -191,27 +180,3 @@ class Lease:
     def _forget_prefill(self) -> None:
         self.backend.add(0, 0.0, -self._prefill_s)
         self._prefill_s = 0.0
-
-
-class Fleet:
-    """All backends known now, live or not, by pool in the order of the configuration."""
-
-    def __init__(self, urls: dict[str, tuple[str, ...]]) -> None:
-        """urls: base URLs by pool. Backends are named `pool-0`, `pool-1`, …"""
-        self._pools = {
-            pool: tuple(
-                Backend(name=f"{pool}-{position}", pool=pool, url=url.rstrip("/"))
-                for position, url in enumerate(urls_of_pool)
-            )
-            for pool, urls_of_pool in urls.items()
-        }
-
-    def __repr__(self) -> str:
-        return f"<Fleet {', '.join(f'{p}: {len(b)}' for p, b in self._pools.items())}>"
-
-    def pool(self, name: str) -> tuple[Backend, ...]:
-        return self._pools[name]
-
-    @property
-    def backends(self) -> tuple[Backend, ...]:
-        return tuple(backend for pool in self._pools.values() for backend in pool)

@@ -9,14 +9,15 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.routing.body_schema import BodyFields
+from gateway.routing.endpoints import Endpoint
 from gateway.routing.llm_request import LlmRequest
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
-_DECODER: Final = msgspec.json.Decoder(BodyFields, strict=False)  # as lax as the engines: "7" is 7
-_PROMPT: Final = {"chat": "messages", "completions": "prompt", "embeddings": "input"}
+# Not strict, because the engines are not either: vLLM takes "max_tokens": "7" for 7.
+_DECODER: Final = msgspec.json.Decoder(BodyFields, strict=False)
 
 
-def read_body(body: bytes, route: str) -> LlmRequest:
+def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     """Reads a body. Raises BadRequest when it is not a JSON object with fields of the right types.
 
     A missing prompt is left to the backend, whose message is better than ours could be.
@@ -30,23 +31,24 @@ def read_body(body: bytes, route: str) -> LlmRequest:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply") from error
-    prompt: msgspec.Raw = getattr(fields, _PROMPT[route])
+    prompt: msgspec.Raw = getattr(fields, endpoint.prompt)
     cap = fields.max_completion_tokens or fields.max_tokens
     return LlmRequest(
-        route=route,
+        endpoint=endpoint,
         model=fields.model,
         stream=bool(fields.stream),
         prompt_bytes=len(prompt),
-        prompt_tokens=None if route == "chat" else _token_ids(bytes(prompt)),
+        prompt_tokens=_token_ids(bytes(prompt)) if endpoint.token_ids else None,
         max_tokens=cap if cap is not None and cap > 0 else None,
-        bare=fields.stream_options is None and route != "embeddings",
+        asks_usage=fields.stream_options is not None or not endpoint.generates,
     )
 
 
-def usage_asked(body: bytes) -> bytes | None:
-    """A body that asks for the usage of its stream too; `None` if it is an empty object.
+def with_usage(body: bytes) -> bytes | None:
+    """The body with a request for the stream's usage; `None` if it is an empty object.
 
-    Spliced in as the first key: should the client say it too after all, the last one counts.
+    The key is spliced in front of the others, so that the body need not be encoded again. Should
+    the client's own come after it, engines take the last of two equal keys: the client's.
     """
     start = body.find(b"{") + 1
     if body[start:].lstrip()[:1] in (b"}", b""):

@@ -1,4 +1,7 @@
-"""What a request is believed to be before it is served; nobody changes it once it is made."""
+"""What a request is believed to be before it is served. Never changed once it is made.
+
+Plain classes instead of frozen dataclasses: compiled code makes them for every request.
+"""
 
 from planner.model.buckets import DEFAULT
 
@@ -17,7 +20,8 @@ class PredictedLength:
 
 
 class Estimate:
-    """A request as the router believes it to be: whose promise, tokens, the P90 of its output."""
+    """A request as the router believes it to be: model and SLO class, tokens in and out, and the
+    ninetieth percentile of its output."""
 
     __slots__ = ("input_tokens", "model", "output_p90", "output_tokens", "slo_class")
 

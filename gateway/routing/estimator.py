@@ -1,57 +1,111 @@
-"""What requests that ended teach about those to come. Knows no backend, no plan and no process."""
+"""The one place where a request's size is estimated and learned.
+
+Serving, traces and rehearsals ask the same estimator, so that what is planned and rehearsed is what
+serves. Knows no backend, no plan, no process and no credentials: a caller is an id.
+"""
 
 from typing import Final
 
+from gateway.routing.endpoints import CHAT, Endpoint
+from gateway.routing.estimate import Estimate, PredictedLength
+from gateway.routing.estimator_schema import EstimatorState, Lesson
 from gateway.routing.lengths import OutputLengths
-from gateway.routing.observation import Observation, Outcome
+from gateway.routing.llm_request import LlmRequest
 from gateway.routing.tokens import BytesPerToken
+from planner.model.buckets import DEFAULT
 
-OK: Final = Outcome.OK
-TAUGHT: Final = 100  # requests between two rests: at five rests a second all of 500/s
+NO_OUTPUT: Final = PredictedLength(median=1, p90=1)  # an embedding has no output to decode
+QUOTA: Final = 100  # lessons between two refills: at five a second every one of 500 requests/s
 
 
 class Estimator:
-    """Learned lengths of answers and bytes per token. Living state: outlives every table.
+    """Learned output lengths and bytes per token. Living state: outlives every plan and table.
 
-    It travels to workers. What is compiled has to say itself how it is pickled: `__reduce__`.
+    lengths, tokens: what was learned.
     """
 
-    def __init__(self, lengths: OutputLengths, tokens: BytesPerToken) -> None:
-        self.lengths = lengths
-        self.tokens = tokens
-        self._left = TAUGHT
+    def __init__(self, bytes_per_token: dict[str, float] | None = None) -> None:
+        """bytes_per_token: where each model starts, by name; `None` where all sizes come in
+        tokens."""
+        self.lengths = OutputLengths()
+        self.tokens = BytesPerToken(bytes_per_token or {})
+        self._quota = QUOTA
 
     def __repr__(self) -> str:
         return f"<Estimator {self.lengths!r}, {self.tokens!r}>"
 
-    def __reduce__(self) -> tuple[type["Estimator"], tuple[OutputLengths, BytesPerToken]]:
-        return Estimator, (self.lengths, self.tokens)
+    def estimate(
+        self, request: LlmRequest, *, model: str, caller: str, slo_class: str = DEFAULT
+    ) -> Estimate:
+        """A request as believed at its arrival: tokens from its bytes, output from history."""
+        endpoint, inputs = request.endpoint, request.prompt_tokens
+        if inputs is None:
+            inputs = self.tokens.estimate(model, endpoint.name, request.prompt_bytes)
+        return self.estimate_size(
+            inputs,
+            model=model,
+            caller=caller,
+            endpoint=endpoint,
+            max_tokens=request.max_tokens,
+            slo_class=slo_class,
+        )
 
-    @classmethod
-    def none(cls, bytes_per_token: dict[str, float]) -> "Estimator":
-        """Nothing learned yet. bytes_per_token: where each model starts."""
-        return cls(OutputLengths(), BytesPerToken(bytes_per_token))
+    def estimate_size(
+        self,
+        input_tokens: int,
+        *,
+        model: str,
+        caller: str,
+        endpoint: Endpoint = CHAT,
+        max_tokens: int | None = None,
+        slo_class: str = DEFAULT,
+    ) -> Estimate:
+        """The same where the prompt's tokens are known, as in a trace."""
+        length = NO_OUTPUT
+        if endpoint.generates:
+            length = self.lengths.predict(model, caller, endpoint.name, input_tokens, max_tokens)
+        return Estimate(
+            model=model,
+            input_tokens=input_tokens,
+            output_tokens=length.median,
+            output_p90=length.p90,
+            slo_class=slo_class,
+        )
 
-    def sample(self, o: Observation) -> bool:
-        """Learns from one of many, unless it was taught enough since its last rest; whether it did.
+    def learn(self, lesson: Lesson) -> None:
+        """Takes in what one finished request turned out to be."""
+        model, endpoint = lesson.model, lesson.endpoint
+        inputs, outputs = lesson.input_tokens, lesson.output_tokens
+        if inputs is not None:
+            self.tokens.learn(model, endpoint, lesson.prompt_bytes, inputs)
+        if outputs is not None:
+            self.lengths.learn(
+                model, lesson.caller, endpoint, lesson.estimated_input, lesson.max_tokens, outputs
+            )
 
-        Under a load at which CPU counts, a part of the requests says as much as all of them.
+    def learn_size(self, input_tokens: int, output_tokens: int, *, model: str, caller: str) -> None:
+        """Takes in one request of a trace, as a chat without a cap on its output."""
+        self.lengths.learn(model, caller, CHAT.name, input_tokens, None, output_tokens)
+
+    def spend(self) -> bool:
+        """Whether one more lesson may be learned before the next refill; if so it is counted.
+
+        Under a load at which CPU counts, a sample of the requests teaches as much as all of them.
         """
-        if self._left <= 0:
+        if self._quota <= 0:
             return False
-        self._left -= 1
-        self.learn(o)
+        self._quota -= 1
         return True
 
     def refill(self) -> None:
-        """Called several times a second: ready to be taught again."""
-        self._left = TAUGHT
+        """Refills the quota of lessons; called several times a second."""
+        self._quota = QUOTA
 
-    def learn(self, o: Observation) -> None:
-        """Takes in a request that ended, whatever became of it."""
-        model, route = o.model, o.route
-        inputs, outputs = o.input_tokens, o.output_tokens
-        if inputs is not None and not o.exact_input:
-            self.tokens.learn(model, route, o.prompt_bytes, inputs)
-        if outputs is not None and o.outcome is OK and route != "embeddings":
-            self.lengths.learn(model, o.key, route, o.estimated_input, o.max_tokens, outputs)
+    def state(self) -> EstimatorState:
+        """All that was learned, as a value that can be sent to another process."""
+        return EstimatorState(tokens=self.tokens.state(), lengths=self.lengths.state())
+
+    def restore(self, state: EstimatorState) -> None:
+        """Takes over what another process had learned, in place of what is known here."""
+        self.tokens.restore(state.tokens)
+        self.lengths.restore(state.lengths)

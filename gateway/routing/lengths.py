@@ -1,97 +1,95 @@
 """How long an answer will be: quantiles of what similar requests got. Knows no backend and no plan.
 
-Histories form a hierarchy: key × route × quarter octave of the input × log₂ max_tokens, then key ×
-route × log₂ input, then route × log₂ input, then all of the model's. A history with n samples has
-weight n/(n + 20) against the coarser one (shrinkage), so a new key starts at what its size usually
-gets and moves to its own as it is seen.
+Histories form a hierarchy: caller × endpoint × quarter octave of the input × log₂ max_tokens, then
+caller × endpoint × log₂ input, then endpoint × log₂ input, then all of the model's. A history with
+n samples has weight n/(n + 20) against the coarser one (shrinkage), so a new caller starts at what
+its size usually gets and moves to its own lengths as they are seen.
 """
 
 from collections import OrderedDict, deque
-from collections.abc import Hashable, Iterable
+from collections.abc import Iterable
 from math import ceil, log2
 from typing import Final
 
 from gateway.routing.estimate import PredictedLength
+from gateway.routing.estimator_schema import HistoryKey, LengthsState
 
 WINDOW: Final = 300  # samples a history remembers
 QUARTERS: Final = 4  # finest cells per doubling of the input: half the error of whole doublings
 SHRINKAGE: Final = 20.0  # samples at which a history counts as much as the coarser one
 HISTORIES: Final = 20_000  # histories kept; the one longest without a sample is forgotten first
 LAG: Final = 8  # quantiles are of all samples but the last eighth: sorting at each would cost more
-PRIOR = (128.0, 512.0)  # median and P90 before anything was seen
+PRIOR: Final = (128.0, 512.0)  # median and P90 before anything was seen
 
 
 class LengthHistory:
-    """The last `WINDOW` lengths. median, p90: of most of them, see `LAG`."""
+    """The last `WINDOW` lengths. median, p90: of all of them but the newest, see `LAG`."""
 
-    __slots__ = ("_due", "_lengths", "median", "p90")
+    __slots__ = ("_lengths", "_new", "median", "p90")
 
     def __init__(self, lengths: Iterable[int] = ()) -> None:
         self._lengths: deque[int] = deque(lengths, maxlen=WINDOW)
-        self._due = 0
+        self._new = 0  # samples that may still come before the quantiles are taken again
         self.median = self.p90 = 0
         if self._lengths:
-            self._look()
-
-    def __reduce__(self) -> tuple[type["LengthHistory"], tuple[tuple[int, ...]]]:
-        return LengthHistory, (tuple(self._lengths),)
+            self._take_quantiles()
 
     def __len__(self) -> int:
         return len(self._lengths)
 
     def add(self, tokens: int) -> None:
         self._lengths.append(tokens)
-        self._due -= 1
-        if self._due <= 0:
-            self._look()
+        self._new -= 1
+        if self._new <= 0:
+            self._take_quantiles()
 
-    def quantile(self, share: float) -> int:
-        """The smallest length that `share` of the samples do not exceed."""
-        return _quantile(sorted(self._lengths), share)
+    @property
+    def samples(self) -> tuple[int, ...]:
+        """The lengths, oldest first."""
+        return tuple(self._lengths)
 
-    def _look(self) -> None:
+    def _take_quantiles(self) -> None:
         ordered = sorted(self._lengths)
-        self._due = len(ordered) // LAG
+        self._new = len(ordered) // LAG
         self.median, self.p90 = _quantile(ordered, 0.5), _quantile(ordered, 0.9)
 
 
 def _quantile(ordered: list[int], share: float) -> int:
+    """The smallest length that `share` of the samples do not exceed."""
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
 class LengthCell:
-    """The finest history of some requests, the coarser ones behind it, and what all say together.
+    """The finest history of some requests and the coarser ones behind it.
 
-    That is kept between two predictions until it has learned enough for it to matter.
+    Their blend is kept between two predictions until the finest history has grown by an eighth.
     """
 
-    __slots__ = ("_due", "_histories", "_length")
+    __slots__ = ("_length", "_new", "histories")
 
     def __init__(self, histories: tuple[LengthHistory, ...]) -> None:
-        """histories: the finest of them first."""
-        self._histories = histories
+        """histories: the finest first."""
+        self.histories = histories
         self._length: PredictedLength | None = None
-        self._due = 0
-
-    def __reduce__(self) -> tuple[type["LengthCell"], tuple[tuple[LengthHistory, ...]]]:
-        return LengthCell, (self._histories,)
+        self._new = 0  # samples that may still come before the blend is made again
 
     @property
     def length(self) -> PredictedLength:
-        if self._length is None or self._due <= 0:
-            self._length = blended(self._histories)
-            known = len(self._histories[0])
-            self._due = known // LAG if known >= SHRINKAGE else 0
+        if self._length is None or self._new <= 0:
+            self._length = blended(self.histories)
+            known = len(self.histories[0])
+            self._new = known // LAG if known >= SHRINKAGE else 0
         return self._length
 
     def add(self, tokens: int) -> None:
-        self._due -= 1
-        for history in self._histories:
+        self._new -= 1
+        for history in self.histories:
             history.add(tokens)
 
 
 def blended(histories: tuple[LengthHistory, ...]) -> PredictedLength:
-    """Every history, the finest first, moves the belief of the coarser ones by its weight."""
+    """The prediction of several histories, the finest first: from the prior on, every finer history
+    moves it towards its own quantiles by its weight n/(n + 20)."""
     median, p90 = PRIOR
     for history in reversed(histories):
         n = len(history)
@@ -104,31 +102,24 @@ def blended(histories: tuple[LengthHistory, ...]) -> PredictedLength:
 class OutputLengths:
     """Learned output lengths. Living state: outlives every plan and table."""
 
-    def __init__(
-        self,
-        cells: OrderedDict[Hashable, LengthCell] | None = None,
-        coarse: OrderedDict[Hashable, LengthHistory] | None = None,
-    ) -> None:
-        """cells, coarse: what is known already, the least recent first."""
-        self._cells = OrderedDict() if cells is None else cells
-        self._coarse = OrderedDict() if coarse is None else coarse
-
-    def __reduce__(self) -> tuple[type["OutputLengths"], tuple[object, ...]]:
-        return OutputLengths, (self._cells, self._coarse)
+    def __init__(self) -> None:
+        self._cells: OrderedDict[HistoryKey, LengthCell] = OrderedDict()
+        self._coarse: OrderedDict[HistoryKey, LengthHistory] = OrderedDict()
 
     def __repr__(self) -> str:
         return f"<OutputLengths {len(self._cells)} histories>"
 
     def predict(
-        self, model: str, key: str, route: str, input_tokens: int, max_tokens: int | None
+        self, model: str, caller: str, endpoint: str, input_tokens: int, max_tokens: int | None
     ) -> PredictedLength:
         """Median and P90 of the answer's tokens, capped by `max_tokens`."""
-        cell = self._cells.get(_finest(model, key, route, input_tokens, max_tokens))
+        cell = self._cells.get(_finest(model, caller, endpoint, input_tokens, max_tokens))
         if cell is not None:
             length = cell.length
         else:
-            found = (self._coarse.get(k) for k in _coarser(model, key, route, input_tokens))
-            length = blended(tuple(history for history in found if history is not None))
+            keys = _coarser(model, caller, endpoint, input_tokens)
+            known = [self._coarse.get(key) for key in keys]
+            length = blended(tuple(history for history in known if history is not None))
         if max_tokens is None or length.p90 <= max_tokens:
             return length
         return PredictedLength(median=min(length.median, max_tokens), p90=max_tokens)
@@ -136,25 +127,52 @@ class OutputLengths:
     def learn(
         self,
         model: str,
-        key: str,
-        route: str,
+        caller: str,
+        endpoint: str,
         input_tokens: int,
         max_tokens: int | None,
         output_tokens: int,
     ) -> None:
-        """Takes in one finished answer."""
-        finest = _finest(model, key, route, input_tokens, max_tokens)
+        """Takes in the length of one finished answer."""
+        finest = _finest(model, caller, endpoint, input_tokens, max_tokens)
         cell = self._cells.get(finest)
         if cell is None:
-            keys = _coarser(model, key, route, input_tokens)
-            cell = self._cells[finest] = LengthCell((LengthHistory(), *map(self._history, keys)))
+            keys = _coarser(model, caller, endpoint, input_tokens)
+            cell = LengthCell((LengthHistory(), *map(self._history, keys)))
+            self._cells[finest] = cell
             if len(self._cells) > HISTORIES:
                 self._cells.popitem(last=False)
         self._cells.move_to_end(finest)
         cell.add(output_tokens)
 
-    def _history(self, key: Hashable) -> LengthHistory:
-        """A coarser history; the one that served no new cell for longest is forgotten first."""
+    def state(self) -> LengthsState:
+        """All that was learned, as a value that can be sent."""
+        places: dict[int, int] = {}
+        histories: list[tuple[int, ...]] = []
+
+        def place(history: LengthHistory) -> int:
+            """Cells share their coarser histories: each is sent once."""
+            if id(history) not in places:
+                places[id(history)] = len(histories)
+                histories.append(history.samples)
+            return places[id(history)]
+
+        coarse = [(key, place(history)) for key, history in self._coarse.items()]
+        cells = [(key, tuple(map(place, cell.histories))) for key, cell in self._cells.items()]
+        return LengthsState(histories=histories, coarse=coarse, cells=cells)
+
+    def restore(self, state: LengthsState) -> None:
+        """Takes over what another process had learned, in place of what is known here."""
+        histories = [LengthHistory(samples) for samples in state.histories]
+        self._coarse = OrderedDict((key, histories[place]) for key, place in state.coarse)
+        self._cells = OrderedDict(
+            (key, LengthCell(tuple(histories[place] for place in places)))
+            for key, places in state.cells
+        )
+
+    def _history(self, key: HistoryKey) -> LengthHistory:
+        """A coarser history; the one that was longest not needed for a new cell is forgotten
+        first."""
         history = self._coarse.get(key)
         if history is None:
             history = self._coarse[key] = LengthHistory()
@@ -165,13 +183,13 @@ class OutputLengths:
 
 
 def _finest(
-    model: str, key: str, route: str, input_tokens: int, max_tokens: int | None
-) -> Hashable:
+    model: str, caller: str, endpoint: str, input_tokens: int, max_tokens: int | None
+) -> HistoryKey:
     cap = 0 if max_tokens is None else max_tokens.bit_length()
-    return model, key, route, int(QUARTERS * log2(input_tokens or 1)), cap
+    return model, caller, endpoint, int(QUARTERS * log2(input_tokens or 1)), cap
 
 
-def _coarser(model: str, key: str, route: str, input_tokens: int) -> tuple[Hashable, ...]:
+def _coarser(model: str, caller: str, endpoint: str, input_tokens: int) -> tuple[HistoryKey, ...]:
     """The other histories that a request belongs to, finest first."""
     octave = input_tokens.bit_length()
-    return (model, key, route, octave), (model, route, octave), (model,)
+    return (model, caller, endpoint, octave), (model, endpoint, octave), (model,)

@@ -1,12 +1,17 @@
 """What one exchange turned out to be. A value; who learns from it is not its business."""
 
 from enum import StrEnum
-from typing import Any
+
+from gateway.routing.endpoints import Endpoint
+from gateway.routing.estimator_schema import Lesson
 
 
 class Outcome(StrEnum):
-    """How a request ended: whole, refused for lack of room, failed upstream, left by its client, or
-    refused by the backend for the client's own mistake."""
+    """How a request ended.
+
+    OK: with a whole answer. SHED: refused for lack of room. FAILED: a backend or the gateway
+    failed. ABANDONED: its client left. REJECTED: a backend refused it for the client's own mistake.
+    """
 
     OK = "ok"
     SHED = "shed"
@@ -15,29 +20,31 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
-FIELDS = (
-    "model", "key", "route", "stream", "bucket", "prompt_bytes", "max_tokens", "estimated_input",
-    "estimated_output", "exact_input", "outcome", "status", "duration_s", "ttft_s", "tpot_s",
-    "input_tokens", "output_tokens", "pool", "backend", "plan_id", "decision", "retries",
-)  # fmt: skip
-
-
 class Observation:
     """One accepted request: what was believed, what was done, what it turned out to be.
 
-    Times in seconds from the request's arrival at the gateway. input_tokens, output_tokens: as
-    reported by the backend, or counted; `None` where neither was possible. pool, backend, plan_id,
-    decision: `None` if it was never routed. retries: backends that failed before it.
+    caller: id of who sent it. Times in seconds from the request's arrival at the gateway.
+    exact_input: whether the prompt's tokens were known exactly, so that nothing is learned from
+    their number. input_tokens, output_tokens: as reported by the backend, or counted; `None` where
+    neither was possible. pool, backend, plan_id, decision: `None` if it was never routed. retries:
+    backends that failed before it.
+
+    A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
-    __slots__ = FIELDS
+    __slots__ = (
+        "backend", "bucket", "caller", "decision", "duration_s", "endpoint", "estimated_input",
+        "estimated_output", "exact_input", "input_tokens", "max_tokens", "model", "outcome",
+        "output_tokens", "plan_id", "pool", "prompt_bytes", "request_id", "retries", "status",
+        "stream", "tpot_s", "ttft_s",
+    )  # fmt: skip
 
     def __init__(
         self,
         *,
         model: str,
-        key: str,
-        route: str,
+        caller: str,
+        endpoint: Endpoint,
         stream: bool,
         bucket: int,
         prompt_bytes: int,
@@ -48,6 +55,7 @@ class Observation:
         outcome: Outcome,
         status: int,
         duration_s: float,
+        request_id: bytes = b"",
         ttft_s: float | None = None,
         tpot_s: float | None = None,
         input_tokens: int | None = None,
@@ -59,8 +67,8 @@ class Observation:
         retries: int = 0,
     ) -> None:
         self.model = model
-        self.key = key
-        self.route = route
+        self.caller = caller
+        self.endpoint = endpoint
         self.stream = stream
         self.bucket = bucket
         self.prompt_bytes = prompt_bytes
@@ -71,6 +79,7 @@ class Observation:
         self.outcome = outcome
         self.status = status
         self.duration_s = duration_s
+        self.request_id = request_id
         self.ttft_s = ttft_s
         self.tpot_s = tpot_s
         self.input_tokens = input_tokens
@@ -84,10 +93,43 @@ class Observation:
     def __repr__(self) -> str:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        """It travels between processes."""
-        return _again, ({name: getattr(self, name) for name in FIELDS},)
+    def lesson(self) -> Lesson:
+        """What it teaches an estimator: an answer that was cut says nothing of lengths, and a
+        prompt of token ids nothing of bytes per token."""
+        whole = self.outcome is Outcome.OK and self.endpoint.generates
+        return Lesson(
+            model=self.model,
+            caller=self.caller,
+            endpoint=self.endpoint.name,
+            prompt_bytes=self.prompt_bytes,
+            max_tokens=self.max_tokens,
+            estimated_input=self.estimated_input,
+            input_tokens=None if self.exact_input else self.input_tokens,
+            output_tokens=self.output_tokens if whole else None,
+        )
 
-
-def _again(fields: dict[str, Any]) -> Observation:
-    return Observation(**fields)
+    def log_line(self) -> dict[str, object]:
+        """All that is known of it, for a log: no header, no body, no credentials."""
+        return {
+            "request_id": self.request_id.decode("latin-1"),
+            "model": self.model,
+            "caller": self.caller,
+            "endpoint": self.endpoint.name,
+            "stream": self.stream,
+            "outcome": self.outcome.value,
+            "status": self.status,
+            "bucket": self.bucket,
+            "plan": self.plan_id,
+            "pool": self.pool,
+            "backend": self.backend,
+            "decision": self.decision,
+            "retries": self.retries,
+            "input_tokens": self.input_tokens,
+            "estimated_input": self.estimated_input,
+            "output_tokens": self.output_tokens,
+            "estimated_output": self.estimated_output,
+            "max_tokens": self.max_tokens,
+            "ttft_s": self.ttft_s,
+            "tpot_s": self.tpot_s,
+            "duration_s": self.duration_s,
+        }

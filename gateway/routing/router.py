@@ -1,10 +1,11 @@
 """The decision: which backend serves a request. Pure: no I/O, no clock, no chance.
 
 `route` looks and reserves in one synchronous step and returns a lease. Per bucket, smooth weighted
-round robin over the plan's pools gives exact shares without random numbers; inside the pool the
-least pressure wins: `load + pending prefill / backlog`. If the request would lift it above 1 it
-spills, in the plan's order, to pools where the SLO holds at the P90 of its output length. With none
-left it is held back for a moment, while its caller will wait: prefill ahead of it is soon done.
+round robin over the plan's pools gives exact shares without random numbers. Inside the pool the
+backend under the least pressure wins, `load + pending prefill / backlog`. If the request would lift
+that pressure above 1, it spills, in the plan's order, to pools where the SLO holds at the P90 of
+its output length. With none left the request is held back for a moment, if the handler can wait:
+the prefill ahead of it is soon done.
 """
 
 from collections.abc import Collection
@@ -12,9 +13,11 @@ from math import inf
 from typing import Final
 
 from gateway.errors import ClassNotFound, ModelNotFound, Saturated, Unavailable, WouldMissSlo
-from gateway.routing.backend import Backend, Fleet, Lease
+from gateway.routing.backend import Backend, Lease
 from gateway.routing.estimate import Estimate
-from gateway.routing.peers import LoadView
+from gateway.routing.fleet import Fleet
+from gateway.routing.membership import Membership
+from gateway.routing.peers import Peers
 from gateway.routing.table import RoutingTable
 from planner.cells import cell
 from planner.model.buckets import DEFAULT
@@ -29,17 +32,12 @@ class Router:
     """Executes a table on a fleet. The table may be replaced at any moment by one assignment."""
 
     def __init__(
-        self,
-        table: RoutingTable,
-        fleet: Fleet,
-        *,
-        max_load: float,
-        load_view: LoadView | None = None,
+        self, table: RoutingTable, fleet: Fleet, *, max_load: float, peers: Peers | None = None
     ) -> None:
-        """max_load: load at which a backend takes no more, whatever the SLO. seat: at the board
-        where other workers say what they hold of the fleet; `None`: there are none."""
+        """max_load: load at which a backend takes no more, whatever the SLO. peers: what other
+        routers hold of the fleet; `None`: no other router uses it."""
         self.fleet = fleet
-        self._load_view = load_view
+        self._peers = peers
         self._max_load = max_load
         self._classes = {(c.model, c.name): index for index, c in enumerate(table.buckets.classes)}
         self.table = table
@@ -56,45 +54,55 @@ class Router:
         self._table = table
         grid = table.buckets.grid
         self._inputs, self._outputs, self._cells = grid.input_edges, grid.output_edges, grid.cells
-        # What every request looks up: attributes of what is not compiled cost 110 instructions.
+        # Copies of what every request looks up: RoutingTable is not compiled (it travels between
+        # processes), and compiled code pays 110 instructions for each attribute of such a class.
         self._slices, self._slots, self._feasible = table.slices, table.slots, table.feasible
         self._backends, self._prefill_s = table.backends, table.prefill_s
         self._backlog_s, self._plan_id = table.backlog_s, table.plan_id
         self._credit = [[0.0] * len(table.pools) for _ in range(table.buckets.count)]
-        self._members = tuple(self.fleet.pool(name) for name in table.pools)
+        self._pools = tuple(self.fleet.pool(name) for name in table.pools)
 
-    def slo_class(self, model: str, name: str = DEFAULT) -> int:
+    def apply(self, membership: Membership) -> tuple[Backend, ...]:
+        """Routes to these backends from now on, and returns those that are gone. Requests under way
+        keep their leases."""
+        _, gone = self.fleet.apply(membership)
+        self._pools = tuple(self.fleet.pool(name) for name in self._table.pools)
+        if self._peers is not None:
+            self._peers.track()
+        return gone
+
+    def class_index(self, model: str, slo_class: str = DEFAULT) -> int:
         """The index of one of a model's SLO classes. Raises ModelNotFound or ClassNotFound."""
-        index = self._classes.get((model, name))
+        index = self._classes.get((model, slo_class))
         if index is not None:
             return index
-        known = self.classes(model)
+        known = self.class_names(model)
         if not known:
             raise ModelNotFound(f"The model `{model}` does not exist.", param="model")
         raise ClassNotFound(
-            f"{CLASS_HEADER}: the model `{model}` has no SLO class `{name}`; it has "
-            + ", ".join(f"`{one}`" for one in known),
+            f"{CLASS_HEADER}: the model `{model}` has no SLO class `{slo_class}`; it has "
+            + ", ".join(f"`{name}`" for name in known),
             param=CLASS_HEADER,
         )
 
-    def classes(self, model: str) -> tuple[str, ...]:
+    def class_names(self, model: str) -> tuple[str, ...]:
         """The names of a model's SLO classes; none of an unknown model."""
         return tuple(name for owner, name in self._classes if owner == model)
 
     def bucket(self, estimate: Estimate) -> int:
         """The bucket of an estimate. Raises ModelNotFound or ClassNotFound."""
-        promise = self.slo_class(estimate.model, estimate.slo_class)
-        return self.cell(promise, estimate.input_tokens, estimate.output_tokens)
+        index = self.class_index(estimate.model, estimate.slo_class)
+        return self.bucket_of(index, estimate.input_tokens, estimate.output_tokens)
 
-    def cell(self, promise: int, input_tokens: int, output_tokens: int) -> int:
-        """The bucket of a size under an SLO class, which is given by its index."""
-        return promise * self._cells + cell(
+    def bucket_of(self, class_index: int, input_tokens: int, output_tokens: int) -> int:
+        """The bucket of a size under an SLO class."""
+        return class_index * self._cells + cell(
             self._inputs, self._outputs, input_tokens, output_tokens
         )
 
     def hold_s(self, bucket: int) -> float:
-        """How long after its arrival `route` may hold a request of this bucket back."""
-        return self._table.hold_s[bucket // self._cells]
+        """Seconds after its arrival for which `route` may hold a request of this bucket back."""
+        return self._table.hold_s[bucket]
 
     def route(
         self,
@@ -108,53 +116,67 @@ class Router:
         """Chooses and reserves a backend.
 
         bucket: the estimate's, where it is known already. exclude: names of backends that already
-        failed this request. patient: whether it can wait a little rather than break the SLO. Raises
-        ModelNotFound, ClassNotFound, Unavailable (no live backend for the model), Saturated (all
-        are at `max_load`) or, if patient, Held (none keeps the SLO now).
+        failed this request. patient: whether the request can wait a little rather than break the
+        SLO. Raises ModelNotFound, ClassNotFound, Unavailable (no live backend for the model),
+        Saturated (all are at `max_load`) or, if patient, WouldMissSlo (no backend keeps the SLO
+        now).
         """
-        if self._load_view is not None:
-            self._load_view.refresh(now_s)
+        if self._peers is not None:
+            self._peers.refresh(now_s)
         if bucket is None:
             bucket = self.bucket(estimate)
-        planned = self._slice(bucket)
+        planned = self._next_slice(bucket)
         if planned is not None:
-            found = self._fitting(planned, bucket, estimate, now_s, exclude)
-            if found is not None:
-                return self._reserve(found, planned, bucket, estimate, PLANNED)
+            backend = self._fitting(planned, bucket, estimate, now_s, exclude)
+            if backend is not None:
+                return self._reserve(backend, planned, bucket, estimate, PLANNED)
         feasible = self._feasible_at_p90(bucket, estimate)
         for pool in self._table.order[bucket]:
             if pool != planned and feasible[pool]:
-                found = self._fitting(pool, bucket, estimate, now_s, exclude)
-                if found is not None:
-                    return self._reserve(found, pool, bucket, estimate, SPILL)
+                backend = self._fitting(pool, bucket, estimate, now_s, exclude)
+                if backend is not None:
+                    return self._reserve(backend, pool, bucket, estimate, SPILL)
         return self._anywhere(planned, bucket, estimate, now_s, exclude, patient)
 
-    def _slice(self, bucket: int) -> int | None:
-        """The pool whose turn it is: smooth weighted round robin over the bucket's slices."""
+    def _next_slice(self, bucket: int) -> int | None:
+        """The pool whose turn it is; `None`: the plan gives the bucket to no pool.
+
+        Smooth weighted round robin (nginx): every pool gains its weight, the richest one serves and
+        pays 1. Shares are exact over any window, without bursts to one pool.
+        """
         slices = self._slices[bucket]
         if len(slices) == 1:
             return slices[0][0]
         credit = self._credit[bucket]
-        best: int | None = None
+        richest: int | None = None
         for pool, weight in slices:
             credit[pool] += weight
-            if best is None or credit[pool] > credit[best]:
-                best = pool
-        if best is not None:
-            credit[best] -= 1.0
-        return best
+            if richest is None or credit[pool] > credit[richest]:
+                richest = pool
+        if richest is not None:
+            credit[richest] -= 1.0
+        return richest
 
     def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
-        long = self.cell(bucket // self._cells, estimate.input_tokens, estimate.output_p90)
-        now, then = self._feasible[bucket], self._feasible[long]
-        return tuple(a and b for a, b in zip(now, then, strict=True))
+        """(P,) whether a pool holds the SLO at the median of the output and at its P90.
 
-    def _least(
+        A spill goes where the plan did not mean it to go, so it must not be a gamble: one answer in
+        two is longer than the median, and a pool that just holds that would miss.
+        """
+        longer = self.bucket_of(bucket // self._cells, estimate.input_tokens, estimate.output_p90)
+        at_median, at_p90 = self._feasible[bucket], self._feasible[longer]
+        return tuple(a and b for a, b in zip(at_median, at_p90, strict=True))
+
+    def _least_pressed(
         self, pool: int, backlog_s: float, now_s: float, exclude: Collection[str], limit: int
     ) -> tuple[Backend | None, float]:
-        """The pool's backend under the least pressure, of its first `limit` live ones, and that."""
+        """Of a pool's first `limit` live backends the one under the least pressure, and that.
+
+        The plan counts backends and does not name them: the first live ones are meant, so that the
+        others stay idle and may be stopped.
+        """
         best, least = None, 0.0
-        for backend in self._members[pool]:
+        for backend in self._pools[pool]:
             if limit == 0:
                 break
             if not backend.live(now_s):
@@ -175,20 +197,19 @@ class Router:
         """The pool's least pressed backend, if it keeps the SLO with this request too."""
         if not self._feasible[bucket][pool]:
             return None
-        backlog_s = self._backlog_s[bucket // self._cells]
-        best, least = self._least(pool, backlog_s, now_s, exclude, self._backends[pool])
+        backlog_s = self._backlog_s[bucket]
+        best, least = self._least_pressed(pool, backlog_s, now_s, exclude, self._backends[pool])
         if best is None or least == inf:
             return None
         # An idle backend serves the size within the SLO: that is what feasible means.
-        if best.in_flight == 0 or least + self._push(pool, bucket, estimate) <= FULL:
+        if best.in_flight == 0 or least + self._added_pressure(pool, bucket, estimate) <= FULL:
             return best
         return None
 
-    def _push(self, pool: int, bucket: int, estimate: Estimate) -> float:
+    def _added_pressure(self, pool: int, bucket: int, estimate: Estimate) -> float:
         """The pressure that a request adds to a backend."""
         prefill_s = estimate.input_tokens * self._prefill_s[pool]
-        backlog_s = self._backlog_s[bucket // self._cells]
-        return self._slots[bucket][pool] + prefill_s / backlog_s
+        return self._slots[bucket][pool] + prefill_s / self._backlog_s[bucket]
 
     def _anywhere(
         self,
@@ -199,32 +220,34 @@ class Router:
         exclude: Collection[str],
         patient: bool,
     ) -> Lease:
-        """No backend keeps the SLO: the one that breaks it least takes the request, up to max_load.
+        """The backend that breaks the SLO least takes the request, up to max_load: none keeps it.
 
-        The plan's pools come first; backends outside the plan serve only if no other is alive.
+        The plan's backends come first; those outside the plan serve only if no other is alive.
         """
         table = self._table
-        backlog_s = self._backlog_s[bucket // self._cells]
+        backlog_s = self._backlog_s[bucket]
         order = table.order[bucket]
         roomy = [pool for pool in order if estimate.input_tokens < table.context[pool]]
-        for everything in (False, True):
+        for all_backends in (False, True):
             alive = []
             for pool in roomy or order:
-                limit = len(self._members[pool]) if everything else self._backends[pool]
-                best, least = self._least(pool, backlog_s, now_s, exclude, limit)
+                limit = len(self._pools[pool]) if all_backends else self._backends[pool]
+                best, least = self._least_pressed(pool, backlog_s, now_s, exclude, limit)
                 if best is not None:
                     misfit = not self._feasible[bucket][pool]
-                    pressure = least + self._push(pool, bucket, estimate)
+                    pressure = least + self._added_pressure(pool, bucket, estimate)
                     load = inf if least == inf else best.load + self._slots[bucket][pool]
                     alive.append((misfit, pressure, best, pool, load))
             if alive:
+                # An idle backend takes even a request that alone exceeds max_load: else nothing
+                # ever would.
                 idle = [a for a in alive if a[4] < inf and a[2].in_flight == 0]
-                open_ = [a for a in alive if a[4] <= self._max_load] or idle
-                if not open_:
+                with_room = [a for a in alive if a[4] <= self._max_load] or idle
+                if not with_room:
                     raise Saturated("Every backend is full.", retry_after_s=1.0)
                 if patient and planned is not None:
                     raise WouldMissSlo("No backend keeps the SLO now.", retry_after_s=1.0)
-                misfit, _, backend, pool, _ = min(open_, key=lambda a: a[:2])
+                misfit, _, backend, pool, _ = min(with_room, key=lambda a: a[:2])
                 decision = BEST_EFFORT if misfit and planned is None else OVERLOAD
                 return self._reserve(backend, pool, bucket, estimate, decision)
         raise Unavailable(

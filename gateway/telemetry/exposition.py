@@ -8,36 +8,39 @@ from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
 
+from gateway.telemetry.definitions import Metric
+
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric: its samples as lines. kind: counter, gauge or histogram."""
+    """One metric and its samples as lines."""
 
-    name: str
-    kind: str
-    help: str
+    metric: Metric
     lines: list[str] = field(default_factory=list)
 
     def add(self, labels: str, value: float) -> None:
         """One sample. labels: as `labelled` gives them, empty for none."""
-        self.lines.append(f"{self.name}{{{labels}}} {value}" if labels else f"{self.name} {value}")
+        name = self.metric.name
+        self.lines.append(f"{name}{{{labels}}} {value}" if labels else f"{name} {value}")
 
     def histogram(
         self, labels: str, bounds: Sequence[float], counts: Sequence[int], total: float
     ) -> None:
-        """One histogram. counts: one per bound and one above the last. total: of all values."""
-        name, ends = self.name, f'",{labels}}} '
+        """One histogram. counts: one per bound and one above the last. total: the sum of all
+        values."""
+        name, ends = self.metric.name, f'",{labels}}} '
         starts = _starts(name, tuple(bounds))
-        delta = list(accumulate(counts))
-        self.lines.extend(f"{a}{ends}{n}" for a, n in zip(starts, delta, strict=True))
-        self.lines.append(f"{name}_count{{{labels}}} {delta[-1]}")
+        sums = list(accumulate(counts))
+        self.lines.extend(f"{a}{ends}{n}" for a, n in zip(starts, sums, strict=True))
+        self.lines.append(f"{name}_count{{{labels}}} {sums[-1]}")
         self.lines.append(f"{name}_sum{{{labels}}} {total}")
 
 
 @cache
 def _starts(name: str, bounds: tuple[float, ...]) -> tuple[str, ...]:
+    """How the lines of a histogram's buckets begin: the same at every scrape."""
     return tuple(f'{name}_bucket{{le="{bound}' for bound in (*bounds, "+Inf"))
 
 
@@ -50,7 +53,10 @@ def text(families: Iterable[Family]) -> bytes:
     """The exposition."""
     lines: list[str] = []
     for family in families:
-        lines.append(f"# HELP {family.name} {family.help}\n# TYPE {family.name} {family.kind}")
+        metric = family.metric
+        lines.append(
+            f"# HELP {metric.name} {metric.help}\n# TYPE {metric.name} {metric.metric_type}"
+        )
         lines += family.lines
     return ("\n".join(lines) + "\n").encode()
 

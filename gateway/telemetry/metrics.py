@@ -1,10 +1,14 @@
-"""What a scrape shows, prefix `cuvee_`. Adds up tallies; reads living state on a scrape."""
+"""What a scrape shows. Adds up the deltas of all workers; reads living state on a scrape.
 
-from collections.abc import Iterator
+What each metric means is in `definitions`. Knows no request.
+"""
 
-from gateway.routing.backend import Fleet
+from collections.abc import Iterator, Mapping
+
+from gateway.routing.fleet import Fleet
+from gateway.telemetry import definitions as metric
 from gateway.telemetry.exposition import Family, labelled, text
-from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, PoolStats, StatsDelta
+from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, PoolStats, StatsDelta, WorkerGauges
 from planner.model.plan import Plan
 
 
@@ -16,104 +20,106 @@ class Metrics:
         self._by_pool: dict[tuple[str, str], PoolStats] = {}
         self._plan: Plan | None = None
         self._plans = self._replaced = 0
-        self._workers = 1
+        self._workers: Mapping[int, WorkerGauges] = {}
 
     def __repr__(self) -> str:
-        return f"<Metrics of {len(self._by_pool)} flows over {self._fleet!r}>"
+        return f"<Metrics of {len(self._by_pool)} models and pools over {self._fleet!r}>"
 
     def add(self, delta: StatsDelta) -> None:
-        """Counts what happened since a moment ago, in any process."""
+        """Counts what happened since the last call, in any process."""
         for key, pool_stats in delta.by_pool.items():
             self._by_pool.setdefault(key, PoolStats.none()).add(pool_stats)
 
     def planned(self, plan: Plan) -> None:
-        """A plan was put in force."""
+        """Shows a plan that was put in force."""
         self._plans += 1
         self._plan = plan
 
-    def staffed(self, workers: int, replaced: int) -> None:
-        """So many workers serve now, and so many were replaced since the start."""
+    def staffed(self, workers: Mapping[int, WorkerGauges], replaced: int) -> None:
+        """Shows what each worker that serves carries now, and how many were replaced since the
+        start."""
         self._workers, self._replaced = workers, replaced
 
     def text(self) -> bytes:
         """The exposition."""
         families = [*_requests(self._by_pool), *_latencies(self._by_pool), *_backends(self._fleet)]
+        families += _workers(self._workers)
         families += self._gateway()
         if self._plan is not None:
             families += _plan(self._plan)
         return text(families)
 
     def _gateway(self) -> Iterator[Family]:
-        yield _one("workers", "gauge", "Workers that serve.", self._workers)
-        replaced = "Workers that ended and were replaced."
-        yield _one("workers_replaced_total", "counter", replaced, self._replaced)
-        yield _one("plans_total", "counter", "Plans put in force.", self._plans)
+        yield _single(metric.WORKERS, len(self._workers))
+        yield _single(metric.WORKERS_REPLACED, self._replaced)
+        yield _single(metric.PLANS, self._plans)
 
 
 def _requests(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
-    requests = Family("cuvee_requests_total", "counter", "Requests by how they ended.")
-    decisions = Family(
-        "cuvee_decisions_total",
-        "counter",
-        "Routed requests by decision; all but planned are off-plan.",
-    )
-    retries = Family("cuvee_retries_total", "counter", "Further backends tried.")
-    tokens = Family("cuvee_tokens_total", "counter", "Tokens of finished requests.")
-    again: dict[str, int] = {}
-    for (model, pool), pool_stats in by_pool.items():
-        for outcome, count in pool_stats.outcomes.items():
+    requests, decisions = Family(metric.REQUESTS), Family(metric.DECISIONS)
+    retries, tokens = Family(metric.RETRIES), Family(metric.TOKENS)
+    by_model: dict[str, int] = {}
+    for (model, pool), stats in by_pool.items():
+        for outcome, count in stats.outcomes.items():
             requests.add(labelled(model=model, outcome=outcome, pool=pool), count)
-        for decision, count in pool_stats.decisions.items():
+        for decision, count in stats.decisions.items():
             decisions.add(labelled(decision=decision, model=model, pool=pool), count)
-        tokens.add(labelled(direction="input", model=model, pool=pool), pool_stats.input_tokens)
-        tokens.add(labelled(direction="output", model=model, pool=pool), pool_stats.output_tokens)
-        again[model] = again.get(model, 0) + pool_stats.retries
-    for model, count in again.items():
+        tokens.add(labelled(direction="input", model=model, pool=pool), stats.input_tokens)
+        tokens.add(labelled(direction="output", model=model, pool=pool), stats.output_tokens)
+        by_model[model] = by_model.get(model, 0) + stats.retries
+    for model, count in by_model.items():
         retries.add(labelled(model=model), count)
     yield from (requests, decisions, retries, tokens)
 
 
 def _latencies(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
     """Histograms; a pool without any sample has none."""
-    ttft = Family("cuvee_ttft_seconds", "histogram", "Time to first token.")
-    tpot = Family("cuvee_tpot_seconds", "histogram", "Time per output token.")
-    for (model, pool), pool_stats in by_pool.items():
+    ttft, tpot = Family(metric.TTFT), Family(metric.TPOT)
+    for (model, pool), stats in by_pool.items():
         labels = labelled(model=model, pool=pool)
-        for family, bounds, histogram in (
-            (ttft, TTFT_S, pool_stats.ttft),
-            (tpot, TPOT_S, pool_stats.tpot),
-        ):
-            if any(histogram.counts):
-                family.histogram(labels, bounds, histogram.counts, histogram.seconds)
+        for family, bounds, seconds in ((ttft, TTFT_S, stats.ttft), (tpot, TPOT_S, stats.tpot)):
+            if any(seconds.counts):
+                family.histogram(labels, bounds, seconds.counts, seconds.seconds)
     yield from (ttft, tpot)
 
 
 def _backends(fleet: Fleet) -> Iterator[Family]:
-    flight = Family("cuvee_in_flight", "gauge", "Leases held.")
-    load = Family("cuvee_load", "gauge", "Load held; 1 is SLO-full.")
-    up = Family("cuvee_backend_up", "gauge", "Whether its probe was good.")
+    in_flight, load, up = (
+        Family(metric.IN_FLIGHT), Family(metric.LOAD), Family(metric.BACKEND_UP)
+    )  # fmt: skip
     for backend in fleet.backends:
         labels = labelled(backend=backend.name, pool=backend.pool)
-        flight.add(labels, backend.in_flight)
+        in_flight.add(labels, backend.in_flight)
         load.add(labels, backend.load)
         up.add(labels, int(backend.healthy))
-    yield from (flight, load, up)
+    yield from (in_flight, load, up)
+
+
+def _workers(gauges: Mapping[int, WorkerGauges]) -> Iterator[Family]:
+    queued, connections = Family(metric.QUEUED), Family(metric.CONNECTIONS)
+    budget, breakers = Family(metric.RETRY_BUDGET), Family(metric.BREAKERS_OPEN)
+    for number, worker in gauges.items():
+        labels = labelled(worker=str(number))
+        queued.add(labels, worker.queued)
+        connections.add(labels, worker.connections)
+        budget.add(labels, worker.retry_budget)
+        breakers.add(labels, worker.breakers_open)
+    yield from (queued, connections, budget, breakers)
 
 
 def _plan(plan: Plan) -> Iterator[Family]:
-    wanted = Family("cuvee_desired_backends", "gauge", "Backends the plan uses.")
-    load = Family("cuvee_planned_load", "gauge", "Mean load planned.")
+    desired, load = Family(metric.DESIRED_BACKENDS), Family(metric.PLANNED_LOAD)
     for pool, count, mean in zip(plan.pools, plan.backends, plan.load, strict=True):
-        wanted.add(labelled(pool=pool), count)
+        desired.add(labelled(pool=pool), count)
         load.add(labelled(pool=pool), mean)
-    yield from (wanted, load)
-    yield _one("plan_usd_per_hour", "gauge", "Cost of the plan.", plan.usd_per_hour)
-    bound = plan.lower_bound_usd_per_hour
-    yield _one("plan_lower_bound_usd_per_hour", "gauge", "Its fluid lower bound.", bound)
-    yield _one("plan_solve_seconds", "gauge", "Its solve took.", plan.solve_s)
+    yield from (desired, load)
+    yield _single(metric.PLAN_USD, plan.usd_per_hour)
+    yield _single(metric.PLAN_BOUND_USD, plan.lower_bound_usd_per_hour)
+    yield _single(metric.PLAN_SOLVE_S, plan.solve_s)
 
 
-def _one(name: str, kind: str, help_: str, value: float) -> Family:
-    family = Family(f"cuvee_{name}", kind, help_)
+def _single(definition: metric.Metric, value: float) -> Family:
+    """A metric with one sample without labels."""
+    family = Family(definition)
     family.add("", value)
     return family

@@ -1,4 +1,8 @@
-"""What happened on the data plane, as sums. Values: merged by addition, sent between processes."""
+"""What happens on the data plane, as values that can be sent: deltas of counters, and gauges.
+
+Deltas are merged by addition, so workers and gateways add up. Apart from `stats` because mypyc
+cannot compile a `msgspec.Struct`.
+"""
 
 import msgspec
 
@@ -9,7 +13,8 @@ TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.1
 
 
 class Histogram(msgspec.Struct):
-    """A histogram of seconds. counts: one per bound, and one for what is above the last."""
+    """A histogram of seconds. counts: one per bound, and one for what is above the last. seconds:
+    the sum of all values."""
 
     counts: list[int]
     seconds: float = 0.0
@@ -32,6 +37,7 @@ class PoolStats(msgspec.Struct):
 
     @classmethod
     def none(cls) -> "PoolStats":
+        """No request yet."""
         ttft, tpot = (Histogram(counts=[0] * (len(bounds) + 1)) for bounds in (TTFT_S, TPOT_S))
         return cls(outcomes={}, decisions={}, ttft=ttft, tpot=tpot)
 
@@ -51,10 +57,10 @@ class PoolStats(msgspec.Struct):
 
 
 class StatsDelta(msgspec.Struct):
-    """What a tally has summed up.
+    """What happened since the last drain.
 
     arrivals: requests by bucket. sizes: requests and their tokens by bucket and fine cell of the
-    actual size. flows: by model and pool.
+    actual size. by_pool: by model and pool.
     """
 
     arrivals: dict[int, int] = {}
@@ -68,3 +74,16 @@ class StatsDelta(msgspec.Struct):
         self.sizes = merge(self.sizes, other.sizes)
         for name, pool_stats in other.by_pool.items():
             self.by_pool.setdefault(name, PoolStats.none()).add(pool_stats)
+
+
+class WorkerGauges(msgspec.Struct, frozen=True):
+    """What one worker carries at this moment.
+
+    queued: requests that wait for room. connections: of clients. retry_budget: retries that it may
+    make at once. breakers_open: backends that it sends nothing, though their probes are good.
+    """
+
+    queued: int
+    connections: int
+    retry_budget: float
+    breakers_open: int

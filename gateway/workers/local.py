@@ -12,9 +12,8 @@ from uuid import uuid4
 
 import msgspec
 
-from gateway.config.load import Loaded
+from gateway.config.serving import ServedModel, ServingConfig
 from gateway.errors import GatewayError, NotFound, Unavailable, UpstreamError, UpstreamTimeout
-from gateway.proxy.exchange import PATHS
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import field, returned, status_line
@@ -22,7 +21,8 @@ from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
 from gateway.proxy.responses import error_head
-from gateway.routing.backend import Fleet
+from gateway.routing.endpoints import BY_PATH
+from gateway.routing.fleet import Fleet
 
 FETCH_S = 10.0  # the longest that the supervisor may take for an answer
 JSON = b"content-type: application/json\r\n"
@@ -35,7 +35,7 @@ class LocalEndpoints:
 
     def __init__(
         self,
-        loaded: Loaded,
+        config: ServingConfig,
         *,
         ready: Callable[[], State],
         connection_pools: ConnectionPools,
@@ -44,7 +44,7 @@ class LocalEndpoints:
         """ready: the worker's readiness. admin: the supervisor's base URL."""
         self._connection_pools = connection_pools
         self._admin = connection_pools.pool(admin)
-        models = {name: _described(name, loaded) for name in loaded.config.models}
+        models = {model.name: _described(model) for model in config.models}
         listed = {"object": "list", "data": list(models.values())}
         self._states: dict[str, Callable[[], State]] = {
             "/livez": lambda: (200, {"status": "alive"}),
@@ -67,7 +67,7 @@ class LocalEndpoints:
                 fiber = Fiber()
                 fiber.start(self._fetch(client, request, fiber))
                 return
-            elif path in PATHS.values():
+            elif path in BY_PATH:
                 request.only(b"POST")
                 raise Unavailable("The gateway is shutting down.", retry_after_s=1.0)
             else:
@@ -95,23 +95,24 @@ class LocalEndpoints:
             client.done()
 
 
-def readiness(loaded: Loaded, fleet: Fleet, plan_id: str, now_s: float, *, leaving: bool) -> State:
+def readiness(
+    config: ServingConfig, fleet: Fleet, plan_id: str, now_s: float, *, leaving: bool
+) -> State:
     """Ready while every model has a live backend and the gateway is not draining."""
-    live = {p.name: sum(b.live(now_s) for b in fleet.pool(p.name)) for p in loaded.pools}
-    served = {p.model for p in loaded.pools if live[p.name]}
-    ready = served >= set(loaded.config.models) and not leaving
+    live = {p: sum(b.live(now_s) for b in fleet.pool(p)) for p in fleet.membership.pools}
+    served = all(any(live[pool] for pool in model.pools) for model in config.models)
+    ready = served and not leaving
     status = "ready" if ready else "draining" if leaving else "no backend"
     return 200 if ready else 503, {"status": status, "live": live, "plan_id": plan_id}
 
 
-def _described(name: str, loaded: Loaded) -> dict[str, Any]:
-    longest = max(p.profile.max_model_len for p in loaded.pools if p.model == name)
+def _described(model: ServedModel) -> dict[str, Any]:
     return {
-        "id": name,
+        "id": model.name,
         "object": "model",
         "created": int(time.time()),
         "owned_by": "cuvee",
-        "max_model_len": longest,
+        "max_model_len": model.max_model_len,
     }
 
 

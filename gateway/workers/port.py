@@ -10,10 +10,11 @@ from contextlib import contextmanager
 
 
 @contextmanager
-def reserved(host: str, port: int) -> Iterator[int]:
-    """The number of a port that several may listen on, kept while this is open (0: a free one).
+def reserve(host: str, port: int) -> Iterator[int]:
+    """Reserves a port that several workers may listen on, while this is open; its number (0 takes
+    a free one).
 
-    Raises OSError when another gateway of this machine has it, or somebody who does not share.
+    Raises OSError when another gateway of this machine has it, or a program that does not share.
     """
     family, kind, _, _, address = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
@@ -28,14 +29,14 @@ def reserved(host: str, port: int) -> Iterator[int]:
 
 
 @contextmanager
-def served(host: str, port: int) -> Iterator[None]:
-    """Tells while it is open that a gateway with a supervisor serves the port."""
+def announce(host: str, port: int) -> Iterator[None]:
+    """Announces, while this is open, that a gateway with a supervisor serves the port."""
     with _named(_name("serving", host, port)):
         yield
 
 
 def is_served(host: str, port: int) -> bool:
-    """Whether any process says so."""
+    """Whether any process announces that it serves the port."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(_name("serving", host, port))

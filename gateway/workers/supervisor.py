@@ -1,8 +1,9 @@
 """N worker processes behind one port: started, heard, replaced when they die, and stopped.
 
-Owns the processes, their channels and the board. To whoever composes the gateway it is what one
-`Worker` is. Processes come from a fork server that has everything imported, so that a replacement
-serves within tens of milliseconds; SO_REUSEPORT lets the kernel deal connections among them.
+Owns the processes, their channels and the shared array. To the composition root it is what one
+`Worker` is: a `DataPlane`. Processes come from a fork server that has everything imported, so that
+a replacement serves within tens of milliseconds; SO_REUSEPORT lets the kernel deal connections
+among them. Knows no plan but as a table.
 """
 
 import asyncio
@@ -17,18 +18,31 @@ from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
 from types import ModuleType
 
-from gateway.config.load import Loaded
-from gateway.routing.backend import Backend, Fleet
+from gateway.config.serving import ServingConfig
+from gateway.errors import ConfigError
+from gateway.routing.backend import Backend
 from gateway.routing.estimator import Estimator
-from gateway.routing.peers import LoadView, SharedLoad
+from gateway.routing.fleet import Fleet
+from gateway.routing.membership import Membership
+from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.routing.table import RoutingTable
-from gateway.telemetry.stats_schema import StatsDelta
+from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers import process
 from gateway.workers.channel import Channel
-from gateway.workers.port import reserved, served
-from gateway.workers.process import BackendLost, Command, StartUp, WorkerReport
+from gateway.workers.messages import (
+    BackendLost,
+    Down,
+    Leave,
+    NewMembership,
+    NewTable,
+    StartUp,
+    Stop,
+    Up,
+    WorkerReport,
+)
+from gateway.workers.port import announce, reserve
 
-log = logging.getLogger("cuvee.crew")
+log = logging.getLogger("cuvee.workers")
 
 START_S = 60.0  # until all listen at first: the fork server imports, perhaps on a busy machine
 SILENT_S = 15.0  # a worker that reports nothing for so long hangs, and is killed
@@ -36,6 +50,8 @@ STOP_S = 5.0  # beyond the time that requests have to finish
 DEATHS = 5  # within DEATHS_S that are replaced at once; then there are pauses
 DEATHS_S = 10.0
 LONGEST_PAUSE_S = 30.0
+SPARE_ROWS = 256  # backends that may come while it runs, beyond those that it starts with: 24 bytes
+# for each worker and backend
 
 FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload([process.__name__])
@@ -49,7 +65,7 @@ class Backoff:
         self._pause_s = self._paused_s = 0.0
 
     def after(self, now_s: float) -> float:
-        """It died now: seconds to wait. None, unless it keeps dying."""
+        """Seconds to wait after a death now: none, unless deaths come too often."""
         deaths = self._deaths
         deaths.append(now_s - self._paused_s)
         often = len(deaths) > DEATHS and deaths[-1] - deaths[0] <= DEATHS_S
@@ -59,29 +75,30 @@ class Backoff:
 
 
 class Slot:
-    """The place of one worker, whoever fills it: its process and channel now, if there are any.
+    """The place of one worker, whichever process fills it now.
 
-    up: whether it listens. listening: done when the first did.
+    process, channel: of the present one, if any. report: its last one, `None` until it listens.
+    listening: done when the first process listened.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.process: ForkServerProcess | None = None
-        self.channel: Channel | None = None
-        self.up = False
+        self.channel: Channel[Up, Down] | None = None
         self.listening = asyncio.get_running_loop().create_future()
-        self.pauses = Backoff()
+        self.report: WorkerReport | None = None
+        self.backoff = Backoff()
 
     def __repr__(self) -> str:
         return f"<Slot {self.number}: {self.process!r}>"
 
 
 class Supervisor:
-    """The worker processes; an async context manager."""
+    """The worker processes; an async context manager. One of the two `DataPlane`s."""
 
     def __init__(
         self,
-        loaded: Loaded,
+        config: ServingConfig,
         table: RoutingTable,
         *,
         fleet: Fleet,
@@ -90,17 +107,19 @@ class Supervisor:
         port: int,
         admin: str,
     ) -> None:
-        """As a worker's. fleet: the supervisor's, which is told what all workers hold."""
-        self._loaded = loaded
-        self._settings = settings = loaded.config.gateway
+        """As a worker's. fleet: the supervisor's own, whose totals are those of all workers.
+        estimator: learns from a sample of all workers' requests, and teaches a replacement."""
+        self._config = config
+        self._settings = settings = config.gateway
         self._table = table
         self._fleet = fleet
-        self._estimator = estimator  # a sample of all workers' requests teaches a replacement
+        self._estimator = estimator
         self._admin = admin
-        size = {"workers": settings.workers, "backends": len(fleet.backends)}
-        self._memory = FORKED.RawArray("d", SharedLoad.doubles(**size))
-        self._shared_load = SharedLoad(self._memory, **size)
+        rows = fleet.membership.rows + SPARE_ROWS
+        self._memory = FORKED.RawArray("d", SharedLoad.doubles(workers=settings.workers, rows=rows))
+        self._shared_load = SharedLoad(self._memory, workers=settings.workers, rows=rows)
         self._load_view = LoadView(self._shared_load, fleet, None)
+        self._retired: dict[int, int] = {}  # rows of backends that left: in which version
         self._delta = StatsDelta()
         self._slots: list[Slot] = []
         self._stopping = asyncio.Event()
@@ -115,17 +134,17 @@ class Supervisor:
     async def __aenter__(self) -> "Supervisor":
         """Returns when all workers listen. Raises OSError when they cannot."""
         async with AsyncExitStack() as stack:
-            self.port = stack.enter_context(reserved(self.host, self.port))
+            self.port = stack.enter_context(reserve(self.host, self.port))
             self._slots = [Slot(number) for number in range(self._settings.workers)]
             loop = asyncio.get_running_loop()
-            keeping = [loop.create_task(self._keeping(post)) for post in self._slots]
+            keeping = [loop.create_task(self._keep(slot)) for slot in self._slots]
             stack.push_async_callback(self._stop, keeping)
             try:
                 async with asyncio.timeout(START_S):
-                    await asyncio.gather(*(post.listening for post in self._slots))
+                    await asyncio.gather(*(slot.listening for slot in self._slots))
             except TimeoutError:
                 raise OSError(f"the workers did not start within {START_S:g} s") from None
-            stack.enter_context(served(self.host, self.port))
+            stack.enter_context(announce(self.host, self.port))
             self._stack = stack.pop_all()
         log.info("workers %s listen", ", ".join(map(str, self.pids)))
         return self
@@ -142,133 +161,166 @@ class Supervisor:
     @table.setter
     def table(self, table: RoutingTable) -> None:
         self._table = table
-        self._tell(table)
+        self._tell(NewTable(table=table))
 
     @property
     def pids(self) -> tuple[int | None, ...]:
         """(N,) the processes that listen now; `None` where one is being replaced."""
-        return tuple(p.process.pid if p.up and p.process else None for p in self._slots)
+        return tuple(s.process.pid if s.report and s.process else None for s in self._slots)
+
+    def apply(self, membership: Membership) -> None:
+        """Serves with these backends from now on. Raises ConfigError if they are more than fit into
+        the shared array."""
+        if membership.rows > self._shared_load.rows:
+            most = self._shared_load.rows
+            raise ConfigError((f"pools: more than {most} backends need a restart",))
+        before = {member.row for member in self._fleet.membership.members}
+        self._fleet.apply(membership)
+        left = before - {member.row for member in membership.members}
+        self._retired |= dict.fromkeys(left, membership.version)
+        self._load_view.track()
+        self._shared_load.mark(self._fleet)  # new ones are down until they were probed
+        self._tell(NewMembership(membership=membership))
+
+    def rows_in_use(self) -> frozenset[int]:
+        """Rows of backends that left, and that some worker may still write to: it has not said yet
+        that it serves without them, or still holds a lease."""
+        versions = [s.report.membership if s.report else -1 for s in self._slots if s.channel]
+        held, oldest = self._shared_load.in_use(), min(versions, default=-1)
+        self._retired = {
+            row: version
+            for row, version in self._retired.items()
+            if version > oldest or row in held
+        }
+        return frozenset(self._retired)
 
     def drain(self) -> StatsDelta:
-        """What happened in all workers since the last call, as far as they have told. What they
-        hold now is brought into the supervisor's fleet, and they are told what is down there."""
+        """What happened in all workers since the last call, as far as they have reported. Brings
+        the supervisor's fleet up to date, and tells workers which backends are down."""
         self._load_view.refresh(time.monotonic())
         self._shared_load.mark(self._fleet)  # a round of probes lasts as long as its slowest
         delta, self._delta = self._delta, StatsDelta()
         return delta
 
-    def looked(self) -> None:
+    def gauges(self) -> dict[int, WorkerGauges]:
+        """What each worker that listens carried at its last report."""
+        return {s.number: s.report.gauges for s in self._slots if s.report is not None}
+
+    def on_probed(self) -> None:
         """All backends were probed."""
         self._shared_load.mark(self._fleet)
 
-    def lost(self, backend: Backend) -> None:
+    def backend_lost(self, backend: Backend) -> None:
         """A backend no longer answers probes: nothing waits for its first byte any more."""
         self._tell(BackendLost(backend=backend.name))
 
     def leave(self) -> None:
         """Not ready any more, but still serving, so that balancers notice."""
         self._leaving = True
-        self._tell(Command.LEAVE)
+        self._tell(Leave())
 
-    def _tell(self, value: object) -> None:
-        for post in self._slots:
-            if post.channel is not None:
-                post.channel.send(value)
+    def _tell(self, message: Down) -> None:
+        for slot in self._slots:
+            if slot.channel is not None:
+                slot.channel.send(message)
 
-    async def _keeping(self, post: Slot) -> None:
-        """Has a place filled, again and again."""
+    async def _keep(self, slot: Slot) -> None:
+        """Fills a slot again and again until the gateway stops."""
         while not self._stopping.is_set():
             try:
-                channel = await self._start(post)
-                await self._hear(post, channel)
+                channel = await self._start(slot)
+                await self._hear(slot, channel)
             except Exception:
-                log.exception("worker %d could not be kept", post.number)
-            pid = post.process.pid if post.process else None
-            post.channel, post.up = None, False
-            self._shared_load.clear(post.number)  # its leases are gone with it
-            if not post.listening.done():
-                post.listening.set_exception(OSError("a worker did not start; its log says why"))
+                log.exception("worker %d could not be kept", slot.number)
+            pid = slot.process.pid if slot.process else None
+            slot.channel = slot.report = None
+            self._shared_load.clear(slot.number)  # its leases are gone with it
+            if not slot.listening.done():
+                slot.listening.set_exception(OSError("a worker did not start; its log says why"))
             if self._stopping.is_set():
                 return
-            pause_s = post.pauses.after(time.monotonic())
+            pause_s = slot.backoff.after(time.monotonic())
             self.replaced += 1
-            log.warning("worker %d (%s) is gone; another in %g s", post.number, pid, pause_s)
+            log.warning("worker %d (%s) is gone; another in %g s", slot.number, pid, pause_s)
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
 
-    async def _start(self, post: Slot) -> Channel:
-        """A new process for a place, with its orders."""
+    async def _start(self, slot: Slot) -> Channel[Up, Down]:
+        """Starts a process for a slot, and sends it what it begins with."""
         mine, its = socket.socketpair()
         with its:
-            post.process = FORKED.Process(
-                target=process.main, args=(its, self._memory, post.number), daemon=True
-            )
+            arguments = (its, self._memory, self._shared_load.rows, slot.number)
+            slot.process = FORKED.Process(target=process.main, args=arguments, daemon=True)
             try:
-                await asyncio.to_thread(_start, post.process)
+                await asyncio.to_thread(_start, slot.process)
             except BaseException:
                 mine.close()
                 raise
-        channel = await Channel.over(mine)
+        channel: Channel[Up, Down] = await Channel.over(mine, Up)
         channel.send(
             StartUp(
-                loaded=self._loaded, table=self._table, estimator=self._estimator, host=self.host,
-                port=self.port, admin=self._admin, level=logging.getLogger().level,
+                config=self._config,
+                table=self._table,
+                membership=self._fleet.membership,
+                learned=self._estimator.state(),
+                host=self.host,
+                port=self.port,
+                admin=self._admin,
+                level=logging.getLogger().level,
             )
-        )  # fmt: skip
-        post.channel = channel
+        )
+        slot.channel = channel
         if self._leaving:
-            channel.send(Command.LEAVE)
+            channel.send(Leave())
         if self._stopping.is_set():
-            channel.send(Command.STOP)
+            channel.send(Stop())
         return channel
 
-    async def _hear(self, post: Slot, channel: Channel) -> None:
-        """Takes in what a worker tells, until it is gone."""
+    async def _hear(self, slot: Slot, channel: Channel[Up, Down]) -> None:
+        """Takes in what a worker reports, until it is gone."""
         try:
             while True:
                 async with asyncio.timeout(None if self._stopping.is_set() else SILENT_S):
-                    told = await channel.receive()
-                if isinstance(told, WorkerReport):
-                    self._delta.add(told.delta)
-                    for observation in told.recent:
-                        self._estimator.learn(observation)
-                elif told is Command.LISTENING:
-                    post.up = True
-                    if not post.listening.done():
-                        post.listening.set_result(None)
+                    report = await channel.receive()
+                slot.report = report
+                self._delta.add(report.delta)
+                for lesson in report.lessons:
+                    self._estimator.learn(lesson)
+                if not slot.listening.done():
+                    slot.listening.set_result(None)
         except EOFError:
             return
         except TimeoutError:
-            log.error("worker %d hangs", post.number)
+            log.error("worker %d hangs", slot.number)
         finally:
-            if post.process is not None and post.process.is_alive():
-                post.process.kill()  # whatever it still does: its place and row are given away
+            if slot.process is not None and slot.process.is_alive():
+                slot.process.kill()  # whatever it still does: its slot and row are given away
             await channel.close()
 
     async def _stop(self, keeping: list[asyncio.Task[None]]) -> None:
         self._stopping.set()
-        self._tell(Command.STOP)
+        self._tell(Stop())
         _, hanging = await asyncio.wait(keeping, timeout=self._settings.drain_s + STOP_S)
-        for post in self._slots:
-            if post.process is not None and hanging:
-                post.process.kill()
+        for slot in self._slots:
+            if slot.process is not None and hanging:
+                slot.process.kill()
         for task in hanging:
             task.cancel()
         await asyncio.gather(*keeping, return_exceptions=True)
-        for post in self._slots:
-            if not post.listening.done():
-                post.listening.cancel()
+        for slot in self._slots:
+            if not slot.listening.done():
+                slot.listening.cancel()
 
 
-def _start(process: ForkServerProcess) -> None:
+def _start(worker: ForkServerProcess) -> None:
     with _without_main():
-        process.start()
+        worker.start()
 
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """A child would import the command's main module again, which it has no use for."""
+    """Hides the command's main module, which a child would import again and has no use for."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

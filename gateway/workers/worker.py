@@ -1,7 +1,7 @@
 """The data plane of one process: everything that a request meets, and the tick.
 
-Owns living state that is one process's own: its leases, breakers, learned lengths, queue and sums.
-Knows no plan but as a table, and nobody who makes one.
+Owns living state that is one process's own: its leases, breakers, learned lengths, queue and
+statistics. Knows no plan but as a table, and nothing of how one is made.
 """
 
 import asyncio
@@ -13,42 +13,51 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.config.load import Loaded
-from gateway.proxy.exchange import PATHS, Exchange
+from gateway.config.serving import ServingConfig
+from gateway.proxy.dispatch import Dispatcher
+from gateway.proxy.engines import dialects
+from gateway.proxy.exchange import Exchange
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.request import ClientLimits, Request
-from gateway.proxy.queue import Queue
-from gateway.routing.backend import Backend, Fleet
+from gateway.routing.backend import Backend
+from gateway.routing.endpoints import BY_PATH
 from gateway.routing.estimator import Estimator
+from gateway.routing.estimator_schema import Lesson
+from gateway.routing.fleet import Fleet
+from gateway.routing.membership import Membership
 from gateway.routing.observation import Observation
-from gateway.routing.peers import LoadView
+from gateway.routing.peers import Peers
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
 from gateway.telemetry.stats import Stats
-from gateway.telemetry.stats_schema import StatsDelta
+from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers.local import LocalEndpoints, readiness
 
 log = logging.getLogger("cuvee")
+requests_log = logging.getLogger("cuvee.requests")
 
-TOGETHER: Final = 32  # requests that are learned from at once, which costs half of one by one
-RECENT = 64  # requests that ended last, kept for whoever learns from a sample
-TICK_S = 0.2  # between two looks at what is overdue
-POLL_S = 0.05  # between two looks whether another worker's lease has made room for a queued request
-
-
-def fleet_of(loaded: Loaded) -> Fleet:
-    """The configured backends, none of them in use."""
-    return Fleet({name: pool.backends for name, pool in loaded.config.pools.items()})
+# Requests that are counted and learned from at once: doing it again and again finds instructions
+# and data in the caches, which costs half of one by one.
+TOGETHER: Final = 32
+RECENT: Final = 64  # lessons kept until the supervisor takes them
+TICK_S: Final = 0.2  # between two looks at what is overdue
+POLL_S: Final = 0.05  # between two looks whether another worker's lease made room for a request
 
 
 class Worker:
-    """Serves the data port; an async context manager. recent: the requests that ended last."""
+    """Serves the data port; an async context manager. One of the two `DataPlane`s.
+
+    router, dispatcher: what requests are placed with. recent: the lessons learned last, for a
+    supervisor that learns from a sample.
+    """
+
+    replaced = 0
 
     def __init__(
         self,
-        loaded: Loaded,
+        config: ServingConfig,
         table: RoutingTable,
         *,
         fleet: Fleet,
@@ -56,27 +65,34 @@ class Worker:
         host: str,
         port: int,
         admin: str,
-        load_view: LoadView | None = None,
+        peers: Peers | None = None,
     ) -> None:
-        """port: 0 takes a free one. admin: base URL of the supervisor. seat: at the board, if other
-        workers share the port."""
-        self._loaded = loaded
-        self._settings = settings = loaded.config.gateway
+        """port: 0 takes a free one. admin: base URL of the supervisor. peers: the other workers
+        that share the port; `None`: there are none."""
+        self._config = config
+        self._settings = settings = config.gateway
         self._estimator = estimator
         self._stats = Stats()
         self._connection_pools = ConnectionPools(connect_timeout_s=settings.connect_timeout_s)
-        self._load_view = load_view
+        self._peers = peers
         self._clock = asyncio.get_running_loop().time
-        self._routes = {path.encode(): route for route, path in PATHS.items()}
+        self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
         self._leaving = self._closed = False
         self._ended: list[Observation] = []
+        self._logs_requests = requests_log.isEnabledFor(logging.DEBUG)
         self._stack = AsyncExitStack()
-        self.router = Router(table, fleet, max_load=settings.max_load, load_view=load_view)
+        self.router = Router(table, fleet, max_load=settings.max_load, peers=peers)
+        self.dispatcher = self._new_dispatcher()
         self._exchange = self._new_exchange()
         self._local_endpoints = LocalEndpoints(
-            loaded, ready=self._ready, connection_pools=self._connection_pools, admin=admin
+            config, ready=self._ready, connection_pools=self._connection_pools, admin=admin
         )
-        self.recent: deque[Observation] = deque(maxlen=RECENT)
+        self._listener = Listener(
+            ClientLimits(body_bytes=settings.max_body_bytes),
+            self._serve,
+            shared=peers is not None,
+        )
+        self.recent: deque[Lesson] = deque(maxlen=RECENT)
         self.host, self.port = host, port
 
     def __repr__(self) -> str:
@@ -86,9 +102,10 @@ class Worker:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._connection_pools)
             self._background(stack, self._ticking())  # first: it goes on while the listener drains
-            if self._load_view is not None:
+            if self._peers is not None:
                 self._background(stack, self._polling())
-            await self._listen(stack)
+            self.port = await self._listener.listen(self.host, self.port)
+            stack.push_async_callback(self._listener.close, self._settings.drain_s)
             self._stack = stack.pop_all()
         return self
 
@@ -105,57 +122,78 @@ class Worker:
     @table.setter
     def table(self, table: RoutingTable) -> None:
         self.router.table = table
-        self.queue.wake()
+        self.dispatcher.queue.wake()
 
-    @property
-    def queue(self) -> Queue:
-        """Where requests wait when everything is full."""
-        return self._exchange.queue
+    def apply(self, membership: Membership) -> None:
+        """Serves with these backends from now on; those that left finish what they have."""
+        for backend in self.router.apply(membership):
+            self.dispatcher.forget(backend)
+        self.dispatcher.queue.wake()
+
+    def rows_in_use(self) -> frozenset[int]:
+        """None: there is no array that processes share."""
+        return frozenset()
 
     def drain(self) -> StatsDelta:
         """What happened since the last call."""
         self._learn()
         return self._stats.drain()
 
+    def gauges(self) -> dict[int, WorkerGauges]:
+        """What this worker carries now."""
+        now_s = self._clock()
+        return {
+            0: WorkerGauges(
+                queued=len(self.dispatcher.queue),
+                connections=len(self._listener.open),
+                retry_budget=self.dispatcher.budget.left,
+                breakers_open=sum(
+                    b.healthy and not b.live(now_s) for b in self.router.fleet.backends
+                ),
+            )
+        }
+
     def leave(self) -> None:
         """Not ready any more, but still serving, so that balancers notice."""
         self._leaving = True
 
-    def looked(self) -> None:
+    def on_probed(self) -> None:
         """All backends were probed: one may be back, or an engine have room again."""
-        self.queue.wake()
+        self.dispatcher.queue.wake()
 
-    def lost(self, backend: Backend) -> None:
+    def backend_lost(self, backend: Backend) -> None:
         """A backend no longer answers probes: nothing waits for its first byte any more."""
-        self._exchange.timeouts.lost(backend)
+        self._exchange.timeouts.backend_lost(backend)
 
-    def _new_exchange(self) -> Exchange:
-        part = ceil(self._settings.queue_requests / self._settings.workers)
-        return Exchange(
+    def _new_dispatcher(self) -> Dispatcher:
+        share = ceil(self._settings.queue_requests / self._settings.workers)
+        return Dispatcher(
             router=self.router,
-            tokens=self._estimator.tokens,
-            lengths=self._estimator.lengths,
             connection_pools=self._connection_pools,
-            settings=msgspec.structs.replace(self._settings, queue_requests=part),
-            arrived=self._stats.arrived,
-            observe=self._observe,
+            dialects=dialects(self._config.engines),
+            settings=msgspec.structs.replace(self._settings, queue_requests=share),
             clock=self._clock,
         )
 
-    async def _listen(self, stack: AsyncExitStack) -> None:
-        limits = ClientLimits(body_bytes=self._settings.max_body_bytes)
-        listener = Listener(limits, self._serve, shared=self._load_view is not None)
-        self.port = await listener.listen(self.host, self.port)
-        stack.push_async_callback(listener.close, self._settings.drain_s)
+    def _new_exchange(self) -> Exchange:
+        return Exchange(
+            router=self.router,
+            estimator=self._estimator,
+            dispatcher=self.dispatcher,
+            settings=self._settings,
+            on_arrival=self._stats.arrived,
+            observe=self._observe,
+            clock=self._clock,
+        )
 
     def _background(self, stack: AsyncExitStack, loop: Any) -> None:
         stack.callback(asyncio.get_running_loop().create_task(loop).cancel)
 
     def _serve(self, client: ClientConnection, request: Request) -> None:
         """Serves one request of the data port."""
-        route = self._routes.get(request.target.partition(b"?")[0])
-        if route is not None and request.method == b"POST" and not self._closed:
-            self._exchange.serve(client, request, route)
+        endpoint = self._endpoints.get(request.target.partition(b"?")[0])
+        if endpoint is not None and request.method == b"POST" and not self._closed:
+            self._exchange.serve(client, request, endpoint)
         else:
             self._local_endpoints.serve(client, request)
 
@@ -166,14 +204,19 @@ class Worker:
             self._learn()
 
     def _learn(self) -> None:
-        """Everything that learns from a request learns here, once; sums are of every one."""
+        """Counts every request that ended, and learns from as many as the quota allows."""
         ended, self._ended = self._ended, []
         for observation in ended:
             try:
                 self._stats.observed(observation)
-                if self._estimator.sample(observation):
-                    self.recent.append(observation)
-            except Exception:  # none is lost for another one
+                if self._estimator.spend():
+                    lesson = observation.lesson()
+                    self._estimator.learn(lesson)
+                    self.recent.append(lesson)
+                if self._logs_requests:
+                    line = msgspec.json.encode(observation.log_line())
+                    requests_log.debug("%s", line.decode())
+            except Exception:  # one request that cannot be counted must not cost the others
                 log.exception("%r could not be learned from", observation)
 
     async def _ticking(self) -> None:
@@ -183,19 +226,20 @@ class Worker:
                 self._learn()
                 self._estimator.refill()
                 self._exchange.timeouts.tick(self._clock())
-                if self._load_view is not None:
-                    self._load_view.refresh(self._clock())
+                if self._peers is not None:
+                    self._peers.refresh(self._clock())
             except Exception:
                 log.exception("a look at what is overdue failed")
 
     async def _polling(self) -> None:
-        """Other workers' leases end without a word: only asking again tells."""
+        """Wakes the queue often: leases of other workers end without a word, and only asking again
+        tells whether they made room."""
         while True:
             await asyncio.sleep(POLL_S)
-            self.queue.wake()
+            self.dispatcher.queue.wake()
 
     def _ready(self) -> tuple[int, dict[str, Any]]:
         fleet, plan_id, now_s = self.router.fleet, self.table.plan_id, self._clock()
-        if self._load_view is not None:
-            self._load_view.refresh(now_s)
-        return readiness(self._loaded, fleet, plan_id, now_s, leaving=self._leaving)
+        if self._peers is not None:
+            self._peers.refresh(now_s)
+        return readiness(self._config, fleet, plan_id, now_s, leaving=self._leaving)

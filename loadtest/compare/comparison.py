@@ -18,7 +18,7 @@ from gateway.config.load import Loaded
 from gateway.rehearsal.certify import SKIP, Harness, certified
 from gateway.rehearsal.history import TraceSource, demand_of
 from gateway.rehearsal.traffic import Process, ReplayedTraffic
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from loadtest.compare.policies import SimulationCase, simulated
 from planner.costs import single_types
 from planner.errors import PlannerError
@@ -104,8 +104,8 @@ def case(
     )
     buckets = replace(loaded.buckets, classes=(replace(kind, slo=promise),))
     loaded = msgspec.structs.replace(loaded, pools=free, buckets=buckets)
-    lengths = OutputLengths()
-    demand = demand_of(trace, loaded, lengths=lengths, model=kind.model)
+    estimator = Estimator()
+    demand = demand_of(trace, loaded, estimator=estimator, model=kind.model)
     demand = demand if rate is None else demand.scaled_to(rate)
     if process == "poisson":
         demand = replace(demand, dispersion=(1.0,))
@@ -115,7 +115,7 @@ def case(
         process=process,
         dispersion=demand.dispersion[0],
         requests=requests,
-        lengths=lengths,
+        estimator=estimator,
         model=kind.model,
     )
     return Case(loaded=loaded, trace=trace, demand=demand, traffic=traffic)

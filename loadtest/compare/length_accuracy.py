@@ -16,6 +16,7 @@ from gateway.config.load import Loaded
 from gateway.rehearsal.certify import certified
 from gateway.rehearsal.history import TraceSource, demand_of
 from gateway.rehearsal.play import rehearse
+from gateway.routing.estimator import Estimator
 from gateway.routing.lengths import OutputLengths
 from planner.errors import InvalidValue
 from planner.model.plan import Plan
@@ -128,5 +129,5 @@ def planned(trace: Trace, loaded: Loaded, *, refined: bool) -> Plan:
         return certified(
             loaded, (TraceSource(trace=trace, model=model),), process="own"
         ).refined.plan
-    demand = demand_of(trace, loaded, lengths=OutputLengths(), model=model)
+    demand = demand_of(trace, loaded, estimator=Estimator(), model=model)
     return solve.provision(demand, loaded.pools, loaded.limits)

@@ -20,7 +20,7 @@ from gateway.rehearsal.certify import SKIP
 from gateway.rehearsal.history import demand_of
 from gateway.rehearsal.play import rehearse
 from gateway.rehearsal.traffic import ReplayedTraffic
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from planner.model.plan import Plan
 from planner.program import solve
 from planner.slo import Slo
@@ -37,7 +37,7 @@ class WorkersBench:
     loaded: Loaded
     plan: Plan
     trace: Trace
-    lengths: OutputLengths
+    estimator: Estimator
     requests: int
     seeds: int
 
@@ -51,13 +51,13 @@ class WorkersBench:
         for seed in range(self.seeds):
             traffic = ReplayedTraffic(
                 trace=self.trace, rate=rate, process="gamma", dispersion=1.5,
-                requests=self.requests, lengths=self.lengths,
+                requests=self.requests, estimator=self.estimator,
                 model=self.plan.buckets.classes[0].model,
             )  # fmt: skip
             drawn = traffic.draw(seed)
             dealt = np.random.default_rng(seed).integers(0, workers, len(drawn.trace))
             seen = rehearse(
-                drawn.trace, self.plan, self.loaded.pools, believed=drawn.believed, dealt=dealt
+                drawn.trace, self.plan, self.loaded.pools, believed=drawn.believed, workers=dealt
             )
             kept = seen.result.met(self.slo)[ceil(SKIP * len(dealt)) :]
             met, total = met + int(kept.sum()), total + len(kept)
@@ -88,11 +88,11 @@ def main(
     config: Path, path: Path, rate: float, requests: int, seeds: int, workers: tuple[int, ...]
 ) -> None:
     """The load that several workers attain at the promised attainment, beside one's."""
-    loaded, trace, lengths = load(config), read_trace(path), OutputLengths()
-    demand = demand_of(trace, loaded, lengths=lengths).scaled_to(rate)
+    loaded, trace, estimator = load(config), read_trace(path), Estimator()
+    demand = demand_of(trace, loaded, estimator=estimator).scaled_to(rate)
     plan = solve.provision(demand, loaded.pools, loaded.limits)
     bench = WorkersBench(
-        loaded=loaded, plan=plan, trace=trace, lengths=lengths, requests=requests, seeds=seeds
+        loaded=loaded, plan=plan, trace=trace, estimator=estimator, requests=requests, seeds=seeds
     )
     click.echo(f"{dict(zip(plan.pools, plan.backends, strict=True))} for {rate:g}/s")
     for count in workers:

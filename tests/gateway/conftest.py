@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import uvloop
 
-from gateway.routing.backend import Fleet
+from gateway.routing.fleet import Fleet
 from gateway.routing.table import compile_table
 from planner.engine import profiles
 from planner.model.buckets import Buckets, SloClass
@@ -129,4 +129,4 @@ def table(plan, pools):
 @pytest.fixture
 def fleet(pools):
     """Three backends a pool."""
-    return Fleet({p.name: tuple(f"http://{p.name}:{n}" for n in range(3)) for p in pools})
+    return Fleet.of({p.name: tuple(f"http://{p.name}:{n}" for n in range(3)) for p in pools})

@@ -299,6 +299,10 @@ class ConnectionPool:
         return None
 
     def put_back(self, connection: BackendConnection) -> None:
+        """Keeps a connection whose exchange ended cleanly for the next one."""
+        if self._closed:
+            connection.abort()
+            return
         connection.idle_since_s = self._clock()
         self._idle.append(connection)
 
@@ -361,6 +365,12 @@ class ConnectionPool:
         while idle and (not idle[0].open or now_s - idle[0].idle_since_s >= KEEP_ALIVE_S):
             idle.popleft().abort()
 
+    def retire(self) -> None:
+        """Closes idle connections now, and the others when their exchange ends."""
+        self._closed = True
+        while self._idle:
+            self._idle.popleft().abort()
+
     def close(self) -> None:
         """Closes all, those still being dialled too."""
         self._closed = True
@@ -394,6 +404,12 @@ class ConnectionPools:
             connection_pool = ConnectionPool(url, connect_timeout_s=self._connect_timeout_s)
             self._by_url[url] = connection_pool
         return connection_pool
+
+    def forget(self, url: str) -> None:
+        """A backend is gone: closes its idle connections, the others when their exchange ends."""
+        pool = self._by_url.pop(url, None)
+        if pool is not None:
+            pool.retire()
 
     async def send(self, connection_pool: ConnectionPool, head: bytes, body: bytes) -> Reply:
         """Sends a request and waits for the head of the reply.

@@ -4,22 +4,23 @@ import asyncio
 from itertools import pairwise
 
 from gateway.control.health import Health
-from gateway.routing.backend import Fleet
+from gateway.routing.fleet import Fleet
 
 
 class World:
     """A fleet, what its probes will find, the rounds made and who was given up on."""
 
     def __init__(self):
-        self.fleet = Fleet({"a": ("http://a0", "http://a1")})
+        self.fleet = Fleet.of({"a": ("http://a0", "http://a1")})
         self.down = set()
         self.asked = []
         self.looks = 0
         self.lost = []
         self.rounds = asyncio.Event()
-        self.health = Health(self.fleet, self.probe, looked=self.look, lost=self.gone)
+        self.health = Health(self.fleet, self.probe, on_probed=self.look, on_lost=self.gone)
 
-    async def probe(self, url):
+    async def probe(self, backend):
+        url = backend.url
         self.asked.append(url)
         if len(self.asked) >= 6:
             self.rounds.set()
@@ -39,14 +40,14 @@ class World:
 
 
 async def test_what_answers_is_up():
-    """Every backend is probed at its `/health` and marked by itself."""
+    """Every backend is probed and marked by itself."""
     world = World()
-    world.down = {"http://a1/health"}
+    world.down = {"http://a1"}
 
-    await world.health.look()
+    await world.health.probe_all()
 
     assert world.up == [True, False]
-    assert sorted(world.asked) == ["http://a0/health", "http://a1/health"]
+    assert sorted(world.asked) == ["http://a0", "http://a1"]
     assert world.looks == 1
 
 
@@ -60,7 +61,7 @@ async def test_probes_begin_in_turns():
             turns.append(len(world.asked))
             await asyncio.sleep(0)
 
-    await asyncio.gather(active(), world.health.look())
+    await asyncio.gather(active(), world.health.probe_all())
 
     assert turns[-1] == 2
     assert {after - before for before, after in pairwise(turns)} == {0, 1}
@@ -69,11 +70,11 @@ async def test_probes_begin_in_turns():
 async def test_nobody_is_blamed_for_the_gateways_own_lateness():
     """A probe that says nothing changes nothing, however often."""
     world = World()
-    world.down = {"http://a1/health"}
-    await world.health.look()
+    world.down = {"http://a1"}
+    await world.health.probe_all()
     world.down = {"late"}
     for _ in range(5):
-        await world.health.look()
+        await world.health.probe_all()
 
     assert world.up == [True, False]
     assert world.lost == []
@@ -82,14 +83,14 @@ async def test_nobody_is_blamed_for_the_gateways_own_lateness():
 async def test_a_return_forgives():
     """A backend that comes back takes work at once."""
     world = World()
-    world.down = {"http://a1/health"}
-    await world.health.look()
+    world.down = {"http://a1"}
+    await world.health.probe_all()
     back = world.fleet.backends[1]
     back.failed(0.0, refused=True)
     world.down = set()
 
-    await world.health.look()
-    await world.health.look()
+    await world.health.probe_all()
+    await world.health.probe_all()
 
     assert back.live(0.0)
 
@@ -97,16 +98,16 @@ async def test_a_return_forgives():
 async def test_a_backend_that_stays_silent_is_given_up_on_once():
     """One missed probe is chance; three in a row are told, once until it has been back."""
     world = World()
-    world.down = {"http://a1/health"}
+    world.down = {"http://a1"}
     told = []
     for _ in range(5):
-        await world.health.look()
+        await world.health.probe_all()
         told.append(list(world.lost))
     world.down = set()
-    await world.health.look()
-    world.down = {"http://a1/health"}
+    await world.health.probe_all()
+    world.down = {"http://a1"}
     for _ in range(3):
-        await world.health.look()
+        await world.health.probe_all()
 
     assert told == [[], [], ["a-1"], ["a-1"], ["a-1"]]
     assert world.lost == ["a-1", "a-1"]
@@ -117,7 +118,7 @@ async def test_a_good_probe_alone_does_not_close_a_breaker():
     world = World()
     world.fleet.backends[0].failed(0.0, refused=True)
 
-    await world.health.look()
+    await world.health.probe_all()
 
     assert not world.fleet.backends[0].live(0.0)
 
@@ -129,7 +130,7 @@ async def test_probing_survives_a_broken_probe():
     task = asyncio.create_task(world.health.run(0.0))
     async with asyncio.timeout(10):
         await world.rounds.wait()
-        world.down, world.asked = {"http://a0/health"}, []
+        world.down, world.asked = {"http://a0"}, []
         world.rounds.clear()
         await world.rounds.wait()
     task.cancel()

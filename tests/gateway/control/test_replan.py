@@ -71,8 +71,8 @@ def loop_of(buckets, pools):
         settings = {"min_requests": 50, "min_saving": 0.05, "patience": 3} | policy
         replanner = Replanner(
             plan=plan,
-            pools=pools,
-            running=(4, 4, 4),
+            pools=lambda: pools,
+            running=lambda: (4, 4, 4),
             policy=ReplanPolicy(objective=objective, **settings),
             observed=observed,
             solver=solver,

@@ -4,7 +4,9 @@ from gateway.errors import ClientGone
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.events_schema import Usage
 from gateway.proxy.http.fiber import Fiber, Promise
+from gateway.proxy.receipt import Receipts
 from gateway.routing.backend import Backend, Lease
+from gateway.routing.endpoints import CHAT
 from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
@@ -15,11 +17,12 @@ def active():
         arrival_s=10.0,
         request_id=b"r1",
         llm_request=LlmRequest(
-            route="chat", model=None, stream=True, prompt_bytes=80, prompt_tokens=None,
+            endpoint=CHAT, model=None, stream=True, prompt_bytes=80, prompt_tokens=None,
             max_tokens=9,
         ),
         estimate=Estimate(model="m", input_tokens=20, output_tokens=5, output_p90=9),
-        key="Bearer k",
+        caller="k",
+        receipts=Receipts(),
         bucket=4,
         fiber=Fiber(),
         client=None,
@@ -37,8 +40,8 @@ def test_a_request_that_was_served():
     """Belief, decision and truth are all in the observation; times count from the arrival."""
     w = routed()
     w.first_at_s, w.tpot_s, w.retries = 10.5, 0.02, 1
-    w.usage(Usage(prompt_tokens=21, completion_tokens=7))
-    w.ended(Outcome.OK, 200)
+    w.add_usage(Usage(prompt_tokens=21, completion_tokens=7))
+    w.finish(Outcome.OK, 200)
     seen = w.observation(12.0)
 
     assert (seen.ttft_s, seen.tpot_s, seen.duration_s) == (0.5, 0.02, 2.0)
@@ -61,7 +64,7 @@ def test_a_report_of_nothing_changes_nothing():
     """A reply without usage leaves what was counted."""
     w = active()
     w.output_tokens = 3
-    w.usage(None)
+    w.add_usage(None)
 
     assert w.output_tokens == 3
 
@@ -81,7 +84,7 @@ def test_the_first_token_frees_the_prefill():
     backend = Backend(name="a-0", pool="a", url="http://a")
     w.lease = Lease(backend, slot=0.1, prefill_s=0.5, bucket=4, plan_id="p", decision="planned")
     before = backend.pending_s
-    w.first(10.5)
+    w.first_token(10.5)
 
     assert (before, backend.pending_s, w.first_at_s) == (0.5, 0.0, 10.5)
 
@@ -97,6 +100,6 @@ def test_a_client_that_leaves_ends_its_request_where_it_is():
             ended.append(True)
 
     w.fiber.start(handler())
-    w.left()
+    w.abandon()
 
     assert ended == [True]

@@ -5,7 +5,9 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from gateway.proxy.engines import EngineDialect, EngineMetrics
 from gateway.proxy.probe import Probe
+from gateway.routing.backend import Backend
 
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
 BUSY = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 4\r\n\r\nbusy"
@@ -52,7 +54,7 @@ async def engine(answer):
 )
 async def test_only_a_200_is_well(answer, well):
     """The URL is asked as it is given, its path too."""
-    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S) as probe:
+    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
         assert await probe.answers(url) is well
 
     assert asked.asked.get_nowait().startswith(b"GET /base/health HTTP/1.1\r\n")
@@ -60,7 +62,7 @@ async def test_only_a_200_is_well(answer, well):
 
 async def test_a_connection_serves_many_probes():
     """An engine is not made to accept one for every look."""
-    async with engine(OK) as (asked, url), Probe(timeout_s=LONG_S) as probe:
+    async with engine(OK) as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
         for _ in range(3):
             assert await probe.answers(url) is True
 
@@ -69,14 +71,14 @@ async def test_a_connection_serves_many_probes():
 
 async def test_a_silent_engine_is_not_well():
     """Or the gateway itself was too late to know, on a busy machine."""
-    async with engine(b"") as (_, url), Probe(timeout_s=SHORT_S) as probe:
+    async with engine(b"") as (_, url), Probe(timeout_s=SHORT_S, dialects={}) as probe:
         assert await probe.answers(url) in (False, None)
 
 
 @pytest.mark.parametrize("answer", [ENDLESS, CHUNKS, OLD], ids=["length", "chunks", "until close"])
 async def test_the_head_of_an_answer_is_enough(answer):
     """However long the body is, it is not read, and its connection ends."""
-    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S) as probe:
+    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
         assert [await probe.answers(url) for _ in range(2)] == [True, True]
 
     assert asked.connections == 2
@@ -86,15 +88,30 @@ async def test_nobody_is_not_well():
     """A port that nobody listens on."""
     async with engine(OK) as (_, url):
         pass
-    async with Probe(timeout_s=LONG_S) as probe:
+    async with Probe(timeout_s=LONG_S, dialects={}) as probe:
         assert await probe.answers(url) is False
 
 
 async def test_a_probe_can_be_given_up():
     """Who no longer waits gets no answer, and nothing is left of the question."""
-    async with engine(b"") as (asked, url), Probe(timeout_s=LONG_S) as probe:
+    async with engine(b"") as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
         waiting = asyncio.create_task(probe.answers(url))
         await asked.asked.get()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
             await waiting
+
+
+async def test_each_engine_is_asked_at_its_own_path():
+    """The path is the dialect's; where the engine is not known, the one that all of them have."""
+    odd = EngineDialect("odd", health="/is/well", reuse_s=1.0, statuses={}, metrics=EngineMetrics())
+    async with (
+        engine(OK) as (asked, url),
+        Probe(timeout_s=LONG_S, dialects={"a": odd}) as probe,
+    ):
+        base = url.removesuffix("/health")
+        for pool in ("a", "b"):
+            assert await probe.well(Backend(name=f"{pool}-0", pool=pool, url=base))
+
+    heads = [asked.asked.get_nowait().partition(b" HTTP")[0] for _ in range(2)]
+    assert heads == [b"GET /base/is/well", b"GET /base/health"]

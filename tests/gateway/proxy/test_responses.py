@@ -17,7 +17,9 @@ from gateway.proxy.active import ActiveRequest
 from gateway.proxy.engines import EngineRefusal
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.reply import Reply
+from gateway.proxy.receipt import Receipts
 from gateway.proxy.responses import error_head, outcome_of, stream_head
+from gateway.routing.endpoints import CHAT
 from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
@@ -31,13 +33,13 @@ RECEIPT = b"x-request-id: r\r\nx-cuvee-bucket: 4\r\n"
 def active():
     """Of a request that was routed nowhere yet."""
     llm_request = LlmRequest(
-        route="chat", model="m", stream=True, prompt_bytes=1, prompt_tokens=None,
+        endpoint=CHAT, model="m", stream=True, prompt_bytes=1, prompt_tokens=None,
         max_tokens=None,
     )  # fmt: skip
     estimate = Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1)
     return ActiveRequest(
-        arrival_s=0.0, request_id=b"r", llm_request=llm_request, estimate=estimate, key="",
-        bucket=4, fiber=Fiber(), client=None,
+        arrival_s=0.0, request_id=b"r", llm_request=llm_request, estimate=estimate, caller="",
+        receipts=Receipts(), bucket=4, fiber=Fiber(), client=None,
     )  # fmt: skip
 
 

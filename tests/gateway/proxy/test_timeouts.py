@@ -12,10 +12,12 @@ from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber, Promise
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import ClientLimits
+from gateway.proxy.receipt import Receipts
 from gateway.proxy.relay import Relay
 from gateway.proxy.sse import StreamMeter
 from gateway.proxy.timeouts import KEEP_ALIVE, Timeouts
 from gateway.routing.backend import Backend, Lease
+from gateway.routing.endpoints import CHAT
 from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 
@@ -40,9 +42,10 @@ class Served:
         self.client, self.ended = Heard(), None
         fiber = Fiber()
         self.active = ActiveRequest(
-            arrival_s=0.0, request_id=b"r", key="", bucket=0, fiber=fiber, client=self.client,
+            arrival_s=0.0, request_id=b"r", caller="", receipts=Receipts(), bucket=0,
+            fiber=fiber, client=self.client,
             llm_request=LlmRequest(
-                route="chat", model="m", stream=stream, prompt_bytes=1, prompt_tokens=None,
+                endpoint=CHAT, model="m", stream=stream, prompt_bytes=1, prompt_tokens=None,
                 max_tokens=None,
             ),
             estimate=Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1),
@@ -131,6 +134,6 @@ def test_a_backend_that_is_gone_is_given_up_on():
             backends[backend], slot=0.1, prefill_s=0.0, bucket=0, plan_id="p", decision="planned"
         )
         request.active.waiting = request is not streaming
-    timeouts(waiting, streaming, elsewhere).lost(backends[0])
+    timeouts(waiting, streaming, elsewhere).backend_lost(backends[0])
 
     assert [r.ended is not None for r in (waiting, streaming, elsewhere)] == [True, False, False]

@@ -11,7 +11,7 @@ from gateway.config.load import load
 from gateway.rehearsal.certify import Harness, certified, with_certificate
 from gateway.rehearsal.history import TraceSource, demand_of, demand_together
 from gateway.rehearsal.traffic import ObservedTraffic, ReplayedTraffic, observed, replayed
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from planner.program import solve
 from planner.proof.certify import certify
 from planner.traffic.trace import dispersion, read_trace
@@ -45,10 +45,10 @@ def test_never_dearer_than_what_is_certified(found):
 
 def test_a_certificate_holds_on_seeds_nobody_has_seen(loaded, found):
     """On fresh seeds the refined plan's attainment is at most half a point under the target."""
-    lengths = OutputLengths()
-    demand_of(TRACE, loaded, lengths=lengths)
+    estimator = Estimator()
+    demand_of(TRACE, loaded, estimator=estimator)
     traffic = ReplayedTraffic(
-        trace=TRACE, rate=6.0, process="poisson", dispersion=1.0, requests=400, lengths=lengths,
+        trace=TRACE, rate=6.0, process="poisson", dispersion=1.0, requests=400, estimator=estimator,
         model=MODEL,
     )  # fmt: skip
     harness = Harness(traffic, loaded.pools)
@@ -69,10 +69,10 @@ def test_the_same_question_has_the_same_answer(loaded, found):
 @pytest.mark.parametrize("process", ["own", "gamma", "poisson"])
 def test_traffic_comes_at_the_rate_and_with_the_sizes_asked_for(loaded, process):
     """Whatever the arrivals: the rate, sizes from the trace, and beliefs for each request."""
-    lengths = OutputLengths()
-    demand_of(TRACE, loaded, lengths=lengths)
+    estimator = Estimator()
+    demand_of(TRACE, loaded, estimator=estimator)
     traffic = ReplayedTraffic(
-        trace=TRACE, rate=20.0, process=process, dispersion=4.0, requests=3000, lengths=lengths,
+        trace=TRACE, rate=20.0, process=process, dispersion=4.0, requests=3000, estimator=estimator,
         model=MODEL,
     )  # fmt: skip
 
@@ -90,7 +90,7 @@ def test_gamma_arrivals_have_the_dispersion_asked_for(loaded):
     """Bursts by design: counts in 10 s windows vary four times as much as Poisson's."""
     traffic = ReplayedTraffic(
         trace=TRACE, rate=20.0, process="gamma", dispersion=4.0, requests=40_000,
-        lengths=OutputLengths(), model=MODEL,
+        estimator=Estimator(), model=MODEL,
     )  # fmt: skip
 
     times = traffic._trace(np.random.default_rng(0)).arrival_s
@@ -100,7 +100,7 @@ def test_gamma_arrivals_have_the_dispersion_asked_for(loaded):
 
 def test_observed_demand_is_played_as_it_was_counted(loaded):
     """Drawn from a demand: its rate, its mean sizes, and every request in its own bucket."""
-    demand = replace(demand_of(TRACE, loaded, lengths=OutputLengths()), dispersion=(1.0,))
+    demand = replace(demand_of(TRACE, loaded, estimator=Estimator()), dispersion=(1.0,))
     drawn = ObservedTraffic(demand, 0, 6000).draw(3)
     trace, believed = drawn.trace, drawn.believed
 
@@ -116,13 +116,13 @@ def test_observed_demand_is_played_as_it_was_counted(loaded):
 
 def test_an_underprovisioned_plan_fails_on_either_kind_of_traffic(loaded):
     """The certificate is able to fail: the same shares on a fleet that is too small."""
-    lengths = OutputLengths()
-    demand = demand_of(TRACE, loaded, lengths=lengths).scaled_to(40.0)
+    estimator = Estimator()
+    demand = demand_of(TRACE, loaded, estimator=estimator).scaled_to(40.0)
     plan = solve.assign(demand, loaded.pools, (1, 1, 1))
     kinds = (
         ObservedTraffic(demand, 0, 600),
         ReplayedTraffic(trace=TRACE, rate=40.0, process="own", dispersion=1.0, requests=600,
-                 lengths=lengths, model=MODEL),
+                 estimator=estimator, model=MODEL),
     )  # fmt: skip
 
     seals = [certify(plan, Harness(k, loaded.pools).play) for k in kinds]
@@ -156,10 +156,10 @@ THREE = (
 @pytest.mark.parametrize("process", ["own", "gamma"])
 def test_several_classes_come_at_once_and_each_at_its_rate(shared, process):
     """One stretch in order of arrival, a third of it of each class, for as long as it should be."""
-    lengths = OutputLengths()
-    demand = demand_together(THREE, shared, lengths=lengths).scaled_to(30.0)
+    estimator = Estimator()
+    demand = demand_together(THREE, shared, estimator=estimator).scaled_to(30.0)
 
-    drawn = replayed(THREE, demand, process=process, requests=3000, lengths=lengths).draw(2)
+    drawn = replayed(THREE, demand, process=process, requests=3000, estimator=estimator).draw(2)
 
     assert np.all(np.diff(drawn.trace.arrival_s) >= 0)
     assert drawn.trace.duration_s == pytest.approx(100.0, rel=0.02)
@@ -185,9 +185,9 @@ def test_several_models_and_classes_are_certified_together(shared):
 
 def test_a_live_certificate_plays_all_observed_classes_at_once(shared):
     """Apart each class would hold on the fleet; together they are too many for it."""
-    lengths = OutputLengths()
+    estimator = Estimator()
     sources = THREE[:2]
-    demand = demand_together(sources, shared, lengths=lengths).scaled_to(20.0)
+    demand = demand_together(sources, shared, estimator=estimator).scaled_to(20.0)
     pools = shared.pools[:3]
     plan = solve.assign(demand, pools, (0, 0, 1))
     cells = demand.buckets.grid.cells
@@ -208,7 +208,7 @@ def test_a_live_certificate_plays_all_observed_classes_at_once(shared):
 
 def test_classes_that_nobody_asked_for_have_no_traffic(shared):
     """Only what was observed is played; nothing observed is no traffic and no certificate."""
-    demand = demand_of(TRACE, shared, lengths=OutputLengths())
+    demand = demand_of(TRACE, shared, estimator=Estimator())
     nothing = replace(demand, rate=np.zeros(demand.buckets.count))
     plan = solve.assign(demand, shared.pools, (1, 1, 1, 0, 0, 0))
 
@@ -218,12 +218,12 @@ def test_classes_that_nobody_asked_for_have_no_traffic(shared):
 
 
 def daily(swing, requests=6000):
-    lengths = OutputLengths()
+    estimator = Estimator()
     loaded = load(CONFIGS / "demo.yaml")
-    demand = demand_together(SOURCES, loaded, lengths=lengths).scaled_to(10.0)
+    demand = demand_together(SOURCES, loaded, estimator=estimator).scaled_to(10.0)
     demand = replace(demand, dispersion=(1.0,))
     return replayed(
-        SOURCES, demand, process="daily", requests=requests, lengths=lengths, swing=swing
+        SOURCES, demand, process="daily", requests=requests, estimator=estimator, swing=swing
     )
 
 
@@ -240,7 +240,7 @@ def test_a_day_rises_from_its_trough_to_its_peak_and_falls():
 
 def test_a_day_is_harder_than_its_mean_and_easier_than_its_peak(loaded):
     """A fleet for the mean rate breaks its promise in the busy hours; one for the peak keeps it."""
-    demand = replace(demand_of(TRACE, loaded, lengths=OutputLengths()), dispersion=(1.0,))
+    demand = replace(demand_of(TRACE, loaded, estimator=Estimator()), dispersion=(1.0,))
     mean, peak = (
         solve.assign(demand.scaled_to(rate), loaded.pools, counts)
         for rate, counts in ((10.0, (0, 2, 0)), (18.0, (0, 4, 0)))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from gateway.access.callers import caller_id
 from gateway.config.load import (
     Config,
     Loaded,
@@ -12,7 +13,7 @@ from gateway.config.load import (
     SloSection,
 )
 from gateway.rehearsal.history import demand_of
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from planner.traffic.trace import Trace
 
 MODEL = "llama-3-8b"
@@ -47,7 +48,7 @@ def trace(rows, period_s=1.0):
 def test_buckets_are_believed_and_sizes_are_actual(loaded):
     """One long answer among short ones is in the bucket of the short ones, at its own size."""
     rows = [(100, 40, "a")] * 299 + [(100, 480, "a")]
-    demand = demand_of(trace(rows), loaded, lengths=OutputLengths())
+    demand = demand_of(trace(rows), loaded, estimator=Estimator())
     bucket = loaded.buckets.grid.cell(100, 40)
 
     assert np.flatnonzero(demand.rate).tolist() == [bucket]
@@ -59,7 +60,7 @@ def test_buckets_are_believed_and_sizes_are_actual(loaded):
 def test_keys_are_told_apart(loaded):
     """Two senders with the same prompts and other habits fall into two buckets."""
     rows = [(100, 33, "short"), (100, 500, "long")] * 300
-    demand = demand_of(trace(rows), loaded, lengths=OutputLengths())
+    demand = demand_of(trace(rows), loaded, estimator=Estimator())
 
     assert np.count_nonzero(demand.rate) == 2
     assert demand.rate[loaded.buckets.grid.cell(100, 33)] == pytest.approx(0.5)
@@ -67,16 +68,17 @@ def test_keys_are_told_apart(loaded):
 
 def test_what_was_learned_serves_on(loaded):
     """The gateway that starts with a trace knows its keys from the first request."""
-    lengths = OutputLengths()
-    demand_of(trace([(100, 400, "k")] * 300), loaded, lengths=lengths)
+    estimator = Estimator()
+    demand_of(trace([(100, 400, "k")] * 300), loaded, estimator=estimator)
 
-    assert lengths.predict(MODEL, "Bearer k", "chat", 100, None).median > 380
+    caller = caller_id(b"Bearer k")
+    assert estimator.estimate_size(100, model=MODEL, caller=caller).output_tokens > 380
 
 
 def test_burstiness_is_measured_where_it_can_be(loaded):
     """A steady trace is Poisson at best; one too short to tell gets what is assumed."""
-    steady = demand_of(trace([(100, 40, "")] * 300), loaded, lengths=OutputLengths())
-    short = demand_of(trace([(100, 40, "")] * 10), loaded, lengths=OutputLengths())
+    steady = demand_of(trace([(100, 40, "")] * 300), loaded, estimator=Estimator())
+    short = demand_of(trace([(100, 40, "")] * 10), loaded, estimator=Estimator())
 
     assert steady.dispersion == (1.0,)
     assert short.dispersion == (1.7,)
@@ -84,6 +86,6 @@ def test_burstiness_is_measured_where_it_can_be(loaded):
 
 def test_an_answer_of_nothing_counts_as_one_token(loaded):
     """Traces hold requests without output; a size is at least one token."""
-    demand = demand_of(trace([(100, 0, "")] * 5), loaded, lengths=OutputLengths())
+    demand = demand_of(trace([(100, 0, "")] * 5), loaded, estimator=Estimator())
 
     assert demand.output_tokens.tolist() == [1.0]

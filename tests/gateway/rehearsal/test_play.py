@@ -7,8 +7,9 @@ from math import inf
 import numpy as np
 import pytest
 
+from gateway.access.callers import caller_id
 from gateway.rehearsal.play import rehearse
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from planner.errors import InvalidValue
 from planner.model.buckets import SloClass
 from planner.program import solve
@@ -106,14 +107,15 @@ def test_lengths_are_learned_as_requests_end(plan, pools):
         output_tokens=np.full(count, 450.0),
         key=("k",) * count,
     )
-    lengths = OutputLengths()
+    estimator = Estimator()
 
-    seen = rehearse(trace, plan, pools, lengths=lengths)
+    seen = rehearse(trace, plan, pools, estimator=estimator)
 
     right = plan.buckets.grid.cell(200, 450)
     assert seen.bucket[0] != right
     assert (seen.bucket[30:] == right).all()
-    assert lengths.predict("llama-3-8b", "Bearer k", "chat", 200, None).median > 400
+    known = estimator.estimate_size(200, model="llama-3-8b", caller=caller_id(b"Bearer k"))
+    assert known.output_tokens > 400
 
 
 def test_spill_goes_by_the_p90_that_is_given(mixed, pools):
@@ -157,10 +159,11 @@ def test_a_first_token_ends_the_pending_prefill(make_demand, pools):
 
 def test_learned_keys_are_the_gateways_own(plan, pools):
     """Lengths taught under an Authorization header are found by the key of the trace."""
-    lengths = OutputLengths()
+    estimator = Estimator()
     for _ in range(300):
-        lengths.learn("llama-3-8b", "Bearer long", "chat", 200, None, 450)
-        lengths.learn("llama-3-8b", "Bearer short", "chat", 200, None, 40)
+        for key, tokens in ((b"long", 450), (b"short", 40)):
+            caller = caller_id(b"Bearer " + key)
+            estimator.learn_size(200, tokens, model="llama-3-8b", caller=caller)
     trace = Trace(
         arrival_s=np.arange(2.0),
         input_tokens=np.full(2, 200.0),
@@ -168,7 +171,7 @@ def test_learned_keys_are_the_gateways_own(plan, pools):
         key=("long", "short"),
     )
 
-    seen = rehearse(trace, plan, pools, lengths=lengths)
+    seen = rehearse(trace, plan, pools, estimator=estimator)
 
     cell = plan.buckets.grid.cell
     assert seen.bucket.tolist() == [cell(200, 450), cell(200, 40)]
@@ -210,7 +213,7 @@ def test_beliefs_must_match_the_trace(plan, pools):
     with pytest.raises(InvalidValue, match=r"\(10, 2\)"):
         rehearse(trace, plan, pools, believed=np.ones((9, 2)))
     with pytest.raises(InvalidValue, match="not both"):
-        rehearse(trace, plan, pools, believed=np.ones((10, 2)), lengths=OutputLengths())
+        rehearse(trace, plan, pools, believed=np.ones((10, 2)), estimator=Estimator())
 
 
 def test_a_plan_without_backends_sheds_everything(plan, pools):

@@ -13,7 +13,7 @@ from gateway.config.load import Loaded, load
 from gateway.rehearsal.certify import Certified, Harness, certified
 from gateway.rehearsal.history import TraceSource, demand_together
 from gateway.rehearsal.traffic import replayed
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from planner.model.buckets import SloClass
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -80,12 +80,12 @@ class Instance:
 
     def fresh(self, found: Certified) -> float:
         """How far the refined plan's worst class lies above its target, every fresh seed played."""
-        lengths = OutputLengths()
-        demand_together(self.sources, self.loaded, lengths=lengths)
+        estimator = Estimator()
+        demand_together(self.sources, self.loaded, estimator=estimator)
         # The demand that was planned for, so that the traffic has its rate and its dispersion.
         traffic = replayed(
             self.sources, found.demand, process=self.process, requests=self.requests,
-            lengths=lengths,
+            estimator=estimator,
         )  # fmt: skip
         harness = Harness(traffic, self.loaded.pools)
         scores = [harness.play(found.refined.plan, seed) for seed in FRESH]

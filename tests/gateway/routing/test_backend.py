@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.backend import COOLDOWN_S, LONGEST_COOLDOWN_S, Backend, Fleet, Lease
+from gateway.routing.backend import COOLDOWN_S, LONGEST_COOLDOWN_S, Backend, Lease
 
 
 def backend():
@@ -130,14 +130,3 @@ def test_an_unhealthy_backend_is_not_live():
     b.healthy = False
 
     assert not b.live(1e9)
-
-
-def test_a_fleet_names_its_backends():
-    """Names are pool and position; a trailing slash of a URL does not matter."""
-    fleet = Fleet({"a": ("http://x/", "http://y"), "b": ()})
-
-    assert [(b.name, b.pool, b.url) for b in fleet.backends] == [
-        ("a-0", "a", "http://x"),
-        ("a-1", "a", "http://y"),
-    ]
-    assert fleet.pool("b") == ()

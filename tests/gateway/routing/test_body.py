@@ -8,20 +8,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.routing.body import read_body, usage_asked
+from gateway.routing.body import read_body, with_usage
+from gateway.routing.endpoints import CHAT, COMPLETIONS, ENDPOINTS
 
 
-def llm_request(route="chat", **fields):
-    return read_body(json.dumps(fields).encode(), route)
+def llm_request(endpoint="chat", **fields):
+    return read_body(json.dumps(fields).encode(), ENDPOINTS[endpoint])
 
 
 def test_a_chat_request():
     """Model, stream, cap and usage are read; the prompt's bytes are the messages' as received."""
     body = b'{"messages": [ {"role":"user","content":"h\\u00e9 \xc3\xa9"} ], "model":"m",'
     body += b'"stream":true,"max_tokens":7,"stream_options":{"include_usage":true,"x":1}}'
-    found = read_body(body, "chat")
+    found = read_body(body, CHAT)
 
-    assert (found.model, found.stream, found.max_tokens, found.bare) == ("m", True, 7, False)
+    assert (found.model, found.stream, found.max_tokens, found.asks_usage) == ("m", True, 7, True)
     assert found.prompt_bytes == len(b'[ {"role":"user","content":"h\\u00e9 \xc3\xa9"} ]')
     assert found.prompt_tokens is None
 
@@ -42,7 +43,12 @@ def test_null_is_absent():
     )
 
     assert repr(found) == repr(llm_request())
-    assert (found.model, found.stream, found.max_tokens, found.bare) == (None, False, None, True)
+    assert (found.model, found.stream, found.max_tokens, found.asks_usage) == (
+        None,
+        False,
+        None,
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -61,12 +67,12 @@ def test_null_is_absent():
         (5, None),
     ],
 )
-@pytest.mark.parametrize("route", ["completions", "embeddings"])
-def test_token_ids_are_counted(route, prompt, tokens):
+@pytest.mark.parametrize("endpoint", ["completions", "embeddings"])
+def test_token_ids_are_counted(endpoint, prompt, tokens):
     """Only lists of ids are exact; text in any form is estimated from its bytes."""
-    field = {"completions": "prompt", "embeddings": "input"}[route]
+    field = {"completions": "prompt", "embeddings": "input"}[endpoint]
 
-    found = llm_request(route, **{field: prompt})
+    found = llm_request(endpoint, **{field: prompt})
 
     assert found.prompt_tokens == tokens
     assert found.prompt_bytes == len(json.dumps(prompt))
@@ -77,7 +83,7 @@ def test_token_ids_are_counted_however_they_are_written(ids, indent):
     """White space in the body does not change the count."""
     body = json.dumps({"prompt": ids}, indent=indent).encode()
 
-    assert read_body(body, "completions").prompt_tokens == len(ids)
+    assert read_body(body, COMPLETIONS).prompt_tokens == len(ids)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +120,7 @@ def test_the_cap(fields, cap):
 def test_wrong_types_name_the_field(body, param):
     """A client learns which field was wrong."""
     with pytest.raises(BadRequest) as refused:
-        read_body(body, "chat")
+        read_body(body, CHAT)
 
     assert (refused.value.status, refused.value.param) == (400, param)
 
@@ -138,20 +144,20 @@ def test_wrong_types_name_the_field(body, param):
 def test_what_is_no_json_object_is_a_bad_request(body):
     """Broken, binary and hostile bodies are the client's mistake, never ours."""
     with pytest.raises(BadRequest):
-        read_body(body, "chat")
+        read_body(body, CHAT)
 
 
 @given(st.binary(max_size=60))
 def test_no_body_is_an_internal_error(body):
-    """Any bytes are either an ask or a bad request."""
+    """Any bytes are either a request or a bad request."""
     for data in (body, b'{"model":' + body + b"}", b'{"model":"m","prompt":' + body + b"}"):
         with suppress(BadRequest):
-            read_body(data, "completions")
+            read_body(data, COMPLETIONS)
 
 
 def test_the_last_of_duplicate_keys_counts():
     """As in Python's and the engines' own decoders."""
-    found = read_body(b'{"model":"a","stream":true,"model":"b","stream":false}', "chat")
+    found = read_body(b'{"model":"a","stream":true,"model":"b","stream":false}', CHAT)
 
     assert (found.model, found.stream) == ("b", False)
 
@@ -160,21 +166,21 @@ def test_it_is_as_lax_as_the_engines():
     """What vLLM takes for a number or a truth value is no reason to refuse a request."""
     body = b'{"max_tokens": "7", "stream": 1, "stream_options": {"include_usage": "true"}}'
 
-    found = read_body(body, "chat")
+    found = read_body(body, CHAT)
 
-    assert (found.max_tokens, found.stream, found.bare) == (7, True, False)
-    assert read_body(b'{"max_tokens": 7.0}', "chat").max_tokens == 7
+    assert (found.max_tokens, found.stream, found.asks_usage) == (7, True, True)
+    assert read_body(b'{"max_tokens": 7.0}', CHAT).max_tokens == 7
 
 
 @given(
     st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=4),
     st.sampled_from(["", " ", "\n\t"]),
 )
-def test_usage_is_asked_for_without_touching_the_rest(fields, buckets):
+def test_usage_is_asked_for_without_touching_the_rest(fields, space):
     """The body says the same as before and asks for the usage; what the client says counts more."""
-    body = (buckets + json.dumps(fields)).encode()
+    body = (space + json.dumps(fields)).encode()
 
-    asked = usage_asked(body)
+    asked = with_usage(body)
 
     if fields:
         assert json.loads(asked) == {"stream_options": {"include_usage": True}} | fields

@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ClassNotFound, ModelNotFound, Saturated, Unavailable, WouldMissSlo
-from gateway.routing.backend import FULL_S, Fleet
+from gateway.routing.backend import FULL_S
 from gateway.routing.estimate import Estimate
+from gateway.routing.fleet import Fleet
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable, compile_table
 from planner.model.buckets import Buckets, SloClass
@@ -42,17 +43,17 @@ def make_table(
         slots=(slots or (0.1,) * count,) * 2,
         prefill_s=(prefill_s,) * count,
         context=context or (4096,) * count,
-        backlog_s=(TTFT_S,),
-        hold_s=(0.2,),
+        backlog_s=(TTFT_S,) * 2,
+        hold_s=(0.2,) * 2,
     )
 
 
 def make_router(table, per_pool=2, max_load=2.0):
-    fleet = Fleet({p: tuple(f"http://{p}{n}" for n in range(per_pool)) for p in table.pools})
+    fleet = Fleet.of({p: tuple(f"http://{p}{n}" for n in range(per_pool)) for p in table.pools})
     return Router(table, fleet, max_load=max_load)
 
 
-def llm_request(outputs=10, p90=None, inputs=10, model="m"):
+def estimate(outputs=10, p90=None, inputs=10, model="m"):
     return Estimate(
         model=model, input_tokens=inputs, output_tokens=outputs, output_p90=p90 or outputs
     )
@@ -65,7 +66,7 @@ def fill(router, pool, load):
         slots=(load,) * len(router.table.pools),
     )
     inner = Router(table, router.fleet, max_load=1e9)
-    return [inner.route(llm_request(), now_s=0.0) for _ in router.fleet.pool(pool)]
+    return [inner.route(estimate(), now_s=0.0) for _ in router.fleet.pool(pool)]
 
 
 @given(st.lists(st.integers(0, 40), min_size=1, max_size=6).filter(any))
@@ -76,7 +77,7 @@ def test_realised_shares_are_the_weights(parts):
     counts = dict.fromkeys(router.table.pools, 0)
 
     for _ in range(total):
-        with router.route(llm_request(), now_s=0.0) as lease:
+        with router.route(estimate(), now_s=0.0) as lease:
             counts[lease.backend.pool] += 1
             assert lease.decision == "planned"
 
@@ -91,7 +92,7 @@ def test_shares_are_never_a_request_off(parts, requests):
     counts = dict.fromkeys(router.table.pools, 0)
 
     for n in range(1, requests + 1):
-        with router.route(llm_request(), now_s=0.0) as lease:
+        with router.route(estimate(), now_s=0.0) as lease:
             counts[lease.backend.pool] += 1
         assert all(c < n * w + 1 for c, w in zip(counts.values(), weights, strict=True))
 
@@ -101,7 +102,7 @@ def test_buckets_take_turns_by_themselves():
     router = make_router(make_table(((0.5, 0.5), (0.0, 1.0))))
     short = []
     for outputs in (10, 500, 500, 10, 500, 10, 10):
-        with router.route(llm_request(outputs), now_s=0.0) as lease:
+        with router.route(estimate(outputs), now_s=0.0) as lease:
             if lease.bucket == SHORT:
                 short.append(lease.backend.pool)
             else:
@@ -114,7 +115,7 @@ def test_the_least_loaded_backend_serves():
     """Requests spread over a pool's backends by load."""
     router = make_router(make_table((1.0,)), per_pool=3)
 
-    names = {router.route(llm_request(), now_s=0.0).backend.name for _ in range(3)}
+    names = {router.route(estimate(), now_s=0.0).backend.name for _ in range(3)}
 
     assert names == {"a-0", "a-1", "a-2"}
 
@@ -122,12 +123,12 @@ def test_the_least_loaded_backend_serves():
 def test_pending_prefill_weighs_like_load():
     """A backend with a long prompt before it is passed over until its first token came."""
     router = make_router(make_table((1.0,), prefill_s=0.001))
-    long = router.route(llm_request(inputs=900), now_s=0.0)  # 0.1 load + 0.9 of the backlog
-    others = [router.route(llm_request(inputs=1), now_s=0.0) for _ in range(3)]
+    long = router.route(estimate(inputs=900), now_s=0.0)  # 0.1 load + 0.9 of the backlog
+    others = [router.route(estimate(inputs=1), now_s=0.0) for _ in range(3)]
 
     assert {lease.backend.name for lease in others} == {"a-1"}
     long.prefilled()
-    assert router.route(llm_request(inputs=1), now_s=0.0).backend is long.backend
+    assert router.route(estimate(inputs=1), now_s=0.0).backend is long.backend
 
 
 def test_a_request_that_breaks_the_slo_spills():
@@ -135,7 +136,7 @@ def test_a_request_that_breaks_the_slo_spills():
     router = make_router(make_table((1.0, 0.0, 0.0), feasible=((True, False, True),) * 2))
     fill(router, "a", 0.95)
 
-    lease = router.route(llm_request(), now_s=0.0)
+    lease = router.route(estimate(), now_s=0.0)
 
     assert (lease.backend.pool, lease.decision) == ("c", "spill")
 
@@ -143,9 +144,9 @@ def test_a_request_that_breaks_the_slo_spills():
 def test_prefill_beyond_the_backlog_spills():
     """A pool with more prefill before it than its class allows is passed over too."""
     router = make_router(make_table((1.0, 0.0), prefill_s=0.001), per_pool=1)
-    router.route(llm_request(inputs=600), now_s=0.0)
+    router.route(estimate(inputs=600), now_s=0.0)
 
-    lease = router.route(llm_request(inputs=600), now_s=0.0)
+    lease = router.route(estimate(inputs=600), now_s=0.0)
 
     assert (lease.backend.pool, lease.decision) == ("b", "spill")
 
@@ -155,7 +156,7 @@ def test_load_and_prefill_add_up():
     router = make_router(make_table((1.0, 0.0), prefill_s=0.001), per_pool=1)
     fill(router, "a", 0.5)
 
-    lease = router.route(llm_request(inputs=600), now_s=0.0)
+    lease = router.route(estimate(inputs=600), now_s=0.0)
 
     assert (lease.backend.pool, lease.decision) == ("b", "spill")
 
@@ -167,7 +168,7 @@ def test_overload_goes_where_the_prompt_is_quickest():
     fill(router, "a", 0.95)
     fill(router, "b", 0.95)
 
-    lease = router.route(llm_request(inputs=500), now_s=0.0)
+    lease = router.route(estimate(inputs=500), now_s=0.0)
 
     assert (lease.backend.pool, lease.decision) == ("b", "overload")
 
@@ -178,10 +179,10 @@ def test_the_patient_are_held_back_rather_than_break_the_slo():
     held = fill(router, "a", 0.95)
 
     with pytest.raises(WouldMissSlo):
-        router.route(llm_request(), now_s=0.0, patient=True)
+        router.route(estimate(), now_s=0.0, patient=True)
     assert router.fleet.pool("a")[0].in_flight == 1
     held[0].release()
-    assert router.route(llm_request(), now_s=0.0, patient=True).decision == "planned"
+    assert router.route(estimate(), now_s=0.0, patient=True).decision == "planned"
 
 
 def test_nobody_is_held_back_in_vain():
@@ -190,9 +191,9 @@ def test_nobody_is_held_back_in_vain():
     dead = make_router(make_table((1.0,)), per_pool=1)
     dead.fleet.pool("a")[0].healthy = False
 
-    assert hopeless.route(llm_request(), now_s=0.0, patient=True).decision == "best-effort"
+    assert hopeless.route(estimate(), now_s=0.0, patient=True).decision == "best-effort"
     with pytest.raises(Unavailable):
-        dead.route(llm_request(), now_s=0.0, patient=True)
+        dead.route(estimate(), now_s=0.0, patient=True)
 
 
 def test_spill_needs_the_slo_at_the_p90():
@@ -202,20 +203,20 @@ def test_spill_needs_the_slo_at_the_p90():
     )
     fill(router, "a", 0.95)
 
-    assert router.route(llm_request(10, p90=10), now_s=0.0).backend.pool == "b"
-    assert router.route(llm_request(10, p90=500), now_s=0.0).backend.pool == "c"
+    assert router.route(estimate(10, p90=10), now_s=0.0).backend.pool == "b"
+    assert router.route(estimate(10, p90=500), now_s=0.0).backend.pool == "c"
 
 
 def test_overload_takes_the_least_bad_up_to_max_load():
     """With the SLO lost everywhere backends fill up to `max_load`, then requests are refused."""
     router = make_router(make_table((1.0,), slots=(0.6,)), per_pool=2, max_load=2.0)
 
-    decisions = [router.route(llm_request(), now_s=0.0).decision for _ in range(6)]
+    decisions = [router.route(estimate(), now_s=0.0).decision for _ in range(6)]
 
     assert decisions == ["planned"] * 2 + ["overload"] * 4
     assert [round(b.load, 6) for b in router.fleet.pool("a")] == [1.8, 1.8]
     with pytest.raises(Saturated) as refused:
-        router.route(llm_request(), now_s=0.0)
+        router.route(estimate(), now_s=0.0)
     assert refused.value.retry_after_s is not None
     assert sum(b.in_flight for b in router.fleet.backends) == 6
 
@@ -224,11 +225,11 @@ def test_an_idle_backend_takes_what_is_larger_than_itself():
     """A request whose slot alone exceeds every limit is served by an idle backend, not refused."""
     router = make_router(make_table((1.0,), slots=(5.0,), prefill_s=1.0), per_pool=1)
 
-    lease = router.route(llm_request(), now_s=0.0)
+    lease = router.route(estimate(), now_s=0.0)
 
     assert lease.decision == "planned"
     with pytest.raises(Saturated):
-        router.route(llm_request(), now_s=0.0)
+        router.route(estimate(), now_s=0.0)
 
 
 def test_without_a_live_backend_it_is_unavailable():
@@ -238,7 +239,7 @@ def test_without_a_live_backend_it_is_unavailable():
         backend.healthy = False
 
     with pytest.raises(Unavailable):
-        router.route(llm_request(), now_s=0.0)
+        router.route(estimate(), now_s=0.0)
     assert all(b.in_flight == 0 for b in router.fleet.backends)
 
 
@@ -248,8 +249,8 @@ def test_a_paused_backend_gets_nothing_until_its_pause_ends():
     router.fleet.pool("a")[0].failed(10.0, refused=True)
 
     with pytest.raises(Unavailable):
-        router.route(llm_request(), now_s=10.5)
-    assert router.route(llm_request(), now_s=11.0).backend.name == "a-0"
+        router.route(estimate(), now_s=10.5)
+    assert router.route(estimate(), now_s=11.0).backend.name == "a-0"
 
 
 def test_only_the_planned_number_of_backends_serve():
@@ -257,7 +258,7 @@ def test_only_the_planned_number_of_backends_serve():
     router = make_router(make_table((1.0,), backends=(2,)), per_pool=4)
 
     def used():
-        leases = [router.route(llm_request(), now_s=0.0) for _ in range(8)]
+        leases = [router.route(estimate(), now_s=0.0) for _ in range(8)]
         for lease in leases:
             lease.release()
         return {lease.backend.name for lease in leases}
@@ -273,7 +274,7 @@ def test_backends_outside_the_plan_serve_when_no_other_is_alive():
     for backend in router.fleet.pool("a"):
         backend.healthy = False
 
-    lease = router.route(llm_request(), now_s=0.0)
+    lease = router.route(estimate(), now_s=0.0)
 
     assert (lease.backend.pool, lease.decision) == ("b", "overload")
 
@@ -282,11 +283,11 @@ def test_backends_that_failed_this_request_are_not_tried_again():
     """`exclude` leaves the others, and nothing when all were tried."""
     router = make_router(make_table((1.0, 0.0)), per_pool=1)
 
-    lease = router.route(llm_request(), now_s=0.0, exclude=["a-0"])
+    lease = router.route(estimate(), now_s=0.0, exclude=["a-0"])
 
     assert (lease.backend.name, lease.decision) == ("b-0", "spill")
     with pytest.raises(Unavailable):
-        router.route(llm_request(), now_s=0.0, exclude=["a-0", "b-0"])
+        router.route(estimate(), now_s=0.0, exclude=["a-0", "b-0"])
 
 
 def test_an_unknown_model_is_named():
@@ -294,7 +295,7 @@ def test_an_unknown_model_is_named():
     router = make_router(make_table((1.0,)))
 
     with pytest.raises(ModelNotFound) as refused:
-        router.route(llm_request(model="gpt-9"), now_s=0.0)
+        router.route(estimate(model="gpt-9"), now_s=0.0)
     assert (refused.value.status, refused.value.param) == (404, "model")
     assert "gpt-9" in refused.value.message
 
@@ -303,7 +304,7 @@ def test_a_size_that_no_pool_holds_is_served_best_effort():
     """The plan gives such a bucket to nobody; it is served all the same, and marked."""
     router = make_router(make_table((0.0, 0.0), feasible=((False, False),) * 2))
 
-    lease = router.route(llm_request(), now_s=0.0)
+    lease = router.route(estimate(), now_s=0.0)
 
     assert lease.decision == "best-effort"
 
@@ -312,38 +313,38 @@ def test_a_prompt_beyond_a_pools_context_never_goes_there_while_another_has_room
     """A full pool with room for the context is better than an idle one that must refuse it."""
     table = make_table((1.0, 0.0), feasible=((True, False),) * 2, context=(4096, 512))
     router = make_router(table, per_pool=1, max_load=1.0)
-    held = [router.route(llm_request(inputs=600), now_s=0.0) for _ in range(10)]
+    held = [router.route(estimate(inputs=600), now_s=0.0) for _ in range(10)]
 
     with pytest.raises(Saturated):
-        router.route(llm_request(inputs=600), now_s=0.0)
+        router.route(estimate(inputs=600), now_s=0.0)
 
     assert {lease.backend.pool for lease in held} == {"a"}
-    assert router.route(llm_request(inputs=500), now_s=0.0).backend.pool == "b"
+    assert router.route(estimate(inputs=500), now_s=0.0).backend.pool == "b"
 
 
 def test_an_engine_that_refused_gets_no_more_than_it_holds():
     """Its own limit is believed for a while: others serve, else everything is saturated."""
     router = make_router(make_table((1.0,)), per_pool=2)
     a, b = router.fleet.backends
-    held = [router.route(llm_request(), now_s=0.0) for _ in range(4)]
+    held = [router.route(estimate(), now_s=0.0) for _ in range(4)]
     refused = next(lease for lease in held if lease.backend is a)
     a.refused(0.0)
     refused.release()
 
-    assert {router.route(llm_request(), now_s=0.5).backend for _ in range(3)} == {b}
+    assert {router.route(estimate(), now_s=0.5).backend for _ in range(3)} == {b}
     b.refused(0.5)
     with pytest.raises(Saturated):
-        router.route(llm_request(), now_s=0.5)
-    assert router.route(llm_request(), now_s=0.5 + FULL_S).backend is a
+        router.route(estimate(), now_s=0.5)
+    assert router.route(estimate(), now_s=0.5 + FULL_S).backend is a
 
 
 def test_a_swap_keeps_the_leases():
     """A new table takes effect at once; what is under way is still counted, and can end."""
     router = make_router(make_table((1.0, 0.0)))
-    held = [router.route(llm_request(), now_s=0.0) for _ in range(4)]
+    held = [router.route(estimate(), now_s=0.0) for _ in range(4)]
 
     router.table = make_table((0.0, 1.0), plan_id="p2")
-    after = router.route(llm_request(), now_s=0.0)
+    after = router.route(estimate(), now_s=0.0)
 
     assert (after.backend.pool, after.plan_id, held[0].plan_id) == ("b", "p2", "p1")
     assert sum(b.in_flight for b in router.fleet.pool("a")) == 4
@@ -367,7 +368,7 @@ def test_released_leases_leave_nothing_behind(steps, order):
     for now_s, (step, x, y) in enumerate(steps):
         if step == "route":
             try:
-                leases.append(router.route(llm_request(y, inputs=x), now_s=now_s))
+                leases.append(router.route(estimate(y, inputs=x), now_s=now_s))
             except (Saturated, Unavailable):
                 continue
         elif step == "swap":
@@ -395,10 +396,10 @@ def test_a_real_plan_is_executed(plan, table, fleet):
     router = Router(table, fleet, max_load=2.0)
     for bucket in range(plan.buckets.count):
         inputs, outputs = plan.buckets.grid.centre(bucket)
-        estimate = llm_request(outputs, inputs=inputs, model="llama-3-8b")
+        typical = estimate(outputs, inputs=inputs, model="llama-3-8b")
         counts = dict.fromkeys(plan.pools, 0)
         for _ in range(100):
-            with router.route(estimate, now_s=0.0) as lease:
+            with router.route(typical, now_s=0.0) as lease:
                 counts[lease.backend.pool] += 1
                 assert (lease.bucket, lease.plan_id) == (bucket, plan.plan_id)
         shares = [count / 100 for count in counts.values()]
@@ -418,8 +419,8 @@ def test_a_class_has_buckets_of_its_own(plan, pools):
     lease = router.route(Estimate(**size, slo_class="batch"), now_s=0.0)
 
     assert lease.bucket == router.bucket(plain) + buckets.grid.cells
-    assert router.classes(kind.model) == ("default", "batch")
-    assert router.classes("nobody") == ()
+    assert router.class_names(kind.model) == ("default", "batch")
+    assert router.class_names("nobody") == ()
 
 
 def test_an_unknown_class_is_told_with_the_known_ones():
@@ -427,6 +428,6 @@ def test_an_unknown_class_is_told_with_the_known_ones():
     router = make_router(make_table((1.0,)))
 
     with pytest.raises(ClassNotFound, match=r"x-cuvee-slo-class.*`m`.*`batch`.*`default`"):
-        router.slo_class("m", "batch")
+        router.class_index("m", "batch")
     with pytest.raises(ModelNotFound):
-        router.slo_class("nobody", "batch")
+        router.class_index("nobody", "batch")

@@ -1,12 +1,12 @@
 """Bytes per token, learned from replies."""
 
-import pickle
-
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.cluster.codec import decode, encode
+from gateway.routing.estimator_schema import TokenRatioState
 from gateway.routing.tokens import BytesPerToken
 
 
@@ -63,7 +63,8 @@ def test_what_was_learned_travels():
     """A worker that starts late is sent it, and believes the same."""
     tokens = BytesPerToken({"m": 4.0, "n": 2.0})
     tokens.learn("m", "chat", 1000, 500)
-    sent = pickle.loads(pickle.dumps(tokens))
+    sent = BytesPerToken({"m": 4.0, "n": 2.0})
+    sent.restore(decode(encode(tokens.state()), list[TokenRatioState]))
 
     for model in "mn":
         for size in (1000, 5000):

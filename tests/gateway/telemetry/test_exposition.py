@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.telemetry.definitions import Metric
 from gateway.telemetry.exposition import Family, labelled, text
 
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from('\\"\n{},='))
@@ -12,7 +13,7 @@ TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from(
 @given(TEXT, st.integers(0, 10**12) | st.floats(allow_nan=False))
 def test_any_label_and_value_is_read_back(label, value):
     """Quotes, backslashes and new lines in a name cannot break a scrape."""
-    family = Family("x_total", "counter", "What.")
+    family = Family(Metric("x_total", "counter", "What."))
     family.add(labelled(a=label, b="plain"), value)
     (found,) = text_string_to_metric_families(text([family]).decode())
     (sample,) = found.samples
@@ -23,7 +24,7 @@ def test_any_label_and_value_is_read_back(label, value):
 
 def test_histograms_are_cumulative():
     """Each bucket counts what is under its bound; the last one is everything."""
-    family = Family("x", "histogram", "What.")
+    family = Family(Metric("x", "histogram", "What."))
     family.histogram(labelled(a="b"), (0.5, 1.0), (1, 2, 4), 9.5)
     (found,) = text_string_to_metric_families(text([family]).decode())
 

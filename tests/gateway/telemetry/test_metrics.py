@@ -4,25 +4,30 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.routing.backend import Lease
-from gateway.routing.observation import FIELDS, Observation, Outcome
+from gateway.routing.endpoints import CHAT
+from gateway.routing.observation import Observation, Outcome
+from gateway.telemetry.definitions import METRICS
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.stats import Stats
+from gateway.telemetry.stats_schema import WorkerGauges
 
-GOOD = Observation(
-    model="m", key="secret", route="chat", stream=True, bucket=3, prompt_bytes=400,
-    max_tokens=None, estimated_input=100, estimated_output=50, exact_input=False,
-    outcome=Outcome.OK, status=200, duration_s=2.0, ttft_s=0.3, tpot_s=0.02, input_tokens=110,
-    output_tokens=40, pool="h100", backend="h100-0", plan_id="p", decision="planned",
-)  # fmt: skip
-
-
-def replace(observation, **fields):
-    """The same but for some fields."""
-    return Observation(**{name: getattr(observation, name) for name in FIELDS} | fields)
+FIELDS = {
+    "model": "m", "caller": "c4", "endpoint": CHAT, "stream": True, "bucket": 3,
+    "prompt_bytes": 400, "max_tokens": None, "estimated_input": 100, "estimated_output": 50,
+    "exact_input": False, "outcome": Outcome.OK, "status": 200, "duration_s": 2.0, "ttft_s": 0.3,
+    "tpot_s": 0.02, "input_tokens": 110, "output_tokens": 40, "pool": "h100", "backend": "h100-0",
+    "plan_id": "p", "decision": "planned",
+}  # fmt: skip
 
 
-SHED = replace(
-    GOOD, outcome=Outcome.SHED, status=429, ttft_s=None, tpot_s=None, input_tokens=None,
+def ended(**fields):
+    """A request that ended well, but for some fields."""
+    return Observation(**(FIELDS | fields))
+
+
+GOOD = ended()
+SHED = ended(
+    outcome=Outcome.SHED, status=429, ttft_s=None, tpot_s=None, input_tokens=None,
     output_tokens=None, pool=None, backend=None, plan_id=None, decision=None,
 )  # fmt: skip
 
@@ -52,7 +57,7 @@ def metrics(fleet):
 
 def test_requests_are_counted_by_how_they_ended(metrics):
     """Every observation counts once; retries and decisions are counted beside it."""
-    count(metrics, GOOD, replace(GOOD, retries=2, decision="spill"))
+    count(metrics, GOOD, ended(retries=2, decision="spill"))
     count(metrics, SHED)
     found = scrape(metrics)
 
@@ -110,8 +115,41 @@ def test_the_plan_in_force_is_shown(metrics, plan):
         assert found["cuvee_planned_load", pool] == load
 
 
-def test_keys_are_never_shown(metrics):
-    """Credentials are no label."""
-    count(metrics, GOOD)
+def test_callers_are_never_shown(metrics):
+    """Who sent a request is no label: there is no bound on how many callers there are."""
+    count(metrics, ended(caller="somebody"))
 
-    assert b"secret" not in metrics.text()
+    assert b"somebody" not in metrics.text()
+
+
+def test_each_worker_shows_what_it_carries(metrics):
+    """Gauges of workers carry the worker's number; one that is gone is shown no more."""
+    gauges = WorkerGauges(queued=3, connections=7, retry_budget=99.5, breakers_open=1)
+    metrics.staffed({0: gauges, 1: gauges}, replaced=2)
+    both = scrape(metrics)
+    metrics.staffed({1: gauges}, replaced=3)
+    left = scrape(metrics)
+
+    assert [both["cuvee_queued_requests", n] for n in "01"] == [3, 3]
+    assert both["cuvee_client_connections", "0"] == 7
+    assert both["cuvee_retry_budget", "1"] == 99.5
+    assert both["cuvee_breakers_open", "1"] == 1
+    assert (both["cuvee_workers",], left["cuvee_workers",]) == (2, 1)
+    assert left["cuvee_workers_replaced_total",] == 3
+    assert ("cuvee_queued_requests", "0") not in left
+
+
+def test_every_sample_is_of_a_defined_metric(metrics, plan):
+    """Names, types, meanings and labels are those of the definitions, of which the page is made."""
+    metrics.planned(plan)
+    metrics.staffed({0: WorkerGauges(1, 1, 1.0, 0)}, replaced=0)
+    count(metrics, GOOD, ended(retries=1))
+    defined = {metric.name: metric for metric in METRICS}
+    families = list(text_string_to_metric_families(metrics.text().decode()))
+
+    assert len(families) == len(METRICS)
+    for family in families:
+        metric = defined[family.name + ("_total" if family.type == "counter" else "")]
+        assert (family.type, family.documentation) == (metric.metric_type, metric.help)
+        for sample in family.samples:
+            assert set(sample.labels) - {"le"} == set(metric.labels)

@@ -5,26 +5,29 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gateway.routing.observation import FIELDS, Observation, Outcome
+from gateway.routing.endpoints import CHAT
+from gateway.routing.observation import Observation, Outcome
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, PoolStats, StatsDelta
 from planner.traffic.size_histogram import fine_cell
 
-GOOD = Observation(
-    model="m", key="k", route="chat", stream=True, bucket=3, prompt_bytes=400, max_tokens=None,
-    estimated_input=100, estimated_output=50, exact_input=False, outcome=Outcome.OK, status=200,
-    duration_s=2.0, ttft_s=0.3, tpot_s=0.02, input_tokens=110, output_tokens=40, pool="h100",
-    backend="h100-0", plan_id="p", decision="planned",
-)  # fmt: skip
+FIELDS = {
+    "model": "m", "caller": "k", "endpoint": CHAT, "stream": True, "bucket": 3,
+    "prompt_bytes": 400, "max_tokens": None, "estimated_input": 100, "estimated_output": 50,
+    "exact_input": False, "outcome": Outcome.OK, "status": 200, "duration_s": 2.0, "ttft_s": 0.3,
+    "tpot_s": 0.02, "input_tokens": 110, "output_tokens": 40, "pool": "h100", "backend": "h100-0",
+    "plan_id": "p", "decision": "planned",
+}  # fmt: skip
 
 
-def replace(observation, **fields):
-    """The same but for some fields."""
-    return Observation(**{name: getattr(observation, name) for name in FIELDS} | fields)
+def ended(**fields):
+    """A request that ended well, but for some fields."""
+    return Observation(**(FIELDS | fields))
 
 
-SHED = replace(
-    GOOD, outcome=Outcome.SHED, status=429, ttft_s=None, tpot_s=None, input_tokens=None,
+GOOD = ended()
+SHED = ended(
+    outcome=Outcome.SHED, status=429, ttft_s=None, tpot_s=None, input_tokens=None,
     output_tokens=None, pool=None, backend=None, plan_id=None, decision=None,
 )  # fmt: skip
 
@@ -67,7 +70,7 @@ def test_every_arrival_counts_whatever_becomes_of_it():
 
 def test_an_unreported_size_is_the_estimate():
     """Engines that report no usage still have demand; an embedding has one token of output."""
-    silent = replace(GOOD, input_tokens=None, output_tokens=None)
+    silent = ended(input_tokens=None, output_tokens=None)
 
     assert summed(silent).sizes == {(3, fine_cell(100, 1)): (1.0, 100.0, 1.0)}
 
@@ -77,7 +80,7 @@ def test_times_fall_into_the_bucket_that_ends_at_them(kind):
     """Bounds belong to the bucket below, as in Prometheus; what is above all has its own."""
     bounds = TTFT_S if kind == "ttft" else TPOT_S
     times = [0.0, bounds[0], bounds[0] * 1.01, bounds[-1], bounds[-1] * 2]
-    delta = summed(*(replace(GOOD, **{f"{kind}_s": t}) for t in times))
+    delta = summed(*(ended(**{f"{kind}_s": t}) for t in times))
     histogram = getattr(delta.by_pool["m", "h100"], kind)
 
     assert (histogram.counts[:2], histogram.counts[-2:]) == ([2, 1], [1, 1])
@@ -87,8 +90,7 @@ def test_times_fall_into_the_bucket_that_ends_at_them(kind):
 
 OBSERVATIONS = st.lists(
     st.builds(
-        lambda outcome, pool, ttft, tokens, retries: replace(
-            GOOD,
+        lambda outcome, pool, ttft, tokens, retries: ended(
             outcome=outcome,
             pool=pool,
             ttft_s=ttft,

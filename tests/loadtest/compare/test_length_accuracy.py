@@ -7,7 +7,7 @@ import pytest
 
 from gateway.config.load import load
 from gateway.rehearsal.history import demand_of
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.estimator import Estimator
 from loadtest.compare.length_accuracy import WARM, cost, foresee
 from planner.errors import InvalidValue
 from planner.program import solve
@@ -68,9 +68,7 @@ def test_true_lengths_and_learned_ones_keep_the_same_promise():
     """On the shipped trace, on a fleet without much to spare: within half a point."""
     loaded = load(CONFIG)
     history = read_trace(HISTORY)
-    plan = solve.assign(
-        demand_of(history, loaded, lengths=OutputLengths()), loaded.pools, (2, 0, 1)
-    )
+    plan = solve.assign(demand_of(history, loaded, estimator=Estimator()), loaded.pools, (2, 0, 1))
 
     found = cost(history, plan, loaded.pools)
 
@@ -89,6 +87,6 @@ def test_lengths_that_nobody_can_foresee_cost_attainment():
         output_tokens=np.where(rng.random(count) < 0.8, 10.0, 900.0),
         key=("",) * count,
     )
-    plan = solve.assign(demand_of(wild, loaded, lengths=OutputLengths()), loaded.pools, (2, 0, 0))
+    plan = solve.assign(demand_of(wild, loaded, estimator=Estimator()), loaded.pools, (2, 0, 0))
 
     assert cost(wild, plan, loaded.pools).points > 5

@@ -6,8 +6,8 @@ import pytest
 
 from gateway.config.load import load
 from gateway.rehearsal.history import demand_of
-from gateway.routing import peers
-from gateway.routing.lengths import OutputLengths
+from gateway.routing import shared_load
+from gateway.routing.estimator import Estimator
 from loadtest.compare.workers import WorkersBench, attainable
 from planner.program import solve
 from planner.traffic.trace import read_trace
@@ -18,12 +18,12 @@ RATE = 20.0
 
 @pytest.fixture(scope="module")
 def bench():
-    loaded, lengths = load(CONFIGS / "demo.yaml"), OutputLengths()
+    loaded, estimator = load(CONFIGS / "demo.yaml"), Estimator()
     trace = read_trace(CONFIGS / "workloads" / "azure-2023-turn.csv")
-    demand = demand_of(trace, loaded, lengths=lengths).scaled_to(RATE)
+    demand = demand_of(trace, loaded, estimator=estimator).scaled_to(RATE)
     plan = solve.provision(demand, loaded.pools, loaded.limits)
     return WorkersBench(
-        loaded=loaded, plan=plan, trace=trace, lengths=lengths, requests=4000, seeds=1
+        loaded=loaded, plan=plan, trace=trace, estimator=estimator, requests=4000, seeds=1
     )
 
 
@@ -43,6 +43,6 @@ def test_four_workers_attain_what_one_does(bench):
 
 def test_workers_that_saw_nothing_of_each_other_would_not(bench, monkeypatch):
     """The test above can fail: it would if the board were never looked at."""
-    monkeypatch.setattr(peers, "STALE_S", float("inf"))
+    monkeypatch.setattr(shared_load, "STALE_S", float("inf"))
 
     assert bench.attainment(2 * RATE, 4) < bench.slo.attainment - 0.1

@@ -7,7 +7,7 @@ from types import FrameType
 
 import pytest
 
-from gateway.routing import peers
+from gateway.routing import shared_load
 from loadtest.overhead import sampler, stacks
 from loadtest.overhead.sampler import LOOP, Sampler
 
@@ -42,7 +42,8 @@ def test_what_is_not_ours_is_the_loop():
 def test_our_code_is_known_by_its_place():
     """The gateway's and the planner's packages, not the profiler nor the standard library."""
     assert (
-        sampler.label(peers.SharedLoad.clear.__code__) == "gateway/routing/peers:SharedLoad.clear"
+        sampler.label(shared_load.SharedLoad.clear.__code__)
+        == "gateway/routing/shared_load:SharedLoad.clear"
     )
     assert sampler.label(sampler.main.__code__) == ""
     assert sampler.label(Path.exists.__code__) == ""

@@ -7,26 +7,27 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import Saturated
-from gateway.routing.backend import Fleet, Lease
+from gateway.routing.backend import Lease
 from gateway.routing.estimate import Estimate
-from gateway.routing.peers import STALE_S, LoadView, SharedLoad
+from gateway.routing.fleet import Fleet
 from gateway.routing.router import Router
+from gateway.routing.shared_load import STALE_S, LoadView, SharedLoad
 
 WORKERS, BACKENDS = 3, 2
 LATER_S = 2 * STALE_S
 
 
 def make_fleet():
-    return Fleet({"a": tuple(f"http://a:{n}" for n in range(BACKENDS))})
+    return Fleet.of({"a": tuple(f"http://a:{n}" for n in range(BACKENDS))})
 
 
-def make_board():
-    size = {"workers": WORKERS, "backends": BACKENDS}
+def make_shared_load():
+    size = {"workers": WORKERS, "rows": BACKENDS}
     return SharedLoad(bytearray(8 * SharedLoad.doubles(**size)), **size)
 
 
-def seated(shared_load):
-    """A fleet and a seat for each worker."""
+def viewed(shared_load):
+    """A fleet and a view for each worker."""
     fleets = [make_fleet() for _ in range(WORKERS)]
     return fleets, [LoadView(shared_load, fleet, number) for number, fleet in enumerate(fleets)]
 
@@ -44,15 +45,15 @@ def state(fleet, backend=0):
 
 def test_a_worker_sees_what_another_holds():
     """A lease of one is in the others' numbers at their next look, and gone after its release."""
-    fleets, seats = seated(make_board())
+    fleets, views = viewed(make_shared_load())
     lease = hold(fleets[0])
-    seats[1].refresh(0.0)
+    views[1].refresh(0.0)
     held = state(fleets[1])
     lease.prefilled()
-    seats[1].refresh(LATER_S)
+    views[1].refresh(LATER_S)
     prefilled = state(fleets[1])
     lease.release()
-    seats[1].refresh(2 * LATER_S)
+    views[1].refresh(2 * LATER_S)
 
     assert held == (1, 0.25, 0.5)
     assert prefilled == (1, 0.25, 0.0)
@@ -62,12 +63,12 @@ def test_a_worker_sees_what_another_holds():
 
 def test_a_look_is_not_repeated_at_once():
     """Within the time that numbers are believed nothing is read again."""
-    fleets, seats = seated(make_board())
-    seats[1].refresh(0.0)
+    fleets, views = viewed(make_shared_load())
+    views[1].refresh(0.0)
     hold(fleets[0])
-    seats[1].refresh(STALE_S / 2)
+    views[1].refresh(STALE_S / 2)
     early = state(fleets[1])
-    seats[1].refresh(STALE_S)
+    views[1].refresh(STALE_S)
 
     assert early == (0, 0.0, 0.0)
     assert state(fleets[1]) == (1, 0.25, 0.5)
@@ -75,21 +76,21 @@ def test_a_look_is_not_repeated_at_once():
 
 def test_the_leases_of_a_dead_worker_vanish():
     """Its row is cleared; what the others hold stays."""
-    shared_load = make_board()
-    fleets, seats = seated(shared_load)
+    shared_load = make_shared_load()
+    fleets, views = viewed(shared_load)
     hold(fleets[0])
     hold(fleets[1])
     shared_load.clear(0)
-    seats[1].refresh(0.0)
-    seats[2].refresh(0.0)
+    views[1].refresh(0.0)
+    views[2].refresh(0.0)
 
     assert state(fleets[1]) == state(fleets[2]) == (1, 0.25, 0.5)
 
 
 def test_the_supervisor_sees_all_and_holds_nothing():
     """Its fleet shows the sums over all workers."""
-    shared_load = make_board()
-    fleets, _ = seated(shared_load)
+    shared_load = make_shared_load()
+    fleets, _ = viewed(shared_load)
     own = make_fleet()
     load_view = LoadView(shared_load, own, None)
     for fleet in fleets:
@@ -102,17 +103,17 @@ def test_the_supervisor_sees_all_and_holds_nothing():
 def test_workers_learn_which_backends_are_down():
     """What the supervisor marks is what they see; a backend that is up again has its breaker
     closed."""
-    shared_load = make_board()
-    fleets, seats = seated(shared_load)
+    shared_load = make_shared_load()
+    fleets, views = viewed(shared_load)
     own = make_fleet()
     own.backends[1].probed(False)
     shared_load.mark(own)
-    seats[0].refresh(0.0)
+    views[0].refresh(0.0)
     down = [backend.healthy for backend in fleets[0].backends]
     fleets[0].backends[1].failed(0.0, refused=True)
     own.backends[1].probed(True)
     shared_load.mark(own)
-    seats[0].refresh(LATER_S)
+    views[0].refresh(LATER_S)
 
     assert down == [True, False]
     assert fleets[0].backends[1].live(LATER_S)
@@ -120,14 +121,14 @@ def test_workers_learn_which_backends_are_down():
 
 def test_without_a_supervisor_all_backends_count_as_up():
     """Marks that nobody renews are not believed; breakers still work."""
-    shared_load = make_board()
-    fleets, seats = seated(shared_load)
+    shared_load = make_shared_load()
+    fleets, views = viewed(shared_load)
     own = make_fleet()
     own.backends[1].probed(False)
     shared_load.mark(own)
-    seats[0].refresh(0.0)
-    seats[0].abandoned()
-    seats[0].refresh(LATER_S)
+    views[0].refresh(0.0)
+    views[0].lose_supervisor()
+    views[0].refresh(LATER_S)
     fleets[0].backends[0].failed(LATER_S, refused=True)
 
     assert [backend.live(LATER_S) for backend in fleets[0].backends] == [False, True]
@@ -148,7 +149,7 @@ STEPS = st.lists(
 def test_every_view_is_the_sum_of_all_leases(steps):
     """Whatever is held, prefilled and released in any order: all workers see the same, and it is
     exactly nothing when nothing is held."""
-    fleets, seats = seated(make_board())
+    fleets, views = viewed(make_shared_load())
     held: list[tuple[int, int, Lease, float]] = []
     for worker, backend, verb, slot in steps:
         mine = [entry for entry in held if entry[:2] == (worker, backend)]
@@ -159,7 +160,7 @@ def test_every_view_is_the_sum_of_all_leases(steps):
         elif mine:
             mine[0][2].release()
             held.remove(mine[0])
-    for load_view in seats:
+    for load_view in views:
         load_view.refresh(0.0)
     for backend in range(BACKENDS):
         here = [entry for entry in held if entry[1] == backend]
@@ -175,23 +176,23 @@ def test_every_view_is_the_sum_of_all_leases(steps):
 def test_others_load_counts_against_the_limit(plan, pools, table):
     """What one worker may not take because of `max_load`, another may not either."""
     urls = {pool.name: (f"http://{pool.name}",) for pool in pools}
-    size = {"workers": 2, "backends": len(pools)}
+    size = {"workers": 2, "rows": len(pools)}
     shared_load = SharedLoad(bytearray(8 * SharedLoad.doubles(**size)), **size)
-    fleets = [Fleet(urls), Fleet(urls)]
+    fleets = [Fleet.of(urls), Fleet.of(urls)]
     first, second = (
-        Router(table, fleet, max_load=2.0, load_view=LoadView(shared_load, fleet, number))
+        Router(table, fleet, max_load=2.0, peers=LoadView(shared_load, fleet, number))
         for number, fleet in enumerate(fleets)
     )
     model = plan.buckets.classes[0].model
-    llm_request = Estimate(model=model, input_tokens=300, output_tokens=100, output_p90=100)
+    estimate = Estimate(model=model, input_tokens=300, output_tokens=100, output_p90=100)
     leases = []
     with suppress(Saturated):
         while len(leases) < 10_000:
-            leases.append(first.route(llm_request, now_s=0.0))
+            leases.append(first.route(estimate, now_s=0.0))
     with pytest.raises(Saturated):
-        second.route(llm_request, now_s=0.0)
+        second.route(estimate, now_s=0.0)
     leases.pop().release()
-    last = second.route(llm_request, now_s=LATER_S)
+    last = second.route(estimate, now_s=LATER_S)
 
     assert sum(backend.in_flight for backend in fleets[1].backends) == len(leases) + 1
     assert last.backend.load <= 2.0

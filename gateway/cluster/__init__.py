@@ -1,0 +1,1 @@
+"""What processes and gateways say to each other, as bytes. Knows no socket and no live object."""

@@ -1,0 +1,230 @@
+"""Sends a request to backends until one of them has begun to answer: routes, queues, retries.
+
+Nothing has reached the client yet, so whatever fails here may be tried again elsewhere. Owns the
+retry budget and the connections' addresses. Knows no plan, no price and no other request.
+"""
+
+from collections.abc import Callable
+from math import inf
+from typing import Final
+
+from gateway.config.schema import GatewaySection
+from gateway.errors import (
+    ConnectFailed,
+    Saturated,
+    Unavailable,
+    UpstreamError,
+    WouldMissSlo,
+)
+from gateway.proxy.active import ActiveRequest
+from gateway.proxy.engines import ANY, EngineDialect, EngineRefusal, refusal, stream_refusal
+from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.pool import ConnectionPool, ConnectionPools
+from gateway.proxy.http.reply import Reply
+from gateway.proxy.queue import Queue
+from gateway.proxy.relay import Relay
+from gateway.proxy.retry import RetryBudget
+from gateway.proxy.sse import StreamMeter
+from gateway.routing.backend import Backend, Lease
+from gateway.routing.body import with_usage
+from gateway.routing.endpoints import Endpoint
+from gateway.routing.router import Router
+
+# Refusals for lack of room that one request may collect before the client is told: each means that
+# a backend was fuller than the router knew, and eight in a row that all of them are.
+ADMISSIONS: Final = 8
+# Retries after a backend broke (answered 5xx or cut the connection): the request itself may be what
+# breaks them, so it is not carried through the whole fleet.
+BROKEN: Final = 1
+
+
+class Dispatcher:
+    """Finds a backend that answers. One object serves all requests.
+
+    queue: where requests wait for room. budget: retries that may still be spent.
+    """
+
+    def __init__(
+        self,
+        *,
+        router: Router,
+        connection_pools: ConnectionPools,
+        dialects: dict[str, EngineDialect],
+        settings: GatewaySection,
+        clock: Callable[[], float],
+    ) -> None:
+        """dialects: by pool; a pool that is not in it speaks any engine's."""
+        self._router = router
+        self._connection_pools = connection_pools
+        self._dialects = dialects
+        # Copies of what every request looks up: the settings are not compiled, and compiled code
+        # pays 110 instructions for each attribute of such a class.
+        self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
+        self._retries, self._include_usage = settings.retries, settings.include_usage
+        self._clock = clock
+        self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
+        self.budget = RetryBudget()
+        self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
+
+    async def begin(
+        self, client: ClientConnection, active: ActiveRequest, lines: bytes, body: bytes
+    ) -> tuple[Reply, Relay | bytes]:
+        """The reply of the first backend that begins to answer: a stream up to its first event, or
+        a whole body. Its lease stays the request's.
+
+        lines: the client's header lines that go on. Raises UpstreamError when the last attempt
+        failed, Saturated or Unavailable when there is no backend to try.
+        """
+        tried: list[str] = []
+        broken = refused = 0
+        failure: UpstreamError | None = None
+        deadline_s = self.queue.deadline(active.arrival_s)
+        while True:
+            lease = active.lease = await self._lease(
+                active, tried, failure, deadline_s, refused > 0
+            )
+            try:
+                begun = await self._attempt(client, active, lease, lines, body)
+            except UpstreamError as error:
+                self.blame(lease, error)
+                lease.release()
+                active.retries += 1
+                if isinstance(error, EngineRefusal) and error.admission:
+                    refused += 1
+                    if refused > ADMISSIONS:
+                        raise
+                    continue
+                tried.append(lease.backend.name)
+                broken += not isinstance(error, ConnectFailed)
+                final = isinstance(error, EngineRefusal) and not error.retriable
+                if final or broken > BROKEN or len(tried) > self._retries:
+                    raise
+                if not self.budget.spend():
+                    raise
+                failure = error
+            else:
+                lease.backend.succeeded()
+                return begun
+
+    def blame(self, lease: Lease, error: UpstreamError) -> None:
+        """Tells the backend what went wrong: it is full, it broke, or nothing if the client is at
+        fault."""
+        if isinstance(error, EngineRefusal) and error.admission:
+            lease.backend.refused(self._clock())
+        elif not isinstance(error, EngineRefusal) or error.status >= 500:
+            lease.backend.failed(self._clock(), refused=isinstance(error, ConnectFailed))
+
+    def blame_stream(self, lease: Lease, error: bytes) -> None:
+        """The same for an error event that a begun stream ended with."""
+        self.blame(lease, stream_refusal(error, self._dialect(lease)))
+
+    def forget(self, backend: Backend) -> None:
+        """A backend left the fleet: its idle connections are closed, the others when their
+        exchange ends."""
+        for key in [key for key in self._targets if key[0] == backend.url]:
+            del self._targets[key]
+        self._connection_pools.forget(backend.url)
+
+    async def _lease(
+        self,
+        active: ActiveRequest,
+        tried: list[str],
+        failure: UpstreamError | None,
+        deadline_s: float,
+        again: bool,
+    ) -> Lease:
+        """Routes, or waits in the queue: for a moment while no backend keeps the SLO, long while
+        all are full.
+
+        failure: of an earlier attempt; with nowhere else to go it is the answer. again: whether the
+        request has had its turn before, so that it waits at the head.
+        """
+        patient = failure is None and not again
+        held_until_s: float | None = None
+        while True:
+            now_s = self._clock()
+            patient = patient and (held_until_s is None or now_s < held_until_s)
+            try:
+                lease = self._router.route(
+                    active.estimate,
+                    bucket=active.bucket,
+                    now_s=now_s,
+                    exclude=tried,
+                    patient=patient,
+                )
+            except WouldMissSlo:
+                if held_until_s is None:
+                    held_until_s = min(deadline_s, now_s + self._router.hold_s(active.bucket))
+                again = patient = await self.queue.hold(until_s=held_until_s, again=again)
+                continue
+            except (Unavailable, Saturated) as error:
+                if failure is not None:
+                    raise failure from error
+                if isinstance(error, Unavailable):
+                    raise
+            else:
+                if again:
+                    self.queue.wake()  # there was room for one: perhaps for the next one too
+                return lease
+            await self.queue.wait(deadline_s=deadline_s, again=again)
+            again = True
+
+    async def _attempt(
+        self,
+        client: ClientConnection,
+        active: ActiveRequest,
+        lease: Lease,
+        lines: bytes,
+        body: bytes,
+    ) -> tuple[Reply, Relay | bytes]:
+        """One backend's answer up to its first event, or its whole body if it does not stream."""
+        request = active.llm_request
+        limit_s = self._first_byte_s if request.stream else self._unary_s
+        active.waiting, active.due_s = True, self._clock() + limit_s
+        connections, prefix = self._target(lease.backend, request.endpoint)
+        add_usage = self._include_usage and request.stream and not request.asks_usage
+        spliced = with_usage(body) if add_usage else None
+        reply: Reply | None = None
+        try:
+            body = spliced or body
+            head = b"".join((prefix, lines, b"content-length: %d\r\n\r\n" % len(body)))
+            reply = await self._connection_pools.send(connections, head, body)
+            if reply.status >= 400:
+                raise refusal(reply.status, await reply.read(), self._dialect(lease))
+            if not reply.stream:
+                return reply, reply.body if reply.complete else await reply.read()
+            meter = StreamMeter(end=request.endpoint.end, hide_usage=spliced is not None)
+            relay = Relay(reply, client, self._clock, meter, active.first_token)
+            await self._first_event(lease, reply, meter)
+            return reply, relay
+        except BaseException:
+            if reply is not None:
+                reply.close()
+            raise
+        finally:
+            active.waiting, active.due_s = False, inf
+
+    async def _first_event(self, lease: Lease, reply: Reply, meter: StreamMeter) -> None:
+        """Waits for the first event of a stream. An error event there is an error reply in
+        disguise: vLLM and TGI refuse inside a 200."""
+        while meter.last_at_s is None:
+            if reply.error is not None:
+                raise reply.error
+            if reply.complete:
+                raise UpstreamError("The backend closed the stream before its first event.")
+            await reply.change()
+        opening = meter.opening
+        if opening is not None and opening.failure is not None:
+            raise stream_refusal(opening.failure, self._dialect(lease))
+
+    def _target(self, backend: Backend, endpoint: Endpoint) -> tuple[ConnectionPool, bytes]:
+        """A backend's connections, and how a request to one of its paths begins."""
+        key = (backend.url, endpoint.path)
+        target = self._targets.get(key)
+        if target is None:
+            connections = self._connection_pools.pool(backend.url)
+            target = self._targets[key] = connections, connections.prefix("POST", endpoint.path)
+        return target
+
+    def _dialect(self, lease: Lease) -> EngineDialect:
+        return self._dialects.get(lease.backend.pool, ANY)

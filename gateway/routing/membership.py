@@ -1,0 +1,89 @@
+"""Which backends there are: a value that every process of a gateway applies to its own fleet.
+
+Owns how backends are named and numbered, so that all processes agree. Knows no live backend.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from itertools import count
+
+import msgspec
+
+from gateway.errors import ConfigError
+
+
+class Member(msgspec.Struct, frozen=True, array_like=True):
+    """One backend. name: unique, `pool-3`; never used again for another URL. row: its place in
+    arrays that processes share."""
+
+    name: str
+    pool: str
+    url: str
+    row: int
+
+
+class Membership(msgspec.Struct, frozen=True):
+    """All backends of a gateway. version: counts the changes. pools: every pool's name, in order,
+    and the number that its next new backend gets."""
+
+    version: int
+    members: tuple[Member, ...]
+    pools: dict[str, int]
+
+    def urls(self) -> dict[str, tuple[str, ...]]:
+        """The base URLs by pool."""
+        return {
+            pool: tuple(member.url for member in self.members if member.pool == pool)
+            for pool in self.pools
+        }
+
+    @property
+    def rows(self) -> int:
+        """The length of an array that has a place for every member."""
+        return 1 + max((member.row for member in self.members), default=-1)
+
+
+def first(urls: Mapping[str, Sequence[str]]) -> Membership:
+    """The membership that a gateway starts with. Raises ConfigError as `changed` does."""
+    return changed(Membership(version=-1, members=(), pools=dict.fromkeys(urls, 0)), urls)
+
+
+def changed(
+    before: Membership,
+    urls: Mapping[str, Sequence[str]],
+    *,
+    in_use: Collection[int] = (),
+) -> Membership:
+    """The membership with these backends instead. Those that stay keep their name and row.
+
+    urls: base URLs by pool, of every pool; a trailing slash does not count. in_use: rows that must
+    not be given away, besides those of the members: some process may still write there. Raises
+    ConfigError, one line per problem, for a pool that does not exist and a URL that stands twice.
+    """
+    _check(before, urls)
+    known = {(member.pool, member.url): member for member in before.members}
+    taken = set(in_use) | {member.row for member in before.members}
+    free = (row for row in count() if row not in taken)
+    numbers = dict(before.pools)
+    members = []
+    for pool in before.pools:
+        for url in urls.get(pool, ()):
+            member = known.get((pool, url.rstrip("/")))
+            if member is None:
+                name = f"{pool}-{numbers[pool]}"
+                member = Member(name=name, pool=pool, url=url.rstrip("/"), row=next(free))
+                numbers[pool] += 1
+            members.append(member)
+    return Membership(version=before.version + 1, members=tuple(members), pools=numbers)
+
+
+def _check(before: Membership, urls: Mapping[str, Sequence[str]]) -> None:
+    problems = [f"pools.{pool}: there is no such pool" for pool in urls if pool not in before.pools]
+    owners: dict[str, str] = {}
+    for pool, own in urls.items():
+        for url in own:
+            owner = owners.get(url.rstrip("/"))
+            if owner is not None:
+                problems.append(f"pools.{pool}: {url} is a backend of pool {owner} already")
+            owners[url.rstrip("/")] = pool
+    if problems:
+        raise ConfigError(tuple(problems))

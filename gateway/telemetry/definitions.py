@@ -1,0 +1,115 @@
+"""Every metric that is shown: name, type, labels and meaning. Data only.
+
+`docs/metrics.md` is made from it (`python -m gateway.telemetry.reference`).
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+MetricType = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One metric. name: as scraped, with its prefix. labels: of every sample, in order."""
+
+    name: str
+    metric_type: MetricType
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+REQUESTS = Metric(
+    "cuvee_requests_total",
+    "counter",
+    "Requests, by how they ended.",
+    ("model", "outcome", "pool"),
+)
+DECISIONS = Metric(
+    "cuvee_decisions_total",
+    "counter",
+    "Requests that were routed, by the router's decision; only `planned` kept to the plan.",
+    ("decision", "model", "pool"),
+)
+RETRIES = Metric(
+    "cuvee_retries_total",
+    "counter",
+    "Attempts beyond the first one of a request, each at another backend.",
+    ("model",),
+)
+TOKENS = Metric(
+    "cuvee_tokens_total",
+    "counter",
+    "Tokens of the requests that ended well, as the engines counted them.",
+    ("direction", "model", "pool"),
+)
+TTFT = Metric(
+    "cuvee_ttft_seconds",
+    "histogram",
+    "Time to the first token, from the request's arrival at the gateway.",
+    ("model", "pool"),
+)
+TPOT = Metric(
+    "cuvee_tpot_seconds",
+    "histogram",
+    "Time per output token after the first one.",
+    ("model", "pool"),
+)
+IN_FLIGHT = Metric(
+    "cuvee_in_flight", "gauge", "Requests that the backend holds now.", ("backend", "pool")
+)
+LOAD = Metric(
+    "cuvee_load",
+    "gauge",
+    "Load that the backend holds now; 1.0 is as much as keeps the SLO.",
+    ("backend", "pool"),
+)
+BACKEND_UP = Metric(
+    "cuvee_backend_up",
+    "gauge",
+    "1 if the last health probe of the backend was good, else 0.",
+    ("backend", "pool"),
+)
+QUEUED = Metric(
+    "cuvee_queued_requests", "gauge", "Requests that wait for a backend with room.", ("worker",)
+)
+CONNECTIONS = Metric(
+    "cuvee_client_connections", "gauge", "Open connections of clients.", ("worker",)
+)
+RETRY_BUDGET = Metric(
+    "cuvee_retry_budget", "gauge", "Retries that the worker may still make now.", ("worker",)
+)
+BREAKERS_OPEN = Metric(
+    "cuvee_breakers_open",
+    "gauge",
+    "Backends that answer probes but get no requests, because requests failed there.",
+    ("worker",),
+)
+WORKERS = Metric("cuvee_workers", "gauge", "Worker processes that serve.")
+WORKERS_REPLACED = Metric(
+    "cuvee_workers_replaced_total", "counter", "Worker processes that died and were replaced."
+)
+PLANS = Metric("cuvee_plans_total", "counter", "Plans put in force since the start.")
+DESIRED_BACKENDS = Metric(
+    "cuvee_desired_backends",
+    "gauge",
+    "Backends of the pool that the plan in force uses.",
+    ("pool",),
+)
+PLANNED_LOAD = Metric(
+    "cuvee_planned_load",
+    "gauge",
+    "Mean load of the pool's backends under the plan in force.",
+    ("pool",),
+)
+PLAN_USD = Metric("cuvee_plan_usd_per_hour", "gauge", "Cost of the plan in force.")
+PLAN_BOUND_USD = Metric(
+    "cuvee_plan_lower_bound_usd_per_hour",
+    "gauge",
+    "Lower bound on the cost of any plan for the same demand, by the fluid relaxation.",
+)
+PLAN_SOLVE_S = Metric(
+    "cuvee_plan_solve_seconds", "gauge", "Time that the solver took for the plan in force."
+)
+
+METRICS = tuple(value for value in globals().values() if isinstance(value, Metric))

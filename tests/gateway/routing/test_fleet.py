@@ -1,0 +1,55 @@
+"""A fleet follows its membership, and forgets nothing of what stays."""
+
+from gateway.routing.backend import Lease
+from gateway.routing.fleet import Fleet
+from gateway.routing.membership import changed, first
+
+
+def test_a_fleet_names_its_backends():
+    """By pool and position, in the order of the configuration."""
+    fleet = Fleet.of({"a": ("http://x/", "http://y"), "b": ()})
+
+    assert [(b.name, b.url) for b in fleet.pool("a")] == [
+        ("a-0", "http://x"), ("a-1", "http://y")
+    ]  # fmt: skip
+    assert fleet.pool("b") == ()
+    assert [b.name for b in fleet.backends] == ["a-0", "a-1"]
+    assert fleet.running(("b", "a")) == (0, 2)
+
+
+def test_what_stays_keeps_all_that_is_known_of_it():
+    """Leases, breakers and probes outlive a change; so does the order of the pool."""
+    fleet = Fleet.of({"a": ("http://x", "http://y")})
+    stays = fleet.pool("a")[1]
+    lease = Lease(stays, slot=0.5, prefill_s=0.0, bucket=0, plan_id="p", decision="planned")
+    stays.failed(0.0, refused=True)
+    new, gone = fleet.apply(changed(fleet.membership, {"a": ("http://y", "http://z")}))
+
+    assert fleet.pool("a")[0] is stays
+    assert (stays.in_flight, stays.live(0.5)) == (1, False)
+    assert [b.url for b in new] == ["http://z"]
+    assert [b.name for b in gone] == ["a-0"]
+    lease.release()
+    assert stays.in_flight == 0
+
+
+def test_a_new_backend_is_down_until_it_was_probed():
+    """It gets no request before it has said that it can serve; the first ones are probed before the
+    gateway listens."""
+    fleet = Fleet.of({"a": ("http://x",)})
+    assert fleet.pool("a")[0].live(0.0)
+
+    (new,), _ = fleet.apply(changed(fleet.membership, {"a": ("http://x", "http://y")}))
+
+    assert not new.live(0.0)
+    new.probed(True)
+    assert new.live(0.0)
+
+
+def test_two_fleets_with_one_membership_are_alike():
+    """Names and rows are the membership's, so that processes understand each other."""
+    membership = changed(first({"a": ("http://x",)}), {"a": ("http://y", "http://z")})
+    one, other = Fleet(membership), Fleet(membership)
+
+    assert [b.name for b in one.backends] == [b.name for b in other.backends] == ["a-1", "a-2"]
+    assert [one.row(b) for b in one.backends] == [other.row(b) for b in other.backends]

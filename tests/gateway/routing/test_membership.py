@@ -1,0 +1,84 @@
+"""All processes agree on which backends there are, on their names and their rows."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from gateway.errors import ConfigError
+from gateway.routing.membership import changed, first
+
+POOLS = ("a", "b")
+URLS = st.lists(st.sampled_from([f"http://x:{n}" for n in range(8)]), unique=True)
+
+
+def named(membership):
+    return {member.name: member.url for member in membership.members}
+
+
+def test_backends_are_named_by_pool_and_number():
+    """In the order of the configuration, and a trailing slash does not count."""
+    membership = first({"a": ("http://x/", "http://y"), "b": (), "c": ("http://z",)})
+
+    assert named(membership) == {"a-0": "http://x", "a-1": "http://y", "c-0": "http://z"}
+    assert membership.urls() == {"a": ("http://x", "http://y"), "b": (), "c": ("http://z",)}
+    assert [member.row for member in membership.members] == [0, 1, 2]
+    assert membership.version == 0
+
+
+def test_a_name_is_never_used_again():
+    """What stays keeps name and row; what comes back is another backend, under another name."""
+    before = first({"a": ("http://x", "http://y")})
+    without = changed(before, {"a": ("http://y",)})
+    back = changed(without, {"a": ("http://x", "http://y")})
+
+    assert named(without) == {"a-1": "http://y"}
+    assert named(back) == {"a-2": "http://x", "a-1": "http://y"}
+    assert (without.version, back.version) == (1, 2)
+
+
+def test_rows_in_use_are_not_given_away():
+    """A row that some process may still write to is no place for a new backend."""
+    before = first({"a": ("http://x", "http://y")})
+    reused = changed(before, {"a": ("http://y", "http://z")})
+    kept = changed(
+        changed(before, {"a": ("http://y",)}), {"a": ("http://y", "http://z")}, in_use={0}
+    )
+
+    assert {m.url: m.row for m in reused.members} == {"http://y": 1, "http://z": 2}
+    assert {m.url: m.row for m in kept.members} == {"http://y": 1, "http://z": 2}
+    freed = changed(changed(before, {"a": ("http://y",)}), {"a": ("http://y", "http://z")})
+    assert {m.url: m.row for m in freed.members} == {"http://y": 1, "http://z": 0}
+
+
+@given(st.lists(URLS, min_size=1, max_size=6))
+def test_every_change_keeps_names_and_rows_apart(steps):
+    """Whatever comes and goes: no two backends share a name or a row, and what stays is the same
+    member."""
+    membership = first({"a": steps[0], "b": ()})
+    used = dict(named(membership))
+    for urls in steps[1:]:
+        before = {member.url: member for member in membership.members}
+        membership = changed(membership, {"a": urls, "b": ()})
+        rows = [member.row for member in membership.members]
+        assert len(set(rows)) == len(rows)
+        assert membership.rows == max(rows, default=-1) + 1
+        for member in membership.members:
+            assert before.get(member.url, member) == member
+            assert used.setdefault(member.name, member.url) == member.url
+
+
+@pytest.mark.parametrize(
+    ("urls", "problem"),
+    [
+        ({"a": ("http://x", "http://x/")}, "pools.a: http://x/ is a backend of pool a already"),
+        ({"a": ("http://x",), "b": ("http://x",)}, "pools.b: http://x is a backend of pool a"),
+        ({"c": ()}, "pools.c: there is no such pool"),
+    ],
+)
+def test_what_cannot_be_is_refused_whole(urls, problem):
+    """One line that names pool and URL; nothing of the change is taken."""
+    with pytest.raises(ConfigError) as refused:
+        changed(first({"a": (), "b": ()}), urls)
+
+    assert len(refused.value.problems) == 1
+    assert refused.value.problems[0].startswith(problem)
