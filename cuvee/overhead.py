@@ -180,8 +180,8 @@ def overhead(
             "--profile sees Python's frames only, and the data path is compiled: "
             "`make interpreted` first"
         )
-    if complaints := runtime.complaints():
-        raise click.ClickException("\n".join(complaints))
+    if warnings := runtime.stale_warnings():
+        raise click.ClickException("\n".join(warnings))
     given = _paths(paths)
     said: dict[str, object] = {"conditions": conditions(options)}
     try:

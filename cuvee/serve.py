@@ -41,8 +41,8 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     )
     loaded = configured(path)
     log.info("data path: %s", runtime.data_path())
-    for complaint in runtime.complaints():
-        log.warning(complaint)
+    for warning in runtime.stale_warnings():
+        log.warning(warning)
     try:
         uvloop.run(run(loaded, host=host, port=port))
     except (PlannerError, OSError) as error:

@@ -1,30 +1,34 @@
-"""What the gateway refuses or could not do, as OpenAI error objects with a status each.
+"""The errors of the gateway, each with its HTTP status and its OpenAI error object.
 
 GatewayError              500 server_error
 ├── BadRequest            400 invalid_request_error
 │   ├── ModelNotFound     404 invalid_request_error, code model_not_found
 │   ├── ClassNotFound     400 invalid_request_error, code slo_class_not_found
 │   ├── NotFound          404 no such path
-│   ├── MethodNotAllowed  405
+│   ├── MethodNotAllowed  405 the path exists, but not for this method
 │   ├── TooLarge          413 the body exceeds the limit
-│   ├── HeadTooLarge      431 the request's head does
+│   ├── HeadTooLarge      431 the head of the request exceeds the limit
 │   └── RequestTimeout    408 the request did not arrive in time
-├── Saturated             429 rate_limit_error: everything is full, with Retry-After
-│   └── Held              never answered: the request waits a moment in the queue
+├── Saturated             429 rate_limit_error: all backends are full, with Retry-After
+│   └── WouldMissSlo      no response: the request waits a moment in the queue
 ├── Unavailable           503 service_unavailable: no live backend, or draining, with Retry-After
 └── UpstreamError         502 the backend failed before its first byte
-    ├── ConnectFailed     502 nothing was sent: another backend may try
+    ├── ConnectFailed     502 no connection, nothing was sent: another backend may be tried
     ├── UpstreamTimeout   504 the backend did not answer in time
-    └── StreamBroken      502 the stream broke after its head: told inside the stream
-ClientGone                nobody is left to answer
-ConfigError               not a response: the configuration is wrong, one line per problem
+    └── StreamBroken      502 the stream ended too early: an error event inside the stream
+ClientGone                no response: the client closed its connection
+ConfigError               no response: the configuration is wrong, one line per problem
 """
 
 import msgspec
 
 
 class GatewayError(Exception):
-    """Anything the gateway answers with an error object."""
+    """An error that a client receives as an OpenAI error object.
+
+    param: the field of the request that is wrong, if one is. retry_after_s: seconds after which the
+    client may try again; it becomes the header `Retry-After`.
+    """
 
     status = 500
     type = "server_error"
@@ -45,7 +49,7 @@ class GatewayError(Exception):
 
 
 class BadRequest(GatewayError):
-    """The request cannot be understood; sending it again will not help."""
+    """The request is wrong; to send it again will not help."""
 
     status = 400
     type = "invalid_request_error"
@@ -90,21 +94,21 @@ class TooLarge(BadRequest):
 
 
 class HeadTooLarge(BadRequest):
-    """Request line and headers exceed what any client needs."""
+    """The request line and headers exceed the limit."""
 
     status = 431
     code = "head_too_large"
 
 
 class RequestTimeout(BadRequest):
-    """The client was too slow with its request."""
+    """The client did not send its whole request in time."""
 
     status = 408
     code = "request_timeout"
 
 
 class Saturated(GatewayError):
-    """Every backend is full and so is the queue, or the wait in it was too long."""
+    """All backends are full, and so is the queue, or the request waited in it for too long."""
 
     status = 429
     type = "rate_limit_error"
@@ -132,7 +136,7 @@ class UpstreamError(GatewayError):
 
 
 class ConnectFailed(UpstreamError):
-    """No connection: nothing was sent."""
+    """The connection to the backend could not be made, so that nothing was sent."""
 
     code = "connect_failed"
 
@@ -155,7 +159,7 @@ class ClientGone(Exception):
 
 
 class ConfigError(Exception):
-    """A configuration that cannot be used; `problems` holds one line each, with the key's path."""
+    """The configuration cannot be used. problems: one line each, with the path of the key."""
 
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("\n".join(problems))

@@ -1,6 +1,6 @@
-"""What runs the data path: C that was made from it, or Python; and the garbage collector beside it.
+"""Whether the data path runs compiled or interpreted, and the settings of the garbage collector.
 
-Knows the extension modules beside the sources, and nothing of what is in them. setup.py makes them.
+Knows the names of the extension modules that setup.py makes, and nothing of what is in them.
 """
 
 import gc
@@ -13,17 +13,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PACKAGES = ("gateway", "planner")
-MODULE = "gateway.proxy.exchange"  # all are compiled, or none
+MODULE = "gateway.proxy.exchange"  # stands for all: setup.py compiles every module or none
 SUFFIX = EXTENSION_SUFFIXES[0]
-LIBRARY = f"cuvee__mypyc{SUFFIX}"  # all the code; the files beside the sources only point to it
+LIBRARY = f"cuvee__mypyc{SUFFIX}"  # has all compiled code; the files beside the sources load it
 
-# Allocations, then rounds, between two collections of each generation. Requests free what they hold
-# by themselves; the collector is there for the few cycles that errors leave.
+# Thresholds of the three generations (allocations, then collections of the younger one). Requests
+# free their objects by reference counting; only a few errors leave cycles for the collector.
 YOUNG, MIDDLE, OLD = 20_000, 20, 50
 
 
 def settle() -> None:
-    """Keeps the collector from looking through what lives for good; called once all is built."""
+    """Take all present objects out of the garbage collector's rounds; called after the start."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG, MIDDLE, OLD)
@@ -36,19 +36,19 @@ def compiled() -> bool:
 
 
 def data_path() -> str:
-    """The same in a word."""
+    """`compiled` or `interpreted`, for the log."""
     return "compiled" if compiled() else "interpreted"
 
 
 def stale(root: Path = ROOT) -> tuple[Path, ...]:
     """Sources that were edited or removed after they were compiled, relative to root.
 
-    Of a checkout only: in an installed package file times are those of the installation.
+    Empty for an installed package, whose file times are those of the installation.
     """
     library = root / LIBRARY
     if not (root / "pyproject.toml").is_file():
         return ()
-    made_s = library.stat().st_mtime if library.exists() else 0.0
+    compiled_at_s = library.stat().st_mtime if library.exists() else 0.0
     sources = (
         path.with_name(path.name.removesuffix(SUFFIX) + ".py")
         for package in PACKAGES
@@ -57,12 +57,12 @@ def stale(root: Path = ROOT) -> tuple[Path, ...]:
     return tuple(
         source.relative_to(root)
         for source in sources
-        if not source.exists() or source.stat().st_mtime > made_s
+        if not source.exists() or source.stat().st_mtime > compiled_at_s
     )
 
 
-def complaints() -> tuple[str, ...]:
-    """What to tell whoever runs something stale: a line per file."""
+def stale_warnings() -> tuple[str, ...]:
+    """A warning for the log for each source that was changed after it was compiled."""
     return tuple(
         f"{path} was changed after it was compiled, and runs as it was: `make compiled` compiles "
         "it again, `make interpreted` removes what is compiled"
@@ -74,10 +74,10 @@ def optimised(
     arguments: str | None = sysconfig.get_config_var("CONFIG_ARGS"),
     prefix: str = sys.base_prefix,
 ) -> bool | None:
-    """Whether this Python was built with --enable-optimizations; `None` where it does not say.
+    """Whether this Python was built with --enable-optimizations; `None` where that is unknown.
 
-    A plain build, such as pyenv makes, uses up to a third more CPU. Distributions optimise theirs
-    in ways of their own, which their arguments do not show.
+    A build without it, such as pyenv's default, uses up to a third more CPU. Distributions optimise
+    their builds by other means, which the configure arguments do not show.
     """
     if arguments is not None and "--enable-optimizations" in arguments:
         return True
@@ -85,6 +85,6 @@ def optimised(
 
 
 def runtime() -> str:
-    """Everything in a line: figures without it are worth nothing."""
-    how = {True: ", --enable-optimizations", False: ", no --enable-optimizations", None: ""}
-    return f"{data_path()} data path, Python {platform.python_version()}{how[optimised()]}"
+    """The data path and the Python build in one line: every benchmark prints it."""
+    built = {True: ", --enable-optimizations", False: ", no --enable-optimizations", None: ""}
+    return f"{data_path()} data path, Python {platform.python_version()}{built[optimised()]}"

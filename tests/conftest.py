@@ -7,5 +7,5 @@ from gateway import runtime
 
 def pytest_configure():
     """Stale extension modules would be tested in place of their sources."""
-    if complaints := runtime.complaints():
-        raise pytest.UsageError("\n".join(complaints))
+    if warnings := runtime.stale_warnings():
+        raise pytest.UsageError("\n".join(warnings))

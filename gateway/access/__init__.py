@@ -1,1 +1,1 @@
-"""Who may ask, and for how much: callers, later keys and limits. Knows no backend and no plan."""
+"""Callers and their limits. Knows no backend and no plan."""

@@ -1,1 +1,1 @@
-"""Admin: say here what this room owns."""
+"""The admin port. Owns paths and shapes of answers; knows no router and no plan."""

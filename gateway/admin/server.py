@@ -1,6 +1,6 @@
-"""The admin port: what operators and scrapers ask.
+"""The server of the admin port, for operators, scrapers and balancers.
 
-Knows paths and shapes of answers; what they say is handed in.
+Owns its paths and methods. The contents of the answers are handed in as functions.
 """
 
 import logging
@@ -16,19 +16,19 @@ from gateway.proxy.responses import error_head
 log = logging.getLogger("cuvee")
 
 JSON = "application/json"
-BODY_BYTES = 65536  # of a request: nothing here reads one
-PATIENCE_S = 1.0  # with answers on their way when it closes
+BODY_BYTES = 65536  # limit of a request body; no path here reads one
+CLOSE_S = 1.0  # answers that are being sent may finish for so long when the server closes
 
 Answer = tuple[int, str, bytes]  # status, content type, body
 
 
 class AdminServer:
-    """A server for a table of paths; an async context manager."""
+    """Answers GET requests by a table of paths; an async context manager."""
 
     def __init__(
         self, answers: Mapping[str, Callable[[], Answer]], *, host: str, port: int
     ) -> None:
-        """port: 0 takes a free one."""
+        """answers: a function for each path. port: 0 takes a free one."""
         self._answers = answers
         self._listener = Listener(ClientLimits(body_bytes=BODY_BYTES), self._serve)
         self.host, self.port = host, port
@@ -38,7 +38,7 @@ class AdminServer:
 
     @property
     def url(self) -> str:
-        """Where this machine reaches it."""
+        """The base URL, for clients on this machine."""
         host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
@@ -47,12 +47,12 @@ class AdminServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        await self._listener.close(PATIENCE_S)
+        await self._listener.close(CLOSE_S)
 
     def _serve(self, client: ClientConnection, request: Request) -> None:
         try:
-            status, kind, body = self._answer(request)
-            head = status_line(status) + f"content-type: {kind}\r\n".encode()
+            status, content_type, body = self._answer(request)
+            head = status_line(status) + f"content-type: {content_type}\r\n".encode()
         except GatewayError as error:
             head, body = error_head(error), error.body()
         except Exception:

@@ -1,1 +1,1 @@
-"""What processes and gateways say to each other, as bytes. Knows no socket and no live object."""
+"""Values as bytes, for messages between processes and gateways. Knows no socket."""

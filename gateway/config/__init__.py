@@ -1,1 +1,1 @@
-"""Config: say here what this room owns."""
+"""The configuration file. Owns its keys, defaults and errors; knows no live object."""

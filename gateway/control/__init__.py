@@ -1,1 +1,1 @@
-"""The loops beside the data path: health, demand and re-planning."""
+"""The loops beside the data path: probing backends, observing demand, planning again."""

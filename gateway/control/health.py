@@ -1,4 +1,4 @@
-"""Probing the backends: what answers is up, what does not is down. Knows no request."""
+"""Probes the backends: one that answers is up, one that does not is down. Knows no request."""
 
 import asyncio
 import logging
@@ -10,11 +10,11 @@ from gateway.routing.fleet import Fleet
 log = logging.getLogger("cuvee.health")
 
 Probe = Callable[[Backend], Awaitable[bool | None]]
-LOST = 3  # probes without an answer in a row, after which nothing need wait for the backend
+LOST = 3  # failed probes in a row, after which requests stop waiting for the backend's first byte
 
 
 class Health:
-    """Marks backends by their health endpoint; it alone writes `Backend.healthy`."""
+    """Marks backends as up or down by their health endpoint."""
 
     def __init__(
         self,
@@ -24,18 +24,18 @@ class Health:
         on_probed: Callable[[], None],
         on_lost: Callable[[Backend], None],
     ) -> None:
-        """probe: asks a backend whether it is well; `None`: not known, which changes nothing.
-        on_probed: called after every round. on_lost: called with a backend that has not answered
-        for a while."""
+        """probe: returns whether a backend can serve; `None`: unknown, which changes nothing.
+        on_probed: called after every round. on_lost: called with a backend whose last `LOST` probes
+        failed."""
         self._fleet = fleet
         self._probe = probe
         self._on_probed = on_probed
         self._on_lost = on_lost
-        self._misses: dict[str, int] = {}  # probes without an answer in a row, by backend
+        self._failed: dict[str, int] = {}  # failed probes in a row, by name of the backend
         self._turn = asyncio.Lock()
 
     async def run(self, interval_s: float) -> None:
-        """Probes for ever."""
+        """Probe all backends at this interval, for ever."""
         while True:
             try:
                 await self.probe_all()
@@ -44,22 +44,22 @@ class Health:
             await asyncio.sleep(interval_s)
 
     async def probe_all(self) -> None:
-        """Probes all backends concurrently; starts one probe per turn of the event loop, so that
+        """Probe all backends concurrently; start one probe per turn of the event loop, so that
         streams are not stalled."""
         backends = self._fleet.backends
         await asyncio.gather(*map(self._mark, backends))
         names = {backend.name for backend in backends}
-        self._misses = {name: n for name, n in self._misses.items() if name in names}
+        self._failed = {name: n for name, n in self._failed.items() if name in names}
         self._on_probed()
 
     async def _mark(self, backend: Backend) -> None:
         async with self._turn:
-            await asyncio.sleep(0)  # 64 probes begun at once held streams up for 15 ms
+            await asyncio.sleep(0)  # 64 probes in one turn stalled streams for 15 ms
         up = await self._probe(backend)
         if up is None:
             return
-        misses = self._misses[backend.name] = 0 if up else self._misses.get(backend.name, 0) + 1
-        if misses == LOST:
+        failed = self._failed[backend.name] = 0 if up else self._failed.get(backend.name, 0) + 1
+        if failed == LOST:
             self._on_lost(backend)
         if up == backend.healthy:
             return

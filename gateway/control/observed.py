@@ -1,8 +1,9 @@
-"""Observed demand: arrivals by bucket, and the actual sizes that fell into each. No I/O, no clock.
+"""The demand as observed: arrivals by bucket, and the actual sizes in each bucket. No I/O, no
+clock.
 
-Everything is a sum of O(1) per request. Arrivals are counted in ticks and averaged over a window;
-the actual sizes of finished requests fade with a half-life, so that a bucket seldom seen keeps what
-is known of it.
+Arrivals are counted in ticks and averaged over a window. The actual sizes of finished requests fade
+with a half-life instead, so that a bucket with few requests keeps its sizes. Each request adds to a
+few sums.
 """
 
 from array import array
@@ -15,21 +16,25 @@ from planner.model.buckets import Buckets
 from planner.model.demand import Demand
 from planner.traffic.size_histogram import CellSum, fine_cell, from_sums
 
-TICK_S = 5.0
-COUNT_TICKS = 2  # dispersion is of counts in windows of 10 s, about a request's residence
-PRIOR_WINDOWS = 10.0  # windows at which the measured dispersion counts as much as the assumed one
-RESCALE = 1e12  # weights grow with time instead of old ones shrinking; back to 1 from here
-MOST_HALVINGS = 100.0  # in one step: all is forgotten then, and the weight stays finite
+TICK_S = 5.0  # arrivals are counted in ticks of this length
+COUNT_TICKS = 2  # dispersion is that of counts in 10 s, about the time a request stays in an engine
+PRIOR_WINDOWS = (
+    10.0  # windows after which the measured dispersion weighs as much as the assumed one
+)
+# Older sizes fade because newer ones get a growing weight; above RESCALE all are divided by it,
+# long before a sum loses digits.
+RESCALE = 1e12
+MOST_HALVINGS = 100.0  # in one step: nothing older counts then, and the weight stays finite
 
 
 class ObservedDemand:
-    """Living state: outlives every plan. Times are seconds on any one monotonic clock."""
+    """The demand of one gateway; outlives every plan. Times are seconds on one monotonic clock."""
 
     def __init__(
         self, buckets: Buckets, *, window_s: float, memory_s: float, dispersion: float, now_s: float
     ) -> None:
-        """window_s: seconds that rates average over. memory_s: half-life of sizes. dispersion:
-        assumed until enough windows were counted."""
+        """window_s: seconds over which rates are averaged. memory_s: half-life of the actual sizes.
+        dispersion: assumed until enough windows were counted."""
         self._buckets = buckets
         self._ticks = max(2, round(window_s / TICK_S))
         self._halvings = TICK_S / memory_s
@@ -49,20 +54,20 @@ class ObservedDemand:
         return sum(map(sum, self._counts))
 
     def arrive(self, bucket: int, now_s: float, count: int = 1) -> None:
-        """Requests arrived and were taken for this bucket, whatever becomes of them."""
+        """Count requests of a bucket at their arrival, whatever becomes of them."""
         self._roll(now_s)
         self._counts[-1][bucket] += count
 
     def complete(self, bucket: int, input_tokens: int, output_tokens: int) -> None:
-        """A request of this bucket turned out to be of this size."""
+        """Add the actual size of a finished request to its bucket."""
         key = bucket, fine_cell(input_tokens, output_tokens)
         self._sized(key, (1.0, input_tokens, output_tokens), self._weight)
 
-    def add(self, sums: StatsDelta, now_s: float) -> None:
-        """Takes in what happened since a moment ago, from any process."""
-        for bucket, count in sums.arrivals.items():
+    def add(self, delta: StatsDelta, now_s: float) -> None:
+        """Add what a worker reported."""
+        for bucket, count in delta.arrivals.items():
             self.arrive(bucket, now_s, count)
-        for key, entry in sums.sizes.items():
+        for key, entry in delta.sizes.items():
             self._sized(key, entry, self._weight)
 
     def _sized(self, key: tuple[int, int], entry: CellSum, weight: float) -> None:
@@ -72,7 +77,8 @@ class ObservedDemand:
         )  # fmt: skip
 
     def remember(self, demand: Demand, seconds: float) -> None:
-        """Takes in the sizes of earlier traffic, `seconds` of it, as if they had just been seen."""
+        """Add the sizes of earlier traffic of this many seconds, as if it had just been
+        observed."""
         counts = demand.rate[demand.bucket] * demand.share * seconds
         rows = zip(demand.bucket, demand.input_tokens, demand.output_tokens, counts, strict=True)
         for bucket, inputs, outputs, count in rows:
@@ -80,7 +86,7 @@ class ObservedDemand:
             self._sized(key, (1.0, float(inputs), float(outputs)), float(count) * self._weight)
 
     def snapshot(self, now_s: float) -> Demand:
-        """The demand as observed until now."""
+        """The demand at this moment."""
         self._roll(now_s)
         counts = np.array(self._counts, dtype=float)
         oldest_s = self._start_s + (self._tick - len(self._counts) + 1) * TICK_S
@@ -90,8 +96,9 @@ class ObservedDemand:
         )
 
     def _dispersions(self, counts: np.ndarray) -> tuple[float, ...]:
-        """(C,) variance / mean of counts over whole windows, shrunk to what was assumed."""
-        whole = counts[:-1]  # the last tick is still filling
+        """(C,) variance / mean of the counts in whole windows, shrunk towards the assumed
+        dispersion."""
+        whole = counts[:-1]  # without the last tick, which is not over
         windows = len(whole) // COUNT_TICKS
         if windows < 2:
             return (self._dispersion,) * len(self._buckets.classes)
@@ -105,11 +112,11 @@ class ObservedDemand:
         return tuple(float(max(1.0, value)) for value in blended)
 
     def _none(self) -> "array[int]":
-        """(B,) no arrivals; an array, which NumPy takes in whole."""
+        """(B,) zeros, as an array, which NumPy reads at once."""
         return array("q", bytes(8 * self._buckets.count))
 
     def _roll(self, now_s: float) -> None:
-        """Opens the tick that `now_s` lies in and forgets what left the window."""
+        """Start the tick that `now_s` lies in, and drop the ticks that left the window."""
         tick = int((now_s - self._start_s) // TICK_S)
         gone = tick - self._tick
         if gone <= 0:

@@ -1,7 +1,8 @@
-"""The loop that closes: demand as observed, a plan for it, and the table swapped.
+"""Closes the loop: solves for the observed demand, and decides when the new plan replaces the old.
 
-A plan that no longer holds what arrives is replaced after two looks, one that holds only when
-another is clearly better for longer. Whatever fails, the last good plan stays in force.
+A plan whose backends cannot hold the demand is replaced after two looks; a plan that holds it is
+replaced only when another is clearly better at several looks in a row. If a solve fails, the plan
+in force stays.
 """
 
 import asyncio
@@ -20,12 +21,12 @@ from planner.program.limits import UNLIMITED, Limits
 
 log = logging.getLogger("cuvee.replan")
 
-URGENT_LOOKS = 2  # looks in a row at which a plan does not hold; one alone may be chance
+URGENT_LOOKS = 2  # looks in a row at which the plan does not hold; a single one may be chance
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplanPolicy:
-    """When a plan is replaced: the keys of the `planner` section, and what bounds every plan."""
+    """When a plan is replaced: keys of the section `planner`, and the limits of every plan."""
 
     objective: Objective
     min_requests: int
@@ -35,7 +36,10 @@ class ReplanPolicy:
 
 
 class Replanner:
-    """Looks at the demand at intervals and publishes a new plan when it should replace the old."""
+    """Solves at intervals, and publishes a plan that should replace the one in force.
+
+    plan: the plan in force.
+    """
 
     def __init__(
         self,
@@ -48,9 +52,9 @@ class Replanner:
         solver: Solver,
         publish: Callable[[Plan, str], None],
     ) -> None:
-        """pools: the planner's, bounded by the present fleet where the configuration sets no bound.
-        running: (P,) backends of the present fleet. publish: called with a new plan and the reason
-        for it."""
+        """pools: returns the planner's pools, bounded by the present fleet where the configuration
+        sets no bound. running: returns (P,) backends of the present fleet. publish: called with a
+        new plan and the reason for it."""
         self.plan = plan
         self._pools = pools
         self._running = running
@@ -62,7 +66,7 @@ class Replanner:
         self._better = 0
 
     async def run(self, interval_s: float, clock: Callable[[], float]) -> None:
-        """Looks for ever. One failed look is logged and changes nothing."""
+        """Look at this interval, for ever. A look that fails is logged and changes nothing."""
         while True:
             await asyncio.sleep(interval_s)
             try:
@@ -73,7 +77,8 @@ class Replanner:
                 log.exception("a look at the demand failed; the last good plan stays")
 
     async def look(self, now_s: float) -> Plan | None:
-        """One look: solves for the demand until now, and publishes the plan if it should be."""
+        """Solve for the demand until now; publish the plan and return it if it should replace the
+        one in force."""
         if self._observed.requests < self._policy.min_requests:
             return None
         demand, pools, running = self._observed.snapshot(now_s), self._pools(), self._running()
@@ -98,8 +103,11 @@ class Replanner:
         return candidate
 
     async def _certified(self, candidate: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
-        """The candidate with its certificate; without one if that cannot be had: the plan in force
-        is known to be worse, so a missing or bad certificate is told and does not stop it."""
+        """The candidate with its certificate, or without one if certification fails.
+
+        A missing or bad certificate is logged and does not stop the plan: the plan in force is
+        known to be worse.
+        """
         try:
             candidate = await self._solver.certify(candidate, demand, pools)
         except PlannerError as error:
@@ -114,7 +122,7 @@ class Replanner:
         return candidate
 
     def _reason(self, verdict: Comparison) -> str | None:
-        """Why to replace the plan now, or `None`. Counts looks."""
+        """Count this look; return the reason to replace the plan now, or `None`."""
         policy = self._policy
         worth = verdict.saving >= policy.min_saving
         improves = verdict.best < verdict.peak * (1 - policy.min_saving)

@@ -1,1 +1,1 @@
-"""The bytes: the OpenAI surface, the exchange with a backend, and the streams."""
+"""The data path: reads requests, has a backend answer them, and passes the answers on."""

@@ -1,1 +1,1 @@
-"""Rehearsal: say here what this room owns."""
+"""Plays traffic through the real router in virtual time, which certifies plans. No sockets."""

@@ -1,1 +1,1 @@
-"""The pure core: decides without I/O, without a clock and without chance."""
+"""The pure core: estimates sizes and chooses backends, without I/O, clock or chance."""

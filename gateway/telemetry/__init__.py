@@ -1,1 +1,1 @@
-"""What others see of the gateway: metrics and logs."""
+"""Metrics: what workers count, and the page made of it. Pure: no I/O, no clock."""

@@ -1,6 +1,6 @@
-"""Prometheus' text format, written fast: a scrape must not hold up the streams of the same process.
+"""Prometheus' text format, written fast: a scrape must not delay the streams of the same process.
 
-prometheus-client takes 20 ms for what 64 backends show, this takes one. Knows no metric.
+For the page of 64 backends prometheus-client takes 20 ms and this writer 1 ms. Knows no metric.
 """
 
 from collections.abc import Iterable, Sequence
@@ -15,21 +15,21 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """One metric and its samples as lines."""
+    """One metric and its samples, as lines of the page."""
 
     metric: Metric
     lines: list[str] = field(default_factory=list)
 
     def add(self, labels: str, value: float) -> None:
-        """One sample. labels: as `labelled` gives them, empty for none."""
+        """Add a sample. labels: as `labelled` returns them; empty for none."""
         name = self.metric.name
         self.lines.append(f"{name}{{{labels}}} {value}" if labels else f"{name} {value}")
 
     def histogram(
         self, labels: str, bounds: Sequence[float], counts: Sequence[int], total: float
     ) -> None:
-        """One histogram. counts: one per bound and one above the last. total: the sum of all
-        values."""
+        """Add a histogram. counts: one for each bound, and one for values above the last bound; the
+        format wants cumulative counts, which are made here. total: the sum of all values."""
         name, ends = self.metric.name, f'",{labels}}} '
         starts = _starts(name, tuple(bounds))
         sums = list(accumulate(counts))
@@ -40,17 +40,17 @@ class Family:
 
 @cache
 def _starts(name: str, bounds: tuple[float, ...]) -> tuple[str, ...]:
-    """How the lines of a histogram's buckets begin: the same at every scrape."""
+    """The beginnings of a histogram's bucket lines, which are the same at every scrape."""
     return tuple(f'{name}_bucket{{le="{bound}' for bound in (*bounds, "+Inf"))
 
 
 def labelled(**labels: str) -> str:
-    """Label pairs, values escaped."""
+    """Label pairs with escaped values."""
     return ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
 
 
 def text(families: Iterable[Family]) -> bytes:
-    """The exposition."""
+    """The whole page."""
     lines: list[str] = []
     for family in families:
         metric = family.metric

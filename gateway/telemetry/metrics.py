@@ -1,6 +1,6 @@
-"""What a scrape shows. Adds up the deltas of all workers; reads living state on a scrape.
+"""The values of all metrics. Adds up the statistics of all workers; reads the fleet at each scrape.
 
-What each metric means is in `definitions`. Knows no request.
+Names and meanings of the metrics are in `definitions`. Knows no request.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,7 +13,7 @@ from planner.model.plan import Plan
 
 
 class Metrics:
-    """All that is shown. Nothing here is called per request."""
+    """The metrics of one gateway. No method is called per request."""
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
@@ -26,22 +26,22 @@ class Metrics:
         return f"<Metrics of {len(self._by_pool)} models and pools over {self._fleet!r}>"
 
     def add(self, delta: StatsDelta) -> None:
-        """Counts what happened since the last call, in any process."""
+        """Add the statistics of a worker since its last report."""
         for key, pool_stats in delta.by_pool.items():
             self._by_pool.setdefault(key, PoolStats.none()).add(pool_stats)
 
     def planned(self, plan: Plan) -> None:
-        """Shows a plan that was put in force."""
+        """Show a plan from now on: it was put in force."""
         self._plans += 1
         self._plan = plan
 
     def staffed(self, workers: Mapping[int, WorkerGauges], replaced: int) -> None:
-        """Shows what each worker that serves carries now, and how many were replaced since the
+        """Show the gauges of the workers that serve, and how many workers were replaced since the
         start."""
         self._workers, self._replaced = workers, replaced
 
     def text(self) -> bytes:
-        """The exposition."""
+        """The page in Prometheus' text format."""
         families = [*_requests(self._by_pool), *_latencies(self._by_pool), *_backends(self._fleet)]
         families += _workers(self._workers)
         families += self._gateway()
@@ -73,7 +73,7 @@ def _requests(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
 
 
 def _latencies(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
-    """Histograms; a pool without any sample has none."""
+    """The histograms of TTFT and TPOT; a pool without a value has none."""
     ttft, tpot = Family(metric.TTFT), Family(metric.TPOT)
     for (model, pool), stats in by_pool.items():
         labels = labelled(model=model, pool=pool)
@@ -119,7 +119,7 @@ def _plan(plan: Plan) -> Iterator[Family]:
 
 
 def _single(definition: metric.Metric, value: float) -> Family:
-    """A metric with one sample without labels."""
+    """A metric that has one sample and no labels."""
     family = Family(definition)
     family.add("", value)
     return family

@@ -1,6 +1,7 @@
-"""What happened since the last drain, as sums: one dictionary step per request, merged by addition.
+"""Counts what happens in one process: requests, tokens, latencies and sizes, as sums.
 
-Metrics and demand are made from it beside the data path. It travels between processes as a value.
+A request costs a few dictionary steps. Metrics and demand are made from the sums beside the data
+path, in the process that plans.
 """
 
 from bisect import bisect_left
@@ -16,7 +17,7 @@ FINE_EDGES: Final = FINE.input_edges  # on both axes
 
 
 class Stats:
-    """Living sums of one process."""
+    """The sums of one process since the last drain."""
 
     def __init__(self) -> None:
         self._delta = StatsDelta()
@@ -25,17 +26,17 @@ class Stats:
         return f"<Stats of {sum(self._delta.arrivals.values())} arrivals>"
 
     def drain(self) -> StatsDelta:
-        """Everything since the last drain."""
+        """Return the sums since the last drain, and start again from zero."""
         delta, self._delta = self._delta, StatsDelta()
         return delta
 
     def arrived(self, bucket: int) -> None:
-        """A request arrived and was taken for this bucket, whatever becomes of it."""
+        """Count a request at its arrival, whatever becomes of it."""
         arrivals = self._delta.arrivals
         arrivals[bucket] = arrivals.get(bucket, 0) + 1
 
     def observed(self, o: Observation) -> None:
-        """A request ended."""
+        """Count a request at its end."""
         by_pool, key = self._delta.by_pool, (o.model, o.pool or "")
         pool_stats = by_pool.get(key)
         if pool_stats is None:

@@ -1,20 +1,21 @@
-"""What happens on the data plane, as values that can be sent: deltas of counters, and gauges.
+"""The statistics of the data plane as values: sums since the last drain, and gauges.
 
-Deltas are merged by addition, so workers and gateways add up. Apart from `stats` because mypyc
-cannot compile a `msgspec.Struct`.
+Sums of several workers are merged by addition. They are not in `stats` because mypyc cannot compile
+a `msgspec.Struct`.
 """
 
 import msgspec
 
 from planner.traffic.size_histogram import CellSum, merge
 
+# Bounds of the histograms, seconds: denser where SLOs usually lie.
 TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
 
 
 class Histogram(msgspec.Struct):
-    """A histogram of seconds. counts: one per bound, and one for what is above the last. seconds:
-    the sum of all values."""
+    """A histogram of durations. counts: one for each bound, and one for values above the last
+    bound. seconds: the sum of all values."""
 
     counts: list[int]
     seconds: float = 0.0
@@ -25,7 +26,11 @@ class Histogram(msgspec.Struct):
 
 
 class PoolStats(msgspec.Struct):
-    """The requests of one model in one pool (`""`: in none). outcomes, decisions: by name."""
+    """The requests of one model in one pool; pool `""`: requests that were never routed.
+
+    outcomes, decisions: numbers of requests by name. ttft, tpot: seconds. input_tokens,
+    output_tokens: as the engines reported. retries: attempts beyond the first of each request.
+    """
 
     outcomes: dict[str, int]
     decisions: dict[str, int]
@@ -57,10 +62,10 @@ class PoolStats(msgspec.Struct):
 
 
 class StatsDelta(msgspec.Struct):
-    """What happened since the last drain.
+    """The sums since the last drain.
 
-    arrivals: requests by bucket. sizes: requests and their tokens by bucket and fine cell of the
-    actual size. by_pool: by model and pool.
+    arrivals: number of requests by bucket. sizes: number of requests, their input and output
+    tokens, by bucket and by fine cell of the actual size. by_pool: by model and pool.
     """
 
     arrivals: dict[int, int] = {}
@@ -77,10 +82,11 @@ class StatsDelta(msgspec.Struct):
 
 
 class WorkerGauges(msgspec.Struct, frozen=True):
-    """What one worker carries at this moment.
+    """The state of one worker at this moment.
 
-    queued: requests that wait for room. connections: of clients. retry_budget: retries that it may
-    make at once. breakers_open: backends that it sends nothing, though their probes are good.
+    queued: requests that wait for a backend. connections: open connections of clients.
+    retry_budget: retries that the worker may still make now. breakers_open: backends that answer
+    probes but get no requests, because requests failed there.
     """
 
     queued: int

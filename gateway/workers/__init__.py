@@ -1,1 +1,1 @@
-"""Workers: say here what this room owns."""
+"""The processes that serve the data port, and what they and the supervisor send each other."""

@@ -11,11 +11,11 @@ from gateway.routing.table import RoutingTable
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 
 
-class Message(msgspec.Struct, frozen=True, kw_only=True, tag=True):
+class WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
     """One message; its class's name tells it from the others."""
 
 
-class StartUp(Message, frozen=True, kw_only=True):
+class StartUp(WorkerMessage, frozen=True, kw_only=True):
     """Down, first: all that a worker begins with.
 
     learned: what the supervisor's estimator knows. admin: base URL of the supervisor. level: of the
@@ -32,33 +32,33 @@ class StartUp(Message, frozen=True, kw_only=True):
     level: int
 
 
-class NewTable(Message, frozen=True, kw_only=True):
+class NewTable(WorkerMessage, frozen=True, kw_only=True):
     """Down: a plan is in force."""
 
     table: RoutingTable
 
 
-class NewMembership(Message, frozen=True, kw_only=True):
+class NewMembership(WorkerMessage, frozen=True, kw_only=True):
     """Down: backends came or went."""
 
     membership: Membership
 
 
-class BackendLost(Message, frozen=True, kw_only=True):
+class BackendLost(WorkerMessage, frozen=True, kw_only=True):
     """Down: a backend has not answered probes for a while."""
 
     backend: str
 
 
-class Leave(Message, frozen=True, kw_only=True):
+class Leave(WorkerMessage, frozen=True, kw_only=True):
     """Down: answer as not ready from now on, but serve."""
 
 
-class Stop(Message, frozen=True, kw_only=True):
+class Stop(WorkerMessage, frozen=True, kw_only=True):
     """Down: take no new requests, let running ones finish, and end."""
 
 
-class WorkerReport(Message, frozen=True, kw_only=True):
+class WorkerReport(WorkerMessage, frozen=True, kw_only=True):
     """Up: what happened since the last report. The first one says that the worker listens; then one
     comes twice a second and is the heartbeat too.
 

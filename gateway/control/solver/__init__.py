@@ -1,1 +1,1 @@
-"""Solver: say here what this room owns."""
+"""The process that solves and certifies, so that the data path never waits for a solve."""
