@@ -6,22 +6,14 @@ problem it finds, one line each, with the path of the key.
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
 import yaml
 
-from gateway.config.schema import (
-    BucketSection,
-    Config,
-    GatewaySection,
-    LimitsSection,
-    ModelSection,
-    PlannerSection,
-    PoolSection,
-    SloSection,
-)
+from gateway.config.convert import convert, domain_problems
+from gateway.config.schema import BucketSection, Config, LimitsSection, PoolSection, SloSection
 from gateway.errors import ConfigError
 from planner.costs import prices
 from planner.engine import profiles
@@ -50,17 +42,13 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
 
 
-S = TypeVar("S")
-
-
 def load(path: Path) -> Loaded:
     """Reads and checks a configuration file. Raises ConfigError with one line per problem."""
-    raw = _yaml(path)
     problems: list[str] = []
-    config = _sections(raw, problems)
+    config = convert(_yaml(path), Config, problems)
     if config is None:
         raise ConfigError(tuple(problems))
-    problems += _domain(config)
+    problems += domain_problems(config, "")
     classes = _classes(config, problems)
     pools = _pools(config, path.parent, problems)
     grid = _grid(config.buckets, problems)
@@ -90,92 +78,6 @@ def _yaml(path: Path) -> dict[str, Any]:
     if not isinstance(raw, dict):
         raise ConfigError((f"{path}: must be a mapping with `models` and `pools`",))
     return raw
-
-
-def _sections(raw: dict[str, Any], problems: list[str]) -> Config | None:
-    """The file's sections, each converted by itself so that one mistake does not hide another."""
-    parts: dict[str, Any] = {}
-    named = (("models", ModelSection), ("pools", PoolSection))
-    for key, section in named:
-        entries = raw.get(key)
-        if not isinstance(entries, dict) or not entries:
-            problems.append(f"{key}: needs at least one entry")
-            continue
-        converted = {
-            n: _convert(_by_class(e, f"{key}.{n}", problems), section, f"{key}.{n}", problems)
-            for n, e in entries.items()
-        }
-        parts[key] = {str(n): e for n, e in converted.items() if e is not None}
-    single = (
-        ("buckets", BucketSection),
-        ("planner", PlannerSection),
-        ("limits", LimitsSection),
-        ("gateway", GatewaySection),
-    )
-    for key, section_type in single:
-        if key in raw:
-            parts[key] = _convert(raw[key], section_type, key, problems)
-    if raw.get("prices") is not None:
-        parts["prices"] = _convert(raw["prices"], str, "prices", problems)
-    known = set(Config.__struct_fields__)
-    problems += [f"{key}: unknown key" for key in raw if key not in known]
-    return None if problems else Config(**parts)
-
-
-def _by_class(entry: Any, path: str, problems: list[str]) -> Any:
-    """A model's entry whose classes are converted already: msgspec's errors name no key of a map.
-
-    Classes that are wrong are told and left out.
-    """
-    classes = entry.get("classes") if isinstance(entry, dict) else None
-    if not isinstance(classes, dict):
-        return entry
-    known = {
-        n: _convert(c, SloSection, f"{path}.classes.{n}", problems) for n, c in classes.items()
-    }
-    return entry | {"classes": {str(n): slo for n, slo in known.items() if slo is not None}}
-
-
-def _convert(value: Any, kind: type[S], path: str, problems: list[str]) -> S | None:
-    try:
-        return msgspec.convert(value, kind)
-    except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$")
-        where = where.rstrip("`")
-        if text.startswith("Object contains unknown field"):
-            field = text.split("`")[1]
-            problems.append(f"{path}{where}.{field}: unknown key")
-        elif text.startswith("Object missing required field"):
-            field = text.split("`")[1]
-            problems.append(f"{path}{where}.{field}: missing")
-        else:
-            problems.append(f"{path}{where}: {text[0].lower()}{text[1:]}")
-        return None
-
-
-def _domain(config: Config) -> Iterator[str]:
-    """Numbers outside their domain, found by their names: durations, counts and shares."""
-    zero_is_fine = {
-        "port",
-        "admin_port",
-        "retries",
-        "queue_requests",
-        "queue_timeout_s",
-        "min_saving",
-    }
-    zero_is_fine |= {"drain_s", "drain_delay_s"}
-    for name in ("planner", "gateway"):
-        section = getattr(config, name)
-        for key in section.__struct_fields__:
-            value = getattr(section, key)
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                continue
-            if not value < float("inf") or value < 0 or (value == 0 and key not in zero_is_fine):
-                least = "not negative" if key in zero_is_fine else "positive"
-                yield f"{name}.{key}: must be {least} and finite: {value}"
-    for name, model in config.models.items():
-        if not 0 < model.bytes_per_token < float("inf"):
-            yield f"models.{name}.bytes_per_token: must be positive: {model.bytes_per_token}"
 
 
 def _classes(config: Config, problems: list[str]) -> tuple[SloClass, ...]:

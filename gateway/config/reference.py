@@ -1,4 +1,4 @@
-"""The reference of the configuration file, made from its types. Knows no values but the defaults.
+"""The page that documents the configuration file, made from the types of its sections.
 
 `python -m gateway.config.reference > docs/configuration.md`; a test keeps the two the same.
 """
@@ -52,42 +52,48 @@ WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
 
 def manual() -> str:
-    """The page."""
+    """The page in Markdown."""
     notes = _notes()
     return "\n".join(
-        [HEAD, *(line for path, kind in SECTIONS for line in _section(path, kind, notes))]
+        [HEAD, *(line for path, section in SECTIONS for line in _table(path, section, notes))]
     )
 
 
-def _section(
-    path: str, kind: type[msgspec.Struct], notes: dict[tuple[str, str], str]
+def _table(
+    path: str, section: type[msgspec.Struct], notes: dict[tuple[str, str], str]
 ) -> Iterator[str]:
+    """The lines about one section: its title, its docstring and a table of its keys."""
     yield f"## `{path}`\n"
-    yield f"{inspect.getdoc(kind)}\n"
+    yield f"{inspect.getdoc(section)}\n"
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
-    for field in msgspec.structs.fields(kind):
-        note = notes[kind.__name__, field.name]
+    for field in msgspec.structs.fields(section):
+        note = notes[section.__name__, field.name]
         yield f"| `{field.name}` | {_type(field.type)} | {_default(field)} | {note} |"
     yield ""
 
 
 def _notes() -> dict[tuple[str, str], str]:
-    """The text below each field of each section, by class and field."""
-    found = {}
+    """The text below each field in the source, by class name and field name."""
+    notes = {}
     for node in ast.parse(inspect.getsource(schema)).body:
         if isinstance(node, ast.ClassDef):
             for before, after in zip(node.body, node.body[1:], strict=False):
                 if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):
                     text = ast.literal_eval(after.value)
-                    found[node.name, ast.unparse(before.target)] = " ".join(text.split())
-    return found
+                    notes[node.name, ast.unparse(before.target)] = " ".join(text.split())
+    return notes
 
 
-def _type(kind: typing.Any) -> str:
-    if kind in WORDS:
-        return WORDS[kind]
-    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+def _type(field_type: typing.Any) -> str:
+    """A type in words, with the domain of a number."""
+    if field_type in WORDS:
+        return WORDS[field_type]
+    origin, arguments = typing.get_origin(field_type), typing.get_args(field_type)
+    if origin is typing.Annotated:
+        meta = arguments[1]
+        least = f"> {meta.gt:g}" if meta.ge is None else f"≥ {meta.ge:g}"
+        return f"{WORDS[arguments[0]]} {least}"
     if origin is typing.Literal:
         return " or ".join(f"`{value}`" for value in arguments)
     if origin is dict:

@@ -1,11 +1,22 @@
-"""The sections of the configuration file: keys, types, defaults and what they mean. Data only.
+"""The sections of the configuration file: keys, types, domains, defaults and meanings. Data only.
 
-The text below each key is its documentation: `gateway/config/reference.py` makes a page of it.
+The text below each key is its documentation: `gateway/config/reference.py` makes a page of it. What
+depends on several keys is checked in `load`; a promise, a pool and the limits check themselves.
 """
 
-from typing import Literal
+import sys
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
+
+LARGEST = sys.float_info.max  # so that infinity is outside; a comparison with NaN fails as well
+
+Positive = Annotated[float, Meta(gt=0.0, le=LARGEST, description="positive and finite")]
+NotNegative = Annotated[float, Meta(ge=0.0, le=LARGEST, description="not negative and finite")]
+Count = Annotated[int, Meta(ge=1, description="positive")]
+CountOrZero = Annotated[int, Meta(ge=0, description="not negative")]
+Port = Annotated[int, Meta(ge=0, le=65535, description="between 0 and 65535")]
 
 
 class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -26,7 +37,7 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Its latency promise: that of the SLO class `default`."""
     classes: dict[str, SloSection] = {}
     """Further SLO classes by name; a request chooses one with the header `x-cuvee-slo-class`."""
-    bytes_per_token: float = 4.0
+    bytes_per_token: Positive = 4.0
     """Where the estimate of prompt tokens starts; learned from the backends' replies."""
 
 
@@ -97,23 +108,23 @@ class PlannerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
     workload: str | None = None
     """Trace CSV that the first plan is made for; default: no demand known."""
-    interval_s: float = 10.0
+    interval_s: Positive = 10.0
     """Seconds between two looks at the demand."""
-    window_s: float = 120.0
+    window_s: Positive = 120.0
     """Seconds of arrivals that the rates are averaged over."""
-    memory_s: float = 900.0
+    memory_s: Positive = 900.0
     """Half-life of what is remembered of actual sizes."""
-    dispersion: float = 1.5
+    dispersion: Positive = 1.5
     """Burstiness (index of dispersion of counts) assumed until it is measured."""
-    min_requests: int = 50
+    min_requests: Count = 50
     """Requests in the window below which the demand is not trusted."""
-    min_saving: float = 0.05
+    min_saving: NotNegative = 0.05
     """How much cheaper (provision) or less loaded (assign) a plan must be to replace one that
     holds.
     """
-    patience: int = 6
+    patience: Count = 6
     """Looks in a row at which it must be, before the replacement."""
-    solve_limit_s: float = 5.0
+    solve_limit_s: Positive = 5.0
     """A solve that takes longer is abandoned; the last good plan stays. It gives way to requests:
     on cores that they fill, a second of it takes several.
     """
@@ -152,9 +163,9 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     host: str = "0.0.0.0"
     """Address to listen on."""
-    port: int = 8000
+    port: Port = 8000
     """Port to listen on; 0 takes a free one."""
-    workers: int = 1
+    workers: Count = 1
     """Processes that share the port; more than one need Linux. A supervisor beside them plans,
     probes, serves metrics and replaces one that dies.
     """
@@ -162,39 +173,39 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Address of the admin port: `/metrics`, `/cuvee/plan`, `/livez`, `/readyz`. The first two are
     answered on `port` too.
     """
-    admin_port: int = 0
+    admin_port: Port = 0
     """The admin port; 0 takes a free one, which the log tells."""
-    max_body_bytes: int = 33554432
+    max_body_bytes: Count = 33554432
     """Largest request body; a larger one gets 413."""
-    connect_timeout_s: float = 2.0
+    connect_timeout_s: Positive = 2.0
     """To connect to a backend; then another one is tried."""
-    first_byte_timeout_s: float = 120.0
+    first_byte_timeout_s: Positive = 120.0
     """From sending a request to the first event of a stream."""
-    idle_timeout_s: float = 30.0
+    idle_timeout_s: Positive = 30.0
     """Longest silence inside a stream; engines can leave one open without a byte."""
     include_usage: bool = True
     """Whether streams are asked for their usage where the client does not; it does not see it."""
-    sse_keepalive_s: float | None = None
+    sse_keepalive_s: Positive | None = None
     """Comments to a client whose stream has not begun, this often; default: none."""
-    unary_timeout_s: float = 600.0
+    unary_timeout_s: Positive = 600.0
     """From sending a request to the whole reply, for requests that do not stream."""
-    retries: int = 2
+    retries: CountOrZero = 2
     """Further backends tried when one fails before its first byte."""
-    max_load: float = 2.0
+    max_load: Positive = 2.0
     """Load of a backend (1 = SLO-full) at which it takes no more; requests then queue."""
-    queue_requests: int = 512
+    queue_requests: CountOrZero = 512
     """Requests that may wait when everything is full; the next one gets 429. Each worker has an
     equal part of them.
     """
-    queue_timeout_s: float = 10.0
+    queue_timeout_s: NotNegative = 10.0
     """Longest wait; then 429."""
-    health_interval_s: float = 2.0
+    health_interval_s: Positive = 2.0
     """Seconds between two probes of each backend's `/health`, which is to answer 200."""
-    health_timeout_s: float = 2.0
+    health_timeout_s: Positive = 2.0
     """A probe whose status takes longer marks the backend down."""
-    drain_delay_s: float = 5.0
+    drain_delay_s: NotNegative = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
-    drain_s: float = 30.0
+    drain_s: NotNegative = 30.0
     """After that: how long running requests may finish."""
 
 

@@ -117,6 +117,7 @@ def test_what_the_file_says_wins(write):
         ({"models.llama-3-8b.slo.attainment": 1}, "models.llama-3-8b.slo.attainment: must be in"),
         ({"models.llama-3-8b.bytes_per_token": 0}, "models.llama-3-8b.bytes_per_token: must be"),
         ({"gateway.idle_timeout_s": 0}, "gateway.idle_timeout_s: must be positive"),
+        ({"gateway.port": 70000}, "gateway.port: must be between 0 and 65535: 70000"),
         ({"gateway.retries": -1}, "gateway.retries: must be not negative"),
         ({"planner.window_s": float("inf")}, "planner.window_s: must be positive and finite"),
         ({"planner.dispersion": float("nan")}, "planner.dispersion: must be positive and finite"),
@@ -184,6 +185,23 @@ def test_one_mistake_does_not_hide_another(write):
     assert [line.split(":")[0] for line in found] == [
         "pools.a10g.modle", "pools.h100.backends", "buckets.per_octave", "gateway.port", "nothing"
     ]  # fmt: skip
+
+
+def test_one_section_may_have_many_mistakes(write):
+    """Every key that is wrong has its line, not only the first one of a section."""
+    found = problems(
+        write(
+            {"gateway.port": "x", "gateway.retries": 1.5, "gateway.prot": 1, "limits.stock": [{}]}
+        )
+    )
+
+    assert found == [
+        "limits.stock[0].gpu: missing",
+        "limits.stock[0].most: missing",
+        "gateway.port: expected `int`, got `str`",
+        "gateway.retries: expected `int`, got `float`",
+        "gateway.prot: unknown key",
+    ]
 
 
 def test_values_are_all_checked_too(write):
