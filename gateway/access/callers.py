@@ -1,19 +1,19 @@
-"""Who sent a request, without the secret that says so.
+"""Identifies the caller of a request without keeping its credentials.
 
-The `Authorization` header is looked at here and nowhere else: everything behind it (learning,
-statistics, logs, other processes) sees the caller's id. Knows no request body and no backend.
+The `Authorization` header is read here and nowhere else: learning, statistics, logs and other
+processes see the id of the caller. Knows no request body and no backend.
 """
 
 from dataclasses import dataclass
 from hashlib import blake2b
 
-KNOWN = 4096  # callers kept; then all are forgotten, which costs one hash each
-ID_BYTES = 8  # two of a million callers share an id with a chance of 3·10⁻⁸
+KNOWN = 4096  # callers kept; then all are dropped, which costs each of them one hash
+ID_BYTES = 8  # among a million callers two share an id with a probability of 3·10⁻⁸
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerLimits:
-    """What a caller may use, per minute and at once; `None`: as much as there is."""
+    """The limits of a caller; `None`: no limit. concurrency: requests under way at once."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None
@@ -25,11 +25,10 @@ UNLIMITED = CallerLimits()
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """One sender of requests.
+    """A sender of requests.
 
-    id: a digest of its credentials, the same in every process and gateway; "" for requests without
-    any. slo_class: the class of its requests that name none; `None`: the model's default. limits:
-    what it may use.
+    id: a digest of its credentials, the same in every process and gateway; "" without credentials.
+    slo_class: SLO class of requests that name none; `None`: the model's default class.
     """
 
     id: str
@@ -41,15 +40,14 @@ ANONYMOUS = Caller(id="")
 
 
 def caller_id(authorization: bytes) -> str:
-    """The id of whoever sends this `Authorization` header; "" for an empty one."""
+    """The id of the caller with this `Authorization` header; "" for an empty header."""
     if not authorization:
         return ""
     return blake2b(authorization, digest_size=ID_BYTES, person=b"cuvee caller").hexdigest()
 
 
 class Callers:
-    """The callers seen lately, by their header: hashing once per caller is cheaper than per
-    request."""
+    """The recent callers by their header, so that a header is hashed once and not per request."""
 
     def __init__(self) -> None:
         self._known: dict[bytes, Caller] = {b"": ANONYMOUS}
@@ -58,7 +56,7 @@ class Callers:
         return f"<Callers {len(self._known)} known>"
 
     def identify(self, authorization: bytes) -> Caller:
-        """The caller that sends this `Authorization` header (empty: none was sent)."""
+        """The caller with this `Authorization` header; empty if the request has none."""
         caller = self._known.get(authorization)
         if caller is None:
             if len(self._known) >= KNOWN:

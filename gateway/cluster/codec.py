@@ -1,8 +1,9 @@
-"""Plans, tables, statistics and the messages between processes as bytes and back: one codec.
+"""Encodes values for other processes: plans, tables, statistics and messages.
 
-A byte of version and then MessagePack by msgspec, which reads exactly the types it is asked for:
-unlike a pickle it runs no code, so it may come from another host. MessagePack and not JSON because
-plans hold infinities (what a pool cannot serve) and histograms are keyed by pairs of numbers.
+One byte of version, then MessagePack by msgspec, which decodes exactly the type it is asked for.
+Unlike a pickle it runs no code of the sender, so that a value may come from another host. It is not
+JSON because plans hold infinities (a pool that cannot serve a bucket) and statistics have pairs of
+numbers as keys.
 """
 
 from collections.abc import Hashable
@@ -11,31 +12,31 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-# Raised whenever a field of an encoded type changes in any way but one: a new field with a default.
-# tests/gateway/cluster/test_codec.py fails when it was forgotten.
+# To be raised with every change of the fields of an encoded type, except for a new field with a
+# default. tests/gateway/cluster/test_codec.py fails when this was forgotten.
 VERSION = 1
 
 T = TypeVar("T")
 
 
 class CodecError(Exception):
-    """Bytes that are not what they should be: another version, another type, or cut."""
+    """Bytes that cannot be decoded: of another version or another type, or cut off."""
 
 
 def encode(value: object) -> bytes:
-    """A value of the product as bytes."""
+    """Encode a value."""
     return bytes((VERSION,)) + msgspec.msgpack.encode(value)
 
 
 def decode(data: bytes, kind: type[T]) -> T:
-    """The value of this type (or union of types) that was encoded. Raises CodecError."""
+    """Decode a value of this type, or union of types. Raises CodecError."""
     if not data or data[0] != VERSION:
         version = data[0] if data else None
         raise CodecError(f"version {version} cannot be read: this program speaks {VERSION}")
     try:
         value: T = _decoder(cast(Hashable, kind)).decode(memoryview(data)[1:])
         return value
-    except (msgspec.DecodeError, ValueError) as error:  # values check themselves when they are made
+    except (msgspec.DecodeError, ValueError) as error:  # raised by values that check themselves
         raise CodecError(f"not a {kind}: {error}") from error
 
 

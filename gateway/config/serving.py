@@ -1,6 +1,6 @@
-"""What of the configuration a serving process needs: a small value that travels to workers.
+"""The part of the configuration that a serving process needs, as a small value sent to workers.
 
-Made from the file by the process that reads it. Workers see no profiles, no prices and no promises.
+It has no profiles, prices or SLOs: those are in the routing table as far as serving needs them.
 """
 
 import msgspec
@@ -10,8 +10,11 @@ from gateway.config.schema import GatewaySection
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
-    """One model, as `/v1/models` shows it. max_model_len: of the pool with the longest context,
-    tokens. bytes_per_token: where its estimate starts. pools: those that serve it."""
+    """One model.
+
+    max_model_len: of the pool with the longest context, tokens. bytes_per_token: first value of the
+    estimate. pools: names of the pools that serve it.
+    """
 
     name: str
     max_model_len: int
@@ -20,7 +23,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """The settings of the data path, the models, and the engine behind each pool that states it."""
+    """Settings of the data path, the models, and engines by pool, where the configuration names
+    one."""
 
     gateway: GatewaySection
     models: tuple[ServedModel, ...]
@@ -28,12 +32,12 @@ class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def bytes_per_token(self) -> dict[str, float]:
-        """Where the estimate of prompt tokens starts, by model."""
+        """First value of the estimate, by model."""
         return {model.name: model.bytes_per_token for model in self.models}
 
 
 def serving(loaded: Loaded) -> ServingConfig:
-    """The part of a configuration that serves."""
+    """Make the value from a configuration."""
     return ServingConfig(
         gateway=loaded.config.gateway,
         models=tuple(

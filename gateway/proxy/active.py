@@ -1,4 +1,4 @@
-"""One request under way, until it becomes its one Observation. No I/O, no clock."""
+"""The state of one request under way, from its arrival to its Observation. No I/O, no clock."""
 
 from math import inf
 from typing import Final
@@ -18,12 +18,12 @@ FAILED: Final = Outcome.FAILED
 
 
 class ActiveRequest:
-    """Filled in by the exchange as things happen. Times are on the exchange's clock.
+    """One request; the exchange fills it in. Times are on the exchange's clock, in seconds.
 
-    caller: id of who sent it. fiber: runs its handler. lease: the present one, if any. waiting:
-    whether a backend was asked and has not begun to answer. committed: whether a stream has begun
-    towards the client, so that an error can only be told inside it. due_s: when the present wait
-    times out. ping_s: when the waiting client gets its next keep-alive comment.
+    caller: id of the caller. fiber: runs the handler. lease: the present one, or the last. waiting:
+    whether a backend has the request and has not begun to answer. committed: whether a stream has
+    begun towards the client, so that an error can only be an event inside it. due_s: when the
+    present wait times out. ping_s: when the client gets its next keep-alive comment.
     """
 
     __slots__ = (
@@ -70,32 +70,32 @@ class ActiveRequest:
         return f"<ActiveRequest {self.request_id!r} {self.llm_request!r}, lease {self.lease!r}>"
 
     def abandon(self) -> None:
-        """The client is gone: ends the handler at whatever it waits for."""
+        """The client closed its connection: end the handler where it waits."""
         self.fiber.cancel(ClientGone())
 
     def first_token(self, at_s: float) -> None:
-        """Notes the first token, which shows that the prompt is prefilled."""
+        """Note the first token, which shows that the backend has prefilled the prompt."""
         self.first_at_s = at_s
         if self.lease is not None:
             self.lease.prefilled()
 
     def add_usage(self, usage: Usage | None) -> None:
-        """Notes what the backend reported; `None`: it reported nothing."""
+        """Note the tokens that the backend reported; `None`: it reported none."""
         if usage is not None:
             self.input_tokens = usage.prompt_tokens
             self.output_tokens = usage.completion_tokens
 
     def finish(self, outcome: Outcome, status: int) -> None:
-        """Notes how the request ended."""
+        """Note how the request ended, and the status that its client saw."""
         self.outcome = outcome
         self.status = status
 
     def receipt(self) -> bytes:
-        """The header lines that say what was decided until now."""
+        """The response headers that say what was decided until now."""
         return self._receipts.lines(self.request_id, self.bucket, self.lease)
 
     def observation(self, now_s: float) -> Observation:
-        """The request as it turned out to be."""
+        """What became of the request."""
         lease, request, estimate = self.lease, self.llm_request, self.estimate
         ttft_s = None if self.first_at_s is None else self.first_at_s - self.arrival_s
         return Observation(

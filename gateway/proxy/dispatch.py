@@ -1,7 +1,7 @@
-"""Sends a request to backends until one of them has begun to answer: routes, queues, retries.
+"""Sends a request to backends until one begins to answer: routes, queues, retries.
 
-Nothing has reached the client yet, so whatever fails here may be tried again elsewhere. Owns the
-retry budget and the connections' addresses. Knows no plan, no price and no other request.
+Nothing has reached the client yet, so a failed attempt can be repeated at another backend. Owns the
+queue and the retry budget. Knows no plan, no price and no other request.
 """
 
 from collections.abc import Callable
@@ -30,18 +30,18 @@ from gateway.routing.body import with_usage
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.router import Router
 
-# Refusals for lack of room that one request may collect before the client is told: each means that
-# a backend was fuller than the router knew, and eight in a row that all of them are.
+# Refusals for lack of room after which the client gets the engine's answer. One refusal means that
+# a backend is fuller than the router knew; eight in a row mean that all are.
 ADMISSIONS: Final = 8
-# Retries after a backend broke (answered 5xx or cut the connection): the request itself may be what
-# breaks them, so it is not carried through the whole fleet.
+# Retries after a backend broke (answered 5xx or cut the connection). The request itself may be the
+# cause, so it must not be taken through the whole fleet.
 BROKEN: Final = 1
 
 
 class Dispatcher:
     """Finds a backend that answers. One object serves all requests.
 
-    queue: where requests wait for room. budget: retries that may still be spent.
+    queue: of requests that wait for room. budget: of retries.
     """
 
     def __init__(
@@ -53,12 +53,12 @@ class Dispatcher:
         settings: GatewaySection,
         clock: Callable[[], float],
     ) -> None:
-        """dialects: by pool; a pool that is not in it speaks any engine's."""
+        """dialects: by pool; for other pools the engine is unknown, and `ANY` is used."""
         self._router = router
         self._connection_pools = connection_pools
         self._dialects = dialects
-        # Copies of what every request looks up: the settings are not compiled, and compiled code
-        # pays 110 instructions for each attribute of such a class.
+        # Copies of what every request reads: the settings are a class that is not compiled, and
+        # each attribute of such a class costs compiled code 110 instructions.
         self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
         self._retries, self._include_usage = settings.retries, settings.include_usage
         self._clock = clock
@@ -69,10 +69,10 @@ class Dispatcher:
     async def begin(
         self, client: ClientConnection, active: ActiveRequest, lines: bytes, body: bytes
     ) -> tuple[Reply, Relay | bytes]:
-        """The reply of the first backend that begins to answer: a stream up to its first event, or
-        a whole body. Its lease stays the request's.
+        """Return the reply of the first backend that begins to answer: with its stream up to the
+        first event, or with its whole body. The request holds the lease of that backend.
 
-        lines: the client's header lines that go on. Raises UpstreamError when the last attempt
+        lines: header lines of the client to send on. Raises UpstreamError when the last attempt
         failed, Saturated or Unavailable when there is no backend to try.
         """
         tried: list[str] = []
@@ -107,20 +107,19 @@ class Dispatcher:
                 return begun
 
     def blame(self, lease: Lease, error: UpstreamError) -> None:
-        """Tells the backend what went wrong: it is full, it broke, or nothing if the client is at
-        fault."""
+        """Note at the backend that it is full, or that it failed; nothing for a client's
+        mistake."""
         if isinstance(error, EngineRefusal) and error.admission:
             lease.backend.refused(self._clock())
         elif not isinstance(error, EngineRefusal) or error.status >= 500:
             lease.backend.failed(self._clock(), refused=isinstance(error, ConnectFailed))
 
     def blame_stream(self, lease: Lease, error: bytes) -> None:
-        """The same for an error event that a begun stream ended with."""
+        """Do the same for the error event at the end of a stream."""
         self.blame(lease, stream_refusal(error, self._dialect(lease)))
 
     def forget(self, backend: Backend) -> None:
-        """A backend left the fleet: its idle connections are closed, the others when their
-        exchange ends."""
+        """Close the connections of a backend that left the fleet, busy ones when they get idle."""
         for key in [key for key in self._targets if key[0] == backend.url]:
             del self._targets[key]
         self._connection_pools.forget(backend.url)
@@ -133,11 +132,11 @@ class Dispatcher:
         deadline_s: float,
         again: bool,
     ) -> Lease:
-        """Routes, or waits in the queue: for a moment while no backend keeps the SLO, long while
-        all are full.
+        """Route the request, or let it wait in the queue: for a moment while no backend keeps the
+        SLO, longer while all are full.
 
-        failure: of an earlier attempt; with nowhere else to go it is the answer. again: whether the
-        request has had its turn before, so that it waits at the head.
+        failure: of an earlier attempt; raised when there is no other backend to try. again: whether
+        the request had its turn before, so that it waits at the head.
         """
         patient = failure is None and not again
         held_until_s: float | None = None
@@ -164,7 +163,7 @@ class Dispatcher:
                     raise
             else:
                 if again:
-                    self.queue.wake()  # there was room for one: perhaps for the next one too
+                    self.queue.wake()  # there was room for one, so perhaps for the next
                 return lease
             await self.queue.wait(deadline_s=deadline_s, again=again)
             again = True
@@ -177,7 +176,8 @@ class Dispatcher:
         lines: bytes,
         body: bytes,
     ) -> tuple[Reply, Relay | bytes]:
-        """One backend's answer up to its first event, or its whole body if it does not stream."""
+        """Send the request to one backend; return its reply with the stream up to the first event,
+        or with the whole body."""
         request = active.llm_request
         limit_s = self._first_byte_s if request.stream else self._unary_s
         active.waiting, active.due_s = True, self._clock() + limit_s
@@ -205,8 +205,8 @@ class Dispatcher:
             active.waiting, active.due_s = False, inf
 
     async def _first_event(self, lease: Lease, reply: Reply, meter: StreamMeter) -> None:
-        """Waits for the first event of a stream. An error event there is an error reply in
-        disguise: vLLM and TGI refuse inside a 200."""
+        """Wait for the first event of a stream. An error event there counts as an error reply: vLLM
+        and TGI refuse a request inside a 200."""
         while meter.last_at_s is None:
             if reply.error is not None:
                 raise reply.error
@@ -218,7 +218,7 @@ class Dispatcher:
             raise stream_refusal(opening.failure, self._dialect(lease))
 
     def _target(self, backend: Backend, endpoint: Endpoint) -> tuple[ConnectionPool, bytes]:
-        """A backend's connections, and how a request to one of its paths begins."""
+        """The connections of a backend, and the first lines of requests to this endpoint there."""
         key = (backend.url, endpoint.path)
         target = self._targets.get(key)
         if target is None:

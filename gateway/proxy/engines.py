@@ -1,7 +1,7 @@
-"""How each engine speaks beside the OpenAI API: health, idle connections, errors, metrics. No I/O.
+"""The table of engines: their health paths, idle limits, error shapes and metric names. No I/O.
 
-One row per engine; to add an engine is to add a row. Backends' error replies become OpenAI error
-objects whatever the engine. Knows no router and no connection.
+A new engine is a new row. Error replies of every engine become OpenAI error objects here. Knows no
+router and no connection.
 """
 
 from typing import Any, Final
@@ -10,14 +10,15 @@ import msgspec
 
 from gateway.errors import UpstreamError
 
-LONGEST_MESSAGE: Final = 500  # characters of a body that is not an error object
+LONGEST_MESSAGE: Final = 500  # characters that are passed on of a body without an error object
 
 
 class EngineMetrics:
-    """Names of an engine's Prometheus metrics; `None`: it has no such metric.
+    """The names of an engine's Prometheus metrics; `None` where it has none.
 
-    running, waiting: gauges of requests. kv_used: gauge, the used share of the KV cache. hits,
-    queries: counters of prefix cache tokens; hit_rate: a gauge where there are no counters.
+    running, waiting: gauges, numbers of requests. kv_used: gauge, used share of the KV cache, 0 to
+    1. hits, queries: counters of tokens found and looked up in the prefix cache; hit_rate: a gauge
+    instead of them.
     """
 
     __slots__ = ("hit_rate", "hits", "kv_used", "queries", "running", "waiting")
@@ -41,12 +42,13 @@ class EngineMetrics:
 
 
 class EngineDialect:
-    """What is particular to one engine. Never changed once it is made.
+    """What differs between engines beside the OpenAI API; never changed.
 
-    health: path that answers 200 while it can serve. reuse_s: seconds for which an idle connection
-    may be used again; less than the engine's own limit, or a request meets a closing connection.
-    statuses: HTTP statuses of its own, and what they mean to an OpenAI client. overloaded: words of
-    an error that mean that the engine is full, whatever the status says.
+    health: path that answers 200 while the engine can serve. reuse_s: seconds after which an idle
+    connection is not used again; below the engine's own limit, so that no request meets a
+    connection that is being closed. statuses: HTTP statuses of the engine, and those that OpenAI
+    clients expect instead. overloaded: text in an error message that means that the engine is full,
+    whatever its status.
     """
 
     __slots__ = ("health", "metrics", "name", "overloaded", "reuse_s", "statuses")
@@ -106,7 +108,7 @@ TGI: Final = EngineDialect(
     overloaded="overloaded",
     metrics=EngineMetrics(running="tgi_batch_current_size", waiting="tgi_queue_size"),
 )
-# What is tried where the configuration names no engine: every engine's rules together.
+# For pools whose engine the configuration does not name: the rules of all engines together.
 ANY: Final = EngineDialect(
     "any",
     reuse_s=UVICORN_S,
@@ -118,12 +120,15 @@ DIALECTS: Final = {dialect.name: dialect for dialect in (VLLM, SGLANG, TGI)}
 
 
 def dialects(engines: dict[str, str]) -> dict[str, EngineDialect]:
-    """The dialect of every pool whose engine the configuration names. engines: names by pool."""
+    """The dialects by pool. engines: names of engines by pool."""
     return {pool: DIALECTS[name] for pool, name in engines.items()}
 
 
 class EngineRefusal(UpstreamError):
-    """A backend answered with an error; `status` and the error object are the backend's."""
+    """A backend answered with an error.
+
+    status: for the client. error: the error object that the client gets.
+    """
 
     def __init__(self, status: int, error: dict[str, Any]) -> None:
         super().__init__(
@@ -134,12 +139,13 @@ class EngineRefusal(UpstreamError):
 
     @property
     def admission(self) -> bool:
-        """Whether the engine only said that it is full: it did no work and is not at fault."""
+        """Whether the engine refused the request for lack of room: it did no work and did not
+        fail."""
         return self.status in (429, 503)
 
     @property
     def retriable(self) -> bool:
-        """Whether another backend may do better: never after the client's own mistake."""
+        """Whether another backend may succeed; never after a mistake of the client."""
         return self.status >= 500 or self.status == 429
 
     def body(self) -> bytes:
@@ -147,7 +153,8 @@ class EngineRefusal(UpstreamError):
 
 
 def refusal(status: int, body: bytes, dialect: EngineDialect = ANY) -> EngineRefusal:
-    """What a non-2xx reply says. vLLM sends an OpenAI object, TGI a string, FastAPI `detail`."""
+    """Read an error reply. vLLM sends an OpenAI error object, TGI a string as `error`, FastAPI
+    `detail`, and balancers plain text or HTML."""
     try:
         reply = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -168,7 +175,7 @@ def refusal(status: int, body: bytes, dialect: EngineDialect = ANY) -> EngineRef
 
 
 def stream_refusal(error: bytes, dialect: EngineDialect = ANY) -> EngineRefusal:
-    """What an error event says: vLLM and TGI report overload inside a 200 stream.
+    """Read an error event: vLLM and TGI report overload inside a stream whose status was 200.
 
     error: the error object as JSON.
     """

@@ -1,4 +1,7 @@
-"""Reads a backend's JSON. Whatever is no object of ours is `None`, and passes on all the same."""
+"""Decodes what a backend sends: events of a stream, and the usage of a whole reply.
+
+JSON of another shape decodes to `None`; the bytes are passed on to the client all the same.
+"""
 
 from typing import Final
 
@@ -6,14 +9,15 @@ import msgspec
 
 from gateway.proxy.events_schema import Event, Usage, WholeReply
 
-USAGE: Final = b'"usage":'  # in a string of JSON the quotes would have backslashes
+# Cannot occur inside a JSON string: the quotes would have backslashes there.
+USAGE: Final = b'"usage":'
 _EVENT: Final = msgspec.json.Decoder(Event)
 _WHOLE: Final = msgspec.json.Decoder(WholeReply)
 _USAGE: Final = msgspec.json.Decoder(Usage)
 
 
 def event_of(data: bytes) -> Event | None:
-    """One event of a stream, from its data."""
+    """Decode the data of one event; `None` if it is not JSON of the expected shape."""
     try:
         return _EVENT.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -21,20 +25,21 @@ def event_of(data: bytes) -> Event | None:
 
 
 def usage_of(reply: bytes) -> Usage | None:
-    """What a whole reply says was used, if it says so.
+    """The usage in a whole reply, or `None`.
 
-    Engines say it last: if the last object is it, the rest of the reply need not be read.
+    Engines write the usage last. If the last object of the reply is the usage, it alone is decoded:
+    a reply may have 100 KiB.
     """
     at = reply.rfind(b"{")
     end = reply.find(b"}", at) + 1 if at >= len(USAGE) else 0
     if end and reply[at - len(USAGE) : at] == USAGE:
         try:
-            found = _USAGE.decode(reply[at:end])
+            usage = _USAGE.decode(reply[at:end])
         except (msgspec.DecodeError, UnicodeDecodeError):
-            pass  # a brace in its text
+            pass  # the last brace was inside a text
         else:
-            if found.completion_tokens is not None or found.prompt_tokens is not None:
-                return found
+            if usage.completion_tokens is not None or usage.prompt_tokens is not None:
+                return usage
     try:
         return _WHOLE.decode(reply).usage
     except (msgspec.DecodeError, UnicodeDecodeError):

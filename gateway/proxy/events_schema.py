@@ -1,6 +1,7 @@
-"""What the gateway reads of a backend's JSON: of one event of a stream, or of a whole reply.
+"""The fields of a backend's JSON that the gateway reads, as msgspec decodes them.
 
-Values; `decode` makes them.
+They are not in `events` because mypyc cannot compile a `msgspec.Struct`. Unknown fields are
+skipped.
 """
 
 from typing import Any
@@ -9,6 +10,8 @@ import msgspec
 
 
 class _Delta(msgspec.Struct):
+    """A chat delta; true if it carries output of any kind."""
+
     content: Any = None
     reasoning: Any = None
     reasoning_content: Any = None
@@ -28,20 +31,22 @@ class _Delta(msgspec.Struct):
 
 
 class _Choice(msgspec.Struct):
+    """One choice: `delta` in a chat, `text` in a completion."""
+
     delta: _Delta | None = None
     text: str | None = None
     finish_reason: str | None = None
 
 
 class Usage(msgspec.Struct):
-    """What a backend reports of one request, in tokens."""
+    """The numbers of tokens that a backend reports for one request."""
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
 
 
 class Event(msgspec.Struct):
-    """The part of a chunk or reply that the gateway reads."""
+    """One event of a stream."""
 
     choices: list[_Choice] = []
     usage: Usage | None = None
@@ -49,17 +54,18 @@ class Event(msgspec.Struct):
 
     @property
     def failure(self) -> bytes | None:
-        """The error object of an error event."""
+        """The error object as JSON if this is an error event, else `None`."""
         error = bytes(self.error)
         return None if error == b"null" else error
 
     @property
     def token(self) -> bool:
-        """Whether it carries output: a role chunk does not, a forced end of text does."""
+        """Whether the event carries output. A first event with only the role does not; one with a
+        `finish_reason` does, because an empty answer has no other."""
         return any(c.delta or c.text or c.finish_reason for c in self.choices)
 
 
 class WholeReply(msgspec.Struct):
-    """The part of a reply that does not stream."""
+    """A reply that does not stream."""
 
     usage: Usage | None = None

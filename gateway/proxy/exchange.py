@@ -1,8 +1,8 @@
-"""One request from its first byte to its last: the handler, in wire order.
+"""The handler of one request, in wire order.
 
-Reads the body, identifies the caller, estimates, has a backend begin to answer, passes the answer
-on, releases, observes. Whatever happens, the lease is released once and there is exactly one
-Observation. Knows no plan, no price and no other request.
+Reads the body, identifies the caller, estimates the size, gets an answer from a backend, passes it
+on, releases the lease, observes. Whatever fails, the lease is released once and there is exactly
+one Observation. Knows no plan, no price and no other request.
 """
 
 import logging
@@ -36,18 +36,14 @@ from planner.model.buckets import DEFAULT
 
 log = logging.getLogger("cuvee")
 
-# Headers that name an SLO class: ours, and llm-d's.
+# Headers that name an SLO class: Cuvée's, and that of llm-d.
 OURS, OBJECTIVE = CLASS_HEADER.encode(), b"x-llm-d-inference-objective"
 OK: Final = Outcome.OK
-LONGEST_ID: Final = 256  # bytes of a request id that a client may give
+LONGEST_ID: Final = 256  # bytes of a client's x-request-id; a longer one is replaced
 
 
 class Exchange:
-    """The data path. One object serves all requests; what belongs to one request is an
-    `ActiveRequest`.
-
-    timeouts: of all requests under way.
-    """
+    """The data path. One object serves all requests; the state of each is an `ActiveRequest`."""
 
     def __init__(
         self,
@@ -60,8 +56,8 @@ class Exchange:
         observe: Callable[[Observation], None],
         clock: Callable[[], float],
     ) -> None:
-        """on_arrival: called with the bucket of every request once. observe: called with what
-        every request turned out to be."""
+        """on_arrival: called once with the bucket of every accepted request. observe: called once
+        with the Observation of every accepted request."""
         self._router = router
         self._estimator = estimator
         self._dispatcher = dispatcher
@@ -76,14 +72,14 @@ class Exchange:
         self.timeouts = Timeouts(settings)
 
     def serve(self, client: ClientConnection, request: Request, endpoint: Endpoint) -> None:
-        """Serves one request; `client.done()` is called when it is over."""
+        """Start to serve a request; `client.done()` is called at its end."""
         fiber = Fiber()
         fiber.start(self.handle(client, request, endpoint, fiber))
 
     async def handle(
         self, client: ClientConnection, request: Request, endpoint: Endpoint, fiber: Fiber
     ) -> None:
-        """The request, from its arrival to its end."""
+        """Serve a request from its arrival to its end."""
         arrival_s = self._clock()
         request_id = request.fields.get(b"x-request-id")
         if not request_id or len(request_id) > LONGEST_ID:
@@ -111,8 +107,8 @@ class Exchange:
         except ClientGone:
             if active is not None:
                 active.finish(Outcome.ABANDONED, 499)  # nginx's status for a client that left
-        except Exception:  # the edge of the data path: whatever it was, the client gets an object
-            log.exception("a request failed for a reason that was not foreseen")
+        except Exception:  # the outermost handler: after a bug too the client gets an error object
+            log.exception("a request failed by an error in the gateway")
             self._refuse(client, active, request_id, GatewayError("The gateway failed."))
         finally:
             try:
@@ -130,8 +126,7 @@ class Exchange:
         request_id: bytes,
         arrival_s: float,
     ) -> ActiveRequest:
-        """The request with all that the router believes of it. Raises BadRequest or one of its
-        kinds."""
+        """Read a request and estimate its size. Raises BadRequest or a subclass of it."""
         llm_request = read_body(request.body, endpoint)
         model = llm_request.model
         if model is None:
@@ -158,10 +153,10 @@ class Exchange:
         )
 
     def _slo_class(self, request: Request, model: str) -> str | None:
-        """The class that a request names; `None`: none.
+        """The SLO class that a request names, or `None`.
 
-        Our header is taken at its word, so that a wrong name is an error. llm-d's may mean
-        something else and counts only where it is the name of a class.
+        In Cuvée's own header a wrong name is an error. llm-d's header may mean something else, so
+        it counts only if it is the name of a class.
         """
         named = request.fields.get(OURS)
         if named is not None:
@@ -175,10 +170,10 @@ class Exchange:
     def _whole(
         self, client: ClientConnection, active: ActiveRequest, reply: Reply, body: bytes
     ) -> None:
-        """Passes on a reply that does not stream, as it came; its usage is noted."""
+        """Pass on a reply that does not stream, unchanged, and note its usage."""
         active.add_usage(usage_of(body))
         active.finish(OK, reply.status)
-        if active.committed:  # the engine does not stream, and the client was told that we do
+        if active.committed:  # keep-alive comments began a stream, but the engine does not stream
             client.write(b"data: " + b"".join(body.splitlines()) + b"\n\ndata: [DONE]\n\n")
             client.end()
         else:
@@ -188,8 +183,8 @@ class Exchange:
     async def _stream(
         self, client: ClientConnection, active: ActiveRequest, reply: Reply, relay: Relay
     ) -> None:
-        """Passes events on as they come. A stream that breaks ends in an error event, never
-        cleanly: clients take a clean end without `[DONE]` for a whole answer."""
+        """Pass on a stream. One that breaks ends in an error event, never cleanly: clients take a
+        clean end, even without `[DONE]`, for a complete answer."""
         meter = relay.meter
         client.source, active.relay = reply, relay
         if client.stalled:
@@ -231,7 +226,7 @@ class Exchange:
         request_id: bytes,
         error: GatewayError,
     ) -> None:
-        """Tells the client, inside the stream if it has begun."""
+        """Answer with an error, as an event if a stream has begun."""
         receipt = unrouted(request_id)
         if active is not None:
             active.finish(outcome_of(error), error.status)
@@ -243,7 +238,7 @@ class Exchange:
             client.end()
 
     def _conclude(self, active: ActiveRequest) -> None:
-        """Releases what the request holds, and hands on what it turned out to be."""
+        """Release the lease, and make the Observation."""
         self.timeouts.end(active)
         if active.lease is not None:
             active.lease.release()

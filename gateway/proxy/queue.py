@@ -1,5 +1,5 @@
-"""Where requests wait when every backend is full: first come, first served, bounded, with a
-deadline.
+"""The queue of requests that wait for a backend with room: first in, first out, bounded, with a
+deadline for each. Knows no backend.
 """
 
 import asyncio
@@ -9,10 +9,10 @@ from gateway.errors import Saturated
 
 
 class Queue:
-    """Wakes its head whenever a lease is given back."""
+    """Requests that wait; `wake` is called when a lease is released, and may have made room."""
 
     def __init__(self, *, limit: int, timeout_s: float) -> None:
-        """limit: how many may wait. timeout_s: how long."""
+        """limit: most requests that may wait. timeout_s: longest wait of one."""
         self._limit = limit
         self._timeout_s = timeout_s
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -24,9 +24,11 @@ class Queue:
         return f"<Queue {len(self)} of {self._limit}>"
 
     async def wait(self, *, deadline_s: float, again: bool) -> None:
-        """Waits to be woken, at the head if it was woken before (`again`), else at the end.
+        """Wait for `wake`: at the end of the queue, or at its head if this request was woken before
+        and found no room (`again`).
 
-        deadline_s: on the loop's clock. Raises Saturated when the queue is full or time is up.
+        deadline_s: on the loop's clock. Raises Saturated when the queue is full, and at the
+        deadline.
         """
         loop = asyncio.get_running_loop()
         if len(self._waiting) >= self._limit and not again:
@@ -43,7 +45,7 @@ class Queue:
             if not woken and turn in self._waiting:
                 self._waiting.remove(turn)
             elif not woken and not turn.cancelled():
-                self.wake()  # it was this one's turn, and it left: the next takes it
+                self.wake()  # this request was woken and its client left: its turn goes to the next
 
     def _late(self, turn: "asyncio.Future[None]") -> None:
         if not turn.done():
@@ -51,7 +53,7 @@ class Queue:
             turn.set_exception(Saturated(message, retry_after_s=2.0))
 
     async def hold(self, *, until_s: float, again: bool) -> bool:
-        """Waits like `wait`, but for room that is better: whether it was woken; never raises."""
+        """Wait like `wait`; return whether the request was woken, instead of raising."""
         try:
             await self.wait(deadline_s=until_s, again=again)
         except Saturated:
@@ -59,11 +61,11 @@ class Queue:
         return True
 
     def deadline(self, now_s: float) -> float:
-        """Until when a request that came now may wait."""
+        """The time until which a request that arrived now may wait."""
         return now_s + self._timeout_s
 
     def wake(self) -> None:
-        """Lets the first in line try again."""
+        """Let the request at the head try again."""
         while self._waiting:
             turn = self._waiting.popleft()
             if not turn.done():

@@ -1,18 +1,18 @@
 """The receipt: the response headers that say what was decided about a request. No I/O.
 
-`x-request-id` and `x-cuvee-{bucket,pool,backend,plan,decision}`, of which users' tools know the
-names. Knows no handler and no stream.
+They are `x-request-id` and `x-cuvee-{bucket,pool,backend,plan,decision}`. Users' tools read them,
+so their names never change.
 """
 
 from typing import Final
 
 from gateway.routing.backend import Lease
 
-KEPT: Final = 1024  # receipts kept as they are written: some four for each backend and plan
+KEPT: Final = 1024  # encoded receipts kept: up to four decisions for each backend and plan
 
 
 class Receipts:
-    """Writes receipts; the part that many requests share is kept as bytes."""
+    """Writes receipts; keeps the bytes of the part that many requests share."""
 
     def __init__(self) -> None:
         self._kept: dict[tuple[str, str | None, str], bytes] = {}
@@ -21,8 +21,8 @@ class Receipts:
         return f"<Receipts {len(self._kept)} kept>"
 
     def lines(self, request_id: bytes, bucket: int, lease: Lease | None) -> bytes:
-        """The header lines of one request; without pool, backend, plan and decision if it was not
-        routed."""
+        """The header lines of one request. lease: `None` if it was not routed; then there is no
+        pool, backend, plan and decision."""
         lines = b"x-request-id: %b\r\nx-cuvee-bucket: %d\r\n" % (request_id, bucket)
         if lease is None:
             return lines
@@ -42,5 +42,5 @@ class Receipts:
 
 
 def unrouted(request_id: bytes) -> bytes:
-    """The receipt of a request that was refused before anything was decided about it."""
+    """The receipt of a request that was refused before it got a bucket."""
     return b"x-request-id: %b\r\n" % request_id

@@ -1,7 +1,7 @@
-"""One stream on its way from a backend to its client, without a task.
+"""Passes one stream on from a backend to its client, without a task.
 
-Pieces pass inside the call that brought them. Until `open` they are held: what has not reached the
-client can still be sent by another backend.
+Each piece is passed on inside the call that brought it. Until `open`, pieces are held: as long as
+nothing has reached the client, another backend can still answer.
 """
 
 from collections.abc import Callable
@@ -12,9 +12,21 @@ from gateway.proxy.sse import StreamMeter
 
 
 class Relay:
-    """Feeds a meter and then a client. last_s: when the backend was last heard of."""
+    """Feeds a meter and then a client.
 
-    __slots__ = ("_client", "_clock", "_first", "_open", "_ready", "_reply", "last_s", "meter")
+    meter: follows the stream. last_s: when the backend last sent something.
+    """
+
+    __slots__ = (
+        "_client",
+        "_clock",
+        "_on_first_token",
+        "_open",
+        "_ready",
+        "_reply",
+        "last_s",
+        "meter",
+    )
 
     def __init__(
         self,
@@ -22,12 +34,12 @@ class Relay:
         client: ClientConnection,
         clock: Callable[[], float],
         meter: StreamMeter,
-        first: Callable[[float], None],
+        on_first_token: Callable[[float], None],
     ) -> None:
-        """first: told when the first token came, once."""
+        """on_first_token: called once, with the time of the first token."""
         self.meter = meter
         self.last_s = clock()
-        self._first: Callable[[float], None] | None = first
+        self._on_first_token: Callable[[float], None] | None = on_first_token
         self._reply = reply
         self._client = client
         self._clock = clock
@@ -37,16 +49,16 @@ class Relay:
 
     @property
     def stalled(self) -> bool:
-        """Whether the stream waits for its client and not for its backend."""
+        """Whether the stream waits for its client instead of its backend."""
         return self._client.stalled
 
     def feed(self, piece: bytes, framed: bytes | None = None) -> None:
-        """Called with every piece of the body. framed: the same as whole HTTP chunks."""
+        """Take a piece of the body. framed: the same piece as whole HTTP chunks, if it came so."""
         self.last_s = now_s = self._clock()
         ready = self.meter.feed(piece, now_s)
-        if self._first is not None and self.meter.first_at_s is not None:
-            first, self._first = self._first, None
-            first(self.meter.first_at_s)
+        if self._on_first_token is not None and self.meter.first_at_s is not None:
+            on_first_token, self._on_first_token = self._on_first_token, None
+            on_first_token(self.meter.first_at_s)
         if self._open:
             if framed is not None and ready is piece:
                 self._client.forward(framed, piece)
@@ -57,9 +69,9 @@ class Relay:
             if self.meter.last_at_s is not None:
                 self._reply.notify()
             elif len(self._ready) > HELD_BYTES:
-                self._reply.pause()  # comments without end, and no event: until time is up
+                self._reply.pause()  # endless comments and no event: the timeout will end it
 
     def open(self) -> bytes:
-        """What was held; everything after it goes to the client by itself."""
+        """Return what was held; from now on pieces go to the client at once."""
         ready, self._ready, self._open = self._ready, b"", True
         return ready

@@ -1,7 +1,5 @@
-"""What goes back to a client besides a backend's own bytes: heads of streams and of errors.
-
-Owns the small pieces at the end of an exchange. Knows no router and no backend's state.
-"""
+"""Response heads that the gateway writes: of streams and of errors. Knows no router and no
+backend."""
 
 from typing import Final
 
@@ -13,11 +11,11 @@ from gateway.routing.observation import Outcome
 
 EVENT_STREAM: Final = b"content-type: text/event-stream; charset=utf-8\r\n"
 UNCACHED: Final = b"cache-control: no-cache\r\n"
-UNBUFFERED: Final = b"x-accel-buffering: no\r\n"  # nginx in front of us would hold events back
+UNBUFFERED: Final = b"x-accel-buffering: no\r\n"  # tells an nginx in front not to hold events back
 
 
 def stream_head(reply: Reply | None, active: ActiveRequest) -> bytes:
-    """The head of a stream, with its receipt; `None`: no backend has answered yet."""
+    """The head of a stream with its receipt. reply: `None` if no backend has answered yet."""
     if reply is None:
         return status_line(200) + EVENT_STREAM + UNCACHED + UNBUFFERED + active.receipt()
     head = returned(reply.status, reply.headers, reply.passing)
@@ -28,7 +26,7 @@ def stream_head(reply: Reply | None, active: ActiveRequest) -> bytes:
 
 
 def error_head(error: GatewayError) -> bytes:
-    """Status and headers of an error as OpenAI clients expect it."""
+    """Status line and headers of an error response, without its receipt."""
     head = status_line(error.status) + b"content-type: application/json\r\n"
     if error.retry_after_s is not None:
         head += b"retry-after: %d\r\n" % max(1, round(error.retry_after_s))
@@ -38,7 +36,7 @@ def error_head(error: GatewayError) -> bytes:
 
 
 def outcome_of(error: GatewayError) -> Outcome:
-    """How a request ended that is answered with this error."""
+    """The outcome of a request that is answered with this error."""
     if isinstance(error, Saturated | Unavailable):
         return Outcome.SHED
     if error.status < 500 and error.status != 429:

@@ -1,26 +1,29 @@
-"""How many retries the gateway may spend: a share of its requests, so that retries never storm."""
+"""The retry budget: retries are a share of the requests, so that they cannot become a storm."""
 
 from typing import Final
 
-SHARE: Final = 0.2  # retries per request in the long run
-RESERVE: Final = 100.0  # retries that may come at once: all that one backend held when it died
+SHARE: Final = 0.2  # retries per request in the long run; Finagle's default
+RESERVE: Final = 100.0  # retries at once: as many requests as one backend holds when it dies
 
 
 class RetryBudget:
-    """A token bucket filled by requests and emptied by retries."""
+    """A token bucket: requests fill it, retries empty it.
+
+    left: retries that may be made now.
+    """
 
     def __init__(self) -> None:
-        self.left = RESERVE  # retries that may be made at once
+        self.left = RESERVE
 
     def __repr__(self) -> str:
         return f"<RetryBudget {self.left:.1f} retries left>"
 
     def earn(self) -> None:
-        """Adds a request's share of a retry."""
+        """Add the share of one request."""
         self.left = min(RESERVE, self.left + SHARE)
 
     def spend(self) -> bool:
-        """Whether one more retry may be made; if so it is counted."""
+        """Take one retry; `False` if none is left."""
         if self.left < 1.0:
             return False
         self.left -= 1.0

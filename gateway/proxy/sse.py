@@ -1,9 +1,9 @@
-"""Server-sent events: bytes in, whole events out, and what they say. No I/O, no clock.
+"""Server-sent events: cuts a stream into whole events, and measures it. No I/O, no clock.
 
-Bytes pass as they came. Only until the first token, and at the end, is anything decoded; in between
-a chunk costs one search for its last boundary and one count. A part of an event is held back until
-the rest is there (no client could read it anyway), so that an error event can always follow
-cleanly.
+The bytes pass unchanged. Events are decoded only until the first token and at the end; in between a
+chunk costs one search for its last boundary and one count. A partial event is held back until its
+rest has come (a client could not read it anyway), so that an error event can follow cleanly at any
+time.
 """
 
 import re
@@ -14,20 +14,20 @@ from gateway.proxy.events_schema import Event, Usage
 
 DATA: Final = b"data:"
 BOUNDARY: Final = re.compile(rb"\r?\n\r?\n")
-LONGEST_EVENT: Final = 1 << 20  # a longer one is passed on in pieces
+LONGEST_EVENT: Final = 1 << 20  # bytes held at most; a longer event is passed on in pieces
 
 
 def events(chunk: bytes) -> list[bytes]:
-    """The data of the whole events in a chunk, `[DONE]` included, comments left out; there may be
-    white space around it."""
+    """The data of the events in a chunk of whole events, with `[DONE]` and without comments; white
+    space around the data is kept."""
     return [line[len(DATA) :] for line in chunk.split(b"\n") if line[: len(DATA)] == DATA]
 
 
 class StreamMeter:
-    """Follows one stream: when the first and the last token came, how many, and how it ended.
+    """Follows one stream: its first and last token, the number of tokens, and its end.
 
-    first_at_s, last_at_s: `None` until then. opening: the first event, if it is an object of ours.
-    usage: what the backend reported, if it did.
+    first_at_s, last_at_s: times of the first token and of the last event; `None` before them.
+    opening: the first event, `None` if it could not be decoded. usage: as the backend reported it.
     """
 
     __slots__ = (
@@ -49,7 +49,7 @@ class StreamMeter:
         self._held = self._before = self._last = b""
 
     def feed(self, chunk: bytes, now_s: float) -> bytes:
-        """Takes a chunk; returns the whole events that can be passed on now."""
+        """Take a chunk; return the whole events that can be passed on now."""
         if self._held:
             chunk = self._held + chunk
             self._held = b""
@@ -60,21 +60,21 @@ class StreamMeter:
                 return b""
             if cut >= 4:
                 chunk, self._held = chunk[:cut], chunk[cut:]
-        count = 1  # of most chunks: a line and an empty one
+        count = 1  # most chunks are one event: a data line and an empty line
         if chunk[: len(DATA)] != DATA or chunk.find(b"\n") != len(chunk) - 2:
             count = chunk.count(b"\n" + DATA) + chunk.startswith(DATA)
         if count:
             self._before, self._last = self._last, chunk
             self.last_at_s = now_s
             if self.first_at_s is None:
-                self._look(chunk, now_s)
+                self._find_first_token(chunk, now_s)
             self._count += count
             if self._hide and (b'"choices":[]' in chunk or b'"choices": []' in chunk):
                 return _without_usage(chunk)
         return chunk
 
-    def _look(self, chunk: bytes, now_s: float) -> None:
-        """Searches for the first token; what came before it was silent."""
+    def _find_first_token(self, chunk: bytes, now_s: float) -> None:
+        """Look for the first token; events before it carry no output (`_silent`)."""
         opens = self._count == 0
         for data in events(chunk):
             event = event_of(data)
@@ -86,7 +86,8 @@ class StreamMeter:
             self._silent += 1
 
     def finish(self) -> tuple[bool, bytes | None]:
-        """After the end: whether it ended as a stream should, and its error if any."""
+        """After the last chunk: whether the stream is complete, and its error event if it has
+        one."""
         whole, error = False, None
         for data in reversed(events(self._before + self._last)):
             if data.strip() == self._end:
@@ -94,7 +95,7 @@ class StreamMeter:
                 self._silent += 1
                 continue
             if whole and self.usage is not None and b'"error"' not in data:
-                continue  # there is nothing more to learn from it
+                continue  # a complete stream whose usage is known: nothing else is needed
             event = event_of(data)
             if event is None:
                 continue
@@ -107,7 +108,7 @@ class StreamMeter:
 
     @property
     def output_tokens(self) -> int:
-        """Tokens as reported, else as counted: one an event, as engines send them."""
+        """Output tokens as the backend reported them, else as counted: one for each event."""
         if self.usage is not None and self.usage.completion_tokens is not None:
             return self.usage.completion_tokens
         return max(0, self._count - self._silent)
@@ -121,12 +122,12 @@ class StreamMeter:
 
 
 def _without_usage(chunk: bytes) -> bytes:
-    """Whole events without the one that says nothing but the usage."""
+    """A chunk of whole events without the event that carries the usage and no choice."""
     kept, at = [], 0
     for match in BOUNDARY.finditer(chunk):
         piece, at = chunk[at : match.end()], match.end()
-        said = [event_of(data) for data in events(piece)]
-        if not any(e is not None and e.usage is not None and not e.choices for e in said):
+        decoded = [event_of(data) for data in events(piece)]
+        if not any(e is not None and e.usage is not None and not e.choices for e in decoded):
             kept.append(piece)
     return b"".join(kept) + chunk[at:]
 

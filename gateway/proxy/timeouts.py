@@ -1,6 +1,6 @@
-"""All requests under way, and when each of them times out. Knows no router and no connection.
+"""Timeouts of all requests under way, and keep-alive comments. Knows no router and no connection.
 
-One look at all of them several times a second costs less than a timer for each request.
+A check of all requests several times a second costs less than a timer for each request.
 """
 
 from math import inf
@@ -16,7 +16,7 @@ KEEP_ALIVE: Final = b": keep-alive\n\n"
 
 
 class Timeouts:
-    """Ends requests that take too long, and sends keep-alive comments to clients that wait."""
+    """Ends requests that take too long; sends comments to clients whose stream has not begun."""
 
     def __init__(self, settings: GatewaySection) -> None:
         self._idle_s = settings.idle_timeout_s
@@ -27,16 +27,17 @@ class Timeouts:
         return f"<Timeouts with {len(self._active)} requests>"
 
     def begin(self, active: ActiveRequest) -> None:
-        """Watches a request. A stream that does not begin soon gets comments meanwhile."""
+        """Watch a request until `end`."""
         self._active.add(active)
         if active.llm_request.stream:
             active.ping_s = active.arrival_s + self._ping_s
 
     def end(self, active: ActiveRequest) -> None:
+        """Stop watching a request."""
         self._active.discard(active)
 
     def tick(self, now_s: float) -> None:
-        """Called several times a second."""
+        """End what is overdue; called several times a second."""
         for active in tuple(self._active):
             if active.ping_s <= now_s:
                 self._ping(active, now_s)
@@ -44,7 +45,8 @@ class Timeouts:
                 self._overdue(active, now_s)
 
     def backend_lost(self, backend: Backend) -> None:
-        """Ends the wait for the first byte of a backend that is gone: the requests try elsewhere.
+        """End the wait of all requests that wait for this backend's first byte, so that they are
+        tried at another one.
 
         vLLM on SIGTERM leaves requests open without a byte until the client gives up.
         """
@@ -53,8 +55,8 @@ class Timeouts:
                 active.fiber.cancel(UpstreamTimeout("The backend no longer answers."))
 
     def _ping(self, active: ActiveRequest, now_s: float) -> None:
-        """Sends a comment to a client whose answer takes long to begin, so that neither the client
-        nor a balancer in between closes the connection."""
+        """Send a comment, so that neither the client nor a balancer in between closes the idle
+        connection."""
         active.ping_s = now_s + self._ping_s
         if active.committed:
             active.client.write(KEEP_ALIVE)
@@ -63,7 +65,7 @@ class Timeouts:
             active.committed = True
 
     def _overdue(self, active: ActiveRequest, now_s: float) -> None:
-        """Ends a request whose time is up, unless its stream went on since, or waits for its
+        """End a request whose timeout passed, unless its stream went on since, or waits for its
         client."""
         relay, idle_s = active.relay, self._idle_s
         if relay is None:

@@ -1,7 +1,7 @@
-"""One backend and what it carries now. Living state, keyed by name; outlives every table.
+"""A backend and its load, and the leases that requests hold on it. Outlives every table.
 
-A lease is one request's hold on one backend. Reserving and releasing are synchronous, so that on
-one event loop nothing can come between looking and reserving. Knows no table, no HTTP and no clock.
+Reserving and releasing are synchronous, so that on one event loop no other request can come between
+choosing a backend and reserving it. Knows no table, no HTTP and no clock.
 """
 
 from collections import deque
@@ -9,17 +9,17 @@ from typing import Final
 
 COOLDOWN_S: Final = 1.0  # first pause after a backend failed; doubles up to the longest
 LONGEST_COOLDOWN_S: Final = 30.0
-FULL_S: Final = 1.0  # how long an engine's own admission limit is believed
+FULL_S: Final = 1.0  # for so long an engine that refused a request for lack of room counts as full
 TOLERATED: Final = 3  # failures in a row before a pause; a refused connection pauses at once
 
 
 class Backend:
     """One running engine behind one URL.
 
-    in_flight: leases held. load: Σ 1/n* over them (1.0 = SLO-full). pending_s: seconds of prefill
-    of leases that have shown no token yet. All three are totals over all workers as far as this one
-    knows; the part that this worker holds is in its cell of the shared array, if there is one.
-    healthy: whether the last probe was good. failures: in a row.
+    in_flight: number of leases. load: Σ 1/n* over the leases; at 1.0 the backend just keeps the
+    SLO. pending_s: seconds of prefill of the leases without a first token. All three are totals
+    over all workers, as far as this worker knows; its own part is in its cell of the shared array,
+    if there is one. healthy: whether the last probe was good. failures: in a row.
     """
 
     __slots__ = (
@@ -61,13 +61,13 @@ class Backend:
         )
 
     def live(self, now_s: float) -> bool:
-        """Whether it may be given work: its last probe was good and its breaker is closed."""
+        """Whether it may get requests: its last probe was good and its breaker is closed."""
         return self.healthy and now_s >= self._open_until_s
 
     def failed(self, now_s: float, *, refused: bool = False) -> None:
-        """Counts a connect error (`refused`), a 5xx or a timeout; never a 4xx.
+        """Count a failed request: a connection error (`refused`), a 5xx or a timeout; never a 4xx.
 
-        A request that fails during a pause was sent before it: it does not lengthen the pause.
+        A request that fails during a pause was sent before the pause and does not lengthen it.
         """
         if now_s < self._open_until_s:
             return
@@ -77,29 +77,29 @@ class Backend:
             self._open_until_s = now_s + min(pause_s, LONGEST_COOLDOWN_S)
 
     def refused(self, now_s: float) -> None:
-        """Notes that the engine's own admission limit refused one of the requests in flight: the
-        engine is full at one less, and not at fault."""
+        """Note that the engine refused a request for lack of room. It is full with one request less
+        than are in flight now; that is no failure."""
         self._full_at = self.in_flight - 1
         self._full_until_s = now_s + FULL_S
 
     def full(self, now_s: float) -> bool:
-        """Whether the engine said a moment ago that it takes no more than it has now."""
+        """Whether the engine refused requests a moment ago and still has as many as then."""
         return now_s < self._full_until_s and self.in_flight >= self._full_at
 
     def succeeded(self) -> None:
-        """Closes the breaker: an answer was complete, or its error was the client's fault."""
+        """Close the breaker: an answer began, or its error was the client's mistake."""
         self.failures = 0
         self._open_until_s = 0.0
 
     def probed(self, up: bool) -> None:
-        """Notes whether the last probe was good; a good one closes the breaker."""
+        """Note the result of a probe; a good one closes the breaker."""
         self.healthy = up
         if up:
             self.succeeded()
 
     def publish_to(self, cell: "memoryview[float]") -> None:
-        """Publishes what this worker holds from now on: count, load and pending prefill, three
-        doubles that other processes read. Called while nothing is held."""
+        """Publish this worker's leases in a cell of the shared array from now on: number, load and
+        pending prefill, three doubles. Called while this worker holds no lease."""
         self._cell = cell
 
     def set_totals(self, in_flight: float, load: float, pending_s: float) -> None:
@@ -110,11 +110,11 @@ class Backend:
         self.pending_s = mine[2] + pending_s
 
     def add(self, count: int, load: float, pending_s: float) -> None:
-        """Adds to what this worker holds, or takes from it (negative)."""
+        """Add to this worker's leases, or subtract (negative)."""
         self.in_flight += count
         self.load += load
         self.pending_s += pending_s
-        if self.in_flight == 0:  # the count is the truth; sums of floats drift
+        if self.in_flight == 0:  # the count is exact; sums of floats drift away from zero
             self.load = self.pending_s = 0.0
         cell = self._cell
         if cell is not None:
@@ -125,7 +125,7 @@ class Backend:
 
 
 class Lease:
-    """One request's hold on one backend; a context manager, released once on every path."""
+    """The hold of one request on one backend; a context manager, released once on every path."""
 
     __slots__ = ("_held", "_prefill_s", "_slot", "backend", "bucket", "decision", "plan_id")
 
@@ -139,7 +139,7 @@ class Lease:
         plan_id: str | None,
         decision: str,
     ) -> None:
-        """Reserves: `slot` of the backend's load and `prefill_s` of its prefill."""
+        """Reserve. slot: load of the request. prefill_s: seconds of its prefill."""
         self.backend = backend
         self.bucket = bucket
         self.plan_id = plan_id
@@ -161,13 +161,14 @@ class Lease:
         return f"<Lease {state} on {self.backend.name}, bucket {self.bucket}, {self.decision}>"
 
     def prefilled(self) -> None:
-        """Its first token came. Engines prefill in order, so all earlier leases are done too."""
+        """The first token came: the prefill is done. Engines prefill in order of arrival (vLLM's
+        default), so the prefill of all earlier leases of the backend is done too."""
         queue = self.backend._unprefilled
         while self._prefill_s and queue:
             queue.popleft()._forget_prefill()
 
     def release(self) -> None:
-        """Gives the hold back; again is harmless."""
+        """Release the lease; a second call does nothing."""
         if not self._held:
             return
         self._held = False

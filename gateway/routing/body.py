@@ -1,4 +1,4 @@
-"""Reads a request body: the few fields that routing needs, decoded once.
+"""Reads the fields of a request body that the gateway needs, in one pass.
 
 The body itself is forwarded as received. Knows no estimate, no table and no backend.
 """
@@ -13,14 +13,14 @@ from gateway.routing.endpoints import Endpoint
 from gateway.routing.llm_request import LlmRequest
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
-# Not strict, because the engines are not either: vLLM takes "max_tokens": "7" for 7.
+# Not strict, because the engines are not: vLLM reads "max_tokens": "7" as 7.
 _DECODER: Final = msgspec.json.Decoder(BodyFields, strict=False)
 
 
 def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
-    """Reads a body. Raises BadRequest when it is not a JSON object with fields of the right types.
+    """Read a body. Raises BadRequest when it is not a JSON object with fields of the right types.
 
-    A missing prompt is left to the backend, whose message is better than ours could be.
+    A missing prompt is no error here: the backend knows better what the endpoint needs.
     """
     try:
         fields = _DECODER.decode(body)
@@ -45,10 +45,10 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
 
 
 def with_usage(body: bytes) -> bytes | None:
-    """The body with a request for the stream's usage; `None` if it is an empty object.
+    """The body with `stream_options` that ask for the usage; `None` if it is an empty object.
 
-    The key is spliced in front of the others, so that the body need not be encoded again. Should
-    the client's own come after it, engines take the last of two equal keys: the client's.
+    The key is spliced in before the others, so that the body is not encoded again. If the body has
+    the key too, it comes later, and JSON parsers of the engines take the last of two equal keys.
     """
     start = body.find(b"{") + 1
     if body[start:].lstrip()[:1] in (b"}", b""):
@@ -57,7 +57,7 @@ def with_usage(body: bytes) -> bytes | None:
 
 
 def _token_ids(prompt: bytes) -> int | None:
-    """How many token ids a raw prompt holds, `[1, 2]` or `[[1, 2], [3]]`; `None` if it is text."""
+    """The number of token ids in a raw prompt, `[1, 2]` or `[[1, 2], [3]]`; `None` for text."""
     inner = prompt.lstrip(b"[ \t\r\n")
     if not prompt.startswith(b"[") or not inner[:1].isdigit():
         return None

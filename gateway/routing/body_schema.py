@@ -1,6 +1,6 @@
-"""The fields of a request body that routing reads, as msgspec decodes them.
+"""The fields of a request body that the gateway reads, as msgspec decodes them.
 
-Apart from `body` because mypyc cannot compile a `msgspec.Struct`.
+They are not in `body` because mypyc cannot compile a `msgspec.Struct`.
 """
 
 import msgspec
@@ -9,13 +9,13 @@ NOTHING = msgspec.Raw(b"")
 
 
 class StreamOptions(msgspec.Struct):
-    """`stream_options`: only that it is there, and that its type is right, counts here."""
+    """`stream_options`; declared so that a wrong type is refused."""
 
     include_usage: bool | None = None
 
 
 class BodyFields(msgspec.Struct):
-    """One body. Unknown fields are skipped without being built; prompts stay raw bytes."""
+    """A request body. Unknown fields are skipped without being decoded; prompts stay raw bytes."""
 
     model: str | None = None
     stream: bool | None = None

@@ -1,22 +1,22 @@
-"""The OpenAI endpoints that are served, one row each: path, prompt, whether tokens are generated.
+"""The table of the OpenAI endpoints that are served.
 
-To add an endpoint is to add a row here, and its prompt's field to `body_schema` if that is a new
-one. Knows no request and no engine.
+A new endpoint is a new row here, and its prompt's field in `body_schema` if that is new. Knows no
+request and no engine.
 """
 
 from typing import Final
 
 
 class Endpoint:
-    """One endpoint. Never changed once it is made.
+    """One endpoint; never changed.
 
-    name: as learned lengths and observations name it. path: exact, for POST. prompt: the field of
-    the body that holds the prompt. token_ids: whether the prompt may be a list of token ids.
-    generates: whether the answer is decoded token by token; it then may stream, has a length that
-    can be learned, and takes `stream_options`. end: the data of the last event of a stream.
+    name: used by learned lengths and observations. path: of POST requests. prompt: the field of the
+    body that holds the prompt. token_ids: whether the prompt may be a list of token ids. generates:
+    whether the answer is generated token by token; if so it may stream, its length can be learned,
+    and the body may have `stream_options`. end: the data of the last event of a stream.
 
-    A plain class instead of a frozen dataclass: compiled code reads its attributes at the price of
-    a C field.
+    A plain class instead of a frozen dataclass, so that compiled code reads its attributes as C
+    fields.
     """
 
     __slots__ = ("end", "generates", "name", "path", "prompt", "token_ids")

@@ -1,13 +1,13 @@
-"""What a request is believed to be before it is served. Never changed once it is made.
+"""The estimated size of a request, before it is served. Values; never changed.
 
-Plain classes instead of frozen dataclasses: compiled code makes them for every request.
+Plain classes instead of frozen dataclasses, because compiled code makes them for every request.
 """
 
 from planner.model.buckets import DEFAULT
 
 
 class PredictedLength:
-    """Predicted output tokens: the median, and the ninetieth percentile."""
+    """Predicted output tokens: the median and the 90th percentile."""
 
     __slots__ = ("median", "p90")
 
@@ -20,8 +20,10 @@ class PredictedLength:
 
 
 class Estimate:
-    """A request as the router believes it to be: model and SLO class, tokens in and out, and the
-    ninetieth percentile of its output."""
+    """The size of a request as the router estimates it.
+
+    input_tokens, output_tokens: estimated medians. output_p90: 90th percentile of the output.
+    """
 
     __slots__ = ("input_tokens", "model", "output_p90", "output_tokens", "slo_class")
 

@@ -1,7 +1,8 @@
-"""The one place where a request's size is estimated and learned.
+"""The one place where the size of a request is estimated and learned.
 
-Serving, traces and rehearsals ask the same estimator, so that what is planned and rehearsed is what
-serves. Knows no backend, no plan, no process and no credentials: a caller is an id.
+Serving, planning from a trace and rehearsing use the same estimator, so that a plan is made and
+tested with the buckets that the router will use. Knows no backend, no plan, and no credentials: a
+caller is an id.
 """
 
 from typing import Final
@@ -15,18 +16,16 @@ from gateway.routing.tokens import BytesPerToken
 from planner.model.buckets import DEFAULT
 
 NO_OUTPUT: Final = PredictedLength(median=1, p90=1)  # an embedding has no output to decode
-QUOTA: Final = 100  # lessons between two refills: at five a second every one of 500 requests/s
+QUOTA: Final = 100  # lessons between two refills; with 5 refills/s all lessons of 500 requests/s
 
 
 class Estimator:
-    """Learned output lengths and bytes per token. Living state: outlives every plan and table.
-
-    lengths, tokens: what was learned.
-    """
+    """The learned output lengths and bytes per token of one process; outlives every plan and
+    table."""
 
     def __init__(self, bytes_per_token: dict[str, float] | None = None) -> None:
-        """bytes_per_token: where each model starts, by name; `None` where all sizes come in
-        tokens."""
+        """bytes_per_token: first value of each model, by name; `None` where all sizes are given in
+        tokens, as in traces."""
         self.lengths = OutputLengths()
         self.tokens = BytesPerToken(bytes_per_token or {})
         self._quota = QUOTA
@@ -37,7 +36,8 @@ class Estimator:
     def estimate(
         self, request: LlmRequest, *, model: str, caller: str, slo_class: str = DEFAULT
     ) -> Estimate:
-        """A request as believed at its arrival: tokens from its bytes, output from history."""
+        """Estimate a request at its arrival: input tokens from its bytes, output tokens from the
+        lengths of similar requests."""
         endpoint, inputs = request.endpoint, request.prompt_tokens
         if inputs is None:
             inputs = self.tokens.estimate(model, endpoint.name, request.prompt_bytes)
@@ -60,7 +60,7 @@ class Estimator:
         max_tokens: int | None = None,
         slo_class: str = DEFAULT,
     ) -> Estimate:
-        """The same where the prompt's tokens are known, as in a trace."""
+        """Estimate a request whose input tokens are known, as in a trace."""
         length = NO_OUTPUT
         if endpoint.generates:
             length = self.lengths.predict(model, caller, endpoint.name, input_tokens, max_tokens)
@@ -73,7 +73,7 @@ class Estimator:
         )
 
     def learn(self, lesson: Lesson) -> None:
-        """Takes in what one finished request turned out to be."""
+        """Learn the actual sizes of one finished request."""
         model, endpoint = lesson.model, lesson.endpoint
         inputs, outputs = lesson.input_tokens, lesson.output_tokens
         if inputs is not None:
@@ -84,13 +84,14 @@ class Estimator:
             )
 
     def learn_size(self, input_tokens: int, output_tokens: int, *, model: str, caller: str) -> None:
-        """Takes in one request of a trace, as a chat without a cap on its output."""
+        """Learn the sizes of one request of a trace, as a chat without `max_tokens`."""
         self.lengths.learn(model, caller, CHAT.name, input_tokens, None, output_tokens)
 
     def spend(self) -> bool:
-        """Whether one more lesson may be learned before the next refill; if so it is counted.
+        """Take one lesson from the quota; `False` if none is left until the next refill.
 
-        Under a load at which CPU counts, a sample of the requests teaches as much as all of them.
+        Above 500 requests/s a sample of the requests teaches as much as all of them, and costs
+        less.
         """
         if self._quota <= 0:
             return False
@@ -98,7 +99,7 @@ class Estimator:
         return True
 
     def refill(self) -> None:
-        """Refills the quota of lessons; called several times a second."""
+        """Fill up the quota of lessons; called several times a second."""
         self._quota = QUOTA
 
     def state(self) -> EstimatorState:
@@ -106,6 +107,6 @@ class Estimator:
         return EstimatorState(tokens=self.tokens.state(), lengths=self.lengths.state())
 
     def restore(self, state: EstimatorState) -> None:
-        """Takes over what another process had learned, in place of what is known here."""
+        """Replace all that was learned by the state of another process."""
         self.tokens.restore(state.tokens)
         self.lengths.restore(state.lengths)

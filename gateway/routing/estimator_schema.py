@@ -1,18 +1,17 @@
-"""What an estimator has learned, and what a request teaches, as values that can be sent.
+"""The state of an estimator and its lessons, as values that can be sent to another process.
 
-Apart from `estimator` because mypyc cannot compile a `msgspec.Struct`. Knows nothing of how they
-are used.
+They are not in `estimator` because mypyc cannot compile a `msgspec.Struct`.
 """
 
 import msgspec
 
 
 class Lesson(msgspec.Struct, frozen=True, array_like=True):
-    """What one finished request teaches: what was believed, and what it turned out to be.
+    """The actual sizes of one finished request, beside its estimate.
 
-    estimated_input: tokens believed at arrival. prompt_bytes, max_tokens: of its body.
-    input_tokens: as reported; `None`: not reported, or exact from the start, which teaches nothing.
-    output_tokens: of a whole answer; `None`: the answer was cut, failed, or has no length.
+    estimated_input: tokens. prompt_bytes, max_tokens: of its body. input_tokens: as the backend
+    reported; `None` if it did not, or if the prompt came as token ids. output_tokens: of a whole
+    answer; `None` if the answer was cut or failed, or if the endpoint generates none.
     """
 
     model: str
@@ -38,10 +37,11 @@ HistoryKey = tuple[str | int, ...]
 
 
 class LengthsState(msgspec.Struct, frozen=True):
-    """Output lengths: every history once, and which of them each key means.
+    """Output lengths: every history once, and the keys with the indexes of their histories.
 
-    histories: samples, oldest first. coarse: key and its history, the least recently used first.
-    cells: finest key and its histories, finest first, the least recently used first.
+    histories: samples, the oldest first. coarse: key and index of its history, the least recently
+    used first. cells: finest key and indexes of its histories, the finest first; the least recently
+    used cell first.
     """
 
     histories: list[tuple[int, ...]]

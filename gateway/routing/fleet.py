@@ -1,7 +1,7 @@
-"""All backends known now, by pool. Living state: outlives every table.
+"""The backends of one process, by pool. Outlives every table.
 
-A fleet follows a `Membership`: what it gains and loses at run time, it gains and loses in every
-process. Knows no source of backends and no connection.
+A fleet follows a `Membership`, so that backends come and go at run time in every process alike.
+Knows neither where memberships come from nor any connection.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,10 +11,7 @@ from gateway.routing.membership import Membership, first
 
 
 class Fleet:
-    """Backends by pool, live or not, in the order of their membership.
-
-    membership: what the fleet follows.
-    """
+    """Backends by pool, live or not, in the order of the membership."""
 
     def __init__(self, membership: Membership) -> None:
         self.membership = Membership(version=-1, members=(), pools={})
@@ -24,7 +21,7 @@ class Fleet:
 
     @classmethod
     def of(cls, urls: Mapping[str, Sequence[str]]) -> "Fleet":
-        """A fleet of these base URLs by pool. Backends are named `pool-0`, `pool-1`, …"""
+        """A fleet of these base URLs by pool; backends are named `POOL-0`, `POOL-1`, …"""
         return cls(first(urls))
 
     def __repr__(self) -> str:
@@ -38,19 +35,19 @@ class Fleet:
         return tuple(self._by_name.values())
 
     def row(self, backend: Backend) -> int:
-        """The place of a backend in arrays that processes share."""
+        """The index of a backend in arrays that the processes share."""
         return self._rows[backend.name]
 
     def running(self, pools: Sequence[str]) -> tuple[int, ...]:
-        """(P,) how many backends each of these pools has now, live or not."""
+        """(P,) number of backends of each pool, live or not."""
         return tuple(len(self._pools[pool]) for pool in pools)
 
     def apply(self, membership: Membership) -> tuple[tuple[Backend, ...], tuple[Backend, ...]]:
-        """Follows a membership; the backends that are new, and those that are gone.
+        """Follow a membership; return the backends that are new and those that left.
 
-        Those that stay keep all that is known of them. New ones count as down until they were
-        probed, but for the first ones, which are probed before anything is served. One that is gone
-        gets no new request; its leases are released as their requests end.
+        A backend that stays keeps its state. A new one is down until its first probe, except at the
+        start, where all are probed before the port opens. One that left gets no new requests; its
+        leases are released as their requests end.
         """
         before, is_first = self._by_name, self.membership.version < 0
         self._by_name = {

@@ -1,9 +1,10 @@
-"""How long an answer will be: quantiles of what similar requests got. Knows no backend and no plan.
+"""Predicts output lengths from the lengths of similar requests. Knows no backend and no plan.
 
 Histories form a hierarchy: caller × endpoint × quarter octave of the input × log₂ max_tokens, then
-caller × endpoint × log₂ input, then endpoint × log₂ input, then all of the model's. A history with
-n samples has weight n/(n + 20) against the coarser one (shrinkage), so a new caller starts at what
-its size usually gets and moves to its own lengths as they are seen.
+caller × endpoint × log₂ input, then endpoint × log₂ input, then all requests of the model. A
+history with n samples has weight n/(n + 20) against the next coarser one (shrinkage), so that a new
+caller starts at the usual length for its input size and moves to its own lengths as they are
+observed.
 """
 
 from collections import OrderedDict, deque
@@ -14,22 +15,23 @@ from typing import Final
 from gateway.routing.estimate import PredictedLength
 from gateway.routing.estimator_schema import HistoryKey, LengthsState
 
-WINDOW: Final = 300  # samples a history remembers
-QUARTERS: Final = 4  # finest cells per doubling of the input: half the error of whole doublings
+WINDOW: Final = 300  # samples that a history keeps
+QUARTERS: Final = 4  # finest cells per doubling of the input; whole doublings have twice the error
 SHRINKAGE: Final = 20.0  # samples at which a history counts as much as the coarser one
-HISTORIES: Final = 20_000  # histories kept; the one longest without a sample is forgotten first
-LAG: Final = 8  # quantiles are of all samples but the last eighth: sorting at each would cost more
-PRIOR: Final = (128.0, 512.0)  # median and P90 before anything was seen
+HISTORIES: Final = 20_000  # histories kept; the least recently used one is dropped first
+LAG: Final = 8  # quantiles are computed again after n/8 new samples: sorting is what costs
+PRIOR: Final = (128.0, 512.0)  # median and P90 before the first sample, tokens
 
 
 class LengthHistory:
-    """The last `WINDOW` lengths. median, p90: of all of them but the newest, see `LAG`."""
+    """The last `WINDOW` lengths of one history. median, p90: as of the last computation, see
+    `LAG`."""
 
     __slots__ = ("_lengths", "_new", "median", "p90")
 
     def __init__(self, lengths: Iterable[int] = ()) -> None:
         self._lengths: deque[int] = deque(lengths, maxlen=WINDOW)
-        self._new = 0  # samples that may still come before the quantiles are taken again
+        self._new = 0  # samples until the quantiles are computed again
         self.median = self.p90 = 0
         if self._lengths:
             self._take_quantiles()
@@ -38,6 +40,7 @@ class LengthHistory:
         return len(self._lengths)
 
     def add(self, tokens: int) -> None:
+        """Add the length of one answer."""
         self._lengths.append(tokens)
         self._new -= 1
         if self._new <= 0:
@@ -55,14 +58,14 @@ class LengthHistory:
 
 
 def _quantile(ordered: list[int], share: float) -> int:
-    """The smallest length that `share` of the samples do not exceed."""
+    """The smallest length that at least this share of the samples do not exceed."""
     return ordered[max(0, ceil(share * len(ordered)) - 1)]
 
 
 class LengthCell:
-    """The finest history of some requests and the coarser ones behind it.
+    """The finest history of some requests and the coarser histories behind it.
 
-    Their blend is kept between two predictions until the finest history has grown by an eighth.
+    Their blend is computed again when the finest history has grown by an eighth.
     """
 
     __slots__ = ("_length", "_new", "histories")
@@ -71,10 +74,11 @@ class LengthCell:
         """histories: the finest first."""
         self.histories = histories
         self._length: PredictedLength | None = None
-        self._new = 0  # samples that may still come before the blend is made again
+        self._new = 0  # samples until the blend is computed again
 
     @property
     def length(self) -> PredictedLength:
+        """The prediction for requests of this cell."""
         if self._length is None or self._new <= 0:
             self._length = blended(self.histories)
             known = len(self.histories[0])
@@ -82,14 +86,18 @@ class LengthCell:
         return self._length
 
     def add(self, tokens: int) -> None:
+        """Add the length of one answer to all histories."""
         self._new -= 1
         for history in self.histories:
             history.add(tokens)
 
 
 def blended(histories: tuple[LengthHistory, ...]) -> PredictedLength:
-    """The prediction of several histories, the finest first: from the prior on, every finer history
-    moves it towards its own quantiles by its weight n/(n + 20)."""
+    """Blend the quantiles of several histories, the finest first.
+
+    Starts at the prior; each finer history moves the result towards its own quantiles by its weight
+    n/(n + 20).
+    """
     median, p90 = PRIOR
     for history in reversed(histories):
         n = len(history)
@@ -100,7 +108,7 @@ def blended(histories: tuple[LengthHistory, ...]) -> PredictedLength:
 
 
 class OutputLengths:
-    """Learned output lengths. Living state: outlives every plan and table."""
+    """The learned output lengths of one process; outlives every plan and table."""
 
     def __init__(self) -> None:
         self._cells: OrderedDict[HistoryKey, LengthCell] = OrderedDict()
@@ -112,7 +120,7 @@ class OutputLengths:
     def predict(
         self, model: str, caller: str, endpoint: str, input_tokens: int, max_tokens: int | None
     ) -> PredictedLength:
-        """Median and P90 of the answer's tokens, capped by `max_tokens`."""
+        """Predict the output tokens of a request; never more than its `max_tokens`."""
         cell = self._cells.get(_finest(model, caller, endpoint, input_tokens, max_tokens))
         if cell is not None:
             length = cell.length
@@ -133,7 +141,7 @@ class OutputLengths:
         max_tokens: int | None,
         output_tokens: int,
     ) -> None:
-        """Takes in the length of one finished answer."""
+        """Learn the length of one finished answer."""
         finest = _finest(model, caller, endpoint, input_tokens, max_tokens)
         cell = self._cells.get(finest)
         if cell is None:
@@ -146,12 +154,12 @@ class OutputLengths:
         cell.add(output_tokens)
 
     def state(self) -> LengthsState:
-        """All that was learned, as a value that can be sent."""
+        """All histories as a value that can be sent to another process."""
         places: dict[int, int] = {}
         histories: list[tuple[int, ...]] = []
 
         def place(history: LengthHistory) -> int:
-            """Cells share their coarser histories: each is sent once."""
+            """The index of a history, added once: cells share their coarser histories."""
             if id(history) not in places:
                 places[id(history)] = len(histories)
                 histories.append(history.samples)
@@ -162,7 +170,7 @@ class OutputLengths:
         return LengthsState(histories=histories, coarse=coarse, cells=cells)
 
     def restore(self, state: LengthsState) -> None:
-        """Takes over what another process had learned, in place of what is known here."""
+        """Replace all histories by those of another process."""
         histories = [LengthHistory(samples) for samples in state.histories]
         self._coarse = OrderedDict((key, histories[place]) for key, place in state.coarse)
         self._cells = OrderedDict(
@@ -171,8 +179,8 @@ class OutputLengths:
         )
 
     def _history(self, key: HistoryKey) -> LengthHistory:
-        """A coarser history; the one that was longest not needed for a new cell is forgotten
-        first."""
+        """A coarser history, made if there is none; the least recently used one is dropped for
+        it."""
         history = self._coarse.get(key)
         if history is None:
             history = self._coarse[key] = LengthHistory()
@@ -190,6 +198,6 @@ def _finest(
 
 
 def _coarser(model: str, caller: str, endpoint: str, input_tokens: int) -> tuple[HistoryKey, ...]:
-    """The other histories that a request belongs to, finest first."""
+    """The keys of the coarser histories of a request, the finest first."""
     octave = input_tokens.bit_length()
     return (model, caller, endpoint, octave), (model, endpoint, octave), (model,)

@@ -1,16 +1,16 @@
-"""What a client asks for, as far as routing cares. Never changed once it is made."""
+"""The fields of a client's request that the gateway needs. A value; never changed."""
 
 from gateway.routing.endpoints import Endpoint
 
 
 class LlmRequest:
-    """The few fields of one request's body that serving needs.
+    """One request, as its body states it.
 
-    model: as the client named it, `None` where it named none. stream: whether the answer is to be a
-    stream of events. prompt_bytes: length of the prompt in the body. prompt_tokens: exact number of
-    tokens where the prompt came as token ids, else `None`. max_tokens: the client's cap on output
-    tokens, `None` without one. asks_usage: whether the client set `stream_options` itself, or could
-    not (embeddings): the gateway adds `include_usage` only where this is false.
+    model: `None` if the body names none. stream: whether the answer is a stream of events.
+    prompt_bytes: length of the prompt in the body. prompt_tokens: exact number of tokens of a
+    prompt that came as token ids, else `None`. max_tokens: the client's limit on output tokens,
+    `None` if there is none. asks_usage: whether the client set `stream_options` itself, or the
+    endpoint knows none (embeddings); otherwise the gateway adds `include_usage`.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """

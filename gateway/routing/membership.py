@@ -1,6 +1,6 @@
-"""Which backends there are: a value that every process of a gateway applies to its own fleet.
+"""The backends of a gateway as a value, which every process of the gateway applies to its fleet.
 
-Owns how backends are named and numbered, so that all processes agree. Knows no live backend.
+Owns names and row numbers of backends, so that all processes agree on them. Knows no live backend.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -12,8 +12,8 @@ from gateway.errors import ConfigError
 
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
-    """One backend. name: unique, `pool-3`; never used again for another URL. row: its place in
-    arrays that processes share."""
+    """One backend. name: `POOL-3`; never given to another backend. row: its index in arrays that
+    the processes share."""
 
     name: str
     pool: str
@@ -22,8 +22,8 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Membership(msgspec.Struct, frozen=True):
-    """All backends of a gateway. version: counts the changes. pools: every pool's name, in order,
-    and the number that its next new backend gets."""
+    """All backends of a gateway. version: number of changes so far. pools: for every pool, in
+    order, the number of its next new backend."""
 
     version: int
     members: tuple[Member, ...]
@@ -38,12 +38,12 @@ class Membership(msgspec.Struct, frozen=True):
 
     @property
     def rows(self) -> int:
-        """The length of an array that has a place for every member."""
+        """The least length of an array with a row for every member."""
         return 1 + max((member.row for member in self.members), default=-1)
 
 
 def first(urls: Mapping[str, Sequence[str]]) -> Membership:
-    """The membership that a gateway starts with. Raises ConfigError as `changed` does."""
+    """The membership at the start. Raises ConfigError as `changed` does."""
     return changed(Membership(version=-1, members=(), pools=dict.fromkeys(urls, 0)), urls)
 
 
@@ -53,11 +53,11 @@ def changed(
     *,
     in_use: Collection[int] = (),
 ) -> Membership:
-    """The membership with these backends instead. Those that stay keep their name and row.
+    """The next membership: these backends; those that were there before keep their name and row.
 
-    urls: base URLs by pool, of every pool; a trailing slash does not count. in_use: rows that must
-    not be given away, besides those of the members: some process may still write there. Raises
-    ConfigError, one line per problem, for a pool that does not exist and a URL that stands twice.
+    urls: base URLs by pool, of all pools; a trailing slash does not count. in_use: further rows
+    that no new backend may get, because some process may still write there. Raises ConfigError, one
+    line for each problem, for an unknown pool and for a URL that occurs twice.
     """
     _check(before, urls)
     known = {(member.pool, member.url): member for member in before.members}

@@ -1,4 +1,4 @@
-"""What one exchange turned out to be. A value; who learns from it is not its business."""
+"""What became of one request. A value; knows neither statistics nor estimator."""
 
 from enum import StrEnum
 
@@ -10,7 +10,8 @@ class Outcome(StrEnum):
     """How a request ended.
 
     OK: with a whole answer. SHED: refused for lack of room. FAILED: a backend or the gateway
-    failed. ABANDONED: its client left. REJECTED: a backend refused it for the client's own mistake.
+    failed. ABANDONED: the client closed its connection. REJECTED: refused because of the client's
+    mistake.
     """
 
     OK = "ok"
@@ -21,13 +22,13 @@ class Outcome(StrEnum):
 
 
 class Observation:
-    """One accepted request: what was believed, what was done, what it turned out to be.
+    """One accepted request: its estimate, the decision, and the actual values.
 
-    caller: id of who sent it. Times in seconds from the request's arrival at the gateway.
-    exact_input: whether the prompt's tokens were known exactly, so that nothing is learned from
-    their number. input_tokens, output_tokens: as reported by the backend, or counted; `None` where
-    neither was possible. pool, backend, plan_id, decision: `None` if it was never routed. retries:
-    backends that failed before it.
+    caller: id of the caller. exact_input: whether the prompt came as token ids, so that its
+    estimate was exact and teaches nothing. input_tokens, output_tokens: as the backend reported, or
+    counted; `None` if neither. duration_s, ttft_s: from the arrival at the gateway. pool, backend,
+    plan_id, decision: of the last attempt; `None` if the request was never routed. retries:
+    attempts before the last.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
@@ -94,8 +95,8 @@ class Observation:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"
 
     def lesson(self) -> Lesson:
-        """What it teaches an estimator: an answer that was cut says nothing of lengths, and a
-        prompt of token ids nothing of bytes per token."""
+        """The sizes from which an estimator learns: no output tokens of an answer that was cut, no
+        input tokens of a prompt that came as token ids."""
         whole = self.outcome is Outcome.OK and self.endpoint.generates
         return Lesson(
             model=self.model,
@@ -109,7 +110,7 @@ class Observation:
         )
 
     def log_line(self) -> dict[str, object]:
-        """All that is known of it, for a log: no header, no body, no credentials."""
+        """All fields for a log, in JSON's types: no header, no body, no credentials."""
         return {
             "request_id": self.request_id.decode("latin-1"),
             "model": self.model,

@@ -1,19 +1,19 @@
-"""What a router needs to know of others that use the same backends. The seam for a carrier.
+"""The protocol by which routers that share backends learn each other's load.
 
-Workers of one machine see each other through an array in shared memory (`shared_load`); a store
-that several gateways share would stand behind the same protocol. Knows no carrier.
+Workers of one machine implement it with an array in shared memory (`shared_load`); gateways on
+several machines would implement it with a store that they share.
 """
 
 from typing import Protocol
 
 
 class Peers(Protocol):
-    """The load that other routers put on the fleet."""
+    """The load that other routers have on the same fleet."""
 
     def refresh(self, now_s: float) -> None:
-        """Bring the fleet's totals up to date: in flight, load and pending prefill of every
-        backend, and which backends are down. Called before every decision: it must be cheap, and
-        may do nothing while what was read is fresh enough."""
+        """Update the fleet's totals: in flight, load and pending prefill of every backend, and
+        which backends are down. Called before every decision, so it must be cheap; it may do
+        nothing while the last values are fresh enough."""
 
     def track(self) -> None:
-        """The fleet's membership has changed: publish and read its present backends."""
+        """The membership changed: publish and read the load of the backends of now."""

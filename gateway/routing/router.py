@@ -1,11 +1,11 @@
-"""The decision: which backend serves a request. Pure: no I/O, no clock, no chance.
+"""Decides which backend serves a request. Pure: no I/O, no clock, no chance.
 
-`route` looks and reserves in one synchronous step and returns a lease. Per bucket, smooth weighted
-round robin over the plan's pools gives exact shares without random numbers. Inside the pool the
-backend under the least pressure wins, `load + pending prefill / backlog`. If the request would lift
-that pressure above 1, it spills, in the plan's order, to pools where the SLO holds at the P90 of
-its output length. With none left the request is held back for a moment, if the handler can wait:
-the prefill ahead of it is soon done.
+`route` chooses and reserves in one synchronous step and returns a lease. For each bucket, smooth
+weighted round robin over the plan's pools gives the plan's shares exactly, without random numbers.
+Inside a pool the backend with the least pressure, `load + pending prefill / backlog`, is chosen. If
+the request would raise its pressure above 1, the request spills, in the plan's order, to pools
+where the SLO holds even at the P90 of its output length. If no backend keeps the SLO, a handler
+that can wait is told to (`WouldMissSlo`), because the prefill ahead of the request is soon done.
 """
 
 from collections.abc import Collection
@@ -25,6 +25,7 @@ from planner.model.buckets import DEFAULT
 CLASS_HEADER: Final = "x-cuvee-slo-class"  # how a request names its SLO class
 FULL: Final = 1.0  # the pressure at which a backend just keeps its SLO
 
+# Decisions, as receipts and metrics name them.
 PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-effort"
 
 
@@ -34,8 +35,8 @@ class Router:
     def __init__(
         self, table: RoutingTable, fleet: Fleet, *, max_load: float, peers: Peers | None = None
     ) -> None:
-        """max_load: load at which a backend takes no more, whatever the SLO. peers: what other
-        routers hold of the fleet; `None`: no other router uses it."""
+        """max_load: load at which a backend takes no further request, whatever the SLO. peers:
+        other routers that use the same fleet; `None`: there are none."""
         self.fleet = fleet
         self._peers = peers
         self._max_load = max_load
@@ -63,8 +64,8 @@ class Router:
         self._pools = tuple(self.fleet.pool(name) for name in table.pools)
 
     def apply(self, membership: Membership) -> tuple[Backend, ...]:
-        """Routes to these backends from now on, and returns those that are gone. Requests under way
-        keep their leases."""
+        """Route to the backends of this membership from now on; return the backends that left.
+        Requests under way keep their leases."""
         _, gone = self.fleet.apply(membership)
         self._pools = tuple(self.fleet.pool(name) for name in self._table.pools)
         if self._peers is not None:
@@ -113,13 +114,12 @@ class Router:
         exclude: Collection[str] = (),
         patient: bool = False,
     ) -> Lease:
-        """Chooses and reserves a backend.
+        """Choose a backend and reserve it.
 
-        bucket: the estimate's, where it is known already. exclude: names of backends that already
-        failed this request. patient: whether the request can wait a little rather than break the
-        SLO. Raises ModelNotFound, ClassNotFound, Unavailable (no live backend for the model),
-        Saturated (all are at `max_load`) or, if patient, WouldMissSlo (no backend keeps the SLO
-        now).
+        bucket: of the estimate, if it is known already. exclude: names of backends where this
+        request failed. patient: whether the request can wait a moment. Raises ModelNotFound,
+        ClassNotFound, Unavailable (no live backend for the model), Saturated (all backends are at
+        `max_load`) or, if patient, WouldMissSlo (no backend keeps the SLO now).
         """
         if self._peers is not None:
             self._peers.refresh(now_s)
@@ -139,10 +139,10 @@ class Router:
         return self._anywhere(planned, bucket, estimate, now_s, exclude, patient)
 
     def _next_slice(self, bucket: int) -> int | None:
-        """The pool whose turn it is; `None`: the plan gives the bucket to no pool.
+        """The pool whose turn it is; `None` if the plan gives the bucket to no pool.
 
-        Smooth weighted round robin (nginx): every pool gains its weight, the richest one serves and
-        pays 1. Shares are exact over any window, without bursts to one pool.
+        Smooth weighted round robin as in nginx: every pool gains its weight, the pool with the most
+        credit serves and pays 1. Shares are exact over any window, without bursts to one pool.
         """
         slices = self._slices[bucket]
         if len(slices) == 1:
@@ -160,8 +160,8 @@ class Router:
     def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
         """(P,) whether a pool holds the SLO at the median of the output and at its P90.
 
-        A spill goes where the plan did not mean it to go, so it must not be a gamble: one answer in
-        two is longer than the median, and a pool that just holds that would miss.
+        The plan did not provide for a spill, so it must be safe: half of the answers are longer
+        than the median, and on a pool that just holds the median they would miss the SLO.
         """
         longer = self.bucket_of(bucket // self._cells, estimate.input_tokens, estimate.output_p90)
         at_median, at_p90 = self._feasible[bucket], self._feasible[longer]
@@ -170,10 +170,11 @@ class Router:
     def _least_pressed(
         self, pool: int, backlog_s: float, now_s: float, exclude: Collection[str], limit: int
     ) -> tuple[Backend | None, float]:
-        """Of a pool's first `limit` live backends the one under the least pressure, and that.
+        """The backend with the least pressure among the first `limit` live backends of a pool, and
+        its pressure; (`None`, 0) if there is none.
 
-        The plan counts backends and does not name them: the first live ones are meant, so that the
-        others stay idle and may be stopped.
+        The plan states a number of backends and no names. The first live ones are used, so that the
+        others stay idle and can be stopped.
         """
         best, least = None, 0.0
         for backend in self._pools[pool]:
@@ -194,20 +195,21 @@ class Router:
     def _fitting(
         self, pool: int, bucket: int, estimate: Estimate, now_s: float, exclude: Collection[str]
     ) -> Backend | None:
-        """The pool's least pressed backend, if it keeps the SLO with this request too."""
+        """The backend of the pool with the least pressure, if it keeps the SLO with this
+        request."""
         if not self._feasible[bucket][pool]:
             return None
         backlog_s = self._backlog_s[bucket]
         best, least = self._least_pressed(pool, backlog_s, now_s, exclude, self._backends[pool])
         if best is None or least == inf:
             return None
-        # An idle backend serves the size within the SLO: that is what feasible means.
+        # An idle backend of a feasible pool holds the SLO, however large the request is.
         if best.in_flight == 0 or least + self._added_pressure(pool, bucket, estimate) <= FULL:
             return best
         return None
 
     def _added_pressure(self, pool: int, bucket: int, estimate: Estimate) -> float:
-        """The pressure that a request adds to a backend."""
+        """The pressure that this request would add to a backend of the pool."""
         prefill_s = estimate.input_tokens * self._prefill_s[pool]
         return self._slots[bucket][pool] + prefill_s / self._backlog_s[bucket]
 
@@ -220,9 +222,9 @@ class Router:
         exclude: Collection[str],
         patient: bool,
     ) -> Lease:
-        """The backend that breaks the SLO least takes the request, up to max_load: none keeps it.
+        """Reserve the backend that breaks the SLO least, up to `max_load`, where none keeps it.
 
-        The plan's backends come first; those outside the plan serve only if no other is alive.
+        The plan's backends come first; backends beyond the plan serve only if no other is live.
         """
         table = self._table
         backlog_s = self._backlog_s[bucket]
@@ -239,8 +241,8 @@ class Router:
                     load = inf if least == inf else best.load + self._slots[bucket][pool]
                     alive.append((misfit, pressure, best, pool, load))
             if alive:
-                # An idle backend takes even a request that alone exceeds max_load: else nothing
-                # ever would.
+                # An idle backend takes even a request whose load alone exceeds max_load: otherwise
+                # it would never be served.
                 idle = [a for a in alive if a[4] < inf and a[2].in_flight == 0]
                 with_room = [a for a in alive if a[4] <= self._max_load] or idle
                 if not with_room:

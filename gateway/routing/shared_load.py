@@ -1,8 +1,8 @@
-"""What the workers of one machine hold of every backend: one array that all of them see.
+"""The load that each worker of one machine has on each backend, in one array of shared memory.
 
-Each worker writes its own row of cells and reads the sum of the others', so nothing is locked; a
-number is eight aligned bytes and never torn. The supervisor writes one row more: which backends are
-down. Knows neither where the memory comes from nor what time it is.
+Each worker writes its own cells and reads the sum of the others'. No lock is needed: a number is
+eight aligned bytes, which x86-64 and arm64 write in one piece. The supervisor writes which backends
+are down. Knows neither where the memory comes from nor what time it is.
 """
 
 from typing import Any
@@ -12,20 +12,20 @@ import numpy as np
 from gateway.routing.fleet import Fleet
 
 WIDTH = 3  # numbers per worker and backend: in flight, load, pending prefill
-# The longest that others' numbers are believed without reading them again: at 2,000 requests/s and
-# worker, ten decisions.
+# Age up to which the other workers' numbers are used without reading them again: ten decisions of a
+# worker at 2,000 requests/s.
 STALE_S = 0.005
 
 
 class SharedLoad:
-    """The array, as one of its users sees it.
+    """The array.
 
-    Layout, in doubles: (R,) 1.0 where a backend is down, then (W, R, 3) what each worker holds.
-    R: rows, one per backend with some to spare for those that come later.
+    Layout, in doubles: (R,) 1.0 where a backend is down, then (W, R, 3) in flight, load and pending
+    prefill of each worker. R: rows, one for each backend and some for backends that come later.
     """
 
     def __init__(self, memory: Any, *, workers: int, rows: int) -> None:
-        """memory: a writable buffer of `SharedLoad.doubles` doubles, zero at first."""
+        """memory: a writable buffer of `SharedLoad.doubles` doubles, all zero."""
         self._cells = memoryview(memory).cast("B").cast("d")
         whole = np.frombuffer(memory, dtype=np.float64)
         self._down = whole[:rows]
@@ -37,50 +37,48 @@ class SharedLoad:
 
     @staticmethod
     def doubles(*, workers: int, rows: int) -> int:
-        """How many doubles the array has."""
+        """The length of the array."""
         return rows * (1 + workers * WIDTH)
 
     def cell(self, worker: int, row: int) -> "memoryview[float]":
-        """The three numbers of one worker about one backend, to be written by that worker."""
+        """The three numbers of one worker on one backend, for that worker to write."""
         first = self.rows + (worker * self.rows + row) * WIDTH
         return self._cells[first : first + WIDTH]
 
     def clear(self, worker: int) -> None:
-        """Forgets the leases of a worker that is dead."""
+        """Set all numbers of a worker to zero: it died, and its leases with it."""
         self._held[worker] = 0.0
 
     def others(self, worker: int | None, rows: int) -> list[list[float]]:
-        """(rows, 3) totals over all workers but this one; `None`: over all of them."""
+        """(rows, 3) totals over all workers except this one; over all of them for `None`."""
         held = self._held[:, :rows]
         if worker is None:
             summed = held.sum(axis=0)
-        else:  # not the total less its own: that would leave rounding errors where nothing is held
+        else:  # not the total minus its own, which would leave rounding errors in place of zeros
             summed = held[:worker].sum(axis=0) + held[worker + 1 :].sum(axis=0)
         return summed.tolist()  # type: ignore[no-any-return]
 
     def in_use(self) -> set[int]:
-        """The rows of which some worker still holds a lease."""
+        """The rows on which some worker still has a lease."""
         return set(np.flatnonzero(self._held[:, :, 0].any(axis=0)).tolist())
 
     def mark(self, fleet: Fleet) -> None:
-        """Tells all workers which backends are down, as the supervisor's fleet has it."""
+        """Write for all workers which backends of the supervisor's fleet are down."""
         for backend in fleet.backends:
             self._down[fleet.row(backend)] = not backend.healthy
 
     def down(self) -> bytes:
-        """(R,) which backends are down, as bytes: to compare them costs less than to read them."""
+        """(R,) which backends are down, as bytes, which are cheap to compare with the last ones."""
         return self._down.tobytes()
 
 
 class LoadView:
-    """One process's view of the shared array: publishes what its fleet holds, and sets the totals.
-
-    The carrier of `Peers` between the workers of one machine.
-    """
+    """The `Peers` of one process: publishes the load of its fleet in the array, and reads the
+    totals."""
 
     def __init__(self, shared_load: SharedLoad, fleet: Fleet, worker: int | None) -> None:
-        """worker: the number whose cells this process writes; they are cleared. `None`: this
-        process only reads (the supervisor), and says itself which backends are down."""
+        """worker: number of this worker, whose cells are cleared; `None` in the supervisor, which
+        has no cells and writes which backends are down."""
         self._shared_load = shared_load
         self._fleet = fleet
         self._worker = worker
@@ -96,7 +94,7 @@ class LoadView:
         return f"<LoadView {self._worker} of {self._shared_load!r}>"
 
     def track(self) -> None:
-        """Publishes backends that are new, and reads the totals of the present ones."""
+        """Publish the load of new backends, and read the totals of the backends of now."""
         fleet = self._fleet
         self._places = tuple((backend, fleet.row(backend)) for backend in fleet.backends)
         self._rows = fleet.membership.rows
@@ -109,7 +107,7 @@ class LoadView:
         self._published = {backend.name for backend, _ in self._places}
 
     def refresh(self, now_s: float) -> None:
-        """Brings the fleet's totals up to date, unless that was done a moment ago."""
+        """Update the fleet's totals, unless they were read less than `STALE_S` ago."""
         if now_s < self._due_s:
             return
         self._due_s = now_s + STALE_S
@@ -121,7 +119,8 @@ class LoadView:
             self._mark(down)
 
     def lose_supervisor(self) -> None:
-        """Counts all backends as up from now on: nothing probes them any more, breakers decide."""
+        """Count all backends as up from now on: no process probes them any more, so that only the
+        breakers are left to decide."""
         self._reads_down = False
         for backend, _ in self._places:
             backend.probed(True)

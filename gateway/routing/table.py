@@ -1,4 +1,4 @@
-"""The routing table: a plan compiled for lookup. Frozen; swapped whole by one assignment."""
+"""The routing table: a plan compiled for lookup. Frozen; replaced as a whole by one assignment."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,20 +9,21 @@ from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.slo import Slo
 
-UNBOUND_SLOT = 1.0  # of a request whose SLO cannot hold: it may slow a whole backend down
-# The share of the TTFT target beyond the backlog that a request may wait for a backend that keeps
-# its SLO: most of what is in its way is prefill, and soon done. Together with the pressure rule of
-# `router` it raised attainment by 0.5–0.8 point on fixed fleets.
+# Load of one request in a bucket whose SLO the pool cannot hold: it may slow down a whole backend.
+UNBOUND_SLOT = 1.0
+# How long a request may wait for a backend that keeps its SLO, as a share of the TTFT target less
+# the backlog. Most of what delays it is prefill of other requests, which is soon done. Together
+# with the pressure rule of `router` the wait raised attainment by 0.5–0.8 points on fixed fleets.
 HOLD = 0.13
-# Output tokens whose time a prefill may stall the answers beside it: a short answer of eight tokens
-# cannot make up for more and misses its TPOT. With the TTFT target alone as the bound, four of five
-# misses in rehearsals were short answers stalled like this.
+# The longest stall by prefill, in output tokens: a short answer of eight tokens beside it cannot
+# make up for a longer one and misses its TPOT. With the TTFT target alone as the bound, four of
+# five misses in rehearsals were such short answers.
 STALLED = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingTable:
-    """What is: for every bucket, where its slices go and what a request of it occupies.
+    """For every bucket: where its slices go, and the load of one request of it.
 
     pools: (P,) names. backends: (P,) how many of each pool's live backends the plan uses. slices:
     (B,) tuples of (pool, weight). order: (B,) every pool of the model, in the plan's own order of
@@ -48,7 +49,7 @@ class RoutingTable:
 
 
 def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
-    """Compiles a plan. pools: the planner's, in the plan's order."""
+    """Compile a plan. pools: the planner's, in the plan's order."""
     assert plan.pools == tuple(pool.name for pool in pools)
     every = range(plan.buckets.count)
     feasible = tuple(tuple(s < inf for s in row) for row in plan.seconds)
@@ -72,7 +73,7 @@ def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
 
 
 def _backlog_s(slo: Slo) -> float:
-    """Seconds of prefill that a backend may have before it: more breaks the TTFT of the next
+    """Seconds of pending prefill that fill a backend: more would break the TTFT of the next
     request, or the TPOT of short answers in flight."""
     return min(slo.ttft_s, STALLED * slo.tpot_s)
 

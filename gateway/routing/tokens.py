@@ -1,8 +1,8 @@
-"""How many tokens a prompt has, from its bytes: learned from what backends report, no tokenizer.
+"""Estimates prompt tokens from the bytes of the body, without a tokenizer.
 
-Knows no model's vocabulary. Bytes per token differ by model, endpoint and prompt size (a short
-prompt is mostly JSON and chat template), so the ratio is kept per model, endpoint and doubling of
-the byte length; each starts at its model's prior.
+Bytes per token are learned from the prompt tokens that backends report. The ratio differs by model,
+endpoint and prompt size (a short prompt is mostly JSON and chat template), so there is one for each
+model, endpoint and doubling of the byte length. Knows no vocabulary.
 """
 
 from typing import Final
@@ -13,8 +13,10 @@ SMOOTHING: Final = 0.05  # weight of one reply: a ratio settles within about 20 
 
 
 class TokenRatio:
-    """Bytes per token of one model on one endpoint. whole: of all prompts. by_size: by the bit
-    length of the prompt's byte count."""
+    """Bytes per token of one model on one endpoint.
+
+    whole: over all prompts. by_size: by bit length of the number of bytes.
+    """
 
     __slots__ = ("by_size", "whole")
 
@@ -24,7 +26,7 @@ class TokenRatio:
 
 
 class BytesPerToken:
-    """Learned bytes per token. Living state: outlives every plan and table."""
+    """The learned ratios of one process; outlives every plan and table."""
 
     def __init__(self, priors: dict[str, float]) -> None:
         """priors: bytes per token where each model starts."""
@@ -36,7 +38,7 @@ class BytesPerToken:
         return f"<BytesPerToken {known or 'nothing learned'}>"
 
     def estimate(self, model: str, endpoint: str, prompt_bytes: int) -> int:
-        """Tokens of a prompt of so many bytes, at least one."""
+        """Estimate the tokens of a prompt from its bytes; at least 1."""
         known = self._ratios.get((model, endpoint))
         if known is None:
             ratio = self._priors[model]
@@ -45,24 +47,24 @@ class BytesPerToken:
         return round(prompt_bytes / ratio) or 1
 
     def learn(self, model: str, endpoint: str, prompt_bytes: int, prompt_tokens: int) -> None:
-        """Takes in one reply's `usage.prompt_tokens`."""
+        """Learn from the prompt tokens that a backend reported for a prompt."""
         if prompt_bytes < 1 or prompt_tokens < 1:
             return
         known = self._ratios.get((model, endpoint))
         if known is None:
             known = self._ratios[model, endpoint] = TokenRatio(self._priors[model])
-        seen, size = prompt_bytes / prompt_tokens, prompt_bytes.bit_length()
-        of_size = known.by_size.get(size, seen)
-        known.whole += SMOOTHING * (seen - known.whole)
-        known.by_size[size] = of_size + SMOOTHING * (seen - of_size)
+        ratio, size = prompt_bytes / prompt_tokens, prompt_bytes.bit_length()
+        of_size = known.by_size.get(size, ratio)
+        known.whole += SMOOTHING * (ratio - known.whole)
+        known.by_size[size] = of_size + SMOOTHING * (ratio - of_size)
 
     def state(self) -> list[TokenRatioState]:
-        """All that was learned, as a value that can be sent."""
+        """All ratios as a value that can be sent to another process."""
         return [
             TokenRatioState(model=m, endpoint=e, whole=r.whole, by_size=dict(r.by_size))
             for (m, e), r in self._ratios.items()
         ]
 
     def restore(self, state: list[TokenRatioState]) -> None:
-        """Takes over what another process had learned, in place of what is known here."""
+        """Replace all ratios by those of another process."""
         self._ratios = {(s.model, s.endpoint): TokenRatio(s.whole, dict(s.by_size)) for s in state}

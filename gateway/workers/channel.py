@@ -1,6 +1,6 @@
-"""The line between the supervisor and one of its workers: messages, in order, over a socket.
+"""Messages in order over a socket, between the supervisor and one of its workers.
 
-A frame is four bytes of length and the codec's bytes. Knows no message.
+A frame is four bytes of length and the encoded message. Knows no message by name.
 """
 
 import asyncio
@@ -10,37 +10,37 @@ from typing import Any, Generic, TypeVar
 
 from gateway.cluster.codec import decode, encode
 
-HEAD = struct.Struct("!I")
+HEAD = struct.Struct("!I")  # length of the frame after it
 
 In = TypeVar("In")
 Out = TypeVar("Out")
 
 
 class Channel(Generic[In, Out]):
-    """One end of the line: sends `Out`, receives `In`."""
+    """One end of the channel: sends `Out`, receives `In`."""
 
     def __init__(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, incoming: Any
     ) -> None:
-        """incoming: the type of what is received, of which `In` is the static side."""
+        """incoming: the type to decode, the same as `In`."""
         self._reader = reader
         self._writer = writer
         self._incoming = incoming
 
     @classmethod
     async def over(cls, end: socket.socket, incoming: Any) -> "Channel[In, Out]":
-        """The channel over one socket of a pair, which it then owns."""
+        """Make a channel over one socket of a pair, and own the socket."""
         end.setblocking(False)
         return cls(*await asyncio.open_unix_connection(sock=end), incoming)
 
     def send(self, message: Out) -> None:
-        """Sends without waiting; nothing happens if the other end is gone."""
+        """Send without waiting; does nothing if the other end is closed."""
         frame = encode(message)
         self._writer.write(HEAD.pack(len(frame)) + frame)
 
     async def receive(self) -> In:
-        """The next message. Raises EOFError when the other end is gone, CodecError for bytes that
-        are no message."""
+        """Wait for the next message. Raises EOFError when the other end is closed, CodecError for
+        bytes that are not a message."""
         try:
             (length,) = HEAD.unpack(await self._reader.readexactly(HEAD.size))
             frame = await self._reader.readexactly(length)
@@ -50,9 +50,9 @@ class Channel(Generic[In, Out]):
         return message
 
     async def close(self) -> None:
-        """Closes when all that was sent has left."""
+        """Close after everything was sent."""
         self._writer.close()
         try:
             await self._writer.wait_closed()
-        except OSError:  # the other end was first
+        except OSError:  # the other end closed first
             return

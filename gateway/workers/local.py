@@ -1,7 +1,7 @@
-"""What the data port answers without a backend: readiness, models, what the supervisor knows.
+"""The paths of the data port that need no backend.
 
 `/livez`, `/readyz`, `/health` and `/v1/models` are answered from the worker's own state, so that
-they hold whatever becomes of the supervisor; `/metrics` and `/cuvee/…` are fetched from it.
+they work without the supervisor too; `/metrics` and `/cuvee/…` are fetched from the supervisor.
 """
 
 import asyncio
@@ -24,14 +24,14 @@ from gateway.proxy.responses import error_head
 from gateway.routing.endpoints import BY_PATH
 from gateway.routing.fleet import Fleet
 
-FETCH_S = 10.0  # the longest that the supervisor may take for an answer
+FETCH_S = 10.0  # the supervisor must answer within this time
 JSON = b"content-type: application/json\r\n"
 
 State = tuple[int, dict[str, Any]]  # status, body
 
 
 class LocalEndpoints:
-    """Answers by path. One object serves one worker."""
+    """Answers requests by path. One object serves one worker."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class LocalEndpoints:
         connection_pools: ConnectionPools,
         admin: str,
     ) -> None:
-        """ready: the worker's readiness. admin: the supervisor's base URL."""
+        """ready: returns the worker's readiness. admin: base URL of the supervisor's admin port."""
         self._connection_pools = connection_pools
         self._admin = connection_pools.pool(admin)
         models = {model.name: _described(model) for model in config.models}
@@ -54,7 +54,8 @@ class LocalEndpoints:
         } | {f"/v1/models/{name}": _always(model) for name, model in models.items()}
 
     def serve(self, client: ClientConnection, request: Request) -> None:
-        """Answers one request, now or when the supervisor has; `client.done()` ends it."""
+        """Answer one request, at once or when the supervisor has answered; then call
+        `client.done()`."""
         path = request.path
         try:
             if path in self._states:
@@ -98,7 +99,8 @@ class LocalEndpoints:
 def readiness(
     config: ServingConfig, fleet: Fleet, plan_id: str, now_s: float, *, leaving: bool
 ) -> State:
-    """Ready while every model has a live backend and the gateway is not draining."""
+    """The answer of `/readyz`: 200 while every model has a live backend and the gateway does not
+    drain."""
     live = {p: sum(b.live(now_s) for b in fleet.pool(p)) for p in fleet.membership.pools}
     served = all(any(live[pool] for pool in model.pools) for model in config.models)
     ready = served and not leaving

@@ -1,4 +1,4 @@
-"""What the supervisor and a worker say to each other. Values; the codec makes bytes of them."""
+"""The messages between the supervisor and a worker, as values."""
 
 from typing import Union
 
@@ -12,14 +12,14 @@ from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 
 
 class WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
-    """One message; its class's name tells it from the others."""
+    """One message. On the wire the name of its class tells which one it is."""
 
 
 class StartUp(WorkerMessage, frozen=True, kw_only=True):
-    """Down, first: all that a worker begins with.
+    """Down, first: everything that a worker starts with.
 
-    learned: what the supervisor's estimator knows. admin: base URL of the supervisor. level: of the
-    log.
+    learned: state of the supervisor's estimator. admin: base URL of the supervisor. level: log
+    level as a number.
     """
 
     config: ServingConfig
@@ -33,36 +33,36 @@ class StartUp(WorkerMessage, frozen=True, kw_only=True):
 
 
 class NewTable(WorkerMessage, frozen=True, kw_only=True):
-    """Down: a plan is in force."""
+    """Down: a new table is in force."""
 
     table: RoutingTable
 
 
 class NewMembership(WorkerMessage, frozen=True, kw_only=True):
-    """Down: backends came or went."""
+    """Down: backends were added or removed."""
 
     membership: Membership
 
 
 class BackendLost(WorkerMessage, frozen=True, kw_only=True):
-    """Down: a backend has not answered probes for a while."""
+    """Down: several probes of a backend failed in a row. backend: its name."""
 
     backend: str
 
 
 class Leave(WorkerMessage, frozen=True, kw_only=True):
-    """Down: answer as not ready from now on, but serve."""
+    """Down: report not ready from now on, but go on serving."""
 
 
 class Stop(WorkerMessage, frozen=True, kw_only=True):
-    """Down: take no new requests, let running ones finish, and end."""
+    """Down: take no new requests, let running ones finish, then exit."""
 
 
 class WorkerReport(WorkerMessage, frozen=True, kw_only=True):
-    """Up: what happened since the last report. The first one says that the worker listens; then one
-    comes twice a second and is the heartbeat too.
+    """Up: the statistics since the last report. The first report means that the worker listens;
+    then one comes twice a second, which also shows that the worker lives.
 
-    lessons: a sample of what requests taught. membership: version of what it serves with.
+    lessons: of a sample of the requests. membership: version of the membership that it serves with.
     """
 
     delta: StatsDelta

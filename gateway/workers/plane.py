@@ -1,6 +1,6 @@
-"""The data plane as the control plane sees it: one worker in this process, or several in others.
+"""The protocol of the data plane, as the control plane sees it.
 
-Knows neither kind.
+`Worker` implements it in the same process, `Supervisor` with several worker processes.
 """
 
 from typing import Protocol
@@ -14,8 +14,8 @@ from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 class DataPlane(Protocol):
     """Serves requests while it is open; an async context manager.
 
-    host, port: where it listens. table: what is in force; assigned to put another one in force.
-    replaced: workers that died and were replaced since the start.
+    host, port: of the data port. table: the one in force; assign another to put it in force.
+    replaced: worker processes that died and were replaced since the start.
     """
 
     host: str
@@ -26,25 +26,26 @@ class DataPlane(Protocol):
     async def __aenter__(self) -> "DataPlane": ...
 
     async def __aexit__(self, *_: object) -> None:
-        """Takes no new requests, lets running ones finish, and ends."""
+        """Take no new requests, let running ones finish, then end."""
 
     def apply(self, membership: Membership) -> None:
-        """Serves with these backends from now on."""
+        """Serve with the backends of this membership from now on."""
 
     def rows_in_use(self) -> frozenset[int]:
-        """Rows of backends that left, which some worker may still write to."""
+        """Rows of backends that left, to which some worker may still write."""
 
     def drain(self) -> StatsDelta:
-        """What happened since the last call."""
+        """Return the statistics since the last call."""
 
     def gauges(self) -> dict[int, WorkerGauges]:
-        """What each worker that serves carries now, by its number."""
+        """The gauges of each worker that serves, by its number."""
 
     def leave(self) -> None:
-        """Answers probes as not ready from now on, but still serves, so that balancers notice."""
+        """Report not ready from now on, but go on serving, so that balancers have time to
+        notice."""
 
     def on_probed(self) -> None:
-        """All backends were probed: one may be back, or have room again."""
+        """All backends were probed: one may be up again, or have room."""
 
     def backend_lost(self, backend: Backend) -> None:
-        """A backend no longer answers probes: nothing waits for its first byte any more."""
+        """Several probes of a backend failed: end the wait of requests for its first byte."""

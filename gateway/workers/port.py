@@ -1,7 +1,8 @@
-"""The port that worker processes share: its number, and which gateway of this machine has it.
+"""The port that worker processes share, and the names that keep a second gateway off it.
 
-SO_REUSEPORT would let two gateways take one port without a word. So each holds a name beside it
-that the kernel gives back when its holder dies, however it dies (Linux's abstract sockets).
+SO_REUSEPORT lets two gateways listen on one port without an error. So each gateway also binds a
+name that belongs to the port; the kernel frees it when the process ends in any way (abstract
+sockets of Linux, unix(7)).
 """
 
 import socket
@@ -11,18 +12,18 @@ from contextlib import contextmanager
 
 @contextmanager
 def reserve(host: str, port: int) -> Iterator[int]:
-    """Reserves a port that several workers may listen on, while this is open; its number (0 takes
-    a free one).
+    """Reserve a port for several workers while the context is open; yields its number.
 
-    Raises OSError when another gateway of this machine has it, or a program that does not share.
+    port: 0 takes a free one. Raises OSError when another gateway of this machine has the port, or a
+    program that listens without SO_REUSEPORT.
     """
-    family, kind, _, _, address = socket.getaddrinfo(
+    family, socket_type, _, _, address = socket.getaddrinfo(
         host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]
-    with socket.socket(family, kind) as held:
+    with socket.socket(family, socket_type) as held:
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)  # never listening: the kernel deals connections to listeners only
+        held.bind(address)  # without listen(): the kernel gives connections to listeners only
         number = int(held.getsockname()[1])
         with _named(_name("owner", host, number)):
             yield number
@@ -30,13 +31,13 @@ def reserve(host: str, port: int) -> Iterator[int]:
 
 @contextmanager
 def announce(host: str, port: int) -> Iterator[None]:
-    """Announces, while this is open, that a gateway with a supervisor serves the port."""
+    """Announce, while the context is open, that a gateway with a supervisor serves the port."""
     with _named(_name("serving", host, port)):
         yield
 
 
 def is_served(host: str, port: int) -> bool:
-    """Whether any process announces that it serves the port."""
+    """Whether a gateway with a supervisor serves the port, as `announce` says."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect(_name("serving", host, port))

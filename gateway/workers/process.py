@@ -1,7 +1,7 @@
-"""One worker process from its first message to its last. Knows the supervisor as a channel only.
+"""A worker process from its start to its end. Knows the supervisor only as a channel.
 
-It outlives its supervisor: then it serves on with its last table, and breakers alone say which
-backends are down, until SIGTERM or until another gateway serves its port.
+It outlives a supervisor that dies: it goes on serving with its last table, with all backends up and
+only breakers to avoid bad ones, until SIGTERM or until another gateway serves the port.
 """
 
 import asyncio
@@ -33,21 +33,21 @@ from gateway.workers.worker import Worker
 
 log = logging.getLogger("cuvee")
 
-SUCCESSOR_S = 1.0  # between two looks for a new supervisor's workers, once ours is gone
-REPORT_S = 0.5  # between two reports of what happened; they are the heartbeat too
+SUCCESSOR_S = 1.0  # between two checks for another gateway on the port, after the supervisor died
+REPORT_S = 0.5  # between two reports, which also show the supervisor that the worker lives
 FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def main(end: socket.socket, memory: Any, rows: int, number: int) -> None:
-    """The process. end: of the channel. memory, rows: of the shared array. number: whose cells
-    there it writes."""
-    settle()  # what the fork server had loaded also stays shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the supervisor's to act on
+    """Run the process. end: socket to the supervisor. memory, rows: of the shared array. number: of
+    this worker, whose cells of the array it writes."""
+    settle()  # objects of the fork server are then never touched, so their memory stays shared
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the supervisor ends its workers
     uvloop.run(WorkerProcess(number, memory, rows).run(end))
 
 
 class WorkerProcess:
-    """A worker and its line to the supervisor."""
+    """A worker and its channel to the supervisor."""
 
     def __init__(self, number: int, memory: Any, rows: int) -> None:
         self._number = number
@@ -57,11 +57,11 @@ class WorkerProcess:
         self._delay_s = 0.0
 
     async def run(self, end: socket.socket) -> None:
-        """Serves until the supervisor or SIGTERM says stop."""
+        """Serve until `Stop` or SIGTERM."""
         channel: Channel[Down, Up] = await Channel.over(end, Down)
         try:
             start_up = await channel.receive()
-        except EOFError:  # stopped before it began
+        except EOFError:  # the supervisor ended before it sent anything
             return
         assert isinstance(start_up, StartUp)
         logging.basicConfig(level=start_up.level, format=FORMAT)
@@ -101,7 +101,7 @@ class WorkerProcess:
         return worker, load_view
 
     def _on_sigterm(self, worker: Worker, start_up: StartUp) -> None:
-        """SIGTERM at this process: the same way out as the whole gateway's."""
+        """SIGTERM to this process alone: drain as the whole gateway does."""
         if not self._stop.is_set():
             self._delay_s = start_up.config.gateway.drain_delay_s
             worker.leave()
@@ -110,7 +110,7 @@ class WorkerProcess:
     async def _follow(
         self, channel: Channel[Down, Up], worker: Worker, load_view: LoadView
     ) -> None:
-        """Does what the supervisor says; once it is gone, waits for a successor."""
+        """Obey the supervisor; when it died, wait until another gateway serves the port."""
         try:
             while True:
                 self._obey(await channel.receive(), worker)
@@ -141,7 +141,7 @@ class WorkerProcess:
 
 
 def report(worker: Worker) -> WorkerReport:
-    """What happened in a worker since its last report."""
+    """Make the next report of a worker."""
     delta, lessons = worker.drain(), tuple(worker.recent)
     worker.recent.clear()
     return WorkerReport(

@@ -1,9 +1,8 @@
-"""N worker processes behind one port: started, heard, replaced when they die, and stopped.
+"""Starts N worker processes behind one port, replaces those that die, and stops them.
 
-Owns the processes, their channels and the shared array. To the composition root it is what one
-`Worker` is: a `DataPlane`. Processes come from a fork server that has everything imported, so that
-a replacement serves within tens of milliseconds; SO_REUSEPORT lets the kernel deal connections
-among them. Knows no plan but as a table.
+Owns the processes, their channels and the shared array. Processes are forked from a fork server
+that has imported everything, so that a replacement serves within tens of milliseconds. All listen
+with SO_REUSEPORT, so that the kernel distributes connections. Knows a plan only as a routing table.
 """
 
 import asyncio
@@ -44,28 +43,28 @@ from gateway.workers.port import announce, reserve
 
 log = logging.getLogger("cuvee.workers")
 
-START_S = 60.0  # until all listen at first: the fork server imports, perhaps on a busy machine
-SILENT_S = 15.0  # a worker that reports nothing for so long hangs, and is killed
-STOP_S = 5.0  # beyond the time that requests have to finish
-DEATHS = 5  # within DEATHS_S that are replaced at once; then there are pauses
-DEATHS_S = 10.0
+START_S = 60.0  # until all workers listen: the fork server imports first, on a busy machine slowly
+SILENT_S = 15.0  # a worker that sent no report for so long hangs, and is killed
+STOP_S = 5.0  # for the workers to end, beyond the time that requests have to finish
+DEATHS, DEATHS_S = 5, 10.0  # so many deaths within so long are replaced at once; then with pauses
 LONGEST_PAUSE_S = 30.0
-SPARE_ROWS = 256  # backends that may come while it runs, beyond those that it starts with: 24 bytes
-# for each worker and backend
+# Backends that may be added at run time beyond those at the start: the shared array cannot grow. A
+# row takes 24 bytes for each worker.
+SPARE_ROWS = 256
 
 FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload([process.__name__])
 
 
 class Backoff:
-    """How long to wait before a dead worker is replaced."""
+    """The pauses before dead workers of one slot are replaced."""
 
     def __init__(self) -> None:
-        self._deaths: deque[float] = deque(maxlen=DEATHS + 1)  # on a clock that pauses do not move
+        self._deaths: deque[float] = deque(maxlen=DEATHS + 1)  # times of deaths, less all pauses
         self._pause_s = self._paused_s = 0.0
 
     def after(self, now_s: float) -> float:
-        """Seconds to wait after a death now: none, unless deaths come too often."""
+        """Seconds to wait after a death at this time: 0, unless deaths are too frequent."""
         deaths = self._deaths
         deaths.append(now_s - self._paused_s)
         often = len(deaths) > DEATHS and deaths[-1] - deaths[0] <= DEATHS_S
@@ -75,10 +74,10 @@ class Backoff:
 
 
 class Slot:
-    """The place of one worker, whichever process fills it now.
+    """The place of one worker, which several processes fill in turn.
 
-    process, channel: of the present one, if any. report: its last one, `None` until it listens.
-    listening: done when the first process listened.
+    process, channel: of the present process, if there is one. report: its last report, `None` until
+    it listens. listening: done when the first process listened.
     """
 
     def __init__(self, number: int) -> None:
@@ -94,7 +93,7 @@ class Slot:
 
 
 class Supervisor:
-    """The worker processes; an async context manager. One of the two `DataPlane`s."""
+    """The `DataPlane` of several processes; an async context manager."""
 
     def __init__(
         self,
@@ -107,8 +106,9 @@ class Supervisor:
         port: int,
         admin: str,
     ) -> None:
-        """As a worker's. fleet: the supervisor's own, whose totals are those of all workers.
-        estimator: learns from a sample of all workers' requests, and teaches a replacement."""
+        """fleet: the supervisor's own; its totals are those of all workers. estimator: learns from
+        a sample of all workers' requests; a replacement starts with its state. Others: see
+        `Worker`."""
         self._config = config
         self._settings = settings = config.gateway
         self._table = table
@@ -119,7 +119,9 @@ class Supervisor:
         self._memory = FORKED.RawArray("d", SharedLoad.doubles(workers=settings.workers, rows=rows))
         self._shared_load = SharedLoad(self._memory, workers=settings.workers, rows=rows)
         self._load_view = LoadView(self._shared_load, fleet, None)
-        self._retired: dict[int, int] = {}  # rows of backends that left: in which version
+        self._retired: dict[
+            int, int
+        ] = {}  # rows of backends that left, and the version they left in
         self._delta = StatsDelta()
         self._slots: list[Slot] = []
         self._stopping = asyncio.Event()
@@ -132,7 +134,7 @@ class Supervisor:
         return f"<Supervisor {self.pids} on {self.host}:{self.port}>"
 
     async def __aenter__(self) -> "Supervisor":
-        """Returns when all workers listen. Raises OSError when they cannot."""
+        """Start the workers; return when all listen. Raises OSError when they cannot."""
         async with AsyncExitStack() as stack:
             self.port = stack.enter_context(reserve(self.host, self.port))
             self._slots = [Slot(number) for number in range(self._settings.workers)]
@@ -150,12 +152,12 @@ class Supervisor:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Workers take no new requests, let running ones finish, and end."""
+        """Stop the workers: they take no new requests, let running ones finish, then end."""
         await self._stack.aclose()
 
     @property
     def table(self) -> RoutingTable:
-        """What is in force in all workers. Assigned: they are sent it."""
+        """The table in force in all workers. When another is assigned, it is sent to them."""
         return self._table
 
     @table.setter
@@ -165,12 +167,12 @@ class Supervisor:
 
     @property
     def pids(self) -> tuple[int | None, ...]:
-        """(N,) the processes that listen now; `None` where one is being replaced."""
+        """(N,) ids of the processes that listen; `None` where one is being replaced."""
         return tuple(s.process.pid if s.report and s.process else None for s in self._slots)
 
     def apply(self, membership: Membership) -> None:
-        """Serves with these backends from now on. Raises ConfigError if they are more than fit into
-        the shared array."""
+        """Serve with the backends of this membership from now on. Raises ConfigError if they need
+        more rows than the shared array has."""
         if membership.rows > self._shared_load.rows:
             most = self._shared_load.rows
             raise ConfigError((f"pools: more than {most} backends need a restart",))
@@ -179,12 +181,12 @@ class Supervisor:
         left = before - {member.row for member in membership.members}
         self._retired |= dict.fromkeys(left, membership.version)
         self._load_view.track()
-        self._shared_load.mark(self._fleet)  # new ones are down until they were probed
+        self._shared_load.mark(self._fleet)  # new backends are down until their first probe
         self._tell(NewMembership(membership=membership))
 
     def rows_in_use(self) -> frozenset[int]:
-        """Rows of backends that left, and that some worker may still write to: it has not said yet
-        that it serves without them, or still holds a lease."""
+        """Rows of backends that left, to which some worker may still write: it has not yet reported
+        a membership without them, or still has leases there."""
         versions = [s.report.membership if s.report else -1 for s in self._slots if s.channel]
         held, oldest = self._shared_load.in_use(), min(versions, default=-1)
         self._retired = {
@@ -195,27 +197,29 @@ class Supervisor:
         return frozenset(self._retired)
 
     def drain(self) -> StatsDelta:
-        """What happened in all workers since the last call, as far as they have reported. Brings
-        the supervisor's fleet up to date, and tells workers which backends are down."""
+        """Return the statistics of all workers since the last call, as far as they have reported.
+        Update the totals of the supervisor's fleet, and tell the workers which backends are
+        down."""
         self._load_view.refresh(time.monotonic())
-        self._shared_load.mark(self._fleet)  # a round of probes lasts as long as its slowest
+        self._shared_load.mark(self._fleet)  # before a round ends: its slowest probe may take long
         delta, self._delta = self._delta, StatsDelta()
         return delta
 
     def gauges(self) -> dict[int, WorkerGauges]:
-        """What each worker that listens carried at its last report."""
+        """The gauges in the last report of each worker that listens."""
         return {s.number: s.report.gauges for s in self._slots if s.report is not None}
 
     def on_probed(self) -> None:
-        """All backends were probed."""
+        """All backends were probed: tell the workers which are down."""
         self._shared_load.mark(self._fleet)
 
     def backend_lost(self, backend: Backend) -> None:
-        """A backend no longer answers probes: nothing waits for its first byte any more."""
+        """Several probes of a backend failed: end the wait of requests for its first byte."""
         self._tell(BackendLost(backend=backend.name))
 
     def leave(self) -> None:
-        """Not ready any more, but still serving, so that balancers notice."""
+        """Report not ready from now on, but go on serving, so that balancers have time to
+        notice."""
         self._leaving = True
         self._tell(Leave())
 
@@ -225,7 +229,7 @@ class Supervisor:
                 slot.channel.send(message)
 
     async def _keep(self, slot: Slot) -> None:
-        """Fills a slot again and again until the gateway stops."""
+        """Keep a slot filled with a process until the gateway stops."""
         while not self._stopping.is_set():
             try:
                 channel = await self._start(slot)
@@ -234,7 +238,7 @@ class Supervisor:
                 log.exception("worker %d could not be kept", slot.number)
             pid = slot.process.pid if slot.process else None
             slot.channel = slot.report = None
-            self._shared_load.clear(slot.number)  # its leases are gone with it
+            self._shared_load.clear(slot.number)  # its leases ended with the process
             if not slot.listening.done():
                 slot.listening.set_exception(OSError("a worker did not start; its log says why"))
             if self._stopping.is_set():
@@ -247,7 +251,7 @@ class Supervisor:
                     await self._stopping.wait()
 
     async def _start(self, slot: Slot) -> Channel[Up, Down]:
-        """Starts a process for a slot, and sends it what it begins with."""
+        """Start a process for a slot, and send it its start-up message."""
         mine, its = socket.socketpair()
         with its:
             arguments = (its, self._memory, self._shared_load.rows, slot.number)
@@ -278,7 +282,7 @@ class Supervisor:
         return channel
 
     async def _hear(self, slot: Slot, channel: Channel[Up, Down]) -> None:
-        """Takes in what a worker reports, until it is gone."""
+        """Receive the reports of a worker until it ends."""
         try:
             while True:
                 async with asyncio.timeout(None if self._stopping.is_set() else SILENT_S):
@@ -295,7 +299,7 @@ class Supervisor:
             log.error("worker %d hangs", slot.number)
         finally:
             if slot.process is not None and slot.process.is_alive():
-                slot.process.kill()  # whatever it still does: its slot and row are given away
+                slot.process.kill()  # its slot and its cells are given to the next process
             await channel.close()
 
     async def _stop(self, keeping: list[asyncio.Task[None]]) -> None:
@@ -320,7 +324,7 @@ def _start(worker: ForkServerProcess) -> None:
 
 @contextmanager
 def _without_main() -> Iterator[None]:
-    """Hides the command's main module, which a child would import again and has no use for."""
+    """Hide the main module of the command: a child would import it again without need."""
     main = sys.modules["__main__"]
     sys.modules["__main__"] = ModuleType("__main__")
     try:

@@ -1,7 +1,7 @@
 """The data plane of one process: everything that a request meets, and the tick.
 
-Owns living state that is one process's own: its leases, breakers, learned lengths, queue and
-statistics. Knows no plan but as a table, and nothing of how one is made.
+Owns the state that each process has of its own: leases, breakers, learned lengths, queue and
+statistics. Knows a plan only as a routing table.
 """
 
 import asyncio
@@ -38,19 +38,18 @@ from gateway.workers.local import LocalEndpoints, readiness
 log = logging.getLogger("cuvee")
 requests_log = logging.getLogger("cuvee.requests")
 
-# Requests that are counted and learned from at once: doing it again and again finds instructions
-# and data in the caches, which costs half of one by one.
-TOGETHER: Final = 32
-RECENT: Final = 64  # lessons kept until the supervisor takes them
-TICK_S: Final = 0.2  # between two looks at what is overdue
-POLL_S: Final = 0.05  # between two looks whether another worker's lease made room for a request
+# Finished requests are counted and learned from in batches: code and data then stay in the CPU's
+# caches, which halves the cost of doing it for each request at its end.
+BATCH: Final = 32
+RECENT: Final = 64  # lessons kept for the supervisor between two reports
+TICK_S: Final = 0.2  # between two checks of timeouts
+POLL_S: Final = 0.05  # between two attempts of a queued request; see `_poll`
 
 
 class Worker:
-    """Serves the data port; an async context manager. One of the two `DataPlane`s.
+    """Serves the data port; an async context manager. The `DataPlane` of one process.
 
-    router, dispatcher: what requests are placed with. recent: the lessons learned last, for a
-    supervisor that learns from a sample.
+    recent: the last lessons, from which the supervisor learns.
     """
 
     replaced = 0
@@ -67,8 +66,8 @@ class Worker:
         admin: str,
         peers: Peers | None = None,
     ) -> None:
-        """port: 0 takes a free one. admin: base URL of the supervisor. peers: the other workers
-        that share the port; `None`: there are none."""
+        """port: 0 takes a free one. admin: base URL of the admin port. peers: the other workers
+        that share the port and the fleet; `None`: there are none."""
         self._config = config
         self._settings = settings = config.gateway
         self._estimator = estimator
@@ -101,22 +100,23 @@ class Worker:
     async def __aenter__(self) -> "Worker":
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._connection_pools)
-            self._background(stack, self._ticking())  # first: it goes on while the listener drains
+            # Before the listener, so that it goes on while the listener drains.
+            self._background(stack, self._tick())
             if self._peers is not None:
-                self._background(stack, self._polling())
+                self._background(stack, self._poll())
             self.port = await self._listener.listen(self.host, self.port)
             stack.push_async_callback(self._listener.close, self._settings.drain_s)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Takes no new requests, lets running ones finish, and stops."""
+        """Take no new requests, let running ones finish, then end."""
         self._leaving = self._closed = True
         await self._stack.aclose()
 
     @property
     def table(self) -> RoutingTable:
-        """What is in force. Assigned: requests under way keep their leases."""
+        """The table in force. When another is assigned, requests under way keep their leases."""
         return self.router.table
 
     @table.setter
@@ -125,22 +125,23 @@ class Worker:
         self.dispatcher.queue.wake()
 
     def apply(self, membership: Membership) -> None:
-        """Serves with these backends from now on; those that left finish what they have."""
+        """Serve with the backends of this membership from now on; requests at backends that left
+        may finish."""
         for backend in self.router.apply(membership):
             self.dispatcher.forget(backend)
         self.dispatcher.queue.wake()
 
     def rows_in_use(self) -> frozenset[int]:
-        """None: there is no array that processes share."""
+        """Empty: there is no array that processes share."""
         return frozenset()
 
     def drain(self) -> StatsDelta:
-        """What happened since the last call."""
+        """Return the statistics since the last call."""
         self._learn()
         return self._stats.drain()
 
     def gauges(self) -> dict[int, WorkerGauges]:
-        """What this worker carries now."""
+        """The gauges of this worker, as number 0."""
         now_s = self._clock()
         return {
             0: WorkerGauges(
@@ -154,15 +155,16 @@ class Worker:
         }
 
     def leave(self) -> None:
-        """Not ready any more, but still serving, so that balancers notice."""
+        """Report not ready from now on, but go on serving, so that balancers have time to
+        notice."""
         self._leaving = True
 
     def on_probed(self) -> None:
-        """All backends were probed: one may be back, or an engine have room again."""
+        """All backends were probed: one may be up again, or have room."""
         self.dispatcher.queue.wake()
 
     def backend_lost(self, backend: Backend) -> None:
-        """A backend no longer answers probes: nothing waits for its first byte any more."""
+        """Several probes of a backend failed: end the wait of requests for its first byte."""
         self._exchange.timeouts.backend_lost(backend)
 
     def _new_dispatcher(self) -> Dispatcher:
@@ -190,7 +192,7 @@ class Worker:
         stack.callback(asyncio.get_running_loop().create_task(loop).cancel)
 
     def _serve(self, client: ClientConnection, request: Request) -> None:
-        """Serves one request of the data port."""
+        """Serve one request of the data port."""
         endpoint = self._endpoints.get(request.target.partition(b"?")[0])
         if endpoint is not None and request.method == b"POST" and not self._closed:
             self._exchange.serve(client, request, endpoint)
@@ -198,13 +200,13 @@ class Worker:
             self._local_endpoints.serve(client, request)
 
     def _observe(self, observation: Observation) -> None:
-        """A request ended. It is learned from soon, together with others."""
+        """Note a request that ended; it is counted with the next batch."""
         self._ended.append(observation)
-        if len(self._ended) >= TOGETHER:
+        if len(self._ended) >= BATCH:
             self._learn()
 
     def _learn(self) -> None:
-        """Counts every request that ended, and learns from as many as the quota allows."""
+        """Count all requests that ended, and learn from as many as the quota allows."""
         ended, self._ended = self._ended, []
         for observation in ended:
             try:
@@ -216,10 +218,10 @@ class Worker:
                 if self._logs_requests:
                     line = msgspec.json.encode(observation.log_line())
                     requests_log.debug("%s", line.decode())
-            except Exception:  # one request that cannot be counted must not cost the others
+            except Exception:  # one request that cannot be counted must not lose the others
                 log.exception("%r could not be learned from", observation)
 
-    async def _ticking(self) -> None:
+    async def _tick(self) -> None:
         while True:
             await asyncio.sleep(TICK_S)
             try:
@@ -229,11 +231,11 @@ class Worker:
                 if self._peers is not None:
                     self._peers.refresh(self._clock())
             except Exception:
-                log.exception("a look at what is overdue failed")
+                log.exception("a tick failed")
 
-    async def _polling(self) -> None:
-        """Wakes the queue often: leases of other workers end without a word, and only asking again
-        tells whether they made room."""
+    async def _poll(self) -> None:
+        """Let the queue try again often: other workers release leases without telling this one, so
+        that only another attempt finds the room they made."""
         while True:
             await asyncio.sleep(POLL_S)
             self.dispatcher.queue.wake()
