@@ -208,7 +208,7 @@ def conditions(options: Options) -> dict[str, object]:
         "python_optimised": runtime.optimised(),
         "data_path": runtime.data_path(),
         "libraries": {name: metadata.version(name) for name in ENGINES},
-        "cores": asdict(process.divide(tuple(os.sched_getaffinity(0)), options.workers)),
+        "cores": asdict(process.assign_cores(tuple(os.sched_getaffinity(0)), options.workers)),
         "load_average": os.getloadavg()[0],
         "options": asdict(options),
     }

@@ -69,7 +69,7 @@ def bench(
     of the gateway under each scenario, taken after the rounds. note: is told what happens. Raises
     NotReady.
     """
-    cores = process.divide(tuple(os.sched_getaffinity(0)), options.workers)
+    cores = process.assign_cores(tuple(os.sched_getaffinity(0)), options.workers)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cuvee-overhead-")))
         folder.chmod(0o755)  # nginx's workers have no rights of root
@@ -156,10 +156,10 @@ def run(
         time.sleep(max(0.0, (window.begun_s + window.begin_s) / 2 - time.monotonic()))
         memory_mib = process.memory_mib(setup.pid) if setup.pid else None
         time.sleep(max(0.0, window.begin_s - time.monotonic()))
-        before = process.cpu(setup.pid) if setup.pid else None
+        before = process.cpu_time(setup.pid) if setup.pid else None
         begun()
         time.sleep(max(0.0, window.end_s - time.monotonic()))
-        used = process.cpu(setup.pid) - before if setup.pid and before else None
+        used = process.cpu_time(setup.pid) - before if setup.pid and before else None
         ended()
         outcomes = [_outcome(load) for load in loads]
     taken = _added_up(setup, scenario, turn, options.window_s, outcomes)
@@ -220,7 +220,7 @@ def _loading(job: generator.Job, core: int) -> Iterator[subprocess.Popen[bytes]]
             raise setups.NotReady("a load process died at its start")
         yield child
     finally:
-        process.end(child)
+        process.stop(child)
         child.stdout.close()
 
 

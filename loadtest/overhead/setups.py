@@ -75,7 +75,10 @@ class NotReady(Exception):
 
 def backend(stack: ExitStack, folder: Path, cores: Cores) -> Bench:
     """Starts a mock backend on each of its cores, all on one port. Raises NotReady."""
-    files, port = process.open_files(), process.free_port()  # first: children inherit the limit
+    files, port = (
+        process.raise_file_limit(),
+        process.free_port(),
+    )  # first: children inherit the limit
     argv = (sys.executable, "-m", "loadtest.overhead.mock", "--port", str(port))
     for core in cores.backend:
         stack.enter_context(answering(f"mock-{core}", argv, port, (core,), folder))
@@ -148,7 +151,10 @@ def answering(
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A child that answers a chat request with 200 by the time it is handed out."""
     path = folder / f"{name}.log"
-    with path.open("wb") as log, process.running(argv, cores, log=log, cwd=ROOT, env=env) as child:
+    with (
+        path.open("wb") as log,
+        process.child_process(argv, cores, log=log, cwd=ROOT, env=env) as child,
+    ):
         until_s = time.monotonic() + READY_S
         while not _answers(port):
             if child.poll() is not None or time.monotonic() > until_s:

@@ -10,7 +10,7 @@ from loadtest import process
 from loadtest.overhead import setups
 from loadtest.overhead.setups import Bench
 
-CORES = process.divide(tuple(os.sched_getaffinity(0)))
+CORES = process.assign_cores(tuple(os.sched_getaffinity(0)))
 
 
 def test_a_process_that_never_answers_is_reported_with_its_last_words(tmp_path: Path):
