@@ -19,7 +19,7 @@ from loadtest.demo.fleet import LocalFleet, LocalFleetError
 from loadtest.demo.summary import DemoSummary, PlanSeen
 from loadtest.replay import report
 from loadtest.replay.record import Record
-from loadtest.replay.send import replay
+from loadtest.replay.send import ReplayOptions, replay
 from planner.errors import PlannerError
 from planner.slo import Slo
 from planner.traffic.trace import Trace, read_trace
@@ -44,7 +44,7 @@ class Progress:
         """One request ended."""
         self._done += 1
         self._failed += record.error is not None
-        self._met += report.met(record, self._slo)
+        self._met += report.met_slo(record, self._slo)
 
     def plan(self, plan: PlanSeen) -> None:
         """A plan came into force."""
@@ -132,9 +132,8 @@ async def perform(path: Path, trace: Trace, console: Console, log_path: Path | N
             )
             showing = asyncio.create_task(_show(console, progress, lambda: clock() - start_s))
             try:
-                records = await replay(
-                    local_fleet.url, trace, model=slo_class.model, on_record=progress.record
-                )
+                options = ReplayOptions(model=slo_class.model)
+                records = await replay(local_fleet.url, trace, options, on_record=progress.record)
             finally:
                 watching.cancel()
                 showing.cancel()

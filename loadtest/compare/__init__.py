@@ -1,4 +1,4 @@
-"""Simulated comparisons: planners, dispatch policies, length predictors, worker counts, solve times.
+"""Simulated comparisons: planners, dispatch policies, length predictors, workers, solve times.
 
-Everything but the solver's own time is virtual. Must not know sockets, processes or engines.
+All but the solver's own time is virtual. Must not know sockets, processes or the command line.
 """
