@@ -1,6 +1,6 @@
-"""The subcommand `serve`.
+"""The subcommand `serve`: options in, a gateway until a signal stops it.
 
-Imports what serving needs and no more: whatever else is imported is resident for good.
+Imports what serving needs and no more: a module once imported stays resident while it serves.
 """
 
 import asyncio
@@ -50,10 +50,10 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
 
 
 async def run(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
-    """Serves until a signal says stop."""
+    """Serve until SIGTERM or SIGINT, then drain."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     async with App(loaded, host=host, port=port):
         runtime.settle()
         await stop.wait()
