@@ -57,7 +57,7 @@ def play_options(command: Callable[..., None]) -> Callable[..., None]:
     @ARRIVALS
     @click.option(
         "--seeds",
-        type=click.IntRange(min=2),  # an interval over seeds needs two
+        type=click.IntRange(min=2),  # Student's t needs two plays
         default=SEEDS,
         show_default=True,
         help="Plays of every fleet.",
@@ -97,7 +97,7 @@ def compare(
     solved and timed; no configuration is needed.
     """
     console = Console(width=table_columns())
-    if published:
+    if published:  # its demand is in the file: neither configuration nor trace is read
         rows = solve_paper(PAPER)
         if as_json:
             click.echo(json.dumps([asdict(row) for row in rows], indent=1))

@@ -52,7 +52,10 @@ JSON_FILE = click.option(
 
 
 def configured(path: Path) -> Loaded:
-    """Load a configuration; print one line per problem and exit with 2 if it cannot be used."""
+    """Load a configuration; print one line per problem and exit with 2 if it cannot be used.
+
+    No command starts with a configuration that `check` refuses, and all refuse it alike.
+    """
     try:
         return load(path)
     except ConfigError as error:

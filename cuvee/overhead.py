@@ -23,14 +23,14 @@ from loadtest.overhead.rounds import OverheadResult
 from loadtest.overhead.scenarios import OverheadOptions
 
 TABLE_COLUMNS = 110  # of tables that go into a file
-NONE = "none"
+NONE = "none"  # without --peer all that are installed are measured, so none needs a name
 LIBRARIES = ("httptools", "msgspec", "uvloop")  # whose versions move the gateway's figures
 
 
 @click.command()
 @click.option(
     "--peer",
-    "wanted",
+    "peer_names",
     type=click.Choice((*peers.NAMES, NONE)),
     multiple=True,
     help="What to compare with, once for each; `none` for nobody.  [default: all that are found]",
@@ -174,7 +174,7 @@ def overhead(
 
 def _options(
     *,
-    wanted: tuple[str, ...],
+    peer_names: tuple[str, ...],
     body_kib: tuple[int, ...],
     connections: tuple[int, ...],
     rates: tuple[float, ...],
@@ -189,7 +189,7 @@ def _options(
 ) -> OverheadOptions:
     """The command line's options in the benchmark's units; a 0 in a list stands for "none"."""
     return OverheadOptions(
-        peers=tuple(name for name in wanted if name != NONE) if wanted else None,
+        peers=tuple(name for name in peer_names if name != NONE) if peer_names else None,
         rounds=rounds,
         warmup_s=warmup,
         window_s=window,
@@ -269,6 +269,7 @@ def _show(console: Console, result: OverheadResult, rows: Sequence[ResultRow], a
     for name, version in result.versions.items():
         console.print(f"{name}: {version}", highlight=False)
     for name, reason in result.skipped.items():
+        # markup=False: a reason holds the program's own output, with brackets in it perhaps.
         console.print(f"{name}: left out, {reason}", highlight=False, markup=False)
     if any(row.limited for row in rows):
         console.print("< not clearly below direct: the bench, not the proxy, set this rate")

@@ -42,6 +42,7 @@ def draw(
     axes[0][0].set_ylabel("output tokens, as estimated")
     _lines(axes[0][1], over_rate, "requests/s")
     axes[0][1].set_title("cost over rate, unlimited stock")
+    # A logarithmic axis cannot show a cost of zero alone.
     if any(usd for curve in over_rate for usd in curve.usd_per_hour):
         axes[0][1].set_yscale("log", base=2)
     axes[0][1].yaxis.set_major_formatter("{x:.3g}")
@@ -49,12 +50,12 @@ def draw(
     _lines(axes[1][0], over_tpot, "TPOT target, s")
     axes[1][0].set(title="cost over the TPOT target, unlimited stock")
     axes[1][0].set_ylim(0, 1.3 * axes[1][0].get_ylim()[1])  # room for the legend
-    _parts(axes[1][1], plan, explanation)
+    _staircase(axes[1][1], plan, explanation)
     figure.tight_layout()
     try:
         figure.savefig(path, dpi=130)
     finally:
-        pyplot.close(figure)
+        pyplot.close(figure)  # pyplot keeps every figure alive until it is closed
 
 
 def draw_demo(plans: Sequence[PlanSeen], path: Path) -> None:
@@ -82,7 +83,7 @@ def canvas() -> Any:
         import matplotlib
     except ImportError:
         raise NoPicture("--plot needs matplotlib: pip install 'cuvee[plot]'") from None
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # draws into files: a server has no display
     from matplotlib import pyplot
 
     return pyplot
@@ -149,7 +150,7 @@ def _lines(axis: Any, curves: tuple[CostCurve, ...], xlabel: str) -> None:
     axis.legend(fontsize=8)
 
 
-def _parts(axis: Any, plan: Plan, explanation: Explanation) -> None:
+def _staircase(axis: Any, plan: Plan, explanation: Explanation) -> None:
     """Draw the bill as a staircase from the bound, one step for each part of the gap."""
     gap = explanation.gap
     steps = [("lower bound", gap.bound), *((name, getattr(gap, name)) for name in PARTS)]

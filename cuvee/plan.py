@@ -75,7 +75,7 @@ def plan(
         alternatives = [alternative(change, demand, pools, usd=usd) for change in changes]
         if plot is not None:
             _draw(plan, explanation, demand, pools, plot)
-    except (PlannerError, pictures.NoPicture, OSError, ValueError) as error:
+    except (PlannerError, pictures.NoPicture, OSError, ValueError) as error:  # see pictures.draw
         raise click.ClickException(str(error)) from error
     if as_json:
         click.echo(json.dumps(plan_json(plan, explanation, alternatives), indent=1))

@@ -51,11 +51,11 @@ def report(folder: Path, gpu: str | None, as_json: bool) -> None:
         ]
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
-    chosen = [t for t in timings if gpu in (None, t.gpu)]
-    if not chosen:
+    selected = [t for t in timings if gpu in (None, t.gpu)]
+    if not selected:
         known = ", ".join(sorted({t.gpu for t in timings})) or "nothing at all"
         raise click.ClickException(f"no measurements of {gpu or 'anything'}; there are {known}")
-    rows, totals = validation.errors(chosen), validation.by_gpu(chosen)
+    rows, totals = validation.errors(selected), validation.by_gpu(selected)
     if as_json:
         values = {"sources": [asdict(row) for row in rows], "gpus": [asdict(row) for row in totals]}
         click.echo(json.dumps(values, indent=1))
@@ -70,6 +70,7 @@ def report(folder: Path, gpu: str | None, as_json: bool) -> None:
 
 def errors_table(title: str, rows: Sequence[ModelError]) -> Table:
     """Errors of the analytic model for people, in 80 columns."""
+    # Without padding at the edges eight columns fit.
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("GPU", "source", "engine", "value", "n", "median", "P90", "bias"):
         text = column in ("GPU", "source", "engine", "value")

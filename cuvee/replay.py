@@ -101,7 +101,11 @@ def _slo(ttft_s: float | None, tpot_s: float | None) -> Slo | None:
 
 
 def _trace_and_model(url: str, path: Path, model: str | None) -> tuple[Trace, str]:
-    """The trace, and the model to name: as given, or the first that the server lists."""
+    """The trace, and the model to name: as given, or the first that the server lists.
+
+    A trace that cannot be read is a usage error (2): 1 says that requests were sent and failed, or
+    that the server did not answer.
+    """
     try:
         return read_trace(path), model or _first_model(uvloop.run(send.models(url)), url)
     except PlannerError as error:

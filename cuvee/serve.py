@@ -41,7 +41,7 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     )
     loaded = configured(path)
     log.info("data path: %s", runtime.data_path())
-    for complaint in runtime.complaints():
+    for complaint in runtime.complaints():  # `cuvee overhead` and the tests refuse to run
         log.warning(complaint)
     try:
         uvloop.run(run(loaded, host=host, port=port))
@@ -55,5 +55,5 @@ async def run(loaded: Loaded, *, host: str | None = None, port: int | None = Non
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     async with App(loaded, host=host, port=port):
-        runtime.settle()
+        runtime.settle()  # now that all that lives for good is built, the collector can skip it
         await stop.wait()

@@ -10,7 +10,7 @@ from planner.costs.portfolio import Portfolio
 from planner.costs.whatif import Alternative
 from planner.model.plan import Plan
 
-SHORT = 8  # buckets in a table of one screen
+SHORT = 8  # buckets, so that a plan takes 40 lines of a terminal at most
 CENT = 0.005  # dollars that round to nothing in a table
 
 
@@ -45,6 +45,7 @@ def show_plan(
             "next 1,000: what growth costs in the long run; with fewer than "
             f"{RELIABLE} backends the next request costs nothing or a whole backend"
         )
+    # highlight=False: rich would print every number of the line in another colour.
     console.print(_bill_in_parts(plan, explanation), highlight=False)
 
 

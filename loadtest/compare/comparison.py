@@ -173,12 +173,12 @@ def _entries(
             entries.append((_fleet_of(HYBRID, plan), gateway_play(plan)))
     traffic = case.traffic
     sources = (TraceSource(trace=case.trace, model=case.model),)
-    found = certified(
+    result = certified(
         case.loaded, sources, rate=traffic.rate, process=traffic.process,
         requests=traffic.requests, seeds=seeds, told=progress,
     )  # fmt: skip
-    singles = ((f"{gpu} only", plan) for gpu, plan, _ in found.singles)
-    plans = [*singles, (UNREFINED, found.first[0]), (REFINED, found.refined.plan)]
+    singles = ((f"{gpu} only", plan) for gpu, plan, _ in result.singles)
+    plans = [*singles, (UNREFINED, result.first[0]), (REFINED, result.refined.plan)]
     return entries + [(_fleet_of(name, plan), gateway_play(plan)) for name, plan in plans]
 
 

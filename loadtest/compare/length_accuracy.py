@@ -55,11 +55,11 @@ def measure_accuracy(
     rows = np.array(list(_predictions(trace, rng, keys)), dtype=float)
     if len(rows) <= WARM_UP:
         raise InvalidValue(f"a trace of {len(rows)} requests is too short: {WARM_UP} warm up")
-    actual, gateway, p90, drawn, mean, median = rows[WARM_UP:].T
+    actual, gateway, p90, draw, mean, median = rows[WARM_UP:].T
     own = _accuracy("Cuvée: median by key and size", gateway, actual)
     return (
         replace(own, covered=float((actual <= p90).mean())),
-        _accuracy("random draw by log₂ input", drawn, actual),
+        _accuracy("random draw by log₂ input", draw, actual),
         _accuracy("mean by log₂ input", mean, actual),
         _accuracy("median by log₂ input", median, actual),
     )
@@ -77,13 +77,13 @@ def _predictions(
         outputs = max(1, int(output_tokens))
         length = lengths.predict("", sender, "chat", inputs, None)
         history = histories[inputs.bit_length()]
-        known = np.array(history) if history else np.ones(1)
-        drawn = float(known[rng.integers(len(known))])
+        known = np.array(history) if history else np.ones(1)  # AIBrix: one token before any answer
+        draw = float(known[rng.integers(len(known))])
         yield (
             outputs,
             length.median,
             length.p90,
-            drawn,
+            draw,
             float(known.mean()),
             float(np.median(known)),
         )

@@ -24,7 +24,7 @@ from planner.traffic.trace import Trace
 INPUT_EDGES = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 12000, 16000)
 OUTPUT_EDGES = (25, 100, 250, 500, 1000, 2000)
 PULL_LIMIT = 1.0  # AIBrix: Σ 1/(X·latency) at which a backend pulls no more
-CELLS = Grid(  # sizes in one cell differ by a fifth at most
+CELLS = Grid(  # of AIBrix's ranking: sizes in one cell differ by a fifth at most
     input_edges=log_edges(1, 2**17, per_octave=4), output_edges=log_edges(1, 2**15, per_octave=4)
 )
 WINDOW = 300  # lengths that AIBrix's histogram of one input size remembers here
@@ -217,16 +217,17 @@ def aibrix(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     fleet, trace = _PolicyFleet(case), case.trace
     ranking = _GpuRanking(fleet, case.slo)
     histories: dict[int, deque[int]] = {}
-    drawn: dict[int, int] = {}  # once per request, also if it waits
+    draws: dict[int, int] = {}  # once per request, also if it waits and is asked again
 
     def route(request: int, now_s: float) -> Placement | None:
         inputs = int(trace.input_tokens[request])
-        if request not in drawn:
+        if request not in draws:
             history = histories.get(inputs.bit_length())
-            drawn[request] = history[_random_index(len(history), rng)] if history else 1
-        ranks = ranking.of(inputs, drawn[request])
+            draws[request] = history[_random_index(len(history), rng)] if history else 1
+        ranks = ranking.of(inputs, draws[request])
         for backends, load in ranks:
             best = fleet.least_loaded(backends)
+            # An idle backend takes any request, or one larger than the limit would wait for ever.
             if fleet.load[best] + load <= PULL_LIMIT or fleet.in_flight[best] == 0:
                 return fleet.place(best, load)
         return None if ranks else fleet.place(fleet.least_loaded(fleet.backends), PULL_LIMIT)

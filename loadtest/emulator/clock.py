@@ -139,7 +139,7 @@ class EngineClock:
         before = self.engine.generation_tokens
         events = self.engine.advance(self._now_s)
         if self.engine.generation_tokens == before and not events:
-            return
+            return  # within an iteration: spare the walk over all streams
         finished = []
         for event in events:
             key = cast(int, event.key)
@@ -151,7 +151,7 @@ class EngineClock:
                 choice.first_s = choice.last_s = event.at_s
                 self.metrics.ttft.observe(event.at_s - choice.exchange.started_s)
             elif isinstance(event, LastToken):
-                del self._decoding[key], self._choices[key]
+                del self._decoding[key], self._choices[key]  # the engine forgets the key as well
                 finished.append((key, choice, event.at_s))
         for key, choice in self._decoding.items():
             self._send(choice, self.engine.produced(key))
@@ -182,7 +182,7 @@ class EngineClock:
         if new <= 0:
             return
         exchange = choice.exchange
-        gaps = new if choice.sent else new - 1
+        gaps = new if choice.sent else new - 1  # the first token has none before it
         if gaps:
             self.metrics.inter_token.observe((self._now_s - choice.last_s) / gaps, gaps)
         choice.last_s = self._now_s

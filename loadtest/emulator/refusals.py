@@ -57,10 +57,11 @@ def validation_error(
 
     where: path of the field, such as `body.messages`. suffix: more of the entry, after the input.
     """
-    shown = repr(value)
+    input_text = repr(value)
     if isinstance(value, dict | list):
-        shown = f"'<{type(value).__name__} of {len(value)} items>'"
-    entry = f"'type': '{error_type}', 'loc': '{where}', 'msg': '{message}', 'input': {shown}"
+        # vLLM does not print a whole body, which may hold a prompt.
+        input_text = f"'<{type(value).__name__} of {len(value)} items>'"
+    entry = f"'type': '{error_type}', 'loc': '{where}', 'msg': '{message}', 'input': {input_text}"
     return RequestRefused(400, f"1 validation error:\n  {{{entry}{suffix}}}", INVALID, where)
 
 

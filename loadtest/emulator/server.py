@@ -79,6 +79,7 @@ class Emulator:
         )
         await self._runner.setup()
         assert self._runner.server is not None
+        # A listener of our own, not aiohttp's TCPSite: `crash` must close it at once.
         self._listener = await self._loop.create_server(self._runner.server, host, port)
         self.port = int(self._listener.sockets[0].getsockname()[1])
         return self.port
@@ -147,13 +148,13 @@ class Emulator:
         generation = requests.read_request(
             raw, api, model=self.model, max_model_len=self.engine.longest
         )
-        kind = OBJECTS[api] + (".chunk" if api == "chat" and generation.stream else "")
+        object_type = OBJECTS[api] + (".chunk" if api == "chat" and generation.stream else "")
         # vLLM puts the client's x-request-id into the body's id; the response header needs a flag
         # (--enable-request-id-headers) that is off by default.
         number = request.headers.get("x-request-id") or secrets.token_hex(8)
         head: JsonObject = {
             "id": f"{ID_PREFIXES[api]}-{number}",
-            "object": kind,
+            "object": object_type,
             "created": int(time.time()),
             "model": self.model,
         }

@@ -144,6 +144,8 @@ class LoadConnection(asyncio.Protocol):
             counters.errors["not HTTP"] += 1
             self.close()
             return
+        # By the end of an exchange, whenever it began: under a steady load as many are cut off at
+        # one end of the window as come in at the other.
         counted = counters.window.start_s <= now_s < counters.window.end_s
         if counted:
             counters.events += reply.events - events_before

@@ -18,7 +18,7 @@ MODEL = "mock"
 ID = "chatcmpl-84046d38dd05cc0c"
 CREATED = 1700000000
 HEAD_END = b"\r\n\r\n"
-BACKLOG = 4096
+BACKLOG = 4096  # Linux cuts a longer one to net.core.somaxconn, whose default this is
 # One address for each proxy: Linux has 28,232 ports for all connections to one address and port
 # (ip_local_port_range, 32768 to 60999), and several proxies with 10,000 streams would use them up.
 HOSTS = tuple(f"127.0.0.{number}" for number in range(1, 17))

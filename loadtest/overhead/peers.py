@@ -92,7 +92,7 @@ def program_version(peer: Peer, program: str) -> str:
 
 
 def haproxy_config(settings: ProxySettings) -> str:
-    """Kept-alive connections on both sides, no logging.
+    """Kept-alive connections on both sides, any of which serves any client; no logging.
 
     Without `http-no-delay` HAProxy holds a stream's first chunks back for up to 200 ms and sends
     several at once: cheap, but not what a stream is for.
@@ -118,11 +118,16 @@ backend engines
 
 
 def nginx_config(settings: ProxySettings) -> str:
-    """Kept-alive connections on both sides, bodies in memory, replies passed on as they come."""
+    """Kept-alive connections on both sides, bodies in memory, replies passed on as they come.
+
+    Towards upstreams nginx sends `Connection: close` unless the header is emptied, and bodies above
+    16 KiB go through a file unless their buffer is larger. The temporary paths are set because the
+    compiled-in ones belong to root.
+    """
     folder = settings.folder
     temporary = "".join(
-        f"    {kind}_temp_path {folder}/nginx;\n"
-        for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        f"    {module}_temp_path {folder}/nginx;\n"
+        for module in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     )
     return f"""\
 daemon off;

@@ -92,18 +92,18 @@ def run_benchmark(
 
 
 def _split_by_files(
-    wanted: Sequence[Scenario], files: int
+    chosen: Sequence[Scenario], files: int
 ) -> tuple[tuple[Scenario, ...], dict[str, str]]:
     """The scenarios that the limit of open files allows, and the reason for the others."""
-    fitting = tuple(scenario for scenario in wanted if scenarios.fits(scenario, files))
+    fitting = tuple(scenario for scenario in chosen if scenarios.fits(scenario, files))
     most = (files - scenarios.SPARE_FILES) // scenarios.PROXY_FILES
     reason = f"a process may open {files} files here (ulimit -Hn): {most} streams"
-    return fitting, {s.name: reason for s in wanted if s not in fitting}
+    return fitting, {s.name: reason for s in chosen if s not in fitting}
 
 
 def _run_rounds(
     compared: Sequence[Setup],
-    wanted: Sequence[Scenario],
+    fitting: Sequence[Scenario],
     options: OverheadOptions,
     cores: Cores,
     progress: Progress,
@@ -114,7 +114,7 @@ def _run_rounds(
     """
     measurements: list[Measurement] = []
     for turn in range(options.rounds):
-        for scenario in wanted:
+        for scenario in fitting:
             for place in range(len(compared)):
                 setup = compared[(turn + place) % len(compared)]
                 progress(f"round {turn + 1}/{options.rounds}: {scenario.name}, {setup.name}")
@@ -145,7 +145,7 @@ def open_loop_rate(
 def _profile(
     stack: ExitStack,
     bench: BenchEnvironment,
-    wanted: Sequence[Scenario],
+    fitting: Sequence[Scenario],
     options: OverheadOptions,
     folder: Path,
 ) -> dict[str, StackProfile]:
@@ -157,7 +157,7 @@ def _profile(
     setup = setups.start_gateway(stack, bench, "profiled", command)
     assert setup.pid is not None
     pid, profiles = setup.pid, {}
-    for scenario in wanted:
+    for scenario in fitting:
         if scenario.load is not None:
             continue
         measurement = run_scenario(
@@ -181,16 +181,16 @@ def _profile(
     return profiles
 
 
-def _collect_stacks(path: Path, kept: Path) -> Counter[str]:
-    """Wait for the sampler's file, and move it to `kept`. Raises NotReady."""
+def _collect_stacks(path: Path, target: Path) -> Counter[str]:
+    """Wait for the sampler's file, and move it to `target`. Raises NotReady."""
     give_up_s = time.monotonic() + STACKS_S
     while not path.exists():
         if time.monotonic() > give_up_s:
             raise setups.NotReady("the profiled gateway wrote no stacks")
         time.sleep(setups.PROBE_S)
-    kept.write_text(path.read_text())
+    target.write_text(path.read_text())
     path.unlink()
-    return stacks.read_stacks(kept)
+    return stacks.read_stacks(target)
 
 
 def _slug(name: str) -> str:

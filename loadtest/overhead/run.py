@@ -149,6 +149,8 @@ def _measurement(
 ) -> Measurement:
     """The results of all load processes as one measurement, without the proxy's CPU time."""
     streamed = scenario.streamed
+    # Each process hands back order statistics, at most `generator.SAMPLES`. They are merged with
+    # equal weight, which is right because each process has the same share of the load.
     latencies = [s for r in results for s in (r.first_s if streamed else r.total_s)]
     p50_s, p99_s = np.percentile(latencies, (50, 99)).tolist() if latencies else (None, None)
     errors: Counter[str] = Counter()

@@ -140,7 +140,8 @@ def request(scenario: Scenario) -> bytes:
     )
 
 
-def split_evenly(total: int, parts: int) -> tuple[int, ...]:
+def split_evenly(connections: int, processes: int) -> tuple[int, ...]:
     """Split connections over processes as evenly as possible; no process has none."""
-    sizes = (total // parts + (part < total % parts) for part in range(parts))
+    least, rest = divmod(connections, processes)
+    sizes = (least + (number < rest) for number in range(processes))
     return tuple(size for size in sizes if size)

@@ -85,18 +85,18 @@ def start_environment(stack: ExitStack, folder: Path, cores: Cores) -> BenchEnvi
 def start_setups(
     stack: ExitStack,
     bench: BenchEnvironment,
-    wanted: Sequence[str] | None,
+    names: Sequence[str] | None,
     paths: Mapping[str, Path],
 ) -> tuple[tuple[Setup, ...], dict[str, str]]:
     """Start the gateway and every wanted peer. Return set-ups, and why others were left out.
 
-    wanted: names of peers, `None` for all that are installed. paths: where peers are, by name.
+    names: of the wanted peers, `None` for all that are installed. paths: where peers are, by name.
     Raises NotReady if the gateway does not start.
     """
     setups, skipped = [Setup(name=DIRECT, port=bench.backend_port, pid=None)], {}
     for peer in peers.PEERS:
         program = peers.find_program(peer, paths)
-        if wanted is not None and peer.name not in wanted:
+        if names is not None and peer.name not in names:
             continue
         if program is None:
             skipped[peer.name] = "not installed" if peer.program else "needs --peer-path"

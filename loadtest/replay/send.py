@@ -207,11 +207,11 @@ async def _read(
         return None
     body = await reply.content.read(ERROR_BYTES)
     try:
-        kind, message = stream.describe_error(msgspec.json.decode(body)["error"])
+        error, message = stream.describe_error(msgspec.json.decode(body)["error"])
     except (msgspec.DecodeError, KeyError, TypeError):
         return str(reply.status), body.decode(errors="replace")[: stream.MESSAGE_CHARS]
     # vLLM's error code repeats the status: name it once.
-    return " ".join(dict.fromkeys(f"{reply.status} {kind}".split())), message
+    return " ".join(dict.fromkeys(f"{reply.status} {error}".split())), message
 
 
 def _stream_error(events: stream.StreamReader) -> tuple[str, str] | None:

@@ -86,7 +86,7 @@ class StreamReader:
 
     def feed(self, data: bytes, now_s: float) -> None:
         """Take what was read at `now_s`; a line may be split over reads anywhere."""
-        cut = data.rfind(b"\n") + 1
+        cut = data.rfind(b"\n") + 1  # an event's line is looked at when it is complete
         if not cut:
             self._rest += data
             return
@@ -105,17 +105,17 @@ class StreamReader:
 
         A last line without its newline counts as cut off.
         """
-        found = False
+        last_found = False
         for now_s, lines in reversed(self._reads):
             for line in reversed(_data(lines)):
                 token = self._read_last(line)
-                if found or self.first_s is None or now_s < self.first_s:
+                if last_found or self.first_s is None or now_s < self.first_s:
                     continue
                 if token:
-                    self.last_s, found = now_s, True
+                    self.last_s, last_found = now_s, True
                 else:
                     self.tokens -= 1
-        if self.first_s is not None and not found:
+        if self.first_s is not None and not last_found:
             self.last_s, self.tokens = self.first_s, max(1, self.tokens)
 
     def _find_first(self, lines: bytes, now_s: float) -> None:
@@ -146,8 +146,8 @@ def describe_error(error: object) -> tuple[str, str]:
     if not isinstance(error, dict):
         return "error", str(error)[:MESSAGE_CHARS]
     # vLLM's code is the status, OpenAI's a word, and some servers write the same in both fields.
-    parts = dict.fromkeys(str(error[name]) for name in ("code", "type") if error.get(name))
-    return " ".join(parts) or "error", str(error.get("message", ""))[:MESSAGE_CHARS]
+    words = dict.fromkeys(str(error[name]) for name in ("code", "type") if error.get(name))
+    return " ".join(words) or "error", str(error.get("message", ""))[:MESSAGE_CHARS]
 
 
 def _data(lines: bytes) -> list[bytes]:
