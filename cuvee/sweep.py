@@ -22,7 +22,7 @@ from loadtest.compare.comparison import (
 )
 from planner.errors import PlannerError
 
-Point = tuple[float, float, list[ComparedFleet]]  # TPOT target in seconds, requests/s, fleets
+SweepPoint = tuple[float, float, list[ComparedFleet]]  # TPOT target in seconds, requests/s, fleets
 
 
 @click.command()
@@ -50,7 +50,7 @@ def sweep(
     loaded, trace = read_inputs(path, trace_path)
     targets = _numbers("--tpot", tpot) if tpot else [loaded.buckets.classes[0].slo.tpot_s]
     console = Console(width=table_columns())
-    points: list[Point] = []
+    points: list[SweepPoint] = []
     try:
         with console.status("planning") as status:
             for tpot_s in targets:
@@ -76,7 +76,7 @@ def sweep(
         console.print(sweep_table(points))
 
 
-def as_values(points: list[Point]) -> list[dict[str, object]]:
+def as_values(points: list[SweepPoint]) -> list[dict[str, object]]:
     """The points as plain JSON values."""
     return [
         {"tpot_s": tpot_s, "requests_per_s": rate, "entries": [asdict(f) for f in fleets]}
@@ -84,7 +84,7 @@ def as_values(points: list[Point]) -> list[dict[str, object]]:
     ]
 
 
-def sweep_table(points: list[Point]) -> Table:
+def sweep_table(points: list[SweepPoint]) -> Table:
     """One row per rate and target, one column per way to serve it: $/h, and attainment if known."""
     names = list(dict.fromkeys(fleet.name for *_, fleets in points for fleet in fleets))
     table = Table(title="$/h by rate and TPOT", title_justify="left", box=SIMPLE_HEAD)

@@ -53,9 +53,6 @@ class RoutingPolicy:
     patience_s: float = 0.0
 
 
-Policy = Callable[[SimulationCase, np.random.Generator], RoutingPolicy]
-
-
 class PolicyPlacement:
     """A request in flight: one more on its backend, and `load` of its load, until released."""
 
@@ -72,6 +69,7 @@ class PolicyPlacement:
         """Do nothing: no policy here looks at prefill."""
 
     def release(self) -> None:
+        """The request has ended; called once."""
         fleet, backend = self._fleet, self.backend
         fleet.in_flight[backend] -= 1
         fleet.load[backend] -= self._load
@@ -93,9 +91,11 @@ class _PolicyFleet:
         self.backends = range(len(case.engines))
 
     def least_loaded(self, backends: Sequence[int]) -> int:
+        """The first of the backends with the least load in flight."""
         return min(backends, key=self.load.__getitem__)
 
     def place(self, backend: int, load: float = 0.0) -> Placement:
+        """Put a request on a backend."""
         return PolicyPlacement(self, backend, load)
 
 
@@ -256,6 +256,7 @@ class _GpuRanking:
         self._ranks: dict[int, list[tuple[list[int], float]]] = {}
 
     def of(self, inputs: int, outputs: int) -> list[tuple[list[int], float]]:
+        """(backends, load of the request) for each GPU type that holds the SLO at that size."""
         cell = CELLS.cell(inputs, outputs)
         if cell not in self._ranks:
             able = [index for index, n_star in enumerate(self._n_star) if n_star[cell] > 0]
@@ -264,7 +265,7 @@ class _GpuRanking:
         return self._ranks[cell]
 
 
-POLICIES: Mapping[str, Policy] = {
+POLICIES: Mapping[str, Callable[[SimulationCase, np.random.Generator], RoutingPolicy]] = {
     "random": random,
     "round-robin": round_robin,
     "power-of-two": power_of_two,

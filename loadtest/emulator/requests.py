@@ -57,27 +57,20 @@ def read_request(raw: bytes, api: Api, *, model: str, max_model_len: int) -> Gen
     prompts = {"chat": chat_prompt, "text": text_prompts, "embedding": embedding_prompts}[api](
         body, model
     )
-    stream = bool(body.get("stream"))
-    options = body.get("stream_options")
-    if options is not None and not stream:
-        message = "Stream options can only be defined when `stream=True`."
-        raise RequestRefused(
-            400, f"{message} (parameter=stream_options)", REFUSED, "stream_options"
-        )
+    options = stream_options(body)
     check_model(body, model)
     check_n(body)
     if api == "embedding":
         return _embedding_request(body, prompts, max_model_len)
     seed = zlib.crc32(raw)
     ends = [output_end(body, api, prompt, max_model_len, seed) for prompt in prompts]
-    options = options if isinstance(options, dict) else {}
     include_usage = bool(options.get("include_usage"))
     return GenerationRequest(
         api=api,
         prompt_tokens=prompts,
         output_tokens=tuple(tokens for tokens, _ in ends),
         finish_reasons=tuple(reason for _, reason in ends),
-        stream=stream,
+        stream=bool(body.get("stream")),
         include_usage=include_usage,
         continuous_usage=include_usage and bool(options.get("continuous_usage_stats")),
         seed=seed,
@@ -126,6 +119,17 @@ def _decode_with_stdlib(raw: bytes) -> object:
 def count_tokens(text: str) -> int:
     """Tokens that the emulated tokenizer makes of a text."""
     return len(text.split())
+
+
+def stream_options(body: JsonObject) -> JsonObject:
+    """The request's `stream_options`, empty if there are none. Refuses them without a stream."""
+    options = body.get("stream_options")
+    if options is not None and not body.get("stream"):
+        message = "Stream options can only be defined when `stream=True`."
+        raise RequestRefused(
+            400, f"{message} (parameter=stream_options)", REFUSED, "stream_options"
+        )
+    return options if isinstance(options, dict) else {}
 
 
 def check_model(body: JsonObject, model: str) -> None:

@@ -136,6 +136,7 @@ class LoadConnection(asyncio.Protocol):
             self._transport.write(self._job.request)
 
     def data_received(self, data: bytes) -> None:
+        """Read on in the reply; count it, check it and report the connection idle when it ends."""
         reply, counters, now_s = self._reply, self._counters, time.monotonic()
         self.last_read_s, events_before = now_s, reply.events
         try:

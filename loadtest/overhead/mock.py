@@ -151,6 +151,7 @@ class MockBackend(asyncio.Protocol):
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
+        """Answer every whole request in what was read; keep the beginning of the next one."""
         data = self._rest + data if self._rest else data
         while (body := data.find(HEAD_END) + len(HEAD_END)) >= len(HEAD_END):
             head = data[:body]

@@ -170,15 +170,19 @@ def _profile(
             on_end=lambda: os.kill(pid, signal.SIGUSR2),
         )
         counts = _collect_stacks(path, folder / f"{_slug(scenario.name)}.stacks")
-        cpu_us = measurement.cpu_us or 0.0
-        profiles[scenario.name] = StackProfile(
-            unit=scenario.unit,
-            samples=counts.total(),
-            cpu_us=cpu_us,
-            kernel=(measurement.system_s or 0.0) / (measurement.cpu_s or 1.0),
-            stages=stacks.share_by_module(counts, cpu_us),
-        )
+        profiles[scenario.name] = _stack_profile(measurement, counts)
     return profiles
+
+
+def _stack_profile(measurement: Measurement, counts: Counter[str]) -> StackProfile:
+    cpu_us = measurement.cpu_us or 0.0
+    return StackProfile(
+        unit=measurement.scenario.unit,
+        samples=counts.total(),
+        cpu_us=cpu_us,
+        kernel=(measurement.system_s or 0.0) / (measurement.cpu_s or 1.0),
+        stages=stacks.share_by_module(counts, cpu_us),
+    )
 
 
 def _collect_stacks(path: Path, target: Path) -> Counter[str]:

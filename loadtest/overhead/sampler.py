@@ -37,10 +37,12 @@ class Sampler:
         self._counts: Counter[str] = Counter()
 
     def begin(self, *_: object) -> None:
+        """Forget earlier samples and start the timer."""
         self._counts.clear()
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_S, INTERVAL_S)
 
     def end(self, *_: object) -> None:
+        """Stop the timer and write the file."""
         signal.setitimer(signal.ITIMER_PROF, 0)
         lines = (f"{stack} {count}\n" for stack, count in self._counts.most_common())
         partial = self._path.with_suffix(".partial")
@@ -48,6 +50,7 @@ class Sampler:
         partial.rename(self._path)  # atomic: a process that waits for the file finds it whole
 
     def sample(self, _: int, frame: FrameType | None) -> None:
+        """Count the stack at which a tick of CPU time ended."""
         if frame is not None:
             self._counts[collapse(frame)] += 1
 

@@ -52,6 +52,15 @@ class ReplayOptions:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ExchangeTimes:
+    """due_s: since the replay's start. sent_s, ended_s: on `time.perf_counter`."""
+
+    due_s: float
+    sent_s: float
+    ended_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayClient:
     """What all requests of a replay share. origin_s: its start on `time.perf_counter`."""
 
@@ -100,9 +109,9 @@ class ReplayClient:
             error = ("timeout", "")
         except (aiohttp.ClientError, OSError) as exception:
             error = (type(exception).__name__, str(exception))
-        ended_s = time.perf_counter()
+        times = ExchangeTimes(due_s=due_s, sent_s=sent_s, ended_s=time.perf_counter())
         events.close()
-        record = self._record(index, due_s, sent_s, ended_s, events, reply, error)
+        record = self._record(index, times, events, reply, error)
         if self.on_record:
             self.on_record(record)
         return record
@@ -110,9 +119,7 @@ class ReplayClient:
     def _record(
         self,
         index: int,
-        due_s: float,
-        sent_s: float,
-        ended_s: float,
+        times: ExchangeTimes,
         events: stream.StreamReader,
         reply: aiohttp.ClientResponse | None,
         error: tuple[str, str] | None,
@@ -124,13 +131,13 @@ class ReplayClient:
         receipt = reply.headers if reply is not None else {}
         return Record(
             index=index,
-            arrival_s=due_s,
-            sent_s=sent_s - self.origin_s,
-            e2e_s=ended_s - sent_s,
+            arrival_s=times.due_s,
+            sent_s=times.sent_s - self.origin_s,
+            e2e_s=times.ended_s - times.sent_s,
             input_tokens=usage.prompt_tokens or int(self.trace.input_tokens[index]),
             output_tokens=tokens,
             status=reply.status if reply is not None else None,
-            ttft_s=None if events.first_s is None else events.first_s - sent_s,
+            ttft_s=None if events.first_s is None else events.first_s - times.sent_s,
             tpot_s=tpot_s(events.first_s, events.last_s, tokens),
             finish_reason=events.finish_reason,
             error=error[0] if error else None,

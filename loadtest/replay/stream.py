@@ -32,6 +32,7 @@ class StreamChoice(msgspec.Struct, frozen=True):
 
     @property
     def has_output(self) -> bool:
+        """Whether the choice carries text, reasoning or a tool call."""
         delta = self.delta or StreamDelta()
         return bool(
             self.text
