@@ -10,7 +10,7 @@ from planner.errors import InvalidValue
 class Faults:
     """The faults of one emulated engine; by default there are none.
 
-    start_delay_s: seconds after the start during which the engine answers 503, `/health` included.
+    start_delay_s: seconds after the start during which generation requests and `/health` get 503.
     every: each `every`-th generation request is hit by the faults below.
     status: the request is answered with this error before anything else.
     die_before_headers: the connection is closed without a byte.

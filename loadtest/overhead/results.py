@@ -20,7 +20,7 @@ class Measurement:
 
     turn: the round, from 0. units: requests or chunks completed within window_s.
     cpu_s, system_s: of the proxy's process tree in that time, all of it and in the kernel.
-    memory_mib: at the window's beginning. All three are `None` without a proxy.
+    memory_mib: just before that time. All three are `None` without a proxy.
     p50_s, p99_s: of a whole unary exchange, or to a stream's first event. errors: by kind.
     """
 
@@ -38,7 +38,7 @@ class Measurement:
 
     @property
     def cpu_us(self) -> float | None:
-        """CPU microseconds per unit. A chunk's contain its part of the request."""
+        """CPU microseconds per unit. Those of a chunk contain its part of the request around it."""
         return 1e6 * self.cpu_s / self.units if self.cpu_s is not None and self.units else None
 
     @property
@@ -113,7 +113,7 @@ def summarise(
 
 
 def cpu_ratios(rows: Sequence[ResultRow], setup: str) -> dict[str, dict[str, float]]:
-    """CPU of every other set-up in times that of `setup`, by scenario and name."""
+    """CPU of every other set-up divided by that of `setup`, by scenario and name."""
     ratios: dict[str, dict[str, float]] = {}
     for own in rows:
         if own.setup != setup or own.cpu_us is None or not own.cpu_us.median:
@@ -137,7 +137,7 @@ def to_json(rows: Sequence[ResultRow], measurements: Sequence[Measurement]) -> d
 def _row(
     measurements: Sequence[Measurement], setup: str, against: str, idle_mib: float | None
 ) -> ResultRow:
-    """measurements: of one scenario, every set-up."""
+    """The row of `setup`. measurements: of one scenario, every set-up."""
     own = [m for m in measurements if m.setup == setup]
     direct = {m.turn: m for m in measurements if m.setup == DIRECT}
     scenario = own[0].scenario

@@ -66,7 +66,7 @@ def run_scenario(
 
 
 def _sleep_until(at_s: float) -> None:
-    """at_s: on `time.monotonic`."""
+    """Sleep until an instant of `time.monotonic`."""
     time.sleep(max(0.0, at_s - time.monotonic()))
 
 

@@ -152,7 +152,7 @@ def answering_process(
     *,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that has answered a chat request with 200 when it is handed out. Raises NotReady."""
+    """Start a child, and yield it when it has answered a chat request with 200. Raises NotReady."""
     path = folder / f"{name}.log"
     with (
         path.open("wb") as log,
@@ -168,7 +168,7 @@ def answering_process(
 
 
 def _answers(port: int) -> bool:
-    """Whether a chat request gets a 200. A health route would not do: every proxy has another."""
+    """Whether a chat request gets a 200: the way to the backend works, not only the port."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S / 6)
     body = {"model": mock.MODEL, "messages": [{"role": "user", "content": "hello"}]}
     try:

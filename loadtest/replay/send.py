@@ -53,7 +53,8 @@ class ReplayOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ExchangeTimes:
-    """due_s: since the replay's start. sent_s, ended_s: on `time.perf_counter`."""
+    """When one exchange was due, since the replay's start, and when it was sent and ended, on
+    `time.perf_counter`."""
 
     due_s: float
     sent_s: float
