@@ -1,4 +1,4 @@
-"""The subcommand `certify`: options in, a table or JSON out."""
+"""The subcommand `certify`: options in, a table or JSON out. Computes nothing itself."""
 
 import json
 from collections.abc import Sequence
@@ -11,11 +11,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from cuvee.options import CONFIG, JSON, configured
+from cuvee.options import ARRIVALS_HELP, CONFIG, JSON, configured
 from gateway.config.load import Loaded
 from gateway.rehearsal.certify import Certified, certified
 from gateway.rehearsal.history import TraceSource
-from gateway.rehearsal.traffic import Process
 from planner.errors import InvalidValue, PlannerError
 from planner.model.buckets import SloClass
 from planner.model.plan import Certificate, Plan
@@ -47,8 +46,7 @@ SWING = 0.6  # a day of interactive traffic: its peak is some four times its tro
     type=click.Choice(["own", "poisson", "gamma", "daily"]),
     default="gamma",
     show_default=True,
-    help="own: the trace's bursts; gamma: gaps of its measured dispersion; poisson: no bursts; "
-    "daily: gamma at a rate that follows a day, and a plan for its peak.",
+    help=f"{ARRIVALS_HELP}; daily: gamma at a rate that follows a day, and a plan for its peak.",
 )
 @click.option(
     "--swing",
@@ -70,16 +68,7 @@ SWING = 0.6  # a day of interactive traffic: its peak is some four times its tro
     help="Rehearsals of one certificate.",
 )
 @JSON
-def certify(
-    path: Path,
-    traces: tuple[str, ...],
-    rate: float | None,
-    process: Process,
-    swing: float,
-    requests: int | None,
-    seeds: int,
-    as_json: bool,
-) -> None:
+def certify(path: Path, traces: tuple[str, ...], as_json: bool, **rehearsals: Any) -> None:
     """Find the cheapest plan whose SLO attainment is proven by simulation.
 
     Plays the traffic through the gateway's own router onto modelled engines, once per seed: for the
@@ -91,40 +80,43 @@ def certify(
     console = Console()
     try:
         with console.status("planning") as status:
-            found = certified(
-                loaded, sources(traces, loaded), rate=rate, process=process, requests=requests,
-                swing=swing, seeds=seeds, told=status.update,
-            )  # fmt: skip
+            result = certified(loaded, sources(traces, loaded), **rehearsals, told=status.update)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(as_values(found), indent=1))
+        click.echo(json.dumps(as_values(result), indent=1))
     else:
-        console.print(table(found))
+        console.print(certificates_table(result))
 
 
 def sources(traces: Sequence[str], loaded: Loaded) -> list[TraceSource]:
-    """The traces that the options name. Raises InvalidValue, or InvalidFile for what is in one."""
+    """The traces that the options name, each with its model and SLO class.
+
+    Raises InvalidValue for an unknown or repeated name, InvalidFile for a trace that is not one.
+    """
     first = loaded.buckets.classes[0]
-    known = {kind.model: kind for kind in reversed(loaded.buckets.classes)}
-    known |= {f"{kind.model}:{kind.name}": kind for kind in loaded.buckets.classes}
-    found: dict[SloClass, TraceSource] = {}
+    known = {slo_class.model: slo_class for slo_class in reversed(loaded.buckets.classes)}
+    known |= {
+        f"{slo_class.model}:{slo_class.name}": slo_class for slo_class in loaded.buckets.classes
+    }
+    named: dict[SloClass, TraceSource] = {}
     for text in traces:
         name, equals, file = text.partition("=")
+        # A file name may hold an equals sign: what is no known name but a file is a file.
         if not equals or (name not in known and Path(text).exists()):
             name, file = first.model, text
         if name not in known:
             raise InvalidValue(f"--trace: unknown `{name}`; known are {', '.join(known)}")
-        kind = known[name]
-        if kind in found:
-            raise InvalidValue(f"--trace: `{kind}` is given twice")
+        slo_class = known[name]
+        if slo_class in named:
+            raise InvalidValue(f"--trace: `{slo_class}` is given twice")
         trace = read_trace(Path(file))
-        found[kind] = TraceSource(trace=trace, model=kind.model, slo_class=kind.name)
-    return list(found.values())
+        named[slo_class] = TraceSource(trace=trace, model=slo_class.model, slo_class=slo_class.name)
+    return list(named.values())
 
 
-def as_values(found: Certified) -> dict[str, Any]:
-    """The outcome as plain JSON values."""
+def as_values(result: Certified) -> dict[str, Any]:
+    """The result as plain JSON values."""
 
     def entry(plan: Plan, certificate: Certificate) -> dict[str, Any]:
         return {
@@ -134,39 +126,41 @@ def as_values(found: Certified) -> dict[str, Any]:
             "certificate": asdict(certificate) | {"holds": certificate.holds},
         }
 
+    singles = {gpu: entry(plan, certificate) for gpu, plan, certificate in result.singles}
     return {
-        "requests_per_s": found.demand.total_rate,
-        "dispersion": list(found.demand.dispersion),
-        "plan": entry(*found.first),
-        "single_types": {gpu: entry(plan, certificate) for gpu, plan, certificate in found.singles},
-        "refined": entry(found.refined.plan, found.refined.certificate)
-        | {"fleets_played": found.refined.played},
+        "requests_per_s": result.demand.total_rate,
+        "dispersion": list(result.demand.dispersion),
+        "plan": entry(*result.first),
+        "single_types": singles,
+        "refined": entry(result.refined.plan, result.refined.certificate)
+        | {"fleets_played": result.refined.played},
     }
 
 
-def table(found: Certified) -> Table:
-    """The outcome for people."""
-    rates = found.demand.rate.reshape(len(found.demand.dispersion), -1).sum(axis=1)
-    bursts = [b for b, rate in zip(found.demand.dispersion, rates, strict=True) if rate > 0]
-    grid = Table(
-        title=f"certified for {found.demand.total_rate:.1f} req/s, dispersion "
-        + ", ".join(f"{burst:.1f}" for burst in bursts),
+def certificates_table(result: Certified) -> Table:
+    """Every fleet with its certificate, for people."""
+    rates = result.demand.rate.reshape(len(result.demand.dispersion), -1).sum(axis=1)
+    dispersions = [d for d, rate in zip(result.demand.dispersion, rates, strict=True) if rate > 0]
+    table = Table(
+        title=f"certified for {result.demand.total_rate:.1f} req/s, dispersion "
+        + ", ".join(f"{dispersion:.1f}" for dispersion in dispersions),
         title_justify="left",
         box=SIMPLE_HEAD,
     )
-    grid.add_column("fleet")
-    whose = ["target", "of the class"] if len(bursts) > 1 else []
-    for heading in ["$/h", "attainment", "95 % interval", "worst", "", *whose]:
-        grid.add_column(heading, justify="right")
-    rows = [("the program's plan", *found.first)]
-    rows += [(f"{gpu} only", plan, certificate) for gpu, plan, certificate in found.singles]
-    rows.append(("refined", found.refined.plan, found.refined.certificate))
+    table.add_column("fleet")
+    # With one class there is one target, which the caption has.
+    by_class = ["target", "of the class"] if len(dispersions) > 1 else []
+    for heading in ["$/h", "attainment", "95 % interval", "worst", "", *by_class]:
+        table.add_column(heading, justify="right")
+    rows = [("the program's plan", *result.first)]
+    rows += [(f"{gpu} only", plan, certificate) for gpu, plan, certificate in result.singles]
+    rows.append(("refined", result.refined.plan, result.refined.certificate))
     for name, plan, certificate in rows:
-        grid.add_row(*_cells(name, plan, certificate)[: 6 + len(whose)])
-    grid.caption = f"{found.refined.played} fleets played"
-    if not whose:
-        grid.caption += f"; target {found.first[1].target:.1%}"
-    return grid
+        table.add_row(*_cells(name, plan, certificate)[: 6 + len(by_class)])
+    table.caption = f"{result.refined.played} fleets played"
+    if not by_class:
+        table.caption += f"; target {result.first[1].target:.1%}"
+    return table
 
 
 def _cells(name: str, plan: Plan, certificate: Certificate) -> list[str]:

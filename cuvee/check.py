@@ -1,4 +1,4 @@
-"""The subcommand `check`."""
+"""The subcommand `check`: a configuration file in, one line about it out."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""The command `demo`: the whole loop on one machine, with real traffic and emulated backends."""
+"""The subcommand `demo`: the whole loop on one machine, with real traffic and emulated backends."""
 
 import asyncio
 import json
@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from cuvee.options import FILE, JSON_FILE
 from cuvee.pictures import NoPicture, canvas, draw_demo
 from gateway.errors import ConfigError
 from loadtest.demo import summary
@@ -19,35 +20,35 @@ from loadtest.demo.fleet import LocalFleet, LocalFleetError
 from loadtest.demo.summary import DemoSummary, PlanSeen
 from loadtest.replay import report
 from loadtest.replay.record import Record
-from loadtest.replay.send import replay
+from loadtest.replay.send import ReplayOptions, replay
 from planner.errors import PlannerError
 from planner.slo import Slo
 from planner.traffic.trace import Trace, read_trace
 
 CONFIGS = Path(__file__).resolve().parent.parent / "configs"
 TURN_S = 45.0  # configs/workloads/ATTRIBUTION.md: where conversation turns into code
-LOOK_S = 0.5  # how often the demo asks which plan is in force
+POLL_S = 0.5  # how often the demo asks which plan is in force
 LINE_S = 10.0  # without a terminal: a line of progress this often
 
 
-class Progress:
-    """What a person sees while it runs. Told of records and plans; adds up as they come."""
+class DemoProgress:
+    """What a person sees while the demo runs: records and plans, added up as they come."""
 
     def __init__(self, console: Console, slo: Slo, trace: Trace) -> None:
         self._console = console
         self._slo = slo
         self._trace = trace
-        self._done = self._failed = self._met = 0
+        self._done = self._failed = self._met = 0  # requests
         self.plans: list[PlanSeen] = []
 
-    def record(self, record: Record) -> None:
-        """One request ended."""
+    def on_record(self, record: Record) -> None:
+        """Count a request that has ended."""
         self._done += 1
         self._failed += record.error is not None
-        self._met += report.met(record, self._slo)
+        self._met += report.met_slo(record, self._slo)
 
-    def plan(self, plan: PlanSeen) -> None:
-        """A plan came into force."""
+    def on_plan(self, plan: PlanSeen) -> None:
+        """Print a plan that has come into force, with the reason for every plan but the first."""
         fleet = ", ".join(f"{n} {c}" for n, c in plan.body["backends"].items())
         why = f": {plan.body['reason']}" if self.plans else ""
         cost = f"${plan.body['usd_per_hour']:.2f}/h"
@@ -56,11 +57,11 @@ class Progress:
 
     def line(self, at_s: float) -> str:
         """The state in one line."""
-        kept = f"{self._met / self._done:.1%}" if self._done else "–"
+        attained = f"{self._met / self._done:.1%}" if self._done else "–"
         mix = "conversation" if at_s < TURN_S else "code"
         return (
             f"[{at_s:5.1f} s] mostly {mix}: {self._done} of {len(self._trace)} done, "
-            f"{self._failed} failed, {kept} within SLO"
+            f"{self._failed} failed, {attained} within SLO"
         )
 
 
@@ -79,11 +80,9 @@ class Progress:
     default=CONFIGS / "workloads" / "azure-2023-turn.csv",
     help="Trace to replay.  [default: configs/workloads/azure-2023-turn.csv]",
 )
-@click.option(
-    "--json", "json_path", type=click.Path(path_type=Path), help="Write the result as JSON."
-)
-@click.option("--plot", "plot_path", type=click.Path(path_type=Path), help="Write it as a picture.")
-@click.option("--log", "log_path", type=click.Path(path_type=Path), help="Keep the gateway's log.")
+@JSON_FILE
+@click.option("--plot", "plot_path", type=FILE, help="Write it as a picture.")
+@click.option("--log", "log_path", type=FILE, help="Keep the gateway's log.")
 def demo(
     path: Path,
     trace_path: Path,
@@ -100,8 +99,8 @@ def demo(
     console = Console()
     try:
         if plot_path is not None:
-            canvas()  # says now, and not at the end, that there is nothing to draw with
-        result = uvloop.run(perform(path, read_trace(trace_path), console, log_path))
+            canvas()  # without matplotlib it fails now, and not after two minutes
+        result = uvloop.run(run_demo(path, read_trace(trace_path), console, log_path))
         if json_path is not None:
             json_path.write_text(json.dumps(summary.to_json(result), indent=1))
         if plot_path is not None:
@@ -117,49 +116,54 @@ def demo(
         raise click.exceptions.Exit(1)
 
 
-async def perform(path: Path, trace: Trace, console: Console, log_path: Path | None) -> DemoSummary:
-    """Sets the stage, replays, and adds up."""
+async def run_demo(
+    path: Path, trace: Trace, console: Console, log_path: Path | None
+) -> DemoSummary:
+    """Start backends and gateway, replay the trace, and sum up the run."""
     console.print("starting the emulated backends and the gateway …")
     async with LocalFleet(path, log=log_path) as local_fleet:
         slo_class = local_fleet.loaded.buckets.classes[0]
-        progress = Progress(console, slo_class.slo, trace)
+        progress = DemoProgress(console, slo_class.slo, trace)
         async with aiohttp.ClientSession() as session:
-            progress.plan(await _seen(session, local_fleet.url, 0.0))
+            progress.on_plan(await _plan_in_force(session, local_fleet.url, 0.0))
             clock = asyncio.get_running_loop().time
             start_s = clock()
-            watching = asyncio.create_task(
-                _watch(session, local_fleet.url, progress, lambda: clock() - start_s)
+            tasks = (
+                asyncio.create_task(
+                    _watch_plans(session, local_fleet.url, progress, lambda: clock() - start_s)
+                ),
+                asyncio.create_task(_show_line(console, progress, lambda: clock() - start_s)),
             )
-            showing = asyncio.create_task(_show(console, progress, lambda: clock() - start_s))
             try:
+                options = ReplayOptions(model=slo_class.model)
                 records = await replay(
-                    local_fleet.url, trace, model=slo_class.model, on_record=progress.record
+                    local_fleet.url, trace, options, on_record=progress.on_record
                 )
             finally:
-                watching.cancel()
-                showing.cancel()
-                await asyncio.gather(watching, showing, return_exceptions=True)
-    return summary.judge(records, progress.plans, slo_class.slo, turn_s=TURN_S)
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+    return summary.summarise(records, progress.plans, slo_class.slo, turn_s=TURN_S)
 
 
-async def _seen(session: aiohttp.ClientSession, url: str, at_s: float) -> PlanSeen:
+async def _plan_in_force(session: aiohttp.ClientSession, url: str, at_s: float) -> PlanSeen:
     async with session.get(f"{url}/cuvee/plan") as reply:
         return PlanSeen(at_s=at_s, body=await reply.json())
 
 
-async def _watch(
-    session: aiohttp.ClientSession, url: str, progress: Progress, now: Callable[[], float]
+async def _watch_plans(
+    session: aiohttp.ClientSession, url: str, progress: DemoProgress, now: Callable[[], float]
 ) -> None:
-    """Notes every plan that comes into force."""
+    """Report every plan that comes into force. now: seconds since the replay's start."""
     while True:
-        await asyncio.sleep(LOOK_S)
-        plan = await _seen(session, url, now())
+        await asyncio.sleep(POLL_S)
+        plan = await _plan_in_force(session, url, now())
         if plan.name != progress.plans[-1].name:
-            progress.plan(plan)
+            progress.on_plan(plan)
 
 
-async def _show(console: Console, progress: Progress, now: Callable[[], float]) -> None:
-    """A line that renews itself on a terminal, a line now and then elsewhere."""
+async def _show_line(console: Console, progress: DemoProgress, now: Callable[[], float]) -> None:
+    """Show a line that renews itself on a terminal, and print one now and then elsewhere."""
     if not console.is_terminal:
         while True:
             await asyncio.sleep(LINE_S)
@@ -167,19 +171,19 @@ async def _show(console: Console, progress: Progress, now: Callable[[], float]) 
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             live.update(Text(progress.line(now())), refresh=True)
-            await asyncio.sleep(LOOK_S)
+            await asyncio.sleep(POLL_S)
 
 
 def closing(result: DemoSummary) -> str:
     """The run in a sentence or two."""
     swaps = len(result.plans) - 1
     swapped = "one plan" if swaps == 1 else f"{swaps} plans"
-    first = f"{result.requests} requests, {result.failed} failed, {swapped} swapped in"
-    kept = result.periods[-1].attainment
-    if kept is None:
-        return f"{first}."
+    outcome = f"{result.requests} requests, {result.failed} failed, {swapped} swapped in"
+    attainment = result.periods[-1].attainment
+    if attainment is None:
+        return f"{outcome}."
     promise = f"TTFT ≤ {result.slo.ttft_s:g} s and TPOT ≤ {result.slo.tpot_s * 1e3:g} ms"
     return (
-        f"{first}; {kept.share:.1%} kept {promise} ({result.slo.attainment:.0%} promised). "
+        f"{outcome}; {attainment.share:.1%} kept {promise} ({result.slo.attainment:.0%} promised). "
         f"The load generator itself was late by {result.lag_p99_s * 1e3:.0f} ms at p99."
     )

@@ -1,4 +1,4 @@
-"""The subcommand `emulate`: options in, one emulated backend until a signal says stop."""
+"""The subcommand `emulate`: options in, one emulated backend until a signal stops it."""
 
 import asyncio
 import dataclasses
@@ -9,6 +9,7 @@ from typing import Any, Literal
 import click
 import uvloop
 
+from cuvee.options import EXISTING_FILE
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.server import Emulator
 from planner.engine.hardware import ENGINES, GPUS, MODELS
@@ -17,17 +18,17 @@ from planner.errors import PlannerError
 
 
 async def serve(emulator: Emulator, host: str, port: int) -> None:
-    """Runs until SIGTERM or SIGINT."""
-    stopped = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stopped.set)
+    """Serve until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     await emulator.start(host, port)
     click.echo(f"{emulator.model} on http://{host}:{emulator.port}")
-    await stopped.wait()
+    await stop.wait()
     await emulator.stop()
 
 
-def whole(least: int) -> click.IntRange:
+def at_least(least: int) -> click.IntRange:
     return click.IntRange(min=least)
 
 
@@ -37,16 +38,18 @@ def whole(least: int) -> click.IntRange:
 @click.option(
     "--profile",
     "path",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=EXISTING_FILE,
     help="Profile file, instead of --model, --gpu and the engine's limits.",
 )
 @click.option("--engine", type=click.Choice(tuple(ENGINES)), help="Host costs and defaults of.")
 @click.option("--dtype", type=click.Choice(("fp16", "bf16", "fp8")), help="Weights and KV.")
-@click.option("--tensor-parallel-size", type=whole(1), help="GPUs per engine.")
-@click.option("--max-num-seqs", type=whole(1), help="Most requests in the batch.")
-@click.option("--max-num-batched-tokens", type=whole(1), help="Tokens per iteration.")
-@click.option("--max-model-len", type=whole(2), help="Longest context, prompt and output.")
-@click.option("--max-num-queued-reqs", type=whole(0), help="Refuse (503) beyond so many requests.")
+@click.option("--tensor-parallel-size", type=at_least(1), help="GPUs per engine.")
+@click.option("--max-num-seqs", type=at_least(1), help="Most requests in the batch.")
+@click.option("--max-num-batched-tokens", type=at_least(1), help="Tokens per iteration.")
+@click.option("--max-model-len", type=at_least(2), help="Longest context, prompt and output.")
+@click.option(
+    "--max-num-queued-reqs", type=at_least(0), help="Refuse (503) beyond so many requests."
+)
 @click.option("--served-model-name", help="Name in the API.  [default: the model's]")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, help="0: any free one; it is printed.")
@@ -54,9 +57,9 @@ def whole(least: int) -> click.IntRange:
 @click.option("--every", default=1, help="Faults hit every N-th request.", show_default=True)
 @click.option("--status", type=click.Choice(("500", "503")), help="Fault: answer with an error.")
 @click.option("--die-before-headers", is_flag=True, help="Fault: close without an answer.")
-@click.option("--die-after", type=whole(0), help="Fault: close after N tokens.")
-@click.option("--stall-after", type=whole(0), help="Fault: go silent after N tokens, stay open.")
-@click.option("--error-after", type=whole(0), help="Fault: error event after N tokens.")
+@click.option("--die-after", type=at_least(0), help="Fault: close after N tokens.")
+@click.option("--stall-after", type=at_least(0), help="Fault: go silent after N tokens, stay open.")
+@click.option("--error-after", type=at_least(0), help="Fault: error event after N tokens.")
 @click.option("--trickle", is_flag=True, help="Fault: streams one byte at a time.")
 def emulate(
     host: str,
@@ -77,14 +80,16 @@ def emulate(
     the model stops by itself; otherwise that follows from the body. Prefix caching, sampling
     parameters, tools and n > 1 are not emulated.
     """
+    # The options named like fields of Faults are the faults; what is left describes the engine.
     names = {field.name for field in dataclasses.fields(Faults)} - {"status"}
     fault = {name: options.pop(name) for name in names}
+    # click's choices are strings, the status is a number.
     status: Literal[500, 503] | None = {"500": 500, "503": 503, None: None}[options.pop("status")]
     try:
-        shape, name = described(path, options)
+        profile = emulated_profile(path, options)
         emulator = Emulator(
-            shape,
-            served_model_name or name,
+            profile,
+            served_model_name or profile.model,
             faults=Faults(status=status, **fault),
             max_num_queued_reqs=max_num_queued_reqs,
         )
@@ -93,15 +98,13 @@ def emulate(
         raise click.ClickException(str(error)) from error
 
 
-def described(path: Path | None, options: dict[str, Any]) -> tuple[Profile, str]:
-    """The profile and the model's name, from a profile file or from single options."""
-    given = {name: value for name, value in options.items() if value is not None}
+def emulated_profile(path: Path | None, options: dict[str, Any]) -> Profile:
+    """The engine's profile, from a profile file or from single options. Raises UsageError."""
+    fields = {name: value for name, value in options.items() if value is not None}
     if path is not None:
-        if given:
-            raise click.UsageError(f"--profile excludes {', '.join(sorted(given))}")
-        profile = read_profile(path)
-        return profile, profile.model
-    if "model" not in given or "gpu" not in given:
+        if fields:
+            raise click.UsageError(f"--profile excludes {', '.join(sorted(fields))}")
+        return read_profile(path)
+    if "model" not in fields or "gpu" not in fields:
         raise click.UsageError("give --model and --gpu, or --profile")
-    profile = build(ProfileFile(format="cuvee-profile/1", origin="analytic", **given))
-    return profile, profile.model
+    return build(ProfileFile(format="cuvee-profile/1", origin="analytic", **fields))

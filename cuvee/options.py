@@ -1,10 +1,11 @@
-"""Options that several subcommands share, and how each of them reads its configuration.
+"""Options that several subcommands share, and how a command reads its configuration.
 
-Imported by `serve` too, so it imports what serving needs and no more: whatever else is imported is
-resident for good.
+Imported by `serve` too, so it imports what serving needs and no more: a module once imported stays
+resident for as long as the gateway runs.
 """
 
 import sys
+from functools import partial
 from pathlib import Path
 
 import click
@@ -13,14 +14,25 @@ from gateway.config.load import Loaded, load
 from gateway.errors import ConfigError
 
 FILE = click.Path(path_type=Path)
+EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)  # refuses a folder before the work begins
+POSITIVE = click.FloatRange(0, min_open=True)
 TABLE_COLUMNS = 120  # of tables that go into a file, which has no width of its own
 
-CONFIG = click.option("--config", "path", required=True, type=FILE, help="Configuration file.")
-TRACE = click.option(
-    "--trace", "trace_path", required=True, type=FILE, help="Trace CSV whose sizes are served."
+_config = partial(click.option, "--config", "path", type=FILE, help="Configuration file.")
+_trace = partial(
+    click.option, "--trace", "trace_path", type=FILE, help="Trace CSV whose sizes are served."
 )
+CONFIG, TRACE = _config(required=True), _trace(required=True)
+OPTIONAL_CONFIG, OPTIONAL_TRACE = _config(), _trace()  # `compare --paper` needs neither
 MODEL = click.option(
     "--model", help="Model that the trace's requests are for; default: the first configured."
+)
+RATE = click.option(
+    "--rate", type=float, help="Requests/s to scale the trace to; default: its own rate."
+)
+ARRIVALS_HELP = (
+    "own: the trace's bursts; gamma: gaps of its measured dispersion; poisson: no bursts"
 )
 ARRIVALS = click.option(
     "--arrivals",
@@ -28,13 +40,22 @@ ARRIVALS = click.option(
     type=click.Choice(["own", "poisson", "gamma"]),
     default="poisson",
     show_default=True,
-    help="own: the trace's bursts; gamma: gaps of its measured dispersion; poisson: no bursts.",
+    help=f"{ARRIVALS_HELP}.",
 )
+TTFT = click.option("--ttft", type=POSITIVE, help="TTFT target in seconds.")
+TPOT = click.option("--tpot", type=POSITIVE, help="TPOT target in seconds.")
+# `--json` has two meanings: an analysis prints JSON, a run of minutes writes it beside its tables.
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+JSON_FILE = click.option(
+    "--json", "json_path", type=OUTPUT_FILE, help="Also write the result to this file, as JSON."
+)
 
 
 def configured(path: Path) -> Loaded:
-    """Loads a configuration; prints one line per problem and exits with 2 if it cannot be used."""
+    """Load a configuration; print one line per problem and exit with 2 if it cannot be used.
+
+    No command starts with a configuration that `check` refuses, and all refuse it alike.
+    """
     try:
         return load(path)
     except ConfigError as error:
@@ -44,5 +65,5 @@ def configured(path: Path) -> Loaded:
 
 
 def table_columns() -> int | None:
-    """The width that tables are printed in: the terminal's own (`None`), or a file's."""
+    """The width to print tables in: `None` on a terminal, which has its own."""
     return None if sys.stdout.isatty() else TABLE_COLUMNS

@@ -1,4 +1,4 @@
-"""The command `cuvee overhead`: options in, tables, JSON and an exit code out. Measures nothing."""
+"""The subcommand `overhead`: options in, tables, JSON and an exit code out. Measures nothing."""
 
 import json
 import os
@@ -9,33 +9,35 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
 
+from cuvee.options import JSON_FILE, OUTPUT_FILE
 from gateway import runtime
 from loadtest import process
-from loadtest.overhead import measure, page, peers, rounds, setups, tables
-from loadtest.overhead.measure import REFERENCE, MeasureRow
-from loadtest.overhead.rounds import BenchResult
-from loadtest.overhead.scenarios import Options
+from loadtest.overhead import markdown, peers, results, rounds, setups, tables
+from loadtest.overhead.results import REFERENCE, ResultRow
+from loadtest.overhead.rounds import OverheadResult
+from loadtest.overhead.scenarios import OverheadOptions
 
-TABLE_COLUMNS = 110  # where there is no terminal to ask
-NONE = "none"
-ENGINES = ("httptools", "msgspec", "uvloop")  # versions that move the gateway's figures
+TABLE_COLUMNS = 110  # of tables that go into a file
+NONE = "none"  # without --peer all that are installed are measured, so none needs a name
+LIBRARIES = ("httptools", "msgspec", "uvloop")  # whose versions move the gateway's figures
 
 
 @click.command()
 @click.option(
     "--peer",
-    "wanted",
+    "peer_names",
     type=click.Choice((*peers.NAMES, NONE)),
     multiple=True,
     help="What to compare with, once for each; `none` for nobody.  [default: all that are found]",
 )
 @click.option(
     "--peer-path",
-    "paths",
+    "peer_paths",
     multiple=True,
     metavar="NAME=PATH",
     envvar=peers.PATHS_VARIABLE,
@@ -75,7 +77,7 @@ ENGINES = ("httptools", "msgspec", "uvloop")  # versions that move the gateway's
 )
 @click.option(
     "--load",
-    "loads",
+    "load_percents",
     type=click.IntRange(0, 95),
     multiple=True,
     default=(50,),
@@ -106,7 +108,7 @@ ENGINES = ("httptools", "msgspec", "uvloop")  # versions that move the gateway's
     help="Cores for each proxy, and its workers or threads.",
 )
 @click.option(
-    "--rounds", "turns", type=click.IntRange(1, 20), default=3, show_default=True,
+    "--rounds", type=click.IntRange(1, 20), default=3, show_default=True,
     help="Interleaved rounds.",
 )  # fmt: skip
 @click.option(
@@ -129,31 +131,20 @@ ENGINES = ("httptools", "msgspec", "uvloop")  # versions that move the gateway's
     type=click.Path(file_okay=False, path_type=Path),
     help="Also show where the gateway's time goes, and write stacks for flame graphs here.",
 )
-@click.option(
-    "--json",
-    "json_path",
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="Also write every run to this file.",
-)
+@JSON_FILE
 @click.option(
     "--markdown",
-    "page_path",
-    type=click.Path(dir_okay=False, path_type=Path),
+    "markdown_path",
+    type=OUTPUT_FILE,
     help="Also write the tables of docs/performance.md to this file.",
 )
 def overhead(
-    wanted: tuple[str, ...],
-    paths: tuple[str, ...],
+    peer_paths: tuple[str, ...],
     against: str,
-    turns: int,
-    window: float,
-    warmup: float,
-    interval_ms: int | None,
     profiles: Path | None,
     json_path: Path | None,
-    page_path: Path | None,
-    loads: tuple[int, ...],
-    **chosen: object,
+    markdown_path: Path | None,
+    **traffic: Any,
 ) -> None:
     """Measure the gateway's CPU, latency and memory beside other proxies, and beside none.
 
@@ -161,18 +152,60 @@ def overhead(
     only. Exits with 1 if any reply was wrong.
     """
     console = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
-    options = Options(
-        peers=tuple(name for name in wanted if name != NONE) if wanted else None,
-        rounds=turns,
+    options = _options(**traffic)
+    _check_data_path(options, profiles)
+    paths = _paths(peer_paths)
+    stated = conditions(options)  # before the run: it reads the machine's load
+    try:
+        with console.status("starting") as status:
+            result = rounds.run_benchmark(
+                options, paths=paths, profiles=profiles, progress=status.update
+            )
+    except setups.NotReady as error:
+        raise click.ClickException(str(error)) from error
+    rows = results.summarise(result.measurements, against=against, idle_mib=result.idle_mib)
+    if json_path:
+        content = {"conditions": stated, **as_values(result, rows)}
+        json_path.write_text(json.dumps(content, indent=2) + "\n")
+    if markdown_path:
+        markdown_path.write_text(markdown.to_markdown(rows, result.idle_mib, result.versions))
+    sys.exit(_show(console, result, rows, against))
+
+
+def _options(
+    *,
+    peer_names: tuple[str, ...],
+    body_kib: tuple[int, ...],
+    connections: tuple[int, ...],
+    rates: tuple[float, ...],
+    load_percents: tuple[int, ...],
+    streams: tuple[int, ...],
+    chunks: int,
+    interval_ms: int | None,
+    workers: int,
+    rounds: int,
+    window: float,
+    warmup: float,
+) -> OverheadOptions:
+    """The command line's options in the benchmark's units; a 0 in a list stands for "none"."""
+    return OverheadOptions(
+        peers=tuple(name for name in peer_names if name != NONE) if peer_names else None,
+        rounds=rounds,
         warmup_s=warmup,
         window_s=window,
+        workers=workers,
+        body_kib=body_kib,
+        connections=tuple(filter(None, connections)),
+        rates=tuple(filter(None, rates)),
+        loads=tuple(percent / 100 for percent in load_percents if percent),
+        streams=tuple(filter(None, streams)),
+        chunks=chunks,
         interval_s=None if interval_ms is None else interval_ms / 1e3,
-        loads=tuple(load / 100 for load in loads if load),
-        **{
-            name: tuple(v for v in value if v) if isinstance(value, tuple) else value
-            for name, value in chosen.items()
-        },  # type: ignore[arg-type]
     )
+
+
+def _check_data_path(options: OverheadOptions, profiles: Path | None) -> None:
+    """Refuse a profile that would show nothing, and figures of code that is out of date."""
     if profiles and options.workers > 1:
         raise click.UsageError("--profile looks into one process: it needs --workers 1")
     if profiles and runtime.compiled():
@@ -182,23 +215,21 @@ def overhead(
         )
     if warnings := runtime.stale_warnings():
         raise click.ClickException("\n".join(warnings))
-    given = _paths(paths)
-    said: dict[str, object] = {"conditions": conditions(options)}
-    try:
-        with console.status("starting") as status:
-            found = rounds.bench(options, given=given, profiles=profiles, note=status.update)
-    except setups.NotReady as error:
-        raise click.ClickException(str(error)) from error
-    rows = measure.summarise(found.measures, against=against, idle_mib=found.idle_mib)
-    if json_path:
-        json_path.write_text(json.dumps(said | content(found, rows), indent=2) + "\n")
-    if page_path:
-        page_path.write_text(page.page(rows, found.idle_mib, found.versions))
-    sys.exit(_show(console, found, rows, against))
 
 
-def conditions(options: Options) -> dict[str, object]:
-    """What must be said beside the figures."""
+def _paths(pairs: Sequence[str]) -> dict[str, Path]:
+    """NAME=PATH by name. Raises BadParameter."""
+    paths = {}
+    for pair in pairs:
+        name, _, path = pair.partition("=")
+        if name not in peers.NAMES or not Path(path).is_file():
+            raise click.BadParameter(f"{pair}: not NAME=PATH of {', '.join(peers.NAMES)}")
+        paths[name] = Path(path)
+    return paths
+
+
+def conditions(options: OverheadOptions) -> dict[str, object]:
+    """What must be stated beside the figures: machine, versions, cores, command and options."""
     return {
         "date": datetime.now(UTC).isoformat(timespec="minutes"),
         "command": " ".join(sys.argv[1:]),
@@ -207,52 +238,42 @@ def conditions(options: Options) -> dict[str, object]:
         "python": platform.python_version(),
         "python_optimised": runtime.optimised(),
         "data_path": runtime.data_path(),
-        "libraries": {name: metadata.version(name) for name in ENGINES},
-        "cores": asdict(process.divide(tuple(os.sched_getaffinity(0)), options.workers)),
+        "libraries": {name: metadata.version(name) for name in LIBRARIES},
+        "cores": asdict(process.assign_cores(tuple(os.sched_getaffinity(0)), options.workers)),
         "load_average": os.getloadavg()[0],
         "options": asdict(options),
     }
 
 
-def _paths(given: Sequence[str]) -> dict[str, Path]:
-    """NAME=PATH by name. Raises BadParameter."""
-    found = {}
-    for pair in given:
-        name, _, path = pair.partition("=")
-        if name not in peers.NAMES or not Path(path).is_file():
-            raise click.BadParameter(f"{pair}: not NAME=PATH of {', '.join(peers.NAMES)}")
-        found[name] = Path(path)
-    return found
-
-
-def content(found: BenchResult, rows: Sequence[MeasureRow]) -> dict[str, object]:
-    """Everything that was found, as plain JSON values."""
+def as_values(result: OverheadResult, rows: Sequence[ResultRow]) -> dict[str, object]:
+    """The result as plain JSON values."""
     return {
-        "versions": found.versions,
-        "idle_mib": found.idle_mib,
-        "skipped": found.skipped,
-        "cpu_of_each_in_times_ours": measure.ratios(rows, setups.GATEWAY),
-        **measure.to_json(rows, found.measures),
-        "profiles": {name: asdict(profile) for name, profile in found.profiles.items()},
+        "versions": result.versions,
+        "idle_mib": result.idle_mib,
+        "skipped": result.skipped,
+        "cpu_of_each_in_times_ours": results.cpu_ratios(rows, setups.GATEWAY),
+        **results.to_json(rows, result.measurements),
+        "profiles": {name: asdict(profile) for name, profile in result.profiles.items()},
     }
 
 
-def _show(console: Console, found: BenchResult, rows: Sequence[MeasureRow], against: str) -> int:
-    """Prints what was found; the exit code."""
-    console.print(tables.figures(rows, against))
-    console.print(tables.memory(rows, found.idle_mib))
-    ratios = measure.ratios(rows, setups.GATEWAY)
+def _show(console: Console, result: OverheadResult, rows: Sequence[ResultRow], against: str) -> int:
+    """Print the result; return the exit code."""
+    console.print(tables.results_table(rows, against))
+    console.print(tables.memory_table(rows, result.idle_mib))
+    ratios = results.cpu_ratios(rows, setups.GATEWAY)
     if any(ratios.values()):
-        console.print(tables.summary(ratios, setups.GATEWAY))
-    for name, profile in found.profiles.items():
-        console.print(tables.profile(profile, name))
-    for name, version in found.versions.items():
+        console.print(tables.ratios_table(ratios, setups.GATEWAY))
+    for name, profile in result.profiles.items():
+        console.print(tables.profile_table(profile, name))
+    for name, version in result.versions.items():
         console.print(f"{name}: {version}", highlight=False)
-    for name, reason in found.skipped.items():
+    for name, reason in result.skipped.items():
+        # markup=False: a reason holds the program's own output, with brackets in it perhaps.
         console.print(f"{name}: left out, {reason}", highlight=False, markup=False)
     if any(row.limited for row in rows):
         console.print("< not clearly below direct: the bench, not the proxy, set this rate")
-    wrong = sum(sum(row.errors.values()) for row in rows)
-    if wrong:
-        console.print(f"[red]{wrong} errors: the figures of those rows do not count[/red]")
-    return 1 if wrong else 0
+    errors = sum(sum(row.errors.values()) for row in rows)
+    if errors:
+        console.print(f"[red]{errors} errors: the figures of those rows do not count[/red]")
+    return 1 if errors else 0

@@ -1,4 +1,4 @@
-"""Pictures of plans: who serves what, and what it costs under other rates and promises.
+"""Pictures of plans: which pool serves what, and what it costs at other rates and TPOT targets.
 
 Pure output. matplotlib is an extra: it is imported when a picture is asked for.
 """
@@ -29,10 +29,10 @@ def draw(
     over_rate: tuple[CostCurve, ...],
     over_tpot: tuple[CostCurve, ...],
 ) -> None:
-    """Four panels: GPU by request size, cost over rate, cost over TPOT target, cost in parts.
+    """Draw four panels: GPU by request size, cost over rate, cost over TPOT target, cost in parts.
 
-    The first shows the first SLO class. Raises NoPicture without matplotlib, OSError or ValueError
-    if it cannot write there or not that kind of file.
+    The first panel shows the first SLO class. Raises NoPicture without matplotlib, OSError if the
+    file cannot be written, ValueError for an ending that stands for no kind of picture.
     """
     pyplot = canvas()
     figure, axes = pyplot.subplots(2, 2, figsize=(12.8, 9.6))
@@ -42,25 +42,26 @@ def draw(
     axes[0][0].set_ylabel("output tokens, as estimated")
     _lines(axes[0][1], over_rate, "requests/s")
     axes[0][1].set_title("cost over rate, unlimited stock")
+    # A logarithmic axis cannot show a cost of zero alone.
     if any(usd for curve in over_rate for usd in curve.usd_per_hour):
         axes[0][1].set_yscale("log", base=2)
     axes[0][1].yaxis.set_major_formatter("{x:.3g}")
     axes[0][1].minorticks_off()
     _lines(axes[1][0], over_tpot, "TPOT target, s")
     axes[1][0].set(title="cost over the TPOT target, unlimited stock")
-    axes[1][0].set_ylim(0, 1.3 * axes[1][0].get_ylim()[1])
-    _parts(axes[1][1], plan, explanation)
+    axes[1][0].set_ylim(0, 1.3 * axes[1][0].get_ylim()[1])  # room for the legend
+    _staircase(axes[1][1], plan, explanation)
     figure.tight_layout()
     try:
         figure.savefig(path, dpi=130)
     finally:
-        pyplot.close(figure)
+        pyplot.close(figure)  # pyplot keeps every figure alive until it is closed
 
 
 def draw_demo(plans: Sequence[PlanSeen], path: Path) -> None:
-    """Draws every plan's buckets, each cell divided by the share of each pool.
+    """Draw the size map of every plan of a demo run, side by side.
 
-    Raises NoPicture without matplotlib, OSError if it cannot write.
+    Raises NoPicture without matplotlib, OSError if the file cannot be written.
     """
     pyplot = canvas()
     figure, axes = pyplot.subplots(
@@ -82,14 +83,14 @@ def canvas() -> Any:
         import matplotlib
     except ImportError:
         raise NoPicture("--plot needs matplotlib: pip install 'cuvee[plot]'") from None
-    matplotlib.use("Agg")
+    matplotlib.use("Agg")  # draws into files: a server has no display
     from matplotlib import pyplot
 
     return pyplot
 
 
 def size_map(axis: Any, body: Mapping[str, Any], title: str) -> None:
-    """Every cell of the grid divided by the share of each pool; cells without demand are pale.
+    """Draw every cell of the grid divided by the share of each pool; cells without demand are pale.
 
     body: a plan as `figures` has it; of several SLO classes the first is drawn.
     """
@@ -100,14 +101,14 @@ def size_map(axis: Any, body: Mapping[str, Any], title: str) -> None:
         left, rate = float(row), body["rate"][bucket]
         for pool, weight in enumerate(body["weights"][bucket]):
             if weight > 0:
-                axis.add_patch(_cell(left, column, weight, pool, seen=rate > 0))
+                axis.add_patch(_cell(left, column, weight, pool, pale=rate == 0))
                 left += weight
         if rate > 0:
             axis.text(row + 0.5, column + 0.5, f"{rate:.2g}/s", ha="center", va="center", size=8)
     used = [(pool, name) for pool, name in enumerate(body["pools"]) if body["backends"][name]]
     for pool, name in used:
         label = f"{name} × {body['backends'][name]}"
-        axis.add_patch(_cell(-9.0, 0, 1.0, pool, seen=True, label=label))
+        axis.add_patch(_cell(-9.0, 0, 1.0, pool, label=label))  # out of sight: for the legend
     axis.set(
         xlim=(0, rows),
         ylim=(0, columns),
@@ -123,10 +124,11 @@ def size_map(axis: Any, body: Mapping[str, Any], title: str) -> None:
 
 
 def _lines(axis: Any, curves: tuple[CostCurve, ...], xlabel: str) -> None:
+    """Draw cost curves: the mix black and dashed, every single GPU type in a colour."""
     others = 0
     for curve in curves:
         mix = curve.name == MIX
-        able = any(value is not None for value in curve.usd_per_hour)
+        feasible = any(value is not None for value in curve.usd_per_hour)
         usd = [float("nan") if value is None else value for value in curve.usd_per_hour]
         axis.plot(
             curve.x,
@@ -137,7 +139,7 @@ def _lines(axis: Any, curves: tuple[CostCurve, ...], xlabel: str) -> None:
             linewidth=2.4 if mix else 1.4,
             linestyle="--" if mix else "-",
             zorder=3 if mix else 2,
-            label=curve.name if able else f"{curve.name}: cannot serve it all",
+            label=curve.name if feasible else f"{curve.name}: cannot serve it all",
         )
         others += not mix
     axis.set_xscale("log", base=2)
@@ -148,28 +150,34 @@ def _lines(axis: Any, curves: tuple[CostCurve, ...], xlabel: str) -> None:
     axis.legend(fontsize=8)
 
 
-def _parts(axis: Any, plan: Plan, explanation: Explanation) -> None:
-    """The bill as a staircase from the bound, one step for each part of the gap."""
+def _staircase(axis: Any, plan: Plan, explanation: Explanation) -> None:
+    """Draw the bill as a staircase from the bound, one step for each part of the gap."""
     gap = explanation.gap
     steps = [("lower bound", gap.bound), *((name, getattr(gap, name)) for name in PARTS)]
-    foot = 0.0
-    for place, (_, usd) in enumerate(steps):
-        axis.bar(place, usd, bottom=foot, color=COLOURS[place % len(COLOURS)])
-        axis.text(place, max(foot, foot + usd), f"{usd:.2f}", ha="center", va="bottom", size=9)
-        foot += usd
+    total = 0.0
+    for step, (_, usd) in enumerate(steps):
+        axis.bar(step, usd, bottom=total, color=COLOURS[step % len(COLOURS)])
+        axis.text(step, max(total, total + usd), f"{usd:.2f}", ha="center", va="bottom", size=9)
+        total += usd
     axis.bar(len(steps), plan.usd_per_hour, color="#555555")
-    axis.text(len(steps), plan.usd_per_hour, f"{foot:.2f}", ha="center", va="bottom", size=9)
+    axis.text(len(steps), plan.usd_per_hour, f"{total:.2f}", ha="center", va="bottom", size=9)
     axis.set(
         xticks=range(len(steps) + 1),
         xticklabels=[*(name for name, _ in steps), "bill"],
         ylabel="$/h",
         title="why it costs that",
     )
-    axis.set_ylim(top=1.12 * max(foot, gap.bound, 1e-9))
+    axis.set_ylim(top=1.12 * max(total, gap.bound, 1e-9))
 
 
 def _cell(
-    left: float, bottom: int, width: float, pool: int, *, seen: bool, label: str | None = None
+    left: float,
+    bottom: int,
+    width: float,
+    pool: int,
+    *,
+    pale: bool = False,
+    label: str | None = None,
 ) -> Any:
     from matplotlib.patches import Rectangle
 
@@ -179,6 +187,6 @@ def _cell(
         1,
         facecolor=COLOURS[pool % len(COLOURS)],
         edgecolor="white",
-        alpha=0.95 if seen else 0.25,
+        alpha=0.25 if pale else 0.95,
         label=label,
     )

@@ -1,4 +1,4 @@
-"""The subcommand `plan`."""
+"""The subcommand `plan`: options in, tables, JSON or a picture of one plan out."""
 
 import json
 from collections.abc import Mapping
@@ -9,8 +9,8 @@ import numpy as np
 from rich.console import Console
 
 from cuvee import pictures
-from cuvee.options import CONFIG, JSON, MODEL, TRACE, configured
-from cuvee.terminal import show
+from cuvee.options import CONFIG, FILE, JSON, MODEL, RATE, TRACE, configured
+from cuvee.terminal import show_plan
 from gateway.config.load import Loaded
 from gateway.rehearsal.history import TraceSource, believed_buckets, demand_of
 from gateway.routing.estimator import Estimator
@@ -32,7 +32,7 @@ CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised targ
 @click.command()
 @CONFIG
 @TRACE
-@click.option("--rate", type=float, help="Requests/s to scale the trace to; default: its own rate.")
+@RATE
 @MODEL
 @click.option(
     "--what-if",
@@ -44,7 +44,7 @@ CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised targ
     "May be repeated.",
 )
 @click.option("--explain", "whole", is_flag=True, help="Print every bucket and the bill by key.")
-@click.option("--plot", type=click.Path(path_type=Path), help="Draw the plan to this PNG or SVG.")
+@click.option("--plot", type=FILE, help="Draw the plan to this PNG or SVG.")
 @JSON
 def plan(
     path: Path,
@@ -63,31 +63,33 @@ def plan(
     gateway's router would have believed them at arrival; loads are those of the actual sizes.
     """
     loaded = configured(path)
+    pools = loaded.pools
     try:
-        requests = read_trace(trace_path)
-        estimator = Estimator()
-        demand = demand_of(requests, loaded, estimator=estimator, model=model)
-        sent = sent_by(requests, loaded, estimator, model)
-        if rate is not None:
-            demand = demand.scaled_to(rate)
-        found = explained(
-            solve.provision(demand, loaded.pools, loaded.limits), demand, loaded.pools
-        )
-        why = explain(found, demand, loaded.pools, sent=sent, limits=loaded.limits)
+        trace, estimator = read_trace(trace_path), Estimator()
+        demand = demand_of(trace, loaded, estimator=estimator, model=model)
+        sent = sent_requests(trace, loaded, estimator, model)
+        demand = demand if rate is None else demand.scaled_to(rate)
+        plan = explained(solve.provision(demand, pools, loaded.limits), demand, pools)
+        explanation = explain(plan, demand, pools, sent=sent, limits=loaded.limits)
         usd = _prices(path, loaded)
-        others = [alternative(c, demand, loaded.pools, usd=usd) for c in changes]
+        alternatives = [alternative(change, demand, pools, usd=usd) for change in changes]
         if plot is not None:
-            _draw(found, why, demand, loaded.pools, plot)
-    except (PlannerError, pictures.NoPicture, OSError, ValueError) as error:
+            _draw(plan, explanation, demand, pools, plot)
+    except (PlannerError, pictures.NoPicture, OSError, ValueError) as error:  # see pictures.draw
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(plan_json(found, why, others), indent=1))
+        click.echo(json.dumps(plan_json(plan, explanation, alternatives), indent=1))
     else:
-        show(found, why, others, Console(), whole=whole)
+        show_plan(plan, explanation, alternatives, Console(), whole=whole)
 
 
-def sent_by(trace: Trace, loaded: Loaded, estimator: Estimator, model: str | None) -> SentRequests:
-    """Who sent what, with the buckets of `demand_of` after it has taught the estimator."""
+def sent_requests(
+    trace: Trace, loaded: Loaded, estimator: Estimator, model: str | None
+) -> SentRequests:
+    """The trace's requests with their keys and buckets, for the bill by key.
+
+    Call it after `demand_of` has taught the estimator, so that both have the same buckets.
+    """
     model = model or next(iter(loaded.config.models))
     source = TraceSource(trace=trace, model=model)
     return SentRequests(
@@ -99,16 +101,19 @@ def sent_by(trace: Trace, loaded: Loaded, estimator: Estimator, model: str | Non
 
 
 def _prices(path: Path, loaded: Loaded) -> Mapping[str, float]:
+    """Prices of GPU types, for `--what-if with=GPU`; the configuration names the file."""
     file = loaded.config.prices
     return {} if file is None else prices.read_prices(path.parent / file)
 
 
-def _draw(found: Plan, why: Explanation, demand: Demand, pools: tuple[Pool, ...], to: Path) -> None:
+def _draw(
+    plan: Plan, explanation: Explanation, demand: Demand, pools: tuple[Pool, ...], to: Path
+) -> None:
     rates = tuple(demand.total_rate * times for times in CURVE_RATES)
     tpot_s = demand.buckets.classes[0].slo.tpot_s
     pictures.draw(
-        found,
-        why,
+        plan,
+        explanation,
         to,
         over_rate=curves.over_rate(demand, pools, rates),
         over_tpot=curves.over_tpot(demand, pools, tuple(tpot_s * t for t in CURVE_TPOTS)),

@@ -1,4 +1,4 @@
-"""The subcommand `portfolio`."""
+"""The subcommand `portfolio`: options in, a table or JSON of what to buy out."""
 
 import json
 from dataclasses import replace
@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from cuvee.options import CONFIG, JSON, MODEL, TRACE, configured
+from cuvee.options import CONFIG, FILE, JSON, MODEL, TRACE, configured
 from cuvee.terminal import show_portfolio
 from gateway.rehearsal.history import demand_of
 from gateway.routing.estimator import Estimator
@@ -23,7 +23,7 @@ from planner.traffic.trace import read_trace
 @click.option(
     "--history",
     required=True,
-    type=click.Path(path_type=Path),
+    type=FILE,
     help="CSV of the rate over time, t_s,requests_per_s: days or weeks of it. The trace says which "
     "sizes the requests have.",
 )
@@ -69,29 +69,31 @@ def portfolio(
     yet can be bought too.
     """
     loaded = configured(path)
+    # A loaded pool is bounded by the backends that run; this question is what to buy.
     pools = tuple(
         replace(pool, max_backends=loaded.config.pools[pool.name].max_backends)
         for pool in loaded.pools
     )
     try:
         demand = demand_of(read_trace(trace_path), loaded, estimator=Estimator(), model=model)
-        found = buy(
+        portfolio = buy(
             demand,
             pools,
             read_history(history) * scale,
             discount=discount,
-            spot=dict(_spot(text) for text in spot),
+            spot=dict(_spot_price(text) for text in spot),
             spot_share=spot_share,
         )
     except (PlannerError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(portfolio_json(found), indent=1))
+        click.echo(json.dumps(portfolio_json(portfolio), indent=1))
     else:
-        show_portfolio(found, Console())
+        show_portfolio(portfolio, Console())
 
 
-def _spot(text: str) -> tuple[str, float]:
+def _spot_price(text: str) -> tuple[str, float]:
+    """GPU and price of `GPU=USD`. Raises BadParameter."""
     gpu, equals, usd = text.partition("=")
     try:
         if equals:

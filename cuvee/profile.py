@@ -1,6 +1,6 @@
-"""The subcommands of `cuvee profile`: what is known of GPUs, and how well.
+"""The subcommands `profile import` and `profile report`: what is known of GPUs, and how well.
 
-Owns how they talk to people; formats and formulas are the planner's.
+Owns options and what is printed; formats and formulas are the planner's.
 """
 
 import json
@@ -13,6 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cuvee.options import FILE, JSON
 from planner.engine import importers, profiles, validation
 from planner.engine.hardware import GPUS
 from planner.engine.profiles import FORMAT, Profile, ProfileFile
@@ -37,7 +38,7 @@ def profile() -> None:
     help="Folder with measurements as CSV; default: the public ones shipped with Cuvée.",
 )
 @click.option("--gpu", help="Only this GPU type.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@JSON
 def report(folder: Path, gpu: str | None, as_json: bool) -> None:
     """Compare the analytic model with public measurements.
 
@@ -50,24 +51,26 @@ def report(folder: Path, gpu: str | None, as_json: bool) -> None:
         ]
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
-    chosen = [t for t in timings if gpu in (None, t.gpu)]
-    if not chosen:
+    selected = [t for t in timings if gpu in (None, t.gpu)]
+    if not selected:
         known = ", ".join(sorted({t.gpu for t in timings})) or "nothing at all"
         raise click.ClickException(f"no measurements of {gpu or 'anything'}; there are {known}")
-    rows, totals = validation.errors(chosen), validation.by_gpu(chosen)
+    rows, totals = validation.errors(selected), validation.by_gpu(selected)
     if as_json:
-        found = {"sources": [asdict(row) for row in rows], "gpus": [asdict(row) for row in totals]}
-        click.echo(json.dumps(found, indent=1))
+        values = {"sources": [asdict(row) for row in rows], "gpus": [asdict(row) for row in totals]}
+        click.echo(json.dumps(values, indent=1))
         return
     console = Console()
-    console.print(_table("the analytic model against measurements", rows))
-    console.print(_table("over all values of a GPU", totals))
+    console.print(errors_table("the analytic model against measurements", rows))
+    console.print(errors_table("over all values of a GPU", totals))
     unseen = sorted(set(GPUS) - {t.gpu for t in timings})
     if unseen:
         console.print(f"no measurements of {', '.join(unseen)}: constants from a GPU of its kind")
 
 
-def _table(title: str, rows: Sequence[ModelError]) -> Table:
+def errors_table(title: str, rows: Sequence[ModelError]) -> Table:
+    """Errors of the analytic model for people, in 80 columns."""
+    # Without padding at the edges eight columns fit.
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in ("GPU", "source", "engine", "value", "n", "median", "P90", "bias"):
         text = column in ("GPU", "source", "engine", "value")
@@ -87,18 +90,19 @@ def _table(title: str, rows: Sequence[ModelError]) -> Table:
 
 
 def _edges(_: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...]:
+    """The edges of an option as numbers; none if it was left out. Raises BadParameter."""
     try:
-        return tuple(int(part) for part in value.split(",")) if value else ()
+        return tuple(int(edge) for edge in value.split(",")) if value else ()
     except ValueError:
         raise click.BadParameter(f"counts with commas between them, not `{value}`") from None
 
 
 @profile.command(name="import")
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--from", "tool", required=True, type=click.Choice(TOOLS), help="Who wrote FILES.")
 @click.option("--gpu", required=True, help="GPU type, as in analytic profiles (L4, A100-80G, …).")
 @click.option("--model", required=True, help="Model, as in analytic profiles (Llama-3-8B, …).")
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Profile to write.")
+@click.option("--out", required=True, type=FILE, help="Profile to write.")
 @click.option(
     "--tensor-parallel-size", type=int, default=1, show_default=True, help="GPUs per engine."
 )
@@ -140,29 +144,31 @@ def import_(
     changed afterwards; the profile says so.
     """
     source = f"{tool}: {', '.join(file.name for file in files)}"
-    given = {name: value for name, value in limits.items() if value is not None}
+    stated = {name: value for name, value in limits.items() if value is not None}
     try:
         if tool in ("melange", "aibrix"):
             if len(files) != 1:
                 raise click.UsageError(f"{tool}: one file makes one profile")
             edges = {"input_to": input_edges, "output_to": output_edges}
             name = entry or str(limits["gpu"])
-            found = _fixed(files[0], tool, name, {k: v for k, v in edges.items() if v}, slo)
+            fields = _fixed_rates(files[0], tool, name, {k: v for k, v in edges.items() if v}, slo)
         else:
             read = {"vllm-bench": importers.vllm_bench, "guidellm": importers.guidellm}
-            found = {"points": read.get(tool, importers.aiperf)(files)}
-        fixed = {"format": FORMAT, "origin": "imported", "source": source}
-        spec = ProfileFile(**fixed, **found | given)  # type: ignore[arg-type]
-        built = profiles.build(spec)
+            fields = {"points": read.get(tool, importers.aiperf)(files)}
+        origin = {"format": FORMAT, "origin": "imported", "source": source}
+        # What the user states wins over what a file implies, such as the longest context.
+        spec = ProfileFile(**origin, **fields | stated)  # type: ignore[arg-type]
+        profile = profiles.build(spec)
         profiles.write(spec, out)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
-    _tell(built, out)
+    _show_import(profile, out)
 
 
-def _fixed(
+def _fixed_rates(
     file: Path, tool: str, entry: str, edges: dict[str, tuple[int, ...]], slo: str | None
 ) -> dict[str, object]:
+    """A profile's fields from a file of rates by size, which hold for one SLO alone."""
     if tool == "melange":
         rates, stated = importers.melange_rates(file, entry, **edges), "not stated"
     else:
@@ -171,11 +177,11 @@ def _fixed(
     return {"rates": rates, "baked_slo": slo or stated, "max_model_len": longest}
 
 
-def _tell(built: Profile, out: Path) -> None:
-    """What the profile is worth, in a few lines; warnings on stderr."""
-    click.echo(f"{out}: {built.model} on {built.gpu_label}")
-    if built.calibration is not None:
-        fitted = built.calibration
+def _show_import(profile: Profile, out: Path) -> None:
+    """Print what the profile is worth, in a few lines; warnings on stderr."""
+    click.echo(f"{out}: {profile.model} on {profile.gpu_label}")
+    if profile.calibration is not None:
+        fitted = profile.calibration
         click.echo(
             f"fitted to {fitted.n} values, up to {fitted.largest:.0f} in flight, "
             f"median error {fitted.error:.1%}: "
@@ -184,10 +190,10 @@ def _tell(built: Profile, out: Path) -> None:
             f"{fitted.context_s * 1e9:.1f} ns per context token, "
             f"{fitted.prompt_s * 1e6:.1f} µs per prompt token"
         )
-        if fitted.n < 6:
+        if fitted.n < 6:  # as many as the fit has constants
             click.echo("few values: most constants are the analytic model's, scaled", err=True)
-    if built.baked_slo is not None:
+    if profile.baked_slo is not None:
         click.echo(
-            f"fixed rates under the SLO `{built.baked_slo}`: plans for another SLO are wrong",
+            f"fixed rates under the SLO `{profile.baked_slo}`: plans for another SLO are wrong",
             err=True,
         )

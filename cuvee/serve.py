@@ -1,6 +1,6 @@
-"""The subcommand `serve`.
+"""The subcommand `serve`: options in, a gateway until a signal stops it.
 
-Imports what serving needs and no more: whatever else is imported is resident for good.
+Imports what serving needs and no more: a module once imported stays resident while it serves.
 """
 
 import asyncio
@@ -41,7 +41,7 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     )
     loaded = configured(path)
     log.info("data path: %s", runtime.data_path())
-    for warning in runtime.stale_warnings():
+    for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run
         log.warning(warning)
     try:
         uvloop.run(run(loaded, host=host, port=port))
@@ -50,10 +50,10 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
 
 
 async def run(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
-    """Serves until a signal says stop."""
+    """Serve until SIGTERM or SIGINT, then drain."""
     stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     async with App(loaded, host=host, port=port):
-        runtime.settle()
+        runtime.settle()  # now that all that lives for good is built, the collector can skip it
         await stop.wait()

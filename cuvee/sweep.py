@@ -1,4 +1,7 @@
-"""The subcommand `sweep`: what `compare` compares, over many rates and promises."""
+"""The subcommand `sweep`: what `compare` compares, over many rates and TPOT targets.
+
+Owns the options and what is printed; the comparison is in `loadtest/compare/comparison.py`.
+"""
 
 import json
 from dataclasses import asdict
@@ -9,11 +12,17 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from cuvee.compare import LENGTH, PLAYS, given, length
-from cuvee.options import ARRIVALS, CONFIG, JSON, TRACE, table_columns
-from gateway.rehearsal.traffic import Process
-from loadtest.compare.comparison import ComparedFleet, case, compare_all, costs
+from cuvee.compare import PlayOptions, play_options, read_inputs
+from cuvee.options import CONFIG, JSON, TRACE, table_columns
+from loadtest.compare.comparison import (
+    ComparedFleet,
+    build_case,
+    compare_fleets,
+    planned_costs,
+)
 from planner.errors import PlannerError
+
+SweepPoint = tuple[float, float, list[ComparedFleet]]  # TPOT target in seconds, requests/s, fleets
 
 
 @click.command()
@@ -22,19 +31,15 @@ from planner.errors import PlannerError
 @click.option("--rates", required=True, help="Requests/s, with commas: 5,10,20.")
 @click.option("--tpot", help="TPOT targets in seconds, with commas; default: the configured one.")
 @click.option("--simulate", "played", is_flag=True, help="Refine, play every fleet; slow.")
-@ARRIVALS
-@PLAYS
-@LENGTH
+@play_options
 @JSON
 def sweep(
-    path: Path | None,
-    trace_path: Path | None,
+    path: Path,
+    trace_path: Path,
     rates: str,
     tpot: str | None,
     played: bool,
-    process: Process,
-    seeds: int,
-    requests: int | None,
+    plays: PlayOptions,
     as_json: bool,
 ) -> None:
     """Cost over rates and TPOT targets: the mix, every single GPU type, Mélange and AIBrix.
@@ -42,55 +47,66 @@ def sweep(
     Without --simulate Cuvée's and the single types' fleets are those of its integer program; with
     it they are refined and certified, and the attainment of every fleet stands beside its cost.
     """
-    loaded, trace = given(path, trace_path)
+    loaded, trace = read_inputs(path, trace_path)
     targets = _numbers("--tpot", tpot) if tpot else [loaded.buckets.classes[0].slo.tpot_s]
     console = Console(width=table_columns())
-    points: list[tuple[float, float, list[ComparedFleet]]] = []
+    points: list[SweepPoint] = []
     try:
         with console.status("planning") as status:
             for tpot_s in targets:
                 for rate in _numbers("--rates", rates):
                     status.update(f"TPOT {tpot_s:g} s, {rate:g} req/s")
-                    long = requests or length(rate)
-                    asked = case(
-                        loaded, trace, rate=rate, process=process, requests=long, tpot_s=tpot_s
+                    case = build_case(
+                        loaded,
+                        trace,
+                        rate=rate,
+                        process=plays.process,
+                        requests=plays.requests_at(rate),
+                        tpot_s=tpot_s,
                     )
-                    found = compare_all(asked, seeds=seeds) if played else costs(asked)
-                    points.append((tpot_s, rate, found))
+                    fleets = (
+                        compare_fleets(case, seeds=plays.seeds) if played else planned_costs(case)
+                    )
+                    points.append((tpot_s, rate, fleets))
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        values = [
-            {"tpot_s": tpot_s, "requests_per_s": rate, "entries": [asdict(e) for e in found]}
-            for tpot_s, rate, found in points
-        ]
-        click.echo(json.dumps(values, indent=1))
+        click.echo(json.dumps(as_values(points), indent=1))
     else:
         console.print(sweep_table(points))
 
 
-def sweep_table(points: list[tuple[float, float, list[ComparedFleet]]]) -> Table:
+def as_values(points: list[SweepPoint]) -> list[dict[str, object]]:
+    """The points as plain JSON values."""
+    return [
+        {"tpot_s": tpot_s, "requests_per_s": rate, "entries": [asdict(f) for f in fleets]}
+        for tpot_s, rate, fleets in points
+    ]
+
+
+def sweep_table(points: list[SweepPoint]) -> Table:
     """One row per rate and target, one column per way to serve it: $/h, and attainment if known."""
-    names = list(dict.fromkeys(entry.name for *_, found in points for entry in found))
-    grid = Table(title="$/h by rate and TPOT", title_justify="left", box=SIMPLE_HEAD)
+    names = list(dict.fromkeys(fleet.name for *_, fleets in points for fleet in fleets))
+    table = Table(title="$/h by rate and TPOT", title_justify="left", box=SIMPLE_HEAD)
     for heading in ("TPOT s", "req/s", *names):
-        grid.add_column(heading, justify="right")
-    for tpot_s, rate, found in points:
-        cells = {entry.name: _cell(entry) for entry in found}
-        grid.add_row(f"{tpot_s:g}", f"{rate:g}", *(cells.get(name, "–") for name in names))
-    return grid
+        table.add_column(heading, justify="right")
+    for tpot_s, rate, fleets in points:
+        cells = {fleet.name: _cell(fleet) for fleet in fleets}
+        table.add_row(f"{tpot_s:g}", f"{rate:g}", *(cells.get(name, "–") for name in names))
+    return table
 
 
-def _cell(entry: ComparedFleet) -> str:
-    if entry.usd_per_hour is None:
+def _cell(fleet: ComparedFleet) -> str:
+    if fleet.usd_per_hour is None:
         return "–"
-    seen = f" {entry.attainment.mean:.1%}" if entry.attainment else ""
-    return f"{entry.usd_per_hour:.2f}{seen}"
+    attained = f" {fleet.attainment.mean:.1%}" if fleet.attainment else ""
+    return f"{fleet.usd_per_hour:.2f}{attained}"
 
 
 def _numbers(option: str, text: str) -> list[float]:
+    """Numbers with commas between them. Raises UsageError that names the option."""
     try:
-        values = [float(part) for part in text.split(",")]
+        values = [float(number) for number in text.split(",")]
     except ValueError:
         raise click.UsageError(f"{option}: not numbers with commas: {text}") from None
     if not all(0 < value < float("inf") for value in values):

@@ -1,4 +1,4 @@
-"""Plans, what explains them, and portfolios as tables for people. Pure output."""
+"""Plans, their explanations and portfolios as tables for people. Pure output."""
 
 from collections.abc import Sequence
 
@@ -10,30 +10,31 @@ from planner.costs.portfolio import Portfolio
 from planner.costs.whatif import Alternative
 from planner.model.plan import Plan
 
-SHORT = 8  # buckets in a table of one screen
+SHORT = 8  # buckets, so that a plan takes 40 lines of a terminal at most
+CENT = 0.005  # dollars that round to nothing in a table
 
 
-def show(
-    found: Plan,
+def show_plan(
+    plan: Plan,
     explanation: Explanation,
     alternatives: Sequence[Alternative],
     console: Console,
     *,
     whole: bool,
 ) -> None:
-    """The plan for people: one screen, or the whole of it."""
-    console.print(pools_table(found))
-    console.print(shares_table(found, explanation, whole=whole))
+    """Print a plan on one screen; whole: every bucket, and the bill by key, as well."""
+    console.print(pools_table(plan))
+    console.print(shares_table(plan, explanation, whole=whole))
     if whole and any(name for name, _ in explanation.key):
-        console.print(keys_table(found, explanation))
-    console.print(singles_table(found))
+        console.print(keys_table(plan, explanation))
+    console.print(singles_table(plan))
     if alternatives:
-        console.print(alternatives_table(found, alternatives))
-    for unserved in found.unserved:
-        what = found.buckets.describe(unserved.bucket)
+        console.print(alternatives_table(plan, alternatives))
+    for unserved in plan.unserved:
+        what = plan.buckets.describe(unserved.bucket)
         console.print(f"unserved: {what}, {unserved.rate:.3g} req/s: {unserved.reason}")
-    if found.relaxation is not None:
-        lifted = found.relaxation
+    if plan.relaxation is not None:
+        lifted = plan.relaxation
         more = "" if lifted.more is None else f" by {lifted.more:g}"
         console.print(
             f"cheapest relaxation: {lifted.limit}{more}: ${lifted.usd_per_hour:.2f}/h, "
@@ -44,94 +45,96 @@ def show(
             "next 1,000: what growth costs in the long run; with fewer than "
             f"{RELIABLE} backends the next request costs nothing or a whole backend"
         )
-    console.print(_why(found, explanation), highlight=False)
+    # highlight=False: rich would print every number of the line in another colour.
+    console.print(_bill_in_parts(plan, explanation), highlight=False)
 
 
-def pools_table(found: Plan) -> Table:
+def pools_table(plan: Plan) -> Table:
     """Backends and load of every pool."""
-    table = _table(f"plan {found.plan_id}: ${found.usd_per_hour:.2f}/h", "pool")
+    table = _table(f"plan {plan.plan_id}: ${plan.usd_per_hour:.2f}/h", "pool")
     for column in ("backends", "mean load", "with tail"):
         table.add_column(column, justify="right")
     for name, count, mean, tail in zip(
-        found.pools, found.backends, found.load, found.tail, strict=True
+        plan.pools, plan.backends, plan.load, plan.tail, strict=True
     ):
         table.add_row(name, str(count), f"{mean:.2f}", f"{mean + tail:.2f}")
     return table
 
 
-def shares_table(found: Plan, explanation: Explanation, *, whole: bool) -> Table:
+def shares_table(plan: Plan, explanation: Explanation, *, whole: bool) -> Table:
     """Which pool serves which request size: the dearest buckets with demand, or all of them."""
-    rows = [b for b, rate in enumerate(found.rate) if rate > 0]
+    rows = [b for b, rate in enumerate(plan.rate) if rate > 0]
     left_out = 0 if whole else max(0, len(rows) - SHORT)
     if left_out:
         dearest = sorted(rows, key=lambda b: -explanation.bucket[b])[:SHORT]
         rows = sorted(dearest)
     more = f": the {SHORT} dearest, {left_out} more with --explain" if left_out else ""
     table = _table(f"which pool serves which size{more}", "bucket")
-    for column in ("req/s", "$/h", *(("next 1,000",) if whole else ()), *found.pools):
+    for column in ("req/s", "$/h", *(("next 1,000",) if whole else ()), *plan.pools):
         table.add_column(column, justify="right")
     for b in rows:
-        cells = [f"{weight:.0%}" if weight else "·" for weight in found.weights[b]]
+        shares = [f"{weight:.0%}" if weight else "·" for weight in plan.weights[b]]
         usd = explanation.next_usd[b]
         price = [f"${usd:.3f}" if usd is not None else "–"] if whole else []
         cost = f"{explanation.bucket[b]:.2f}"
-        table.add_row(found.buckets.describe(b), f"{found.rate[b]:.2f}", cost, *price, *cells)
+        table.add_row(plan.buckets.describe(b), f"{plan.rate[b]:.2f}", cost, *price, *shares)
     return table
 
 
-def keys_table(found: Plan, explanation: Explanation) -> Table:
-    """The bill by who sent the requests; the rows sum to it."""
+def keys_table(plan: Plan, explanation: Explanation) -> Table:
+    """The bill by the key that sent the requests; the rows sum to it."""
     table = _table("the bill by key", "key")
     for column in ("$/h", "share"):
         table.add_column(column, justify="right")
     rows = [(name or "(none)", usd) for name, usd in explanation.key]
-    if abs(explanation.idle) >= 0.005:
+    if abs(explanation.idle) >= CENT:
         rows.append(("(idle backends)", explanation.idle))
     for name, usd in rows:
-        share = usd / found.usd_per_hour if found.usd_per_hour else 0.0
+        share = usd / plan.usd_per_hour if plan.usd_per_hour else 0.0
         table.add_row(name, f"{usd:.2f}", f"{share:.1%}")
     return table
 
 
-def singles_table(found: Plan) -> Table:
+def singles_table(plan: Plan) -> Table:
     """What the same demand costs on every single GPU type."""
     table = _table("the same demand and SLO on one GPU type", "GPU")
     for column in ("backends", "$/h", "against the plan"):
         table.add_column(column, justify="right")
-    for single in sorted(found.singles, key=lambda s: (s.unserved_share > 0, s.usd_per_hour)):
+    for single in sorted(plan.singles, key=lambda s: (s.unserved_share > 0, s.usd_per_hour)):
         if single.unserved_share:
             cannot = f"cannot serve {single.unserved_share:.1%}: {single.why}"
             table.add_row(single.gpu, "–", "–", cannot)
             continue
         running = str(sum(count for _, count in single.backends))
-        ratio = _ratio(single.usd_per_hour, found.usd_per_hour)
+        ratio = _ratio(single.usd_per_hour, plan.usd_per_hour)
         table.add_row(single.gpu, running, f"{single.usd_per_hour:.2f}", ratio)
     return table
 
 
-def alternatives_table(found: Plan, alternatives: Sequence[Alternative]) -> Table:
-    """What else could be promised, paid or bought."""
+def alternatives_table(plan: Plan, alternatives: Sequence[Alternative]) -> Table:
+    """What the plan would be under each change."""
     table = _table("what if", "change")
     for column in ("$/h", "against the plan", "backends"):
         table.add_column(column, justify="right")
-    for other in alternatives:
-        plan = other.plan
-        counts = zip(plan.pools, plan.backends, strict=True)
+    for alternative in alternatives:
+        changed = alternative.plan
+        counts = zip(changed.pools, changed.backends, strict=True)
         fleet = " + ".join(f"{count} {name}" for name, count in counts if count) or "none"
-        if other.unserved_share:
-            fleet += f"; {other.unserved_share:.1%} unserved"
-        ratio = _ratio(plan.usd_per_hour, found.usd_per_hour)
-        table.add_row(other.change, f"{plan.usd_per_hour:.2f}", ratio, fleet)
+        if alternative.unserved_share:
+            fleet += f"; {alternative.unserved_share:.1%} unserved"
+        ratio = _ratio(changed.usd_per_hour, plan.usd_per_hour)
+        table.add_row(alternative.change, f"{changed.usd_per_hour:.2f}", ratio, fleet)
     return table
 
 
-def show_portfolio(found: Portfolio, console: Console) -> None:
-    """What to buy, and what that saves."""
-    days = found.hours / 24
-    table = _table(f"{found.hours} hours ({days:.1f} days): ${found.usd:,.0f}", "GPU")
+def show_portfolio(portfolio: Portfolio, console: Console) -> None:
+    """Print what to buy, and what that saves."""
+    days = portfolio.hours / 24
+    title = f"{portfolio.hours} hours ({days:.1f} days): ${portfolio.usd:,.0f}"
+    table = _table(title, "GPU")
     for column in ("commit", "$", "on-demand GPU-h", "$", "spot GPU-h", "$"):
         table.add_column(column, justify="right")
-    for line in found.lines:
+    for line in portfolio.lines:
         table.add_row(
             line.gpu,
             str(line.committed),
@@ -142,21 +145,26 @@ def show_portfolio(found: Portfolio, console: Console) -> None:
             f"{line.spot_usd:,.0f}",
         )
     console.print(table)
-    lines = [f"all on demand: ${found.on_demand_usd:,.0f}; saving {found.saving:.1%}"]
-    if found.single_usd is not None and found.single_saving is not None:
-        lines.append(
-            f"{found.single} alone, bought as well: ${found.single_usd:,.0f}; "
-            f"saving {found.single_saving:.1%}"
-        )
-    if found.unserved_share:
-        lines.append(
-            f"unserved in the busiest hour ({found.peak_rate:.3g} req/s): "
-            f"{found.unserved_share:.1%}; see cuvee plan --rate {found.peak_rate:.3g}"
-        )
-    console.print("\n".join(lines), highlight=False)
+    console.print("\n".join(_savings(portfolio)), highlight=False)
 
 
-def _why(found: Plan, explanation: Explanation) -> str:
+def _savings(portfolio: Portfolio) -> list[str]:
+    lines = [f"all on demand: ${portfolio.on_demand_usd:,.0f}; saving {portfolio.saving:.1%}"]
+    if portfolio.single_usd is not None and portfolio.single_saving is not None:
+        lines.append(
+            f"{portfolio.single} alone, bought as well: ${portfolio.single_usd:,.0f}; "
+            f"saving {portfolio.single_saving:.1%}"
+        )
+    if portfolio.unserved_share:
+        lines.append(
+            f"unserved in the busiest hour ({portfolio.peak_rate:.3g} req/s): "
+            f"{portfolio.unserved_share:.1%}; see cuvee plan --rate {portfolio.peak_rate:.3g}"
+        )
+    return lines
+
+
+def _bill_in_parts(plan: Plan, explanation: Explanation) -> str:
+    """The lower bound and each part of the gap, which sum to the bill."""
     gap = explanation.gap
     parts = (
         ("tail", gap.tail),
@@ -165,11 +173,11 @@ def _why(found: Plan, explanation: Explanation) -> str:
         ("switching", gap.switching),
         ("paid for already", gap.reserved),
     )
-    sums = " + ".join(f"{name} {usd:.2f}" for name, usd in parts if abs(usd) >= 0.005)
+    terms = " + ".join(f"{name} {usd:.2f}" for name, usd in parts if abs(usd) >= CENT)
     return (
-        f"lower bound ${gap.bound:.2f}/h{' + ' + sums if sums else ''} = "
-        f"${found.usd_per_hour:.2f}/h; solved in {found.solve_s * 1e3:.0f} ms, "
-        f"gap {found.gap:.2%}"
+        f"lower bound ${gap.bound:.2f}/h{' + ' + terms if terms else ''} = "
+        f"${plan.usd_per_hour:.2f}/h; solved in {plan.solve_s * 1e3:.0f} ms, "
+        f"gap {plan.gap:.2%}"
     )
 
 

@@ -1,1 +1,4 @@
-"""Emulated engines, trace replay and benchmarks. Nothing imports this package."""
+"""Emulated engines, trace replay and benchmarks: everything that drives the product from outside.
+
+Only the command line imports this package.
+"""

@@ -1,6 +1,6 @@
-"""Child processes of a benchmark: starting, pinning, ending, CPU time and memory used. Linux only.
+"""Child processes of a benchmark: start, pin to cores, stop, and read CPU time and memory.
 
-Knows nothing of what the processes do.
+Linux only: figures come from `/proc`. Knows nothing of what the processes do.
 """
 
 import os
@@ -14,12 +14,12 @@ from pathlib import Path
 from typing import IO
 
 PROC = Path("/proc")
-ENDING_S = 5.0
+STOP_S = 5.0  # for a clean exit after SIGTERM; then SIGKILL
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cores:
-    """Which cores run what: a mock per backend core, a load generator per load core."""
+    """Core numbers by role: one mock process per backend core, one generator per load core."""
 
     proxy: tuple[int, ...]
     backend: tuple[int, ...]
@@ -27,8 +27,8 @@ class Cores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stat:
-    """One process. Ticks include the children that it has waited for."""
+class ProcessStat:
+    """One line of `/proc/PID/stat`. Ticks include those of children that were waited for."""
 
     pid: int
     parent: int
@@ -37,8 +37,8 @@ class Stat:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Cpu:
-    """CPU seconds: outside and inside the kernel."""
+class CpuTime:
+    """CPU seconds in user mode and in the kernel."""
 
     user_s: float
     system_s: float
@@ -47,14 +47,15 @@ class Cpu:
     def total_s(self) -> float:
         return self.user_s + self.system_s
 
-    def __sub__(self, other: "Cpu") -> "Cpu":
-        return Cpu(user_s=self.user_s - other.user_s, system_s=self.system_s - other.system_s)
+    def __sub__(self, other: "CpuTime") -> "CpuTime":
+        return CpuTime(user_s=self.user_s - other.user_s, system_s=self.system_s - other.system_s)
 
 
-def divide(cores: Sequence[int], workers: int = 1) -> Cores:
-    """The first cores for the proxy, one for each worker; of the rest a third for the backend.
+def assign_cores(cores: Sequence[int], workers: int = 1) -> Cores:
+    """Give the first cores to the proxy, one per worker, and a third of the rest to the backend.
 
-    With fewer cores than workers + 2, backend and load share the last one; a single core runs all.
+    Four cores and one worker make one, one and two (docs/performance.md). With fewer cores than
+    workers + 2, backend and load generator share the last core; a single core runs everything.
     """
     ordered = tuple(sorted(cores))
     proxies = max(1, min(workers, len(ordered) - 1))
@@ -65,13 +66,14 @@ def divide(cores: Sequence[int], workers: int = 1) -> Cores:
     )
 
 
-def parse(text: str) -> Stat:
-    """Reads `/proc/PID/stat`; the command's name, in parentheses, may contain anything."""
+def parse_stat(text: str) -> ProcessStat:
+    """Read the content of `/proc/PID/stat`."""
     pid = int(text[: text.index(" ")])
+    # The second field is the command's name in parentheses; it may hold spaces and parentheses.
     fields = text[text.rindex(")") + 2 :].split()
     # proc(5) counts from 1: ppid is 4, utime, stime, cutime, cstime are 14–17; ours begin with 3.
     user, system, waited_user, waited_system = map(int, fields[11:15])
-    return Stat(
+    return ProcessStat(
         pid=pid,
         parent=int(fields[1]),
         user_ticks=user + waited_user,
@@ -79,44 +81,51 @@ def parse(text: str) -> Stat:
     )
 
 
-def tree(stats: Sequence[Stat], root: int) -> tuple[Stat, ...]:
-    """The process `root` and everything under it."""
-    found = [stat for stat in stats if stat.pid == root]
-    for parent in found:  # grows while it is walked
-        found += [stat for stat in stats if stat.parent == parent.pid]
-    return tuple(found)
+def process_tree(stats: Sequence[ProcessStat], root: int) -> tuple[ProcessStat, ...]:
+    """The process `root` and all its descendants; empty if it has ended."""
+    tree = [stat for stat in stats if stat.pid == root]
+    for parent in tree:  # the list grows while it is walked, so grandchildren are reached too
+        tree += [stat for stat in stats if stat.parent == parent.pid]
+    return tuple(tree)
 
 
-def cpu(root: int) -> Cpu:
-    """What a process and its descendants have used, in clock ticks (10 ms)."""
-    found, tick_s = tree(tuple(_stats()), root), 1 / os.sysconf("SC_CLK_TCK")
-    return Cpu(
-        user_s=tick_s * sum(stat.user_ticks for stat in found),
-        system_s=tick_s * sum(stat.system_ticks for stat in found),
+def cpu_time(root: int) -> CpuTime:
+    """CPU time that a process and its descendants have used so far, in steps of a tick (10 ms).
+
+    Unlike requests per second it hardly depends on what else runs on the machine. Over two seconds
+    at a tenth of a core, a tick is an error of 5 %.
+    """
+    tree, tick_s = process_tree(tuple(_stats()), root), 1 / os.sysconf("SC_CLK_TCK")
+    return CpuTime(
+        user_s=tick_s * sum(stat.user_ticks for stat in tree),
+        system_s=tick_s * sum(stat.system_ticks for stat in tree),
     )
 
 
 def memory_mib(root: int) -> float:
-    """What a process and its descendants hold of RAM: what they share is counted once (PSS)."""
-    return sum(_pss_kib(stat.pid) for stat in tree(tuple(_stats()), root)) / 1024
+    """Proportional set size of a process and its descendants, in MiB.
+
+    PSS divides a shared page among its users, so the pages that workers share count once.
+    """
+    return sum(_pss_kib(stat.pid) for stat in process_tree(tuple(_stats()), root)) / 1024
 
 
-def open_files() -> int:
-    """How many files a process of ours may open, after raising that as far as we may."""
+def raise_file_limit() -> int:
+    """Raise the soft limit of open files to the hard one, for children as well; return it."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
 
 
 def free_port() -> int:
-    """A loopback port that nobody listens on now."""
+    """A loopback port on which no process listens now; another process may take it before us."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 @contextmanager
-def running(
+def child_process(
     argv: Sequence[str],
     cores: Sequence[int],
     *,
@@ -124,7 +133,10 @@ def running(
     cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child pinned to cores, its output in `log`; ended on leaving, by force if it must be."""
+    """Start a child pinned to `cores` with its output in `log`; stop it on leaving.
+
+    env: variables on top of this process's own.
+    """
     with pinned(cores):
         child = subprocess.Popen(
             argv,
@@ -137,14 +149,15 @@ def running(
     try:
         yield child
     finally:
-        end(child)
+        stop(child)
 
 
 @contextmanager
 def pinned(cores: Sequence[int]) -> Iterator[None]:
-    """Children started in here run on these cores from their first instruction.
+    """Pin the children started inside to `cores`; this process moves there meanwhile.
 
-    A runtime that asks for the number of cores at its start then makes the right number of threads.
+    The mask is inherited, so a child has it from its first instruction: a runtime that asks for the
+    number of cores at its start (Rust's, nginx's) makes the right number of threads.
     """
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
@@ -154,28 +167,29 @@ def pinned(cores: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def end(child: subprocess.Popen[bytes]) -> None:
-    """Asks a child to stop, and kills it when it does not within some seconds."""
+def stop(child: subprocess.Popen[bytes]) -> None:
+    """Terminate a child; kill it if it has not ended after `STOP_S`."""
     child.terminate()
     try:
-        child.wait(ENDING_S)
+        child.wait(STOP_S)
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
 
 
-def _stats() -> Iterator[Stat]:
+def _stats() -> Iterator[ProcessStat]:
+    """Every process of the machine."""
     for entry in PROC.iterdir():
         if entry.name.isdigit():
             try:
-                yield parse((entry / "stat").read_text())
-            except OSError:  # it ended meanwhile
+                yield parse_stat((entry / "stat").read_text())
+            except OSError:  # the process has ended since the folder was listed
                 continue
 
 
 def _pss_kib(pid: int) -> int:
     try:
         text = (PROC / str(pid) / "smaps_rollup").read_text()
-    except OSError:  # it ended meanwhile
+    except OSError:  # the process has ended since it was listed
         return 0
     return next((int(line.split()[1]) for line in text.splitlines() if line.startswith("Pss:")), 0)

@@ -1,8 +1,8 @@
 """The same demand through Mélange, AIBrix, single GPU types and Cuvée.
 
 Each plans with its own program and is played with its own router, on the same engines and the same
-traffic. Owns what is put beside what; formulations are in `planner/program/baselines`, routers
-in `compare/policies`. Knows nothing of commands and tables.
+traffic. Owns what is put beside what; formulations are in `planner/program/baselines`, routers in
+`compare/policies`. Knows nothing of commands and tables.
 """
 
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ from gateway.rehearsal.certify import SKIP, Harness, certified
 from gateway.rehearsal.history import TraceSource, demand_of
 from gateway.rehearsal.traffic import Process, ReplayedTraffic
 from gateway.routing.estimator import Estimator
-from loadtest.compare.policies import SimulationCase, simulated
+from loadtest.compare.policies import SimulationCase, simulate_policy
 from planner.costs import single_types
 from planner.errors import PlannerError
 from planner.model.demand import Demand
@@ -29,13 +29,15 @@ from planner.program.baselines import Allocation, Instance
 from planner.proof.certify import T_95
 from planner.traffic.trace import Trace
 
-LIMIT_S = 60.0  # for CBC on slices; the original has no limit, and now and then no end
-FRESH = 10_000  # seeds from here on are used for nothing but these tables
-MELANGE, AIBRIX, PLAIN, REFINED = "Mélange", "AIBrix", "Cuvée, unrefined", "Cuvée"
+CBC_LIMIT_S = 60.0  # for CBC on slices; the original has no limit, and now and then no end
+# Seeds from here on are used for these tables alone: refinement chooses with the simulator that
+# also grades, so it must not have seen the traffic that it is graded on.
+FRESH_SEED = 10_000
+MELANGE, AIBRIX, UNREFINED, REFINED = "Mélange", "AIBrix", "Cuvée, unrefined", "Cuvée"
 HYBRID = "Mélange's fleet, Cuvée's router"
 
-Say = Callable[[str], None]
-Play = Callable[[int], float]
+Progress = Callable[[str], None]
+Play = Callable[[int], float]  # attainment by seed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +53,11 @@ class PlayedAttainment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedFleet:
-    """One way to serve the demand. usd_per_hour, attainment: `None` if it cannot, or not played."""
+    """One way to serve the demand.
+
+    backends: (pool, count). usd_per_hour: `None` if it cannot serve all of the demand; `note` has
+    the reason. attainment: `None` if it was not played.
+    """
 
     name: str
     backends: tuple[tuple[str, int], ...] = ()
@@ -61,10 +67,10 @@ class ComparedFleet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Case:
-    """One demand under one promise, and the traffic that every fleet is played on.
+class ComparisonCase:
+    """One demand under one SLO, and the traffic that every fleet is played on.
 
-    Counts are unbounded: the question is what to rent, and the rivals know no stock.
+    Counts are unbounded: the question is what to rent, and the baselines know no stock.
     """
 
     loaded: Loaded
@@ -77,15 +83,15 @@ class Case:
         return self.demand.buckets.classes[0].model
 
     @property
-    def instance(self) -> Instance:
-        """What Mélange would plan from: the trace's true sizes in its own ranges."""
+    def melange_instance(self) -> Instance:
+        """What Mélange and AIBrix plan from: the trace's true sizes in Mélange's own ranges."""
         cells = baselines.GRID.cell_of(self.trace.input_tokens, self.trace.output_tokens)
         counts = np.bincount(cells, minlength=baselines.GRID.cells)
         rate = counts.astype(float) * (self.demand.total_rate / len(self.trace))
         return baselines.of_pools(self.loaded.pools, self.demand.buckets.classes[0].slo, rate)
 
 
-def case(
+def build_case(
     loaded: Loaded,
     trace: Trace,
     *,
@@ -93,21 +99,26 @@ def case(
     process: Process,
     requests: int,
     tpot_s: float | None = None,
-) -> Case:
-    """The bout of a trace for the first model configured; tpot_s: instead of the configured one."""
-    kind = loaded.buckets.classes[0]
-    promise = replace(kind.slo, tpot_s=tpot_s or kind.slo.tpot_s)
-    free = tuple(
+) -> ComparisonCase:
+    """The case of a trace for the first configured model.
+
+    rate: requests/s, `None` for the trace's own. requests: of one play. tpot_s: a TPOT target in
+    place of the configured one.
+    """
+    slo_class = loaded.buckets.classes[0]
+    slo = replace(slo_class.slo, tpot_s=tpot_s or slo_class.slo.tpot_s)
+    unbounded = tuple(
         replace(pool, min_backends=0, max_backends=None)
         for pool in loaded.pools
-        if pool.model == kind.model
+        if pool.model == slo_class.model
     )
-    buckets = replace(loaded.buckets, classes=(replace(kind, slo=promise),))
-    loaded = msgspec.structs.replace(loaded, pools=free, buckets=buckets)
+    buckets = replace(loaded.buckets, classes=(replace(slo_class, slo=slo),))
+    loaded = msgspec.structs.replace(loaded, pools=unbounded, buckets=buckets)
     estimator = Estimator()
-    demand = demand_of(trace, loaded, estimator=estimator, model=kind.model)
+    demand = demand_of(trace, loaded, estimator=estimator, model=slo_class.model)
     demand = demand if rate is None else demand.scaled_to(rate)
     if process == "poisson":
+        # The plan is for the traffic that is played: counts of a Poisson process have dispersion 1.
         demand = replace(demand, dispersion=(1.0,))
     traffic = ReplayedTraffic(
         trace=trace,
@@ -116,89 +127,101 @@ def case(
         dispersion=demand.dispersion[0],
         requests=requests,
         estimator=estimator,
-        model=kind.model,
+        model=slo_class.model,
     )
-    return Case(loaded=loaded, trace=trace, demand=demand, traffic=traffic)
+    return ComparisonCase(loaded=loaded, trace=trace, demand=demand, traffic=traffic)
 
 
-def costs(asked: Case) -> list[ComparedFleet]:
-    """What each plan costs, nothing played: the mix, every single type, Mélange, AIBrix."""
-    mix = solve.provision(asked.demand, asked.loaded.pools)
-    entries = [entry for entry, _ in _baselines(asked)] + [_of_plan(PLAIN, mix)]
-    for gpu, plan in single_types.single_types(asked.demand, asked.loaded.pools).items():
+def planned_costs(case: ComparisonCase) -> list[ComparedFleet]:
+    """What each plan costs, nothing played: Mélange, AIBrix, the mix, every single type."""
+    mix = solve.provision(case.demand, case.loaded.pools)
+    fleets = [fleet for fleet, _ in _baselines(case)] + [_fleet_of(UNREFINED, mix)]
+    for gpu, plan in single_types.single_types(case.demand, case.loaded.pools).items():
         note = plan.unserved[0].reason if plan.unserved else None
-        entries.append(replace(_of_plan(f"{gpu} only", plan), note=note))
-    return [replace(e, usd_per_hour=None) if e.note else e for e in entries]
+        fleets.append(replace(_fleet_of(f"{gpu} only", plan), note=note))
+    return [replace(fleet, usd_per_hour=None) if fleet.note else fleet for fleet in fleets]
 
 
-def compare_all(asked: Case, *, seeds: int, told: Say = lambda _: None) -> list[ComparedFleet]:
-    """Plans in every way, then plays every fleet on the same fresh traffic with its own router."""
-    harness = Harness(asked.traffic, asked.loaded.pools)
+def compare_fleets(
+    case: ComparisonCase, *, seeds: int, progress: Progress = lambda _: None
+) -> list[ComparedFleet]:
+    """Plan in every way, then play every fleet on the same fresh traffic with its own router."""
+    compared = []
+    for fleet, play in _entries(case, seeds, progress):
+        progress(f"playing {fleet.name}")
+        attainment = played_attainment(play, seeds) if play else None
+        compared.append(replace(fleet, attainment=attainment))
+    return compared
 
-    def ours(plan: Plan) -> Play:
+
+def _entries(
+    case: ComparisonCase, seeds: int, progress: Progress
+) -> list[tuple[ComparedFleet, Play | None]]:
+    """Every fleet, and how to play it; `None` for one that cannot serve the demand."""
+    harness = Harness(case.traffic, case.loaded.pools)
+
+    def gateway_play(plan: Plan) -> Play:
         return lambda seed: harness.play(plan, seed)[0].share
 
-    entrants: list[tuple[ComparedFleet, Play | None]] = []
-    for entry, allocation in _baselines(asked):
-        name = "melange" if entry.name == MELANGE else "aibrix-slo"
-        entrants.append(
-            (entry, partial(_play_baseline, asked, allocation, name) if allocation else None)
-        )
-        if entry.name == MELANGE and allocation:
-            kept = solve.assign(asked.demand, asked.loaded.pools, allocation.counts)
-            entrants.append((_of_plan(HYBRID, kept), ours(kept)))
-    traffic = asked.traffic
-    sources = (TraceSource(trace=asked.trace, model=asked.model),)
-    found = certified(
-        asked.loaded, sources, rate=traffic.rate, process=traffic.process,
-        requests=traffic.requests, seeds=seeds, told=told,
+    entries: list[tuple[ComparedFleet, Play | None]] = []
+    for fleet, allocation in _baselines(case):
+        policy = "melange" if fleet.name == MELANGE else "aibrix-slo"
+        play = partial(_play_baseline, case, allocation, policy) if allocation else None
+        entries.append((fleet, play))
+        if fleet.name == MELANGE and allocation:
+            plan = solve.assign(case.demand, case.loaded.pools, allocation.counts)
+            entries.append((_fleet_of(HYBRID, plan), gateway_play(plan)))
+    traffic = case.traffic
+    sources = (TraceSource(trace=case.trace, model=case.model),)
+    result = certified(
+        case.loaded, sources, rate=traffic.rate, process=traffic.process,
+        requests=traffic.requests, seeds=seeds, told=progress,
     )  # fmt: skip
-    singles = ((f"{gpu} only", plan) for gpu, plan, _ in found.singles)
-    plans = [*singles, (PLAIN, found.first[0]), (REFINED, found.refined.plan)]
-    entrants += [(_of_plan(name, plan), ours(plan)) for name, plan in plans]
-    entries = []
-    for entry, play in entrants:
-        told(f"playing {entry.name}")
-        attainment = measured(play, seeds) if play else None
-        entries.append(replace(entry, attainment=attainment))
-    return entries
+    singles = ((f"{gpu} only", plan) for gpu, plan, _ in result.singles)
+    plans = [*singles, (UNREFINED, result.first[0]), (REFINED, result.refined.plan)]
+    return entries + [(_fleet_of(name, plan), gateway_play(plan)) for name, plan in plans]
 
 
-def measured(play: Play, seeds: int) -> PlayedAttainment:
-    """Plays the fresh seeds, two or more."""
-    shares = [play(FRESH + seed) for seed in range(seeds)]
+def played_attainment(play: Play, seeds: int) -> PlayedAttainment:
+    """Play two or more fresh seeds. The interval is over seeds, not over requests.
+
+    Requests of one play queue behind each other and are not independent.
+    """
+    shares = [play(FRESH_SEED + seed) for seed in range(seeds)]
     mean = sum(shares) / seeds
-    t = T_95[min(seeds - 2, len(T_95) - 1)]
+    t = T_95[min(seeds - 2, len(T_95) - 1)]  # seeds - 1 degrees of freedom; T_95 begins with one
     half = t * stdev(shares) / sqrt(seeds)
     low, high = max(0.0, mean - half), min(1.0, mean + half)
     return PlayedAttainment(mean=mean, low=low, high=high, worst=min(shares), seeds=seeds)
 
 
-def _baselines(asked: Case) -> Iterator[tuple[ComparedFleet, Allocation | None]]:
-    melange = partial(baselines.melange, time_limit_s=LIMIT_S)
-    for name, plan in ((MELANGE, melange), (AIBRIX, baselines.aibrix)):
+def _baselines(case: ComparisonCase) -> Iterator[tuple[ComparedFleet, Allocation | None]]:
+    """Mélange's and AIBrix's fleets; one that cannot be planned has a note and no allocation."""
+    melange = partial(baselines.melange, time_limit_s=CBC_LIMIT_S)
+    for name, allocate in ((MELANGE, melange), (AIBRIX, baselines.aibrix)):
         try:
-            found = plan(asked.instance)
+            allocation = allocate(case.melange_instance)
         except PlannerError as error:
             yield ComparedFleet(name=name, note=str(error)), None
             continue
-        backends = tuple(zip(found.gpus, found.counts, strict=True))
-        yield ComparedFleet(name=name, backends=backends, usd_per_hour=found.usd_per_hour), found
+        backends = tuple(zip(allocation.gpus, allocation.counts, strict=True))
+        usd = allocation.usd_per_hour
+        yield ComparedFleet(name=name, backends=backends, usd_per_hour=usd), allocation
 
 
-def _play_baseline(asked: Case, fleet: Allocation, name: str, seed: int) -> float:
-    """One play of a fleet under a rival's router; Mélange's looks up its own profile corners."""
-    slo = asked.demand.buckets.classes[0].slo
-    trace = asked.traffic.draw(seed).trace
+def _play_baseline(case: ComparisonCase, allocation: Allocation, policy: str, seed: int) -> float:
+    """Attainment of one play of a fleet under a baseline's own router."""
+    slo = case.demand.buckets.classes[0].slo
+    trace = case.traffic.draw(seed).trace
     engines = tuple(
         pool.profile
-        for pool, count in zip(asked.loaded.pools, fleet.counts, strict=True)
+        for pool, count in zip(case.loaded.pools, allocation.counts, strict=True)
         for _ in range(count)
     )
-    case = SimulationCase(trace=trace, engines=engines, slo=slo)
-    return simulated(name, case, seed).attainment(slo, skip=SKIP)
+    simulation = SimulationCase(trace=trace, engines=engines, slo=slo)
+    return simulate_policy(policy, simulation, seed).attainment(slo, skip=SKIP)
 
 
-def _of_plan(name: str, plan: Plan) -> ComparedFleet:
+def _fleet_of(name: str, plan: Plan) -> ComparedFleet:
     backends = tuple(zip(plan.pools, plan.backends, strict=True))
     return ComparedFleet(name=name, backends=backends, usd_per_hour=plan.usd_per_hour)

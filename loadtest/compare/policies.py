@@ -1,8 +1,8 @@
 """Other ways to dispatch, over the same engines, to compare with the gateway's router.
 
-What each does is taken from its authors' papers and code and named at each function. They see what
-a balancer would see: sizes as believed, their own requests in flight, answers when they end. Knows
-the simulator's interface and profiles; chance is an argument.
+What each does is taken from its authors' papers and code and named at each function. A policy
+sees what a load balancer would see: sizes as believed, its own requests in flight, answers when
+they end. Knows the simulator's interface and profiles; chance is an argument.
 """
 
 from bisect import bisect_left
@@ -21,10 +21,10 @@ from planner.slo import Slo
 from planner.traffic.trace import Trace
 
 # Mélange's buckets (arXiv 2404.14527, 6.1 and figure 5): upper edges in tokens.
-INPUTS = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 12000, 16000)
-OUTPUTS = (25, 100, 250, 500, 1000, 2000)
-FULL = 1.0  # AIBrix: Σ 1/(X·latency) at which a backend pulls no more
-CELLS = Grid(  # sizes in one cell differ by a fifth at most
+INPUT_EDGES = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 12000, 16000)
+OUTPUT_EDGES = (25, 100, 250, 500, 1000, 2000)
+PULL_LIMIT = 1.0  # AIBrix: Σ 1/(X·latency) at which a backend pulls no more
+CELLS = Grid(  # of AIBrix's ranking: sizes in one cell differ by a fifth at most
     input_edges=log_edges(1, 2**17, per_octave=4), output_edges=log_edges(1, 2**15, per_octave=4)
 )
 WINDOW = 300  # lengths that AIBrix's histogram of one input size remembers here
@@ -46,63 +46,71 @@ class SimulationCase:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoutingPolicy:
-    """Both callables of `simulate`; patience_s: how long its own queue keeps a request."""
+    """Both callables of `simulate`. patience_s: how long the policy's own queue keeps a request."""
 
     route: Route
     finished: Finish | None = None
     patience_s: float = 0.0
 
 
-class SlotPlacement:
-    """A request in flight: one more on its backend, and `slot` of its load, until released."""
+class PolicyPlacement:
+    """A request in flight: one more on its backend, and `load` of its load, until released."""
 
-    __slots__ = ("_fleet", "_slot", "backend")
+    __slots__ = ("_fleet", "_load", "backend")
 
-    def __init__(self, fleet: "_PolicyFleet", backend: int, slot: float) -> None:
+    def __init__(self, fleet: "_PolicyFleet", backend: int, load: float) -> None:
         self.backend = backend
         self._fleet = fleet
-        self._slot = slot
+        self._load = load
         fleet.in_flight[backend] += 1
-        fleet.load[backend] += slot
+        fleet.load[backend] += load
 
     def prefilled(self) -> None:
-        """Nobody here looks at prefill."""
+        """Do nothing: no policy here looks at prefill."""
 
     def release(self) -> None:
+        """The request has ended; called once."""
         fleet, backend = self._fleet, self.backend
         fleet.in_flight[backend] -= 1
-        fleet.load[backend] -= self._slot
-        if fleet.in_flight[backend] == 0:  # sums of floats drift
+        fleet.load[backend] -= self._load
+        if fleet.in_flight[backend] == 0:  # sums of floats drift: an idle backend has no load
             fleet.load[backend] = 0.0
 
 
 class _PolicyFleet:
-    """What a policy has in flight by backend, and the kinds of backend there are."""
+    """What a policy has in flight, by backend.
+
+    profiles: the different profiles of the case. profile: (K,) index of each backend's profile.
+    """
 
     def __init__(self, case: SimulationCase) -> None:
         self.in_flight = [0] * len(case.engines)
         self.load = [0.0] * len(case.engines)
-        self.kinds = tuple(dict.fromkeys(case.engines))
-        self.kind = [self.kinds.index(engine) for engine in case.engines]
-        self.all = range(len(case.engines))
+        self.profiles = tuple(dict.fromkeys(case.engines))
+        self.profile = [self.profiles.index(engine) for engine in case.engines]
+        self.backends = range(len(case.engines))
 
     def least_loaded(self, backends: Sequence[int]) -> int:
+        """The first of the backends with the least load in flight."""
         return min(backends, key=self.load.__getitem__)
 
-    def hold(self, backend: int, slot: float = 0.0) -> Placement:
-        return SlotPlacement(self, backend, slot)
+    def place(self, backend: int, load: float = 0.0) -> Placement:
+        """Put a request on a backend."""
+        return PolicyPlacement(self, backend, load)
 
 
 def random(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     """Any backend, each as likely as the others."""
     fleet = _PolicyFleet(case)
-    return RoutingPolicy(route=lambda request, now_s: fleet.hold(_any(len(fleet.all), rng)))
+    count = len(fleet.backends)
+    return RoutingPolicy(route=lambda request, now_s: fleet.place(_random_index(count, rng)))
 
 
 def round_robin(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     """One backend after the other."""
     fleet = _PolicyFleet(case)
-    return RoutingPolicy(route=lambda request, now_s: fleet.hold(request % len(fleet.all)))
+    count = len(fleet.backends)
+    return RoutingPolicy(route=lambda request, now_s: fleet.place(request % count))
 
 
 def least_request(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
@@ -111,22 +119,26 @@ def least_request(case: SimulationCase, rng: np.random.Generator) -> RoutingPoli
     fleet = _PolicyFleet(case)
 
     def route(request: int, now_s: float) -> Placement:
-        start = _any(len(fleet.all), rng)
-        turned = [*fleet.all[start:], *fleet.all[:start]]
-        return fleet.hold(min(turned, key=fleet.in_flight.__getitem__))
+        start = _random_index(len(fleet.backends), rng)
+        rotated = [*fleet.backends[start:], *fleet.backends[:start]]
+        return fleet.place(min(rotated, key=fleet.in_flight.__getitem__))
 
     return RoutingPolicy(route=route)
 
 
 def power_of_two(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
-    """The less busy, by requests in flight, of two backends drawn at random (Mitzenmacher)."""
+    """The less busy, by requests in flight, of two different backends drawn at random.
+
+    Mitzenmacher, The power of two choices in randomized load balancing, 2001.
+    """
     fleet = _PolicyFleet(case)
-    count = len(fleet.all)
+    count = len(fleet.backends)
 
     def route(request: int, now_s: float) -> Placement:
-        one = _any(count, rng)
-        two = (one + 1 + _any(count - 1, rng)) % count if count > 1 else one
-        return fleet.hold(one if fleet.in_flight[one] <= fleet.in_flight[two] else two)
+        first = _random_index(count, rng)
+        second = (first + 1 + _random_index(count - 1, rng)) % count if count > 1 else first
+        busier = fleet.in_flight[first] > fleet.in_flight[second]
+        return fleet.place(second if busier else first)
 
     return RoutingPolicy(route=route)
 
@@ -137,15 +149,20 @@ def least_load(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     fleet = _PolicyFleet(case)
     trace, outputs = case.trace, case.output_tokens
     outputs = trace.output_tokens if outputs is None else outputs
-    n_star = [kind.capacity(trace.input_tokens, outputs, case.slo).n_star for kind in fleet.kinds]
-    with np.errstate(divide="ignore"):
-        slots: list[list[float]] = (1.0 / np.array(n_star)).T.tolist()
+    n_star = [
+        profile.capacity(trace.input_tokens, outputs, case.slo).n_star for profile in fleet.profiles
+    ]
+    with np.errstate(divide="ignore"):  # n* is 0 where the SLO cannot be held: an infinite load
+        loads: list[list[float]] = (1.0 / np.array(n_star)).T.tolist()
 
     def route(request: int, now_s: float) -> Placement:
-        slot = slots[request]
-        best = min(fleet.all, key=lambda k: (fleet.load[k] + slot[fleet.kind[k]], fleet.load[k]))
+        load = loads[request]
+        best = min(
+            fleet.backends,
+            key=lambda k: (fleet.load[k] + load[fleet.profile[k]], fleet.load[k]),
+        )
         # One that holds no SLO anywhere may slow a whole backend down.
-        return fleet.hold(best, min(slot[fleet.kind[best]], 1.0))
+        return fleet.place(best, min(load[fleet.profile[best]], 1.0))
 
     return RoutingPolicy(route=route)
 
@@ -160,21 +177,23 @@ def melange(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     weights where no backend holds the SLO.
     """
     fleet, trace = _PolicyFleet(case), case.trace
-    tput = [_corners(kind, case.slo) for kind in fleet.kinds]
-    sums = [[0.0, 0.0] for _ in (*INPUTS, "all")]  # answers and their tokens by input bucket
-    limits: dict[tuple[int, int], list[float]] = {}
-    rows = [_bucket(INPUTS, tokens) for tokens in trace.input_tokens.tolist()]
+    throughput = [_corner_rates(profile, case.slo) for profile in fleet.profiles]
+    # Answers and their tokens by input bucket; the last entry is for all of them.
+    sums = [[0.0, 0.0] for _ in (*INPUT_EDGES, "all")]
+    limits: dict[tuple[int, int], list[float]] = {}  # cumulated shares of the backends by bucket
+    rows = [_bucket_index(INPUT_EDGES, tokens) for tokens in trace.input_tokens.tolist()]
 
     def route(request: int, now_s: float) -> Placement:
         row = rows[request]
         count, total = sums[row] if sums[row][0] else sums[-1]
-        cell = row, _bucket(OUTPUTS, total / count if count else 1.0)
+        cell = row, _bucket_index(OUTPUT_EDGES, total / count if count else 1.0)
         if cell not in limits:
-            weights = np.array([tput[kind][cell] for kind in fleet.kind])
+            weights = np.array([throughput[profile][cell] for profile in fleet.profile])
             weights = weights if weights.any() else np.ones(len(weights))
             limits[cell] = (np.cumsum(weights) / weights.sum()).tolist()
+        # 1 − random() lies in (0, 1]: a backend of weight 0 is never drawn.
         backend = bisect_left(limits[cell], 1.0 - rng.random())
-        return fleet.hold(min(backend, len(fleet.all) - 1))
+        return fleet.place(min(backend, len(fleet.backends) - 1))
 
     def finished(request: int, now_s: float) -> None:
         for entry in (sums[rows[request]], sums[-1]):
@@ -196,48 +215,53 @@ def aibrix(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
     SLO no type holds goes to the least loaded.
     """
     fleet, trace = _PolicyFleet(case), case.trace
-    ranking = _Ranking(fleet, case.slo)
-    seen: dict[int, deque[int]] = {}
-    drawn: dict[int, int] = {}  # once per request, also if it waits
+    ranking = _GpuRanking(fleet, case.slo)
+    histories: dict[int, deque[int]] = {}
+    draws: dict[int, int] = {}  # once per request, also if it waits and is asked again
 
     def route(request: int, now_s: float) -> Placement | None:
         inputs = int(trace.input_tokens[request])
-        if request not in drawn:
-            history = seen.get(inputs.bit_length())
-            drawn[request] = history[_any(len(history), rng)] if history else 1
-        ranks = ranking.of(inputs, drawn[request])
-        for backends, slot in ranks:
+        if request not in draws:
+            history = histories.get(inputs.bit_length())
+            draws[request] = history[_random_index(len(history), rng)] if history else 1
+        ranks = ranking.of(inputs, draws[request])
+        for backends, load in ranks:
             best = fleet.least_loaded(backends)
-            if fleet.load[best] + slot <= FULL or fleet.in_flight[best] == 0:
-                return fleet.hold(best, slot)
-        return None if ranks else fleet.hold(fleet.least_loaded(fleet.all), FULL)
+            # An idle backend takes any request, or one larger than the limit would wait for ever.
+            if fleet.load[best] + load <= PULL_LIMIT or fleet.in_flight[best] == 0:
+                return fleet.place(best, load)
+        return None if ranks else fleet.place(fleet.least_loaded(fleet.backends), PULL_LIMIT)
 
     def finished(request: int, now_s: float) -> None:
         octave = int(trace.input_tokens[request]).bit_length()
-        history = seen.setdefault(octave, deque(maxlen=WINDOW))
+        history = histories.setdefault(octave, deque(maxlen=WINDOW))
         history.append(max(1, int(trace.output_tokens[request])))
 
     return RoutingPolicy(route=route, finished=finished, patience_s=inf)
 
 
-class _Ranking:
-    """GPU types by size, fastest first: (its backends, 1/n*) where its SLO holds."""
+class _GpuRanking:
+    """GPU types by size, fastest first: (its backends, 1/n*), those alone that hold the SLO."""
 
     def __init__(self, fleet: _PolicyFleet, slo: Slo) -> None:
         centres = np.array([CELLS.centre(cell) for cell in range(CELLS.cells)], dtype=float)
         inputs, outputs = centres.T
-        self._n_star = [kind.capacity(inputs, outputs, slo).n_star.tolist() for kind in fleet.kinds]
-        self._latency_s = [_alone_s(kind, inputs, outputs).tolist() for kind in fleet.kinds]
-        kinds = range(len(fleet.kinds))
-        self._members = [[k for k in fleet.all if fleet.kind[k] == kind] for kind in kinds]
+        profiles = fleet.profiles
+        self._n_star = [p.capacity(inputs, outputs, slo).n_star.tolist() for p in profiles]
+        self._latency_s = [_unloaded_s(p, inputs, outputs).tolist() for p in profiles]
+        self._members = [
+            [k for k in fleet.backends if fleet.profile[k] == index]
+            for index in range(len(profiles))
+        ]
         self._ranks: dict[int, list[tuple[list[int], float]]] = {}
 
     def of(self, inputs: int, outputs: int) -> list[tuple[list[int], float]]:
+        """(backends, load of the request) for each GPU type that holds the SLO at that size."""
         cell = CELLS.cell(inputs, outputs)
         if cell not in self._ranks:
-            able = [kind for kind, n_star in enumerate(self._n_star) if n_star[cell] > 0]
-            able.sort(key=lambda kind: self._latency_s[kind][cell])
-            self._ranks[cell] = [(self._members[k], 1.0 / self._n_star[k][cell]) for k in able]
+            able = [index for index, n_star in enumerate(self._n_star) if n_star[cell] > 0]
+            able.sort(key=lambda index: self._latency_s[index][cell])
+            self._ranks[cell] = [(self._members[i], 1.0 / self._n_star[i][cell]) for i in able]
         return self._ranks[cell]
 
 
@@ -252,13 +276,17 @@ POLICIES: Mapping[str, Callable[[SimulationCase, np.random.Generator], RoutingPo
 }
 
 
-def simulated(name: str, case: SimulationCase, seed: int) -> SimulationResult:
-    """Plays a scene under the policy of that name; Mélange's looks up its own profile corners."""
-    seen = case
+def simulate_policy(name: str, case: SimulationCase, seed: int) -> SimulationResult:
+    """Play a case under the policy of that name.
+
+    Mélange's policy looks up its own profile corners: a longer context and the TPOT target alone,
+    as its program plans with. The engines that are played stay those of the case.
+    """
+    known = case
     if name == "melange":
         corners = tuple(baselines.long(profile) for profile in case.engines)
-        seen = replace(case, engines=corners, slo=baselines.unhurried(case.slo))
-    policy = POLICIES[name](seen, np.random.default_rng(seed))
+        known = replace(case, engines=corners, slo=baselines.unhurried(case.slo))
+    policy = POLICIES[name](known, np.random.default_rng(seed))
     return simulate(
         case.trace,
         case.engines,
@@ -268,24 +296,25 @@ def simulated(name: str, case: SimulationCase, seed: int) -> SimulationResult:
     )
 
 
-def _any(count: int, rng: np.random.Generator) -> int:
-    """A number below count; several times faster than `Generator.integers`."""
+def _random_index(count: int, rng: np.random.Generator) -> int:
+    """An index below count; several times faster than `Generator.integers`."""
     return int(rng.random() * count)
 
 
-def _bucket(edges: tuple[int, ...], tokens: float) -> int:
+def _bucket_index(edges: tuple[int, ...], tokens: float) -> int:
     """The first bucket whose upper edge is not below; the last one takes what is above."""
     return min(bisect_left(edges, tokens), len(edges) - 1)
 
 
-def _corners(profile: Profile, slo: Slo) -> FloatArray:
-    """(inputs, outputs) the largest throughput at the upper corner of every bucket."""
-    rows, columns = np.meshgrid(INPUTS, OUTPUTS, indexing="ij")
+def _corner_rates(profile: Profile, slo: Slo) -> FloatArray:
+    """(inputs, outputs) the largest throughput at the upper corner of every bucket, requests/s."""
+    rows, columns = np.meshgrid(INPUT_EDGES, OUTPUT_EDGES, indexing="ij")
     return profile.capacity(rows.astype(float), columns.astype(float), slo).rate
 
 
-def _alone_s(profile: Profile, inputs: FloatArray, outputs: FloatArray) -> FloatArray:
+def _unloaded_s(profile: Profile, inputs: FloatArray, outputs: FloatArray) -> FloatArray:
     """Seconds that a request takes with a backend to itself."""
-    one = np.ones_like(inputs)
-    decode_s = profile.roofline.decode_s(one, inputs + outputs / 2)
+    batch = np.ones_like(inputs)
+    # Its context grows from inputs to inputs + outputs while it decodes: half way on average.
+    decode_s = profile.roofline.decode_s(batch, inputs + outputs / 2)
     return np.asarray(profile.roofline.prefill_s(inputs) + outputs * decode_s)

@@ -1,8 +1,8 @@
-"""What sharing a fleet among several workers costs: the load that they attain beside one's.
+"""What sharing a fleet among several workers costs: the rate that they attain beside one worker's.
 
-Each worker is one of the gateway's own routers in virtual time. They see each other's leases
-through the board, as old as it lets them be; requests are dealt to them at random, as the kernel
-deals connections. Knows no process and no socket.
+Each worker is one of the gateway's own routers in virtual time. The workers see each other's
+leases through the shared load array, as old as the router lets it be; requests reach them at
+random, as the kernel distributes connections. Knows no process and no socket.
 
     python -m loadtest.compare.workers --config configs/demo.yaml --trace TRACE.csv
 """
@@ -28,6 +28,7 @@ from planner.traffic.trace import Trace, read_trace
 
 STEPS = 11  # halvings of the bracket: 0.2 % of the rate
 LOWEST, HIGHEST = 0.5, 4.5  # of the rate that the fleet was planned for
+DISPERSION = 1.5  # of arrivals: a little burstier than Poisson, whose counts have 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,27 +47,34 @@ class WorkersBench:
         return self.plan.buckets.classes[0].slo
 
     def attainment(self, rate: float, workers: int) -> float:
-        """Over all seeds; the same traffic for any number of workers."""
+        """Attainment over all seeds; any number of workers meets the same traffic."""
         met = total = 0
         for seed in range(self.seeds):
             traffic = ReplayedTraffic(
-                trace=self.trace, rate=rate, process="gamma", dispersion=1.5,
+                trace=self.trace, rate=rate, process="gamma", dispersion=DISPERSION,
                 requests=self.requests, estimator=self.estimator,
                 model=self.plan.buckets.classes[0].model,
             )  # fmt: skip
-            drawn = traffic.draw(seed)
-            dealt = np.random.default_rng(seed).integers(0, workers, len(drawn.trace))
-            seen = rehearse(
-                drawn.trace, self.plan, self.loaded.pools, believed=drawn.believed, workers=dealt
+            sample = traffic.draw(seed)
+            worker_of = np.random.default_rng(seed).integers(0, workers, len(sample.trace))
+            played = rehearse(
+                sample.trace,
+                self.plan,
+                self.loaded.pools,
+                believed=sample.believed,
+                workers=worker_of,
             )
-            kept = seen.result.met(self.slo)[ceil(SKIP * len(dealt)) :]
-            met, total = met + int(kept.sum()), total + len(kept)
+            counted = played.result.met(self.slo)[ceil(SKIP * len(worker_of)) :]
+            met, total = met + int(counted.sum()), total + len(counted)
         return met / total
 
 
-def attainable(attainment: Callable[[float], float], planned: float, target: float) -> float:
-    """The highest rate at which the target is met, between half and four and a half times the
-    planned one."""
+def highest_rate(attainment: Callable[[float], float], planned: float, target: float) -> float:
+    """The highest rate at which the target is met, by bisection.
+
+    planned: the rate that the fleet was planned for; the result lies between half and four and a
+    half times it.
+    """
     low, high = LOWEST * planned, HIGHEST * planned
     for _ in range(STEPS):
         middle = (low + high) / 2
@@ -96,12 +104,12 @@ def main(
     )
     click.echo(f"{dict(zip(plan.pools, plan.backends, strict=True))} for {rate:g}/s")
     for count in workers:
-        found = attainable(
+        attained = highest_rate(
             lambda at, count=count: bench.attainment(at, count),  # type: ignore[misc]
             rate,
             bench.slo.attainment,
         )
-        click.echo(f"{count} workers: {found:.2f}/s at {bench.slo.attainment:.0%}")
+        click.echo(f"{count} workers: {attained:.2f}/s at {bench.slo.attainment:.0%}")
 
 
 if __name__ == "__main__":

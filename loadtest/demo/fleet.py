@@ -1,7 +1,7 @@
-"""A gateway in front of emulated backends, each in a process of its own, on free loopback ports.
+"""A gateway in front of emulated backends, on free loopback ports.
 
-Owns the processes: whatever happens, all that it started has ended when it is left. Knows nothing
-of load or of results.
+Owns the two processes, one for the gateway and one for all backends: both have ended when the fleet
+is left, however it is left. Knows nothing of load or of results.
 """
 
 import asyncio
@@ -25,21 +25,21 @@ from loadtest.process import free_port
 from planner.engine.profiles import Profile
 
 READY_S = 60.0  # a gateway that is not ready by then will not be
-STOP_S = 10.0
+STOP_S = 10.0  # for a clean exit; then kill
 
-BackendSpecs = Sequence[tuple[str, Profile, str]]  # pool, profile, model: one entry per backend
+BackendSpecs = Sequence[tuple[Profile, str]]  # profile and model: one entry per backend
 
 
 class LocalFleetError(Exception):
-    """Something on the stage did not start; the message holds its own words."""
+    """The gateway or the emulated backends did not start."""
 
 
 class LocalFleet:
     """An async context manager; `url` is the gateway's, `loaded` the configuration that it runs."""
 
     def __init__(self, path: Path, *, log: Path | None = None) -> None:
-        """path: a configuration; its backends and port are replaced by free ones. log: where the
-        gateway's own log goes, default nowhere."""
+        """path: a configuration; free ports replace its backends and its port. log: for the
+        gateway's own log, default nowhere. Raises ConfigError before anything is started."""
         self.loaded = load.load(path)
         self._root = path.parent
         self._raw = yaml.safe_load(path.read_text())
@@ -49,16 +49,17 @@ class LocalFleet:
         self.url = ""
 
     async def __aenter__(self) -> "LocalFleet":
+        # spawn and not fork: this process has a running event loop.
         here, there = get_context("spawn").Pipe()
-        self._line = here
+        self._pipe = here
         self._backends = get_context("spawn").Process(
-            target=serve, args=(there, _specs(self.loaded)), daemon=True
+            target=serve_backends, args=(there, _specs(self.loaded)), daemon=True
         )
         self._backends.start()
-        there.close()
+        there.close()  # the child has its own end; with ours closed, its death is an EOFError here
         try:
-            ports = await asyncio.to_thread(self._ports)
-            await self._open(ports)
+            ports = await asyncio.to_thread(self._receive_ports)
+            await self._start_gateway(ports)
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -66,7 +67,7 @@ class LocalFleet:
 
     async def __aexit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
@@ -77,7 +78,7 @@ class LocalFleet:
             except TimeoutError:
                 self._gateway.kill()
                 await self._gateway.wait()
-        self._line.close()  # the backends stop when nobody listens any more
+        self._pipe.close()  # the backends stop when their end of the pipe reads EOF
         await asyncio.to_thread(self._backends.join, STOP_S)
         if self._backends.is_alive():
             self._backends.kill()
@@ -89,27 +90,32 @@ class LocalFleet:
         assert self._gateway is not None
         return self._gateway.pid
 
-    def _ports(self) -> list[int]:
+    def _receive_ports(self) -> list[int]:
+        """The backends' ports, in the order of the specs. Blocks."""
         try:
-            ports: list[int] = self._line.recv()
+            ports: list[int] = self._pipe.recv()
         except EOFError:
             raise LocalFleetError("the emulated backends did not start") from None
         return ports
 
-    async def _open(self, ports: list[int]) -> None:
-        """Writes the configuration with real ports and starts the gateway on it."""
+    async def _start_gateway(self, ports: list[int]) -> None:
+        """Write the configuration with real ports, start the gateway on it, wait until ready."""
         port = free_port()
         path = Path(self._folder.name) / "cuvee.yaml"
-        path.write_text(yaml.safe_dump(self._configured(ports, port), sort_keys=False))
+        path.write_text(yaml.safe_dump(self._local_config(ports, port), sort_keys=False))
         self.url = f"http://127.0.0.1:{port}"
         with self._log.open("ab") as log:
             self._gateway = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "cuvee", "serve", "--config", str(path),
                 stdout=log, stderr=log,
             )  # fmt: skip
-        await self._ready()
+        await self._wait_until_ready()
 
-    def _configured(self, ports: list[int], port: int) -> dict[str, object]:
+    def _local_config(self, ports: list[int], port: int) -> dict[str, object]:
+        """The configuration with local backends and ports.
+
+        It is written to another folder, so files that it names get absolute paths.
+        """
         urls = iter(f"http://127.0.0.1:{number}" for number in ports)
         raw = dict(self._raw)
         raw["pools"] = {
@@ -125,11 +131,13 @@ class LocalFleet:
         if raw.get("planner", {}).get("workload"):
             workload = str((self._root / raw["planner"]["workload"]).resolve())
             raw["planner"] = raw["planner"] | {"workload": workload}
+        # No load balancer has to notice that the gateway leaves: it need not wait before it drains.
         local = {"host": "127.0.0.1", "port": port, "drain_delay_s": 0}
         raw["gateway"] = raw.get("gateway", {}) | local
         return raw
 
-    async def _ready(self) -> None:
+    async def _wait_until_ready(self) -> None:
+        """Ask /readyz until it says yes. Raises LocalFleetError, or TimeoutError after READY_S."""
         assert self._gateway is not None
         async with aiohttp.ClientSession() as session, asyncio.timeout(READY_S):
             while self._gateway.returncode is None:
@@ -144,31 +152,32 @@ class LocalFleet:
 
 
 def _specs(loaded: Loaded) -> BackendSpecs:
+    """Every configured backend, pool by pool: the order in which ports take their places."""
     profiles = {pool.name: pool.profile for pool in loaded.pools}
     return [
-        (name, profiles[name], section.model)
+        (profiles[name], section.model)
         for name, section in loaded.config.pools.items()
         for _ in section.backends
     ]
 
 
-def serve(line: Connection, specs: BackendSpecs) -> None:
-    """The backends' process: an emulator per entry; tells their ports, runs until hung up."""
-    uvloop.run(_act(line, specs))
+def serve_backends(pipe: Connection, specs: BackendSpecs) -> None:
+    """Run the backends' process: an emulator per spec; send their ports, stop at the pipe's EOF."""
+    uvloop.run(_serve_backends(pipe, specs))
 
 
-async def _act(line: Connection, specs: BackendSpecs) -> None:
-    emulators = [Emulator(profile, model) for _, profile, model in specs]
+async def _serve_backends(pipe: Connection, specs: BackendSpecs) -> None:
+    emulators = [Emulator(profile, model) for profile, model in specs]
     try:
-        line.send([await emulator.start() for emulator in emulators])
-        await asyncio.to_thread(_hung_up, line)
+        pipe.send([await emulator.start() for emulator in emulators])
+        await asyncio.to_thread(_wait_for_eof, pipe)
     finally:
         for emulator in emulators:
             await emulator.stop()
 
 
-def _hung_up(line: Connection) -> None:
+def _wait_for_eof(pipe: Connection) -> None:
     try:
-        line.recv()
+        pipe.recv()
     except EOFError:
         return

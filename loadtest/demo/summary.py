@@ -1,4 +1,7 @@
-"""What a demo run amounts to: plans against what happened. Pure."""
+"""What a demo run amounts to: every plan beside what happened under it. Pure.
+
+Knows `/cuvee/plan` and the records of a replay; must not know processes or consoles.
+"""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,14 +16,14 @@ from loadtest.replay.record import Record
 from loadtest.replay.report import Attainment, Percentiles
 from planner.slo import Slo
 
-OFF_PLAN = ("spill", "overload", "best-effort")
+OFF_PLAN = ("spill", "overload", "best-effort")  # decisions that left the plan's shares
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlanSeen:
     """A plan as the gateway published it, and when it was first seen in force.
 
-    at_s: seconds since the replay's start, 0 for the plan it started with. body: `/cuvee/plan`.
+    at_s: seconds since the replay's start, 0 for the first plan. body: the answer of `/cuvee/plan`.
     """
 
     at_s: float
@@ -33,7 +36,10 @@ class PlanSeen:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Period:
-    """The requests of one stretch of the run, or of one pool."""
+    """The requests of one period of the run, or of one pool.
+
+    off_plan: requests whose decision left the plan's shares.
+    """
 
     name: str
     requests: int
@@ -45,8 +51,11 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PoolShare:
-    """One bucket under one plan: planned and real share, in the order of the plan's pools."""
+class BucketShares:
+    """One bucket under one plan, with the share of each pool in the order of the plan's pools.
+
+    what: the bucket's sizes in words. planned, real: by the plan, and by where requests went.
+    """
 
     plan: str
     bucket: int
@@ -58,7 +67,11 @@ class PoolShare:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DemoSummary:
-    """The whole run."""
+    """The whole run.
+
+    lag_p99_s: of the load generator itself. turn_s: when the traffic mix turned, since the start.
+    periods: the last one is the whole run. pools: the run by pool.
+    """
 
     slo: Slo
     requests: int
@@ -68,13 +81,13 @@ class DemoSummary:
     plans: tuple[PlanSeen, ...]
     periods: tuple[Period, ...]
     pools: tuple[Period, ...]
-    slices: tuple[PoolShare, ...]
+    slices: tuple[BucketShares, ...]
 
 
-def judge(
+def summarise(
     records: Sequence[Record], plans: Sequence[PlanSeen], slo: Slo, *, turn_s: float
 ) -> DemoSummary:
-    """Adds a run up. turn_s: when the mix turned."""
+    """Add up a run; a plan that served no request is left out."""
     whole = report.summarise(records, slo)
     names = sorted({record.pool for record in records if record.pool})
     used = {record.plan for record in records}
@@ -88,20 +101,20 @@ def judge(
         plans=tuple(plans),
         periods=tuple(_periods(records, plans, slo, turn_s)),
         pools=tuple(_period(n, [r for r in records if r.pool == n], slo) for n in names),
-        slices=tuple(s for plan in plans for s in _slices(records, plan)),
+        slices=tuple(s for plan in plans for s in _bucket_shares(records, plan)),
     )
 
 
 def _periods(
     records: Sequence[Record], plans: Sequence[PlanSeen], slo: Slo, turn_s: float
 ) -> Iterator[Period]:
-    """Before and after the turn, each cut where the plan changed."""
+    """Before and after the turn, each divided by plan; then the whole run."""
     for name, early in (("before", True), ("after", False)):
         half = [record for record in records if (record.arrival_s < turn_s) == early]
         for number, plan in enumerate(plans, 1):
-            part = [record for record in half if record.plan == plan.name]
-            if part:
-                yield _period(f"{name}, plan {number}", part, slo)
+            under_plan = [record for record in half if record.plan == plan.name]
+            if under_plan:
+                yield _period(f"{name}, plan {number}", under_plan, slo)
     yield _period("everything", records, slo)
 
 
@@ -118,18 +131,19 @@ def _period(name: str, records: Sequence[Record], slo: Slo) -> Period:
     )
 
 
-def _slices(records: Sequence[Record], plan: PlanSeen) -> Iterator[PoolShare]:
+def _bucket_shares(records: Sequence[Record], plan: PlanSeen) -> Iterator[BucketShares]:
+    """Every bucket that had requests under a plan."""
     pools = tuple(plan.body["pools"])
-    mine = [r for r in records if r.plan == plan.name and r.bucket is not None]
-    counts = Counter((int(record.bucket or 0), record.pool) for record in mine)
+    under_plan = [r for r in records if r.plan == plan.name and r.bucket is not None]
+    counts = Counter((int(record.bucket or 0), record.pool) for record in under_plan)
     for bucket in sorted({bucket for bucket, _ in counts}):
         total = sum(counts[bucket, pool] for pool in pools)
         cell = plan.body["buckets"]["cells"][bucket]
-        (i0, i1), (o0, o1) = cell["input"], cell["output"]
-        yield PoolShare(
+        (input_from, input_to), (output_from, output_to) = cell["input"], cell["output"]
+        yield BucketShares(
             plan=plan.name,
             bucket=bucket,
-            what=f"in {i0}–{i1} out {o0}–{o1}",
+            what=f"in {input_from}–{input_to} out {output_from}–{output_to}",
             requests=total,
             planned=tuple(plan.body["weights"][bucket]),
             real=tuple(counts[bucket, pool] / total if total else 0.0 for pool in pools),
@@ -137,20 +151,20 @@ def _slices(records: Sequence[Record], plan: PlanSeen) -> Iterator[PoolShare]:
 
 
 def to_json(summary: DemoSummary) -> dict[str, Any]:
-    """The verdict as plain JSON values, by the names of its fields."""
+    """The summary as plain JSON values, by the names of its fields."""
     return asdict(summary)
 
 
 def tables(summary: DemoSummary) -> Iterator[Table]:
-    """The verdict for a terminal of 80 columns."""
+    """The summary for a terminal of 80 columns."""
     for number, plan in enumerate(summary.plans, 1):
-        yield _shares(summary, plan, number)
-    yield _latencies("what happened, by period", summary.periods)
-    yield _latencies("what happened, by pool", summary.pools)
-    yield _costs(summary)
+        yield _shares_table(summary, plan, number)
+    yield _periods_table("what happened, by period", summary.periods)
+    yield _periods_table("what happened, by pool", summary.pools)
+    yield _costs_table(summary)
 
 
-def _shares(summary: DemoSummary, plan: PlanSeen, number: int) -> Table:
+def _shares_table(summary: DemoSummary, plan: PlanSeen, number: int) -> Table:
     pools = plan.body["pools"]
     since = f"from {plan.at_s:.0f} s" if plan.at_s else "from the start"
     table = Table(
@@ -164,7 +178,7 @@ def _shares(summary: DemoSummary, plan: PlanSeen, number: int) -> Table:
     for pool in pools:
         count = plan.body["backends"][pool]
         table.add_column(f"{pool} × {count}", justify="right", no_wrap=True)
-    for row in (s for s in summary.slices if s.plan == plan.name):
+    for row in (shares for shares in summary.slices if shares.plan == plan.name):
         cells = (
             "·" if not planned and not real else f"{planned:.0%} → {real:.0%}"
             for planned, real in zip(row.planned, row.real, strict=True)
@@ -173,13 +187,13 @@ def _shares(summary: DemoSummary, plan: PlanSeen, number: int) -> Table:
     return table
 
 
-def _latencies(title: str, periods: Sequence[Period]) -> Table:
+def _periods_table(title: str, periods: Sequence[Period]) -> Table:
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, collapse_padding=True)
     table.add_column("", no_wrap=True)
     for heading in ("sent", "failed", "off-plan", "TTFT ms", "TPOT ms", "within SLO"):
         table.add_column(heading, justify="right", no_wrap=True)
     for period in periods:
-        kept = period.attainment
+        attained = period.attainment
         table.add_row(
             period.name,
             str(period.requests),
@@ -187,7 +201,7 @@ def _latencies(title: str, periods: Sequence[Period]) -> Table:
             str(period.off_plan),
             _ms(period.ttft),
             _ms(period.tpot),
-            "–" if kept is None else f"{kept.share:.1%} ≥{kept.low:.1%}",
+            "–" if attained is None else f"{attained.share:.1%} ≥{attained.low:.1%}",
         )
     table.caption = "p50 / p99; after ≥ the lower end of the 95 % interval"
     return table
@@ -197,7 +211,7 @@ def _ms(values: Percentiles | None) -> str:
     return "–" if values is None else f"{1e3 * values.p50_s:.0f} / {1e3 * values.p99_s:.0f}"
 
 
-def _costs(summary: DemoSummary) -> Table:
+def _costs_table(summary: DemoSummary) -> Table:
     """Dollars per hour of each plan, and of every single GPU type for the same demand and SLO."""
     table = Table(
         title="$ per hour, same demand and SLO",
@@ -212,7 +226,7 @@ def _costs(summary: DemoSummary) -> Table:
         "demand planned for", *(f"{p.body['requests_per_s']:.1f} req/s" for p in summary.plans)
     )
     table.add_row("Cuvée's mix", *(f"{p.body['usd_per_hour']:.2f}" for p in summary.plans))
-    table.add_row("rehearsed attainment", *(_promise(plan.body) for plan in summary.plans))
+    table.add_row("rehearsed attainment", *(_rehearsed(plan.body) for plan in summary.plans))
     gpus = sorted({gpu for plan in summary.plans for gpu in plan.body["single_types"]})
     for gpu in gpus:
         table.add_row(f"{gpu} only", *(_single(p.body["single_types"][gpu]) for p in summary.plans))
@@ -223,10 +237,12 @@ def _costs(summary: DemoSummary) -> Table:
     return table
 
 
-def _promise(body: dict[str, Any]) -> str:
-    """What the certificate of a plan says, on what was known when it was made."""
-    seal = body.get("certificate")
-    return "–" if seal is None else f"{seal['attainment']:.1%} ≥{seal['low']:.1%}"
+def _rehearsed(body: dict[str, Any]) -> str:
+    """The attainment in a plan's certificate, from the demand that was known when it was made."""
+    certificate = body.get("certificate")
+    if certificate is None:
+        return "–"
+    return f"{certificate['attainment']:.1%} ≥{certificate['low']:.1%}"
 
 
 def _single(single: dict[str, Any]) -> str:
@@ -236,5 +252,6 @@ def _single(single: dict[str, Any]) -> str:
 
 
 def _saving(body: dict[str, Any]) -> str:
-    able = [s["usd_per_hour"] for s in body["single_types"].values() if s["feasible"]]
-    return f"{1 - body['usd_per_hour'] / min(able):.0%}" if able else "no type can"
+    """Saved against the best single type of those that can serve everything."""
+    feasible = [s["usd_per_hour"] for s in body["single_types"].values() if s["feasible"]]
+    return f"{1 - body['usd_per_hour'] / min(feasible):.0%}" if feasible else "no type can"

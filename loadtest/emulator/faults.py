@@ -1,4 +1,4 @@
-"""What can go wrong with an emulated engine, as parameters. Knows nothing of how it is done."""
+"""What can go wrong with an emulated engine, as parameters. Knows nothing of how they are done."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -10,12 +10,16 @@ from planner.errors import InvalidValue
 class Faults:
     """The faults of one emulated engine; by default there are none.
 
-    start_delay_s: it is not ready (503) for that long after its start. Of the generation requests,
-    every `every`-th is hit by the others. status: answered with that error before anything else.
-    die_before_headers: the connection is closed without a byte. die_after, stall_after,
-    error_after: after so many output tokens the connection is closed, nothing more is sent but it
-    stays open, or an error event ends the stream (an unary request gets HTTP 500). trickle: streams
-    are written one byte at a time.
+    start_delay_s: seconds after the start during which generation requests and `/health` get 503.
+    every: each `every`-th generation request is hit by the faults below.
+    status: the request is answered with this error before anything else.
+    die_before_headers: the connection is closed without a byte.
+    die_after: output tokens after which the connection is closed.
+    stall_after: output tokens after which nothing more is sent and the connection stays open, as of
+    a vLLM that got SIGTERM.
+    error_after: output tokens after which an error event ends the stream, as of a vLLM whose engine
+    process was killed; a unary request gets HTTP 500.
+    trickle: streams are written one byte at a time.
     """
 
     start_delay_s: float = 0.0
@@ -36,12 +40,12 @@ class Faults:
                 raise InvalidValue(f"{name} must not be negative: {value}")
 
     def hits(self, number: int) -> bool:
-        """Whether the number-th generation request (from 1) is hit."""
+        """Whether the faults hit generation request `number`, counted from 1."""
         return number % self.every == 0
 
     @property
-    def limit(self) -> int | None:
-        """Output tokens after which a request is cut off, one way or another; `None`: never."""
+    def token_limit(self) -> int | None:
+        """Output tokens after which a request is cut off in one of three ways; `None`: never."""
         limits = (self.die_after, self.stall_after, self.error_after)
         return min((limit for limit in limits if limit is not None), default=None)
 

@@ -1,8 +1,7 @@
 """One emulated backend: an HTTP server that speaks vLLM's API.
 
-Owns the routes and the connections. When a token exists is `planner.engine.batching`'s business,
-that it is sent then `emulator.clock`'s, what its bytes are `emulator.replies`'s. Real time, never
-scaled.
+Owns the routes and the connections. `planner.engine.batching` says when a token exists,
+`emulator.clock` sends it then, `emulator.replies` makes its bytes. Real time, never scaled.
 """
 
 import asyncio
@@ -15,21 +14,23 @@ import msgspec
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-from loadtest.emulator import faults, replies, requests
+from loadtest.emulator import faults, refusals, replies, requests
 from loadtest.emulator.clock import EmulatedExchange, EngineClock
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.metrics import VllmMetrics
-from loadtest.emulator.requests import Body, Kind, RequestRefused
+from loadtest.emulator.refusals import JsonObject, RequestRefused
+from loadtest.emulator.requests import Api
 from planner.engine.batching import Engine
 from planner.engine.profiles import Profile
 
-KEEPALIVE_S = 5.0  # uvicorn's default: idle connections are closed
-LARGEST_BODY = 64 * 2**20
-PLAIN = {"Server": "uvicorn", "Vary": "Origin"}
-JSON = {**PLAIN, "Content-Type": "application/json"}
-SSE = {**PLAIN, "Content-Type": "text/event-stream; charset=utf-8"}
-METRICS = {**PLAIN, "Content-Type": "text/plain; version=1.0.0; charset=utf-8"}
-IDS = {"chat": "chatcmpl", "text": "cmpl", "embedding": "embd"}
+KEEPALIVE_S = 5.0  # uvicorn's default: vLLM closes an idle connection after it
+MAX_BODY_BYTES = 64 * 2**20
+SHUTDOWN_S = 0.1  # connections are aborted by then; what is left is aiohttp's own bookkeeping
+HEADERS = {"Server": "uvicorn", "Vary": "Origin"}
+JSON_HEADERS = {**HEADERS, "Content-Type": "application/json"}
+SSE_HEADERS = {**HEADERS, "Content-Type": "text/event-stream; charset=utf-8"}
+METRICS_HEADERS = {**HEADERS, "Content-Type": "text/plain; version=1.0.0; charset=utf-8"}
+ID_PREFIXES = {"chat": "chatcmpl", "text": "cmpl", "embedding": "embd"}
 OBJECTS = {"chat": "chat.completion", "text": "text_completion", "embedding": "list"}
 
 Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -39,7 +40,8 @@ class Emulator:
     """A vLLM server without a GPU: `port = await emulator.start()`, then `await emulator.stop()`.
 
     model: the name it serves. max_num_queued_reqs: with so many requests running or waiting it
-    refuses more (vLLM's flag; `None`: an unbounded queue). All state lives in the instance.
+    refuses more (vLLM's flag; `None`: an unbounded queue, vLLM's default). All state lives in the
+    instance, so several emulators share a process.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Emulator:
         self.model = model
         self.port = 0
         self._faults = faults
-        self._most = max_num_queued_reqs
+        self._max_queued = max_num_queued_reqs
         self._numbers = itertools.count(1)
         self._ready_s = 0.0
         self._loop: asyncio.AbstractEventLoop
@@ -64,30 +66,31 @@ class Emulator:
         self._listener: asyncio.Server
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
-        """Listens; returns the port. Raises OSError where it cannot."""
+        """Listen, and return the port. Raises OSError if the address cannot be bound."""
         self._loop = asyncio.get_running_loop()
         self._clock = EngineClock(self.engine, self.metrics)
         self._ready_s = self._loop.time() + self._faults.start_delay_s
         self._runner = web.AppRunner(
             self._application(),
             access_log=None,
-            handler_cancellation=True,  # a closed connection aborts its request
+            handler_cancellation=True,  # a closed connection aborts its request, as in vLLM
             keepalive_timeout=KEEPALIVE_S,
-            shutdown_timeout=0.1,
+            shutdown_timeout=SHUTDOWN_S,
         )
         await self._runner.setup()
         assert self._runner.server is not None
+        # A listener of our own, not aiohttp's TCPSite: `crash` must close it at once.
         self._listener = await self._loop.create_server(self._runner.server, host, port)
         self.port = int(self._listener.sockets[0].getsockname()[1])
         return self.port
 
     async def stop(self) -> None:
-        """Closes the listener and every connection, and leaves nothing behind."""
+        """Close the listener and every connection, and wait for aiohttp to clean up."""
         self.crash()
         await self._runner.cleanup()
 
     def crash(self) -> None:
-        """Dies as a killed process does: listener and connections are gone at once."""
+        """Die as a killed process does: listener and connections are gone at once."""
         self._listener.close()
         self._clock.close()
         assert self._runner.server is not None
@@ -96,7 +99,7 @@ class Emulator:
                 connection.transport.abort()
 
     def _application(self) -> web.Application:
-        app = web.Application(client_max_size=LARGEST_BODY)
+        app = web.Application(client_max_size=MAX_BODY_BYTES)
         for method, path, route in (
             ("POST", "/v1/chat/completions", self._generation("chat")),
             ("POST", "/v1/completions", self._generation("text")),
@@ -106,73 +109,81 @@ class Emulator:
             ("GET", "/health", self._health),
             ("GET", "/ping", self._health),
             ("GET", "/version", version),
-            ("GET", "/metrics", self._page),
+            ("GET", "/metrics", self._metrics),
         ):
             resource = app.router.add_resource(path)
             resource.add_route(method, route)
-            resource.add_route("*", misused(method))
-        app.router.add_route("*", "/{tail:.*}", missing)
+            resource.add_route("*", method_not_allowed(method))
+        app.router.add_route("*", "/{tail:.*}", not_found)
         return app
 
-    def _generation(self, kind: Kind) -> Route:
+    def _generation(self, api: Api) -> Route:
         async def generate(request: web.Request) -> web.StreamResponse:
             hit = self._faults.hits(next(self._numbers))
             fault = self._faults if hit else faults.NONE
             try:
-                exchange = await self._read(request, kind, fault)
+                exchange = await self._read(request, api, fault)
             except RequestRefused as refused:
-                return refusal(refused)
+                return error_response(refused)
             if exchange is None:
                 return web.Response()
-            return await (self._stream if exchange.generation.stream else self._unary)(
-                request, exchange
-            )
+            if exchange.generation.stream:
+                return await self._stream(request, exchange)
+            return await self._unary(exchange)
 
         return generate
 
-    async def _read(
-        self, request: web.Request, kind: Kind, fault: Faults
-    ) -> EmulatedExchange | None:
-        """The exchange that a request opens; `None` for a connection without a future."""
-        raw = await payload(request)
+    async def _read(self, request: web.Request, api: Api, fault: Faults) -> EmulatedExchange | None:
+        """The exchange that a request opens; `None` if its connection is closed, or dies here."""
+        raw = await read_json_body(request)
         transport = request.transport
         if transport is None or fault.die_before_headers:
             if transport is not None:
                 transport.close()
             return None
         if fault.status == 500:
-            raise requests.broken()
+            raise refusals.engine_dead()
         if fault.status == 503 or self._loop.time() < self._ready_s:
-            raise requests.busy()
-        generation = requests.read_request(raw, kind, model=self.model, longest=self.engine.longest)
-        name = OBJECTS[kind] + (".chunk" if kind == "chat" and generation.stream else "")
+            raise refusals.overloaded()
+        generation = requests.read_request(
+            raw, api, model=self.model, max_model_len=self.engine.longest
+        )
+        object_type = OBJECTS[api] + (".chunk" if api == "chat" and generation.stream else "")
+        # vLLM puts the client's x-request-id into the body's id; the response header needs a flag
+        # (--enable-request-id-headers) that is off by default.
         number = request.headers.get("x-request-id") or secrets.token_hex(8)
-        head: Body = {"id": f"{IDS[kind]}-{number}", "object": name, "created": int(time.time())}
-        head["model"] = self.model
+        head: JsonObject = {
+            "id": f"{ID_PREFIXES[api]}-{number}",
+            "object": object_type,
+            "created": int(time.time()),
+            "model": self.model,
+        }
         return EmulatedExchange(generation, head, fault, transport, self._loop.create_future())
 
     @property
     def _full(self) -> bool:
+        """Whether the admission limit is reached: vLLM counts running and waiting requests."""
         queued = self.engine.running + self.engine.waiting
-        return self._most is not None and queued >= self._most
+        return self._max_queued is not None and queued >= self._max_queued
 
-    async def _unary(self, _: web.Request, exchange: EmulatedExchange) -> web.StreamResponse:
+    async def _unary(self, exchange: EmulatedExchange) -> web.StreamResponse:
         if self._full:
-            return refusal(requests.busy())
+            return error_response(refusals.overloaded())
         self._clock.submit(exchange)
         try:
             await exchange.done
         except RequestRefused as refused:
-            return refusal(refused)
+            return error_response(refused)
         finally:
-            self._clock.drop(exchange)
-        return web.Response(body=replies.answer(exchange.generation, exchange.head), headers=JSON)
+            self._clock.abort(exchange)
+        body = replies.unary_body(exchange.generation, exchange.head)
+        return web.Response(body=body, headers=JSON_HEADERS)
 
     async def _stream(self, request: web.Request, exchange: EmulatedExchange) -> web.StreamResponse:
-        response = web.StreamResponse(headers=SSE)
-        await response.prepare(request)  # vLLM sends the head before the first token
-        if self._full:  # and says only then that it is too busy
-            await response.write(replies.error_event(requests.busy()))
+        response = web.StreamResponse(headers=SSE_HEADERS)
+        await response.prepare(request)  # vLLM sends the head before the first token,
+        if self._full:  # so it can refuse a stream only inside a 200, by an error event
+            await response.write(replies.error_event(refusals.overloaded()))
             await response.write_eof(replies.DONE)
             return response
         self._clock.submit(exchange, chunked=request.version >= HttpVersion11)
@@ -182,57 +193,62 @@ class Emulator:
             await response.write(replies.error_event(refused))
             await response.write(replies.DONE)
         finally:
-            self._clock.drop(exchange)
+            self._clock.abort(exchange)
         await response.write_eof()
         return response
 
     async def _models(self, _: web.Request) -> web.Response:
-        body = replies.models(self.model, self.engine.longest, int(time.time()))
-        return web.Response(body=body, headers=JSON)
+        body = replies.models_body(self.model, self.engine.longest, int(time.time()))
+        return web.Response(body=body, headers=JSON_HEADERS)
 
     async def _health(self, _: web.Request) -> web.Response:
         ready = self._loop.time() >= self._ready_s
-        return web.Response(status=200 if ready else 503, headers=PLAIN)
+        return web.Response(status=200 if ready else 503, headers=HEADERS)
 
-    async def _page(self, _: web.Request) -> web.Response:
-        self._clock.settle()
-        return web.Response(body=self.metrics.page(), headers=METRICS)
+    async def _metrics(self, _: web.Request) -> web.Response:
+        self._clock.advance()  # gauges are read from the engine: bring it up to now first
+        return web.Response(body=self.metrics.page(), headers=METRICS_HEADERS)
 
     async def _tokenize(self, request: web.Request) -> web.Response:
         try:
-            body = requests.decode(await payload(request))
-            return respond(200, requests.tokenized(body, self.model, self.engine.longest))
+            body = requests.decode_body(await read_json_body(request))
+            return json_response(
+                200, requests.tokenize_answer(body, self.model, self.engine.longest)
+            )
         except RequestRefused as refused:
-            return refusal(refused)
+            return error_response(refused)
 
 
-def respond(status: int, value: object, **headers: str) -> web.Response:
-    return web.Response(status=status, body=msgspec.json.encode(value), headers=JSON | headers)
+def json_response(status: int, value: object, **headers: str) -> web.Response:
+    """A JSON answer with vLLM's headers."""
+    body = msgspec.json.encode(value)
+    return web.Response(status=status, body=body, headers=JSON_HEADERS | headers)
 
 
-def refusal(refused: RequestRefused) -> web.Response:
-    return respond(refused.status, refused.body)
+def error_response(refused: RequestRefused) -> web.Response:
+    """A refusal as an HTTP answer."""
+    return json_response(refused.status, refused.body)
 
 
-async def payload(request: web.Request) -> bytes:
-    """The body, which has to be declared as JSON."""
-    if request.content_type != "application/json" or "Content-Type" not in request.headers:
-        raise requests.unsupported()
+async def read_json_body(request: web.Request) -> bytes:
+    """The body. Raises RequestRefused unless it is declared as JSON."""
+    if request.content_type != "application/json":  # absent: aiohttp says application/octet-stream
+        raise refusals.not_json()
     return await request.read()
 
 
 async def version(_: web.Request) -> web.Response:
-    return respond(200, {"version": replies.VERSION})
+    return json_response(200, {"version": replies.VERSION})
 
 
-async def missing(_: web.Request) -> web.Response:
-    return respond(404, {"detail": "Not Found"})
+async def not_found(_: web.Request) -> web.Response:
+    return json_response(404, {"detail": "Not Found"})
 
 
-def misused(method: str) -> Route:
-    """The answer to any method but the right one."""
+def method_not_allowed(allowed: str) -> Route:
+    """The answer to every method of a path but the allowed one."""
 
     async def refuse(_: web.Request) -> web.Response:
-        return respond(405, {"detail": "Method Not Allowed"}, Allow=method)
+        return json_response(405, {"detail": "Method Not Allowed"}, Allow=allowed)
 
     return refuse

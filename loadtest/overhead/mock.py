@@ -1,8 +1,8 @@
 """A backend of canned replies for benchmarks: it must never be what limits them. No engine.
 
-One request is answered at once, or streamed as one event per interval on an absolute schedule, in
-the event loop's whole milliseconds. The replies have the shape and the size of vLLM's. Runs as its
-own process: `python -m loadtest.overhead.mock`.
+A request is answered at once, or streamed as one event per interval on an absolute schedule, at the
+event loop's whole milliseconds. The replies have the shape and the size of vLLM's. A process of its
+own: `python -m loadtest.overhead.mock`.
 """
 
 import asyncio
@@ -18,15 +18,17 @@ MODEL = "mock"
 ID = "chatcmpl-84046d38dd05cc0c"
 CREATED = 1700000000
 HEAD_END = b"\r\n\r\n"
-BACKLOG = 4096
-# An address for each client: a proxy has some 28,000 ports to connect from to one address and port,
-# all proxies on a machine together.
+BACKLOG = 4096  # Linux cuts a longer one to net.core.somaxconn, whose default this is
+# One address for each proxy: Linux has 28,232 ports for all connections to one address and port
+# (ip_local_port_range, 32768 to 60999), and several proxies with 10,000 streams would use them up.
 HOSTS = tuple(f"127.0.0.{number}" for number in range(1, 17))
-EDGE = 1024  # bytes at either end of a body
+# `"stream"` is searched for in so many bytes at either end of a body: clients and routers put it
+# before or after the messages, and a search of the whole body would cost more with each KiB.
+EDGE_BYTES = 1024
 
 
-def _json(reply: object) -> bytes:
-    body = msgspec.json.encode(reply)
+def _json_reply(value: object) -> bytes:
+    body = msgspec.json.encode(value)
     head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
     return head.encode() + HEAD_END + body
 
@@ -38,8 +40,8 @@ def _event(data: bytes) -> bytes:
 
 
 def _chunk(**fields: object) -> bytes:
-    named = {"id": ID, "object": "chat.completion.chunk", "created": CREATED, "model": MODEL}
-    return _event(msgspec.json.encode(named | fields))
+    head = {"id": ID, "object": "chat.completion.chunk", "created": CREATED, "model": MODEL}
+    return _event(msgspec.json.encode(head | fields))
 
 
 def _choice(delta: dict[str, str], finish_reason: str | None = None) -> list[dict[str, object]]:
@@ -63,7 +65,7 @@ def _usage(tokens: int) -> dict[str, int]:
     return {"prompt_tokens": PROMPT_TOKENS, "total_tokens": total, "completion_tokens": tokens}
 
 
-UNARY = _json(
+UNARY = _json_reply(
     {
         "id": ID,
         "object": "chat.completion",
@@ -83,38 +85,39 @@ UNARY = _json(
     }
 )
 UNARY_BYTES = len(UNARY) - UNARY.index(HEAD_END) - len(HEAD_END)
-MODELS = _json(
+MODELS = _json_reply(
     {
         "object": "list",
         "data": [{"id": MODEL, "object": "model", "created": CREATED, "max_model_len": 8192}],
     }
 )
 HEALTH = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"
-UNKNOWN = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
-COLD = {b"/health": HEALTH, b"/v1/models": MODELS}  # by path
+NOT_FOUND = b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n"
+GET_REPLIES = {b"/health": HEALTH, b"/v1/models": MODELS}  # what routers probe, by path
 STREAM_HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\n"
     b"transfer-encoding: chunked\r\n\r\n"
 )
 ROLE = _chunk(choices=_choice({"role": "assistant", "content": ""}))
-CHUNK = _chunk(choices=_choice({"content": " gardens"}))
+CHUNK = _chunk(choices=_choice({"content": " gardens"}))  # some 230 bytes, as vLLM's chunks
 
 
 @cache
-def ending(chunks: int) -> bytes:
+def stream_end(chunks: int) -> bytes:
     """What follows the last content chunk: finish, usage, [DONE] and the end of the body."""
     finish = _chunk(choices=_choice({"content": ""}, "stop"))
     usage = _chunk(choices=[], usage=_usage(chunks))
     return finish + usage + _event(b"[DONE]") + b"0\r\n\r\n"
 
 
-def events(chunks: int) -> int:
-    """How many `data:` events a stream of so many content chunks has, [DONE] included."""
+def stream_events(chunks: int) -> int:
+    """`data:` events of a stream of so many content chunks: role, chunks, finish, usage, [DONE]."""
     return 1 + chunks + 3
 
 
-class ChunkPace(msgspec.Struct, frozen=True):
-    """What a streamed request asks for: its chunks, and the milliseconds between them as `seed`."""
+class StreamSpec(msgspec.Struct, frozen=True):
+    """What a request says of its stream: the number of chunks, and as `seed` the milliseconds
+    between two of them. Both are OpenAI's own fields, which every proxy passes on."""
 
     max_tokens: int = 100
     max_completion_tokens: int | None = None  # what the SGLang router makes of max_tokens
@@ -125,7 +128,7 @@ class ChunkPace(msgspec.Struct, frozen=True):
         return self.max_completion_tokens or self.max_tokens
 
 
-pace_of = msgspec.json.Decoder(ChunkPace).decode
+decode_spec = msgspec.json.Decoder(StreamSpec).decode
 
 
 class MockBackend(asyncio.Protocol):
@@ -136,8 +139,8 @@ class MockBackend(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._rest = self._head = b""
-        self._length = 0  # of the body that follows a head such as `_head`
-        self._sent, self._began_s, self._pace = 0, 0.0, ChunkPace()
+        self._length = 0  # of the body that follows `_head`
+        self._sent, self._started_s, self._spec = 0, 0.0, StreamSpec()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
@@ -148,11 +151,12 @@ class MockBackend(asyncio.Protocol):
             self._timer.cancel()
 
     def data_received(self, data: bytes) -> None:
+        """Answer every whole request in what was read; keep the beginning of the next one."""
         data = self._rest + data if self._rest else data
         while (body := data.find(HEAD_END) + len(HEAD_END)) >= len(HEAD_END):
             head = data[:body]
-            if head != self._head:  # most are like the one before
-                self._head, self._length = head, _length(head)
+            if head != self._head:  # most requests have the head of the one before
+                self._head, self._length = head, _content_length(head)
             end = body + self._length
             if len(data) < end:
                 break
@@ -164,42 +168,44 @@ class MockBackend(asyncio.Protocol):
         if not self._transport:
             return
         if not head.startswith(b"POST "):
-            target = head.split(b" ", 2)
-            if len(target) < 3 or target[0] == b"PRI":  # HTTP/2, or nothing at all
+            request_line = head.split(b" ", 2)
+            # `PRI * HTTP/2.0`: routers try HTTP/2 first, and fall back when the connection ends.
+            if len(request_line) < 3 or request_line[0] == b"PRI":
                 self._transport.abort()
                 return
-            self._transport.write(COLD.get(target[1], UNKNOWN))
-        elif _streams(body):
-            self._pace = pace_of(body)
+            self._transport.write(GET_REPLIES.get(request_line[1], NOT_FOUND))
+        elif _is_stream(body):
+            self._spec = decode_spec(body)
             self._transport.write(STREAM_HEAD + ROLE)
-            self._sent, self._began_s = 0, self._loop.time()
+            self._sent, self._started_s = 0, self._loop.time()
             self._schedule()
         else:
             self._transport.write(UNARY)
 
     def _schedule(self) -> None:
-        due_s = self._began_s + (self._sent + 1) * self._pace.seed / 1e3
-        self._timer = self._loop.call_at(due_s, self._tick)
+        """Set the timer for the next chunk, counted from the stream's start: no delay adds up."""
+        due_s = self._started_s + (self._sent + 1) * self._spec.seed / 1e3
+        self._timer = self._loop.call_at(due_s, self._send_chunk)
 
-    def _tick(self) -> None:
+    def _send_chunk(self) -> None:
         if not self._transport:
             return
         self._sent += 1
-        last = self._sent >= self._pace.chunks
-        self._transport.write(CHUNK + ending(self._sent) if last else CHUNK)
+        last = self._sent >= self._spec.chunks
+        self._transport.write(CHUNK + stream_end(self._sent) if last else CHUNK)
         if not last:
             self._schedule()
 
 
 async def listen(port: int, hosts: Sequence[str] = HOSTS[:1]) -> asyncio.Server:
-    """Serves on loopback; port 0 takes a free one. Several processes may share a port."""
+    """Serve on loopback; port 0 takes a free one. Several processes may share a port."""
     loop = asyncio.get_running_loop()
     return await loop.create_server(MockBackend, hosts, port, backlog=BACKLOG, reuse_port=True)
 
 
 @click.command()
 @click.option("--port", type=int, required=True)
-def command(port: int) -> None:
+def main(port: int) -> None:
     """Serve canned replies on loopback until ended."""
 
     async def serve() -> None:
@@ -209,17 +215,16 @@ def command(port: int) -> None:
     uvloop.run(serve())
 
 
-def _streams(body: bytes) -> bool:
-    """Looks where clients put the field: before or after the messages, not among them."""
-    ends = body[:EDGE] + body[-EDGE:]
+def _is_stream(body: bytes) -> bool:
+    ends = body[:EDGE_BYTES] + body[-EDGE_BYTES:]
     return b'"stream":true' in ends or b'"stream": true' in ends
 
 
-def _length(head: bytes) -> int:
+def _content_length(head: bytes) -> int:
     lower = head.lower()
     at = lower.find(b"content-length:")
     return int(lower[at + 15 : lower.index(b"\r\n", at)]) if at >= 0 else 0
 
 
 if __name__ == "__main__":
-    command()
+    main()

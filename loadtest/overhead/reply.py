@@ -1,17 +1,20 @@
-"""One HTTP reply as a load generator sees it: how much of it has come, and whether it is whole."""
+"""One HTTP reply as a load generator sees it: how much has come, and whether it is complete.
 
-TAIL = 32  # bytes kept to find what two reads share
+Reads HTTP/1.1 with a length or in chunks, and no more of it than counting needs. Does no I/O.
+"""
+
+TAIL = 32  # bytes kept of the body, to find an event or [DONE] that two reads share
 
 
 class ReplyReader:
-    """One HTTP reply as it arrives: feed it until it is `done`. events: `data:` lines so far.
+    """One HTTP reply as it arrives: feed it until it is `done`.
 
-    keep: whether `body` is to hold the whole body.
+    events: `data:` lines so far. keep_body: whether `body` is to hold the whole body.
     """
 
-    def __init__(self, *, keep: bool = False) -> None:
+    def __init__(self, *, keep_body: bool = False) -> None:
         self.body = b""
-        self._keep = keep
+        self._keep_body = keep_body
         self.status = 0
         self.body_bytes = 0
         self.events = 0
@@ -19,31 +22,31 @@ class ReplyReader:
         self._tail = b""
         self._rest = b""
         self._length: int | None = None
-        self._headed = False
+        self._head_read = False
 
     @property
-    def ended(self) -> bool:
-        """Whether a stream said [DONE]."""
+    def saw_done(self) -> bool:
+        """Whether the stream ended in [DONE]."""
         return b"data: [DONE]" in self._tail
 
     def feed(self, data: bytes) -> None:
-        """Takes what was read. Raises ValueError if it is no HTTP/1.1 reply."""
+        """Take what was read. Raises ValueError if it is not an HTTP/1.1 reply."""
         data = self._rest + data if self._rest else data
         self._rest = b""
-        if not self._headed:
-            head, mark, data = data.partition(b"\r\n\r\n")
-            if not mark:
+        if not self._head_read:
+            head, end, data = data.partition(b"\r\n\r\n")
+            if not end:
                 self._rest = head
                 return
-            self._start(head)
+            self._read_head(head)
         if self._length is None:
-            self._unframe(data)
+            self._read_chunks(data)
         else:
             self._take(data)
             self.done = self.body_bytes >= self._length
 
-    def _start(self, head: bytes) -> None:
-        self.status, self._headed = int(head[9:12]), True
+    def _read_head(self, head: bytes) -> None:
+        self.status, self._head_read = int(head[9:12]), True
         lower = head.lower() + b"\r\n"
         at = lower.find(b"\r\ncontent-length:")
         if at >= 0:
@@ -51,7 +54,8 @@ class ReplyReader:
         elif b"\r\ntransfer-encoding: chunked" not in lower:
             raise ValueError("a reply without a length")
 
-    def _unframe(self, data: bytes) -> None:
+    def _read_chunks(self, data: bytes) -> None:
+        """Take whole HTTP chunks, and keep the beginning of the next one."""
         at = 0
         while (line := data.find(b"\r\n", at)) >= 0:
             size = int(data[at:line], 16)
@@ -67,7 +71,7 @@ class ReplyReader:
 
     def _take(self, payload: bytes) -> None:
         self.body_bytes += len(payload)
-        if self._keep:
+        if self._keep_body:
             self.body += payload
             return
         # Four bytes of what came before: enough to see a `data:` that was cut, too few to see

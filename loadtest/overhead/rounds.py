@@ -1,45 +1,45 @@
-"""The runs of the overhead benchmark: every set-up under every scenario, in interleaved rounds.
+"""The overhead benchmark: every set-up under every scenario, in interleaved rounds.
 
-Owns the order, the window in which load counts and CPU is read, and the load processes. Loopback
-only, bounded in time.
+Owns the order of the runs, and the profile of the gateway after them. One run is `run.py`'s.
 """
 
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
-
-import msgspec
-import numpy as np
 
 from loadtest import process
-from loadtest.overhead import generator, mock, scenarios, setups, stacks
-from loadtest.overhead.measure import DIRECT, Measure
-from loadtest.overhead.scenarios import Options, Scenario
-from loadtest.overhead.setups import Setup
+from loadtest.overhead import scenarios, setups, stacks
+from loadtest.overhead.results import DIRECT, Measurement
+from loadtest.overhead.run import run_scenario
+from loadtest.overhead.scenarios import OverheadOptions, Scenario
+from loadtest.overhead.setups import BenchEnvironment, Setup
 from loadtest.overhead.stacks import StackProfile
 from loadtest.process import Cores
 
-GRACE_S = 15.0
-STARTING_S = 60.0
-BASE_RATE = 2000.0  # of the direct connection, where a proxy takes a share of its own best
-PROFILE_WINDOWS = 5  # the kernel takes some 250 samples a second
-WRITING_S = 10.0  # for a profile to be written
+# The direct connection's rate where a proxy takes a share of its own best: the rate of the
+# open-loop scenario, far below what the mock can do.
+DIRECT_RATE = 2000.0
+PROFILE_WINDOWS = 5  # the kernel takes some 250 samples a second: 2,500 in five windows of 2 s
+STACKS_S = 10.0  # for the profiled gateway to write its stacks
+
+Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class BenchResult:
-    """What a benchmark found. skipped: set-ups and scenarios left out, with the reason."""
+class OverheadResult:
+    """What a benchmark measured.
 
-    measures: tuple[Measure, ...]
+    skipped: set-ups and scenarios that were left out, with the reason. profiles: by scenario.
+    """
+
+    measurements: tuple[Measurement, ...]
     setups: tuple[Setup, ...]
     skipped: dict[str, str]
     profiles: dict[str, StackProfile] = field(default_factory=dict)
@@ -51,269 +51,150 @@ class BenchResult:
 
     @property
     def versions(self) -> dict[str, str]:
-        """By set-up, where it says one."""
+        """Versions by set-up, of those that state one."""
         return {setup.name: setup.version for setup in self.setups if setup.version}
 
 
-def bench(
-    options: Options,
+def run_benchmark(
+    options: OverheadOptions,
     *,
-    given: Mapping[str, Path] | None = None,
+    paths: Mapping[str, Path] | None = None,
     profiles: Path | None = None,
-    note: Callable[[str], None] = lambda text: None,
-) -> BenchResult:
-    """Runs everything.
+    progress: Progress = lambda _: None,
+) -> OverheadResult:
+    """Start every set-up, run all rounds, then profile the gateway if asked.
 
-    In each round every set-up takes its turn under each scenario, in an order that rotates, so that
-    what else the machine does falls on all. given: where peers are. profiles: a folder for stacks
-    of the gateway under each scenario, taken after the rounds. note: is told what happens. Raises
-    NotReady.
+    paths: where peers are, by name. profiles: a folder for stacks of the gateway under each
+    scenario. Raises NotReady.
     """
-    cores = process.divide(tuple(os.sched_getaffinity(0)), options.workers)
+    cores = process.assign_cores(tuple(os.sched_getaffinity(0)), options.workers)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cuvee-overhead-")))
-        folder.chmod(0o755)  # nginx's workers have no rights of root
-        bench = setups.backend(stack, folder, cores)
-        with ExitStack() as running:
-            note("starting")
-            compared, skipped = setups.start(running, bench, options.peers, given or {})
-            wanted, unfit = _fit(options.scenarios(), bench.files)
-            measures = _rounds(compared, wanted, options, cores, note)
-        stacks = {}
+        folder.chmod(0o755)  # started by root, nginx's workers run as another user
+        bench = setups.start_environment(stack, folder, cores)
+        with ExitStack() as running:  # the set-ups stop before the profile: it has the core alone
+            progress("starting")
+            compared, skipped = setups.start_setups(running, bench, options.peers, paths or {})
+            fitting, unfit = _split_by_files(options.scenarios(), bench.open_files)
+            measurements = _run_rounds(compared, fitting, options, cores, progress)
+        profiled = {}
         if profiles:
-            note("profiling")
-            stacks = _profile(stack, bench, wanted, options, profiles)
+            progress("profiling")
+            profiled = _profile(stack, bench, fitting, options, profiles)
     names = [setup.name for setup in compared]
-    measures.sort(key=lambda m: names.index(m.setup))
-    return BenchResult(
-        measures=tuple(measures), setups=compared, skipped=skipped | unfit, profiles=stacks
+    measurements.sort(key=lambda m: names.index(m.setup))
+    return OverheadResult(
+        measurements=tuple(measurements),
+        setups=compared,
+        skipped=skipped | unfit,
+        profiles=profiled,
     )
 
 
-def _fit(wanted: Sequence[Scenario], files: int) -> tuple[tuple[Scenario, ...], dict[str, str]]:
-    fit = tuple(s for s in wanted if scenarios.possible(s, files))
+def _split_by_files(
+    chosen: Sequence[Scenario], files: int
+) -> tuple[tuple[Scenario, ...], dict[str, str]]:
+    """The scenarios that the limit of open files allows, and the reason for the others."""
+    fitting = tuple(scenario for scenario in chosen if scenarios.fits(scenario, files))
     most = (files - scenarios.SPARE_FILES) // scenarios.PROXY_FILES
     reason = f"a process may open {files} files here (ulimit -Hn): {most} streams"
-    return fit, {s.name: reason for s in wanted if s not in fit}
+    return fitting, {s.name: reason for s in chosen if s not in fitting}
 
 
-def _rounds(
+def _run_rounds(
     compared: Sequence[Setup],
-    wanted: Sequence[Scenario],
-    options: Options,
+    fitting: Sequence[Scenario],
+    options: OverheadOptions,
     cores: Cores,
-    note: Callable[[str], None],
-) -> list[Measure]:
-    measures: list[Measure] = []
+    progress: Progress,
+) -> list[Measurement]:
+    """In each round every set-up runs under each scenario, in an order that rotates.
+
+    So a machine that slows down slows all set-ups, and none is always first or last.
+    """
+    measurements: list[Measurement] = []
     for turn in range(options.rounds):
-        for scenario in wanted:
+        for scenario in fitting:
             for place in range(len(compared)):
                 setup = compared[(turn + place) % len(compared)]
-                note(f"round {turn + 1}/{options.rounds}: {scenario.name}, {setup.name}")
-                paced = replace(scenario, rate=_rate(scenario, setup, turn, measures))
-                taken = run(setup, paced, options, turn, cores)
-                measures.append(replace(taken, scenario=scenario))
-    return measures
+                progress(f"round {turn + 1}/{options.rounds}: {scenario.name}, {setup.name}")
+                paced = replace(scenario, rate=open_loop_rate(scenario, setup, turn, measurements))
+                measurement = run_scenario(setup, paced, options, turn, cores)
+                # Rows group by scenario: a rate of its own would make it another one per set-up.
+                measurements.append(replace(measurement, scenario=scenario))
+    return measurements
 
 
-def _rate(scenario: Scenario, setup: Setup, turn: int, measures: Sequence[Measure]) -> float | None:
+def open_loop_rate(
+    scenario: Scenario, setup: Setup, turn: int, measurements: Sequence[Measurement]
+) -> float | None:
     """Requests/s of an open loop: as given, or a share of the set-up's best in this round."""
     if scenario.load is None:
         return scenario.rate
     if setup.name == DIRECT:
-        return BASE_RATE
+        return DIRECT_RATE
     best = max(
         m.rate
-        for m in measures
+        for m in measurements
         if m.setup == setup.name and m.turn == turn and m.scenario.closed
         if m.scenario.body_bytes == scenario.body_bytes
     )
     return max(1.0, scenario.load * best)
 
 
-def run(
-    setup: Setup,
-    scenario: Scenario,
-    options: Options,
-    turn: int,
-    cores: Cores,
-    *,
-    begun: Callable[[], None] = lambda: None,
-    ended: Callable[[], None] = lambda: None,
-) -> Measure:
-    """One run: the load counts, and the CPU is read, between the same two instants.
-
-    begun, ended: called at these.
-    """
-    with ExitStack() as stack:
-        loads = [
-            stack.enter_context(_loading(job, core))
-            for job, core in zip(_jobs(setup, scenario, len(cores.load)), cores.load, strict=False)
-        ]
-        window = _window(options, scenario)
-        for load in loads:
-            _begin(load, window)
-        time.sleep(max(0.0, (window.begun_s + window.begin_s) / 2 - time.monotonic()))
-        memory_mib = process.memory_mib(setup.pid) if setup.pid else None
-        time.sleep(max(0.0, window.begin_s - time.monotonic()))
-        before = process.cpu(setup.pid) if setup.pid else None
-        begun()
-        time.sleep(max(0.0, window.end_s - time.monotonic()))
-        used = process.cpu(setup.pid) - before if setup.pid and before else None
-        ended()
-        outcomes = [_outcome(load) for load in loads]
-    taken = _added_up(setup, scenario, turn, options.window_s, outcomes)
-    if used is None:
-        return taken
-    return replace(taken, cpu_s=used.total_s, system_s=used.system_s, memory_mib=memory_mib)
-
-
-def _window(options: Options, scenario: Scenario) -> generator.Window:
-    """Everybody has begun by the middle of the warm-up."""
-    now_s, warmup_s = time.monotonic(), options.warmup_of(scenario)
-    begin_s = now_s + warmup_s
-    return generator.Window(
-        begun_s=now_s + warmup_s / 2, begin_s=begin_s, end_s=begin_s + options.window_s
-    )
-
-
-def _jobs(setup: Setup, scenario: Scenario, parts: int) -> list[generator.Job]:
-    shares = scenarios.shares(scenario.connections, parts)
-    return [
-        generator.Job(
-            port=setup.port,
-            request=scenarios.request(scenario),
-            connections=connections,
-            rate=scenario.rate and scenario.rate / len(shares),
-            seed=part,
-            **_right(setup, scenario),
-        )
-        for part, connections in enumerate(shares)
-    ]
-
-
-def _right(setup: Setup, scenario: Scenario) -> dict[str, Any]:
-    """How a job knows a right reply."""
-    if scenario.streamed:
-        events = None if setup.rebuilds else mock.events(scenario.chunks)
-        return {"least_events": scenario.chunks, "events": events}
-    body_bytes = None if setup.rebuilds else mock.UNARY_BYTES
-    return {"text": mock.TEXT.encode(), "body_bytes": body_bytes}
-
-
-@contextmanager
-def _loading(job: generator.Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
-    """A load process, connected and waiting for its window. Raises NotReady."""
-    with process.pinned((core,)):
-        child = subprocess.Popen(
-            (sys.executable, "-m", "loadtest.overhead.generator"),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            cwd=setups.ROOT,
-        )
-    assert child.stdin is not None
-    assert child.stdout is not None
-    try:
-        child.stdin.write(msgspec.json.encode(job) + b"\n")
-        child.stdin.flush()
-        if child.stdout.readline() != generator.READY:
-            raise setups.NotReady("a load process died at its start")
-        yield child
-    finally:
-        process.end(child)
-        child.stdout.close()
-
-
-def _begin(load: subprocess.Popen[bytes], window: generator.Window) -> None:
-    assert load.stdin is not None
-    load.stdin.write(msgspec.json.encode(window) + b"\n")
-    load.stdin.close()
-    load.stdin = None  # or communicate() would flush it again
-
-
-def _outcome(load: subprocess.Popen[bytes]) -> generator.LoadOutcome:
-    output, _ = load.communicate(timeout=GRACE_S)
-    return msgspec.json.decode(output, type=generator.LoadOutcome)
-
-
-def _added_up(
-    setup: Setup,
-    scenario: Scenario,
-    turn: int,
-    window_s: float,
-    outcomes: Sequence[generator.LoadOutcome],
-) -> Measure:
-    streamed = scenario.streamed
-    latencies = [s for o in outcomes for s in (o.first_s if streamed else o.total_s)]
-    p50_s, p99_s = np.percentile(latencies, (50, 99)).tolist() if latencies else (None, None)
-    errors: Counter[str] = Counter()
-    for outcome in outcomes:
-        errors.update(outcome.errors)
-    units = sum(o.events if streamed else o.requests for o in outcomes)
-    if not units:
-        errors["nothing completed"] += 1
-    return Measure(
-        setup=setup.name,
-        scenario=scenario,
-        turn=turn,
-        units=units,
-        window_s=window_s,
-        cpu_s=None,
-        p50_s=p50_s,
-        p99_s=p99_s,
-        errors=dict(errors),
-    )
-
-
 def _profile(
     stack: ExitStack,
-    bench: setups.Bench,
-    wanted: Sequence[Scenario],
-    options: Options,
+    bench: BenchEnvironment,
+    fitting: Sequence[Scenario],
+    options: OverheadOptions,
     folder: Path,
 ) -> dict[str, StackProfile]:
-    """The gateway alone, sampled, under each scenario but those that need an earlier figure."""
+    """Sample the gateway under each scenario but those at a share of an earlier figure."""
     options = replace(options, window_s=PROFILE_WINDOWS * options.window_s)
     folder.mkdir(parents=True, exist_ok=True)
     path = bench.folder / "stacks"
     command = (sys.executable, "-m", "loadtest.overhead.sampler", str(path))
-    setup = setups.gateway(stack, bench, "profiled", command)
+    setup = setups.start_gateway(stack, bench, "profiled", command)
     assert setup.pid is not None
-    pid, found = setup.pid, {}
-    for scenario in wanted:
+    pid, profiles = setup.pid, {}
+    for scenario in fitting:
         if scenario.load is not None:
             continue
-        taken = run(
+        measurement = run_scenario(
             setup,
             scenario,
             options,
             0,
             bench.cores,
-            begun=lambda: os.kill(pid, signal.SIGUSR1),
-            ended=lambda: os.kill(pid, signal.SIGUSR2),
+            on_start=lambda: os.kill(pid, signal.SIGUSR1),
+            on_end=lambda: os.kill(pid, signal.SIGUSR2),
         )
-        counts = _stacks(path, folder / f"{_slug(scenario.name)}.stacks")
-        cpu_us = taken.cpu_us or 0.0
-        found[scenario.name] = StackProfile(
-            unit=scenario.unit,
-            samples=counts.total(),
-            cpu_us=cpu_us,
-            kernel=(taken.system_s or 0.0) / (taken.cpu_s or 1.0),
-            stages=stacks.divide(counts, cpu_us),
-        )
-    return found
+        counts = _collect_stacks(path, folder / f"{_slug(scenario.name)}.stacks")
+        profiles[scenario.name] = _stack_profile(measurement, counts)
+    return profiles
 
 
-def _stacks(path: Path, kept: Path) -> Counter[str]:
-    """Waits for a profile and moves it. Raises NotReady."""
-    until_s = time.monotonic() + WRITING_S
+def _stack_profile(measurement: Measurement, counts: Counter[str]) -> StackProfile:
+    cpu_us = measurement.cpu_us or 0.0
+    return StackProfile(
+        unit=measurement.scenario.unit,
+        samples=counts.total(),
+        cpu_us=cpu_us,
+        kernel=(measurement.system_s or 0.0) / (measurement.cpu_s or 1.0),
+        stages=stacks.share_by_module(counts, cpu_us),
+    )
+
+
+def _collect_stacks(path: Path, target: Path) -> Counter[str]:
+    """Wait for the sampler's file, and move it to `target`. Raises NotReady."""
+    give_up_s = time.monotonic() + STACKS_S
     while not path.exists():
-        if time.monotonic() > until_s:
+        if time.monotonic() > give_up_s:
             raise setups.NotReady("the profiled gateway wrote no stacks")
         time.sleep(setups.PROBE_S)
-    kept.write_text(path.read_text())
+    target.write_text(path.read_text())
     path.unlink()
-    return stacks.read_stacks(kept)
+    return stacks.read_stacks(target)
 
 
 def _slug(name: str) -> str:

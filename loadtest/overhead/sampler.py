@@ -3,13 +3,14 @@
 `python -m loadtest.overhead.sampler FILE serve …`
 SIGUSR1 begins, SIGUSR2 ends and writes FILE: collapsed stacks (`a;b;c count`), as flame graph tools
 read them. The kernel sends SIGPROF for every tick of CPU time that the process uses, 250 a second
-as a rule, and Python's handler notes the stack that it finds.
+as a rule, and Python's handler notes the stack that it finds: about 1 % more CPU, and no function
+costs more because it is small, as it would under a tracing profiler.
 
-What it gets right and what not: a signal is seen at the next bytecode, so time inside a C function
-is charged to the line that called it, rightly. Time inside the event loop's own C code (polling,
-reading, the writes that it does for all connections after the callbacks) would fall on whatever
-callback runs next; such a sample stands at that callback's very first instruction, and is charged
-to LOOP instead. The work of the collector falls on whoever allocated.
+Where samples fall: a signal is seen at the next bytecode, so time inside a C function is charged to
+the line that called it, rightly. Time inside the event loop's own C code (polling, reading, the
+writes that it does for all connections after the callbacks) would fall on the callback that runs
+next; such a sample stands at that callback's very first instruction, and is charged to LOOP
+instead. Time of the garbage collector falls on the function that allocated.
 """
 
 import dis
@@ -23,62 +24,66 @@ from types import CodeType, FrameType
 
 LOOP = "(event loop):poll, read, write"
 INTERVAL_S = 0.001  # the kernel's tick, 4 ms as a rule, rounds it up
-CALLER = "run"  # asyncio.Runner.run calls the loop, which has no frame of its own
+LOOP_CALLER = "run"  # asyncio.Runner.run calls the loop, which has no Python frame of its own
 PACKAGES = ("gateway", "planner")
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class Sampler:
-    """Counts stacks between `begin` and `end`; both are signal handlers."""
+    """Counts stacks between `begin` and `end`; all its public methods are signal handlers."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._counts: Counter[str] = Counter()
 
     def begin(self, *_: object) -> None:
+        """Forget earlier samples and start the timer."""
         self._counts.clear()
         signal.setitimer(signal.ITIMER_PROF, INTERVAL_S, INTERVAL_S)
 
     def end(self, *_: object) -> None:
+        """Stop the timer and write the file."""
         signal.setitimer(signal.ITIMER_PROF, 0)
         lines = (f"{stack} {count}\n" for stack, count in self._counts.most_common())
         partial = self._path.with_suffix(".partial")
         partial.write_text("".join(lines))
-        partial.rename(self._path)  # whoever waits for the file finds it whole
+        partial.rename(self._path)  # atomic: a process that waits for the file finds it whole
 
     def sample(self, _: int, frame: FrameType | None) -> None:
+        """Count the stack at which a tick of CPU time ended."""
         if frame is not None:
-            self._counts[stack(frame)] += 1
+            self._counts[collapse(frame)] += 1
 
 
-def stack(frame: FrameType) -> str:
-    """From the outermost of our own functions to the one that was running."""
-    if loops(frame) or (frame.f_lasti <= entry(frame.f_code) and loops(frame.f_back)):
+def collapse(frame: FrameType) -> str:
+    """The gateway's functions on a stack, outermost first, joined by semicolons; or LOOP."""
+    entered = frame.f_lasti <= entry_offset(frame.f_code)  # nothing of the function has run yet
+    if is_loop(frame) or (entered and is_loop(frame.f_back)):
         return LOOP
     names: list[str] = []
-    here: FrameType | None = frame
-    while here is not None:
-        name = label(here.f_code)
+    caller: FrameType | None = frame
+    while caller is not None:
+        name = label(caller.f_code)
         if name:
             names.append(name)
-        here = here.f_back
+        caller = caller.f_back
     return ";".join(reversed(names)) or LOOP
 
 
-def loops(frame: FrameType | None) -> bool:
+def is_loop(frame: FrameType | None) -> bool:
     """Whether this is the frame from which the event loop runs."""
-    return frame is not None and frame.f_code.co_name == CALLER and not label(frame.f_code)
+    return frame is not None and frame.f_code.co_name == LOOP_CALLER and not label(frame.f_code)
 
 
 @cache
-def entry(code: CodeType) -> int:
-    """The offset of the instruction at which a function looks for signals as it is entered."""
+def entry_offset(code: CodeType) -> int:
+    """Offset of RESUME, the instruction at which a function looks for signals as it is entered."""
     return next((i.offset for i in dis.get_instructions(code) if i.opname == "RESUME"), 0)
 
 
 @cache
 def label(code: CodeType) -> str:
-    """`module:function` of the gateway's code, empty for any other."""
+    """`module:function` for code of the gateway or the planner, empty for any other."""
     path = Path(code.co_filename)
     if not any(path.is_relative_to(ROOT / package) for package in PACKAGES):
         return ""
@@ -86,7 +91,7 @@ def label(code: CodeType) -> str:
 
 
 def main() -> None:
-    """The first argument is the file; the others are the gateway's."""
+    """Run `cuvee` with a sampler. The first argument is its file; the others are the gateway's."""
     sampler = Sampler(Path(sys.argv.pop(1)))
     signal.signal(signal.SIGPROF, sampler.sample)
     signal.signal(signal.SIGUSR1, sampler.begin)

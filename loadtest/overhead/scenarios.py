@@ -1,4 +1,4 @@
-"""The traffic of the overhead benchmark: which scenarios, and the request each one sends. Pure."""
+"""The traffic of the overhead benchmark: its scenarios, and the request that each sends. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from loadtest.replay import prompt
 KIB = 1024
 OPEN_CONNECTIONS = 64  # of an open loop: enough that none waits for another below saturation
 CHUNKS_PER_S = 20_000  # of all streams together, unless an interval is asked for
-LEAST_INTERVAL_S = 0.02
+MIN_INTERVAL_S = 0.02
 STARTS_PER_S = 500  # streams begin at twice this rate in the first half of the warm-up
 PROXY_FILES = 2  # sockets per stream: one to the client, one to the backend
 SPARE_FILES = 200
@@ -21,7 +21,7 @@ SPARE_FILES = 200
 class Scenario:
     """One kind of traffic: a closed loop, an open loop (rate or load), or paced streams.
 
-    rate: requests/s. load: the same as a share of what the set-up did in its busiest closed loop.
+    rate: requests/s. load: the rate as a share of what the set-up did in its busiest closed loop.
     interval_s: between the chunks of a stream. chunks: per stream.
     """
 
@@ -43,7 +43,7 @@ class Scenario:
 
     @property
     def saturating(self) -> bool:
-        """Whether somebody is to be at the limit: one connection waits more than it works."""
+        """Whether a core is to be at its limit. One connection waits more than it works."""
         return self.closed and self.connections > 1
 
     @property
@@ -52,8 +52,13 @@ class Scenario:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Options:
-    """What to compare, how long and how hard. interval_s: `None` chooses by number of streams."""
+class OverheadOptions:
+    """What to compare, how long and how hard.
+
+    peers: names, `None` for all that are installed. loads: shares of each set-up's best rate.
+    interval_s: between two chunks of a stream; `None`: by the number of streams, so that all
+    streams together send `CHUNKS_PER_S` at most.
+    """
 
     peers: tuple[str, ...] | None = None
     rounds: int = 3
@@ -69,25 +74,26 @@ class Options:
     interval_s: float | None = None
 
     def scenarios(self) -> tuple[Scenario, ...]:
-        """Streams, closed loops of each size and width, open loops of the first size.
+        """Streams, closed loops of each size and width, then open loops of the first size.
 
-        Streams come first, while a proxy's memory holds nothing else; open loops last, because some
-        are a share of what a closed loop did.
+        Streams come first, while a proxy's memory holds nothing else: allocators keep what larger
+        traffic made them take. Open loops come last, because some are a share of what a closed loop
+        did.
         """
-        return (*map(self._streams, self.streams), *self._closed(), *self._open())
+        return (*map(self._streams, self.streams), *self._closed_loops(), *self._open_loops())
 
     def warmup_of(self, scenario: Scenario) -> float:
-        """Seconds: longer where many streams have to begin."""
-        begun_s = scenario.connections / STARTS_PER_S if scenario.streamed else 0.0
-        return max(self.warmup_s, begun_s)
+        """Seconds of warm-up: longer where many streams have to begin, one after another."""
+        ramp_s = scenario.connections / STARTS_PER_S if scenario.streamed else 0.0
+        return max(self.warmup_s, ramp_s)
 
-    def _closed(self) -> Iterator[Scenario]:
+    def _closed_loops(self) -> Iterator[Scenario]:
         for size in self.body_kib:
             for connections in self.connections:
                 name = f"{size} KiB × {connections}"
                 yield Scenario(name=name, connections=connections, body_bytes=size * KIB)
 
-    def _open(self) -> Iterator[Scenario]:
+    def _open_loops(self) -> Iterator[Scenario]:
         size = self.body_kib[0]
         fixed = {"connections": OPEN_CONNECTIONS, "body_bytes": size * KIB}
         for rate in self.rates:
@@ -96,7 +102,7 @@ class Options:
             yield Scenario(name=f"{size} KiB at {load:.0%} load", load=load, **fixed)
 
     def _streams(self, streams: int) -> Scenario:
-        interval_s = self.interval_s or max(LEAST_INTERVAL_S, streams / CHUNKS_PER_S)
+        interval_s = self.interval_s or max(MIN_INTERVAL_S, streams / CHUNKS_PER_S)
         return Scenario(
             name=f"{streams} streams × {1e3 * interval_s:g} ms",
             connections=streams,
@@ -106,8 +112,8 @@ class Options:
         )
 
 
-def possible(scenario: Scenario, files: int) -> bool:
-    """Whether a proxy that may open so many files can carry it."""
+def fits(scenario: Scenario, files: int) -> bool:
+    """Whether a proxy that may open so many files can carry the scenario."""
     return PROXY_FILES * scenario.connections + SPARE_FILES <= files
 
 
@@ -121,11 +127,11 @@ def request(scenario: Scenario) -> bytes:
     if scenario.interval_s is None:
         fields |= {"max_tokens": 256}
     else:
-        pace = {"max_tokens": scenario.chunks, "seed": round(1e3 * scenario.interval_s)}
-        fields |= pace | {"stream": True, "stream_options": {"include_usage": True}}
+        spec = {"max_tokens": scenario.chunks, "seed": round(1e3 * scenario.interval_s)}
+        fields |= spec | {"stream": True, "stream_options": {"include_usage": True}}
     head = msgspec.json.encode(fields)[:-1] + b',"messages":[{"role":"user","content":"'
     tail = b'"}]}'
-    text = prompt.build(scenario.body_bytes).cut(scenario.body_bytes, 0)
+    text = prompt.build_corpus(scenario.body_bytes).prompt(scenario.body_bytes, 0)
     body = head + text[: scenario.body_bytes - len(head) - len(tail)] + tail
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n"
@@ -134,7 +140,8 @@ def request(scenario: Scenario) -> bytes:
     )
 
 
-def shares(total: int, parts: int) -> tuple[int, ...]:
-    """Splits connections over processes as evenly as can be, leaving out those without any."""
-    sizes = (total // parts + (part < total % parts) for part in range(parts))
+def split_evenly(connections: int, processes: int) -> tuple[int, ...]:
+    """Split connections over processes as evenly as possible; no process has none."""
+    least, rest = divmod(connections, processes)
+    sizes = (least + (number < rest) for number in range(processes))
     return tuple(size for size in sizes if size)

@@ -16,14 +16,12 @@ from pathlib import Path
 from gateway import runtime
 from loadtest import process
 from loadtest.overhead import mock, peers
-from loadtest.overhead.measure import DIRECT
-from loadtest.overhead.peers import Peer, Place
+from loadtest.overhead.peers import Peer, ProxySettings
+from loadtest.overhead.results import DIRECT
 from loadtest.process import Cores
 
 GATEWAY = "cuvee"
-ROOT = (
-    Path(__file__).resolve().parent.parent.parent
-)  # where `-m cuvee` and `-m loadtest…` are found
+ROOT = Path(__file__).resolve().parents[2]  # where `-m cuvee` and `-m loadtest…` are found
 READY_S = 60.0
 PROBE_S = 0.1
 SETTLE_S = 1.0  # from the first answer to the reading of idle memory
@@ -32,9 +30,10 @@ LOG_CHARS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Setup:
-    """Something that answers on a port. pid: of the proxy whose CPU counts, `None` for none.
+    """Something that answers on a port: a proxy, or the backend itself as `direct`.
 
-    idle_mib: memory before any load. version: what it says of itself. rebuilds: see `Peer`.
+    pid: of the proxy whose CPU counts, `None` for the backend. idle_mib: memory before any load.
+    version: what the program says of itself. rebuilds: as in `Peer`.
     """
 
     name: str
@@ -46,98 +45,105 @@ class Setup:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Bench:
-    """What every set-up is given. folder: for configurations and logs. files: to open."""
+class BenchEnvironment:
+    """What all set-ups share. folder: for configurations and logs. open_files: the limit."""
 
     folder: Path
     cores: Cores
     backend_port: int
-    files: int
+    open_files: int
 
-    def place(self, name: str) -> Place:
-        """Of the next set-up, with an address of the backend for itself."""
+    def settings_for(self, name: str) -> ProxySettings:
+        """Settings of the next set-up, with a folder and a backend address for itself."""
         used = sum(path.is_dir() for path in self.folder.iterdir())
         folder = self.folder / name
         folder.mkdir()
-        return Place(
+        return ProxySettings(
             port=process.free_port(),
             backend=f"{mock.HOSTS[1 + used]}:{self.backend_port}",
             spare_port=process.free_port(),
             folder=folder,
-            files=self.files,
+            open_files=self.open_files,
             threads=len(self.cores.proxy),
         )
 
 
 class NotReady(Exception):
-    """A process that did not come to answer; the message holds the end of its output."""
+    """A process did not come to answer; the message holds the end of its output."""
 
 
-def backend(stack: ExitStack, folder: Path, cores: Cores) -> Bench:
-    """Starts a mock backend on each of its cores, all on one port. Raises NotReady."""
-    files, port = process.open_files(), process.free_port()  # first: children inherit the limit
+def start_environment(stack: ExitStack, folder: Path, cores: Cores) -> BenchEnvironment:
+    """Start a mock backend on each backend core, all on one port. Raises NotReady."""
+    open_files = process.raise_file_limit()  # first, because children inherit the limit
+    port = process.free_port()
     argv = (sys.executable, "-m", "loadtest.overhead.mock", "--port", str(port))
     for core in cores.backend:
-        stack.enter_context(answering(f"mock-{core}", argv, port, (core,), folder))
-    return Bench(folder=folder, cores=cores, backend_port=port, files=files)
+        stack.enter_context(answering_process(f"mock-{core}", argv, port, (core,), folder))
+    return BenchEnvironment(folder=folder, cores=cores, backend_port=port, open_files=open_files)
 
 
-def start(
-    stack: ExitStack, bench: Bench, wanted: Sequence[str] | None, given: Mapping[str, Path]
+def start_setups(
+    stack: ExitStack,
+    bench: BenchEnvironment,
+    names: Sequence[str] | None,
+    paths: Mapping[str, Path],
 ) -> tuple[tuple[Setup, ...], dict[str, str]]:
-    """Starts the gateway and every wanted peer; what is left out, with the reason.
+    """Start the gateway and every wanted peer. Return set-ups, and why others were left out.
 
-    wanted: names of peers, `None` for all that are there. given: where peers are. Raises NotReady
-    if the gateway does not start.
+    names: of the wanted peers, `None` for all that are installed. paths: where peers are, by name.
+    Raises NotReady if the gateway does not start.
     """
     setups, skipped = [Setup(name=DIRECT, port=bench.backend_port, pid=None)], {}
     for peer in peers.PEERS:
-        program = peers.find(peer, given)
-        if wanted is not None and peer.name not in wanted:
+        program = peers.find_program(peer, paths)
+        if names is not None and peer.name not in names:
             continue
         if program is None:
             skipped[peer.name] = "not installed" if peer.program else "needs --peer-path"
             continue
         try:
-            setups.append(_peer(stack, bench, peer, program))
+            setups.append(_start_peer(stack, bench, peer, program))
         except (NotReady, OSError) as error:
             skipped[peer.name] = str(error)
-    setups.append(gateway(stack, bench, GATEWAY, (sys.executable, "-m", "cuvee")))
+    setups.append(start_gateway(stack, bench, GATEWAY, (sys.executable, "-m", "cuvee")))
     return tuple(setups), skipped
 
 
-def gateway(stack: ExitStack, bench: Bench, name: str, command: Sequence[str]) -> Setup:
-    """Starts the gateway by a command that takes the arguments of `cuvee`. Raises NotReady."""
-    place = bench.place(name)
-    argv = (*command, *peers.gateway_argv(place))
-    return replace(_started(stack, bench, name, argv, place), version=runtime.runtime())
+def start_gateway(
+    stack: ExitStack, bench: BenchEnvironment, name: str, command: Sequence[str]
+) -> Setup:
+    """Start the gateway. command: takes the arguments of `cuvee`. Raises NotReady."""
+    settings = bench.settings_for(name)
+    argv = (*command, *peers.gateway_argv(settings))
+    return replace(_start(stack, bench, name, argv, settings), version=runtime.runtime())
 
 
-def _peer(stack: ExitStack, bench: Bench, peer: Peer, program: str) -> Setup:
-    place = bench.place(peer.name)
-    argv = peer.argv(program, place)
-    setup = _started(stack, bench, peer.name, argv, place, env=peer.env)
-    return replace(setup, version=peers.version(peer, program), rebuilds=peer.rebuilds)
+def _start_peer(stack: ExitStack, bench: BenchEnvironment, peer: Peer, program: str) -> Setup:
+    settings = bench.settings_for(peer.name)
+    argv = peer.argv(program, settings)
+    setup = _start(stack, bench, peer.name, argv, settings, env=peer.env)
+    return replace(setup, version=peers.program_version(peer, program), rebuilds=peer.rebuilds)
 
 
-def _started(
+def _start(
     stack: ExitStack,
-    bench: Bench,
+    bench: BenchEnvironment,
     name: str,
     argv: Sequence[str],
-    place: Place,
+    settings: ProxySettings,
     *,
     env: Mapping[str, str] | None = None,
 ) -> Setup:
-    cores = bench.cores.proxy
-    child = stack.enter_context(answering(name, argv, place.port, cores, place.folder, env=env))
+    child = stack.enter_context(
+        answering_process(name, argv, settings.port, bench.cores.proxy, settings.folder, env=env)
+    )
     time.sleep(SETTLE_S)
     idle_mib = process.memory_mib(child.pid)
-    return Setup(name=name, port=place.port, pid=child.pid, idle_mib=idle_mib)
+    return Setup(name=name, port=settings.port, pid=child.pid, idle_mib=idle_mib)
 
 
 @contextmanager
-def answering(
+def answering_process(
     name: str,
     argv: Sequence[str],
     port: int,
@@ -146,12 +152,15 @@ def answering(
     *,
     env: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that answers a chat request with 200 by the time it is handed out."""
+    """Start a child, and yield it when it has answered a chat request with 200. Raises NotReady."""
     path = folder / f"{name}.log"
-    with path.open("wb") as log, process.running(argv, cores, log=log, cwd=ROOT, env=env) as child:
-        until_s = time.monotonic() + READY_S
+    with (
+        path.open("wb") as log,
+        process.child_process(argv, cores, log=log, cwd=ROOT, env=env) as child,
+    ):
+        give_up_s = time.monotonic() + READY_S
         while not _answers(port):
-            if child.poll() is not None or time.monotonic() > until_s:
+            if child.poll() is not None or time.monotonic() > give_up_s:
                 tail = path.read_text(errors="replace")[-LOG_CHARS:]
                 raise NotReady(f"{name} does not answer on port {port}:\n{tail}")
             time.sleep(PROBE_S)
@@ -159,6 +168,7 @@ def answering(
 
 
 def _answers(port: int) -> bool:
+    """Whether a chat request gets a 200: the way to the backend works, not only the port."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S / 6)
     body = {"model": mock.MODEL, "messages": [{"role": "user", "content": "hello"}]}
     try:

@@ -1,10 +1,10 @@
-"""Prompt text of a wanted length in words. Knows nothing of requests, models or servers."""
+"""Prompts of a given number of words. Knows nothing of requests, models or servers."""
 
 from dataclasses import dataclass
 from itertools import accumulate
 from random import Random
 
-TEXT = """\
+VOCABULARY = """\
 a able about above across act add after again age air all almost alone along already also
 always among and animal answer any apple area arm art as ask at autumn away back bag ball
 bank base be beautiful because become bed before begin behind between bird black blue board
@@ -22,35 +22,38 @@ horse hospital hour house hundred idea important information interesting island 
 kitchen knowledge language laugh learn letter library light listen machine market measure
 mountain neighbour opportunity particular photograph question remember
 """
-WORDS = tuple(TEXT.split())
-SHIFTS = 4093  # starting words to choose from: prime, so that steps of any size visit all of them
+WORDS = tuple(VOCABULARY.split())
+# Prompt i starts at word i·STEP mod SHIFTS of the corpus. SHIFTS is prime, so any step visits every
+# starting word before one repeats.
+SHIFTS = 4093
 STEP = 1009
-SEED = 20231116
+SEED = 20231116  # any fixed number: the same replay sends the same prompts again
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Text:
-    """One long ASCII text without characters that JSON escapes, cut into prompts by slicing.
+class PromptCorpus:
+    """One long ASCII text without characters that JSON escapes; prompts are slices of it.
 
-    ends: (words + 1,) where each word begins in `words`, and the end.
+    Slicing costs little per request, and a prompt can be spliced into a JSON body as it is.
+    offsets: (words + 1,) where each word begins in `text`, and the end.
     """
 
-    words: bytes
-    ends: tuple[int, ...]
+    text: bytes
+    offsets: tuple[int, ...]
 
-    def cut(self, count: int, index: int) -> bytes:
-        """`count` words, at least one, the same for the same index and differing between indices.
+    def prompt(self, words: int, index: int) -> bytes:
+        """The prompt of request `index`: `words` words, at least one; the same each time.
 
-        Prompts start at different words, so that a prefix cache finds nothing in common.
+        Prompts start at different words, so that an engine's prefix cache finds nothing in common.
         """
         start = index * STEP % SHIFTS
-        return self.words[self.ends[start] : self.ends[start + max(1, count)] - 1]
+        return self.text[self.offsets[start] : self.offsets[start + max(1, words)] - 1]
 
 
-def build(longest: int) -> Text:
-    """The text from which prompts of up to `longest` words can be cut."""
-    words = Random(SEED).choices(WORDS, k=SHIFTS + max(1, longest))
-    return Text(
-        words=(" ".join(words) + " ").encode(),
-        ends=tuple(accumulate((len(word) + 1 for word in words), initial=0)),
+def build_corpus(max_words: int) -> PromptCorpus:
+    """The corpus for prompts of up to `max_words` words."""
+    words = Random(SEED).choices(WORDS, k=SHIFTS + max(1, max_words))
+    return PromptCorpus(
+        text=(" ".join(words) + " ").encode(),
+        offsets=tuple(accumulate((len(word) + 1 for word in words), initial=0)),
     )

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 class Record:
     """One request of a replay. Times in seconds; `None` where the request never came so far.
 
-    arrival_s: when it was due, sent_s: when it was sent, both since the replay's start.
-    status: of the HTTP reply. ttft_s, e2e_s: from `sent_s` to the first non-empty content, and to
-    the end of the exchange. tpot_s: (last − first token)/(output_tokens − 1), `None` under two
-    tokens. input_tokens, output_tokens: from the reply's `usage`; without it what the trace asked
-    for, and the number of content events. key: who sent it, as the trace says.
-    error: the kind of failure, short enough to be counted by; message: the server's or the
-    exception's own words. pool … request_id: the receipt headers.
+    arrival_s, sent_s: when it was due and when it was sent, both since the replay's start.
+    ttft_s, e2e_s: from `sent_s` to the first non-empty content, and to the end of the exchange.
+    tpot_s: (last − first token)/(output_tokens − 1), `None` under two tokens.
+    input_tokens, output_tokens: from the reply's `usage`; without one, the trace's input tokens and
+    the number of content events. status: of the HTTP reply. key: the sender's key in the trace.
+    error: the kind of failure, short enough to count by. message: the server's own words, or the
+    exception's. pool to request_id: the gateway's receipt headers.
     """
 
     index: int
@@ -38,12 +38,16 @@ class Record:
 
     @property
     def lag_s(self) -> float:
-        """How late the generator itself was: large values make its latencies worthless."""
+        """How late the generator itself was.
+
+        Latencies count from `sent_s`, so they do not contain this lag: where it is not small beside
+        TTFT, the run measured the generator and the load was not the trace's.
+        """
         return self.sent_s - self.arrival_s
 
 
 def tpot_s(first_s: float | None, last_s: float | None, tokens: int) -> float | None:
-    """Mean seconds between tokens, from the times of the first and the last of them."""
+    """Mean seconds between tokens, from the times of the first and the last token."""
     if first_s is None or last_s is None or tokens < 2:
         return None
     return (last_s - first_s) / (tokens - 1)

@@ -38,8 +38,11 @@ class Attainment:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class LatencyRow:
-    """The requests of one pool, bucket, decision or kind of error. met: within the SLO, if any."""
+class RequestGroup:
+    """The requests of one pool, bucket, decision or kind of error.
+
+    share: of all requests. met: how many met the SLO; `None` without an SLO.
+    """
 
     name: str
     requests: int
@@ -48,13 +51,14 @@ class LatencyRow:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class ReplaySummary:
     """A replay in figures.
 
-    duration_s: from the first request sent to the last reply's end; the rates are over it, with the
-    completed requests and all output tokens received. lag_p99_s: of the generator itself.
-    ttft, tpot: of requests without error. errors, pools, buckets, decisions: largest first, with
-    "" for what had no receipt. cells: requests by (bucket, pool), sorted.
+    duration_s: from the first request sent to the last reply's end. requests_per_s,
+    output_tokens_per_s: completed requests, and all output tokens received, over duration_s.
+    lag_p99_s: of the generator itself. ttft, tpot: of requests without error.
+    errors, pools, buckets, decisions: largest first; "" for requests without a receipt.
+    cells: (bucket, pool, requests), sorted.
     """
 
     requests: int
@@ -68,21 +72,21 @@ class Summary:
     ttft: Percentiles | None
     tpot: Percentiles | None
     attainment: Attainment | None
-    errors: tuple[LatencyRow, ...]
-    pools: tuple[LatencyRow, ...]
-    buckets: tuple[LatencyRow, ...]
-    decisions: tuple[LatencyRow, ...]
+    errors: tuple[RequestGroup, ...]
+    pools: tuple[RequestGroup, ...]
+    buckets: tuple[RequestGroup, ...]
+    decisions: tuple[RequestGroup, ...]
     cells: tuple[tuple[str, str, int], ...]
 
 
-def summarise(records: Sequence[Record], slo: Slo | None = None) -> Summary:
-    """Adds up a replay. Without an SLO there is no attainment."""
+def summarise(records: Sequence[Record], slo: Slo | None = None) -> ReplaySummary:
+    """Add up a replay. Without an SLO there is no attainment."""
     good = [record for record in records if record.error is None]
     ends = [record.sent_s + record.e2e_s for record in records]
     duration_s = max(ends) - min(record.sent_s for record in records) if records else 0.0
     tokens = sum(record.output_tokens for record in records)
     cells = Counter((record.bucket or "", record.pool or "") for record in records)
-    return Summary(
+    return ReplaySummary(
         requests=len(records),
         failed=len(records) - len(good),
         duration_s=duration_s,
@@ -94,28 +98,32 @@ def summarise(records: Sequence[Record], slo: Slo | None = None) -> Summary:
         ttft=percentiles(record.ttft_s for record in good),
         tpot=percentiles(record.tpot_s for record in good),
         attainment=attainment(records, slo) if slo and records else None,
-        errors=_parts([r for r in records if r.error], "error", slo, of=len(records)),
-        pools=_parts(records, "pool", slo),
-        buckets=_parts(records, "bucket", slo),
-        decisions=_parts(records, "decision", slo),
+        errors=_groups([r for r in records if r.error], "error", slo, of=len(records)),
+        pools=_groups(records, "pool", slo),
+        buckets=_groups(records, "bucket", slo),
+        decisions=_groups(records, "decision", slo),
         cells=tuple((*cell, count) for cell, count in sorted(cells.items())),
     )
 
 
-def met(record: Record, slo: Slo) -> bool:
-    """Whether one request kept the promise; one that failed did not, however fast it failed."""
+def met_slo(record: Record, slo: Slo) -> bool:
+    """Whether one request met the SLO; a failed one did not, however fast it failed."""
     return record.error is None and slo.met_by(record.ttft_s, record.tpot_s)
 
 
 def attainment(records: Sequence[Record], slo: Slo) -> Attainment:
-    """Of one request or more."""
-    count = sum(met(record, slo) for record in records)
-    low, high = wilson(count, len(records))
-    return Attainment(slo=slo, met=count, share=count / len(records), low=low, high=high)
+    """Share of records within the SLO, with Wilson's interval. Needs at least one record.
+
+    The interval is for independent requests; those of one burst are not quite, so the true one is
+    wider.
+    """
+    met = sum(met_slo(record, slo) for record in records)
+    low, high = wilson_interval(met, len(records))
+    return Attainment(slo=slo, met=met, share=met / len(records), low=low, high=high)
 
 
-def wilson(successes: int, trials: int) -> tuple[float, float]:
-    """The 95 % score interval of a share; (0, 1) where nothing was tried."""
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """The 95 % score interval of a share (Wilson 1927); (0, 1) without a trial."""
     if not trials:
         return 0.0, 1.0
     share, spread = successes / trials, Z_95**2 / trials
@@ -127,7 +135,7 @@ def wilson(successes: int, trials: int) -> tuple[float, float]:
 
 
 def percentiles(values: Iterable[float | None]) -> Percentiles | None:
-    """Of the values that are known; `None` if none is."""
+    """Percentiles of the known values; `None` if none is known."""
     known = [value for value in values if value is not None]
     if not known:
         return None
@@ -135,26 +143,26 @@ def percentiles(values: Iterable[float | None]) -> Percentiles | None:
     return Percentiles(p50_s=p50, p90_s=p90, p99_s=p99)
 
 
-def to_json(summary: Summary) -> dict[str, object]:
+def to_json(summary: ReplaySummary) -> dict[str, object]:
     """The summary as plain JSON values, by the names of its fields."""
     return asdict(summary)
 
 
-def tables(summary: Summary) -> tuple[Table, ...]:
-    """The summary for a terminal: the whole, and what there is of errors, pools and buckets."""
+def tables(summary: ReplaySummary) -> tuple[Table, ...]:
+    """The summary for a terminal: the whole, then errors, pools, buckets and decisions if any."""
     whole = Table(title="Replay", show_header=False, title_justify="left")
     for name, value in _lines(summary):
         whole.add_row(name, value)
-    parts = (
+    grouped = (
         ("Errors", summary.errors),
         ("Pools", summary.pools),
         ("Buckets", summary.buckets),
         ("Decisions", summary.decisions),
     )
-    return (whole, *(_table(title, rows) for title, rows in parts if any(r.name for r in rows)))
+    return (whole, *(_table(title, rows) for title, rows in grouped if any(r.name for r in rows)))
 
 
-def _lines(summary: Summary) -> list[tuple[str, str]]:
+def _lines(summary: ReplaySummary) -> list[tuple[str, str]]:
     lines = [
         ("requests", f"{summary.requests}, {summary.failed} failed"),
         ("rate", f"{summary.requests_per_s:.2f} requests/s over {summary.duration_s:.1f} s"),
@@ -163,10 +171,10 @@ def _lines(summary: Summary) -> list[tuple[str, str]]:
         ("TPOT p50 / p90 / p99", _milliseconds(summary.tpot)),
         ("generator's own lag p99", f"{1e3 * summary.lag_p99_s:.1f} ms"),
     ]
-    if kept := summary.attainment:
-        promise = f"TTFT {kept.slo.ttft_s:g} s, TPOT {kept.slo.tpot_s:g} s"
-        interval = f"95% interval {kept.low:.2%}–{kept.high:.2%}"
-        lines.append((f"attainment of {promise}", f"{kept.share:.2%} ({interval})"))
+    if attained := summary.attainment:
+        promise = f"TTFT {attained.slo.ttft_s:g} s, TPOT {attained.slo.tpot_s:g} s"
+        interval = f"95% interval {attained.low:.2%}–{attained.high:.2%}"
+        lines.append((f"attainment of {promise}", f"{attained.share:.2%} ({interval})"))
     return lines
 
 
@@ -176,7 +184,7 @@ def _milliseconds(values: Percentiles | None) -> str:
     return " / ".join(f"{1e3 * v:.1f}" for v in (values.p50_s, values.p90_s, values.p99_s)) + " ms"
 
 
-def _table(title: str, rows: Sequence[LatencyRow]) -> Table:
+def _table(title: str, rows: Sequence[RequestGroup]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column(title.lower().removesuffix("s"))
     for heading in ("requests", "share", "within SLO"):
@@ -187,19 +195,22 @@ def _table(title: str, rows: Sequence[LatencyRow]) -> Table:
     return table
 
 
-def _parts(
+def _groups(
     records: Sequence[Record], field: str, slo: Slo | None, of: int | None = None
-) -> tuple[LatencyRow, ...]:
-    """Groups by a field, largest first, equal ones by name. of: what shares are of, else all."""
+) -> tuple[RequestGroup, ...]:
+    """Group by a field: the largest group first, equal ones by name.
+
+    of: the number of requests that shares are of; default: all records.
+    """
     names = [getattr(record, field) or "" for record in records]
     counts = Counter(names)
-    kept = Counter(n for n, r in zip(names, records, strict=True) if slo and met(r, slo))
+    met = Counter(n for n, r in zip(names, records, strict=True) if slo and met_slo(r, slo))
     return tuple(
-        LatencyRow(
+        RequestGroup(
             name=name,
             requests=count,
             share=count / (of or len(records)),
-            met=kept[name] if slo else None,
+            met=met[name] if slo else None,
         )
         for name, count in sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     )

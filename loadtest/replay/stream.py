@@ -9,7 +9,8 @@ from collections import deque
 import msgspec
 
 DONE = b"[DONE]"
-LAST_READS = 8  # finish, usage, error and [DONE] are four events: twice that
+# Finish, usage, error and [DONE] are four events, each in a read of its own at most: twice that.
+LAST_READS = 8
 MESSAGE_CHARS = 200
 
 
@@ -17,8 +18,8 @@ class StreamDelta(msgspec.Struct, frozen=True):
     """What a chat chunk adds; anything but an empty text is output."""
 
     content: str | None = None
-    reasoning: str | None = None
-    reasoning_content: str | None = None
+    reasoning: str | None = None  # vLLM
+    reasoning_content: str | None = None  # DeepSeek's API and older vLLM
     tool_calls: list[msgspec.Raw] | None = None
 
 
@@ -30,7 +31,8 @@ class StreamChoice(msgspec.Struct, frozen=True):
     finish_reason: str | None = None
 
     @property
-    def filled(self) -> bool:
+    def has_output(self) -> bool:
+        """Whether the choice carries text, reasoning or a tool call."""
         delta = self.delta or StreamDelta()
         return bool(
             self.text
@@ -56,8 +58,8 @@ class StreamEvent(msgspec.Struct, frozen=True):
     error: object = None
 
     @property
-    def filled(self) -> bool:
-        return any(choice.filled for choice in self.choices)
+    def has_output(self) -> bool:
+        return any(choice.has_output for choice in self.choices)
 
     @property
     def finish_reason(self) -> str | None:
@@ -67,9 +69,9 @@ class StreamEvent(msgspec.Struct, frozen=True):
 class StreamReader:
     """One event stream as read so far: feed it every read, close it once, then look.
 
-    first_s, last_s: times of the reads that held the first and the last token; the role chunk and
-    other chunks without content before the first token are not tokens. done: [DONE] was seen.
-    tokens: events from the first token to the last. error: kind and message of an error event.
+    first_s, last_s: times of the reads that held the first and the last token. The role chunk, and
+    any other chunk without content before the first token, is not a token. tokens: events from the
+    first token to the last. done: [DONE] was seen. error: kind and message of an error event.
     """
 
     def __init__(self) -> None:
@@ -84,8 +86,8 @@ class StreamReader:
         self._reads: deque[tuple[float, bytes]] = deque(maxlen=LAST_READS)
 
     def feed(self, data: bytes, now_s: float) -> None:
-        """Takes what was read at `now_s`; lines may be split anywhere."""
-        cut = data.rfind(b"\n") + 1
+        """Take what was read at `now_s`; a line may be split over reads anywhere."""
+        cut = data.rfind(b"\n") + 1  # an event's line is looked at when it is complete
         if not cut:
             self._rest += data
             return
@@ -95,34 +97,38 @@ class StreamReader:
             return  # blank lines and keep-alive comments
         self._reads.append((now_s, lines))
         if self.first_s is None:
-            self._await_first(lines, now_s)
+            self._find_first(lines, now_s)
         else:
             self.tokens += events
 
     def close(self) -> None:
-        """Settles what the last events said. A last line without its newline counts as cut off."""
-        settled = False
+        """Parse the last reads: find the last token, and take the events after it off the count.
+
+        A last line without its newline counts as cut off.
+        """
+        last_found = False
         for now_s, lines in reversed(self._reads):
             for line in reversed(_data(lines)):
-                token = self._last(line)
-                if settled or self.first_s is None or now_s < self.first_s:
+                token = self._read_last(line)
+                if last_found or self.first_s is None or now_s < self.first_s:
                     continue
                 if token:
-                    self.last_s, settled = now_s, True
+                    self.last_s, last_found = now_s, True
                 else:
                     self.tokens -= 1
-        if self.first_s is not None and not settled:
+        if self.first_s is not None and not last_found:
             self.last_s, self.tokens = self.first_s, max(1, self.tokens)
 
-    def _await_first(self, lines: bytes, now_s: float) -> None:
+    def _find_first(self, lines: bytes, now_s: float) -> None:
+        """Look for the first token, and count the events behind it in the same read."""
         for line in _data(lines):
             if self.first_s is not None:
                 self.tokens += 1
-            elif line != DONE and _event(line).filled:
+            elif line != DONE and _event(line).has_output:
                 self.first_s, self.tokens = now_s, 1
 
-    def _last(self, line: bytes) -> bool:
-        """Notes what one of the last events says; whether it stands for a token."""
+    def _read_last(self, line: bytes) -> bool:
+        """Note what one of the last events says; return whether it stands for a token."""
         if line == DONE:
             self.done = True
             return False
@@ -130,24 +136,28 @@ class StreamReader:
         self.usage = self.usage or event.usage
         self.finish_reason = self.finish_reason or event.finish_reason
         if event.error is not None:
-            self.error = failure(event.error)
-        # Inside a stream a chunk without text can be half a character: a token all the same.
-        return event.filled or (bool(event.choices) and event.finish_reason is None)
+            self.error = describe_error(event.error)
+        # Inside a stream a chunk without text can be half a UTF-8 character, which vLLM holds back:
+        # a token all the same.
+        return event.has_output or (bool(event.choices) and event.finish_reason is None)
 
 
-def failure(error: object) -> tuple[str, str]:
-    """Kind and message of an OpenAI error: `503 ServiceUnavailableError`, `Server is busy`."""
+def describe_error(error: object) -> tuple[str, str]:
+    """Kind and message of an OpenAI error object: `503 Service Unavailable`, `Server is busy`."""
     if not isinstance(error, dict):
         return "error", str(error)[:MESSAGE_CHARS]
-    parts = dict.fromkeys(str(error[name]) for name in ("code", "type") if error.get(name))
-    return " ".join(parts) or "error", str(error.get("message", ""))[:MESSAGE_CHARS]
+    # vLLM's code is the status, OpenAI's a word, and some servers write the same in both fields.
+    words = dict.fromkeys(str(error[name]) for name in ("code", "type") if error.get(name))
+    return " ".join(words) or "error", str(error.get("message", ""))[:MESSAGE_CHARS]
 
 
 def _data(lines: bytes) -> list[bytes]:
+    """The data of each event; `strip` takes the space after the colon, which is optional in SSE."""
     return [line[5:].strip() for line in lines.split(b"\n") if line.startswith(b"data:")]
 
 
 def _event(line: bytes) -> StreamEvent:
+    """Decode one event; broken JSON becomes an error event, for the record and not raised."""
     try:
         return _decoder.decode(line)
     except msgspec.DecodeError as error:

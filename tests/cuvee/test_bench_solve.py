@@ -1,43 +1,16 @@
-"""The made-up problems of the solve benchmark."""
+"""`cuvee bench-solve`: its table."""
 
-import numpy as np
-import pytest
 from click.testing import CliRunner
 
-from cuvee import bench_solve
-from planner.program.solve import provision
-
-
-@pytest.mark.parametrize("columns", [6, 10])
-def test_every_bucket_has_demand(columns: int):
-    """The size that a line names is the size that is solved."""
-    case = bench_solve.plain(0, rate=40, rows=10, columns=columns, pools=12)
-
-    assert case.demand.buckets.count == 10 * columns
-    assert np.all(case.demand.rate > 0)
-    assert case.demand.total_rate == pytest.approx(40)
-    assert len(case.pools) == len({pool.name for pool in case.pools}) == 12
-
-
-def test_a_stock_out_takes_a_type_that_was_in_use():
-    """Without it the plan changes, and still serves everything."""
-    case = bench_solve.stock_out(0)
-    (gone,) = case.limits.stock
-
-    before = provision(case.demand, case.pools)
-    after = provision(case.demand, case.pools, case.limits)
-
-    counts = dict(zip(case.pools, zip(before.backends, after.backends, strict=True), strict=True))
-    assert any(old for pool, (old, _) in counts.items() if pool.gpu == gone.gpu)
-    assert not any(new for pool, (_, new) in counts.items() if pool.gpu == gone.gpu)
-    assert not after.unserved
+from cuvee.bench_solve import bench_solve
+from loadtest.compare.solve_cases import CASES
 
 
 def test_the_command_prints_a_line_per_problem():
     """Times, gap, GPUs and dollars of each that was asked for."""
-    smallest = next(iter(bench_solve.CASES))
+    smallest = next(iter(CASES))
 
-    done = CliRunner().invoke(bench_solve.bench_solve, ["--runs", "1", "--only", smallest])
+    done = CliRunner().invoke(bench_solve, ["--runs", "1", "--only", smallest])
 
     assert done.exit_code == 0
     assert smallest in done.output

@@ -31,9 +31,9 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path):
     ]  # fmt: skip
 
     shown = CliRunner().invoke(certify, arguments)
-    told = CliRunner().invoke(certify, [*arguments, "--json"])
+    printed = CliRunner().invoke(certify, [*arguments, "--json"])
 
-    body = json.loads(told.output)
+    body = json.loads(printed.output)
     assert shown.exit_code == 0
     assert "refined" in shown.output
     assert set(body["single_types"]) == {"A100-80G", "H100"}
@@ -57,7 +57,7 @@ def shared(tmp_path_factory):
 
 
 def test_traces_are_named_by_model_and_class(shared, tmp_path):
-    """A plain file is the first model's; a name that is not there is told with those that are."""
+    """A plain file is the first model's; an unknown name is refused with the known ones."""
     file = CONFIGS / "workloads" / "azure-2023-history.csv"
     odd = tmp_path / "a=b.csv"
     odd.write_bytes(file.read_bytes())

@@ -1,4 +1,4 @@
-"""`cuvee compare` and `cuvee sweep`: everyone meets the same demand; tables say what came."""
+"""`cuvee compare` and `cuvee sweep`: all fleets meet the same demand; tables show the outcome."""
 
 import json
 from pathlib import Path
@@ -8,21 +8,22 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from cuvee.compare import compare, paper, paper_table
+from cuvee.compare import PAPER, compare, paper_table
 from cuvee.sweep import sweep
 from gateway.config.load import load
 from loadtest.compare.comparison import (
     AIBRIX,
     HYBRID,
     MELANGE,
-    PLAIN,
     REFINED,
+    UNREFINED,
     ComparedFleet,
-    case,
-    compare_all,
-    costs,
-    measured,
+    build_case,
+    compare_fleets,
+    planned_costs,
+    played_attainment,
 )
+from loadtest.compare.paper import solve_paper
 from planner.traffic.trace import Trace
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -31,7 +32,7 @@ WORKLOAD = CONFIGS / "workloads" / "azure-2023-history.csv"
 SIZES = [(300, 100), (900, 220), (1800, 40), (120, 300)]
 
 
-def made(rate: float = 4.0, count: int = 200) -> Trace:
+def make_trace(rate: float = 4.0, count: int = 200) -> Trace:
     inputs, outputs = np.array(SIZES * (count // len(SIZES)), dtype=float).T
     return Trace(
         arrival_s=np.arange(count) / rate,
@@ -41,15 +42,15 @@ def made(rate: float = 4.0, count: int = 200) -> Trace:
     )
 
 
-def asked(rate: float | None = 4.0, tpot_s: float | None = None):
-    return case(DEMO, made(), rate=rate, process="poisson", requests=150, tpot_s=tpot_s)
+def make_case(rate: float | None = 4.0, tpot_s: float | None = None):
+    return build_case(DEMO, make_trace(), rate=rate, process="poisson", requests=150, tpot_s=tpot_s)
 
 
 def run(command: click.Command, *arguments: str):
     return CliRunner().invoke(command, arguments)
 
 
-def given(tmp_path: Path) -> tuple[str, ...]:
+def write_inputs(tmp_path: Path) -> tuple[str, ...]:
     path = tmp_path / "trace.csv"
     rows = (f"{n / 4},{i},{o}" for n, (i, o) in enumerate(SIZES * 20))
     path.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(rows) + "\n")
@@ -57,16 +58,16 @@ def given(tmp_path: Path) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def found() -> list[ComparedFleet]:
-    """One contest at 4 requests/s, two seeds."""
-    return compare_all(asked(), seeds=2)
+def fleets() -> list[ComparedFleet]:
+    """One comparison at 4 requests/s, two seeds."""
+    return compare_fleets(make_case(), seeds=2)
 
 
-def test_everyone_serves_the_same_demand_and_is_played(found: list[ComparedFleet]):
-    """All rivals, all types that can, and both of ours come with a price and an attainment."""
-    entries = {entry.name: entry for entry in found}
+def test_every_fleet_serves_the_same_demand_and_is_played(fleets: list[ComparedFleet]):
+    """Both baselines, all types that can, and both of ours have a price and an attainment."""
+    entries = {entry.name: entry for entry in fleets}
 
-    assert {MELANGE, HYBRID, AIBRIX, PLAIN, REFINED, "H100 only"} <= set(entries)
+    assert {MELANGE, HYBRID, AIBRIX, UNREFINED, REFINED, "H100 only"} <= set(entries)
     usd = {pool.name: pool.usd_per_hour for pool in DEMO.pools}
     for entry in entries.values():
         assert entry.usd_per_hour == pytest.approx(sum(usd[n] * c for n, c in entry.backends))
@@ -78,14 +79,14 @@ def test_everyone_serves_the_same_demand_and_is_played(found: list[ComparedFleet
     assert entries[AIBRIX].usd_per_hour >= entries[MELANGE].usd_per_hour - 1e-9
 
 
-def test_a_contest_gives_the_same_twice(found: list[ComparedFleet]):
+def test_a_comparison_gives_the_same_twice(fleets: list[ComparedFleet]):
     """Chance is a seed: the same demand brings the same table."""
-    assert compare_all(asked(), seeds=2) == found
+    assert compare_fleets(make_case(), seeds=2) == fleets
 
 
 def test_melange_plans_from_true_sizes_in_its_own_ranges():
     """Its histogram is that of the trace, scaled to the rate, whatever our buckets are."""
-    instance = asked(rate=8.0).instance
+    instance = make_case(rate=8.0).melange_instance
 
     assert instance.rate.sum() == pytest.approx(8.0)
     assert sorted(instance.rate[instance.rate > 0].tolist()) == [2.0] * 4
@@ -93,29 +94,33 @@ def test_melange_plans_from_true_sizes_in_its_own_ranges():
 
 
 def test_counts_are_not_bounded_by_the_urls_configured():
-    """The question is what to rent: a demo with four backends a pool does not cap a rival."""
-    [plain] = [entry for entry in costs(asked(rate=100.0)) if entry.name == PLAIN]
+    """The question is what to rent: a demo with four backends a pool does not cap a baseline."""
+    [plain] = [entry for entry in planned_costs(make_case(rate=100.0)) if entry.name == UNREFINED]
 
     assert plain.note is None
     assert max(count for _, count in plain.backends) > 4
 
 
 def test_a_stricter_promise_costs_no_less():
-    """The TPOT given replaces the configured one for everybody.
+    """The TPOT given replaces the configured one for every fleet.
 
     AIBrix is left out: rounding every type by itself makes its cost jump either way.
     """
-    loose = {entry.name: entry.usd_per_hour for entry in costs(asked(20.0, tpot_s=0.12))}
-    tight = {entry.name: entry.usd_per_hour for entry in costs(asked(20.0, tpot_s=0.05))}
+    loose = {
+        entry.name: entry.usd_per_hour for entry in planned_costs(make_case(20.0, tpot_s=0.12))
+    }
+    tight = {
+        entry.name: entry.usd_per_hour for entry in planned_costs(make_case(20.0, tpot_s=0.05))
+    }
 
-    for name in (MELANGE, PLAIN, "A10G only", "A100-80G only", "H100 only"):
+    for name in (MELANGE, UNREFINED, "A10G only", "A100-80G only", "H100 only"):
         assert tight[name] >= loose[name] - 1e-9
     assert tight[MELANGE] > loose[MELANGE]
 
 
-def test_a_rival_that_cannot_plan_says_why():
+def test_a_baseline_that_cannot_plan_says_why():
     """A corner that no GPU holds leaves Mélange and AIBrix without an answer, with the reason."""
-    entries = {entry.name: entry for entry in costs(asked(tpot_s=0.005))}
+    entries = {entry.name: entry for entry in planned_costs(make_case(tpot_s=0.005))}
 
     for name in (MELANGE, AIBRIX):
         assert entries[name].usd_per_hour is None
@@ -124,16 +129,16 @@ def test_a_rival_that_cannot_plan_says_why():
 
 def test_intervals_are_over_seeds():
     """Student's t at 95 %: two seeds at 0.98 and 1.0 leave a wide interval."""
-    found = measured(lambda seed: 0.98 if seed % 2 else 1.0, 2)
+    played = played_attainment(lambda seed: 0.98 if seed % 2 else 1.0, 2)
 
-    assert found.mean == pytest.approx(0.99)
-    assert found.worst == 0.98
-    assert (found.low, found.high) == (pytest.approx(0.99 - 12.706 * 0.01), 1.0)
+    assert played.mean == pytest.approx(0.99)
+    assert played.worst == 0.98
+    assert (played.low, played.high) == (pytest.approx(0.99 - 12.706 * 0.01), 1.0)
 
 
 def test_the_paper_prints_counts_costs_and_times():
     """`--paper` needs nothing: six rates, both formulations, never above Mélange's cost."""
-    rows = paper(runs=1)
+    rows = solve_paper(PAPER, runs=1)
 
     assert [row.rate for row in rows] == [1, 2, 4, 8, 16, 32]
     assert [round(row.melange_usd, 2) for row in rows] == [1.71, 2.72, 4.37, 8.35, 16.06, 31.75]
@@ -143,22 +148,22 @@ def test_the_paper_prints_counts_costs_and_times():
 
 def test_compare_prints_json(tmp_path: Path):
     """Every entry by its fields, for programs."""
-    result = run(compare, *given(tmp_path), "--requests", "100", "--seeds", "2", "--json")
+    result = run(compare, *write_inputs(tmp_path), "--requests", "100", "--seeds", "2", "--json")
 
     assert result.exit_code == 0, result.output
     assert {MELANGE, AIBRIX, REFINED} <= {entry["name"] for entry in json.loads(result.output)}
 
 
 def test_sweep_prints_one_row_per_rate_and_promise(tmp_path: Path):
-    """Two rates and two targets are four rows with everybody's cost."""
-    result = run(sweep, *given(tmp_path), "--rates", "4,8", "--tpot", "0.08,0.12", "--json")
+    """Two rates and two targets are four rows with the cost of every fleet."""
+    result = run(sweep, *write_inputs(tmp_path), "--rates", "4,8", "--tpot", "0.08,0.12", "--json")
 
     assert result.exit_code == 0, result.output
     points = json.loads(result.output)
     assert [(p["tpot_s"], p["requests_per_s"]) for p in points] == [
         (0.08, 4), (0.08, 8), (0.12, 4), (0.12, 8),
     ]  # fmt: skip
-    table = run(sweep, *given(tmp_path), "--rates", "4")
+    table = run(sweep, *write_inputs(tmp_path), "--rates", "4")
     assert table.exit_code == 0
     assert "$/h by rate and TPOT" in table.output
 
@@ -175,7 +180,7 @@ def test_sweep_refuses_what_is_no_list_of_numbers(
     tmp_path: Path, arguments: tuple[str, ...], message: str
 ):
     """One clear line that names the option."""
-    result = run(sweep, *given(tmp_path), *arguments)
+    result = run(sweep, *write_inputs(tmp_path), *arguments)
 
     assert result.exit_code == 2
     assert message in result.output

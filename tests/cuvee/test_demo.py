@@ -8,7 +8,7 @@ from click.testing import CliRunner
 from rich.console import Console
 
 from cuvee import pictures
-from cuvee.demo import CONFIGS, closing, demo, perform
+from cuvee.demo import CONFIGS, closing, demo, run_demo
 from gateway.errors import ConfigError
 from loadtest.demo.fleet import LocalFleet
 from planner.traffic.trace import Trace
@@ -24,7 +24,7 @@ TRACE = Trace(
 async def test_the_loop_runs_and_can_be_drawn(tmp_path: Path):
     """Backends, gateway and replay in three processes: nothing fails, and the plan is a picture."""
     console = Console(file=(tmp_path / "out").open("w"))
-    result = await perform(CONFIGS / "demo.yaml", TRACE, console, tmp_path / "log")
+    result = await run_demo(CONFIGS / "demo.yaml", TRACE, console, tmp_path / "log")
     console.file.close()
     pictures.draw_demo(result.plans, tmp_path / "demo.png")
 
@@ -36,8 +36,8 @@ async def test_the_loop_runs_and_can_be_drawn(tmp_path: Path):
     assert "listening" in (tmp_path / "log").read_text()
 
 
-async def test_a_stage_needs_a_good_configuration(tmp_path: Path):
-    """A mistake is told before any process is started."""
+async def test_a_local_fleet_needs_a_good_configuration(tmp_path: Path):
+    """A mistake is reported before any process is started."""
     path = tmp_path / "bad.yaml"
     path.write_text("models: {}\npools: {}\n")
 

@@ -16,7 +16,7 @@ def run(*arguments: str):
     return CliRunner().invoke(dispatch, arguments)
 
 
-def given(tmp_path: Path) -> tuple[str, ...]:
+def write_inputs(tmp_path: Path) -> tuple[str, ...]:
     path = tmp_path / "trace.csv"
     rows = (f"{n / 4},{i},{o}" for n, (i, o) in enumerate(SIZES * 20))
     path.write_text("arrival_s,input_tokens,output_tokens\n" + "\n".join(rows) + "\n")
@@ -27,11 +27,11 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path):
     """One row per policy; JSON has the loads of every seed and what they are relative to."""
     fast = "--fleet", "a100=2", "--requests", "50", "--seeds", "2"
 
-    table = run(*given(tmp_path), *fast, "--policy", "least-request")
+    table = run(*write_inputs(tmp_path), *fast, "--policy", "least-request")
     assert table.exit_code == 0, table.output
     assert "least-request" in table.output
     assert "fluid capacity" in table.output
-    result = run(*given(tmp_path), "--rate", "8", *fast[2:], "--json")
+    result = run(*write_inputs(tmp_path), "--rate", "8", *fast[2:], "--json")
     assert result.exit_code == 0, result.output
     body = json.loads(result.output)
     assert body["capacity_requests_per_s"] >= 8
@@ -52,7 +52,7 @@ def test_a_fleet_or_promise_that_cannot_be_is_refused(
     tmp_path: Path, arguments: tuple[str, ...], message: str
 ):
     """One line that says what is wrong."""
-    result = run(*given(tmp_path), *arguments)
+    result = run(*write_inputs(tmp_path), *arguments)
 
     assert result.exit_code != 0
     assert message in " ".join(result.output.split())

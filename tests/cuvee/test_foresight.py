@@ -27,9 +27,9 @@ def test_the_command_compares_attainment_as_json():
 
     result = CliRunner().invoke(foresight, arguments)
 
-    found = json.loads(result.output)
+    body = json.loads(result.output)
     assert result.exit_code == 0
-    assert len(found["predictors"]) == 4
-    assert found["attainment"]["points_lost"] == pytest.approx(
-        100 * (found["attainment"]["true_lengths"] - found["attainment"]["learned_lengths"])
+    assert len(body["predictors"]) == 4
+    assert body["attainment"]["points_lost"] == pytest.approx(
+        100 * (body["attainment"]["true_lengths"] - body["attainment"]["learned_lengths"])
     )

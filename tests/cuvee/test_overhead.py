@@ -1,3 +1,5 @@
+"""`cuvee overhead`: its options, its tables and what it writes."""
+
 import json
 from pathlib import Path
 
@@ -6,7 +8,7 @@ from click.testing import CliRunner
 
 from cuvee import overhead
 from gateway import runtime
-from loadtest.overhead.scenarios import Options
+from loadtest.overhead.scenarios import OverheadOptions
 
 SHORT = (
     *("--peer", "none", "--rounds", "1", "--window", "0.2", "--warmup", "0.1"),
@@ -24,16 +26,16 @@ def test_the_command_is_usable_from_its_help():
 
 
 def test_a_run_prints_its_tables_and_writes_every_run(tmp_path: Path):
-    """A single scenario against nobody: what is chosen is all that is measured."""
+    """A single scenario without peers: what is chosen is all that is measured."""
     path = tmp_path / "overhead.json"
 
     result = CliRunner().invoke(overhead.overhead, [*SHORT, "--json", str(path)])
 
     assert result.exit_code == 0, result.output
-    found = json.loads(path.read_text())
-    assert {m["setup"] for m in found["measures"]} == {"direct", "cuvee"}
-    assert [r["scenario"] for r in found["rows"]] == ["1 KiB × 2"] * 2
-    assert found["idle_mib"]["cuvee"] > 10
+    written = json.loads(path.read_text())
+    assert {m["setup"] for m in written["measures"]} == {"direct", "cuvee"}
+    assert [r["scenario"] for r in written["rows"]] == ["1 KiB × 2"] * 2
+    assert written["idle_mib"]["cuvee"] > 10
     assert "1 KiB × 2" in result.output
     assert f"cuvee: {runtime.runtime()}" in result.output
 
@@ -66,12 +68,12 @@ def test_a_profile_is_of_one_worker(tmp_path: Path):
     assert "--workers 1" in result.output
 
 
-def test_the_conditions_are_said():
+def test_the_conditions_are_stated():
     """Figures without machine, versions, cores and options are worth nothing."""
-    said = json.loads(json.dumps(overhead.conditions(Options(workers=1))))
+    stated = json.loads(json.dumps(overhead.conditions(OverheadOptions(workers=1))))
 
-    assert said["options"]["connections"] == [1, 64]
-    assert {"proxy", "backend", "load"} == said["cores"].keys()
-    assert said["python"].startswith("3.")
-    assert said["data_path"] in ("compiled", "interpreted")
-    assert said["libraries"]["uvloop"]
+    assert stated["options"]["connections"] == [1, 64]
+    assert {"proxy", "backend", "load"} == stated["cores"].keys()
+    assert stated["python"].startswith("3.")
+    assert stated["data_path"] in ("compiled", "interpreted")
+    assert stated["libraries"]["uvloop"]

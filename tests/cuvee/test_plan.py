@@ -89,19 +89,19 @@ def test_other_commands_refuse_a_bad_file_alike(command, tmp_path, trace):
 def test_plan_as_json(config, trace):
     """Everything that the plan is, and each single GPU type for the same demand."""
     result = run(plan, "--config", config, "--trace", trace, "--rate", 6, "--json")
-    found = json.loads(result.stdout)
+    body = json.loads(result.stdout)
 
     assert result.exit_code == 0
-    assert found.keys() >= {
+    assert body.keys() >= {
         "plan_id", "usd_per_hour", "lower_bound_usd_per_hour", "gap", "solve_s", "backends",
         "buckets", "weights", "load", "single_types",
     }  # fmt: skip
-    assert set(found["backends"]) == {"a10g", "h100"}
-    assert set(found["single_types"]) == {"A10G", "H100"}
-    assert found["lower_bound_usd_per_hour"] <= found["usd_per_hour"]
-    able = [s["usd_per_hour"] for s in found["single_types"].values() if s["usd_per_hour"]]
-    assert found["usd_per_hour"] <= min(able) + 1e-6
-    assert found["requests_per_s"] == pytest.approx(6.0)
+    assert set(body["backends"]) == {"a10g", "h100"}
+    assert set(body["single_types"]) == {"A10G", "H100"}
+    assert body["lower_bound_usd_per_hour"] <= body["usd_per_hour"]
+    able = [s["usd_per_hour"] for s in body["single_types"].values() if s["usd_per_hour"]]
+    assert body["usd_per_hour"] <= min(able) + 1e-6
+    assert body["requests_per_s"] == pytest.approx(6.0)
 
 
 def test_plan_for_people(config, trace):
@@ -117,8 +117,8 @@ def test_plan_explains_itself_as_json(config, trace):
     """Bound and parts, buckets and keys sum to the bill, with every change beside it."""
     result = run(plan, "--config", config, "--trace", trace, "--json",
                  "--what-if", "tpot_s=0.06", "--what-if", "with=L4")  # fmt: skip
-    found = json.loads(result.stdout)
-    why, usd = found["explanation"], found["usd_per_hour"]
+    body = json.loads(result.stdout)
+    why, usd = body["explanation"], body["usd_per_hour"]
 
     parts = why["lower_bound_usd_per_hour"] + sum(why["gap_usd_per_hour"].values())
     assert parts == pytest.approx(usd)
@@ -126,12 +126,12 @@ def test_plan_explains_itself_as_json(config, trace):
     assert set(why["usd_per_hour_by_key"]) == {"k0", "k1", "k2"}
     keys = sum(why["usd_per_hour_by_key"].values())
     assert keys + why["idle_usd_per_hour"] == pytest.approx(usd)
-    assert [other["change"] for other in found["what_if"]] == ["tpot_s=0.06", "with=L4"]
-    assert "new L4" in found["what_if"][1]["backends"]
+    assert [other["change"] for other in body["what_if"]] == ["tpot_s=0.06", "with=L4"]
+    assert "new L4" in body["what_if"][1]["backends"]
 
 
 def test_plan_is_one_screen_unless_asked():
-    """At most 40 lines; with --explain every bucket, the next request's price and who pays."""
+    """At most 40 lines; --explain adds every bucket, the next request's price, the bill by key."""
     shipped = CONFIGS / "workloads" / "azure-2023-history.csv"
     arguments = ("--config", CONFIGS / "demo.yaml", "--trace", shipped)
     short = run(plan, *arguments)
@@ -181,16 +181,16 @@ def test_portfolio_says_what_to_commit_to(config, trace, history):
     arguments = ("--config", config, "--trace", trace, "--history", history, "--spot", "H100=2.5")
 
     people = run(portfolio, *arguments)
-    found = json.loads(run(portfolio, *arguments, "--json").stdout)
+    body = json.loads(run(portfolio, *arguments, "--json").stdout)
 
     assert people.exit_code == 0
-    for word in ("commit", "48 hours", "all on demand", "saving", f"${found['usd']:,.0f}"):
+    for word in ("commit", "48 hours", "all on demand", "saving", f"${body['usd']:,.0f}"):
         assert word in people.stdout
-    assert set(found["gpus"]) == {"A10G", "H100"}
-    kinds = found["committed_usd"] + found["on_demand_usd"] + found["spot_usd"]
-    assert kinds == pytest.approx(found["usd"])
-    assert found["usd"] <= found["all_on_demand_usd"]
-    assert found["hours"] == 48
+    assert set(body["gpus"]) == {"A10G", "H100"}
+    contracts = body["committed_usd"] + body["on_demand_usd"] + body["spot_usd"]
+    assert contracts == pytest.approx(body["usd"])
+    assert body["usd"] <= body["all_on_demand_usd"]
+    assert body["hours"] == 48
 
 
 def test_portfolio_may_buy_more_than_runs(config, trace, history):
@@ -232,7 +232,7 @@ def test_plan_refuses_an_impossible_rate(config, trace, rate):
 
 
 def test_plan_names_the_line_of_a_bad_trace(config, tmp_path):
-    """The first bad row is told by its number."""
+    """The first bad row is named by its number."""
     bad = tmp_path / "bad.csv"
     bad.write_text("arrival_s,input_tokens,output_tokens\n0,5,5\n1,x,5\n")
 
@@ -251,11 +251,13 @@ def test_help_suffices(command):
     assert "--config" in result.output
 
 
-def test_whoever_serves_imports_no_solver():
+def test_serving_imports_no_solver():
     """What `cuvee serve` imports stays resident: neither a solver nor tables nor other commands."""
     code = "import sys, cuvee, cuvee.serve; print(*sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    printed = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
 
     idle = {"pulp", "highspy", "aiohttp", "rich", "matplotlib", "loadtest", "prometheus_client"}
     idle |= {"planner.program.solve", "gateway.rehearsal.play", "cuvee.plan"}
-    assert idle.isdisjoint(said.stdout.split())
+    assert idle.isdisjoint(printed.stdout.split())

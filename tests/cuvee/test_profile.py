@@ -24,7 +24,7 @@ def imported(tmp_path, content, tool, *options):
 
 
 def test_the_report_shows_every_source_and_gpu_in_80_columns():
-    """A row per source and GPU, totals, and the GPUs that nobody has measured."""
+    """A row per source and GPU, totals, and the GPUs without measurements."""
     result = run("report")
 
     assert result.exit_code == 0
@@ -36,10 +36,10 @@ def test_the_report_shows_every_source_and_gpu_in_80_columns():
 
 def test_the_report_as_json_holds_the_same_rows():
     """For scripts: the rows by source and by GPU, here for one GPU."""
-    found = json.loads(run("report", "--gpu", "L4", "--json").output)
+    body = json.loads(run("report", "--gpu", "L4", "--json").output)
 
-    assert {row["gpu"] for row in found["sources"]} == {"L4"}
-    assert [row["n"] for row in found["gpus"]] == [93]
+    assert {row["gpu"] for row in body["sources"]} == {"L4"}
+    assert [row["n"] for row in body["gpus"]] == [93]
 
 
 def test_a_gpu_without_measurements_is_an_error():
@@ -67,16 +67,16 @@ def test_benchmark_results_become_a_profile_for_any_slo(tmp_path):
 
     result = run("import", *files, "--from", "vllm-bench", "--gpu", "H100",
                  "--model", "Llama-3-8B", "--out", out)  # fmt: skip
-    found = profiles.read_profile(out)
+    read = profiles.read_profile(out)
     sizes = np.array([512.0]), np.array([128.0])
     strict, loose = (
-        found.capacity(*sizes, Slo(ttft_s=2, tpot_s=tpot_s)).rate[0] for tpot_s in (0.013, 0.05)
+        read.capacity(*sizes, Slo(ttft_s=2, tpot_s=tpot_s)).rate[0] for tpot_s in (0.013, 0.05)
     )
 
     assert result.exit_code == 0, result.output
     assert "fitted to 4 values" in result.output
-    assert found.origin == "imported"
-    assert found.baked_slo is None
+    assert read.origin == "imported"
+    assert read.baked_slo is None
     assert strict == pytest.approx(12.0, rel=0.15)
     assert loose > 2 * strict
 
@@ -93,13 +93,13 @@ def test_rates_with_a_baked_slo_say_so(tmp_path):
         tmp_path, config, "melange", "--gpu", "A100-80G", "--model", "Llama-2-7B", "--entry",
         "A100", "--input-edges", "100,1000", "--output-edges", "50,500", "--slo", "TPOT 120 ms",
     )  # fmt: skip
-    found = profiles.read_profile(out)
+    read = profiles.read_profile(out)
 
     assert result.exit_code == 0, result.output
     assert "fixed rates under the SLO `TPOT 120 ms`" in result.output
-    assert found.baked_slo == "TPOT 120 ms"
-    assert found.max_model_len == 1500
-    rate = found.capacity(np.array([80.0]), np.array([400.0]), Slo(ttft_s=9, tpot_s=9)).rate
+    assert read.baked_slo == "TPOT 120 ms"
+    assert read.max_model_len == 1500
+    rate = read.capacity(np.array([80.0]), np.array([400.0]), Slo(ttft_s=9, tpot_s=9)).rate
     assert rate[0] == 2.0
 
 
@@ -112,7 +112,7 @@ def test_rates_with_a_baked_slo_say_so(tmp_path):
         (("--gpu", "L4", "--model", "Llama-3-8B"), "mean_tpot_ms"),
     ],
 )
-def test_what_cannot_be_imported_is_said_in_one_line(tmp_path, options, words):
+def test_what_cannot_be_imported_is_stated_in_one_line(tmp_path, options, words):
     """Unknown names, a model that does not fit, a result without the key: no file is written."""
     content = {
         "completed": 1, "total_input_tokens": 9, "total_output_tokens": 9,

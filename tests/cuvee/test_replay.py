@@ -1,3 +1,5 @@
+"""`cuvee replay`, against a scripted server."""
+
 import asyncio
 import json
 import threading
@@ -117,7 +119,7 @@ def test_replay_refuses_what_it_cannot_use(trace: str, tmp_path: Path):
     assert "both or neither" in half.output
 
 
-def test_replay_says_when_nobody_answers(trace: str):
+def test_replay_says_when_no_server_answers(trace: str):
     """Without a server there is no model to ask for, and no traceback either."""
     result = CliRunner().invoke(replay, ["--url", "http://127.0.0.1:9", "--trace", trace])
 

@@ -1,4 +1,4 @@
-"""What people read: every figure in its row, and what is missing said."""
+"""Plans and portfolios for people: every figure in its row, and what is missing stated."""
 
 from dataclasses import replace
 from io import StringIO
@@ -6,7 +6,7 @@ from io import StringIO
 import numpy as np
 from rich.console import Console
 
-from cuvee.terminal import show, show_portfolio
+from cuvee.terminal import show_plan, show_portfolio
 from planner.costs.explain import SentRequests, explain, explained
 from planner.costs.portfolio import buy
 from planner.costs.whatif import alternative
@@ -35,15 +35,15 @@ DEMAND = from_samples(BUCKETS, SENT.bucket, SENT.input_tokens, SENT.output_token
 
 def shown(pools: tuple[Pool, ...], *changes: str, whole: bool = True) -> str:
     plan = explained(provision(DEMAND, pools), DEMAND, pools)
-    why = explain(plan, DEMAND, pools, sent=SENT)
+    explanation = explain(plan, DEMAND, pools, sent=SENT)
     out = StringIO()
-    others = [alternative(change, DEMAND, pools) for change in changes]
-    show(plan, why, others, Console(file=out, width=120), whole=whole)
+    alternatives = [alternative(change, DEMAND, pools) for change in changes]
+    show_plan(plan, explanation, alternatives, Console(file=out, width=120), whole=whole)
     return out.getvalue()
 
 
 def test_the_whole_plan_has_buckets_keys_and_changes():
-    """Requests without a key are billed as such; a small fleet is told about its prices."""
+    """Requests without a key are billed as such; a small fleet's prices have a caveat."""
     text = shown(POOLS, "tpot_s=0.05")
 
     for word in ("ann", "bob", "(none)", "tpot_s=0.05", "lower bound", "whole backends", "next"):
@@ -51,7 +51,7 @@ def test_the_whole_plan_has_buckets_keys_and_changes():
     assert "fewer than 10 backends" in text
 
 
-def test_what_limits_leave_out_is_said():
+def test_what_limits_leave_out_is_stated():
     """The bucket, its rate and the reason; what idles has a row of its own in the bill."""
     few = shown((replace(POOLS[0], max_backends=1),))
     many = shown((*POOLS, replace(POOLS[0], name="spare", usd_per_hour=9.0, min_backends=1)))

@@ -1,3 +1,5 @@
+"""Child processes of a benchmark: cores, CPU time, memory, and a clean end."""
+
 import os
 import resource
 import subprocess
@@ -9,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from loadtest import process
-from loadtest.process import Cpu, Stat
+from loadtest.process import CpuTime, ProcessStat
 
 BUSY = "import time\nwhile time.process_time() < 0.3: pass\n"
 PARENT = f"""
@@ -34,21 +36,21 @@ def test_cpu_time_counts_a_process_and_all_under_it(program: str, least_s: float
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
     ) as child:
         assert child.stdout is not None
-        child.stdout.readline()  # said when the time has been used
+        child.stdout.readline()  # written when the CPU time has been used
 
-        used_s = process.cpu(child.pid).total_s
+        used_s = process.cpu_time(child.pid).total_s
 
         child.communicate(b"\n")
     ticks = 4 / os.sysconf("SC_CLK_TCK")  # user and system of two processes are each rounded down
     assert used_s >= least_s - ticks
 
 
-def test_cpu_time_of_nobody_is_none_at_all():
+def test_cpu_time_of_no_process_is_none_at_all():
     """A process that has ended has no time that could be charged to the proxy."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
 
-    assert process.cpu(child.pid) == Cpu(user_s=0.0, system_s=0.0)
+    assert process.cpu_time(child.pid) == CpuTime(user_s=0.0, system_s=0.0)
     assert process.memory_mib(child.pid) == 0.0
 
 
@@ -57,26 +59,26 @@ def test_a_stat_line_is_read_whatever_the_command_is_called():
     rest = "S 41 1 1 0 -1 4194560 10 0 0 0 150 50 7 3 20 0 1 0 100 1 1"
 
     for name in ("python", "a b", "x) S 9 (y", ""):
-        stat = process.parse(f"42 ({name}) {rest}")
-        assert stat == Stat(pid=42, parent=41, user_ticks=157, system_ticks=53)
+        stat = process.parse_stat(f"42 ({name}) {rest}")
+        assert stat == ProcessStat(pid=42, parent=41, user_ticks=157, system_ticks=53)
 
 
-def test_a_tree_is_all_descendants_and_nobody_else():
+def test_a_tree_is_all_descendants_and_nothing_else():
     """Grandchildren belong to it in any order of listing; siblings and ancestors do not."""
     parents = {5: 4, 2: 1, 4: 2, 3: 1, 6: 4, 1: 0}
     stats = [
-        Stat(pid=pid, parent=parent, user_ticks=1, system_ticks=0)
+        ProcessStat(pid=pid, parent=parent, user_ticks=1, system_ticks=0)
         for pid, parent in parents.items()
     ]
 
-    assert {stat.pid for stat in process.tree(stats, 2)} == {2, 4, 5, 6}
-    assert process.tree(stats, 99) == ()
+    assert {stat.pid for stat in process.process_tree(stats, 2)} == {2, 4, 5, 6}
+    assert process.process_tree(stats, 99) == ()
 
 
 @given(st.sets(st.integers(0, 500), min_size=1, max_size=64), st.integers(1, 8))
 def test_the_proxy_has_its_cores_to_itself_when_there_are_enough(available: set[int], workers: int):
-    """Everything runs on cores that exist, each worker on its own, and nobody on the proxy's."""
-    cores = process.divide(tuple(available), workers)
+    """Every role runs on cores that exist, each worker on its own, and no other on the proxy's."""
+    cores = process.assign_cores(tuple(available), workers)
 
     used = {*cores.proxy, *cores.backend, *cores.load}
     assert used <= available
@@ -91,14 +93,15 @@ def test_the_proxy_has_its_cores_to_itself_when_there_are_enough(available: set[
 
 def test_four_cores_are_divided_as_the_documents_say():
     """One worker leaves two cores to the load, two workers leave it one."""
-    one, two = process.divide((3, 2, 1, 0)), process.divide((0, 1, 2, 3), 2)
+    single = process.assign_cores((3, 2, 1, 0))
+    double = process.assign_cores((0, 1, 2, 3), 2)
 
-    assert (one.proxy, one.backend, one.load) == ((0,), (1,), (2, 3))
-    assert (two.proxy, two.backend, two.load) == ((0, 1), (2,), (3,))
+    assert (single.proxy, single.backend, single.load) == ((0,), (1,), (2, 3))
+    assert (double.proxy, double.backend, double.load) == ((0, 1), (2,), (3,))
 
 
 def test_memory_counts_a_process_and_all_under_it():
-    """A child that holds something is held by the tree above it."""
+    """Memory that a child holds belongs to the tree above it."""
     holding = "held = bytearray(b'x' * 40_000_000); print(1, flush=True); input()"
     program = f"""
 import subprocess, sys
@@ -118,8 +121,8 @@ input()
 
 
 def test_a_process_may_open_as_many_files_as_it_is_allowed():
-    """The soft limit is raised to the hard one, for us and for whom we start."""
-    files = process.open_files()
+    """The soft limit is raised to the hard one, for this process and its children."""
+    files = process.raise_file_limit()
 
     assert resource.getrlimit(resource.RLIMIT_NOFILE) == (files, files)
 
@@ -130,7 +133,7 @@ def test_a_child_is_pinned_and_ended():
     mine = os.sched_getaffinity(0)
     with (
         tempfile.TemporaryFile() as log,
-        process.running([sys.executable, "-c", "input()"], (core,), log=log) as child,
+        process.child_process([sys.executable, "-c", "input()"], (core,), log=log) as child,
     ):
         assert os.sched_getaffinity(child.pid) == {core}
         assert os.sched_getaffinity(0) == mine

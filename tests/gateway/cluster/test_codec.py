@@ -1,6 +1,7 @@
 """Whatever is sent is what is received, and what is not ours is refused."""
 
 import math
+import re
 from contextlib import suppress
 from dataclasses import is_dataclass
 from hashlib import blake2b
@@ -25,7 +26,7 @@ from planner.slo import Slo
 
 # Of the fields of every type that is encoded. When it changes, raise `codec.VERSION`, unless all
 # that changed is a new field with a default; then put the new value here.
-FINGERPRINT = "0f8b9086c6959eb4"
+FINGERPRINT = "671ed34454e0a574"
 
 NUMBERS = st.floats(allow_nan=False)  # infinite where a pool cannot serve a bucket
 COUNTS = st.integers(0, 10**9)
@@ -215,18 +216,25 @@ def test_infinities_survive():
     assert decode(encode((math.inf, -math.inf)), tuple[float, ...]) == (math.inf, -math.inf)
 
 
-def shapes(kind, seen):
-    """Every field of a type and of the types in it, as text: `Plan.rate: tuple[float, ...]`."""
+def shapes(kind, lines):
+    """Every field of a type and of the types in it, as text: `Plan.rate: tuple[float, ...]`.
+
+    Without the names of modules, because a type that moves is the same on the wire, and with the
+    place of fields that are sent without their names.
+    """
     for inner in get_args(kind):
-        shapes(inner, seen)
+        shapes(inner, lines)
     if not (isinstance(kind, type) and (is_dataclass(kind) or issubclass(kind, msgspec.Struct))):
-        return seen
-    for name, hint in get_type_hints(kind).items():
-        line = f"{kind.__name__}.{name}: {hint}"
-        if line not in seen:
-            seen.add(line)
-            shapes(hint, seen)
-    return seen
+        return lines
+    by_place = issubclass(kind, msgspec.Struct) and kind.__struct_config__.array_like
+    for place, (name, hint) in enumerate(get_type_hints(kind).items()):
+        text = re.sub(r"\w+\.(?=\w)", "", str(hint))
+        text = re.sub(r"Optional\[(\w+)\]", r"\1 | None", text)  # as Python before 3.14 writes some
+        line = f"{kind.__name__}.{place if by_place else name}: {text}"
+        if line not in lines:
+            lines.add(line)
+            shapes(hint, lines)
+    return lines
 
 
 def test_changed_fields_need_a_new_version():

@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from gateway.access.callers import caller_id
-from gateway.config.load import (
-    Config,
-    Loaded,
-    ModelSection,
-    PlannerSection,
-    PoolSection,
-    SloSection,
-)
+from gateway.config.load import Loaded
+from gateway.config.schema import Config, ModelSection, PlannerSection, PoolSection, SloSection
 from gateway.rehearsal.history import demand_of
 from gateway.routing.estimator import Estimator
 from planner.traffic.trace import Trace

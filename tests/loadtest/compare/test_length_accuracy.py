@@ -8,7 +8,7 @@ import pytest
 from gateway.config.load import load
 from gateway.rehearsal.history import demand_of
 from gateway.routing.estimator import Estimator
-from loadtest.compare.length_accuracy import WARM, cost, foresee
+from loadtest.compare.length_accuracy import WARM_UP, measure_accuracy, prediction_cost
 from planner.errors import InvalidValue
 from planner.program import solve
 from planner.traffic.trace import Trace, read_trace
@@ -32,8 +32,8 @@ def test_keys_part_what_sizes_cannot():
     keys = ["a", "b"] * 600
     rows = trace([10 if key == "a" else 200 for key in keys], keys)
 
-    ours, drawn, *_ = foresee(rows, rng=np.random.default_rng(0))
-    blind, *_ = foresee(rows, rng=np.random.default_rng(0), keys=False)
+    ours, drawn, *_ = measure_accuracy(rows, rng=np.random.default_rng(0))
+    blind, *_ = measure_accuracy(rows, rng=np.random.default_rng(0), keys=False)
 
     assert ours.mae < 10
     assert drawn.mae == pytest.approx(95, rel=0.1)  # wrong half of the time, by 190
@@ -42,9 +42,9 @@ def test_keys_part_what_sizes_cannot():
 
 def test_a_request_is_never_predicted_from_itself():
     """Answers that only ever grow are always underestimated."""
-    rows = trace(range(1, WARM + 300), ["a"] * (WARM + 299))
+    rows = trace(range(1, WARM_UP + 300), ["a"] * (WARM_UP + 299))
 
-    ours, *_ = foresee(rows, rng=np.random.default_rng(0))
+    ours, *_ = measure_accuracy(rows, rng=np.random.default_rng(0))
 
     assert ours.bias < 1
     assert ours.covered == 0.0
@@ -52,7 +52,7 @@ def test_a_request_is_never_predicted_from_itself():
 
 def test_real_traffic_meets_the_promises():
     """On the shipped trace: at most half the error of a random draw, and an honest P90."""
-    ours, drawn, *_ = foresee(read_trace(HISTORY), rng=np.random.default_rng(0))
+    ours, drawn, *_ = measure_accuracy(read_trace(HISTORY), rng=np.random.default_rng(0))
 
     assert ours.mae <= 0.5 * drawn.mae
     assert ours.covered == pytest.approx(0.90, abs=0.02)
@@ -61,7 +61,7 @@ def test_real_traffic_meets_the_promises():
 def test_a_short_trace_is_refused():
     """Too few requests to warm up on prove nothing."""
     with pytest.raises(InvalidValue, match="too short"):
-        foresee(trace([1] * 10, ["a"] * 10), rng=np.random.default_rng(0))
+        measure_accuracy(trace([1] * 10, ["a"] * 10), rng=np.random.default_rng(0))
 
 
 def test_true_lengths_and_learned_ones_keep_the_same_promise():
@@ -70,14 +70,14 @@ def test_true_lengths_and_learned_ones_keep_the_same_promise():
     history = read_trace(HISTORY)
     plan = solve.assign(demand_of(history, loaded, estimator=Estimator()), loaded.pools, (2, 0, 1))
 
-    found = cost(history, plan, loaded.pools)
+    cost = prediction_cost(history, plan, loaded.pools)
 
-    assert found.requests == len(history)
-    assert found.truth < 1.0  # it is a fleet on which something can be lost
-    assert abs(found.points) <= 0.5
+    assert cost.requests == len(history)
+    assert cost.truth < 1.0  # it is a fleet on which something can be lost
+    assert abs(cost.points) <= 0.5
 
 
-def test_lengths_that_nobody_can_foresee_cost_attainment():
+def test_lengths_that_cannot_be_predicted_cost_attainment():
     """The measure can tell: every fifth answer is ninety times as long, and nothing says which."""
     loaded, count = load(CONFIG), 1500
     rng = np.random.default_rng(0)
@@ -89,4 +89,4 @@ def test_lengths_that_nobody_can_foresee_cost_attainment():
     )
     plan = solve.assign(demand_of(wild, loaded, estimator=Estimator()), loaded.pools, (2, 0, 0))
 
-    assert cost(wild, plan, loaded.pools).points > 5
+    assert prediction_cost(wild, plan, loaded.pools).points > 5

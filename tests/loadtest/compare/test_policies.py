@@ -21,7 +21,7 @@ SLO = Slo(ttft_s=2.0, tpot_s=0.1)
 SHORT, LONG = (100, 20), (1900, 480)
 
 
-def make_scene(engines, sizes, slo=SLO):
+def make_case(engines, sizes, slo=SLO):
     """One request of each size, a second apart."""
     inputs, outputs = np.array(sizes, dtype=float).T
     trace = Trace(
@@ -39,13 +39,13 @@ def make_policy(name, case, seed=1):
 
 def place(policy, count, *, keep=False):
     """Where the first `count` requests go, each released at once unless kept."""
-    holds = []
+    placements = []
     for request in range(count):
-        hold = policy.route(request, 0.0)
-        holds.append(hold)
+        placement = policy.route(request, 0.0)
+        placements.append(placement)
         if not keep:
-            hold.release()
-    return [hold.backend for hold in holds], holds
+            placement.release()
+    return [placement.backend for placement in placements], placements
 
 
 def shares(policy, count, backends):
@@ -58,7 +58,7 @@ def test_every_policy_serves_every_request_of_a_light_load(name):
     rng = np.random.default_rng(2)
     sizes = [(int(i), int(o)) for i, o in zip(rng.integers(10, 900, 200), rng.integers(2, 200, 200),
                                               strict=True)]  # fmt: skip
-    case = make_scene((A10G, A100, A100, H100), sizes)
+    case = make_case((A10G, A100, A100, H100), sizes)
 
     runs = []
     for _ in range(2):
@@ -80,21 +80,21 @@ def test_every_policy_serves_every_request_of_a_light_load(name):
 
 def test_random_is_even():
     """Equal chances, whatever the GPU."""
-    case = make_scene((A10G, A100, H100, H100), [SHORT] * 4000)
+    case = make_case((A10G, A100, H100, H100), [SHORT] * 4000)
 
     assert shares(make_policy("random", case), 4000, 4) == pytest.approx([0.25] * 4, abs=0.03)
 
 
 def test_round_robin_goes_around():
     """One after the other, in order."""
-    case = make_scene((A10G, A100, H100), [SHORT] * 7)
+    case = make_case((A10G, A100, H100), [SHORT] * 7)
 
     assert place(make_policy("round-robin", case), 7)[0] == [0, 1, 2, 0, 1, 2, 0]
 
 
 def test_least_request_counts_heads():
     """Kept requests spread evenly, however unequal the GPUs and the requests."""
-    case = make_scene((A10G, A100, H100), [SHORT, LONG] * 6)
+    case = make_case((A10G, A100, H100), [SHORT, LONG] * 6)
 
     backends, _ = place(make_policy("least-request", case), 12, keep=True)
 
@@ -103,7 +103,7 @@ def test_least_request_counts_heads():
 
 def test_power_of_two_shuns_only_the_busier_of_two():
     """With one backend busy and three idle, it gets a request only if drawn twice: never."""
-    case = make_scene((A100,) * 4, [SHORT] * 3001)
+    case = make_case((A100,) * 4, [SHORT] * 3001)
     policy = make_policy("power-of-two", case)
     busy = policy.route(0, 0.0).backend
 
@@ -115,7 +115,7 @@ def test_power_of_two_shuns_only_the_busier_of_two():
 
 def test_least_load_weighs_sizes():
     """After a long request the other backend gets short ones until they weigh as much."""
-    case = make_scene((A100, A100), [LONG] + [SHORT] * 9)
+    case = make_case((A100, A100), [LONG] + [SHORT] * 9)
     long, short = (
         1 / A100.capacity(*np.array([[i], [o]]), SLO).n_star[0] for i, o in (LONG, SHORT)
     )
@@ -130,7 +130,7 @@ def test_least_load_weighs_sizes():
 def test_least_load_avoids_what_cannot_hold_the_slo():
     """A size that only one GPU type serves within its SLO goes there even when the other idles."""
     tight = Slo(ttft_s=2.0, tpot_s=0.02)
-    case = make_scene((A10G, H100), [LONG] * 5, slo=tight)
+    case = make_case((A10G, H100), [LONG] * 5, slo=tight)
     size = np.array([LONG[0]]), np.array([LONG[1]])
     assert A10G.capacity(*size, tight).rate[0] == 0 < H100.capacity(*size, tight).rate[0]
 
@@ -139,7 +139,7 @@ def test_least_load_avoids_what_cannot_hold_the_slo():
 
 def test_melange_draws_by_throughput_at_the_corner():
     """Shares are the largest throughputs at the upper corner of the bucket of the mean output."""
-    case = make_scene((A10G, A100, H100), [SHORT] + [(90, 240)] * 6000)
+    case = make_case((A10G, A100, H100), [SHORT] + [(90, 240)] * 6000)
     policy = make_policy("melange", case)
     policy.finished(1, 0.0)  # 240 tokens out of 90: the bucket up to (100, 250)
     corner = np.array([100.0]), np.array([250.0])
@@ -152,35 +152,35 @@ def test_melange_estimates_the_mean_of_the_input_bucket():
     """The running mean of an input bucket decides, not the request's own output nor other inputs'
     outputs."""
     sizes = [(90, 2000), (90, 2), (1500, 2)]
-    case = make_scene((A10G, H100), sizes + [(90, 2)] * 4000)
+    case = make_case((A10G, H100), sizes + [(90, 2)] * 4000)
     policy = make_policy("melange", case)
     for request in (0, 1, *[2] * 50):
         policy.finished(request, 0.0)  # mean 1001: the bucket up to 2,000
     corner = np.array([100.0]), np.array([2000.0])
     rates = np.array([gpu.capacity(*corner, SLO).rate[0] for gpu in case.engines])
 
-    holds = [policy.route(request, 0.0).backend for request in range(3, 4003)]
+    backends = [policy.route(request, 0.0).backend for request in range(3, 4003)]
 
-    assert np.bincount(holds) / 4000 == pytest.approx(rates / rates.sum(), abs=0.02)
+    assert np.bincount(backends) / 4000 == pytest.approx(rates / rates.sum(), abs=0.02)
 
 
 def test_aibrix_fills_the_fastest_type_first_and_then_waits():
     """Up to the cap on the fastest GPUs, then on the next, then nowhere until something ends."""
     size = CELLS.centre(CELLS.cell(*LONG))
-    case = make_scene((A10G, H100), [size] * 400)
+    case = make_case((A10G, H100), [size] * 400)
     policy = make_policy("aibrix-slo", case)
     policy.finished(0, 0.0)  # the next draws are of a known length
     placed = []
 
     for request in range(400):
-        hold = policy.route(request, 0.0)
-        if hold is None:
+        placement = policy.route(request, 0.0)
+        if placement is None:
             break
-        placed.append(hold)
+        placed.append(placement)
 
     arrays = np.array([[float(size[0])], [float(size[1])]])
     caps = [int(gpu.capacity(*arrays, SLO).n_star[0] + 1e-9) for gpu in (H100, A10G)]
-    assert [hold.backend for hold in placed] == [1] * caps[0] + [0] * caps[1]
+    assert [placement.backend for placement in placed] == [1] * caps[0] + [0] * caps[1]
     assert policy.route(len(placed), 0.0) is None
     placed[0].release()
     assert policy.route(len(placed), 0.0).backend == 1

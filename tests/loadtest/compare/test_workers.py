@@ -8,7 +8,7 @@ from gateway.config.load import load
 from gateway.rehearsal.history import demand_of
 from gateway.routing import shared_load
 from gateway.routing.estimator import Estimator
-from loadtest.compare.workers import WorkersBench, attainable
+from loadtest.compare.workers import WorkersBench, highest_rate
 from planner.program import solve
 from planner.traffic.trace import read_trace
 
@@ -29,20 +29,20 @@ def bench():
 
 def test_the_attainable_load_is_where_the_target_is_met():
     """The highest rate of a falling attainment."""
-    assert attainable(lambda rate: 1 - rate / 1000, 10.0, 0.98) == pytest.approx(20.0, rel=0.005)
+    assert highest_rate(lambda rate: 1 - rate / 1000, 10.0, 0.98) == pytest.approx(20.0, rel=0.005)
 
 
 def test_four_workers_attain_what_one_does(bench):
     """Within 2 % of the load at which one just keeps the promise, four keep it too."""
     target = bench.slo.attainment
-    one = attainable(lambda rate: bench.attainment(rate, 1), RATE, target)
+    single = highest_rate(lambda rate: bench.attainment(rate, 1), RATE, target)
 
-    assert RATE < one < 4 * RATE  # inside the bracket
-    assert bench.attainment(0.98 * one, 4) >= target
+    assert RATE < single < 4 * RATE  # inside the bracket
+    assert bench.attainment(0.98 * single, 4) >= target
 
 
 def test_workers_that_saw_nothing_of_each_other_would_not(bench, monkeypatch):
-    """The test above can fail: it would if the board were never looked at."""
+    """The test above can fail: it would if the shared load were never read."""
     monkeypatch.setattr(shared_load, "STALE_S", float("inf"))
 
     assert bench.attainment(2 * RATE, 4) < bench.slo.attainment - 0.1

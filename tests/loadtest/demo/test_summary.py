@@ -14,7 +14,7 @@ SLO = Slo(ttft_s=1.0, tpot_s=0.1)
 
 
 def plan(name, at_s, weights, usd, singles):
-    """What `/cuvee/plan` says, as far as a verdict reads it: pools a and b, one bucket."""
+    """What `/cuvee/plan` says, as far as a summary reads it: pools a and b, one bucket."""
     return PlanSeen(
         at_s=at_s,
         body={
@@ -63,41 +63,41 @@ RECORDS = [
 
 def test_periods_part_at_the_turn_and_at_the_swap():
     """Every request is in one period and in the whole; failed and slow ones missed the SLO."""
-    found = summary.judge(RECORDS, PLANS, SLO, turn_s=4.0)
+    run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0)
 
-    rows = [(p.name, p.requests, p.failed, p.off_plan, p.attainment.met) for p in found.periods]
+    rows = [(p.name, p.requests, p.failed, p.off_plan, p.attainment.met) for p in run.periods]
     assert rows == [
         ("before, plan 1", 2, 0, 1, 2),
         ("after, plan 1", 2, 0, 0, 1),
         ("after, plan 2", 1, 1, 0, 0),
         ("everything", 5, 1, 1, 3),
     ]
-    assert [(p.name, p.requests) for p in found.pools] == [("a", 4), ("b", 1)]
+    assert [(p.name, p.requests) for p in run.pools] == [("a", 4), ("b", 1)]
 
 
 def test_shares_are_planned_beside_real():
     """Per plan and bucket: the plan's weights, and where its requests went."""
-    found = summary.judge(RECORDS, PLANS, SLO, turn_s=4.0)
+    run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0)
 
-    assert [(s.plan, s.requests, s.planned, s.real) for s in found.slices] == [
+    assert [(s.plan, s.requests, s.planned, s.real) for s in run.slices] == [
         ("p1", 4, (0.5, 0.5), (0.75, 0.25)),
         ("p2", 1, (1.0, 0.0), (1.0, 0.0)),
     ]
 
 
-def test_a_plan_that_served_nobody_is_left_out():
+def test_a_plan_that_served_no_request_is_left_out():
     """A plan seen after the last request says nothing about the run."""
     late = plan("p3", 9.0, [0.0, 1.0], 3.0, SINGLES)
 
-    found = summary.judge(RECORDS, [*PLANS, late], SLO, turn_s=4.0)
+    run = summary.summarise(RECORDS, [*PLANS, late], SLO, turn_s=4.0)
 
-    assert [p.name for p in found.plans] == ["p1", "p2"]
+    assert [p.name for p in run.plans] == ["p1", "p2"]
 
 
 def test_the_tables_fit_a_terminal_and_name_the_best_single_type():
     """80 columns; the saving is against the best type that can serve everything."""
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for table in summary.tables(summary.judge(RECORDS, PLANS, SLO, turn_s=4.0)):
+    for table in summary.tables(summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0)):
         console.print(table)
     console.file.close()
     text = console.export_text()
@@ -110,9 +110,9 @@ def test_the_tables_fit_a_terminal_and_name_the_best_single_type():
 
 def test_json_holds_everything():
     """The JSON form has the same figures under the names of the fields."""
-    found = summary.judge(RECORDS, PLANS, SLO, turn_s=4.0)
+    run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0)
 
-    read = json.loads(json.dumps(summary.to_json(found)))
+    read = json.loads(json.dumps(summary.to_json(run)))
 
     assert read["requests"] == 5
     assert read["plans"][1]["body"]["usd_per_hour"] == 5.0

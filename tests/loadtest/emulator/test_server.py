@@ -13,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.emulator.faults import Faults
-from loadtest.emulator.requests import tokens
+from loadtest.emulator.requests import count_tokens
 from loadtest.emulator.server import Emulator
 from planner.engine.hardware import ENGINES, GPUS, MODELS
 from planner.engine.profiles import Profile
@@ -25,9 +25,9 @@ CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "tell me a stor
 LONG = {"max_tokens": 900, "ignore_eos": True}
 
 
-def profile(longest=1000, iteration_s=0.0005, seats=64):
+def profile(max_model_len=1000, iteration_s=0.0005):
     """A small model on an H100: an iteration takes little more than `iteration_s`."""
-    kind = replace(
+    engine = replace(
         ENGINES["vllm-v1"],
         iteration_s=iteration_s,
         layer_s=0.0,
@@ -37,18 +37,18 @@ def profile(longest=1000, iteration_s=0.0005, seats=64):
     )
     model = replace(MODELS["Llama-3-8B"], parameters=2e8, layers=2, hidden=64)
     return Profile(
-        roofline=Roofline(gpu=GPUS["H100"], model=model, engine=kind),
-        max_num_seqs=seats,
+        roofline=Roofline(gpu=GPUS["H100"], model=model, engine=engine),
+        max_num_seqs=64,
         max_num_batched_tokens=2048,
-        max_model_len=longest,
+        max_model_len=max_model_len,
     )
 
 
 @contextlib.asynccontextmanager
 async def running(**options):
     """A served emulator and a client session bound to it."""
-    shape = options.pop("profile", None) or profile()
-    emulator = Emulator(shape, MODEL, **options)
+    engine_profile = options.pop("profile", None) or profile()
+    emulator = Emulator(engine_profile, MODEL, **options)
     await emulator.start()
     try:
         async with aiohttp.ClientSession(f"http://127.0.0.1:{emulator.port}") as session:
@@ -74,25 +74,25 @@ async def raw(emulator, body, *, path="/v1/chat/completions", headers="", versio
     return answer
 
 
-def chunks(answer):
+def http_chunks(answer):
     """The HTTP chunks of a complete chunked answer."""
     head, _, rest = answer.partition(b"\r\n\r\n")
     assert b"transfer-encoding: chunked" in head.lower()
-    found = []
+    chunks = []
     while rest != b"0\r\n\r\n":
         size, _, rest = rest.partition(b"\r\n")
-        found.append(rest[: int(size, 16)])
+        chunks.append(rest[: int(size, 16)])
         assert rest[int(size, 16) :].startswith(b"\r\n")
         rest = rest[int(size, 16) + 2 :]
-    return found
+    return chunks
 
 
 def events(answer):
     """The JSON events of a stream; its last is [DONE]."""
-    found = chunks(answer)
-    assert found[-1] == b"data: [DONE]\n\n"
-    assert all(one.startswith(b"data: {") and one.endswith(b"}\n\n") for one in found[:-1])
-    return [json.loads(one[6:]) for one in found[:-1]]
+    *data, done = http_chunks(answer)
+    assert done == b"data: [DONE]\n\n"
+    assert all(chunk.startswith(b"data: {") and chunk.endswith(b"}\n\n") for chunk in data)
+    return [json.loads(chunk[6:]) for chunk in data]
 
 
 async def until(condition):
@@ -118,7 +118,7 @@ async def test_a_chat_stream_is_framed_as_recorded():
     delta = '"choices":[{"index":0,"delta":{"content":"%s"},"logprobs":null,"finish_reason":'
     plain = [f'{delta % word}null,"token_ids":null}}]}}' for word in words]
     last = f'{delta % words[-1]}"length","stop_reason":null,"token_ids":null}}]}}'
-    assert [chunk.decode() for chunk in chunks(answer)] == [
+    assert [chunk.decode() for chunk in http_chunks(answer)] == [
         f"data: {start}"
         '"choices":[{"index":0,"delta":{"role":"assistant","content":""},'
         '"logprobs":null,"finish_reason":null}],"prompt_token_ids":null,"prompt_text":null}\n\n',
@@ -160,9 +160,9 @@ async def test_without_usage_only_the_last_chunk_has_the_fingerprint():
     async with running() as (emulator, _):
         answer = await raw(emulator, {**CHAT, "stream": True, "max_tokens": 3, "ignore_eos": True})
 
-    found = events(answer)
-    assert ["system_fingerprint" in event for event in found] == [False, False, False, True]
-    assert not any("usage" in event for event in found)
+    chunks = events(answer)
+    assert ["system_fingerprint" in chunk for chunk in chunks] == [False, False, False, True]
+    assert not any("usage" in chunk for chunk in chunks)
 
 
 async def test_continuous_usage_counts_up():
@@ -229,15 +229,19 @@ async def test_stream_and_unary_say_the_same():
     """The same request has the same text, streamed or not, and some chunks of it are empty."""
     body = {**CHAT, "max_tokens": 120, "ignore_eos": True, "seed": 3}
     async with running(profile=profile(iteration_s=0.0)) as (emulator, session):
-        found = events(await raw(emulator, {**body, "stream": True}))
+        first = events(await raw(emulator, {**body, "stream": True}))
         again = events(await raw(emulator, {**body, "stream": True}))
         _, whole = await post(session, "/v1/chat/completions", body)
 
-    words = [event["choices"][0]["delta"]["content"] for event in found]
+    words = [event["choices"][0]["delta"]["content"] for event in first]
     assert len(words) == 121  # the role chunk and one a token
     assert words.count("") == 3
     assert words == [event["choices"][0]["delta"]["content"] for event in again]
-    assert tokens(whole["choices"][0]["message"]["content"]) == tokens("".join(words)) == 118
+    assert (
+        count_tokens(whole["choices"][0]["message"]["content"])
+        == count_tokens("".join(words))
+        == 118
+    )
 
 
 @pytest.mark.parametrize(
@@ -260,7 +264,7 @@ async def test_the_request_says_how_long_the_answer_is(extra, reason, count):
 
 async def test_prompt_and_output_beyond_the_context_are_clamped():
     """max_tokens within the model's length is silently cut to what the prompt leaves."""
-    async with running(profile=profile(longest=20)) as (_, session):
+    async with running(profile=profile(max_model_len=20)) as (_, session):
         body = {**CHAT, "max_tokens": 20, "ignore_eos": True}
 
         status, answer = await post(session, "/v1/chat/completions", body)
@@ -289,8 +293,8 @@ REFUSALS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("path", "body", "status", "kind", "param", "words"), REFUSALS)
-async def test_refusals_are_worded_as_vllm_words_them(path, body, status, kind, param, words):
+@pytest.mark.parametrize(("path", "body", "status", "error_type", "param", "words"), REFUSALS)
+async def test_refusals_are_worded_as_vllm_words_them(path, body, status, error_type, param, words):
     """Status, type, param and code of every refusal are the recorded ones."""
     async with running() as (_, session):
         got, answer = await post(session, path, body)
@@ -298,7 +302,7 @@ async def test_refusals_are_worded_as_vllm_words_them(path, body, status, kind, 
     error = answer["error"]
     assert got == status
     assert list(error) == ["message", "type", "param", "code"]
-    assert (error["type"], error["param"], error["code"]) == (kind, param, status)
+    assert (error["type"], error["param"], error["code"]) == (error_type, param, status)
     assert words in error["message"]
 
 
@@ -323,9 +327,9 @@ async def test_broken_json_is_located():
 async def test_bodies_that_are_not_json_are_refused():
     """A wrong or absent content type and broken UTF-8 have their own answers."""
     async with running() as (_, session):
-        for kind in ({"content-type": "text/plain"}, {}):
+        for content_type in ({"content-type": "text/plain"}, {}):
             async with session.post(
-                CHAT_PATH, data=b"{}", headers=kind, skip_auto_headers=["content-type"]
+                CHAT_PATH, data=b"{}", headers=content_type, skip_auto_headers=["content-type"]
             ) as response:
                 answer = await response.json()
             assert response.status == 400
@@ -389,7 +393,7 @@ async def test_the_openai_sdk_reads_it():
             stream = await client.chat.completions.create(
                 **CHAT, stream=True, stream_options={"include_usage": True}, extra_body=extra
             )
-            found = [chunk async for chunk in stream]
+            chunks = [chunk async for chunk in stream]
             whole = await client.completions.create(model=MODEL, prompt="a", max_tokens=3)
             vectors = await client.embeddings.create(model=MODEL, input="a b")
             with pytest.raises(openai.NotFoundError, match="nope"):
@@ -397,15 +401,15 @@ async def test_the_openai_sdk_reads_it():
             with pytest.raises(openai.BadRequestError):
                 await client.completions.create(model=MODEL, prompt="")
 
-    assert found[-2].choices[0].finish_reason == "stop"
-    assert found[-1].usage.completion_tokens == 5
+    assert chunks[-2].choices[0].finish_reason == "stop"
+    assert chunks[-1].usage.completion_tokens == 5
     assert whole.usage.prompt_tokens == 1
     assert len(vectors.data[0].embedding) == 8
 
 
 @pytest.mark.parametrize("stream", [True, False])
 async def test_a_closed_connection_aborts_the_request(stream):
-    """Streams and unary requests leave the engine when their client does."""
+    """Streams and unary requests leave the engine when their client disconnects."""
     async with running() as (emulator, _):
         reader, writer = await asyncio.open_connection("127.0.0.1", emulator.port)
         data = json.dumps({**CHAT, **LONG, "stream": stream})
@@ -418,12 +422,12 @@ async def test_a_closed_connection_aborts_the_request(stream):
 
         writer.close()
         await until(lambda: emulator.engine.running == 0)
-        made = emulator.engine.generation_tokens
+        generated = emulator.engine.generation_tokens
 
-        assert made < LONG["max_tokens"]
+        assert generated < LONG["max_tokens"]
         assert emulator.engine.kv_used == 0
         await asyncio.sleep(0.005)
-        assert emulator.engine.generation_tokens == made
+        assert emulator.engine.generation_tokens == generated
         assert sum(emulator.metrics.finished.values()) == 0
 
 
@@ -501,11 +505,11 @@ async def test_metrics_have_vllms_names_and_count():
 
 async def test_two_emulators_share_a_process():
     """No state is global: each has its own port, engine and metrics."""
-    async with running() as (one, session), running() as (two, _):
+    async with running() as (first, session), running() as (second, _):
         await post(session, CHAT_PATH, {**CHAT, "max_tokens": 2})
 
-        assert one.port != two.port
-        assert (one.engine.prompt_tokens, two.engine.prompt_tokens) == (11, 0)
+        assert first.port != second.port
+        assert (first.engine.prompt_tokens, second.engine.prompt_tokens) == (11, 0)
 
 
 async def test_http_1_0_clients_get_a_plain_body():
@@ -532,9 +536,9 @@ async def test_every_nth_request_is_hit():
     """With `every=3` the third, sixth, … generation request meets the fault."""
     async with running(faults=Faults(status=500, every=3)) as (_, session):
         body = {**CHAT, "max_tokens": 1}
-        got = [(await post(session, CHAT_PATH, body))[0] for _ in range(6)]
+        statuses = [(await post(session, CHAT_PATH, body))[0] for _ in range(6)]
 
-    assert got == [200, 200, 500, 200, 200, 500]
+    assert statuses == [200, 200, 500, 200, 200, 500]
 
 
 @pytest.mark.parametrize("stream", [True, False])
@@ -589,11 +593,11 @@ async def test_a_broken_engine_ends_streams_with_an_error_event():
         answer = await raw(emulator, {**CHAT, **LONG, "stream": True})
         status, whole = await post(session, CHAT_PATH, {**CHAT, **LONG})
 
-    found = events(answer)
-    assert found[-1]["error"]["code"] == 500
-    assert len(found) == 4
+    chunks = events(answer)
+    assert chunks[-1]["error"]["code"] == 500
+    assert len(chunks) == 4
     assert status == 500
-    assert whole == found[-1]
+    assert whole == chunks[-1]
 
 
 async def test_a_trickle_is_the_same_stream():
@@ -614,7 +618,7 @@ async def test_a_slow_start_is_not_ready():
 
 
 async def test_a_crash_takes_everything_down():
-    """Open streams break off, and nobody listens any more."""
+    """Open streams break off, and the port refuses connections."""
     async with running() as (emulator, session):
         body = {**CHAT, **LONG, "stream": True}
         async with session.post(CHAT_PATH, json=body) as response:

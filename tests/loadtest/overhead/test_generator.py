@@ -1,3 +1,5 @@
+"""The load generator against the mock, over real sockets."""
+
 import asyncio
 import time
 from collections.abc import AsyncIterator
@@ -8,14 +10,15 @@ import msgspec
 import pytest
 
 from loadtest.overhead import generator, mock, scenarios
-from loadtest.overhead.generator import Job, Window
+from loadtest.overhead.generator import ExpectedReply, Job, Window
 from loadtest.overhead.scenarios import Scenario
 
 UNARY = Scenario(name="unary", connections=3, body_bytes=2048)
 OPEN = Scenario(name="open", connections=8, body_bytes=1024, rate=400)
 STREAMS = Scenario(name="streams", connections=3, body_bytes=1024, interval_s=0.001, chunks=5)
-RIGHT = {"least_events": STREAMS.chunks, "events": mock.events(STREAMS.chunks)}
 CHUNKS = STREAMS.chunks
+RIGHT_UNARY = ExpectedReply(body_bytes=mock.UNARY_BYTES)
+RIGHT_STREAM = ExpectedReply(min_events=CHUNKS, events=mock.stream_events(CHUNKS))
 
 
 @asynccontextmanager
@@ -26,67 +29,74 @@ async def backend() -> AsyncIterator[int]:
 
 
 def job(port: int, scenario: Scenario, **fields: object) -> Job:
-    given = {
+    defaults = {
         "port": port,
         "request": scenarios.request(scenario),
         "connections": scenario.connections,
     }
-    return Job(**(given | fields))  # type: ignore[arg-type]
+    return Job(**(defaults | fields))  # type: ignore[arg-type]
 
 
 def soon() -> Window:
     now_s = time.monotonic()
-    return Window(begun_s=now_s + 0.02, begin_s=now_s + 0.05, end_s=now_s + 0.25)
+    return Window(ramp_end_s=now_s + 0.02, start_s=now_s + 0.05, end_s=now_s + 0.25)
 
 
 async def test_unary_replies_are_counted_and_right():
     """A closed loop against the mock completes requests, every reply as long as it must be."""
     async with backend() as port:
-        outcome = await generator.press(job(port, UNARY, body_bytes=mock.UNARY_BYTES), soon)
+        result = await generator.run_load(job(port, UNARY, expected=RIGHT_UNARY), soon)
 
-    assert outcome.errors == {}
-    assert outcome.requests > UNARY.connections
-    assert min(outcome.total_s) > 0
+    assert result.errors == {}
+    assert result.requests > UNARY.connections
+    assert min(result.total_s) > 0
 
 
 async def test_streams_are_counted_and_right():
     """Every stream has all its events and ends in [DONE]."""
     async with backend() as port:
-        outcome = await generator.press(job(port, STREAMS, **RIGHT), soon)
+        result = await generator.run_load(job(port, STREAMS, expected=RIGHT_STREAM), soon)
 
-    assert outcome.errors == {}
-    assert outcome.requests > STREAMS.connections
-    assert outcome.events >= outcome.requests
-    assert min(outcome.first_s) <= min(outcome.total_s)
+    assert result.errors == {}
+    assert result.requests > STREAMS.connections
+    assert result.events >= result.requests
+    assert min(result.first_s) <= min(result.total_s)
 
 
 @pytest.mark.parametrize(
-    ("scenario", "expected", "error"),
+    ("scenario", "fields", "error"),
     [
-        (UNARY, {"body_bytes": mock.UNARY_BYTES + 1}, "body length"),
-        (UNARY, {"text": b"another text"}, "body"),
-        (STREAMS, RIGHT | {"events": mock.events(CHUNKS) + 1}, "number of events"),
-        (STREAMS, {"least_events": mock.events(CHUNKS) + 1}, "number of events"),
+        (UNARY, {"expected": ExpectedReply(body_bytes=mock.UNARY_BYTES + 1)}, "body length"),
+        (UNARY, {"expected": ExpectedReply(text=b"another text")}, "body"),
+        (
+            STREAMS,
+            {"expected": ExpectedReply(min_events=CHUNKS, events=mock.stream_events(CHUNKS) + 1)},
+            "number of events",
+        ),
+        (
+            STREAMS,
+            {"expected": ExpectedReply(min_events=mock.stream_events(CHUNKS) + 1)},
+            "number of events",
+        ),
         (UNARY, {"request": b"GET /nowhere HTTP/1.1\r\n\r\n"}, "status 404"),
     ],
 )
-async def test_wrong_replies_are_errors(
-    scenario: Scenario, expected: dict[str, object], error: str
-):
+async def test_wrong_replies_are_errors(scenario: Scenario, fields: dict[str, object], error: str):
     """A proxy that answers fast and wrong does not look cheap."""
     async with backend() as port:
-        outcome = await generator.press(job(port, scenario, **expected), soon)
+        result = await generator.run_load(job(port, scenario, **fields), soon)
 
-    assert outcome.errors[error] >= outcome.requests > 0
+    assert result.errors[error] >= result.requests > 0
 
 
 async def test_an_open_loop_sends_what_is_due_whatever_is_answered():
-    """As many requests as fall due by the same Poisson process for everybody, none twice."""
+    """As many requests as fall due by the Poisson process, which is the same for every set-up."""
+    right = ExpectedReply(text=mock.TEXT.encode())
     async with backend() as port:
-        first = await generator.press(job(port, OPEN, rate=400, text=mock.TEXT.encode()), soon)
+        result = await generator.run_load(job(port, OPEN, rate=400, expected=right), soon)
 
-    assert first.errors == {}
-    assert 0 < first.requests < 400
+    assert result.errors == {}
+    assert 0 < result.requests < 400
 
 
 async def test_a_request_that_waits_for_a_connection_counts_from_its_due_time():
@@ -101,10 +111,10 @@ async def test_a_request_that_waits_for_a_connection_counts_from_its_due_time():
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        outcome = await generator.press(job(port, OPEN, connections=1, rate=400), soon)
+        result = await generator.run_load(job(port, OPEN, connections=1, rate=400), soon)
 
-    assert outcome.errors == {}
-    assert outcome.total_s[-1] > 2 * 0.02
+    assert result.errors == {}
+    assert result.total_s[-1] > 2 * 0.02
 
 
 async def test_a_stream_that_falls_silent_is_an_error():
@@ -119,15 +129,16 @@ async def test_a_stream_that_falls_silent_is_an_error():
     server = await asyncio.start_server(begin, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        late = Window(begun_s=0.0, begin_s=0.0, end_s=0.0)
+        window = Window(ramp_end_s=0.0, start_s=0.0, end_s=0.0)
 
         def ready() -> Window:
             now_s = time.monotonic()
-            return msgspec.structs.replace(late, begun_s=now_s + 0.1, end_s=now_s + 0.2)
+            return msgspec.structs.replace(window, ramp_end_s=now_s + 0.1, end_s=now_s + 0.2)
 
-        outcome = await generator.press(job(port, STREAMS, connections=1, **RIGHT), ready)
+        silent = job(port, STREAMS, connections=1, expected=RIGHT_STREAM)
+        result = await generator.run_load(silent, ready)
 
-    assert outcome.errors == {"silent stream": 1}
+    assert result.errors == {"silent stream": 1}
 
 
 async def test_a_server_that_hangs_up_or_is_not_there_is_an_error():
@@ -140,14 +151,14 @@ async def test_a_server_that_hangs_up_or_is_not_there_is_an_error():
     server = await asyncio.start_server(hang_up, "127.0.0.1", 0)
     async with server:
         port = server.sockets[0].getsockname()[1]
-        lost = await generator.press(job(port, UNARY), soon)
-    refused = await generator.press(job(port, UNARY), soon)
+        lost = await generator.run_load(job(port, UNARY), soon)
+    refused = await generator.run_load(job(port, UNARY), soon)
 
     assert lost.errors == {"connection lost": 3}
     assert refused.errors == {"not connected": 3}
 
 
-async def test_the_mock_speaks_http_to_anybody():
+async def test_the_mock_speaks_http_to_any_client():
     """An ordinary client finds health, models, a reply and a stream, on one connection."""
     body = {"messages": [], "stream": True, "max_tokens": CHUNKS, "seed": 1}
     async with backend() as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
@@ -162,36 +173,36 @@ async def test_the_mock_speaks_http_to_anybody():
         async with client.get("/other") as reply:
             assert reply.status == 404
 
-    assert text.count("data:") == mock.events(CHUNKS)
+    assert text.count("data:") == mock.stream_events(CHUNKS)
     assert text.endswith("data: [DONE]\n\n")
     assert 220 <= len(mock.CHUNK) <= 240
 
 
-async def test_whoever_speaks_something_else_is_hung_up_on():
+async def test_a_client_that_speaks_something_else_is_cut_off():
     """Routers try HTTP/2 first: the mock ends such a connection and goes on."""
     async with backend() as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         try:
-            said = await reader.read()
+            answered = await reader.read()
         except ConnectionResetError:
-            said = b""
+            answered = b""
         writer.close()
-        outcome = await generator.press(job(port, UNARY, body_bytes=mock.UNARY_BYTES), soon)
+        result = await generator.run_load(job(port, UNARY, expected=RIGHT_UNARY), soon)
 
-    assert said == b""
-    assert outcome.requests > 0
+    assert answered == b""
+    assert result.requests > 0
 
 
 @pytest.mark.parametrize("field", ["max_tokens", "max_completion_tokens"])
 async def test_a_stream_is_as_long_as_asked_wherever_a_router_puts_the_fields(field: str):
     """Chunks and pace come from the request, before or after long messages."""
     messages = [{"role": "user", "content": "long " * 4000}]
-    asked = {field: 3, "seed": 1, "stream": True}
+    spec = {field: 3, "seed": 1, "stream": True}
     async with backend() as port, aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client:
-        for body in ({"messages": messages, **asked}, {**asked, "messages": messages}):
+        for body in ({"messages": messages, **spec}, {**spec, "messages": messages}):
             async with client.post("/v1/chat/completions", json=body) as reply:
-                assert (await reply.text()).count("data:") == mock.events(3)
+                assert (await reply.text()).count("data:") == mock.stream_events(3)
 
 
 def test_thinning_keeps_the_shape_of_the_latencies():

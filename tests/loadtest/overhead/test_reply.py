@@ -1,3 +1,5 @@
+"""An HTTP reply read in any cuts."""
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +28,7 @@ def test_a_chunked_reply_reads_the_same_however_it_is_cut(payloads: list[bytes],
     assert (reply.status, reply.done) == (200, True)
     assert reply.body_bytes == len(body)
     assert reply.events == body.count(b"data:")
-    assert reply.ended == (b"data: [DONE]" in body[-TAIL:])
+    assert reply.saw_done == (b"data: [DONE]" in body[-TAIL:])
 
 
 def test_a_reply_with_a_length_ends_when_it_is_complete():
@@ -43,7 +45,7 @@ def test_a_reply_with_a_length_ends_when_it_is_complete():
 def test_a_body_is_kept_where_it_is_asked_for():
     """The whole body, however it is cut, and nothing of it otherwise."""
     for keep, body in ((True, b"abcd"), (False, b"")):
-        reply = ReplyReader(keep=keep)
+        reply = ReplyReader(keep_body=keep)
         for part in (b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nab", b"cd"):
             reply.feed(part)
 

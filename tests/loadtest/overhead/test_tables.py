@@ -1,14 +1,16 @@
+"""The tables for a terminal."""
+
 import io
 from dataclasses import replace
 
 from rich.console import Console, RenderableType
 
 from loadtest.overhead import tables
-from loadtest.overhead.measure import Figure, MeasureRow
-from loadtest.overhead.stacks import StackProfile, StackStage
+from loadtest.overhead.results import MedianRange, ResultRow
+from loadtest.overhead.stacks import ModuleShare, StackProfile
 
-TEN = Figure(median=10.0, low=9.0, high=11.0)
-ROW = MeasureRow(
+TEN = MedianRange(median=10.0, low=9.0, high=11.0)
+ROW = ResultRow(
     scenario="1 KiB × 64",
     unit="request",
     setup="cuvee",
@@ -16,9 +18,9 @@ ROW = MeasureRow(
     cpu_us=TEN,
     kernel=None,
     ratio=0.5,
-    rate=Figure(median=12_345.0, low=1.0, high=99_999.0),
+    rate=MedianRange(median=12_345.0, low=1.0, high=99_999.0),
     added_p50_ms=TEN,
-    added_p99_ms=Figure(median=20.0, low=19.0, high=21.0),
+    added_p99_ms=MedianRange(median=20.0, low=19.0, high=21.0),
     memory_mib=None,
     kib_per_stream=None,
     limited=False,
@@ -35,7 +37,9 @@ def shown(table: RenderableType) -> str:
 
 def test_a_row_shows_every_figure_and_every_error():
     """Cost with its range, ratio, rate, added latency; a wrong reply cannot be overlooked."""
-    text = shown(tables.figures([ROW, replace(ROW, setup="a", errors={"status 503": 3})], "nginx"))
+    text = shown(
+        tables.results_table([ROW, replace(ROW, setup="a", errors={"status 503": 3})], "nginx")
+    )
 
     for part in ("10.0 (9.0–11.0)", "× nginx", "0.50", "12,345", "10.00 / 20.00"):
         assert part in text
@@ -44,12 +48,12 @@ def test_a_row_shows_every_figure_and_every_error():
 
 def test_a_rate_that_the_bench_limited_is_marked():
     """It is no figure of the proxy."""
-    assert "< 12,345" in shown(tables.figures([replace(ROW, limited=True)], "haproxy"))
+    assert "< 12,345" in shown(tables.results_table([replace(ROW, limited=True)], "haproxy"))
 
 
 def test_memory_is_shown_idle_and_under_streams():
     """Set-ups that did not run under some number of streams have a gap there."""
-    text = shown(tables.memory([ROW, STREAMS], {"cuvee": 41.0, "nginx": 12.0}))
+    text = shown(tables.memory_table([ROW, STREAMS], {"cuvee": 41.0, "nginx": 12.0}))
 
     assert "10 (10.0)" in text
     assert "41" in text
@@ -58,18 +62,18 @@ def test_memory_is_shown_idle_and_under_streams():
 
 def test_the_summary_puts_peers_in_times_of_ours():
     """One line per scenario, one column per peer."""
-    text = shown(tables.summary({"a": {"haproxy": 0.25}, "b": {"litellm": 80.0}}, "cuvee"))
+    text = shown(tables.ratios_table({"a": {"haproxy": 0.25}, "b": {"litellm": 80.0}}, "cuvee"))
 
     assert "0.25" in text
     assert "80.00" in text
 
 
 def test_a_profile_says_how_much_it_rests_on():
-    """Stages with their functions, the kernel's share, and the number of samples."""
-    stage = StackStage(name="gateway/x", share=0.5, us=20.0, functions=(("f", 0.25),))
-    profile = StackProfile(unit="request", samples=77, cpu_us=40.0, kernel=0.3, stages=(stage,))
+    """Modules with their functions, the kernel's share, and the number of samples."""
+    module = ModuleShare(name="gateway/x", share=0.5, us=20.0, functions=(("f", 0.25),))
+    profile = StackProfile(unit="request", samples=77, cpu_us=40.0, kernel=0.3, stages=(module,))
 
-    text = shown(tables.profile(profile, "1 KiB × 64"))
+    text = shown(tables.profile_table(profile, "1 KiB × 64"))
 
     for part in ("gateway/x", "50.0%", "20.0", "25.0%", "10.0", "30% of it", "77 samples"):
         assert part in text

@@ -1,3 +1,5 @@
+"""The timer of the open loop."""
+
 import asyncio
 import os
 import time
@@ -5,29 +7,29 @@ import time
 from loadtest.overhead.timer import Timer
 
 
-async def test_an_alarm_rings_when_it_is_due_and_not_before():
-    """Each setting rings once, at the earliest at its time; a time that is over rings at once."""
-    rung: asyncio.Queue[float] = asyncio.Queue()
-    with Timer(lambda: rung.put_nowait(time.monotonic())) as timer:
+async def test_a_timer_fires_when_it_is_due_and_not_before():
+    """Each setting fires once, at its time at the earliest; a time that is over fires at once."""
+    fired: asyncio.Queue[float] = asyncio.Queue()
+    with Timer(lambda: fired.put_nowait(time.monotonic())) as timer:
         for due_s in (time.monotonic() + 0.003, 0.0):
             timer.set(due_s)
 
-            assert await rung.get() >= due_s
-    assert rung.empty()
+            assert await fired.get() >= due_s
+    assert fired.empty()
 
 
-async def test_setting_an_alarm_replaces_what_was_set():
+async def test_setting_a_timer_replaces_what_was_set():
     """Only the last time counts."""
-    rung: asyncio.Queue[float] = asyncio.Queue()
-    with Timer(lambda: rung.put_nowait(time.monotonic())) as timer:
+    fired: asyncio.Queue[float] = asyncio.Queue()
+    with Timer(lambda: fired.put_nowait(time.monotonic())) as timer:
         timer.set(time.monotonic() + 3600)
         timer.set(time.monotonic() + 0.001)
 
-        await rung.get()
-    assert rung.empty()
+        await fired.get()
+    assert fired.empty()
 
 
-async def test_an_alarm_leaves_no_file_open():
+async def test_a_timer_leaves_no_file_open():
     """Open loops come and go."""
     before = len(os.listdir("/proc/self/fd"))
     with Timer(lambda: None) as timer:

@@ -1,3 +1,5 @@
+"""TPOT from the times of two tokens."""
+
 import pytest
 
 from loadtest.replay.record import tpot_s

@@ -1,3 +1,5 @@
+"""Records add up: percentiles, attainment with its interval, groups and rates."""
+
 import io
 import json
 
@@ -15,7 +17,7 @@ SLO = Slo(ttft_s=1.0, tpot_s=0.1)
 
 
 def record(**fields: object) -> Record:
-    given = {
+    fields_of_a_good_request = {
         "index": 0,
         "arrival_s": 0.0,
         "sent_s": 0.0,
@@ -26,18 +28,20 @@ def record(**fields: object) -> Record:
         "ttft_s": 0.5,
         "tpot_s": 0.05,
     }
-    return Record(**(given | fields))  # type: ignore[arg-type]
+    return Record(**(fields_of_a_good_request | fields))  # type: ignore[arg-type]
 
 
 def test_percentiles_are_numpys():
     """The known values count, interpolated linearly; nothing known is None."""
     values = [0.1, 0.2, 0.3, 0.4, 10.0]
 
-    found = report.percentiles([None, *values, None])
+    percentiles = report.percentiles([None, *values, None])
 
-    assert found is not None
+    assert percentiles is not None
     expected = np.percentile(values, [50, 90, 99])
-    assert (found.p50_s, found.p90_s, found.p99_s) == pytest.approx(tuple(expected))
+    assert (percentiles.p50_s, percentiles.p90_s, percentiles.p99_s) == pytest.approx(
+        tuple(expected)
+    )
     assert report.percentiles([None]) is None
 
 
@@ -75,17 +79,17 @@ def test_wilsons_interval_is_the_published_one(
     successes: int, trials: int, low: float, high: float
 ):
     """The interval reproduces a published comparison of methods."""
-    assert report.wilson(successes, trials) == pytest.approx((low, high), abs=5e-5)
+    assert report.wilson_interval(successes, trials) == pytest.approx((low, high), abs=5e-5)
 
 
 @given(st.integers(1, 10**6).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
 def test_wilsons_interval_holds_the_share_and_stays_a_share(counts: tuple[int, int]):
     """For any counts 0 ≤ low ≤ share ≤ high ≤ 1, and mirrored counts have mirrored intervals."""
     successes, trials = counts
-    low, high = report.wilson(successes, trials)
+    low, high = report.wilson_interval(successes, trials)
 
     assert 0.0 <= low <= successes / trials <= high <= 1.0
-    mirrored = report.wilson(trials - successes, trials)
+    mirrored = report.wilson_interval(trials - successes, trials)
     assert mirrored == pytest.approx((1 - high, 1 - low), abs=1e-9)
 
 
@@ -100,7 +104,7 @@ def test_requests_are_counted_by_pool_bucket_and_cell():
 
     summary = report.summarise(records, SLO)
 
-    pools = [(part.name, part.requests, part.share, part.met) for part in summary.pools]
+    pools = [(group.name, group.requests, group.share, group.met) for group in summary.pools]
     assert pools == [("b", 2, 0.5, 1), ("", 1, 0.25, 0), ("a", 1, 0.25, 1)]
     assert [(p.name, p.requests) for p in summary.buckets] == [("small", 2), ("", 1), ("large", 1)]
     assert summary.decisions[0].name == "planned"

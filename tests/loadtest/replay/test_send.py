@@ -1,3 +1,5 @@
+"""An open-loop replay over real sockets: what is sent when, and what becomes of each request."""
+
 import asyncio
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -9,10 +11,11 @@ import pytest
 from aiohttp import web
 
 from loadtest.replay.record import Record
-from loadtest.replay.send import models, replay
+from loadtest.replay.send import ReplayOptions, models, replay
 from planner.traffic.trace import Trace
 
 ROLE = {"choices": [{"index": 0, "delta": {"role": "assistant", "content": ""}}]}
+OPTIONS = ReplayOptions(model="m")
 LAST = {"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "stop"}]}
 Step = Callable[["Script", int, web.StreamResponse], Awaitable[None]]
 
@@ -87,17 +90,17 @@ def trace(*rows: tuple[float, int, int], keys: tuple[str, ...] | None = None) ->
     )
 
 
-async def one(script: Script, **options: object) -> Record:
+async def replay_one(script: Script, **options: object) -> Record:
     """The record of a single request."""
     async with script.serve() as url:
-        records = await replay(url, trace((0.0, 20, 3)), model="m", **options)
+        records = await replay(url, trace((0.0, 20, 3)), ReplayOptions(model="m", **options))
     assert len(records) == 1
     return records[0]
 
 
 async def test_a_good_stream_becomes_a_complete_record():
     """Times, tokens from usage, finish reason and status of one exchange."""
-    record = await one(Script())
+    record = await replay_one(Script())
 
     assert (record.status, record.error, record.finish_reason) == (200, None, "stop")
     assert (record.input_tokens, record.output_tokens) == (11, 3)
@@ -116,7 +119,7 @@ async def test_requests_do_not_wait_for_replies():
 
     script = Script(step=hold, expected=150)
     async with script.serve() as url, asyncio.timeout(10):  # ends a load that would wait for ever
-        records = await replay(url, trace(*[(0.001 * n, 20, 3) for n in range(150)]), model="m")
+        records = await replay(url, trace(*[(0.001 * n, 20, 3) for n in range(150)]), OPTIONS)
 
     assert [record.error for record in records] == [None] * 150
 
@@ -125,7 +128,7 @@ async def test_requests_leave_in_the_order_and_not_before_the_time_of_the_trace(
     """Each record keeps its own due time, and nothing is early."""
     due = (0.0, 0.05, 0.05, 0.12)
     async with Script().serve() as url:
-        records = await replay(url, trace(*[(at, 20, 3) for at in due]), model="m")
+        records = await replay(url, trace(*[(at, 20, 3) for at in due]), OPTIONS)
 
     assert [record.index for record in records] == [0, 1, 2, 3]
     assert [record.arrival_s for record in records] == pytest.approx(due)
@@ -135,8 +138,9 @@ async def test_requests_leave_in_the_order_and_not_before_the_time_of_the_trace(
 async def test_rate_scale_compresses_time():
     """At twice the rate everything is due after half the time, and twice as much fits in."""
     rows = trace(*[(float(n), 20, 3) for n in range(8)])
+    options = ReplayOptions(model="m", rate_scale=50.0, duration_s=0.1)
     async with Script().serve() as url:
-        records = await replay(url, rows, model="m", rate_scale=50.0, duration_s=0.1)
+        records = await replay(url, rows, options)
 
     assert [record.arrival_s for record in records] == pytest.approx([0, 0.02, 0.04, 0.06, 0.08])
 
@@ -145,7 +149,7 @@ async def test_the_body_asks_for_the_size_of_the_trace():
     """The trace's words less the chat's own tokens, and the output length in vllm_xargs."""
     script = Script()
     async with script.serve() as url:
-        await replay(url, trace((0.0, 7000, 123)), model='a "model"')
+        await replay(url, trace((0.0, 7000, 123)), ReplayOptions(model='a "model"'))
 
     (body,) = script.bodies
     (message,) = body.pop("messages")
@@ -160,9 +164,9 @@ async def test_the_body_asks_for_the_size_of_the_trace():
 
 
 async def test_exact_output_speaks_to_real_engines():
-    """A real engine is told how much to write by max_tokens and ignore_eos."""
+    """A real engine writes as much as max_tokens and ignore_eos demand."""
     script = Script()
-    await one(script, exact_output=True)
+    await replay_one(script, exact_output=True)
 
     assert script.bodies[0]["max_tokens"] == 3
     assert script.bodies[0]["ignore_eos"] is True
@@ -171,7 +175,7 @@ async def test_exact_output_speaks_to_real_engines():
 async def test_completions_send_a_bare_prompt():
     """Without a chat around it the prompt has exactly the trace's words."""
     script = Script()
-    await one(script, endpoint="completions", max_tokens=9)
+    await replay_one(script, endpoint="completions", max_tokens=9)
 
     assert [request.path for request in script.requests] == ["/v1/completions"]
     assert len(str(script.bodies[0]["prompt"]).split()) == 20
@@ -179,11 +183,11 @@ async def test_completions_send_a_bare_prompt():
 
 
 async def test_the_key_of_the_trace_is_the_api_key():
-    """Who sent a request is visible to the gateway, and an unknown sender has a name too."""
+    """The gateway sees the sender of each request, and an unknown sender has a key too."""
     script = Script()
     async with script.serve() as url:
         rows = trace((0.0, 20, 3), (0.01, 20, 3), keys=("team-a", ""))
-        records = await replay(url, rows, model="m")
+        records = await replay(url, rows, OPTIONS)
 
     keys = sorted(request.headers["authorization"] for request in script.requests)
     assert keys == ["Bearer sk-replay", "Bearer team-a"]
@@ -194,7 +198,7 @@ async def test_the_receipt_is_kept():
     """Where the gateway sent a request, and why, can be read from its record."""
     receipt = {name: f"the {name}" for name in ("pool", "backend", "bucket", "plan", "decision")}
     headers = {f"x-cuvee-{name}": value for name, value in receipt.items()} | {"x-request-id": "r1"}
-    record = await one(Script(headers=headers))
+    record = await replay_one(Script(headers=headers))
 
     assert {name: getattr(record, name) for name in receipt} == receipt
     assert record.request_id == "r1"
@@ -208,7 +212,7 @@ async def test_a_refusal_is_counted_by_status_and_code():
         error=json.dumps({"error": error}).encode(),
         headers={"x-cuvee-decision": "shed"},
     )
-    record = await one(script)
+    record = await replay_one(script)
 
     assert (record.status, record.error) == (429, "429 queue_full rate_limit_error")
     assert (record.message, record.decision) == ("slow down", "shed")
@@ -217,7 +221,7 @@ async def test_a_refusal_is_counted_by_status_and_code():
 
 async def test_a_refusal_without_an_error_object_is_still_a_failure():
     """A proxy's HTML page in place of OpenAI's error fails with its status."""
-    record = await one(Script(status=502, error=b"<html>Bad Gateway</html>"))
+    record = await replay_one(Script(status=502, error=b"<html>Bad Gateway</html>"))
 
     assert (record.error, record.message) == ("502", "<html>Bad Gateway</html>")
 
@@ -229,7 +233,7 @@ async def test_an_error_inside_a_stream_is_a_failure():
         error = {"message": "busy", "type": "Service Unavailable", "code": 503}
         await reply.write(event({"error": error}) + b"data: [DONE]\n\n")
 
-    record = await one(Script(step=refuse))
+    record = await replay_one(Script(step=refuse))
 
     assert (record.status, record.error) == (200, "stream 503 Service Unavailable")
     assert record.message == "busy"
@@ -241,7 +245,7 @@ async def test_a_stream_without_done_is_truncated():
     async def stop(script: Script, index: int, reply: web.StreamResponse) -> None:
         await reply.write(event(ROLE) + event(content("half")))
 
-    record = await one(Script(step=stop))
+    record = await replay_one(Script(step=stop))
 
     assert record.error == "truncated"
     assert (record.output_tokens, record.tpot_s) == (1, None)
@@ -258,7 +262,7 @@ async def test_a_reset_is_a_failure_and_nothing_is_sent_twice():
         transport.abort()
 
     script = Script(step=reset)
-    record = await one(script)
+    record = await replay_one(script)
 
     assert record.error is not None
     assert record.error != "truncated"
@@ -271,23 +275,23 @@ async def test_a_silent_server_runs_into_the_timeout():
     async def silence(script: Script, index: int, reply: web.StreamResponse) -> None:
         await asyncio.Event().wait()
 
-    record = await one(Script(step=silence), timeout_s=0.05)
+    record = await replay_one(Script(step=silence), timeout_s=0.05)
 
     assert record.error == "timeout"
 
 
-async def test_nobody_listening_is_a_record_too():
+async def test_a_refused_connection_is_a_record_too():
     """A refused connection is a failed request, not the end of the replay."""
     async with Script().serve() as url:
         pass
-    records = await replay(url, trace((0.0, 20, 3), (0.01, 20, 3)), model="m")
+    records = await replay(url, trace((0.0, 20, 3), (0.01, 20, 3)), OPTIONS)
 
     assert [record.status for record in records] == [None, None]
     assert all(record.error for record in records)
 
 
 async def test_records_are_handed_out_as_they_complete():
-    """Who watches a replay sees a fast request before a slow one that was sent earlier."""
+    """The callback gets a fast request before a slow one that was sent earlier."""
 
     async def overtake(script: Script, index: int, reply: web.StreamResponse) -> None:
         if index == 0:
@@ -302,13 +306,13 @@ async def test_records_are_handed_out_as_they_complete():
         script.arrived.set()
 
     async with script.serve() as url:
-        records = await replay(url, trace((0.0, 20, 3), (0.02, 20, 3)), model="m", on_record=watch)
+        records = await replay(url, trace((0.0, 20, 3), (0.02, 20, 3)), OPTIONS, on_record=watch)
 
     assert seen == [1, 0]
     assert [record.index for record in records] == [0, 1]
 
 
 async def test_models_are_listed():
-    """The command takes the first of them when it is told none."""
+    """The command takes the first of them when no model is named."""
     async with Script().serve() as url:
         assert await models(url) == ("first", "second")

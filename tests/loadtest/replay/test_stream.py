@@ -1,3 +1,5 @@
+"""An event stream read in any cuts: tokens, their times, usage, errors and the end."""
+
 import json
 from itertools import pairwise
 
@@ -5,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadtest.replay.stream import StreamReader, failure
+from loadtest.replay.stream import StreamReader, describe_error
 
 
 def chunk(text: str | None = None, finish: str | None = None, **delta: object) -> bytes:
@@ -34,7 +36,7 @@ def read(*reads: bytes) -> StreamReader:
 
 
 def test_the_role_chunk_is_not_the_first_token():
-    """TTFT ends with the first content, whatever the server says before it."""
+    """TTFT ends with the first content, whatever the server sends before it."""
     stream = read(ROLE, chunk(""), chunk("a"), chunk("b"), chunk("", "stop"), USAGE, DONE)
 
     assert (stream.first_s, stream.last_s) == (2.0, 3.0)
@@ -155,4 +157,4 @@ def test_how_a_stream_is_cut_into_reads_does_not_matter(
 )
 def test_errors_are_named_by_code_and_type(error: object, kind: str):
     """Every server's error object becomes a short kind to count by."""
-    assert failure(error)[0] == kind
+    assert describe_error(error)[0] == kind
