@@ -80,7 +80,9 @@ def certify(path: Path, traces: tuple[str, ...], as_json: bool, **rehearsals: An
     console = Console()
     try:
         with console.status("planning") as status:
-            result = certified(loaded, sources(traces, loaded), **rehearsals, told=status.update)
+            result = certified(
+                loaded, sources(traces, loaded), **rehearsals, progress=status.update
+            )
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     if as_json:

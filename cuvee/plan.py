@@ -12,7 +12,7 @@ from cuvee import pictures
 from cuvee.options import CONFIG, FILE, JSON, MODEL, RATE, TRACE, configured
 from cuvee.terminal import show_plan
 from gateway.config.load import Loaded
-from gateway.rehearsal.history import TraceSource, believed_buckets, demand_of
+from gateway.rehearsal.history import TraceSource, demand_of, estimated_buckets
 from gateway.routing.estimator import Estimator
 from planner.costs import curves, prices
 from planner.costs.explain import Explanation, SentRequests, explain, explained
@@ -93,7 +93,7 @@ def sent_requests(
     model = model or next(iter(loaded.config.models))
     source = TraceSource(trace=trace, model=model)
     return SentRequests(
-        bucket=believed_buckets(source, loaded.buckets, estimator),
+        bucket=estimated_buckets(source, loaded.buckets, estimator),
         input_tokens=trace.input_tokens,
         output_tokens=np.maximum(trace.output_tokens, 1.0),
         key=trace.key,

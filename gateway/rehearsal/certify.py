@@ -1,6 +1,6 @@
-"""Plans certified by the gateway's own router, and refined.
+"""Certifies plans with the gateway's own router, and refines them.
 
-Owns the rehearsal stand and the order of the search. Knows no HTTP and no live object.
+Owns the harness of rehearsals and the order of the search. Knows no HTTP and no live object.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -23,57 +23,57 @@ from planner.program.limits import Limits
 from planner.proof.certify import SEEDS, Rehearse, Score, certify
 from planner.proof.refine import Refined, refine
 
-REQUESTS = 3000  # of one rehearsal at least, its first tenth not counted
-STRETCH_S = 300.0  # of traffic at least: a fleet slightly too small takes minutes to fill up
-SKIP = 0.1
-DAY_S = 900.0  # a day in a quarter of an hour: still slow beside any request
-LIVE_SEEDS = 4  # of the certificate that a plan of the running gateway gets
-LIVE_REQUESTS = 10_000  # at most, of one of its rehearsals: a second or two of one core
+REQUESTS = 3000  # least number of requests of one rehearsal
+STRETCH_S = 300.0  # least length of one rehearsal: a fleet slightly too small takes minutes to fill
+SKIP = 0.1  # share of the requests that is not counted, because the fleet starts empty
+DAY_S = 900.0  # length of a simulated day: still slow compared with any request
+LIVE_SEEDS = 4  # rehearsals for the certificate of a plan of the running gateway
+LIVE_REQUESTS = 10_000  # most requests of such a rehearsal: one or two seconds of one core
 
 Counts = tuple[int, ...]  # (P,) backends
 
 
 class Harness:
-    """Rehearses plans on one kind of traffic; every plan meets the same draws, each once."""
+    """Rehearses plans on one traffic. Every plan meets the same samples; scores are kept."""
 
     def __init__(self, traffic: Traffic, pools: tuple[Pool, ...]) -> None:
         self._traffic = traffic
         self._pools = pools
-        self._drawn: dict[int, TrafficSample] = {}
+        self._samples: dict[int, TrafficSample] = {}
         self._scores: dict[tuple[str, int], tuple[Score, ...]] = {}
 
     def play(self, plan: Plan, seed: int) -> tuple[Score, ...]:
-        """One rehearsal of a plan, without its first tenth: the fleet fills up.
-
-        Every class that has requests is judged by its own SLO.
-        """
-        known = plan.plan_id, seed
-        if known not in self._scores:
-            self._scores[known] = self._play(plan, seed)
-        return self._scores[known]
+        """The scores of one rehearsal, one for each SLO class that has requests, by its own SLO."""
+        key = plan.plan_id, seed
+        if key not in self._scores:
+            self._scores[key] = self._play(plan, seed)
+        return self._scores[key]
 
     def _play(self, plan: Plan, seed: int) -> tuple[Score, ...]:
-        if seed not in self._drawn:
-            self._drawn[seed] = self._traffic.draw(seed)
-        drawn = self._drawn[seed]
+        if seed not in self._samples:
+            self._samples[seed] = self._traffic.draw(seed)
+        sample = self._samples[seed]
         played = rehearse(
-            drawn.trace, plan, self._pools, slo_class=drawn.slo_class, believed=drawn.believed
+            sample.trace, plan, self._pools, slo_class=sample.slo_class, estimated=sample.estimated
         )
-        first = ceil(SKIP * len(drawn.trace))
-        whose, met = drawn.slo_class[first:], played.met(plan.buckets)[first:]
+        first = ceil(SKIP * len(sample.trace))
+        slo_class, met = sample.slo_class[first:], played.met(plan.buckets)[first:]
         return tuple(
             Score(
                 kind=plan.buckets.classes[number],
-                met=int(met[whose == number].sum()),
-                requests=int((whose == number).sum()),
+                met=int(met[slo_class == number].sum()),
+                requests=int((slo_class == number).sum()),
             )
-            for number in np.unique(drawn.slo_class).tolist()
+            for number in np.unique(sample.slo_class).tolist()
         )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certified:
-    """The program's own plan, the single types, and what refinement made of them."""
+    """The solver's own plan, the certified fleets of one GPU type, and the refined plan.
+
+    first: the solver's plan with its certificate. singles: GPU type, plan and certificate.
+    """
 
     demand: Demand
     first: tuple[Plan, Certificate]
@@ -90,15 +90,15 @@ def certified(
     requests: int | None = None,
     swing: float = 0.0,
     seeds: int = SEEDS,
-    told: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Certified:
-    """Plans for traces that come together, certifies, and refines. told: hears what is being done.
+    """Plan for traces that arrive together, certify and refine.
 
-    rate: of all together; their shares in it stay. requests: of one rehearsal, by default as many
-    as come in five minutes (a quarter of an hour for a day), 3,000 at least. swing: of a daily
-    curve; its peak is planned for.
+    rate: of all traces together, requests/s; their shares stay. requests: of one rehearsal; by
+    default those of five minutes (of a quarter of an hour for a day), at least 3,000. swing: of a
+    daily curve, whose peak is planned for. progress: called with a line about each step.
 
-    A Poisson test plans for Poisson arrivals, every other for the dispersion of each trace.
+    With Poisson arrivals the plan is for dispersion 1, otherwise for the dispersion of each trace.
     """
     estimator = Estimator()
     demand = demand_together(sources, loaded, estimator=estimator)
@@ -116,19 +116,19 @@ def certified(
     )
     if process == "daily":
         demand = demand.scaled_to(demand.total_rate * (1 + swing))
-    return _certified(loaded, demand, Harness(traffic, loaded.pools).play, seeds, told)
+    return _certified(loaded, demand, Harness(traffic, loaded.pools).play, seeds, progress)
 
 
 def _certified(
-    loaded: Loaded, demand: Demand, play: Rehearse, seeds: int, told: Callable[[str], None]
+    loaded: Loaded, demand: Demand, play: Rehearse, seeds: int, progress: Callable[[str], None]
 ) -> Certified:
     pools, legal = loaded.pools, _within(loaded.pools, loaded.limits)
     first = solve.provision(demand, pools, loaded.limits)
-    certificate = _seal(first, play, seeds)
-    told(f"plan {first.plan_id}: ${first.usd_per_hour:.2f}/h, {certificate.attainment:.2%}")
+    certificate = _certify(first, play, seeds)
+    progress(f"plan {first.plan_id}: ${first.usd_per_hour:.2f}/h, {certificate.attainment:.2%}")
     singles = tuple(_singles(demand, pools, play, legal, seeds))
-    for gpu, plan, held in singles:
-        told(f"{gpu} only: ${plan.usd_per_hour:.2f}/h, {held.attainment:.2%}")
+    for gpu, plan, single in singles:
+        progress(f"{gpu} only: ${plan.usd_per_hour:.2f}/h, {single.attainment:.2%}")
     refined = refine(
         [first, *(plan for _, plan, _ in singles)],
         shares=lambda counts: solve.assign(demand, pools, counts),
@@ -142,10 +142,10 @@ def _certified(
 
 
 def with_certificate(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
-    """A plan with the certificate of the class that keeps its promise worst, on observed demand.
+    """The plan with its certificate on observed demand, which is that of its worst SLO class.
 
-    All classes are played at once: they share backends. Called where a plan is about to be put in
-    force: short, and without a search.
+    All classes are played at once, because they share backends. It is called before a plan is put
+    in force, so it is short, and does not search for a better plan.
     """
     requests = min(LIVE_REQUESTS, max(REQUESTS, round(STRETCH_S * demand.total_rate)))
     traffic = observed(demand, requests)
@@ -155,12 +155,12 @@ def with_certificate(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Pla
     return replace(plan, certificate=certificate)
 
 
-def _seal(plan: Plan, rehearse: Rehearse, seeds: int) -> Certificate:
+def _certify(plan: Plan, rehearse: Rehearse, seeds: int) -> Certificate:
     return certify(plan, rehearse, seeds=range(seeds, 2 * seeds))
 
 
 def _within(pools: tuple[Pool, ...], limits: Limits) -> Callable[[Counts], bool]:
-    """Whether a fleet keeps the bounds of every pool and the limits of all."""
+    """A function that says whether a fleet keeps the bounds of each pool and all limits."""
 
     def legal(counts: Counts) -> bool:
         bounded = all(
@@ -180,9 +180,9 @@ def _singles(
     legal: Callable[[Counts], bool],
     seeds: int,
 ) -> Iterator[tuple[str, Plan, Certificate]]:
-    """Every type that can serve all of the demand: a smallest certified fleet within bounds.
+    """For every GPU type that can serve all of the demand: a smallest certified fleet.
 
-    Backends are taken away one at a time while what is left holds, of the dearest pools first.
+    Backends are removed one at a time, from the dearest pool first, while the rest is certified.
     """
     dearest = sorted(range(len(pools)), key=lambda p: -pools[p].usd_per_hour)
     for gpu, single in single_types.single_types(demand, pools).items():
@@ -190,30 +190,32 @@ def _singles(
         counts = tuple(_clipped(own.get(pool.name, 0), pool) for pool in pools)
         if single.unserved or not legal(counts):
             continue
-        found = _held(demand, pools, rehearse, counts, seeds)
+        best = _certified_plan(demand, pools, rehearse, counts, seeds)
         for p in dearest:
-            while found is not None and counts[p] > 0:
+            while best is not None and counts[p] > 0:
                 fewer = tuple(n - (k == p) for k, n in enumerate(counts))
-                less = _held(demand, pools, rehearse, fewer, seeds) if legal(fewer) else None
+                less = (
+                    _certified_plan(demand, pools, rehearse, fewer, seeds) if legal(fewer) else None
+                )
                 if less is None:
                     break
-                counts, found = fewer, less
-        if found is not None:
-            yield gpu, *found
+                counts, best = fewer, less
+        if best is not None:
+            yield gpu, *best
 
 
 def _clipped(count: int, pool: Pool) -> int:
     return count if pool.max_backends is None else min(count, pool.max_backends)
 
 
-def _held(
+def _certified_plan(
     demand: Demand, pools: tuple[Pool, ...], rehearse: Rehearse, counts: Counts, seeds: int
 ) -> tuple[Plan, Certificate] | None:
-    """The plan of least peak load for a fleet, if it is certified."""
+    """The plan of least peak load for a fleet, with its certificate if that holds, else `None`."""
     if not any(counts):
         return None
     plan = solve.assign(demand, pools, counts)
     if plan.unserved:
         return None
-    certificate = _seal(plan, rehearse, seeds)
+    certificate = _certify(plan, rehearse, seeds)
     return (plan, certificate) if certificate.holds else None

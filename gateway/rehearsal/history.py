@@ -1,7 +1,7 @@
-"""Traces seen through the gateway's own eyes: the demand that its router would have observed.
+"""The demand of a trace, as the gateway would have observed it.
 
-The bucket of a request is what the router would have believed of it, its load what it turned out to
-be; both are kept, as in live demand. Knows no backend and no plan.
+A request belongs to the bucket of its estimated size, and its load is that of its actual size, as
+in live demand. Knows no backend and no plan.
 """
 
 from collections.abc import Sequence
@@ -19,19 +19,19 @@ from planner.sizes import IntArray
 from planner.traffic.size_histogram import combined, from_samples
 from planner.traffic.trace import Trace, dispersion
 
-WINDOW_S = 10.0  # of the counts whose dispersion is taken: about a request's residence
+WINDOW_S = 10.0  # dispersion is that of counts in this window, about the time a request takes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TraceSource:
-    """A trace whose requests all ask for one model, under one SLO class of it."""
+    """A trace whose requests are all for one model, in one of its SLO classes."""
 
     trace: Trace
     model: str
     slo_class: str = DEFAULT
 
     def class_index(self, buckets: Buckets) -> int:
-        """The index of its SLO class. Raises InvalidValue if there is none."""
+        """The index of the SLO class. Raises InvalidValue if there is no such class."""
         names = [(slo_class.model, slo_class.name) for slo_class in buckets.classes]
         if (self.model, self.slo_class) not in names:
             raise InvalidValue(f"no model `{self.model}` with an SLO class `{self.slo_class}`")
@@ -41,10 +41,10 @@ class TraceSource:
 def demand_of(
     trace: Trace, loaded: Loaded, *, estimator: Estimator, model: str | None = None
 ) -> Demand:
-    """The demand of a trace of one model's requests (default: the first model configured).
+    """The demand of a trace of one model's requests (default: the first configured model).
 
-    estimator: learns the trace's answers first, so that buckets are those of a router that knows
-    this traffic; it can serve on afterwards.
+    estimator: learns all sizes of the trace first, so that the buckets are those of a router that
+    has served this traffic; it keeps what it learned.
     """
     model = model or next(iter(loaded.config.models))
     return demand_together((TraceSource(trace=trace, model=model),), loaded, estimator=estimator)
@@ -53,7 +53,7 @@ def demand_of(
 def demand_together(
     sources: Sequence[TraceSource], loaded: Loaded, *, estimator: Estimator
 ) -> Demand:
-    """The demand of several traces, one per SLO class, that come at the same time.
+    """The demand of several traces at the same time, one for each SLO class.
 
     Raises InvalidValue if two have the same class.
     """
@@ -62,8 +62,8 @@ def demand_together(
     return combined([_demand(source, loaded, estimator) for source in sources])
 
 
-def believed_buckets(source: TraceSource, buckets: Buckets, estimator: Estimator) -> IntArray:
-    """(N,) the bucket that the router would take each request of a trace for."""
+def estimated_buckets(source: TraceSource, buckets: Buckets, estimator: Estimator) -> IntArray:
+    """(N,) the bucket in which the router would put each request of a trace."""
     grid, trace = buckets.grid, source.trace
     first = source.class_index(buckets) * grid.cells
     sizes = trace.input_tokens.astype(int).tolist()
@@ -75,8 +75,8 @@ def believed_buckets(source: TraceSource, buckets: Buckets, estimator: Estimator
 
 
 def callers(trace: Trace) -> list[str]:
-    """(N,) the caller of each request as the gateway would identify it: `cuvee replay` sends a
-    trace's key as the API key."""
+    """(N,) the caller id of each request, as the gateway would identify it: `cuvee replay` sends
+    the key in the trace as the API key."""
     known = {key: caller_id(f"Bearer {key}".encode() if key else b"") for key in set(trace.key)}
     return [known[key] for key in trace.key]
 
@@ -99,10 +99,10 @@ def _demand(source: TraceSource, loaded: Loaded, estimator: Estimator) -> Demand
         dispersions[class_index] = measured
     return from_samples(
         loaded.buckets,
-        believed_buckets(source, loaded.buckets, estimator),
+        estimated_buckets(source, loaded.buckets, estimator),
         trace.input_tokens,
         np.maximum(trace.output_tokens, 1.0),
         duration_s=duration_s,
-        # Below 1 is less bursty than Poisson: real, but nothing to plan on.
+        # A dispersion below 1 (less bursty than Poisson) may be real, but is no safe assumption.
         dispersion=tuple(max(1.0, value) for value in dispersions),
     )

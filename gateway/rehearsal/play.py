@@ -1,7 +1,7 @@
-"""A plan rehearsed: the gateway's own router and leases in virtual time, over modelled engines.
+"""Rehearses a plan: the gateway's own router and leases in virtual time, over modelled engines.
 
-Owns the thin adapter between `Router` and `planner.proof.simulate`: what the router believes of a
-request, and what became of its decision. Knows no HTTP, no clock and no chance.
+Owns the adapter between `Router` and `planner.proof.simulate`: estimates of requests on their way
+in, decisions on their way out. Knows no HTTP, no clock and no chance.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -32,17 +32,17 @@ from planner.traffic.trace import Trace
 MAX_LOAD = 2.0  # the gateway's default, gateway.max_load
 SHED = Outcome.SHED.value
 
-EstimateOf = Callable[[int], Estimate]  # what the router believes of a request at its arrival
+EstimateOf = Callable[[int], Estimate]  # the estimate of a request, by its number, at its arrival
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Rehearsal:
-    """What a plan would have done to N requests.
+    """What a plan would have done with N requests.
 
     result: times and engines; engines are numbered pool by pool in the plan's order. slo_class:
     (N,) index of each request's SLO class. pool: (N,) index of the pool that served it, −1 if it
-    was shed. bucket: (N,) bucket that the router took it for. decision: (N,) the router's: planned,
-    spill, overload, best-effort; or shed.
+    was shed. bucket: (N,) bucket of its estimate. decision: (N,) the router's (planned, spill,
+    overload, best-effort) or `shed`.
     """
 
     result: SimulationResult
@@ -52,7 +52,7 @@ class Rehearsal:
     decision: tuple[str, ...]
 
     def met(self, buckets: Buckets) -> NDArray[np.bool_]:
-        """(N,) whether each request met the promise of its own class."""
+        """(N,) whether each request met the SLO of its own class."""
         met = np.zeros(len(self.slo_class), dtype=np.bool_)
         for index in np.unique(self.slo_class).tolist():
             mine = self.slo_class == index
@@ -60,7 +60,7 @@ class Rehearsal:
         return met
 
     def attainment(self, slo: Slo, skip: float = 0.1) -> float:
-        """The share that met the promise, without the first `skip` of the requests."""
+        """The share of requests that met this SLO, without the first `skip` of them."""
         return self.result.attainment(slo, skip=skip)
 
 
@@ -71,33 +71,32 @@ def rehearse(
     *,
     slo_class: IntArray | None = None,
     estimator: Estimator | None = None,
-    believed: FloatArray | None = None,
+    estimated: FloatArray | None = None,
     max_load: float = MAX_LOAD,
     patience_s: float = 0.0,
     workers: IntArray | None = None,
 ) -> Rehearsal:
-    """Plays a trace through a plan's router.
+    """Play a trace through a plan's router.
 
-    pools: the planner's, in the plan's order; every planned backend is one idle engine at the
-    start. slo_class: (N,) index of each request's SLO class; default: all are of the first.
-    believed: (N, 2) input and output tokens as estimated, or (N, 3) with the P90 of the output;
-    without it `estimator` (a fresh one if `None`) predicts outputs and learns them as requests end.
-    Inputs are then believed as they are. max_load, patience_s: the gateway's settings for overload
-    and its queue. workers: (N,) the number of the worker that each request reaches, where several
-    share the fleet; `None`: one has them all. Raises InvalidValue when trace, classes and beliefs
-    do not match.
+    pools: the planner's, in the plan's order; every planned backend is one engine, idle at the
+    start. slo_class: (N,) index of each request's SLO class; default: the first for all. estimated:
+    (N, 2) estimated input and output tokens, or (N, 3) with the P90 of the output; without it
+    `estimator` (a fresh one if `None`) knows the inputs, predicts the outputs, and learns them as
+    requests end. max_load, patience_s: the gateway's settings `max_load` and `queue_timeout_s`.
+    workers: (N,) number of the worker that each request reaches, if several share the fleet. Raises
+    InvalidValue when trace, classes and estimates do not match.
     """
     indexes = _class_indexes(slo_class, len(trace), plan.buckets)
     classes = [plan.buckets.classes[index] for index in indexes.tolist()]
     estimate_of: EstimateOf
     on_finished: Finish | None
-    if believed is None:
+    if estimated is None:
         learning = _LearningEstimates(trace, classes, estimator or Estimator())
         estimate_of, on_finished = learning.estimate, learning.learn
     elif estimator is not None:
-        raise InvalidValue("either an estimator or believed, not both")
+        raise InvalidValue("either an estimator or estimated, not both")
     else:
-        estimate_of, on_finished = _fixed_estimates(believed, classes), None
+        estimate_of, on_finished = _fixed_estimates(estimated, classes), None
     engines = [p for p, count in enumerate(plan.backends) for _ in range(count)]
     table = compile_table(plan, pools)
     hold_s = np.array(table.hold_s)[indexes * plan.buckets.grid.cells]
@@ -135,8 +134,8 @@ class _SimulatedRouter:
         until_s: list[float],
         workers: list[int],
     ) -> None:
-        """until_s: up to when each request may be held back. workers: the worker that it
-        reaches."""
+        """until_s: time up to which each request may be held back. workers: number of the worker
+        that each request reaches."""
         urls = {
             pool: tuple(f"{pool}:{n}" for n in range(count))
             for pool, count in zip(plan.pools, plan.backends, strict=True)
@@ -145,14 +144,14 @@ class _SimulatedRouter:
         backends = self._routers[0].fleet.backends
         self._number = {backend.name: k for k, backend in enumerate(backends)}
         self._estimate_of = estimate_of
-        self._estimates: dict[int, Estimate] = {}  # of requests that wait: as believed at arrival
+        self._estimates: dict[int, Estimate] = {}  # of requests that wait: as estimated at arrival
         self._until_s = until_s
         self._workers = workers
         self.bucket = [-1] * len(until_s)
         self.decision = [SHED] * len(until_s)
 
     def route(self, request: int, now_s: float) -> "_SimulatedLease | None":
-        """The lease of a request; `None`: no backend has room now."""
+        """The lease of a request; `None` if no backend has room now."""
         router = self._routers[self._workers[request]]
         estimate = self._estimates.pop(request, None) or self._estimate_of(request)
         patient = now_s < self._until_s[request]
@@ -170,7 +169,7 @@ class _SimulatedRouter:
 def _routers(
     table: RoutingTable, urls: dict[str, tuple[str, ...]], workers: int, max_load: float
 ) -> Iterator[Router]:
-    """A router per worker, each with a fleet of its own and a view of one shared array."""
+    """One router for each worker, with a fleet of its own and a view of one shared array."""
     if workers == 1:
         yield Router(table, Fleet.of(urls), max_load=max_load)
         return
@@ -183,7 +182,7 @@ def _routers(
 
 
 class _SimulatedLease:
-    """A lease, its backend by number."""
+    """A lease as the simulator wants it: with the number of its backend."""
 
     __slots__ = ("backend", "prefilled", "release")
 
@@ -194,10 +193,10 @@ class _SimulatedLease:
 
 
 class _LearningEstimates:
-    """Estimates that learn: each request is predicted from those that ended before it came."""
+    """Estimates that learn: each request is predicted from those that ended before it arrived."""
 
     def __init__(self, trace: Trace, classes: Sequence[SloClass], estimator: Estimator) -> None:
-        # Callers as the gateway identifies them, so that lengths learned by either serve the other.
+        # Ids as the gateway makes them, so that it can use what the estimator learned here.
         self._callers = callers(trace)
         self._inputs = [int(tokens) for tokens in trace.input_tokens.tolist()]
         self._outputs = [max(1, int(tokens)) for tokens in trace.output_tokens.tolist()]
@@ -223,7 +222,7 @@ class _LearningEstimates:
 
 
 def _class_indexes(slo_class: IntArray | None, requests: int, buckets: Buckets) -> IntArray:
-    """(N,) indexes as given, checked; the first class for all if none are given."""
+    """(N,) the given indexes after a check; without any, the first class for all requests."""
     if slo_class is None:
         return np.zeros(requests, dtype=np.int64)
     if slo_class.shape != (requests,):
@@ -233,13 +232,13 @@ def _class_indexes(slo_class: IntArray | None, requests: int, buckets: Buckets) 
     return slo_class
 
 
-def _fixed_estimates(believed: FloatArray, classes: Sequence[SloClass]) -> EstimateOf:
-    """Estimates that are given for every request and learn nothing."""
+def _fixed_estimates(estimated: FloatArray, classes: Sequence[SloClass]) -> EstimateOf:
+    """Estimates that are given for every request, and learn nothing."""
     requests = len(classes)
-    if believed.ndim != 2 or len(believed) != requests or believed.shape[1] not in (2, 3):
+    if estimated.ndim != 2 or len(estimated) != requests or estimated.shape[1] not in (2, 3):
         shape = f"({requests}, 2) or ({requests}, 3)"
-        raise InvalidValue(f"believed has shape {believed.shape}, not {shape}")
-    rows = believed.astype(int).tolist()
+        raise InvalidValue(f"estimated has shape {estimated.shape}, not {shape}")
+    rows = estimated.astype(int).tolist()
 
     def estimate_of(request: int) -> Estimate:
         row, slo_class = rows[request], classes[request]

@@ -1,7 +1,7 @@
-"""What a plan is tested on: samples of traffic by seed, and what the router believes of them.
+"""The traffic on which plans are tested: samples by seed, with the router's estimates.
 
-Owns the ways to make such traffic, from traces or from observed demand, of one SLO class or of
-several at once. Knows no plan and no simulator; chance is a seed.
+Owns the ways to make such traffic: from traces or from observed demand, of one SLO class or of
+several. Knows no plan and no simulator; chance is a seed.
 """
 
 from collections.abc import Sequence
@@ -19,35 +19,35 @@ from planner.traffic import arrivals
 from planner.traffic.trace import Trace, merged
 
 Process = Literal["own", "poisson", "gamma", "daily"]
-# Standard deviations of its count by which each class's traffic is drawn longer than the sample: it
-# is cut to the sample's length, and must not end before.
+# The traffic of each class is drawn longer than the sample by so many standard deviations of its
+# number of requests: it is then cut, and must not end before the sample does.
 SPARE = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrafficSample:
-    """Some minutes of traffic: N requests, and what the router believes of them.
+    """Some minutes of traffic: N requests with the router's estimates.
 
-    believed: (N, 3) estimated input, output and P90 of the output, tokens. slo_class: (N,) index of
-    each request's SLO class.
+    estimated: (N, 3) input, output and P90 of the output, tokens. slo_class: (N,) index of the SLO
+    class of each request.
     """
 
     trace: Trace
-    believed: FloatArray
+    estimated: FloatArray
     slo_class: IntArray
 
 
 class Traffic(Protocol):
-    """What a plan is tested on."""
+    """A source of samples."""
 
     def draw(self, seed: int) -> TrafficSample:
-        """One sample; the same for the same seed."""
+        """Draw one sample; the same for the same seed."""
         ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Day:
-    """A rate that swings around its mean: `1 + swing·cos`, least at the start, once a period."""
+    """A rate that swings around its mean by `1 − swing·cos`, once a period, lowest at the start."""
 
     swing: float
     period_s: float
@@ -55,12 +55,12 @@ class Day:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReplayedTraffic:
-    """A trace's sizes at a rate, with arrivals of one of four kinds.
+    """The sizes of a trace at another rate, with arrivals of one of four processes.
 
-    process: `own` keeps the trace's bursts (shifted copies of it, superposed or thinned), `gamma`
-    draws gaps whose counts have the measured dispersion, `poisson` is burst-free, `daily` is
-    `gamma` at a rate that follows `day`. estimator: with what the router has learned when the plan
-    comes into force. class_index: of the trace's SLO class.
+    process: `own` keeps the bursts of the trace (shifted copies of it, superposed or thinned);
+    `gamma` draws gaps whose counts have the measured dispersion; `poisson` has dispersion 1;
+    `daily` is `gamma` at a rate that follows `day`. estimator: with what the router has learned by
+    the time the plan is put in force. class_index: of the SLO class.
     """
 
     trace: Trace
@@ -80,9 +80,9 @@ class ReplayedTraffic:
         for caller, size in zip(callers(trace), inputs, strict=True):
             estimate = self.estimator.estimate_size(size, model=self.model, caller=caller)
             rows.append((size, estimate.output_tokens, estimate.output_p90))
-        believed = np.array(rows, dtype=float).reshape(-1, 3)
+        estimated = np.array(rows, dtype=float).reshape(-1, 3)
         slo_class = np.full(len(trace), self.class_index)
-        return TrafficSample(trace=trace, believed=believed, slo_class=slo_class)
+        return TrafficSample(trace=trace, estimated=estimated, slo_class=slo_class)
 
     def _trace(self, rng: np.random.Generator) -> Trace:
         if self.process == "own":
@@ -101,10 +101,10 @@ class ReplayedTraffic:
 
 
 class ObservedTraffic:
-    """Demand of one SLO class as the gateway observed it: sizes from its fine cells, Gamma gaps."""
+    """Observed demand of one SLO class: sizes from its fine cells, Gamma-distributed gaps."""
 
     def __init__(self, demand: Demand, class_index: int, requests: int) -> None:
-        """class_index: of the SLO class whose requests are drawn."""
+        """class_index: of the SLO class. requests: of one sample."""
         grid = demand.buckets.grid
         weight = _weight(demand, class_index)
         self._demand, self._requests, self._class_index = demand, requests, class_index
@@ -112,8 +112,8 @@ class ObservedTraffic:
         self._chance = weight / self._rate if self._rate else weight
         self._cv = _cv(demand.dispersion[class_index])
         middle = [grid.centre(b % grid.cells)[1] for b in range(demand.buckets.count)]
-        self._believed = np.array(middle, dtype=float)[demand.bucket]
-        self._p90 = np.maximum(self._believed, _p90(demand))
+        self._estimated = np.array(middle, dtype=float)[demand.bucket]
+        self._p90 = np.maximum(self._estimated, _p90(demand))
 
     def draw(self, seed: int) -> TrafficSample:
         rng = np.random.default_rng(seed)
@@ -125,19 +125,19 @@ class ObservedTraffic:
             output_tokens=np.round(demand.output_tokens[row]),
             key=("",) * self._requests,
         )
-        believed = (demand.input_tokens[row], self._believed[row], self._p90[row])
+        estimated = (demand.input_tokens[row], self._estimated[row], self._p90[row])
         return TrafficSample(
             trace=trace,
-            believed=np.stack(believed, axis=1),
+            estimated=np.stack(estimated, axis=1),
             slo_class=np.full(self._requests, self._class_index),
         )
 
 
 class MergedTraffic:
-    """The traffic of several SLO classes at once, each with arrivals of its own."""
+    """The traffic of several SLO classes at once; each has its own arrivals."""
 
     def __init__(self, parts: Sequence[Traffic], length_s: float) -> None:
-        """parts: one per class, each longer than length_s, to which all are cut."""
+        """parts: one for each class, longer than length_s, to which all are cut."""
         self._parts = tuple(parts)
         self._length_s = length_s
 
@@ -145,11 +145,11 @@ class MergedTraffic:
         count = len(self._parts)
         drawn = [part.draw(seed * count + k) for k, part in enumerate(self._parts)]
         trace, order = merged([part.trace for part in drawn])
-        believed = np.concatenate([part.believed for part in drawn])[order]
+        estimated = np.concatenate([part.estimated for part in drawn])[order]
         slo_class = np.concatenate([part.slo_class for part in drawn])[order]
         trace = trace.slice(0.0, self._length_s)
         n = len(trace)
-        return TrafficSample(trace=trace, believed=believed[:n], slo_class=slo_class[:n])
+        return TrafficSample(trace=trace, estimated=estimated[:n], slo_class=slo_class[:n])
 
 
 def replayed(
@@ -161,9 +161,9 @@ def replayed(
     estimator: Estimator,
     swing: float = 0.0,
 ) -> Traffic:
-    """The traces at the rates and with the dispersions of their demand.
+    """Traffic of traces, at the rates and dispersions of the demand.
 
-    requests: of all together in one sample. swing: of the daily curve, of which a sample is one
+    requests: of one sample, all classes together. swing: of the daily curve; a sample is one
     period.
     """
     length_s = requests / demand.total_rate
@@ -187,9 +187,10 @@ def replayed(
 
 
 def observed(demand: Demand, requests: int) -> Traffic | None:
-    """The traffic of all classes of a demand whose sizes are known; `None`: there are none.
+    """Traffic of a demand, of all its classes whose sizes are known; `None` if there is no such
+    class.
 
-    requests: of all together in one sample.
+    requests: of one sample, all classes together.
     """
     indexes = [c for c in range(len(demand.buckets.classes)) if _weight(demand, c).any()]
     if not indexes:
@@ -201,7 +202,7 @@ def observed(demand: Demand, requests: int) -> Traffic | None:
 
 
 def _counts(demand: Demand, indexes: Sequence[int], requests: int) -> list[int]:
-    """How many requests each class draws: with several classes more than fit into the sample."""
+    """The number of requests to draw for each class; with several classes some are to spare."""
     if len(indexes) == 1:
         return [requests]
     rates = np.array([_rate(demand, index) for index in indexes])
@@ -211,19 +212,19 @@ def _counts(demand: Demand, indexes: Sequence[int], requests: int) -> list[int]:
 
 
 def _rate(demand: Demand, class_index: int) -> float:
-    """Requests/s of one class."""
+    """The rate of one class, requests/s."""
     cells = demand.buckets.grid.cells
     return float(demand.rate[class_index * cells : (class_index + 1) * cells].sum())
 
 
 def _weight(demand: Demand, class_index: int) -> FloatArray:
-    """(F,) requests/s of each fine cell, of one class only."""
+    """(F,) rate of each fine cell, requests/s; 0 in the cells of other classes."""
     mine = demand.bucket // demand.buckets.grid.cells == class_index
     return np.where(mine, demand.rate[demand.bucket] * demand.share, 0.0)
 
 
 def _p90(demand: Demand) -> FloatArray:
-    """(F,) for each fine cell the P90 of actual output in its bucket, tokens."""
+    """(F,) for each fine cell the P90 of the actual output in its bucket, tokens."""
     p90 = np.zeros(demand.buckets.count)
     for bucket in np.unique(demand.bucket).tolist():
         rows = np.flatnonzero(demand.bucket == bucket)
@@ -234,5 +235,9 @@ def _p90(demand: Demand) -> FloatArray:
 
 
 def _cv(dispersion: float) -> float:
-    """Counts of a renewal process have, over long windows, the dispersion cv² of its gaps."""
+    """The coefficient of variation of gaps whose counts have this dispersion.
+
+    Over long windows the counts of a renewal process have dispersion cv² (Cox, Renewal Theory,
+    1962).
+    """
     return sqrt(dispersion)

@@ -175,7 +175,7 @@ def _entries(
     sources = (TraceSource(trace=case.trace, model=case.model),)
     result = certified(
         case.loaded, sources, rate=traffic.rate, process=traffic.process,
-        requests=traffic.requests, seeds=seeds, told=progress,
+        requests=traffic.requests, seeds=seeds, progress=progress,
     )  # fmt: skip
     singles = ((f"{gpu} only", plan) for gpu, plan, _ in result.singles)
     plans = [*singles, (UNREFINED, result.first[0]), (REFINED, result.refined.plan)]

@@ -206,7 +206,7 @@ def assign_pools(plan: Plan, pools: tuple[Pool, ...], sample: TrafficSample) -> 
     slices = compile_table(plan, pools).slices
     credit = np.zeros((plan.buckets.count, len(pools)))
     grid, assigned = plan.buckets.grid, []
-    for inputs, outputs, _ in sample.believed.tolist():
+    for inputs, outputs, _ in sample.estimated.tolist():
         bucket = grid.cell(int(inputs), int(outputs))
         for pool, weight in slices[bucket]:
             credit[bucket, pool] += weight
@@ -225,7 +225,7 @@ def _attainment_at(
         return replace(sample.trace, arrival_s=sample.trace.arrival_s / load)
 
     def gateway(load: float) -> float:
-        played = rehearse(at_load(load), fleet.plan, fleet.pools, believed=sample.believed)
+        played = rehearse(at_load(load), fleet.plan, fleet.pools, estimated=sample.estimated)
         return played.attainment(fleet.slo, skip=SKIP)
 
     groups = [] if policy == CUVEE else list(_backend_groups(fleet, sample, across))
@@ -237,7 +237,7 @@ def _attainment_at(
                 trace=trace.take(rows),
                 engines=engines,
                 slo=fleet.slo,
-                output_tokens=sample.believed[rows, 1],
+                output_tokens=sample.estimated[rows, 1],
             )
             met[rows] = simulate_policy(policy, case, seed).met(fleet.slo)
         return float(met[ceil(SKIP * len(met)) :].mean())

@@ -128,7 +128,7 @@ def prediction_cost(trace: Trace, plan: Plan, pools: tuple[Pool, ...]) -> Predic
     return PredictionCost(
         plan=plan,
         requests=len(trace),
-        truth=rehearse(trace, plan, pools, believed=sizes).attainment(slo),
+        truth=rehearse(trace, plan, pools, estimated=sizes).attainment(slo),
         learned=rehearse(trace, plan, pools).attainment(slo),
     )
 

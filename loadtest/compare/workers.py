@@ -61,7 +61,7 @@ class WorkersBench:
                 sample.trace,
                 self.plan,
                 self.loaded.pools,
-                believed=sample.believed,
+                estimated=sample.estimated,
                 workers=worker_of,
             )
             counted = played.result.met(self.slo)[ceil(SKIP * len(worker_of)) :]

@@ -77,12 +77,12 @@ def test_traffic_comes_at_the_rate_and_with_the_sizes_asked_for(loaded, process)
     )  # fmt: skip
 
     drawn, again = traffic.draw(1), traffic.draw(1)
-    trace, believed = drawn.trace, drawn.believed
+    trace, estimated = drawn.trace, drawn.estimated
 
     assert trace.rate == pytest.approx(20.0, rel=0.25)
     assert set(trace.input_tokens) <= set(TRACE.input_tokens)
-    assert believed.shape == (len(trace), 3)
-    assert np.all(believed[:, 2] >= believed[:, 1])
+    assert estimated.shape == (len(trace), 3)
+    assert np.all(estimated[:, 2] >= estimated[:, 1])
     assert np.array_equal(trace.arrival_s, again.trace.arrival_s)
 
 
@@ -102,11 +102,11 @@ def test_observed_demand_is_played_as_it_was_counted(loaded):
     """Drawn from a demand: its rate, its mean sizes, and every request in its own bucket."""
     demand = replace(demand_of(TRACE, loaded, estimator=Estimator()), dispersion=(1.0,))
     drawn = ObservedTraffic(demand, 0, 6000).draw(3)
-    trace, believed = drawn.trace, drawn.believed
+    trace, estimated = drawn.trace, drawn.estimated
 
     grid = demand.buckets.grid
     counted = demand.rate[demand.bucket] * demand.share / demand.total_rate
-    buckets = [grid.cell(int(i), int(o)) for i, o, _ in believed]
+    buckets = [grid.cell(int(i), int(o)) for i, o, _ in estimated]
     shares = np.bincount(buckets, minlength=grid.cells) / len(buckets)
     assert trace.rate == pytest.approx(demand.total_rate, rel=0.1)
     assert trace.input_tokens.mean() == pytest.approx(counted @ demand.input_tokens, rel=0.1)
@@ -164,8 +164,8 @@ def test_several_classes_come_at_once_and_each_at_its_rate(shared, process):
     assert np.all(np.diff(drawn.trace.arrival_s) >= 0)
     assert drawn.trace.duration_s == pytest.approx(100.0, rel=0.02)
     assert np.bincount(drawn.slo_class) == pytest.approx([1000] * 3, rel=0.35)
-    assert len(drawn.believed) == len(drawn.slo_class) == len(drawn.trace)
-    assert (drawn.believed[:, 0] == drawn.trace.input_tokens).all()
+    assert len(drawn.estimated) == len(drawn.slo_class) == len(drawn.trace)
+    assert (drawn.estimated[:, 0] == drawn.trace.input_tokens).all()
 
 
 def test_several_models_and_classes_are_certified_together(shared):

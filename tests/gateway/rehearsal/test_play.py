@@ -47,7 +47,7 @@ def test_shares_are_the_plans_when_nothing_spills(mixed, pools):
     """At a trickle every bucket's requests go to the pools exactly as weighted, to one request."""
     trace = make_trace(rate=0.5)
 
-    seen = rehearse(trace, mixed, pools, believed=truth(trace))
+    seen = rehearse(trace, mixed, pools, estimated=truth(trace))
 
     assert set(seen.decision) == {"planned"}
     for bucket, total in Counter(seen.bucket.tolist()).items():
@@ -59,7 +59,7 @@ def test_engines_are_numbered_pool_by_pool(mixed, pools):
     """A request's pool and its engine tell the same story, and each pool uses all its backends."""
     trace = make_trace(rate=10.0, count=500)
 
-    seen = rehearse(trace, mixed, pools, believed=truth(trace))
+    seen = rehearse(trace, mixed, pools, estimated=truth(trace))
 
     assert (seen.pool == seen.result.backend // 2).all()
     assert set(seen.result.backend.tolist()) == set(range(6))
@@ -69,7 +69,7 @@ def test_a_plan_holds_its_slo_at_its_demand(plan, pools):
     """What was planned for 12 requests/s serves 12 requests/s within the SLO."""
     trace = make_trace(rate=12.0)
 
-    assert rehearse(trace, plan, pools, believed=truth(trace)).attainment(SLO) >= 0.98
+    assert rehearse(trace, plan, pools, estimated=truth(trace)).attainment(SLO) >= 0.98
 
 
 def test_overload_is_marked_and_then_shed(plan, pools):
@@ -77,8 +77,8 @@ def test_overload_is_marked_and_then_shed(plan, pools):
     a queue turns some of those into late answers."""
     trace = make_trace(rate=120.0, count=1500)
 
-    hasty = rehearse(trace, plan, pools, believed=truth(trace))
-    patient = rehearse(trace, plan, pools, believed=truth(trace), patience_s=5.0)
+    hasty = rehearse(trace, plan, pools, estimated=truth(trace))
+    patient = rehearse(trace, plan, pools, estimated=truth(trace), patience_s=5.0)
 
     assert {"planned", "overload", "shed"} <= set(hasty.decision)
     assert [d == "shed" for d in hasty.decision] == (hasty.pool < 0).tolist()
@@ -133,10 +133,10 @@ def test_spill_goes_by_the_p90_that_is_given(mixed, pools):
     sure = np.column_stack([trace.input_tokens, np.full(400, 100.0)])
     unsure = np.column_stack([sure, np.full(400, 500.0)])
 
-    spilled = rehearse(trace, only, pools, believed=sure).decision.count("spill")
+    spilled = rehearse(trace, only, pools, estimated=sure).decision.count("spill")
 
     assert spilled > 50
-    assert rehearse(trace, only, pools, believed=unsure).decision.count("spill") == 0
+    assert rehearse(trace, only, pools, estimated=unsure).decision.count("spill") == 0
 
 
 def test_a_first_token_ends_the_pending_prefill(make_demand, pools):
@@ -151,7 +151,7 @@ def test_a_first_token_ends_the_pending_prefill(make_demand, pools):
     )
     together_s = 1900 * pools[2].profile.prefill_s_per_token * 50
 
-    seen = rehearse(trace, plan, pools, believed=truth(trace))
+    seen = rehearse(trace, plan, pools, estimated=truth(trace))
 
     assert together_s > SLO.ttft_s  # of the fifty and more that decode at once
     assert set(seen.decision) == {"planned"}
@@ -200,7 +200,7 @@ def test_what_no_engine_can_hold_is_shed(plan, pools):
     trace = make_trace(rate=1.0, count=3)
     trace.input_tokens[1] = 9000.0
 
-    seen = rehearse(trace, plan, pools, believed=truth(trace))
+    seen = rehearse(trace, plan, pools, estimated=truth(trace))
 
     assert [d == "shed" for d in seen.decision] == [False, True, False]
     assert seen.pool[1] == -1
@@ -211,9 +211,9 @@ def test_beliefs_must_match_the_trace(plan, pools):
     trace = make_trace(rate=1.0, count=10)
 
     with pytest.raises(InvalidValue, match=r"\(10, 2\)"):
-        rehearse(trace, plan, pools, believed=np.ones((9, 2)))
+        rehearse(trace, plan, pools, estimated=np.ones((9, 2)))
     with pytest.raises(InvalidValue, match="not both"):
-        rehearse(trace, plan, pools, believed=np.ones((10, 2)), estimator=Estimator())
+        rehearse(trace, plan, pools, estimated=np.ones((10, 2)), estimator=Estimator())
 
 
 def test_a_plan_without_backends_sheds_everything(plan, pools):
@@ -250,7 +250,7 @@ def test_each_request_is_judged_by_the_promise_of_its_own_class(make_demand, poo
     trace = make_trace(rate=20.0, count=600)
     whose = np.arange(600) % 2
 
-    seen = rehearse(trace, plan, pools, slo_class=whose, believed=truth(trace), max_load=1e9)
+    seen = rehearse(trace, plan, pools, slo_class=whose, estimated=truth(trace), max_load=1e9)
 
     met = seen.met(plan.buckets)
     assert (seen.bucket // plan.buckets.grid.cells == whose).all()

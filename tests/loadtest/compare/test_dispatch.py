@@ -72,7 +72,7 @@ def test_assigned_pools_keep_the_shares_of_every_bucket():
     fleet = fix_fleet(DEMO, make_trace(), backends={"a10g": 3, "a100": 1}, requests=400)
     sample = fleet.traffic.draw(1)
     grid = fleet.plan.buckets.grid
-    buckets = np.array([grid.cell(int(i), int(o)) for i, o, _ in sample.believed])
+    buckets = np.array([grid.cell(int(i), int(o)) for i, o, _ in sample.estimated])
 
     pools = assign_pools(fleet.plan, fleet.pools, sample)
 
