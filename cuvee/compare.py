@@ -21,12 +21,13 @@ from cuvee.options import ARRIVALS, FILE, JSON, configured, table_columns
 from gateway.config.load import Loaded
 from gateway.rehearsal.traffic import Process
 from loadtest.compare.comparison import MELANGE, ComparedFleet, case, compare_all
+from planner import shipped
 from planner.errors import PlannerError
 from planner.program import baselines
 from planner.program.baselines import Allocation
 from planner.traffic.trace import Trace, read_trace
 
-PAPER = Path(__file__).resolve().parent.parent / "configs" / "melange" / "arena.yaml"
+PAPER = shipped.folder() / "melange" / "arena.yaml"
 SEEDS = 8
 PLAY_S = 600  # of traffic in one play: shorter ones end before slow overloads show
 REQUESTS = 3000  # at the least
@@ -184,7 +185,10 @@ def compare(
     """
     console = Console(width=table_columns())
     if published:
-        rows = paper()
+        try:
+            rows = paper()
+        except PlannerError as error:
+            raise click.ClickException(str(error)) from error
         if as_json:
             click.echo(json.dumps([asdict(row) for row in rows], indent=1))
         else:

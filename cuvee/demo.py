@@ -20,11 +20,12 @@ from loadtest.demo.summary import DemoSummary, PlanSeen
 from loadtest.replay import report
 from loadtest.replay.record import Record
 from loadtest.replay.send import replay
+from planner import shipped
 from planner.errors import PlannerError
 from planner.slo import Slo
 from planner.traffic.trace import Trace, read_trace
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = shipped.folder()
 TURN_S = 45.0  # configs/workloads/ATTRIBUTION.md: where conversation turns into code
 LOOK_S = 0.5  # how often the demo asks which plan is in force
 LINE_S = 10.0  # without a terminal: a line of progress this often
@@ -70,14 +71,14 @@ class Progress:
     "path",
     type=click.Path(path_type=Path),
     default=CONFIGS / "demo.yaml",
-    help="Configuration; its backends are emulated.  [default: configs/demo.yaml]",
+    help="Configuration; its backends are emulated.  [default: the shipped demo.yaml]",
 )
 @click.option(
     "--trace",
     "trace_path",
     type=click.Path(path_type=Path),
     default=CONFIGS / "workloads" / "azure-2023-turn.csv",
-    help="Trace to replay.  [default: configs/workloads/azure-2023-turn.csv]",
+    help="Trace to replay.  [default: the shipped azure-2023-turn.csv]",
 )
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write the result as JSON."

@@ -11,8 +11,10 @@ import uvloop
 
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.server import Emulator
-from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.profiles import Profile, ProfileFile, build, read_profile
+from planner import shipped
+from planner.engine import catalogue
+from planner.engine.hardware import ENGINES, Gpu, Model
+from planner.engine.profiles import FORMAT, Profile, ProfileFile, build, find_profile
 from planner.errors import PlannerError
 
 
@@ -31,14 +33,45 @@ def whole(least: int) -> click.IntRange:
     return click.IntRange(min=least)
 
 
+def known_gpu(_: click.Context, __: click.Parameter, value: str | None) -> Gpu | None:
+    """The row of a GPU, by name or from a file."""
+    try:
+        gpu = None if value is None else catalogue.find_gpu(value, Path())
+    except PlannerError as error:
+        raise click.BadParameter(str(error)) from None
+    if gpu is None and value is not None:
+        raise click.BadParameter(shipped.unknown(value, catalogue.gpus()))
+    return gpu
+
+
+def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Model | None:
+    """The row of a model, by name or from a file."""
+    try:
+        model = None if value is None else catalogue.find_model(value, Path())
+    except PlannerError as error:
+        raise click.BadParameter(str(error)) from None
+    if model is None and value is not None:
+        raise click.BadParameter(shipped.unknown(value, catalogue.models()))
+    return model
+
+
 @click.command()
-@click.option("--model", type=click.Choice(tuple(MODELS)), help="Model to emulate.")
-@click.option("--gpu", type=click.Choice(tuple(GPUS)), help="GPU type to emulate.")
+@click.option(
+    "--model",
+    callback=known_model,
+    help="Model to emulate: a built-in name (Llama-3-8B, …), a config.json or a file of models.",
+)
+@click.option(
+    "--gpu",
+    callback=known_gpu,
+    help="GPU type to emulate: a built-in name (H100, …) or a file of GPUs.",
+)
 @click.option(
     "--profile",
-    "path",
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
-    help="Profile file, instead of --model, --gpu and the engine's limits.",
+    "profile_name",
+    metavar="TEXT",
+    help="Profile file or built-in name (llama-3-8b/H100), instead of --model, --gpu and the "
+    "engine's limits.",
 )
 @click.option("--engine", type=click.Choice(tuple(ENGINES)), help="Host costs and defaults of.")
 @click.option("--dtype", type=click.Choice(("fp16", "bf16", "fp8")), help="Weights and KV.")
@@ -61,7 +94,7 @@ def whole(least: int) -> click.IntRange:
 def emulate(
     host: str,
     port: int,
-    path: Path | None,
+    profile_name: str | None,
     served_model_name: str | None,
     max_num_queued_reqs: int | None,
     **options: Any,
@@ -81,7 +114,7 @@ def emulate(
     fault = {name: options.pop(name) for name in names}
     status: Literal[500, 503] | None = {"500": 500, "503": 503, None: None}[options.pop("status")]
     try:
-        shape, name = described(path, options)
+        shape, name = described(profile_name, options)
         emulator = Emulator(
             shape,
             served_model_name or name,
@@ -93,15 +126,15 @@ def emulate(
         raise click.ClickException(str(error)) from error
 
 
-def described(path: Path | None, options: dict[str, Any]) -> tuple[Profile, str]:
-    """The profile and the model's name, from a profile file or from single options."""
+def described(profile_name: str | None, options: dict[str, Any]) -> tuple[Profile, str]:
+    """The profile and the model's name, from a profile's name or from single options."""
     given = {name: value for name, value in options.items() if value is not None}
-    if path is not None:
+    if profile_name is not None:
         if given:
             raise click.UsageError(f"--profile excludes {', '.join(sorted(given))}")
-        profile = read_profile(path)
+        profile = find_profile(profile_name, Path())
         return profile, profile.model
     if "model" not in given or "gpu" not in given:
         raise click.UsageError("give --model and --gpu, or --profile")
-    profile = build(ProfileFile(format="cuvee-profile/1", origin="analytic", **given))
+    profile = build(ProfileFile(format=FORMAT, origin="analytic", **given))
     return profile, profile.model

@@ -81,7 +81,7 @@ def canvas() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise NoPicture("--plot needs matplotlib: pip install 'cuvee[plot]'") from None
+        raise NoPicture("--plot needs matplotlib: pip install matplotlib") from None
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -14,6 +14,7 @@ from cuvee.terminal import show
 from gateway.config.load import Loaded
 from gateway.rehearsal.history import believed, demand_of
 from gateway.routing.lengths import OutputLengths
+from planner import shipped
 from planner.costs import curves, prices
 from planner.costs.explain import Explanation, SentRequests, explain, explained
 from planner.costs.report import plan_json
@@ -101,7 +102,9 @@ def sent_by(
 
 def _prices(path: Path, loaded: Loaded) -> Mapping[str, float]:
     file = loaded.config.prices
-    return {} if file is None else prices.read_prices(path.parent / file)
+    if file is None:
+        return {}
+    return prices.read_prices(shipped.located(file, path.parent, "prices"))
 
 
 def _draw(found: Plan, why: Explanation, demand: Demand, pools: tuple[Pool, ...], to: Path) -> None:

@@ -12,7 +12,7 @@ import cuvee
 from gateway.config.load import load
 from gateway.config.reference import manual
 from planner.costs import prices
-from planner.engine import profiles, validation
+from planner.engine import catalogue, profiles, validation
 from planner.program import baselines
 from planner.traffic.trace import read_trace
 
@@ -79,12 +79,16 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
         assert len(validation.read_timings(path)) > 0
     elif path.suffix == ".csv":
         assert len(read_trace(path)) > 0
-    elif folder == "profiles":
+    elif path.suffix == ".yaml" and path.parent.parent.name == "profiles":
         assert profiles.read_profile(path).max_model_len > 0
     elif folder == "melange":
         assert baselines.read_published(path).gpus
-    elif path.name == "prices.yaml":
+    elif folder == "prices":
         assert prices.read_prices(path)
+    elif path.name == "gpus.yaml":
+        assert catalogue.read_gpus(path)
+    elif path.name == "models.yaml":
+        assert catalogue.read_models(path)
     elif path.suffix == ".yaml":
         assert load(path).pools
         assert yaml.safe_load(path.read_text())["models"]

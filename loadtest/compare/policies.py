@@ -287,5 +287,5 @@ def _corners(profile: Profile, slo: Slo) -> FloatArray:
 def _alone_s(profile: Profile, inputs: FloatArray, outputs: FloatArray) -> FloatArray:
     """Seconds that a request takes with a backend to itself."""
     one = np.ones_like(inputs)
-    decode_s = profile.roofline.decode_s(one, inputs + outputs / 2)
-    return np.asarray(profile.roofline.prefill_s(inputs) + outputs * decode_s)
+    decode_s = (profile.roofline or profile.times).decode_s(one, inputs + outputs / 2)
+    return np.asarray((profile.roofline or profile.times).prefill_s(inputs) + outputs * decode_s)

@@ -42,6 +42,21 @@ class IterationTime:
         return max(kernels_s, self._prefill_floor_s) + self.host_s(sequences)
 
 
+class MoeIterationTime(IterationTime):
+    """The same of a mixture of experts, whose weights read depend on the tokens.
+
+    A class of its own, so that a dense model pays nothing for it.
+    """
+
+    def kernels_s(self, tokens: int, sequences: int) -> float:
+        """What the context and the floor do not touch, in seconds."""
+        roofline = self._roofline
+        memory_s = roofline.memory_s + roofline.experts_s * (1 - roofline.idle_share**tokens)
+        flop = roofline.block_flop * tokens + roofline.head_flop * max(sequences, 1)
+        linear_s = (memory_s**CORNER + (flop / roofline.flops) ** CORNER) ** (1 / CORNER)
+        return float(linear_s + self._fixed_s + roofline.comm_token_s * tokens)
+
+
 class FittedIterationTime:
     """The same of a measured profile: the linear model that was fitted to it."""
 
@@ -68,10 +83,15 @@ class FittedIterationTime:
         return kernels_s + self._fitted.square_s * squares
 
 
+def analytic_time(roofline: Roofline) -> IterationTime:
+    """The pace of an analytic backend, dense or a mixture."""
+    return MoeIterationTime(roofline) if roofline.experts_s else IterationTime(roofline)
+
+
 def iteration_time(profile: Profile) -> IterationTime | FittedIterationTime:
     """The pace of a backend: as measured where there is anything, else analytic."""
-    fitted = profile.calibration
-    return IterationTime(profile.roofline) if fitted is None else FittedIterationTime(fitted)
+    times = profile.times
+    return FittedIterationTime(times) if isinstance(times, Calibration) else analytic_time(times)
 
 
 class DecodeRun:

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.engine.hardware import ENGINES, GPUS, MODELS, EngineKind, Model
-from planner.engine.roofline import CORNER, Roofline
+from planner.engine import catalogue
+from planner.engine.hardware import ENGINES, EngineKind
+from planner.engine.roofline import CORNER, Roofline, roofline
 from planner.errors import InvalidFile
 
 METRICS = ("makespan", "ttft", "tpot", "layer-prompt", "layer-decode", "layer-linear")
@@ -23,11 +24,6 @@ LEAST_MS = 1e-3  # nothing here is faster: less is a mistake of units
 LAYER_S = 0.03e-3  # host cost of one layer in the engine that Helix timed
 LONGEST_TTFT = 8192  # prompt tokens of a batch beyond which the engine splits the prefill
 
-_LLAMA_30B = Model(
-    name="LLaMA-30B", parameters=32.529e9, layers=60, hidden=6656, query_heads=52, kv_heads=52,
-    head_size=128, vocabulary=32000,
-)  # fmt: skip
-_MODELS = MODELS | {_LLAMA_30B.name: _LLAMA_30B}
 # vLLM 0.2 without CUDA graphs: every layer waits for its host, which differs by machine.
 _EAGER_FLOOR_S = {"A100-80G": 0.50e-3, "H100": 0.36e-3}
 _EAGER = replace(
@@ -105,9 +101,9 @@ def _timing(path: Path, line: int, row: dict[str, str]) -> Timing:
 
     return Timing(
         source=path.stem,
-        gpu=name("gpu", GPUS),
+        gpu=name("gpu", catalogue.gpus()),
         gpus=int(number("gpus", 1)),
-        model=name("model", _MODELS),
+        model=name("model", catalogue.models()),
         engine=name("engine", _ENGINES),
         metric=name("metric", METRICS),
         input_tokens=int(number("input_tokens", 1)),
@@ -141,9 +137,8 @@ def roofline_of(timing: Timing) -> Roofline:
     engine: EngineKind = _ENGINES[timing.engine]
     if timing.engine == _EAGER.name:
         engine = replace(engine, decode_floor_s=_EAGER_FLOOR_S[timing.gpu])
-    return Roofline(
-        gpu=GPUS[timing.gpu], model=_MODELS[timing.model], engine=engine, gpus=timing.gpus
-    )
+    gpu, model = catalogue.gpus()[timing.gpu], catalogue.models()[timing.model]
+    return roofline(gpu, model, engine, gpus=timing.gpus)
 
 
 def predicted_s(timing: Timing) -> float:
@@ -174,7 +169,7 @@ def _layer_s(one: Roofline, timing: Timing) -> float:
     """One layer's linear parts over the tokens of a batch; prompts with their attention."""
     layers, tokens = one.model.layers, timing.input_tokens
     memory_s = one.weight_bytes * one.block_flop / 2 / layers
-    memory_s /= one.gpus * one.gpu.bandwidth * one.gpu.memory
+    memory_s /= one.gpus * one.gpu.bandwidth * one.gpu.achieved.memory
     compute_s = one.block_flop * tokens / layers / one.flops
     linear_s = (memory_s**CORNER + compute_s**CORNER) ** (1 / CORNER)
     if timing.metric == "layer-linear":

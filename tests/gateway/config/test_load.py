@@ -11,12 +11,12 @@ from gateway.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 GOOD = {
-    "prices": str(CONFIGS / "prices.yaml"),
+    "prices": "aws-2026-07",
     "models": {"llama-3-8b": {"slo": {"ttft_s": 2.0, "tpot_s": 0.1}}},
     "pools": {
         gpu: {
             "model": "llama-3-8b",
-            "profile": str(CONFIGS / "profiles" / f"llama-3-8b-{gpu}.yaml"),
+            "profile": f"llama-3-8b/{gpu}",
             "backends": [f"http://127.0.0.1:{port}"],
         }
         for gpu, port in (("a10g", 9000), ("h100", 9001))
@@ -235,9 +235,6 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_limits_and_what_concerns_one_pool_reach_the_planner(tmp_path: Path):
     """Stock, budget and spares bound the whole plan; reserved, zone and spot belong to a pool."""
     raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
-    for pool in raw["pools"].values():
-        pool["profile"] = str(CONFIGS / pool["profile"])
-    raw["prices"] = str(CONFIGS / "prices.yaml")
     raw["planner"] = {}
     raw["pools"]["a10g"] |= {"reserved": 2, "zone": "z1"}
     raw["pools"]["h100"]["spot"] = {"preemptions_per_hour": 0.1, "restart_s": 120}

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.engine import catalogue
 from planner.engine.fit import Calibration, Point, Rates, checked, fit, prior
-from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.roofline import Roofline
+from planner.engine.hardware import ENGINES
+from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
 
-ROOFLINE = Roofline(gpu=GPUS["H100"], model=MODELS["Llama-3-8B"], engine=ENGINES["vllm-v1"])
+ROOFLINE = roofline(catalogue.gpus()["H100"], catalogue.models()["Llama-3-8B"], ENGINES["vllm-v1"])
 SIZES = [(128, 128), (512, 64), (1000, 250), (3000, 100), (200, 800)]
 
 

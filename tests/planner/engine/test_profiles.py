@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner import shipped
 from planner.engine import profiles
 from planner.engine.fit import Point
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidFile, InvalidValue
 from planner.slo import Slo
 
-FILES = sorted((Path(__file__).resolve().parents[3] / "configs/profiles").glob("*.yaml"))
+FILES = sorted((shipped.folder() / "profiles").glob("*/*.yaml"))
 GPUS = ("L4", "A10G", "A100-80G", "H100")
 ANY_S = 1e6
 
@@ -88,12 +89,12 @@ def test_a_prompt_too_long_for_the_ttft_is_infeasible():
     assert capacity.rate[1] == 0
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_shipped_profile_loads(path: Path):
     """Each file names what it is named after, where it comes from, and can serve something."""
     found = profiles.read_profile(path)
 
-    assert path.stem == f"{found.model}-{found.gpu_label}".lower()
+    assert f"{path.parent.name}/{path.stem}" == f"{found.model.lower()}/{found.gpu_label}"
     assert "source:" in path.read_text()
     slo = Slo(ttft_s=5.0, tpot_s=0.2)
     assert found.capacity(np.array([200]), np.array([100]), slo).rate[0] > 0

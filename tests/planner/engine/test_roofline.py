@@ -2,13 +2,15 @@
 
 import pytest
 
-from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.roofline import Roofline
+from planner.engine import catalogue
+from planner.engine.hardware import ENGINES
+from planner.engine.roofline import Roofline, roofline
 from planner.errors import InvalidValue
 
 
 def backend(gpu: str, model: str = "Llama-2-7B", **options: int) -> Roofline:
-    return Roofline(gpu=GPUS[gpu], model=MODELS[model], engine=ENGINES["vllm-v0"], **options)
+    rows = catalogue.gpus()[gpu], catalogue.models()[model]
+    return roofline(*rows, ENGINES["vllm-v0"], **options)
 
 
 @pytest.mark.parametrize(
@@ -24,22 +26,22 @@ def test_times_equal_the_check_values(
     gpu: str, kv: int, one_ms: float, many_ms: float, prefill_ms: float, share_ms: float
 ):
     """KV capacity and step times agree to every printed digit."""
-    roofline = backend(gpu)
+    found = backend(gpu)
 
-    assert roofline.kv_capacity == kv
-    assert 1e3 * roofline.decode_s(1, 512) == pytest.approx(one_ms, abs=0.0051)
-    assert 1e3 * roofline.decode_s(32, 1000) == pytest.approx(many_ms, abs=0.0051)
-    assert 1e3 * roofline.prefill_s(512) == pytest.approx(prefill_ms, abs=0.051)
-    assert 1e3 * roofline.prefill_share_s(512) == pytest.approx(share_ms, abs=0.051)
+    assert found.kv_capacity == kv
+    assert 1e3 * found.decode_s(1, 512) == pytest.approx(one_ms, abs=0.0051)
+    assert 1e3 * found.decode_s(32, 1000) == pytest.approx(many_ms, abs=0.0051)
+    assert 1e3 * found.prefill_s(512) == pytest.approx(prefill_ms, abs=0.051)
+    assert 1e3 * found.prefill_share_s(512) == pytest.approx(share_ms, abs=0.051)
 
 
 def test_tensor_parallelism_equals_the_check_values():
     """Llama-2-70B on four H100: communication and sharded weights are accounted for."""
-    roofline = backend("H100", "Llama-2-70B", gpus=4)
+    found = backend("H100", "Llama-2-70B", gpus=4)
 
-    assert roofline.kv_capacity == pytest.approx(499_687, abs=1)
-    assert 1e3 * roofline.decode_s(16, 1000) == pytest.approx(20.87, abs=0.0051)
-    assert 1e3 * roofline.prefill_s(1024) == pytest.approx(79.88, abs=0.0051)
+    assert found.kv_capacity == pytest.approx(499_687, abs=1)
+    assert 1e3 * found.decode_s(16, 1000) == pytest.approx(20.87, abs=0.0051)
+    assert 1e3 * found.prefill_s(1024) == pytest.approx(79.88, abs=0.0051)
 
 
 def test_fp8_needs_fp8_units():
