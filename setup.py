@@ -1,4 +1,6 @@
-"""Compiles the modules of the data path with mypyc. pyproject.toml has everything else.
+"""Says which packages there are, and compiles the data path. pyproject.toml has everything else.
+
+The folder configs/ ships as the package `cuvee_configs`, data only: planner/shipped.py finds it.
 
 CUVEE_COMPILE=1 compiles, and whatever is in the way is an error; 0 never does. Unset, a wheel (what
 `pip install .` makes) is compiled if mypyc, a C compiler and Python's headers are there, and an
@@ -9,9 +11,12 @@ import os
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
+PACKAGES = ["planner*", "gateway*", "loadtest*", "cuvee*"]
+DATA = "cuvee_configs"
 WISH = os.environ.get("CUVEE_COMPILE", "")
 LIBRARY = "cuvee"  # gateway/runtime.py knows the name: cuvee__mypyc
 LEVEL = "3"
@@ -75,6 +80,17 @@ def interpreted(error: BaseException) -> None:
     print(f"cuvee: the data path is not compiled and will run interpreted ({reason})")
 
 
+class Data(build_py):
+    """Makes configs/, which holds no Python, a package of its own."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            # Without it a folder of the same name in the working directory would be found first.
+            text = '"""The data that ships with Cuvée."""\n'
+            Path(self.build_lib, DATA, "__init__.py").write_text(text, encoding="utf-8")
+
+
 class Build(build_ext):
     """Leaves no part of the data path compiled if one cannot be."""
 
@@ -92,4 +108,11 @@ class Build(build_ext):
                 wheel.root_is_pure = True  # it was to be named after this machine
 
 
-setup(ext_modules=extensions() if wanted() else [], cmdclass={"build_ext": Build})
+setup(
+    packages=[*find_packages(include=PACKAGES), DATA],
+    package_dir={DATA: "configs"},
+    package_data={"": ["py.typed"], DATA: ["**/*"]},
+    include_package_data=False,  # the folders inside configs/ are no packages
+    ext_modules=extensions() if wanted() else [],
+    cmdclass={"build_ext": Build, "build_py": Data},
+)
