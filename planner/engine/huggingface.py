@@ -21,7 +21,8 @@ DEFAULTS = {
         "head_dim": 256, "sliding_window_pattern": 6,
     },
 }  # fmt: skip
-TIED = ("gemma", "gemma2", "gemma3", "gemma3_text")  # unless the file says otherwise
+# Whose LM head is the input embedding, unless the file says otherwise.
+TIED = ("falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "opt", "starcoder2")
 UNGATED = ("falcon", "gpt_neox", "nemotron", "opt", "phi", "starcoder2")  # MLPs of two matrices
 # Layers that are neither attention nor MLP (Mamba, linear attention): there is no formula for them.
 OTHER_LAYERS = (
