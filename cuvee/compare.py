@@ -186,7 +186,7 @@ def compare(
     console = Console(width=table_columns())
     if published:
         try:
-            rows = paper()
+            rows = paper(PAPER)
         except PlannerError as error:
             raise click.ClickException(str(error)) from error
         if as_json:

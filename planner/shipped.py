@@ -16,6 +16,7 @@ CHECKOUT = Path(__file__).resolve().parent.parent / "configs"
 PACKAGE = "cuvee_configs"  # setup.py makes it from configs/
 ENDINGS = (".yaml", ".yml", ".json")
 PROPOSALS = 3  # names that an error proposes
+NEARNESS = 0.65  # of them, by difflib: `a100` is as near as this to `A100-80G`
 LISTED = 20  # names that an error lists where none is near: a line that can still be read
 
 T = TypeVar("T")
@@ -66,7 +67,7 @@ def lookup(name: str, named: Mapping[str, T]) -> T | None:
 def unknown(name: str, known: Iterable[str]) -> str:
     """The text of an error about an unknown name, with the known names that are near it."""
     names = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(name.casefold(), names, PROPOSALS)
+    near = difflib.get_close_matches(name.casefold(), names, PROPOSALS, NEARNESS)
     if near:
         return f"unknown `{name}`; did you mean {' or '.join(names[one] for one in near)}?"
     listed = sorted(names.values(), key=str.casefold)

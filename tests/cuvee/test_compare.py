@@ -62,6 +62,19 @@ def found() -> list[ComparedFleet]:
     return compare_all(asked(), seeds=2)
 
 
+def test_a_damaged_instance_is_one_line(tmp_path, monkeypatch):
+    """`--paper` reads a file like any other: what is wrong with it is no traceback."""
+    path = tmp_path / "arena.yaml"
+    path.write_text("format: [\n")
+    monkeypatch.setattr("cuvee.compare.PAPER", path)
+
+    result = run(compare, "--paper")
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {path}: ")
+    assert len(result.output.splitlines()) == 1
+
+
 def test_everyone_serves_the_same_demand_and_is_played(found: list[ComparedFleet]):
     """All rivals, all types that can, and both of ours come with a price and an attainment."""
     entries = {entry.name: entry for entry in found}
