@@ -1,7 +1,7 @@
 """The values that the analytic engine model is made of: one GPU type, one model, one engine.
 
-Owns what each of them needs and which numbers are possible; where the rows come from is the
-catalogue's business. The engines' rows are here.
+Owns what each of them needs and which numbers are possible, and the rows of the engines. Knows no
+files: the catalogue reads the rows of GPUs and models.
 
 The host costs, and the achieved fractions of the rows that have them, were fitted to public
 measurements (kernel timings of Vidur, per-layer timings of Helix, batch runs of Argonne's
@@ -17,8 +17,8 @@ import msgspec
 from planner.errors import InvalidValue
 
 GIB = 2**30
-# A sliding-window layer keeps and reads at most its window, which no formula linear in the context
-# can say: its share of a full layer is taken at this context. Longer ones cost less than modelled.
+# A sliding-window layer keeps and reads at most its window. The formula is linear in the context:
+# such a layer counts with its share of a full layer at this context; longer contexts cost less.
 WINDOW_CONTEXT = 2048
 
 
@@ -90,7 +90,7 @@ class Gpu(
 
     @property
     def fitted(self) -> bool:
-        """Whether its fractions come from measurements; else it is its datasheet, by default."""
+        """Whether its fractions come from measurements; else they are the defaults."""
         return self.achieved != Achieved()
 
     @property

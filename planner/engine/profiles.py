@@ -103,9 +103,9 @@ class Profile:
 
     @property
     def times(self) -> Roofline | Calibration:
-        """How long decode and prefill take: as measured where there is anything, else analytic."""
+        """The model of decode and prefill times: fitted where there are points, else analytic."""
         times = self.calibration or self.roofline
-        assert times is not None  # as __post_init__ has seen to
+        assert times is not None  # checked by __post_init__
         return times
 
     def tpot_s(self, batch: Number, inputs: Number, outputs: Number) -> Number:
@@ -125,7 +125,7 @@ class Profile:
         n* is the largest B ≤ min(KV/(i + o/2), max_num_seqs) with TPOT(B) ≤ the target, by
         bisection. By Little's law X = B/(o·TPOT(B)). Infeasible: no such B ≥ 1, a prompt whose own
         prefill and first step exceed the TTFT target, or a context beyond `max_model_len`.
-        With `rates` X is theirs, and n* the B that has it.
+        With `rates`, X is the table's rate, and n* the B that gives it.
         """
         inputs, outputs = np.broadcast_arrays(
             np.asarray(inputs, dtype=float), np.maximum(np.asarray(outputs, dtype=float), 1.0)
@@ -168,7 +168,7 @@ class Profile:
 
 
 def _largest(holds: Callable[[FloatArray], BoolArray], high: FloatArray) -> FloatArray:
-    """The largest batch in [1, high] that holds, where everything below one that holds does."""
+    """The largest batch in [1, high] for which `holds` is true; below it `holds` must be true."""
     low, top = np.full_like(high, LEAST_BATCH), high
     full = holds(high)
     for _ in range(BISECTIONS):
@@ -221,7 +221,7 @@ class ProfileFile(
 
 
 def find_profile(value: str, root: Path) -> Profile:
-    """The profile that a configuration's value means, which may be a path relative to root.
+    """The profile that a configuration's value names; a path is relative to root.
 
     `MODEL/GPU` and `MODEL/2xGPU` name a shipped file, or else the analytic profile of the two rows
     with the engine's defaults. Raises InvalidFile and InvalidValue.
@@ -242,7 +242,7 @@ def read_profile(path: Path) -> Profile:
 
 
 def build(spec: ProfileFile, root: Path = Path()) -> Profile:
-    """The profile that a file describes, its points fitted. root: of the paths in it.
+    """The profile that spec describes, its points fitted. root: folder of the paths in spec.
 
     Raises InvalidValue naming the key, and InvalidFile for a file that spec names.
     """
@@ -254,7 +254,7 @@ def build(spec: ProfileFile, root: Path = Path()) -> Profile:
         backend = _backend(spec, gpu, model, engine)
         calibration = fit(points, backend) if points else None
     else:
-        _without_rows(spec, gpu, model)
+        _check_enough(spec, gpu, model)
         calibration = fit_alone(points)
     return Profile(
         gpu=str(spec.gpu) if gpu is None else gpu.name,
@@ -279,8 +279,8 @@ def _backend(spec: ProfileFile, gpu: Gpu, model: Model, engine: EngineKind) -> R
     return roofline(gpu, model, engine, gpus=count, weight_bytes=width, kv_bytes=width)
 
 
-def _without_rows(spec: ProfileFile, gpu: Gpu | None, model: Model | None) -> None:
-    """Raises InvalidValue, naming the key, if the profile needs the row that is missing."""
+def _check_enough(spec: ProfileFile, gpu: Gpu | None, model: Model | None) -> None:
+    """Raises InvalidValue, naming the missing row, unless the points suffice without it."""
     need = shortage(spec.points)
     if need is None and spec.kv_tokens is None:
         need = "kv_tokens, which the engine reported at its start"
@@ -326,7 +326,7 @@ def write(spec: ProfileFile, path: Path) -> None:
 
 
 def _engine(spec: ProfileFile) -> EngineKind:
-    """The engine of a file whose parts go together. Raises InvalidValue naming the key."""
+    """The engine of a file. Raises InvalidValue for parts of the file that exclude each other."""
     if spec.engine not in ENGINES:
         raise InvalidValue(f"engine: {shipped.unknown(spec.engine, ENGINES)}")
     measured = bool(spec.points) + (spec.rates is not None)
