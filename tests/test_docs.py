@@ -96,6 +96,17 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
         assert path.name == "ATTRIBUTION.md"
 
 
+def test_the_page_of_profiles_says_which_gpus_are_datasheet_only():
+    """Fitted and datasheet-only rows are told apart, every shipped GPU in one of the two lines."""
+    page = (ROOT / "docs" / "profiles.md").read_text()
+    lines = re.findall(r"^\| (L4, .+|T4, .+) \| (fitted|\*\*datasheet only)", page, re.MULTILINE)
+    listed = {origin: set(names.split(", ")) for names, origin in lines}
+    rows = catalogue.gpus().values()
+
+    assert listed["fitted"] == {gpu.name for gpu in rows if gpu.fitted}
+    assert listed["**datasheet only"] == {gpu.name for gpu in rows if not gpu.fitted}
+
+
 def test_the_changelog_names_the_version():
     """The version of the package has an entry for its users."""
     version = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)

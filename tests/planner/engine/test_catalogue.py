@@ -34,10 +34,7 @@ def test_every_shipped_row_has_its_source():
     """All GPU types and families that docs/profiles.md names are there, each with a source."""
     rows = (*catalogue.gpus().values(), *catalogue.models().values())
 
-    assert tuple(catalogue.gpus()) == GPUS
-    assert [gpu.name for gpu in catalogue.gpus().values() if gpu.fitted] == [
-        "L4", "A10G", "A100-40G", "A100-80G", "H100"
-    ]  # fmt: skip
+    assert set(GPUS) <= set(catalogue.gpus())
     for family in ("Llama-2", "Llama-3.", "Qwen2.5", "Qwen3", "Mistral", "Mixtral", "gpt-oss",
                    "Gemma-3", "DeepSeek-V3"):  # fmt: skip
         assert any(name.startswith(family) for name in catalogue.models()), family
