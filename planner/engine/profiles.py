@@ -288,7 +288,8 @@ def _check_enough(spec: ProfileFile, gpu: Gpu | None, model: Model | None) -> No
         return
     key, known = ("gpu", catalogue.gpus()) if gpu is None else ("model", catalogue.models())
     name = str(spec.gpu if gpu is None else spec.model)
-    raise InvalidValue(f"{key}: {shipped.unknown(name, known)} A profile without it needs {need}")
+    text = shipped.unknown(name, known)
+    raise InvalidValue(f"{key}: {text} Give its numbers; to do without, it takes {need}")
 
 
 def _of_rows(name: str) -> Profile:

@@ -270,8 +270,8 @@ def test_a_profile_of_enough_points_needs_no_rows(tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("kv_tokens: 100000\n", "", "gpu: unknown `TPU-9`; .* needs kv_tokens"),
-        ("gpu: TPU-9", "gpu: H100", "model: unknown `Secret-1T`; .* needs kv_tokens"),
+        ("kv_tokens: 100000\n", "", "gpu: unknown `TPU-9`; .* it takes kv_tokens"),
+        ("gpu: TPU-9", "gpu: H100", "model: unknown `Secret-1T`; .* it takes kv_tokens"),
         ("- {input_tokens: 128, output_tokens: 256, batch: 1", "- {input_tokens: 128, "
          "output_tokens: 256, rate: 9", r"gpu: unknown `TPU-9`; .* at least 12 values"),
     ],
