@@ -40,7 +40,7 @@ $(VENV)/.run: pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Cuvée needs Python 3.11 or newer; set PYTHON=...")'
 	@$(MAKE) --no-print-directory --silent interpreted
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) --editable .
+	$(INSTALL) --editable '.[plot]'
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml $(VENV)/.run

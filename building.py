@@ -1,10 +1,10 @@
-"""The build backend: setuptools, and mypy only where the data path is compiled. See setup.py."""
+"""The build backend: setuptools, with mypy only where the data path is compiled. See setup.py."""
 
 import os
 
 from setuptools.build_meta import *  # noqa: F403
 
-MYPY = "mypy>=1.20"  # of which mypyc is part; older ones were not tried
+MYPY = "mypy>=1.20"  # contains mypyc; older versions were not tried
 WISH = os.environ.get("CUVEE_COMPILE", "")
 
 

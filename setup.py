@@ -1,23 +1,30 @@
-"""Compiles the modules of the data path with mypyc. pyproject.toml has everything else.
+"""Declares the packages and compiles the data path. pyproject.toml has everything else.
 
-CUVEE_COMPILE=1 compiles, and whatever is in the way is an error; 0 never does. Unset, a wheel (what
-`pip install .` makes) is compiled if mypyc, a C compiler and Python's headers are there, and an
-editable install is not: extension modules would shadow the sources that are edited.
+The folder configs/ ships as the package `cuvee_configs`, data only: planner/shipped.py finds it.
+
+With CUVEE_COMPILE=1 the data path is compiled, and a failure is an error; with 0 it is interpreted.
+Unset, a wheel (what `pip install .` makes) is compiled if mypyc, a C compiler and Python's headers
+are there; an editable install is not: extension modules would shadow the sources that are edited.
 """
 
 import os
 import sys
 from pathlib import Path
 
-from setuptools import Extension, setup
+from setuptools import Extension, find_packages, setup
 from setuptools.command.build_ext import build_ext
+from setuptools.command.build_py import build_py
 
+PACKAGES = ["planner*", "gateway*", "loadtest*", "cuvee*"]
+DATA = "cuvee_configs"
 WISH = os.environ.get("CUVEE_COMPILE", "")
 LIBRARY = "cuvee"  # gateway/runtime.py knows the name: cuvee__mypyc
 LEVEL = "3"
 FLAGS = ["-Wno-error"]
 if sys.platform == "linux":
-    FLAGS.append("-fno-semantic-interposition")  # calls inside the library go straight
+    FLAGS.append(
+        "-fno-semantic-interposition"
+    )  # calls inside the library are direct, not by the PLT
 REASON_CHARS = 100
 # None with a msgspec.Struct or with a frozen dataclass that is pickled: see ARCHITECTURE.md.
 MODULES = {
@@ -39,7 +46,7 @@ MODULES = {
 
 
 def wanted() -> bool:
-    """Whether this run of setup.py is one that should compile."""
+    """Whether this run of setup.py compiles the data path."""
     builds = {"bdist_wheel", "build", "build_ext", "install"}
     if WISH == "1":
         builds |= {"editable_wheel", "develop"}
@@ -47,36 +54,48 @@ def wanted() -> bool:
 
 
 def extensions() -> list[Extension]:
-    """The data path in C, or nothing where that is not to be had."""
+    """The extension modules of the data path; none where they cannot be made."""
     paths = [f"{folder}/{name}.py" for folder, names in MODULES.items() for name in names]
     options = [
         "--config-file=",  # [tool.mypy] names other files
-        "--no-site-packages",  # the same everywhere, whatever is installed by then
+        "--no-site-packages",  # what is installed must not change what is compiled
         "--ignore-missing-imports",
         "--follow-imports=silent",
     ]
     try:
         from mypyc.build import mypycify
 
-        found = mypycify([*options, *paths], opt_level=LEVEL, group_name=LIBRARY)
+        modules = mypycify([*options, *paths], opt_level=LEVEL, group_name=LIBRARY)
     except (Exception, SystemExit) as error:  # mypyc exits when it finds mistakes
         interpreted(error)
         return []
-    for extension in found:
+    for extension in modules:
         extension.extra_compile_args += FLAGS
-    return found
+    return modules
 
 
 def interpreted(error: BaseException) -> None:
-    """Goes on without, and says so; raises if compiling was asked for."""
+    """Report that the data path stays interpreted; raise the error if CUVEE_COMPILE is 1."""
     if WISH == "1":
         raise error
     reason = f"{type(error).__name__}: {error}".splitlines()[0][:REASON_CHARS]
     print(f"cuvee: the data path is not compiled and will run interpreted ({reason})")
 
 
+class Data(build_py):
+    """Completes the package made of configs/, a folder without Python."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            # A package without this file would be merged with, and shadowed by, a folder of the
+            # same name in the working directory (PEP 420).
+            text = '"""The data that ships with Cuvée."""\n'
+            Path(self.build_lib, DATA, "__init__.py").write_text(text, encoding="utf-8")
+
+
 class Build(build_ext):
-    """Leaves no part of the data path compiled if one cannot be."""
+    """Compiles all modules of the data path or, where one fails, none."""
 
     def run(self) -> None:
         try:
@@ -89,7 +108,16 @@ class Build(build_ext):
             self.distribution.ext_modules = None
             wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
             if wheel is not None:
-                wheel.root_is_pure = True  # it was to be named after this machine
+                wheel.root_is_pure = (
+                    True  # else the wheel's name would claim this machine's platform
+                )
 
 
-setup(ext_modules=extensions() if wanted() else [], cmdclass={"build_ext": Build})
+setup(
+    packages=[*find_packages(include=PACKAGES), DATA],
+    package_dir={DATA: "configs"},
+    package_data={"": ["py.typed"], DATA: ["**/*"]},
+    include_package_data=False,  # the folders inside configs/ are no packages
+    ext_modules=extensions() if wanted() else [],
+    cmdclass={"build_ext": Build, "build_py": Data},
+)

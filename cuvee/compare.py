@@ -29,10 +29,11 @@ from gateway.config.load import Loaded
 from gateway.rehearsal.traffic import Process
 from loadtest.compare.comparison import MELANGE, ComparedFleet, build_case, compare_fleets
 from loadtest.compare.paper import PaperRow, solve_paper
+from planner import shipped
 from planner.errors import PlannerError
 from planner.traffic.trace import Trace, read_trace
 
-PAPER = Path(__file__).resolve().parent.parent / "configs" / "melange" / "arena.yaml"
+PAPER = shipped.folder() / "melange" / "arena.yaml"
 SEEDS = 8
 PLAY_S = 600  # of traffic in one play: shorter ones end before slow overloads show
 REQUESTS = 3000  # at the least
@@ -98,7 +99,10 @@ def compare(
     """
     console = Console(width=table_columns())
     if published:  # its demand is in the file: neither configuration nor trace is read
-        rows = solve_paper(PAPER)
+        try:
+            rows = solve_paper(PAPER)
+        except PlannerError as error:
+            raise click.ClickException(str(error)) from error
         if as_json:
             click.echo(json.dumps([asdict(row) for row in rows], indent=1))
         else:

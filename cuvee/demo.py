@@ -21,11 +21,12 @@ from loadtest.demo.summary import DemoSummary, PlanSeen
 from loadtest.replay import report
 from loadtest.replay.record import Record
 from loadtest.replay.send import ReplayOptions, replay
+from planner import shipped
 from planner.errors import PlannerError
 from planner.slo import Slo
 from planner.traffic.trace import Trace, read_trace
 
-CONFIGS = Path(__file__).resolve().parent.parent / "configs"
+CONFIGS = shipped.folder()
 TURN_S = 45.0  # configs/workloads/ATTRIBUTION.md: where conversation turns into code
 POLL_S = 0.5  # how often the demo asks which plan is in force
 LINE_S = 10.0  # without a terminal: a line of progress this often
@@ -71,14 +72,14 @@ class DemoProgress:
     "path",
     type=click.Path(path_type=Path),
     default=CONFIGS / "demo.yaml",
-    help="Configuration; its backends are emulated.  [default: configs/demo.yaml]",
+    help="Configuration; its backends are emulated.  [default: the shipped demo.yaml]",
 )
 @click.option(
     "--trace",
     "trace_path",
     type=click.Path(path_type=Path),
     default=CONFIGS / "workloads" / "azure-2023-turn.csv",
-    help="Trace to replay.  [default: configs/workloads/azure-2023-turn.csv]",
+    help="Trace to replay.  [default: the shipped azure-2023-turn.csv]",
 )
 @JSON_FILE
 @click.option("--plot", "plot_path", type=FILE, help="Write it as a picture.")

@@ -9,11 +9,12 @@ from typing import Any, Literal
 import click
 import uvloop
 
-from cuvee.options import EXISTING_FILE
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.server import Emulator
-from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.profiles import Profile, ProfileFile, build, read_profile
+from planner import shipped
+from planner.engine import catalogue
+from planner.engine.hardware import ENGINES, Gpu, Model
+from planner.engine.profiles import FORMAT, Profile, ProfileFile, build, find_profile
 from planner.errors import PlannerError
 
 
@@ -32,14 +33,45 @@ def at_least(least: int) -> click.IntRange:
     return click.IntRange(min=least)
 
 
+def known_gpu(_: click.Context, __: click.Parameter, value: str | None) -> Gpu | None:
+    """The row of a GPU, by name or from a file."""
+    try:
+        gpu = None if value is None else catalogue.find_gpu(value, Path())
+    except PlannerError as error:
+        raise click.BadParameter(str(error)) from None
+    if gpu is None and value is not None:
+        raise click.BadParameter(shipped.unknown(value, catalogue.gpus()))
+    return gpu
+
+
+def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Model | None:
+    """The row of a model, by name or from a file."""
+    try:
+        model = None if value is None else catalogue.find_model(value, Path())
+    except PlannerError as error:
+        raise click.BadParameter(str(error)) from None
+    if model is None and value is not None:
+        raise click.BadParameter(shipped.unknown(value, catalogue.models()))
+    return model
+
+
 @click.command()
-@click.option("--model", type=click.Choice(tuple(MODELS)), help="Model to emulate.")
-@click.option("--gpu", type=click.Choice(tuple(GPUS)), help="GPU type to emulate.")
+@click.option(
+    "--model",
+    callback=known_model,
+    help="Model to emulate: a built-in name (Llama-3-8B, …), a config.json or a file of models.",
+)
+@click.option(
+    "--gpu",
+    callback=known_gpu,
+    help="GPU type to emulate: a built-in name (H100, …) or a file of GPUs.",
+)
 @click.option(
     "--profile",
-    "path",
-    type=EXISTING_FILE,
-    help="Profile file, instead of --model, --gpu and the engine's limits.",
+    "profile_name",
+    metavar="TEXT",
+    help="Profile file or built-in name (llama-3-8b/H100), instead of --model, --gpu and the "
+    "engine's limits.",
 )
 @click.option("--engine", type=click.Choice(tuple(ENGINES)), help="Host costs and defaults of.")
 @click.option("--dtype", type=click.Choice(("fp16", "bf16", "fp8")), help="Weights and KV.")
@@ -64,7 +96,7 @@ def at_least(least: int) -> click.IntRange:
 def emulate(
     host: str,
     port: int,
-    path: Path | None,
+    profile_name: str | None,
     served_model_name: str | None,
     max_num_queued_reqs: int | None,
     **options: Any,
@@ -86,7 +118,7 @@ def emulate(
     # click's choices are strings, the status is a number.
     status: Literal[500, 503] | None = {"500": 500, "503": 503, None: None}[options.pop("status")]
     try:
-        profile = emulated_profile(path, options)
+        profile = emulated_profile(profile_name, options)
         emulator = Emulator(
             profile,
             served_model_name or profile.model,
@@ -98,13 +130,16 @@ def emulate(
         raise click.ClickException(str(error)) from error
 
 
-def emulated_profile(path: Path | None, options: dict[str, Any]) -> Profile:
-    """The engine's profile, from a profile file or from single options. Raises UsageError."""
+def emulated_profile(profile_name: str | None, options: dict[str, Any]) -> Profile:
+    """The engine's profile, from a profile's name or file, or from single options.
+
+    Raises UsageError.
+    """
     fields = {name: value for name, value in options.items() if value is not None}
-    if path is not None:
+    if profile_name is not None:
         if fields:
             raise click.UsageError(f"--profile excludes {', '.join(sorted(fields))}")
-        return read_profile(path)
+        return find_profile(profile_name, Path())
     if "model" not in fields or "gpu" not in fields:
         raise click.UsageError("give --model and --gpu, or --profile")
-    return build(ProfileFile(format="cuvee-profile/1", origin="analytic", **fields))
+    return build(ProfileFile(format=FORMAT, origin="analytic", **fields))

@@ -82,7 +82,7 @@ def canvas() -> Any:
     try:
         import matplotlib
     except ImportError:
-        raise NoPicture("--plot needs matplotlib: pip install 'cuvee[plot]'") from None
+        raise NoPicture("--plot needs matplotlib: pip install matplotlib") from None
     matplotlib.use("Agg")  # draws into files: a server has no display
     from matplotlib import pyplot
 

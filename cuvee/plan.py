@@ -14,6 +14,7 @@ from cuvee.terminal import show_plan
 from gateway.config.load import Loaded
 from gateway.rehearsal.history import TraceSource, demand_of, estimated_buckets
 from gateway.routing.estimator import Estimator
+from planner import shipped
 from planner.costs import curves, prices
 from planner.costs.explain import Explanation, SentRequests, explain, explained
 from planner.costs.report import plan_json
@@ -103,7 +104,9 @@ def sent_requests(
 def _prices(path: Path, loaded: Loaded) -> Mapping[str, float]:
     """Prices of GPU types, for `--what-if with=GPU`; the configuration names the file."""
     file = loaded.config.prices
-    return {} if file is None else prices.read_prices(path.parent / file)
+    if file is None:
+        return {}
+    return prices.read_prices(shipped.located(file, path.parent, "prices"))
 
 
 def _draw(

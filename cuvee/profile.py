@@ -14,13 +14,14 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import FILE, JSON
-from planner.engine import importers, profiles, validation
-from planner.engine.hardware import GPUS
+from planner import shipped
+from planner.engine import catalogue, importers, profiles, validation
+from planner.engine.hardware import Gpu, Model
 from planner.engine.profiles import FORMAT, Profile, ProfileFile
 from planner.engine.validation import ModelError
 from planner.errors import PlannerError
 
-MEASURED = Path(__file__).resolve().parent.parent / "configs" / "profiles" / "measured"
+MEASURED = shipped.folder() / "profiles" / "measured"
 TOOLS = ("vllm-bench", "guidellm", "aiperf", "aibrix", "melange")
 
 
@@ -63,9 +64,13 @@ def report(folder: Path, gpu: str | None, as_json: bool) -> None:
     console = Console()
     console.print(errors_table("the analytic model against measurements", rows))
     console.print(errors_table("over all values of a GPU", totals))
-    unseen = sorted(set(GPUS) - {t.gpu for t in timings})
-    if unseen:
-        console.print(f"no measurements of {', '.join(unseen)}: constants from a GPU of its kind")
+    unseen = [gpu for gpu in catalogue.gpus().values() if gpu.name not in {t.gpu for t in timings}]
+    similar = ", ".join(gpu.name for gpu in unseen if gpu.fitted)
+    datasheet = ", ".join(gpu.name for gpu in unseen if not gpu.fitted)
+    if similar:
+        console.print(f"no measurements of {similar}: constants from a GPU of its kind")
+    if datasheet:
+        console.print(f"no measurements of {datasheet}: datasheet peaks and default fractions")
 
 
 def errors_table(title: str, rows: Sequence[ModelError]) -> Table:
@@ -100,8 +105,12 @@ def _edges(_: click.Context, parameter: click.Parameter, value: str | None) -> t
 @profile.command(name="import")
 @click.argument("files", nargs=-1, required=True, type=FILE)
 @click.option("--from", "tool", required=True, type=click.Choice(TOOLS), help="Who wrote FILES.")
-@click.option("--gpu", required=True, help="GPU type, as in analytic profiles (L4, A100-80G, …).")
-@click.option("--model", required=True, help="Model, as in analytic profiles (Llama-3-8B, …).")
+@click.option("--gpu", required=True,
+              help="GPU type: a name (L4, …) or a file of GPUs; with enough points any name.",
+)  # fmt: skip
+@click.option("--model", required=True,
+              help="Model: a name (Llama-3-8B, …), a config.json or a file of models; with enough "
+              "points any name.")  # fmt: skip
 @click.option("--out", required=True, type=FILE, help="Profile to write.")
 @click.option(
     "--tensor-parallel-size", type=int, default=1, show_default=True, help="GPUs per engine."
@@ -146,11 +155,12 @@ def import_(
     source = f"{tool}: {', '.join(file.name for file in files)}"
     stated = {name: value for name, value in limits.items() if value is not None}
     try:
+        stated |= _rows(str(stated["gpu"]), str(stated["model"]))
         if tool in ("melange", "aibrix"):
             if len(files) != 1:
                 raise click.UsageError(f"{tool}: one file makes one profile")
             edges = {"input_to": input_edges, "output_to": output_edges}
-            name = entry or str(limits["gpu"])
+            name = entry or _gpu_name(stated["gpu"])
             fields = _fixed_rates(files[0], tool, name, {k: v for k, v in edges.items() if v}, slo)
         else:
             read = {"vllm-bench": importers.vllm_bench, "guidellm": importers.guidellm}
@@ -163,6 +173,20 @@ def import_(
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     _show_import(profile, out)
+
+
+def _rows(gpu: str, model: str) -> dict[str, str | Gpu | Model]:
+    """GPU and model for a profile file: figures from a file are written into it, names are kept."""
+    rows: dict[str, str | Gpu | Model] = {"gpu": gpu, "model": model}
+    if shipped.is_path(gpu, Path()):
+        rows["gpu"] = catalogue.find_gpu(gpu, Path()) or gpu
+    if shipped.is_path(model, Path()):
+        rows["model"] = catalogue.find_model(model, Path()) or model
+    return rows
+
+
+def _gpu_name(gpu: object) -> str:
+    return gpu.name if isinstance(gpu, Gpu) else str(gpu)
 
 
 def _fixed_rates(

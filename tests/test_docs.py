@@ -13,7 +13,7 @@ from gateway.config.load import load
 from gateway.config.reference import manual
 from gateway.telemetry.reference import reference
 from planner.costs import prices
-from planner.engine import profiles, validation
+from planner.engine import catalogue, profiles, validation
 from planner.program import baselines
 from planner.traffic.trace import read_trace
 
@@ -85,17 +85,32 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
         assert len(validation.read_timings(path)) > 0
     elif path.suffix == ".csv":
         assert len(read_trace(path)) > 0
-    elif folder == "profiles":
+    elif path.suffix == ".yaml" and path.parent.parent.name == "profiles":
         assert profiles.read_profile(path).max_model_len > 0
     elif folder == "melange":
         assert baselines.read_published(path).gpus
-    elif path.name == "prices.yaml":
+    elif folder == "prices":
         assert prices.read_prices(path)
+    elif path.name == "gpus.yaml":
+        assert catalogue.read_gpus(path)
+    elif path.name == "models.yaml":
+        assert catalogue.read_models(path)
     elif path.suffix == ".yaml":
         assert load(path).pools
         assert yaml.safe_load(path.read_text())["models"]
     else:
         assert path.name == "ATTRIBUTION.md"
+
+
+def test_the_page_of_profiles_says_which_gpus_are_datasheet_only():
+    """Fitted and datasheet-only rows are told apart, every shipped GPU in one of the two lines."""
+    page = (ROOT / "docs" / "profiles.md").read_text()
+    lines = re.findall(r"^\| (L4, .+|T4, .+) \| (fitted|\*\*datasheet only)", page, re.MULTILINE)
+    listed = {origin: set(names.split(", ")) for names, origin in lines}
+    rows = catalogue.gpus().values()
+
+    assert listed["fitted"] == {gpu.name for gpu in rows if gpu.fitted}
+    assert listed["**datasheet only"] == {gpu.name for gpu in rows if not gpu.fitted}
 
 
 def test_the_changelog_names_the_version():

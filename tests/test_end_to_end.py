@@ -25,7 +25,7 @@ from gateway.routing.table import compile_table
 from gateway.workers.worker import Worker
 from loadtest.emulator.faults import NONE, Faults
 from loadtest.emulator.server import Emulator
-from planner.engine.profiles import read_profile
+from planner.engine.profiles import find_profile
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MODEL = "llama-3-8b"
@@ -83,7 +83,7 @@ async def running(
         emulators: dict[str, list[Emulator]] = {}
         listed = dict(urls or {})
         for pool, faults in pools.items():
-            profile = read_profile(CONFIGS / "profiles" / f"llama-3-8b-{pool}.yaml")
+            profile = find_profile(f"llama-3-8b/{pool}", CONFIGS)
             emulators[pool] = [
                 Emulator(profile, MODEL, faults=f, max_num_queued_reqs=queued) for f in faults
             ]
@@ -100,7 +100,7 @@ async def running(
 async def emulated(count: int) -> AsyncIterator[tuple[list[Emulator], list[str]]]:
     """Emulated backends and their base URLs."""
     async with AsyncExitStack() as stack:
-        profile = read_profile(CONFIGS / "profiles" / "llama-3-8b-h100.yaml")
+        profile = find_profile("llama-3-8b/H100", CONFIGS)
         emulators = [Emulator(profile, MODEL) for _ in range(count)]
         urls = [f"http://127.0.0.1:{await emulator.start()}" for emulator in emulators]
         for emulator in emulators:
@@ -116,7 +116,7 @@ def configured(
         "pools": {
             pool: {
                 "model": MODEL,
-                "profile": str(CONFIGS / "profiles" / f"llama-3-8b-{pool}.yaml"),
+                "profile": f"llama-3-8b/{pool}",
                 "usd_per_hour": 1.0,
                 "backends": backends,
             }
@@ -510,7 +510,7 @@ async def test_a_backend_that_went_silent_is_given_up_on(tmp_path: Path, stream:
 
     async with AsyncExitStack() as stack:
         url = await stack.enter_async_context(serving(silent))
-        good = Emulator(read_profile(CONFIGS / "profiles" / "llama-3-8b-h100.yaml"), MODEL)
+        good = Emulator(find_profile("llama-3-8b/H100", CONFIGS), MODEL)
         other = f"http://127.0.0.1:{await good.start()}"
         stack.push_async_callback(good.stop)
         fleet = await stack.enter_async_context(running(tmp_path, urls={"h100": [url, other]}))

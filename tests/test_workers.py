@@ -19,10 +19,10 @@ from gateway.config.load import load
 from gateway.workers.supervisor import Supervisor
 from loadtest.emulator.server import Emulator
 from loadtest.process import free_port
-from planner.engine.profiles import read_profile
+from planner.engine.profiles import find_profile
 
 ROOT = Path(__file__).resolve().parents[1]
-PROFILE = ROOT / "configs" / "profiles" / "llama-3-8b-h100.yaml"
+PROFILE = "llama-3-8b/H100"
 MODEL = "llama-3-8b"
 WORKERS = 2
 SERVED = f'cuvee_requests_total{{model="{MODEL}",outcome="ok",pool="h100"}}'
@@ -46,7 +46,7 @@ def written(folder: Path, ports: list[int], **gateway: Any) -> Path:
         "pools": {
             "h100": {
                 "model": MODEL,
-                "profile": str(PROFILE),
+                "profile": PROFILE,
                 "usd_per_hour": 1.0,
                 "backends": urls,
             }
@@ -64,7 +64,7 @@ def written(folder: Path, ports: list[int], **gateway: Any) -> Path:
 async def engines(count: int) -> AsyncIterator[tuple[list[Emulator], list[int]]]:
     """Emulated backends and their ports."""
     async with AsyncExitStack() as stack:
-        emulators = [Emulator(read_profile(PROFILE), MODEL) for _ in range(count)]
+        emulators = [Emulator(find_profile(PROFILE, ROOT), MODEL) for _ in range(count)]
         ports = [await emulator.start() for emulator in emulators]
         for emulator in emulators:
             stack.push_async_callback(emulator.stop)

@@ -15,10 +15,11 @@ import yaml
 from gateway.config.convert import convert, domain_problems
 from gateway.config.schema import BucketSection, Config, LimitsSection, PoolSection, SloSection
 from gateway.errors import ConfigError
+from planner import shipped
 from planner.costs import prices
 from planner.engine import profiles
 from planner.engine.profiles import Profile
-from planner.errors import InvalidFile, InvalidValue
+from planner.errors import InvalidValue, PlannerError
 from planner.model.buckets import DEFAULT, Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool, Spot
@@ -107,8 +108,8 @@ def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
     usd_per_gpu: dict[str, float] = {}
     if config.prices is not None:
         try:
-            usd_per_gpu = dict(prices.read_prices(root / config.prices))
-        except InvalidFile as error:
+            usd_per_gpu = dict(prices.read_prices(shipped.located(config.prices, root, "prices")))
+        except PlannerError as error:
             problems.append(f"prices: {error}")
             return ()
     pools = (_pool(n, s, config, root, usd_per_gpu, problems) for n, s in config.pools.items())
@@ -147,8 +148,9 @@ def _pool(
     profile = _profile(section.profile, root, where, problems)
     usd = section.usd_per_hour
     if usd is None and profile is not None:
-        if profile.gpu in usd_per_gpu:
-            usd = usd_per_gpu[profile.gpu] * profile.gpus
+        usd_per_gpu_hour = usd_per_gpu.get(profile.gpu, profile.usd_per_gpu_hour)
+        if usd_per_gpu_hour is not None:
+            usd = usd_per_gpu_hour * profile.gpus
         else:
             missing = f"missing, and prices has none for {profile.gpu}"
             problems.append(f"{where}.usd_per_hour: {missing}")
@@ -199,10 +201,10 @@ def _at(where: str, text: str) -> str:
     return f"{where}.{key}: must {rest}" if rest and key.isidentifier() else f"{where}: {text}"
 
 
-def _profile(name: str, root: Path, where: str, problems: list[str]) -> Profile | None:
+def _profile(value: str, root: Path, where: str, problems: list[str]) -> Profile | None:
     try:
-        return profiles.read_profile(root / name)
-    except InvalidFile as error:
+        return profiles.find_profile(value, root)
+    except PlannerError as error:
         problems.append(f"{where}.profile: {error}")
         return None
 

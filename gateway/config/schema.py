@@ -64,7 +64,7 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     model: str
     """Which of `models` the backends serve."""
     profile: str
-    """Profile file, relative to this file."""
+    """Profile: a file, relative to this file, or a built-in name such as `llama-3-8b/H100`."""
     backends: tuple[str, ...]
     """Base URLs, one per running engine."""
     engine: Literal["vllm", "sglang", "tgi"] | None = None
@@ -72,7 +72,9 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     default: that of any of them.
     """
     usd_per_hour: float | None = None
-    """Price of one backend; default: the GPU's price in `prices` times the number of GPUs."""
+    """Price of one backend; default: the GPU's price in `prices`, or in the profile's own figures
+    of the GPU, times the number of GPUs.
+    """
     min_backends: int = 0
     """Fewest backends that a plan uses."""
     max_backends: int | None = None
@@ -217,7 +219,9 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     pools: dict[str, PoolSection]
     """The pools of backends, by a name of your own; receipts and metrics carry it."""
     prices: str | None = None
-    """Price file, relative to this file; needed for pools without `usd_per_hour`."""
+    """Prices of GPUs: a file, relative to this file, or a built-in name such as `aws-2026-07`;
+    needed for pools without `usd_per_hour`.
+    """
     buckets: BucketSection = BucketSection()
     """The grid of estimated sizes."""
     planner: PlannerSection = PlannerSection()

@@ -314,7 +314,7 @@ def _corner_rates(profile: Profile, slo: Slo) -> FloatArray:
 
 def _unloaded_s(profile: Profile, inputs: FloatArray, outputs: FloatArray) -> FloatArray:
     """Seconds that a request takes with a backend to itself."""
-    batch = np.ones_like(inputs)
+    batch, times = np.ones_like(inputs), profile.roofline or profile.times
     # Its context grows from inputs to inputs + outputs while it decodes: half way on average.
-    decode_s = profile.roofline.decode_s(batch, inputs + outputs / 2)
-    return np.asarray(profile.roofline.prefill_s(inputs) + outputs * decode_s)
+    decode_s = times.decode_s(batch, inputs + outputs / 2)
+    return np.asarray(times.prefill_s(inputs) + outputs * decode_s)

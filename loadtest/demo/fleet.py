@@ -22,6 +22,7 @@ from gateway.config import load
 from gateway.config.load import Loaded
 from loadtest.emulator.server import Emulator
 from loadtest.process import free_port
+from planner import shipped
 from planner.engine.profiles import Profile
 
 READY_S = 60.0  # a gateway that is not ready by then will not be
@@ -122,12 +123,12 @@ class LocalFleet:
             name: pool
             | {
                 "backends": [next(urls) for _ in pool["backends"]],
-                "profile": str((self._root / pool["profile"]).resolve()),
+                "profile": shipped.absolute(pool["profile"], self._root),
             }
             for name, pool in raw["pools"].items()
         }
         if "prices" in raw:
-            raw["prices"] = str((self._root / raw["prices"]).resolve())
+            raw["prices"] = shipped.absolute(raw["prices"], self._root)
         if raw.get("planner", {}).get("workload"):
             workload = str((self._root / raw["planner"]["workload"]).resolve())
             raw["planner"] = raw["planner"] | {"workload": workload}

@@ -8,8 +8,11 @@ several in one are joined by commas. Knows demands and pools only.
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from planner.engine.hardware import GPUS
-from planner.engine.profiles import Profile
+from planner import shipped
+from planner.engine import catalogue
+from planner.engine.hardware import Gpu
+from planner.engine.profiles import Profile, analytic
+from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
 from planner.model.demand import Demand
 from planner.model.plan import Plan
@@ -93,9 +96,10 @@ def _added(
 ) -> tuple[Pool, ...]:
     """A pool of one GPU type for every model, by the analytic profile, as many as it takes."""
     name, colon, price = value.partition(":")
-    gpu = next((gpu for gpu in GPUS if gpu.lower() == name.lower()), None)
-    if gpu is None:
-        raise InvalidValue(f"what-if `{change}`: unknown GPU; known are {', '.join(GPUS)}")
+    row = shipped.lookup(name, catalogue.gpus())
+    if row is None:
+        raise InvalidValue(f"what-if `{change}`: {shipped.unknown(name, catalogue.gpus())}")
+    gpu = row.name
     if not colon and gpu not in usd:
         raise InvalidValue(f"what-if `{change}`: no price known; say with={gpu}:USD")
     dollars = _number(change, price) if colon else usd[gpu]
@@ -104,17 +108,21 @@ def _added(
         Pool(
             name=f"new {gpu}" if len(first) == 1 else f"new {gpu} {model}",
             model=model,
-            profile=_profile(pool.profile, gpu),
+            profile=_profile(change, pool.profile, row),
             usd_per_hour=dollars,
         )
         for model, pool in first.items()
     )
 
 
-def _profile(like: Profile, gpu: str) -> Profile:
+def _profile(change: str, like: Profile, gpu: Gpu) -> Profile:
     """What one GPU does with the model, dtype and engine limits of another profile."""
-    return Profile(
-        roofline=replace(like.roofline, gpu=GPUS[gpu], gpus=1),
+    old = like.roofline
+    if old is None:
+        raise InvalidValue(f"what-if `{change}`: no figures of {like.model} but measured points")
+    widths = {"weight_bytes": old.weight_bytes, "kv_bytes": old.kv_bytes}
+    return analytic(
+        roofline(gpu, old.model, old.engine, **widths),
         max_num_seqs=like.max_num_seqs,
         max_num_batched_tokens=like.max_num_batched_tokens,
         max_model_len=like.max_model_len,

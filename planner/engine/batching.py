@@ -1,9 +1,9 @@
 """One backend's continuous batching with chunked prefill, advanced from event to event.
 
-Owns the scheduler of vLLM V1 as arithmetic: who runs, who waits, who is preempted, and when each
-iteration ends. Time is an argument. Knows profiles, and nothing of HTTP, SLOs or routing.
+Owns the scheduler of vLLM V1 as arithmetic: which sequences run, wait or are preempted, and when
+each iteration ends. Time is an argument. Knows profiles, and nothing of HTTP, SLOs or routing.
 
-A stretch of iterations that only decode, with nobody to admit, takes `Σ_j max(a + r·j, floor)`
+A stretch of iterations that only decode and admit no sequence takes `Σ_j max(a + r·j, floor)`
 seconds: a sum in closed form. So the work is O(log batch) per request and not O(1) per token.
 """
 
@@ -20,7 +20,7 @@ from planner.errors import InvalidValue
 
 @dataclass(frozen=True, slots=True)
 class FirstToken:
-    """The request's first output token exists from at_s on."""
+    """The first output token of the request exists from at_s on."""
 
     key: Hashable
     at_s: float
@@ -28,7 +28,7 @@ class FirstToken:
 
 @dataclass(frozen=True, slots=True)
 class LastToken:
-    """The request's last output token exists from at_s on; the engine has forgotten the key."""
+    """The last output token of the request exists from at_s on; the engine forgets the key."""
 
     key: Hashable
     at_s: float
@@ -40,8 +40,8 @@ Event = FirstToken | LastToken
 class Sequence:
     """One request. While it decodes, it has produced `step − offset` tokens.
 
-    produced: as of the last time it was not decoding. finish: the decode step of its last token,
-    `None` unless it decodes.
+    produced: output tokens when the sequence last began or stopped to decode. finish: the decode
+    step of its last token, `None` while it does not decode.
     """
 
     __slots__ = (
@@ -65,16 +65,16 @@ class Sequence:
 
     @property
     def prompt(self) -> int:
-        """Tokens to prefill: after a preemption also those it had produced."""
+        """Tokens to prefill: the input, and after a preemption the tokens produced before it."""
         return self.input_tokens + self.produced
 
 
 class Engine:
     """One backend: an admission queue, a running batch, KV tokens, one iteration after another.
 
-    Iterations are atomic: who is submitted or aborted while one is in flight counts from the next
-    one on; at the very moment it starts, already for it. `advance` never looks at single tokens.
-    Time never runs backwards; a call with an earlier time raises InvalidValue.
+    Iterations are atomic: a request that is submitted or aborted during an iteration changes the
+    next one; at the very moment an iteration starts, it changes that one. `advance` never looks at
+    single tokens. Time never runs backwards; a call with an earlier time raises InvalidValue.
 
     longest: the most tokens (prompt and output) of one request. preemptions, prompt_tokens,
     generation_tokens: counted since the start; a prompt counts when its first token is out.
@@ -107,7 +107,7 @@ class Engine:
         self._chunks: list[tuple[Sequence, int]] = []
 
     def submit(self, key: Hashable, *, input_tokens: int, output_tokens: int, now_s: float) -> None:
-        """A request arrives. Raises InvalidValue for a known key or a size it can never hold."""
+        """Queue a request. Raises InvalidValue for a known key or a size that never fits."""
         if key in self._waiting or key in self._running:
             raise InvalidValue(f"already submitted: {key!r}")
         if input_tokens < 1 or output_tokens < 1 or input_tokens + output_tokens > self.longest:
@@ -115,12 +115,13 @@ class Engine:
             raise InvalidValue(f"both at least 1, together at most {self.longest}: {size}")
         self._catch_up(now_s)
         self._waiting[key] = Sequence(key, input_tokens, output_tokens)
-        # Behind others that wait it changes nothing: they are blocked until somebody leaves.
+        # Behind other waiting requests it changes nothing: admission is in order, and the first of
+        # them is blocked until a sequence leaves.
         if self._run is None or len(self._waiting) == 1 or self._at_start:
             self._reconsider()
 
     def abort(self, key: Hashable, now_s: float) -> None:
-        """The client has gone: the key is forgotten at once and its KV freed. Unknown keys pass."""
+        """Drop a request whose client has gone and free its KV; an unknown key changes nothing."""
         self._catch_up(now_s)
         if self._waiting.pop(key, None) is None:
             sequence = self._running.get(key)
@@ -132,7 +133,7 @@ class Engine:
             self._reconsider()
 
     def advance(self, now_s: float) -> list[Event]:
-        """Ends every iteration due by now_s; what happened since the last call, in time order."""
+        """End every iteration due by now_s; return the events since the last call, by time."""
         self._catch_up(now_s)
         events, self._events = self._events, []
         return events
@@ -144,10 +145,10 @@ class Engine:
 
     @property
     def next_event_s(self) -> float | None:
-        """Before this nothing can happen unless somebody comes or goes; `None` while idle.
+        """The earliest time of the next event if no request comes or goes; `None` while idle.
 
-        Exact while the batch only decodes. Otherwise the end of the iteration in flight, which may
-        bring no event yet (part of a long prompt): advance to it and ask again.
+        Exact while the batch only decodes. Otherwise it is the end of the iteration in flight,
+        which may bring no event (a part of a long prompt): advance to it and ask again.
         """
         if self._events:
             return self._now_s
@@ -175,7 +176,7 @@ class Engine:
 
     @property
     def _at_start(self) -> bool:
-        """Whether nothing of the iteration in flight has passed."""
+        """Whether the iteration in flight starts at this very moment."""
         return self._run is not None and self._run.end_s(self._done) == self._now_s
 
     def _catch_up(self, now_s: float) -> None:
@@ -194,7 +195,7 @@ class Engine:
             self._compose(end_s)
 
     def _reconsider(self) -> None:
-        """Somebody came or went: the composition holds to the end of the iteration in flight."""
+        """Compose anew after a request came or went, at the end of the iteration in flight."""
         if self._run is None or self._at_start:
             self._compose(self._now_s)
         else:
@@ -206,7 +207,7 @@ class Engine:
         self.generation_tokens += steps * self._decoding
 
     def _retire(self, end_s: float) -> None:
-        """Takes out who has produced the last token in this step."""
+        """Take out the sequences whose last token this step produced."""
         while self._finishes and self._finishes[0][0] <= self._step:
             finish, _, sequence = heapq.heappop(self._finishes)
             if sequence.finish == finish:
@@ -214,7 +215,7 @@ class Engine:
                 self._events.append(LastToken(sequence.key, end_s))
 
     def _join(self, end_s: float) -> None:
-        """Books the prompt chunks; a finished prompt yields its first token and decodes."""
+        """Count the prompt chunks; a finished prompt yields its first token and then decodes."""
         for sequence, tokens in self._chunks:
             sequence.prefilled += tokens
             if sequence.prefilled < sequence.prompt:
@@ -238,7 +239,7 @@ class Engine:
             heapq.heappush(self._finishes, (sequence.finish, self._ticket, sequence))
 
     def _leave(self, sequence: Sequence) -> None:
-        """Takes a running sequence out of the batch and frees its KV."""
+        """Take a running sequence out of the batch and free its KV."""
         del self._running[sequence.key]
         if sequence.finish is None:
             self._prefilling.remove(sequence)
@@ -250,7 +251,10 @@ class Engine:
             self._context -= sequence.prompt
 
     def _preempt(self) -> None:
-        """While the KV overflows, the last one admitted goes back to the front of the queue."""
+        """While the KV overflows, put the sequence admitted last back in front of the queue.
+
+        vLLM V1 preempts by recomputation: the sequence keeps its tokens and loses its KV.
+        """
         while self._context + self._reserved > self._capacity:
             sequence = self._running[next(reversed(self._running))]
             self._leave(sequence)
@@ -260,7 +264,7 @@ class Engine:
             self.preemptions += 1
 
     def _admit(self) -> None:
-        """Fills the token budget with prompt chunks: those begun, then the queue in its order."""
+        """Fill the token budget with prompt chunks: begun prompts first, then the queue."""
         budget = self._budget - self._decoding
         self._chunks = []
         for sequence in self._prefilling:
@@ -280,22 +284,23 @@ class Engine:
             budget -= tokens
 
     def _compose(self, start_s: float) -> None:
-        """Schedules what starts at start_s: one mixed iteration or a stretch of decoding ones."""
+        """Schedule what starts at start_s: one mixed iteration, or a stretch that only decodes."""
         self._preempt()
         self._admit()
         self._done = 0
         if self._chunks:
             self._run = DecodeRun(start_s, self._mixed_s(), 0.0, 0.0, 1)
         elif self._decoding:
-            batch, pace = self._decoding, self._times
+            batch, times = self._decoding, self._times
+            # A preempted or aborted sequence leaves a stale entry in the heap.
             while self._finishes[0][2].finish != self._finishes[0][0]:
                 heapq.heappop(self._finishes)
             room = (self._capacity - self._context) // batch + 1
             length = min(self._finishes[0][0] - self._step, room)
-            host_s = pace.host_s(batch)
-            first_s = pace.kernels_s(batch, batch) + pace.context_s * self._context + host_s
-            floor_s = pace.decode_floor_s + host_s
-            self._run = DecodeRun(start_s, first_s, pace.context_s * batch, floor_s, length)
+            host_s = times.host_s(batch)
+            first_s = times.kernels_s(batch, batch) + times.context_s * self._context + host_s
+            floor_s = times.decode_floor_s + host_s
+            self._run = DecodeRun(start_s, first_s, times.context_s * batch, floor_s, length)
         else:
             self._run = None
 

@@ -1,43 +1,141 @@
-"""The constants of GPUs, models and engines that the analytic engine model is made of.
+"""The values that the analytic engine model is made of: one GPU type, one model, one engine.
 
-Data only. The figures are fractions of datasheet peaks and host costs fitted to public measurements
-(kernel timings of Vidur, per-layer timings of Helix, batch runs of Argonne's LLM-Inference-Bench,
-Splitwise's performance table); expect ± 15 % for 7B and 8B models and ± 25 % under mixed
-saturation on 24 GB cards. Measured profiles replace them where there are any.
+Owns what each of them needs and which numbers are possible, and the rows of the engines. Knows no
+files: the catalogue reads the rows of GPUs and models.
+
+The host costs, and the achieved fractions of the rows that have them, were fitted to public
+measurements (kernel timings of Vidur, per-layer timings of Helix, batch runs of Argonne's
+LLM-Inference-Bench, Splitwise's performance table); expect ± 15 % for 7B and 8B models and ± 25 %
+under mixed saturation on 24 GB cards. Measured profiles replace them where there are any.
 """
 
+import math
 from dataclasses import dataclass
 
+import msgspec
+
+from planner.errors import InvalidValue
+
 GIB = 2**30
+# A sliding-window layer keeps and reads at most its window. The formula is linear in the context:
+# such a layer counts with its share of a full layer at this context; longer contexts cost less.
+WINDOW_CONTEXT = 2048
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Gpu:
-    """One GPU: dense datasheet peaks, and the fraction of each that serving kernels achieve.
+class Achieved(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """The fractions of a GPU's datasheet peaks that serving kernels achieve.
 
-    flops_16, flops_8: FLOP/s in fp16 and fp8 (`None`: no fp8 units). bandwidth: bytes/s.
-    compute, memory, kv, attention: achieved fractions of linear layers, weight streaming, KV reads
-    and prefill attention. usable_bytes: as the driver shows them. link: all-reduce bytes/s, and
-    link_latency_s the fixed cost of one all-reduce.
+    compute, memory, kv, attention: of linear layers, weight streaming, KV reads and prefill
+    attention. The defaults are round figures near the middle of the four chips whose fractions
+    were fitted (L4, A10G, A100, H100: .42–.72, .78–.82, .68–.80, .30–.50); they are not fitted.
+    """
+
+    compute: float = 0.60
+    memory: float = 0.80
+    kv: float = 0.75
+    attention: float = 0.45
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            if not 0 < getattr(self, name) <= 1:
+                raise InvalidValue(f"achieved.{name}: must be in (0, 1]: {getattr(self, name)}")
+
+
+class Tflops(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
+    """Dense datasheet peaks in 10¹² FLOP/s by dtype; fp16 stands for bf16 too.
+
+    fp8: `None` for a GPU without fp8 units.
+    """
+
+    fp16: float
+    fp8: float | None = None
+
+
+class Gpu(
+    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """One GPU type: a row of a file of GPUs, in the units of datasheets.
+
+    memory_gib: as the driver shows it. link_gb_s: what an all-reduce achieves, link_latency_us its
+    fixed cost; the defaults are those of cards on PCIe, and count only with tensor parallelism.
+    usd_per_hour: its price where nothing else states one. source: of the figures, for people.
     """
 
     name: str
-    flops_16: float
-    flops_8: float | None
-    compute: float
-    bandwidth: float
-    memory: float
-    kv: float
-    attention: float
-    usable_bytes: float
-    link: float
-    link_latency_s: float
+    memory_gib: float
+    bandwidth_gb_s: float
+    tflops: Tflops
+    achieved: Achieved = Achieved()
+    link_gb_s: float = 10.0
+    link_latency_us: float = 60.0
+    usd_per_hour: float | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        _named(self.name)
+        for name, value in (
+            ("memory_gib", self.memory_gib),
+            ("bandwidth_gb_s", self.bandwidth_gb_s),
+            ("tflops.fp16", self.tflops.fp16),
+            ("tflops.fp8", self.tflops.fp8),
+            ("link_gb_s", self.link_gb_s),
+        ):
+            _positive(name, value)
+        for name, value in (
+            ("link_latency_us", self.link_latency_us),
+            ("usd_per_hour", self.usd_per_hour),
+        ):
+            if value is not None and not 0 <= value < math.inf:
+                raise InvalidValue(f"{name}: must be finite and not negative: {value}")
+
+    @property
+    def fitted(self) -> bool:
+        """Whether its fractions come from measurements; else they are the defaults."""
+        return self.achieved != Achieved()
+
+    @property
+    def flops_16(self) -> float:
+        """FLOP/s in fp16."""
+        return self.tflops.fp16 * 1e12
+
+    @property
+    def flops_8(self) -> float | None:
+        """FLOP/s in fp8."""
+        return None if self.tflops.fp8 is None else self.tflops.fp8 * 1e12
+
+    @property
+    def memory_bytes(self) -> float:
+        """Memory, as the driver shows it."""
+        return self.memory_gib * GIB
+
+    @property
+    def bandwidth(self) -> float:
+        """Bytes/s of its memory."""
+        return self.bandwidth_gb_s * 1e9
+
+    @property
+    def link(self) -> float:
+        """Bytes/s of an all-reduce."""
+        return self.link_gb_s * 1e9
+
+    @property
+    def link_latency_s(self) -> float:
+        """Seconds of an all-reduce of nothing."""
+        return self.link_latency_us / 1e6
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Model:
-    """A dense decoder: parameters, layers, hidden size, query heads, KV heads, head size,
-    vocabulary.
+class Model(
+    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True
+):
+    """One decoder, dense or a mixture of experts: a row of a file of models.
+
+    parameters: all of them; active_parameters: those that one token uses (a mixture's routed
+    experts count with the share experts_per_token/experts). head_size: of keys and values, their
+    mean where they differ. kv_latent: elements of one token's KV per layer where a latent stands
+    for all KV heads (MLA). window, window_layers: the sliding window, and how
+    many layers have one. tied_embeddings: the LM head is the input embedding. weight_bytes,
+    expert_bytes: bytes per weight, and per weight of the routed experts, of a checkpoint that is
+    published with fewer than two. context: the longest that it was made for.
     """
 
     name: str
@@ -48,6 +146,85 @@ class Model:
     kv_heads: int
     head_size: int
     vocabulary: int
+    active_parameters: float | None = None
+    experts: int | None = None
+    experts_per_token: int | None = None
+    kv_latent: int | None = None
+    window: int | None = None
+    window_layers: int = 0
+    tied_embeddings: bool = False
+    weight_bytes: float | None = None
+    expert_bytes: float | None = None
+    context: int | None = None
+    source: str | None = None
+
+    def __post_init__(self) -> None:
+        _named(self.name)
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            if isinstance(value, int | float) and name not in ("window_layers", "tied_embeddings"):
+                _positive(name, value)
+        mixture = (self.active_parameters, self.experts, self.experts_per_token)
+        if mixture != (None, None, None):
+            if None in mixture:
+                raise InvalidValue("a mixture has active_parameters, experts and experts_per_token")
+            if not self.active < self.parameters or not 0 < self.idle_share < 1:
+                raise InvalidValue("active_parameters, experts_per_token: must be a part of all")
+        if not 0 <= self.window_layers <= self.layers or (self.window_layers and not self.window):
+            raise InvalidValue(
+                f"window_layers: of {self.layers} with a window: {self.window_layers}"
+            )
+        if self.parameters <= self.embeddings or self.expert_parameters > self.parameters:
+            raise InvalidValue(f"parameters: fewer than its parts: {self.parameters:g}")
+
+    @property
+    def active(self) -> float:
+        """Parameters that one token uses."""
+        return self.parameters if self.active_parameters is None else self.active_parameters
+
+    @property
+    def idle_share(self) -> float:
+        """The share of the routed experts that one token does not use; 0 for a dense model."""
+        if self.experts is None or self.experts_per_token is None:
+            return 0.0
+        return 1 - self.experts_per_token / self.experts
+
+    @property
+    def expert_parameters(self) -> float:
+        """Parameters of all routed experts, from `active = parameters − idle_share · experts'`."""
+        return (self.parameters - self.active) / self.idle_share if self.experts else 0.0
+
+    @property
+    def embedding(self) -> int:
+        """Parameters of the input embedding, which are those of the LM head."""
+        return self.vocabulary * self.hidden
+
+    @property
+    def embeddings(self) -> int:
+        """Parameters of the input embedding and the LM head, counted once if they are tied."""
+        return self.embedding * (1 if self.tied_embeddings else 2)
+
+    @property
+    def full_layers(self) -> float:
+        """Layers by their KV: one with a window counts with its share at WINDOW_CONTEXT tokens."""
+        if self.window is None:
+            return self.layers
+        return self.layers - self.window_layers * (1 - min(1.0, self.window / WINDOW_CONTEXT))
+
+    @property
+    def kv_elements(self) -> float:
+        """Elements of one token's KV, all layers: keys and values of every KV head, or a latent."""
+        if self.kv_latent is not None:
+            return self.full_layers * self.kv_latent
+        return 2.0 * self.full_layers * self.kv_heads * self.head_size
+
+    def kv_copies(self, gpus: int) -> float:
+        """How often each KV element is kept under tensor parallelism.
+
+        KV heads are spread over the GPUs. A GPU more than there are heads, and every GPU with a
+        latent, keeps its own copy, as in vLLM.
+        """
+        return max(1.0, gpus / (self.kv_heads if self.kv_latent is None else 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,56 +251,17 @@ class EngineKind:
     sequences: int
 
 
-GPUS = {
-    gpu.name: gpu
-    for gpu in (
-        Gpu(name="L4", flops_16=121e12, flops_8=242e12, compute=0.42, bandwidth=300e9, memory=0.82,
-            kv=0.80, attention=0.30, usable_bytes=22.5 * GIB, link=12e9, link_latency_s=60e-6),
-        Gpu(name="A10G", flops_16=70e12, flops_8=None, compute=0.72, bandwidth=600e9, memory=0.82,
-            kv=0.75, attention=0.45, usable_bytes=22.5 * GIB, link=10e9, link_latency_s=60e-6),
-        Gpu(name="A100-40G", flops_16=312e12, flops_8=None, compute=0.72, bandwidth=1555e9,
-        memory=0.82,
-            kv=0.72, attention=0.50, usable_bytes=39.6 * GIB, link=230e9, link_latency_s=18e-6),
-        Gpu(name="A100-80G", flops_16=312e12, flops_8=None, compute=0.72, bandwidth=2039e9,
-        memory=0.78,
-            kv=0.68, attention=0.50, usable_bytes=79.3 * GIB, link=230e9, link_latency_s=18e-6),
-        Gpu(name="H100", flops_16=989e12, flops_8=1979e12, compute=0.58, bandwidth=3350e9,
-        memory=0.82,
-            kv=0.79, attention=0.47, usable_bytes=79.6 * GIB, link=360e9, link_latency_s=15e-6),
-    )
-}  # fmt: skip
-
-MODELS = {
-    model.name: model
-    for model in (
-        Model(name="Llama-2-7B", parameters=6.738e9, layers=32, hidden=4096, query_heads=32,
-              kv_heads=32, head_size=128, vocabulary=32000),
-        Model(name="Llama-2-13B", parameters=13.016e9, layers=40, hidden=5120, query_heads=40,
-              kv_heads=40, head_size=128, vocabulary=32000),
-        Model(name="Llama-3-8B", parameters=8.030e9, layers=32, hidden=4096, query_heads=32,
-              kv_heads=8, head_size=128, vocabulary=128256),
-        Model(name="Mistral-7B", parameters=7.242e9, layers=32, hidden=4096, query_heads=32,
-              kv_heads=8, head_size=128, vocabulary=32000),
-        Model(name="Llama-2-70B", parameters=68.977e9, layers=80, hidden=8192, query_heads=64,
-              kv_heads=8, head_size=128, vocabulary=32000),
-        Model(name="Llama-3-70B", parameters=70.554e9, layers=80, hidden=8192, query_heads=64,
-              kv_heads=8, head_size=128, vocabulary=128256),
-    )
-}  # fmt: skip
-
 ENGINES = {
-    kind.name: kind
-    for kind in (
+    engine.name: engine
+    for engine in (
         # vLLM 0.2.7 to 0.5: CUDA graphs for decode only, so a short prefill is launch-bound.
         EngineKind(name="vllm-v0", iteration_s=2.0e-3, sequence_s=80e-6, request_s=0.5e-3,
-        prompts=4,
-                   prefill_floor_s=0.30e-3, decode_floor_s=0.0, layer_s=25e-6, memory_share=0.90,
-                   reserve_bytes=1.5e9, sequences=256),
+                   prompts=4, prefill_floor_s=0.30e-3, decode_floor_s=0.0, layer_s=25e-6,
+                   memory_share=0.90, reserve_bytes=1.5e9, sequences=256),
         # vLLM 0.8 and later. Not fitted: no public data when these constants were made.
         EngineKind(name="vllm-v1", iteration_s=1.0e-3, sequence_s=15e-6, request_s=1.0e-3,
-        prompts=16,
-                   prefill_floor_s=0.10e-3, decode_floor_s=0.0, layer_s=22e-6, memory_share=0.90,
-                   reserve_bytes=2.0e9, sequences=1024),
+                   prompts=16, prefill_floor_s=0.10e-3, decode_floor_s=0.0, layer_s=22e-6,
+                   memory_share=0.90, reserve_bytes=2.0e9, sequences=1024),
         EngineKind(name="tensorrt-llm", iteration_s=1.5e-3, sequence_s=10e-6, request_s=0.5e-3,
                    prompts=16, prefill_floor_s=0.05e-3, decode_floor_s=0.0, layer_s=22e-6,
                    memory_share=0.92, reserve_bytes=2.0e9, sequences=2048),
@@ -132,3 +270,13 @@ ENGINES = {
                    reserve_bytes=1.5e9, sequences=128),
     )
 }  # fmt: skip
+
+
+def _named(name: str) -> None:
+    if not name.strip():
+        raise InvalidValue("name: must not be empty")
+
+
+def _positive(name: str, value: float | None) -> None:
+    if value is not None and not 0 < value < math.inf:
+        raise InvalidValue(f"{name}: must be positive and finite: {value}")

@@ -1,7 +1,7 @@
 """Results of other tools, read as the points or rates of a profile.
 
 Owns the formats of vLLM's `bench serve`, guidellm, aiperf, Mélange and AIBrix as far as a profile
-needs them; everything else in their files is ignored. Times become seconds, sizes mean tokens.
+needs them and ignores their other keys. Times become seconds, sizes mean tokens.
 Knows nothing of GPUs, prices or plans.
 """
 
@@ -115,16 +115,16 @@ def vllm_bench(paths: Sequence[Path]) -> tuple[Point, ...]:
     """The points of `vllm bench serve` results, one file per load."""
     points = []
     for path in paths:
-        found = _decoded(path, VllmBench)
-        if found.completed < 1:
+        result = _decoded(path, VllmBench)
+        if result.completed < 1:
             raise InvalidFile(f"{path}: completed: no request succeeded")
         points.append(
             Point(
-                input_tokens=found.total_input_tokens / found.completed,
-                output_tokens=found.total_output_tokens / found.completed,
-                rate=found.request_throughput,
-                tpot_s=found.mean_tpot_ms / 1e3,
-                ttft_s=found.mean_ttft_ms / 1e3,
+                input_tokens=result.total_input_tokens / result.completed,
+                output_tokens=result.total_output_tokens / result.completed,
+                rate=result.request_throughput,
+                tpot_s=result.mean_tpot_ms / 1e3,
+                ttft_s=result.mean_ttft_ms / 1e3,
             )
         )
     return _checked(paths, points)
@@ -150,14 +150,14 @@ def aiperf(paths: Sequence[Path]) -> tuple[Point, ...]:
     """The points of aiperf summaries, JSON or CSV, one file per load."""
     points = []
     for path in paths:
-        found = _summary(path) if path.suffix == ".csv" else _decoded(path, AiperfSummary)
+        summary = _summary(path) if path.suffix == ".csv" else _decoded(path, AiperfSummary)
         points.append(
             Point(
-                input_tokens=found.input_sequence_length.avg,
-                output_tokens=found.output_sequence_length.avg,
-                rate=found.request_throughput.avg,
-                tpot_s=_seconds(path, "inter_token_latency", found.inter_token_latency),
-                ttft_s=_seconds(path, "time_to_first_token", found.time_to_first_token),
+                input_tokens=summary.input_sequence_length.avg,
+                output_tokens=summary.output_sequence_length.avg,
+                rate=summary.request_throughput.avg,
+                tpot_s=_seconds(path, "inter_token_latency", summary.inter_token_latency),
+                ttft_s=_seconds(path, "time_to_first_token", summary.time_to_first_token),
             )
         )
     return _checked(paths, points)
@@ -229,14 +229,14 @@ def melange_rates(
 
 
 def aibrix(path: Path) -> tuple[Rates, str]:
-    """The best rates of an AIBrix profile and, in words, the SLO they were found under."""
-    found = _decoded(path, AibrixProfile)
-    outputs, inputs = found.indexes
-    if len(found.tputs) != len(outputs) or any(len(row) != len(inputs) for row in found.tputs):
+    """The best rates of an AIBrix profile, and its SLO as text."""
+    profile = _decoded(path, AibrixProfile)
+    outputs, inputs = profile.indexes
+    if len(profile.tputs) != len(outputs) or any(len(row) != len(inputs) for row in profile.tputs):
         shape = f"{len(outputs)} × {len(inputs)}"
         raise InvalidFile(f"{path}: tputs: a hole: indexes ask for {shape} values")
-    slo = ", ".join(f"{key} {value}" for key, value in (found.slos or {}).items())
-    rates = _rates(path, inputs, outputs, tuple(zip(*found.tputs, strict=True)))
+    slo = ", ".join(f"{key} {value}" for key, value in (profile.slos or {}).items())
+    rates = _rates(path, inputs, outputs, tuple(zip(*profile.tputs, strict=True)))
     return rates, slo or "not stated"
 
 
@@ -263,11 +263,11 @@ def _text(path: Path) -> str:
         raise InvalidFile(f"{path}: cannot be read: {error}") from error
 
 
-def _decoded(path: Path, kind: type[T]) -> T:
-    """The file as `kind`; Python writers put NaN and Infinity into JSON, which then is refused
-    where it matters and not where nobody looks.
-    """
+def _decoded(path: Path, form: type[T]) -> T:
+    """A file as a value of type `form`."""
+    # Not msgspec's own reader: Python writes NaN and Infinity into JSON, which msgspec refuses
+    # anywhere. In keys that are read they are refused later, elsewhere they do no harm.
     try:
-        return msgspec.convert(json.loads(_text(path)), kind)
+        return msgspec.convert(json.loads(_text(path)), form)
     except ValueError as error:
         raise InvalidFile(f"{path}: {error}") from error

@@ -1,6 +1,7 @@
 """How long one backend's iterations take, in scalars: `Roofline.step_s`, and sums of it.
 
-Owns the arithmetic that `batching` does per iteration; knows nothing of who is in a batch.
+Owns the arithmetic that `batching` does per iteration; knows nothing of which sequences a batch
+holds.
 """
 
 import math
@@ -24,14 +25,14 @@ class IterationTime:
         self.request_s: float = engine.request_s
 
     def kernels_s(self, tokens: int, sequences: int) -> float:
-        """What the context and the floor do not touch, in seconds."""
+        """Seconds of the kernels that depend on neither context nor floor."""
         roofline = self._roofline
         flop = roofline.block_flop * tokens + roofline.head_flop * max(sequences, 1)
         linear_s = (self._memory + (flop / roofline.flops) ** CORNER) ** (1 / CORNER)
         return float(linear_s + self._fixed_s + roofline.comm_token_s * tokens)
 
     def host_s(self, sequences: int) -> float:
-        """What the host adds to the kernels of one iteration, in seconds."""
+        """Seconds of host work that an iteration adds to its kernels."""
         engine = self._roofline.engine
         return engine.iteration_s + engine.sequence_s * sequences
 
@@ -42,8 +43,23 @@ class IterationTime:
         return max(kernels_s, self._prefill_floor_s) + self.host_s(sequences)
 
 
+class MoeIterationTime(IterationTime):
+    """`IterationTime` of a mixture of experts: the weights that it reads depend on the tokens.
+
+    A class of its own, so that the inner loop of a dense model has no branch for it.
+    """
+
+    def kernels_s(self, tokens: int, sequences: int) -> float:
+        """Seconds of the kernels that depend on neither context nor floor."""
+        roofline = self._roofline
+        memory_s = roofline.memory_s + roofline.experts_s * (1 - roofline.idle_share**tokens)
+        flop = roofline.block_flop * tokens + roofline.head_flop * max(sequences, 1)
+        linear_s = (memory_s**CORNER + (flop / roofline.flops) ** CORNER) ** (1 / CORNER)
+        return float(linear_s + self._fixed_s + roofline.comm_token_s * tokens)
+
+
 class FittedIterationTime:
-    """The same of a measured profile: the linear model that was fitted to it."""
+    """Iteration times of a measured profile, by the linear model fitted to its points."""
 
     decode_floor_s = 0.0
 
@@ -53,13 +69,13 @@ class FittedIterationTime:
         self.request_s = fitted.request_s
 
     def kernels_s(self, tokens: int, sequences: int) -> float:
-        """What the context and squared prompts do not touch, in seconds."""
+        """Seconds that depend on neither context nor squared prompts."""
         fitted = self._fitted
         prompts_s = fitted.prompt_s * (tokens - sequences)
         return fitted.iteration_s + fitted.sequence_s * sequences + prompts_s
 
     def host_s(self, sequences: int) -> float:
-        """Nothing apart: what was measured has it in."""
+        """Zero: measured times contain the host's work."""
         return 0.0
 
     def mixed_s(self, tokens: int, sequences: int, context: int, squares: int) -> float:
@@ -68,10 +84,15 @@ class FittedIterationTime:
         return kernels_s + self._fitted.square_s * squares
 
 
+def analytic_time(roofline: Roofline) -> IterationTime:
+    """Iteration times of an analytic backend, dense or a mixture of experts."""
+    return MoeIterationTime(roofline) if roofline.experts_s else IterationTime(roofline)
+
+
 def iteration_time(profile: Profile) -> IterationTime | FittedIterationTime:
-    """The pace of a backend: as measured where there is anything, else analytic."""
-    fitted = profile.calibration
-    return IterationTime(profile.roofline) if fitted is None else FittedIterationTime(fitted)
+    """Iteration times of a backend: measured ones where the profile has points, else analytic."""
+    times = profile.times
+    return FittedIterationTime(times) if isinstance(times, Calibration) else analytic_time(times)
 
 
 class DecodeRun:
@@ -104,7 +125,7 @@ class DecodeRun:
         return self._start_s + self._flat * self.floor_s + risen_s
 
     def ended(self, now_s: float) -> int:
-        """How many iterations have ended at now_s: a quadratic, its rounding put right."""
+        """How many iterations have ended at now_s: the root of a quadratic, rounding corrected."""
         if self.end_s(self.length) <= now_s:
             return self.length
         rest_s = now_s - self._start_s - self._flat * self.floor_s

@@ -6,6 +6,7 @@ fitted. The SLO is applied when a plan is made and is never baked into the file,
 that says so: tables of best rates imported from planners that fix the SLO when they profile.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,19 +16,23 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.engine.fit import Calibration, Point, Rates, checked, fit
-from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.roofline import Number, Roofline
+from planner import shipped
+from planner.engine import catalogue
+from planner.engine.fit import Calibration, Point, Rates, checked, fit, fit_alone, shortage
+from planner.engine.hardware import ENGINES, EngineKind, Gpu, Model
+from planner.engine.roofline import Number, Roofline, roofline
 from planner.errors import InvalidFile, InvalidValue
 from planner.files import decoded
 from planner.sizes import FloatArray
 from planner.slo import Slo
 
-FORMAT = "cuvee-profile/1"
+FORMAT: Literal["cuvee-profile/1"] = "cuvee-profile/1"
 BoolArray = NDArray[np.bool_]
 Origin = Literal["analytic", "measured", "imported"]
 LEAST_BATCH = 1.0  # below one sequence in flight there is nothing to serve
 BISECTIONS = 20  # n* to a millionth of its range
+CONTEXT = 8192  # `max_model_len` where a profile states none
+LABEL = re.compile(r"(?:(\d+)x)?(.+)", re.ASCII)  # `H100`, `2xH100`
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -43,45 +48,40 @@ class Capacity:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profile:
-    """A roofline, the engine's scheduler limits by vLLM's names, and what was measured if anything.
+    """What a backend is, the engine's scheduler limits by vLLM's names, and how long it takes.
 
+    gpu, gpus: the name of its GPU type, and how many of them one backend takes (its tensor
+    parallelism). roofline: the analytic model, `None` where gpu or model is a name without a row.
     calibration: a linear engine model fitted to measurements; it takes the roofline's place for
     every time. rates: best rates found under `baked_slo`; capacity then ignores the SLO it is asked
     for. kv_tokens: tokens of KV that the engine reported; default: the roofline's estimate.
+    usd_per_gpu_hour: the price that the GPU's own numbers state.
     """
 
-    roofline: Roofline
+    gpu: str
+    model: str
     max_num_seqs: int
     max_num_batched_tokens: int
     max_model_len: int
+    gpus: int = 1
+    roofline: Roofline | None = None
     origin: Origin = "analytic"
     calibration: Calibration | None = None
     rates: Rates | None = None
     baked_slo: str | None = None
     kv_tokens: int | None = None
+    usd_per_gpu_hour: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "kv_tokens"):
+        limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "kv_tokens", "gpus")
+        for name in limits:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise InvalidValue(f"{name} must be at least 1: {value}")
+        if self.roofline is None and (self.calibration is None or self.kv_tokens is None):
+            raise InvalidValue("a profile without a roofline needs a calibration and kv_tokens")
         if self.kv_capacity == 0:
             raise InvalidValue(f"{self.model} does not fit into {self.gpus} × {self.gpu}")
-
-    @property
-    def model(self) -> str:
-        """The name of the model that the backend serves."""
-        return self.roofline.model.name
-
-    @property
-    def gpu(self) -> str:
-        """The name of the GPU type."""
-        return self.roofline.gpu.name
-
-    @property
-    def gpus(self) -> int:
-        """How many of these GPUs one backend takes: its tensor parallelism."""
-        return self.roofline.gpus
 
     @property
     def gpu_label(self) -> str:
@@ -91,7 +91,9 @@ class Profile:
     @property
     def kv_capacity(self) -> int:
         """Tokens of KV that fit: what the engine reported, else the roofline's estimate."""
-        return self.roofline.kv_capacity if self.kv_tokens is None else self.kv_tokens
+        if self.kv_tokens is None and self.roofline is not None:
+            return self.roofline.kv_capacity
+        return self.kv_tokens or 0
 
     @property
     def prefill_s_per_token(self) -> float:
@@ -101,8 +103,10 @@ class Profile:
 
     @property
     def times(self) -> Roofline | Calibration:
-        """How long decode and prefill take: as measured where there is anything, else analytic."""
-        return self.roofline if self.calibration is None else self.calibration
+        """The model of decode and prefill times: fitted where there are points, else analytic."""
+        times = self.calibration or self.roofline
+        assert times is not None  # checked by __post_init__
+        return times
 
     def tpot_s(self, batch: Number, inputs: Number, outputs: Number) -> Number:
         """Seconds per output token with `batch` requests of one size in flight, prefill included:
@@ -121,7 +125,7 @@ class Profile:
         n* is the largest B ≤ min(KV/(i + o/2), max_num_seqs) with TPOT(B) ≤ the target, by
         bisection. By Little's law X = B/(o·TPOT(B)). Infeasible: no such B ≥ 1, a prompt whose own
         prefill and first step exceed the TTFT target, or a context beyond `max_model_len`.
-        With `rates` X is theirs, and n* the B that has it.
+        With `rates`, X is the table's rate, and n* the B that gives it.
         """
         inputs, outputs = np.broadcast_arrays(
             np.asarray(inputs, dtype=float), np.maximum(np.asarray(outputs, dtype=float), 1.0)
@@ -164,7 +168,7 @@ class Profile:
 
 
 def _largest(holds: Callable[[FloatArray], BoolArray], high: FloatArray) -> FloatArray:
-    """The largest batch in [1, high] that holds, where everything below one that holds does."""
+    """The largest batch in [1, high] for which `holds` is true; below it `holds` must be true."""
     low, top = np.full_like(high, LEAST_BATCH), high
     full = holds(high)
     for _ in range(BISECTIONS):
@@ -174,24 +178,41 @@ def _largest(holds: Callable[[FloatArray], BoolArray], high: FloatArray) -> Floa
     return np.where(full, top, low)
 
 
+def analytic(
+    backend: Roofline, *, max_num_seqs: int, max_num_batched_tokens: int, max_model_len: int
+) -> Profile:
+    """The profile of a roofline alone."""
+    return Profile(
+        gpu=backend.gpu.name,
+        model=backend.model.name,
+        gpus=backend.gpus,
+        roofline=backend,
+        max_num_seqs=max_num_seqs,
+        max_num_batched_tokens=max_num_batched_tokens,
+        max_model_len=max_model_len,
+        usd_per_gpu_hour=backend.gpu.usd_per_hour,
+    )
+
+
 class ProfileFile(
     msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True
 ):
-    """The file format: GPU, model and engine by name, the engine's limits by vLLM's names.
+    """The file format: GPU, model and engine, the engine's limits by vLLM's names.
 
+    gpu, model: a name, the numbers, or the path of a file; a path is relative to the profile.
     A measured or imported profile has `points`, or `rates` together with `baked_slo`.
     """
 
     format: Literal["cuvee-profile/1"]
     origin: Origin
-    gpu: str
-    model: str
+    gpu: str | Gpu
+    model: str | Model
     engine: str = "vllm-v0"
     dtype: Literal["fp16", "bf16", "fp8"] = "fp16"
     tensor_parallel_size: int = 1
     max_num_seqs: int | None = None
     max_num_batched_tokens: int = 2048
-    max_model_len: int = 8192
+    max_model_len: int = CONTEXT
     kv_tokens: int | None = None
     source: str | None = None
     baked_slo: str | None = None
@@ -199,38 +220,101 @@ class ProfileFile(
     rates: Rates | None = None
 
 
+def find_profile(value: str, root: Path) -> Profile:
+    """The profile that a configuration's value names; a path is relative to root.
+
+    `MODEL/GPU` and `MODEL/2xGPU` name a shipped file, or else the analytic profile of the two rows
+    with the engine's defaults. Raises InvalidFile and InvalidValue.
+    """
+    if shipped.is_path(value, root):
+        return read_profile(root / value)
+    path = shipped.lookup(value, shipped.shelf("profiles"))
+    return _of_rows(value) if path is None else read_profile(path)
+
+
 def read_profile(path: Path) -> Profile:
     """Reads a profile file. Raises InvalidFile naming the file and the key."""
     spec = decoded(path, ProfileFile)
     try:
-        return build(spec)
+        return build(spec, path.parent)
     except InvalidValue as error:
         raise InvalidFile(f"{path}: {error}") from error
 
 
-def build(spec: ProfileFile) -> Profile:
-    """The profile a file describes, its points fitted. Raises InvalidValue naming the key."""
-    _check(spec)
-    engine = ENGINES[spec.engine]
-    width = 1 if spec.dtype == "fp8" else 2
-    roofline = Roofline(
-        gpu=GPUS[spec.gpu],
-        model=MODELS[spec.model],
-        engine=engine,
-        gpus=spec.tensor_parallel_size,
-        weight_bytes=width,
-        kv_bytes=width,
-    )
+def build(spec: ProfileFile, root: Path = Path()) -> Profile:
+    """The profile that spec describes, its points fitted. root: folder of the paths in spec.
+
+    Raises InvalidValue naming the key, and InvalidFile for a file that spec names.
+    """
+    engine = _engine(spec)
+    points = checked(spec.points) if spec.points else ()
+    gpu, model = catalogue.find_gpu(spec.gpu, root), catalogue.find_model(spec.model, root)
+    backend, calibration = None, None
+    if gpu is not None and model is not None:
+        backend = _backend(spec, gpu, model, engine)
+        calibration = fit(points, backend) if points else None
+    else:
+        _check_enough(spec, gpu, model)
+        calibration = fit_alone(points)
     return Profile(
-        roofline=roofline,
+        gpu=str(spec.gpu) if gpu is None else gpu.name,
+        model=str(spec.model) if model is None else model.name,
+        gpus=spec.tensor_parallel_size,
+        roofline=backend,
         max_num_seqs=spec.max_num_seqs or engine.sequences,
         max_num_batched_tokens=spec.max_num_batched_tokens,
         max_model_len=spec.max_model_len,
         origin=spec.origin,
-        calibration=fit(checked(spec.points), roofline) if spec.points else None,
+        calibration=calibration,
         rates=spec.rates,
         baked_slo=spec.baked_slo,
         kv_tokens=spec.kv_tokens,
+        usd_per_gpu_hour=None if gpu is None else gpu.usd_per_hour,
+    )
+
+
+def _backend(spec: ProfileFile, gpu: Gpu, model: Model, engine: EngineKind) -> Roofline:
+    width = 1 if spec.dtype == "fp8" else 2
+    count = spec.tensor_parallel_size
+    return roofline(gpu, model, engine, gpus=count, weight_bytes=width, kv_bytes=width)
+
+
+def _check_enough(spec: ProfileFile, gpu: Gpu | None, model: Model | None) -> None:
+    """Raises InvalidValue, naming the missing row, unless the points suffice without it."""
+    need = shortage(spec.points)
+    if need is None and spec.kv_tokens is None:
+        need = "kv_tokens, which the engine reported at its start"
+    if need is None:
+        return
+    key, known = ("gpu", catalogue.gpus()) if gpu is None else ("model", catalogue.models())
+    name = str(spec.gpu if gpu is None else spec.model)
+    text = shipped.unknown(name, known)
+    raise InvalidValue(f"{key}: {text} Give its numbers; to do without, it takes {need}")
+
+
+def _of_rows(name: str) -> Profile:
+    """The analytic profile of a built-in name. Raises InvalidValue naming what is unknown."""
+    model_name, slash, label = name.rpartition("/")
+    match = LABEL.fullmatch(label)
+    if not slash or match is None:
+        raise InvalidValue(
+            f"`{name}` is no built-in name (MODEL/GPU) and no path (it ends in .yaml)"
+        )
+    model = shipped.lookup(model_name, catalogue.models())
+    gpu = shipped.lookup(match[2], catalogue.gpus())
+    if model is None:
+        raise InvalidValue(f"model: {shipped.unknown(model_name, catalogue.models())}")
+    if gpu is None:
+        raise InvalidValue(f"gpu: {shipped.unknown(match[2], catalogue.gpus())}")
+    return build(
+        ProfileFile(
+            format=FORMAT,
+            origin="analytic",
+            gpu=gpu,
+            model=model,
+            tensor_parallel_size=int(match[1] or 1),
+            max_model_len=min(CONTEXT, model.context or CONTEXT),
+        )
     )
 
 
@@ -242,14 +326,10 @@ def write(spec: ProfileFile, path: Path) -> None:
         raise InvalidFile(f"{path}: cannot be written: {error.strerror}") from error
 
 
-def _check(spec: ProfileFile) -> None:
-    for kind, name, known in (
-        ("gpu", spec.gpu, tuple(GPUS)),
-        ("model", spec.model, tuple(MODELS)),
-        ("engine", spec.engine, tuple(ENGINES)),
-    ):
-        if name not in known:
-            raise InvalidValue(f"{kind}: unknown `{name}`; known are {', '.join(known)}")
+def _engine(spec: ProfileFile) -> EngineKind:
+    """The engine of a file. Raises InvalidValue for parts of the file that exclude each other."""
+    if spec.engine not in ENGINES:
+        raise InvalidValue(f"engine: {shipped.unknown(spec.engine, ENGINES)}")
     measured = bool(spec.points) + (spec.rates is not None)
     if spec.origin == "analytic" and measured:
         raise InvalidValue("origin: an analytic profile has neither points nor rates")
@@ -257,3 +337,4 @@ def _check(spec: ProfileFile) -> None:
         raise InvalidValue(f"points: a profile of origin {spec.origin} needs points or rates")
     if (spec.rates is None) != (spec.baked_slo is None):
         raise InvalidValue("baked_slo: belongs to rates, and rates cannot be without it")
+    return ENGINES[spec.engine]

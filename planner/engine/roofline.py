@@ -5,9 +5,15 @@ nothing of SLO classes, buckets or demand. Formulas: iteration time
 `max(t_lin + t_kv + t_pa + t_comm + layers·layer_s, layers·floor) + iteration_s + B·sequence_s` with
 `t_lin = (t_mem^p + t_comp^p)^(1/p)`; the p-norm replaces `max` because measured kernels sit
 20–40 % above either roof near the ridge.
+
+A mixture of experts reads only the experts that the tokens of an iteration were routed to. One
+token uses k of E experts, so it passes a given expert by with probability `1 − k/E`, and n tokens
+do with `(1 − k/E)^n` if each is routed by itself and all experts are equally likely: the expected
+share of the experts' weights that is read is `1 − (1 − k/E)^n`. Real routing is less even and reads
+fewer of them.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,60 +30,33 @@ Number = float | FloatArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Roofline:
-    """One backend: `gpus` of a type under tensor parallelism, one model, one engine, one dtype.
+    """One backend's constants: `gpus` of a type under tensor parallelism, one model, one engine.
 
-    weight_bytes, kv_bytes: bytes per weight and per KV element (fp16 2, fp8 1).
-    kv_token_bytes, kv_capacity: KV bytes of one token, and tokens of KV that fit.
-    The rest are the model's constants, computed once: memory_s streams the weights; flops are those
-    achieved; block_flop and head_flop are FLOP per token; kv_token_s, attention_s, comm_token_s and
-    comm_fixed_s are seconds per KV token read, per squared prompt token, per token all-reduced, and
-    per iteration.
+    Made by `roofline`. weight_bytes, kv_bytes: bytes per weight and per KV element (fp16 2, fp8 1).
+    kv_capacity: tokens of KV that fit. memory_s: seconds to read the weights that every iteration
+    reads; experts_s: to read all routed experts, and idle_share the share of them that one token
+    passes by (both 0 for a dense model). flops: achieved FLOP/s. block_flop, head_flop: FLOP per
+    token. kv_token_s, attention_s, comm_token_s, comm_fixed_s: seconds per KV token read, per
+    squared prompt token, per token all-reduced, and per iteration.
     """
 
     gpu: Gpu
     model: Model
     engine: EngineKind
-    gpus: int = 1
-    weight_bytes: int = 2
-    kv_bytes: int = 2
-    kv_token_bytes: float = field(init=False, repr=False)
-    kv_capacity: int = field(init=False, repr=False)
-    memory_s: float = field(init=False, repr=False)
-    flops: float = field(init=False, repr=False)
-    block_flop: float = field(init=False, repr=False)
-    head_flop: float = field(init=False, repr=False)
-    kv_token_s: float = field(init=False, repr=False)
-    attention_s: float = field(init=False, repr=False)
-    comm_fixed_s: float = field(init=False, repr=False)
-    comm_token_s: float = field(init=False, repr=False)
-
-    def __post_init__(self) -> None:
-        gpu, model, engine, gpus = self.gpu, self.model, self.engine, self.gpus
-        if gpus < 1:
-            raise InvalidValue(f"gpus must be at least 1: {gpus}")
-        if self.weight_bytes == 1 and gpu.flops_8 is None:
-            raise InvalidValue(f"{gpu.name} has no fp8 units")
-        embedding = model.vocabulary * model.hidden
-        peak = FP8_FLOPS * gpu.flops_8 if self.weight_bytes == 1 and gpu.flops_8 else gpu.flops_16
-        flops = gpus * peak * gpu.compute
-        kv_token = 2.0 * model.layers * model.kv_heads * model.head_size * self.kv_bytes
-        weights = self.weight_bytes * model.parameters
-        room = (engine.memory_share * gpu.usable_bytes - engine.reserve_bytes) * gpus - weights
-        ring = 2 * (gpus - 1) / gpus
-        set_ = object.__setattr__
-        set_(self, "kv_token_bytes", kv_token)
-        set_(self, "kv_capacity", max(0, int(room / kv_token)))
-        # The input embedding is a gather; only blocks and LM head are streamed.
-        streamed = self.weight_bytes * (model.parameters - embedding)
-        set_(self, "memory_s", streamed / (gpus * gpu.bandwidth * gpu.memory))
-        set_(self, "flops", flops)
-        set_(self, "block_flop", 2.0 * (model.parameters - 2.0 * embedding))
-        set_(self, "head_flop", 2.0 * embedding)
-        set_(self, "kv_token_s", kv_token / (gpus * gpu.bandwidth * gpu.kv))
-        attention = 2.0 * model.layers * model.query_heads * model.head_size
-        set_(self, "attention_s", attention / (gpus * gpu.flops_16 * gpu.attention))
-        set_(self, "comm_fixed_s", 2 * model.layers * gpu.link_latency_s if gpus > 1 else 0.0)
-        set_(self, "comm_token_s", 2 * model.layers * model.hidden * 2 * ring / gpu.link)
+    gpus: int
+    weight_bytes: int
+    kv_bytes: int
+    kv_capacity: int
+    memory_s: float
+    experts_s: float
+    idle_share: float
+    flops: float
+    block_flop: float
+    head_flop: float
+    kv_token_s: float
+    attention_s: float
+    comm_fixed_s: float
+    comm_token_s: float
 
     def step_s(
         self,
@@ -99,7 +78,10 @@ class Roofline:
         engine, layers = self.engine, self.model.layers
         rows = np.maximum(sequences, 1.0)
         compute_s = (self.block_flop * tokens + self.head_flop * rows) / self.flops
-        linear_s = (self.memory_s**CORNER + compute_s**CORNER) ** (1 / CORNER)
+        memory_s: Number = self.memory_s
+        if self.experts_s:
+            memory_s = memory_s + self.experts_s * (1 - self.idle_share**tokens)
+        linear_s = (memory_s**CORNER + compute_s**CORNER) ** (1 / CORNER)
         kernels_s = (
             linear_s
             + self.kv_token_s * context_tokens
@@ -129,3 +111,54 @@ class Roofline:
         squares = together * input_tokens * input_tokens
         shared_s = self.step_s(tokens, 0.0, 0.0, squares, prefill=True)
         return shared_s / together + self.engine.request_s
+
+
+def roofline(
+    gpu: Gpu,
+    model: Model,
+    engine: EngineKind,
+    *,
+    gpus: int = 1,
+    weight_bytes: int = 2,
+    kv_bytes: int = 2,
+) -> Roofline:
+    """The constants of one backend. Raises InvalidValue for no GPU, or fp8 without fp8 units.
+
+    A model that is published with fewer bytes per weight is held and read with those.
+    """
+    if gpus < 1:
+        raise InvalidValue(f"gpus must be at least 1: {gpus}")
+    width = min(weight_bytes, model.weight_bytes or weight_bytes)
+    peak = gpu.flops_16
+    if width == 1:
+        if gpu.flops_8 is None:
+            raise InvalidValue(f"{gpu.name} has no fp8 units")
+        peak = FP8_FLOPS * gpu.flops_8
+    experts = min(width, model.expert_bytes or width) * model.expert_parameters
+    rest = model.parameters - model.expert_parameters
+    blocks = rest - model.embeddings
+    kv_token = model.kv_elements * kv_bytes * model.kv_copies(gpus)
+    room = (engine.memory_share * gpu.memory_bytes - engine.reserve_bytes) * gpus
+    read_s = gpus * gpu.bandwidth * gpu.achieved.memory
+    ring = 2 * (gpus - 1) / gpus
+    attention = 2.0 * model.full_layers * model.query_heads * model.head_size
+    return Roofline(
+        gpu=gpu,
+        model=model,
+        engine=engine,
+        gpus=gpus,
+        weight_bytes=weight_bytes,
+        kv_bytes=kv_bytes,
+        kv_capacity=max(0, int((room - width * rest - experts) / kv_token)),
+        # The input embedding is a gather; only blocks and LM head are streamed.
+        memory_s=width * (blocks + model.embedding) / read_s,
+        experts_s=experts / read_s,
+        idle_share=model.idle_share,
+        flops=gpus * peak * gpu.achieved.compute,
+        block_flop=2.0 * (model.active - model.embeddings),
+        head_flop=2.0 * model.embedding,
+        kv_token_s=kv_token / (gpus * gpu.bandwidth * gpu.achieved.kv),
+        attention_s=attention / (gpus * gpu.flops_16 * gpu.achieved.attention),
+        comm_fixed_s=2 * model.layers * gpu.link_latency_s if gpus > 1 else 0.0,
+        comm_token_s=2 * model.layers * model.hidden * 2 * ring / gpu.link,
+    )

@@ -1,4 +1,4 @@
-"""Public measurements of engines, and how far the analytic model is from them.
+"""How far the analytic model is from public measurements of engines.
 
 Owns the format of `configs/profiles/measured/*.csv` and, for each kind of measurement, the formula
 that predicts it. Nothing here enters a plan: it says how much an analytic profile can be trusted.
@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from planner.engine.hardware import ENGINES, GPUS, MODELS, EngineKind, Model
-from planner.engine.roofline import CORNER, Roofline
+from planner.engine import catalogue
+from planner.engine.hardware import ENGINES, EngineKind
+from planner.engine.roofline import CORNER, Roofline, roofline
 from planner.errors import InvalidFile
 
 METRICS = ("makespan", "ttft", "tpot", "layer-prompt", "layer-decode", "layer-linear")
@@ -23,11 +24,6 @@ LEAST_MS = 1e-3  # nothing here is faster: less is a mistake of units
 LAYER_S = 0.03e-3  # host cost of one layer in the engine that Helix timed
 LONGEST_TTFT = 8192  # prompt tokens of a batch beyond which the engine splits the prefill
 
-_LLAMA_30B = Model(
-    name="LLaMA-30B", parameters=32.529e9, layers=60, hidden=6656, query_heads=52, kv_heads=52,
-    head_size=128, vocabulary=32000,
-)  # fmt: skip
-_MODELS = MODELS | {_LLAMA_30B.name: _LLAMA_30B}
 # vLLM 0.2 without CUDA graphs: every layer waits for its host, which differs by machine.
 _EAGER_FLOOR_S = {"A100-80G": 0.50e-3, "H100": 0.36e-3}
 _EAGER = replace(
@@ -105,9 +101,9 @@ def _timing(path: Path, line: int, row: dict[str, str]) -> Timing:
 
     return Timing(
         source=path.stem,
-        gpu=name("gpu", GPUS),
+        gpu=name("gpu", catalogue.gpus()),
         gpus=int(number("gpus", 1)),
-        model=name("model", _MODELS),
+        model=name("model", catalogue.models()),
         engine=name("engine", _ENGINES),
         metric=name("metric", METRICS),
         input_tokens=int(number("input_tokens", 1)),
@@ -118,11 +114,11 @@ def _timing(path: Path, line: int, row: dict[str, str]) -> Timing:
 
 
 def usable(timing: Timing) -> bool:
-    """Whether the source can be trusted there and the formula is meant for it.
+    """Whether the source can be trusted with this value, and the formula is meant for it.
 
     Left out: prompts of more than 8,192 tokens in all; 70B on two A100 or H100 with a batch of 64,
     which did not fit; one-layer times rounded to 1 or 2 ms; decode batches above 32 of unknown
-    context; layers under tensor parallelism, timed with a link that nobody states.
+    context; layers under tensor parallelism, whose link the source does not state.
     """
     if timing.metric == "ttft" and timing.batch * timing.input_tokens > LONGEST_TTFT:
         return False
@@ -137,50 +133,49 @@ def usable(timing: Timing) -> bool:
 
 
 def roofline_of(timing: Timing) -> Roofline:
-    """The analytic model of what was measured, with the host costs of its engine."""
+    """The analytic model of the measured backend, with the host costs of its engine."""
     engine: EngineKind = _ENGINES[timing.engine]
     if timing.engine == _EAGER.name:
         engine = replace(engine, decode_floor_s=_EAGER_FLOOR_S[timing.gpu])
-    return Roofline(
-        gpu=GPUS[timing.gpu], model=_MODELS[timing.model], engine=engine, gpus=timing.gpus
-    )
+    gpu, model = catalogue.gpus()[timing.gpu], catalogue.models()[timing.model]
+    return roofline(gpu, model, engine, gpus=timing.gpus)
 
 
 def predicted_s(timing: Timing) -> float:
-    """What the analytic model says for it, in seconds.
+    """The analytic model's value of a timing, in seconds.
 
-    makespan: `N·t_pre + o·(N/B)·t_dec(B, i + o/2)` with B what fits into memory and seats.
+    makespan: `N·t_pre + o·(N/B)·t_dec(B, i + o/2)` with B what memory and `max_num_seqs` admit.
     ttft: the prefill of all prompts of the batch at once, and one request's host cost.
     tpot: `t_dec(B, i + o/2)`.
     """
-    one, count = roofline_of(timing), timing.batch
+    backend, count = roofline_of(timing), timing.batch
     inputs, outputs = timing.input_tokens, timing.output_tokens
     context = inputs + outputs / 2
     if timing.metric == "makespan":
-        fits = one.kv_capacity // context if one.kv_capacity >= inputs + outputs else 0
-        batch = float(min(count, max(fits, 1.0), one.engine.sequences))
-        prefill_s = one.prefill_share_s(float(inputs))
-        return float(count * prefill_s + outputs * count / batch * one.decode_s(batch, context))
+        fits = backend.kv_capacity // context if backend.kv_capacity >= inputs + outputs else 0
+        batch = float(min(count, max(fits, 1.0), backend.engine.sequences))
+        prefill_s = backend.prefill_share_s(float(inputs))
+        return float(count * prefill_s + outputs * count / batch * backend.decode_s(batch, context))
     if timing.metric == "ttft":
         squares = float(count) * inputs * inputs
-        prefill_s = one.step_s(float(count * inputs), 0.0, 0.0, squares, prefill=True)
-        return float(prefill_s + one.engine.request_s)
+        prefill_s = backend.step_s(float(count * inputs), 0.0, 0.0, squares, prefill=True)
+        return float(prefill_s + backend.engine.request_s)
     if timing.metric == "tpot":
-        return float(one.decode_s(float(count), context))
-    return _layer_s(one, timing)
+        return float(backend.decode_s(float(count), context))
+    return _layer_s(backend, timing)
 
 
-def _layer_s(one: Roofline, timing: Timing) -> float:
-    """One layer's linear parts over the tokens of a batch; prompts with their attention."""
-    layers, tokens = one.model.layers, timing.input_tokens
-    memory_s = one.weight_bytes * one.block_flop / 2 / layers
-    memory_s /= one.gpus * one.gpu.bandwidth * one.gpu.memory
-    compute_s = one.block_flop * tokens / layers / one.flops
+def _layer_s(backend: Roofline, timing: Timing) -> float:
+    """Seconds of one layer's linear parts over a batch of tokens; prompts with their attention."""
+    layers, tokens = backend.model.layers, timing.input_tokens
+    memory_s = backend.weight_bytes * backend.block_flop / 2 / layers
+    memory_s /= backend.gpus * backend.gpu.bandwidth * backend.gpu.achieved.memory
+    compute_s = backend.block_flop * tokens / layers / backend.flops
     linear_s = (memory_s**CORNER + compute_s**CORNER) ** (1 / CORNER)
     if timing.metric == "layer-linear":
         return float(linear_s)
     squares = tokens * tokens if timing.metric == "layer-prompt" else 0
-    return float(linear_s + one.attention_s * squares / layers + LAYER_S)
+    return float(linear_s + backend.attention_s * squares / layers + LAYER_S)
 
 
 def errors(timings: Iterable[Timing]) -> tuple[ModelError, ...]:
@@ -209,7 +204,7 @@ def _error(
     timings: Sequence[Timing], *, gpu: str, source: str, engine: str, gpus: int | None, metric: str
 ) -> ModelError:
     ratio = np.array([predicted_s(timing) / timing.measured_s for timing in timings])
-    off = np.abs(ratio - 1)
+    distance = np.abs(ratio - 1)
     return ModelError(
         gpu=gpu,
         source=source,
@@ -217,7 +212,7 @@ def _error(
         gpus=gpus,
         metric=metric,
         n=len(timings),
-        median=float(np.median(off)),
-        p90=float(np.quantile(off, 0.9)),
+        median=float(np.median(distance)),
+        p90=float(np.quantile(distance, 0.9)),
         bias=float(np.median(ratio)),
     )

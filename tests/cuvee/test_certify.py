@@ -19,9 +19,6 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path):
     """`cuvee certify`: fleets with attainment and interval; the same as JSON."""
     raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
     raw["pools"] = {n: p for n, p in raw["pools"].items() if n != "a10g"}
-    for pool in raw["pools"].values():
-        pool["profile"] = str(CONFIGS / pool["profile"])
-    raw["prices"] = str(CONFIGS / "prices.yaml")
     raw["planner"] = {}
     path = tmp_path / "two.yaml"
     path.write_text(yaml.safe_dump(raw))
@@ -44,9 +41,7 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path):
 def shared(tmp_path_factory):
     """Two models on the same three GPU types with eight H100 in all; the first has two classes."""
     raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
-    raw["prices"], raw["planner"] = str(CONFIGS / "prices.yaml"), {}
-    for pool in raw["pools"].values():
-        pool["profile"] = str(CONFIGS / pool["profile"])
+    raw["planner"] = {}
     raw["models"][MODEL]["classes"] = {"batch": {"ttft_s": 20, "tpot_s": 0.4, "attainment": 0.95}}
     raw["models"]["other"] = {"slo": {"ttft_s": 3.0, "tpot_s": 0.15, "attainment": 0.98}}
     raw["pools"] |= {f"{n}-other": p | {"model": "other"} for n, p in raw["pools"].items()}

@@ -63,6 +63,19 @@ def fleets() -> list[ComparedFleet]:
     return compare_fleets(make_case(), seeds=2)
 
 
+def test_a_damaged_instance_is_one_line(tmp_path, monkeypatch):
+    """`--paper` reads a file like any other: what is wrong with it is no traceback."""
+    path = tmp_path / "arena.yaml"
+    path.write_text("format: [\n")
+    monkeypatch.setattr("cuvee.compare.PAPER", path)
+
+    result = run(compare, "--paper")
+
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {path}: ")
+    assert len(result.output.splitlines()) == 1
+
+
 def test_every_fleet_serves_the_same_demand_and_is_played(fleets: list[ComparedFleet]):
     """Both baselines, all types that can, and both of ours have a price and an attainment."""
     entries = {entry.name: entry for entry in fleets}

@@ -3,7 +3,7 @@
 import pytest
 from click.testing import CliRunner
 
-from cuvee.emulate import emulate
+from cuvee.emulate import emulate, emulated_profile
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,12 @@ from cuvee.emulate import emulate
         ([], "--model and --gpu"),
         (["--model", "Llama-3-70B", "--gpu", "L4"], "does not fit"),
         (["--model", "nope", "--gpu", "L4"], "Invalid value for '--model'"),
+        (["--model", "Lama-3-8B", "--gpu", "L4"], "did you mean Llama-3-8B"),
+        (["--model", "Llama-3-8B", "--gpu", "L44"], "Invalid value for '--gpu': unknown `L44`"),
+        (["--model", "no.json", "--gpu", "L4"], "no.json: cannot be read"),
+        (["--profile", "llama-3-8b/H1000"], "gpu: unknown `H1000`; did you mean H100"),
+        (["--profile", "no.yaml"], "no.yaml: cannot be read"),
+        (["--profile", "llama-3-8b/H100", "--gpu", "L4"], "--profile excludes gpu"),
     ],
 )
 def test_the_command_explains_what_is_wrong(arguments, words):
@@ -20,3 +26,31 @@ def test_the_command_explains_what_is_wrong(arguments, words):
 
     assert result.exit_code != 0
     assert words in result.output
+
+
+@pytest.mark.parametrize(
+    ("profile", "given", "label"),
+    [
+        ("llama-3-8b/h100", {}, "H100"),
+        (None, {"gpu": "own.yaml", "model": "Own/config.json"}, "Own-GPU"),
+        (None, {"gpu": "mi300x", "model": "qwen3-30b-a3b"}, "MI300X"),
+    ],
+)
+def test_names_and_files_are_emulated_alike(tmp_path, monkeypatch, profile, given, label):
+    """Any GPU and model: a built-in name in any case, or a file of one's own."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.yaml").write_text(
+        "format: cuvee-gpus/1\ngpus:\n  Own-GPU: {memory_gib: 40, bandwidth_gb_s: 900,"
+        " tflops: {fp16: 300}}\n"
+    )
+    (tmp_path / "Own").mkdir()
+    (tmp_path / "Own" / "config.json").write_text(
+        '{"hidden_size": 2048, "num_hidden_layers": 22, "num_attention_heads": 32,'
+        ' "num_key_value_heads": 4, "intermediate_size": 5632, "vocab_size": 32000}'
+    )
+    context = emulate.make_context("emulate", [f"--{k}={v}" for k, v in given.items()])
+    options = {name: context.params[name] for name in ("gpu", "model")}
+
+    emulated = emulated_profile(profile, options)
+
+    assert emulated.gpu_label == label

@@ -62,9 +62,9 @@ def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path):
         draw(*plan_at(5.0), tmp_path / "a.txt", over_rate=CURVES, over_tpot=CURVES)
 
 
-def test_without_matplotlib_the_extra_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """It is an extra: the error says how to get it."""
+def test_without_matplotlib_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """It is an extra: the error says how to get it, by the name of a package that exists."""
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
-    with pytest.raises(NoPicture, match=r"cuvee\[plot\]"):
+    with pytest.raises(NoPicture, match=r"pip install matplotlib$"):
         draw(*plan_at(5.0), tmp_path / "a.png", over_rate=CURVES, over_tpot=CURVES)

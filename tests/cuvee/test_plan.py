@@ -20,12 +20,12 @@ CONFIGS = Path(__file__).resolve().parents[2] / "configs"
 @pytest.fixture
 def config(tmp_path):
     raw = {
-        "prices": str(CONFIGS / "prices.yaml"),
+        "prices": "aws-2026-07",
         "models": {"llama-3-8b": {"slo": {"ttft_s": 2.0, "tpot_s": 0.1}}},
         "pools": {
             gpu: {
                 "model": "llama-3-8b",
-                "profile": str(CONFIGS / "profiles" / f"llama-3-8b-{gpu}.yaml"),
+                "profile": f"llama-3-8b/{gpu}",
                 "backends": [f"http://127.0.0.1:{port}"],
                 "max_backends": 8,
             }

@@ -81,6 +81,32 @@ def test_benchmark_results_become_a_profile_for_any_slo(tmp_path):
     assert loose > 2 * strict
 
 
+def test_a_gpu_and_a_model_from_files_are_written_into_the_profile(tmp_path):
+    """The profile stands by itself, wherever it lies; both files may be lost."""
+    (tmp_path / "gpus.yaml").write_text(
+        "format: cuvee-gpus/1\ngpus:\n  Own: {memory_gib: 40, bandwidth_gb_s: 900,"
+        " tflops: {fp16: 300}, usd_per_hour: 2}\n"
+    )
+    (tmp_path / "Tiny.json").write_text(
+        '{"hidden_size": 2048, "num_hidden_layers": 22, "num_attention_heads": 32,'
+        ' "num_key_value_heads": 4, "intermediate_size": 5632, "vocab_size": 32000}'
+    )
+    content = {
+        "completed": 1, "total_input_tokens": 512, "total_output_tokens": 128,
+        "request_throughput": 1.0, "mean_ttft_ms": 9.0, "mean_tpot_ms": 9.0,
+    }  # fmt: skip
+
+    result, out = imported(tmp_path, content, "vllm-bench", "--gpu", tmp_path / "gpus.yaml",
+                           "--model", tmp_path / "Tiny.json")  # fmt: skip
+    for name in ("gpus.yaml", "Tiny.json"):
+        (tmp_path / name).unlink()
+    found = profiles.read_profile(out)
+
+    assert result.exit_code == 0, result.output
+    assert (found.gpu, found.model, found.usd_per_gpu_hour) == ("Own", "Tiny", 2.0)
+    assert found.calibration is not None
+
+
 def test_rates_with_a_baked_slo_say_so(tmp_path):
     """A Mélange config becomes a profile that warns; its capacity is its table."""
     config = {

@@ -19,7 +19,6 @@ from planner.traffic.size_histogram import from_samples
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 WIRE = ("test_client", "test_listener", "test_pool")  # run on both loops: sockets differ
-PROFILES = Path(__file__).resolve().parents[2] / "configs" / "profiles"
 MODEL = "llama-3-8b"
 
 
@@ -92,7 +91,7 @@ def pools():
         Pool(
             name=gpu,
             model=MODEL,
-            profile=profiles.read_profile(PROFILES / f"{MODEL}-{gpu}.yaml"),
+            profile=profiles.find_profile(f"{MODEL}/{gpu}", Path()),
             usd_per_hour=usd,
             max_backends=4,
         )

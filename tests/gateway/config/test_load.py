@@ -11,12 +11,12 @@ from gateway.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 GOOD = {
-    "prices": str(CONFIGS / "prices.yaml"),
+    "prices": "aws-2026-07",
     "models": {"llama-3-8b": {"slo": {"ttft_s": 2.0, "tpot_s": 0.1}}},
     "pools": {
         gpu: {
             "model": "llama-3-8b",
-            "profile": str(CONFIGS / "profiles" / f"llama-3-8b-{gpu}.yaml"),
+            "profile": f"llama-3-8b/{gpu}",
             "backends": [f"http://127.0.0.1:{port}"],
         }
         for gpu, port in (("a10g", 9000), ("h100", 9001))
@@ -144,6 +144,58 @@ def test_a_mistake_is_one_line_with_the_path_of_its_key(write, changes, line):
     assert problem.startswith(line)
 
 
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"prices": "aws-2025-07"}, "prices: unknown `aws-2025-07`; did you mean aws-2026-07?"),
+        ({"prices": "no.yaml"}, "prices: "),
+        ({"pools.h100.profile": "lama-3-8b/H100"},
+         "pools.h100.profile: model: unknown `lama-3-8b`; did you mean Llama-3-8B"),
+        ({"pools.h100.profile": "llama-3-8b/H1000"},
+         "pools.h100.profile: gpu: unknown `H1000`; did you mean H100"),
+        ({"pools.h100.profile": "h100"}, "pools.h100.profile: `h100` is no built-in name"),
+    ],
+)  # fmt: skip
+def test_an_unknown_name_is_one_line_with_what_is_near(write, changes, line):
+    """Of prices and profiles alike; a path that does not exist is no name."""
+    [problem] = problems(write(changes))
+
+    assert problem.startswith(line)
+
+
+def test_names_and_paths_mean_the_same_profile(write):
+    """A file by its path, and by the built-in name of any case."""
+    path = str(CONFIGS / "profiles" / "llama-3-8b" / "H100.yaml")
+    loaded = load(write({"pools.a10g.profile": "LLAMA-3-8B/h100", "pools.h100.profile": path}))
+
+    assert loaded.pools[0].profile == loaded.pools[1].profile
+
+
+def test_a_gpu_with_its_own_numbers_may_have_its_own_price(write, tmp_path):
+    """It counts where neither the pool nor the price file states one, times the GPUs."""
+    profile = {
+        "format": "cuvee-profile/1",
+        "origin": "analytic",
+        "gpu": {
+            "name": "B300", "memory_gib": 268, "bandwidth_gb_s": 8000,
+            "tflops": {"fp16": 2250}, "usd_per_hour": 9.5,
+        },
+        "model": "Llama-3-70B",
+        "tensor_parallel_size": 2,
+    }  # fmt: skip
+    (tmp_path / "b300.yaml").write_text(yaml.safe_dump(profile))
+    changes = {"pools.h100.profile": "b300.yaml"}
+    profile["gpu"]["name"] = "H100"
+    (tmp_path / "h100.yaml").write_text(yaml.safe_dump(profile))
+
+    def usd(**more):
+        return load(write(changes | more)).pools[1].usd_per_hour
+
+    assert usd() == 19.0
+    assert usd(**{"pools.h100.profile": "h100.yaml"}) == 2 * 6.88
+    assert usd(**{"pools.h100.usd_per_hour": 3}) == 3.0
+
+
 def test_a_pool_that_no_bucket_can_use(write):
     """A promise that a GPU cannot keep at any size is told, with the promise."""
     found = problems(write({"models.llama-3-8b.slo.tpot_s": 0.012}))
@@ -253,9 +305,6 @@ def test_a_file_that_is_not_there(tmp_path):
 def test_limits_and_what_concerns_one_pool_reach_the_planner(tmp_path: Path):
     """Stock, budget and spares bound the whole plan; reserved, zone and spot belong to a pool."""
     raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
-    for pool in raw["pools"].values():
-        pool["profile"] = str(CONFIGS / pool["profile"])
-    raw["prices"] = str(CONFIGS / "prices.yaml")
     raw["planner"] = {}
     raw["pools"]["a10g"] |= {"reserved": 2, "zone": "z1"}
     raw["pools"]["h100"]["spot"] = {"preemptions_per_hour": 0.1, "restart_s": 120}

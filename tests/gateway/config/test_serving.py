@@ -1,13 +1,9 @@
 """What of the configuration travels to the workers."""
 
-from pathlib import Path
-
 import yaml
 
 from gateway.config.load import load
 from gateway.config.serving import serving
-
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 
 
 def test_serving_processes_get_the_models_and_the_engines(tmp_path):
@@ -15,7 +11,7 @@ def test_serving_processes_get_the_models_and_the_engines(tmp_path):
     one; of promises and profiles nothing."""
     pool = {
         "model": "m",
-        "profile": str(CONFIGS / "profiles" / "llama-3-8b-h100.yaml"),
+        "profile": "llama-3-8b/H100",
         "usd_per_hour": 1.0,
         "backends": ["http://127.0.0.1:1"],
     }

@@ -12,10 +12,8 @@ from planner.proof.simulate import simulate
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "profiles"
 A10G, A100, H100 = (
-    profiles.read_profile(CONFIGS / f"llama-3-8b-{gpu}.yaml")
-    for gpu in ("a10g", "a100-80g", "h100")
+    profiles.find_profile(f"llama-3-8b/{gpu}", Path()) for gpu in ("a10g", "a100-80g", "h100")
 )
 SLO = Slo(ttft_s=2.0, tpot_s=0.1)
 SHORT, LONG = (100, 20), (1900, 480)

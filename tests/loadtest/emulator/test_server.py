@@ -8,6 +8,7 @@ import struct
 from dataclasses import replace
 
 import aiohttp
+import msgspec
 import openai
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -15,9 +16,10 @@ from prometheus_client.parser import text_string_to_metric_families
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.requests import count_tokens
 from loadtest.emulator.server import Emulator
-from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.profiles import Profile
-from planner.engine.roofline import Roofline
+from planner.engine import catalogue
+from planner.engine.hardware import ENGINES
+from planner.engine.profiles import analytic
+from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
 
 MODEL = "tiny"
@@ -35,9 +37,11 @@ def profile(max_model_len=1000, iteration_s=0.0005):
         request_s=0.0,
         sequence_s=0.0,
     )
-    model = replace(MODELS["Llama-3-8B"], parameters=2e8, layers=2, hidden=64)
-    return Profile(
-        roofline=Roofline(gpu=GPUS["H100"], model=model, engine=engine),
+    model = msgspec.structs.replace(
+        catalogue.models()["Llama-3-8B"], parameters=2e8, layers=2, hidden=64
+    )
+    return analytic(
+        roofline(catalogue.gpus()["H100"], model, engine),
         max_num_seqs=64,
         max_num_batched_tokens=2048,
         max_model_len=max_model_len,

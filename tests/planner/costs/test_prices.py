@@ -7,18 +7,18 @@ import pytest
 from planner.costs import prices
 from planner.errors import InvalidFile
 
-CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-GPUS = ("L4", "A10G", "A100-80G", "H100")
+PRICES = Path(__file__).resolve().parents[3] / "configs" / "prices" / "aws-2026-07.yaml"
+GPUS = ("L4", "A10G", "A100-80G", "H100", "T4", "L40S", "A100-40G", "H200")
 
 
 def test_the_shipped_prices_load_with_their_sources():
-    """Every GPU of the shipped profiles has a price, and every price a source with its notice."""
-    found = prices.read_prices(CONFIGS / "prices.yaml")
+    """Every GPU that AWS rents out has a price, and every price a source with its notice."""
+    found = prices.read_prices(PRICES)
 
     assert set(found) == set(GPUS)
     assert all(usd > 0 for usd in found.values())
     notice = "Karpenter, Copyright Amazon.com, Inc. or its affiliates"
-    assert (CONFIGS / "prices.yaml").read_text().count(notice) == len(found)
+    assert (PRICES).read_text().count(notice) == len(found)
 
 
 @pytest.mark.parametrize(

@@ -21,12 +21,12 @@ GPUS = ("L4", "A10G", "A100-80G", "H100")
 
 
 def fleet() -> tuple[Pool, ...]:
-    usd = prices.read_prices(CONFIGS / "prices.yaml")
+    usd = prices.read_prices(CONFIGS / "prices" / "aws-2026-07.yaml")
     return tuple(
         Pool(
             name=gpu.lower(),
             model="m",
-            profile=profiles.read_profile(CONFIGS / f"profiles/llama-3-8b-{gpu.lower()}.yaml"),
+            profile=profiles.read_profile(CONFIGS / f"profiles/llama-3-8b/{gpu}.yaml"),
             usd_per_hour=usd[gpu],
             max_backends=None,
         )

@@ -8,6 +8,7 @@ import pytest
 from planner.costs.curves import MIX, over_rate, over_tpot
 from planner.costs.whatif import alternative
 from planner.engine import profiles
+from planner.engine.fit import Point
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass
@@ -76,6 +77,24 @@ def test_a_lost_type_is_gone_and_a_new_one_there():
     assert new.plan.backends[-1] > 0
     assert both.plan.pools == ("a100-80g-1", "h100-1", "new L4")
     assert both.unserved_share == lost.unserved_share == 0
+
+
+def test_any_row_can_be_tried_but_not_without_the_model_s():
+    """GPU types come from the shipped rows; a model known by its points alone has no figures."""
+    tried = alternative("with=mi300x:0.5", demand(), POOLS)
+    points = tuple(
+        Point(input_tokens=i, output_tokens=o, batch=b, tpot_s=0.006 + b * 2e-4 + b * c,
+              ttft_s=0.006 + b * (0.004 + 3e-5 * i + 1e-9 * i * i))
+        for i, o, c in ((128, 256, 3e-6), (1024, 128, 1.1e-5), (4000, 256, 4.1e-5))
+        for b in (1, 8)
+    )  # fmt: skip
+    spec = ProfileFile(format="cuvee-profile/1", origin="measured", gpu="TPU-9", model="Secret-1T",
+                       kv_tokens=100_000, points=points)  # fmt: skip
+    alone = (Pool(name="t", model="m", profile=profiles.build(spec), usd_per_hour=1.0),)
+
+    assert tried.plan.pools[-1] == "new MI300X"
+    with pytest.raises(InvalidValue, match="with=L4:1`: no figures of Secret-1T"):
+        alternative("with=L4:1", demand(), alone)
 
 
 def test_a_price_is_per_gpu_or_per_backend():

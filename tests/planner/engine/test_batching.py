@@ -6,26 +6,27 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.engine import catalogue
 from planner.engine.batching import Engine, FirstToken, LastToken
-from planner.engine.hardware import ENGINES, GPUS, MODELS
+from planner.engine.hardware import ENGINES
 from planner.engine.iteration import IterationTime
-from planner.engine.profiles import Profile
-from planner.engine.roofline import Roofline
+from planner.engine.profiles import analytic
+from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
 
-GPU = GPUS["H100"]
-MODEL = MODELS["Llama-3-8B"]
+GPU = catalogue.gpus()["H100"]
+MODEL = catalogue.models()["Llama-3-8B"]
 
 
 def profile(kv_tokens=None, seats=4, budget=16, decode_floor_s=0.0, longest=10**6):
     """An H100 with Llama-3-8B whose KV holds `kv_tokens`."""
     kind = replace(ENGINES["vllm-v0"], decode_floor_s=decode_floor_s)
     if kv_tokens is not None:
-        whole = Roofline(gpu=GPU, model=MODEL, engine=kind)
-        spare = (whole.kv_capacity - kv_tokens) * whole.kv_token_bytes
+        whole = roofline(GPU, MODEL, kind)
+        spare = (whole.kv_capacity - kv_tokens) * MODEL.kv_elements * whole.kv_bytes
         kind = replace(kind, reserve_bytes=kind.reserve_bytes + spare)
-    return Profile(
-        roofline=Roofline(gpu=GPU, model=MODEL, engine=kind),
+    return analytic(
+        roofline(GPU, MODEL, kind),
         max_num_seqs=seats,
         max_num_batched_tokens=budget,
         max_model_len=longest,
@@ -34,7 +35,7 @@ def profile(kv_tokens=None, seats=4, budget=16, decode_floor_s=0.0, longest=10**
 
 def floor_s(batch, context):
     """A floor per layer that a batch crosses when its context grows beyond `context`."""
-    pace = IterationTime(Roofline(gpu=GPU, model=MODEL, engine=ENGINES["vllm-v0"]))
+    pace = IterationTime(roofline(GPU, MODEL, ENGINES["vllm-v0"]))
     return (pace.kernels_s(batch, batch) + pace.context_s * context) / MODEL.layers
 
 

@@ -3,21 +3,32 @@
 import math
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.engine.fit import Calibration, Point, Rates, checked, fit, prior
-from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.roofline import Roofline
+from planner.engine import catalogue
+from planner.engine.fit import (
+    Calibration,
+    Point,
+    Rates,
+    checked,
+    fit,
+    fit_alone,
+    prior,
+    shortage,
+)
+from planner.engine.hardware import ENGINES
+from planner.engine.roofline import Roofline, roofline
 from planner.errors import InvalidValue
 
-ROOFLINE = Roofline(gpu=GPUS["H100"], model=MODELS["Llama-3-8B"], engine=ENGINES["vllm-v1"])
+ROOFLINE = roofline(catalogue.gpus()["H100"], catalogue.models()["Llama-3-8B"], ENGINES["vllm-v1"])
 SIZES = [(128, 128), (512, 64), (1000, 250), (3000, 100), (200, 800)]
 
 
-def served(truth: Calibration, inputs: float, outputs: float, batch: float) -> Point:
+def served(truth: Calibration | Roofline, inputs: float, outputs: float, batch: float) -> Point:
     """What a benchmark of an engine that is exactly `truth` would report at a steady load."""
     decode_s = truth.decode_s(batch, inputs + outputs / 2)
     tpot_s = float(decode_s + batch * truth.prefill_share_s(inputs) / outputs)
@@ -108,6 +119,62 @@ def replace_ttft(point: Point, ttft_s: float) -> Point:
         input_tokens=point.input_tokens, output_tokens=point.output_tokens, rate=point.rate,
         tpot_s=point.tpot_s, ttft_s=ttft_s,
     )  # fmt: skip
+
+
+SPREAD = [(128, 256), (1024, 128), (4000, 256)]
+
+
+def test_enough_points_need_no_prior():
+    """Three sizes with three loads each give back a linear engine, with no roofline beside them."""
+    truth = replace(prior(ROOFLINE), sequence_s=3e-4, request_s=0.004)
+    points = [served(truth, i, o, batch) for i, o in SPREAD for batch in (1, 8, 48)]
+
+    found = fit_alone(points)
+
+    assert (found.n, found.largest) == (12, pytest.approx(48))
+    assert np.allclose(found.constants, truth.constants, rtol=1e-3)
+
+
+def test_points_alone_hold_between_them_under_noise():
+    """With 5 % noise on every value of a curved engine: within 15 % anywhere between the points."""
+    random = np.random.default_rng(7)
+    points = [
+        msgspec.structs.replace(point, tpot_s=point.tpot_s * noise, ttft_s=point.ttft_s * noise)
+        for i, o in SPREAD
+        for batch in (1, 8, 24, 64)
+        for point in (served(ROOFLINE, i, o, batch),)
+        for noise in (float(np.exp(random.normal(0, 0.05))),)
+    ]
+
+    found = fit_alone(points)
+
+    assert found.error < 0.05
+    for inputs, outputs, batch in ((300, 200, 4), (1000, 200, 30), (3000, 140, 16), (500, 250, 60)):
+        tpot_s = found.decode_s(batch, inputs + outputs / 2)
+        tpot_s += batch * found.prefill_share_s(inputs) / outputs
+        assert tpot_s == pytest.approx(served(ROOFLINE, inputs, outputs, batch).tpot_s, rel=0.15)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "loads", "words"),
+    [
+        (SPREAD, (1, 8), "at least 12 values to fit, two per constant: there are 9"),
+        ([(512, 128)], (1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96), "points that differ more"),
+        ([(256, 256), (2000, 128)], (1, 4, 8, 16, 32, 64), "three prompt sizes"),
+        ([(500, 120), (520, 128), (540, 140)], (1, 8, 24, 64), "points that differ more"),
+        (SPREAD, (4, 8, 24, 64), "a ttft_s at fewer than two requests in flight"),
+    ],
+    ids=["few", "one size", "two sizes", "near sizes", "no TTFT without a queue"],
+)
+def test_too_few_points_say_what_they_lack(
+    sizes: list[tuple[int, int]], loads: tuple[int, ...], words: str
+):
+    """A number of values, or sizes and loads that differ; the fit refuses them with the same."""
+    points = [served(prior(ROOFLINE), i, o, batch) for i, o in sizes for batch in loads]
+
+    assert words in (shortage(points) or "")
+    with pytest.raises(InvalidValue, match="without a prior"):
+        fit_alone(points)
 
 
 GOOD = {"input_tokens": 100, "output_tokens": 50, "rate": 2.0, "tpot_s": 0.02}

@@ -8,11 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.engine import catalogue
 from planner.engine.fit import prior
-from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.iteration import DecodeRun, FittedIterationTime, IterationTime, iteration_time
+from planner.engine.hardware import ENGINES
+from planner.engine.iteration import (
+    DecodeRun,
+    FittedIterationTime,
+    analytic_time,
+    iteration_time,
+)
 from planner.engine.profiles import read_profile
-from planner.engine.roofline import Roofline
+from planner.engine.roofline import roofline
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "profiles"
 
@@ -20,25 +26,25 @@ CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "profiles"
 @settings(max_examples=100, deadline=None)
 @given(
     st.sampled_from(["A10G", "A100-80G", "H100"]),
+    st.sampled_from(["Llama-3-8B", "Qwen3-30B-A3B", "gpt-oss-120b"]),
     st.integers(1, 4),
     st.integers(1, 4096),
     st.integers(0, 256),
     st.integers(0, 10**6),
     st.integers(0, 10**8),
 )
-def test_the_scalar_pace_is_the_rooflines(gpu, gpus, prompt, sequences, context, squares):
-    """The scalar arithmetic is `Roofline.step_s`, mixed and decoding."""
-    roofline = Roofline(
-        gpu=GPUS[gpu], model=MODELS["Llama-3-8B"], engine=ENGINES["vllm-v0"], gpus=gpus
-    )
-    pace = IterationTime(roofline)
+def test_the_scalar_pace_is_the_rooflines(gpu, model, gpus, prompt, sequences, context, squares):
+    """The scalar arithmetic is `Roofline.step_s`, mixed and decoding, dense and of experts."""
+    rows = catalogue.gpus()[gpu], catalogue.models()[model]
+    backend = roofline(*rows, ENGINES["vllm-v0"], gpus=gpus)
+    pace = analytic_time(backend)
     tokens = prompt + sequences
 
     mixed_s = pace.mixed_s(tokens, sequences, context, squares)
     decode_s = pace.kernels_s(tokens, sequences) + pace.context_s * context + pace.host_s(sequences)
 
-    step_s = roofline.step_s(tokens, sequences, context, squares, prefill=True)
-    plain_s = roofline.step_s(tokens, sequences, context, prefill=False)
+    step_s = backend.step_s(tokens, sequences, context, squares, prefill=True)
+    plain_s = backend.step_s(tokens, sequences, context, prefill=False)
     assert mixed_s == pytest.approx(float(step_s), rel=1e-12)
     assert decode_s == pytest.approx(float(plain_s), rel=1e-12)
 
@@ -66,7 +72,7 @@ def test_a_run_is_the_sum_of_its_iterations(first_s, rise_s, floor_s, length, no
 
 def test_a_measured_profile_is_emulated_at_its_own_pace():
     """With a fitted model the engine's iterations are those that the planner counts with."""
-    profile = read_profile(CONFIGS / "llama-3-8b-h100.yaml")
+    profile = read_profile(CONFIGS / "llama-3-8b" / "H100.yaml")
     slow = replace(prior(profile.roofline), iteration_s=0.5)
     pace = iteration_time(replace(profile, origin="measured", calibration=slow))
 

@@ -8,13 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner import shipped
 from planner.engine import profiles
+from planner.engine.batching import Engine
 from planner.engine.fit import Point
 from planner.engine.profiles import ProfileFile
-from planner.errors import InvalidFile, InvalidValue
+from planner.errors import InvalidFile, InvalidValue, PlannerError
 from planner.slo import Slo
 
-FILES = sorted((Path(__file__).resolve().parents[3] / "configs/profiles").glob("*.yaml"))
+FILES = sorted((shipped.folder() / "profiles").glob("*/*.yaml"))
 GPUS = ("L4", "A10G", "A100-80G", "H100")
 ANY_S = 1e6
 
@@ -88,12 +90,12 @@ def test_a_prompt_too_long_for_the_ttft_is_infeasible():
     assert capacity.rate[1] == 0
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
 def test_every_shipped_profile_loads(path: Path):
     """Each file names what it is named after, where it comes from, and can serve something."""
     found = profiles.read_profile(path)
 
-    assert path.stem == f"{found.model}-{found.gpu_label}".lower()
+    assert f"{path.parent.name}/{path.stem}" == f"{found.model.lower()}/{found.gpu_label}"
     assert "source:" in path.read_text()
     slo = Slo(ttft_s=5.0, tpot_s=0.2)
     assert found.capacity(np.array([200]), np.array([100]), slo).rate[0] > 0
@@ -231,6 +233,145 @@ def test_the_engine_s_own_kv_size_replaces_the_estimate(tmp_path: Path):
 
     assert small.kv_capacity == 2000
     assert found.n_star[0] == 2
+
+
+ENOUGH = """format: cuvee-profile/1
+origin: measured
+gpu: TPU-9
+model: Secret-1T
+tensor_parallel_size: 4
+kv_tokens: 100000
+points:
+""" + "".join(
+    f"- {{input_tokens: {i}, output_tokens: {o}, batch: {b}, tpot_s: {0.006 + b * (2e-4 + c)},"
+    f" ttft_s: {0.006 + b * (0.004 + 3e-5 * i + 1e-9 * i * i)}}}\n"
+    for i, o, c in ((128, 256, 3e-6), (1024, 128, 1.1e-5), (4000, 256, 4.1e-5))
+    for b in (1, 8)
+)
+
+
+def test_a_profile_of_enough_points_needs_no_rows(tmp_path: Path):
+    """GPU and model are names then; times, capacity and a simulated engine come from the points."""
+    found = profiles.read_profile(written(tmp_path, ENOUGH))
+    capacity = found.capacity(np.array([500.0]), np.array([200.0]), Slo(ttft_s=2, tpot_s=0.05))
+
+    assert (found.gpu_label, found.model, found.roofline) == ("4xTPU-9", "Secret-1T", None)
+    assert found.times is found.calibration
+    assert found.calibration.error < 0.01
+    assert capacity.rate[0] > 0
+    assert found.kv_capacity == 100_000
+    engine = Engine(found)
+    engine.submit("a", input_tokens=500, output_tokens=2, now_s=0.0)
+    first, last = engine.advance(10.0)
+    assert first.at_s == pytest.approx(0.006 + 0.004 + 3e-5 * 500, rel=0.05)
+    assert last.at_s - first.at_s == pytest.approx(0.006 + 2e-4 + 1e-8 * 500, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("kv_tokens: 100000\n", "", "gpu: unknown `TPU-9`; .* it takes kv_tokens"),
+        ("gpu: TPU-9", "gpu: H100", "model: unknown `Secret-1T`; .* it takes kv_tokens"),
+        ("- {input_tokens: 128, output_tokens: 256, batch: 1", "- {input_tokens: 128, "
+         "output_tokens: 256, rate: 9", r"gpu: unknown `TPU-9`; .* at least 12 values"),
+    ],
+)  # fmt: skip
+def test_a_row_that_is_missed_is_named_with_what_would_do_without(
+    tmp_path: Path, old: str, new: str, words: str
+):
+    """The unknown name, and what the file lacks to do without its figures."""
+    text = ENOUGH.replace("kv_tokens: 100000\n", "") if "H100" in new else ENOUGH
+
+    with pytest.raises(InvalidFile, match=words):
+        profiles.read_profile(written(tmp_path, text.replace(old, new)))
+
+
+INLINE = """format: cuvee-profile/1
+origin: analytic
+gpu: {name: B300, memory_gib: 268, bandwidth_gb_s: 8000, tflops: {fp16: 2250, fp8: 4500},
+      usd_per_hour: 9.5}
+model: {name: Own-1B, parameters: 1100000000, layers: 22, hidden: 2048, query_heads: 32,
+        kv_heads: 4, head_size: 64, vocabulary: 32000}
+"""
+
+
+def test_numbers_in_the_profile_or_in_files_beside_it_are_the_same(tmp_path: Path):
+    """A GPU and a model of one's own: inline, or by paths relative to the profile."""
+    inline = profiles.read_profile(written(tmp_path, INLINE))
+    spec = msgspec.yaml.decode(INLINE, type=ProfileFile)
+    for name, row in (("gpus", spec.gpu), ("models", spec.model)):
+        entry = msgspec.to_builtins(row)
+        body = {"format": f"cuvee-{name}/1", name: {entry.pop("name"): entry}}
+        (tmp_path / f"{name}.yaml").write_bytes(msgspec.yaml.encode(body))
+    by_file = profiles.read_profile(
+        written(
+            tmp_path,
+            "format: cuvee-profile/1\norigin: analytic\ngpu: gpus.yaml\nmodel: models.yaml\n",
+        )
+    )
+
+    assert by_file == inline
+    assert (inline.gpu, inline.model, inline.usd_per_gpu_hour) == ("B300", "Own-1B", 9.5)
+
+
+def test_a_model_may_be_a_config_of_hugging_face(tmp_path: Path):
+    """As it is downloaded, in a folder named after the model."""
+    (tmp_path / "Own").mkdir()
+    (tmp_path / "Own" / "config.json").write_text(
+        '{"hidden_size": 2048, "num_hidden_layers": 22, "num_attention_heads": 32,'
+        ' "num_key_value_heads": 4, "intermediate_size": 5632, "vocab_size": 32000}'
+    )
+    text = "format: cuvee-profile/1\norigin: analytic\ngpu: L4\nmodel: Own/config.json\n"
+
+    found = profiles.read_profile(written(tmp_path, text))
+
+    assert found.model == "Own"
+    assert found.roofline.model.parameters == pytest.approx(1.1e9, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("value", "label", "limits"),
+    [
+        ("llama-3-8b/H100", "H100", (256, 2048, 8192)),  # the shipped files
+        ("LLAMA-3-8B/a10g", "A10G", (256, 512, 8192)),
+        ("Llama-2-13B/2xl4", "2xL4", (256, 2048, 4096)),  # of rows; the model's own context
+        ("llama-3.3-70b/4xH200", "4xH200", (256, 2048, 8192)),
+    ],
+)
+def test_a_built_in_name_is_a_file_or_two_rows(
+    tmp_path: Path, value: str, label: str, limits: tuple[int, int, int]
+):
+    """MODEL/GPU in any case: the shipped profile, else the analytic one of the two rows."""
+    found = profiles.find_profile(value, tmp_path)
+
+    assert (found.model.lower(), found.gpu_label) == (value.lower().split("/")[0], label)
+    assert (found.max_num_seqs, found.max_num_batched_tokens, found.max_model_len) == limits
+
+
+def test_a_file_of_that_name_comes_first(tmp_path: Path):
+    """What lies beside the configuration is a path, whatever it is called."""
+    (tmp_path / "llama-3-8b").mkdir()
+    (tmp_path / "llama-3-8b" / "H100").write_text(INLINE)
+
+    assert profiles.find_profile("llama-3-8b/H100", tmp_path).model == "Own-1B"
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("lama-3-8b/H100", "model: unknown `lama-3-8b`; did you mean Llama-3-8B"),
+        ("llama-3-8b/H1000", r"gpu: unknown `H1000`; did you mean H100"),
+        ("llama-3-8b/tpu", "gpu: unknown `tpu`; known are A100-40G, "),
+        ("llama-3-8b", "no built-in name"),
+        ("llama-3-8b/0xH100", "gpus must be at least 1"),
+        ("llama-3-70b/H100", "does not fit"),
+        ("no/H100.yaml", "cannot be read"),
+    ],
+)
+def test_a_wrong_name_lists_what_is_near(tmp_path: Path, value: str, words: str):
+    """One line that says which part of it is unknown."""
+    with pytest.raises(PlannerError, match=words):
+        profiles.find_profile(value, tmp_path)
 
 
 @pytest.mark.parametrize("text", [MEASURED, FIXED], ids=["points", "rates"])

@@ -18,13 +18,12 @@ from planner.sizes import Grid, log_edges
 from planner.slo import Slo
 from planner.traffic.size_histogram import from_samples
 
-PROFILES = Path(__file__).resolve().parents[3] / "configs" / "profiles"
 PRICES = {"a10g": 1.0, "a100-80g": 3.43, "h100": 6.88}
 POOLS = tuple(
     Pool(
         name=gpu,
         model="m",
-        profile=profiles.read_profile(PROFILES / f"llama-3-8b-{gpu}.yaml"),
+        profile=profiles.find_profile(f"llama-3-8b/{gpu}", Path()),
         usd_per_hour=usd,
     )
     for gpu, usd in PRICES.items()

@@ -7,15 +7,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.engine.hardware import ENGINES, GPUS, MODELS
-from planner.engine.profiles import Profile
-from planner.engine.roofline import Roofline
+from planner.engine import catalogue
+from planner.engine.hardware import ENGINES
+from planner.engine.profiles import analytic
+from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
 from planner.proof.simulate import SimulationResult, simulate
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 
-MODEL = MODELS["Llama-3-8B"]
+MODEL = catalogue.models()["Llama-3-8B"]
 PROMPT_S, TOKEN_S = 1.0, 0.5  # every iteration with a prompt in it, every other one
 
 
@@ -29,8 +30,8 @@ def profile(seats=4, longest=4000):
         sequence_s=0.0,
         request_s=0.0,
     )
-    return Profile(
-        roofline=Roofline(gpu=GPUS["H100"], model=MODEL, engine=kind),
+    return analytic(
+        roofline(catalogue.gpus()["H100"], MODEL, kind),
         max_num_seqs=seats,
         max_num_batched_tokens=512,
         max_model_len=longest,
