@@ -26,7 +26,7 @@ from planner.program import solve
 from planner.program.limits import UNLIMITED, Limits, Stock
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 TABLE = 120  # columns of a table that goes into a file
 MODEL = "Llama-3-8B"
@@ -141,7 +141,7 @@ def demand(seed: int, rate: float, rows: int, columns: int) -> Demand:
     weight = np.exp(-(((logs - CENTRE) / WIDTH) ** 2).sum(axis=1) / 2)
     weight *= random.uniform(0.5, 1.5, grid.cells)
     buckets = Buckets(classes=(SloClass(model=MODEL, slo=Slo(ttft_s=2, tpot_s=0.08)),), grid=grid)
-    made = from_samples(buckets, cells, inputs, outputs, duration_s=1.0, dispersion=(2.0,))
+    made = demand_from_samples(buckets, cells, inputs, outputs, duration_s=1.0, dispersion=(2.0,))
     return replace(made, rate=weight).scaled_to(rate)
 
 

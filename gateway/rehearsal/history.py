@@ -15,7 +15,7 @@ from planner.errors import InvalidValue
 from planner.model.buckets import DEFAULT, Buckets
 from planner.model.demand import Demand
 from planner.sizes import IntArray
-from planner.traffic.size_histogram import combined, from_samples
+from planner.traffic.size_histogram import combine_demands, demand_from_samples
 from planner.traffic.trace import Trace, dispersion
 
 WINDOW_S = 10.0  # counts for the dispersion: about a request's residence
@@ -59,7 +59,7 @@ def demand_together(
     """
     for source in sources:
         _learn(source, lengths)
-    return combined([_demand(source, loaded, lengths) for source in sources])
+    return combine_demands([_demand(source, loaded, lengths) for source in sources])
 
 
 def _learn(source: TraceSource, lengths: OutputLengths) -> None:
@@ -77,7 +77,7 @@ def _demand(source: TraceSource, loaded: Loaded, lengths: OutputLengths) -> Dema
     spread = [loaded.config.planner.dispersion] * len(loaded.buckets.classes)
     if burst is not None:
         spread[number] = burst
-    return from_samples(
+    return demand_from_samples(
         loaded.buckets,
         believed(trace, loaded, lengths, source.model, source.slo_class),
         trace.input_tokens,

@@ -16,7 +16,7 @@ from gateway.routing.lengths import OutputLengths
 from planner.model.demand import Demand
 from planner.sizes import FloatArray, IntArray
 from planner.traffic import arrivals
-from planner.traffic.trace import Trace, merged
+from planner.traffic.trace import Trace, merge_traces
 
 Process = Literal["own", "poisson", "gamma", "daily"]
 SPARE = 5.0  # standard deviations of the count by which a class's traffic outlasts the stretch
@@ -141,7 +141,7 @@ class MergedTraffic:
     def draw(self, seed: int) -> TrafficSample:
         count = len(self._parts)
         drawn = [part.draw(seed * count + k) for k, part in enumerate(self._parts)]
-        trace, order = merged([part.trace for part in drawn])
+        trace, order = merge_traces([part.trace for part in drawn])
         believed = np.concatenate([part.believed for part in drawn])[order]
         slo_class = np.concatenate([part.slo_class for part in drawn])[order]
         trace = trace.slice(0.0, self._long_s)

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from planner.traffic.size_histogram import CellSum, merge
+from planner.traffic.size_histogram import CellSum, merge_sums
 
 TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
@@ -65,6 +65,6 @@ class StatsDelta(msgspec.Struct):
         """Merges by addition."""
         for bucket, count in other.arrivals.items():
             self.arrivals[bucket] = self.arrivals.get(bucket, 0) + count
-        self.sizes = merge(self.sizes, other.sizes)
+        self.sizes = merge_sums(self.sizes, other.sizes)
         for name, pool_stats in other.by_pool.items():
             self.by_pool.setdefault(name, PoolStats.none()).add(pool_stats)

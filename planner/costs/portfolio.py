@@ -19,7 +19,7 @@ from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import FloatArray, IntArray
-from planner.traffic.trace import number, parsed
+from planner.traffic.trace import parse_number, parse_rows
 
 HOUR_S = 3600.0
 LEVELS = 48  # rates that fleets are planned for, in even steps up to the highest
@@ -128,7 +128,7 @@ def read_history(path: Path) -> FloatArray:
 
     Raises InvalidFile, `path:line: …`, for the first thing that is wrong.
     """
-    rows = parsed(path, _rows, empty="no rates")
+    rows = parse_rows(path, _rows, empty="no rates")
     return hourly(*np.array(rows, dtype=float).T)
 
 
@@ -140,7 +140,7 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[float, float]]:
             raise InvalidValue(f"the header lacks {', '.join(missing)}")
         before_s = -float("inf")
         for row in reader:
-            t_s, rate = (number(name, row[name]) for name in COLUMNS)
+            t_s, rate = (parse_number(name, row[name]) for name in COLUMNS)
             if t_s <= before_s:
                 raise InvalidValue(f"t_s {row['t_s']} is not after the line above")
             before_s = t_s

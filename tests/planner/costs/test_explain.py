@@ -16,7 +16,7 @@ from planner.model.pool import Pool
 from planner.program.solve import assign, provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 USD = {"A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
@@ -44,8 +44,14 @@ def sent(seed: int, models: tuple[str, ...] = ("m",)) -> tuple[Buckets, SentRequ
 
 def demand(seed: int, rate: float, models: tuple[str, ...] = ("m",)) -> Demand:
     buckets, requests = sent(seed, models)
-    asked = from_samples(buckets, requests.bucket, requests.input_tokens, requests.output_tokens,
-                         duration_s=50, dispersion=(2.0,) * len(models))  # fmt: skip
+    asked = demand_from_samples(
+        buckets,
+        requests.bucket,
+        requests.input_tokens,
+        requests.output_tokens,
+        duration_s=50,
+        dispersion=(2.0,) * len(models),
+    )
     return asked.scaled_to(rate)
 
 
@@ -153,8 +159,14 @@ def test_a_key_pays_for_what_its_requests_take():
     key = ("ann",) * half + ("bob",) * half
     bills = []
     for outputs in (same, longer):
-        asked = from_samples(buckets, sizes["bucket"], sizes["input_tokens"], outputs,
-                             duration_s=50, dispersion=(2.0,))  # fmt: skip
+        asked = demand_from_samples(
+            buckets,
+            sizes["bucket"],
+            sizes["input_tokens"],
+            outputs,
+            duration_s=50,
+            dispersion=(2.0,),
+        )
         plan = provision(asked, POOLS)
         why = explain(
             plan, asked, POOLS, sent=SentRequests(output_tokens=outputs, key=key, **sizes)

@@ -18,7 +18,7 @@ from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 USD = {"A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
@@ -40,8 +40,9 @@ def demand(tpot_s: float = 0.1) -> Demand:
     inputs = np.clip(random.lognormal(6, 1, 300), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 300), 1, 900).round()
     buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
-    return from_samples(buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
-                        dispersion=(2.0,))  # fmt: skip
+    return demand_from_samples(
+        buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50, dispersion=(2.0,)
+    )
 
 
 def parts(found: Portfolio) -> float:

@@ -15,7 +15,7 @@ from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 SPEC = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu="H100", model="Llama-3-8B")
@@ -27,8 +27,9 @@ SENT = SentRequests(
     output_tokens=np.array([50.0, 500, 20, 90]),
     key=("ann", "bob", "", "ann"),
 )
-DEMAND = from_samples(BUCKETS, SENT.bucket, SENT.input_tokens, SENT.output_tokens, duration_s=1,
-                      dispersion=(1.5,))  # fmt: skip
+DEMAND = demand_from_samples(
+    BUCKETS, SENT.bucket, SENT.input_tokens, SENT.output_tokens, duration_s=1, dispersion=(1.5,)
+)
 
 
 def test_a_plan_keeps_its_keys():

@@ -14,7 +14,7 @@ from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 GPUS = ("L4", "A10G", "A100-80G", "H100")
@@ -40,8 +40,9 @@ def demand(seed: int, rate: float, tpot_s: float) -> Demand:
     inputs = np.clip(random.lognormal(6, 1, 500), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 500), 1, 900).round()
     buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=grid)
-    return from_samples(buckets, grid.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
-                        dispersion=(2.0,)).scaled_to(rate)  # fmt: skip
+    return demand_from_samples(
+        buckets, grid.cell_of(inputs, outputs), inputs, outputs, duration_s=50, dispersion=(2.0,)
+    ).scaled_to(rate)
 
 
 @pytest.mark.parametrize(("seed", "rate", "tpot_s"), [(1, 3, 0.12), (2, 15, 0.08), (3, 60, 0.06)])

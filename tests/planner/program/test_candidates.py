@@ -17,7 +17,7 @@ from planner.program.limits import UNLIMITED, Limits, Stock
 from planner.program.subproblem import Incumbent, Subproblem, incumbent, subproblems
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 USD = {"L4": 0.8, "A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
 GRID = Grid(input_edges=(1, 128, 512, 2048, 8192), output_edges=(1, 64, 256, 2048))
@@ -48,16 +48,19 @@ def subproblem(
     slo = Slo(ttft_s=2, tpot_s=0.1, attainment=attainment)
     buckets = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
     cells = GRID.cell_of(inputs, outputs)
-    made = from_samples(buckets, cells, inputs, outputs, duration_s=1, dispersion=(2.0,))
+    made = demand_from_samples(buckets, cells, inputs, outputs, duration_s=1, dispersion=(2.0,))
     demand = made.scaled_to(rate)
     return next(subproblems(demand, pools, loads(demand, pools), limits))
 
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 10**6), st.floats(0.5, 200), st.sampled_from((0.5, 0.9, 0.99)),
-    st.integers(0, 1), st.floats(0.1, 1.0),
-)  # fmt: skip
+    st.integers(0, 10**6),
+    st.floats(0.5, 200),
+    st.sampled_from((0.5, 0.9, 0.99)),
+    st.integers(0, 1),
+    st.floats(0.1, 1.0),
+)
 def test_a_fleet_that_holds_is_never_set_aside(
     seed: int, rate: float, attainment: float, survive: int, served: float
 ):

@@ -22,7 +22,7 @@ from planner.program.limits import Limits, Stock, bill, needed, spares
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 TINY = Grid(input_edges=(1, 512, 8192), output_edges=(1, 2048))
@@ -68,7 +68,7 @@ def demand(
     slo = Slo(ttft_s=2.0, tpot_s=0.1)
     buckets = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
     bucket = grid.cell_of(inputs, outputs) + grid.cells * random.integers(0, len(models), 800)
-    return from_samples(
+    return demand_from_samples(
         buckets, bucket, inputs, outputs, duration_s=1.0, dispersion=(2.0,) * len(models)
     ).scaled_to(rate)
 
@@ -152,10 +152,15 @@ stocks = st.lists(
 
 @settings(max_examples=20, deadline=None)
 @given(
-    st.integers(0, 10**6), st.floats(0.5, 40), stocks.map(tuple),
-    st.one_of(st.none(), st.floats(0, 40)), st.integers(0, 2),
-    st.one_of(st.none(), st.tuples(*[st.integers(0, 4)] * 7)), st.floats(0, 5), st.floats(0, 5),
-)  # fmt: skip
+    st.integers(0, 10**6),
+    st.floats(0.5, 40),
+    stocks.map(tuple),
+    st.one_of(st.none(), st.floats(0, 40)),
+    st.integers(0, 2),
+    st.one_of(st.none(), st.tuples(*[st.integers(0, 4)] * 7)),
+    st.floats(0, 5),
+    st.floats(0, 5),
+)
 def test_every_plan_is_within_every_limit(
     seed: int,
     rate: float,

@@ -16,7 +16,7 @@ from planner.program.headroom import loads, prefill, utilisation
 from planner.program.prefill import FARTHEST, Prefill
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 PROFILES = Path(__file__).resolve().parents[3] / "configs" / "profiles"
 PRICES = {"a10g": 1.0, "a100-80g": 3.43, "h100": 6.88}
@@ -41,7 +41,9 @@ def demand(rate, ttft_s):
         grid=Grid(input_edges=log_edges(64, 8192), output_edges=log_edges(16, 1024)),
     )
     cells = buckets.grid.cell_of(inputs, outputs)
-    return from_samples(buckets, cells, inputs, outputs, duration_s=2000 / rate, dispersion=(1.0,))
+    return demand_from_samples(
+        buckets, cells, inputs, outputs, duration_s=2000 / rate, dispersion=(1.0,)
+    )
 
 
 def one(rate, seconds, slack_s, burst=1.0, misses=0.01):
@@ -99,9 +101,13 @@ def test_an_exponential_queue_is_what_the_formula_says():
 
     def with_slack(share):
         return Prefill(
-            rate=ask.rate, seconds=ask.seconds, squares=exponential, burst=ask.burst,
-            misses=ask.misses, slack_s=np.array([[share * slack_s]]),
-        )  # fmt: skip
+            rate=ask.rate,
+            seconds=ask.seconds,
+            squares=exponential,
+            burst=ask.burst,
+            misses=ask.misses,
+            slack_s=np.array([[share * slack_s]]),
+        )
 
     assert raised(with_slack(1.01), 1) == 1
     assert raised(with_slack(0.99), 1) > 1

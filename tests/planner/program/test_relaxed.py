@@ -17,7 +17,7 @@ from planner.program.relaxed import fluid, relax
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 USD = {"L4": 0.8, "A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
@@ -37,8 +37,9 @@ def demand(seed: int, rate: float, *, attainment: float = 0.99, tpot_s: float = 
     outputs = np.clip(random.lognormal(5, 1, 400), 1, 900).round()
     slo = Slo(ttft_s=2, tpot_s=tpot_s, attainment=attainment)
     buckets = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
-    asked = from_samples(buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
-                         dispersion=(2.0,))  # fmt: skip
+    asked = demand_from_samples(
+        buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50, dispersion=(2.0,)
+    )
     return asked.scaled_to(rate)
 
 

@@ -20,7 +20,7 @@ from planner.program.headroom import loads, utilisation
 from planner.program.solve import assign, provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 USD = {"L4": 0.8048, "A10G": 1.006, "A100-80G": 3.4309, "H100": 6.88}
@@ -58,7 +58,7 @@ def demand(
     buckets = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
     bucket = grid.cell_of(inputs, outputs) + grid.cells * random.integers(0, len(models), 800)
     kwargs = {"duration_s": 100.0, "dispersion": (dispersion,) * len(models)}
-    return from_samples(buckets, bucket, inputs, outputs, **kwargs).scaled_to(rate)
+    return demand_from_samples(buckets, bucket, inputs, outputs, **kwargs).scaled_to(rate)
 
 
 def recheck(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> np.ndarray:
@@ -89,10 +89,14 @@ bounds = st.tuples(st.integers(0, 2), st.one_of(st.none(), st.integers(0, 6)))
 
 @settings(max_examples=25, deadline=None)
 @given(
-    st.integers(0, 10**6), st.floats(0.5, 60), st.sampled_from((0.5, 0.9, 0.99)),
-    st.sampled_from((1.0, 5.0)), st.sampled_from((0.05, 0.08, 0.12)),
-    st.sampled_from((0.2, 2.0)), st.lists(bounds, min_size=4, max_size=4),
-)  # fmt: skip
+    st.integers(0, 10**6),
+    st.floats(0.5, 60),
+    st.sampled_from((0.5, 0.9, 0.99)),
+    st.sampled_from((1.0, 5.0)),
+    st.sampled_from((0.05, 0.08, 0.12)),
+    st.sampled_from((0.2, 2.0)),
+    st.lists(bounds, min_size=4, max_size=4),
+)
 def test_every_plan_satisfies_every_constraint(
     seed: int,
     rate: float,
