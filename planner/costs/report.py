@@ -8,7 +8,7 @@ from planner.costs.explain import Explanation
 from planner.costs.portfolio import Portfolio
 from planner.costs.whatif import Alternative
 from planner.model.plan import Plan
-from planner.model.plan_json import figures
+from planner.model.plan_json import plan_figures
 
 
 def plan_json(
@@ -17,7 +17,7 @@ def plan_json(
     alternatives: Sequence[Alternative] | None = None,
 ) -> dict[str, Any]:
     """A plan's figures; `explanation` and `what_if` beside them only if given."""
-    body = figures(plan)
+    body = plan_figures(plan)
     if explanation is not None:
         body["explanation"] = explanation_json(explanation)
     if alternatives is not None:
