@@ -63,7 +63,7 @@ class Harness:
         whose, met = drawn.slo_class[first:], played.met(plan.buckets)[first:]
         return tuple(
             Score(
-                kind=plan.buckets.classes[number],
+                slo_class=plan.buckets.classes[number],
                 met=int(met[whose == number].sum()),
                 requests=int((whose == number).sum()),
             )
@@ -131,7 +131,7 @@ def _certified(
         told(f"{gpu} only: ${plan.usd_per_hour:.2f}/h, {held.attainment:.2%}")
     refined = refine(
         [first, *(plan for _, plan, _ in singles)],
-        shares=lambda counts: solve.assign(demand, pools, counts),
+        plan_for=lambda counts: solve.assign(demand, pools, counts),
         usd=[pool.usd_per_hour for pool in pools],
         models=[pool.model for pool in pools],
         legal=legal,

@@ -23,7 +23,7 @@ from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.proof.simulate import Finish, SimulationResult, simulate
+from planner.proof.simulate import OnFinished, SimulationResult, simulate
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -89,7 +89,7 @@ def rehearse(
     classes, numbers = plan.buckets.classes, _numbers(slo_class, len(trace), plan.buckets)
     kinds = [classes[number] for number in numbers.tolist()]
     belief: EstimateOf
-    finished: Finish | None
+    finished: OnFinished | None
     if believed is None:
         memory = _LearningEstimates(trace, kinds, OutputLengths() if lengths is None else lengths)
         belief, finished = memory.believe, memory.learn
@@ -107,7 +107,7 @@ def rehearse(
         trace,
         [pools[p].profile for p in engines],
         desk.route,
-        finished=finished,
+        on_finished=finished,
         patience_s=patience_s,
         hold_s=hold_s,
     )

@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.engine.profiles import Profile
 from planner.program import baselines
-from planner.proof.simulate import Finish, Placement, Route, SimulationResult, simulate
+from planner.proof.simulate import OnFinished, Placement, Route, SimulationResult, simulate
 from planner.sizes import FloatArray, Grid, log_edges
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -49,7 +49,7 @@ class RoutingPolicy:
     """Both callables of `simulate`; patience_s: how long its own queue keeps a request."""
 
     route: Route
-    finished: Finish | None = None
+    finished: OnFinished | None = None
     patience_s: float = 0.0
 
 
@@ -263,7 +263,7 @@ def simulated(name: str, case: SimulationCase, seed: int) -> SimulationResult:
         case.trace,
         case.engines,
         policy.route,
-        finished=policy.finished,
+        on_finished=policy.finished,
         patience_s=policy.patience_s,
     )
 

@@ -68,7 +68,7 @@ def test_every_policy_serves_every_request_of_a_light_load(name):
                 case.trace,
                 case.engines,
                 policy.route,
-                finished=policy.finished,
+                on_finished=policy.finished,
                 patience_s=policy.patience_s,
             )
         )
