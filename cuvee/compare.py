@@ -24,6 +24,7 @@ from loadtest.compare.comparison import MELANGE, ComparedFleet, case, compare_al
 from planner.errors import PlannerError
 from planner.program import baselines
 from planner.program.baselines import Allocation
+from planner.program.published import read_published
 from planner.traffic.trace import Trace, read_trace
 
 PAPER = Path(__file__).resolve().parent.parent / "configs" / "melange" / "arena.yaml"
@@ -87,14 +88,14 @@ class PaperRow:
 
 def paper(path: Path = PAPER, *, runs: int = RUNS) -> list[PaperRow]:
     """Mélange's own instance, solved in both formulations; times are medians over runs."""
-    given = baselines.read_published(path)
+    given = read_published(path)
     rows = []
     for place, rate in enumerate(given.reported.rates):
         instance = given.instance(rate)
         slices = given.slice_factor
         theirs, melange_s = _timed(partial(baselines.melange, instance, slices=slices), runs)
         ours, optimum_s = _timed(partial(baselines.optimum, instance), runs)
-        alone = {gpu: baselines.single(instance, gpu) for gpu in instance.gpus}
+        alone = {gpu: baselines.single_type(instance, gpu) for gpu in instance.gpus}
         rows.append(
             PaperRow(
                 rate=rate,

@@ -13,7 +13,7 @@ from gateway.config.load import load
 from gateway.config.reference import manual
 from planner.costs import prices
 from planner.engine import profiles, validation
-from planner.program import baselines
+from planner.program.published import read_published
 from planner.traffic.trace import read_trace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -82,7 +82,7 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
     elif folder == "profiles":
         assert profiles.read_profile(path).max_model_len > 0
     elif folder == "melange":
-        assert baselines.read_published(path).gpus
+        assert read_published(path).gpus
     elif path.name == "prices.yaml":
         assert prices.read_prices(path)
     elif path.suffix == ".yaml":

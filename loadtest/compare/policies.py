@@ -256,8 +256,8 @@ def simulated(name: str, case: SimulationCase, seed: int) -> SimulationResult:
     """Plays a scene under the policy of that name; Mélange's looks up its own profile corners."""
     seen = case
     if name == "melange":
-        corners = tuple(baselines.long(profile) for profile in case.engines)
-        seen = replace(case, engines=corners, slo=baselines.unhurried(case.slo))
+        corners = tuple(baselines.with_corner_context(profile) for profile in case.engines)
+        seen = replace(case, engines=corners, slo=baselines.without_ttft(case.slo))
     policy = POLICIES[name](seen, np.random.default_rng(seed))
     return simulate(
         case.trace,

@@ -12,9 +12,9 @@ from planner.costs import single_types
 from planner.model.demand import Demand
 from planner.model.plan import Plan, SingleType
 from planner.model.pool import Pool
-from planner.program.headroom import loads, terms
-from planner.program.limits import UNLIMITED, Limits, price
-from planner.program.relaxed import relax
+from planner.program.headroom import bucket_loads, load_terms
+from planner.program.limits import UNLIMITED, Limits, backend_price
+from planner.program.relaxed import fractional_fleet
 from planner.program.solve import provision
 from planner.sizes import FloatArray, IntArray
 
@@ -86,7 +86,7 @@ def explain(
     limits: those that the plan was made under.
     """
     bill = attribution(plan, demand, pools)
-    marginal = relax(demand, pools).marginal
+    marginal = fractional_fleet(demand, pools).marginal
     return Explanation(
         gap=gap(plan, demand, pools, limits=limits),
         bucket=tuple(bill.sum(axis=1).tolist()),
@@ -116,7 +116,7 @@ def gap(
     whole = provision(asked, free)
     integral = min(settled, whole.usd_per_hour)
     starts = tuple(np.array(p.weights).reshape(-1, len(pools)) for p in (whole, plan))
-    fractional = min(integral, relax(asked, free, starts=starts).usd_per_hour)
+    fractional = min(integral, fractional_fleet(asked, free, starts=starts).usd_per_hour)
     return CostGap(
         bound=bound,
         tail=fractional - bound,
@@ -133,14 +133,14 @@ def attribution(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> FloatArr
     A bucket's part of the root is its part of V. What a pool costs that serves nobody is left out.
     """
     asked = served(plan, demand)
-    mean, variance = terms(asked, loads(asked, pools))
+    mean, variance = load_terms(asked, bucket_loads(asked, pools))
     weights = np.array(plan.weights).reshape(mean.shape)
     load = np.multiply(weights, mean, where=weights > 0, out=np.zeros_like(mean))
     tail = weights * variance
     root = np.sqrt(tail.sum(axis=0))
     need = load + np.divide(tail, root, where=root > 0, out=np.zeros_like(tail))
     paid = [max(0, n - pool.reserved) for n, pool in zip(plan.backends, pools, strict=True)]
-    usd = np.array(paid) * np.array([price(pool) for pool in pools])
+    usd = np.array(paid) * np.array([backend_price(pool) for pool in pools])
     total = need.sum(axis=0)
     return np.asarray(np.divide(need, total, where=total > 0, out=np.zeros_like(need)) * usd)
 
@@ -190,7 +190,7 @@ def best_single(plan: Plan) -> SingleType | None:
 def _full(plan: Plan, pools: tuple[Pool, ...]) -> float:
     """$/h of a plan if nothing of it were paid for already."""
     reserved = (
-        price(pool) * min(count, pool.reserved)
+        backend_price(pool) * min(count, pool.reserved)
         for count, pool in zip(plan.backends, pools, strict=True)
     )
     return plan.usd_per_hour + sum(reserved)
