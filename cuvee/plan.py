@@ -15,7 +15,7 @@ from gateway.config.load import Loaded
 from gateway.rehearsal.history import believed, demand_of
 from gateway.routing.lengths import OutputLengths
 from planner.costs import curves, prices
-from planner.costs.explain import Explanation, SentRequests, explain, explained
+from planner.costs.explain import Explanation, SentRequests, explain, with_single_types
 from planner.costs.report import plan_json
 from planner.costs.whatif import alternative
 from planner.errors import PlannerError
@@ -70,7 +70,7 @@ def plan(
         sent = sent_by(requests, loaded, lengths, model)
         if rate is not None:
             demand = demand.scaled_to(rate)
-        found = explained(
+        found = with_single_types(
             solve.provision(demand, loaded.pools, loaded.limits), demand, loaded.pools
         )
         why = explain(found, demand, loaded.pools, sent=sent, limits=loaded.limits)

@@ -118,8 +118,8 @@ def alternatives_table(found: Plan, alternatives: Sequence[Alternative]) -> Tabl
         plan = other.plan
         counts = zip(plan.pools, plan.backends, strict=True)
         fleet = " + ".join(f"{count} {name}" for name, count in counts if count) or "none"
-        if other.unserved_share:
-            fleet += f"; {other.unserved_share:.1%} unserved"
+        if other.plan.unserved_share:
+            fleet += f"; {other.plan.unserved_share:.1%} unserved"
         ratio = _ratio(plan.usd_per_hour, found.usd_per_hour)
         table.add_row(other.change, f"{plan.usd_per_hour:.2f}", ratio, fleet)
     return table

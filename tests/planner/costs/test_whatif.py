@@ -76,7 +76,7 @@ def test_a_lost_type_is_gone_and_a_new_one_there():
     assert new.plan.pools == (*(p.name for p in POOLS), "new L4")
     assert new.plan.backends[-1] > 0
     assert both.plan.pools == ("a100-80g-1", "h100-1", "new L4")
-    assert both.unserved_share == lost.unserved_share == 0
+    assert both.plan.unserved_share == lost.plan.unserved_share == 0
 
 
 def test_a_price_is_per_gpu_or_per_backend():
