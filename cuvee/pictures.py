@@ -11,7 +11,7 @@ from loadtest.demo.summary import PlanSeen
 from planner.costs.curves import MIX, CostCurve
 from planner.costs.explain import Explanation
 from planner.model.plan import Plan
-from planner.model.plan_json import figures
+from planner.model.plan_json import plan_figures
 
 COLOURS = ("#2a9d8f", "#e9c46a", "#e76f51", "#264653", "#8ab17d", "#9b5de5")
 PARTS = ("tail", "integrality", "limits", "switching", "reserved")
@@ -38,7 +38,7 @@ def draw(
     figure, axes = pyplot.subplots(2, 2, figsize=(12.8, 9.6))
     rate = sum(plan.rate)
     title = f"plan {plan.plan_id}: ${plan.usd_per_hour:.2f}/h at {rate:.3g} req/s"
-    size_map(axes[0][0], figures(plan), title)
+    size_map(axes[0][0], plan_figures(plan), title)
     axes[0][0].set_ylabel("output tokens, as estimated")
     _lines(axes[0][1], over_rate, "requests/s")
     axes[0][1].set_title("cost over rate, unlimited stock")
@@ -92,7 +92,7 @@ def canvas() -> Any:
 def size_map(axis: Any, body: Mapping[str, Any], title: str) -> None:
     """Draw every cell of the grid divided by the share of each pool; cells without demand are pale.
 
-    body: a plan as `figures` has it; of several SLO classes the first is drawn.
+    body: a plan as `plan_figures` has it; of several SLO classes the first is drawn.
     """
     inputs, outputs = body["buckets"]["input_edges"], body["buckets"]["output_edges"]
     rows, columns = len(inputs) - 1, len(outputs) - 1

@@ -16,7 +16,7 @@ from gateway.rehearsal.history import TraceSource, demand_of, estimated_buckets
 from gateway.routing.estimator import Estimator
 from planner import shipped
 from planner.costs import curves, prices
-from planner.costs.explain import Explanation, SentRequests, explain, explained
+from planner.costs.explain import Explanation, SentRequests, explain, with_single_types
 from planner.costs.report import plan_json
 from planner.costs.whatif import alternative
 from planner.errors import PlannerError
@@ -70,7 +70,7 @@ def plan(
         demand = demand_of(trace, loaded, estimator=estimator, model=model)
         sent = sent_requests(trace, loaded, estimator, model)
         demand = demand if rate is None else demand.scaled_to(rate)
-        plan = explained(solve.provision(demand, pools, loaded.limits), demand, pools)
+        plan = with_single_types(solve.provision(demand, pools, loaded.limits), demand, pools)
         explanation = explain(plan, demand, pools, sent=sent, limits=loaded.limits)
         usd = _prices(path, loaded)
         alternatives = [alternative(change, demand, pools, usd=usd) for change in changes]

@@ -11,7 +11,7 @@ from cuvee.options import CONFIG, FILE, JSON, MODEL, TRACE, configured
 from cuvee.terminal import show_portfolio
 from gateway.rehearsal.history import demand_of
 from gateway.routing.estimator import Estimator
-from planner.costs.portfolio import buy, read_history
+from planner.costs.portfolio import buy_portfolio, read_hourly_rates
 from planner.costs.report import portfolio_json
 from planner.errors import PlannerError
 from planner.traffic.trace import read_trace
@@ -76,10 +76,10 @@ def portfolio(
     )
     try:
         demand = demand_of(read_trace(trace_path), loaded, estimator=Estimator(), model=model)
-        portfolio = buy(
+        portfolio = buy_portfolio(
             demand,
             pools,
-            read_history(history) * scale,
+            read_hourly_rates(history) * scale,
             discount=discount,
             spot=dict(_spot_price(text) for text in spot),
             spot_share=spot_share,

@@ -120,8 +120,8 @@ def alternatives_table(plan: Plan, alternatives: Sequence[Alternative]) -> Table
         changed = alternative.plan
         counts = zip(changed.pools, changed.backends, strict=True)
         fleet = " + ".join(f"{count} {name}" for name, count in counts if count) or "none"
-        if alternative.unserved_share:
-            fleet += f"; {alternative.unserved_share:.1%} unserved"
+        if changed.unserved_share:
+            fleet += f"; {changed.unserved_share:.1%} unserved"
         ratio = _ratio(changed.usd_per_hour, plan.usd_per_hour)
         table.add_row(alternative.change, f"{changed.usd_per_hour:.2f}", ratio, fleet)
     return table

@@ -35,7 +35,7 @@ from gateway.workers.supervisor import Supervisor
 from gateway.workers.worker import Worker
 from planner.model.demand import Demand
 from planner.model.plan import Plan
-from planner.model.plan_json import figures
+from planner.model.plan_json import plan_figures
 from planner.model.pool import Pool
 from planner.traffic.trace import read_trace
 
@@ -260,7 +260,7 @@ class App:
         return 200, CONTENT_TYPE, self._metrics.text()
 
     def _explain(self) -> Answer:
-        return 200, JSON, msgspec.json.encode(figures(self.plan) | {"reason": self._reason})
+        return 200, JSON, msgspec.json.encode(plan_figures(self.plan) | {"reason": self._reason})
 
     def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id

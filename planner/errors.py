@@ -1,4 +1,4 @@
-"""What can go wrong in the planner, and the only exceptions it raises on purpose.
+"""What can go wrong in the planner, and the only exceptions that it raises on purpose.
 
 PlannerError
 ├── InvalidValue      a value that cannot be what it claims to be (a negative price, falling edges)
@@ -8,7 +8,7 @@ PlannerError
 
 
 class PlannerError(Exception):
-    """Anything the planner refuses, in one clear line."""
+    """Anything that the planner refuses, in one line that a user can act on."""
 
 
 class InvalidValue(PlannerError, ValueError):
@@ -20,4 +20,4 @@ class InvalidFile(PlannerError):
 
 
 class SolverFailed(PlannerError):
-    """The solver stopped without a solution. An infeasible demand is not this: plans say so."""
+    """The solver stopped without a solution. For an infeasible demand a plan is made instead."""

@@ -14,7 +14,7 @@ from gateway.config.reference import manual
 from gateway.telemetry.reference import reference
 from planner.costs import prices
 from planner.engine import catalogue, profiles, validation
-from planner.program import baselines
+from planner.program.published import read_published
 from planner.traffic.trace import read_trace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -88,7 +88,7 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
     elif path.suffix == ".yaml" and path.parent.parent.name == "profiles":
         assert profiles.read_profile(path).max_model_len > 0
     elif folder == "melange":
-        assert baselines.read_published(path).gpus
+        assert read_published(path).gpus
     elif folder == "prices":
         assert prices.read_prices(path)
     elif path.name == "gpus.yaml":

@@ -23,7 +23,7 @@ from planner.errors import InvalidValue, PlannerError
 from planner.model.buckets import DEFAULT, Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool, Spot
-from planner.program.headroom import loads
+from planner.program.headroom import bucket_loads
 from planner.program.limits import Limits, Stock
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
@@ -226,7 +226,7 @@ def _grid(section: BucketSection, problems: list[str]) -> Grid | None:
 
 def _unusable(buckets: Buckets, pools: tuple[Pool, ...]) -> Iterator[str]:
     """Pools that no bucket can use, and models without a pool."""
-    feasible = loads(Demand.none(buckets), pools).feasible
+    feasible = bucket_loads(Demand.none(buckets), pools).feasible
     for p, pool in enumerate(pools):
         if not feasible[:, p].any():
             slo = next(c.slo for c in buckets.classes if c.model == pool.model)

@@ -14,7 +14,7 @@ import numpy as np
 from gateway.telemetry.stats_schema import StatsDelta
 from planner.model.buckets import Buckets
 from planner.model.demand import Demand
-from planner.traffic.size_histogram import CellSum, fine_cell, from_sums
+from planner.traffic.size_histogram import CellSum, demand_from_sums, fine_cell
 
 TICK_S = 5.0  # arrivals are counted in ticks of this length
 COUNT_TICKS = 2  # dispersion is that of counts in 10 s, about the time a request stays in an engine
@@ -91,7 +91,7 @@ class ObservedDemand:
         counts = np.array(self._counts, dtype=float)
         oldest_s = self._start_s + (self._tick - len(self._counts) + 1) * TICK_S
         elapsed_s = max(now_s - oldest_s, TICK_S)
-        return from_sums(
+        return demand_from_sums(
             self._buckets, counts.sum(axis=0) / elapsed_s, self._sums, self._dispersions(counts)
         )
 

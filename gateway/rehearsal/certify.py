@@ -60,7 +60,7 @@ class Harness:
         slo_class, met = sample.slo_class[first:], played.met(plan.buckets)[first:]
         return tuple(
             Score(
-                kind=plan.buckets.classes[number],
+                slo_class=plan.buckets.classes[number],
                 met=int(met[slo_class == number].sum()),
                 requests=int((slo_class == number).sum()),
             )
@@ -131,7 +131,7 @@ def _certified(
         progress(f"{gpu} only: ${plan.usd_per_hour:.2f}/h, {single.attainment:.2%}")
     refined = refine(
         [first, *(plan for _, plan, _ in singles)],
-        shares=lambda counts: solve.assign(demand, pools, counts),
+        plan_for=lambda counts: solve.assign(demand, pools, counts),
         usd=[pool.usd_per_hour for pool in pools],
         models=[pool.model for pool in pools],
         legal=legal,

@@ -16,7 +16,7 @@ from planner.errors import InvalidValue
 from planner.model.buckets import DEFAULT, Buckets
 from planner.model.demand import Demand
 from planner.sizes import IntArray
-from planner.traffic.size_histogram import combined, from_samples
+from planner.traffic.size_histogram import combine_demands, demand_from_samples
 from planner.traffic.trace import Trace, dispersion
 
 WINDOW_S = 10.0  # dispersion is that of counts in this window, about the time a request takes
@@ -59,7 +59,7 @@ def demand_together(
     """
     for source in sources:
         _learn(source, estimator)
-    return combined([_demand(source, loaded, estimator) for source in sources])
+    return combine_demands([_demand(source, loaded, estimator) for source in sources])
 
 
 def estimated_buckets(source: TraceSource, buckets: Buckets, estimator: Estimator) -> IntArray:
@@ -97,7 +97,7 @@ def _demand(source: TraceSource, loaded: Loaded, estimator: Estimator) -> Demand
     dispersions = [loaded.config.planner.dispersion] * len(loaded.buckets.classes)
     if measured is not None:
         dispersions[class_index] = measured
-    return from_samples(
+    return demand_from_samples(
         loaded.buckets,
         estimated_buckets(source, loaded.buckets, estimator),
         trace.input_tokens,

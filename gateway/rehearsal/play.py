@@ -24,7 +24,7 @@ from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.proof.simulate import Finish, SimulationResult, simulate
+from planner.proof.simulate import OnFinished, SimulationResult, simulate
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -89,7 +89,7 @@ def rehearse(
     indexes = _class_indexes(slo_class, len(trace), plan.buckets)
     classes = [plan.buckets.classes[index] for index in indexes.tolist()]
     estimate_of: EstimateOf
-    on_finished: Finish | None
+    on_finished: OnFinished | None
     if estimated is None:
         learning = _LearningEstimates(trace, classes, estimator or Estimator())
         estimate_of, on_finished = learning.estimate, learning.learn
@@ -107,7 +107,7 @@ def rehearse(
         trace,
         [pools[p].profile for p in engines],
         routers.route,
-        finished=on_finished,
+        on_finished=on_finished,
         patience_s=patience_s,
         hold_s=hold_s,
     )

@@ -16,7 +16,7 @@ from gateway.routing.estimator import Estimator
 from planner.model.demand import Demand
 from planner.sizes import FloatArray, IntArray
 from planner.traffic import arrivals
-from planner.traffic.trace import Trace, merged
+from planner.traffic.trace import Trace, merge_traces
 
 Process = Literal["own", "poisson", "gamma", "daily"]
 # The traffic of each class is drawn longer than the sample by so many standard deviations of its
@@ -144,7 +144,7 @@ class MergedTraffic:
     def draw(self, seed: int) -> TrafficSample:
         count = len(self._parts)
         drawn = [part.draw(seed * count + k) for k, part in enumerate(self._parts)]
-        trace, order = merged([part.trace for part in drawn])
+        trace, order = merge_traces([part.trace for part in drawn])
         estimated = np.concatenate([part.estimated for part in drawn])[order]
         slo_class = np.concatenate([part.slo_class for part in drawn])[order]
         trace = trace.slice(0.0, self._length_s)

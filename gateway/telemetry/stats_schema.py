@@ -6,7 +6,7 @@ a `msgspec.Struct`.
 
 import msgspec
 
-from planner.traffic.size_histogram import CellSum, merge
+from planner.traffic.size_histogram import CellSum, merge_sums
 
 # Bounds of the histograms, seconds: denser where SLOs usually lie.
 TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
@@ -76,7 +76,7 @@ class StatsDelta(msgspec.Struct):
         """Merges by addition."""
         for bucket, count in other.arrivals.items():
             self.arrivals[bucket] = self.arrivals.get(bucket, 0) + count
-        self.sizes = merge(self.sizes, other.sizes)
+        self.sizes = merge_sums(self.sizes, other.sizes)
         for name, pool_stats in other.by_pool.items():
             self.by_pool.setdefault(name, PoolStats.none()).add(pool_stats)
 

@@ -88,7 +88,9 @@ class ComparisonCase:
         cells = baselines.GRID.cell_of(self.trace.input_tokens, self.trace.output_tokens)
         counts = np.bincount(cells, minlength=baselines.GRID.cells)
         rate = counts.astype(float) * (self.demand.total_rate / len(self.trace))
-        return baselines.of_pools(self.loaded.pools, self.demand.buckets.classes[0].slo, rate)
+        return baselines.instance_of_pools(
+            self.loaded.pools, self.demand.buckets.classes[0].slo, rate
+        )
 
 
 def build_case(

@@ -12,6 +12,7 @@ from statistics import median
 
 from planner.program import baselines
 from planner.program.baselines import Allocation
+from planner.program.published import read_published
 
 RUNS = 5  # of a solver, for its median time
 
@@ -45,14 +46,14 @@ class PaperRow:
 
 def solve_paper(path: Path, *, runs: int = RUNS) -> list[PaperRow]:
     """Solve the instance in the file at every published rate. Raises InvalidFile."""
-    published = baselines.read_published(path)
+    published = read_published(path)
     rows = []
     for column, rate in enumerate(published.reported.rates):
         instance = published.instance(rate)
         slices = published.slice_factor
         melange, melange_s = _timed(partial(baselines.melange, instance, slices=slices), runs)
         optimum, optimum_s = _timed(partial(baselines.optimum, instance), runs)
-        singles = {gpu: baselines.single(instance, gpu) for gpu in instance.gpus}
+        singles = {gpu: baselines.single_type(instance, gpu) for gpu in instance.gpus}
         reported = published.reported
         rows.append(
             PaperRow(

@@ -15,7 +15,7 @@ import numpy as np
 
 from planner.engine.profiles import Profile
 from planner.program import baselines
-from planner.proof.simulate import Finish, Placement, Route, SimulationResult, simulate
+from planner.proof.simulate import OnFinished, Placement, Route, SimulationResult, simulate
 from planner.sizes import FloatArray, Grid, log_edges
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -49,7 +49,7 @@ class RoutingPolicy:
     """Both callables of `simulate`. patience_s: how long the policy's own queue keeps a request."""
 
     route: Route
-    finished: Finish | None = None
+    on_finished: OnFinished | None = None
     patience_s: float = 0.0
 
 
@@ -195,12 +195,12 @@ def melange(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
         backend = bisect_left(limits[cell], 1.0 - rng.random())
         return fleet.place(min(backend, len(fleet.backends) - 1))
 
-    def finished(request: int, now_s: float) -> None:
+    def on_finished(request: int, now_s: float) -> None:
         for entry in (sums[rows[request]], sums[-1]):
             entry[0] += 1
             entry[1] += float(trace.output_tokens[request])
 
-    return RoutingPolicy(route=route, finished=finished)
+    return RoutingPolicy(route=route, on_finished=on_finished)
 
 
 def aibrix(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
@@ -232,12 +232,12 @@ def aibrix(case: SimulationCase, rng: np.random.Generator) -> RoutingPolicy:
                 return fleet.place(best, load)
         return None if ranks else fleet.place(fleet.least_loaded(fleet.backends), PULL_LIMIT)
 
-    def finished(request: int, now_s: float) -> None:
+    def on_finished(request: int, now_s: float) -> None:
         octave = int(trace.input_tokens[request]).bit_length()
         history = histories.setdefault(octave, deque(maxlen=WINDOW))
         history.append(max(1, int(trace.output_tokens[request])))
 
-    return RoutingPolicy(route=route, finished=finished, patience_s=inf)
+    return RoutingPolicy(route=route, on_finished=on_finished, patience_s=inf)
 
 
 class _GpuRanking:
@@ -284,14 +284,14 @@ def simulate_policy(name: str, case: SimulationCase, seed: int) -> SimulationRes
     """
     known = case
     if name == "melange":
-        corners = tuple(baselines.long(profile) for profile in case.engines)
-        known = replace(case, engines=corners, slo=baselines.unhurried(case.slo))
+        corners = tuple(baselines.with_corner_context(profile) for profile in case.engines)
+        known = replace(case, engines=corners, slo=baselines.without_ttft(case.slo))
     policy = POLICIES[name](known, np.random.default_rng(seed))
     return simulate(
         case.trace,
         case.engines,
         policy.route,
-        finished=policy.finished,
+        on_finished=policy.on_finished,
         patience_s=policy.patience_s,
     )
 

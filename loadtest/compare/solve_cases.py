@@ -21,7 +21,7 @@ from planner.program import solve
 from planner.program.limits import UNLIMITED, Limits, Stock
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 MODEL = "Llama-3-8B"
 USD = {"L4": 0.80, "A10G": 1.01, "A100-80G": 3.43, "H100": 6.88}  # configs/prices.yaml, rounded
@@ -111,7 +111,7 @@ def log_normal_demand(seed: int, rate: float, rows: int, columns: int) -> Demand
     weight = np.exp(-(((logs - CENTRE) / WIDTH) ** 2).sum(axis=1) / 2)
     weight *= random.uniform(0.5, 1.5, grid.cells)
     buckets = Buckets(classes=(SloClass(model=MODEL, slo=Slo(ttft_s=2, tpot_s=0.08)),), grid=grid)
-    demand = from_samples(buckets, cells, inputs, outputs, duration_s=1.0, dispersion=(2.0,))
+    demand = demand_from_samples(buckets, cells, inputs, outputs, duration_s=1.0, dispersion=(2.0,))
     return replace(demand, rate=weight).scaled_to(rate)
 
 

@@ -1,6 +1,7 @@
-"""Prices of GPUs, read from a file (`cuvee-prices/1`) that names where and when each was read.
+"""Prices of GPUs, from a file (`cuvee-prices/1`) that names source and date of each.
 
-Prices move a plan as much as profiles do. Knows nothing of plans.
+Source and date are required, because prices move a plan as much as profiles do. Must not know
+plans.
 """
 
 import datetime
@@ -16,7 +17,7 @@ from planner.files import decoded
 
 
 class Price(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """US dollars per GPU-hour, and where that was read."""
+    """US dollars per GPU-hour, with source, region and date of the offer."""
 
     usd: float
     source: str
@@ -26,7 +27,7 @@ class Price(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 
 
 class PriceFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
-    """The file format; the entries are read one by one, so that errors can name them."""
+    """The file format. Entries are decoded one by one, so that an error can name its entry."""
 
     format: Literal["cuvee-prices/1"]
     usd_per_gpu_hour: dict[str, Any]

@@ -1,4 +1,7 @@
-"""Plans, what explains them, and portfolios as JSON. Knows the planner's values only."""
+"""Plans, explanations, alternatives and portfolios as JSON, for `--json`.
+
+Must not know how any of them is computed, nor tables for people.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -8,7 +11,7 @@ from planner.costs.explain import Explanation
 from planner.costs.portfolio import Portfolio
 from planner.costs.whatif import Alternative
 from planner.model.plan import Plan
-from planner.model.plan_json import figures
+from planner.model.plan_json import plan_figures
 
 
 def plan_json(
@@ -16,8 +19,8 @@ def plan_json(
     explanation: Explanation | None = None,
     alternatives: Sequence[Alternative] | None = None,
 ) -> dict[str, Any]:
-    """A plan's figures; `explanation` and `what_if` beside them only if given."""
-    body = figures(plan)
+    """A plan as plain values, with the keys `explanation` and `what_if` if these are given."""
+    body = plan_figures(plan)
     if explanation is not None:
         body["explanation"] = explanation_json(explanation)
     if alternatives is not None:
@@ -26,7 +29,10 @@ def plan_json(
 
 
 def explanation_json(explanation: Explanation) -> dict[str, Any]:
-    """Lists by bucket are in the order of the plan's buckets; `null`: no pool holds its SLO."""
+    """An explanation as plain values.
+
+    Lists by bucket are in the order of the plan's buckets; `null`: no pool holds the bucket's SLO.
+    """
     gap = explanation.gap
     return {
         "lower_bound_usd_per_hour": gap.bound,
@@ -46,7 +52,7 @@ def explanation_json(explanation: Explanation) -> dict[str, Any]:
 
 
 def alternative_json(alternative: Alternative) -> dict[str, Any]:
-    """A change, and what the cheapest plan under it is."""
+    """A change and the cheapest plan under it, as plain values."""
     plan = alternative.plan
     return {
         "change": alternative.change,
@@ -54,12 +60,12 @@ def alternative_json(alternative: Alternative) -> dict[str, Any]:
         "usd_per_hour": plan.usd_per_hour,
         "lower_bound_usd_per_hour": plan.lower_bound_usd_per_hour,
         "backends": dict(zip(plan.pools, plan.backends, strict=True)),
-        "unserved_share": alternative.unserved_share,
+        "unserved_share": plan.unserved_share,
     }
 
 
 def portfolio_json(portfolio: Portfolio) -> dict[str, Any]:
-    """A portfolio as plain values, its savings with it."""
+    """A portfolio and its savings as plain values."""
     lines = [asdict(line) for line in portfolio.lines]
     return {
         "hours": portfolio.hours,

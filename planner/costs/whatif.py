@@ -1,8 +1,8 @@
-"""The same demand under another promise, price or choice of GPUs, and what that would cost.
+"""What-if questions: the same demand under another promise, price or choice of GPUs.
 
 A change is text: `tpot_s=0.06`, `ttft_s=1`, `attainment=0.999`, `rate=40`, `price.H100=5` ($ per
 GPU-hour, or per backend-hour of a pool by name), `without=A10G`, `with=L4` or `with=L4:0.80`;
-several in one are joined by commas. Knows demands and pools only.
+several changes are joined by commas. Must not know how plans are found or shown.
 """
 
 from collections.abc import Mapping
@@ -25,45 +25,44 @@ KINDS = f"{', '.join(TARGETS)}, rate, price.GPU, without, with"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alternative:
-    """One change, and the cheapest plan under it."""
+    """A change, and the cheapest plan under it."""
 
     change: str
     plan: Plan
-
-    @property
-    def unserved_share(self) -> float:
-        total = sum(self.plan.rate)
-        return sum(u.rate for u in self.plan.unserved) / total if total else 0.0
 
 
 def alternative(
     change: str, demand: Demand, pools: tuple[Pool, ...], *, usd: Mapping[str, float] | None = None
 ) -> Alternative:
-    """What a change would cost. usd: $ per GPU-hour of GPUs that the change may add.
+    """The cheapest plan after a change, or after several joined by commas.
 
-    Raises InvalidValue for a change that says nothing or names nothing known.
+    usd: $ per GPU-hour of GPU types that the change may add. Raises InvalidValue for a change that
+    is no `KEY=VALUE` or names nothing known.
     """
-    changed, fleet = demand, pools
-    for one in change.split(","):
-        changed, fleet = apply(one.strip(), changed, fleet, usd or {})
-    return Alternative(change=change, plan=provision(changed, fleet))
+    # In order: a later change sees the earlier ones, so a GPU that was added can be priced anew.
+    changed_demand, changed_pools = demand, pools
+    for single in change.split(","):
+        changed_demand, changed_pools = apply_change(
+            single.strip(), changed_demand, changed_pools, usd or {}
+        )
+    return Alternative(change=change, plan=provision(changed_demand, changed_pools))
 
 
-def apply(
+def apply_change(
     change: str, demand: Demand, pools: tuple[Pool, ...], usd: Mapping[str, float]
 ) -> tuple[Demand, tuple[Pool, ...]]:
-    """Demand and pools after one change."""
+    """Demand and pools after one change. Raises as `alternative` does."""
     key, equals, value = change.partition("=")
     if not equals or not value:
         raise InvalidValue(f"what-if `{change}`: must be KEY=VALUE with KEY of {KINDS}")
     if key in TARGETS:
-        return promised(demand, key, _number(change, value)), pools
+        return with_target(demand, key, _number(change, value)), pools
     if key == "rate":
         return demand.scaled_to(_number(change, value)), pools
     if key.startswith("price."):
         return demand, _priced(change, pools, key.removeprefix("price."), _number(change, value))
     if key == "without":
-        left = tuple(pool for pool in pools if not _is(pool, value))
+        left = tuple(pool for pool in pools if not _is_named(pool, value))
         if not left or len(left) == len(pools):
             raise InvalidValue(f"what-if `{change}`: {_known(pools, 'one of several')}")
         return demand, left
@@ -72,20 +71,22 @@ def apply(
     raise InvalidValue(f"what-if `{change}`: unknown `{key}`; known are {KINDS}")
 
 
-def promised(demand: Demand, target: str, value: float) -> Demand:
-    """The demand with one target of every class's SLO at another value."""
+def with_target(demand: Demand, target: str, value: float) -> Demand:
+    """The demand with one target, a name of `TARGETS`, at another value in every class's SLO."""
     classes = tuple(
-        replace(kind, slo=replace(kind.slo, **{target: value})) for kind in demand.buckets.classes
+        replace(slo_class, slo=replace(slo_class.slo, **{target: value}))
+        for slo_class in demand.buckets.classes
     )
     return replace(demand, buckets=replace(demand.buckets, classes=classes))
 
 
-def _priced(change: str, pools: tuple[Pool, ...], what: str, usd: float) -> tuple[Pool, ...]:
-    if not any(_is(pool, what) for pool in pools):
+def _priced(change: str, pools: tuple[Pool, ...], name: str, usd: float) -> tuple[Pool, ...]:
+    """The pools with another price: of a pool by its name, or of all pools of a GPU type."""
+    if not any(_is_named(pool, name) for pool in pools):
         raise InvalidValue(f"what-if `{change}`: {_known(pools, 'a GPU or a pool')}")
     return tuple(
-        replace(pool, usd_per_hour=usd * (1 if what == pool.name else pool.gpus))
-        if _is(pool, what)
+        replace(pool, usd_per_hour=usd * (1 if name == pool.name else pool.gpus))
+        if _is_named(pool, name)
         else pool
         for pool in pools
     )
@@ -94,7 +95,7 @@ def _priced(change: str, pools: tuple[Pool, ...], what: str, usd: float) -> tupl
 def _added(
     change: str, pools: tuple[Pool, ...], value: str, usd: Mapping[str, float]
 ) -> tuple[Pool, ...]:
-    """A pool of one GPU type for every model, by the analytic profile, as many as it takes."""
+    """A new pool of one GPU type for every model, with the analytic profile and no upper bound."""
     name, colon, price = value.partition(":")
     row = shipped.lookup(name, catalogue.gpus())
     if row is None:
@@ -103,7 +104,7 @@ def _added(
     if not colon and gpu not in usd:
         raise InvalidValue(f"what-if `{change}`: no price known; say with={gpu}:USD")
     dollars = _number(change, price) if colon else usd[gpu]
-    first = {pool.model: pool for pool in reversed(pools)}
+    first = {pool.model: pool for pool in reversed(pools)}  # reversed: the first of a model stays
     return tuple(
         Pool(
             name=f"new {gpu}" if len(first) == 1 else f"new {gpu} {model}",
@@ -116,7 +117,7 @@ def _added(
 
 
 def _profile(change: str, like: Profile, gpu: Gpu) -> Profile:
-    """What one GPU does with the model, dtype and engine limits of another profile."""
+    """The profile of one GPU with the model, dtype and engine limits of another profile."""
     old = like.roofline
     if old is None:
         raise InvalidValue(f"what-if `{change}`: no figures of {like.model} but measured points")
@@ -129,13 +130,14 @@ def _profile(change: str, like: Profile, gpu: Gpu) -> Profile:
     )
 
 
-def _is(pool: Pool, what: str) -> bool:
-    return pool.name == what or pool.gpu.lower() == what.lower()
+def _is_named(pool: Pool, name: str) -> bool:
+    """Whether a name, of a pool or of a GPU type in any case, is that of a pool."""
+    return pool.name == name or pool.gpu.lower() == name.lower()
 
 
-def _known(pools: tuple[Pool, ...], kind: str) -> str:
+def _known(pools: tuple[Pool, ...], wanted: str) -> str:
     names = dict.fromkeys(pool.gpu for pool in pools)
-    return f"must name {kind}; there are {', '.join(names)}"
+    return f"must name {wanted}; there are {', '.join(names)}"
 
 
 def _number(change: str, text: str) -> float:

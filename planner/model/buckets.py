@@ -1,4 +1,7 @@
-"""What the router can tell apart at arrival: SLO class × cell of the estimated size."""
+"""What the router can tell apart at arrival: SLO class × cell of the estimated size.
+
+Must not know how many requests arrive, nor where they go.
+"""
 
 from dataclasses import dataclass
 
@@ -10,7 +13,7 @@ DEFAULT = "default"  # the SLO class of a request that names none
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SloClass:
-    """The promise made to one kind of request for one model."""
+    """The promise that is made to one class of a model's requests."""
 
     model: str
     slo: Slo
@@ -29,12 +32,14 @@ class Buckets:
 
     @property
     def count(self) -> int:
+        """B, the number of buckets."""
         return len(self.classes) * self.grid.cells
 
     def class_of(self, bucket: int) -> SloClass:
+        """The SLO class of a bucket."""
         return self.classes[bucket // self.grid.cells]
 
     def describe(self, bucket: int) -> str:
-        """A bucket in words: `llama-3-8b in 256–512 out 64–128`; with its class if not default."""
+        """A bucket in words: `llama-3-8b in 256–512 out 64–128`; a named class stands with it."""
         (i0, i1), (o0, o1) = self.grid.bounds(bucket % self.grid.cells)
         return f"{self.class_of(bucket)} in {i0}–{i1} out {o0}–{o1}"

@@ -1,4 +1,7 @@
-"""What arrives: requests per second by bucket, and the actual sizes that fell into each."""
+"""What arrives: requests per second by bucket, and the actual sizes that fell into each bucket.
+
+Must not know pools, nor what a request costs on one.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -13,10 +16,12 @@ from planner.sizes import FloatArray, IntArray
 class Demand:
     """How fast requests arrive by bucket, and the actual sizes that fell into each bucket.
 
-    rate: (B,) requests/s, shed ones included. bucket, input_tokens, output_tokens, share: (F,) one
-    row per fine cell of actual size: its bucket, its mean size, and its share of the bucket; the
-    shares of a bucket sum to 1. A bucket without rows has never been seen. dispersion: (C,) index
-    of dispersion of counts per SLO class (1 = Poisson).
+    rate: (B,) requests/s, shed requests included: a plan must not shrink because of what it shed.
+    bucket, input_tokens, output_tokens, share: (F,) one row per fine cell of actual size: its
+    bucket, its mean size, and its share of the bucket; the shares of a bucket sum to 1. A bucket
+    without rows has never been seen. dispersion: (C,) index of dispersion of counts per SLO class
+    (1 = Poisson).
+    Raises InvalidValue for arrays of another shape and for rates that are not finite and ≥ 0.
     """
 
     buckets: Buckets
@@ -37,7 +42,7 @@ class Demand:
 
     @classmethod
     def none(cls, buckets: Buckets) -> "Demand":
-        """No demand known: every rate is zero and no bucket has been seen."""
+        """The demand before any request: every rate is zero and no bucket has been seen."""
         nothing = np.empty(0)
         return cls(
             buckets=buckets,
@@ -51,25 +56,21 @@ class Demand:
 
     @classmethod
     def even(cls, buckets: Buckets) -> "Demand":
-        """A guess where nothing is known: one request/s, every bucket as frequent as any other."""
+        """A guess for an unknown demand: one request/s in all, spread evenly over the buckets."""
         return replace(cls.none(buckets), rate=np.full(buckets.count, 1.0 / buckets.count))
 
     @property
     def total_rate(self) -> float:
+        """Requests/s of all buckets."""
         return float(self.rate.sum())
 
     def scaled_to(self, rate: float) -> "Demand":
-        """The same mix at another total rate (requests/s)."""
+        """The same mix at another total rate (requests/s).
+
+        Raises InvalidValue for a rate that is not positive and finite, and without any demand.
+        """
         if not 0 < rate < float("inf"):
             raise InvalidValue(f"the rate must be positive and finite: {rate}")
         if self.total_rate == 0:
             raise InvalidValue("no demand to scale: its rate is zero")
-        return Demand(
-            buckets=self.buckets,
-            rate=self.rate * (rate / self.total_rate),
-            bucket=self.bucket,
-            input_tokens=self.input_tokens,
-            output_tokens=self.output_tokens,
-            share=self.share,
-            dispersion=self.dispersion,
-        )
+        return replace(self, rate=self.rate * (rate / self.total_rate))

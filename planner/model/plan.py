@@ -1,18 +1,28 @@
-"""What should be: backends per pool, weights per bucket, their cost, and what is proven of it."""
+"""What should be: backends per pool, weights per bucket, their cost, and what is proven of them.
+
+Must not know how a plan is found, rehearsed or executed.
+"""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
+
 from planner.model.buckets import Buckets
 
-SLACK = 0.005  # by which the low end of a certificate may lie under the target
+# How far the low end of a certificate's interval may lie under the target. The mean must meet the
+# target; half a percentage point below it was the bar that refinement was designed to.
+SLACK = 0.005
 
 Matrix = tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unserved:
-    """A bucket, or a part of one, that the plan cannot serve within its SLO, and why."""
+    """A bucket, or a part of one, that the plan cannot serve within its SLO, and the reason.
+
+    rate: requests/s that are left.
+    """
 
     bucket: int
     rate: float
@@ -21,9 +31,10 @@ class Unserved:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SingleType:
-    """The cheapest fleet of one GPU type for the same demand, and the share of it left unserved.
+    """The cheapest fleet of one GPU type for the same demand.
 
-    backends: by pool name. why: what stands in the way of the first bucket that it cannot serve.
+    backends: by pool name. unserved_share: the share of the requests that this fleet cannot serve.
+    why: the reason for the first bucket that it cannot serve, `None` if it serves all.
     """
 
     gpu: str
@@ -35,10 +46,10 @@ class SingleType:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Relaxation:
-    """The one limit that would help most if it gave way, and what the plan would cost then.
+    """The one limit whose removal helps most, and what the plan costs without it.
 
-    limit: as in `Unserved.reason`. more: what that plan takes beyond it (GPUs, $/h, backends);
-    `None` where that is no count. unserved_rate: requests/s that remain unserved all the same.
+    limit: as in `Unserved.reason`. more: what that plan takes beyond the limit (GPUs, $/h,
+    backends); `None` where the limit is no count. unserved_rate: requests/s that remain unserved.
     """
 
     limit: str
@@ -49,11 +60,12 @@ class Relaxation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certificate:
-    """What rehearsals say of a plan.
+    """What rehearsals prove of a plan.
 
-    attainment: mean share over the seeds; low, high: its 95 % interval (Student's t); worst: the
-    worst seed's. seeds: played; fewer than asked for when the first ones were hopeless. model,
-    slo_class: whose, where several were played together: those of the class that is worst off.
+    attainment: mean share over the seeds. low, high: its 95 % interval (Student's t). worst: the
+    share of the worst seed. target: the promised share. seeds: how many were played; fewer than
+    asked for if the first ones were hopeless. requests: played in all. model, slo_class: the class
+    that the certificate is about; of several classes that were played together the worst off.
     """
 
     attainment: float
@@ -68,7 +80,7 @@ class Certificate:
 
     @property
     def holds(self) -> bool:
-        """The mean meets the target and the interval does not reach far below it."""
+        """Whether the mean meets the target and the interval does not reach far below it."""
         return self.attainment >= self.target and self.low >= self.target - SLACK
 
 
@@ -76,15 +88,19 @@ class Certificate:
 class Plan:
     """What should be: backends per pool and the share of each bucket that each pool serves.
 
+    plan_id: eight digits made from counts and weights. objective: "provision" or "assign".
     backends: (P,). weights: (B, P), every row sums to 1, or to 0 where no pool can hold the SLO.
-    rate: (B,) the demand it was made for. load: (P,) mean load in backends; tail: (P,) what κ√V
-    adds. seconds: (B, P) backend-seconds per request, `E[1/X]`, and slots: (B, P) `E[1/n*]`, the
-    share of a backend that one request in flight occupies; both infinite where the SLO cannot hold.
-    lower_bound_usd_per_hour: fluid bound, `Σ_b λ_b min_p usd_p E[1/X]`. gap: what the solver left
-    unproven of the integer program, relative to its cost. usd_per_hour: the bill; what is reserved
-    costs nothing more. switching_usd_per_hour: what changing the running fleet costs, spread over
-    its horizon. relaxation: which limit to lift first if they leave demand unserved. certificate:
-    what rehearsals say of it, where there were any.
+    rate: (B,) requests/s that the plan was made for. load: (P,) mean load in backends; tail: (P,)
+    what κ√V adds. seconds: (B, P) backend-seconds per request, `E[1/X]`, and slots: (B, P)
+    `E[1/n*]`, the share of a backend that one request in flight occupies; both infinite where the
+    SLO cannot hold.
+    usd_per_hour: the bill; reserved backends cost nothing more. lower_bound_usd_per_hour: the fluid
+    bound, `Σ_b λ_b min_p usd_p E[1/X]`. gap: what the solver left unproven of the integer program,
+    relative to its cost. solve_s: seconds that it took. switching_usd_per_hour: the cost of
+    changing the running fleet, spread over its horizon.
+    unserved: what limits or SLOs leave out. singles: the same demand on every single GPU type, if
+    that was computed. relaxation: the limit to lift first, if limits leave demand unserved.
+    certificate: what rehearsals prove, if there were any.
     """
 
     plan_id: str
@@ -108,8 +124,14 @@ class Plan:
     relaxation: Relaxation | None = None
     certificate: Certificate | None = None
 
+    @property
+    def unserved_share(self) -> float:
+        """The share of the requests that the plan leaves unserved; 0 without any demand."""
+        rate = float(np.sum(self.rate))  # rounded as `Demand.total_rate` is
+        return sum(bucket.rate for bucket in self.unserved) / rate if rate else 0.0
+
     def shares(self) -> Iterator[tuple[int, str, float]]:
-        """The slices: (bucket, pool, weight) wherever the weight is not zero."""
+        """The slices of the plan: (bucket, pool, weight) for every weight above zero."""
         for bucket, row in enumerate(self.weights):
             for pool, weight in zip(self.pools, row, strict=True):
                 if weight > 0:

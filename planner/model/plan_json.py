@@ -1,4 +1,4 @@
-"""A plan's own figures as JSON. Knows values only: a gateway shows them and imports no solver."""
+"""A plan as JSON. Must not know how plans are made: a gateway shows one and imports no solver."""
 
 from dataclasses import asdict
 from typing import Any
@@ -6,8 +6,8 @@ from typing import Any
 from planner.model.plan import Plan
 
 
-def figures(plan: Plan) -> dict[str, Any]:
-    """A plan as plain values.
+def plan_figures(plan: Plan) -> dict[str, Any]:
+    """A plan as plain values: lists, dictionaries, strings and numbers.
 
     `buckets` has the grid's edges and, in the order of the rows of `weights`, each bucket's model,
     SLO class and ranges; `weights` is bucket × pool in the order of `pools`.

@@ -1,4 +1,7 @@
-"""What can be bought: pools of interchangeable backends, which may be spot instances."""
+"""What can be bought: pools of interchangeable backends, which may be spot instances.
+
+Must not know demand, nor limits that several pools share (`planner.program.limits`).
+"""
 
 from dataclasses import dataclass
 
@@ -8,12 +11,14 @@ from planner.errors import InvalidValue
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Spot:
-    """Backends that may be taken away at any time.
+    """The terms of backends that the provider may take away at any time.
 
-    preemptions_per_hour: of one backend. restart_s: until a lost one is ready again. confidence:
-    with which enough are ready. most_share: of its model's requests/s, the most that spot pools of
-    one zone may serve (a pool without a zone is a zone of its own). backfill_s: until an
-    on-demand backend stands in for a lost one, at backfill_usd_per_hour; `None`: none does.
+    preemptions_per_hour: of one backend. restart_s: until a lost backend is ready again.
+    confidence: the probability with which enough backends are ready. most_share: the largest share
+    of its model's requests/s that spot pools of one zone may serve (a pool without a zone is a zone
+    of its own). backfill_s: until an on-demand backend stands in for a lost one, at
+    backfill_usd_per_hour; `None`: there is no backfill.
+    Raises InvalidValue for a term outside its domain.
     """
 
     preemptions_per_hour: float
@@ -38,18 +43,20 @@ class Spot:
     def away_share(self) -> float:
         """The share of time without a backend: `r·L/(1 + r·L')`, L until backfill or restart.
 
-        A renewal process: up for 1/r on average, then away for L' = restart_s.
+        An alternating renewal process: ready for 1/r on average, then away for L' = restart_s. The
+        preemption rate r is per second.
         """
         gap_s = min(self.restart_s, self.restart_s if self.backfill_s is None else self.backfill_s)
         return self._per_cycle(gap_s)
 
     @property
     def backfill_share(self) -> float:
-        """The share of time that an on-demand backend stands in."""
+        """The share of time in which an on-demand backend stands in for a lost one."""
         late = self.restart_s if self.backfill_s is None else self.backfill_s
         return self._per_cycle(max(0.0, self.restart_s - late))
 
     def _per_cycle(self, seconds: float) -> float:
+        """The share of a cycle, ready then away, that so many seconds of it take."""
         rate = self.preemptions_per_hour / 3600
         return rate * seconds / (1 + rate * self.restart_s)
 
@@ -58,9 +65,10 @@ class Spot:
 class Pool:
     """Interchangeable backends: one model, one GPU type and count, one price, one profile.
 
-    usd_per_hour: of one backend (all its GPUs). min_backends, max_backends: bounds of the plan,
-    `None`: no upper bound. reserved: so many backends cost nothing more, they are paid for. spot:
-    `None` for backends that stay. zone: where they are, for stock by zone and for spot.
+    usd_per_hour: of one backend with all its GPUs. min_backends, max_backends: bounds of every
+    plan; `None`: no upper bound. reserved: backends that are paid for already and cost nothing
+    more. spot: `None` for backends that are not taken away. zone: for stock by zone and for spot.
+    Raises InvalidValue, with the name of the pool, for a field outside its domain.
     """
 
     name: str
@@ -80,10 +88,11 @@ class Pool:
 
     @property
     def gpus(self) -> int:
-        """How many GPUs one backend takes."""
+        """The number of GPUs of one backend."""
         return self.profile.gpus
 
     def __post_init__(self) -> None:
+        # What may be taken away at any time cannot be paid for in advance.
         if self.reserved < 0 or (self.reserved and self.spot):
             raise InvalidValue(
                 f"pool {self.name}: reserved must be ≥ 0, and 0 for spot: {self.reserved}"

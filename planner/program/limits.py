@@ -1,8 +1,9 @@
-"""What a buyer is bound by beyond one pool: stock, a budget, spare backends, a fleet that runs.
+"""Limits on a whole fleet: stock, a budget, spare backends, and the fleet that runs now.
 
-`Limits` is data; beside it stands the arithmetic that needs no solver: what a fleet costs, which
-limit keeps a pool from growing, how many spot backends keep enough of them ready. What concerns one
-pool alone (bounds, reserved, spot, zone) is in `Pool`. Knows nothing of demand, shares or programs.
+`Limits` is data. Beside it stands the arithmetic that needs no solver: the cost of a fleet, the
+limits that keep a pool from growing, the spot backends that keep enough of them ready. What
+concerns one pool alone (bounds, reserved, spot, zone) is in `Pool`. Must not know demand, shares or
+programs.
 """
 
 from collections.abc import Collection, Iterator
@@ -18,9 +19,9 @@ from planner.sizes import FloatArray
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Stock:
-    """The most GPUs of one type that there are, in one zone or (`None`) in all together.
+    """The most GPUs of one type that can be had, in one zone or (`None`) in all zones together.
 
-    They are shared by every pool and model: a backend of `2xA100-80G` takes two of A100-80G.
+    Every pool and model draws from it: a backend of `2xA100-80G` takes two of A100-80G.
     """
 
     gpu: str
@@ -35,18 +36,20 @@ class Stock:
         return self.gpu if self.zone is None else f"{self.gpu} in {self.zone}"
 
     def gpus(self, pool: Pool) -> int:
-        """How many of these GPUs one backend of a pool takes."""
+        """The number of these GPUs that one backend of a pool takes."""
         return pool.gpus if pool.gpu == self.gpu and self.zone in (None, pool.zone) else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """Everything that bounds a plan as a whole; nothing by default.
+    """The limits on a plan as a whole; without any by default.
 
-    budget_usd_per_hour: the most that the bill may be; then as much demand as possible is served.
-    survive: backends of any one pool that may fail while every pool keeps its SLO. running: (P,)
-    the fleet now; start_usd and stop_usd per backend that differs from it, spread over horizon_h
-    hours: a change must pay for itself within that time.
+    stock: GPUs that can be had. budget_usd_per_hour: the most that the bill may be; as much demand
+    as possible is served within it. survive: backends of any one pool that may fail while every
+    pool keeps its SLO. running: (P,) the fleet now; `None`: there is none, and changes are free.
+    start_usd, stop_usd: of each backend that differs from it, spread over horizon_h hours, so that
+    a change must pay for itself within that time.
+    Raises InvalidValue for a limit outside its domain.
     """
 
     stock: tuple[Stock, ...] = ()
@@ -75,26 +78,26 @@ class Limits:
             raise InvalidValue(f"stock: a GPU type is named twice: {names}")
 
     def check(self, pools: tuple[Pool, ...]) -> None:
-        """Raises InvalidValue if no fleet of these pools can be within the limits."""
+        """Raise InvalidValue if no fleet of these pools can be within the limits."""
         if self.running is not None and len(self.running) != len(pools):
             raise InvalidValue(f"running: one count for each of {len(pools)} pools")
         least = np.array([float(pool.min_backends) for pool in pools])
         for limit, use, most in self.uses(pools, least):
-            if use > most + 1e-9:
+            if use > most + 1e-9:  # the bill is a sum of prices, with their rounding
                 raise InvalidValue(f"{limit}: min_backends of the pools take {use:g} of {most:g}")
 
     def uses(
         self, pools: tuple[Pool, ...], backends: FloatArray
     ) -> Iterator[tuple[str, float, float]]:
-        """The name of every shared limit, what a fleet uses of it, and how much there is."""
+        """The name of every shared limit, what (P,) counts use of it, and how much there is."""
         for stock in self.stock:
             taken = sum(stock.gpus(p) * y for p, y in zip(pools, backends, strict=True))
             yield f"stock of {stock}", float(taken), float(stock.most)
         if self.budget_usd_per_hour is not None:
-            yield "budget_usd_per_hour", bill(pools, backends), self.budget_usd_per_hour
+            yield "budget_usd_per_hour", fleet_bill(pools, backends), self.budget_usd_per_hour
 
     def switching(self, backends: FloatArray) -> float:
-        """$/h of changing the running fleet into this one: (P,) counts."""
+        """$/h of changing the running fleet into (P,) counts, spread over the horizon."""
         if self.running is None:
             return 0.0
         step = backends - np.array(self.running, dtype=float)
@@ -105,44 +108,52 @@ class Limits:
 UNLIMITED = Limits()
 
 
-def price(pool: Pool) -> float:
-    """$/h of one more backend, with what stands in for a spot backend while it is away."""
+def backend_price(pool: Pool) -> float:
+    """$/h of one more backend; for spot with the backfill that stands in while it is away."""
     spot = pool.spot
     return pool.usd_per_hour + (spot.backfill_share * spot.backfill_usd_per_hour if spot else 0.0)
 
 
-def bill(pools: tuple[Pool, ...], backends: FloatArray) -> float:
-    """$/h of a fleet: reserved backends are paid for already."""
+def fleet_bill(pools: tuple[Pool, ...], backends: FloatArray) -> float:
+    """$/h of (P,) counts; reserved backends are paid for already."""
     return float(
         sum(
-            price(pool) * max(0.0, count - pool.reserved)
+            backend_price(pool) * max(0.0, count - pool.reserved)
             for pool, count in zip(pools, backends.tolist(), strict=True)
         )
     )
 
 
-def blocking(
-    limits: Limits, pools: tuple[Pool, ...], backends: FloatArray, pool: int
+def blocking_limits(
+    limits: Limits, pools: tuple[Pool, ...], backends: FloatArray, p: int
 ) -> Iterator[str]:
-    """Which limits keep a pool from growing by what it would need at least; `max_backends` too."""
-    one = pools[pool]
+    """The names of the limits that keep pool p from growing; `max_backends` among them.
+
+    A pool in use grows by one backend. A closed one needs more at once: spare backends, and for
+    spot enough that one is ready.
+    """
     step = np.zeros(len(pools))
-    step[pool] = 1.0 if backends[pool] else needed(one, 1) + limits.survive
+    step[p] = 1.0 if backends[p] else backends_for_ready(pools[p], 1) + limits.survive
     after = backends + step
-    if one.max_backends is not None and after[pool] > one.max_backends:
+    bound = pools[p].max_backends
+    if bound is not None and after[p] > bound:
         yield "max_backends"
     before = list(limits.uses(pools, backends))
     for (name, use, most), (_, used, _) in zip(limits.uses(pools, after), before, strict=True):
+        # A limit that this pool takes nothing of does not block it, even one that is exceeded.
         if use > most + 1e-9 and use > used:
             yield name
 
 
-def lifted(
+def lift_each_limit(
     limits: Limits, pools: tuple[Pool, ...], backends: tuple[int, ...], able: Collection[int]
 ) -> Iterator[tuple[str, tuple[Pool, ...], Limits]]:
-    """Every limit that keeps one of the able pools from growing: its name, and all without it."""
+    """Each limit that keeps one of the able pools from growing: its name, and all without it.
+
+    able: numbers of the pools that could serve more demand if they grew.
+    """
     counts = np.array(backends, dtype=float)
-    names = {p: set(blocking(limits, pools, counts, p)) for p in sorted(able)}
+    names = {p: set(blocking_limits(limits, pools, counts, p)) for p in sorted(able)}
     for p, pool in enumerate(pools):
         if "max_backends" in names.get(p, ()):
             free = replace(pool, max_backends=None)
@@ -164,23 +175,25 @@ def lifted(
         yield "most_share of spot pools", tuple(free_spot), limits
 
 
-def needed(pool: Pool, ready: int) -> int:
-    """Backends to run so that as many are ready, with the spot pool's confidence."""
+def backends_for_ready(pool: Pool, ready: int) -> int:
+    """Backends to run so that `ready` of them are ready, with a spot pool's confidence."""
     if pool.spot is None:
         return ready
-    return spares(ready, pool.spot.away_share, pool.spot.confidence)
+    return spot_backends(ready, pool.spot.away_share, pool.spot.confidence)
 
 
 @lru_cache(maxsize=65536)
-def spares(ready: int, away_share: float, confidence: float) -> int:
+def spot_backends(ready: int, away_share: float, confidence: float) -> int:
     """The least n with `P(Binomial(n, 1 − away_share) ≥ ready) ≥ confidence`.
 
-    SpotHedge (SkyServe, arXiv 2411.01438) keeps `N_extra` spot backends above the target; here
-    their number follows from how often and how long each is away, independently of the others.
-    Failures that hit a whole zone at once are what `Spot.most_share` is for.
+    SpotHedge (SkyServe, arXiv 2411.01438) keeps `N_extra` spot backends above the target. Here that
+    number follows from how often and how long each backend is away, independently of the others;
+    `Spot.most_share` is for failures that hit a whole zone at once. Cached, because a search asks
+    for the same few numbers for every fleet that it lists.
     """
     if ready == 0 or away_share == 0:
         return ready
+    # Doubled, then bisected: for a large away share n is far above `ready`.
     low, high = ready - 1, ready
     while _chance(high, ready, away_share) < confidence:
         low, high = high, 2 * high - ready + 1
@@ -194,7 +207,11 @@ def spares(ready: int, away_share: float, confidence: float) -> int:
 
 
 def _chance(n: int, ready: int, away: float) -> float:
-    """P(at most n − ready of n are away), from the logarithms of successive terms."""
+    """P(at most n − ready of n are away).
+
+    From the logarithms of successive terms: the binomial coefficients of thousands of backends are
+    beyond a float.
+    """
     j = np.arange(1, n - ready + 1)
     steps = np.log((n - j + 1) / j) + np.log(away / (1 - away))
     logs = n * np.log1p(-away) + np.concatenate([[0.0], np.cumsum(steps)])

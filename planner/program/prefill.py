@@ -5,9 +5,10 @@ prefill. In heavy traffic a queue with y servers and work R has
 
     P(W > t) ≈ R/y · exp(−2 (y − R) t / ((Ca² + Cs²) E[S]))
 
-(Kingman's exponential tail, Köllerström 1974 for several servers). S is the time that a prompt
-keeps the others waiting: its own prefill, and what decodes in the same iterations. Knows nothing of
-costs, shares or how they are found.
+(Kingman's exponential tail; Köllerström 1974 for several servers). S is the time for which a prompt
+keeps others waiting: its own prefill, and what decodes in the same iterations. This is no row of
+the linear program, because the wait depends on the mix of prompt lengths in a pool; it raises the
+counts of every fleet that is tried. Must not know costs, shares or how they are found.
 """
 
 from dataclasses import dataclass
@@ -16,16 +17,18 @@ import numpy as np
 
 from planner.sizes import FloatArray, IntArray
 
-FARTHEST = 2.0  # times the backends that the load needs: beyond, more of them do not help
+# Up to so many times the backends that the load needs, and one. Prompts whose own prefill takes the
+# whole target have no slack: for them the formula asks for `work / misses` backends, however idle.
+FARTHEST = 2.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Prefill:
-    """What n buckets ask of m pools' prefill.
+    """What the prompts of n buckets need of the prefill of m pools.
 
-    rate: (n,) requests/s. seconds, squares: (n, m) E[S] and E[S²]. slack_s: (n, m) of the TTFT
-    target, beside the prompt's own prefill. burst: (n,) Ca², misses: (n,) the share that may wait
-    longer.
+    rate: (n,) requests/s. seconds, squares: (n, m) E[S] and E[S²]. slack_s: (n, m) what the
+    prompt's own prefill leaves of the TTFT target. burst: (n,) Ca², the burstiness of arrivals.
+    misses: (n,) the share of prompts that may wait longer than the slack.
     """
 
     rate: FloatArray
@@ -37,12 +40,19 @@ class Prefill:
 
     @classmethod
     def none(cls, buckets: int, pools: int) -> "Prefill":
-        """Nothing asked of anyone."""
-        each, both = np.zeros(buckets), np.zeros((buckets, pools))
-        return cls(rate=each, seconds=both, squares=both, slack_s=both, burst=each, misses=each)
+        """Prompts that need no prefill: no count is raised."""
+        per_bucket, per_pair = np.zeros(buckets), np.zeros((buckets, pools))
+        return cls(
+            rate=per_bucket,
+            seconds=per_pair,
+            squares=per_pair,
+            slack_s=per_pair,
+            burst=per_bucket,
+            misses=per_bucket,
+        )
 
     def subproblem(self, rows: IntArray, columns: IntArray) -> "Prefill":
-        """Of these buckets and pools only."""
+        """The same for these buckets and pools only."""
         place = np.ix_(rows, columns)
         return Prefill(
             rate=self.rate[rows],
@@ -54,7 +64,7 @@ class Prefill:
         )
 
     def raised(self, weights: FloatArray, backends: FloatArray) -> FloatArray:
-        """(m,) counts, raised where too many prompts would wait too long under (n, m) weights."""
+        """(m,) counts, raised where too many prompts would wait too long under (n, m) shares."""
         backends = backends.copy()
         for p in np.flatnonzero((weights > 0).any(axis=0)):
             rows = np.flatnonzero(weights[:, p])
@@ -65,11 +75,13 @@ class Prefill:
         return backends
 
     def _late(self, rows: IntArray, p: int, flow: FloatArray, backends: float) -> bool:
+        """Whether more prompts of a pool wait too long than may; flow: requests/s of each row."""
         total = flow.sum()
         work, square = flow @ self.seconds[rows, p], flow @ self.squares[rows, p]
-        if work <= 0 or work >= backends:
+        if work <= 0 or work >= backends:  # no prompts, or an unstable queue
             return bool(work > 0)
         mean = work / total
+        # (Ca² + Cs²) E[S], with Cs² E[S] = E[S²]/E[S] − E[S].
         spread = (flow @ self.burst[rows]) / total * mean + square / work - mean
         waits = np.exp(-2 * (backends - work) * np.maximum(self.slack_s[rows, p], 0.0) / spread)
         return bool(work / backends * (flow @ waits) > flow @ self.misses[rows])

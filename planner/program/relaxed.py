@@ -1,9 +1,9 @@
 """The program without its integers: what a demand costs if backends came in fractions.
 
-`min Σ_p usd[p]·(M_p + √V_p)` over the shares. The objective is concave, so every bucket belongs to
-one pool. Tangents lead from each of several starts to a fleet that no tangent makes cheaper; moving
-single buckets ends the search. That is a local minimum: near the least, not proven.
-Knows nothing of counts or of bounds on them.
+`min Σ_p usd[p]·(M_p + √V_p)` over the shares. The objective is concave, so at its minimum every
+bucket belongs to one pool, and the minimum may be local. Tangents lead from each of several starts
+to a fleet that no tangent makes cheaper; then single buckets are moved. The result is near the
+least cost, which is not proven. Must not know counts or bounds on them.
 """
 
 from dataclasses import dataclass
@@ -12,20 +12,21 @@ import numpy as np
 
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.program.headroom import Loads, loads, spread, terms, totals
+from planner.program.headroom import Loads, bucket_loads, load_and_tail, load_terms, tail_factor
 from planner.sizes import FloatArray
 
-ROUNDS = 50  # of tangents, and sweeps over the buckets
-STARTS = 12  # pools that are each tried as the one that everything goes to
-PENNY = 1e-9
+ROUNDS = 50  # of tangents, and of sweeps over the buckets; both end sooner, when nothing improves
+STARTS = 12  # pools that are each tried as the one that serves everything it can
+PENNY = 1e-9  # $/h; a smaller gain is rounding, and could be gained back and forth for ever
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class FractionalFleet:
-    """Shares (B, P), what they cost in $/h, and the price of more of each bucket.
+    """(B, P) shares, their cost in $/h, and the price of more demand in each bucket.
 
-    marginal: (B,) dollars per hour that one more request/s of the bucket costs, `usd·(E[1/X] +
-    κ²z E[1/(X n*)] / (2√V))` on its cheapest pool in use; infinite where no pool holds its SLO.
+    marginal: (B,) $/h that one more request/s of the bucket costs, `usd·(E[1/X] + κ²z E[1/(X n*)] /
+    (2√V))` on its cheapest pool in use: the derivative of the objective. Infinite where no pool
+    holds the SLO.
     """
 
     weights: FloatArray
@@ -33,34 +34,23 @@ class FractionalFleet:
     marginal: FloatArray
 
 
-def fluid(demand: Demand, pools: tuple[Pool, ...]) -> float:
-    """The bound below every fleet, $/h: each bucket on its cheapest pool, no tail, no integers."""
-    needs = loads(demand, pools)
-    price = _prices(pools, needs, np.zeros_like(needs.seconds)).min(axis=1)
-    held = np.isfinite(price)
-    return float(demand.rate[held] @ price[held])
-
-
-def relax(
+def fractional_fleet(
     demand: Demand, pools: tuple[Pool, ...], *, starts: tuple[FloatArray, ...] = ()
 ) -> FractionalFleet:
-    """The cheapest fractional fleet found; never dearer than any (B, P) shares it starts from.
+    """The cheapest fractional fleet found; never dearer than any (B, P) shares among the starts.
 
+    The other starts: every bucket on its cheapest pool, and as much as possible on each one pool.
     Buckets that no pool can hold cost nothing here.
     """
-    needs = loads(demand, pools)
-    mean, variance = terms(demand, needs)
+    loads = bucket_loads(demand, pools)
+    mean, variance = load_terms(demand, loads)
     usd = np.array([pool.usd_per_hour for pool in pools])
-    fair = _prices(pools, needs, np.zeros_like(mean))
+    fair = _prices(pools, loads, np.zeros_like(mean))
     first = [_cheapest(fair), *(_cheapest(_favoured(fair, p)) for p in range(len(pools))[:STARTS])]
-    found = [_settled(start, mean, variance, usd) for start in (*first, *starts)]
-    weights = _moved(min(found, key=lambda w: _cost(w, mean, variance, usd)), mean, variance, usd)
-    root = np.sqrt((weights * variance).sum(axis=0))
-    tail = spread(demand)[:, None] * np.where(needs.feasible, needs.variance, 0.0)
-    slope = np.divide(tail, 2 * root, where=root > 0, out=np.zeros_like(tail))
-    # The root is infinitely steep at 0: what serves nothing is no place for one request more.
-    closed = (weights[demand.rate > 0].sum(axis=0) == 0) & (root.sum() > 0)
-    price = np.where(closed, np.inf, _prices(pools, needs, slope))
+    settled = [_settled(start, mean, variance, usd) for start in (*first, *starts)]
+    weights = _moved(min(settled, key=lambda w: _cost(w, mean, variance, usd)), mean, variance, usd)
+    price = _marginal_prices(demand, pools, loads, weights, variance)
+    # A bucket that no pool in use can hold: the price of a pool that would have to be opened.
     stranded = ~np.isfinite(price).any(axis=1)
     price[stranded] = fair[stranded]
     return FractionalFleet(
@@ -70,11 +60,27 @@ def relax(
     )
 
 
-def _prices(pools: tuple[Pool, ...], needs: Loads, slope: FloatArray) -> FloatArray:
+def _marginal_prices(
+    demand: Demand,
+    pools: tuple[Pool, ...],
+    loads: Loads,
+    weights: FloatArray,
+    variance: FloatArray,
+) -> FloatArray:
+    """(B, P) $/h of one more request/s in each pool; infinite in pools that serve nothing."""
+    root = np.sqrt((weights * variance).sum(axis=0))
+    tail = tail_factor(demand)[:, None] * np.where(loads.feasible, loads.variance, 0.0)
+    slope = np.divide(tail, 2 * root, where=root > 0, out=np.zeros_like(tail))
+    # The root is infinitely steep at 0, so a pool that serves nothing has no price of one more.
+    closed = (weights[demand.rate > 0].sum(axis=0) == 0) & (root.sum() > 0)
+    return np.where(closed, np.inf, _prices(pools, loads, slope))
+
+
+def _prices(pools: tuple[Pool, ...], loads: Loads, slope: FloatArray) -> FloatArray:
     """(B, P) $/h of one request/s, with a (B, P) slope of the tail; infinite if not feasible."""
     usd = np.array([pool.usd_per_hour for pool in pools])
-    price = usd * (np.where(needs.feasible, needs.seconds, 0.0) + slope)
-    return np.where(needs.feasible, price, np.inf)
+    price = usd * (np.where(loads.feasible, loads.seconds, 0.0) + slope)
+    return np.where(loads.feasible, price, np.inf)
 
 
 def _cheapest(price: FloatArray) -> FloatArray:
@@ -86,25 +92,28 @@ def _cheapest(price: FloatArray) -> FloatArray:
 
 
 def _favoured(price: FloatArray, pool: int) -> FloatArray:
-    """Prices with which everything that a pool can hold goes there."""
+    """Prices with which all buckets that a pool can hold go there."""
     price = price.copy()
     price[:, pool] = np.where(np.isfinite(price[:, pool]), -1.0, np.inf)
     return price
 
 
 def _cost(weights: FloatArray, mean: FloatArray, variance: FloatArray, usd: FloatArray) -> float:
-    load, tail = totals(weights, mean, variance)
+    """The objective, in $/h."""
+    load, tail = load_and_tail(weights, mean, variance)
     return float((load + tail) @ usd)
 
 
 def _settled(
     weights: FloatArray, mean: FloatArray, variance: FloatArray, usd: FloatArray
 ) -> FloatArray:
-    """Follows the tangents down: each lies above the cost and touches it, so it never rises."""
+    """Follow the tangents down. Each lies above the cost and touches it: the cost never rises."""
     cost = _cost(weights, mean, variance, usd)
     for _ in range(ROUNDS):
         root = np.sqrt((weights * variance).sum(axis=0))
         slope = np.divide(variance, 2 * root, where=root > 0, out=np.zeros_like(variance))
+        # At V = 0 there is no tangent: a pool that serves nothing stays closed on this path, which
+        # is why each pool is also a start.
         shut = ((variance > 0) & (root == 0)) | ~np.isfinite(mean)
         price = usd * (np.where(shut, 0.0, mean) + slope)
         after = _cheapest(np.where(shut, np.inf, price))
@@ -118,7 +127,10 @@ def _settled(
 def _moved(
     weights: FloatArray, mean: FloatArray, variance: FloatArray, usd: FloatArray
 ) -> FloatArray:
-    """Moves single buckets to another pool as long as that is cheaper."""
+    """Move single buckets to another pool as long as that is cheaper.
+
+    Exact, not by tangents, so a move may also open a pool.
+    """
     weights = weights.copy()
     rows = np.flatnonzero((weights.sum(axis=1) > 0) & (variance.sum(axis=1) > 0))
     for _ in range(ROUNDS):

@@ -1,81 +1,56 @@
-"""The search for a good fleet: the relaxation, then every cheaper fleet, or the integer program.
+"""The search for a cheap fleet: the relaxation, then every cheaper fleet, or the integer program.
 
-A program is anything that answers three questions about shares; `solve` has the one in HiGHS.
-Counts are few: the fleets that cost less than one that holds can often be listed. Most of them are
-set aside at once by the prices that the solver gave for others (`candidates`); the cheapest of the
-rest for which shares are found is the answer. Where the list would be too long the integer program
-is solved, and fleets near its answer are tried in the same way. Knows nothing of PuLP, time or
-plans.
+Tangents of the relaxation settle first, in a few cheap linear programs. Counts are few, so the
+fleets that cost less than one that is known to hold can often be listed. Most of them are set aside
+at once by the solver's prices for other fleets (`candidates`), and the cheapest of the rest for
+which shares are found is the answer. Each fleet that is tried gets tangents of its own, which the
+integer program cannot do: its tangents are those of the relaxation, so its plans are dearer. It is
+solved only where the list would be too long, and fleets near its answer are tried in the same way.
+
+Must not know the solver (`lp.Program` stands for it), time, or plans.
 """
 
 from dataclasses import dataclass, replace
-from typing import Protocol, Self
 
 import numpy as np
 
 from planner.errors import SolverFailed
-from planner.program.candidates import Candidates, enough, listed, moves
+from planner.program import tangents
+from planner.program.candidates import Candidates, list_fleets, nearby_fleets, useful_counts
 from planner.program.headroom import BoolArray
-from planner.program.subproblem import DUST, EXACT, LEAST_POINT, Incumbent, Subproblem, incumbent
+from planner.program.lp import LpSolution, Program
+from planner.program.subproblem import DUST, EXACT, Incumbent, Subproblem, incumbent_from_shares
 from planner.sizes import FloatArray
 
-ROUNDS = 6  # tangent rounds on the relaxation, which is cheap
-ASSIGN_ROUNDS = 3
-SPREAD = 0.4  # of all variance in each pool: where the tangents of a given fleet start
-HOPELESS = 1.4  # a peak that a better tangent will not bring down to 1
-PATIENCE = 100  # fleets of one list that are tried
-TRIES = 8  # fleets near one that holds that are tried in a row
-STEP = 0.02  # of the cost: how much dearer fleets may be that are listed together
-ROOM = 0.3  # of a bounded pool that the first tangent may take for the tail
-LEAST_START = 1e-3  # of a tangent point, where there is a tail
-SETTLED = 0.02  # tangent points that move less than this have arrived
-HALVINGS = 20  # of the share served, when counts that must be whole leave no room for all of it
+# The figures below are over 48 made-up problems like those of `cuvee bench-solve`, with 4 and 12
+# pools.
 
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class LpSolution:
-    """Shares (n, m), the solver's lower bound on the cost, and its prices of the pools (m,)."""
-
-    weights: FloatArray
-    bound: float
-    prices: FloatArray
-
-
-class Program(Protocol):
-    """One part's program. points: (m,) where the tangents touch; ready: (m,) backends in mind.
-
-    gap: relative; a cost so near to its bound is near enough.
-    """
-
-    gap: float
-
-    @property
-    def spent(self) -> bool:
-        """Whether its time is up."""
-
-    def min_cost(
-        self, points: FloatArray, ready: FloatArray, *, relaxed: bool
-    ) -> LpSolution | None:
-        """Shares of least cost; None: infeasible."""
-
-    def min_unserved(
-        self, points: FloatArray, ready: FloatArray, *, relaxed: bool
-    ) -> LpSolution | None:
-        """Shares that leave the least rate unserved."""
-
-    def min_peak(self, points: FloatArray, room: FloatArray) -> LpSolution | None:
-        """Shares of least peak utilisation of a given fleet."""
-
-    def loosened(self) -> Self:
-        """The same within the same time, but demand may be unserved."""
-
-    def allow(self, unserved: FloatArray) -> None:
-        """Lets (n,) these shares be unserved; only where it is loosened."""
+# Tangent rounds on the relaxation, which is cheap. With 1 to 3 a few plans were 1 % dearer; with 12
+# none changed.
+ROUNDS = 6
+ASSIGN_ROUNDS = 3  # tangent rounds for a given fleet; with one, 15 plans were dearer, by up to 18 %
+# A peak that a better tangent will not bring down to 1: no further round for such a fleet. From 1.1
+# on the limit changed no plan; at 1.0, 15 were dearer, because the second round was never reached.
+HOPELESS = 1.4
+# Fleets of one list that are tried. Where prices do not shorten a list the integer program is
+# faster. With 30 no plan changed; with 10 two were dearer, by up to 2.4 %.
+PATIENCE = 100
+# Fleets in a row that are tried near one that holds. With none six plans were dearer, by up to
+# 0.9 %.
+TRIES = 8
+# Fleets are listed together whose costs differ by this part, or by one backend of the cheapest pool
+# if that is more. Short lists first: the answer is usually among the cheapest fleets.
+STEP = 0.02
+HALVINGS = 20  # of the share served, when whole backends cannot hold all of it: down to a millionth
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SearchState:
-    """What is to be done. unserved: (n,), given up; prices: (m,) each, of fleets that failed."""
+    """One search.
+
+    unserved: (n,) the share of each bucket that is given up. prices: (m,) each, the solver's prices
+    for fleets that were tried; more are added as the search goes on.
+    """
 
     subproblem: Subproblem
     program: Program
@@ -85,244 +60,278 @@ class SearchState:
 
 def min_cost(subproblem: Subproblem, program: Program) -> Incumbent:
     """The cheapest fleet found that serves all it can. Raises SolverFailed without an answer."""
-    all_of_it = np.zeros(len(subproblem.rate))
-    state = SearchState(
-        subproblem=subproblem, program=program, unserved=all_of_it, prices=[subproblem.usd]
-    )
-    best = _mixed(state, _start(subproblem), alone(subproblem)) or _elastic(subproblem, program)
+    state = _state(subproblem, program, np.zeros(len(subproblem.rate)))
+    best = _search(state, tangents.first_points(subproblem), one_pool_per_model(subproblem))
+    best = best or _search_partly_served(subproblem, program)
     if best is None:
         raise SolverFailed("the solver ended without a solution")
     return best
 
 
 def min_peak(subproblem: Subproblem, program: Program, backends: FloatArray) -> FloatArray:
-    """Shares of least peak utilisation of given counts."""
-    points = _within(SPREAD * subproblem.variance.sum(axis=0), backends)
-    best, peak = None, np.inf
+    """(n, m) shares of least peak utilisation of (m,) given counts.
+
+    The best of a few tangent rounds, by the exact peak: a later round may be worse. Raises
+    SolverFailed without an answer.
+    """
+    points = tangents.fleet_points(subproblem, backends)
+    best, least = None, np.inf
     for _ in range(ASSIGN_ROUNDS):
-        answer = program.min_peak(points, backends)
-        if answer is None:
+        solution = program.min_peak(points, backends)
+        if solution is None:
             break
-        weights = np.where(answer.weights < DUST, 0.0, answer.weights)
+        weights = np.where(solution.weights < DUST, 0.0, solution.weights)
         weights /= weights.sum(axis=1, keepdims=True)
         need = subproblem.need(weights)
-        height = float(np.max(need[backends > 0] / backends[backends > 0]))
-        if height < peak:
-            best, peak = weights, height
-        points = subproblem.points(weights, points)
+        peak = float(np.max(need[backends > 0] / backends[backends > 0]))
+        if peak < least:
+            best, least = weights, peak
+        points = tangents.next_points(subproblem, weights, points)
     if best is None:
         raise SolverFailed("the solver ended without a solution")
     return best
 
 
-def alone(subproblem: Subproblem) -> Incumbent | None:
-    """A cheap fleet in which one pool serves everything of a model, if one can."""
-    weights = np.zeros_like(subproblem.mean)
-    for kind in np.unique(subproblem.kinds):
-        rows = subproblem.kinds == kind
+def one_pool_per_model(subproblem: Subproblem) -> Incumbent | None:
+    """A cheap fleet in which one pool serves each model; `None` if some model needs several.
+
+    It needs no solver, is the plan to beat, and makes the first list of fleets a short one.
+    """
+    weights, costs = np.zeros_like(subproblem.mean), subproblem.costs
+    for model in np.unique(subproblem.model_index):
+        rows = subproblem.model_index == model
         able = np.isfinite(subproblem.mean[rows]).all(axis=0)
-        usd = subproblem.costs(
-            subproblem.counts(np.where(able, rows[:, None], 0.0))
-        ) - subproblem.costs(subproblem.least)
+        counts = subproblem.counts(np.where(able, rows[:, None], 0.0))
+        usd = costs.by_pool(counts) - costs.by_pool(subproblem.bounds.least)
         order = np.flatnonzero(able)[np.argsort(usd[able])]
-        best = next((found for p in order if (found := _single(subproblem, rows, p))), None)
-        if best is None:
+        legal = (fleet for p in order if (fleet := _served_by(subproblem, rows, p)))
+        cheapest = next(legal, None)
+        if cheapest is None:
             return None
-        weights += best.weights
-    return incumbent(subproblem, weights, 0.0, np.zeros(len(subproblem.rate)))
+        weights += cheapest.weights
+    return incumbent_from_shares(subproblem, weights, np.zeros(len(subproblem.rate)))
 
 
-def _single(subproblem: Subproblem, rows: BoolArray, pool: int) -> Incumbent | None:
+def _served_by(subproblem: Subproblem, rows: BoolArray, pool: int) -> Incumbent | None:
+    """The fleet in which one pool serves all of these buckets, and nothing serves the others."""
     weights = np.zeros_like(subproblem.mean)
     weights[rows, pool] = 1.0
-    return incumbent(subproblem, weights, 0.0, np.where(rows, 0.0, 1.0))
+    return incumbent_from_shares(subproblem, weights, np.where(rows, 0.0, 1.0))
 
 
-def _mixed(state: SearchState, points: FloatArray, best: Incumbent | None) -> Incumbent | None:
-    """The cheapest fleet found, with its gap; best: one that is known to hold."""
+def _state(subproblem: Subproblem, program: Program, unserved: FloatArray) -> SearchState:
+    # The pools' own prices are the first: at them a fleet fails that is below the fluid bound.
+    prices = [subproblem.costs.usd]
+    return SearchState(subproblem=subproblem, program=program, unserved=unserved, prices=prices)
+
+
+def _search(state: SearchState, points: FloatArray, best: Incumbent | None) -> Incumbent | None:
+    """The cheapest fleet found, with its gap.
+
+    points: (m,) of the first tangents. best: a fleet that is known to hold.
+    """
     subproblem, program = state.subproblem, state.program
-    relaxed, points, ready = _relaxed(state, points)
-    floor = subproblem.bound(1 - state.unserved)
+    relaxed, points, ready = _solve_relaxation(state, points)
+    floor = subproblem.fluid_bound(1 - state.unserved)
     if relaxed:
-        best = _cheaper(best, incumbent(subproblem, relaxed.weights, 0.0, state.unserved))
+        rounded = incumbent_from_shares(subproblem, relaxed.weights, state.unserved)
+        best = _cheaper(best, rounded)
         state.prices.append(relaxed.prices)
-        whole = _listed(state, best, floor, relaxed.bound)
-        if whole:
-            return whole
+        listed = _try_lists(state, best, floor, relaxed.bound)
+        if listed:
+            return listed
         floor = max(floor, relaxed.bound)
-        answer = program.min_cost(points, ready, relaxed=False)
-        if answer:
-            best = _cheaper(best, incumbent(subproblem, answer.weights, 0.0, state.unserved))
-            floor = max(floor, answer.bound)
-            if best and subproblem.overstated(answer.weights, points) < program.gap * best.usd:
-                return _gapped(best, floor)
-    return _gapped(_trimmed(state, best), floor) if best else None
+        solution = program.min_cost(points, ready, relaxed=False)
+        if solution:
+            whole = incumbent_from_shares(subproblem, solution.weights, state.unserved)
+            best = _cheaper(best, whole)
+            floor = max(floor, solution.bound)
+            # The tangents fit the answer so well that no fleet nearby can gain more than the gap.
+            over = tangents.overstated_usd(subproblem, solution.weights, points)
+            if best and over < program.gap * best.usd:
+                return _with_gap(best, floor)
+    return _with_gap(_descend(state, best), floor) if best else None
 
 
-def _relaxed(
+def _solve_relaxation(
     state: SearchState, points: FloatArray
 ) -> tuple[LpSolution | None, FloatArray, FloatArray]:
-    """The answer without integers once tangents have settled, their points, and what it needs."""
+    """The solution without integers once tangents have settled, their points, and its (m,) need."""
     subproblem, ready, relaxed = state.subproblem, np.ones(len(points)), None
     for _ in range(ROUNDS):
-        answer = state.program.min_cost(points, ready, relaxed=True)
-        if answer is None:
+        solution = state.program.min_cost(points, ready, relaxed=True)
+        if solution is None:
             break
-        relaxed = answer
-        before, points = points, subproblem.points(answer.weights, points)
-        ready = subproblem.need(answer.weights)
-        if np.all(np.abs(points - before) <= SETTLED * before):
+        relaxed = solution
+        before, points = points, tangents.next_points(subproblem, solution.weights, points)
+        ready = subproblem.need(solution.weights)
+        if tangents.settled(points, before):
             break
     return relaxed, points, ready
 
 
-def _listed(
+def _try_lists(
     state: SearchState, best: Incumbent | None, floor: float, likely: float
 ) -> Incumbent | None:
-    """Tries every fleet that costs less, from the cheapest on; `None`: there are too many.
+    """Try every fleet that costs less than the best, from the cheapest on.
 
-    floor: no fleet costs less; likely: nor do many that hold, $/h. The gap is 0 if time sufficed:
-    prices prove that a cheaper fleet does not hold, or tangents put at its own shares found none.
+    floor: $/h that no fleet undercuts. likely: $/h that few fleets that hold undercut; the first
+    list ends there. `None` if there are too many fleets to list or to try. The gap is 0 if the time
+    sufficed: of every cheaper fleet either prices prove that it does not hold, or tangents at its
+    own shares found no shares.
     """
-    subproblem, most = state.subproblem, enough(state.subproblem)
+    subproblem, most = state.subproblem, useful_counts(state.subproblem)
+    costs = subproblem.costs
     ends = (
         best.usd
         if best
-        else float(subproblem.costs(most).sum() + subproblem.stop_usd * subproblem.running.sum())
+        # Without a fleet that holds: all pools full, and all that runs now stopped.
+        else float(costs.by_pool(most).sum() + costs.stop_usd * costs.running.sum())
     )
-    step = max(float(subproblem.usd[subproblem.usd > 0].min(initial=np.inf)), STEP * ends)
+    step = max(float(costs.usd[costs.usd > 0].min(initial=np.inf)), STEP * ends)
     low, high = floor - EXACT, max(floor + step, likely)
     while low < ends - EXACT:
-        fleets = listed(subproblem, subproblem.least, most, low, min(high, ends - EXACT))
+        fleets = list_fleets(subproblem, most, low, min(high, ends - EXACT))
         if fleets is None:
             return None
         candidates = _sifted(state, fleets)
-        found = _first(state, candidates, PATIENCE)
-        if found:
-            return found
+        holding = _first_that_holds(state, candidates, PATIENCE)
+        if holding:
+            return holding
         if len(candidates):
-            return _gapped(best, low) if best and state.program.spent else None
+            # Fleets are left: the time is up, or the list is too long to be tried one by one.
+            return _with_gap(best, low) if best and state.program.spent else None
         low, high = high, high + step
     return best
 
 
 def _sifted(state: SearchState, fleets: FloatArray) -> Candidates:
+    """The fleets that no prices known so far prove too small."""
     candidates = Candidates(state.subproblem, fleets, 1 - state.unserved)
     for price in state.prices:
         candidates.sift(price)
     return candidates
 
 
-def _first(state: SearchState, candidates: Candidates, tries: int) -> Incumbent | None:
-    """The first for which shares are found; what is left of the candidates has not been tried."""
+def _first_that_holds(state: SearchState, candidates: Candidates, tries: int) -> Incumbent | None:
+    """The first candidate for which shares are found; those left in `candidates` are untried."""
     for _ in range(tries):
         if not len(candidates) or state.program.spent:
             break
-        found = _holding(state, candidates)
-        if found:
-            return found
+        holding = _try_next(state, candidates)
+        if holding:
+            return holding
     return None
 
 
-def _trimmed(state: SearchState, best: Incumbent) -> Incumbent:
-    """Tries fleets nearby that are cheaper by more than the gap until none of them holds."""
+def _descend(state: SearchState, best: Incumbent) -> Incumbent:
+    """Move to fleets nearby that are cheaper by more than the gap until none of them holds."""
     while True:
         most_usd = best.usd * (1 - state.program.gap)
-        found = _first(state, _sifted(state, moves(state.subproblem, best, most_usd)), TRIES)
-        if found is None:
+        fleets = nearby_fleets(state.subproblem, best, most_usd)
+        cheaper = _first_that_holds(state, _sifted(state, fleets), TRIES)
+        if cheaper is None:
             return best
-        best = found
+        best = cheaper
 
 
-def _holding(state: SearchState, candidates: Candidates) -> Incumbent | None:
-    """Shares for the next candidate, if a few tangent rounds find some; else it is gone.
+def _try_next(state: SearchState, candidates: Candidates) -> Incumbent | None:
+    """Shares for the next candidate, if a few tangent rounds find some; otherwise drop it.
 
-    The solver's prices of every round set others aside with it.
+    The solver's prices of every round set other candidates aside with it.
     """
     subproblem, backends = state.subproblem, candidates.next
-    room = subproblem.room(backends)
-    points, before = _within(SPREAD * subproblem.variance.sum(axis=0), room), np.inf
+    room = subproblem.availability.ready(backends)
+    points, before = tangents.fleet_points(subproblem, room), np.inf
     for _ in range(ASSIGN_ROUNDS):
-        answer = state.program.min_peak(points, room)
-        if answer is None:  # whatever the counts: the peak is free
+        solution = state.program.min_peak(points, room)
+        if solution is None:
+            # The peak is free, so these open pools cannot serve all of it, whatever their counts:
+            # a spot region is full.
             candidates.drop(shut=bool(subproblem.regions) and not state.program.spent)
             return None
-        found = incumbent(subproblem, answer.weights, 0.0, state.unserved)
-        if found and np.all(found.backends <= backends):
-            return found
-        state.prices.append(answer.prices)
-        if not candidates.sift(answer.prices):
+        fleet = incumbent_from_shares(subproblem, solution.weights, state.unserved)
+        if fleet and np.all(fleet.backends <= backends):
+            return fleet
+        state.prices.append(solution.prices)
+        if not candidates.sift(solution.prices):
             return None
-        need = subproblem.need(answer.weights)[room > 0] / room[room > 0]
-        if answer.bound - 1 > before - answer.bound or need.max() > HOPELESS:
+        need = subproblem.need(solution.weights)[room > 0] / room[room > 0]
+        # Tangents move less from round to round. A peak that has to fall further than it fell in
+        # the last round will not come down to 1.
+        if solution.bound - 1 > before - solution.bound or need.max() > HOPELESS:
             break
-        before, points = answer.bound, subproblem.points(answer.weights, points)
+        before = solution.bound
+        points = tangents.next_points(subproblem, solution.weights, points)
     candidates.drop()
     return None
 
 
-def _elastic(subproblem: Subproblem, program: Program) -> Incumbent | None:
-    """The most demand that the limits allow, then the cheapest fleet for that."""
+def _search_partly_served(subproblem: Subproblem, program: Program) -> Incumbent | None:
+    """The most demand that the limits allow, then the cheapest fleet for exactly that.
+
+    Two steps, because with a price on unserved demand it could pay to drop a request.
+    """
     program = program.loosened()
     weights = _min_unserved(subproblem, program)
     if weights is None:
         return None
     unserved = np.clip(1 - weights.sum(axis=1), 0.0, 1.0)
     unserved[unserved < DUST] = 0.0
-    first = incumbent(subproblem, weights, 0.0, unserved)
+    first = incumbent_from_shares(subproblem, weights, unserved)
     if first is None:
-        first, unserved = _scaled(subproblem, weights)
+        first, unserved = _scaled_to_fit(subproblem, weights)
     program.allow(unserved)
-    state = SearchState(
-        subproblem=subproblem, program=program, unserved=unserved, prices=[subproblem.usd]
-    )
-    return _mixed(state, subproblem.points(weights, _start(subproblem)), first)
+    points = tangents.next_points(subproblem, weights, tangents.first_points(subproblem))
+    return _search(_state(subproblem, program, unserved), points, first)
 
 
 def _min_unserved(subproblem: Subproblem, program: Program) -> FloatArray | None:
-    points, weights, least = _start(subproblem), None, np.inf
+    """(n, m) shares that leave the least requests/s unserved, the best of the tangent rounds.
+
+    With whole backends from the first round on: fractions of backends would serve more than any
+    fleet can.
+    """
+    points, weights, least = tangents.first_points(subproblem), None, np.inf
     ready = np.ones(len(points))
     for _ in range(ROUNDS):
-        answer = program.min_unserved(points, ready, relaxed=False)
-        if answer is None:
+        solution = program.min_unserved(points, ready, relaxed=False)
+        if solution is None:
             break
-        lost = float((1 - answer.weights.sum(axis=1)) @ subproblem.rate)
+        lost = float((1 - solution.weights.sum(axis=1)) @ subproblem.rate)
         if lost < least:
-            weights, least = answer.weights, lost
-        points, ready = subproblem.points(answer.weights, points), subproblem.need(answer.weights)
+            weights, least = solution.weights, lost
+        points = tangents.next_points(subproblem, solution.weights, points)
+        ready = subproblem.need(solution.weights)
         if program.spent:
             break
     return weights
 
 
-def _scaled(subproblem: Subproblem, weights: FloatArray) -> tuple[Incumbent, FloatArray]:
-    """As much of these shares as whole backends within the limits can hold."""
+def _scaled_to_fit(subproblem: Subproblem, weights: FloatArray) -> tuple[Incumbent, FloatArray]:
+    """The largest multiple of (n, m) shares that whole backends within the limits hold.
+
+    Needed where counts round up beyond a limit that the program's rows met. Also the (n,) unserved
+    shares. Raises SolverFailed if not even the least counts are within the limits.
+    """
     low, high = 0.0, 1.0
-    best = incumbent(subproblem, 0 * weights, 0.0, np.ones(len(subproblem.rate)))
+    best = incumbent_from_shares(subproblem, 0 * weights, np.ones(len(subproblem.rate)))
     for _ in range(HALVINGS):
         middle = (low + high) / 2
-        found = incumbent(subproblem, middle * weights, 0.0, 1 - middle * weights.sum(axis=1))
-        low, high, best = (middle, high, found) if found else (low, middle, best)
+        fleet = incumbent_from_shares(
+            subproblem, middle * weights, 1 - middle * weights.sum(axis=1)
+        )
+        low, high, best = (middle, high, fleet) if fleet else (low, middle, best)
     if best is None:
         raise SolverFailed("min_backends are beyond the limits")
     return best, np.clip(1 - best.weights.sum(axis=1), 0.0, 1.0)
 
 
-def _cheaper(one: Incumbent | None, other: Incumbent | None) -> Incumbent | None:
-    return min((found for found in (one, other) if found), key=lambda f: f.usd, default=None)
+def _cheaper(first: Incumbent | None, second: Incumbent | None) -> Incumbent | None:
+    fleets = (fleet for fleet in (first, second) if fleet)
+    return min(fleets, key=lambda fleet: fleet.usd, default=None)
 
 
-def _gapped(best: Incumbent, bound: float) -> Incumbent:
+def _with_gap(best: Incumbent, bound: float) -> Incumbent:
     gap = max(0.0, 1 - bound / best.usd) if best.usd > 0 else 0.0
     return replace(best, gap=gap)
-
-
-def _start(subproblem: Subproblem) -> FloatArray:
-    variance = subproblem.variance.sum(axis=0)
-    points = np.maximum(variance / len(subproblem.usd), np.where(variance > 0, LEAST_START, 0.0))
-    return _within(points, subproblem.most)
-
-
-def _within(points: FloatArray, most: FloatArray) -> FloatArray:
-    """Tangent points whose constant leaves room in a pool of `most`: else it could never open."""
-    return np.asarray(np.clip(points, LEAST_POINT, np.maximum(LEAST_POINT, (ROOM * most) ** 2)))

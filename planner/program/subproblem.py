@@ -1,30 +1,128 @@
-"""The arrays of one program and the exact constraints on its answer.
+"""One program as arrays, and the exact arithmetic on its answers.
 
-Buckets with demand, the pools of their models, the exact chance constraint `M_p + √V_p ≤ y[p]` and
-the counts that meet it within the limits. Knows nothing of how shares are found.
+A demand is cut into subproblems that share no limit (`decompose`). A subproblem has n buckets and m
+pools; its answers are shares (n, m) and counts of backends (m,). Everything here is exact: a fleet
+is accepted by the chance constraint `M_p + √V_p ≤ y[p]` itself, whatever tangents and tolerances
+the solver worked with. Must not know how shares are found, nor pools and demand as values.
 """
 
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
-from planner.model.demand import Demand
-from planner.model.pool import Pool
-from planner.program.headroom import BoolArray, Loads, prefill, terms, totals
-from planner.program.limits import Limits, price, spares
+from planner.program.headroom import BoolArray, load_and_tail
+from planner.program.limits import spot_backends
 from planner.program.prefill import Prefill
 from planner.sizes import FloatArray, IntArray
 
-EXACT = 1e-6  # backends by which a count may miss the exact constraint
-DUST = 1e-6  # a smaller share is the solver's rounding, not a decision
-ALIKE = 1 + 1e-4  # loads that differ by less differ by the bisection of n* only
-LEAST_POINT = 1e-4  # of a tangent: the slope of the root is infinite at 0
+# Backends by which a count may miss the exact constraint: a load of 3.0000004 needs three backends,
+# not four. The solver's own tolerance on rows (`highs.TIGHT`) is a hundredth of it.
+EXACT = 1e-6
+# A smaller share is the solver's rounding, not a decision. It would open a pool of whole backends
+# for a millionth of a bucket.
+DUST = 1e-6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FleetCosts:
+    """What counts of backends cost. (m,) each, but for the two scalars.
+
+    usd: $/h of one backend. reserved: backends that are paid for already. running: the fleet now.
+    start_usd, stop_usd: $/h for each backend that is started or stopped, spread over the horizon.
+    """
+
+    usd: FloatArray
+    reserved: FloatArray
+    running: FloatArray
+    start_usd: float = 0.0
+    stop_usd: float = 0.0
+
+    def bill(self, backends: FloatArray) -> FloatArray:
+        """$/h of (…, m) counts; reserved backends cost nothing more."""
+        return np.asarray(np.maximum(backends - self.reserved, 0.0) @ self.usd)
+
+    def by_pool(self, backends: FloatArray, pools: slice | int = slice(None)) -> FloatArray:
+        """$/h of each pool, bill and switching: of (…, m) counts, or of one pool's (k,) counts."""
+        step = backends - self.running[pools]
+        moved = self.start_usd * np.maximum(step, 0.0) + self.stop_usd * np.maximum(-step, 0.0)
+        return np.maximum(backends - self.reserved[pools], 0.0) * self.usd[pools] + moved
+
+    def total(self, backends: FloatArray) -> FloatArray:
+        """$/h of (…, m) counts, bill and switching of all pools."""
+        return np.asarray(self.by_pool(backends).sum(axis=-1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CountBounds:
+    """Which counts may be bought.
+
+    least, most: (m,) backends. gpus: (k, m) GPUs that a backend takes of each of k stocks; stock:
+    (k,) GPUs that there are. budget_usd: the most $/h of the bill, infinite without a budget.
+    """
+
+    least: FloatArray
+    most: FloatArray
+    gpus: FloatArray
+    stock: FloatArray
+    budget_usd: float = np.inf
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Availability:
+    """How many backends must run so that enough of them are ready.
+
+    away: (m,) the share of time that a backend is away, 0 but for spot. confidence: (m,) the
+    probability with which enough must be ready, for spot. spare: backends more in every open pool,
+    so that as many may fail.
+    """
+
+    away: FloatArray
+    confidence: FloatArray
+    spare: float = 0.0
+
+    def to_run(self, ready: FloatArray, used: BoolArray) -> FloatArray:
+        """(m,) backends to run for (m,) ready ones; used: (m,) which pools serve anything."""
+        counts = ready.copy()
+        for p in np.flatnonzero(self.away):
+            away, confidence = float(self.away[p]), float(self.confidence[p])
+            counts[p] = spot_backends(round(counts[p]), away, confidence)
+        if self.spare:
+            # A pool in use whose load rounds to 0 backends still needs one beside its spare ones.
+            counts = np.where(used, np.maximum(counts, 1) + self.spare, counts)
+        return counts
+
+    def ready(self, backends: FloatArray) -> FloatArray:
+        """(m,) the largest `M + √V` that running (m,) backends hold."""
+        ready = np.maximum(backends - self.spare, 0.0)
+        for p in np.flatnonzero(self.away):
+            away, confidence = float(self.away[p]), float(self.confidence[p])
+            running = backends[p] - self.spare
+            while ready[p] and spot_backends(round(ready[p]), away, confidence) > running:
+                ready[p] -= 1
+        return ready
+
+    def margin(self, ready: FloatArray) -> tuple[FloatArray, FloatArray]:
+        """Slope and constant, (m,) each, of the line from ready backends to backends to run.
+
+        The step function `to_run` is no linear row. The slope is the expected number to run for
+        each ready one, `1/(1 − away)`; the constant is what confidence adds on top at (m,) ready,
+        so there the line is exact. Only an open pool pays the constant.
+        """
+        slope, constant = 1 / (1 - self.away), np.full(len(self.away), self.spare)
+        for p in np.flatnonzero(self.away):
+            k = max(1, int(np.ceil(ready[p] - EXACT)))
+            running = spot_backends(k, float(self.away[p]), float(self.confidence[p]))
+            constant[p] += max(0.0, running - slope[p] * k)
+        return slope, constant
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SpotRegion:
-    """Spot pools of one model in one zone: they may serve `most` requests/s of these buckets."""
+    """Spot pools of one model in one zone.
+
+    rows: buckets of the model. columns: the pools. most: requests/s of those buckets that these
+    pools may serve at most.
+    """
 
     rows: IntArray
     columns: IntArray
@@ -35,127 +133,75 @@ class SpotRegion:
 class Subproblem:
     """One program: n buckets with demand that some pool can serve, m pools of one or more models.
 
-    bucket_index: (n,) and pool_index: (m,) number them in the demand and in the plan; kinds: (n,)
-    the model of each bucket. mean, variance: (n, m), infinite and 0 where not feasible. rate: (n,).
-    usd, least, most, reserved, running, away, confidence: (m,); away is 0 but for spot. start_usd,
-    stop_usd: $/h per backend that differs from running. spare: backends more in every open pool.
-    caps: (k, m) GPUs per backend of k stocks, stock: (k,). budget: $/h. regions: where spot is
-    bounded. prefill: what the prompts ask of each pool beside its load.
+    bucket_index: (n,) and pool_index: (m,) the numbers of buckets and pools in the demand and in
+    the plan. model_index: (n,) the model of each bucket. rate: (n,) requests/s. mean, variance:
+    (n, m) mean load, and variance with κ² in it, of a pool that serves all of a bucket; infinite
+    and 0 where it is not feasible. prefill: what the prompts need of each pool beside its load.
     """
 
     bucket_index: IntArray
     pool_index: IntArray
-    kinds: IntArray
+    model_index: IntArray
+    rate: FloatArray
     mean: FloatArray
     variance: FloatArray
-    rate: FloatArray
-    usd: FloatArray
-    least: FloatArray
-    most: FloatArray
-    reserved: FloatArray
-    running: FloatArray
-    away: FloatArray
-    confidence: FloatArray
-    start_usd: float
-    stop_usd: float
-    spare: float
-    caps: FloatArray
-    stock: FloatArray
-    budget: float
-    regions: tuple[SpotRegion, ...]
     prefill: Prefill
+    costs: FleetCosts
+    bounds: CountBounds
+    availability: Availability
+    regions: tuple[SpotRegion, ...] = ()
 
     def need(self, weights: FloatArray) -> FloatArray:
-        """The exact `M + √V` of every pool, in backends."""
-        load, tail = totals(weights, self.mean, self.variance)
+        """(m,) the exact `M + √V` of every pool under (n, m) shares, in backends."""
+        load, tail = load_and_tail(weights, self.mean, self.variance)
         return load + tail
 
     def counts(self, weights: FloatArray) -> FloatArray:
-        """The least backends that hold the shares: enough ready spot ones, and the spare ones."""
-        counts = self.prefill.raised(weights, np.ceil(self.need(weights) - EXACT))
-        for p in np.flatnonzero(self.away):
-            counts[p] = spares(round(counts[p]), float(self.away[p]), float(self.confidence[p]))
-        if self.spare:
-            counts = np.where(weights.any(axis=0), np.maximum(counts, 1) + self.spare, counts)
-        return np.asarray(np.maximum(counts, self.least))
+        """(m,) the least backends that hold (n, m) shares.
 
-    def kept(self, backends: FloatArray) -> FloatArray:
-        """These counts, and what runs beyond them where stopping it costs more than it saves."""
-        if not self.stop_usd:
+        In this order: load and tail, prefill, spot backends that are away, spare ones, the bounds.
+        """
+        ready = self.prefill.raised(weights, np.ceil(self.need(weights) - EXACT))
+        used = np.asarray(weights.any(axis=0))
+        running = self.availability.to_run(ready, used)
+        return np.asarray(np.maximum(running, self.bounds.least))
+
+    def keep_running(self, backends: FloatArray) -> FloatArray:
+        """Counts, raised to what already runs where stopping it would cost more than it saves."""
+        costs = self.costs
+        if not costs.stop_usd:
             return backends
-        keep = np.where(self.usd < self.stop_usd, np.inf, self.reserved)
-        keep = np.minimum(np.minimum(keep, self.running), self.most)
+        # Where a backend is dearer than stopping it only reserved ones are kept: they cost nothing.
+        keep = np.where(costs.usd < costs.stop_usd, np.inf, costs.reserved)
+        keep = np.minimum(np.minimum(keep, costs.running), self.bounds.most)
         for p in np.flatnonzero(keep > backends):
             raised = np.where(np.arange(len(keep)) == p, keep, backends)
             backends = raised if self.legal(raised) else backends
         return backends
 
-    def room(self, backends: FloatArray) -> FloatArray:
-        """The most `M + √V` that these counts hold: (m,)."""
-        room = np.maximum(backends - self.spare, 0.0)
-        for p in np.flatnonzero(self.away):
-            away, confidence = float(self.away[p]), float(self.confidence[p])
-            while room[p] and spares(round(room[p]), away, confidence) > backends[p] - self.spare:
-                room[p] -= 1
-        return room
-
-    def margin(self, ready: FloatArray) -> tuple[FloatArray, FloatArray]:
-        """Slope and constant, per open pool, from ready backends to backends: exact at (m,) ready.
-
-        In between it is the expected number that is away, and what confidence adds on top.
-        """
-        slope, constant = 1 / (1 - self.away), np.full(len(self.usd), self.spare)
-        for p in np.flatnonzero(self.away):
-            k = max(1, int(np.ceil(ready[p] - EXACT)))
-            spot = spares(k, float(self.away[p]), float(self.confidence[p]))
-            constant[p] += max(0.0, spot - slope[p] * k)
-        return slope, constant
-
-    def bill(self, backends: FloatArray) -> FloatArray:
-        """$/h of (…, m) counts, reserved ones left out."""
-        return np.asarray(np.maximum(backends - self.reserved, 0.0) @ self.usd)
-
-    def costs(self, backends: FloatArray, pools: slice | int = slice(None)) -> FloatArray:
-        """$/h of each pool at (…, m) counts, or of one at (k,): its bill and switching."""
-        step = backends - self.running[pools]
-        moved = self.start_usd * np.maximum(step, 0.0) + self.stop_usd * np.maximum(-step, 0.0)
-        return np.maximum(backends - self.reserved[pools], 0.0) * self.usd[pools] + moved
-
-    def cost(self, backends: FloatArray) -> FloatArray:
-        """`costs` of all pools together: (…)."""
-        return np.asarray(self.costs(backends).sum(axis=-1))
-
     def legal(self, backends: FloatArray) -> BoolArray:
-        """Whether (…, m) counts are within all bounds, stocks and the budget."""
-        inside = np.all((backends >= self.least) & (backends <= self.most), axis=-1)
-        inside &= np.all(backends @ self.caps.T <= self.stock + EXACT, axis=-1)
-        return np.asarray(inside & (self.bill(backends) <= self.budget + EXACT))
+        """(…) whether (…, m) counts are within all bounds, stocks and the budget."""
+        bounds = self.bounds
+        inside = np.all((backends >= bounds.least) & (backends <= bounds.most), axis=-1)
+        inside &= np.all(backends @ bounds.gpus.T <= bounds.stock + EXACT, axis=-1)
+        return np.asarray(inside & (self.costs.bill(backends) <= bounds.budget_usd + EXACT))
 
-    def bound(self, served: FloatArray) -> float:
-        """No fleet is cheaper: (n,) served shares, each bucket on its cheapest pool, no tail."""
-        price = np.where(np.isfinite(self.mean), self.mean, 0.0) * self.usd
+    def fluid_bound(self, served: FloatArray) -> float:
+        """$/h that no fleet undercuts: each bucket on its cheapest pool, no tail, no integers.
+
+        served: (n,) the share of each bucket to serve. Reserved backends are taken off in full.
+        """
+        price = np.where(np.isfinite(self.mean), self.mean, 0.0) * self.costs.usd
         price[~np.isfinite(self.mean)] = np.inf
-        return float(price.min(axis=1) @ served) - float(self.reserved @ self.usd)
-
-    def points(self, weights: FloatArray, before: FloatArray) -> FloatArray:
-        """The V of every pool in use; the tangent point before for the others."""
-        used = weights.sum(axis=0) > 0
-        return np.where(
-            used, np.maximum((weights * self.variance).sum(axis=0), LEAST_POINT), before
-        )
-
-    def overstated(self, weights: FloatArray, points: FloatArray) -> float:
-        """$/h by which the tangents at (m,) points exceed the tails of these shares."""
-        root, variance = np.sqrt(points), (weights * self.variance).sum(axis=0)
-        over = root / 2 + variance / (2 * root) - np.sqrt(variance)
-        return float(np.where(variance > 0, over, 0.0) @ self.usd)
+        return float(price.min(axis=1) @ served) - float(self.costs.reserved @ self.costs.usd)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Incumbent:
-    """A fleet that holds: shares (n, m) with row sums 1 − u, counts (m,), what is unproven.
+    """A fleet that holds, the best found so far.
 
-    usd: the cost that is minimised, $/h; gap: relative to it.
+    weights: (n, m) shares; a row sums to 1 less the share that is given up. backends: (m,). usd:
+    $/h, bill and switching. gap: the part of usd that is not proven to be needed.
     """
 
     weights: FloatArray
@@ -164,194 +210,45 @@ class Incumbent:
     gap: float = 0.0
 
 
-def plain(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Subproblem:
-    """A program of (n, m) loads without tails or limits: all buckets of one model."""
-    (n, m), none = mean.shape, np.zeros(mean.shape[1])
-    return Subproblem(
-        bucket_index=np.arange(n),
-        pool_index=np.arange(m),
-        kinds=np.zeros(n, dtype=np.int64),
-        mean=mean,
-        variance=np.zeros_like(mean),
-        rate=rate,
-        usd=usd,
-        least=none,
-        most=none + np.inf,
-        reserved=none,
-        running=none,
-        away=none,
-        confidence=none,
-        start_usd=0.0,
-        stop_usd=0.0,
-        spare=0.0,
-        caps=np.zeros((0, m)),
-        stock=np.zeros(0),
-        budget=np.inf,
-        regions=(),
-        prefill=Prefill.none(n, m),
-    )
-
-
-def subproblems(
-    demand: Demand, pools: tuple[Pool, ...], loads: Loads, limits: Limits | None
-) -> Iterator[Subproblem]:
-    """The programs of a demand, one for each group of models that a limit couples.
-
-    Only models that have demand and a pool that can serve some of it. limits: `None` for a given
-    fleet, which has all its pools; else those that others dominate are left out.
-    """
-    given, limits = limits is None, limits or Limits()
-    mean, variance = terms(demand, loads)
-    prompts = prefill(demand, loads)
-    asked = (demand.rate > 0)[:, None] & loads.feasible
-    for models in _coupled(pools, limits):
-        columns = np.array([p for p, pool in enumerate(pools) if pool.model in models])
-        rows = np.flatnonzero(asked[:, columns].any(axis=1))
-        if len(rows):
-            if not given:
-                columns = columns[_useful(rows, columns, mean, variance, pools, limits)]
-            yield _subproblem(demand, pools, limits, prompts, rows, columns, mean, variance)
-
-
-def _coupled(pools: tuple[Pool, ...], limits: Limits) -> list[set[str]]:
-    """Models in groups that share a stock or the budget."""
-    groups = [{model} for model in dict.fromkeys(pool.model for pool in pools)]
-    ties = [{p.model for p in pools if stock.gpus(p)} for stock in limits.stock]
-    if limits.budget_usd_per_hour is not None:
-        ties.append({pool.model for pool in pools})
-    for tie in ties:
-        joined = [group for group in groups if group & tie]
-        if joined:
-            groups = [group for group in groups if not group & tie]
-            groups.append(set().union(*joined))
-    return groups
-
-
-def _useful(
-    rows: IntArray,
-    columns: IntArray,
-    mean: FloatArray,
-    variance: FloatArray,
-    pools: tuple[Pool, ...],
-    limits: Limits,
-) -> list[int]:
-    """Places of the pools that no other dominates: as good for every bucket, no dearer, not bounded
-    itself, and no more of any stock.
-
-    Only plain pools are compared; of equal ones the first is kept.
-    """
-    kind = [pools[p] for p in columns]
-    plain = [not (p.min_backends or p.reserved or p.spot or limits.running) for p in kind]
-    gpus = np.array([[stock.gpus(p) for p in pools] for stock in limits.stock]).reshape(
-        -1, len(pools)
-    )
-    kept = list(range(len(columns)))
-    for q, dear in enumerate(columns):
-        for good in [columns[p] for p in kept if plain[p] and plain[q] and p != q]:
-            if (
-                pools[good].max_backends is None
-                and pools[good].model == pools[dear].model
-                and pools[good].usd_per_hour <= pools[dear].usd_per_hour
-                and np.all(gpus[:, good] <= gpus[:, dear])
-                and np.all(mean[rows, good] <= ALIKE * mean[rows, dear])
-                and np.all(np.where(np.isfinite(mean[rows, dear]),
-                                    variance[rows, good] <= ALIKE * variance[rows, dear], True))
-            ):  # fmt: skip
-                kept.remove(q)
-                break
-    return kept
-
-
-def _subproblem(
-    demand: Demand,
-    pools: tuple[Pool, ...],
-    limits: Limits,
-    prompts: Prefill,
-    rows: IntArray,
-    columns: IntArray,
-    mean: FloatArray,
-    variance: FloatArray,
-) -> Subproblem:
-    kind = [pools[p] for p in columns]
-    stock = [s for s in limits.stock if any(s.gpus(pool) for pool in kind)]
-    running = limits.running or tuple(0 for _ in pools)
-    moved = 0.0 if limits.running is None else 1 / limits.horizon_h
-
-    def each(values: Iterable[float]) -> FloatArray:
-        return np.array(list(values), dtype=float)
-
-    return Subproblem(
-        bucket_index=rows,
-        pool_index=columns,
-        kinds=_models(demand)[rows],
-        mean=mean[np.ix_(rows, columns)],
-        variance=variance[np.ix_(rows, columns)],
-        rate=demand.rate[rows],
-        usd=each(price(p) for p in kind),
-        least=each(p.min_backends for p in kind),
-        most=np.maximum(each(p.min_backends for p in kind), each(_most(p, limits) for p in kind)),
-        reserved=each(p.reserved for p in kind),
-        running=each(running[p] for p in columns),
-        away=each(p.spot.away_share if p.spot else 0.0 for p in kind),
-        confidence=each(p.spot.confidence if p.spot else 0.0 for p in kind),
-        start_usd=limits.start_usd * moved,
-        stop_usd=limits.stop_usd * moved,
-        spare=float(limits.survive),
-        caps=each(s.gpus(p) for s in stock for p in kind).reshape(len(stock), len(kind)),
-        stock=each(s.most for s in stock),
-        budget=np.inf if limits.budget_usd_per_hour is None else limits.budget_usd_per_hour,
-        regions=tuple(_regions(demand, kind, rows)),
-        prefill=prompts.subproblem(rows, columns),
-    )
-
-
-def _most(pool: Pool, limits: Limits) -> float:
-    """What a pool could have if it had every limit to itself."""
-    most = [np.inf if pool.max_backends is None else float(pool.max_backends)]
-    most += [float(s.most // s.gpus(pool)) for s in limits.stock if s.gpus(pool)]
-    if limits.budget_usd_per_hour is not None and price(pool) > 0:
-        most.append(pool.reserved + limits.budget_usd_per_hour // price(pool))
-    return min(most)
-
-
-def _regions(demand: Demand, pools: list[Pool], rows: IntArray) -> Iterator[SpotRegion]:
-    names = [kind.model for kind in demand.buckets.classes]
-    zones: dict[tuple[str, str], list[int]] = {}
-    for p, pool in enumerate(pools):
-        if pool.spot and pool.model in names:
-            zones.setdefault((pool.model, pool.zone or f"pool {pool.name}"), []).append(p)
-    models = _models(demand)
-    for (model, _), columns in zones.items():
-        share = min(spot.most_share for p in columns if (spot := pools[p].spot))
-        mine = models == names.index(model)
-        yield SpotRegion(
-            rows=np.flatnonzero(mine[rows]),
-            columns=np.array(columns),
-            most=share * float(demand.rate[mine].sum()),
-        )
-
-
-def _models(demand: Demand) -> IntArray:
-    """(B,) the model of every bucket, numbered by its first SLO class."""
-    names = [kind.model for kind in demand.buckets.classes]
-    return np.repeat([names.index(name) for name in names], demand.buckets.grid.cells)
-
-
-def incumbent(
-    subproblem: Subproblem, weights: FloatArray, gap: float, unserved: FloatArray
+def incumbent_from_shares(
+    subproblem: Subproblem, weights: FloatArray, unserved: FloatArray
 ) -> Incumbent | None:
-    """Shares without dust and the least counts that hold them; None: beyond a limit."""
+    """The least fleet that holds (n, m) shares; `None` if it is beyond a limit.
+
+    Shares that are the solver's rounding are dropped, and every row is scaled to 1 less (n,)
+    unserved.
+    """
     weights = np.where(weights < DUST, 0.0, weights)
     total = weights.sum(axis=1)
     served = (1 - unserved)[:, None]
     weights = weights * np.divide(served, total[:, None], where=total[:, None] > 0, out=0 * served)
-    counts = subproblem.kept(subproblem.counts(weights))
+    counts = subproblem.keep_running(subproblem.counts(weights))
     if not subproblem.legal(counts) or np.any((total == 0) & (unserved < 1)):
         return None
     for region in subproblem.regions:
         rate = subproblem.rate[region.rows] @ weights[np.ix_(region.rows, region.columns)].sum(
             axis=1
         )
+        # Relative to the whole rate: a share may be off by the solver's rounding in every bucket.
         if rate > region.most + DUST * subproblem.rate.sum():
             return None
-    return Incumbent(weights=weights, backends=counts, usd=float(subproblem.cost(counts)), gap=gap)
+    return Incumbent(weights=weights, backends=counts, usd=float(subproblem.costs.total(counts)))
+
+
+def plain_subproblem(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Subproblem:
+    """A subproblem of (n, m) loads without tails or limits: all buckets of one model."""
+    (n, m), none = mean.shape, np.zeros(mean.shape[1])
+    return Subproblem(
+        bucket_index=np.arange(n),
+        pool_index=np.arange(m),
+        model_index=np.zeros(n, dtype=np.int64),
+        rate=rate,
+        mean=mean,
+        variance=np.zeros_like(mean),
+        prefill=Prefill.none(n, m),
+        costs=FleetCosts(usd=usd, reserved=none, running=none),
+        bounds=CountBounds(
+            least=none, most=none + np.inf, gpus=np.zeros((0, m)), stock=np.zeros(0)
+        ),
+        availability=Availability(away=none, confidence=none),
+    )

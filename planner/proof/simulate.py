@@ -1,8 +1,9 @@
 """A fleet in virtual time: a heap, a clock and a counter around `planner.engine.batching`.
 
-Owns when things happen; whoever routes is a callable handed in, so that what serves is what is
-simulated. Reads no clock and draws no random number: the same input gives the same result, byte
-for byte. Knows nothing of plans, buckets or gateways.
+Owns the order of events: arrivals, iterations of engines, queueing and shedding. The router is a
+callable that the caller passes in, so what is simulated is the router that serves. No clock is read
+and no random number is drawn: the same input gives the same result, byte for byte. Must not know
+plans, buckets or gateways.
 """
 
 from collections import deque
@@ -24,29 +25,30 @@ from planner.traffic.trace import Trace
 
 
 class Placement(Protocol):
-    """One request's hold on one backend.
-
-    backend: its index among the engines. Told of the first token once, and released once.
-    """
+    """The router's reservation of one backend for one request."""
 
     @property
-    def backend(self) -> int: ...
+    def backend(self) -> int:
+        """The index of the engine that the request is submitted to."""
 
-    def prefilled(self) -> None: ...
+    def prefilled(self) -> None:
+        """Called once, at the first token of the request."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Called once, when the request has ended or its engine refused it."""
 
 
-Route = Callable[[int, float], Placement | None]  # (request, now_s) -> its hold; None: no room now
-Finish = Callable[[int, float], None]  # (request, now_s): its last token is out
+Route = Callable[[int, float], Placement | None]  # (request, now_s) -> None if no backend has room
+OnFinished = Callable[[int, float], None]  # (request, now_s), after the request's last token
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SimulationResult:
-    """What became of N requests.
+    """The outcome of N requests.
 
-    ttft_s, tpot_s: (N,) seconds, nan where unknown: both of a shed request, TPOT under two output
-    tokens. backend: (N,) index of the engine that served it, -1 if none did.
+    ttft_s, tpot_s: (N,) seconds, nan where unknown: both for a shed request, TPOT for one with
+    fewer than two output tokens. backend: (N,) index of the engine that served the request, -1 if
+    it was shed.
     """
 
     ttft_s: FloatArray
@@ -57,12 +59,16 @@ class SimulationResult:
         return len(self.backend)
 
     def met(self, slo: Slo) -> NDArray[np.bool_]:
-        """(N,) whether each request met the promise; a shed one did not."""
+        """(N,) whether each request met the promise; a shed request did not."""
         # A comparison with nan is false: right for TTFT, the wrong way round for TPOT.
         return (self.ttft_s <= slo.ttft_s) & ~(self.tpot_s > slo.tpot_s)
 
     def attainment(self, slo: Slo, *, skip: float = 0.1) -> float:
-        """The share that met the promise, without the first `skip` of them: the fleet fills up."""
+        """The share of requests that met the promise, without the first `skip` of them.
+
+        The first ones meet an empty fleet, which would flatter it. Raises InvalidValue if no
+        request is left.
+        """
         met = self.met(slo)[ceil(skip * len(self)) :]
         if not len(met):
             raise InvalidValue(f"no requests left of {len(self)} after skipping {skip}")
@@ -74,84 +80,97 @@ def simulate(
     engines: Sequence[Profile],
     route: Route,
     *,
-    finished: Finish | None = None,
+    on_finished: OnFinished | None = None,
     patience_s: float = 0.0,
     hold_s: FloatArray | None = None,
 ) -> SimulationResult:
-    """Plays a trace onto one fresh engine per profile until the last request has ended.
+    """Play a trace onto one fresh engine per profile until the last request has ended.
 
-    route: asked at each arrival. What finds no room waits, first come, first served, up to
-    patience_s, asking again whenever a request ends; then it is shed. hold_s: (N,) so long each
-    waits in any case, and asks once more when that is over. A request longer than its engine can
-    hold is refused there: shed as well. finished: told of each request that ends, after its hold is
-    released. What happens at the same moment happens in the order: ends of iterations,
-    by engine, then who was held, then arrivals. Raises InvalidValue if the arrivals do not ascend.
+    route: called at each arrival. A request that it does not place waits in a queue, first come,
+    first served, and is routed again whenever another request ends; after patience_s it is shed.
+    hold_s: (N,) seconds that each request may wait in any case; it is routed once more when they
+    are over. A request longer than its engine's context is refused there, and counts as shed.
+    on_finished: called when a request has ended, after its placement was released.
+    At one moment the ends of iterations come first, in the order of the engines, then requests
+    whose hold ends, then arrivals: room that is made at a moment can be used at that moment.
+    Raises InvalidValue if arrivals do not ascend.
     """
     if np.any(np.diff(trace.arrival_s) < 0):
         raise InvalidValue("the arrivals of a trace must ascend")
-    simulation = _Simulation(trace, engines, route, finished, patience_s, hold_s)
+    simulation = _Simulation(trace, engines, route, on_finished, patience_s, hold_s)
     for request, now_s in enumerate(simulation.arrivals_s):
-        simulation.play(now_s)
-        simulation.arrive(request, now_s)
-    simulation.play(inf)
+        simulation.advance_to(now_s)
+        simulation.admit(request, now_s)
+    simulation.advance_to(inf)
     return simulation.result()
 
 
 class _Simulation:
-    """The state of one simulation: one heap entry per engine, stale ones known by their version."""
+    """The state of one simulation: engines, the heap of their next events, and the queue.
+
+    The heap has one live entry per engine. When an engine's next event moves, a new entry is pushed
+    and the engine's version raised; the old entry is known as stale by its version. That is cheaper
+    than removing it from the middle of the heap. Per-request state is kept in lists, not in NumPy
+    arrays: reading and writing single elements of a list is several times faster.
+    """
 
     def __init__(
         self,
         trace: Trace,
         engines: Sequence[Profile],
         route: Route,
-        finished: Finish | None,
+        on_finished: OnFinished | None,
         patience_s: float,
         hold_s: FloatArray | None,
     ) -> None:
         self.arrivals_s: list[float] = trace.arrival_s.tolist()
+        # The engine model has no request without a prompt or an answer; traces do.
         self._inputs = [max(1, int(tokens)) for tokens in trace.input_tokens.tolist()]
         self._outputs = [max(1, int(tokens)) for tokens in trace.output_tokens.tolist()]
         self._engines = [Engine(profile) for profile in engines]
         self._route = route
-        self._finished = finished
+        self._on_finished = on_finished
         self._hold_s = [0.0] * len(trace) if hold_s is None else hold_s.tolist()
+        # A held request waits for its hold to end, whatever the patience.
         self._patience_s = max(patience_s, *self._hold_s, 0.0)
-        self._holds: dict[int, Placement] = {}
-        self._waiting: deque[int] = deque()
-        self._held: list[tuple[float, int]] = []  # a heap: until when, and who is held back
-        self._heap: list[tuple[float, int, int]] = []  # when, engine, version
+        self._placements: dict[int, Placement] = {}
+        self._queue: deque[int] = deque()
+        self._hold_ends: list[tuple[float, int]] = []  # a heap of (when, request)
+        self._heap: list[tuple[float, int, int]] = []  # (when, engine, version)
         self._due_s: list[float | None] = [None] * len(engines)
         self._version = [0] * len(engines)
         self._first_s = [np.nan] * len(trace)
         self._last_s = [np.nan] * len(trace)
         self._backend = [-1] * len(trace)
 
-    def play(self, until_s: float) -> None:
-        """Everything that the engines do up to and at `until_s`, and who is held until then."""
-        held = self._held
-        while held and held[0][0] <= until_s:
-            now_s, request = heappop(held)
-            self._play(now_s)
-            if request in self._waiting and self._start(request, now_s):
-                self._waiting.remove(request)
-        self._play(until_s)
+    def advance_to(self, until_s: float) -> None:
+        """Run all engines up to and at `until_s`, and route requests whose hold ends by then."""
+        hold_ends = self._hold_ends
+        while hold_ends and hold_ends[0][0] <= until_s:
+            now_s, request = heappop(hold_ends)
+            self._run_engines(now_s)
+            # It may have been placed, or shed, since its hold began.
+            if request in self._queue and self._place(request, now_s):
+                self._queue.remove(request)
+        self._run_engines(until_s)
 
-    def _play(self, until_s: float) -> None:
+    def _run_engines(self, until_s: float) -> None:
         heap, version = self._heap, self._version
         while heap and heap[0][0] <= until_s:
             now_s, backend, known = heappop(heap)
             if known == version[backend]:
                 self._advance(backend, now_s)
 
-    def arrive(self, request: int, now_s: float) -> None:
-        if not self._start(request, now_s) and self._patience_s > 0:
-            self._waiting.append(request)
+    def admit(self, request: int, now_s: float) -> None:
+        """Place a request that arrives now; without room put it into the queue, or shed it."""
+        if not self._place(request, now_s) and self._patience_s > 0:
+            self._queue.append(request)
             if self._hold_s[request] > 0:
                 until_s = self.arrivals_s[request] + self._hold_s[request]
-                heappush(self._held, (until_s, request))
+                heappush(self._hold_ends, (until_s, request))
 
     def result(self) -> SimulationResult:
+        """The outcome of all requests, once all have ended."""
         first_s, last_s = np.array(self._first_s), np.array(self._last_s)
         gaps = np.array(self._outputs, dtype=float) - 1
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -162,44 +181,50 @@ class _Simulation:
             backend=np.array(self._backend, dtype=np.int64),
         )
 
-    def _start(self, request: int, now_s: float) -> bool:
-        """Routes a request and submits it; whether it found room (or is too long for it)."""
-        hold = self._route(request, now_s)
-        if hold is None:
+    def _place(self, request: int, now_s: float) -> bool:
+        """Route a request and submit it to its engine; False if no backend has room.
+
+        True also for a request that its engine refuses: it would be refused at any later time.
+        """
+        placement = self._route(request, now_s)
+        if placement is None:
             return False
-        backend = hold.backend
+        backend = placement.backend
         engine, inputs, outputs = (
             self._engines[backend], self._inputs[request], self._outputs[request]
         )  # fmt: skip
         if inputs + outputs > engine.longest:
-            hold.release()
+            placement.release()
             return True
         engine.submit(request, input_tokens=inputs, output_tokens=outputs, now_s=now_s)
-        self._holds[request] = hold
+        self._placements[request] = placement
         self._backend[request] = backend
         self._schedule(backend)
         return True
 
     def _advance(self, backend: int, now_s: float) -> None:
+        """Take an engine's events of this moment, then let the queue use the room they made."""
         ended = False
         for event in self._engines[backend].advance(now_s):
             request: int = event.key  # type: ignore[assignment]
             if type(event) is FirstToken:
                 self._first_s[request] = event.at_s
-                self._holds[request].prefilled()
+                self._placements[request].prefilled()
                 continue
             self._last_s[request] = event.at_s
-            self._holds.pop(request).release()
+            self._placements.pop(request).release()
             ended = True
-            if self._finished is not None:
-                self._finished(request, now_s)
+            if self._on_finished is not None:
+                self._on_finished(request, now_s)
+        # The entry of this event has been popped: the next one must be pushed even if it is due at
+        # the same time.
         self._due_s[backend] = None
         self._schedule(backend)
-        if ended and self._waiting:
-            self._retry(now_s)
+        if ended and self._queue:
+            self._place_queued(now_s)
 
     def _schedule(self, backend: int) -> None:
-        """One live entry per engine: a new one only where its next event has moved."""
+        """Push an engine's next event, unless its live entry stands at the right time already."""
         due_s = self._engines[backend].next_event_s
         if due_s == self._due_s[backend]:
             return
@@ -208,10 +233,13 @@ class _Simulation:
         if due_s is not None:
             heappush(self._heap, (due_s, backend, self._version[backend]))
 
-    def _retry(self, now_s: float) -> None:
-        """The queue's head tries again; who finds room wakes the next."""
-        waiting = self._waiting
-        while waiting and self.arrivals_s[waiting[0]] + self._patience_s < now_s:
-            waiting.popleft()
-        while waiting and self._start(waiting[0], now_s):
-            waiting.popleft()
+    def _place_queued(self, now_s: float) -> None:
+        """Shed requests that waited too long, then place requests from the head of the queue.
+
+        Stop at the first without room: the queue is first come, first served.
+        """
+        queue = self._queue
+        while queue and self.arrivals_s[queue[0]] + self._patience_s < now_s:
+            queue.popleft()
+        while queue and self._place(queue[0], now_s):
+            queue.popleft()

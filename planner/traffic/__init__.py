@@ -1,1 +1,4 @@
-"""Traffic: say here what this room owns."""
+"""Requests as data: traces, arrival processes, and the demand that samples or sums add up to.
+
+Must not know pools, prices, or the gateway that observes the requests.
+"""

@@ -1,6 +1,7 @@
-"""Arrival processes and the traces made with them. Chance is an argument: a NumPy generator.
+"""Arrival processes, and traces made with them. Chance is an argument: a NumPy generator.
 
-Owns when requests come and which sizes come with them; knows nothing of pools, SLOs or engines.
+Owns the times at which requests arrive and the sizes drawn for them. Must not know pools, SLOs or
+engines.
 """
 
 from math import floor, inf
@@ -11,18 +12,15 @@ from planner.errors import InvalidValue
 from planner.sizes import FloatArray, IntArray
 from planner.traffic.trace import Trace
 
-STEPS = 288  # pieces of a daily curve: five minutes each
-
-
-def poisson(rate: float, count: int, rng: np.random.Generator) -> FloatArray:
-    """(count,) arrival times in seconds of a Poisson process of `rate` requests/s."""
-    return gamma(rate, 1.0, count, rng)
+STEPS = 288  # pieces of a daily curve: five minutes each, little beside the swing of a day
 
 
 def gamma(rate: float, cv: float, count: int, rng: np.random.Generator) -> FloatArray:
     """(count,) arrival times with Gamma gaps of mean 1/rate and coefficient of variation `cv`.
 
-    Shape 1/cv²: 1 is Poisson, 0 a clock. The first gap is a whole one.
+    The shape is 1/cv²: a cv of 1 is a Poisson process, 0 a clock. The first arrival comes a whole
+    gap after 0. Gamma gaps fit arrivals of real LLM services better than exponential ones
+    (ServeGen, arXiv 2505.09999).
     """
     return np.cumsum(_gaps(cv, count, rng)) / _positive("rate", rate)
 
@@ -32,27 +30,32 @@ def modulated(
 ) -> FloatArray:
     """(count,) arrival times at a rate that is constant by pieces and repeats every period.
 
-    rates: (K,) requests/s, in K equal pieces of the period. Gaps are Gamma of `cv` in operational
-    time, the integral of the rate (its inverse maps a unit process to the modulated one), so cv 1
-    is an inhomogeneous Poisson process.
+    rates: (K,) requests/s in K equal pieces of the period. Gaps are Gamma of `cv` in operational
+    time, the integral of the rate; the inverse of that integral maps a process of unit rate to the
+    modulated one. So a cv of 1 gives an inhomogeneous Poisson process.
     """
     rates = np.asarray(rates, dtype=float)
     if rates.ndim != 1 or not len(rates) or not np.all(np.isfinite(rates)) or np.any(rates < 0):
         raise InvalidValue(f"rates must be finite and not negative: {rates}")
     piece_s = _positive("period_s", period_s) / len(rates)
-    # Pieces without arrivals take no operational time: a step of the inverse, taken at its end.
+    # Pieces of rate 0 take no operational time. There the inverse jumps; it is taken after the
+    # jump, so no arrival falls into such a piece.
     busy = np.flatnonzero(rates > 0)
     ends = np.cumsum(rates[busy]) * piece_s
     if not len(busy):
         raise InvalidValue("rates must not all be zero")
     cycles, rest = np.divmod(np.cumsum(_gaps(cv, count, rng)), ends[-1])
+    # Rounding can leave a rest that equals the last end.
     piece = np.minimum(np.searchsorted(ends, rest, side="right"), len(busy) - 1)
     into_s = (rest - (ends[piece] - rates[busy][piece] * piece_s)) / rates[busy][piece]
     return np.asarray(cycles * period_s + busy[piece] * piece_s + into_s)
 
 
 def daily(mean: float, swing: float, *, peak: float = 0.5) -> FloatArray:
-    """(STEPS,) a sinusoidal day for `modulated`: mean·(1 + swing·cos), highest at `peak` of it."""
+    """(STEPS,) the rates of a sinusoidal day, for `modulated`: mean·(1 + swing·cos).
+
+    peak: the part of the day at which the rate is highest.
+    """
     if not 0 <= swing <= 1:
         raise InvalidValue(f"swing must be from 0 to 1: {swing}")
     middle = (np.arange(STEPS) + 0.5) / STEPS
@@ -60,40 +63,31 @@ def daily(mean: float, swing: float, *, peak: float = 0.5) -> FloatArray:
 
 
 def resample(trace: Trace, arrival_s: FloatArray, rng: np.random.Generator) -> Trace:
-    """The given arrivals with sizes and keys of the trace, row by row, with replacement.
+    """The given arrivals, each with size and key of a row drawn from the trace with replacement.
 
-    Sizes alone come as a trace whose arrival times nobody reads.
+    Rows are drawn whole, because input and output lengths depend on each other. The trace's own
+    arrival times are not used.
     """
     if not len(trace):
         raise InvalidValue("no requests to draw sizes from")
     return trace.take(rng.integers(len(trace), size=len(arrival_s)), arrival_s)
 
 
-def superpose(trace: Trace, copies: int, rng: np.random.Generator) -> Trace:
-    """That many copies at once, each shifted in a circle by a random time.
-
-    The rate is `copies` times the trace's, and bursts keep their length in seconds: what stretching
-    the time axis would not do.
-    """
-    if copies < 1:
-        raise InvalidValue(f"copies must be at least 1: {copies}")
-    return at_rate(trace, copies * _rate(trace), rng)
-
-
 def at_rate(trace: Trace, rate: float, rng: np.random.Generator) -> Trace:
-    """Superposed shifted copies of a trace, the last one thinned, so that `rate` is met on average.
+    """Shifted copies of a trace at once, the last copy thinned: `rate` requests/s on average.
 
-    rate: requests/s, above or below the trace's own. The result lasts as long as the trace.
+    Each copy is shifted in a circle by a random time, and the result lasts as long as the trace. So
+    bursts keep their length in seconds, which they would not if the time axis were stretched.
     """
     share = _positive("rate", rate) / _rate(trace)
-    whole = floor(share + 1e-9)
+    whole = floor(share + 1e-9)  # a multiple of the trace's rate needs no thinned copy
     copies = [_shifted(trace, np.arange(len(trace)), rng) for _ in range(whole)]
     if share - whole > 1e-9:
         kept = np.flatnonzero(rng.random(len(trace)) < share - whole)
         copies.append(_shifted(trace, kept, rng))
     row = np.concatenate([rows for rows, _ in copies])
     arrival_s = np.concatenate([times_s for _, times_s in copies])
-    order = np.argsort(arrival_s, kind="stable")
+    order = np.argsort(arrival_s, kind="stable")  # stable: the same seed gives the same trace
     return trace.take(row[order], arrival_s[order])
 
 
@@ -109,7 +103,7 @@ def _rate(trace: Trace) -> float:
 
 
 def _gaps(cv: float, count: int, rng: np.random.Generator) -> FloatArray:
-    """(count,) gaps of mean 1."""
+    """(count,) Gamma gaps of mean 1."""
     if not 0 <= cv < inf:
         raise InvalidValue(f"cv must be finite and not negative: {cv}")
     if count < 0:

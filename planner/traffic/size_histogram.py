@@ -1,7 +1,7 @@
 """From finished requests to a Demand: the histogram of actual sizes by bucket.
 
 Sizes are counted in log-spaced fine cells that hold sums only, so histograms of several processes
-merge by addition. Knows nothing of pools, time or where the requests came from.
+merge by addition. Must not know pools, time, or where the requests came from.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,6 +16,7 @@ from planner.model.demand import Demand
 from planner.sizes import FloatArray, Grid, IntArray, log_edges
 
 PER_OCTAVE = 4  # fine cells per doubling on each axis: sizes in one cell differ by a fifth at most
+# From 0: an answer may have no token. To 2²⁰: beyond the context of any model that is served.
 _EDGES = (0, *log_edges(1, 2**20, per_octave=PER_OCTAVE))
 FINE = Grid(input_edges=_EDGES, output_edges=_EDGES)
 
@@ -24,31 +25,36 @@ CellSums = Mapping[tuple[int, int], CellSum]  # by bucket and fine cell
 
 
 def fine_cell(input_tokens: int, output_tokens: int) -> int:
-    """The fine cell of an actual size."""
+    """The fine cell that an actual size is counted in."""
     return FINE.cell(input_tokens, output_tokens)
 
 
-def merge(*histograms: CellSums) -> dict[tuple[int, int], CellSum]:
-    """One histogram of several, by addition."""
+def merge_sums(*histograms: CellSums) -> dict[tuple[int, int], CellSum]:
+    """The sum of several histograms."""
     merged: dict[tuple[int, int], CellSum] = {}
     for histogram in histograms:
         for key, (count, inputs, outputs) in histogram.items():
-            old = merged.get(key, (0.0, 0.0, 0.0))
-            merged[key] = (old[0] + count, old[1] + inputs, old[2] + outputs)
+            before = merged.get(key, (0.0, 0.0, 0.0))
+            merged[key] = (before[0] + count, before[1] + inputs, before[2] + outputs)
     return merged
 
 
-def from_sums(
+def demand_from_sums(
     buckets: Buckets, rate: FloatArray, sums: CellSums, dispersion: tuple[float, ...]
 ) -> Demand:
-    """The demand of a histogram: rate is (B,) requests/s, cells without requests are skipped."""
+    """The demand whose actual sizes a histogram holds.
+
+    rate: (B,) requests/s; apart from the sums, because arrivals are counted before sizes are known.
+    dispersion: (C,) per SLO class. Cells without requests are skipped.
+    """
+    # One pass over keys and values: the gateway makes a demand on its event loop at every look.
     bucket = np.fromiter(map(itemgetter(0), sums), np.int64, len(sums))
     table = np.fromiter(chain.from_iterable(sums.values()), float, 3 * len(sums)).reshape(-1, 3)
     filled = table[:, 0] > 0
     return _demand(buckets, rate, bucket[filled], table[filled], dispersion)
 
 
-def from_samples(
+def demand_from_samples(
     buckets: Buckets,
     bucket: IntArray,
     inputs: FloatArray,
@@ -57,33 +63,36 @@ def from_samples(
     duration_s: float,
     dispersion: tuple[float, ...],
 ) -> Demand:
-    """The demand of N requests of known size that arrived within `duration_s`.
+    """The demand of N requests of known size that arrived within `duration_s` seconds.
 
-    bucket, inputs, outputs: (N,) the bucket each was taken for and its actual tokens.
+    bucket: (N,) the bucket by each request's estimated size. inputs, outputs: (N,) actual tokens.
+    dispersion: (C,) per SLO class. Raises InvalidValue for a bucket that does not exist.
     """
     if not 0 < duration_s < float("inf"):
         raise InvalidValue(f"duration_s must be positive and finite: {duration_s}")
     _check(buckets, bucket)
     key = bucket * FINE.cells + FINE.cell_of(inputs, outputs)
     keys, row = np.unique(key, return_inverse=True)
-    parts = (np.ones(len(row)), inputs, outputs)
-    sums = np.asarray(np.stack([np.bincount(row, part) for part in parts], axis=1), dtype=float)
+    terms = (np.ones(len(row)), inputs, outputs)
+    sums = np.asarray(np.stack([np.bincount(row, term) for term in terms], axis=1), dtype=float)
     rate = np.bincount(bucket, minlength=buckets.count) / duration_s
-    cells = np.asarray(keys // FINE.cells, dtype=np.int64)
-    return _demand(buckets, rate, cells, sums, dispersion)
+    bucket_of_cell = np.asarray(keys // FINE.cells, dtype=np.int64)
+    return _demand(buckets, rate, bucket_of_cell, sums, dispersion)
 
 
-def combined(demands: Sequence[Demand]) -> Demand:
-    """Demands of different SLO classes of one space as one.
+def combine_demands(demands: Sequence[Demand]) -> Demand:
+    """One demand of several, each of other SLO classes of the same buckets.
 
-    A class's dispersion is that of the demand that has its requests; without any it is the first's.
+    The dispersion of a class is that of the demand which has its requests; of a class without
+    requests it is the first demand's. Raises InvalidValue for demands of other buckets, and for two
+    demands that have requests of one class: their shares would need other weights.
     """
     first = demands[0]
     cells = first.buckets.grid.cells
     dispersion, owner = list(first.dispersion), [0] * len(first.dispersion)
     for number, demand in enumerate(demands):
         if demand.buckets != first.buckets:
-            raise InvalidValue("demands of different spaces cannot be combined")
+            raise InvalidValue("demands of different buckets cannot be combined")
         rates = demand.rate.reshape(-1, cells).sum(axis=1)
         for c in np.flatnonzero(rates).tolist():
             if owner[c]:
@@ -107,7 +116,7 @@ def _demand(
     sums: FloatArray,
     dispersion: tuple[float, ...],
 ) -> Demand:
-    """sums: (F, 3) requests, input tokens and output tokens of each cell."""
+    """The demand of F cells. sums: (F, 3) requests, input tokens and output tokens of each."""
     _check(buckets, bucket)
     count = sums[:, 0]
     seen = np.bincount(bucket, count, minlength=buckets.count)

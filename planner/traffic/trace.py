@@ -1,7 +1,7 @@
-"""Traces of real traffic: reading, cutting and measuring them. Knows nothing of buckets or pools.
+"""Traces of real traffic: reading, cutting and measuring them. Must not know buckets or pools.
 
 A trace is a CSV file with the header `arrival_s,input_tokens,output_tokens[,key]`: seconds since
-its start, ascending; the actual token counts; who sent it (may be empty, may be missing).
+its start, ascending; the actual token counts; the key of the sender (may be empty or missing).
 """
 
 import csv
@@ -16,8 +16,8 @@ from planner.errors import InvalidFile, InvalidValue
 from planner.sizes import FloatArray, IntArray
 
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
-LEAST_WINDOWS = 5  # a variance of fewer counts says next to nothing
-MOST_TOKENS = 10**8  # beyond any context; a larger count is a broken file
+LEAST_WINDOWS = 5  # the variance of fewer counts says next to nothing
+MOST_TOKENS = 10**8  # beyond any model's context: a larger count is a broken file
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -25,7 +25,8 @@ class Trace:
     """Requests in order of arrival.
 
     arrival_s: (N,) seconds since the start, ascending. input_tokens, output_tokens: (N,) actual
-    sizes. key: (N,) who sent it, "" if the trace does not say.
+    sizes. key: (N,) the sender of each request, "" if the trace does not name one.
+    Raises InvalidValue if the columns differ in length.
     """
 
     arrival_s: FloatArray
@@ -50,11 +51,11 @@ class Trace:
 
     @property
     def rate(self) -> float | None:
-        """Mean requests/s; unknown if everything arrived at once."""
+        """Mean requests/s; `None` if all requests arrived at once."""
         return len(self) / self.duration_s if self.duration_s > 0 else None
 
     def slice(self, start_s: float, end_s: float) -> "Trace":
-        """The arrivals in `[start_s, end_s)`, in seconds since `start_s`."""
+        """The requests that arrived in `[start_s, end_s)`, in seconds since `start_s`."""
         first, last = np.searchsorted(self.arrival_s, (start_s, end_s), side="left")
         return Trace(
             arrival_s=self.arrival_s[first:last] - start_s,
@@ -73,10 +74,10 @@ class Trace:
         )
 
 
-def merged(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
-    """Several traces as one, in order of arrival, and (N,) each request's row if they were stacked.
+def merge_traces(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
+    """Several traces as one in order of arrival, and (N,) each request's row in the stacked traces.
 
-    At the same moment the earlier trace comes first.
+    Of requests that arrive at the same moment, those of the earlier trace come first.
     """
     stacked = Trace(
         arrival_s=np.concatenate([trace.arrival_s for trace in traces]),
@@ -84,13 +85,13 @@ def merged(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
         output_tokens=np.concatenate([trace.output_tokens for trace in traces]),
         key=tuple(key for trace in traces for key in trace.key),
     )
-    order = np.argsort(stacked.arrival_s, kind="stable")
+    order = np.argsort(stacked.arrival_s, kind="stable")  # stable: ties keep the traces' order
     return stacked.take(order), np.asarray(order, dtype=np.int64)
 
 
 def read_trace(path: Path) -> Trace:
-    """Reads a trace. Raises InvalidFile, `path:line: …`, for the first thing that is wrong."""
-    rows = parsed(path, _rows, empty="no requests")
+    """Read a trace. Raises InvalidFile, `path:line: …`, for the first thing that is wrong."""
+    rows = parse_rows(path, _rows, empty="no requests")
     arrivals, inputs, outputs, keys = zip(*rows, strict=True)
     return Trace(
         arrival_s=np.array(arrivals, dtype=float),
@@ -103,27 +104,28 @@ def read_trace(path: Path) -> Trace:
 T = TypeVar("T")
 
 
-def parsed(
+def parse_rows(
     path: Path, rows: Callable[[Path, Iterable[str]], Iterator[T]], *, empty: str
 ) -> list[T]:
     """The rows that a parser makes of a CSV file's lines.
 
-    empty: what is wrong with a file without rows. Raises InvalidFile if the file cannot be read.
+    empty: the complaint about a file without rows. Raises InvalidFile if the file cannot be read.
     """
     try:
+        # utf-8-sig: spreadsheets write a byte order mark, which would be part of the first column.
         with path.open(newline="", encoding="utf-8-sig") as file:
-            found = list(rows(path, file))
+            parsed = list(rows(path, file))
     except OSError as error:
         raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise InvalidFile(f"{path}: not UTF-8 text: {error.reason}") from error
-    if not found:
+    if not parsed:
         raise InvalidFile(f"{path}:2: {empty}")
-    return found
+    return parsed
 
 
-def number(name: str, text: str) -> float:
-    """A column's value, finite and not negative. Raises InvalidValue naming the column."""
+def parse_number(name: str, text: str) -> float:
+    """The value of a column, finite and not negative. Raises InvalidValue, naming the column."""
     try:
         value = float(text)
     except ValueError:
@@ -137,14 +139,16 @@ def dispersion(arrival_s: FloatArray, window_s: float, duration_s: float) -> flo
     """Index of dispersion of counts: variance over mean of the arrivals per window.
 
     Counts the whole windows of `window_s` seconds in `[0, duration_s)`; 1 for Poisson arrivals.
-    `None` if there are fewer than five windows or no arrivals in them. Inter-arrival times would
-    mislead: real traffic with a CV near 1 can have an index of 4 at 10 s.
+    `None` if there are fewer than five windows or no arrivals in them. The coefficient of variation
+    of inter-arrival times would mislead: conversation in the Azure 2023 trace has a CV of 1.09 but
+    an index of 3.8 at 10 s, because its bursts last longer than one gap.
     """
     if not 0 < window_s < float("inf"):
         raise InvalidValue(f"window_s must be positive and finite: {window_s}")
-    windows = int(duration_s / window_s + 1e-9)
+    windows = int(duration_s / window_s + 1e-9)  # 0.3 / 0.1 is a little less than 3
     if windows < LEAST_WINDOWS:
         return None
+    # Only whole windows: a part of one would count too few arrivals.
     edges = np.arange(windows + 1) * window_s
     counts = np.diff(np.searchsorted(np.sort(arrival_s), edges, side="left"))
     mean = float(counts.mean())
@@ -161,6 +165,7 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
         missing = [name for name in COLUMNS if name not in header]
         if missing:
             raise InvalidValue(f"the header lacks {', '.join(missing)}")
+        # By name: real traces have columns of their own, in any order.
         places = [header.index(name) for name in COLUMNS]
         key = header.index("key") if "key" in header else None
         before_s = 0.0
@@ -168,7 +173,7 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
             if len(row) != len(header):
                 raise InvalidValue(f"{len(row)} columns, not {len(header)}")
             arrival, inputs, outputs = (row[place] for place in places)
-            arrival_s = number("arrival_s", arrival)
+            arrival_s = parse_number("arrival_s", arrival)
             if arrival_s < before_s:
                 raise InvalidValue(f"arrival_s {arrival} is before the line above")
             before_s = arrival_s
@@ -184,6 +189,7 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
 
 def _tokens(name: str, text: str, least: int) -> int:
     digits = text.strip()
+    # Nine digits are more than MOST_TOKENS; `int` takes other scripts' digits and underscores too.
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= 9):
         raise InvalidValue(f"{name} must be a whole number of tokens: `{text}`")
     if not least <= int(digits) <= MOST_TOKENS:

@@ -17,7 +17,7 @@ from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 SPEC = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu="H100", model="Llama-3-8B")
@@ -32,7 +32,7 @@ CURVES = (
 def plan_at(rate: float, tpot_s: float = 0.1) -> tuple[Plan, Explanation]:
     buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
     sizes = (np.array([0, 1, 2]), np.array([100.0, 100, 2000]), np.array([50.0, 500, 20]))
-    demand = from_samples(buckets, *sizes, duration_s=1, dispersion=(1.5,)).scaled_to(rate)
+    demand = demand_from_samples(buckets, *sizes, duration_s=1, dispersion=(1.5,)).scaled_to(rate)
     plan = provision(demand, POOLS)
     return plan, explain(plan, demand, POOLS)
 

@@ -7,8 +7,8 @@ import numpy as np
 from rich.console import Console
 
 from cuvee.terminal import show_plan, show_portfolio
-from planner.costs.explain import SentRequests, explain, explained
-from planner.costs.portfolio import buy
+from planner.costs.explain import SentRequests, explain, with_single_types
+from planner.costs.portfolio import buy_portfolio
 from planner.costs.whatif import alternative
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
@@ -17,7 +17,7 @@ from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 SPEC = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu="H100", model="Llama-3-8B")
@@ -29,12 +29,13 @@ SENT = SentRequests(
     output_tokens=np.array([50.0, 500, 20]),
     key=("ann", "bob", ""),
 )
-DEMAND = from_samples(BUCKETS, SENT.bucket, SENT.input_tokens, SENT.output_tokens, duration_s=1,
-                      dispersion=(1.5,)).scaled_to(100)  # fmt: skip
+DEMAND = demand_from_samples(
+    BUCKETS, SENT.bucket, SENT.input_tokens, SENT.output_tokens, duration_s=1, dispersion=(1.5,)
+).scaled_to(100)
 
 
 def shown(pools: tuple[Pool, ...], *changes: str, whole: bool = True) -> str:
-    plan = explained(provision(DEMAND, pools), DEMAND, pools)
+    plan = with_single_types(provision(DEMAND, pools), DEMAND, pools)
     explanation = explain(plan, DEMAND, pools, sent=SENT)
     out = StringIO()
     alternatives = [alternative(change, DEMAND, pools) for change in changes]
@@ -67,7 +68,8 @@ def test_a_portfolio_states_what_it_saves():
     bound = (replace(POOLS[0], max_backends=2),)
 
     show_portfolio(
-        buy(DEMAND, bound, np.array([5.0, 400]), discount=0.4), Console(file=out, width=120)
+        buy_portfolio(DEMAND, bound, np.array([5.0, 400]), discount=0.4),
+        Console(file=out, width=120),
     )
 
     for word in ("2 hours", "H100", "all on demand", "saving", "unserved in the busiest hour"):

@@ -15,7 +15,7 @@ from planner.model.pool import Pool
 from planner.program import solve
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 WIRE = ("test_client", "test_listener", "test_pool")  # run on both loops: sockets differ
@@ -107,7 +107,7 @@ def make_demand(buckets):
         rng = np.random.default_rng(seed)
         i = np.clip(np.rint(rng.lognormal(np.log(inputs), 0.6, 400)), 10, 2000)
         o = np.clip(np.rint(rng.lognormal(np.log(outputs), 0.5, 400)), 2, 500)
-        return from_samples(
+        return demand_from_samples(
             buckets, buckets.grid.cell_of(i, o), i, o, duration_s=400 / rate, dispersion=(1.2,)
         )
 

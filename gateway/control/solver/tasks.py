@@ -1,7 +1,7 @@
 """What the solver's process is for. Everything that solves is imported here and nowhere before."""
 
 from gateway.control.solver.compare import Objective
-from planner.costs.explain import explained
+from planner.costs.explain import with_single_types
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
@@ -21,4 +21,4 @@ def plan(
         found = solve.provision(demand, pools, limits)
     else:
         found = solve.assign(demand, pools, running)
-    return explained(found, demand, pools)
+    return with_single_types(found, demand, pools)

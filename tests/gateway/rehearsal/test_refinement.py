@@ -90,7 +90,7 @@ class Instance:
         harness = Harness(traffic, self.loaded.pools)
         scores = [harness.play(found.refined.plan, seed) for seed in FRESH]
         return min(
-            mean(score.share for score in of) - of[0].kind.slo.attainment
+            mean(score.share for score in of) - of[0].slo_class.slo.attainment
             for of in zip(*scores, strict=True)
         )
 

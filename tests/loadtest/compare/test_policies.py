@@ -66,7 +66,7 @@ def test_every_policy_serves_every_request_of_a_light_load(name):
                 case.trace,
                 case.engines,
                 policy.route,
-                finished=policy.finished,
+                on_finished=policy.on_finished,
                 patience_s=policy.patience_s,
             )
         )
@@ -139,7 +139,7 @@ def test_melange_draws_by_throughput_at_the_corner():
     """Shares are the largest throughputs at the upper corner of the bucket of the mean output."""
     case = make_case((A10G, A100, H100), [SHORT] + [(90, 240)] * 6000)
     policy = make_policy("melange", case)
-    policy.finished(1, 0.0)  # 240 tokens out of 90: the bucket up to (100, 250)
+    policy.on_finished(1, 0.0)  # 240 tokens out of 90: the bucket up to (100, 250)
     corner = np.array([100.0]), np.array([250.0])
     rates = np.array([gpu.capacity(*corner, SLO).rate[0] for gpu in case.engines])
 
@@ -153,7 +153,7 @@ def test_melange_estimates_the_mean_of_the_input_bucket():
     case = make_case((A10G, H100), sizes + [(90, 2)] * 4000)
     policy = make_policy("melange", case)
     for request in (0, 1, *[2] * 50):
-        policy.finished(request, 0.0)  # mean 1001: the bucket up to 2,000
+        policy.on_finished(request, 0.0)  # mean 1001: the bucket up to 2,000
     corner = np.array([100.0]), np.array([2000.0])
     rates = np.array([gpu.capacity(*corner, SLO).rate[0] for gpu in case.engines])
 
@@ -167,7 +167,7 @@ def test_aibrix_fills_the_fastest_type_first_and_then_waits():
     size = CELLS.centre(CELLS.cell(*LONG))
     case = make_case((A10G, H100), [size] * 400)
     policy = make_policy("aibrix-slo", case)
-    policy.finished(0, 0.0)  # the next draws are of a known length
+    policy.on_finished(0, 0.0)  # the next draws are of a known length
     placed = []
 
     for request in range(400):

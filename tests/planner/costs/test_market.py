@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.costs.market import Market, Offer, newsvendor, search
+from planner.costs.market import Market, Offer, best_commitments, newsvendor
 from planner.errors import InvalidValue
 
 
@@ -42,9 +42,9 @@ def market(
     )
 
 
-def every(found: Market) -> list[np.ndarray]:
+def every(offered: Market) -> list[np.ndarray]:
     """Every commitment that is not plainly too many."""
-    most = found.fleets.max(axis=0)
+    most = offered.fleets.max(axis=0)
     return [np.array(c) for c in itertools.product(*(range(int(m) + 1) for m in most))]
 
 
@@ -58,11 +58,11 @@ def test_with_one_fleet_per_hour_no_commitment_is_cheaper(
     asked: list[list[int]], discount: float, spot: float | None, spot_share: float
 ):
     """Types do not touch each other then, and the search finds the least of all choices."""
-    found = market(asked, discount=discount, spot=spot, spot_share=spot_share)
+    offered = market(asked, discount=discount, spot=spot, spot_share=spot_share)
 
-    usd = found.usd(search(found))
+    usd = offered.usd(best_commitments(offered))
 
-    assert usd == pytest.approx(min(found.usd(c) for c in every(found)), abs=1e-6)
+    assert usd == pytest.approx(min(offered.usd(c) for c in every(offered)), abs=1e-6)
 
 
 @settings(max_examples=40, deadline=None)
@@ -71,31 +71,31 @@ def test_never_dearer_than_nothing_committed_nor_everything(
     asked: list[list[int]], discount: float, spot: float | None, others: int
 ):
     """Nor than the newsvendor; no single GPU added, dropped or swapped improves it."""
-    found = market(asked, discount=discount, spot=spot, others=others)
-    levels = len(found.hours)
+    offered = market(asked, discount=discount, spot=spot, others=others)
+    levels = len(offered.hours)
 
-    best = search(found)
-    usd = found.usd(best)
+    best = best_commitments(offered)
+    usd = offered.usd(best)
 
-    own = found.fleets[:levels]
-    for start in (np.zeros_like(best), own.max(axis=0), newsvendor(found, own)):
-        assert usd <= found.usd(start) + 1e-9
+    own = offered.fleets[:levels]
+    for start in (np.zeros_like(best), own.max(axis=0), newsvendor(offered, own)):
+        assert usd <= offered.usd(start) + 1e-9
     steps = [s for s in itertools.product((-1, 0, 1), repeat=2) if abs(sum(s)) <= 1]
     near = [best + np.array(step) for step in steps if np.all(best + step >= 0)]
-    assert usd <= min(found.usd(c) for c in near) + 1e-6
+    assert usd <= min(offered.usd(c) for c in near) + 1e-6
 
 
 @pytest.mark.parametrize(("discount", "committed"), [(0.0, 1), (0.4, 2), (0.6, 3), (0.9, 4)])
 def test_a_gpu_is_committed_if_enough_hours_need_it(discount: float, committed: int):
     """Needs of 1, 2, 3, 4 in equal parts: the k-th GPU is needed in 1, .75, .5, .25 of them."""
-    found = market([[1], [2], [3], [4]], hours=[10, 10, 10, 10], discount=discount)
+    offered = market([[1], [2], [3], [4]], hours=[10, 10, 10, 10], discount=discount)
 
-    assert newsvendor(found, found.fleets).tolist() == [committed]
+    assert newsvendor(offered, offered.fleets).tolist() == [committed]
 
 
 def test_committed_gpus_change_which_fleet_is_cheapest():
     """An hour uses a dearer mix if most of it is paid for already."""
-    found = Market(
+    offered = Market(
         offers=(
             Offer(gpu="a", usd_per_hour=1.0, committed_usd_per_hour=0.5),
             Offer(gpu="b", usd_per_hour=3.0, committed_usd_per_hour=1.5),
@@ -105,16 +105,16 @@ def test_committed_gpus_change_which_fleet_is_cheapest():
         level=np.array([0, 1, 0, 1]),
     )
 
-    assert search(found).tolist() == [0, 2]
-    assert found.chosen(np.array([0, 2]))[1].tolist() == [0.0, 0.0]
-    assert found.usd(np.array([0, 2])) == 2 * 1.5 * 11
+    assert best_commitments(offered).tolist() == [0, 2]
+    assert offered.chosen(np.array([0, 2]))[1].tolist() == [0.0, 0.0]
+    assert offered.usd(np.array([0, 2])) == 2 * 1.5 * 11
 
 
 def test_a_fleet_of_a_quieter_hour_never_serves_a_busier_one():
     """However cheap it is."""
-    found = market([[5], [1]])
+    offered = market([[5], [1]])
 
-    fleets, usd = found.chosen(np.array([0]))
+    fleets, usd = offered.chosen(np.array([0]))
 
     assert fleets.tolist() == [0, 1]
     assert usd.tolist() == [5.0, 1.0]

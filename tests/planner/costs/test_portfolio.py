@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from planner.costs.portfolio import Portfolio, buy, read_history
+from planner.costs.portfolio import Portfolio, buy_portfolio, read_hourly_rates
 from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidFile, InvalidValue
@@ -18,7 +18,7 @@ from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 USD = {"A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
@@ -40,12 +40,13 @@ def demand(tpot_s: float = 0.1) -> Demand:
     inputs = np.clip(random.lognormal(6, 1, 300), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 300), 1, 900).round()
     buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
-    return from_samples(buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
-                        dispersion=(2.0,))  # fmt: skip
+    return demand_from_samples(
+        buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50, dispersion=(2.0,)
+    )
 
 
-def parts(found: Portfolio) -> float:
-    return sum(line.committed_usd + line.on_demand_usd + line.spot_usd for line in found.lines)
+def sum_of_lines(portfolio: Portfolio) -> float:
+    return sum(line.committed_usd + line.on_demand_usd + line.spot_usd for line in portfolio.lines)
 
 
 @settings(max_examples=6, deadline=None)
@@ -54,37 +55,37 @@ def parts(found: Portfolio) -> float:
     st.sampled_from((0.0, 0.4, 0.7, 1.0)), st.booleans(),
 )  # fmt: skip
 def test_never_dearer_than_all_on_demand(rates: list[float], discount: float, spot: bool):
-    """Nor than one type bought as well; and the lines sum to the bill."""
+    """Nor than one type with commitments of its own; and the lines sum to the bill."""
     prices = {"H100": 2.0, "A10G": 0.3} if spot else {}
 
-    found = buy(demand(), POOLS, np.array(rates), discount=discount, spot=prices)
+    portfolio = buy_portfolio(demand(), POOLS, np.array(rates), discount=discount, spot=prices)
 
-    assert found.usd <= found.on_demand_usd + 1e-6
-    assert found.single_usd is not None
-    assert found.single_on_demand_usd is not None
-    assert found.usd <= found.single_usd + 1e-6
-    assert found.on_demand_usd <= found.single_on_demand_usd + 1e-6
-    assert parts(found) == pytest.approx(found.usd, abs=1e-6)
-    assert found.hours == len(rates)
+    assert portfolio.usd <= portfolio.on_demand_usd + 1e-6
+    assert portfolio.single_usd is not None
+    assert portfolio.single_on_demand_usd is not None
+    assert portfolio.usd <= portfolio.single_usd + 1e-6
+    assert portfolio.on_demand_usd <= portfolio.single_on_demand_usd + 1e-6
+    assert sum_of_lines(portfolio) == pytest.approx(portfolio.usd, abs=1e-6)
+    assert portfolio.hours == len(rates)
 
 
 def test_all_on_demand_is_the_sum_of_the_hours_plans():
     """Each hour at its own cheapest plan or better, within the rounding up of rates."""
     hours = [provision(demand().scaled_to(rate), POOLS).usd_per_hour for rate in DAY]
 
-    found = buy(demand(), POOLS, DAY, discount=0.4)
+    portfolio = buy_portfolio(demand(), POOLS, DAY, discount=0.4)
 
-    assert found.on_demand_usd == pytest.approx(sum(hours), rel=0.03)
-    assert found.peak_rate == DAY.max()
-    assert 0 < found.saving < 0.4
+    assert portfolio.on_demand_usd == pytest.approx(sum(hours), rel=0.03)
+    assert portfolio.peak_rate == DAY.max()
+    assert 0 < portfolio.saving < 0.4
 
 
 def test_a_steady_demand_is_committed_whole():
     """Every hour alike: commit to the plan, and save the whole discount."""
-    found = buy(demand(), POOLS, np.full(48, 15.0), discount=0.4)
+    portfolio = buy_portfolio(demand(), POOLS, np.full(48, 15.0), discount=0.4)
 
-    assert found.saving == pytest.approx(0.4)
-    assert all(line.on_demand_hours == line.spot_hours == 0 for line in found.lines)
+    assert portfolio.saving == pytest.approx(0.4)
+    assert all(line.on_demand_hours == line.spot_hours == 0 for line in portfolio.lines)
 
 
 def test_one_busy_hour_a_week_is_not():
@@ -92,17 +93,17 @@ def test_one_busy_hour_a_week_is_not():
     rates = np.zeros(168)
     rates[5] = 30
 
-    found = buy(demand(), POOLS, rates, discount=0.4)
+    portfolio = buy_portfolio(demand(), POOLS, rates, discount=0.4)
 
-    assert all(line.committed == 0 for line in found.lines)
-    assert found.usd == found.on_demand_usd
-    assert found.saving == 0
+    assert all(line.committed == 0 for line in portfolio.lines)
+    assert portfolio.usd == portfolio.on_demand_usd
+    assert portfolio.saving == 0
 
 
 def test_a_larger_discount_and_a_spot_market_never_cost_more():
-    """The same history: commitments grow cheaper, and spot is an offer that one may leave."""
+    """The same history: commitments grow cheaper, and nothing obliges to use spot."""
     small, large, spot = (
-        buy(demand(), POOLS, DAY, discount=discount, spot=prices)
+        buy_portfolio(demand(), POOLS, DAY, discount=discount, spot=prices)
         for discount, prices in ((0.2, {}), (0.5, {}), (0.2, {"A10G": 0.4, "H100": 2.5}))
     )
 
@@ -117,10 +118,10 @@ def test_backends_of_several_gpus_share_a_type():
     pools = (pool("A100-80G", 3.4), pool("A100-80G", 3.4, gpus=2, name="pair"))
     dearer = (pools[0], replace(pools[1], usd_per_hour=9.0))
 
-    found = buy(demand(), pools, DAY, discount=0.4)
-    apart = buy(demand(), dearer, DAY, discount=0.4)
+    portfolio = buy_portfolio(demand(), pools, DAY, discount=0.4)
+    apart = buy_portfolio(demand(), dearer, DAY, discount=0.4)
 
-    assert [line.gpu for line in found.lines] == ["A100-80G"]
+    assert [line.gpu for line in portfolio.lines] == ["A100-80G"]
     assert [line.gpu for line in apart.lines] == ["A100-80G", "pair"]
 
 
@@ -128,19 +129,19 @@ def test_what_is_reserved_today_does_not_bias_the_answer():
     """A portfolio is decided as if nothing were bought yet."""
     now = (POOLS[0], POOLS[1], replace(POOLS[2], reserved=3))
 
-    kinds = [buy(demand(), pools, DAY, discount=0.4) for pools in (POOLS, now)]
+    portfolios = [buy_portfolio(demand(), pools, DAY, discount=0.4) for pools in (POOLS, now)]
 
-    assert kinds[0] == kinds[1]
+    assert portfolios[0] == portfolios[1]
 
 
 def test_what_no_fleet_can_serve_is_told():
     """The share of the busiest hour, and no single type claims to do it."""
-    found = buy(demand(tpot_s=0.001), POOLS, DAY[:3], discount=0.4)
+    portfolio = buy_portfolio(demand(tpot_s=0.001), POOLS, DAY[:3], discount=0.4)
 
-    assert found.unserved_share == pytest.approx(1.0)
-    assert found.single is None
-    assert found.single_saving is None
-    assert found.usd == found.saving == 0
+    assert portfolio.unserved_share == pytest.approx(1.0)
+    assert portfolio.single is None
+    assert portfolio.single_saving is None
+    assert portfolio.usd == portfolio.saving == 0
 
 
 @pytest.mark.parametrize(
@@ -155,7 +156,7 @@ def test_what_no_fleet_can_serve_is_told():
 def test_nonsense_is_refused(rates: list[float], options: dict[str, object], words: str):
     """Each with what is wrong."""
     with pytest.raises(InvalidValue, match=words):
-        buy(demand(), POOLS, np.array(rates), **{"discount": 0.4, **options})
+        buy_portfolio(demand(), POOLS, np.array(rates), **{"discount": 0.4, **options})
 
 
 def test_an_hour_has_its_highest_rate(tmp_path: Path):
@@ -163,7 +164,7 @@ def test_an_hour_has_its_highest_rate(tmp_path: Path):
     file = tmp_path / "rates.csv"
     file.write_text("other,t_s,requests_per_s\nx,100,3\nx,1900,7\n,3699,5\n,3700,1\nx,12000,2\n")
 
-    assert read_history(file).tolist() == [7, 1, 1, 2]
+    assert read_hourly_rates(file).tolist() == [7, 1, 1, 2]
 
 
 @pytest.mark.parametrize(
@@ -183,7 +184,7 @@ def test_a_bad_history_names_its_line(tmp_path: Path, text: str, where: str):
     file.write_text(text)
 
     with pytest.raises(InvalidFile) as caught:
-        read_history(file)
+        read_hourly_rates(file)
 
     assert str(caught.value).startswith(f"{file}{where}")
 
@@ -191,4 +192,4 @@ def test_a_bad_history_names_its_line(tmp_path: Path, text: str, where: str):
 def test_a_history_that_is_not_there_is_told(tmp_path: Path):
     """The file by its name."""
     with pytest.raises(InvalidFile, match="absent"):
-        read_history(tmp_path / "absent.csv")
+        read_hourly_rates(tmp_path / "absent.csv")

@@ -13,12 +13,12 @@ GPUS = ("L4", "A10G", "A100-80G", "H100", "T4", "L40S", "A100-40G", "H200")
 
 def test_the_shipped_prices_load_with_their_sources():
     """Every GPU that AWS rents out has a price, and every price a source with its notice."""
-    found = prices.read_prices(PRICES)
+    usd_of = prices.read_prices(PRICES)
 
-    assert set(found) == set(GPUS)
-    assert all(usd > 0 for usd in found.values())
+    assert set(usd_of) == set(GPUS)
+    assert all(usd > 0 for usd in usd_of.values())
     notice = "Karpenter, Copyright Amazon.com, Inc. or its affiliates"
-    assert (PRICES).read_text().count(notice) == len(found)
+    assert (PRICES).read_text().count(notice) == len(usd_of)
 
 
 @pytest.mark.parametrize(

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 
-from planner.costs.explain import SentRequests, explain, explained
-from planner.costs.portfolio import buy
+from planner.costs.explain import SentRequests, explain, with_single_types
+from planner.costs.portfolio import buy_portfolio
 from planner.costs.report import plan_json, portfolio_json
 from planner.costs.whatif import alternative
 from planner.engine import profiles
@@ -15,7 +15,7 @@ from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 2048))
 SPEC = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu="H100", model="Llama-3-8B")
@@ -27,13 +27,14 @@ SENT = SentRequests(
     output_tokens=np.array([50.0, 500, 20, 90]),
     key=("ann", "bob", "", "ann"),
 )
-DEMAND = from_samples(BUCKETS, SENT.bucket, SENT.input_tokens, SENT.output_tokens, duration_s=1,
-                      dispersion=(1.5,))  # fmt: skip
+DEMAND = demand_from_samples(
+    BUCKETS, SENT.bucket, SENT.input_tokens, SENT.output_tokens, duration_s=1, dispersion=(1.5,)
+)
 
 
 def test_a_plan_keeps_its_keys():
-    """What 0.1 had is there under the same names, alone and explained."""
-    plan = explained(provision(DEMAND, POOLS), DEMAND, POOLS)
+    """What 0.1 had is there under the same names, alone and with_single_types."""
+    plan = with_single_types(provision(DEMAND, POOLS), DEMAND, POOLS)
 
     body = plan_json(plan)
 
@@ -52,18 +53,18 @@ def test_an_explanation_goes_with_the_plan():
     others = [alternative("tpot_s=0.05", DEMAND, POOLS)]
 
     body = plan_json(plan, why, others)
-    found, (other,) = body["explanation"], body["what_if"]
+    explanation, (other,) = body["explanation"], body["what_if"]
 
     assert json.loads(json.dumps(body)) == body
-    assert set(found["gap_usd_per_hour"]) == {
+    assert set(explanation["gap_usd_per_hour"]) == {
         "tail", "integrality", "limits", "switching", "reserved",
     }  # fmt: skip
-    parts = sum(found["gap_usd_per_hour"].values())
-    assert abs(found["lower_bound_usd_per_hour"] + parts - body["usd_per_hour"]) < 1e-9
-    assert len(found["usd_per_hour_by_bucket"]) == len(body["rate"])
-    assert len(found["next_usd_per_1000_requests"]) == len(body["rate"])
-    assert set(found["usd_per_hour_by_key"]) == {"ann", "bob", ""}
-    bill = sum(found["usd_per_hour_by_key"].values()) + found["idle_usd_per_hour"]
+    parts = sum(explanation["gap_usd_per_hour"].values())
+    assert abs(explanation["lower_bound_usd_per_hour"] + parts - body["usd_per_hour"]) < 1e-9
+    assert len(explanation["usd_per_hour_by_bucket"]) == len(body["rate"])
+    assert len(explanation["next_usd_per_1000_requests"]) == len(body["rate"])
+    assert set(explanation["usd_per_hour_by_key"]) == {"ann", "bob", ""}
+    bill = sum(explanation["usd_per_hour_by_key"].values()) + explanation["idle_usd_per_hour"]
     assert abs(bill - body["usd_per_hour"]) < 1e-9
     assert other["change"] == "tpot_s=0.05"
     assert other["backends"].keys() == body["backends"].keys()
@@ -71,12 +72,12 @@ def test_an_explanation_goes_with_the_plan():
 
 def test_a_portfolio_as_json():
     """Commitments by GPU, the three kinds of cost, and the savings."""
-    body = portfolio_json(buy(DEMAND, POOLS, np.array([5.0, 50, 20]), discount=0.4))
+    body = portfolio_json(buy_portfolio(DEMAND, POOLS, np.array([5.0, 50, 20]), discount=0.4))
 
     assert json.loads(json.dumps(body)) == body
     assert set(body["gpus"]) == {"H100"}
     assert {"committed", "on_demand_hours", "spot_hours"} <= set(body["gpus"]["H100"])
-    kinds = body["committed_usd"] + body["on_demand_usd"] + body["spot_usd"]
-    assert abs(kinds - body["usd"]) < 1e-9
+    total = body["committed_usd"] + body["on_demand_usd"] + body["spot_usd"]
+    assert abs(total - body["usd"]) < 1e-9
     assert body["saving"] == 1 - body["usd"] / body["all_on_demand_usd"]
     assert body["single_type"] == "H100"

@@ -17,7 +17,7 @@ from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 USD = {"A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
@@ -38,8 +38,9 @@ def demand(rate: float = 12.0) -> Demand:
     inputs = np.clip(random.lognormal(6, 1, 400), 2, 5000).round()
     outputs = np.clip(random.lognormal(5, 1, 400), 1, 900).round()
     buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=0.1)),), grid=GRID)
-    asked = from_samples(buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
-                         dispersion=(2.0,))  # fmt: skip
+    asked = demand_from_samples(
+        buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50, dispersion=(2.0,)
+    )
     return asked.scaled_to(rate)
 
 
@@ -76,7 +77,7 @@ def test_a_lost_type_is_gone_and_a_new_one_there():
     assert new.plan.pools == (*(p.name for p in POOLS), "new L4")
     assert new.plan.backends[-1] > 0
     assert both.plan.pools == ("a100-80g-1", "h100-1", "new L4")
-    assert both.unserved_share == lost.unserved_share == 0
+    assert both.plan.unserved_share == lost.plan.unserved_share == 0
 
 
 def test_any_row_can_be_tried_but_not_without_the_model_s():

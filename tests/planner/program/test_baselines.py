@@ -15,10 +15,11 @@ from planner.errors import InvalidFile, InvalidValue
 from planner.model.pool import Pool
 from planner.program import baselines
 from planner.program.baselines import Instance
+from planner.program.published import read_published
 from planner.slo import Slo
 
 ARENA = Path(__file__).resolve().parents[3] / "configs" / "melange" / "arena.yaml"
-PAPER = baselines.read_published(ARENA)
+PAPER = read_published(ARENA)
 RATES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0)
 
 
@@ -43,9 +44,9 @@ def tiny(seed: int, buckets: int = 2, gpus: int = 2) -> Instance:
 )
 def test_the_papers_single_types_reproduce(gpu: str, counts: tuple[int, ...]):
     """The February profile gives L4 at all six rates of Table 3, A100 and H100 at five."""
-    found = [baselines.single(PAPER.instance(rate), gpu) for rate in RATES]
+    fleets = [baselines.single_type(PAPER.instance(rate), gpu) for rate in RATES]
 
-    ours = tuple(sum(one.counts) for one in found if one)
+    ours = tuple(sum(fleet.counts) for fleet in fleets if fleet)
     agree = sum(a == b for a, b in zip(ours, PAPER.reported.single_types[gpu], strict=True))
     assert ours == counts
     assert agree >= {"L4": 6, "A100": 5, "H100": 5, "A10G": 2}[gpu]
@@ -81,15 +82,15 @@ def test_allocations_serve_every_bucket_within_their_counts(seed: int):
     """Shares sum to 1, loads fit the counts, and the cost is that of the counts."""
     instance = tiny(seed, buckets=4, gpus=3)
 
-    for found in (
+    for allocation in (
         baselines.melange(instance, slices=2),
         baselines.aibrix(instance, slices=2),
         baselines.optimum(instance),
     ):
-        load = (found.shares * instance.load).sum(axis=0)
-        assert found.shares.sum(axis=1) == pytest.approx(1, abs=1e-6)
-        assert np.all(load <= np.array(found.counts) + 1e-5)
-        assert found.usd_per_hour == pytest.approx(np.array(found.counts) @ instance.usd)
+        load = (allocation.shares * instance.load).sum(axis=0)
+        assert allocation.shares.sum(axis=1) == pytest.approx(1, abs=1e-6)
+        assert np.all(load <= np.array(allocation.counts) + 1e-5)
+        assert allocation.usd_per_hour == pytest.approx(np.array(allocation.counts) @ instance.usd)
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -122,19 +123,19 @@ def test_a_type_that_cannot_serve_a_bucket_has_no_fleet_of_its_own():
         tput=np.array([[1.0, 2.0], [0.0, 1.0]]),
     )
 
-    assert baselines.single(instance, "small") is None
-    assert baselines.single(instance, "large").counts == (0, 2)
+    assert baselines.single_type(instance, "small") is None
+    assert baselines.single_type(instance, "large").counts == (0, 2)
     assert baselines.melange(instance).shares[1].tolist() == [0, 1]
     assert baselines.optimum(instance).shares[1].tolist() == [0, 1]
 
 
 def test_buckets_without_demand_cost_nothing():
-    """A size nobody sends needs no GPU, even if none could serve it."""
+    """A size without requests needs no GPU, even if none could serve it."""
     instance = replace(tiny(1), rate=np.array([1.0, 0.0]), tput=np.array([[2.0, 1.0], [0, 0]]))
 
-    for found in (baselines.melange(instance), baselines.optimum(instance)):
-        assert sum(found.counts) == 1
-        assert found.shares[1].tolist() == [0, 0]
+    for allocation in (baselines.melange(instance), baselines.optimum(instance)):
+        assert sum(allocation.counts) == 1
+        assert allocation.shares[1].tolist() == [0, 0]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +148,7 @@ def test_buckets_without_demand_cost_nothing():
     ],
 )
 def test_impossible_instances_are_refused(change: dict[str, np.ndarray], message: str):
-    """NaN, negative prices, wrong shapes and sizes that nobody serves are named."""
+    """NaN, negative prices, wrong shapes and sizes that no GPU serves are named."""
     with pytest.raises(InvalidValue, match=message):
         replace(tiny(0), **change)
 
@@ -168,11 +169,11 @@ def test_pools_are_seen_at_the_upper_corner_under_tpot_alone():
     rate[cell] = 5.0
     slo = Slo(ttft_s=1e-3, tpot_s=0.06)
 
-    found = baselines.of_pools((pool,), slo, rate)
+    instance = baselines.instance_of_pools((pool,), slo, rate)
 
     corner = pool.profile.capacity(np.array([1000.0]), np.array([250.0]), replace(slo, ttft_s=1e9))
-    assert found.tput[cell] == pytest.approx(corner.rate)
-    assert baselines.melange(found).counts == (ceil(5 / corner.rate[0]),)
+    assert instance.tput[cell] == pytest.approx(corner.rate)
+    assert baselines.melange(instance).counts == (ceil(5 / corner.rate[0]),)
 
 
 def test_the_ranges_are_those_of_the_paper():
@@ -191,7 +192,7 @@ def test_a_table_of_the_wrong_shape_is_named(tmp_path: Path):
     path.write_text(ARENA.read_text().replace("  - [278, 335, 561, 558, 179, 1]\n", ""))
 
     with pytest.raises(InvalidFile, match=r"short\.yaml: requests: must be 6 rows of 6"):
-        baselines.read_published(path)
+        read_published(path)
 
 
 @pytest.mark.parametrize("text", ["format: other", "format: cuvee-instance/1\nsource: x"])
@@ -201,4 +202,4 @@ def test_files_that_are_no_instances_are_refused(tmp_path: Path, text: str):
     path.write_text(text)
 
     with pytest.raises(InvalidFile, match=r"bad\.yaml: "):
-        baselines.read_published(path)
+        read_published(path)

@@ -11,13 +11,14 @@ from planner.engine import profiles
 from planner.engine.profiles import ProfileFile
 from planner.model.buckets import Buckets, SloClass
 from planner.model.pool import Pool
-from planner.program.candidates import Candidates, listed, moves
-from planner.program.headroom import loads
+from planner.program.candidates import Candidates, list_fleets, nearby_fleets
+from planner.program.decompose import subproblems
 from planner.program.limits import UNLIMITED, Limits, Stock
-from planner.program.subproblem import Incumbent, Subproblem, incumbent, subproblems
+from planner.program.problem import Problem
+from planner.program.subproblem import Incumbent, Subproblem, incumbent_from_shares
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 USD = {"L4": 0.8, "A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
 GRID = Grid(input_edges=(1, 128, 512, 2048, 8192), output_edges=(1, 64, 256, 2048))
@@ -34,7 +35,7 @@ POOLS = tuple(
 )
 
 
-def subproblem(
+def made(
     *,
     seed: int = 0,
     rate: float = 20.0,
@@ -48,9 +49,9 @@ def subproblem(
     slo = Slo(ttft_s=2, tpot_s=0.1, attainment=attainment)
     buckets = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
     cells = GRID.cell_of(inputs, outputs)
-    made = from_samples(buckets, cells, inputs, outputs, duration_s=1, dispersion=(2.0,))
+    made = demand_from_samples(buckets, cells, inputs, outputs, duration_s=1, dispersion=(2.0,))
     demand = made.scaled_to(rate)
-    return next(subproblems(demand, pools, loads(demand, pools), limits))
+    return next(subproblems(Problem.of(demand, pools, limits)))
 
 
 @settings(max_examples=60, deadline=None)
@@ -62,34 +63,36 @@ def test_a_fleet_that_holds_is_never_set_aside(
     seed: int, rate: float, attainment: float, survive: int, served: float
 ):
     """Whatever the prices: shares that fit into counts are a proof that the counts can hold."""
-    given_ = subproblem(
+    subproblem = made(
         seed=seed % 7, rate=rate, attainment=attainment, limits=Limits(survive=survive),
     )  # fmt: skip
     random = np.random.default_rng(seed)
-    able = np.isfinite(given_.mean)
-    weights = np.where(able, random.dirichlet([0.4] * len(given_.usd), len(given_.rate)), 0.0)
+    able = np.isfinite(subproblem.mean)
+    weights = np.where(
+        able, random.dirichlet([0.4] * len(subproblem.costs.usd), len(subproblem.rate)), 0.0
+    )
     weights *= served / weights.sum(axis=1, keepdims=True)
-    unserved = np.full(len(given_.rate), 1 - served)
-    found = incumbent(given_, weights, 0.0, unserved)
-    assert found
+    unserved = np.full(len(subproblem.rate), 1 - served)
+    fleet = incumbent_from_shares(subproblem, weights, unserved)
+    assert fleet
 
-    left = Candidates(given_, found.backends[None], 1 - unserved)
+    left = Candidates(subproblem, fleet.backends[None], 1 - unserved)
 
-    for price in random.exponential(size=(20, len(given_.usd))) * random.integers(
-        0, 2, (20, len(given_.usd))
+    for price in random.exponential(size=(20, len(subproblem.costs.usd))) * random.integers(
+        0, 2, (20, len(subproblem.costs.usd))
     ):
         assert left.sift(price)
 
 
 def test_without_a_tail_the_prices_of_a_fleet_that_is_too_small_set_it_aside():
     """κ = 0: half of what the cheapest pools take in all cannot be enough at their prices."""
-    given_ = subproblem(attainment=0.5, rate=60)
-    least = given_.bound(np.ones(len(given_.rate)))
-    fleets = listed(given_, given_.least, np.full(4, 40.0), 0.0, least - 0.01)
+    subproblem = made(attainment=0.5, rate=60)
+    least = subproblem.fluid_bound(np.ones(len(subproblem.rate)))
+    fleets = list_fleets(subproblem, np.full(4, 40.0), 0.0, least - 0.01)
     assert fleets is not None
 
-    left = Candidates(given_, fleets, np.ones(len(given_.rate)))
-    left.sift(given_.usd)
+    left = Candidates(subproblem, fleets, np.ones(len(subproblem.rate)))
+    left.sift(subproblem.costs.usd)
 
     assert len(fleets) > 100
     assert len(left) == 0
@@ -107,43 +110,43 @@ def test_a_list_is_all_fleets_of_a_cost_in_order(
     reserved: list[int], running: list[int], dimes: int, width: int, switching: bool
 ):
     """The same as every combination of counts, with reserved backends, stock and switching."""
-    pools = tuple(replace(one, reserved=n) for one, n in zip(POOLS, reserved, strict=True))
+    pools = tuple(replace(pool, reserved=n) for pool, n in zip(POOLS, reserved, strict=True))
     limits = Limits(
         stock=(Stock(gpu="A10G", most=4),),
         running=tuple(running) if switching else None,
         start_usd=0.7,
         stop_usd=1.3,
     )
-    given_ = subproblem(limits=limits, pools=pools)
-    m, low, high = len(given_.usd), dimes / 10 + 0.05, (dimes + width) / 10 + 0.05
+    subproblem = made(limits=limits, pools=pools)
+    m, low, high = len(subproblem.costs.usd), dimes / 10 + 0.05, (dimes + width) / 10 + 0.05
 
-    fleets = listed(given_, given_.least, np.full(m, 5.0), low, high)
+    fleets = list_fleets(subproblem, np.full(m, 5.0), low, high)
 
     every = np.array(list(itertools.product(range(6), repeat=m)), dtype=float)
-    usd = given_.cost(every)
-    wanted = every[(usd >= low) & (usd < high) & given_.legal(every)]
+    usd = subproblem.costs.total(every)
+    wanted = every[(usd >= low) & (usd < high) & subproblem.legal(every)]
     assert fleets is not None
     assert {tuple(f) for f in fleets.tolist()} == {tuple(f) for f in wanted.tolist()}
     assert len(fleets) == len(wanted)
-    assert np.all(np.diff(given_.cost(fleets)) >= -1e-9)
+    assert np.all(np.diff(subproblem.costs.total(fleets)) >= -1e-9)
 
 
 def test_a_list_that_would_be_too_long_is_not_made():
     """Thousands of backends of four kinds are more fleets than can be looked at."""
-    given_ = subproblem(rate=1e5)
+    subproblem = made(rate=1e5)
 
-    assert listed(given_, given_.least, np.full(4, 1e5), 0.0, 1e5) is None
+    assert list_fleets(subproblem, np.full(4, 1e5), 0.0, 1e5) is None
 
 
 def test_neighbours_are_cheaper_and_the_dearest_of_them_comes_first():
     """What saves least is the likeliest to hold."""
-    given_ = subproblem()
-    weights = np.zeros_like(given_.mean)
+    subproblem = made()
+    weights = np.zeros_like(subproblem.mean)
     weights[:, 2] = 1.0
-    best = incumbent(given_, weights, 0.0, np.zeros(len(given_.rate)))
+    best = incumbent_from_shares(subproblem, weights, np.zeros(len(subproblem.rate)))
     assert isinstance(best, Incumbent)
 
-    usd = given_.cost(moves(given_, best, best.usd - 0.5))
+    usd = subproblem.costs.total(nearby_fleets(subproblem, best, best.usd - 0.5))
 
     assert len(usd) > 5
     assert usd[0] < best.usd - 0.5
@@ -152,10 +155,10 @@ def test_neighbours_are_cheaper_and_the_dearest_of_them_comes_first():
 
 def test_a_set_of_open_pools_that_cannot_serve_takes_its_subsets_along():
     """What no counts of some pools can do, fewer pools cannot: only fleets with others are left."""
-    given_ = subproblem()
+    subproblem = made()
     fleets = np.array([[2, 1, 0, 0], [5, 0, 0, 0], [0, 3, 0, 0], [1, 0, 1, 0], [9, 9, 0, 0]])
 
-    left = Candidates(given_, fleets.astype(float), np.ones(len(given_.rate)))
+    left = Candidates(subproblem, fleets.astype(float), np.ones(len(subproblem.rate)))
     left.drop(shut=True)
 
     assert len(left) == 1

@@ -12,7 +12,13 @@ from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.program.headroom import loads, terms, totals, utilisation, why_infeasible
+from planner.program.headroom import (
+    bucket_loads,
+    load_and_tail,
+    load_terms,
+    utilisations,
+    why_infeasible,
+)
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -44,16 +50,18 @@ def demand(
 
 def test_loads_are_harmonic_means_over_actual_sizes():
     """E[1/X], E[1/n*] and E[1/(X n*)] by hand; neither the mean size nor the corner."""
-    one = pool("A100-80G")
+    a100 = pool("A100-80G")
     sizes = np.array([[100.0, 50.0], [400.0, 100.0]])
-    here = one.profile.capacity(sizes[:, 0], sizes[:, 1], SLO)
+    capacity = a100.profile.capacity(sizes[:, 0], sizes[:, 1], SLO)
 
-    found = loads(demand([(0, 100, 50, 0.25), (0, 400, 100, 0.75)]), (one,))
+    loads = bucket_loads(demand([(0, 100, 50, 0.25), (0, 400, 100, 0.75)]), (a100,))
 
     share = np.array([0.25, 0.75])
-    assert found.seconds[0, 0] == pytest.approx(float((share / here.rate).sum()))
-    assert found.slots[0, 0] == pytest.approx(float((share / here.n_star).sum()))
-    assert found.variance[0, 0] == pytest.approx(float((share / here.rate / here.n_star).sum()))
+    assert loads.seconds[0, 0] == pytest.approx(float((share / capacity.rate).sum()))
+    assert loads.slots[0, 0] == pytest.approx(float((share / capacity.n_star).sum()))
+    assert loads.variance[0, 0] == pytest.approx(
+        float((share / capacity.rate / capacity.n_star).sum())
+    )
 
 
 @pytest.mark.parametrize(("share", "feasible"), [(0.0009, True), (0.0011, False)])
@@ -61,13 +69,13 @@ def test_a_pool_may_miss_a_thousandth_of_a_bucket(share: float, feasible: bool):
     """Up to 0.1 % of too large requests is averaged out; more makes the pool infeasible."""
     rows = [(2, 600.0, 50.0, 1 - share), (2, 7900.0, 50.0, share)]  # 7,900 miss TTFT on an A10G
 
-    found = loads(demand(rows), (pool("A10G"),))
-    alone = loads(demand([(2, 600.0, 50.0, 1.0)]), (pool("A10G"),))
+    loads = bucket_loads(demand(rows), (pool("A10G"),))
+    alone = bucket_loads(demand([(2, 600.0, 50.0, 1.0)]), (pool("A10G"),))
 
-    assert bool(found.feasible[2, 0]) is feasible
-    assert np.isinf(found.seconds[2, 0]) == (not feasible)
+    assert bool(loads.feasible[2, 0]) is feasible
+    assert np.isinf(loads.seconds[2, 0]) == (not feasible)
     if feasible:
-        assert found.seconds[2, 0] == pytest.approx(alone.seconds[2, 0])
+        assert loads.seconds[2, 0] == pytest.approx(alone.seconds[2, 0])
 
 
 def test_a_bucket_never_seen_is_taken_at_its_centre():
@@ -75,31 +83,31 @@ def test_a_bucket_never_seen_is_taken_at_its_centre():
     seen = demand([(0, 100, 50, 1.0)])
     inputs, outputs = GRID.centre(1)
 
-    found = loads(seen, (pool("H100"),))
-    alone = loads(demand([(1, inputs, outputs, 1.0)]), (pool("H100"),))
+    loads = bucket_loads(seen, (pool("H100"),))
+    alone = bucket_loads(demand([(1, inputs, outputs, 1.0)]), (pool("H100"),))
 
-    assert found.seconds[1, 0] == alone.seconds[1, 0]
+    assert loads.seconds[1, 0] == alone.seconds[1, 0]
 
 
 def test_a_pool_of_another_model_is_not_feasible():
     """Models share no pool."""
-    found = loads(demand([(0, 100, 50, 1.0)]), (pool("H100"), pool("A10G", model="other")))
+    loads = bucket_loads(demand([(0, 100, 50, 1.0)]), (pool("H100"), pool("A10G", model="other")))
 
-    assert found.feasible[:, 0].any()
-    assert not found.feasible[:, 1].any()
+    assert loads.feasible[:, 0].any()
+    assert not loads.feasible[:, 1].any()
 
 
 @pytest.mark.parametrize(("attainment", "dispersion"), [(0.5, 3.0), (0.9, 1.0), (0.99, 4.0)])
 def test_load_and_tail_follow_the_formula(attainment: float, dispersion: float):
     """M = λ E[1/X]; the tail is κ √(z λ E[1/(X n*)]), and nothing at the median."""
     asked = demand([(0, 100, 50, 1.0)], replace(SLO, attainment=attainment), 5.0, dispersion)
-    needs = loads(asked, (pool("A10G"),))
+    loads = bucket_loads(asked, (pool("A10G"),))
 
-    load, tail = totals(np.array([[1.0], [0], [0], [0]]), *terms(asked, needs))
+    load, tail = load_and_tail(np.array([[1.0], [0], [0], [0]]), *load_terms(asked, loads))
 
     kappa = NormalDist().inv_cdf(attainment)
-    assert load[0] == pytest.approx(5 * needs.seconds[0, 0])
-    assert tail[0] == pytest.approx(kappa * (dispersion * 5 * needs.variance[0, 0]) ** 0.5)
+    assert load[0] == pytest.approx(5 * loads.seconds[0, 0])
+    assert tail[0] == pytest.approx(kappa * (dispersion * 5 * loads.variance[0, 0]) ** 0.5)
 
 
 def test_utilisation_of_a_plan_by_another_demand():
@@ -109,8 +117,8 @@ def test_utilisation_of_a_plan_by_another_demand():
     plan = provision(asked, pools)
     surprise = demand([(0, 100, 50, 0.9), (0, 8000, 50, 0.1)], replace(SLO, ttft_s=0.3))
 
-    same = utilisation(asked, pools, plan)
-    more = utilisation(asked.scaled_to(500), pools, plan)
+    (same,) = utilisations(asked, pools, (plan,))
+    (more,) = utilisations(asked.scaled_to(500), pools, (plan,))
 
     assert 0 < max(same) <= 1 + 1e-6
     assert max(more) > 1
@@ -118,9 +126,10 @@ def test_utilisation_of_a_plan_by_another_demand():
         max((m + t) / y for m, t, y in zip(plan.load, plan.tail, plan.backends, strict=True) if y)
     )
     with pytest.raises(InvalidValue, match="other pools or buckets"):
-        utilisation(surprise, pools, plan)
-    rows = demand([(0, 100, 50, 0.9), (0, 300_000, 50, 0.1)])
-    assert max(utilisation(rows, pools, plan)) == float("inf")
+        utilisations(surprise, pools, (plan,))
+    too_long = demand([(0, 100, 50, 0.9), (0, 300_000, 50, 0.1)])
+    (stranded,) = utilisations(too_long, pools, (plan,))
+    assert max(stranded) == float("inf")
 
 
 @pytest.mark.parametrize(
@@ -133,7 +142,7 @@ def test_utilisation_of_a_plan_by_another_demand():
         (SLO, (pool("H100"),), (9000, 50), "no pool has room"),
     ],
 )
-def test_an_obstacle_names_what_binds(
+def test_the_reason_names_what_binds(
     slo: Slo, pools: tuple[Pool, ...], size: tuple[int, int], words: str
 ):
     """The model, the target or the size: whatever keeps every pool from serving the bucket."""

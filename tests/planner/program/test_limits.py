@@ -1,4 +1,4 @@
-"""What a buyer is bound by, checked on the plan that comes back and by brute force."""
+"""Limits on a whole fleet, checked on the plan that comes back and by brute force."""
 
 import itertools
 import math
@@ -17,12 +17,12 @@ from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool, Spot
-from planner.program.headroom import loads
-from planner.program.limits import Limits, Stock, bill, needed, spares
+from planner.program.headroom import bucket_loads
+from planner.program.limits import Limits, Stock, backends_for_ready, fleet_bill, spot_backends
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 TINY = Grid(input_edges=(1, 512, 8192), output_edges=(1, 2048))
@@ -68,14 +68,14 @@ def demand(
     slo = Slo(ttft_s=2.0, tpot_s=0.1)
     buckets = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
     bucket = grid.cell_of(inputs, outputs) + grid.cells * random.integers(0, len(models), 800)
-    return from_samples(
+    return demand_from_samples(
         buckets, bucket, inputs, outputs, duration_s=1.0, dispersion=(2.0,) * len(models)
     ).scaled_to(rate)
 
 
 def needs_of(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> tuple[np.ndarray, np.ndarray]:
     """M + κ√V of every pool and its requests/s, bucket by bucket from the plan's weights."""
-    table, missing = loads(asked, pools), {u.bucket: u.rate for u in plan.unserved}
+    table, missing = bucket_loads(asked, pools), {u.bucket: u.rate for u in plan.unserved}
     mean, variance, rate = np.zeros((3, len(pools)))
     kappa = NormalDist().inv_cdf(0.99)
     for b, p in itertools.product(range(asked.buckets.count), range(len(pools))):
@@ -91,20 +91,20 @@ def needs_of(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> tuple[np.nda
 def check(asked: Demand, pools: tuple[Pool, ...], limits: Limits, plan: Plan) -> None:
     """Every constraint again, from its definition."""
     need, rate = needs_of(asked, pools, plan)
-    for one, count, load, share in zip(pools, plan.backends, need, plan.load, strict=True):
-        assert one.min_backends <= count
-        assert one.max_backends is None or count <= one.max_backends
+    for pool_, count, load, share in zip(pools, plan.backends, need, plan.load, strict=True):
+        assert pool_.min_backends <= count
+        assert pool_.max_backends is None or count <= pool_.max_backends
         ready = math.ceil(load - 1e-5)
-        if one.spot:
-            away = one.spot.away_share
+        if pool_.spot:
+            away = pool_.spot.away_share
             assert chance(count - limits.survive * (share > 0), ready, away) >= 0.99 or not ready
         elif share > 0:
             assert load <= count - limits.survive + 2e-6
     for stock in limits.stock:
         taken = [
-            count * int(one.name[0])
-            for one, count in zip(pools, plan.backends, strict=True)
-            if stock.gpu in one.name and stock.zone in (None, one.zone)
+            count * int(pool_.name[0])
+            for pool_, count in zip(pools, plan.backends, strict=True)
+            if stock.gpu in pool_.name and stock.zone in (None, pool_.zone)
         ]
         assert sum(taken) <= stock.most
     cost = sum(
@@ -180,7 +180,7 @@ def test_every_plan_is_within_every_limit(
 
 def by_force(asked: Demand, pools: tuple[Pool, ...], limits: Limits, steps: int = 30) -> float:
     """The least cost over every split in 1/steps and its least counts, without a solver."""
-    table, kappa = loads(asked, pools), NormalDist().inv_cdf(0.99)
+    table, kappa = bucket_loads(asked, pools), NormalDist().inv_cdf(0.99)
     splits = [c for c in itertools.product(range(steps + 1), repeat=len(pools))
               if sum(c) == steps]  # fmt: skip
     rows = [b for b in range(asked.buckets.count) if asked.rate[b] > 0]
@@ -193,14 +193,14 @@ def by_force(asked: Demand, pools: tuple[Pool, ...], limits: Limits, steps: int 
             continue
         ready = np.ceil(mean + kappa * np.sqrt(2.0 * spread) - 1e-6)
         counts = np.array([
-            needed(p, round(k)) + limits.survive * (k > 0)
+            backends_for_ready(p, round(k)) + limits.survive * (k > 0)
             for p, k in zip(pools, ready, strict=True)
         ], dtype=float)  # fmt: skip
-        spot = sum(share[:, p].sum() for p, one in enumerate(pools) if one.spot)
+        spot = sum(share[:, p].sum() for p, pool_ in enumerate(pools) if pool_.spot)
         if spot <= 0.5 * asked.total_rate + 1e-9 and all(
             use <= most for _, use, most in limits.uses(pools, counts)
         ):
-            best = min(best, bill(pools, counts) + limits.switching(counts))
+            best = min(best, fleet_bill(pools, counts) + limits.switching(counts))
     return best
 
 
@@ -283,7 +283,7 @@ def test_a_budget_serves_what_brute_force_can():
     """One bucket, one pool: the largest rate that whole backends within the budget hold."""
     grid = Grid(input_edges=(1, 8192), output_edges=(1, 2048))
     asked, pools = demand(4, 40, grid=grid), (pool("A100-80G"),)
-    table, kappa = loads(asked, pools), NormalDist().inv_cdf(0.99)
+    table, kappa = bucket_loads(asked, pools), NormalDist().inv_cdf(0.99)
     rates = np.linspace(0.01, 40, 4000)
     need = rates * table.seconds[0, 0] + kappa * np.sqrt(2 * rates * table.variance[0, 0])
     most = rates[need <= 3].max()
@@ -321,7 +321,7 @@ def test_the_cheapest_relaxation_is_named():
 def test_a_promise_no_pool_holds_has_no_relaxation():
     """What no purchase can help is not offered as one."""
     asked, pools = demand(6, 1), (pool("A10G", max_backends=9),)
-    strict = tuple(replace(k, slo=Slo(ttft_s=0.001, tpot_s=0.1)) for k in asked.buckets.classes)
+    strict = tuple(replace(c, slo=Slo(ttft_s=0.001, tpot_s=0.1)) for c in asked.buckets.classes)
 
     plan = provision(replace(asked, buckets=replace(asked.buckets, classes=strict)), pools)
 
@@ -389,14 +389,16 @@ def test_backfill_shortens_the_gap_and_is_paid_for():
     assert bare.away_share == pytest.approx(0.5)
     assert filled.away_share == pytest.approx(0.05)
     assert filled.backfill_share == pytest.approx(0.45)
-    one = replace(pool("A10G"), spot=filled)
-    assert bill((one,), np.array([2.0])) == pytest.approx(2 * (1.006 + 0.45 * 4.0))
+    spot_pool = replace(pool("A10G"), spot=filled)
+    assert fleet_bill((spot_pool,), np.array([2.0])) == pytest.approx(2 * (1.006 + 0.45 * 4.0))
 
 
 @given(st.integers(1, 60), st.floats(1e-4, 0.6), st.sampled_from((0.5, 0.9, 0.99, 0.999)))
-def test_spared_is_the_least_number_that_keeps_enough_ready(k: int, away: float, sure: float):
+def test_spot_backends_are_the_least_number_that_keeps_enough_ready(
+    k: int, away: float, sure: float
+):
     """Enough at n, not at n − 1, by the binomial's own terms."""
-    n = spares(k, away, sure)
+    n = spot_backends(k, away, sure)
 
     assert chance(n, k, away) >= sure - 1e-9
     assert n == k or chance(n - 1, k, away) < sure + 1e-9
@@ -404,7 +406,7 @@ def test_spared_is_the_least_number_that_keeps_enough_ready(k: int, away: float,
 
 def test_ten_thousand_spot_backends_need_a_small_share_more():
     """The law of large numbers: about 1/(1 − away) plus a few deviations."""
-    assert 10_417 < spares(10_000, 0.04, 0.99) < 10_500
+    assert 10_417 < spot_backends(10_000, 0.04, 0.99) < 10_500
 
 
 def test_stock_counts_gpus_of_every_pool():

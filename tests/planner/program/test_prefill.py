@@ -12,11 +12,11 @@ from planner.engine import profiles
 from planner.model.buckets import Buckets, SloClass
 from planner.model.pool import Pool
 from planner.program import solve
-from planner.program.headroom import loads, prefill, utilisation
+from planner.program.headroom import bucket_loads, prefill_work, utilisations
 from planner.program.prefill import FARTHEST, Prefill
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 PRICES = {"a10g": 1.0, "a100-80g": 3.43, "h100": 6.88}
 POOLS = tuple(
@@ -40,10 +40,12 @@ def demand(rate, ttft_s):
         grid=Grid(input_edges=log_edges(64, 8192), output_edges=log_edges(16, 1024)),
     )
     cells = buckets.grid.cell_of(inputs, outputs)
-    return from_samples(buckets, cells, inputs, outputs, duration_s=2000 / rate, dispersion=(1.0,))
+    return demand_from_samples(
+        buckets, cells, inputs, outputs, duration_s=2000 / rate, dispersion=(1.0,)
+    )
 
 
-def one(rate, seconds, slack_s, burst=1.0, misses=0.01):
+def single_bucket(rate, seconds, slack_s, burst=1.0, misses=0.01):
     """One bucket on one pool, every prompt of the same length."""
     return Prefill(
         rate=np.array([rate]),
@@ -55,8 +57,8 @@ def one(rate, seconds, slack_s, burst=1.0, misses=0.01):
     )
 
 
-def raised(ask, backends):
-    return float(ask.raised(np.ones((1, 1)), np.array([float(backends)]))[0])
+def raised(prompts, backends):
+    return float(prompts.raised(np.ones((1, 1)), np.array([float(backends)]))[0])
 
 
 def test_a_loose_ttft_asks_for_nothing_more():
@@ -75,8 +77,10 @@ def test_a_tight_ttft_asks_for_more_than_the_load(ttft_s):
     loose, tight = (solve.provision(d, POOLS) for d in (demand(15, 2.0), asked))
 
     assert tight.usd_per_hour > loose.usd_per_hour
-    assert max(utilisation(asked, POOLS, replace(loose, buckets=asked.buckets))) > 1
-    assert max(utilisation(asked, POOLS, tight)) <= 1
+    plans = replace(loose, buckets=asked.buckets), tight
+    too_small, large_enough = utilisations(asked, POOLS, plans)
+    assert max(too_small) > 1
+    assert max(large_enough) <= 1
 
 
 def test_plans_hold_their_own_prefill():
@@ -85,21 +89,21 @@ def test_plans_hold_their_own_prefill():
     plan = solve.provision(asked, POOLS)
     backends = np.array(plan.backends, dtype=float)
 
-    again = prefill(asked, loads(asked, POOLS)).raised(np.array(plan.weights), backends)
+    again = prefill_work(asked, bucket_loads(asked, POOLS)).raised(np.array(plan.weights), backends)
 
     assert again.tolist() == backends.tolist()
 
 
 def test_an_exponential_queue_is_what_the_formula_says():
     """One server, Poisson arrivals, exponential service: the tail is ρ·exp(−(1 − ρ)t/E[S])."""
-    ask = one(rate=5.0, seconds=0.1, slack_s=0.0)
+    prompts = single_bucket(rate=5.0, seconds=0.1, slack_s=0.0)
     slack_s = np.log(0.5 / 0.01) * 0.1 / 0.5
-    exponential = 2 * ask.squares
+    exponential = 2 * prompts.squares
 
     def with_slack(share):
         return Prefill(
-            rate=ask.rate, seconds=ask.seconds, squares=exponential, burst=ask.burst,
-            misses=ask.misses, slack_s=np.array([[share * slack_s]]),
+            rate=prompts.rate, seconds=prompts.seconds, squares=exponential, burst=prompts.burst,
+            misses=prompts.misses, slack_s=np.array([[share * slack_s]]),
         )  # fmt: skip
 
     assert raised(with_slack(1.01), 1) == 1
@@ -111,12 +115,12 @@ def test_an_exponential_queue_is_what_the_formula_says():
     st.integers(1, 20),
 )  # fmt: skip
 def test_more_patience_never_needs_more(rate, seconds, slack_s, burst, backends):
-    """Counts are never lowered, are bounded, and fall with slack and rise with burstiness."""
-    ask = raised(one(rate, seconds, slack_s, burst), backends)
+    """Counts are never lowered and are bounded; they fall with slack and rise with burstiness."""
+    least = raised(single_bucket(rate, seconds, slack_s, burst), backends)
 
-    assert backends <= ask <= np.ceil(FARTHEST * backends + 1)
-    assert raised(one(rate, seconds, slack_s + 1.0, burst), backends) <= ask
-    assert raised(one(rate, seconds, slack_s, burst + 1.0), backends) >= ask
+    assert backends <= least <= np.ceil(FARTHEST * backends + 1)
+    assert raised(single_bucket(rate, seconds, slack_s + 1.0, burst), backends) <= least
+    assert raised(single_bucket(rate, seconds, slack_s, burst + 1.0), backends) >= least
 
 
 def test_nothing_asked_changes_nothing():

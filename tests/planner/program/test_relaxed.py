@@ -12,12 +12,14 @@ from planner.engine.profiles import ProfileFile
 from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool
-from planner.program.headroom import loads, terms, totals
-from planner.program.relaxed import fluid, relax
+from planner.program.decompose import subproblems
+from planner.program.headroom import bucket_loads, load_and_tail, load_terms
+from planner.program.problem import Problem
+from planner.program.relaxed import fractional_fleet
 from planner.program.solve import provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 USD = {"L4": 0.8, "A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
@@ -37,9 +39,17 @@ def demand(seed: int, rate: float, *, attainment: float = 0.99, tpot_s: float = 
     outputs = np.clip(random.lognormal(5, 1, 400), 1, 900).round()
     slo = Slo(ttft_s=2, tpot_s=tpot_s, attainment=attainment)
     buckets = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
-    asked = from_samples(buckets, GRID.cell_of(inputs, outputs), inputs, outputs, duration_s=50,
-                         dispersion=(2.0,))  # fmt: skip
+    asked = demand_from_samples(buckets, GRID.cell_of(inputs, outputs), inputs, outputs,
+                                duration_s=50, dispersion=(2.0,))  # fmt: skip
     return asked.scaled_to(rate)
+
+
+def fluid_bound(asked: Demand) -> float:
+    """The bound that the search begins with: no tail, no integers."""
+    return sum(
+        subproblem.fluid_bound(np.ones(len(subproblem.rate)))
+        for subproblem in subproblems(Problem.of(asked, POOLS))
+    )
 
 
 @settings(max_examples=15, deadline=None)
@@ -49,8 +59,8 @@ def test_more_demand_never_lowers_the_bound(seed: int, rate: float, more: list[f
     asked = demand(seed, rate)
     grown = replace(asked, rate=asked.rate * np.array(more))
 
-    assert fluid(grown, POOLS) >= fluid(asked, POOLS) - 1e-9
-    assert fluid(asked.scaled_to(2 * rate), POOLS) == pytest.approx(2 * fluid(asked, POOLS))
+    assert fluid_bound(grown) >= fluid_bound(asked) - 1e-9
+    assert fluid_bound(asked.scaled_to(2 * rate)) == pytest.approx(2 * fluid_bound(asked))
 
 
 @settings(max_examples=15, deadline=None)
@@ -60,13 +70,13 @@ def test_it_lies_between_the_bound_and_the_plan(seed: int, rate: float, attainme
     asked = demand(seed, rate, attainment=attainment)
     plan = provision(asked, POOLS)
 
-    found = relax(asked, POOLS, starts=(np.array(plan.weights),))
+    fleet = fractional_fleet(asked, POOLS, starts=(np.array(plan.weights),))
 
-    assert fluid(asked, POOLS) == pytest.approx(plan.lower_bound_usd_per_hour)
-    assert fluid(asked, POOLS) - 1e-9 <= found.usd_per_hour <= plan.usd_per_hour + 1e-6
-    load, tail = totals(found.weights, *terms(asked, loads(asked, POOLS)))
-    assert found.usd_per_hour == pytest.approx(float((load + tail) @ list(USD.values())))
-    served = found.weights[asked.rate > 0]
+    assert fluid_bound(asked) == pytest.approx(plan.lower_bound_usd_per_hour)
+    assert fluid_bound(asked) - 1e-9 <= fleet.usd_per_hour <= plan.usd_per_hour + 1e-6
+    load, tail = load_and_tail(fleet.weights, *load_terms(asked, bucket_loads(asked, POOLS)))
+    assert fleet.usd_per_hour == pytest.approx(float((load + tail) @ list(USD.values())))
+    served = fleet.weights[asked.rate > 0]
     assert served.sum(axis=1) == pytest.approx(1.0)
 
 
@@ -79,23 +89,23 @@ def test_the_price_of_more_is_the_slope_of_the_cost(
     asked = demand(seed, rate, attainment=attainment)
     if asked.rate[bucket] == 0:
         return
-    found, needs = relax(asked, POOLS), loads(asked, POOLS)
+    fleet, loads = fractional_fleet(asked, POOLS), bucket_loads(asked, POOLS)
     before, step = asked.rate[bucket], asked.rate[bucket] * 1e-5
     more = asked.rate.copy()
     more[bucket] += step
     near = replace(asked, rate=more)
     usd = []
-    for p in np.flatnonzero((found.weights * asked.rate[:, None]).sum(axis=0) > 0):
-        weights = found.weights.copy()
+    for p in np.flatnonzero((fleet.weights * asked.rate[:, None]).sum(axis=0) > 0):
+        weights = fleet.weights.copy()
         weights[bucket] *= before
         weights[bucket, p] += step
         weights[bucket] /= before + step
-        if needs.feasible[bucket, p]:
-            load, tail = totals(weights, *terms(near, needs))
+        if loads.feasible[bucket, p]:
+            load, tail = load_and_tail(weights, *load_terms(near, loads))
             usd.append(float((load + tail) @ list(USD.values())))
 
-    slope = (min(usd) - found.usd_per_hour) / step
-    assert found.marginal[bucket] == pytest.approx(slope, rel=1e-3)
+    slope = (min(usd) - fleet.usd_per_hour) / step
+    assert fleet.marginal[bucket] == pytest.approx(slope, rel=1e-3)
 
 
 @pytest.mark.parametrize("rate", [150.0, 800.0])
@@ -111,7 +121,7 @@ def test_in_large_fleets_the_price_predicts_a_plan(rate: float):
     before = provision(asked, POOLS).usd_per_hour
     after = provision(replace(asked, rate=more), POOLS).usd_per_hour
 
-    predicted = relax(asked, POOLS).marginal[bucket] * asked.rate[bucket] * 0.1
+    predicted = fractional_fleet(asked, POOLS).marginal[bucket] * asked.rate[bucket] * 0.1
     assert after - before == pytest.approx(predicted, abs=0.01 * before)
 
 
@@ -119,8 +129,8 @@ def test_where_no_pool_holds_the_slo_there_is_no_price():
     """An impossible promise costs nothing here and has an infinite price."""
     asked = demand(1, 5, tpot_s=0.001)
 
-    found = relax(asked, POOLS)
+    fleet = fractional_fleet(asked, POOLS)
 
-    assert found.usd_per_hour == 0
-    assert np.all(np.isinf(found.marginal))
-    assert fluid(asked, POOLS) == 0
+    assert fleet.usd_per_hour == 0
+    assert np.all(np.isinf(fleet.marginal))
+    assert fluid_bound(asked) == 0

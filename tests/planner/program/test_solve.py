@@ -16,11 +16,11 @@ from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.program.headroom import loads, utilisation
+from planner.program.headroom import bucket_loads, utilisations
 from planner.program.solve import assign, provision
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import from_samples
+from planner.traffic.size_histogram import demand_from_samples
 
 GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 USD = {"L4": 0.8048, "A10G": 1.006, "A100-80G": 3.4309, "H100": 6.88}
@@ -58,12 +58,16 @@ def demand(
     buckets = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
     bucket = grid.cell_of(inputs, outputs) + grid.cells * random.integers(0, len(models), 800)
     kwargs = {"duration_s": 100.0, "dispersion": (dispersion,) * len(models)}
-    return from_samples(buckets, bucket, inputs, outputs, **kwargs).scaled_to(rate)
+    return demand_from_samples(buckets, bucket, inputs, outputs, **kwargs).scaled_to(rate)
+
+
+def utilisation(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> tuple[float, ...]:
+    return utilisations(asked, pools, (plan,))[0]
 
 
 def recheck(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> np.ndarray:
     """Recomputes M + κ√V of every pool, bucket by bucket, and checks the weights."""
-    weights, needs = np.array(plan.weights), loads(asked, pools)
+    weights, loads = np.array(plan.weights), bucket_loads(asked, pools)
     missing = {u.bucket: u.rate for u in plan.unserved}
     mean, variance = np.zeros(len(pools)), np.zeros(len(pools))
     for b in range(asked.buckets.count):
@@ -74,11 +78,11 @@ def recheck(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> np.ndarray:
         assert weights[b].sum() > 0 or rate <= 1e-6 * max(1, asked.rate[b])
         for p in range(len(pools)):
             if weights[b, p] > 0:
-                assert needs.feasible[b, p]
+                assert loads.feasible[b, p]
                 assert plan.backends[p] > 0
                 served = rate * weights[b, p]
-                mean[p] += served * needs.seconds[b, p]
-                variance[p] += kappa**2 * asked.dispersion[index] * served * needs.variance[b, p]
+                mean[p] += served * loads.seconds[b, p]
+                variance[p] += kappa**2 * asked.dispersion[index] * served * loads.variance[b, p]
     assert plan.load == pytest.approx(mean, abs=1e-6)
     assert plan.tail == pytest.approx(np.sqrt(variance), abs=1e-6)
     return mean + np.sqrt(variance)
@@ -106,17 +110,17 @@ def test_every_plan_satisfies_every_constraint(
     asked = demand(seed, rate, attainment=attainment, dispersion=dispersion, tpot_s=tpot_s,
                    ttft_s=ttft_s)  # fmt: skip
     pools = tuple(
-        replace(one, min_backends=low, max_backends=None if extra is None else low + extra)
-        for one, (low, extra) in zip(POOLS, limits, strict=True)
+        replace(pool_, min_backends=low, max_backends=None if extra is None else low + extra)
+        for pool_, (low, extra) in zip(POOLS, limits, strict=True)
     )
 
     plan = provision(asked, pools)
 
     need = recheck(asked, pools, plan)
-    for one, count, needed in zip(pools, plan.backends, need, strict=True):
+    for pool_, count, needed in zip(pools, plan.backends, need, strict=True):
         assert needed <= count + 2e-6
-        assert one.min_backends <= count
-        assert one.max_backends is None or count <= one.max_backends
+        assert pool_.min_backends <= count
+        assert pool_.max_backends is None or count <= pool_.max_backends
     assert plan.usd_per_hour == pytest.approx(
         sum(y * p.usd_per_hour for y, p in zip(plan.backends, pools, strict=True))
     )
@@ -126,19 +130,19 @@ def test_every_plan_satisfies_every_constraint(
 
 def cheapest_by_force(asked: Demand, pools: tuple[Pool, ...], steps: int) -> float:
     """The least cost over every split of every bucket in 1/steps, without a solver."""
-    needs = loads(asked, pools)
+    loads = bucket_loads(asked, pools)
     kappa = NormalDist().inv_cdf(asked.buckets.classes[0].slo.attainment)
     splits = np.array([c for c in itertools.product(range(steps + 1), repeat=len(pools))
                        if sum(c) == steps]) / steps  # fmt: skip
     mean = variance = np.zeros((1, len(pools)))
     for b in np.flatnonzero(asked.rate > 0):
-        legal = splits[((splits == 0) | needs.feasible[b]).all(axis=1)]
-        seconds = np.where(needs.feasible[b], needs.seconds[b], 0)
-        spread = np.where(needs.feasible[b], needs.variance[b], 0) * asked.dispersion[0] * kappa**2
+        legal = splits[((splits == 0) | loads.feasible[b]).all(axis=1)]
+        seconds = np.where(loads.feasible[b], loads.seconds[b], 0)
+        spread = np.where(loads.feasible[b], loads.variance[b], 0) * asked.dispersion[0] * kappa**2
         mean = (mean[:, None] + legal * seconds * asked.rate[b]).reshape(-1, len(pools))
         variance = (variance[:, None] + legal * spread * asked.rate[b]).reshape(-1, len(pools))
     counts = np.ceil(mean + np.sqrt(variance) - 1e-6)
-    return float((counts @ [one.usd_per_hour for one in pools]).min())
+    return float((counts @ [pool_.usd_per_hour for pool_ in pools]).min())
 
 
 TINY = Grid(input_edges=(1, 512, 8192), output_edges=(1, 2048))
@@ -174,8 +178,8 @@ def test_a_promise_that_no_pool_holds_is_named():
 
     plan = provision(asked, POOLS)
 
-    needs = loads(asked, POOLS)
-    lost = {b for b in range(GRID.cells) if asked.rate[b] > 0 and not needs.feasible[b].any()}
+    loads = bucket_loads(asked, POOLS)
+    lost = {b for b in range(GRID.cells) if asked.rate[b] > 0 and not loads.feasible[b].any()}
     assert lost
     assert {u.bucket for u in plan.unserved} == lost
     assert all("no pool holds TTFT 0.1 s" in u.reason for u in plan.unserved)
@@ -214,7 +218,7 @@ def test_no_demand_needs_only_the_least_fleet():
 
     assert plan.backends == (0, 1)
     assert plan.unserved == ()
-    assert [row[1] for row in plan.weights] == loads(asked, pools).feasible[:, 1].astype(
+    assert [row[1] for row in plan.weights] == bucket_loads(asked, pools).feasible[:, 1].astype(
         float
     ).tolist()
 
@@ -228,18 +232,18 @@ def test_models_are_planned_side_by_side():
 
     recheck(both, pools, plan)
     for half in (slice(0, 2), slice(2, 4)):
-        subproblem = provision(both, pools[half])
-        assert subproblem.backends == plan.backends[half]
+        alone = provision(both, pools[half])
+        assert alone.backends == plan.backends[half]
 
 
 def test_a_plan_has_the_same_name_every_time():
     """The same demand gives the same plan and the same eight-digit name; another, another."""
-    one, two = provision(demand(), POOLS), provision(demand(), POOLS)
+    first, second = provision(demand(), POOLS), provision(demand(), POOLS)
 
-    assert one.plan_id == two.plan_id
-    assert len(one.plan_id) == 8
-    assert int(one.plan_id, 16) >= 0
-    assert provision(demand(rate=90), POOLS).plan_id != one.plan_id
+    assert first.plan_id == second.plan_id
+    assert len(first.plan_id) == 8
+    assert int(first.plan_id, 16) >= 0
+    assert provision(demand(rate=90), POOLS).plan_id != first.plan_id
 
 
 @settings(max_examples=15, deadline=None)
@@ -269,13 +273,13 @@ def test_the_assigned_peak_is_near_the_least(seed: int):
     """On two buckets no split of a fine grid has a peak lower by over 2 %."""
     asked = demand(seed, 20, grid=TINY, tpot_s=0.1)
     pools, counts = (pool("A10G"), pool("H100")), np.array([3, 2])
-    needs = loads(asked, pools)
+    loads = bucket_loads(asked, pools)
     kappa = NormalDist().inv_cdf(0.99)
     one, two = np.meshgrid(*[np.linspace(0, 1, 201)] * 2, indexing="ij")
     split = np.stack([np.stack([one, two], -1), np.stack([1 - one, 1 - two], -1)], -1)
     rate = asked.rate[:, None]
-    mean = (split * np.where(needs.feasible, needs.seconds * rate, 1e9)).sum(-2)
-    variance = (split * np.where(needs.feasible, needs.variance * rate * 2.0, 1e9)).sum(-2)
+    mean = (split * np.where(loads.feasible, loads.seconds * rate, 1e9)).sum(-2)
+    variance = (split * np.where(loads.feasible, loads.variance * rate * 2.0, 1e9)).sum(-2)
     least = ((mean + kappa * np.sqrt(variance)) / counts).max(-1).min()
 
     plan = assign(asked, pools, (3, 2))
@@ -316,7 +320,7 @@ def test_no_cheaper_fleet_has_shares_that_hold(seed: int):
 
     plan = provision(asked, pools)
 
-    prices = [one.usd_per_hour for one in pools]
+    prices = [pool_.usd_per_hour for pool_ in pools]
     for counts in itertools.product(range(9), repeat=3):
         if np.dot(counts, prices) < plan.usd_per_hour - 1e-6 and any(counts):
             other = assign(asked, pools, counts)

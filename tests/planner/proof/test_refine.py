@@ -31,8 +31,8 @@ def fleet(*counts):
     )  # fmt: skip
 
 
-def score(holds, kind=BUCKETS.classes[0]):
-    return Score(kind=kind, met=1000 if holds else 900, requests=1000)
+def score(holds, slo_class=BUCKETS.classes[0]):
+    return Score(slo_class=slo_class, met=1000 if holds else 900, requests=1000)
 
 
 def world(power, need):
@@ -45,42 +45,44 @@ def world(power, need):
     return rehearse
 
 
-def search(starts, rehearse, legal=lambda counts: True, models=("m",) * 3):
+def refined_from(starts, rehearse, legal=lambda counts: True, models=("m",) * 3):
     return refine(
-        starts, shares=lambda counts: fleet(*counts), usd=USD, models=models, legal=legal,
+        starts, plan_for=lambda counts: fleet(*counts), usd=USD, models=models, legal=legal,
         rehearse=rehearse, seeds=4,
     )  # fmt: skip
 
 
 def test_a_cheaper_fleet_nearby_is_found():
     """Two small ones do what one large one does: the search gets there from the large one."""
-    found = search([fleet(0, 0, 1)], world((2.0, 3.0, 4.0), 4.0))
+    refined = refined_from([fleet(0, 0, 1)], world((2.0, 3.0, 4.0), 4.0))
 
-    assert found.plan.backends == (2, 0, 0)
-    assert found.certificate.holds
+    assert refined.plan.backends == (2, 0, 0)
+    assert refined.certificate.holds
 
 
 def test_a_start_that_does_not_hold_is_outgrown():
     """If the program was too bold, the cheapest fleet above it that holds is the answer."""
-    found = search([fleet(1, 0, 0)], world((1.0, 3.0, 6.0), 3.0))
+    refined = refined_from([fleet(1, 0, 0)], world((1.0, 3.0, 6.0), 3.0))
 
-    assert found.plan.backends == (3, 0, 0)
-    assert found.certificate.holds
+    assert refined.plan.backends == (3, 0, 0)
+    assert refined.certificate.holds
 
 
 def test_without_any_fleet_that_holds_the_best_start_says_so():
-    """Nothing within reach: the plan is told, with a certificate that does not hold."""
-    found = search([fleet(1, 0, 0)], world((0.0, 0.0, 0.0), 1.0))
+    """Nothing within reach: the best start comes back, with a certificate that does not hold."""
+    refined = refined_from([fleet(1, 0, 0)], world((0.0, 0.0, 0.0), 1.0))
 
-    assert found.plan.backends == (1, 0, 0)
-    assert not found.certificate.holds
+    assert refined.plan.backends == (1, 0, 0)
+    assert not refined.certificate.holds
 
 
 def test_bounds_are_kept():
     """A fleet that may not be bought is not the answer."""
-    found = search([fleet(0, 0, 1)], world((2.0, 3.0, 4.0), 4.0), lambda counts: counts[0] <= 1)
+    refined = refined_from(
+        [fleet(0, 0, 1)], world((2.0, 3.0, 4.0), 4.0), lambda counts: counts[0] <= 1
+    )
 
-    assert found.plan.backends == (1, 1, 0)
+    assert refined.plan.backends == (1, 1, 0)
 
 
 def test_luck_on_the_first_seeds_is_not_enough():
@@ -91,7 +93,7 @@ def test_luck_on_the_first_seeds_is_not_enough():
         holds = lucky or plan.backends == (0, 0, 1)
         return (score(holds),)
 
-    assert search([fleet(0, 0, 1)], rehearse).plan.backends == (0, 0, 1)
+    assert refined_from([fleet(0, 0, 1)], rehearse).plan.backends == (0, 0, 1)
 
 
 @settings(deadline=None, max_examples=40)
@@ -104,14 +106,14 @@ def test_never_dearer_than_a_start_that_holds(starts, power, need):
     """The invariant: whatever is certified among the starts bounds the cost of the answer."""
     plans, rehearse = [fleet(*counts) for counts in starts], world(power, need)
 
-    found = search(plans, rehearse)
+    refined = refined_from(plans, rehearse)
 
     certified = [p.usd_per_hour for p in plans if rehearse(p, 0)[0].share >= 0.99]
     if certified:
-        assert found.certificate.holds
-        assert found.plan.usd_per_hour <= min(certified) + 1e-9
-    if found.certificate.holds:
-        assert rehearse(found.plan, 0)[0].share >= 0.99
+        assert refined.certificate.holds
+        assert refined.plan.usd_per_hour <= min(certified) + 1e-9
+    if refined.certificate.holds:
+        assert rehearse(refined.plan, 0)[0].share >= 0.99
 
 
 def test_an_overloaded_fleet_is_not_played():
@@ -122,42 +124,45 @@ def test_an_overloaded_fleet_is_not_played():
         played.append(plan.backends)
         return (score(True),)
 
-    def shares(counts):
+    def plan_for(counts):
         plan = fleet(*counts)
         return replace(plan, load=tuple(3.0 * n for n in counts))
 
-    found = refine(
-        [fleet(0, 0, 1)], shares=shares, usd=USD, models=("m",) * 3, legal=lambda counts: True,
+    refined = refine(
+        [fleet(0, 0, 1)], plan_for=plan_for, usd=USD, models=("m",) * 3, legal=lambda counts: True,
         rehearse=rehearse, seeds=2,
     )  # fmt: skip
 
     assert set(played) == {(0, 0, 1)}
-    assert found.plan.usd_per_hour == pytest.approx(7.0)
+    assert refined.plan.usd_per_hour == pytest.approx(7.0)
 
 
 def test_a_start_beyond_the_bounds_is_no_answer():
     """What holds but may not be bought bounds nothing: a dearer fleet within bounds is taken."""
-    found = search(
+    refined = refined_from(
         [fleet(2, 0, 0), fleet(0, 0, 1)], world((2.0, 3.0, 4.0), 4.0), lambda counts: counts[0] <= 1
     )
 
-    assert found.plan.backends == (1, 1, 0)
-    assert found.certificate.holds
+    assert refined.plan.backends == (1, 1, 0)
+    assert refined.certificate.holds
 
 
 def test_what_failed_for_one_model_is_not_played_again_for_another():
     """Models share no backend: one that is too small fails whatever the other has."""
-    one, two = (SloClass(model=name, slo=Slo(ttft_s=1, tpot_s=1)) for name in ("one", "two"))
+    first, second = (
+        SloClass(model=name, slo=Slo(ttft_s=1, tpot_s=1)) for name in ("first", "second")
+    )
     played = []
 
     def rehearse(plan, seed):
         played.append(plan.backends)
         a, _, c = plan.backends
-        return score(a >= 2, one), score(c >= 2, two)
+        return score(a >= 2, first), score(c >= 2, second)
 
-    found = search([fleet(4, 0, 4)], rehearse, models=("one", "one", "two"))
+    refined = refined_from([fleet(4, 0, 4)], rehearse, models=("first", "first", "second"))
 
-    assert found.plan.backends == (2, 0, 2)
-    # A part that fails is played with one partner only; `two` has none of too few but 0 and 1.
+    assert refined.plan.backends == (2, 0, 2)
+    # A fleet that fails for a model is played with one partner only; the second model fails with
+    # 0 and with 1 backend.
     alone = {counts[2] for counts in played if counts[2] < 2 <= counts[0]}
     assert all(sum(counts[2] == few for counts in set(played)) == 1 for few in alone)

@@ -1,4 +1,4 @@
-"""Virtual time: who is served when, against theory, by hand, and always the same."""
+"""Virtual time: when each request is served, against theory, by hand, and always the same."""
 
 from dataclasses import dataclass, replace
 
@@ -22,7 +22,7 @@ PROMPT_S, TOKEN_S = 1.0, 0.5  # every iteration with a prompt in it, every other
 
 def profile(seats=4, longest=4000):
     """An engine slow enough that every iteration takes the floor: whole numbers to reckon with."""
-    kind = replace(
+    engine = replace(
         ENGINES["vllm-v0"],
         prefill_floor_s=PROMPT_S / MODEL.layers,
         decode_floor_s=TOKEN_S / MODEL.layers,
@@ -31,7 +31,7 @@ def profile(seats=4, longest=4000):
         request_s=0.0,
     )
     return analytic(
-        roofline(catalogue.gpus()["H100"], MODEL, kind),
+        roofline(catalogue.gpus()["H100"], MODEL, engine),
         max_num_seqs=seats,
         max_num_batched_tokens=512,
         max_model_len=longest,
@@ -48,7 +48,7 @@ def make_trace(*rows):
 
 @dataclass
 class Placement:
-    """A hold that writes into its desk's log."""
+    """A placement that writes into its router's log."""
 
     backend: int
     request: int
@@ -61,35 +61,35 @@ class Placement:
         self.log.append(("release", self.request))
 
 
-class Desk:
+class LoggingRouter:
     """Routes request i to `i mod backends`, at most `seats` of them at once if given."""
 
     def __init__(self, backends=1, seats=None):
         self.backends, self.seats, self.log = backends, seats, []
 
     def route(self, request, now_s):
-        if self.seats and self.held >= self.seats:
+        if self.seats and self.placed >= self.seats:
             return None
-        self.log.append(("hold", request))
+        self.log.append(("place", request))
         return Placement(request % self.backends, request, self.log)
 
     @property
-    def held(self):
-        return sum(what == "hold" for what, _ in self.log) - len(self.released)
+    def placed(self):
+        return sum(what == "place" for what, _ in self.log) - len(self.released)
 
     @property
     def released(self):
         return [request for what, request in self.log if what == "release"]
 
-    def finished(self, request, now_s):
+    def on_finished(self, request, now_s):
         self.log.append((f"finished at {now_s:g}", request))
 
 
 def test_two_requests_worked_out_by_hand():
-    """A prompt waits for the iteration in flight, then slows down whoever decodes beside it."""
+    """A prompt waits for the iteration in flight, then slows down what decodes beside it."""
     trace = make_trace((0.0, 10, 3), (1.2, 10, 2))
 
-    result = simulate(trace, [profile()], Desk().route)
+    result = simulate(trace, [profile()], LoggingRouter().route)
 
     # 0–1 prompt of 0; 1–1.5 decode 0; 1.5–2.5 decode 0 (its last) and prompt of 1; 2.5–3 decode 1
     assert result.ttft_s == pytest.approx([1.0, 1.3])
@@ -101,27 +101,27 @@ def test_engines_do_not_disturb_each_other():
     """On a backend of its own each request takes what it takes alone."""
     trace = make_trace((0.0, 10, 3), (1.2, 10, 2), (1.2, 10, 1))
 
-    result = simulate(trace, [profile()] * 3, Desk(backends=3).route)
+    result = simulate(trace, [profile()] * 3, LoggingRouter(backends=3).route)
 
     assert result.ttft_s == pytest.approx([1.0, 1.0, 1.0])
     assert result.tpot_s == pytest.approx([0.5, 0.5, np.nan], nan_ok=True)
     assert result.backend.tolist() == [0, 1, 2]
 
 
-def test_a_hold_is_told_in_order():
-    """Reserve, first token, release, then whoever learns from the end, at the time of the end."""
-    desk = Desk()
+def test_a_placement_is_told_in_order():
+    """Placed, first token, release, then the callback for the end, at the time of the end."""
+    router = LoggingRouter()
 
-    simulate(make_trace((2.0, 10, 3)), [profile()], desk.route, finished=desk.finished)
+    simulate(make_trace((2.0, 10, 3)), [profile()], router.route, on_finished=router.on_finished)
 
-    assert desk.log == [("hold", 0), ("prefilled", 0), ("release", 0), ("finished at 4", 0)]
+    assert router.log == [("place", 0), ("prefilled", 0), ("release", 0), ("finished at 4", 0)]
 
 
 def test_what_ends_at_an_arrival_has_made_room_for_it():
     """At one moment engines come before arrivals."""
     trace = make_trace((0.0, 10, 1), (1.0, 10, 1))
 
-    result = simulate(trace, [profile()], Desk(seats=1).route)
+    result = simulate(trace, [profile()], LoggingRouter(seats=1).route)
 
     assert result.ttft_s == pytest.approx([1.0, 1.0])
 
@@ -130,7 +130,7 @@ def test_without_patience_no_room_means_shed():
     """A request that is not routed has no times and no backend, and missed its SLO."""
     trace = make_trace((0.0, 10, 1), (0.5, 10, 1))
 
-    result = simulate(trace, [profile()], Desk(seats=1).route)
+    result = simulate(trace, [profile()], LoggingRouter(seats=1).route)
 
     assert result.backend.tolist() == [0, -1]
     assert np.isnan(result.ttft_s[1])
@@ -139,13 +139,13 @@ def test_without_patience_no_room_means_shed():
 
 
 def test_the_held_ask_once_more():
-    """Without patience who finds no room is asked again when others end and when its hold ends."""
+    """Without patience a held request is routed again when others end and when its hold ends."""
     trace = make_trace((0.0, 10, 3), (0.1, 10, 1), (1.0, 10, 1), (9.0, 10, 1))
-    desk, asked = Desk(seats=1), []
+    router, asked = LoggingRouter(seats=1), []
 
     def route(request, now_s):
         asked.append((request, now_s))
-        return desk.route(request, now_s)
+        return router.route(request, now_s)
 
     result = simulate(trace, [profile()], route, hold_s=np.full(len(trace), 1.5))
 
@@ -156,10 +156,10 @@ def test_the_held_ask_once_more():
 
 
 def test_the_patient_wait_their_turn():
-    """Who waits starts when another ends, first come, first served, and leaves when time is up."""
+    """A queued request starts when another ends, first come, first served, or is shed in time."""
     trace = make_trace((0.0, 10, 3), (0.1, 10, 1), (0.2, 10, 1), (0.3, 10, 1))
 
-    result = simulate(trace, [profile()], Desk(seats=1).route, patience_s=3.0)
+    result = simulate(trace, [profile()], LoggingRouter(seats=1).route, patience_s=3.0)
 
     # 0 ends at 2, 1 at 3, 2 at 4: by then 3 has waited for more than three seconds.
     assert result.ttft_s == pytest.approx([1.0, 2.9, 3.8, np.nan], nan_ok=True)
@@ -167,24 +167,26 @@ def test_the_patient_wait_their_turn():
 
 
 def test_what_no_engine_can_hold_is_refused_and_leaves_nothing():
-    """A request longer than its backend's context is shed and its hold given back."""
-    desk = Desk()
+    """A request longer than its backend's context is shed and its placement released."""
+    router = LoggingRouter()
 
-    result = simulate(make_trace((0.0, 90, 20), (0.0, 90, 10)), [profile(longest=100)], desk.route)
+    result = simulate(
+        make_trace((0.0, 90, 20), (0.0, 90, 10)), [profile(longest=100)], router.route
+    )
 
     assert result.backend.tolist() == [-1, 0]
-    assert sorted(desk.released) == [0, 1]
+    assert sorted(router.released) == [0, 1]
 
 
 def test_no_requests_is_no_trouble():
     """An empty trace has an empty result."""
-    assert len(simulate(make_trace(), [profile()], Desk().route)) == 0
+    assert len(simulate(make_trace(), [profile()], LoggingRouter().route)) == 0
 
 
 def test_arrivals_must_ascend():
     """A trace out of order is an error and not a wrong answer."""
     with pytest.raises(InvalidValue, match="ascend"):
-        simulate(make_trace((1.0, 9, 9), (0.0, 9, 9)), [profile()], Desk().route)
+        simulate(make_trace((1.0, 9, 9), (0.0, 9, 9)), [profile()], LoggingRouter().route)
 
 
 def test_one_seat_is_an_m_d_1_queue():
@@ -193,7 +195,7 @@ def test_one_seat_is_an_m_d_1_queue():
     arrival_s = np.cumsum(np.random.default_rng(3).exponential(PROMPT_S / load, count))
     trace = make_trace(*((at_s, 10, 1) for at_s in arrival_s))
 
-    result = simulate(trace, [profile(seats=1)], Desk().route)
+    result = simulate(trace, [profile(seats=1)], LoggingRouter().route)
 
     wait_s = result.ttft_s.mean() - PROMPT_S
     assert wait_s == pytest.approx(load * PROMPT_S / (2 * (1 - load)), rel=0.05)
@@ -207,14 +209,14 @@ REQUESTS = st.lists(
 @settings(max_examples=40, deadline=None)
 @given(REQUESTS, st.integers(1, 3), st.integers(1, 8), st.sampled_from([0.0, 2.0, np.inf]))
 def test_nothing_is_lost_and_nothing_is_left(rows, backends, seats, patience_s):
-    """Every request is served once or shed; every hold is released once; served ones have times."""
+    """Every request is served once or shed; placements are released once; the served have times."""
     trace = make_trace(*sorted((at / 4, i, o) for at, i, o in rows))
-    desk = Desk(backends, seats)
+    router = LoggingRouter(backends, seats)
 
-    result = simulate(trace, [profile()] * backends, desk.route, patience_s=patience_s)
+    result = simulate(trace, [profile()] * backends, router.route, patience_s=patience_s)
 
     served = np.flatnonzero(result.backend >= 0)
-    assert sorted(desk.released) == served.tolist()
+    assert sorted(router.released) == served.tolist()
     assert np.all(result.ttft_s[served] >= PROMPT_S - 1e-9)
     assert np.isfinite(result.tpot_s[served]).tolist() == (trace.output_tokens[served] > 1).tolist()
     assert np.all(np.isnan(result.ttft_s[result.backend < 0]))
@@ -227,10 +229,10 @@ def test_the_same_input_gives_the_same_bytes(rows):
     """No clock, no chance, no order of a set: two runs agree in every bit."""
     trace = make_trace(*sorted((at / 4, i, o) for at, i, o in rows))
 
-    one, two = (simulate(trace, [profile()] * 2, Desk(2, 9).route) for _ in range(2))
+    first, second = (simulate(trace, [profile()] * 2, LoggingRouter(2, 9).route) for _ in range(2))
 
     for name in ("ttft_s", "tpot_s", "backend"):
-        assert getattr(one, name).tobytes() == getattr(two, name).tobytes()
+        assert getattr(first, name).tobytes() == getattr(second, name).tobytes()
 
 
 def test_attainment_leaves_out_the_first_requests():

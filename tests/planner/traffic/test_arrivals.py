@@ -35,8 +35,8 @@ def bursts(rng, every_s=100.0, lasts_s=5.0, count=40, size=60):
 
 
 def test_poisson_has_its_rate_and_no_memory(rng):
-    """Mean gap 1/rate, CV 1, dispersion of counts 1."""
-    arrival_s = arrivals.poisson(8.0, COUNT, rng)
+    """Gamma gaps of CV 1: mean gap 1/rate, dispersion of counts 1."""
+    arrival_s = arrivals.gamma(8.0, 1.0, COUNT, rng)
 
     gaps = np.diff(arrival_s)
     assert 1 / gaps.mean() == pytest.approx(8.0, rel=0.02)
@@ -90,7 +90,7 @@ def test_resampled_rows_stay_whole(rng):
     """New arrivals, and each with the input, output and key of one request of the trace."""
     trace = make_trace(np.arange(50.0))
 
-    drawn = arrivals.resample(trace, arrivals.poisson(100.0, 5000, rng), rng)
+    drawn = arrivals.resample(trace, arrivals.gamma(100.0, 1.0, 5000, rng), rng)
 
     assert drawn.rate == pytest.approx(100.0, rel=0.05)
     assert (drawn.output_tokens == drawn.input_tokens * 2 - 1).all()
@@ -105,7 +105,7 @@ def test_superposed_copies_hold_every_request_as_often(rng):
     """×k is k times the rate in the same time, and every row k times."""
     trace = bursts(rng)
 
-    tripled = arrivals.superpose(trace, 3, rng)
+    tripled = arrivals.at_rate(trace, 3 * trace.rate, rng)
 
     assert len(tripled) == 3 * len(trace)
     assert (np.bincount(tripled.input_tokens.astype(int))[1:] == 3).all()
@@ -117,7 +117,7 @@ def test_superposed_bursts_keep_their_length(rng):
     """Gaps inside a shifted burst are the trace's own: time is not stretched."""
     trace = bursts(rng)
 
-    shifted = arrivals.superpose(trace, 1, rng)
+    shifted = arrivals.at_rate(trace, trace.rate, rng)
 
     by_row = np.argsort(shifted.input_tokens)
     gaps = np.diff(shifted.arrival_s[by_row])
@@ -149,22 +149,22 @@ def test_the_same_seed_gives_the_same_arrivals():
     )
 
     for make in makers:
-        one, two, other = (make(np.random.default_rng(seed)) for seed in (5, 5, 6))
-        assert one.tobytes() == two.tobytes() != other.tobytes()
+        first, second, other = (make(np.random.default_rng(seed)) for seed in (5, 5, 6))
+        assert first.tobytes() == second.tobytes() != other.tobytes()
 
 
 @pytest.mark.parametrize(
     "make",
     [
-        lambda rng: arrivals.poisson(0.0, 5, rng),
-        lambda rng: arrivals.poisson(float("nan"), 5, rng),
-        lambda rng: arrivals.poisson(1.0, -1, rng),
+        lambda rng: arrivals.gamma(0.0, 1.0, 5, rng),
+        lambda rng: arrivals.gamma(float("nan"), 1.0, 5, rng),
+        lambda rng: arrivals.gamma(1.0, 1.0, -1, rng),
         lambda rng: arrivals.gamma(1.0, -1.0, 5, rng),
         lambda rng: arrivals.modulated(np.array([1.0, -1.0]), 9.0, 5, rng),
         lambda rng: arrivals.modulated(np.array([0.0]), 9.0, 5, rng),
         lambda rng: arrivals.modulated(np.array([1.0]), 0.0, 5, rng),
         lambda rng: arrivals.daily(1.0, 1.5),
-        lambda rng: arrivals.superpose(make_trace([0.0, 1.0]), 0, rng),
+        lambda rng: arrivals.at_rate(make_trace([0.0, 1.0]), 0.0, rng),
         lambda rng: arrivals.at_rate(make_trace([0.0, 0.0]), 1.0, rng),
         lambda rng: arrivals.resample(make_trace([]), np.arange(3.0), rng),
     ],

@@ -9,7 +9,14 @@ from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass
 from planner.sizes import Grid
 from planner.slo import Slo
-from planner.traffic.size_histogram import FINE, combined, fine_cell, from_samples, from_sums, merge
+from planner.traffic.size_histogram import (
+    FINE,
+    combine_demands,
+    demand_from_samples,
+    demand_from_sums,
+    fine_cell,
+    merge_sums,
+)
 
 BUCKETS = Buckets(
     classes=(SloClass(model="m", slo=Slo(ttft_s=1, tpot_s=0.1)),),
@@ -21,12 +28,12 @@ Rows = list[tuple[int, int, int]]
 
 
 def sums(rows: Rows) -> dict[tuple[int, int], tuple[float, float, float]]:
-    return merge(*({(b, fine_cell(i, o)): (1.0, float(i), float(o))} for b, i, o in rows))
+    return merge_sums(*({(b, fine_cell(i, o)): (1.0, float(i), float(o))} for b, i, o in rows))
 
 
 def sampled(rows: Rows):
     bucket, inputs, outputs = np.array(rows).T
-    return from_samples(
+    return demand_from_samples(
         BUCKETS, bucket, inputs.astype(float), outputs.astype(float), duration_s=10,
         dispersion=(1.0,),
     )  # fmt: skip
@@ -43,8 +50,8 @@ def test_shares_sum_to_one_and_means_are_kept(rows: Rows):
         assert demand.rate[bucket] == pytest.approx(len(mine) / 10)
         if mine:
             assert demand.share[here].sum() == pytest.approx(1)
-            means = [float((demand.share * part)[here].sum())
-                     for part in (demand.input_tokens, demand.output_tokens)]  # fmt: skip
+            means = [float((demand.share * tokens)[here].sum())
+                     for tokens in (demand.input_tokens, demand.output_tokens)]  # fmt: skip
             assert means == pytest.approx(np.mean(mine, axis=0).tolist())
         else:
             assert not here.any()
@@ -55,7 +62,7 @@ def test_a_histogram_gives_the_same_demand_as_its_samples(rows: Rows):
     """What the gateway sums one by one is what a trace gives at once."""
     whole = sampled(rows)
 
-    counted = from_sums(BUCKETS, whole.rate, sums(rows), (1.0,))
+    counted = demand_from_sums(BUCKETS, whole.rate, sums(rows), (1.0,))
 
     one, two = (
         sorted(zip(d.bucket, d.input_tokens, d.output_tokens, d.share, strict=True))
@@ -67,7 +74,7 @@ def test_a_histogram_gives_the_same_demand_as_its_samples(rows: Rows):
 @given(samples, samples)
 def test_histograms_merge_by_addition(one: Rows, two: Rows):
     """Two processes' histograms make the histogram of all their requests."""
-    assert merge(sums(one), sums(two)) == sums([*one, *two])
+    assert merge_sums(sums(one), sums(two)) == sums([*one, *two])
 
 
 @given(st.integers(1, 2**20 - 1), st.integers(1, 2**20 - 1))
@@ -79,7 +86,7 @@ def test_sizes_in_one_fine_cell_are_close(inputs: int, outputs: int):
 
 def test_an_empty_histogram_is_a_demand_never_seen():
     """No requests yet: rates as given, no rows."""
-    demand = from_sums(BUCKETS, np.zeros(4), {}, (1.0,))
+    demand = demand_from_sums(BUCKETS, np.zeros(4), {}, (1.0,))
 
     assert demand.total_rate == 0
     assert len(demand.bucket) == 0
@@ -89,11 +96,11 @@ def test_bad_samples_are_refused_by_name():
     """A bucket that does not exist and a duration of zero are errors."""
     one = np.array([1.0])
     with pytest.raises(InvalidValue, match="bucket"):
-        from_samples(BUCKETS, np.array([4]), one, one, duration_s=1, dispersion=(1.0,))
+        demand_from_samples(BUCKETS, np.array([4]), one, one, duration_s=1, dispersion=(1.0,))
     with pytest.raises(InvalidValue, match="bucket"):
-        from_sums(BUCKETS, np.zeros(4), {(-1, 0): (1.0, 1.0, 1.0)}, (1.0,))
+        demand_from_sums(BUCKETS, np.zeros(4), {(-1, 0): (1.0, 1.0, 1.0)}, (1.0,))
     with pytest.raises(InvalidValue, match="duration_s"):
-        from_samples(BUCKETS, np.array([0]), one, one, duration_s=0, dispersion=(1.0,))
+        demand_from_samples(BUCKETS, np.array([0]), one, one, duration_s=0, dispersion=(1.0,))
 
 
 def test_demands_of_two_classes_add_up():
@@ -101,14 +108,14 @@ def test_demands_of_two_classes_add_up():
     classes = BUCKETS.classes[0], SloClass(model="other", slo=BUCKETS.classes[0].slo)
     buckets = Buckets(classes=classes, grid=BUCKETS.grid)
     one, two = (
-        from_samples(
+        demand_from_samples(
             buckets, np.array([bucket] * 4), np.full(4, 100.0), np.full(4, 10.0),
             duration_s=seconds, dispersion=dispersion,
         )
         for bucket, seconds, dispersion in ((1, 2.0, (3.0, 1.0)), (BUCKETS.count, 4.0, (1.0, 5.0)))
     )  # fmt: skip
 
-    both = combined((one, two))
+    both = combine_demands((one, two))
 
     assert both.rate[[1, BUCKETS.count]].tolist() == [2.0, 1.0]
     assert both.total_rate == 3.0
@@ -121,4 +128,4 @@ def test_two_demands_of_one_class_are_refused():
     demand = sampled([(0, 100, 10)])
 
     with pytest.raises(InvalidValue, match="two demands have requests of m"):
-        combined((demand, demand))
+        combine_demands((demand, demand))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from planner.errors import InvalidFile, InvalidValue
-from planner.traffic.trace import Trace, dispersion, merged, read_trace
+from planner.traffic.trace import Trace, dispersion, merge_traces, read_trace
 
 HEADER = "arrival_s,input_tokens,output_tokens"
 
@@ -88,7 +88,7 @@ def test_a_slice_is_half_open_and_starts_at_zero(tmp_path: Path):
 
 
 def test_columns_of_different_length_are_refused():
-    """A trace has one value of each kind per request."""
+    """A trace has one value in each column for every request."""
     one, two = np.ones(1), np.ones(2)
     with pytest.raises(InvalidValue, match="differ in length"):
         Trace(arrival_s=one, input_tokens=two, output_tokens=two, key=("", ""))
@@ -129,7 +129,7 @@ def test_merged_traces_lose_nothing_and_know_their_rows():
         for times, sizes in (([0.0, 2.0, 5.0], [1.0, 2.0, 3.0]), ([2.0, 3.0], [4.0, 5.0]))
     )
 
-    whole, row = merged((one, two))
+    whole, row = merge_traces((one, two))
 
     assert whole.arrival_s.tolist() == [0.0, 2.0, 2.0, 3.0, 5.0]
     assert row.tolist() == [0, 1, 3, 4, 2]
