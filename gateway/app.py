@@ -37,6 +37,7 @@ from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.plan_json import plan_figures
 from planner.model.pool import Pool
+from planner.program.request import PlanRequest
 from planner.traffic.trace import read_trace
 
 log = logging.getLogger("cuvee")
@@ -190,14 +191,24 @@ class App:
         """For the configured workload, or for no known demand: then all backends share it."""
         loaded, pools = self._loaded, self.pools
         if loaded.workload is None:
-            unknown = Demand.even(loaded.buckets)
-            return await self._solver.plan("assign", unknown, pools, self.running)
+            even = PlanRequest(
+                objective="assign",
+                demand=Demand.even(loaded.buckets),
+                pools=pools,
+                running=self.running,
+            )
+            return await self._solver.plan(even)
         trace = read_trace(loaded.workload)
         demand = demand_of(trace, loaded, estimator=self._estimator)
         self._observed.remember(demand, trace.duration_s)
-        objective = loaded.config.planner.objective
-        plan = await self._solver.plan(objective, demand, pools, self.running, loaded.limits)
-        return await self._solver.certify(plan, demand, pools)
+        request = PlanRequest(
+            objective=loaded.config.planner.objective,
+            demand=demand,
+            pools=pools,
+            running=self.running,
+            limits=loaded.limits,
+        )
+        return await self._solver.certify(await self._solver.plan(request), demand, pools)
 
     def _new_observed(self, now_s: float) -> ObservedDemand:
         settings = self._loaded.config.planner

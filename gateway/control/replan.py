@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from gateway.control.observed import ObservedDemand
-from gateway.control.solver.compare import Comparison, Objective
+from gateway.control.solver.compare import Comparison
 from gateway.control.solver.process import Solver
 from planner.errors import PlannerError
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program.limits import UNLIMITED, Limits
+from planner.program.request import Objective, PlanRequest
 
 log = logging.getLogger("cuvee.replan")
 
@@ -62,8 +63,8 @@ class Replanner:
         self._observed = observed
         self._solver = solver
         self._publish = publish
-        self._short = 0
-        self._better = 0
+        self._short = 0  # looks in a row at which the plan did not hold
+        self._better = 0  # looks in a row at which a candidate was better
 
     async def run(self, interval_s: float, clock: Callable[[], float]) -> None:
         """Look at this interval, for ever. A look that fails is logged and changes nothing."""
@@ -81,26 +82,29 @@ class Replanner:
         one in force."""
         if self._observed.requests < self._policy.min_requests:
             return None
-        demand, pools, running = self._observed.snapshot(now_s), self._pools(), self._running()
-        candidate = await self._solver.plan(
-            self._policy.objective,
-            demand,
-            pools,
-            running,
-            replace(self._policy.limits, running=running),
-        )
-        verdict = await self._solver.compare(
-            self._policy.objective, demand, pools, self.plan, candidate
-        )
-        reason = self._reason(verdict)
-        log.debug("look: %s, candidate %s, reason %s", verdict, candidate.plan_id, reason)
+        request = self._request(now_s)
+        candidate = await self._solver.plan(request)
+        comparison = await self._solver.compare(request, self.plan, candidate)
+        reason = self._reason(comparison)
+        log.debug("look: %s, candidate %s, reason %s", comparison, candidate.plan_id, reason)
         if reason is None or candidate.plan_id == self.plan.plan_id:
             return None
-        candidate = await self._certified(candidate, demand, pools)
+        candidate = await self._certified(candidate, request.demand, request.pools)
         self._short = self._better = 0
         self.plan = candidate
         self._publish(candidate, reason)
         return candidate
+
+    def _request(self, now_s: float) -> PlanRequest:
+        """A request for a plan for the demand until now, on the present fleet."""
+        running = self._running()
+        return PlanRequest(
+            objective=self._policy.objective,
+            demand=self._observed.snapshot(now_s),
+            pools=self._pools(),
+            running=running,
+            limits=replace(self._policy.limits, running=running),
+        )
 
     async def _certified(self, candidate: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
         """The candidate with its certificate, or without one if certification fails.
@@ -121,16 +125,17 @@ class Replanner:
             )  # fmt: skip
         return candidate
 
-    def _reason(self, verdict: Comparison) -> str | None:
+    def _reason(self, comparison: Comparison) -> str | None:
         """Count this look; return the reason to replace the plan now, or `None`."""
         policy = self._policy
-        worth = verdict.saving >= policy.min_saving
-        improves = verdict.best < verdict.peak * (1 - policy.min_saving)
-        self._short = self._short + 1 if not verdict.holds and improves else 0
-        self._better = self._better + 1 if verdict.holds and worth else 0
+        peak, candidate_peak = comparison.peak, comparison.candidate_peak
+        improves = candidate_peak < peak * (1 - policy.min_saving)
+        saves = comparison.saving >= policy.min_saving
+        self._short = self._short + 1 if not comparison.holds and improves else 0
+        self._better = self._better + 1 if comparison.holds and saves else 0
         if self._short >= URGENT_LOOKS:
-            return f"the plan no longer holds: peak {verdict.peak:.2f} of what its backends keep"
+            return f"the plan no longer holds: peak {peak:.2f} of what its backends keep"
         if self._better >= policy.patience:
-            what = "less loaded" if policy.objective == "assign" else "cheaper"
-            return f"{verdict.saving:.0%} {what}"
+            gain = "less loaded" if policy.objective == "assign" else "cheaper"
+            return f"{comparison.saving:.0%} {gain}"
         return None

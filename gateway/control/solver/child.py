@@ -1,6 +1,6 @@
-"""The solver's process from inside: how it begins, and doing what it is told by name.
+"""The solver's process from inside: its start, and the call of a task by name.
 
-Imports next to nothing: what a task needs is imported by the first task that needs it.
+It imports almost nothing: the first task of a kind imports what it needs.
 """
 
 import os
@@ -11,28 +11,28 @@ from pkgutil import resolve_name
 from threading import Thread
 from typing import Any
 
-# On one full core 5 leaves it a quarter, so that the second of a solve for four pools takes four,
-# within the default limit; 10 would leave it a tenth.
+# At nice 5 the solver gets a quarter of a core that the data path fills, so that one second of
+# solving for four pools takes four, within the default limit; at nice 10 it would get a tenth.
 NICENESS = 5
 
 
 def attach() -> None:
-    """It gives way to whoever serves, and keeps to one core; signals to the whole process group are
-    not for it; and it never outlives the process that it solves for, however that one ends."""
-    with suppress(AttributeError, OSError):  # not to be had everywhere, and no reason not to solve
+    """Prepare the process: low priority, one core, no reaction to signals sent to the whole process
+    group, and an end when the parent process ends in any way."""
+    with suppress(AttributeError, OSError):  # not every system has nice, and solving needs none
         os.nice(NICENESS)
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads spin on cores that serve
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would spin on other cores
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-    Thread(target=_follow, daemon=True).start()
+    Thread(target=_end_with_parent, daemon=True).start()
 
 
 def perform(task: str, *arguments: object) -> Any:
-    """Calls `module:function`."""
+    """Call a task by its name, `module:function`."""
     return resolve_name(task)(*arguments)
 
 
-def _follow() -> None:
+def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()

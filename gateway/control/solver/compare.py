@@ -1,46 +1,47 @@
-"""A plan in force beside a candidate, on the demand of now. Pure; milliseconds of NumPy."""
+"""Compares the plan in force with a candidate on the present demand. Pure; takes milliseconds."""
 
 from dataclasses import dataclass
-from typing import Literal
 
-from planner.model.demand import Demand
 from planner.model.plan import Plan
-from planner.model.pool import Pool
 from planner.program.headroom import utilisations
-
-Objective = Literal["provision", "assign"]
+from planner.program.request import PlanRequest
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Comparison:
-    """What one look found: the peak of `(M + κ√V)/y` over the pools now, and with the candidate."""
+    """How much better a candidate is.
+
+    peak, candidate_peak: the highest utilisation `(M + κ√V)/y` of any pool under the plan in force
+    and under the candidate; at most 1 when the SLO holds. saving: the share of the peak (objective
+    `assign`) or of the cost (`provision`) that the candidate saves.
+    """
 
     peak: float
-    best: float
+    candidate_peak: float
     saving: float
 
     @property
     def holds(self) -> bool:
+        """Whether the plan in force holds the demand."""
         return self.peak <= 1.0
 
 
-def compare(
-    objective: Objective, demand: Demand, pools: tuple[Pool, ...], plan: Plan, candidate: Plan
-) -> Comparison:
-    """What the candidate would be worth in place of the plan."""
-    now, then = utilisations(demand, pools, (plan, candidate))
-    peak, best = max(now), max(then)
-    if _homeless(demand, plan) > _homeless(demand, candidate):
+def compare(request: PlanRequest, plan: Plan, candidate: Plan) -> Comparison:
+    """Compare two plans on the demand of a request. plan: the one in force."""
+    demand = request.demand
+    of_plan, of_candidate = utilisations(demand, request.pools, (plan, candidate))
+    peak, candidate_peak = max(of_plan), max(of_candidate)
+    if _rate_without_pool(request, plan) > _rate_without_pool(request, candidate):
         peak = float("inf")
-    if objective == "assign":
-        saving = 1 - best / peak if 0 < peak < float("inf") else 0.0
+    if request.objective == "assign":
+        saving = 1 - candidate_peak / peak if 0 < peak < float("inf") else 0.0
     else:
         usd = plan.usd_per_hour
         saving = 1 - candidate.usd_per_hour / usd if usd > 0 else 0.0
-    return Comparison(peak=peak, best=best, saving=saving)
+    return Comparison(peak=peak, candidate_peak=candidate_peak, saving=saving)
 
 
-def _homeless(demand: Demand, plan: Plan) -> float:
-    """Requests/s in buckets that the plan gives to no pool: no utilisation shows them."""
-    rows = zip(demand.rate.tolist(), plan.weights, strict=True)
+def _rate_without_pool(request: PlanRequest, plan: Plan) -> float:
+    """Requests/s in buckets that the plan gives to no pool, which no utilisation shows."""
+    rows = zip(request.demand.rate.tolist(), plan.weights, strict=True)
     return float(sum(rate for rate, row in rows if not any(row)))

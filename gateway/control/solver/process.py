@@ -1,7 +1,7 @@
-"""Solving beside the event loop: one worker process, restarted when a solve takes too long.
+"""Solves in a process of its own, which is restarted when a solve takes too long.
 
-A thread would share the interpreter lock with the data path; a process does not. Tasks go by name,
-so that only that process imports the solver. Knows nothing of when to plan or what becomes of one.
+A thread would share the interpreter lock with the data path; a process does not. Tasks are sent by
+name, so that only that process imports the solver. Knows nothing of when to plan.
 """
 
 import asyncio
@@ -12,26 +12,26 @@ from types import TracebackType
 from typing import Any
 
 from gateway.control.solver.child import attach, perform
-from gateway.control.solver.compare import Comparison, Objective
+from gateway.control.solver.compare import Comparison
 from planner.errors import SolverFailed
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.program.limits import UNLIMITED, Limits
+from planner.program.request import PlanRequest
 
 PLAN = "gateway.control.solver.tasks:plan"
 COMPARE = "gateway.control.solver.compare:compare"
 
-CERTIFY_S = 60.0  # the longest that a certificate may take, or anything else but a solve
-START_S = 60.0  # a new worker's first solve also pays for its start: imports, on a busy machine
+CERTIFY_S = 60.0  # limit of a certificate and of a comparison, which are not limited by the user
+START_S = 60.0  # more for the first task of a process, which imports the solver on a busy machine
 
 
 class Solver:
-    """A context manager around the worker process."""
+    """The solver's process; a context manager. The process starts with the first task."""
 
     def __init__(self, *, limit_s: float, certifier: str | None = None) -> None:
-        """certifier: `module:function` that takes a plan, its demand and the pools, and gives the
-        plan with a certificate; `None`: plans go without."""
+        """limit_s: of one solve. certifier: `module:function` that takes a plan, its demand and the
+        pools, and returns the plan with a certificate; `None`: plans get no certificate."""
         self._limit_s = limit_s
         self._certifier = certifier
         self._pool: ProcessPoolExecutor | None = None
@@ -41,49 +41,32 @@ class Solver:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self._stop()
 
-    async def plan(
-        self,
-        objective: Objective,
-        demand: Demand,
-        pools: tuple[Pool, ...],
-        running: tuple[int, ...],
-        limits: Limits = UNLIMITED,
-    ) -> Plan:
-        """Solves in the worker. Raises SolverFailed when it fails or exceeds the limit."""
-        found: Plan = await self._work(
-            self._limit_s, PLAN, objective, demand, pools, running, limits
-        )
-        return found
+    async def plan(self, request: PlanRequest) -> Plan:
+        """Solve. Raises SolverFailed when the solve fails or exceeds the limit."""
+        plan: Plan = await self._work(self._limit_s, PLAN, request)
+        return plan
 
-    async def compare(
-        self,
-        objective: Objective,
-        demand: Demand,
-        pools: tuple[Pool, ...],
-        plan: Plan,
-        candidate: Plan,
-    ) -> Comparison:
-        """What the candidate would be worth in place of the plan. Raises as `plan` does."""
-        verdict: Comparison = await self._work(
-            CERTIFY_S, COMPARE, objective, demand, pools, plan, candidate
-        )
-        return verdict
+    async def compare(self, request: PlanRequest, plan: Plan, candidate: Plan) -> Comparison:
+        """Compare the plan in force with a candidate. Raises SolverFailed as `plan` does."""
+        comparison: Comparison = await self._work(CERTIFY_S, COMPARE, request, plan, candidate)
+        return comparison
 
-    async def certify(self, found: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
-        """The plan with its certificate. Raises SolverFailed as `plan` does."""
+    async def certify(self, plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
+        """Return the plan with its certificate. Raises SolverFailed as `plan` does."""
         if self._certifier is None:
-            return found
-        with_certificate: Plan = await self._work(CERTIFY_S, self._certifier, found, demand, pools)
+            return plan
+        with_certificate: Plan = await self._work(CERTIFY_S, self._certifier, plan, demand, pools)
         return with_certificate
 
     async def _work(self, limit_s: float, task: str, *arguments: object) -> Any:
         if self._pool is None:
+            # spawn: a fork would copy the event loop's sockets and the locks of other threads.
             self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=attach)
             limit_s += START_S
         try:
@@ -98,7 +81,7 @@ class Solver:
             raise SolverFailed("the solver's process died") from error
 
     def _stop(self) -> None:
-        """Ends the worker at once, in the middle of a solve if need be."""
+        """End the process at once, even in the middle of a solve."""
         if self._pool is None:
             return
         workers = list((self._pool._processes or {}).values())  # public only from Python 3.14 on

@@ -29,8 +29,8 @@ class Solves:
             raise SolverFailed("the rehearsal took too long")
         return plan
 
-    async def plan(self, objective, demand, pools, running, limits):
-        self.asked.append((objective, demand, running, limits.running))
+    async def plan(self, request):
+        self.asked.append(request)
         answer = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
         if isinstance(answer, Exception):
             raise answer
@@ -101,8 +101,8 @@ async def test_a_plan_that_holds_and_cannot_be_bettered_stays(loop_of, plans, ma
     assert await looks(replanner, now_s, 8) == [None] * 8
     assert published == []
     assert replanner.plan is plans[12.0]
-    assert [objective for objective, *_ in solver.asked] == ["provision"] * 8
-    assert solver.asked[0][2] == (4, 4, 4)
+    assert [request.objective for request in solver.asked] == ["provision"] * 8
+    assert solver.asked[0].running == (4, 4, 4)
 
 
 async def test_a_plan_that_no_longer_holds_is_replaced_after_two_looks(loop_of, plans, make_demand):

@@ -13,6 +13,11 @@ from gateway.control.solver.process import Solver
 from gateway.control.solver.tasks import plan
 from planner.errors import InvalidValue, SolverFailed
 from planner.program import solve
+from planner.program.request import PlanRequest
+
+
+def request(objective, demand, pools, running=()):
+    return PlanRequest(objective=objective, demand=demand, pools=pools, running=running)
 
 
 async def test_the_worker_solves_and_fails_without_harm(make_demand, pools):
@@ -20,17 +25,17 @@ async def test_the_worker_solves_and_fails_without_harm(make_demand, pools):
     dies, idle or not, is replaced."""
     demand = make_demand(12.0)
     with Solver(limit_s=60.0) as solver:
-        provisioned = await solver.plan("provision", demand, pools, (2, 2, 2))
-        assigned = await solver.plan("assign", demand, pools, (2, 2, 2))
+        provisioned = await solver.plan(request("provision", demand, pools, (2, 2, 2)))
+        assigned = await solver.plan(request("assign", demand, pools, (2, 2, 2)))
         with pytest.raises(InvalidValue):
-            await solver.plan("assign", demand, pools, (1,))
+            await solver.plan(request("assign", demand, pools, (1,)))
         [worker] = multiprocessing.active_children()
         worker.kill()
         await asyncio.to_thread(wait, [worker.sentinel], 30)
         again = []
         for _ in range(3):
             try:
-                again.append(await solver.plan("assign", demand, pools, (2, 2, 2)))
+                again.append(await solver.plan(request("assign", demand, pools, (2, 2, 2))))
             except SolverFailed:
                 again.append(None)
 
@@ -45,13 +50,15 @@ async def test_a_slow_solve_is_abandoned(make_demand, pools):
     """A solve over the limit is an error and its process is gone; the next solve works."""
     demand = make_demand(12.0)
     with Solver(limit_s=1e-4) as solver:
-        first = await solver.plan("assign", demand, pools, (2, 2, 2))  # a start is not a solve
+        first = await solver.plan(
+            request("assign", demand, pools, (2, 2, 2))
+        )  # a start is not a solve
         ends = [worker.sentinel for worker in multiprocessing.active_children()]
         with pytest.raises(SolverFailed, match="no answer within"):
-            await solver.plan("assign", demand, pools, (2, 2, 2))
+            await solver.plan(request("assign", demand, pools, (2, 2, 2)))
         for end in ends:
             assert await asyncio.to_thread(wait, [end], 30)
-        third = await solver.plan("assign", demand, pools, (2, 2, 2))
+        third = await solver.plan(request("assign", demand, pools, (2, 2, 2)))
 
     assert third.plan_id == first.plan_id
 
@@ -60,7 +67,7 @@ async def test_certificates_are_made_in_the_worker(make_demand, pools):
     """The plan comes back with what the gateway's own rehearsal says of it."""
     demand = make_demand(3.0)
     with Solver(limit_s=60.0, certifier="gateway.rehearsal.certify:with_certificate") as solver:
-        found = await solver.plan("provision", demand, pools, (4, 4, 4))
+        found = await solver.plan(request("provision", demand, pools, (4, 4, 4)))
         certified = await solver.certify(found, demand, pools)
     with Solver(limit_s=60.0) as solver:
         plain = await solver.certify(found, demand, pools)
@@ -73,22 +80,22 @@ async def test_certificates_are_made_in_the_worker(make_demand, pools):
 
 
 async def test_plans_are_compared_in_the_worker(make_demand, pools):
-    """The verdict is the same as here; plans for other pools are refused as they are here."""
+    """The comparison is the same as here; plans for other pools are refused as they are here."""
     demand = make_demand(12.0)
-    small, large = (plan("provision", make_demand(rate), pools, ()) for rate in (3.0, 30.0))
+    small, large = (plan(request("provision", make_demand(rate), pools)) for rate in (3.0, 30.0))
     with Solver(limit_s=60.0) as solver:
-        verdict = await solver.compare("provision", demand, pools, small, large)
+        comparison = await solver.compare(request("provision", demand, pools), small, large)
         with pytest.raises(InvalidValue):
-            await solver.compare("provision", demand, pools[:1], small, large)
+            await solver.compare(request("provision", demand, pools[:1]), small, large)
 
-    assert verdict == compare("provision", demand, pools, small, large)
-    assert not verdict.holds
+    assert comparison == compare(request("provision", demand, pools), small, large)
+    assert not comparison.holds
 
 
 async def test_the_worker_gives_way(make_demand, pools):
     """Its process is nicer than the one that it solves for, which has streams to serve."""
     with Solver(limit_s=60.0) as solver:
-        await solver.plan("assign", make_demand(12.0), pools, (2, 2, 2))
+        await solver.plan(request("assign", make_demand(12.0), pools, (2, 2, 2)))
         [worker] = multiprocessing.active_children()
         theirs = os.getpriority(os.PRIO_PROCESS, worker.pid)
 
@@ -99,5 +106,5 @@ def test_objectives(make_demand, pools):
     """`assign` takes the running counts as given, `provision` chooses its own."""
     demand = make_demand(3.0)
 
-    assert plan("assign", demand, pools, (1, 2, 3)).backends == (1, 2, 3)
-    assert plan("provision", demand, pools, (9, 9, 9)).backends != (9, 9, 9)
+    assert plan(request("assign", demand, pools, (1, 2, 3))).backends == (1, 2, 3)
+    assert plan(request("provision", demand, pools, (9, 9, 9))).backends != (9, 9, 9)
