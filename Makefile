@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check compiled interpreted format clean
+.PHONY: demo test check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -18,6 +18,15 @@ check: $(VENV)/.dev
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest tests/test_layers.py
+
+# The test suite with branch coverage, of worker processes too; takes half as long again.
+coverage: $(VENV)/.dev
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report --skip-covered --sort=cover --fail-under=90
+	$(BIN)/coverage report --include='planner/*' --format=total --fail-under=95
+	$(BIN)/coverage report --include='gateway/routing/*' --format=total --fail-under=95
 
 # The data path in C, for this checkout's environment: demo, test and `cuvee overhead` then run it.
 # Needs a C compiler and Python's headers; an edited source needs it again.

@@ -22,9 +22,8 @@ LIBRARY = "cuvee"  # gateway/runtime.py knows the name: cuvee__mypyc
 LEVEL = "3"
 FLAGS = ["-Wno-error"]
 if sys.platform == "linux":
-    FLAGS.append(
-        "-fno-semantic-interposition"
-    )  # calls inside the library are direct, not by the PLT
+    # Calls inside the library are then direct instead of by way of the procedure linkage table.
+    FLAGS.append("-fno-semantic-interposition")
 REASON_CHARS = 100
 # None with a msgspec.Struct or with a frozen dataclass that is pickled: see ARCHITECTURE.md.
 MODULES = {
@@ -108,9 +107,8 @@ class Build(build_ext):
             self.distribution.ext_modules = None
             wheel = self.distribution.get_command_obj("bdist_wheel", create=False)
             if wheel is not None:
-                wheel.root_is_pure = (
-                    True  # else the wheel's name would claim this machine's platform
-                )
+                # Otherwise the name of the wheel would claim this machine's platform.
+                wheel.root_is_pure = True
 
 
 setup(

@@ -51,6 +51,7 @@ LAYERS = {
 }
 PURE = ("planner", "gateway.access", "gateway.routing", "gateway.telemetry")
 IMPURE = {"asyncio", "aiohttp", "time", "random", "socket", "uvloop", "prometheus_client"}
+LONGEST_FILE = 350
 # `package.module:name`, as `pkgutil.resolve_name` takes it, or `-m package.module`.
 NAMED = re.compile(rf"^((?:{'|'.join(PACKAGES)})(?:\.\w+)+):\w+$")
 
@@ -155,6 +156,31 @@ def test_only_the_program_imports_pulp():
     users = [path for path in FILES if any(n.split(".")[0] == "pulp" for n, _ in imports(path))]
 
     assert users == [Path("planner/program/highs.py"), Path("planner/program/slices.py")]
+
+
+def test_a_class_name_means_one_thing():
+    """No two classes have the same name, so that a reader and a search find the right one."""
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse((ROOT / path).read_text())):
+            if isinstance(node, ast.ClassDef):
+                places.setdefault(node.name, []).append(str(path))
+
+    assert {name: paths for name, paths in places.items() if len(paths) > 1} == {}
+
+
+def test_no_file_is_too_long_to_hold_in_the_head():
+    """What grows past this many lines bends somewhere, and is two things."""
+    lines = {str(path): len((ROOT / path).read_text().splitlines()) for path in FILES}
+
+    assert {path: count for path, count in lines.items() if count > LONGEST_FILE} == {}
+
+
+def test_the_tests_mirror_the_packages():
+    """The tests of a folder are found under its name."""
+    folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*.py")}
+
+    assert [str(folder) for folder in folders if not (ROOT / folder).is_dir()] == []
 
 
 def test_the_oldest_python_is_the_one_that_is_declared():
