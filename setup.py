@@ -25,7 +25,7 @@ if sys.platform == "linux":
     # Calls inside the library are then direct instead of by way of the procedure linkage table.
     FLAGS.append("-fno-semantic-interposition")
 REASON_CHARS = 100
-# None with a msgspec.Struct or with a frozen dataclass that is pickled: see ARCHITECTURE.md.
+# None that defines a msgspec.Struct, or a dataclass that travels: see gateway/proxy/README.md.
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
