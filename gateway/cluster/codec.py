@@ -28,19 +28,19 @@ def encode(value: object) -> bytes:
     return bytes((VERSION,)) + msgspec.msgpack.encode(value)
 
 
-def decode(data: bytes, kind: type[T]) -> T:
+def decode(data: bytes, value_type: type[T]) -> T:
     """Decode a value of this type, or union of types. Raises CodecError."""
     if not data or data[0] != VERSION:
         version = data[0] if data else None
         raise CodecError(f"version {version} cannot be read: this program speaks {VERSION}")
     try:
-        value: T = _decoder(cast(Hashable, kind)).decode(memoryview(data)[1:])
+        value: T = _decoder(cast(Hashable, value_type)).decode(memoryview(data)[1:])
         return value
     except (msgspec.DecodeError, ValueError) as error:  # raised by values that check themselves
-        raise CodecError(f"not a {kind}: {error}") from error
+        raise CodecError(f"not a {value_type}: {error}") from error
 
 
 @cache
-def _decoder(kind: Any) -> Any:
+def _decoder(value_type: Any) -> Any:
     """Making a decoder takes longer than decoding; there are a dozen types at most."""
-    return msgspec.msgpack.Decoder(kind)
+    return msgspec.msgpack.Decoder(value_type)

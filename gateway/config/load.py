@@ -1,7 +1,7 @@
-"""Reading the configuration file, with clear errors. Knows no live object.
+"""Reads the configuration file and makes the planner's values of it. Knows no live object.
 
-One YAML file. Unknown keys are errors. Paths in it are relative to the file. `load` reports every
-problem it finds, one line each, with the path of the key.
+Every problem is reported, one line each, with the path of its key. Paths in the file are relative to
+the file.
 """
 
 from collections.abc import Iterator
@@ -30,10 +30,10 @@ from planner.slo import Slo
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
-    """A checked configuration and the planner's values made from it.
+    """A checked configuration, and the planner's values made of it.
 
-    pools: with profiles and prices, in the file's order. limits: of provisioned plans. workload:
-    absolute path.
+    pools: with profiles and prices, in the order of the file. limits: of provisioned plans.
+    workload: path of a trace, or `None`.
     """
 
     config: Config
@@ -44,7 +44,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load(path: Path) -> Loaded:
-    """Reads and checks a configuration file. Raises ConfigError with one line per problem."""
+    """Read and check a configuration file. Raises ConfigError with one line for each problem."""
     problems: list[str] = []
     config = convert(_yaml(path), Config, problems)
     if config is None:
@@ -67,6 +67,7 @@ def load(path: Path) -> Loaded:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
+    """The top-level mapping of a YAML file. Raises ConfigError, with the line of a syntax error."""
     try:
         raw = yaml.safe_load(path.read_bytes())
     except OSError as error:
@@ -82,8 +83,9 @@ def _yaml(path: Path) -> dict[str, Any]:
 
 
 def _classes(config: Config, problems: list[str]) -> tuple[SloClass, ...]:
+    """The SLO classes of all models, each model's default class first."""
     classes = []
-    for model, title, section, where in _promises(config):
+    for model, title, section, where in _slo_sections(config):
         if not title.isascii() or not title.isprintable() or title != title.strip() or not title:
             problems.append(f"{where}: the name must be printable ASCII: it travels in a header")
         elif title == DEFAULT and where != f"models.{model}.slo":
@@ -96,8 +98,8 @@ def _classes(config: Config, problems: list[str]) -> tuple[SloClass, ...]:
     return tuple(classes)
 
 
-def _promises(config: Config) -> Iterator[tuple[str, str, SloSection, str]]:
-    """Every SLO class: its model, its name, its section and the section's path."""
+def _slo_sections(config: Config) -> Iterator[tuple[str, str, SloSection, str]]:
+    """Every SLO class as its model, its name, its section and the path of the section."""
     for model, section in config.models.items():
         yield model, DEFAULT, section.slo, f"models.{model}.slo"
         for title, slo in section.classes.items():
@@ -105,6 +107,7 @@ def _promises(config: Config) -> Iterator[tuple[str, str, SloSection, str]]:
 
 
 def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
+    """The pools that could be made; problems tell of the others."""
     usd_per_gpu: dict[str, float] = {}
     if config.prices is not None:
         try:
@@ -116,16 +119,6 @@ def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
     return tuple(pool for pool in pools if pool is not None)
 
 
-def _reachable(url: str) -> bool:
-    """Whether a URL names a host, and a port if any, and can be written into a request."""
-    try:
-        url.encode("latin-1")
-        parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
 def _pool(
     name: str,
     section: PoolSection,
@@ -134,28 +127,22 @@ def _pool(
     usd_per_gpu: dict[str, float],
     problems: list[str],
 ) -> Pool | None:
+    """One pool; `None` if there are problems with it."""
     where = f"pools.{name}"
-    known = len(problems)
+    before = len(problems)
     if section.model not in config.models:
         problems.append(f"{where}.model: `{section.model}` is not in models")
-    for position, url in enumerate(section.backends):
-        if not url.startswith(("http://", "https://")):
-            problems.append(f"{where}.backends[{position}]: must start with http:// or https://")
-        elif not _reachable(url):
-            problems.append(f"{where}.backends[{position}]: this is no URL of a host: {url}")
-    if len(set(section.backends)) < len(section.backends):
-        problems.append(f"{where}.backends: a URL is listed twice")
+    problems += _backend_problems(section.backends, where)
     profile = _profile(section.profile, root, where, problems)
     usd = section.usd_per_hour
     if usd is None and profile is not None:
-        usd_per_gpu_hour = usd_per_gpu.get(profile.gpu, profile.usd_per_gpu_hour)
-        if usd_per_gpu_hour is not None:
-            usd = usd_per_gpu_hour * profile.gpus
-        else:
+        usd = _listed_usd(profile, usd_per_gpu)
+        if usd is None:
             missing = f"missing, and prices has none for {profile.gpu}"
             problems.append(f"{where}.usd_per_hour: {missing}")
-    if len(problems) > known or profile is None or usd is None:
+    if len(problems) > before or profile is None or usd is None:
         return None
+    most = len(section.backends) if section.max_backends is None else section.max_backends
     try:
         return Pool(
             name=name,
@@ -163,9 +150,7 @@ def _pool(
             profile=profile,
             usd_per_hour=usd,
             min_backends=section.min_backends,
-            max_backends=(
-                len(section.backends) if section.max_backends is None else section.max_backends
-            ),
+            max_backends=most,
             reserved=section.reserved,
             zone=section.zone,
             spot=None if section.spot is None else Spot(**msgspec.structs.asdict(section.spot)),
@@ -173,6 +158,33 @@ def _pool(
     except InvalidValue as error:
         problems.append(_at(where, str(error).removeprefix(f"pool {name}: ")))
         return None
+
+
+def _backend_problems(urls: tuple[str, ...], where: str) -> Iterator[str]:
+    """Lines for base URLs that cannot be used. where: path of the pool's section."""
+    for index, url in enumerate(urls):
+        if not url.startswith(("http://", "https://")):
+            yield f"{where}.backends[{index}]: must start with http:// or https://"
+        elif not _reachable(url):
+            yield f"{where}.backends[{index}]: this is no URL of a host: {url}"
+    if len(set(urls)) < len(urls):
+        yield f"{where}.backends: a URL is listed twice"
+
+
+def _reachable(url: str) -> bool:
+    """Whether a URL has a host and a valid port, and can be written into a request's head."""
+    try:
+        url.encode("latin-1")
+        parts = urlsplit(url)
+        return bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
+def _listed_usd(profile: Profile, usd_per_gpu: dict[str, float]) -> float | None:
+    """$/h of one backend: by the price list, else by the GPU's figures in the profile itself."""
+    usd = usd_per_gpu.get(profile.gpu, profile.usd_per_gpu_hour)
+    return None if usd is None else usd * profile.gpus
 
 
 def _limits(section: LimitsSection, pools: tuple[Pool, ...], problems: list[str]) -> Limits:
@@ -196,7 +208,7 @@ def _limits(section: LimitsSection, pools: tuple[Pool, ...], problems: list[str]
 
 
 def _at(where: str, text: str) -> str:
-    """A problem that may begin with the name of its key, as a line with the key's path."""
+    """A line for a problem whose text may begin with the name of its key."""
     key, _, rest = text.partition(" must ")
     return f"{where}.{key}: must {rest}" if rest and key.isidentifier() else f"{where}: {text}"
 
@@ -225,7 +237,7 @@ def _grid(section: BucketSection, problems: list[str]) -> Grid | None:
 
 
 def _unusable(buckets: Buckets, pools: tuple[Pool, ...]) -> Iterator[str]:
-    """Pools that no bucket can use, and models without a pool."""
+    """Lines for pools that no bucket can use, and for models without a pool."""
     feasible = bucket_loads(Demand.none(buckets), pools).feasible
     for p, pool in enumerate(pools):
         if not feasible[:, p].any():
@@ -234,6 +246,6 @@ def _unusable(buckets: Buckets, pools: tuple[Pool, ...]) -> Iterator[str]:
                 f"pools.{pool.name}: no bucket can use it: {pool.profile.gpu_label} cannot hold "
                 f"TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s at any size"
             )
-    for model in dict.fromkeys(kind.model for kind in buckets.classes):
+    for model in dict.fromkeys(slo_class.model for slo_class in buckets.classes):
         if not any(pool.model == model for pool in pools):
             yield f"models.{model}: no pool serves it"

@@ -61,11 +61,11 @@ class Stats:
 
     def _sized(self, bucket: int, inputs: int, outputs: int) -> None:
         sizes, key = self._delta.sizes, (bucket, cell(FINE_EDGES, FINE_EDGES, inputs, outputs))
-        found = sizes.get(key)
-        if found is None:
+        sums = sizes.get(key)
+        if sums is None:
             sizes[key] = (1.0, float(inputs), float(outputs))
         else:
-            count, sum_in, sum_out = found
+            count, sum_in, sum_out = sums
             sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
 
 

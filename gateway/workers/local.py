@@ -127,5 +127,5 @@ def _refuse(client: ClientConnection, request: Request, error: GatewayError) -> 
 
 
 def _id(request: Request) -> bytes:
-    said = field(request.headers, b"x-request-id") or uuid4().hex.encode()
-    return b"x-request-id: %b\r\n" % said
+    request_id = field(request.headers, b"x-request-id") or uuid4().hex.encode()
+    return b"x-request-id: %b\r\n" % request_id
