@@ -1,7 +1,7 @@
 """Reads the configuration file and makes the planner's values of it. Knows no live object.
 
-Every problem is reported, one line each, with the path of its key. Paths in the file are relative to
-the file.
+Every problem is reported, one line each, with the path of its key. Paths in the file are relative
+to the file.
 """
 
 from collections.abc import Iterator
@@ -167,7 +167,7 @@ def _backend_problems(urls: tuple[str, ...], where: str) -> Iterator[str]:
             yield f"{where}.backends[{index}]: must start with http:// or https://"
         elif not _reachable(url):
             yield f"{where}.backends[{index}]: this is no URL of a host: {url}"
-    if len(set(urls)) < len(urls):
+    if len({url.rstrip("/") for url in urls}) < len(urls):
         yield f"{where}.backends: a URL is listed twice"
 
 

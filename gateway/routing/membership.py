@@ -57,7 +57,7 @@ def changed(
 
     urls: base URLs by pool, of all pools; a trailing slash does not count. in_use: further rows
     that no new backend may get, because some process may still write there. Raises ConfigError, one
-    line for each problem, for an unknown pool and for a URL that occurs twice.
+    line for each problem, for an unknown pool and for a URL that occurs twice in one.
     """
     _check(before, urls)
     known = {(member.pool, member.url): member for member in before.members}
@@ -78,12 +78,13 @@ def changed(
 
 def _check(before: Membership, urls: Mapping[str, Sequence[str]]) -> None:
     problems = [f"pools.{pool}: there is no such pool" for pool in urls if pool not in before.pools]
-    owners: dict[str, str] = {}
     for pool, own in urls.items():
-        for url in own:
-            owner = owners.get(url.rstrip("/"))
-            if owner is not None:
-                problems.append(f"pools.{pool}: {url} is a backend of pool {owner} already")
-            owners[url.rstrip("/")] = pool
+        # Two pools may share a URL: one engine can serve two models, as adapters of one base.
+        normalised = [url.rstrip("/") for url in own]
+        problems += [
+            f"pools.{pool}: {url} is listed twice"
+            for url in dict.fromkeys(normalised)
+            if normalised.count(url) > 1
+        ]
     if problems:
         raise ConfigError(tuple(problems))

@@ -127,8 +127,11 @@ class Worker:
     def apply(self, membership: Membership) -> None:
         """Serve with the backends of this membership from now on; requests at backends that left
         may finish."""
-        for backend in self.router.apply(membership):
-            self.dispatcher.forget(backend)
+        gone = self.router.apply(membership)
+        urls = {backend.url for backend in self.router.fleet.backends}
+        for backend in gone:
+            if backend.url not in urls:  # a backend of another pool may have the same URL
+                self.dispatcher.forget(backend)
         self.dispatcher.queue.wake()
 
     def rows_in_use(self) -> frozenset[int]:

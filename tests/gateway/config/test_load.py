@@ -113,6 +113,8 @@ def test_what_the_file_says_wins(write):
         ({"pools.a10g.backends": ["http://"]}, "pools.a10g.backends[0]: this is no URL"),
         ({"pools.a10g.backends": ["http://a/\u20ac"]}, "pools.a10g.backends[0]: this is no URL"),
         ({"pools.a10g.backends": ["http://x"] * 2}, "pools.a10g.backends: a URL is listed twice"),
+        ({"pools.a10g.backends": ["http://x", "http://x/"]},
+         "pools.a10g.backends: a URL is listed twice"),
         ({"models.llama-3-8b.slo.ttft_s": -1}, "models.llama-3-8b.slo.ttft_s: must be positive"),
         ({"models.llama-3-8b.slo.attainment": 1}, "models.llama-3-8b.slo.attainment: must be in"),
         ({"models.llama-3-8b.bytes_per_token": 0}, "models.llama-3-8b.bytes_per_token: must be"),
