@@ -81,7 +81,7 @@ def interpreted(error: BaseException) -> None:
     print(f"cuvee: the data path is not compiled and will run interpreted ({reason})")
 
 
-class Data(build_py):
+class Data(build_py):  # type: ignore[misc]  # setuptools has no types
     """Completes the package made of configs/, a folder without Python."""
 
     def run(self) -> None:
@@ -93,7 +93,7 @@ class Data(build_py):
             Path(self.build_lib, DATA, "__init__.py").write_text(text, encoding="utf-8")
 
 
-class Build(build_ext):
+class Build(build_ext):  # type: ignore[misc]  # setuptools has no types
     """Compiles all modules of the data path or, where one fails, none."""
 
     def run(self) -> None:

@@ -20,6 +20,7 @@ from gateway.app import App
 from gateway.config.load import load
 from gateway.errors import ConfigError, Saturated
 from gateway.proxy.engines import VLLM
+from gateway.routing.backend import Lease
 from gateway.routing.estimate import Estimate
 from gateway.routing.table import compile_table
 from gateway.workers.worker import Worker
@@ -29,7 +30,10 @@ from planner.engine.profiles import find_profile
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MODEL = "llama-3-8b"
-CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "one two three four"}]}
+CHAT: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "one two three four"}],
+}
 
 
 def said(tokens: int, **fields: Any) -> dict[str, Any]:
@@ -189,9 +193,9 @@ async def test_the_clients_own_mistakes_raise_its_typed_exceptions(tmp_path: Pat
             await client.chat.completions.create(**CHAT | {"model": "nope"}, stream=stream)
         with pytest.raises(openai.BadRequestError) as negative:
             await client.chat.completions.create(**CHAT, max_tokens=-1, stream=stream)
-        long = [{"role": "user", "content": "word " * 9000}]
+        long = {"messages": [{"role": "user", "content": "word " * 9000}]}
         with pytest.raises(openai.BadRequestError, match="maximum context length"):
-            await client.chat.completions.create(model=MODEL, messages=long, stream=stream)
+            await client.chat.completions.create(**CHAT | long, stream=stream)
         outcomes = await fleet.outcomes()
 
     assert missing.value.code == "model_not_found"
@@ -205,7 +209,8 @@ async def test_a_full_fleet_queues_and_then_says_429(tmp_path: Path):
         Estimate(model=MODEL, input_tokens=n, output_tokens=n, output_p90=n) for n in (2000, 200, 1)
     ]
     async with running(tmp_path, queue_requests=2) as fleet, fleet.client() as client:
-        router, leases = fleet.worker.router, []
+        router = fleet.worker.router
+        leases: list[Lease] = []
         for size in sizes:
             with contextlib.suppress(Saturated):
                 while len(leases) < 10_000:
@@ -431,8 +436,7 @@ async def collect(stream: Any, words: list[str | None]) -> None:
 async def test_a_silent_stream_is_cut_after_the_idle_timeout(tmp_path: Path):
     """An engine that stopped can leave a stream open without a byte; the client must not hang."""
     faults = {"h100": [Faults(stall_after=2)]}
-    limits = {"idle_timeout_s": 0.2}
-    async with running(tmp_path, faults, **limits) as fleet, fleet.client() as client:
+    async with running(tmp_path, faults, idle_timeout_s=0.2) as fleet, fleet.client() as client:
         stream = await client.chat.completions.create(
             **CHAT, stream=True, extra_body={"vllm_xargs": {"output_tokens": 9}}
         )

@@ -46,6 +46,11 @@ def make_case(rate: float | None = 4.0, tpot_s: float | None = None):
     return build_case(DEMO, make_trace(), rate=rate, process="poisson", requests=150, tpot_s=tpot_s)
 
 
+def costs_of(fleets: list[ComparedFleet]) -> dict[str, float]:
+    """$/h by name, of the fleets that serve all of the demand."""
+    return {fleet.name: fleet.usd_per_hour for fleet in fleets if fleet.usd_per_hour is not None}
+
+
 def run(command: click.Command, *arguments: str):
     return CliRunner().invoke(command, arguments)
 
@@ -88,8 +93,9 @@ def test_every_fleet_serves_the_same_demand_and_is_played(fleets: list[ComparedF
         assert entry.attainment.low <= entry.attainment.mean <= entry.attainment.high
         assert entry.attainment.worst <= entry.attainment.mean
     assert entries[HYBRID].backends == entries[MELANGE].backends
-    assert entries[REFINED].usd_per_hour <= entries["H100 only"].usd_per_hour + 1e-9
-    assert entries[AIBRIX].usd_per_hour >= entries[MELANGE].usd_per_hour - 1e-9
+    costs = costs_of(fleets)
+    assert costs[REFINED] <= costs["H100 only"] + 1e-9
+    assert costs[AIBRIX] >= costs[MELANGE] - 1e-9
 
 
 def test_a_comparison_gives_the_same_twice(fleets: list[ComparedFleet]):
@@ -119,12 +125,8 @@ def test_a_stricter_promise_costs_no_less():
 
     AIBrix is left out: rounding every type by itself makes its cost jump either way.
     """
-    loose = {
-        entry.name: entry.usd_per_hour for entry in planned_costs(make_case(20.0, tpot_s=0.12))
-    }
-    tight = {
-        entry.name: entry.usd_per_hour for entry in planned_costs(make_case(20.0, tpot_s=0.05))
-    }
+    loose = costs_of(planned_costs(make_case(20.0, tpot_s=0.12)))
+    tight = costs_of(planned_costs(make_case(20.0, tpot_s=0.05)))
 
     for name in (MELANGE, UNREFINED, "A10G only", "A100-80G only", "H100 only"):
         assert tight[name] >= loose[name] - 1e-9
@@ -137,7 +139,9 @@ def test_a_baseline_that_cannot_plan_says_why():
 
     for name in (MELANGE, AIBRIX):
         assert entries[name].usd_per_hour is None
-        assert "no GPU serves the upper corner" in entries[name].note
+        note = entries[name].note
+        assert note is not None
+        assert "no GPU serves the upper corner" in note
 
 
 def test_intervals_are_over_seeds():
@@ -146,7 +150,8 @@ def test_intervals_are_over_seeds():
 
     assert played.mean == pytest.approx(0.99)
     assert played.worst == 0.98
-    assert (played.low, played.high) == (pytest.approx(0.99 - 12.706 * 0.01), 1.0)
+    assert played.low == pytest.approx(0.99 - 12.706 * 0.01)
+    assert played.high == 1.0
 
 
 def test_the_paper_prints_counts_costs_and_times():

@@ -14,7 +14,7 @@ from loadtest.demo.fleet import LocalFleet
 from planner.traffic.trace import Trace
 
 TRACE = Trace(
-    arrival_s=np.arange(12) * 0.05,
+    arrival_s=np.arange(12, dtype=float) * 0.05,
     input_tokens=np.full(12, 100.0),
     output_tokens=np.full(12, 3.0),
     key=("conv",) * 12,

@@ -5,9 +5,14 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from gateway.admin.server import AdminServer
+from gateway.admin.server import AdminServer, Answer
 
-ANSWERS = {"/metrics": lambda: (200, "text/plain", b"up 1\n"), "/broken": lambda: 1 / 0}
+
+def broken() -> Answer:
+    raise ZeroDivisionError
+
+
+ANSWERS = {"/metrics": lambda: (200, "text/plain", b"up 1\n"), "/broken": broken}
 
 
 async def ask(admin, text):

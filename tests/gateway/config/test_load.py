@@ -2,6 +2,7 @@
 
 import copy
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -10,7 +11,7 @@ from gateway.config.load import load
 from gateway.errors import ConfigError
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
-GOOD = {
+GOOD: dict[str, Any] = {
     "prices": "aws-2026-07",
     "models": {"llama-3-8b": {"slo": {"ttft_s": 2.0, "tpot_s": 0.1}}},
     "pools": {
@@ -175,7 +176,7 @@ def test_names_and_paths_mean_the_same_profile(write):
 
 def test_a_gpu_with_its_own_numbers_may_have_its_own_price(write, tmp_path):
     """It counts where neither the pool nor the price file states one, times the GPUs."""
-    profile = {
+    profile: dict[str, Any] = {
         "format": "cuvee-profile/1",
         "origin": "analytic",
         "gpu": {

@@ -54,7 +54,7 @@ async def test_what_answers_is_up():
 async def test_probes_begin_in_turns():
     """What else the event loop has to do is done between any two of them."""
     world = World()
-    turns = []
+    turns: list[int] = []
 
     async def active():
         while len(turns) < 50:

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from gateway.control.observed import ObservedDemand
 from gateway.control.replan import Replanner, ReplanPolicy
 from gateway.control.solver.compare import compare
+from gateway.control.solver.process import Solver
 from planner.errors import SolverFailed
 from planner.program import solve
 from planner.program.headroom import utilisations
@@ -75,7 +77,7 @@ def loop_of(buckets, pools):
             running=lambda: (4, 4, 4),
             policy=ReplanPolicy(objective=objective, **settings),
             observed=observed,
-            solver=solver,
+            solver=cast(Solver, solver),
             publish=published.publish,
         )
         return replanner, published, solver, requests / demand.total_rate

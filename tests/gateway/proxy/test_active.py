@@ -1,5 +1,7 @@
 """The record of one request becomes its one observation."""
 
+from types import SimpleNamespace
+
 from gateway.errors import ClientGone
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.events_schema import Usage
@@ -25,7 +27,7 @@ def active():
         receipts=Receipts(),
         bucket=4,
         fiber=Fiber(),
-        client=None,
+        client=SimpleNamespace(),  # nothing is sent
     )  # fmt: skip
 
 

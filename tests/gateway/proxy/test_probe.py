@@ -23,7 +23,7 @@ class Engine:
 
     def __init__(self, answer):
         self.answer = answer
-        self.asked = asyncio.Queue()
+        self.asked: asyncio.Queue[bytes] = asyncio.Queue()
         self.connections = 0
         self.writers = []
 

@@ -140,7 +140,8 @@ async def test_a_turn_given_to_one_who_leaves_passes_on():
 
 async def test_a_strand_that_leaves_when_woken_passes_its_turn_on():
     """The same for requests as they run: no task, and gone before the loop can tell."""
-    fiber, ended = Fiber(), []
+    fiber = Fiber()
+    ended: list[str] = []
 
     async def handler():
         try:

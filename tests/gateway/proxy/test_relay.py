@@ -35,9 +35,10 @@ class Way:
 
     def __init__(self, wire):
         self.now_s = 0.0
-        self.firsts = []
+        self.firsts: list[float] = []
         self.backend = BackendConnection(ConnectionPool("http://x", connect_timeout_s=1))
-        self.backend.connection_made(wire())
+        self.upstream = wire()
+        self.backend.connection_made(self.upstream)
         self.reply = self.backend.send(b"head", b"")
         self.client = ClientConnection(Server())
         self.sent = wire()
@@ -60,7 +61,7 @@ class Way:
 
     @property
     def paused(self):
-        return self.backend._transport.paused
+        return self.upstream.paused
 
 
 @pytest.fixture

@@ -1,5 +1,7 @@
 """Heads of our own answers, and what an error makes of a request."""
 
+from types import SimpleNamespace
+
 import pytest
 
 from gateway.errors import (
@@ -39,12 +41,12 @@ def active():
     estimate = Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1)
     return ActiveRequest(
         arrival_s=0.0, request_id=b"r", llm_request=llm_request, estimate=estimate, caller="",
-        receipts=Receipts(), bucket=4, fiber=Fiber(), client=None,
+        receipts=Receipts(), bucket=4, fiber=Fiber(), client=SimpleNamespace(),
     )  # fmt: skip
 
 
 def answered(*headers):
-    reply = Reply(None)
+    reply = Reply(SimpleNamespace())
     reply.status, reply.headers = 200, list(headers)
     return reply
 

@@ -199,7 +199,8 @@ def test_a_live_certificate_plays_all_observed_classes_at_once(shared):
     held = [with_certificate(plan, one, pools).certificate for one in apart]
     certificate = with_certificate(plan, demand, pools).certificate
 
-    assert [one.holds for one in held] == [True, True]
+    assert [one is not None and one.holds for one in held] == [True, True]
+    assert certificate is not None
     assert not certificate.holds
     assert (certificate.model, certificate.slo_class) == (MODEL, "default")
 
@@ -209,8 +210,10 @@ def test_classes_that_nobody_asked_for_have_no_traffic(shared):
     demand = demand_of(TRACE, shared, estimator=Estimator())
     nothing = replace(demand, rate=np.zeros(demand.buckets.count))
     plan = solve.assign(demand, shared.pools, (1, 1, 1, 0, 0, 0))
+    traffic = observed(demand, 500)
 
-    assert set(observed(demand, 500).draw(0).slo_class.tolist()) == {0}
+    assert traffic is not None
+    assert set(traffic.draw(0).slo_class.tolist()) == {0}
     assert observed(nothing, 500) is None
     assert with_certificate(plan, nothing, shared.pools).certificate is None
 

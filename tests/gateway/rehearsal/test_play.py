@@ -102,7 +102,7 @@ def test_lengths_are_learned_as_requests_end(plan, pools):
     """The first request is taken for the prior, later ones for what ended before they came."""
     count = 60
     trace = Trace(
-        arrival_s=np.arange(count) * 30.0,
+        arrival_s=np.arange(count, dtype=float) * 30.0,
         input_tokens=np.full(count, 200.0),
         output_tokens=np.full(count, 450.0),
         key=("k",) * count,
@@ -144,7 +144,7 @@ def test_a_first_token_ends_the_pending_prefill(make_demand, pools):
     plan = solve.assign(make_demand(1.0), pools, (0, 0, 1))
     count = 100
     trace = Trace(
-        arrival_s=np.arange(count) * 1.0,
+        arrival_s=np.arange(count, dtype=float),
         input_tokens=np.full(count, 1900.0),
         output_tokens=np.full(count, 6000.0),
         key=("",) * count,

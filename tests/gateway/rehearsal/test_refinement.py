@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from gateway.config.load import Loaded, load
 from gateway.rehearsal.certify import Certified, Harness, certified
 from gateway.rehearsal.history import TraceSource, demand_together
-from gateway.rehearsal.traffic import replayed
+from gateway.rehearsal.traffic import Process, replayed
 from gateway.routing.estimator import Estimator
 from planner.model.buckets import SloClass
 from planner.slo import Slo
@@ -40,7 +40,7 @@ class Instance:
     rate: float
     usd: tuple[float, float, float]
     most: tuple[int, int, int]
-    process: str
+    process: Process
     batch: bool
 
     @property
@@ -89,10 +89,11 @@ class Instance:
         )  # fmt: skip
         harness = Harness(traffic, self.loaded.pools)
         scores = [harness.play(found.refined.plan, seed) for seed in FRESH]
-        return min(
+        margins: list[float] = [
             mean(score.share for score in of) - of[0].slo_class.slo.attainment
             for of in zip(*scores, strict=True)
-        )
+        ]
+        return min(margins)
 
 
 instances = st.builds(

@@ -183,6 +183,7 @@ def test_usage_is_asked_for_without_touching_the_rest(fields, space):
     asked = with_usage(body)
 
     if fields:
+        assert asked is not None
         assert json.loads(asked) == {"stream_options": {"include_usage": True}} | fields
     else:
         assert asked is None

@@ -185,7 +185,7 @@ def test_others_load_counts_against_the_limit(plan, pools, table):
     )
     model = plan.buckets.classes[0].model
     estimate = Estimate(model=model, input_tokens=300, output_tokens=100, output_p90=100)
-    leases = []
+    leases: list[Lease] = []
     with suppress(Saturated):
         while len(leases) < 10_000:
             leases.append(first.route(estimate, now_s=0.0))

@@ -1,5 +1,7 @@
 """What a scrape shows."""
 
+from typing import Any
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -11,7 +13,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import WorkerGauges
 
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "model": "m", "caller": "c4", "endpoint": CHAT, "stream": True, "bucket": 3,
     "prompt_bytes": 400, "max_tokens": None, "estimated_input": 100, "estimated_output": 50,
     "exact_input": False, "outcome": Outcome.OK, "status": 200, "duration_s": 2.0, "ttft_s": 0.3,

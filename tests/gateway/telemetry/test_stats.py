@@ -1,5 +1,7 @@
 """Sums of what happened."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -11,7 +13,7 @@ from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, PoolStats, StatsDelta
 from planner.traffic.size_histogram import fine_cell
 
-FIELDS = {
+FIELDS: dict[str, Any] = {
     "model": "m", "caller": "k", "endpoint": CHAT, "stream": True, "bucket": 3,
     "prompt_bytes": 400, "max_tokens": None, "estimated_input": 100, "estimated_output": 50,
     "exact_input": False, "outcome": Outcome.OK, "status": 200, "duration_s": 2.0, "ttft_s": 0.3,

@@ -31,6 +31,12 @@ def make_case(engines, sizes, slo=SLO):
     return SimulationCase(trace=trace, engines=engines, slo=slo)
 
 
+def n_star(profile, size):
+    """The largest steady batch of requests of one size within the SLO."""
+    inputs, outputs = np.array([size], dtype=float).T
+    return float(profile.capacity(inputs, outputs, SLO).n_star[0])
+
+
 def make_policy(name, case, seed=1):
     return POLICIES[name](case, np.random.default_rng(seed))
 
@@ -114,9 +120,7 @@ def test_power_of_two_shuns_only_the_busier_of_two():
 def test_least_load_weighs_sizes():
     """After a long request the other backend gets short ones until they weigh as much."""
     case = make_case((A100, A100), [LONG] + [SHORT] * 9)
-    long, short = (
-        1 / A100.capacity(*np.array([[i], [o]]), SLO).n_star[0] for i, o in (LONG, SHORT)
-    )
+    long, short = (1 / n_star(A100, size) for size in (LONG, SHORT))
 
     backends, _ = place(make_policy("least-load", case), 10, keep=True)
 
@@ -176,8 +180,7 @@ def test_aibrix_fills_the_fastest_type_first_and_then_waits():
             break
         placed.append(placement)
 
-    arrays = np.array([[float(size[0])], [float(size[1])]])
-    caps = [int(gpu.capacity(*arrays, SLO).n_star[0] + 1e-9) for gpu in (H100, A10G)]
+    caps = [int(n_star(gpu, size) + 1e-9) for gpu in (H100, A10G)]
     assert [placement.backend for placement in placed] == [1] * caps[0] + [0] * caps[1]
     assert policy.route(len(placed), 0.0) is None
     placed[0].release()

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from loadtest.demo import summary
-from loadtest.demo.summary import PlanSeen
+from loadtest.demo.summary import Period, PlanSeen
 from loadtest.replay.record import Record
 from planner.slo import Slo
 
@@ -61,12 +61,19 @@ RECORDS = [
 ]
 
 
+def row(period: Period) -> tuple[str, int, int, int, int]:
+    """Name, requests, failed, off the plan, within the SLO."""
+    assert period.attainment is not None
+    return (
+        period.name, period.requests, period.failed, period.off_plan, period.attainment.met,
+    )  # fmt: skip
+
+
 def test_periods_part_at_the_turn_and_at_the_swap():
     """Every request is in one period and in the whole; failed and slow ones missed the SLO."""
     run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0)
 
-    rows = [(p.name, p.requests, p.failed, p.off_plan, p.attainment.met) for p in run.periods]
-    assert rows == [
+    assert [row(period) for period in run.periods] == [
         ("before, plan 1", 2, 0, 1, 2),
         ("after, plan 1", 2, 0, 0, 1),
         ("after, plan 2", 1, 1, 0, 0),

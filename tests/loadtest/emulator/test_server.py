@@ -6,6 +6,7 @@ import contextlib
 import json
 import struct
 from dataclasses import replace
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -23,7 +24,10 @@ from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
 
 MODEL = "tiny"
-CHAT = {"model": MODEL, "messages": [{"role": "user", "content": "tell me a story"}]}
+CHAT: dict[str, Any] = {
+    "model": MODEL,
+    "messages": [{"role": "user", "content": "tell me a story"}],
+}
 LONG = {"max_tokens": 900, "ignore_eos": True}
 
 
@@ -407,6 +411,7 @@ async def test_the_openai_sdk_reads_it():
 
     assert chunks[-2].choices[0].finish_reason == "stop"
     assert chunks[-1].usage.completion_tokens == 5
+    assert whole.usage is not None
     assert whole.usage.prompt_tokens == 1
     assert len(vectors.data[0].embedding) == 8
 

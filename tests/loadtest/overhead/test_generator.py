@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, closing, suppress
+from typing import Any
 
 import aiohttp
 import msgspec
@@ -28,13 +29,13 @@ async def backend() -> AsyncIterator[int]:
         yield server.sockets[0].getsockname()[1]
 
 
-def job(port: int, scenario: Scenario, **fields: object) -> Job:
-    defaults = {
+def job(port: int, scenario: Scenario, **fields: Any) -> Job:
+    defaults: dict[str, Any] = {
         "port": port,
         "request": scenarios.request(scenario),
         "connections": scenario.connections,
     }
-    return Job(**(defaults | fields))  # type: ignore[arg-type]
+    return Job(**(defaults | fields))
 
 
 def soon() -> Window:

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -13,10 +14,8 @@ UNARY = Scenario(name="unary", connections=1, body_bytes=1024)
 STREAMS = Scenario(name="streams", connections=100, body_bytes=1024, interval_s=0.02)
 
 
-def measured(
-    setup: str, turn: int = 0, scenario: Scenario = UNARY, **fields: object
-) -> Measurement:
-    defaults = {
+def measured(setup: str, turn: int = 0, scenario: Scenario = UNARY, **fields: Any) -> Measurement:
+    defaults: dict[str, Any] = {
         "units": 1000,
         "window_s": 2.0,
         "cpu_s": None,
@@ -24,7 +23,7 @@ def measured(
         "p99_s": 0.002,
         "errors": {},
     }
-    return Measurement(setup=setup, turn=turn, scenario=scenario, **(defaults | fields))  # type: ignore[arg-type]
+    return Measurement(setup=setup, turn=turn, scenario=scenario, **(defaults | fields))
 
 
 def row(rows: tuple[ResultRow, ...], setup: str, scenario: str = "unary") -> ResultRow:

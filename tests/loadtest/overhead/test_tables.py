@@ -30,9 +30,9 @@ STREAMS = replace(ROW, scenario="100 streams", unit="chunk", memory_mib=TEN, kib
 
 
 def shown(table: RenderableType) -> str:
-    console = Console(file=io.StringIO(), width=120)
-    console.print(table)
-    return console.file.getvalue()  # type: ignore[attr-defined]
+    text = io.StringIO()
+    Console(file=text, width=120).print(table)
+    return text.getvalue()
 
 
 def test_a_row_shows_every_figure_and_every_error():

@@ -5,6 +5,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -44,7 +45,7 @@ class Script:
     headers: dict[str, str] = field(default_factory=dict)
     status: int = 200
     error: bytes = b""
-    bodies: list[dict[str, object]] = field(default_factory=list)
+    bodies: list[dict[str, Any]] = field(default_factory=list)
     requests: list[web.Request] = field(default_factory=list)
     arrived: asyncio.Event = field(default_factory=asyncio.Event)
     expected: int = 0
@@ -90,7 +91,7 @@ def trace(*rows: tuple[float, int, int], keys: tuple[str, ...] | None = None) ->
     )
 
 
-async def replay_one(script: Script, **options: object) -> Record:
+async def replay_one(script: Script, **options: Any) -> Record:
     """The record of a single request."""
     async with script.serve() as url:
         records = await replay(url, trace((0.0, 20, 3)), ReplayOptions(model="m", **options))

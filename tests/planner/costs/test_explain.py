@@ -1,6 +1,7 @@
 """The parts of a plan's cost: they sum to the bill, whatever the plan."""
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ GRID = Grid(input_edges=(1, 256, 1024, 8192), output_edges=(1, 128, 2048))
 USD = {"A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
 
 
-def pool(gpu: str, usd: float, model: str = "m", **bounds: int | None) -> Pool:
+def pool(gpu: str, usd: float, model: str = "m", **bounds: Any) -> Pool:
     spec = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu=gpu, model="Llama-3-8B")
     profile = profiles.build(spec)
     return Pool(name=f"{gpu}-{model}", model=model, profile=profile, usd_per_hour=usd, **bounds)
@@ -154,10 +155,8 @@ def test_a_key_pays_for_what_its_requests_take():
     """Two keys that send the same pay the same; one whose answers are longer pays more."""
     buckets, requests = sent(5)
     half = len(requests.key) // 2
-    sizes = {
-        "bucket": np.tile(requests.bucket[:half], 2),
-        "input_tokens": np.tile(requests.input_tokens[:half], 2),
-    }
+    bucket = np.tile(requests.bucket[:half], 2)
+    inputs = np.tile(requests.input_tokens[:half], 2)
     same = np.tile(requests.output_tokens[:half], 2)
     longer = np.concatenate([same[:half], same[half:] * 1.5])
     key = ("ann",) * half + ("bob",) * half
@@ -165,16 +164,17 @@ def test_a_key_pays_for_what_its_requests_take():
     for outputs in (same, longer):
         asked = demand_from_samples(
             buckets,
-            sizes["bucket"],
-            sizes["input_tokens"],
+            bucket,
+            inputs,
             outputs,
             duration_s=50,
             dispersion=(2.0,),
         )
         plan = provision(asked, POOLS)
         why = explain(
-            plan, asked, POOLS, sent=SentRequests(output_tokens=outputs, key=key, **sizes)
-        )
+            plan, asked, POOLS,
+            sent=SentRequests(bucket=bucket, input_tokens=inputs, output_tokens=outputs, key=key),
+        )  # fmt: skip
         bills.append(dict(why.key))
 
     assert bills[0]["ann"] == pytest.approx(bills[0]["bob"])

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -153,7 +154,7 @@ def test_what_no_fleet_can_serve_is_told():
         ([1.0], {"spot": {"TPU": 1.0}}, "TPU"), ([1.0], {"spot": {"H100": -1.0}}, "H100"),
     ],
 )  # fmt: skip
-def test_nonsense_is_refused(rates: list[float], options: dict[str, object], words: str):
+def test_nonsense_is_refused(rates: list[float], options: dict[str, Any], words: str):
     """Each with what is wrong."""
     with pytest.raises(InvalidValue, match=words):
         buy_portfolio(demand(), POOLS, np.array(rates), **{"discount": 0.4, **options})

@@ -136,7 +136,8 @@ def test_the_mix_is_on_no_curve_above_a_single_type():
         assert mix.name == MIX
         assert [single.name for single in singles] == list(USD)
         for place, usd in enumerate(mix.usd_per_hour):
-            others = [s.usd_per_hour[place] for s in singles if s.usd_per_hour[place] is not None]
+            at_place = [single.usd_per_hour[place] for single in singles]
+            others = [other for other in at_place if other is not None]
             assert usd is not None
             assert all(usd <= other + 1e-9 for other in others)
     assert singles[0].usd_per_hour[0] is None

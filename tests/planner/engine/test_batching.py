@@ -137,9 +137,16 @@ profiles = st.builds(
 )
 
 
+def end_iteration(engine: Engine) -> None:
+    """Advances to the end of the iteration in flight."""
+    assert engine.step_end_s is not None
+    engine.advance(engine.step_end_s)
+
+
 def calls(requests):
     """Submits and aborts in time order: (at_s, key, size), an abort without a size."""
-    timed, at_s = [], 0.0
+    timed: list[tuple[float, int, tuple[int, int] | None]] = []
+    at_s = 0.0
     for key, (gap_s, inputs, outputs, patience_s) in enumerate(requests):
         at_s += gap_s
         timed.append((at_s, key, (inputs, outputs)))
@@ -263,12 +270,13 @@ def test_decoding_goes_on_while_a_prompt_is_prefilled():
     """Chunked prefill: the running sequence gets a token in every iteration, long prompt or not."""
     engine = Engine(profile(budget=100))
     engine.submit("old", input_tokens=10, output_tokens=100, now_s=0.0)
-    engine.advance(engine.step_end_s)
+    end_iteration(engine)
+    assert engine.step_end_s is not None
     engine.submit("new", input_tokens=990, output_tokens=5, now_s=engine.step_end_s)
     before = engine.produced("old")
 
     for _ in range(10):
-        engine.advance(engine.step_end_s)
+        end_iteration(engine)
 
     assert engine.produced("old") - before == 10
     assert engine.produced("new") == 1
@@ -279,6 +287,7 @@ def test_an_arrival_waits_for_the_iteration_in_flight():
     engine = Engine(profile(budget=2048))
     engine.submit("a", input_tokens=1000, output_tokens=9, now_s=0.0)
     end_s = engine.step_end_s
+    assert end_s is not None
 
     engine.submit("b", input_tokens=10, output_tokens=1, now_s=end_s / 2)
 
@@ -308,7 +317,7 @@ def test_overflowing_kv_preempts_the_last_admitted():
     engine.submit("new", input_tokens=40, output_tokens=50, now_s=0.0)
 
     while engine.preemptions == 0:
-        engine.advance(engine.step_end_s)
+        end_iteration(engine)
     had = engine.produced("new")
     finished = [event.key for event in engine.advance(99.0) if isinstance(event, LastToken)]
 

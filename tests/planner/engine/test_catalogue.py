@@ -32,7 +32,7 @@ models:
 
 def test_every_shipped_row_has_its_source():
     """All GPU types and families that docs/profiles.md names are there, each with a source."""
-    rows = (*catalogue.gpus().values(), *catalogue.models().values())
+    rows: tuple[Gpu | Model, ...] = (*catalogue.gpus().values(), *catalogue.models().values())
 
     assert set(GPUS) <= set(catalogue.gpus())
     for family in ("Llama-2", "Llama-3.", "Qwen2.5", "Qwen3", "Mistral", "Mixtral", "gpt-oss",

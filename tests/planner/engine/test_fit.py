@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -121,6 +122,12 @@ def replace_ttft(point: Point, ttft_s: float) -> Point:
     )  # fmt: skip
 
 
+def with_noise(point: Point, noise: float) -> Point:
+    assert point.tpot_s is not None
+    assert point.ttft_s is not None
+    return msgspec.structs.replace(point, tpot_s=point.tpot_s * noise, ttft_s=point.ttft_s * noise)
+
+
 SPREAD = [(128, 256), (1024, 128), (4000, 256)]
 
 
@@ -131,7 +138,8 @@ def test_enough_points_need_no_prior():
 
     found = fit_alone(points)
 
-    assert (found.n, found.largest) == (12, pytest.approx(48))
+    assert found.n == 12
+    assert found.largest == pytest.approx(48)
     assert np.allclose(found.constants, truth.constants, rtol=1e-3)
 
 
@@ -139,11 +147,9 @@ def test_points_alone_hold_between_them_under_noise():
     """With 5 % noise on every value of a curved engine: within 15 % anywhere between the points."""
     random = np.random.default_rng(7)
     points = [
-        msgspec.structs.replace(point, tpot_s=point.tpot_s * noise, ttft_s=point.ttft_s * noise)
+        with_noise(served(ROOFLINE, i, o, batch), float(np.exp(random.normal(0, 0.05))))
         for i, o in SPREAD
         for batch in (1, 8, 24, 64)
-        for point in (served(ROOFLINE, i, o, batch),)
-        for noise in (float(np.exp(random.normal(0, 0.05))),)
     ]
 
     found = fit_alone(points)
@@ -177,7 +183,7 @@ def test_too_few_points_say_what_they_lack(
         fit_alone(points)
 
 
-GOOD = {"input_tokens": 100, "output_tokens": 50, "rate": 2.0, "tpot_s": 0.02}
+GOOD: dict[str, Any] = {"input_tokens": 100, "output_tokens": 50, "rate": 2.0, "tpot_s": 0.02}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +199,7 @@ GOOD = {"input_tokens": 100, "output_tokens": 50, "rate": 2.0, "tpot_s": 0.02}
         ({}, r"points\[1\]: the same size and load as points\[0\]"),
     ],
 )
-def test_an_unusable_point_is_named(change: dict[str, float | None], words: str):
+def test_an_unusable_point_is_named(change: dict[str, Any], words: str):
     """Holes, NaN, zero, negative and double points: the message says which point and key."""
     with pytest.raises(InvalidValue, match=words):
         checked([Point(**GOOD), Point(**(GOOD | change))])
@@ -227,9 +233,13 @@ def test_rates_hold_up_to_the_corner_of_their_cell():
         ({"input_to": (200, 100)}, "input_to: must be ascending"),
     ],
 )
-def test_a_table_of_rates_without_sense_is_refused(change: dict[str, object], words: str):
+def test_a_table_of_rates_without_sense_is_refused(change: dict[str, Any], words: str):
     """Holes, NaN, negative rates and overlapping edges are named by row and column."""
-    good = {"input_to": (100, 200), "output_to": (10, 20), "rate": ((1.0, 1.0), (1.0, 1.0))}
+    good: dict[str, Any] = {
+        "input_to": (100, 200),
+        "output_to": (10, 20),
+        "rate": ((1.0, 1.0), (1.0, 1.0)),
+    }
 
     with pytest.raises(ValueError, match=words):
-        Rates(**(good | change))  # type: ignore[arg-type]
+        Rates(**(good | change))

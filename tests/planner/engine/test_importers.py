@@ -1,6 +1,7 @@
 """Results of other tools, as their files look."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -142,11 +143,11 @@ def test_an_aibrix_profile_has_outputs_in_rows(tmp_path: Path):
     ],
 )  # fmt: skip
 def test_a_result_that_cannot_be_used_names_file_and_key(
-    tmp_path: Path, read: object, content: object, words: str
+    tmp_path: Path, read: Callable[[list[Path]], object], content: object, words: str
 ):
     """Missing keys, nothing measured, NaN, zero rates and repeated loads are each refused."""
     with pytest.raises(InvalidFile, match=words) as caught:
-        read([file(tmp_path, content)])  # type: ignore[operator]
+        read([file(tmp_path, content)])
 
     assert str(tmp_path / "result.json") in str(caught.value)
 
@@ -175,10 +176,12 @@ def test_a_csv_summary_with_a_hole_names_the_row(tmp_path: Path):
         ({"total_request_rate": float("nan")}, "total_request_rate"),
     ],
 )
-def test_a_broken_melange_config_names_the_key(tmp_path: Path, change: object, words: str):
+def test_a_broken_melange_config_names_the_key(
+    tmp_path: Path, change: dict[str, object], words: str
+):
     """Holes, negative rates, a GPU without a price: one line with the key."""
     with pytest.raises(InvalidFile, match=words):
-        importers.melange(file(tmp_path, MELANGE | change))  # type: ignore[operator]
+        importers.melange(file(tmp_path, MELANGE | change))
 
 
 def test_a_gpu_without_data_is_named_with_those_that_have_some(tmp_path: Path):

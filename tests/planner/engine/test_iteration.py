@@ -73,6 +73,7 @@ def test_a_run_is_the_sum_of_its_iterations(first_s, rise_s, floor_s, length, no
 def test_a_measured_profile_is_emulated_at_its_own_pace():
     """With a fitted model the engine's iterations are those that the planner counts with."""
     profile = read_profile(CONFIGS / "llama-3-8b" / "H100.yaml")
+    assert profile.roofline is not None
     slow = replace(prior(profile.roofline), iteration_s=0.5)
     pace = iteration_time(replace(profile, origin="measured", calibration=slow))
 

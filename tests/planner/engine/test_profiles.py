@@ -1,6 +1,7 @@
 """Profiles: what a backend sustains within an SLO, and the files they are read from."""
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -21,11 +22,9 @@ GPUS = ("L4", "A10G", "A100-80G", "H100")
 ANY_S = 1e6
 
 
-def profile(gpu: str, **options: object) -> profiles.Profile:
+def profile(gpu: str, **options: Any) -> profiles.Profile:
     spec = {"model": "Llama-2-7B"} | options
-    return profiles.build(
-        ProfileFile(format="cuvee-profile/1", origin="analytic", gpu=gpu, **spec)  # type: ignore[arg-type]
-    )
+    return profiles.build(ProfileFile(format="cuvee-profile/1", origin="analytic", gpu=gpu, **spec))
 
 
 def rate(gpu: str, inputs: int, outputs: int, tpot_s: float) -> float:
@@ -67,6 +66,7 @@ def test_the_sustained_batch_holds_the_targets(
     one, sizes = profile(gpu), (np.array([inputs], float), np.array([outputs], float))
 
     capacity = one.capacity(*sizes, Slo(ttft_s=ttft_s, tpot_s=tpot_s))
+    assert one.roofline is not None
     share_s = one.roofline.prefill_share_s(sizes[0]) / sizes[1]
     decode_s = one.roofline.decode_s(capacity.n_star, sizes[0] + sizes[1] / 2)
     tpot = decode_s + capacity.n_star * share_s
@@ -326,6 +326,7 @@ def test_a_model_may_be_a_config_of_hugging_face(tmp_path: Path):
     found = profiles.read_profile(written(tmp_path, text))
 
     assert found.model == "Own"
+    assert found.roofline is not None
     assert found.roofline.model.parameters == pytest.approx(1.1e9, rel=0.01)
 
 

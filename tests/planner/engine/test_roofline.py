@@ -9,8 +9,8 @@ from planner.errors import InvalidValue
 
 
 def backend(gpu: str, model: str = "Llama-2-7B", **options: int) -> Roofline:
-    rows = catalogue.gpus()[gpu], catalogue.models()[model]
-    return roofline(*rows, ENGINES["vllm-v0"], **options)
+    row = catalogue.models()[model]
+    return roofline(catalogue.gpus()[gpu], row, ENGINES["vllm-v0"], **options)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,8 @@ def test_a_mixture_reads_the_experts_that_its_tokens_use():
     fixed = row.parameters - row.expert_parameters - row.embedding
 
     def weights_s(tokens: float) -> float:
-        return mixture.memory_s + mixture.experts_s * (1 - mixture.idle_share**tokens)
+        busy_share: float = 1 - mixture.idle_share**tokens
+        return mixture.memory_s + mixture.experts_s * busy_share
 
     assert weights_s(1) == pytest.approx(read_s * (row.active - row.embedding))
     assert weights_s(2) == pytest.approx(

@@ -1,5 +1,7 @@
 """Pools and spot terms are checked where they are made."""
 
+from typing import Any
+
 import pytest
 
 from planner.engine import profiles
@@ -19,7 +21,7 @@ PROFILE = profiles.build(
 )  # fmt: skip
 def test_a_wrong_pool_names_itself_and_its_field(field: str, value: float):
     """The message says which pool and which field."""
-    good = {"name": "p", "model": "m", "profile": PROFILE, "usd_per_hour": 1.0}
+    good: dict[str, Any] = {"name": "p", "model": "m", "profile": PROFILE, "usd_per_hour": 1.0}
 
     with pytest.raises(InvalidValue, match=f"pool p: .*{field}"):
         Pool(**(good | {field: value}))
@@ -40,7 +42,7 @@ def test_a_wrong_spot_names_its_field(field: str, value: float):
 
 def test_what_is_paid_for_is_not_taken_away():
     """A pool is reserved or spot, not both, and reserves no negative number."""
-    good = {"name": "p", "model": "m", "profile": PROFILE, "usd_per_hour": 1.0}
+    good: dict[str, Any] = {"name": "p", "model": "m", "profile": PROFILE, "usd_per_hour": 1.0}
 
     for wrong in ({"reserved": -1}, {"reserved": 1, "spot": Spot(preemptions_per_hour=1,
                                                                restart_s=60)}):  # fmt: skip

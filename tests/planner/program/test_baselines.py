@@ -3,6 +3,7 @@
 from dataclasses import replace
 from math import ceil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -124,7 +125,9 @@ def test_a_type_that_cannot_serve_a_bucket_has_no_fleet_of_its_own():
     )
 
     assert baselines.single_type(instance, "small") is None
-    assert baselines.single_type(instance, "large").counts == (0, 2)
+    large = baselines.single_type(instance, "large")
+    assert large is not None
+    assert large.counts == (0, 2)
     assert baselines.melange(instance).shares[1].tolist() == [0, 1]
     assert baselines.optimum(instance).shares[1].tolist() == [0, 1]
 
@@ -147,7 +150,7 @@ def test_buckets_without_demand_cost_nothing():
         ({"tput": np.array([[1.0, 1.0], [0.0, 0.0]])}, r"upper corner of buckets \[1\]"),
     ],
 )
-def test_impossible_instances_are_refused(change: dict[str, np.ndarray], message: str):
+def test_impossible_instances_are_refused(change: dict[str, Any], message: str):
     """NaN, negative prices, wrong shapes and sizes that no GPU serves are named."""
     with pytest.raises(InvalidValue, match=message):
         replace(tiny(0), **change)

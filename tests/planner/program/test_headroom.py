@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ GRID = Grid(input_edges=(1, 512, 8192), output_edges=(1, 128, 1024))
 SLO = Slo(ttft_s=2.0, tpot_s=0.08)
 
 
-def pool(gpu: str, model: str = "m", **options: int) -> Pool:
+def pool(gpu: str, model: str = "m", **options: Any) -> Pool:
     profile = profiles.build(
         ProfileFile(format="cuvee-profile/1", origin="analytic", gpu=gpu, model="Llama-3-8B")
     )

@@ -4,6 +4,7 @@ import itertools
 import math
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,7 @@ PROFILES = {
 SPOT = Spot(preemptions_per_hour=0.1, restart_s=300)
 
 
-def pool(gpu: str, model: str = "m", count: int = 1, **options: object) -> Pool:
+def pool(gpu: str, model: str = "m", count: int = 1, **options: Any) -> Pool:
     zone = options.get("zone")
     return Pool(
         name=f"{count}x{gpu}-{model}-{zone}{'-spot' if options.get('spot') else ''}",
@@ -217,7 +218,7 @@ CASES = [
 @pytest.mark.parametrize(("options", "limits"), [c[1:] for c in CASES], ids=[c[0] for c in CASES])
 @pytest.mark.parametrize("seed", range(3))
 def test_tiny_fleets_cost_what_brute_force_finds(
-    seed: int, options: tuple[dict[str, object], ...], limits: Limits
+    seed: int, options: tuple[dict[str, Any], ...], limits: Limits
 ):
     """Two buckets, two pools, one limit: within 3 % of the best split on a fine grid."""
     asked = demand(seed + 10, 5.0 + 3 * seed, grid=TINY, longest=1000)
@@ -428,7 +429,7 @@ def test_stock_counts_gpus_of_every_pool():
      ({"horizon_h": 0}, "horizon_h"),
      ({"stock": (Stock(gpu="L4", most=1), Stock(gpu="L4", most=2))}, "twice")],
 )  # fmt: skip
-def test_limits_that_cannot_be_are_refused(values: dict[str, object], words: str):
+def test_limits_that_cannot_be_are_refused(values: dict[str, Any], words: str):
     """The message names the field."""
     with pytest.raises(InvalidValue, match=words):
         Limits(**values)

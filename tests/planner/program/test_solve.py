@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ PROFILES = {
 }
 
 
-def pool(gpu: str, model: str = "m", **options: int | None) -> Pool:
+def pool(gpu: str, model: str = "m", **options: Any) -> Pool:
     name = f"{gpu}-{model}"
     return Pool(name=name, model=model, profile=PROFILES[gpu], usd_per_hour=USD[gpu], **options)
 
@@ -57,8 +58,10 @@ def demand(
     slo = Slo(ttft_s=ttft_s, tpot_s=tpot_s, attainment=attainment)
     buckets = Buckets(classes=tuple(SloClass(model=m, slo=slo) for m in models), grid=grid)
     bucket = grid.cell_of(inputs, outputs) + grid.cells * random.integers(0, len(models), 800)
-    kwargs = {"duration_s": 100.0, "dispersion": (dispersion,) * len(models)}
-    return demand_from_samples(buckets, bucket, inputs, outputs, **kwargs).scaled_to(rate)
+    return demand_from_samples(
+        buckets, bucket, inputs, outputs,
+        duration_s=100.0, dispersion=(dispersion,) * len(models),
+    ).scaled_to(rate)  # fmt: skip
 
 
 def utilisation(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> tuple[float, ...]:

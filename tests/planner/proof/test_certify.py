@@ -1,6 +1,7 @@
 """A certificate says what rehearsals prove, and no more."""
 
 from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pytest
@@ -8,10 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.model.buckets import SloClass
+from planner.model.plan import Plan
 from planner.proof.certify import EARLY, Score, certificates, certify
 from planner.slo import Slo
 
-PLAN = SimpleNamespace(plan_id="p")
+PLAN = cast(Plan, SimpleNamespace(plan_id="p"))  # it is only handed to the rehearsal
 
 
 def promise(target=0.99, name="default"):

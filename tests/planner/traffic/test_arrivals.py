@@ -22,8 +22,8 @@ def make_trace(arrival_s):
     count = len(arrival_s)
     return Trace(
         arrival_s=np.asarray(arrival_s, dtype=float),
-        input_tokens=np.arange(count) + 1.0,
-        output_tokens=np.arange(count) * 2 + 1.0,
+        input_tokens=np.arange(count, dtype=float) + 1.0,
+        output_tokens=np.arange(count, dtype=float) * 2 + 1.0,
         key=tuple(f"k{n}" for n in range(count)),
     )
 

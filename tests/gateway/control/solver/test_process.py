@@ -12,6 +12,7 @@ from gateway.control.solver.compare import compare
 from gateway.control.solver.process import Solver
 from gateway.control.solver.tasks import plan
 from planner.errors import InvalidValue, SolverFailed
+from planner.model.plan import Plan
 from planner.program import solve
 from planner.program.request import PlanRequest
 
@@ -32,7 +33,7 @@ async def test_the_worker_solves_and_fails_without_harm(make_demand, pools):
         [worker] = multiprocessing.active_children()
         worker.kill()
         await asyncio.to_thread(wait, [worker.sentinel], 30)
-        again = []
+        again: list[Plan | None] = []
         for _ in range(3):
             try:
                 again.append(await solver.plan(request("assign", demand, pools, (2, 2, 2))))
@@ -97,6 +98,7 @@ async def test_the_worker_gives_way(make_demand, pools):
     with Solver(limit_s=60.0) as solver:
         await solver.plan(request("assign", make_demand(12.0), pools, (2, 2, 2)))
         [worker] = multiprocessing.active_children()
+        assert worker.pid is not None
         theirs = os.getpriority(os.PRIO_PROCESS, worker.pid)
 
     assert theirs > os.getpriority(os.PRIO_PROCESS, 0)
