@@ -9,7 +9,8 @@ from gateway.cluster.codec import decode, encode
 from gateway.routing.estimator_schema import LengthsState
 from gateway.routing.lengths import (
     HISTORIES,
-    PRIOR,
+    PRIOR_MEDIAN,
+    PRIOR_P90,
     SHRINKAGE,
     WINDOW,
     LengthHistory,
@@ -46,7 +47,7 @@ def test_nothing_learned_is_the_prior():
     """Before the first reply something plausible is believed."""
     length = OutputLengths().predict("m", "k", "chat", 100, None)
 
-    assert (length.median, length.p90) == tuple(map(round, PRIOR))
+    assert (length.median, length.p90) == (round(PRIOR_MEDIAN), round(PRIOR_P90))
 
 
 @given(st.integers(1, 10**6), st.lists(st.integers(1, 5000), max_size=30))
