@@ -20,8 +20,8 @@ QUARTERS: Final = 4  # finest cells per doubling of the input; whole doublings h
 SHRINKAGE: Final = 20.0  # samples at which a history counts as much as the coarser one
 HISTORIES: Final = 20_000  # histories kept; the least recently used one is dropped first
 LAG: Final = 8  # quantiles are computed again after n/8 new samples: sorting is what costs
-# Median and P90 before the first sample, tokens. Two constants, because mypyc 2.4 never sets a Final
-# tuple of floats.
+# Median and P90 before the first sample, tokens. Two constants, because mypyc 2.4 never sets a
+# Final tuple of floats.
 PRIOR_MEDIAN: Final = 128.0
 PRIOR_P90: Final = 512.0
 
