@@ -33,7 +33,8 @@ MODULES = {
         "responses", "retry", "sse", "timeouts",
     ],
     "gateway/proxy/http": [
-        "client", "fastpath", "fiber", "headers", "pool", "reply", "request",
+        "backend", "chunked", "client", "fastpath", "fiber", "headers", "pool", "reply", "request",
+        "request_parser",
     ],
     "gateway/routing": [
         "backend", "body", "endpoints", "estimate", "estimator", "fleet", "lengths",

@@ -188,7 +188,7 @@ class Dispatcher:
         try:
             body = spliced or body
             head = b"".join((prefix, lines, b"content-length: %d\r\n\r\n" % len(body)))
-            reply = await self._connection_pools.send(connections, head, body)
+            reply = await connections.send(head, body)
             if reply.status >= 400:
                 raise refusal(reply.status, await reply.read(), self._dialect(lease))
             if not reply.stream:

@@ -42,7 +42,6 @@ class LocalEndpoints:
         admin: str,
     ) -> None:
         """ready: returns the worker's readiness. admin: base URL of the supervisor's admin port."""
-        self._connection_pools = connection_pools
         self._admin = connection_pools.pool(admin)
         models = {model.name: _described(model) for model in config.models}
         listed = {"object": "list", "data": list(models.values())}
@@ -83,7 +82,7 @@ class LocalEndpoints:
         reply: Reply | None = None
         try:
             head = self._admin.prefix("GET", request.path) + b"\r\n"
-            reply = await self._connection_pools.send(self._admin, head, b"")
+            reply = await self._admin.send(head, b"")
             body = await reply.read()
             client.respond(returned(reply.status, reply.headers) + _id(request), body)
         except UpstreamError:

@@ -18,7 +18,8 @@ from planner.slo import Slo
 from planner.traffic.size_histogram import demand_from_samples
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
-WIRE = ("test_client", "test_listener", "test_pool")  # run on both loops: sockets differ
+# Run on both loops: sockets differ.
+WIRE = ("test_backend", "test_client", "test_listener", "test_pool")
 MODEL = "llama-3-8b"
 
 

@@ -1,28 +1,24 @@
 """One client connection: requests in, answers out, in order. Knows no backend and no model.
 
-HTTP/1.1 over `asyncio.Protocol` and httptools (llhttp): keep-alive, pipelining, 100-continue, both
-body framings, limits, timeouts and slow readers. Whoever serves a request gets it whole and answers
+HTTP/1.1 over `asyncio.Protocol`: keep-alive, pipelining, 100-continue, timeouts and slow readers;
+what comes is parsed by `request_parser`. Whoever serves a request gets it whole and answers
 through the same object.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable
 from math import inf
-from typing import Final, NoReturn, Protocol, cast
+from typing import Final, Protocol, cast
 from uuid import uuid4
 
-import httptools
+from gateway.errors import GatewayError, RequestTimeout
+from gateway.proxy.http.chunked import LAST_CHUNK
+from gateway.proxy.http.headers import status_line, written
+from gateway.proxy.http.request import ClientLimits, Pausable, Request
+from gateway.proxy.http.request_parser import RequestParser
 
-from gateway.errors import BadRequest, GatewayError, HeadTooLarge, RequestTimeout, TooLarge
-from gateway.proxy.http import fastpath
-from gateway.proxy.http.headers import HEAD_BYTES, Headers, status_line, written
-from gateway.proxy.http.request import ClientLimits, Pausable, Request, origin_form
-
-PIECES: Final = 256  # of a body that are kept as they came; what is more is tiny and joined
 BURST: Final = 16  # requests of one client that are served before others get their turn
 LINGER_S: Final = 10.0  # how long what an early-refused client still sends is read and dropped
-MODERN: Final = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows chunks
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 EMPTY: Final = b"HTTP/1.1 204 "
 
@@ -49,20 +45,11 @@ class ClientConnection:
         self._server = server
         self._limits = server.limits
         self._loop = asyncio.get_running_loop()
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser = RequestParser(server.limits.body_bytes, self._go_on)
+        self._requests = self._parser.requests
         self._transport: asyncio.Transport | None = None
-        self._requests: deque[Request | GatewayError] = deque()
         self._request: Request | None = None
-        self._head: fastpath.Head | None = None  # of the last ordinary request
-        self._target = b""
-        self._headers: Headers = []
-        self._fields: dict[bytes, bytes] = {}
-        self._pieces: list[bytes | bytearray] = []
-        self._bytes = 0  # of the body
-        self._read = self._loose = 0  # now; and since anything came of it
         self._unread = 0  # of what was written, when it was last looked at
-        self._fault: GatewayError | None = None
-        self._reading = self._framed = self._expecting = self._modern = self._offered = False
         self._serving = self._held = self._lingering = self._whole = False
         self.stalled = False
         self.source: Pausable | None = None
@@ -80,7 +67,7 @@ class ClientConnection:
     @property
     def idle(self) -> bool:
         """Whether nothing has come that is still to be answered."""
-        return not (self._request or self._requests or self._reading)
+        return not (self._request or self._requests or self._parser.reading)
 
     # What the transport calls.
 
@@ -101,44 +88,17 @@ class ClientConnection:
     def data_received(self, data: bytes) -> None:
         if self._lingering:
             return
-        if not (self._reading or self._loose):
-            found = fastpath.request(data, self._head)
-            if found is not None and len(found.body) <= self._limits.body_bytes:
-                self._take(found)
-                return
-        self._read = len(data)
-        self._loose += len(data)
-        reading = self._reading
+        parser = self._parser
+        reading = parser.reading
         try:
-            self._feed(data)
-        except httptools.HttpParserError as error:
-            self._refuse(self._fault or BadRequest(f"this is not HTTP/1.1: {error}"))
-            return
-        if self._loose > HEAD_BYTES:
-            self._refuse(HeadTooLarge("the request's head is too large"))
+            parser.feed(data)
+        except GatewayError as error:
+            self._refuse(error)
             return
         if self._requests:
             self._serve()
-        elif self._reading and (self._framed or not reading) and not (self.busy or self.stalled):
+        elif parser.reading and (parser.framed or not reading) and not (self.busy or self.stalled):
             self._rest()
-
-    def _take(self, message: fastpath.Message) -> None:
-        """Serves an ordinary request, which needs no parser."""
-        head = message.head
-        self._head = head if head.kept else None
-        self._requests.append(
-            Request(
-                method=b"POST",
-                target=head.target,
-                headers=head.headers,
-                body=message.body,
-                keep=True,
-                modern=True,
-                fields=head.fields,
-                passing=head.passing,
-            )
-        )
-        self._serve()
 
     def eof_received(self) -> None:
         """The client is gone, or pretends to be: the transport closes."""
@@ -158,113 +118,11 @@ class ClientConnection:
         if self._requests and not self.busy:
             self._serve()
 
-    def _feed(self, data: bytes) -> None:
-        """Gives bytes to the parser. An Upgrade is not made (RFC 9110 §7.8 leaves that to us), but
-        the parser takes what follows for another protocol: so the head is read again without it."""
-        while True:
-            try:
-                self._parser.feed_data(data)
-            except httptools.HttpParserUpgrade as upgrade:
-                data = data[upgrade.args[0] :]
-                lines = [header for header in self._headers if header[0] != b"upgrade"]
-                method, version = self._parser.get_method(), self._parser.get_http_version()
-                head = b"%b %b HTTP/%b\r\n" % (method, self._target, version.encode())
-                head += b"".join(b"%b: %b\r\n" % line for line in lines)
-                self._parser = httptools.HttpRequestParser(self)
-                self._parser.feed_data(head + b"\r\n")
-            else:
-                return
-
-    # What the parser calls, from inside feed_data.
-
-    def on_message_begin(self) -> None:
-        self._reading, self._framed, self._expecting = True, False, False
-        self._target, self._headers, self._fields, self._pieces = b"", [], {}, []
-        self._bytes = self._loose = 0
-
-    def on_url(self, target: bytes) -> None:
-        self._target += target
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._framed:  # trailers are dropped: nobody asked for them (RFC 9110 §6.5.1)
-            name = name.lower()
-            self._headers.append((name, value))
-            self._fields[name] = value
-
-    def on_headers_complete(self) -> None:
-        if self._loose + self._read > HEAD_BYTES and self._size() > HEAD_BYTES:
-            self._fail(HeadTooLarge("the request's head is too large"))
-        self._framed, self._loose = True, 0
-        parser, found = self._parser, self._fields
-        self._offered = parser.should_upgrade()
-        if self._offered:
-            if parser.get_method() == b"CONNECT":
-                self._fail(BadRequest("this is no proxy for CONNECT"))
-            return  # to be read again
-        length = found.get(b"content-length")
-        if length is not None and int(length) > self._limits.body_bytes:
-            self._fail(self._too_large())
-        modern = self._modern = parser.get_http_version() in MODERN
-        coding = found.get(b"transfer-encoding")
-        if coding is not None and (coding.strip().lower() != b"chunked" or not modern):
-            self._fail(BadRequest("the only Transfer-Encoding known here is HTTP/1.1's chunked"))
-        expect = found.get(b"expect")
-        if modern and expect is not None and expect.strip().lower() == b"100-continue":
-            self._expecting = True
-            self._go_on()
-
-    def on_body(self, piece: bytes) -> None:
-        self._expecting, self._loose = False, 0
-        self._bytes += len(piece)
-        if self._bytes > self._limits.body_bytes:
-            self._fail(self._too_large())
-        pieces = self._pieces
-        if len(pieces) < PIECES:
-            pieces.append(piece)
-        elif len(pieces) == PIECES:
-            pieces.append(bytearray(piece))
-        else:
-            pieces[-1] += piece
-
-    def on_message_complete(self) -> None:
-        parser, pieces = self._parser, self._pieces
-        if self._offered:
-            return
-        self._reading = self._expecting = False
-        self._loose = 0
-        self._requests.append(
-            Request(
-                method=parser.get_method(),
-                target=origin_form(self._target),
-                headers=self._headers,
-                fields=self._fields,
-                body=bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces),
-                # Asked later, the parser says no.
-                keep=parser.should_keep_alive(),
-                modern=self._modern,
-            )
-        )
-        self._pieces = []
-
-    def _fail(self, error: GatewayError) -> NoReturn:
-        """Stops the parser, which does not hand on the errors of all its callbacks."""
-        self._fault = error
-        raise error
-
-    def _size(self) -> int:
-        """Of the head, in bytes."""
-        lines = (len(name) + len(value) + 4 for name, value in self._headers)
-        return len(self._target) + sum(lines)
-
-    def _too_large(self) -> TooLarge:
-        limit = self._limits.body_bytes
-        return TooLarge(f"The body exceeds the limit of {limit} bytes.")
-
     def _go_on(self) -> None:
         """Tells a client that waits for it to send the body, once all before it is answered."""
         if self._requests or self._request is not None:
             return
-        self._expecting = False
+        self._parser.expecting = False
         if self._transport is not None:
             self._transport.write(CONTINUE)
 
@@ -314,7 +172,7 @@ class ClientConnection:
         """A streamed answer is whole."""
         self._whole = True
         if self._transport is not None and self._request is not None and self._request.modern:
-            self._transport.write(fastpath.LAST_CHUNK)
+            self._transport.write(LAST_CHUNK)
 
     def done(self) -> None:
         """The answer is over: the next request may begin, unless it is not whole."""
@@ -328,7 +186,7 @@ class ClientConnection:
         if not request.keep or self._server.closing:
             self.close()
             return
-        if self._expecting:
+        if self._parser.expecting:
             self._go_on()
         if not self.stalled:
             self._rest()
@@ -337,14 +195,16 @@ class ClientConnection:
 
     def abort(self) -> None:
         """Breaks the connection off: what was sent is not whole and must not look so."""
-        self._lingering, self._reading = True, False
+        self._lingering = True
+        self._parser.stop()
         self._requests.clear()
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
         """Closes when what was written has left; nothing in line is served."""
-        self._lingering, self._reading = True, False
+        self._lingering = True
+        self._parser.stop()
         self._requests.clear()
         if self._transport is not None and not self._transport.is_closing():
             self._unread = self._leaving()
@@ -354,7 +214,7 @@ class ClientConnection:
     def overdue(self) -> None:
         """Patience with the client is over: called when `due_s` has passed."""
         leaving = self._leaving()
-        if self._reading and not self.busy and not self.stalled:
+        if self._parser.reading and not self.busy and not self.stalled:
             self._refuse(RequestTimeout("the request did not arrive in time"))
         elif leaving < self._unread:  # slow, but it reads
             self._unread = leaving
@@ -370,8 +230,10 @@ class ClientConnection:
         limits = self._limits
         if self._request is not None:
             self.due_s = inf
-        elif self._reading:
-            self.due_s = self._loop.time() + (limits.body_s if self._framed else limits.head_s)
+        elif self._parser.reading:
+            self.due_s = self._loop.time() + (
+                limits.body_s if self._parser.framed else limits.head_s
+            )
         elif not self._lingering:
             self.due_s = self._loop.time() + limits.idle_s
 
@@ -410,8 +272,8 @@ class ClientConnection:
 
     def _refuse(self, error: GatewayError) -> None:
         """The connection cannot go on: says so after what is in line, then closes."""
-        self._lingering, self._reading, self._expecting = True, False, False
-        self._pieces, self._headers = [], []
+        self._lingering = True
+        self._parser.stop()
         self._requests.append(error)
         self._serve()
 

@@ -12,8 +12,6 @@ from typing import Final, TypeVar
 from gateway.proxy.http.headers import HEAD_BYTES, HOP_BY_HOP, NOT_RETURNED, NOT_SENT, Headers
 
 END: Final = b"\r\n\r\n"
-LAST_CHUNK: Final = b"0\r\n\r\n"
-CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 DIGITS: Final = 15  # of a length; longer ones are odd
 REMEMBERED: Final = 4096  # lines of one kind, then all are forgotten; the bytes of one:
 LINE_BYTES: Final = 1024
@@ -24,7 +22,6 @@ VISIBLE: Final = bytes(range(0x20, 0x7F)) + bytes(range(0x80, 0x100)) + b"\t"
 TOKEN: Final = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 TARGET: Final = b"/-._~?=&%0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 DECIMAL: Final = b"0123456789"
-HEX: Final = b"0123456789abcdefABCDEF"
 POST: Final = b"POST /"
 VERSION: Final = b" HTTP/1.1"
 OK: Final = b"HTTP/1.1 200 "
@@ -186,7 +183,6 @@ class Reader:
 # What is said means the same on every connection.
 _REQUESTS: Final = Reader(replies=False)
 _REPLIES: Final = Reader(replies=True)
-_SIZES: Final[dict[bytes, int]] = {}  # of chunks, by their digits
 
 
 def request(data: bytes, last: Head | None) -> Message | None:
@@ -197,45 +193,6 @@ def request(data: bytes, last: Head | None) -> Message | None:
 def reply(data: bytes, last: Head | None) -> Message | None:
     """A 200; `None`: not an ordinary one. last: the head before it on its connection."""
     return _REPLIES.read(data, last) if data[: len(OK)] == OK else None
-
-
-def chunk(data: bytes) -> bytes | None:
-    """What one HTTP chunk holds that is whole; `None`: not just one, or the last of all."""
-    if data[3:5] == b"\r\n":
-        end = 3
-    elif data[2:4] == b"\r\n":
-        end = 2
-    else:
-        end = data.find(b"\r\n", 0, 12)
-        if end < 0:
-            return None
-    size = _size(data[:end])
-    if size <= 0 or len(data) != end + size + 4 or data[-2:] != b"\r\n":
-        return None
-    return data[end + 2 : -2]
-
-
-def chunks(data: bytes) -> bytes | None:
-    """What HTTP chunks hold, together; `None`: not all of them whole, or the last of all."""
-    at, pieces = 0, []
-    while at < len(data):
-        end = data.find(b"\r\n", at, at + 12)
-        if end < 0:
-            return None
-        size = _size(data[at:end])
-        at, end = end + size + 4, end + 2
-        if size <= 0 or at > len(data) or data[at - 2 : at] != b"\r\n":
-            return None
-        pieces.append(data[end : at - 2])
-    return b"".join(pieces)
-
-
-def _size(digits: bytes) -> int:
-    size = _SIZES.get(digits)
-    if size is None:
-        size = 0 if not digits or digits.translate(None, HEX) else int(digits, 16)
-        _kept(_SIZES, digits, size)
-    return size
 
 
 def _target(first: bytes) -> bytes | None:

@@ -2,9 +2,10 @@
 
 import pytest
 
+from gateway.proxy.http.backend import BackendConnection
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.pool import BackendConnection, ConnectionPool
+from gateway.proxy.http.pool import ConnectionPool
 from gateway.proxy.http.reply import HELD_BYTES
 from gateway.proxy.http.request import ClientLimits, Request
 from gateway.proxy.relay import Relay

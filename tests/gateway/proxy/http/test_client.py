@@ -12,9 +12,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ClientGone
-from gateway.proxy.http.client import BURST, HEAD_BYTES, ClientConnection
+from gateway.proxy.http.client import BURST, ClientConnection
+from gateway.proxy.http.headers import HEAD_BYTES
 from gateway.proxy.http.listener import Listener
-from gateway.proxy.http.request import ClientLimits
+from gateway.proxy.http.request import ClientLimits, Request
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -49,8 +50,8 @@ class WouldMissSlo:
     """Lets a test answer: requests wait in `came` with their client, who leaves into `gone`."""
 
     def __init__(self):
-        self.came = asyncio.Queue()
-        self.gone = asyncio.Queue()
+        self.came: asyncio.Queue[tuple[ClientConnection, Request]] = asyncio.Queue()
+        self.gone: asyncio.Queue[Request] = asyncio.Queue()
 
     def __call__(self, client, request):
         client.left = lambda: self.gone.put_nowait(request)

@@ -15,14 +15,14 @@ class Run:
     """A fiber that notes every step of `steps`, a function of the note."""
 
     def __init__(self, steps):
-        self.notes = []
+        self.notes: list[object] = []
         self.fiber = Fiber()
         self.fiber.start(steps(self.notes.append))
 
 
 def test_a_fiber_runs_to_its_first_wait_and_on_inside_resolve():
     """No loop is needed: start returns at the wait, give returns after the next one."""
-    promise = Promise()
+    promise: Promise[int] = Promise()
 
     async def steps(note):
         note("began")
@@ -38,7 +38,7 @@ def test_a_fiber_runs_to_its_first_wait_and_on_inside_resolve():
 
 def test_a_value_given_before_it_is_awaited_is_there():
     """Nobody has to wait first."""
-    promise = Promise()
+    promise: Promise[int] = Promise()
     promise.resolve(1)
 
     async def steps(note):
@@ -50,7 +50,7 @@ def test_a_value_given_before_it_is_awaited_is_there():
 @pytest.mark.parametrize("early", [True, False])
 def test_an_error_is_raised_where_it_is_awaited(early):
     """A failed promise raises, whether it failed before the wait or during it."""
-    promise = Promise()
+    promise: Promise[None] = Promise()
     if early:
         promise.fail(Told())
 
@@ -68,7 +68,7 @@ def test_an_error_is_raised_where_it_is_awaited(early):
 
 def test_the_first_value_counts():
     """Giving or failing again changes nothing and wakes nobody."""
-    promise = Promise()
+    promise: Promise[int] = Promise()
 
     async def steps(note):
         note(await promise)
@@ -84,7 +84,7 @@ def test_the_first_value_counts():
 
 def test_what_is_not_caught_reaches_whoever_woke_it():
     """A fiber has nobody else to tell."""
-    promise = Promise()
+    promise: Promise[None] = Promise()
 
     async def steps(_):
         await promise
@@ -97,7 +97,8 @@ def test_what_is_not_caught_reaches_whoever_woke_it():
 
 def test_cancelling_raises_at_the_wait():
     """The error is raised where the fiber waits, which may go on to wait for something else."""
-    first, second = Promise(), Promise()
+    first: Promise[str] = Promise()
+    second: Promise[str] = Promise()
 
     async def steps(note):
         try:
@@ -129,7 +130,7 @@ def test_cancelling_what_has_ended_is_harmless():
 
 def test_fibers_wake_each_other_inside_one_call():
     """One may give what another waits for, and start a third, to any depth."""
-    promises = [Promise() for _ in range(3)]
+    promises: list[Promise[int]] = [Promise() for _ in range(3)]
 
     def chained(number):
         async def steps(note):
@@ -147,7 +148,7 @@ def test_fibers_wake_each_other_inside_one_call():
 
 def test_a_fiber_that_wakes_itself_goes_on():
     """What it gives before it waits is there when it does."""
-    promise = Promise()
+    promise: Promise[str] = Promise()
 
     async def steps(note):
         promise.resolve("own")
@@ -186,7 +187,8 @@ async def test_a_future_may_be_awaited():
 @pytest.mark.parametrize("done", [False, True])
 async def test_a_future_that_was_left_takes_no_step(done):
     """Cancelled while the future is open, or done with its callback under way: once is enough."""
-    future, promise = asyncio.get_running_loop().create_future(), Promise()
+    future = asyncio.get_running_loop().create_future()
+    promise: Promise[str] = Promise()
 
     async def steps(note):
         try:

@@ -5,6 +5,7 @@ import contextlib
 
 import pytest
 
+from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.request import ClientLimits
 
@@ -16,8 +17,8 @@ class Port:
     """A listener whose requests wait in `came` for the test to answer them."""
 
     def __init__(self, **limits):
-        self.came = asyncio.Queue()
-        self.gone = asyncio.Queue()
+        self.came: asyncio.Queue[ClientConnection] = asyncio.Queue()
+        self.gone: asyncio.Queue[ClientConnection] = asyncio.Queue()
         self.listener = Listener(ClientLimits(**{"body_bytes": 1000} | limits), self.serve)
         self.writers = []
 

@@ -1,4 +1,4 @@
-"""Connections to backends, against small real servers on loopback; and by hand for the fuzzing."""
+"""Connections to backends and their pools, against small real servers on loopback."""
 
 import asyncio
 import shutil
@@ -7,16 +7,14 @@ import ssl
 import subprocess
 from collections import Counter
 from contextlib import asynccontextmanager
-from itertools import pairwise
 
 import pytest
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
 
 from gateway.errors import ClientGone, ConnectFailed, UpstreamError, UpstreamTimeout
 from gateway.proxy import http
+from gateway.proxy.http.backend import LOOSE_BYTES
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.pool import KEEP_ALIVE_S, LOOSE_BYTES, BackendConnection, ConnectionPool
+from gateway.proxy.http.pool import KEEP_ALIVE_S
 from gateway.proxy.http.pool import ConnectionPools as Pool
 from gateway.proxy.http.reply import HELD_BYTES
 
@@ -35,7 +33,8 @@ class Server:
         self.connections = list(connections)
         self.requests = []
         self.opened = 0
-        self.closed = asyncio.Queue()  # one entry for each connection that the gateway closed
+        # One entry for each connection that the gateway closed.
+        self.closed: asyncio.Queue[int] = asyncio.Queue()
         self._tls = tls
         self._tasks = set()
 
@@ -107,7 +106,7 @@ async def send(pool, server, body=b"{}"):
     """A request as the exchange sends one: the reply with its head."""
     connection_pool = pool.pool(server.url)
     head = connection_pool.prefix("POST", "/v1/x") + b"content-length: %d\r\n\r\n" % len(body)
-    return await driven(pool.send(connection_pool, head, body))
+    return await driven(connection_pool.send(head, body))
 
 
 async def ask(pool, server, body=b"{}"):
@@ -375,13 +374,14 @@ async def test_closing_early_hangs_up(begun):
 
 async def test_a_time_limit_ends_the_wait_for_a_head():
     """Whoever waits decides how long: what it raises there hangs up, and nobody asks again."""
-    fiber, ended = Fiber(), []
+    fiber = Fiber()
+    ended: list[str] = []
 
     async def exchange():
         connection_pool = pool.pool(server.url)
         try:
             head = connection_pool.prefix("POST", "/") + b"content-length: 1\r\n\r\n"
-            await pool.send(connection_pool, head, b"2")
+            await connection_pool.send(head, b"2")
         except UpstreamTimeout:
             ended.append("in time")
 
@@ -479,7 +479,7 @@ async def test_a_backend_waits_for_whoever_takes_its_stream():
         while not reply._connection._paused:  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(0)
         assert reply._held < HELD_BYTES + (1 << 20)
-        sizes = Counter()
+        sizes: Counter[str] = Counter()
         reply.flow(lambda piece, framed: sizes.update(bytes=len(piece)))
         reply.pause()
         reply.resume()
@@ -551,175 +551,3 @@ async def test_tls(certificate, monkeypatch, trusted):
         else:
             with pytest.raises(ConnectFailed, match="certificate"):
                 await ask(pool, server)
-
-
-# From here on by hand: no socket chooses what comes when.
-
-
-class Exchange:
-    """One connection on a transport that does nothing, and the exchange on it."""
-
-    def __init__(self, wire):
-        self.connection_pool = ConnectionPool("http://x", connect_timeout_s=1)
-        self.connection = BackendConnection(self.connection_pool)
-        self.transport = wire()
-        self.connection.connection_made(self.transport)
-        self.reply = self.connection.send(b"head", b"body")
-        self.body = b""
-
-    def feed(self, data, cuts):
-        edges = sorted({0, len(data), *(cut for cut in cuts if cut < len(data))})
-        for a, b in pairwise(edges):
-            if not self.transport.closed:
-                self.connection.data_received(data[a:b])
-            if self.reply.status and self.reply.sink is None:
-                self.reply.flow(self._take)
-
-    def _take(self, piece, framed):
-        self.body += piece
-
-    def lose(self):
-        """The backend is gone."""
-        self.connection.connection_lost(None)
-
-    @property
-    def idle(self):
-        return len(self.connection_pool._idle)
-
-
-EVENTS = b"2\r\na\n\r\n" + b"A\r\n0123456789\r\n" * 2 + b"02\r\n\r\n\r\n0\r\n\r\n"
-REPLIES = st.sampled_from(
-    [
-        OK,
-        CLOSING,
-        b"HTTP/1.1 204 No Content\r\n\r\n",
-        b"HTTP/1.1 100 Continue\r\n\r\n" + OK,
-        CHUNKED + b"1\r\na\r\n1f;x=y\r\n" + b"b" * 31 + b"\r\n0\r\n\r\n",
-        CHUNKED + b"0\r\nX-Trailer: y\r\n\r\n",
-        CHUNKED + EVENTS,
-        b"HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n" + CHUNKED + b"2\r\n\r\n\r\n0\r\n\r\n",
-        STREAM + b"Content-Length: 60\r\n\r\n" + b"data: x\n\n\n" * 6,
-        b"HTTP/1.1 400 Bad Request\r\nContent-Length: 2\r\nX-Empty:\r\n\r\n{}",
-        b"HTTP/1.0 200 OK\r\n\r\nuntil the end",
-    ]
-)
-CUTS = st.lists(st.integers(0, 200), max_size=10)
-
-
-@settings(max_examples=80, deadline=None)
-@given(REPLIES, CUTS)
-@example(OK, list(range(200)))
-async def test_any_cut_of_a_reply_is_the_same_reply(wire, answer, cuts):
-    """Where the network cuts is nobody's business."""
-    found = []
-    for where in (cuts, []):
-        exchange = Exchange(wire)
-        exchange.feed(answer, where)
-        idle = exchange.idle
-        exchange.lose()
-        reply = exchange.reply
-        assert reply.complete
-        assert idle == (not exchange.transport.closed and b"until" not in answer)
-        headers = [header for header in reply.headers if header[0] != b"content-length"]
-        found.append((reply.status, headers, reply.stream, exchange.body, idle))
-
-    assert found[0] == found[1]
-
-
-MUTATIONS = st.lists(
-    st.tuples(st.integers(0, 200), st.integers(0, 3), st.binary(max_size=6)), max_size=4
-)
-
-
-@settings(max_examples=300, deadline=None)
-@given(REPLIES, MUTATIONS, st.binary(max_size=20), CUTS)
-async def test_any_reply_is_whole_or_an_error(wire, answer, mutations, extra, cuts):
-    """Whatever comes: no exception, no hang once the connection is gone, and only a connection
-    that carried a whole reply and nothing else is ever idle."""
-    for at, length, new in mutations:
-        answer = answer[:at] + new + answer[at + length :]
-    exchange = Exchange(wire)
-    exchange.feed(answer + extra, cuts)
-    reply, transport = exchange.reply, exchange.transport
-
-    if exchange.idle:
-        assert reply.complete
-        usable = not transport.closed
-        taken = exchange.connection_pool.take(0.0)
-        assert (taken is exchange.connection) == usable
-    assert transport.closed == bool(reply.error) or reply.complete
-    exchange.lose()
-    assert reply.complete != isinstance(reply.error, UpstreamError)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(st.tuples(st.integers(0, 60), st.integers(0, 3), st.binary(max_size=6)), max_size=2)
-)
-@example([])
-async def test_chunks_are_what_the_parser_takes_them_for(wire, mutations):
-    """Whole ones do without it; byte by byte they all go through it."""
-    body = EVENTS
-    for at, length, new in mutations:
-        body = body[:at] + new + body[at + length :]
-    found = []
-    for cuts in ([len(CHUNKED)], range(200)):
-        exchange = Exchange(wire)
-        exchange.feed(CHUNKED + body, cuts)
-        exchange.lose()
-        found.append((exchange.reply.complete, exchange.reply.complete and exchange.body))
-
-    assert found[0] == found[1]
-
-
-@settings(max_examples=80, deadline=None)
-@given(st.binary(max_size=200).filter(lambda noise: b"HTTP/" not in noise), CUTS)
-async def test_noise_is_never_a_reply(wire, noise, cuts):
-    """Bytes that are not HTTP break the connection and the exchange."""
-    exchange = Exchange(wire)
-    exchange.feed(noise, cuts)
-    exchange.lose()
-
-    assert isinstance(exchange.reply.error, UpstreamError)
-    assert exchange.idle == 0
-
-
-async def test_an_early_answer_does_not_free_the_connection(wire):
-    """With a request still on its way, the next one would have to wait behind it."""
-    exchange = Exchange(wire)
-    exchange.transport.unsent = 1000
-    exchange.feed(OK, [])
-
-    assert exchange.reply.complete
-    assert exchange.transport.closed
-    assert exchange.idle == 0
-
-
-async def test_a_paused_connection_is_not_handed_on_paused(wire):
-    """A client that stalled with the end of its answer here already costs the next one nothing."""
-    exchange = Exchange(wire)
-    exchange.feed(CHUNKED + b"1\r\na\r\n", [])
-    exchange.reply.pause()
-    assert exchange.transport.paused
-    exchange.connection.data_received(b"0\r\n\r\n")
-
-    assert not exchange.transport.paused
-    assert exchange.connection_pool.take(0.0) is exchange.connection
-
-
-async def test_whoever_hears_the_last_piece_may_use_the_connection_at_once(wire):
-    """It is free before anybody is told, also from inside the call that brings the piece."""
-    exchange, second = Exchange(wire), []
-
-    def took(piece, framed):
-        connection = exchange.connection_pool.take(0.0)
-        second.append(connection.send(b"next", piece))
-
-    exchange.feed(STREAM + b"Content-Length: 2\r\n\r\n", [])
-    exchange.reply.sink = took
-    exchange.connection.data_received(b"ok")
-    exchange.connection.data_received(OK)
-
-    assert exchange.reply.complete
-    assert second[0].complete
-    assert exchange.transport.written == b"headbodynextok"
