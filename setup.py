@@ -33,7 +33,7 @@ MODULES = {
         "responses", "retry", "sse", "timeouts",
     ],
     "gateway/proxy/http": [
-        "backend", "chunked", "client", "fastpath", "fiber", "headers", "pool", "reply", "request",
+        "backend", "chunked", "client", "fiber", "head_memo", "headers", "pool", "reply", "request",
         "request_parser",
     ],
     "gateway/routing": [

@@ -11,7 +11,6 @@ from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.headers import status_line
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.request import ClientLimits, Request
-from gateway.proxy.responses import error_head
 
 log = logging.getLogger("cuvee")
 
@@ -54,17 +53,17 @@ class AdminServer:
             status, content_type, body = self._answer(request)
             head = status_line(status) + f"content-type: {content_type}\r\n".encode()
         except GatewayError as error:
-            head, body = error_head(error), error.body()
+            client.respond_error(error)
         except Exception:
             log.exception("%s could not be answered", request.path)
-            failed = GatewayError("The gateway failed.")
-            head, body = error_head(failed), failed.body()
-        client.respond(head, body)
-        client.done()
+            client.respond_error(GatewayError("The gateway failed."))
+        else:
+            client.respond(head, body)
+        client.finish()
 
     def _answer(self, request: Request) -> Answer:
         answer = self._answers.get(request.path)
         if answer is None:
             raise NotFound(f"Unknown path: {request.path}")
-        request.only(b"GET")
+        request.require_method(b"GET")
         return answer()

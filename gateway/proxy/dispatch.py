@@ -212,7 +212,7 @@ class Dispatcher:
                 raise reply.error
             if reply.complete:
                 raise UpstreamError("The backend closed the stream before its first event.")
-            await reply.change()
+            await reply.next_change()
         opening = meter.opening
         if opening is not None and opening.failure is not None:
             raise stream_refusal(opening.failure, self._dialect(lease))
@@ -222,8 +222,10 @@ class Dispatcher:
         key = (backend.url, endpoint.path)
         target = self._targets.get(key)
         if target is None:
-            connections = self._connection_pools.pool(backend.url)
-            target = self._targets[key] = connections, connections.prefix("POST", endpoint.path)
+            dialect = self._dialects.get(backend.pool, ANY)
+            connections = self._connection_pools.pool(backend.url, reuse_s=dialect.reuse_s)
+            start = connections.request_start("POST", endpoint.path)
+            target = self._targets[key] = connections, start
         return target
 
     def _dialect(self, lease: Lease) -> EngineDialect:

@@ -19,12 +19,12 @@ from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import usage_of
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.headers import returned, sent
+from gateway.proxy.http.headers import reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
-from gateway.proxy.responses import error_head, outcome_of, stream_head
+from gateway.proxy.responses import outcome_of, stream_head
 from gateway.proxy.sse import error_event
 from gateway.proxy.timeouts import Timeouts
 from gateway.routing.body import read_body
@@ -72,7 +72,7 @@ class Exchange:
         self.timeouts = Timeouts(settings)
 
     def serve(self, client: ClientConnection, request: Request, endpoint: Endpoint) -> None:
-        """Start to serve a request; `client.done()` is called at its end."""
+        """Start to serve a request; `client.finish()` is called at its end."""
         fiber = Fiber()
         fiber.start(self.handle(client, request, endpoint, fiber))
 
@@ -89,10 +89,10 @@ class Exchange:
         try:
             active = self._admit(client, request, endpoint, fiber, request_id, arrival_s)
             self.timeouts.begin(active)
-            client.left = active.abandon
+            client.on_disconnect = active.abandon
             self._on_arrival(active.bucket)
             self._dispatcher.budget.earn()
-            lines = sent(request.headers, request_id, request.passing)
+            lines = request_lines(request.headers, request_id, request.end_to_end)
             reply, begun = await self._dispatcher.begin(client, active, lines, request.body)
             active.ping_s = inf
             try:
@@ -115,7 +115,7 @@ class Exchange:
                 if active is not None:
                     self._conclude(active)
             finally:
-                client.done()
+                client.finish()
 
     def _admit(
         self,
@@ -177,7 +177,7 @@ class Exchange:
             client.write(b"data: " + b"".join(body.splitlines()) + b"\n\ndata: [DONE]\n\n")
             client.end()
         else:
-            head = returned(reply.status, reply.headers, reply.passing)
+            head = reply_head(reply.status, reply.headers, reply.end_to_end)
             client.respond(head + active.receipt(), body)
 
     async def _stream(
@@ -201,7 +201,7 @@ class Exchange:
             while not reply.complete:
                 if reply.error is not None:
                     raise reply.error
-                await reply.change()
+                await reply.next_change()
             whole, error = meter.finish()
             if not whole and error is None:
                 raise StreamBroken("The backend's stream ended too early.")
@@ -232,7 +232,7 @@ class Exchange:
             active.finish(outcome_of(error), error.status)
             receipt = active.receipt()
         if active is None or not active.committed:
-            client.respond(error_head(error) + receipt, error.body())
+            client.respond_error(error, receipt)
         else:
             client.write(error_event(error.body()))
             client.end()

@@ -57,7 +57,7 @@ class Probe:
         well: bool | None = False
         try:
             pool = self._connection_pools.pool(url)  # the URL includes the path: there is only one
-            reply = await pool.send(pool.prefix("GET", "") + b"\r\n", b"")
+            reply = await pool.send(pool.request_start("GET", "") + b"\r\n", b"")
             well = reply.status == 200  # the body is not read: it may be long
         except UpstreamTimeout:
             if asyncio.get_running_loop().time() - due_s > LATE_S:

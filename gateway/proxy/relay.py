@@ -45,23 +45,23 @@ class Relay:
         self._clock = clock
         self._open = False
         self._ready = b""
-        reply.flow(self.feed)
+        reply.stream_to(self.feed)
 
     @property
     def stalled(self) -> bool:
         """Whether the stream waits for its client instead of its backend."""
         return self._client.stalled
 
-    def feed(self, piece: bytes, framed: bytes | None = None) -> None:
-        """Take a piece of the body. framed: the same piece as whole HTTP chunks, if it came so."""
+    def feed(self, piece: bytes, chunks: bytes | None = None) -> None:
+        """Take a piece of the body. chunks: the same piece as whole HTTP chunks, if it came so."""
         self.last_s = now_s = self._clock()
         ready = self.meter.feed(piece, now_s)
         if self._on_first_token is not None and self.meter.first_at_s is not None:
             on_first_token, self._on_first_token = self._on_first_token, None
             on_first_token(self.meter.first_at_s)
         if self._open:
-            if framed is not None and ready is piece:
-                self._client.forward(framed, piece)
+            if chunks is not None and ready is piece:
+                self._client.forward(chunks, piece)
             elif ready:
                 self._client.write(ready)
         else:

@@ -1,11 +1,11 @@
-"""Response heads that the gateway writes: of streams and of errors. Knows no router and no
-backend."""
+"""The head of a streamed answer, and the outcome of a request that is answered with an error. Knows
+no router and no backend."""
 
 from typing import Final
 
-from gateway.errors import GatewayError, MethodNotAllowed, Saturated, Unavailable
+from gateway.errors import GatewayError, Saturated, Unavailable
 from gateway.proxy.active import ActiveRequest
-from gateway.proxy.http.headers import field, returned, status_line
+from gateway.proxy.http.headers import first_value, reply_head, status_line
 from gateway.proxy.http.reply import Reply
 from gateway.routing.observation import Outcome
 
@@ -18,21 +18,11 @@ def stream_head(reply: Reply | None, active: ActiveRequest) -> bytes:
     """The head of a stream with its receipt. reply: `None` if no backend has answered yet."""
     if reply is None:
         return status_line(200) + EVENT_STREAM + UNCACHED + UNBUFFERED + active.receipt()
-    head = returned(reply.status, reply.headers, reply.passing)
+    head = reply_head(reply.status, reply.headers, reply.end_to_end)
     for name, line in ((b"cache-control", UNCACHED), (b"x-accel-buffering", UNBUFFERED)):
-        if field(reply.headers, name) is None:
+        if first_value(reply.headers, name) is None:
             head += line
     return head + active.receipt()
-
-
-def error_head(error: GatewayError) -> bytes:
-    """Status line and headers of an error response, without its receipt."""
-    head = status_line(error.status) + b"content-type: application/json\r\n"
-    if error.retry_after_s is not None:
-        head += b"retry-after: %d\r\n" % max(1, round(error.retry_after_s))
-    if isinstance(error, MethodNotAllowed):
-        head += f"allow: {error.allowed}\r\n".encode()
-    return head
 
 
 def outcome_of(error: GatewayError) -> Outcome:

@@ -16,11 +16,10 @@ from gateway.config.serving import ServedModel, ServingConfig
 from gateway.errors import GatewayError, NotFound, Unavailable, UpstreamError, UpstreamTimeout
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.headers import field, returned, status_line
+from gateway.proxy.http.headers import first_value, reply_head, status_line
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
-from gateway.proxy.responses import error_head
 from gateway.routing.endpoints import BY_PATH
 from gateway.routing.fleet import Fleet
 
@@ -54,45 +53,45 @@ class LocalEndpoints:
 
     def serve(self, client: ClientConnection, request: Request) -> None:
         """Answer one request, at once or when the supervisor has answered; then call
-        `client.done()`."""
+        `client.finish()`."""
         path = request.path
         try:
             if path in self._states:
-                request.only(b"GET")
+                request.require_method(b"GET")
                 status, body = self._states[path]()
                 head = status_line(status) + JSON + _id(request)
                 client.respond(head, msgspec.json.encode(body))
             elif path == "/metrics" or path.startswith("/cuvee/"):
-                request.only(b"GET")
+                request.require_method(b"GET")
                 fiber = Fiber()
                 fiber.start(self._fetch(client, request, fiber))
                 return
             elif path in BY_PATH:
-                request.only(b"POST")
+                request.require_method(b"POST")
                 raise Unavailable("The gateway is shutting down.", retry_after_s=1.0)
             else:
                 raise NotFound(f"Unknown path: {path}")
         except GatewayError as error:
-            _refuse(client, request, error)
-        client.done()
+            client.respond_error(error, _id(request))
+        client.finish()
 
     async def _fetch(self, client: ClientConnection, request: Request, fiber: Fiber) -> None:
         late = UpstreamTimeout("The supervisor did not answer in time.")
         timer = asyncio.get_running_loop().call_later(FETCH_S, fiber.cancel, late)
         reply: Reply | None = None
         try:
-            head = self._admin.prefix("GET", request.path) + b"\r\n"
+            head = self._admin.request_start("GET", request.path) + b"\r\n"
             reply = await self._admin.send(head, b"")
             body = await reply.read()
-            client.respond(returned(reply.status, reply.headers) + _id(request), body)
+            client.respond(reply_head(reply.status, reply.headers) + _id(request), body)
         except UpstreamError:
             gone = Unavailable("The gateway's supervisor does not answer.", retry_after_s=1.0)
-            _refuse(client, request, gone)
+            client.respond_error(gone, _id(request))
         finally:
             timer.cancel()
             if reply is not None:
                 reply.close()
-            client.done()
+            client.finish()
 
 
 def readiness(
@@ -121,10 +120,6 @@ def _always(body: dict[str, Any]) -> Callable[[], State]:
     return lambda: (200, body)
 
 
-def _refuse(client: ClientConnection, request: Request, error: GatewayError) -> None:
-    client.respond(error_head(error) + _id(request), error.body())
-
-
 def _id(request: Request) -> bytes:
-    request_id = field(request.headers, b"x-request-id") or uuid4().hex.encode()
+    request_id = first_value(request.headers, b"x-request-id") or uuid4().hex.encode()
     return b"x-request-id: %b\r\n" % request_id

@@ -149,7 +149,7 @@ class Worker:
         return {
             0: WorkerGauges(
                 queued=len(self.dispatcher.queue),
-                connections=len(self._listener.open),
+                connections=len(self._listener.connections),
                 retry_budget=self.dispatcher.budget.left,
                 breakers_open=sum(
                     b.healthy and not b.live(now_s) for b in self.router.fleet.backends

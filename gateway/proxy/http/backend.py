@@ -1,8 +1,9 @@
-"""One connection to a backend and the exchange on it. Knows no route, no lease and no client.
+"""One connection to a backend, and the exchange on it. Knows no route, no lease and no client.
 
 HTTP/1.1 over `asyncio.Protocol` and httptools (llhttp). A connection carries one exchange at a time
-and is kept for the next one if the exchange ended cleanly; else it is closed, which makes an engine
-abort. It is never closed by half: vLLM takes that for a client that left.
+and is kept for the next one if the exchange ended cleanly. Otherwise it is closed, which makes an
+engine abort the request. It never closes one direction only: vLLM takes that for a client that
+disconnected.
 """
 
 import asyncio
@@ -11,17 +12,27 @@ from typing import Final, Protocol, cast
 import httptools
 
 from gateway.errors import UpstreamError
-from gateway.proxy.http import chunked, fastpath
+from gateway.proxy.http import chunked
 from gateway.proxy.http.chunked import LAST_CHUNK
-from gateway.proxy.http.headers import Headers, field
+from gateway.proxy.http.head_memo import HeadMemo
+from gateway.proxy.http.headers import Headers, first_value
 from gateway.proxy.http.reply import Reply
 
-LOOSE_BYTES: Final = 256 * 1024  # that may come without a piece of a body: heads, trailers
+# Limit of bytes from which llhttp makes no body: heads, trailers, chunk extensions without an end.
+PENDING_BYTES: Final = 256 * 1024
+COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one write is one packet
+ORDINARY: Final = b"HTTP/1.1 200 "  # how a reply begins whose head is worth keeping
 CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class ConnectionOwner(Protocol):
-    """What a connection belongs to: the pool that keeps it between two exchanges."""
+    """The pool that keeps a connection between two exchanges.
+
+    memo: of the heads of all replies of this backend. They differ by their Date every second, and
+    on one connection alone the next stream comes much later than that.
+    """
+
+    memo: HeadMemo
 
     def put_back(self, connection: "BackendConnection") -> None:
         """The connection is idle and can carry the next exchange."""
@@ -31,20 +42,28 @@ class ConnectionOwner(Protocol):
 
 
 class BackendConnection:
-    """One connection to a backend; an `asyncio.Protocol` by its methods."""
+    """One connection to a backend; an `asyncio.Protocol` by its methods.
+
+    idle_since_s: when the last exchange ended, in seconds of the loop's clock.
+    """
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
+        self._memo = owner.memo
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
-        self._reply: Reply | None = None
-        self._head: fastpath.Head | None = None  # of the last ordinary reply
+        self._reply: Reply | None = None  # of the exchange that is under way
         self._headers: Headers = []
-        self._pieces: list[bytes] = []
-        self._headed = self._ended = self._keep = self._paused = False
-        self._between = self._aligned = False  # chunks; and so is the parser, to the byte
-        self._ahead = False  # of the parser, which has not seen the head of the stream
-        self._loose = 0
+        self._pieces: list[bytes] = []  # of the body, from one call of feed_data
+        self._head_seen = False  # by llhttp, in this call of feed_data
+        self._complete = False  # the reply, for llhttp
+        self._reusable = False  # after this reply
+        self._reading_paused = False
+        # A read of whole chunks is passed on without llhttp, if llhttp stands between two chunks
+        # (`_between_chunks`), at the end of what it was fed (`_aligned`); or if it has not seen the
+        # head of the stream either (`_parser_behind`) and nothing but whole chunks has come since.
+        self._between_chunks = self._aligned = self._parser_behind = False
+        self._pending_bytes = 0
         self.idle_since_s = 0.0
 
     def __repr__(self) -> str:
@@ -55,15 +74,16 @@ class BackendConnection:
 
     @property
     def open(self) -> bool:
+        """Whether the connection is open, as far as is known."""
         return self._transport is not None and not self._transport.is_closing()
 
     def send(self, head: bytes, body: bytes) -> Reply:
-        """Begins an exchange on an idle connection."""
+        """Begin an exchange on an idle connection."""
         reply = self._reply = Reply(self)
-        self._loose = 0
+        self._pending_bytes = 0
         if self._transport is None:  # lost between being taken and being used
-            reply.broke(UpstreamError("The backend closed the connection."))
-        elif len(body) < 65536:
+            reply.fail(UpstreamError("The backend closed the connection."))
+        elif len(body) < COPIED_BYTES:
             self._transport.write(head + body)
         else:
             self._transport.writelines((head, body))
@@ -71,82 +91,97 @@ class BackendConnection:
 
     def data_received(self, data: bytes) -> None:
         reply = self._reply
-        if reply is None:  # nobody asked: whatever it is, it is no answer
+        if reply is None:  # bytes that answer no request must not be taken for the next reply
             self.abort()
         elif self._aligned:
-            self._passed(reply, data)
-        elif reply.began or not self._at_once(reply, data):
+            self._pass_chunks(reply, data)
+        elif reply.started or not self._recognise(reply, data):
             self._parse(reply, data)
 
-    def _at_once(self, reply: Reply, data: bytes) -> bool:
-        """Takes an ordinary reply, whole or a stream, without the parser; whether it was one."""
-        found = fastpath.reply(data, self._head)
-        if found is None:
+    def _recognise(self, reply: Reply, data: bytes) -> bool:
+        """Take a reply, or the head of a stream, without llhttp if its head is the known one."""
+        memo = self._memo
+        start = memo.body_at(data)
+        if start < 0:
             return False
-        head = found.head
-        self._head = head if head.kept else None
-        reply.began, reply.status, reply.headers = True, 200, head.headers
-        reply.passing = head.passing
-        if head.chunked:
-            reply.stream = self._ahead = self._aligned = True
-            if found.body:
-                self._passed(reply, found.body)
+        known = memo.known
+        assert known is not None
+        reply.started, reply.status, reply.headers = True, 200, known.headers
+        reply.end_to_end = known.end_to_end
+        body = data[start:]
+        if known.stream:
+            reply.stream = self._parser_behind = self._aligned = True
+            if body:
+                self._pass_chunks(reply, body)
         else:
-            self._keep = True
-            reply.received(found.body)
-            self._free(reply)
+            self._reusable = True
+            reply.feed_body(body)
+            self._release(reply)
         reply.notify()
         return True
 
-    def _passed(self, reply: Reply, data: bytes) -> None:
-        """Passes on whole chunks as they came, and takes the end of a stream of which the parser
-        knows nothing. Everything else is the parser's."""
-        piece, framed, ended = chunked.chunk(data), data, False
+    def _remember(self, reply: Reply, data: bytes) -> None:
+        """Keep the head of a reply that llhttp has begun to read with `data`."""
+        if not (self._reusable and self._memo.eager and data[: len(ORDINARY)] == ORDINARY):
+            return
+        codings = [value for name, value in reply.headers if name == b"transfer-encoding"]
+        if not codings and self._complete and not reply.stream:
+            self._memo.keep_message(data, reply.headers)
+        elif len(codings) == 1 and codings[0].lower() == b"chunked" and reply.stream:
+            self._memo.keep_stream(data, reply.headers)
+
+    def _pass_chunks(self, reply: Reply, data: bytes) -> None:
+        """Pass on whole chunks as they came. Everything else is left to llhttp, but for the end of
+        a stream of which llhttp has seen nothing."""
+        piece, chunks, ended = chunked.chunk(data), data, False
         if piece is None:
-            ended = self._ahead and data[-len(LAST_CHUNK) :] == LAST_CHUNK
-            framed = data[: -len(LAST_CHUNK)] if ended else data
-            piece = chunked.chunks(framed)
+            ended = self._parser_behind and data[-len(LAST_CHUNK) :] == LAST_CHUNK
+            chunks = data[: -len(LAST_CHUNK)] if ended else data
+            piece = chunked.chunks(chunks)
             if piece is None:
                 self._parse(reply, data)
                 return
-        self._loose = 0
+        self._pending_bytes = 0
         if ended:
-            self._keep = True
-            self._free(reply)
+            self._reusable = True
+            self._release(reply)
         if piece:
-            reply.received(piece, framed)
+            reply.feed_body(piece, chunks)
         if ended:
             reply.notify()
 
     def _parse(self, reply: Reply, data: bytes) -> None:
-        """Has the parser read what is not ordinary."""
-        reply.began = True
-        broken = self._fed(data)
-        self._aligned = self._between and data[-2:] == b"\r\n"
-        pieces, headed = self._pieces, self._headed
-        self._headed = False
-        if self._ended:
-            self._keep = self._keep and broken is None  # what follows a whole reply is not ours
-            self._free(reply)
+        """Have llhttp read what comes."""
+        first, reply.started = not reply.started, True
+        broken = self._feed(data)
+        self._aligned = self._between_chunks and data[-2:] == b"\r\n"
+        pieces, head_seen = self._pieces, self._head_seen
+        self._head_seen = False
+        if first and head_seen and broken is None:
+            self._remember(reply, data)
+        if self._complete:
+            # What follows a complete reply answers no request.
+            self._reusable = self._reusable and broken is None
+            self._release(reply)
         if pieces:
-            self._pieces, self._loose = [], 0
-            reply.received(pieces[0] if len(pieces) == 1 else b"".join(pieces))
+            self._pieces, self._pending_bytes = [], 0
+            reply.feed_body(pieces[0] if len(pieces) == 1 else b"".join(pieces))
         else:
-            self._loose += len(data)
-            if self._loose > LOOSE_BYTES:
+            self._pending_bytes += len(data)
+            if self._pending_bytes > PENDING_BYTES:
                 broken = broken or "The backend's headers do not end."
         if reply.complete:
             reply.notify()
         elif broken is not None:
             self._break(reply, broken)
-        elif headed:
+        elif head_seen:
             reply.notify()
 
-    def _fed(self, data: bytes) -> str | None:
-        """Feeds the parser; what is wrong, if anything."""
+    def _feed(self, data: bytes) -> str | None:
+        """Feed llhttp; return what is wrong with the bytes, or `None`."""
         try:
-            if self._ahead:
-                self._ahead = False
+            if self._parser_behind:
+                self._parser_behind = False
                 self._parser.feed_data(CHUNKED_HEAD)
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -163,7 +198,7 @@ class BackendConnection:
             return
         if reply.status and error is None and self._until_close(reply):
             self._reply = None
-            reply.ended()
+            reply.finish()
             reply.notify()
         else:
             what = "broke off" if reply.status else "closed the connection without an answer"
@@ -171,64 +206,67 @@ class BackendConnection:
             self._break(reply, f"The backend {what}{why}")
 
     def eof_received(self) -> None:
-        """Nothing more will come: the transport closes."""
+        """Return nothing, so that the transport closes: no more will come."""
 
     def pause_writing(self) -> None:
-        """The backend reads slowly: what is to be sent is one request, and here already."""
+        """Do nothing: all that is to be sent is one request, which is in memory already."""
 
     def resume_writing(self) -> None: ...
 
-    def pause(self, still: bool) -> None:
-        """Stops or continues reading: a slow client slows its own upstream only."""
-        if still is not self._paused and self._transport is not None:
-            self._paused = still
-            (self._transport.pause_reading if still else self._transport.resume_reading)()
+    def set_reading(self, wanted: bool) -> None:
+        """Read from the backend or not: a slow client slows down only its own backend."""
+        if wanted is self._reading_paused and self._transport is not None:
+            self._reading_paused = not wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
 
     def abort(self) -> None:
-        """Closes at once."""
+        """Close at once."""
         self._reply = None
         if self._transport is not None:
             self._transport.abort()
 
     def fail(self, message: str) -> None:
-        """Closes at once, and tells whoever waits for a reply."""
+        """Close at once, and give the exchange under way this error."""
         reply = self._reply
         self.abort()
         if reply is not None:
-            reply.broke(UpstreamError(message))
+            reply.fail(UpstreamError(message))
 
     def _until_close(self, reply: Reply) -> bool:
-        """Whether the body of the reply ends with the connection: RFC 9112 §6.3, the last case."""
+        """Whether the body of the reply ends with the connection (RFC 9112 §6.3, the last case)."""
         return (
-            field(reply.headers, b"content-length") is None
-            and field(reply.headers, b"transfer-encoding") is None
+            first_value(reply.headers, b"content-length") is None
+            and first_value(reply.headers, b"transfer-encoding") is None
         )
 
     def _break(self, reply: Reply, message: str) -> None:
+        """Give the reply an error, and close if its exchange is still the one under way."""
         if self._reply is reply:
             self.abort()
-        reply.broke(UpstreamError(message))
+        reply.fail(UpstreamError(message))
 
-    def _free(self, reply: Reply) -> None:
-        """The reply is whole: the connection is free before anybody is told."""
-        self._reply, self._ended = None, False
-        self._between = self._aligned = self._ahead = False
-        reply.ended()
+    def _release(self, reply: Reply) -> None:
+        """End the exchange. The connection goes back to its pool before the reply's reader runs,
+        which may want a connection at once."""
+        self._reply, self._complete = None, False
+        self._between_chunks = self._aligned = self._parser_behind = False
+        reply.finish()
         transport = self._transport
         if transport is None:
             return
-        # With a request still on its way, the backend answered before it had read it.
-        if self._keep and not transport.get_write_buffer_size():
-            self.pause(False)
+        # A backend that answers before it has read the whole request may read the rest of it as the
+        # next request, or never.
+        if self._reusable and not transport.get_write_buffer_size():
+            self.set_reading(True)
             self._owner.put_back(self)
         else:
             transport.close()
 
-    # What the parser calls, from inside feed_data.
+    # Callbacks of llhttp, from inside feed_data.
 
     def on_message_begin(self) -> None:
-        if self._ended:
-            self._keep = False  # more than was asked for: what comes next could not be told apart
+        if self._complete:
+            self._reusable = False  # a second reply to one request: the next cannot be told apart
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._headers.append((name.lower(), value))
@@ -239,28 +277,31 @@ class BackendConnection:
         if status < 100:
             raise ValueError(f"status {status}")
         reply = self._reply
-        if status < 200 or reply is None or self._ended:
-            return  # 100 Continue and 103 Early Hints: the answer is still to come
+        if status < 200 or reply is None or self._complete:
+            return  # 100 Continue and 103 Early Hints: the final reply follows (RFC 9110 §15.2)
+        self._reusable = self._parser.should_keep_alive()
         if reply.status:
-            return  # the head of a stream, which the parser sees late
-        kind = field(headers, b"content-type")
+            return  # CHUNKED_HEAD, in place of the head that llhttp has not seen
+        content_type = first_value(headers, b"content-type")
         reply.status, reply.headers = status, headers
-        reply.stream = kind is not None and kind.lower().startswith(b"text/event-stream")
-        self._headed = True
+        reply.stream = content_type is not None and content_type.lower().startswith(
+            b"text/event-stream"
+        )
+        self._head_seen = True
 
     def on_chunk_header(self) -> None:
-        self._between = False
+        self._between_chunks = False
 
     def on_chunk_complete(self) -> None:
-        self._between = True
+        self._between_chunks = True
 
     def on_body(self, piece: bytes) -> None:
-        if not self._ended:
+        if not self._complete:
             self._pieces.append(piece)
 
     def on_message_complete(self) -> None:
-        self._headers = []  # trailers end here
-        if self._reply is not None and self._reply.status and not self._ended:
-            self._ended = True
-            # Asked later, the parser says no: a gateway that never reuses a connection.
-            self._keep = self._parser.should_keep_alive()
+        self._headers = []  # of the trailers, which are dropped
+        if self._reply is not None and self._reply.status:
+            self._complete = True
+            # llhttp knows this only inside a callback: asked after feed_data, it says no.
+            self._reusable = self._reusable and self._parser.should_keep_alive()

@@ -1,25 +1,26 @@
-"""The chunked transfer coding of RFC 9112 §7.1, for chunks that have come whole.
+"""Takes apart whole chunks of the chunked transfer coding (RFC 9112 §7.1). No I/O.
 
-Takes whole chunks apart without a parser. Knows no connection; whatever is not a sequence of whole
-and plain chunks is left to llhttp.
+This is the part of the coding that nearly every read of a stream consists of. Chunk extensions,
+trailers, the last chunk and chunks that are cut by a read are left to llhttp.
 """
 
 from typing import Final
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 HEX: Final = b"0123456789abcdefABCDEF"
-REMEMBERED: Final = 4096
-_SIZES: Final[dict[bytes, int]] = {}  # of chunks, by their digits
+SIZE_BYTES: Final = 12  # in which the line of a chunk's size must end; llhttp reads longer ones
+REMEMBERED: Final = 4096  # sizes; then all are forgotten, so that a backend cannot fill the memory
+_SIZES: Final[dict[bytes, int]] = {}  # by the digits: looking a size up costs half of int(…, 16)
 
 
 def chunk(data: bytes) -> bytes | None:
-    """What one HTTP chunk holds that is whole; `None`: not just one, or the last of all."""
-    if data[3:5] == b"\r\n":
+    """The content of `data` if it is one whole chunk; else `None`, and for the last chunk too."""
+    if data[3:5] == b"\r\n":  # most events have a size of two or three digits
         end = 3
     elif data[2:4] == b"\r\n":
         end = 2
     else:
-        end = data.find(b"\r\n", 0, 12)
+        end = data.find(b"\r\n", 0, SIZE_BYTES)
         if end < 0:
             return None
     size = _size(data[:end])
@@ -29,10 +30,11 @@ def chunk(data: bytes) -> bytes | None:
 
 
 def chunks(data: bytes) -> bytes | None:
-    """What HTTP chunks hold, together; `None`: not all of them whole, or the last of all."""
+    """The joined content of `data` if it is a sequence of whole chunks; else `None`, and if the
+    last chunk is among them too."""
     at, pieces = 0, []
     while at < len(data):
-        end = data.find(b"\r\n", at, at + 12)
+        end = data.find(b"\r\n", at, at + SIZE_BYTES)
         if end < 0:
             return None
         size = _size(data[at:end])
@@ -44,6 +46,8 @@ def chunks(data: bytes) -> bytes | None:
 
 
 def _size(digits: bytes) -> int:
+    """The size of a chunk in bytes; 0 if these are no digits. RFC 9112 §7.1 allows nothing else
+    here, and Python's int() would take a sign, blanks and underscores."""
     size = _SIZES.get(digits)
     if size is None:
         size = 0 if not digits or digits.translate(None, HEX) else int(digits, 16)

@@ -1,8 +1,8 @@
-"""One client connection: requests in, answers out, in order. Knows no backend and no model.
+"""One client connection: requests in, answers out, in the order of the requests.
 
-HTTP/1.1 over `asyncio.Protocol`: keep-alive, pipelining, 100-continue, timeouts and slow readers;
-what comes is parsed by `request_parser`. Whoever serves a request gets it whole and answers
-through the same object.
+HTTP/1.1 over `asyncio.Protocol`: keep-alive, pipelining, 100 Continue, deadlines and slow readers.
+`request_parser` parses what comes. The server gets each request complete, and writes its answer to
+the same object. Knows no backend and no model.
 """
 
 import asyncio
@@ -13,48 +13,60 @@ from uuid import uuid4
 
 from gateway.errors import GatewayError, RequestTimeout
 from gateway.proxy.http.chunked import LAST_CHUNK
-from gateway.proxy.http.headers import status_line, written
+from gateway.proxy.http.headers import error_head
 from gateway.proxy.http.request import ClientLimits, Pausable, Request
-from gateway.proxy.http.request_parser import RequestParser
+from gateway.proxy.http.request_parser import Phase, RequestParser
 
-BURST: Final = 16  # requests of one client that are served before others get their turn
-LINGER_S: Final = 10.0  # how long what an early-refused client still sends is read and dropped
+BURST: Final = 16  # requests of one client that are served before other clients get their turn
+LINGER_S: Final = 10.0  # how long a client that got an early error may go on sending; see _close_on
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-EMPTY: Final = b"HTTP/1.1 204 "
+NO_CONTENT: Final = b"HTTP/1.1 204 "
+COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one write is one packet
 
 
 class Server(Protocol):
-    """What all connections of a server share. closing: no connection is kept any more."""
+    """What all client connections of a listener share.
+
+    closing: whether the listener closes, so that no connection is kept alive. connections: the
+    open ones.
+    """
 
     limits: ClientLimits
     closing: bool
-    open: "set[ClientConnection]"
+    connections: "set[ClientConnection]"
 
     def serve(self, client: "ClientConnection", request: Request) -> None:
-        """Has a request served; `client.done()` is called once, now or later."""
+        """Serve a request; `client.finish()` must be called once, now or later."""
 
 
 class ClientConnection:
     """A client connection and the answer under way on it; an `asyncio.Protocol` by its methods.
 
-    due_s: when patience with the client ends, on the loop's clock. source: what is paused while
-    the client does not read. left: called when the client goes away with an answer under way.
+    What the client sends is in one of the phases of `RequestParser`. What it gets is independent
+    of that, because it may send the next request before it has read its answer: an answer is under
+    way or not (`busy`), and the client reads what is written or not (`stalled`).
+
+    deadline_s: when the client must have made progress, in seconds of the loop's clock. source:
+    paused while the client does not read. on_disconnect: called if the client disconnects while an
+    answer is under way.
     """
 
     def __init__(self, server: "Server") -> None:
         self._server = server
         self._limits = server.limits
         self._loop = asyncio.get_running_loop()
-        self._parser = RequestParser(server.limits.body_bytes, self._go_on)
+        self._parser = RequestParser(server.limits.body_bytes, self._send_continue)
         self._requests = self._parser.requests
         self._transport: asyncio.Transport | None = None
-        self._request: Request | None = None
-        self._unread = 0  # of what was written, when it was last looked at
-        self._serving = self._held = self._lingering = self._whole = False
+        self._request: Request | None = None  # whose answer is under way
+        self._answer_complete = False
+        self._serving = False  # in `_serve`, which a finished answer would otherwise enter again
+        self._reading_paused = False
+        self._unsent_bytes = 0  # in the transport's buffer when progress was last checked
         self.stalled = False
         self.source: Pausable | None = None
-        self.left: Callable[[], None] | None = None
-        self.due_s = inf
+        self.on_disconnect: Callable[[], None] | None = None
+        self.deadline_s = inf
 
     def __repr__(self) -> str:
         return f"<ClientConnection {self._request!r}, {len(self._requests)} waiting>"
@@ -66,30 +78,30 @@ class ClientConnection:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing has come that is still to be answered."""
-        return not (self._request or self._requests or self._parser.reading)
+        """Whether no request is under way, waiting or partly received."""
+        return not (self._request or self._requests or self._parser.receiving)
 
-    # What the transport calls.
+    # Callbacks of the transport.
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
-        self.due_s = self._loop.time() + self._limits.idle_s
-        self._server.open.add(self)
+        self.deadline_s = self._loop.time() + self._limits.idle_s
+        self._server.connections.add(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self.due_s = inf
-        self._server.open.discard(self)
+        self.deadline_s = inf
+        self._server.connections.discard(self)
         self._requests.clear()
-        left, self.left, self.source = self.left, None, None
-        if left is not None:
-            left()
+        on_disconnect, self.on_disconnect, self.source = self.on_disconnect, None, None
+        if on_disconnect is not None:
+            on_disconnect()
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
-            return
         parser = self._parser
-        reading = parser.reading
+        before = parser.phase
+        if before is Phase.STOPPED:
+            return
         try:
             parser.feed(data)
         except GatewayError as error:
@@ -97,203 +109,224 @@ class ClientConnection:
             return
         if self._requests:
             self._serve()
-        elif parser.reading and (parser.framed or not reading) and not (self.busy or self.stalled):
-            self._rest()
+        elif (
+            parser.receiving
+            # A head has one deadline from its first byte, or a client could send a byte at a time
+            # for ever. A body gets a new one with every piece.
+            and not (parser.phase is Phase.HEAD and before is Phase.HEAD)
+            and not (self.busy or self.stalled)
+        ):
+            self._arm_read_deadline()
 
     def eof_received(self) -> None:
-        """The client is gone, or pretends to be: the transport closes."""
+        """Return nothing, so that the transport closes: a client that closes one direction only
+        cannot be told from one that is gone."""
 
     def pause_writing(self) -> None:
         self.stalled = True
-        self._unread = self._leaving()
-        self._allow(self._limits.stalled_s)
+        self._unsent_bytes = self._buffered_bytes()
+        self._arm(self._limits.stalled_s)
         if self.source is not None:
             self.source.pause()
 
     def resume_writing(self) -> None:
-        self.stalled, self._unread = False, 0
-        self._rest()
+        self.stalled, self._unsent_bytes = False, 0
+        self._arm_read_deadline()
         if self.source is not None:
             self.source.resume()
         if self._requests and not self.busy:
             self._serve()
 
-    def _go_on(self) -> None:
-        """Tells a client that waits for it to send the body, once all before it is answered."""
+    def _send_continue(self) -> None:
+        """Tell a client that waits for it to send the body, once all earlier requests are
+        answered: the answers must stay in order (RFC 9110 §10.1.1)."""
         if self._requests or self._request is not None:
             return
-        self._parser.expecting = False
+        self._parser.phase = Phase.BODY
         if self._transport is not None:
             self._transport.write(CONTINUE)
 
-    # What serves a request calls.
+    # Called by the server of a request.
 
     def respond(self, head: bytes, body: bytes) -> None:
-        """A whole answer. head: status line and headers, without length and connection."""
-        request, self._whole = self._request, True
+        """Write a complete answer. head: status line and headers, without length and connection."""
+        request, self._answer_complete = self._request, True
         if self._transport is None or request is None:
             return
-        end = self._connection(request)
-        whole = b"%bcontent-length: %d\r\n%b\r\n" % (head, len(body), end)
-        if head.startswith(EMPTY):
-            whole = b"%b%b\r\n" % (head, end)  # RFC 9110 §8.6: no length where there is no body
+        connection = self._connection_line(request)
+        whole = b"%bcontent-length: %d\r\n%b\r\n" % (head, len(body), connection)
+        if head.startswith(NO_CONTENT):
+            whole = b"%b%b\r\n" % (head, connection)  # RFC 9110 §8.6 forbids a length here
         if request.method == b"HEAD":
             self._transport.write(whole)
-        elif len(body) < 65536:
+        elif len(body) < COPIED_BYTES:
             self._transport.write(whole + body)
         else:
             self._transport.writelines((whole, body))
 
+    def respond_error(self, error: GatewayError, lines: bytes = b"") -> None:
+        """Write an error as a complete answer: an OpenAI error object. lines: header lines besides
+        those of the error."""
+        self.respond(error_head(error) + lines, error.body())
+
     def start(self, head: bytes, first: bytes) -> None:
-        """The head of a streamed answer and its first piece, in one write."""
+        """Write the head of a streamed answer and its first piece at once."""
         request = self._request
         if self._transport is None or request is None:
             return
-        request.keep = request.keep and request.modern  # else its end is the connection's
-        end = self._connection(request)
-        if request.modern:
-            end += b"transfer-encoding: chunked\r\n"
+        # An HTTP/1.0 client knows no chunks (RFC 9112 §7.1): the end of the connection is the end
+        # of the answer.
+        request.keep_alive = request.keep_alive and request.http11
+        lines = self._connection_line(request)
+        if request.http11:
+            lines += b"transfer-encoding: chunked\r\n"
+            # An empty chunk would end the answer.
             first = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
-        self._transport.write(b"%b%b\r\n%b" % (head, end, first))
+        self._transport.write(b"%b%b\r\n%b" % (head, lines, first))
 
     def write(self, piece: bytes) -> None:
-        """Another piece of a streamed answer."""
+        """Write another piece of a streamed answer."""
         transport, request = self._transport, self._request
         if transport is not None and request is not None and piece:
-            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.modern else piece)
+            transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.http11 else piece)
 
-    def forward(self, framed: bytes, piece: bytes) -> None:
-        """Another piece of a streamed answer, which is in a chunk already."""
+    def forward(self, chunks: bytes, piece: bytes) -> None:
+        """Write another piece of a streamed answer that came as whole chunks. piece: the content
+        of the chunks."""
         transport, request = self._transport, self._request
         if transport is not None and request is not None:
-            transport.write(framed if request.modern else piece)
+            transport.write(chunks if request.http11 else piece)
 
     def end(self) -> None:
-        """A streamed answer is whole."""
-        self._whole = True
-        if self._transport is not None and self._request is not None and self._request.modern:
+        """Write the end of a streamed answer, which is complete."""
+        self._answer_complete = True
+        if self._transport is not None and self._request is not None and self._request.http11:
             self._transport.write(LAST_CHUNK)
 
-    def done(self) -> None:
-        """The answer is over: the next request may begin, unless it is not whole."""
+    def finish(self) -> None:
+        """Begin the next request. Break the connection off if the answer is not complete."""
         request, self._request = self._request, None
-        self.left = self.source = None
+        self.on_disconnect = self.source = None
         if self._transport is None or request is None:
             return
-        if not self._whole:  # the next answer would be taken for its rest
+        if not self._answer_complete:  # the client would take the next answer for the rest of it
             self.abort()
             return
-        if not request.keep or self._server.closing:
+        if not request.keep_alive or self._server.closing:
             self.close()
             return
-        if self._parser.expecting:
-            self._go_on()
+        if self._parser.phase is Phase.EXPECTING:
+            self._send_continue()
         if not self.stalled:
-            self._rest()
+            self._arm_read_deadline()
         if self._requests and not self._serving:
             self._serve()
 
     def abort(self) -> None:
-        """Breaks the connection off: what was sent is not whole and must not look so."""
-        self._lingering = True
+        """Reset the connection: what was sent is incomplete and must not look complete."""
         self._parser.stop()
         self._requests.clear()
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
-        """Closes when what was written has left; nothing in line is served."""
-        self._lingering = True
+        """Close when all that was written has left; requests that wait are dropped."""
         self._parser.stop()
         self._requests.clear()
         if self._transport is not None and not self._transport.is_closing():
-            self._unread = self._leaving()
-            self._allow(self._limits.stalled_s)
+            self._unsent_bytes = self._buffered_bytes()
+            self._arm(self._limits.stalled_s)
             self._transport.close()
 
-    def overdue(self) -> None:
-        """Patience with the client is over: called when `due_s` has passed."""
-        leaving = self._leaving()
-        if self._parser.reading and not self.busy and not self.stalled:
+    def expire(self) -> None:
+        """Called when `deadline_s` has passed: end the connection, unless the client reads, however
+        slowly."""
+        buffered_bytes = self._buffered_bytes()
+        if self._parser.receiving and not self.busy and not self.stalled:
             self._refuse(RequestTimeout("the request did not arrive in time"))
-        elif leaving < self._unread:  # slow, but it reads
-            self._unread = leaving
-            self._allow(self._limits.stalled_s)
+        elif buffered_bytes < self._unsent_bytes:
+            self._unsent_bytes = buffered_bytes
+            self._arm(self._limits.stalled_s)
         else:
             self.abort()
 
-    def _allow(self, patience_s: float) -> None:
-        self.due_s = self._loop.time() + patience_s
+    def _arm(self, limit_s: float) -> None:
+        """Set the deadline."""
+        self.deadline_s = self._loop.time() + limit_s
 
-    def _rest(self) -> None:
-        """Sets the patience with a client that nothing is written to."""
-        limits = self._limits
+    def _arm_read_deadline(self) -> None:
+        """Set the deadline for what the client sends next: the rest of a head, more of a body, or a
+        request. There is none while an answer is under way."""
+        limits, phase = self._limits, self._parser.phase
         if self._request is not None:
-            self.due_s = inf
-        elif self._parser.reading:
-            self.due_s = self._loop.time() + (
-                limits.body_s if self._parser.framed else limits.head_s
-            )
-        elif not self._lingering:
-            self.due_s = self._loop.time() + limits.idle_s
+            self.deadline_s = inf
+        elif phase is Phase.IDLE:
+            self._arm(limits.idle_s)
+        elif phase is Phase.HEAD:
+            self._arm(limits.head_s)
+        elif phase is not Phase.STOPPED:
+            self._arm(limits.body_s)
 
-    def _leaving(self) -> int:
-        """Bytes that were written and the client has not taken."""
+    def _buffered_bytes(self) -> int:
+        """How much of what was written the client has not taken."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def _serve(self) -> None:
-        """Serves what is in line, one after the other; the client waits while there is a line.
+        """Serve the waiting requests one after the other.
 
-        Who does not read its answers gets no more of them made.
+        While some wait, nothing more is read from the client; and a client that does not read its
+        answers gets no more answers made. Both bound the memory that one client can take.
         """
         self._serving = True
         try:
             for _ in range(BURST):
                 if not self._requests or self._request is not None or self.stalled:
                     break
-                found = self._requests.popleft()
-                if isinstance(found, GatewayError):
-                    self._answer(found)
+                next_one = self._requests.popleft()
+                if isinstance(next_one, GatewayError):
+                    self._close_on(next_one)
                     break
-                self._request, self._whole = found, False
-                self.due_s = inf
-                self._server.serve(self, found)
+                self._request, self._answer_complete = next_one, False
+                self.deadline_s = inf
+                self._server.serve(self, next_one)
             else:
                 self._loop.call_soon(self._serve)
         except BaseException:
-            self.abort()  # whoever called may be a stranger: nobody else would close it
+            self.abort()  # the caller may be another connection, which would not close this one
             raise
         finally:
             self._serving = False
-        still = bool(self._requests) and not self._lingering
-        if still is not self._held and self._transport is not None:
-            self._held = still
-            (self._transport.pause_reading if still else self._transport.resume_reading)()
+        pause = bool(self._requests) and self._parser.phase is not Phase.STOPPED
+        if pause is not self._reading_paused and self._transport is not None:
+            self._reading_paused = pause
+            (self._transport.pause_reading if pause else self._transport.resume_reading)()
 
     def _refuse(self, error: GatewayError) -> None:
-        """The connection cannot go on: says so after what is in line, then closes."""
-        self._lingering = True
+        """Answer with an error after the waiting requests, then close: what follows what could not
+        be parsed cannot be parsed either."""
         self._parser.stop()
         self._requests.append(error)
         self._serve()
 
-    def _answer(self, error: GatewayError) -> None:
+    def _close_on(self, error: GatewayError) -> None:
+        """Write an error and close this direction.
+
+        The client may still be sending, and what it sends is read and dropped for LINGER_S: closing
+        a connection with unread bytes resets it, and the client would lose the answer (RFC 9112
+        §9.6).
+        """
         if self._transport is None:
             return
-        body = error.body()
-        lines = {
-            "content-type": "application/json",
-            "content-length": str(len(body)),
-            "x-request-id": uuid4().hex,
-            "connection": "close",
-        }
-        head = status_line(error.status) + written(lines.items())
-        self._transport.write(head + b"\r\n" + body)
-        # Closing with bytes unread would reset the connection, and the answer with it.
+        body, request_id = error.body(), uuid4().hex.encode()
+        head = error_head(error) + b"x-request-id: %b\r\n" % request_id
+        frame = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
+        self._transport.write(head + frame + body)
         self._transport.write_eof()
-        self._allow(LINGER_S)
+        self._arm(LINGER_S)
 
-    def _connection(self, request: Request) -> bytes:
-        if not request.keep or self._server.closing:
+    def _connection_line(self, request: Request) -> bytes:
+        """The Connection header of an answer. HTTP/1.1 keeps a connection unless told otherwise,
+        HTTP/1.0 closes it (RFC 9112 §9.3)."""
+        if not request.keep_alive or self._server.closing:
             return b"connection: close\r\n"
-        return b"" if request.modern else b"connection: keep-alive\r\n"
+        return b"" if request.http11 else b"connection: keep-alive\r\n"

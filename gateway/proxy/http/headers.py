@@ -1,82 +1,95 @@
-"""The heads of requests and replies as bytes: what passes on, what is said anew. No I/O.
+"""Header lines as bytes: which ones are forwarded and which ones the gateway writes. No I/O.
 
-Owns which headers are end-to-end and how a head is written. Names and values come from a parser
-that lets no line break through.
+Names and values come from llhttp, which lets no line break through.
 """
 
-from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
+from gateway.errors import GatewayError, MethodNotAllowed
+
 Headers = list[tuple[bytes, bytes]]  # names in lower case, in the order of the wire
 
-HEAD_BYTES: Final = 32 * 1024  # of first line and headers together; nginx allows as much
-# RFC 9110 §7.6.1, with the obsolete ones that old proxies still send.
+HEAD_BYTES: Final = 32 * 1024  # limit of first line and headers together; nginx allows as much
+# RFC 9110 §7.6.1: these headers concern one connection and must not be forwarded. With the obsolete
+# ones that old proxies still send.
 HOP_BY_HOP: Final = frozenset(
     (
         b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization",
         b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
     )
 )  # fmt: skip
-# Length, host and id are said anew; Expect was answered; a compressed reply could not be read for
-# its tokens; http2-settings belongs to an upgrade that is not made.
+# Not forwarded to a backend. The gateway writes length, host and request id itself and has answered
+# Expect; it could not read the usage in a compressed reply; http2-settings belongs to an upgrade
+# that the gateway does not make.
 NOT_SENT: Final = HOP_BY_HOP | {
     b"accept-encoding", b"content-length", b"expect", b"host", b"http2-settings", b"x-request-id",
 }  # fmt: skip
+# Not forwarded to a client. The gateway writes length, date, server and request id itself, or not
+# at all.
 NOT_RETURNED: Final = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-request-id"}
-PLAIN: Final = (b"keep-alive", b"close")  # what Connection says when it names no further headers
+BARE_OPTIONS: Final = (b"keep-alive", b"close")  # values of Connection that name no other header
 STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
 }
 
 
-def field(headers: Headers, name: bytes) -> bytes | None:
-    """The first value of a header; name in lower case."""
+def first_value(headers: Headers, name: bytes) -> bytes | None:
+    """The value of the first header with this name, which is in lower case; else `None`."""
     for key, value in headers:
         if key == name:
             return value
     return None
 
 
-def sent(headers: Headers, request_id: bytes, passing: bytes | None = None) -> bytes:
-    """The header lines of a client's request that go to a backend, with the request's id.
+def request_lines(headers: Headers, request_id: bytes, end_to_end: bytes | None = None) -> bytes:
+    """The header lines of a client's request for a backend, with the request's id.
 
-    passing: those of the client, where they are made already.
+    end_to_end: the lines to forward, if they are known already.
     """
-    lines = _lines(headers, NOT_SENT) if passing is None else passing
+    lines = end_to_end_lines(headers, NOT_SENT) if end_to_end is None else end_to_end
     return b"%bx-request-id: %b\r\n" % (lines, request_id)
 
 
-def returned(status: int, headers: Headers, passing: bytes | None = None) -> bytes:
-    """The status line and the header lines of a backend's reply that go to the client.
+def reply_head(status: int, headers: Headers, end_to_end: bytes | None = None) -> bytes:
+    """The status line and the header lines of a backend's reply for the client.
 
-    passing: the header lines, where they are made already.
+    end_to_end: the lines to forward, if they are known already.
     """
-    return status_line(status) + (_lines(headers, NOT_RETURNED) if passing is None else passing)
+    lines = end_to_end_lines(headers, NOT_RETURNED) if end_to_end is None else end_to_end
+    return status_line(status) + lines
 
 
 def status_line(status: int) -> bytes:
-    """The first line of a reply, its end included."""
+    """The first line of a reply, with its line break."""
     return STATUS_LINES.get(status) or b"HTTP/1.1 %d Unknown\r\n" % status
 
 
-def written(headers: Iterable[tuple[str, str]]) -> bytes:
-    """Header lines of our own."""
-    return b"".join(f"{name}: {value}\r\n".encode("latin-1") for name, value in headers)
+def error_head(error: GatewayError) -> bytes:
+    """Status line and header lines of an answer whose body is the error object."""
+    head = status_line(error.status) + b"content-type: application/json\r\n"
+    if error.retry_after_s is not None:
+        head += b"retry-after: %d\r\n" % max(1, round(error.retry_after_s))
+    if isinstance(error, MethodNotAllowed):
+        head += f"allow: {error.allowed}\r\n".encode()
+    return head
 
 
-def _lines(headers: Headers, dropped: frozenset[bytes]) -> bytes:
+def end_to_end_lines(headers: Headers, dropped: frozenset[bytes]) -> bytes:
+    """The header lines to forward: all but those named in `dropped` and those that Connection
+    names as concerning this connection only (RFC 9110 §7.6.1)."""
     lines: list[bytes] = []
     for name, value in headers:
         if name not in dropped:
             lines += (name, b": ", value, b"\r\n")
-        elif name == b"connection" and value.lower() not in PLAIN:
+        elif name == b"connection" and value.lower() not in BARE_OPTIONS:
             rest = [header for header in headers if header[0] != name]
-            return _lines(rest, dropped | _named(headers))
+            return end_to_end_lines(rest, dropped | _named_by_connection(headers))
     return b"".join(lines)
 
 
-def _named(headers: Headers) -> set[bytes]:
-    """The headers that Connection says end here; it may be repeated, which makes it one list."""
+def _named_by_connection(headers: Headers) -> set[bytes]:
+    """The names listed in Connection, which may be repeated: the values then make one list (RFC
+    9110 §5.3)."""
     listed = b",".join(value for name, value in headers if name == b"connection")
     return {token.strip().lower() for token in listed.split(b",")}

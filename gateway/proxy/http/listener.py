@@ -1,4 +1,4 @@
-"""A port: accepts connections, ends those that take too long, drains. Knows no request."""
+"""A listening port: accepts connections, ends those that are too slow, drains. Knows no request."""
 
 import asyncio
 import socket
@@ -8,12 +8,16 @@ from typing import cast
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.request import ClientLimits, Request
 
-SWEEP_S = 0.25
+SWEEP_S = 0.25  # between two looks at all deadlines: one timer is cheaper than one per connection
 BACKLOG = 1024
 
 
 class Listener:
-    """A listening port and its connections, from `listen` to `close`."""
+    """A listening port and its connections, from `listen` to `close`.
+
+    serve: has a request served; see `Server`. closing: whether `close` was called. connections:
+    the open ones.
+    """
 
     def __init__(
         self,
@@ -22,20 +26,20 @@ class Listener:
         *,
         shared: bool = False,
     ) -> None:
-        """serve: has a request served. shared: whether other processes listen on the same port."""
+        """shared: whether other processes listen on the same port (SO_REUSEPORT)."""
         self.limits = limits
         self.serve = serve
         self.closing = False
-        self.open: set[ClientConnection] = set()
+        self.connections: set[ClientConnection] = set()
         self._shared = shared
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
     def __repr__(self) -> str:
-        return f"<Listener {len(self.open)} connections>"
+        return f"<Listener {len(self.connections)} connections>"
 
     async def listen(self, host: str, port: int) -> int:
-        """Begins to accept; the port (0 takes a free one). Raises OSError."""
+        """Begin to accept; return the port, which may be 0 for a free one. Raises OSError."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
             lambda: cast(asyncio.Protocol, ClientConnection(self)),
@@ -49,26 +53,28 @@ class Listener:
         return int(listening.getsockname()[1])
 
     async def close(self, patience_s: float) -> None:
-        """Accepts no more, lets answers under way end within `patience_s`, then breaks them off."""
+        """Accept no more, let the answers under way end within `patience_s`, then reset the other
+        connections."""
         self.closing = True
         if self._server is not None:
             self._server.close()
         loop = asyncio.get_running_loop()
         until_s = loop.time() + patience_s
-        while self.open and loop.time() < until_s:
-            for client in tuple(self.open):
+        while self.connections and loop.time() < until_s:
+            for client in tuple(self.connections):
                 if client.idle:
                     client.close()
             await asyncio.sleep(SWEEP_S / 5)
-        for client in tuple(self.open):
+        for client in tuple(self.connections):
             client.abort()
         if self._sweeping is not None:
             self._sweeping.cancel()
 
     def _sweep(self) -> None:
+        """End the connections whose deadline has passed."""
         loop = asyncio.get_running_loop()
         self._sweeping = loop.call_later(SWEEP_S, self._sweep)
         now_s = loop.time()
-        for client in tuple(self.open):
-            if client.due_s <= now_s:
-                client.overdue()
+        for client in tuple(self.connections):
+            if client.deadline_s <= now_s:
+                client.expire()

@@ -11,26 +11,43 @@ from urllib.parse import urlsplit
 
 from gateway.errors import ConnectFailed
 from gateway.proxy.http.backend import BackendConnection
+from gateway.proxy.http.head_memo import HeadMemo
+from gateway.proxy.http.headers import NOT_RETURNED
 from gateway.proxy.http.reply import Reply
 
-KEEP_ALIVE_S: Final = 4.0  # vLLM (uvicorn) closes idle connections after 5 s
+# Seconds after which an idle connection is not used again, unless the caller knows the limit of
+# the server: shortest usual limit is uvicorn's, 5 s.
+REUSE_S: Final = 4.0
 SWEEP_S: Final = 1.0
-LATE_S: Final = 0.25  # a timer of ours that is later has no word about others
-MOST = 16384  # connections to one backend; far above what its load lets through
+# A timer of this process that fires later than this says nothing about a backend: the process was
+# busy or stopped, and the backend's answer may lie unread in the socket.
+LATE_S: Final = 0.25
+# Connections to one backend. Far above what routing lets through; it stops a leak before the
+# process runs out of file descriptors.
+MOST = 16384
 
 
 class ConnectionPool:
-    """One backend's address and the connections to it; the last one used is used first."""
+    """The connections to one backend. The one used last is used first, so that the others get old
+    and are closed when the load falls.
 
-    def __init__(self, url: str, *, connect_timeout_s: float) -> None:
+    host, port: from the URL. memo: of the heads of the backend's replies.
+    """
+
+    def __init__(self, url: str, *, connect_timeout_s: float, reuse_s: float = REUSE_S) -> None:
+        """url: base URL of the backend. reuse_s: seconds after which an idle connection is not used
+        again; below the backend's own limit, so that no request meets a connection that the
+        backend is closing."""
         self._clock = asyncio.get_running_loop().time
         parts = urlsplit(url)
         self._tls = ssl.create_default_context() if parts.scheme == "https" else None
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self._tls else 80)
-        self.base = parts.path.rstrip("/")
-        self.authority = parts.netloc.rpartition("@")[2]
+        self.memo = HeadMemo(NOT_RETURNED)
+        self._base_path = parts.path.rstrip("/")
+        self._authority = parts.netloc.rpartition("@")[2]
         self._connect_timeout_s = connect_timeout_s
+        self._reuse_s = reuse_s
         self._idle: deque[BackendConnection] = deque()
         self._open: set[BackendConnection] = set()
         self._dialling = 0
@@ -41,17 +58,20 @@ class ConnectionPool:
             f"<ConnectionPool {self.host}:{self.port}, {len(self._idle)} of {len(self._open)} idle>"
         )
 
-    def prefix(self, method: str, path: str) -> bytes:
-        """How a request for a path of it begins."""
-        line = f"{method} {self.base}{path} HTTP/1.1\r\nhost: {self.authority}\r\n"
+    def request_start(self, method: str, path: str) -> bytes:
+        """The request line and the Host line of a request. path: below the base URL."""
+        line = f"{method} {self._base_path}{path} HTTP/1.1\r\nhost: {self._authority}\r\n"
         return line.encode("latin-1")
 
     async def send(self, head: bytes, body: bytes) -> Reply:
-        """Sends a request and waits for the head of the reply.
+        """Send a request and wait for the head of the reply.
 
-        A connection that the backend closed while it was idle is replaced once, invisibly: only if
-        it had been used before and no byte of an answer came. Raises ConnectFailed if nothing could
-        be sent, UpstreamError if the connection broke before the head.
+        An idle connection may be one that the backend is closing, without a fault of anybody. So a
+        request that fails on a connection that was used before, and before any byte of a reply has
+        come, is sent once more on a new connection. RFC 9110 §9.2.2 warns of repeating a POST,
+        because the first one may have changed something; a completion changes nothing. Raises
+        ConnectFailed if nothing could be sent, UpstreamError if the connection broke before the
+        head.
         """
         fresh = False
         while True:
@@ -62,26 +82,26 @@ class ConnectionPool:
                 while not reply.status:
                     if reply.error is not None:
                         raise reply.error
-                    await reply.change()
+                    await reply.next_change()
             except BaseException as error:
                 reply.close()
-                if error is not reply.error or fresh or reply.began:
+                if error is not reply.error or fresh or reply.started:
                     raise
                 fresh = True
             else:
                 return reply
 
     def take(self, now_s: float) -> BackendConnection | None:
-        """An idle connection that the backend has not closed yet, as far as is known."""
+        """An idle connection that is young enough, and open as far as is known; else `None`."""
         while self._idle:
             connection = self._idle.pop()
-            if connection.open and now_s - connection.idle_since_s < KEEP_ALIVE_S:
+            if connection.open and now_s - connection.idle_since_s < self._reuse_s:
                 return connection
             connection.abort()
         return None
 
     def put_back(self, connection: BackendConnection) -> None:
-        """Keeps a connection whose exchange ended cleanly for the next one."""
+        """Keep a connection whose exchange ended cleanly for the next exchange."""
         if self._closed:
             connection.abort()
             return
@@ -89,7 +109,7 @@ class ConnectionPool:
         self._idle.append(connection)
 
     def discard(self, connection: BackendConnection) -> None:
-        """Called by a connection: it is no more."""
+        """Forget a connection that is closed; called by the connection."""
         self._open.discard(connection)
 
     async def dial(self) -> BackendConnection:
@@ -102,14 +122,14 @@ class ConnectionPool:
         try:
             return await dialling
         except BaseException:
-            dialling.cancel()  # whoever wanted it is gone
-            dialling.add_done_callback(self._unwanted)
+            dialling.cancel()  # the request that wanted the connection was cancelled
+            dialling.add_done_callback(self._keep_unwanted)
             raise
         finally:
             self._dialling -= 1
 
-    def _unwanted(self, dialled: "asyncio.Task[BackendConnection]") -> None:
-        """A connection that stood just when nobody wanted it any more is for the next one."""
+    def _keep_unwanted(self, dialled: "asyncio.Task[BackendConnection]") -> None:
+        """Keep a connection for the next request if it was made just as its own was cancelled."""
         if not dialled.cancelled() and dialled.exception() is None:
             self.put_back(dialled.result())
 
@@ -119,7 +139,8 @@ class ConnectionPool:
     async def _dial(
         self, loop: asyncio.AbstractEventLoop, *, again: bool = True
     ) -> BackendConnection:
-        """again: once more if time was up only because this process itself was late."""
+        """again: whether to dial once more if the time was up only because this process was
+        late."""
         due_s = loop.time() + self._connect_timeout_s
         try:
             async with asyncio.timeout_at(due_s):
@@ -131,10 +152,11 @@ class ConnectionPool:
                 return await self._dial(loop, again=False)
             limit_s = self._connect_timeout_s
             raise ConnectFailed(f"The backend did not accept within {limit_s:g} s.") from None
-        except (OSError, ValueError) as error:  # ssl.SSLError is the one, a name's encoding another
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; a bad name, ValueError
             raise ConnectFailed(f"The backend cannot be reached: {error}") from error
         connection = cast(BackendConnection, made)
-        # Not when it is made: of one that is cancelled after that uvloop never tells the end.
+        # Counted here and not in connection_made: uvloop never calls connection_lost for one whose
+        # dialling is cancelled after connection_made.
         if connection.open:
             self._open.add(connection)
         if self._closed:
@@ -142,26 +164,26 @@ class ConnectionPool:
         return connection
 
     def sweep(self, now_s: float) -> None:
-        """Closes what was idle for too long; the oldest are at the left."""
+        """Close the connections that were idle for too long; the oldest are at the left."""
         idle = self._idle
-        while idle and (not idle[0].open or now_s - idle[0].idle_since_s >= KEEP_ALIVE_S):
+        while idle and (not idle[0].open or now_s - idle[0].idle_since_s >= self._reuse_s):
             idle.popleft().abort()
 
     def retire(self) -> None:
-        """Closes idle connections now, and the others when their exchange ends."""
+        """Close the idle connections now, and the others when their exchange ends."""
         self._closed = True
         while self._idle:
             self._idle.popleft().abort()
 
     def close(self) -> None:
-        """Closes all, those still being dialled too."""
+        """Close all connections, and those still being dialled once they are made."""
         self._closed = True
         for connection in tuple(self._open):
             connection.fail("The gateway is shutting down.")
 
 
 class ConnectionPools:
-    """Keep-alive connections to all backends; an async context manager."""
+    """The connection pools of all backends; an async context manager."""
 
     def __init__(self, *, connect_timeout_s: float) -> None:
         self._connect_timeout_s = connect_timeout_s
@@ -175,19 +197,20 @@ class ConnectionPools:
     async def __aexit__(self, *_: object) -> None:
         if self._sweeping is not None:
             self._sweeping.cancel()
-        for connection_pool in self._by_url.values():
-            connection_pool.close()
+        for pool in self._by_url.values():
+            pool.close()
 
-    def pool(self, url: str) -> ConnectionPool:
-        """The origin of a backend's base URL, the same for the same URL."""
-        connection_pool = self._by_url.get(url)
-        if connection_pool is None:
-            connection_pool = ConnectionPool(url, connect_timeout_s=self._connect_timeout_s)
-            self._by_url[url] = connection_pool
-        return connection_pool
+    def pool(self, url: str, *, reuse_s: float = REUSE_S) -> ConnectionPool:
+        """The pool of a backend, the same for the same base URL. reuse_s: see `ConnectionPool`."""
+        pool = self._by_url.get(url)
+        if pool is None:
+            pool = ConnectionPool(url, connect_timeout_s=self._connect_timeout_s, reuse_s=reuse_s)
+            self._by_url[url] = pool
+        return pool
 
     def forget(self, url: str) -> None:
-        """A backend is gone: closes its idle connections, the others when their exchange ends."""
+        """Close the idle connections of a backend that left, and the others when their exchange
+        ends."""
         pool = self._by_url.pop(url, None)
         if pool is not None:
             pool.retire()
@@ -195,5 +218,5 @@ class ConnectionPools:
     def _sweep(self) -> None:
         loop = asyncio.get_running_loop()
         self._sweeping = loop.call_later(SWEEP_S, self._sweep)
-        for connection_pool in self._by_url.values():
-            connection_pool.sweep(loop.time())
+        for pool in self._by_url.values():
+            pool.sweep(loop.time())

@@ -1,4 +1,4 @@
-"""A backend's answer as it arrives. Of its connection it knows only what that can be told."""
+"""A backend's reply as it arrives. Knows its connection only as what can be paused and closed."""
 
 from collections.abc import Callable
 from typing import Final, Protocol
@@ -7,120 +7,133 @@ from gateway.errors import UpstreamError
 from gateway.proxy.http.fiber import Promise
 from gateway.proxy.http.headers import Headers
 
-HELD_BYTES: Final = 1 << 20  # of a reply that nobody takes yet: then the backend has to wait
-WHOLE_BYTES = 1 << 28  # of a reply that is no stream: more is no answer to anything
+# A stream that nobody reads yet is held up to this size; then its backend is paused.
+HELD_BYTES: Final = 1 << 20
+# Limit of a reply that is no stream: it is collected before it is passed on, and a longer one is
+# no completion.
+WHOLE_BYTES = 1 << 28
 
 
-# Takes a piece of a body, and the same as whole chunks if it came as such.
+# Takes a piece of a body; and the same piece as whole HTTP chunks, if it came so.
 Sink = Callable[[bytes, bytes | None], None]
 
 
 class ReplyConnection(Protocol):
     """The connection that a reply comes on."""
 
-    def pause(self, still: bool) -> None: ...
+    def set_reading(self, wanted: bool) -> None:
+        """Read from the backend or not."""
 
-    def abort(self) -> None: ...
+    def abort(self) -> None:
+        """Close at once."""
 
-    def fail(self, message: str) -> None: ...
+    def fail(self, message: str) -> None:
+        """Close at once, and give the reply this error."""
 
 
 class Reply:
-    """A backend's answer as it arrives; closed on every path.
+    """A backend's reply as it arrives; its reader must close it on every path.
 
-    status: 0 until the head is here. stream: whether it is a stream of events. began: whether any
-    byte came. passing: the header lines that go on, where they are made already.
+    status: 0 until the head has come. headers: never changed. end_to_end: the header lines to
+    forward, if they are known already. stream: whether the body is an event stream. started:
+    whether any byte has come. complete: whether all of the reply has come. error: why no more will
+    come. sink: takes the pieces of the body; while there is none, they are collected.
     """
 
     __slots__ = (
-        "_change", "_connection", "_held", "_parts", "began", "complete", "error", "headers",
-        "passing", "sink", "status", "stream",
+        "_change", "_connection", "_held_bytes", "_pieces", "complete", "end_to_end", "error",
+        "headers", "sink", "started", "status", "stream",
     )  # fmt: skip
 
     def __init__(self, connection: "ReplyConnection") -> None:
         self._connection: ReplyConnection | None = connection
         self._change: Promise[None] | None = None
-        self._parts: list[bytes] = []
-        self._held = 0
+        self._pieces: list[bytes] = []
+        self._held_bytes = 0
         self.sink: Sink | None = None
         self.status = 0
         self.headers: Headers = []
-        self.passing: bytes | None = None
-        self.stream = self.began = self.complete = False
+        self.end_to_end: bytes | None = None
+        self.stream = self.started = self.complete = False
         self.error: UpstreamError | None = None
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "broken" if self.error else "open"
         return f"<Reply {self.status or 'without a head'} {state}>"
 
-    def change(self) -> Promise[None]:
-        """To be awaited: something new, the head, the end, or what `notify` was called for."""
+    # Called by the reader of the reply.
+
+    def next_change(self) -> Promise[None]:
+        """A promise that resolves when the head or the end has come, when the reply fails, or when
+        `notify` is called. Only the last promise resolves."""
         promise = self._change = Promise()
         return promise
 
     def notify(self) -> None:
-        """Lets whoever waits for a change look."""
+        """Resolve the promise of the next change."""
         promise, self._change = self._change, None
         if promise is not None:
             promise.resolve(None)
 
     async def read(self) -> bytes:
-        """The whole body. Raises UpstreamError if it is cut."""
+        """The complete body. Raises UpstreamError if the reply fails."""
         while not self.complete:
             if self.error is not None:
                 raise self.error
-            await self.change()
+            await self.next_change()
         return self.body
 
     @property
     def body(self) -> bytes:
-        """What has come of a body that is no stream."""
-        parts = self._parts
-        return parts[0] if len(parts) == 1 else b"".join(parts)
+        """The pieces of the body that were collected."""
+        pieces = self._pieces
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
-    def flow(self, sink: "Sink") -> None:
-        """From now on every piece of the body goes to `sink` as it comes; first what is here."""
-        self.sink, parts, self._parts, self._held = sink, self._parts, [], 0
-        if parts:
-            sink(b"".join(parts), None)
+    def stream_to(self, sink: "Sink") -> None:
+        """Hand the collected pieces of the body to `sink`, and from now on every piece as it
+        comes."""
+        self.sink, pieces, self._pieces, self._held_bytes = sink, self._pieces, [], 0
+        if pieces:
+            sink(b"".join(pieces), None)
         self.resume()
 
     def pause(self) -> None:
-        """Takes no more from the backend for now."""
+        """Read no more from the backend for now."""
         if self._connection is not None:
-            self._connection.pause(True)
+            self._connection.set_reading(False)
 
     def resume(self) -> None:
+        """Read from the backend again."""
         if self._connection is not None:
-            self._connection.pause(False)
+            self._connection.set_reading(True)
 
     def close(self) -> None:
-        """Ends the exchange; the connection too, if the reply is not complete: engines then abort.
-
-        Again is harmless.
-        """
+        """Want no more of the reply. If it is not complete, its connection is closed, and the
+        engine aborts the request. May be called again."""
         connection, self._connection, self.sink = self._connection, None, None
         if connection is not None:
             connection.abort()
 
-    def received(self, piece: bytes, framed: bytes | None = None) -> None:
-        """Called by the connection: a piece of the body. framed: the same as whole chunks."""
+    # Called by the connection.
+
+    def feed_body(self, piece: bytes, chunks: bytes | None = None) -> None:
+        """Take a piece of the body. chunks: the same piece as whole HTTP chunks, if it came so."""
         if self.sink is not None:
-            self.sink(piece, framed)
+            self.sink(piece, chunks)
             return
-        self._parts.append(piece)
-        self._held += len(piece)
-        if self._held > HELD_BYTES and self.stream:
+        self._pieces.append(piece)
+        self._held_bytes += len(piece)
+        if self._held_bytes > HELD_BYTES and self.stream:
             self.pause()
-        elif self._held > WHOLE_BYTES and self._connection is not None:
+        elif self._held_bytes > WHOLE_BYTES and self._connection is not None:
             self._connection.fail("The backend's reply does not end.")
 
-    def ended(self) -> None:
-        """Called by the connection: the reply is whole, and the connection may be another's now."""
+    def finish(self) -> None:
+        """Mark the reply as complete. Its connection may carry another exchange from now on."""
         self.complete, self._connection = True, None
 
-    def broke(self, error: UpstreamError) -> None:
-        """Called by the connection: there will be no more."""
+    def fail(self, error: UpstreamError) -> None:
+        """Note that no more will come, and wake the reader."""
         if not self.complete and self.error is None:
             self.error, self._connection = error, None
             self.notify()

@@ -1,4 +1,4 @@
-"""One whole request of a client, and what a client may take. Data; knows no connection."""
+"""One complete request of a client, and the limits of a client. Data; knows no connection."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,10 +9,11 @@ from gateway.proxy.http.headers import Headers
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClientLimits:
-    """What one client may take. Times in seconds.
+    """How much a client may send and how long it may take.
 
-    head_s: until the head is whole. body_s: between two pieces of a body. idle_s: before a request.
-    stalled_s: without the client reading any of its answer.
+    body_bytes: size of a request's body. head_s: seconds until the head is complete. body_s:
+    seconds between two pieces of a body. idle_s: seconds without a request. stalled_s: seconds
+    without the client reading any of its answer.
     """
 
     body_bytes: int
@@ -23,10 +24,18 @@ class ClientLimits:
 
 
 class Request:
-    """One whole request. target: path and query as sent. headers: not to be changed; the length may
-    be missing, it is the body's. fields: the headers by name, the last of each."""
+    """One complete request.
 
-    __slots__ = ("body", "fields", "headers", "keep", "method", "modern", "passing", "target")
+    method: in capitals. target: path and query as sent. headers: names in lower case, in the order
+    of the wire; never changed, and Content-Length may be missing, because the length is the
+    body's. fields: the last value of each header by name. keep_alive: whether the client wants the
+    connection kept. http11: whether the client speaks HTTP/1.1, so that an answer may be chunked.
+    end_to_end: the header lines to forward, if they are known already.
+    """
+
+    __slots__ = (
+        "body", "end_to_end", "fields", "headers", "http11", "keep_alive", "method", "target",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -35,54 +44,57 @@ class Request:
         target: bytes,
         headers: Headers,
         body: bytes,
-        keep: bool,
-        modern: bool,
+        keep_alive: bool,
+        http11: bool,
         fields: dict[bytes, bytes] | None = None,
-        passing: bytes | None = None,
+        end_to_end: bytes | None = None,
     ) -> None:
-        """keep: whether the client wants the connection kept. modern: HTTP/1.1, it knows chunks.
-        fields, and passing, the header lines that go on: where they are made already."""
         self.method = method
         self.target = target
         self.headers = headers
         self.fields = dict(headers) if fields is None else fields
-        self.passing = passing
+        self.end_to_end = end_to_end
         self.body = body
-        self.keep = keep
-        self.modern = modern
+        self.keep_alive = keep_alive
+        self.http11 = http11
 
     def __repr__(self) -> str:
         return f"<Request {self.method!r} {self.target!r}, {len(self.body)} bytes>"
 
     @property
     def path(self) -> str:
+        """The target without its query."""
         return self.target.partition(b"?")[0].decode("latin-1")
 
-    def only(self, method: bytes) -> None:
-        """Raises MethodNotAllowed for any other method; HEAD is a GET."""
+    def require_method(self, method: bytes) -> None:
+        """Raise MethodNotAllowed for any other method. HEAD counts as GET (RFC 9110 §9.3.2)."""
         asked = b"GET" if self.method == b"HEAD" else self.method
         if asked != method:
             raise MethodNotAllowed(self.path, method.decode())
 
 
 class Pausable(Protocol):
-    """Where an answer comes from: it is stopped while the client does not read."""
+    """The source of a streamed answer: it is paused while the client does not read."""
 
-    def pause(self) -> None: ...
+    def pause(self) -> None:
+        """Stop reading from the source."""
 
-    def resume(self) -> None: ...
+    def resume(self) -> None:
+        """Read from the source again."""
 
 
 class StreamWriter(Protocol):
-    """Who a streamed answer goes to."""
+    """The destination of a streamed answer."""
 
-    def start(self, head: bytes, first: bytes) -> None: ...
+    def start(self, head: bytes, first: bytes) -> None:
+        """Write the head of the answer and the first piece of its body, which may be empty."""
 
-    def write(self, piece: bytes) -> None: ...
+    def write(self, piece: bytes) -> None:
+        """Write another piece of the body."""
 
 
 def origin_form(target: bytes) -> bytes:
-    """Path and query of a target that names the host too, which servers must take as well
+    """The path and query of a target that names the host too, which servers must accept as well
     (RFC 9112 §3.2.2)."""
     if target[:1] == b"/":
         return target

@@ -1,91 +1,135 @@
-"""Bytes of one client connection in, whole requests out. Does no I/O and knows no transport.
+"""Parses the bytes of one client connection into complete requests. Knows no transport. No I/O.
 
-HTTP/1.1 by httptools (llhttp): both body framings, pipelining, limits, offers of an upgrade.
+HTTP/1.1 by httptools (llhttp): both body framings, pipelining, limits, and offers of an upgrade,
+which are declined. A head that repeats is recognised without llhttp (`head_memo`).
 """
 
 from collections import deque
 from collections.abc import Callable
+from enum import Enum
 from typing import Final, NoReturn
 
 import httptools
 
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, TooLarge
-from gateway.proxy.http import fastpath
-from gateway.proxy.http.headers import HEAD_BYTES, Headers
+from gateway.proxy.http.head_memo import HeadMemo
+from gateway.proxy.http.headers import HEAD_BYTES, NOT_SENT, Headers
 from gateway.proxy.http.request import Request, origin_form
 
-PIECES: Final = 256  # of a body that are kept as they came; what is more is tiny and joined
-MODERN: Final = ("1.1", "2.0")  # a client that says 2.0 where there is only 1.1 knows chunks
+# A body that comes in more pieces than this comes in tiny ones, and they are joined at once: a
+# list of a million one-byte pieces would take 60 MB.
+PIECES: Final = 256
+HTTP11: Final = ("1.1", "2.0")  # a client that writes 2.0 in an HTTP/1 request knows chunks too
+
+
+class Phase(Enum):
+    """What a client is sending; exactly one at a time."""
+
+    IDLE = "nothing: the next request has not begun"
+    HEAD = "a head"
+    EXPECTING = "nothing: it waits for 100 Continue before it sends the body"
+    BODY = "a body"
+    STOPPED = "bytes that are not read any more"
 
 
 class RequestParser:
     """Parses what one client sends.
 
-    requests: whole ones, in line. reading: whether a part of one has come. framed: whether the
-    last one's head is whole. expecting: whether the client waits to be told to send the body.
+    requests: complete requests in the order of their arrival; an error in place of one that cannot
+    be answered otherwise. phase: what the client is sending.
     """
 
     def __init__(self, body_bytes: int, on_expect: Callable[[], None]) -> None:
-        """body_bytes: limit of a body. on_expect: called when a client begins to wait."""
+        """body_bytes: limit of a body. on_expect: called when the client waits for 100 Continue."""
         self.requests: deque[Request | GatewayError] = deque()
-        self.reading = self.framed = self.expecting = False
-        self._body_bytes = body_bytes
+        self.phase = Phase.IDLE
+        self._body_limit = body_bytes
         self._on_expect = on_expect
         self._parser = httptools.HttpRequestParser(self)
-        self._head: fastpath.Head | None = None  # of the last ordinary request
+        self._memo = HeadMemo(NOT_SENT)
         self._target = b""
         self._headers: Headers = []
         self._fields: dict[bytes, bytes] = {}
         self._pieces: list[bytes | bytearray] = []
-        self._bytes = 0  # of the body
-        self._read = self._loose = 0  # now; and since anything came of it
-        self._fault: GatewayError | None = None
-        self._modern = self._offered = False
+        self._body_bytes = 0
+        # Bytes from which llhttp has made nothing yet. Headers, trailers and chunk extensions
+        # without an end would otherwise be collected without a limit.
+        self._pending_bytes = 0
+        self._fed_bytes = 0  # by the call of `feed` that is under way
+        self._error: GatewayError | None = None
+        self._http11 = self._upgrade_offered = False
 
     def __repr__(self) -> str:
-        return f"<RequestParser, {len(self.requests)} requests>"
+        return f"<RequestParser {self.phase.name}, {len(self.requests)} requests>"
+
+    @property
+    def receiving(self) -> bool:
+        """Whether a part of a request has come, but not all of it."""
+        return self.phase is not Phase.IDLE and self.phase is not Phase.STOPPED
 
     def feed(self, data: bytes) -> None:
-        """Takes what was read. Raises BadRequest, or one of its kinds, where it is no request."""
-        if not (self.reading or self._loose):
-            found = fastpath.request(data, self._head)
-            if found is not None and len(found.body) <= self._body_bytes:
-                self._take(found)
-                return
-        self._read = len(data)
-        self._loose += len(data)
+        """Parse the next bytes. Raises BadRequest or a subclass of it if they are no request."""
+        fresh = self.phase is Phase.IDLE and not self._pending_bytes
+        if fresh and self._recognise(data):
+            return
+        already = len(self.requests)
+        self._fed_bytes = len(data)
+        self._pending_bytes += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
-            raise self._fault or BadRequest(f"this is not HTTP/1.1: {error}") from error
-        if self._loose > HEAD_BYTES:
+            raise self._error or BadRequest(f"this is not HTTP/1.1: {error}") from error
+        if self._pending_bytes > HEAD_BYTES:
             raise HeadTooLarge("the request's head is too large")
+        if fresh and self.phase is Phase.IDLE and len(self.requests) == already + 1:
+            self._remember(data)
 
     def stop(self) -> None:
-        """Drops what has come of a request: no more of it is parsed."""
-        self.reading = self.expecting = False
+        """Drop what has come of an incomplete request, and parse no more."""
+        self.phase = Phase.STOPPED
         self._pieces, self._headers = [], []
 
-    def _take(self, message: fastpath.Message) -> None:
-        """An ordinary request, which needs no parser."""
-        head = message.head
-        self._head = head if head.kept else None
+    def _recognise(self, data: bytes) -> bool:
+        """Make a request of `data` without llhttp, if its head is the known one."""
+        memo = self._memo
+        start = memo.body_at(data)
+        if start < 0 or len(data) - start > self._body_limit:
+            return False
+        known = memo.known
+        assert known is not None
         self.requests.append(
             Request(
-                method=b"POST",
-                target=head.target,
-                headers=head.headers,
-                body=message.body,
-                keep=True,
-                modern=True,
-                fields=head.fields,
-                passing=head.passing,
+                method=known.method,
+                target=known.target,
+                headers=known.headers,
+                body=data[start:],
+                keep_alive=True,
+                http11=True,
+                fields=known.fields,
+                end_to_end=known.end_to_end,
             )
         )
+        return True
+
+    def _remember(self, data: bytes) -> None:
+        """Keep the head of the request that llhttp has just made of `data`, and of nothing else."""
+        request = self.requests[-1]
+        if not self._memo.eager or not isinstance(request, Request):
+            return
+        if not (request.keep_alive and request.http11):
+            return
+        fields = request.fields
+        if b"expect" not in fields and b"transfer-encoding" not in fields:
+            self._memo.keep_message(
+                data, request.headers, method=request.method, target=request.target
+            )
 
     def _parse(self, data: bytes) -> None:
-        """Gives bytes to llhttp. An Upgrade is not made (RFC 9110 §7.8 leaves that to us), but
-        llhttp takes what follows for another protocol: so the head is read again without it."""
+        """Feed llhttp, and feed it the head again without Upgrade where a client offers one.
+
+        The gateway declines every upgrade (RFC 9110 §7.8 allows that), but llhttp takes whatever
+        follows such a head for another protocol.
+        """
         while True:
             try:
                 self._parser.feed_data(data)
@@ -100,48 +144,51 @@ class RequestParser:
             else:
                 return
 
-    # What llhttp calls, from inside feed_data.
+    # Callbacks of llhttp, from inside feed_data.
 
     def on_message_begin(self) -> None:
-        self.reading, self.framed, self.expecting = True, False, False
+        self.phase = Phase.HEAD
         self._target, self._headers, self._fields, self._pieces = b"", [], {}, []
-        self._bytes = self._loose = 0
+        self._body_bytes = self._pending_bytes = 0
 
     def on_url(self, target: bytes) -> None:
         self._target += target
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.framed:  # trailers are dropped: nobody asked for them (RFC 9110 §6.5.1)
+        if self.phase is Phase.HEAD:  # trailers are dropped, as RFC 9110 §6.5.1 allows
             name = name.lower()
             self._headers.append((name, value))
             self._fields[name] = value
 
     def on_headers_complete(self) -> None:
-        if self._loose + self._read > HEAD_BYTES and self._size() > HEAD_BYTES:
+        pending_bytes = self._pending_bytes + self._fed_bytes  # more than the head, perhaps
+        if pending_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
             self._fail(HeadTooLarge("the request's head is too large"))
-        self.framed, self._loose = True, 0
-        parser, found = self._parser, self._fields
-        self._offered = parser.should_upgrade()
-        if self._offered:
+        self.phase, self._pending_bytes = Phase.BODY, 0
+        parser, fields = self._parser, self._fields
+        self._upgrade_offered = parser.should_upgrade()
+        if self._upgrade_offered:
             if parser.get_method() == b"CONNECT":
                 self._fail(BadRequest("this is no proxy for CONNECT"))
-            return  # to be read again
-        length = found.get(b"content-length")
-        if length is not None and int(length) > self._body_bytes:
+            return  # `_parse` feeds this head again
+        length = fields.get(b"content-length")
+        if length is not None and int(length) > self._body_limit:
             self._fail(self._too_large())
-        modern = self._modern = parser.get_http_version() in MODERN
-        coding = found.get(b"transfer-encoding")
-        if coding is not None and (coding.strip().lower() != b"chunked" or not modern):
+        http11 = self._http11 = parser.get_http_version() in HTTP11
+        coding = fields.get(b"transfer-encoding")
+        # RFC 9112 §6.1: a coding that is not understood, and any coding in an HTTP/1.0 message,
+        # leaves the length of the body unknown. That is how requests are smuggled.
+        if coding is not None and (coding.strip().lower() != b"chunked" or not http11):
             self._fail(BadRequest("the only Transfer-Encoding known here is HTTP/1.1's chunked"))
-        expect = found.get(b"expect")
-        if modern and expect is not None and expect.strip().lower() == b"100-continue":
-            self.expecting = True
+        expect = fields.get(b"expect")
+        if http11 and expect is not None and expect.strip().lower() == b"100-continue":
+            self.phase = Phase.EXPECTING
             self._on_expect()
 
     def on_body(self, piece: bytes) -> None:
-        self.expecting, self._loose = False, 0
-        self._bytes += len(piece)
-        if self._bytes > self._body_bytes:
+        self.phase, self._pending_bytes = Phase.BODY, 0
+        self._body_bytes += len(piece)
+        if self._body_bytes > self._body_limit:
             self._fail(self._too_large())
         pieces = self._pieces
         if len(pieces) < PIECES:
@@ -153,10 +200,9 @@ class RequestParser:
 
     def on_message_complete(self) -> None:
         parser, pieces = self._parser, self._pieces
-        if self._offered:
+        if self._upgrade_offered:
             return
-        self.reading = self.expecting = False
-        self._loose = 0
+        self.phase, self._pending_bytes = Phase.IDLE, 0
         self.requests.append(
             Request(
                 method=parser.get_method(),
@@ -164,22 +210,22 @@ class RequestParser:
                 headers=self._headers,
                 fields=self._fields,
                 body=bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces),
-                # Asked later, the parser says no.
-                keep=parser.should_keep_alive(),
-                modern=self._modern,
+                # llhttp knows this only now: asked after feed_data, it says no.
+                keep_alive=parser.should_keep_alive(),
+                http11=self._http11,
             )
         )
         self._pieces = []
 
     def _fail(self, error: GatewayError) -> NoReturn:
-        """Stops llhttp, which does not hand on the errors of all its callbacks."""
-        self._fault = error
+        """Stop llhttp, and keep the error: not every callback's error comes out of feed_data."""
+        self._error = error
         raise error
 
-    def _size(self) -> int:
-        """Of the head, in bytes."""
+    def _head_bytes(self) -> int:
+        """The size of the head that is being read."""
         lines = (len(name) + len(value) + 4 for name, value in self._headers)
         return len(self._target) + sum(lines)
 
     def _too_large(self) -> TooLarge:
-        return TooLarge(f"The body exceeds the limit of {self._body_bytes} bytes.")
+        return TooLarge(f"The body exceeds the limit of {self._body_limit} bytes.")

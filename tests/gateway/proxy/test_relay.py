@@ -25,7 +25,8 @@ class Server:
     """One client's server; requests are the test's."""
 
     def __init__(self):
-        self.limits, self.closing, self.open = ClientLimits(body_bytes=1000), False, set()
+        self.limits, self.closing = ClientLimits(body_bytes=1000), False
+        self.connections = set()
 
     def serve(self, client, request):
         pass
@@ -105,7 +106,7 @@ async def test_a_comment_is_a_sign_of_life_and_no_event(way):
     woken = []
 
     async def waiting():
-        await way.reply.change()
+        await way.reply.next_change()
         woken.append(True)
 
     Fiber().start(waiting())
@@ -154,7 +155,7 @@ async def test_requests_show_what_they_are():
     """For logs: no body and no key."""
     request = Request(
         method=b"POST", target=b"/v1/x?a", headers=[(b"authorization", b"secret")], body=b"words",
-        keep=True, modern=True,
+        keep_alive=True, http11=True,
     )  # fmt: skip
 
     assert repr(request) == "<Request b'POST' b'/v1/x?a', 5 bytes>"

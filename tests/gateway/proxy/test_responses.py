@@ -1,11 +1,10 @@
-"""Heads of our own answers, and what an error makes of a request."""
+"""Heads of streamed answers, and what an error makes of a request."""
 
 from types import SimpleNamespace
 
 import pytest
 
 from gateway.errors import (
-    BadRequest,
     GatewayError,
     ModelNotFound,
     Saturated,
@@ -20,14 +19,11 @@ from gateway.proxy.engines import EngineRefusal
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.receipt import Receipts
-from gateway.proxy.responses import error_head, outcome_of, stream_head
+from gateway.proxy.responses import outcome_of, stream_head
 from gateway.routing.endpoints import CHAT
 from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
-
-JSON = b"content-type: application/json\r\n"
-
 
 RECEIPT = b"x-request-id: r\r\nx-cuvee-bucket: 4\r\n"
 
@@ -68,13 +64,6 @@ def test_a_backends_own_word_on_caching_counts():
         b"HTTP/1.1 200 OK\r\ncache-control: no-store\r\nx-accel-buffering: no\r\n" + RECEIPT
     )
     assert silent.count(b"cache-control: no-cache\r\n") == 1
-
-
-def test_an_error_says_when_to_come_again():
-    """In whole seconds, at least one; where it says nothing there is no header."""
-    assert error_head(BadRequest("no")) == b"HTTP/1.1 400 Bad Request\r\n" + JSON
-    assert error_head(Saturated("full", retry_after_s=0.2)).endswith(JSON + b"retry-after: 1\r\n")
-    assert error_head(Unavailable("none", retry_after_s=2.4)).startswith(b"HTTP/1.1 503 ")
 
 
 @pytest.mark.parametrize(

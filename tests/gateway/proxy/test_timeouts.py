@@ -85,7 +85,7 @@ def relay(*, last_s, stalled):
     """A stream between nobody and nobody."""
     client = ClientConnection(SimpleNamespace(limits=ClientLimits(body_bytes=1)))
     client.stalled = stalled
-    reply = Reply(SimpleNamespace(pause=lambda still: None))
+    reply = Reply(SimpleNamespace(set_reading=lambda wanted: None))
     return Relay(reply, client, lambda: last_s, StreamMeter(), lambda at_s: None)
 
 

@@ -43,10 +43,10 @@ def answered(body, head=b""):
 def echo(client, request):
     """Answers at once with what came."""
     client.respond(OK, request.body)
-    client.done()
+    client.finish()
 
 
-class WouldMissSlo:
+class HeldRequests:
     """Lets a test answer: requests wait in `came` with their client, who leaves into `gone`."""
 
     def __init__(self):
@@ -54,7 +54,7 @@ class WouldMissSlo:
         self.gone: asyncio.Queue[Request] = asyncio.Queue()
 
     def __call__(self, client, request):
-        client.left = lambda: self.gone.put_nowait(request)
+        client.on_disconnect = lambda: self.gone.put_nowait(request)
         self.came.put_nowait((client, request))
 
     async def next(self):
@@ -112,18 +112,18 @@ async def serving(serve=echo, **limits):
 
 async def test_a_request_arrives_whole():
     """Method, target, headers in lower case and in order, and the body as it was sent."""
-    held = WouldMissSlo()
+    held = HeldRequests()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b'{"a": 1}', b"Host: x", b"X-A: 1", b"x-a:  2", target=b"/v1/a?b=c"))
-        inbound, request = await held.next()
+        connection, request = await held.next()
 
     assert (request.method, request.target, request.path) == (b"POST", b"/v1/a?b=c", "/v1/a")
     assert request.headers == [
         (b"host", b"x"), (b"x-a", b"1"), (b"x-a", b"2"), (b"content-length", b"8")
     ]  # fmt: skip
     assert request.body == b'{"a": 1}'
-    assert inbound.busy
+    assert connection.busy
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ async def test_a_request_arrives_whole():
 )
 async def test_a_target_may_name_the_host_too(target, meant):
     """Servers have to take the absolute form (RFC 9112 §3.2.2)."""
-    held = WouldMissSlo()
+    held = HeldRequests()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"", b"Host: x", target=target))
@@ -174,7 +174,7 @@ def stream(client, request):
     client.write(b"")
     client.write(b"three")
     client.end()
-    client.done()
+    client.finish()
 
 
 async def test_a_stream_comes_in_chunks():
@@ -202,7 +202,7 @@ async def test_a_head_has_no_body():
 
     def serve(client, _):
         client.respond(OK, b"abc")
-        client.done()
+        client.finish()
 
     async with serving(serve) as connect:
         client = await connect()
@@ -212,15 +212,15 @@ async def test_a_head_has_no_body():
 
 async def test_pipelined_requests_are_answered_in_order():
     """The second is not begun before the first is over, however slow that is."""
-    held = WouldMissSlo()
+    held = HeldRequests()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"1") + post(b"2") + post(b"3")[:-1])
         for body in (b"1", b"2"):
-            inbound, request = await held.next()
+            connection, request = await held.next()
             assert (request.body, held.came.empty()) == (body, True)
-            inbound.respond(OK, body)
-            inbound.done()
+            connection.respond(OK, body)
+            connection.finish()
             await client.got(answered(body))
         await client.send(b"3")
         assert (await held.next())[1].body == b"3"
@@ -251,14 +251,14 @@ async def test_a_client_that_waits_for_the_word_gets_it():
 
 async def test_the_word_waits_for_its_turn():
     """Behind requests that are not answered yet it would look like an answer to the first."""
-    held = WouldMissSlo()
+    held = HeldRequests()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"1") + post(b"2") + post(b"3", b"Expect: 100-continue")[:-1])
         for body in (b"1", b"2"):
-            inbound, _ = await held.next()
-            inbound.respond(OK, body)
-            inbound.done()
+            connection, _ = await held.next()
+            connection.respond(OK, body)
+            connection.finish()
         await client.got(answered(b"1") + answered(b"2") + CONTINUE)
         await client.send(b"3")
         assert (await held.next())[1].body == b"3"
@@ -266,7 +266,7 @@ async def test_the_word_waits_for_its_turn():
 
 async def test_chunked_bodies_are_joined_and_trailers_dropped():
     """A trailer must not become a header (RFC 9110 §6.5.1)."""
-    held = WouldMissSlo()
+    held = HeldRequests()
     async with serving(held) as connect:
         client = await connect()
         await client.send(chunked(b"a", b"bc" * 5000, b"d", trailers=b"Authorization: other\r\n"))
@@ -458,13 +458,13 @@ async def test_what_is_no_request_is_400_and_the_end(sent, behind):
 
 async def test_a_refusal_waits_for_what_is_under_way():
     """A slow answer is given before it."""
-    held = WouldMissSlo()
+    held = HeldRequests()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"1") + b"garbage\r\n\r\n" * 1000)
-        inbound, _ = await held.next()
-        inbound.respond(OK, b"1")
-        inbound.done()
+        connection, _ = await held.next()
+        connection.respond(OK, b"1")
+        connection.finish()
         await client.got(answered(b"1"))
         assert (await client.refusal())[0] == 400
 
@@ -480,18 +480,18 @@ async def test_what_follows_a_last_request_is_not_served():
 
 async def test_a_client_that_leaves_is_told_once():
     """Its request can end where it is; a later answer goes nowhere."""
-    held = WouldMissSlo()
+    held = HeldRequests()
     async with serving(held) as connect:
         client = await connect()
         await client.send(post(b"1"))
-        inbound, request = await held.next()
+        connection, request = await held.next()
         client.writer.close()
         assert await held.gone.get() is request
-        inbound.respond(OK, b"late")
-        inbound.start(OK, b"late")
-        inbound.write(b"late")
-        inbound.end()
-        inbound.done()
+        connection.respond(OK, b"late")
+        connection.start(OK, b"late")
+        connection.write(b"late")
+        connection.end()
+        connection.finish()
 
     assert held.gone.empty()
 
@@ -511,15 +511,15 @@ class Source:
 
 async def test_a_slow_reader_pauses_its_own_source_only():
     """Its neighbour streams on; once it reads again its source does too."""
-    held = WouldMissSlo()
+    held = HeldRequests()
     async with serving(held) as connect:
         sources = []
         for _ in range(2):
             await (client := await connect(limit=1024)).send(post())
-            inbound, _ = await held.next()
-            inbound.source = Source()
-            inbound.start(OK, b"first")
-            sources.append((client, inbound, inbound.source))
+            connection, _ = await held.next()
+            connection.source = Source()
+            connection.start(OK, b"first")
+            sources.append((client, connection, connection.source))
         (slow, filled, source), (_, other, neighbour) = sources
         while not filled.stalled:
             filled.write(b"x" * 65536)
@@ -533,15 +533,15 @@ async def test_a_slow_reader_pauses_its_own_source_only():
 
 async def test_a_reader_that_stalls_is_cut_off():
     """After `stalled_s` without reading any: the request ends as if the client had left."""
-    held = WouldMissSlo()
+    held = HeldRequests()
     async with serving(held, stalled_s=0.01) as connect:
         client = await connect(limit=1024)
         await client.send(post())
-        inbound, request = await held.next()
-        inbound.source = Source()
-        inbound.start(OK, b"first")
-        while not inbound.stalled:
-            inbound.write(b"x" * 65536)
+        connection, request = await held.next()
+        connection.source = Source()
+        connection.start(OK, b"first")
+        while not connection.stalled:
+            connection.write(b"x" * 65536)
         assert await held.gone.get() is request
         with contextlib.suppress(ConnectionError):
             assert not (await client.reader.read()).endswith(b"0\r\n\r\n")
@@ -556,7 +556,7 @@ class Server:
     def __init__(self, serve=echo, **limits):
         self.limits = ClientLimits(**{"body_bytes": 10_000} | limits)
         self.closing = False
-        self.open = set()
+        self.connections = set()
         self._serve = serve
 
     def serve(self, client, request):
@@ -564,10 +564,10 @@ class Server:
 
 
 def joined(wire, serve=echo, **limits):
-    """An Inbound on a transport that does nothing."""
-    inbound = ClientConnection(Server(serve, **limits))
-    inbound.connection_made(transport := wire())
-    return inbound, transport
+    """A client connection on a transport that does nothing."""
+    connection = ClientConnection(Server(serve, **limits))
+    connection.connection_made(transport := wire())
+    return connection, transport
 
 
 async def turns():
@@ -577,25 +577,25 @@ async def turns():
 
 async def test_who_reads_slowly_is_not_cut_off(wire):
     """As long as some of the answer is taken within `stalled_s`, patience begins anew."""
-    inbound, transport = joined(wire, lambda client, _: client.start(OK, b"x"))
-    inbound.data_received(post())
+    connection, transport = joined(wire, lambda client, _: client.start(OK, b"x"))
+    connection.data_received(post())
     transport.unsent = 70_000
-    inbound.pause_writing()
+    connection.pause_writing()
     for transport.unsent in (69_999, 69_000, 1000):
-        inbound.overdue()
+        connection.expire()
         assert not transport.aborted
-    inbound.overdue()
+    connection.expire()
 
     assert transport.aborted
 
 
 async def test_who_does_not_read_gets_no_further_answers(wire):
     """Pipelined requests wait until there is room, and are not read on from the network."""
-    inbound, transport = joined(wire)
-    inbound.pause_writing()
-    inbound.data_received(post(b"1") + post(b"2"))
+    connection, transport = joined(wire)
+    connection.pause_writing()
+    connection.data_received(post(b"1") + post(b"2"))
     before, waiting = transport.written, transport.paused
-    inbound.resume_writing()
+    connection.resume_writing()
 
     assert (before, waiting) == (b"", True)
     assert transport.written == answered(b"1") + answered(b"2")
@@ -605,17 +605,17 @@ async def test_who_does_not_read_gets_no_further_answers(wire):
 async def test_patience_with_one_who_does_not_read_is_not_renewed(wire):
     """Neither by what it sends nor by the end of its answer."""
     answers = []
-    inbound, _ = joined(wire, lambda client, _: answers.append(client))
-    inbound.data_received(post(b"1"))
-    assert inbound.due_s == inf
-    inbound.pause_writing()
-    due_s = inbound.due_s
-    inbound.data_received(post(b"2")[:-1])
+    connection, _ = joined(wire, lambda client, _: answers.append(client))
+    connection.data_received(post(b"1"))
+    assert connection.deadline_s == inf
+    connection.pause_writing()
+    deadline_s = connection.deadline_s
+    connection.data_received(post(b"2")[:-1])
     answers[0].respond(OK, b"1")
-    answers[0].done()
-    inbound.data_received(b"2")
+    answers[0].finish()
+    connection.data_received(b"2")
 
-    assert inbound.due_s == due_s < inf
+    assert connection.deadline_s == deadline_s < inf
     assert len(answers) == 1
 
 
@@ -628,10 +628,10 @@ async def test_an_answer_that_is_not_whole_breaks_the_connection(wire, begun):
         served.append(request.body)
         if begun:
             client.start(OK, b"some")
-        client.done()
+        client.finish()
 
-    inbound, transport = joined(wire, serve)
-    inbound.data_received(post(b"1") + post(b"2"))
+    connection, transport = joined(wire, serve)
+    connection.data_received(post(b"1") + post(b"2"))
 
     assert transport.aborted
     assert served == [b"1"]
@@ -645,11 +645,11 @@ async def test_an_error_in_whoever_serves_leaves_the_line_in_order(wire):
         served.append(request.body)
         raise ClientGone
 
-    inbound, transport = joined(wire, serve)
+    connection, transport = joined(wire, serve)
     with pytest.raises(ClientGone):
-        inbound.data_received(post(b"1") + post(b"2"))
-    inbound.connection_lost(None)
-    inbound.done()
+        connection.data_received(post(b"1") + post(b"2"))
+    connection.connection_lost(None)
+    connection.finish()
 
     assert transport.aborted
     assert served == [b"1"]
@@ -690,13 +690,13 @@ async def fed(wire, data, cuts):
         served.append((request.method, request.target, headers, request.body))
         echo(client, request)
 
-    inbound, transport = joined(wire, serve)
+    connection, transport = joined(wire, serve)
     for piece in pieces(data, cuts):
         if not transport.closed:
-            inbound.data_received(piece)
+            connection.data_received(piece)
     await turns()
-    assert not inbound.busy
-    return served, transport, inbound
+    assert not connection.busy
+    return served, transport, connection
 
 
 @settings(max_examples=80, deadline=None)
@@ -705,13 +705,13 @@ async def fed(wire, data, cuts):
 async def test_any_cut_of_requests_is_the_same_requests(wire, requests, cuts):
     """Where the network cuts is nobody's business."""
     data = b"".join(requests)
-    served, transport, inbound = await fed(wire, data, cuts)
+    served, transport, connection = await fed(wire, data, cuts)
     whole, other, _ = await fed(wire, data, [])
 
     assert len(served) == len(requests)
     assert served == whole
     assert transport.written == other.written
-    assert inbound.idle
+    assert connection.idle
     assert (transport.closed, transport.paused, transport.ended) == (False, False, False)
 
 
@@ -733,15 +733,15 @@ def mutated(data, mutations):
 async def test_anything_ends_in_answers_or_one_refusal(wire, requests, mutations, cuts):
     """Whatever comes: no exception, as many answers as requests were served, and at most one
     refusal, which is the last word; else the connection waits, with its patience running out."""
-    served, transport, inbound = await fed(wire, mutated(b"".join(requests), mutations), cuts)
+    served, transport, connection = await fed(wire, mutated(b"".join(requests), mutations), cuts)
     answers = transport.written.count(b"HTTP/1.1 200 OK\r\n")
     refusals = transport.written.count(b"\r\nx-request-id: ")
 
     assert answers >= len(served)  # an echoed body may hold the words of one
     assert refusals == transport.ended <= 1
-    assert inbound.due_s < inf
-    inbound.overdue()
+    assert connection.deadline_s < inf
+    connection.expire()
     assert transport.closed or transport.ended
     if not transport.closed:
-        inbound.overdue()
+        connection.expire()
         assert transport.closed

@@ -2,8 +2,16 @@
 
 import pytest
 
-from gateway.proxy.http.headers import field, returned, sent, status_line, written
+from gateway.errors import BadRequest, MethodNotAllowed, Saturated, Unavailable
+from gateway.proxy.http.headers import (
+    error_head,
+    first_value,
+    reply_head,
+    request_lines,
+    status_line,
+)
 
+JSON = b"content-type: application/json\r\n"
 CLIENTS = [
     (b"host", b"gateway"),
     (b"authorization", b"Bearer k"),
@@ -27,7 +35,7 @@ CLIENTS = [
 
 def test_request_headers_are_end_to_end():
     """Hop-by-hop headers, the ones that Connection names, and what is said anew stay behind."""
-    assert sent(CLIENTS, b"r1") == (
+    assert request_lines(CLIENTS, b"r1") == (
         b"authorization: Bearer k\r\ncontent-type: application/json\r\ntraceparent: 00-1\r\n"
         b"x-request-id: r1\r\n"
     )
@@ -37,19 +45,19 @@ def test_the_request_id_is_ours():
     """One id, whatever the client sent, and even if it says that its own ends here."""
     theirs = [(b"x-request-id", b"theirs"), (b"connection", b"x-request-id")]
 
-    assert sent(theirs, b"r1") == b"x-request-id: r1\r\n"
+    assert request_lines(theirs, b"r1") == b"x-request-id: r1\r\n"
 
 
 def test_an_encoding_of_the_body_is_announced():
     """The body passes on as it came, so what it is passes on too."""
-    assert b"content-encoding: zstd\r\n" in sent([(b"content-encoding", b"zstd")], b"r")
+    assert b"content-encoding: zstd\r\n" in request_lines([(b"content-encoding", b"zstd")], b"r")
 
 
 def test_repeated_headers_stay_repeated():
     """No value is lost, and none is joined: cookies cannot be."""
     pairs = [(b"set-cookie", b"a=1"), (b"x", b"1"), (b"set-cookie", b"b=2")]
 
-    assert returned(200, pairs) == (
+    assert reply_head(200, pairs) == (
         b"HTTP/1.1 200 OK\r\nset-cookie: a=1\r\nx: 1\r\nset-cookie: b=2\r\n"
     )
 
@@ -70,7 +78,7 @@ def test_connection_names_further_headers(connection):
     headers = [(b"connection", value) for value in connection]
     headers = [(b"x-a", b"1"), *headers, (b"x-b", b"2"), (b"x-c", b"3")]
 
-    assert sent(headers, b"r") == b"x-c: 3\r\nx-request-id: r\r\n"
+    assert request_lines(headers, b"r") == b"x-c: 3\r\nx-request-id: r\r\n"
 
 
 @pytest.mark.parametrize("connection", [b"close", b"Keep-Alive", b"CLOSE"])
@@ -78,7 +86,7 @@ def test_a_plain_connection_header_takes_nothing_with_it(connection):
     """`close` and `keep-alive` are about the connection only."""
     headers = [(b"connection", connection), (b"x-a", b"1")]
 
-    assert returned(200, headers) == b"HTTP/1.1 200 OK\r\nx-a: 1\r\n"
+    assert reply_head(200, headers) == b"HTTP/1.1 200 OK\r\nx-a: 1\r\n"
 
 
 def test_reply_headers_are_end_to_end():
@@ -95,7 +103,7 @@ def test_reply_headers_are_end_to_end():
         (b"retry-after", b"1"),
     ]
 
-    assert returned(307, headers) == (
+    assert reply_head(307, headers) == (
         b"HTTP/1.1 307 Temporary Redirect\r\ncontent-type: application/json\r\nretry-after: 1\r\n"
     )
 
@@ -106,13 +114,20 @@ def test_any_status_has_a_line():
     assert status_line(499) == b"HTTP/1.1 499 Unknown\r\n"
 
 
-def test_field_is_the_first_of_its_name():
+def test_first_value_is_the_first_of_its_name():
     """Or None."""
     headers = [(b"a", b"1"), (b"a", b"2")]
 
-    assert (field(headers, b"a"), field(headers, b"b")) == (b"1", None)
+    assert (first_value(headers, b"a"), first_value(headers, b"b")) == (b"1", None)
 
 
-def test_our_own_lines():
-    """Text becomes header lines."""
-    assert written({"allow": "POST", "x": "é"}.items()) == b"allow: POST\r\nx: \xe9\r\n"
+def test_an_error_says_when_to_come_again():
+    """In whole seconds, at least one; where it says nothing there is no header."""
+    assert error_head(BadRequest("no")) == b"HTTP/1.1 400 Bad Request\r\n" + JSON
+    assert error_head(Saturated("full", retry_after_s=0.2)).endswith(JSON + b"retry-after: 1\r\n")
+    assert error_head(Unavailable("none", retry_after_s=2.4)).startswith(b"HTTP/1.1 503 ")
+
+
+def test_an_error_names_the_method_that_is_allowed():
+    """RFC 9110 §15.5.6 asks for it."""
+    assert error_head(MethodNotAllowed("/v1/models", "GET")).endswith(JSON + b"allow: GET\r\n")

@@ -23,7 +23,7 @@ class Port:
         self.writers = []
 
     def serve(self, client, request):
-        client.left = lambda: self.gone.put_nowait(client)
+        client.on_disconnect = lambda: self.gone.put_nowait(client)
         self.came.put_nowait(client)
 
     async def __aenter__(self):
@@ -44,7 +44,7 @@ class Port:
 
 def answer(client, body=b"ok"):
     client.respond(OK, body)
-    client.done()
+    client.finish()
 
 
 @pytest.fixture(autouse=True)
@@ -63,7 +63,7 @@ async def test_idle_connections_are_closed_at_once():
         await port.listener.close(60)
 
         assert (await new.read(), await used.read()) == (b"", b"")
-        assert port.listener.open == set()
+        assert port.listener.connections == set()
 
 
 async def test_answers_under_way_are_finished():
@@ -74,14 +74,14 @@ async def test_answers_under_way_are_finished():
         client = await port.came.get()
         client.start(OK, b"one")
         late, writer = await port.connect(b"GET / HT")
-        await until(lambda: sum(not c.idle for c in port.listener.open) == 2)
+        await until(lambda: sum(not c.idle for c in port.listener.connections) == 2)
         closing = asyncio.create_task(port.listener.close(60))
         await until(lambda: port.listener.closing)
         writer.write(b"TP/1.1\r\n\r\n")
         answer(await port.came.get())
         client.write(b"two")
         client.end()
-        client.done()
+        client.finish()
         await closing
 
         assert (await reader.read()).endswith(b"3\r\none\r\n3\r\ntwo\r\n0\r\n\r\n")
@@ -130,10 +130,10 @@ async def test_one_that_fails_to_be_closed_does_not_stop_the_rest():
         loop.set_exception_handler(lambda _, context: failures.append(context["exception"]))
 
         class Broken:
-            due_s, idle = 0.0, True
+            deadline_s, idle = 0.0, True
 
-            def overdue(self):
-                port.listener.open.discard(self)
+            def expire(self):
+                port.listener.connections.discard(self)
                 raise RuntimeError("of the test")
 
             def close(self):
@@ -141,7 +141,7 @@ async def test_one_that_fails_to_be_closed_does_not_stop_the_rest():
 
             abort = close
 
-        port.listener.open.add(Broken())
+        port.listener.connections.add(Broken())
         reader, _ = await port.connect()
 
         assert await reader.read() == b""

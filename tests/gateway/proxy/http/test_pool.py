@@ -12,9 +12,9 @@ import pytest
 
 from gateway.errors import ClientGone, ConnectFailed, UpstreamError, UpstreamTimeout
 from gateway.proxy import http
-from gateway.proxy.http.backend import LOOSE_BYTES
+from gateway.proxy.http.backend import PENDING_BYTES
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.pool import KEEP_ALIVE_S
+from gateway.proxy.http.pool import REUSE_S
 from gateway.proxy.http.pool import ConnectionPools as Pool
 from gateway.proxy.http.reply import HELD_BYTES
 
@@ -105,7 +105,9 @@ async def driven(coroutine):
 async def send(pool, server, body=b"{}"):
     """A request as the exchange sends one: the reply with its head."""
     connection_pool = pool.pool(server.url)
-    head = connection_pool.prefix("POST", "/v1/x") + b"content-length: %d\r\n\r\n" % len(body)
+    head = connection_pool.request_start("POST", "/v1/x") + b"content-length: %d\r\n\r\n" % len(
+        body
+    )
     return await driven(connection_pool.send(head, body))
 
 
@@ -308,9 +310,9 @@ async def test_cut_bodies_are_told(answer):
         with pytest.raises(UpstreamError):
             await ask(pool, server)
         reply, came = await send(pool, server), []
-        reply.flow(lambda piece, framed: came.append(piece))
+        reply.stream_to(lambda piece, chunks: came.append(piece))
         while reply.error is None:
-            await driven(reply.change())
+            await driven(reply.next_change())
 
     assert b"".join(came) == b"hello"
     assert not reply.complete
@@ -324,8 +326,8 @@ HEADLESS = {
     "bare line feeds": b"HTTP/1.1 200 OK\nContent-Length: 2\n\nok",
     "a folded line": b"HTTP/1.1 200 OK\r\nX: a\r\n b\r\nContent-Length: 2\r\n\r\nok",
     "a null": b"HTTP/1.1 200 OK\r\nX: \0\r\nContent-Length: 2\r\n\r\nok",
-    "a head without end": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 3 * LOOSE_BYTES,
-    "headers without end": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * LOOSE_BYTES,
+    "a head without end": b"HTTP/1.1 200 OK\r\nX: " + b"x" * 3 * PENDING_BYTES,
+    "headers without end": b"HTTP/1.1 200 OK\r\n" + b"X: y\r\n" * PENDING_BYTES,
 }
 
 
@@ -345,9 +347,9 @@ async def test_a_stream_comes_without_its_framing():
         Server([CHUNKED + b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n"]) as server,
     ):
         reply, came = await send(pool, server), []
-        reply.flow(lambda piece, framed: came.append(piece))
+        reply.stream_to(lambda piece, chunks: came.append(piece))
         while not reply.complete:
-            await driven(reply.change())
+            await driven(reply.next_change())
 
     assert (reply.stream, reply.status) == (True, 200)
     assert b"".join(came) == b"abcde"
@@ -380,7 +382,7 @@ async def test_a_time_limit_ends_the_wait_for_a_head():
     async def exchange():
         connection_pool = pool.pool(server.url)
         try:
-            head = connection_pool.prefix("POST", "/") + b"content-length: 1\r\n\r\n"
+            head = connection_pool.request_start("POST", "/") + b"content-length: 1\r\n\r\n"
             await connection_pool.send(head, b"2")
         except UpstreamTimeout:
             ended.append("in time")
@@ -445,9 +447,9 @@ async def test_idle_connections_expire():
         await ask(pool, server)
         connection_pool = pool.pool(server.url)
         connection = connection_pool._idle[0]
-        connection_pool.sweep(connection.idle_since_s + KEEP_ALIVE_S / 2)
+        connection_pool.sweep(connection.idle_since_s + REUSE_S / 2)
         assert connection.open
-        connection_pool.sweep(connection.idle_since_s + KEEP_ALIVE_S)
+        connection_pool.sweep(connection.idle_since_s + REUSE_S)
         assert not connection.open
         await server.closed.get()
 
@@ -476,15 +478,15 @@ async def test_a_backend_waits_for_whoever_takes_its_stream():
     answer = STREAM + b"Content-Length: %d\r\n\r\n" % total + b"x" * total
     async with connection_pools() as pool, Server([answer, OK]) as server:
         reply = await send(pool, server)
-        while not reply._connection._paused:  # noqa: ASYNC110 (it has no event)
+        while not reply._connection._reading_paused:  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(0)
-        assert reply._held < HELD_BYTES + (1 << 20)
+        assert reply._held_bytes < HELD_BYTES + (1 << 20)
         sizes: Counter[str] = Counter()
-        reply.flow(lambda piece, framed: sizes.update(bytes=len(piece)))
+        reply.stream_to(lambda piece, chunks: sizes.update(bytes=len(piece)))
         reply.pause()
         reply.resume()
         while not reply.complete:
-            await driven(reply.change())
+            await driven(reply.next_change())
         assert await ask(pool, server) == b"ok"
 
     assert sizes["bytes"] == total
