@@ -8,7 +8,6 @@ import yaml
 from click.testing import CliRunner
 
 from cuvee.certify import certify, sources
-from gateway.config.load import load
 from planner.errors import InvalidValue
 
 CONFIGS = Path(__file__).resolve().parents[2] / "configs"
@@ -35,20 +34,6 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path):
     assert "refined" in shown.output
     assert set(body["single_types"]) == {"A100-80G", "H100"}
     assert body["refined"]["usd_per_hour"] <= body["plan"]["usd_per_hour"]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """Two models on the same three GPU types with eight H100 in all; the first has two classes."""
-    raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
-    raw["planner"] = {}
-    raw["models"][MODEL]["classes"] = {"batch": {"ttft_s": 20, "tpot_s": 0.4, "attainment": 0.95}}
-    raw["models"]["other"] = {"slo": {"ttft_s": 3.0, "tpot_s": 0.15, "attainment": 0.98}}
-    raw["pools"] |= {f"{n}-other": p | {"model": "other"} for n, p in raw["pools"].items()}
-    raw["limits"] = {"stock": [{"gpu": "H100", "most": 8}]}
-    path = tmp_path_factory.mktemp("shared") / "shared.yaml"
-    path.write_text(yaml.safe_dump(raw, sort_keys=False))
-    return load(path)
 
 
 def test_traces_are_named_by_model_and_class(shared, tmp_path):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
 from gateway.config.load import load
 from gateway.rehearsal.certify import Harness, certified, with_certificate
@@ -128,20 +127,6 @@ def test_an_underprovisioned_plan_fails_on_either_kind_of_traffic(loaded):
     seals = [certify(plan, Harness(k, loaded.pools).play) for k in kinds]
 
     assert [certificate.holds for certificate in seals] == [False, False]
-
-
-@pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """Two models on the same three GPU types with eight H100 in all; the first has two classes."""
-    raw = yaml.safe_load((CONFIGS / "demo.yaml").read_text())
-    raw["planner"] = {}
-    raw["models"][MODEL]["classes"] = {"batch": {"ttft_s": 20, "tpot_s": 0.4, "attainment": 0.95}}
-    raw["models"]["other"] = {"slo": {"ttft_s": 3.0, "tpot_s": 0.15, "attainment": 0.98}}
-    raw["pools"] |= {f"{n}-other": p | {"model": "other"} for n, p in raw["pools"].items()}
-    raw["limits"] = {"stock": [{"gpu": "H100", "most": 8}]}
-    path = tmp_path_factory.mktemp("shared") / "shared.yaml"
-    path.write_text(yaml.safe_dump(raw, sort_keys=False))
-    return load(path)
 
 
 THREE = (
