@@ -223,7 +223,10 @@ def incumbent_from_shares(
     served = (1 - unserved)[:, None]
     weights = weights * np.divide(served, total[:, None], where=total[:, None] > 0, out=0 * served)
     counts = subproblem.keep_running(subproblem.counts(weights))
-    if not subproblem.legal(counts) or np.any((total == 0) & (unserved < 1)):
+    # A bucket of which all shares were dropped must be given up as good as whole. Compared with 1
+    # itself, a share of 1e-14 that the solver leaves would rule out every fleet.
+    lost = (total == 0) & (1 - unserved > DUST * weights.shape[1])
+    if not subproblem.legal(counts) or np.any(lost):
         return None
     for region in subproblem.regions:
         rate = subproblem.rate[region.rows] @ weights[np.ix_(region.rows, region.columns)].sum(

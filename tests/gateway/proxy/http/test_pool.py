@@ -456,6 +456,19 @@ async def test_idle_connections_expire():
         assert "0 of 0 idle" in repr(connection_pool)
 
 
+async def test_each_backend_has_a_limit_of_its_own_for_idle_connections():
+    """Engines close idle connections at different ages."""
+    async with connection_pools() as pool, Server([OK], [OK]) as server:
+        connection_pool = pool.pool(server.url, reuse_s=60.0)
+        await ask(pool, server)
+        since_s = connection_pool._idle[0].idle_since_s
+        connection_pool.sweep(since_s + 59)
+        taken = connection_pool.take(since_s + 59)
+        assert taken is not None
+        connection_pool.put_back(taken)
+        assert connection_pool.take(taken.idle_since_s + 60) is None
+
+
 async def test_the_number_of_connections_is_bounded(monkeypatch):
     """One more is refused before it is dialled: another backend may have room."""
     monkeypatch.setattr(http.pool, "MOST", 2)
