@@ -36,9 +36,7 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     Serves the OpenAI API in front of the configured backends until SIGTERM or SIGINT, then lets
     running requests finish (gateway.drain_s).
     """
-    logging.basicConfig(
-        level=log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(level=log_level.upper(), format=runtime.LOG_FORMAT)
     loaded = configured(path)
     log.info("data path: %s", runtime.data_path())
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run

@@ -67,6 +67,7 @@ class App:
         self._estimator = Estimator(self._serving.bytes_per_token)
         self._metrics = Metrics(self.fleet)
         self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=CERTIFIER)
+        self._changing = asyncio.Lock()  # changes of the fleet follow one another
         self._stack = AsyncExitStack()
         self._host = host or self._settings.host
         self._port = self._settings.port if port is None else port
@@ -121,19 +122,37 @@ class App:
         return self._admin.url
 
     async def apply(self, urls: Mapping[str, Sequence[str]]) -> None:
-        """Serves with these backends from now on, in every worker: base URLs by pool.
+        """Serve with these backends from now on, in every worker.
 
-        New ones get requests once a probe was good; those that are gone finish what they have.
-        Raises ConfigError for a pool that does not exist, a URL that stands twice, or more backends
-        than there is room for.
+        urls: base URLs by pool; a pool that is not named keeps its backends. New ones get requests
+        once a probe was good; only after that probe do others leave, so that no pool is empty in
+        between. Those that leave finish what they have. Raises ConfigError, and changes nothing,
+        for a pool that does not exist, a URL that occurs twice in a pool, or more backends than
+        there is room for.
         """
-        membership = changed(self.fleet.membership, urls, in_use=self.plane.rows_in_use())
-        self.plane.apply(membership)
-        log.info("backends: %s", ", ".join(f"{p} {len(u)}" for p, u in urls.items()))
-        await self._health.probe_all()
+        async with self._changing:
+            before = self.fleet.membership
+            wanted = changed(before, urls, in_use=self.plane.rows_in_use()).urls()
+            await self._add(wanted)
+            self.plane.apply(
+                changed(self.fleet.membership, wanted, in_use=self.plane.rows_in_use())
+            )
+            staying = {(member.pool, member.url) for member in self.fleet.membership.members}
+            for member in before.members:
+                if (member.pool, member.url) not in staying:
+                    self._probe.forget(member.pool, member.url)
+            log.info("backends: %s", ", ".join(f"{p} {len(u)}" for p, u in wanted.items()))
+
+    async def _add(self, wanted: Mapping[str, Sequence[str]]) -> None:
+        """Add these backends to the present ones, and probe them."""
+        present = self.fleet.membership.urls()
+        both = {pool: tuple(dict.fromkeys((*present[pool], *wanted[pool]))) for pool in present}
+        if both != present:
+            self.plane.apply(changed(self.fleet.membership, both, in_use=self.plane.rows_in_use()))
+            await self._health.probe_all()
 
     def publish(self, plan: Plan, reason: str) -> None:
-        """Puts a plan in force: one assignment; requests under way keep their leases."""
+        """Put a plan in force: one assignment; requests under way keep their leases."""
         self.plane.table = compile_table(plan, self._loaded.pools)
         self._reason = reason
         self._metrics.planned(plan)
@@ -145,7 +164,7 @@ class App:
     async def _start(self) -> None:
         stack, settings, clock = self._stack, self._settings, asyncio.get_running_loop().time
         stack.enter_context(self._solver)
-        probe = await stack.enter_async_context(
+        self._probe = await stack.enter_async_context(
             Probe(timeout_s=settings.health_timeout_s, dialects=dialects(self._serving.engines))
         )
         self._observed = self._new_observed(clock())
@@ -156,7 +175,7 @@ class App:
             AdminServer(self._answers(), host=settings.admin_host, port=settings.admin_port)
         )
         self.plane = self._new_plane(plan)
-        self._health = self._new_health(probe)
+        self._health = self._new_health()
         await self._health.probe_all()
         await stack.enter_async_context(self.plane)
         self._background(self._health.run(settings.health_interval_s))
@@ -167,7 +186,7 @@ class App:
         )
 
     def _new_plane(self, plan: Plan) -> DataPlane:
-        """What serves: this process, or several."""
+        """A worker in this process, or a supervisor of several."""
         plane = Worker if self._settings.workers == 1 else Supervisor
         return plane(
             self._serving,
@@ -179,10 +198,10 @@ class App:
             admin=self._admin.url,
         )
 
-    def _new_health(self, probe: Probe) -> Health:
+    def _new_health(self) -> Health:
         return Health(
             self.fleet,
-            probe.well,
+            self._probe.well,
             on_probed=self.plane.on_probed,
             on_lost=self.plane.backend_lost,
         )
@@ -239,7 +258,7 @@ class App:
         )
 
     def _count(self) -> None:
-        """Takes what happened on the data plane to demand and metrics."""
+        """Add what happened on the data plane to the observed demand and the metrics."""
         delta = self.plane.drain()
         self._observed.add(delta, asyncio.get_running_loop().time())
         self._metrics.add(delta)

@@ -1,4 +1,5 @@
-"""Whether the data path runs compiled or interpreted, and the settings of the garbage collector.
+"""What every process of a gateway shares: whether its data path is compiled, the settings of the
+garbage collector, and the format of its log.
 
 Knows the names of the extension modules that setup.py makes, and nothing of what is in them.
 """
@@ -16,6 +17,8 @@ PACKAGES = ("gateway", "planner")
 MODULE = "gateway.proxy.exchange"  # stands for all: setup.py compiles every module or none
 SUFFIX = EXTENSION_SUFFIXES[0]
 LIBRARY = f"cuvee__mypyc{SUFFIX}"  # has all compiled code; the files beside the sources load it
+
+LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 # Thresholds of the three generations (allocations, then collections of the younger one). Requests
 # free their objects by reference counting; only a few errors leave cycles for the collector.

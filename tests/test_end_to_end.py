@@ -684,6 +684,33 @@ async def test_backends_come_and_go_while_requests_run(tmp_path: Path):
     assert outcomes == {"ok": 14}
 
 
+async def test_a_whole_fleet_is_replaced_without_a_failed_request(tmp_path: Path):
+    """The new backends are probed before the old ones leave."""
+    async with (
+        emulated(2) as (_, urls),
+        running(tmp_path, urls={"h100": urls[:1]}) as fleet,
+        ClientSession() as session,
+    ):
+        url = f"{fleet.url}/v1/chat/completions"
+        changing = True
+
+        async def client() -> list[int]:
+            statuses = []
+            while changing:
+                async with session.post(url, json=said(2)) as reply:
+                    await reply.read()
+                    statuses.append(reply.status)
+            return statuses
+
+        clients = [asyncio.create_task(client()) for _ in range(8)]
+        for turn in range(6):
+            await fleet.app.apply({"h100": [urls[1 - turn % 2]]})
+        changing = False
+        statuses = {status for found in await asyncio.gather(*clients) for status in found}
+
+    assert statuses == {200}
+
+
 async def test_a_new_backend_that_is_down_gets_nothing(tmp_path: Path):
     """Only a good probe brings a backend into service; a wrong list changes nothing."""
     async with running(tmp_path) as fleet, ClientSession() as session:

@@ -16,6 +16,7 @@ from aiohttp import ClientConnectionError, ClientSession, TCPConnector
 
 from gateway.app import App
 from gateway.config.load import load
+from gateway.workers.channel import HEAD
 from gateway.workers.supervisor import Supervisor
 from loadtest.emulator.server import Emulator
 from loadtest.process import free_port
@@ -423,3 +424,21 @@ def _alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+async def test_a_worker_that_cannot_obey_is_replaced(tmp_path: Path):
+    """It would serve with an old plan and old backends for ever."""
+    async with supervisor(tmp_path) as (app, plane, _), fresh() as session:
+        before = plane.pids
+        channel = plane._slots[0].channel
+        assert channel is not None
+        channel._writer.write(HEAD.pack(2) + b"\xff\x80")  # a message of another version
+
+        async def replaced() -> bool:
+            return None not in plane.pids and plane.pids[0] != before[0]
+
+        await until(replaced)
+        statuses = [(await chat(session, app.port, 2))[0] for _ in range(10)]
+
+    assert plane.replaced == 1
+    assert statuses == [200] * 10

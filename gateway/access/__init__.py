@@ -1,1 +1,1 @@
-"""Callers and their limits. Knows no backend and no plan."""
+"""Who sends a request. Knows no backend and no plan."""

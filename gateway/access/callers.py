@@ -1,7 +1,8 @@
-"""Identifies the caller of a request without keeping its credentials.
+"""Identifies the caller of a request by a digest of its credentials.
 
-The `Authorization` header is read here and nowhere else: learning, statistics, logs and other
-processes see the id of the caller. Knows no request body and no backend.
+The `Authorization` header is read here and nowhere else. It stays in the memory of the process that
+got it: learning, statistics, logs and other processes see the id of the caller. Knows no request
+body and no backend.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,8 @@ ID_BYTES = 8  # among a million callers two share an id with a probability of 3Â
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallerLimits:
-    """The limits of a caller; `None`: no limit. concurrency: requests under way at once."""
+    """The limits of a caller, which nothing enforces yet; `None`: no limit. concurrency: requests
+    under way at once."""
 
     requests_per_minute: int | None = None
     tokens_per_minute: int | None = None

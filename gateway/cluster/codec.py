@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 
 import msgspec
 
-# To be raised with every change of the fields of an encoded type, except for a new field with a
+# To be increased with every change of the fields of an encoded type, except for a new field with a
 # default. tests/gateway/cluster/test_codec.py fails when this was forgotten.
 VERSION = 1
 
@@ -36,7 +36,8 @@ def decode(data: bytes, value_type: type[T]) -> T:
     try:
         value: T = _decoder(cast(Hashable, value_type)).decode(memoryview(data)[1:])
         return value
-    except (msgspec.DecodeError, ValueError) as error:  # raised by values that check themselves
+    except (msgspec.DecodeError, ValueError, RecursionError) as error:
+        # ValueError: a value that checks itself. RecursionError: an unknown field, nested deeply.
         raise CodecError(f"not a {value_type}: {error}") from error
 
 

@@ -32,7 +32,7 @@ class Health:
         self._on_probed = on_probed
         self._on_lost = on_lost
         self._failed: dict[str, int] = {}  # failed probes in a row, by name of the backend
-        self._turn = asyncio.Lock()
+        self._turn, self._round = asyncio.Lock(), asyncio.Lock()
 
     async def run(self, interval_s: float) -> None:
         """Probe all backends at this interval, for ever."""
@@ -45,12 +45,14 @@ class Health:
 
     async def probe_all(self) -> None:
         """Probe all backends concurrently; start one probe per turn of the event loop, so that
-        streams are not stalled."""
-        backends = self._fleet.backends
-        await asyncio.gather(*map(self._mark, backends))
-        names = {backend.name for backend in backends}
-        self._failed = {name: n for name, n in self._failed.items() if name in names}
-        self._on_probed()
+        streams are not stalled. Rounds follow one another: probes at the same time would count as
+        failures in a row."""
+        async with self._round:
+            backends = self._fleet.backends
+            await asyncio.gather(*map(self._mark, backends))
+            names = {backend.name for backend in backends}
+            self._failed = {name: n for name, n in self._failed.items() if name in names}
+            self._on_probed()
 
     async def _mark(self, backend: Backend) -> None:
         async with self._turn:

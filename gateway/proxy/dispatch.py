@@ -30,8 +30,8 @@ from gateway.routing.body import with_usage
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.router import Router
 
-# Refusals for lack of room after which the client gets the engine's answer. One refusal means that
-# a backend is fuller than the router knew; eight in a row mean that all are.
+# Refusals for lack of room that are tried again; the next one is the client's answer. One refusal
+# means that a backend is fuller than the router knew; nine in a row mean that all are.
 ADMISSIONS: Final = 8
 # Retries after a backend broke (answered 5xx or cut the connection). The request itself may be the
 # cause, so it must not be taken through the whole fleet.
@@ -112,7 +112,7 @@ class Dispatcher:
         if isinstance(error, EngineRefusal) and error.admission:
             lease.backend.refused(self._clock())
         elif not isinstance(error, EngineRefusal) or error.status >= 500:
-            lease.backend.failed(self._clock(), refused=isinstance(error, ConnectFailed))
+            lease.backend.failed(self._clock(), unreachable=isinstance(error, ConnectFailed))
 
     def blame_stream(self, lease: Lease, error: bytes) -> None:
         """Do the same for the error event at the end of a stream."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from gateway.errors import UpstreamError
+from gateway.proxy.http.pool import REUSE_S
 
 LONGEST_MESSAGE: Final = 500  # characters that are passed on of a body without an error object
 
@@ -74,12 +75,11 @@ class EngineDialect:
         return f"<EngineDialect {self.name}>"
 
 
-UVICORN_S: Final = 4.0  # uvicorn, under vLLM and SGLang, closes idle connections after 5 s
 INVALID: Final = {422: 400}  # FastAPI and TGI say 422 where OpenAI's clients expect 400
 
 VLLM: Final = EngineDialect(
     "vllm",
-    reuse_s=UVICORN_S,
+    reuse_s=REUSE_S,
     statuses=INVALID,
     metrics=EngineMetrics(
         running="vllm:num_requests_running",
@@ -91,7 +91,7 @@ VLLM: Final = EngineDialect(
 )
 SGLANG: Final = EngineDialect(
     "sglang",
-    reuse_s=UVICORN_S,
+    reuse_s=REUSE_S,
     statuses=INVALID,
     metrics=EngineMetrics(  # only with --enable-metrics
         running="sglang:num_running_reqs",
@@ -102,7 +102,7 @@ SGLANG: Final = EngineDialect(
 )
 TGI: Final = EngineDialect(
     "tgi",
-    reuse_s=UVICORN_S,  # hyper states no limit; a balancer before it may have one
+    reuse_s=REUSE_S,  # hyper states no limit; a balancer before it may have one
     statuses=INVALID | {424: 502},  # 424: generation failed
     # Inside a stream TGI's code for overload is 422, the same as for a client's mistake.
     overloaded="overloaded",
@@ -111,7 +111,7 @@ TGI: Final = EngineDialect(
 # For pools whose engine the configuration does not name: the rules of all engines together.
 ANY: Final = EngineDialect(
     "any",
-    reuse_s=UVICORN_S,
+    reuse_s=REUSE_S,
     statuses=TGI.statuses,
     overloaded=TGI.overloaded,
     metrics=EngineMetrics(),

@@ -39,7 +39,6 @@ log = logging.getLogger("cuvee")
 # Headers that name an SLO class: Cuvée's, and that of llm-d.
 OURS, OBJECTIVE = CLASS_HEADER.encode(), b"x-llm-d-inference-objective"
 OK: Final = Outcome.OK
-LONGEST_ID: Final = 256  # bytes of a client's x-request-id; a longer one is replaced
 
 
 class Exchange:
@@ -81,8 +80,8 @@ class Exchange:
     ) -> None:
         """Serve a request from its arrival to its end."""
         arrival_s = self._clock()
-        request_id = request.fields.get(b"x-request-id")
-        if not request_id or len(request_id) > LONGEST_ID:
+        request_id = request.client_id
+        if request_id is None:
             self._number += 1
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None

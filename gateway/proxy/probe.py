@@ -32,10 +32,16 @@ class Probe:
     async def __aexit__(self, *_: object) -> None:
         await self._connection_pools.__aexit__(*_)
 
+    def forget(self, pool: str, url: str) -> None:
+        """Close the connections to a backend of this pool and base URL, which left the fleet."""
+        self._connection_pools.forget(self._health_url(pool, url))
+
     async def well(self, backend: Backend) -> bool | None:
         """Whether a backend can serve, by its health path; `None` if unknown, see `answers`."""
-        dialect = self._dialects.get(backend.pool, ANY)
-        return await self.answers(backend.url + dialect.health)
+        return await self.answers(self._health_url(backend.pool, backend.url))
+
+    def _health_url(self, pool: str, url: str) -> str:
+        return url + self._dialects.get(pool, ANY).health
 
     async def answers(self, url: str) -> bool | None:
         """Whether a GET of this URL answers 200 in time; a redirect does not count. `None` if this

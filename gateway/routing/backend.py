@@ -64,14 +64,14 @@ class Backend:
         """Whether it may get requests: its last probe was good and its breaker is closed."""
         return self.healthy and now_s >= self._open_until_s
 
-    def failed(self, now_s: float, *, refused: bool = False) -> None:
-        """Count a failed request: a connection error (`refused`), a 5xx or a timeout; never a 4xx.
+    def failed(self, now_s: float, *, unreachable: bool = False) -> None:
+        """Count a failed request: no connection (`unreachable`), a 5xx or a timeout; never a 4xx.
 
         A request that fails during a pause was sent before the pause and does not lengthen it.
         """
         if now_s < self._open_until_s:
             return
-        self.failures = max(self.failures + 1, TOLERATED if refused else 0)
+        self.failures = max(self.failures + 1, TOLERATED if unreachable else 0)
         if self.failures >= TOLERATED:
             pause_s = COOLDOWN_S * 2 ** min(self.failures - TOLERATED, 10)
             self._open_until_s = now_s + min(pause_s, LONGEST_COOLDOWN_S)
@@ -103,7 +103,8 @@ class Backend:
         self._cell = cell
 
     def set_totals(self, in_flight: float, load: float, pending_s: float) -> None:
-        """Sets the totals: what the other workers reported plus this worker's own leases."""
+        """Set the totals: what the other workers reported plus this worker's own leases, as far as
+        they are published (`publish_to`)."""
         mine = self._cell or (0.0, 0.0, 0.0)
         self.in_flight = int(mine[0] + in_flight)
         self.load = mine[1] + load

@@ -55,18 +55,20 @@ def changed(
 ) -> Membership:
     """The next membership: these backends; those that were there before keep their name and row.
 
-    urls: base URLs by pool, of all pools; a trailing slash does not count. in_use: further rows
-    that no new backend may get, because some process may still write there. Raises ConfigError, one
+    urls: base URLs by pool; a pool that is not named keeps its backends, and a trailing slash does
+    not count. in_use: further rows that no new backend may get, because some process may still
+    write there. Raises ConfigError, one
     line for each problem, for an unknown pool and for a URL that occurs twice in one.
     """
     _check(before, urls)
+    present = before.urls()
     known = {(member.pool, member.url): member for member in before.members}
     taken = set(in_use) | {member.row for member in before.members}
     free = (row for row in count() if row not in taken)
     numbers = dict(before.pools)
     members = []
     for pool in before.pools:
-        for url in urls.get(pool, ()):
+        for url in urls.get(pool, present[pool]):
             member = known.get((pool, url.rstrip("/")))
             if member is None:
                 name = f"{pool}-{numbers[pool]}"

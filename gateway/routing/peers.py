@@ -8,7 +8,11 @@ from typing import Protocol
 
 
 class Peers(Protocol):
-    """The load that other routers have on the same fleet."""
+    """The load that other routers have on the same fleet.
+
+    Before the first `refresh`, and in `track` for new ones, every backend must be given a place for
+    this router's own load (`Backend.publish_to`): `Backend.set_totals` adds what stands there.
+    """
 
     def refresh(self, now_s: float) -> None:
         """Update the fleet's totals: in flight, load and pending prefill of every backend, and

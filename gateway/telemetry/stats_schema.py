@@ -47,7 +47,7 @@ class PoolStats(msgspec.Struct):
         return cls(outcomes={}, decisions={}, ttft=ttft, tpot=tpot)
 
     def add(self, other: "PoolStats") -> None:
-        """Merges by addition."""
+        """Merge by addition."""
         for mine, theirs in (
             (self.outcomes, other.outcomes),
             (self.decisions, other.decisions),
@@ -73,7 +73,7 @@ class StatsDelta(msgspec.Struct):
     by_pool: dict[tuple[str, str], PoolStats] = {}
 
     def add(self, other: "StatsDelta") -> None:
-        """Merges by addition."""
+        """Merge by addition."""
         for bucket, count in other.arrivals.items():
             self.arrivals[bucket] = self.arrivals.get(bucket, 0) + count
         self.sizes = merge_sums(self.sizes, other.sizes)

@@ -1,7 +1,7 @@
 """The paths of the data port that need no backend.
 
 `/livez`, `/readyz`, `/health` and `/v1/models` are answered from the worker's own state, so that
-they work without the supervisor too; `/metrics` and `/cuvee/…` are fetched from the supervisor.
+they work without a supervisor too; `/metrics` and `/cuvee/…` are fetched from the admin port.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from gateway.config.serving import ServedModel, ServingConfig
 from gateway.errors import GatewayError, NotFound, Unavailable, UpstreamError, UpstreamTimeout
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.headers import first_value, reply_head, status_line
+from gateway.proxy.http.headers import reply_head, status_line
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
@@ -121,5 +121,4 @@ def _always(body: dict[str, Any]) -> Callable[[], State]:
 
 
 def _id(request: Request) -> bytes:
-    request_id = first_value(request.headers, b"x-request-id") or uuid4().hex.encode()
-    return b"x-request-id: %b\r\n" % request_id
+    return b"x-request-id: %b\r\n" % (request.client_id or uuid4().hex.encode())

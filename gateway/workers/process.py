@@ -15,7 +15,7 @@ import uvloop
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.shared_load import LoadView, SharedLoad
-from gateway.runtime import settle
+from gateway.runtime import LOG_FORMAT, settle
 from gateway.workers.channel import Channel
 from gateway.workers.messages import (
     BackendLost,
@@ -35,7 +35,6 @@ log = logging.getLogger("cuvee")
 
 SUCCESSOR_S = 1.0  # between two checks for another gateway on the port, after the supervisor died
 REPORT_S = 0.5  # between two reports, which also show the supervisor that the worker lives
-FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
 def main(end: socket.socket, memory: Any, rows: int, number: int) -> None:
@@ -64,7 +63,7 @@ class WorkerProcess:
         except EOFError:  # the supervisor ended before it sent anything
             return
         assert isinstance(start_up, StartUp)
-        logging.basicConfig(level=start_up.level, format=FORMAT)
+        logging.basicConfig(level=start_up.level, format=LOG_FORMAT)
         loop = asyncio.get_running_loop()
         worker, load_view = self._worker(start_up)
         async with worker:
@@ -97,6 +96,7 @@ class WorkerProcess:
             port=start_up.port,
             admin=start_up.admin,
             peers=load_view,
+            port_is_shared=True,
         )
         return worker, load_view
 
@@ -117,6 +117,11 @@ class WorkerProcess:
         except EOFError:
             if self._stop.is_set():
                 return
+        except Exception:
+            # It would serve with an old fleet and table for ever. The supervisor replaces it.
+            log.exception("worker %d: a message could not be obeyed; leaving", self._number)
+            self._stop.set()
+            return
         log.warning("worker %d: the supervisor is gone; serving on", self._number)
         load_view.lose_supervisor()
         while not is_served(worker.host, worker.port):  # noqa: ASYNC110 (it has no event)

@@ -119,9 +119,8 @@ class Supervisor:
         self._memory = FORKED.RawArray("d", SharedLoad.doubles(workers=settings.workers, rows=rows))
         self._shared_load = SharedLoad(self._memory, workers=settings.workers, rows=rows)
         self._load_view = LoadView(self._shared_load, fleet, None)
-        self._retired: dict[
-            int, int
-        ] = {}  # rows of backends that left, and the version they left in
+        # By row of a backend that left: the version of the membership in which it left.
+        self._retired: dict[int, int] = {}
         self._delta = StatsDelta()
         self._slots: list[Slot] = []
         self._stopping = asyncio.Event()

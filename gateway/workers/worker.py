@@ -43,7 +43,7 @@ requests_log = logging.getLogger("cuvee.requests")
 BATCH: Final = 32
 RECENT: Final = 64  # lessons kept for the supervisor between two reports
 TICK_S: Final = 0.2  # between two checks of timeouts
-POLL_S: Final = 0.05  # between two attempts of a queued request; see `_poll`
+POLL_S: Final = 0.05  # between two attempts of the first request in the queue; see `_poll`
 
 
 class Worker:
@@ -65,9 +65,11 @@ class Worker:
         port: int,
         admin: str,
         peers: Peers | None = None,
+        port_is_shared: bool = False,
     ) -> None:
-        """port: 0 takes a free one. admin: base URL of the admin port. peers: the other workers
-        that share the port and the fleet; `None`: there are none."""
+        """port: 0 takes a free one. admin: base URL of the admin port. peers: other routers of the
+        same fleet; `None`: there are none. port_is_shared: whether other processes listen on the
+        same port."""
         self._config = config
         self._settings = settings = config.gateway
         self._estimator = estimator
@@ -89,7 +91,7 @@ class Worker:
         self._listener = Listener(
             ClientLimits(body_bytes=settings.max_body_bytes),
             self._serve,
-            shared=peers is not None,
+            shared=port_is_shared,
         )
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
         self.host, self.port = host, port

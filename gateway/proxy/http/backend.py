@@ -20,16 +20,17 @@ from gateway.proxy.http.reply import Reply
 
 # Limit of bytes from which llhttp makes no body: heads, trailers, chunk extensions without an end.
 PENDING_BYTES: Final = 256 * 1024
-COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one write is one packet
+COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one system call, not two
 ORDINARY: Final = b"HTTP/1.1 200 "  # how a reply begins whose head is worth keeping
+# Fed to llhttp in place of the head of a stream that it has not seen.
 CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 
 
 class ConnectionOwner(Protocol):
     """The pool that keeps a connection between two exchanges.
 
-    memo: of the heads of all replies of this backend. They differ by their Date every second, and
-    on one connection alone the next stream comes much later than that.
+    memo: of the heads of all replies of this backend. Their Date changes every second, and one
+    connection gets its next stream much later than that, so a memo of its own would never match.
     """
 
     memo: HeadMemo
@@ -56,8 +57,8 @@ class BackendConnection:
         self._headers: Headers = []
         self._pieces: list[bytes] = []  # of the body, from one call of feed_data
         self._head_seen = False  # by llhttp, in this call of feed_data
-        self._complete = False  # the reply, for llhttp
-        self._reusable = False  # after this reply
+        self._complete = False  # whether llhttp has read the whole reply
+        self._reusable = False  # whether another exchange may follow this reply
         self._reading_paused = False
         # A read of whole chunks is passed on without llhttp, if llhttp stands between two chunks
         # (`_between_chunks`), at the end of what it was fed (`_aligned`); or if it has not seen the
@@ -122,7 +123,7 @@ class BackendConnection:
 
     def _remember(self, reply: Reply, data: bytes) -> None:
         """Keep the head of a reply that llhttp has begun to read with `data`."""
-        if not (self._reusable and self._memo.eager and data[: len(ORDINARY)] == ORDINARY):
+        if not (self._reusable and self._memo.worth_keeping and data[: len(ORDINARY)] == ORDINARY):
             return
         codings = [value for name, value in reply.headers if name == b"transfer-encoding"]
         if not codings and self._complete and not reply.stream:

@@ -21,7 +21,7 @@ BURST: Final = 16  # requests of one client that are served before other clients
 LINGER_S: Final = 10.0  # how long a client that got an early error may go on sending; see _close_on
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 NO_CONTENT: Final = b"HTTP/1.1 204 "
-COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one write is one packet
+COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one system call, not two
 
 
 class Server(Protocol):
@@ -239,8 +239,8 @@ class ClientConnection:
             self._transport.close()
 
     def expire(self) -> None:
-        """Called when `deadline_s` has passed: end the connection, unless the client reads, however
-        slowly."""
+        """Called when `deadline_s` has passed: answer 408 if a request did not arrive in time; else
+        end the connection, unless the client reads its answer, however slowly."""
         buffered_bytes = self._buffered_bytes()
         if self._parser.receiving and not self.busy and not self.stalled:
             self._refuse(RequestTimeout("the request did not arrive in time"))
@@ -256,7 +256,7 @@ class ClientConnection:
 
     def _arm_read_deadline(self) -> None:
         """Set the deadline for what the client sends next: the rest of a head, more of a body, or a
-        request. There is none while an answer is under way."""
+        request. There is none while an answer is under way; after `stop` it stays as it is."""
         limits, phase = self._limits, self._parser.phase
         if self._request is not None:
             self.deadline_s = inf

@@ -1,4 +1,5 @@
-"""The last head of a connection, kept to recognise the next one without a parser. No I/O.
+"""The last head of a client, or of all replies of a backend, kept to recognise the next one without
+a parser. No I/O.
 
 Clients and engines send the same head again and again, and only the number in Content-Length
 differs. llhttp reads such a head once; while it repeats, byte for byte, a comparison takes the
@@ -68,7 +69,7 @@ class KnownHead:
         if end < 0:
             return -1
         start = end + len(after)
-        # The number must be written as llhttp saw it written: no sign, no leading zero.
+        # Only the plain form of a number is recognised; every other form is left to llhttp.
         if data[end:start] != after or data[at:end] != b"%d" % (len(data) - start):
             return -1
         return start
@@ -89,7 +90,8 @@ class HeadMemo:
         self._misses = 0
 
     def __repr__(self) -> str:
-        return f"<HeadMemo {None if self.known is None else self.known.before!r}>"
+        size = 0 if self.known is None else len(self.known.before) + len(self.known.after)
+        return f"<HeadMemo of {size} bytes>"  # not the head itself: it may hold a secret
 
     def body_at(self, data: bytes) -> int:
         """Like `KnownHead.body_at`, of the known head; -1 too if none is known."""
@@ -99,7 +101,7 @@ class HeadMemo:
         return start
 
     @property
-    def eager(self) -> bool:
+    def worth_keeping(self) -> bool:
         """Whether the message that was just missed is worth keeping."""
         return self._misses <= EAGER or self._misses % RARELY == 0
 
@@ -125,9 +127,11 @@ class HeadMemo:
         after = at + len(number)
         if head[at : after + 2] != number + b"\r\n":
             return
-        others = [header for header in headers if header[0] != b"content-length"]
-        if len(others) != len(headers) - 1:
+        # Only one length, and llhttp read the same one.
+        lengths = [value for name, value in headers if name == b"content-length"]
+        if lengths != [number]:
             return
+        others = [header for header in headers if header[0] != b"content-length"]
         self.known = KnownHead(
             data[:at], data[after:end], others, self._dropped, method=method, target=target
         )

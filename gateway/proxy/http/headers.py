@@ -1,6 +1,6 @@
 """Header lines as bytes: which ones are forwarded and which ones the gateway writes. No I/O.
 
-Names and values come from llhttp, which lets no line break through.
+Names and values come from llhttp, which rejects line breaks in them.
 """
 
 from http import HTTPStatus

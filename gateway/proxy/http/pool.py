@@ -6,6 +6,7 @@ Owns dialling, keeping and closing. Knows no route, no lease and no client.
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -15,15 +16,15 @@ from gateway.proxy.http.head_memo import HeadMemo
 from gateway.proxy.http.headers import NOT_RETURNED
 from gateway.proxy.http.reply import Reply
 
-# Seconds after which an idle connection is not used again, unless the caller knows the limit of
-# the server: shortest usual limit is uvicorn's, 5 s.
+# Seconds after which an idle connection is not used again, unless the server is known to keep it
+# longer: uvicorn, under vLLM and SGLang, closes idle connections after 5 s.
 REUSE_S: Final = 4.0
 SWEEP_S: Final = 1.0
 # A timer of this process that fires later than this says nothing about a backend: the process was
 # busy or stopped, and the backend's answer may lie unread in the socket.
 LATE_S: Final = 0.25
-# Connections to one backend. Far above what routing lets through; it stops a leak before the
-# process runs out of file descriptors.
+# Connections to one backend. Far above what routing lets through: a bound for leaks. The limit of
+# open files may be lower.
 MOST = 16384
 
 
@@ -34,13 +35,20 @@ class ConnectionPool:
     host, port: from the URL. memo: of the heads of the backend's replies.
     """
 
-    def __init__(self, url: str, *, connect_timeout_s: float, reuse_s: float = REUSE_S) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        connect_timeout_s: float,
+        reuse_s: float = REUSE_S,
+        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+    ) -> None:
         """url: base URL of the backend. reuse_s: seconds after which an idle connection is not used
         again; below the backend's own limit, so that no request meets a connection that the
-        backend is closing."""
+        backend is closing. tls: the context for an https URL."""
         self._clock = asyncio.get_running_loop().time
         parts = urlsplit(url)
-        self._tls = ssl.create_default_context() if parts.scheme == "https" else None
+        self._tls = tls() if parts.scheme == "https" else None
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self._tls else 80)
         self.memo = HeadMemo(NOT_RETURNED)
@@ -51,6 +59,7 @@ class ConnectionPool:
         self._idle: deque[BackendConnection] = deque()
         self._open: set[BackendConnection] = set()
         self._dialling = 0
+        self._retired = False  # the backend left: requests under way may finish, and dial
         self._closed = False
 
     def __repr__(self) -> str:
@@ -102,7 +111,7 @@ class ConnectionPool:
 
     def put_back(self, connection: BackendConnection) -> None:
         """Keep a connection whose exchange ended cleanly for the next exchange."""
-        if self._closed:
+        if self._retired or self._closed:
             connection.abort()
             return
         connection.idle_since_s = self._clock()
@@ -171,7 +180,7 @@ class ConnectionPool:
 
     def retire(self) -> None:
         """Close the idle connections now, and the others when their exchange ends."""
-        self._closed = True
+        self._retired = True
         while self._idle:
             self._idle.popleft().abort()
 
@@ -188,6 +197,7 @@ class ConnectionPools:
     def __init__(self, *, connect_timeout_s: float) -> None:
         self._connect_timeout_s = connect_timeout_s
         self._by_url: dict[str, ConnectionPool] = {}
+        self._tls: ssl.SSLContext | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> "ConnectionPools":
@@ -204,9 +214,20 @@ class ConnectionPools:
         """The pool of a backend, the same for the same base URL. reuse_s: see `ConnectionPool`."""
         pool = self._by_url.get(url)
         if pool is None:
-            pool = ConnectionPool(url, connect_timeout_s=self._connect_timeout_s, reuse_s=reuse_s)
-            self._by_url[url] = pool
+            pool = self._by_url[url] = ConnectionPool(
+                url,
+                connect_timeout_s=self._connect_timeout_s,
+                reuse_s=reuse_s,
+                tls=self._tls_context,
+            )
         return pool
+
+    def _tls_context(self) -> ssl.SSLContext:
+        """One context for all pools: to read the certificates that the system trusts blocks for
+        24 ms."""
+        if self._tls is None:
+            self._tls = ssl.create_default_context()
+        return self._tls
 
     def forget(self, url: str) -> None:
         """Close the idle connections of a backend that left, and the others when their exchange

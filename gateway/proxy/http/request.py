@@ -1,10 +1,12 @@
 """One complete request of a client, and the limits of a client. Data; knows no connection."""
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from gateway.errors import MethodNotAllowed
 from gateway.proxy.http.headers import Headers
+
+LONGEST_ID: Final = 256  # bytes of a client's x-request-id; a longer one is replaced
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +61,15 @@ class Request:
         self.http11 = http11
 
     def __repr__(self) -> str:
-        return f"<Request {self.method!r} {self.target!r}, {len(self.body)} bytes>"
+        return (
+            f"<Request {self.method!r} {self.path!r}, {len(self.body)} bytes>"  # queries hold keys
+        )
+
+    @property
+    def client_id(self) -> bytes | None:
+        """The x-request-id that the client chose; `None` if it chose none or too long a one."""
+        chosen = self.fields.get(b"x-request-id")
+        return chosen if chosen and len(chosen) <= LONGEST_ID else None
 
     @property
     def path(self) -> str:

@@ -35,8 +35,8 @@ class Phase(Enum):
 class RequestParser:
     """Parses what one client sends.
 
-    requests: complete requests in the order of their arrival; an error in place of one that cannot
-    be answered otherwise. phase: what the client is sending.
+    requests: complete requests in the order of their arrival. The connection may put an error last,
+    to be answered after them. phase: what the client is sending.
     """
 
     def __init__(self, body_bytes: int, on_expect: Callable[[], None]) -> None:
@@ -114,7 +114,7 @@ class RequestParser:
     def _remember(self, data: bytes) -> None:
         """Keep the head of the request that llhttp has just made of `data`, and of nothing else."""
         request = self.requests[-1]
-        if not self._memo.eager or not isinstance(request, Request):
+        if not self._memo.worth_keeping or not isinstance(request, Request):
             return
         if not (request.keep_alive and request.http11):
             return
@@ -215,7 +215,8 @@ class RequestParser:
                 http11=self._http11,
             )
         )
-        self._pieces = []
+        # The request owns them now: an idle connection must not hold them.
+        self._headers, self._fields, self._pieces = [], {}, []
 
     def _fail(self, error: GatewayError) -> NoReturn:
         """Stop llhttp, and keep the error: not every callback's error comes out of feed_data."""

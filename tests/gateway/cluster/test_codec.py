@@ -243,3 +243,9 @@ def test_changed_fields_need_a_new_version():
     text = "\n".join(sorted(set().union(*(shapes(kind, set()) for kind in kinds))))
 
     assert blake2b(text.encode(), digest_size=8).hexdigest() == FINGERPRINT, text
+
+
+def test_nested_bytes_are_no_crash():
+    """Unknown fields are skipped, and may be nested deeper than Python can follow."""
+    with pytest.raises(CodecError):
+        decode(bytes((codec.VERSION,)) + b"\x81\xa1a" * 100_000, Slo)

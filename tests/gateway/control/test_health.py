@@ -86,7 +86,7 @@ async def test_a_return_forgives():
     world.down = {"http://a1"}
     await world.health.probe_all()
     back = world.fleet.backends[1]
-    back.failed(0.0, refused=True)
+    back.failed(0.0, unreachable=True)
     world.down = set()
 
     await world.health.probe_all()
@@ -116,7 +116,7 @@ async def test_a_backend_that_stays_silent_is_given_up_on_once():
 async def test_a_good_probe_alone_does_not_close_a_breaker():
     """Engines that are draining answer probes and fail requests."""
     world = World()
-    world.fleet.backends[0].failed(0.0, refused=True)
+    world.fleet.backends[0].failed(0.0, unreachable=True)
 
     await world.health.probe_all()
 
@@ -136,3 +136,21 @@ async def test_probing_survives_a_broken_probe():
     task.cancel()
 
     assert world.up == [False, True]
+
+
+async def test_rounds_at_the_same_time_are_no_failures_in_a_row():
+    """A change of the fleet asks for a round of its own beside the regular ones."""
+    fleet = Fleet.of({"a": ("http://a0",)})
+    under_way, most = [0], [0]
+
+    async def slow(_):
+        under_way[0] += 1
+        most[0] = max(most[0], under_way[0])
+        await asyncio.sleep(0)
+        under_way[0] -= 1
+        return True
+
+    health = Health(fleet, slow, on_probed=lambda: None, on_lost=lambda _: None)
+    await asyncio.gather(*(health.probe_all() for _ in range(3)))
+
+    assert most == [1]

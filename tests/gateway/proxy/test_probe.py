@@ -115,3 +115,13 @@ async def test_each_engine_is_asked_at_its_own_path():
 
     heads = [asked.asked.get_nowait().partition(b" HTTP")[0] for _ in range(2)]
     assert heads == [b"GET /base/is/well", b"GET /base/health"]
+
+
+async def test_a_backend_that_left_is_forgotten():
+    """Its connections are closed, and nothing of it is kept."""
+    async with engine(OK) as (_, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
+        base = url.removesuffix("/health")
+        assert await probe.well(Backend(name="a-0", pool="a", url=base))
+        probe.forget("a", base)
+
+        assert not probe._connection_pools._by_url

@@ -152,11 +152,12 @@ async def test_a_client_that_stalls_at_the_very_end_pauses_nobody(way):
 
 
 async def test_requests_show_what_they_are():
-    """For logs: no body and no key."""
+    """For logs: no body and no key, also none in a query."""
     request = Request(
-        method=b"POST", target=b"/v1/x?a", headers=[(b"authorization", b"secret")], body=b"words",
+        method=b"POST", target=b"/v1/x?key=secret",
+        headers=[(b"authorization", b"secret")], body=b"words",
         keep_alive=True, http11=True,
     )  # fmt: skip
 
-    assert repr(request) == "<Request b'POST' b'/v1/x?a', 5 bytes>"
+    assert repr(request) == "<Request b'POST' '/v1/x', 5 bytes>"
     assert request.path == "/v1/x"

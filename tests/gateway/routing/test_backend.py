@@ -70,7 +70,7 @@ def test_pending_is_what_no_token_has_proved(steps):
 def test_a_refused_connection_pauses_at_once():
     """Nobody listens there: no second request is spent on finding out."""
     b = backend()
-    b.failed(5.0, refused=True)
+    b.failed(5.0, unreachable=True)
 
     assert not b.live(5.0)
     assert pause_s(b, 5.0) == COOLDOWN_S
@@ -95,11 +95,11 @@ def test_a_success_forgives():
         b.failed(0.0)
         b.succeeded()
     assert b.live(0.0)
-    b.failed(0.0, refused=True)
+    b.failed(0.0, unreachable=True)
     b.succeeded()
 
     assert b.live(0.0)
-    b.failed(0.0, refused=True)
+    b.failed(0.0, unreachable=True)
     assert pause_s(b, 0.0) == COOLDOWN_S
 
 
@@ -107,7 +107,7 @@ def test_pauses_double_up_to_the_longest():
     """A backend that fails whenever it is tried is tried ever more rarely, but never given up."""
     b, now_s, pauses = backend(), 0.0, []
     for _ in range(12):
-        b.failed(now_s, refused=True)
+        b.failed(now_s, unreachable=True)
         pauses.append(pause_s(b, now_s))
         now_s += pauses[-1]
 

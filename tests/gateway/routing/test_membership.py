@@ -90,3 +90,12 @@ def test_what_cannot_be_is_refused_whole(urls, problem):
 
     assert len(refused.value.problems) == 1
     assert refused.value.problems[0].startswith(problem)
+
+
+def test_a_pool_that_is_not_named_keeps_its_backends():
+    """A source of backends knows its own pools only; an empty list takes them all away."""
+    before = first({"a": ("http://x",), "b": ("http://y",)})
+
+    assert named(changed(before, {"a": ("http://z",)})) == {"a-1": "http://z", "b-0": "http://y"}
+    assert named(changed(before, {})) == named(before)
+    assert named(changed(before, {"a": ()})) == {"b-0": "http://y"}

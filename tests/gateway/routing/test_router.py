@@ -246,7 +246,7 @@ def test_without_a_live_backend_it_is_unavailable():
 def test_a_paused_backend_gets_nothing_until_its_pause_ends():
     """The breaker counts as not alive."""
     router = make_router(make_table((1.0,)), per_pool=1)
-    router.fleet.pool("a")[0].failed(10.0, refused=True)
+    router.fleet.pool("a")[0].failed(10.0, unreachable=True)
 
     with pytest.raises(Unavailable):
         router.route(estimate(), now_s=10.5)

@@ -566,3 +566,34 @@ async def test_tls(certificate, monkeypatch, trusted):
         else:
             with pytest.raises(ConnectFailed, match="certificate"):
                 await ask(pool, server)
+
+
+async def test_a_request_that_dials_as_its_backend_leaves_is_answered():
+    """The backend takes no new requests, and those it has are finished; nothing stays open."""
+    async with connection_pools() as pool, Server([OK], [OK]) as server:
+        connection_pool = pool.pool(server.url)
+        await ask(pool, server)
+        connection_pool._idle[0].abort()
+        asked = asyncio.create_task(ask(pool, server))
+        await asyncio.sleep(0)
+        pool.forget(server.url)
+
+        assert await asked == b"ok"
+        assert not connection_pool._idle
+        assert pool.pool(server.url) is not connection_pool
+
+
+async def test_a_backend_that_leaves_finishes_what_it_has():
+    """An idle connection is closed at once, a busy one after its exchange."""
+    async with connection_pools() as pool, Server([OK, OK]) as server:
+        connection_pool = pool.pool(server.url)
+        await ask(pool, server)
+        idle = connection_pool._idle[0]
+        taken = connection_pool.take(idle.idle_since_s)
+        assert taken is idle
+        connection_pool.retire()
+        still_open = idle.open
+        connection_pool.put_back(idle)
+
+        assert still_open
+        assert not idle.open
