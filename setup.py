@@ -8,6 +8,7 @@ are there; an editable install is not: extension modules would shadow the source
 """
 
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -86,6 +87,11 @@ class Data(build_py):  # type: ignore[misc]  # setuptools has no types
     """Completes the package made of configs/, a folder without Python."""
 
     def run(self) -> None:
+        if not self.editable_mode:
+            # setuptools keeps what an earlier build left here: a price list that was deleted since
+            # would be installed, and found by its name.
+            for package in self.distribution.packages:
+                shutil.rmtree(Path(self.build_lib, package.partition(".")[0]), ignore_errors=True)
         super().run()
         if not self.editable_mode:
             # A package without this file would be merged with, and shadowed by, a folder of the

@@ -63,6 +63,11 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def wheel(sources: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Built where an earlier build left files that are deleted since."""
+    for name in ("cuvee_configs/prices/old.yaml", "planner/old.py"):
+        left = sources / "build" / "lib" / name
+        left.parent.mkdir(parents=True)
+        left.write_text("")
     return built("build_wheel", sources, tmp_path_factory.mktemp("wheel"))
 
 
