@@ -79,7 +79,7 @@ class Backend:
     def refused(self, now_s: float) -> None:
         """Note that the engine refused a request for lack of room. It is full with one request less
         than are in flight now; that is no failure."""
-        self._full_at = self.in_flight - 1
+        self._full_at = self.in_flight - 1  # the refused request holds a lease too
         self._full_until_s = now_s + FULL_S
 
     def full(self, now_s: float) -> bool:
@@ -149,6 +149,7 @@ class Lease:
         self._prefill_s = prefill_s
         self._held = True
         backend.add(1, slot, prefill_s)
+        # In order of arrival, which is the order of prefill; see `prefilled`.
         backend._unprefilled.append(self)
 
     def __enter__(self) -> "Lease":

@@ -32,6 +32,7 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply") from error
     prompt: msgspec.Raw = getattr(fields, endpoint.prompt)
+    # OpenAI renamed max_tokens; engines take the new name first where a client sends both.
     cap = fields.max_completion_tokens or fields.max_tokens
     return LlmRequest(
         endpoint=endpoint,
@@ -61,4 +62,5 @@ def _token_ids(prompt: bytes) -> int | None:
     inner = prompt.lstrip(b"[ \t\r\n")
     if not prompt.startswith(b"[") or not inner[:1].isdigit():
         return None
+    # One comma between two ids, and one between two lists of ids.
     return prompt.count(b",") + 1

@@ -79,6 +79,8 @@ class Estimator:
         if inputs is not None:
             self.tokens.learn(model, endpoint, lesson.prompt_bytes, inputs)
         if outputs is not None:
+            # By the estimated input, not the actual one: that is what the next request is looked up
+            # by.
             self.lengths.learn(
                 model, lesson.caller, endpoint, lesson.estimated_input, lesson.max_tokens, outputs
             )

@@ -60,6 +60,8 @@ class Fleet:
             for pool in membership.pools
         }
         self.membership = membership
+        # By name and not by URL: a URL that left and came back is another backend, because leases
+        # of the first one may still end.
         new = tuple(b for name, b in self._by_name.items() if name not in before)
         for backend in new:
             backend.probed(is_first)

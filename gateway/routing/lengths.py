@@ -85,6 +85,7 @@ class LengthCell:
         if self._length is None or self._new <= 0:
             self._length = blended(self.histories)
             known = len(self.histories[0])
+            # A young history moves the blend with every sample, so it is never kept for later.
             self._new = known // LAG if known >= SHRINKAGE else 0
         return self._length
 
@@ -131,6 +132,7 @@ class OutputLengths:
             keys = _coarser(model, caller, endpoint, input_tokens)
             known = [self._coarse.get(key) for key in keys]
             length = blended(tuple(history for history in known if history is not None))
+        # Most answers end before max_tokens, so it is a bound of the prediction and no prediction.
         if max_tokens is None or length.p90 <= max_tokens:
             return length
         return PredictedLength(median=min(length.median, max_tokens), p90=max_tokens)
@@ -153,6 +155,8 @@ class OutputLengths:
             self._cells[finest] = cell
             if len(self._cells) > HISTORIES:
                 self._cells.popitem(last=False)
+        # In the order of learning, not of predicting: requests that are only shed teach nothing,
+        # and must not keep a history alive.
         self._cells.move_to_end(finest)
         cell.add(output_tokens)
 
@@ -196,6 +200,7 @@ class OutputLengths:
 def _finest(
     model: str, caller: str, endpoint: str, input_tokens: int, max_tokens: int | None
 ) -> HistoryKey:
+    # Clients of one kind send one max_tokens, which tells them apart where they share a key.
     cap = 0 if max_tokens is None else max_tokens.bit_length()
     return model, caller, endpoint, int(QUARTERS * log2(input_tokens or 1)), cap
 

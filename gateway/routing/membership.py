@@ -65,6 +65,8 @@ def changed(
     known = {(member.pool, member.url): member for member in before.members}
     taken = set(in_use) | {member.row for member in before.members}
     free = (row for row in count() if row not in taken)
+    # Numbers go on and are never used again: logs and metrics name backends for longer than they
+    # live.
     numbers = dict(before.pools)
     members = []
     for pool in before.pools:

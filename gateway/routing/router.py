@@ -145,7 +145,7 @@ class Router:
         credit serves and pays 1. Shares are exact over any window, without bursts to one pool.
         """
         slices = self._slices[bucket]
-        if len(slices) == 1:
+        if len(slices) == 1:  # most buckets; their credit would always be 0
             return slices[0][0]
         credit = self._credit[bucket]
         richest: int | None = None
@@ -182,11 +182,13 @@ class Router:
                 break
             if not backend.live(now_s):
                 continue
+            # One where this request failed still counts as one of the plan's: taking another in its
+            # place would start a backend that the plan wants to stop.
             limit -= 1
             if backend.name in exclude:
                 continue
             pressure = backend.load + backend.pending_s / backlog_s
-            if backend.full(now_s):
+            if backend.full(now_s):  # the engine knows better than our sums
                 pressure = inf
             if best is None or pressure < least:
                 best, least = backend, pressure
@@ -229,6 +231,8 @@ class Router:
         table = self._table
         backlog_s = self._backlog_s[bucket]
         order = table.order[bucket]
+        # A prompt beyond a pool's context is an error there; if it is beyond all, the engine's error
+        # tells the client best.
         roomy = [pool for pool in order if estimate.input_tokens < table.context[pool]]
         for all_backends in (False, True):
             alive = []

@@ -44,6 +44,7 @@ class BytesPerToken:
             ratio = self._priors[model]
         else:
             ratio = known.by_size.get(prompt_bytes.bit_length(), known.whole)
+        # An empty prompt is a token at least: the chat template.
         return round(prompt_bytes / ratio) or 1
 
     def learn(self, model: str, endpoint: str, prompt_bytes: int, prompt_tokens: int) -> None:
@@ -54,6 +55,8 @@ class BytesPerToken:
         if known is None:
             known = self._ratios[model, endpoint] = TokenRatio(self._priors[model])
         ratio, size = prompt_bytes / prompt_tokens, prompt_bytes.bit_length()
+        # A size that was never seen starts at its own first ratio: the ratio of all sizes may be far
+        # off, and would take 20 replies to forget.
         of_size = known.by_size.get(size, ratio)
         known.whole += SMOOTHING * (ratio - known.whole)
         known.by_size[size] = of_size + SMOOTHING * (ratio - of_size)
