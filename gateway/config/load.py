@@ -53,14 +53,14 @@ def load(path: Path) -> Loaded:
     classes = _classes(config, problems)
     pools = _pools(config, path.parent, problems)
     grid = _grid(config.buckets, problems)
+    workload = path.parent / config.planner.workload if config.planner.workload else None
+    if workload is not None and not workload.is_file():
+        problems.append(f"planner.workload: no such file: {workload}")
     if problems or grid is None:
         raise ConfigError(tuple(problems))
     buckets = Buckets(classes=classes, grid=grid)
     problems += _unusable(buckets, pools)
     limits = _limits(config.limits, pools, problems)
-    workload = path.parent / config.planner.workload if config.planner.workload else None
-    if workload is not None and not workload.is_file():
-        problems.append(f"planner.workload: no such file: {workload}")
     if problems:
         raise ConfigError(tuple(problems))
     return Loaded(config=config, pools=pools, buckets=buckets, workload=workload, limits=limits)
@@ -108,13 +108,13 @@ def _slo_sections(config: Config) -> Iterator[tuple[str, str, SloSection, str]]:
 
 def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
     """The pools that could be made; problems tell of the others."""
-    usd_per_gpu: dict[str, float] = {}
+    usd_per_gpu: dict[str, float] | None = {}
     if config.prices is not None:
         try:
             usd_per_gpu = dict(prices.read_prices(shipped.located(config.prices, root, "prices")))
         except PlannerError as error:
             problems.append(f"prices: {error}")
-            return ()
+            usd_per_gpu = None
     pools = (_pool(n, s, config, root, usd_per_gpu, problems) for n, s in config.pools.items())
     return tuple(pool for pool in pools if pool is not None)
 
@@ -124,10 +124,11 @@ def _pool(
     section: PoolSection,
     config: Config,
     root: Path,
-    usd_per_gpu: dict[str, float],
+    usd_per_gpu: dict[str, float] | None,
     problems: list[str],
 ) -> Pool | None:
-    """One pool; `None` if there are problems with it."""
+    """One pool; `None` if there are problems with it. usd_per_gpu: $/h by name of the GPU; `None`
+    if the price list cannot be read, which is a problem of its own."""
     where = f"pools.{name}"
     before = len(problems)
     if section.model not in config.models:
@@ -135,7 +136,7 @@ def _pool(
     problems += _backend_problems(section.backends, where)
     profile = _profile(section.profile, root, where, problems)
     usd = section.usd_per_hour
-    if usd is None and profile is not None:
+    if usd is None and profile is not None and usd_per_gpu is not None:
         usd = _listed_usd(profile, usd_per_gpu)
         if usd is None:
             missing = f"missing, and prices has none for {profile.gpu}"

@@ -231,8 +231,8 @@ class Router:
         table = self._table
         backlog_s = self._backlog_s[bucket]
         order = table.order[bucket]
-        # A prompt beyond a pool's context is an error there; if it is beyond all, the engine's error
-        # tells the client best.
+        # A prompt beyond a pool's context is an error there; if it is beyond all of them, the error
+        # of an engine tells the client best.
         roomy = [pool for pool in order if estimate.input_tokens < table.context[pool]]
         for all_backends in (False, True):
             alive = []

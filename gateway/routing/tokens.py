@@ -55,7 +55,7 @@ class BytesPerToken:
         if known is None:
             known = self._ratios[model, endpoint] = TokenRatio(self._priors[model])
         ratio, size = prompt_bytes / prompt_tokens, prompt_bytes.bit_length()
-        # A size that was never seen starts at its own first ratio: the ratio of all sizes may be far
+        # A size that was never seen starts at its own first ratio: that of all sizes may be far
         # off, and would take 20 replies to forget.
         of_size = known.by_size.get(size, ratio)
         known.whole += SMOOTHING * (ratio - known.whole)

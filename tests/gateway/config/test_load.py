@@ -259,6 +259,24 @@ def test_one_section_may_have_many_mistakes(write):
     ]
 
 
+def test_files_that_are_missing_are_all_named(write):
+    """A price list that cannot be read says nothing about the pools."""
+    found = problems(
+        write(
+            {
+                "prices": "no.yaml",
+                "pools.a10g.profile": "gone.yaml",
+                "pools.h100.backends": ["127.0.0.1:9001"],
+                "planner.workload": "trace.csv",
+            }
+        )
+    )
+
+    assert [line.split(":")[0] for line in found] == [
+        "prices", "pools.a10g.profile", "pools.h100.backends[0]", "planner.workload"
+    ]  # fmt: skip
+
+
 def test_values_are_all_checked_too(write):
     """Right types with wrong values are told together as well."""
     found = problems(
