@@ -27,10 +27,21 @@ from gateway.config.schema import (
 HEAD = """\
 # Configuration
 
-One YAML file, given as `--config`. Unknown keys are errors; `cuvee check --config FILE` reports
-every problem, one line each, with the path of the key. Paths in the file are relative to the file.
-Times are in seconds, sizes in tokens, prices in US dollars per hour. `configs/demo.yaml` is a
-complete example.
+One YAML file, given as `--config`. Unknown keys are errors. Paths in the file are relative to the
+file. Times are in seconds, sizes in tokens, prices in US dollars per hour. `configs/demo.yaml` is a
+complete example; [planning](planning.md) says where it is after `pip install`.
+
+`cuvee check --config FILE` reports problems, one line each, with the path of the key. It checks in
+stages, and a stage is checked only when the stages before it found no problem:
+
+1. that the file is YAML (the first mistake only);
+2. names of keys, required keys, types;
+3. values, SLOs, profiles, backends, prices, buckets. An SLO, a profile file and a price file report
+   their first mistake only; a mistake in `prices` hides the problems of all pools;
+4. what depends on several parts: pools that no request size can use, models without a pool,
+   `limits` (the first mistake only), the file named by `planner.workload`.
+
+So correct what is reported and run the command again, until it prints a summary of the file.
 
 This page is made from the types in `gateway/config/schema.py`, by `python -m
 gateway.config.reference`.

@@ -68,12 +68,12 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     backends: tuple[str, ...]
     """Base URLs, one per running engine."""
     engine: Literal["vllm", "sglang", "tgi"] | None = None
-    """The engine behind the URLs, whose way of reporting health and errors is then expected;
-    default: that of any of them.
+    """The engine behind the URLs; the gateway then reads health and errors as this engine reports
+    them. Default: the gateway accepts what any of the three reports.
     """
     usd_per_hour: float | None = None
-    """Price of one backend; default: the GPU's price in `prices`, or in the profile's own figures
-    of the GPU, times the number of GPUs.
+    """Price of one backend. Default: the price of its GPU type in `prices`, or, if the list does
+    not have that type, `usd_per_hour` of the GPU in the profile, times the number of GPUs.
     """
     min_backends: int = 0
     """Fewest backends that a plan uses."""
@@ -125,10 +125,12 @@ class PlannerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     holds.
     """
     patience: Count = 6
-    """Looks in a row at which it must be, before the replacement."""
+    """So many looks in a row must find a plan that is better by `min_saving`, before it replaces
+    the plan in force.
+    """
     solve_limit_s: Positive = 5.0
-    """A solve that takes longer is abandoned; the last good plan stays. It gives way to requests:
-    on cores that they fill, a second of it takes several.
+    """A solve that takes longer is abandoned; the last good plan stays. The solver runs with low
+    priority: on a machine whose cores are busy with requests, the same solve takes longer.
     """
 
 
@@ -192,9 +194,15 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     unary_timeout_s: Positive = 600.0
     """From sending a request to the whole reply, for requests that do not stream."""
     retries: CountOrZero = 2
-    """Further backends tried when one fails before its first byte."""
+    """Further backends tried, at most, when no connection to a backend can be made. After an error
+    (5xx other than 503), a timeout or a cut connection before the first byte at most one further
+    backend is tried, because the request itself may be the cause. A backend that says that it is
+    full (429, 503) does not count.
+    """
     max_load: Positive = 2.0
-    """Load of a backend (1 = SLO-full) at which it takes no more; requests then queue."""
+    """Load at which a backend gets no more requests; requests then wait in the queue. At a load of
+    1 a backend just keeps the SLO.
+    """
     queue_requests: CountOrZero = 512
     """Requests that may wait when everything is full; the next one gets 429. Each worker has an
     equal part of them.
@@ -220,7 +228,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """The pools of backends, by a name of your own; receipts and metrics carry it."""
     prices: str | None = None
     """Prices of GPUs: a file, relative to this file, or a built-in name such as `aws-2026-07`;
-    needed for pools without `usd_per_hour`.
+    needed for pools without `usd_per_hour`. The format is in [profiles](profiles.md#prices).
     """
     buckets: BucketSection = BucketSection()
     """The grid of estimated sizes."""

@@ -34,7 +34,8 @@ DECISIONS = Metric(
 RETRIES = Metric(
     "cuvee_retries_total",
     "counter",
-    "Attempts beyond the first one of a request, each at another backend.",
+    "Attempts at a backend that failed before the first byte, refusals of full backends among "
+    "them; the last attempt of a request that failed counts too.",
     ("model",),
 )
 TOKENS = Metric(
