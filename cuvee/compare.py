@@ -106,7 +106,7 @@ def compare(
         if as_json:
             click.echo(json.dumps([asdict(row) for row in rows], indent=1))
         else:
-            console.print(paper_table(rows))
+            console.print(*paper_tables(rows))
         return
     loaded, trace = read_inputs(path, trace_path)
     try:
@@ -155,35 +155,38 @@ def fleets_table(fleets: list[ComparedFleet], title: str) -> Table:
     return table
 
 
-def paper_table(rows: list[PaperRow]) -> Table:
-    """The paper's instance for people: counts as `ours (reported)` where they differ."""
-    table = Table(
-        title="Mélange's own instance (Arena, February profile)",
-        title_justify="left",
-        box=SIMPLE_HEAD,
-    )
+def paper_tables(rows: list[PaperRow]) -> tuple[Table, Table, Table]:
+    """The paper's instance for people, in tables that fit into 80 columns: fleets of one type
+    (counts as `ours (reported)` where they differ), mixed fleets, and the time to solve."""
     gpus = list(rows[0].singles)
-    headings = ["req/s", *gpus, "slices", "$/h", "(paper)", "continuous", "$/h", "gap"]
-    for heading in (*headings, "CBC s", "HiGHS s", "×"):
-        table.add_column(heading, justify="right")
+    singles = _numbers(
+        "Fleets of one GPU type (Mélange's own instance: Arena, February profile)", ("req/s", *gpus)
+    )
+    mixed = _numbers(
+        "Cheapest mix, by slices and by continuous shares",
+        ("req/s", "slices", "$/h", "(paper)", "continuous", "$/h", "gap"),
+    )
+    times = _numbers("Seconds to solve", ("req/s", "slices, CBC", "continuous, HiGHS", "×"))
     for row in rows:
-        singles = [
-            f"{row.singles[gpu]}"
-            if row.singles[gpu] == row.reported[gpu]
-            else f"{row.singles[gpu]} ({row.reported[gpu]})"
-            for gpu in gpus
-        ]
-        table.add_row(
-            f"{row.rate:g}",
-            *singles,
+        rate = f"{row.rate:g}"
+        counts = [(row.singles[gpu], row.reported[gpu]) for gpu in gpus]
+        singles.add_row(rate, *(f"{n}" if n == said else f"{n} ({said})" for n, said in counts))
+        mixed.add_row(
+            rate,
             "/".join(map(str, row.melange)),
             f"{row.melange_usd:.2f}",
             f"({row.reported_usd:.2f})",
             "/".join(map(str, row.optimum)),
             f"{row.optimum_usd:.2f}",
             f"{row.gap:.2%}",
-            f"{row.melange_s:.3f}",
-            f"{row.optimum_s:.4f}",
-            f"{row.faster:.0f}",
         )
+        times.add_row(rate, f"{row.melange_s:.3f}", f"{row.optimum_s:.4f}", f"{row.faster:.0f}")
+    return singles, mixed, times
+
+
+def _numbers(title: str, headings: tuple[str, ...]) -> Table:
+    """An empty table of numbers."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in headings:
+        table.add_column(heading, justify="right")
     return table
