@@ -106,7 +106,9 @@ def compare(
         if as_json:
             click.echo(json.dumps([asdict(row) for row in rows], indent=1))
         else:
-            console.print(*paper_tables(rows))
+            console.print(
+                "Mélange's own instance (Arena, February profile)\n", *paper_tables(rows), sep="\n"
+            )
         return
     loaded, trace = read_inputs(path, trace_path)
     try:
@@ -159,9 +161,7 @@ def paper_tables(rows: list[PaperRow]) -> tuple[Table, Table, Table]:
     """The paper's instance for people, in tables that fit into 80 columns: fleets of one type
     (counts as `ours (reported)` where they differ), mixed fleets, and the time to solve."""
     gpus = list(rows[0].singles)
-    singles = _numbers(
-        "Fleets of one GPU type (Mélange's own instance: Arena, February profile)", ("req/s", *gpus)
-    )
+    singles = _numbers("Fleets of one GPU type", ("req/s", *gpus))
     mixed = _numbers(
         "Cheapest mix, by slices and by continuous shares",
         ("req/s", "slices", "$/h", "(paper)", "continuous", "$/h", "gap"),
