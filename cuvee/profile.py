@@ -52,7 +52,8 @@ def report(folder: Path, gpu: str | None, as_json: bool) -> None:
         ]
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
-    selected = [t for t in timings if gpu in (None, t.gpu)]
+    wanted = None if gpu is None else gpu.casefold()
+    selected = [t for t in timings if wanted in (None, t.gpu.casefold())]
     if not selected:
         known = ", ".join(sorted({t.gpu for t in timings})) or "nothing at all"
         raise click.ClickException(f"no measurements of {gpu or 'anything'}; there are {known}")

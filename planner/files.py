@@ -1,22 +1,302 @@
-"""Reads the YAML and JSON files that have a known format. Knows none of the formats."""
+"""Reads the YAML and JSON files that have a known format, and says in words what is wrong in them.
 
+A file is held against the types of a format key by key, so that one mistake does not hide another:
+each is one line that begins with its key. Knows none of the formats.
+"""
+
+import datetime
+import difflib
+import types
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
+import yaml
 
 from planner.errors import InvalidFile
 
 T = TypeVar("T")
+Problem = Callable[[str], None]  # called with one line for each mistake: the key and the fault
+NoneType = type(None)
+
+# libyaml, where PyYAML was built with it, reads ten times as fast.
+LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+DATES = (datetime.date, datetime.datetime)  # that YAML knows by itself
+WANTED = {
+    bool: "true or false", int: "a whole number", float: "a number", str: "text",
+    datetime.date: "a date",
+}  # fmt: skip
+FOUND = {
+    bool: "true or false", int: "a number", float: "a number", str: "text", dict: "a mapping",
+    list: "a list", NoneType: "empty", datetime.date: "a date",
+}  # fmt: skip
+NEARNESS = 0.7  # of a key that is proposed, by difflib: `memory_gb` to `memory_gib` is 0.95
+
+
+class Parts(NamedTuple):
+    """A file as far as it is right.
+
+    values: of the keys that are. wrong: the top-level keys that are not, or that are missing.
+    problems: one line for each mistake, without the file's name.
+    """
+
+    values: dict[str, Any]
+    wrong: frozenset[str]
+    problems: tuple[str, ...]
 
 
 def decoded(path: Path, form: type[T]) -> T:
-    """A file as a value of type `form`. Raises InvalidFile, one line with the file and the key."""
-    decode = msgspec.json.decode if path.suffix.lower() == ".json" else msgspec.yaml.decode
+    """A file as a value of type `form`. Raises InvalidFile, a line for each mistake: file, key."""
+    value, problems = converted(loaded(path), form)
+    if problems:
+        raise InvalidFile(lines(path, problems))
+    return value
+
+
+def converted(value: Any, form: type[T], key: str = "") -> tuple[T, list[str]]:
+    """What YAML or JSON gave as a value of type `form`, and a line for each mistake in it.
+
+    The value is of no use if there are any. key: where it stands in its file.
+    """
+    problems: list[str] = []
+    found: T = _converted(value, form, key, problems.append)
+    return found, problems
+
+
+def parts(path: Path, form: type[msgspec.Struct]) -> Parts:
+    """The keys of a file that are right, and what is wrong with the others. Raises InvalidFile."""
+    value = loaded(path)
+    problems: list[str] = []
+    values = _fields(value, form, "", problems.append) if isinstance(value, dict) else {}
+    if not isinstance(value, dict):
+        problems.append(_expected("a mapping", value))
+    names = {field.name: field for field in msgspec.structs.fields(form)}
+    required = {name for name, field in names.items() if field.required}
+    wrong = (required | (set(value) if isinstance(value, dict) else set())) - set(values)
+    return Parts(values, frozenset(wrong), tuple(problems))
+
+
+def lines(path: Path, problems: list[str] | tuple[str, ...]) -> str:
+    """The text of an error: a line for each mistake in a file, each with the file's name."""
+    return "\n".join(f"{path}: {problem}" for problem in problems)
+
+
+def outside(section: msgspec.Struct) -> list[str]:
+    """A line for each number of a section that lies outside the domain that its type states."""
+    problems: list[str] = []
+    for field in msgspec.structs.fields(type(section)):
+        value, form = getattr(section, field.name), field.type
+        if get_origin(form) in (Union, types.UnionType):
+            form = next((one for one in get_args(form) if get_origin(one) is Annotated), form)
+        if value is not None and get_origin(form) is Annotated:
+            _check_domain(value, form, field.name, problems.append)
+    return problems
+
+
+def loaded(path: Path) -> Any:
+    """What a file holds, in plain mappings, lists and values. Raises InvalidFile.
+
+    A key that stands twice in one mapping of YAML is an error: all but its last value would be
+    lost without a word.
+    """
     try:
-        return decode(path.read_bytes(), type=form)
+        data = path.read_bytes()
+        if path.suffix.lower() == ".json":
+            return msgspec.json.decode(data)
+        return _yaml(path, data)
     except OSError as error:
         raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
-    except (msgspec.DecodeError, RecursionError) as error:
-        # PyYAML explains a syntax error in several lines; every error of ours is one.
+    except yaml.YAMLError as error:
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
+        where = f"line {mark.line + 1}: " if mark else ""
+        text = problem or " ".join(str(error).split())
+        raise InvalidFile(f"{path}: {where}{text}") from error
+    except (ValueError, RecursionError) as error:  # malformed JSON; a date like 2026-02-30
         raise InvalidFile(f"{path}: {' '.join(str(error).split())}") from error
+
+
+def _yaml(path: Path, data: bytes) -> Any:
+    loader = LOADER(data)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            return None
+        twice = list(_twice(node, "", set()))
+        if twice:
+            raise InvalidFile(lines(path, twice))
+        return loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
+def _twice(node: yaml.Node, key: str, seen: set[int]) -> Iterator[str]:
+    """Lines for keys that stand twice in a mapping. seen: nodes, which an alias may repeat."""
+    if id(node) in seen:
+        return
+    seen.add(id(node))
+    if isinstance(node, yaml.SequenceNode):
+        for number, entry in enumerate(node.value):
+            yield from _twice(entry, f"{key}[{number}]", seen)
+    if not isinstance(node, yaml.MappingNode):
+        return
+    first: dict[str, int] = {}
+    for name, entry in node.value:
+        line = name.start_mark.line + 1
+        where = f"{key}.{name.value}" if key else str(name.value)
+        if isinstance(name, yaml.ScalarNode):
+            if name.value in first:
+                yield f"{where}: stands twice, in lines {first[name.value]} and {line}"
+            first.setdefault(name.value, line)
+        yield from _twice(entry, where, seen)
+
+
+def _converted(value: Any, form: Any, key: str, problem: Problem) -> Any:
+    """A value as its type; `None` where it has a problem."""
+    origin, arguments = get_origin(form), get_args(form)
+    if origin in (Union, types.UnionType):
+        if value is None and NoneType in arguments:
+            return None
+        return _of_union(value, [one for one in arguments if one is not NoneType], key, problem)
+    if origin is Annotated:
+        before = _converted(value, arguments[0], key, problem)
+        return None if before is None else _check_domain(before, form, key, problem)
+    if origin is Literal:
+        if value not in arguments or isinstance(value, bool):
+            given = value if isinstance(value, str | int | float) else _found(value)
+            problem(_at(key, f"{given} is none of {', '.join(map(str, arguments))}"))
+        return value
+    if origin is dict:
+        return _mapping(value, arguments[1], key, problem)
+    if origin is tuple:
+        return _tuple(value, arguments, key, problem)
+    if isinstance(form, type) and issubclass(form, msgspec.Struct):
+        return _struct(value, form, key, problem)
+    return _leaf(value, form, key, problem)
+
+
+def _of_union(value: Any, forms: list[Any], key: str, problem: Problem) -> Any:
+    """A value of one of several types: a mapping is the section among them, the rest is text."""
+    if len(forms) == 1:
+        return _converted(value, forms[0], key, problem)
+    for form in forms:
+        section = isinstance(form, type) and issubclass(form, msgspec.Struct)
+        if section == isinstance(value, dict) and (section or isinstance(value, str)):
+            return _converted(value, form, key, problem)
+    problem(_at(key, _expected("a name or a mapping", value)))
+    return None
+
+
+def _mapping(value: Any, form: Any, key: str, problem: Problem) -> dict[str, Any] | None:
+    if not isinstance(value, dict):
+        problem(_at(key, _expected("a mapping", value)))
+        return None
+    found = {}
+    for name, entry in value.items():
+        where = f"{key}.{name}" if key else str(name)
+        if not isinstance(name, str):
+            problem(f"{where}: the key must be text: put it in quotes")
+        found[str(name)] = _converted(entry, form, where, problem)
+    return found
+
+
+def _tuple(value: Any, forms: tuple[Any, ...], key: str, problem: Problem) -> Any:
+    if not isinstance(value, list):
+        problem(_at(key, _expected("a list", value)))
+        return None
+    if forms[-1] is not Ellipsis and len(forms) != len(value):
+        problem(_at(key, f"must be a list of {len(forms)}, has {len(value)}"))
+        return None
+    each = [forms[0]] * len(value) if forms[-1] is Ellipsis else forms
+    pairs = enumerate(zip(value, each, strict=True))
+    return tuple(_converted(entry, form, f"{key}[{n}]", problem) for n, (entry, form) in pairs)
+
+
+def _struct(value: Any, form: type[msgspec.Struct], key: str, problem: Problem) -> Any:
+    if not isinstance(value, dict):
+        problem(_at(key, _expected("a mapping", value)))
+        return None
+    before: list[str] = []
+    values = _fields(value, form, key, before.append)
+    if not before:
+        try:
+            return form(**values)
+        except ValueError as error:  # a section's own check: a line for each mistake, its key first
+            before += [f"{key}.{line}" if key else line for line in str(error).splitlines()]
+    for line in before:
+        problem(line)
+    return None
+
+
+def _fields(
+    value: dict[Any, Any], form: type[msgspec.Struct], key: str, problem: Problem
+) -> dict[str, Any]:
+    """The fields of a section that are right; problem hears of the others."""
+    prefix = f"{key}." if key else ""
+    fields = {field.name: field for field in msgspec.structs.fields(form)}
+    missing = [name for name, field in fields.items() if field.required and name not in value]
+    found = {}
+    for name in value:
+        if name in fields:
+            before: list[str] = []
+            one = _converted(value[name], fields[name].type, f"{prefix}{name}", before.append)
+            for line in before:
+                problem(line)
+            if not before:
+                found[name] = one
+        elif form.__struct_config__.forbid_unknown_fields:
+            near = difflib.get_close_matches(str(name), set(fields) - set(value), 1, NEARNESS)
+            problem(f"{prefix}{name}: unknown key" + (f"; did you mean {near[0]}?" if near else ""))
+            missing = [one for one in missing if one not in near]
+    for name in missing:
+        problem(f"{prefix}{name}: missing")
+    return found
+
+
+def _leaf(value: Any, form: Any, key: str, problem: Problem) -> Any:
+    if form is Any or form is object:
+        return value
+    try:
+        return msgspec.convert(value, form, builtin_types=DATES)
+    except msgspec.ValidationError:
+        problem(_at(key, _expected(WANTED.get(form, form.__name__), value)))
+        return None
+
+
+def _check_domain(value: Any, form: Any, key: str, problem: Problem) -> Any:
+    """The value, which is of the right type; problem hears if it lies outside the type's bounds."""
+    for bound in get_args(form)[1:]:
+        # Written so that NaN, which compares with nothing, lies outside.
+        inside = (
+            (bound.ge is None or value >= bound.ge)
+            and (bound.gt is None or value > bound.gt)
+            and (bound.le is None or value <= bound.le)
+        )
+        if not inside:
+            number = f"{value:.15g}" if isinstance(value, float) else str(value)
+            problem(_at(key, f"must be {bound.description}: {number}"))
+    return value
+
+
+def _at(key: str, text: str) -> str:
+    return f"{key}: {text}" if key else text
+
+
+def _found(value: Any) -> str:
+    return FOUND.get(type(value), type(value).__name__)
+
+
+def _expected(wanted: str, value: Any) -> str:
+    """`must be a number, is text`, with what helps against YAML's own idea of a value."""
+    found = _found(value)
+    if isinstance(value, str) and "number" in wanted:
+        try:
+            # YAML 1.1 takes 30.5e9 for text: an exponent needs its sign.
+            return f"must be {wanted}, is text: {value} (write {float(value):g})"
+        except ValueError:
+            return f"must be {wanted}, is text: {value}"
+    if wanted == "text" and isinstance(value, int | float):
+        return f"must be text, is {found}: put {value} in quotes"
+    if wanted == "a whole number" and isinstance(value, float):
+        return f"must be a whole number: {value}"
+    return f"must be {wanted}, is {found}"

@@ -65,11 +65,23 @@ def lookup(name: str, named: Mapping[str, T]) -> T | None:
 
 
 def unknown(name: str, known: Iterable[str]) -> str:
-    """The text of an error about an unknown name, with the known names that are near it."""
+    """The text of an error about an unknown name, with the known names that are near it.
+
+    Those that begin with it come before those that look like it, so that `A100` proposes what
+    there is of it. Neither an organisation nor Meta's own prefix counts:
+    `meta-llama/Meta-Llama-3-8B` is Llama-3-8B.
+    """
     names = {one.casefold(): one for one in known}
-    near = difflib.get_close_matches(name.casefold(), names, PROPOSALS, NEARNESS)
+    asked = name.casefold()
+    bare = asked.rpartition("/")[2].removeprefix("meta-")
+    longer = [one for one in names if bare and one.startswith((asked, bare))]
+    near = difflib.get_close_matches(bare, longer, PROPOSALS, 0.0) or [
+        *difflib.get_close_matches(asked, names, PROPOSALS, NEARNESS),
+        *(difflib.get_close_matches(bare, names, PROPOSALS, NEARNESS) if bare != asked else ()),
+    ]
     if near:
-        return f"unknown `{name}`; did you mean {' or '.join(names[one] for one in near)}?"
+        proposed = list(dict.fromkeys(names[one] for one in near))[:PROPOSALS]
+        return f"unknown `{name}`; did you mean {' or '.join(proposed)}?"
     listed = sorted(names.values(), key=str.casefold)
     rest = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     return f"unknown `{name}`; known are {', '.join(listed[:LISTED])}{rest}."

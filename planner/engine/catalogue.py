@@ -15,7 +15,7 @@ from planner import shipped
 from planner.engine import huggingface
 from planner.engine.hardware import Gpu, Model
 from planner.errors import InvalidFile
-from planner.files import decoded
+from planner.files import converted, decoded, lines
 
 Row = TypeVar("Row", Gpu, Model)
 
@@ -86,13 +86,15 @@ def find_model(given: str | Model, root: Path) -> Model | None:
 
 def _rows(path: Path, key: str, entries: Mapping[str, Any], row: type[Row]) -> dict[str, Row]:
     rows: dict[str, Row] = {}
+    problems: list[str] = []
     for name, entry in entries.items():
         if not isinstance(entry, dict):
-            raise InvalidFile(f"{path}: {key}.{name}: must be a mapping of its numbers")
-        try:
-            rows[name] = msgspec.convert({"name": name} | entry, row)
-        except msgspec.ValidationError as error:
-            raise InvalidFile(f"{path}: {key}.{name}: {error}") from error
+            problems.append(f"{key}.{name}: must be a mapping of its numbers")
+            continue
+        rows[name], wrong = converted({"name": name} | entry, row, f"{key}.{name}")
+        problems += wrong
+    if problems:
+        raise InvalidFile(lines(path, problems))
     return rows
 
 

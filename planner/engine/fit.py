@@ -12,12 +12,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import Annotated
 
 import msgspec
 import numpy as np
+from msgspec import Meta
 
 from planner.engine.roofline import Number, Roofline
 from planner.errors import InvalidValue
+from planner.files import outside
 from planner.sizes import FloatArray
 
 RIDGE = 0.01  # (5 % noise of a point / 50 % doubt about a constant)²
@@ -35,6 +38,12 @@ SWEEPS = 500  # of coordinate descent over six constants; it stops earlier when 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONTEXTS = (64, 256, 1024, 4096)
 PROMPTS = (32, 128, 512, 1024, 2048, 4096, 8192)
+# Bounds that a time in milliseconds, as most tools print it, does not keep: 2 s per token is half a
+# word per second.
+Tokens = Annotated[float, Meta(gt=0, le=1e8, description="in tokens, above 0")]
+Load = Annotated[float, Meta(gt=0, le=1e6, description="above 0, at most a million")]
+Tpot = Annotated[float, Meta(gt=0, le=2, description="in seconds, above 0 and at most 2")]
+Ttft = Annotated[float, Meta(gt=0, le=600, description="in seconds, above 0 and at most 600")]
 
 
 class Point(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -45,12 +54,12 @@ class Point(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
     its prompts went in together at the start: TPOT is decode only, TTFT the prefill of them all.
     """
 
-    input_tokens: float
-    output_tokens: float
-    batch: float | None = None
-    rate: float | None = None
-    tpot_s: float | None = None
-    ttft_s: float | None = None
+    input_tokens: Tokens
+    output_tokens: Tokens
+    batch: Load | None = None
+    rate: Load | None = None
+    tpot_s: Tpot | None = None
+    ttft_s: Ttft | None = None
 
     @property
     def in_flight(self) -> float | None:
@@ -61,25 +70,29 @@ class Point(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 
 
 def checked(points: Sequence[Point]) -> tuple[Point, ...]:
-    """The points, each of them usable. Raises InvalidValue naming the point and its key."""
-    if not points:
-        raise InvalidValue("points: at least one is needed")
+    """The points, each of them usable. Raises InvalidValue, a line for each point and its key."""
+    problems = unusable(points)
+    if problems:
+        raise InvalidValue("\n".join(problems))
+    return tuple(points)
+
+
+def unusable(points: Sequence[Point]) -> list[str]:
+    """A line for each fault of the points, with the point and its key; none: they can be used."""
+    problems = [] if points else ["points: at least one is needed"]
     seen: dict[tuple[float | None, ...], int] = {}
     for number, point in enumerate(points):
         where = f"points[{number}]"
-        for name in Point.__struct_fields__:
-            value = getattr(point, name)
-            if value is not None and not 0 < value < math.inf:
-                raise InvalidValue(f"{where}.{name}: must be positive and finite: {value}")
+        problems += [f"{where}.{line}" for line in outside(point)]
         if point.batch is None and point.rate is None:
-            raise InvalidValue(f"{where}: a hole: its load is missing, give rate or batch")
+            problems.append(f"{where}: a hole: its load is missing, give rate or batch")
         if point.tpot_s is None and point.ttft_s is None:
-            raise InvalidValue(f"{where}: a hole: give tpot_s, ttft_s or both")
+            problems.append(f"{where}: a hole: give tpot_s, ttft_s or both")
         key = (point.input_tokens, point.output_tokens, point.batch, point.rate)
         if key in seen:
-            raise InvalidValue(f"{where}: the same size and load as points[{seen[key]}]")
-        seen[key] = number
-    return tuple(points)
+            problems.append(f"{where}: the same size and load as points[{seen[key]}]")
+        seen.setdefault(key, number)
+    return problems
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

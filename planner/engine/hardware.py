@@ -9,17 +9,46 @@ LLM-Inference-Bench, Splitwise's performance table); expect ± 15 % for 7B and 8
 under mixed saturation on 24 GB cards. Measured profiles replace them where there are any.
 """
 
-import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from planner.errors import InvalidValue
+from planner.files import outside
 
 GIB = 2**30
+# Bounds that no row passes by mistake of the unit: bytes for GiB, FLOP/s for TFLOP/s, TB/s for
+# GB/s, billions for parameters. They are a factor of 4 or more away from what is sold today.
+Share = Annotated[float, Meta(gt=0, le=1, description="in (0, 1]")]
+Gib = Annotated[float, Meta(ge=1, le=2000, description="in GiB, 1 to 2,000")]
+Bandwidth = Annotated[float, Meta(ge=20, le=100_000, description="in GB/s, 20 to 100,000")]
+Peak = Annotated[float, Meta(ge=4, le=100_000, description="in TFLOP/s, 4 to 100,000")]
+Link = Annotated[float, Meta(ge=0.1, le=10_000, description="in GB/s, 0.1 to 10,000")]
+Latency = Annotated[float, Meta(ge=0, le=10_000, description="in µs, 0 to 10,000")]
+Usd = Annotated[float, Meta(ge=0, le=10_000, description="in $/h, 0 to 10,000")]
+Parameters = Annotated[
+    float, Meta(ge=1e6, le=1e14, description="their number, a million or more (30.5e+9)")
+]
+Layers = Annotated[int, Meta(ge=1, le=10_000, description="1 to 10,000")]
+Windows = Annotated[int, Meta(ge=0, le=10_000, description="0 to 10,000")]
+Width = Annotated[int, Meta(ge=1, le=10_000_000, description="1 to 10 million")]
+Tokens = Annotated[int, Meta(ge=1, le=1_000_000_000, description="in tokens, 1 to a billion")]
+Bytes = Annotated[float, Meta(ge=0.1, le=8, description="in bytes, 0.1 to 8")]
 # A sliding-window layer keeps and reads at most its window. The formula is linear in the context:
 # such a layer counts with its share of a full layer at this context; longer contexts cost less.
 WINDOW_CONTEXT = 2048
+
+
+def _unnamed(name: str) -> list[str]:
+    return [] if name.strip() else ["name: must not be empty"]
+
+
+def _refuse(problems: list[str]) -> None:
+    """Raises InvalidValue with a line for each problem, if there are any."""
+    if problems:
+        raise InvalidValue("\n".join(problems))
 
 
 class Achieved(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -30,15 +59,13 @@ class Achieved(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     were fitted (L4, A10G, A100, H100: .42–.72, .78–.82, .68–.80, .30–.50); they are not fitted.
     """
 
-    compute: float = 0.60
-    memory: float = 0.80
-    kv: float = 0.75
-    attention: float = 0.45
+    compute: Share = 0.60
+    memory: Share = 0.80
+    kv: Share = 0.75
+    attention: Share = 0.45
 
     def __post_init__(self) -> None:
-        for name in self.__struct_fields__:
-            if not 0 < getattr(self, name) <= 1:
-                raise InvalidValue(f"achieved.{name}: must be in (0, 1]: {getattr(self, name)}")
+        _refuse(outside(self))
 
 
 class Tflops(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -47,8 +74,11 @@ class Tflops(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     fp8: `None` for a GPU without fp8 units.
     """
 
-    fp16: float
-    fp8: float | None = None
+    fp16: Peak
+    fp8: Peak | None = None
+
+    def __post_init__(self) -> None:
+        _refuse(outside(self))
 
 
 class Gpu(
@@ -62,31 +92,17 @@ class Gpu(
     """
 
     name: str
-    memory_gib: float
-    bandwidth_gb_s: float
+    memory_gib: Gib
+    bandwidth_gb_s: Bandwidth
     tflops: Tflops
     achieved: Achieved = Achieved()
-    link_gb_s: float = 10.0
-    link_latency_us: float = 60.0
-    usd_per_hour: float | None = None
+    link_gb_s: Link = 10.0
+    link_latency_us: Latency = 60.0
+    usd_per_hour: Usd | None = None
     source: str | None = None
 
     def __post_init__(self) -> None:
-        _named(self.name)
-        for name, value in (
-            ("memory_gib", self.memory_gib),
-            ("bandwidth_gb_s", self.bandwidth_gb_s),
-            ("tflops.fp16", self.tflops.fp16),
-            ("tflops.fp8", self.tflops.fp8),
-            ("link_gb_s", self.link_gb_s),
-        ):
-            _positive(name, value)
-        for name, value in (
-            ("link_latency_us", self.link_latency_us),
-            ("usd_per_hour", self.usd_per_hour),
-        ):
-            if value is not None and not 0 <= value < math.inf:
-                raise InvalidValue(f"{name}: must be finite and not negative: {value}")
+        _refuse([*_unnamed(self.name), *outside(self)])
 
     @property
     def fitted(self) -> bool:
@@ -139,43 +155,53 @@ class Model(
     """
 
     name: str
-    parameters: float
-    layers: int
-    hidden: int
-    query_heads: int
-    kv_heads: int
-    head_size: int
-    vocabulary: int
-    active_parameters: float | None = None
-    experts: int | None = None
-    experts_per_token: int | None = None
-    kv_latent: int | None = None
-    window: int | None = None
-    window_layers: int = 0
+    parameters: Parameters
+    layers: Layers
+    hidden: Width
+    query_heads: Width
+    kv_heads: Width
+    head_size: Width
+    vocabulary: Width
+    active_parameters: Parameters | None = None
+    experts: Width | None = None
+    experts_per_token: Width | None = None
+    kv_latent: Width | None = None
+    window: Tokens | None = None
+    window_layers: Windows = 0
     tied_embeddings: bool = False
-    weight_bytes: float | None = None
-    expert_bytes: float | None = None
-    context: int | None = None
+    weight_bytes: Bytes | None = None
+    expert_bytes: Bytes | None = None
+    context: Tokens | None = None
     source: str | None = None
 
     def __post_init__(self) -> None:
-        _named(self.name)
-        for name in self.__struct_fields__:
-            value = getattr(self, name)
-            if isinstance(value, int | float) and name not in ("window_layers", "tied_embeddings"):
-                _positive(name, value)
-        mixture = (self.active_parameters, self.experts, self.experts_per_token)
-        if mixture != (None, None, None):
-            if None in mixture:
-                raise InvalidValue("a mixture has active_parameters, experts and experts_per_token")
-            if not self.active < self.parameters or not 0 < self.idle_share < 1:
-                raise InvalidValue("active_parameters, experts_per_token: must be a part of all")
-        if not 0 <= self.window_layers <= self.layers or (self.window_layers and not self.window):
-            raise InvalidValue(
-                f"window_layers: of {self.layers} with a window: {self.window_layers}"
+        _refuse([*_unnamed(self.name), *outside(self)])
+        _refuse(self._parts())
+
+    def _parts(self) -> list[str]:
+        """Lines for numbers that do not go together."""
+        problems = []
+        parts = ("active_parameters", "experts", "experts_per_token")
+        missing = [name for name in parts if getattr(self, name) is None]
+        if missing and len(missing) < len(parts):
+            return [f"{missing[0]}: missing: a mixture of experts has {', '.join(parts)}"]
+        if self.active_parameters is not None and not self.active < self.parameters:
+            text = f"must be a part of all {self.parameters:g} parameters: {self.active:g}"
+            problems.append(f"active_parameters: {text}")
+        if self.experts is not None and not 0 < self.idle_share < 1:
+            text = f"must be a part of all {self.experts} experts: {self.experts_per_token}"
+            problems.append(f"experts_per_token: {text}")
+        if self.window_layers and self.window is None:
+            problems.append("window: missing, and window_layers have one")
+        if self.window_layers > self.layers:
+            problems.append(
+                f"window_layers: must be at most all {self.layers} layers: {self.window_layers}"
             )
+        if problems:
+            return problems
         if self.parameters <= self.embeddings or self.expert_parameters > self.parameters:
-            raise InvalidValue(f"parameters: fewer than its parts: {self.parameters:g}")
+            return [f"parameters: fewer than its parts: {self.parameters:g}"]
+        return []
 
     @property
     def active(self) -> float:
@@ -270,13 +296,3 @@ ENGINES = {
                    reserve_bytes=1.5e9, sequences=128),
     )
 }  # fmt: skip
-
-
-def _named(name: str) -> None:
-    if not name.strip():
-        raise InvalidValue("name: must not be empty")
-
-
-def _positive(name: str, value: float | None) -> None:
-    if value is not None and not 0 < value < math.inf:
-        raise InvalidValue(f"{name}: must be positive and finite: {value}")

@@ -7,28 +7,29 @@ nothing of GPUs.
 """
 
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
+from planner.engine.architecture import BY_HAND, renamed, uncounted
 from planner.engine.hardware import Model
 from planner.errors import InvalidFile, InvalidValue
-from planner.files import decoded
+from planner.files import converted, lines, loaded
 
 # Fields that files of these types leave to the defaults of their class in `transformers`.
 DEFAULTS = {
+    "gemma2": {"sliding_window_pattern": 2},
     "gemma3_text": {
         "vocab_size": 262_208, "num_attention_heads": 8, "num_key_value_heads": 4,
         "head_dim": 256, "sliding_window_pattern": 6,
     },
 }  # fmt: skip
 # Whose LM head is the input embedding, unless the file says otherwise.
-TIED = ("falcon", "gemma", "gemma2", "gemma3", "gemma3_text", "opt", "starcoder2")
-UNGATED = ("falcon", "gpt_neox", "nemotron", "opt", "phi", "starcoder2")  # MLPs of two matrices
-# Layers that are neither attention nor MLP (Mamba, linear attention): there is no formula for them.
-OTHER_LAYERS = (
-    "attn_layer_period", "full_attention_interval", "hybrid_override_pattern",
-    "linear_attn_config", "mamba_d_state", "ssm_state_size",
+TIED = (
+    "cohere", "cohere2", "ernie4_5", "ernie4_5_moe", "falcon", "gemma", "gemma2", "gemma3",
+    "gemma3_text", "opt", "smollm3", "starcoder2",
 )  # fmt: skip
+UNGATED = ("falcon", "gpt_neox", "nemotron", "opt", "phi", "starcoder2")  # MLPs of two matrices
 ATTENTION = ("full_attention", "sliding_attention", "chunked_attention")
 LLAMA_4 = "llama4_text"  # has a shared expert that its file does not count
 MXFP4_BYTES = 4.25 / 8  # 4 bits, and 8 bits of scale for every 32 (OCP Microscaling Formats 1.0)
@@ -93,12 +94,9 @@ class HuggingFaceConfig(msgspec.Struct, frozen=True, kw_only=True):
     sliding_window_pattern: int | None = None
     layer_types: tuple[str, ...] | None = None
     quantization_config: Quantization | None = None
-    attn_layer_period: object = None
-    full_attention_interval: object = None
-    hybrid_override_pattern: object = None
-    linear_attn_config: object = None
-    mamba_d_state: object = None
-    ssm_state_size: object = None
+    max_window_layers: int | None = None
+    rope_scaling: dict[str, Any] | None = None
+    rope_parameters: dict[str, Any] | None = None
 
     def need(self, name: str) -> int:
         """A size. Raises InvalidValue naming it if it is missing or not positive."""
@@ -123,7 +121,22 @@ def read_model(path: Path) -> Model:
 
     Raises InvalidFile naming the file and the field.
     """
-    file = decoded(path, HuggingFaceConfig)
+    raw = loaded(path)
+    if not isinstance(raw, dict):
+        raise InvalidFile(f"{path}: must be the mapping of a config.json")
+    text = raw.get("text_config")
+    body = text if isinstance(text, dict) else raw
+    # Where only the whole has a type, the text model's is not known.
+    kind = str(body.get("model_type") or raw.get("model_type") or "")
+    strange = list(uncounted(kind, body, HuggingFaceConfig.__struct_fields__))
+    if strange:
+        raise InvalidFile(lines(path, [f"{line}; {BY_HAND}" for line in strange]))
+    named = renamed(kind, body)
+    file, problems = converted(raw | {"text_config": named}, HuggingFaceConfig)
+    if problems:
+        # A file of one text model has no such section: it stands for the whole.
+        shown = problems if body is text else [p.removeprefix("text_config.") for p in problems]
+        raise InvalidFile(lines(path, list(dict.fromkeys(shown))))
     config = file.text_config or file
     defaults = DEFAULTS.get(config.model_type, {})
     absent = {key: value for key, value in defaults.items() if getattr(config, key) is None}
@@ -131,7 +144,7 @@ def read_model(path: Path) -> Model:
     try:
         return _model(name, msgspec.structs.replace(config, **absent), file)
     except InvalidValue as error:
-        raise InvalidFile(f"{path}: {error}") from error
+        raise InvalidFile(lines(path, str(error).splitlines())) from error
 
 
 def _model(name: str, config: HuggingFaceConfig, file: HuggingFaceConfig) -> Model:
@@ -162,8 +175,18 @@ def _model(name: str, config: HuggingFaceConfig, file: HuggingFaceConfig) -> Mod
         window_layers=windows,
         weight_bytes=weight_bytes,
         expert_bytes=expert_bytes,
-        context=config.max_position_embeddings,
+        context=_context(config, file),
     )
+
+
+def _context(config: HuggingFaceConfig, file: HuggingFaceConfig) -> int | None:
+    """The longest context in tokens; the rotary embedding may be stretched beyond its positions."""
+    positions = config.max_position_embeddings
+    scaling = config.rope_scaling or config.rope_parameters or file.rope_scaling or {}
+    factor, original = scaling.get("factor"), scaling.get("original_max_position_embeddings")
+    if positions is None or not isinstance(factor, int | float) or not isinstance(original, int):
+        return positions
+    return max(positions, int(original * factor))
 
 
 def _tied(config: HuggingFaceConfig, file: HuggingFaceConfig) -> bool:
@@ -229,16 +252,17 @@ def _mlp(config: HuggingFaceConfig, layer: int) -> int:
 def _window_layers(config: HuggingFaceConfig) -> int:
     """How many layers attend to a sliding window only. Raises InvalidValue for other kinds."""
     layers = config.need("num_hidden_layers")
-    other = [name for name in OTHER_LAYERS if getattr(config, name) is not None]
-    if other:
-        raise InvalidValue(f"{other[0]}: no formula for its layers")
     strange = set(config.layer_types or ()) - set(ATTENTION)
     if strange:
-        raise InvalidValue(f"layer_types: no formula for {', '.join(sorted(strange))}")
+        strange_names = ", ".join(sorted(strange))
+        raise InvalidValue(f"layer_types: no formula for {strange_names}; {BY_HAND}")
     if config.sliding_window is None or config.use_sliding_window is False:
         return 0
     if config.layer_types is not None:
         return config.layer_types.count("sliding_attention")
+    # Qwen's dense families; those with experts mean something else by it.
+    if config.use_sliding_window and config.max_window_layers is not None and not config.experts:
+        return max(0, layers - config.max_window_layers)
     pattern = config.sliding_window_pattern
     return layers if not pattern else layers - layers // pattern
 

@@ -13,8 +13,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from planner import shipped
 from planner.engine.fit import Point, Rates, checked
 from planner.errors import InvalidFile, InvalidValue
+from planner.files import converted, lines
 
 PAPER_INPUT_TO = (25, 100, 250, 500, 1000, 2000, 4000, 8000, 12000, 16000)
 PAPER_OUTPUT_TO = (25, 100, 250, 500, 1000, 2000)
@@ -222,10 +224,11 @@ def melange_rates(
     The config does not say which sizes its buckets end at: by default those of the paper.
     """
     config = melange(path)
-    if gpu not in config.gpu_info:
+    found = shipped.lookup(gpu, config.gpu_info)
+    if found is None:
         known = ", ".join(config.gpu_info)
         raise InvalidFile(f"{path}: gpu_info: no data for `{gpu}`; there are {known}")
-    return _rates(path, input_to, output_to, config.gpu_info[gpu].tputs)
+    return _rates(path, input_to, output_to, found.tputs)
 
 
 def aibrix(path: Path) -> tuple[Rates, str]:
@@ -253,7 +256,8 @@ def _checked(paths: Sequence[Path], points: list[Point]) -> tuple[Point, ...]:
     try:
         return checked(points)
     except InvalidValue as error:
-        raise InvalidFile(f"{', '.join(map(str, paths))}: {error}") from error
+        where = Path(", ".join(map(str, paths)))
+        raise InvalidFile(lines(where, str(error).splitlines())) from error
 
 
 def _text(path: Path) -> str:
@@ -268,6 +272,10 @@ def _decoded(path: Path, form: type[T]) -> T:
     # Not msgspec's own reader: Python writes NaN and Infinity into JSON, which msgspec refuses
     # anywhere. In keys that are read they are refused later, elsewhere they do no harm.
     try:
-        return msgspec.convert(json.loads(_text(path)), form)
+        raw = json.loads(_text(path))
     except ValueError as error:
         raise InvalidFile(f"{path}: {error}") from error
+    value, problems = converted(raw, form)
+    if problems:
+        raise InvalidFile(lines(path, problems))
+    return value

@@ -10,28 +10,26 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from planner import shipped
-from planner.engine import catalogue
-from planner.engine.fit import Calibration, Point, Rates, checked, fit, fit_alone, shortage
+from planner.engine import catalogue, profile_file
+from planner.engine.fit import Calibration, Rates, fit, fit_alone
 from planner.engine.hardware import ENGINES, EngineKind, Gpu, Model
+from planner.engine.profile_file import FORMAT as FORMAT
+from planner.engine.profile_file import Origin
+from planner.engine.profile_file import ProfileFile as ProfileFile
 from planner.engine.roofline import Number, Roofline, roofline
 from planner.errors import InvalidFile, InvalidValue
-from planner.files import decoded
 from planner.sizes import FloatArray
 from planner.slo import Slo
 
-FORMAT: Literal["cuvee-profile/1"] = "cuvee-profile/1"
 BoolArray = NDArray[np.bool_]
-Origin = Literal["analytic", "measured", "imported"]
 LEAST_BATCH = 1.0  # below one sequence in flight there is nothing to serve
 BISECTIONS = 20  # n* to a millionth of its range
-CONTEXT = 8192  # `max_model_len` where a profile states none
 LABEL = re.compile(r"(?:(\d+)x)?(.+)", re.ASCII)  # `H100`, `2xH100`
 
 
@@ -194,32 +192,6 @@ def analytic(
     )
 
 
-class ProfileFile(
-    msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True, omit_defaults=True
-):
-    """The file format: GPU, model and engine, the engine's limits by vLLM's names.
-
-    gpu, model: a name, the numbers, or the path of a file; a path is relative to the profile.
-    A measured or imported profile has `points`, or `rates` together with `baked_slo`.
-    """
-
-    format: Literal["cuvee-profile/1"]
-    origin: Origin
-    gpu: str | Gpu
-    model: str | Model
-    engine: str = "vllm-v0"
-    dtype: Literal["fp16", "bf16", "fp8"] = "fp16"
-    tensor_parallel_size: int = 1
-    max_num_seqs: int | None = None
-    max_num_batched_tokens: int = 2048
-    max_model_len: int = CONTEXT
-    kv_tokens: int | None = None
-    source: str | None = None
-    baked_slo: str | None = None
-    points: tuple[Point, ...] = ()
-    rates: Rates | None = None
-
-
 def find_profile(value: str, root: Path) -> Profile:
     """The profile that a configuration's value names; a path is relative to root.
 
@@ -233,10 +205,10 @@ def find_profile(value: str, root: Path) -> Profile:
 
 
 def read_profile(path: Path) -> Profile:
-    """Reads a profile file. Raises InvalidFile naming the file and the key."""
-    spec = decoded(path, ProfileFile)
+    """Reads a profile file. Raises InvalidFile, a line for each mistake with the file and key."""
+    spec = profile_file.read(path)
     try:
-        return build(spec, path.parent)
+        return _profile(spec, path.parent)
     except InvalidValue as error:
         raise InvalidFile(f"{path}: {error}") from error
 
@@ -244,18 +216,23 @@ def read_profile(path: Path) -> Profile:
 def build(spec: ProfileFile, root: Path = Path()) -> Profile:
     """The profile that spec describes, its points fitted. root: folder of the paths in spec.
 
-    Raises InvalidValue naming the key, and InvalidFile for a file that spec names.
+    Raises InvalidValue naming the keys, and InvalidFile for a file that spec names.
     """
-    engine = _engine(spec)
-    points = checked(spec.points) if spec.points else ()
+    profile_file.check(spec, root)
+    return _profile(spec, root)
+
+
+def _profile(spec: ProfileFile, root: Path) -> Profile:
+    """The profile of a file without mistakes; its model may still not fit into the memory."""
     gpu, model = catalogue.find_gpu(spec.gpu, root), catalogue.find_model(spec.model, root)
+    engine = shipped.lookup(spec.engine, ENGINES)
+    assert engine is not None  # checked by profile_file
     backend, calibration = None, None
     if gpu is not None and model is not None:
         backend = _backend(spec, gpu, model, engine)
-        calibration = fit(points, backend) if points else None
+        calibration = fit(spec.points, backend) if spec.points else None
     else:
-        _check_enough(spec, gpu, model)
-        calibration = fit_alone(points)
+        calibration = fit_alone(spec.points)
     return Profile(
         gpu=str(spec.gpu) if gpu is None else gpu.name,
         model=str(spec.model) if model is None else model.name,
@@ -263,7 +240,7 @@ def build(spec: ProfileFile, root: Path = Path()) -> Profile:
         roofline=backend,
         max_num_seqs=spec.max_num_seqs or engine.sequences,
         max_num_batched_tokens=spec.max_num_batched_tokens,
-        max_model_len=spec.max_model_len,
+        max_model_len=profile_file.max_model_len(spec, model),
         origin=spec.origin,
         calibration=calibration,
         rates=spec.rates,
@@ -276,20 +253,10 @@ def build(spec: ProfileFile, root: Path = Path()) -> Profile:
 def _backend(spec: ProfileFile, gpu: Gpu, model: Model, engine: EngineKind) -> Roofline:
     width = 1 if spec.dtype == "fp8" else 2
     count = spec.tensor_parallel_size
-    return roofline(gpu, model, engine, gpus=count, weight_bytes=width, kv_bytes=width)
-
-
-def _check_enough(spec: ProfileFile, gpu: Gpu | None, model: Model | None) -> None:
-    """Raises InvalidValue, naming the missing row, unless the points suffice without it."""
-    need = shortage(spec.points)
-    if need is None and spec.kv_tokens is None:
-        need = "kv_tokens, which the engine reported at its start"
-    if need is None:
-        return
-    key, known = ("gpu", catalogue.gpus()) if gpu is None else ("model", catalogue.models())
-    name = str(spec.gpu if gpu is None else spec.model)
-    text = shipped.unknown(name, known)
-    raise InvalidValue(f"{key}: {text} Give its numbers; to do without, it takes {need}")
+    try:
+        return roofline(gpu, model, engine, gpus=count, weight_bytes=width, kv_bytes=width)
+    except InvalidValue as error:  # a model that is published in fp8, on a GPU without
+        raise InvalidValue(f"model: {model.name} has fp8 weights: {error}") from error
 
 
 def _of_rows(name: str) -> Profile:
@@ -313,7 +280,6 @@ def _of_rows(name: str) -> Profile:
             gpu=gpu,
             model=model,
             tensor_parallel_size=int(match[1] or 1),
-            max_model_len=min(CONTEXT, model.context or CONTEXT),
         )
     )
 
@@ -324,17 +290,3 @@ def write(spec: ProfileFile, path: Path) -> None:
         path.write_bytes(msgspec.yaml.encode(spec))
     except OSError as error:
         raise InvalidFile(f"{path}: cannot be written: {error.strerror}") from error
-
-
-def _engine(spec: ProfileFile) -> EngineKind:
-    """The engine of a file. Raises InvalidValue for parts of the file that exclude each other."""
-    if spec.engine not in ENGINES:
-        raise InvalidValue(f"engine: {shipped.unknown(spec.engine, ENGINES)}")
-    measured = bool(spec.points) + (spec.rates is not None)
-    if spec.origin == "analytic" and measured:
-        raise InvalidValue("origin: an analytic profile has neither points nor rates")
-    if spec.origin != "analytic" and measured != 1:
-        raise InvalidValue(f"points: a profile of origin {spec.origin} needs points or rates")
-    if (spec.rates is None) != (spec.baked_slo is None):
-        raise InvalidValue("baked_slo: belongs to rates, and rates cannot be without it")
-    return ENGINES[spec.engine]

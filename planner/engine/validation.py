@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from planner import shipped
 from planner.engine import catalogue
 from planner.engine.hardware import ENGINES, EngineKind
 from planner.engine.roofline import CORNER, Roofline, roofline
@@ -86,9 +87,11 @@ def read_timings(path: Path) -> tuple[Timing, ...]:
 
 def _timing(path: Path, line: int, row: dict[str, str]) -> Timing:
     def name(column: str, known: Iterable[str]) -> str:
-        if row[column] not in known:
-            raise InvalidFile(f"{path}:{line}: {column}: unknown `{row[column]}`")
-        return row[column]
+        found = shipped.lookup(row[column] or "", {one: one for one in known})
+        if found is None:
+            text = shipped.unknown(row[column] or "", known)
+            raise InvalidFile(f"{path}:{line}: {column}: {text}")
+        return found
 
     def number(column: str, least: float) -> float:
         try:

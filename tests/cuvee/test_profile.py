@@ -42,6 +42,12 @@ def test_the_report_as_json_holds_the_same_rows():
     assert [row["n"] for row in body["gpus"]] == [93]
 
 
+def test_the_report_takes_a_gpu_in_any_case():
+    """As every other place does where a GPU is named."""
+    assert run("report", "--gpu", "a100-80g").output == run("report", "--gpu", "A100-80G").output
+    assert "helix" in run("report", "--gpu", "l4").output
+
+
 def test_a_gpu_without_measurements_is_an_error():
     """It says which GPUs there are."""
     result = run("report", "--gpu", "B300")

@@ -50,7 +50,7 @@ def test_a_gpu_is_given_by_name_by_numbers_or_by_file(tmp_path: Path):
     assert from_file is not None
     assert (from_file.name, from_file.flops_8, from_file.usd_per_hour) == ("B300", 4.5e15, 9.5)
     assert from_file.achieved == Gpu(
-        name="x", memory_gib=1, bandwidth_gb_s=1, tflops=from_file.tflops
+        name="x", memory_gib=1, bandwidth_gb_s=20, tflops=from_file.tflops
     ).achieved  # fmt: skip
     assert catalogue.find_gpu(from_file, tmp_path) is from_file
     assert catalogue.find_gpu("B300", tmp_path) is None
@@ -82,12 +82,16 @@ def test_a_model_is_given_by_name_by_numbers_or_by_either_file(tmp_path: Path):
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("memory_gib: 268", "memory_gib: -1", r"gpus\.B300: memory_gib: must be positive"),
-        ("memory_gib: 268", "memory: 268", r"gpus\.B300: .*`memory`"),
-        ("bandwidth_gb_s: 8000", "", r"gpus\.B300: .*`bandwidth_gb_s`"),
-        ("fp8: 4500", "fp8: .nan", r"gpus\.B300: tflops\.fp8"),
-        ("usd_per_hour: 9.5", "usd_per_hour: -1", r"gpus\.B300: usd_per_hour"),
-        ("usd_per_hour: 9.5", "achieved: {compute: 1.2}", r"gpus\.B300: achieved\.compute"),
+        (
+            "memory_gib: 268",
+            "memory_gib: -1",
+            r"gpus\.B300\.memory_gib: must be in GiB, 1 to 2,000: -1",
+        ),
+        ("memory_gib: 268", "memory: 268", r"gpus\.B300\.memory: unknown .* mean memory_gib\?"),
+        ("bandwidth_gb_s: 8000", "", r"gpus\.B300\.bandwidth_gb_s: missing"),
+        ("fp8: 4500", "fp8: .nan", r"gpus\.B300\.tflops\.fp8"),
+        ("usd_per_hour: 9.5", "usd_per_hour: -1", r"gpus\.B300\.usd_per_hour"),
+        ("usd_per_hour: 9.5", "achieved: {compute: 1.2}", r"gpus\.B300\.achieved\.compute"),
         ("  B300:\n", "  B300: 3\n  B301:\n", r"gpus\.B300: must be a mapping"),
         ("cuvee-gpus/1", "cuvee-gpus/2", "format"),
         ("gpus:", "gpus: [", "own.yaml: .*"),
@@ -117,9 +121,9 @@ def test_a_profile_s_file_has_one_row():
     ("change", "words"),
     [
         ({"name": " "}, "name"),
-        ({"layers": 0}, "layers: must be positive"),
+        ({"layers": 0}, "layers: must be 1 to 10,000: 0"),
         ({"parameters": 1e8}, "parameters: fewer than its parts"),
-        ({"experts": 8}, "a mixture has active_parameters, experts"),
+        ({"experts": 8}, "active_parameters: missing: a mixture of experts has"),
         ({"experts": 8, "experts_per_token": 8, "active_parameters": 1e9}, "must be a part of all"),
         ({"experts": 8, "experts_per_token": 7, "active_parameters": 4e8}, "fewer than its parts"),
         ({"window_layers": 3}, "window_layers"),
@@ -132,3 +136,25 @@ def test_numbers_that_no_model_has_are_refused(change: dict[str, object], words:
 
     with pytest.raises(ValueError, match=words):
         Model(**good | change)
+
+
+@pytest.mark.parametrize(
+    ("asked", "proposed"),
+    [
+        ("A100", "A100-80G or A100-40G"),
+        ("a100-80", "A100-80G"),
+        ("H1000", "H100"),
+        ("meta-llama/Meta-Llama-3-8B", "Llama-3-8B"),
+        ("META-LLAMA-3-8B", "Llama-3-8B"),
+        ("Qwen/Qwen3-30B-A3B", "Qwen3-30B-A3B"),
+        ("deepseek-ai/DeepSeek-V3.1", "DeepSeek-V3"),
+    ],
+)
+def test_a_proposal_begins_like_the_name_and_ignores_who_published_it(asked: str, proposed: str):
+    """The parts of a family before what only looks alike; no organisation, no `Meta-`, any case."""
+    known = [*catalogue.gpus(), *catalogue.models()]
+
+    text = shipped.unknown(asked, known)
+
+    assert text.startswith(f"unknown `{asked}`; did you mean {proposed}")
+    assert asked != "A100" or text.endswith("or A100-40G?")

@@ -189,7 +189,7 @@ GOOD: dict[str, Any] = {"input_tokens": 100, "output_tokens": 50, "rate": 2.0, "
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"rate": 0}, r"points\[1\].rate: must be positive"),
+        ({"rate": 0}, r"points\[1\].rate: must be above 0"),
         ({"rate": -1}, r"points\[1\].rate"),
         ({"tpot_s": math.nan}, r"points\[1\].tpot_s"),
         ({"ttft_s": math.inf}, r"points\[1\].ttft_s"),

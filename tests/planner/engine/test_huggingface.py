@@ -174,6 +174,27 @@ def test_a_latent_and_windows_shrink_the_kv(tmp_path: Path):
         (dense(24, 2048, 16, 16, 5632, 151936, model_type="qwen2_moe", num_experts=60,
                num_experts_per_tok=4, moe_intermediate_size=1408,
                shared_expert_intermediate_size=5632), 14.3, 2.7),
+        # ERNIE-4.5-21B-A3B: names of its own, the first layer dense, the LM head tied unsaid.
+        (dense(28, 2560, 20, 4, 12288, 103424, model_type="ernie4_5_moe", head_dim=128,
+               moe_num_experts=64, moe_k=6, moe_intermediate_size=1536, moe_num_shared_experts=2,
+               moe_layer_start_index=1, moe_layer_end_index=27, moe_layer_interval=1,
+               moe_capacity=[64, 64, 64], moe_gate_act="softmax", moe_use_aux_free=True),
+         21.83, 3.35),
+        # Command R: its LM head is tied, and its file does not say so.
+        (dense(40, 8192, 64, 64, 22528, 256000, model_type="cohere"), 34.98, None),
+        # OPT-6.7B; Falcon-7B with one KV head, unsaid MLPs; Falcon-40B with eight KV heads.
+        ({"model_type": "opt", "num_hidden_layers": 32, "hidden_size": 4096, "ffn_dim": 16384,
+          "num_attention_heads": 32, "vocab_size": 50272, "word_embed_proj_dim": 4096}, 6.66, None),
+        ({"model_type": "falcon", "num_hidden_layers": 32, "hidden_size": 4544,
+          "num_attention_heads": 71, "vocab_size": 65024, "multi_query": True}, 6.92, None),
+        ({"model_type": "falcon", "num_hidden_layers": 60, "hidden_size": 8192, "num_kv_heads": 8,
+          "num_attention_heads": 128, "vocab_size": 65024, "ffn_hidden_size": 32768,
+          "new_decoder_architecture": True}, 41.3, None),
+        # Phi-3.5-MoE, phi-2, Seed-OSS-36B.
+        (dense(32, 4096, 32, 8, 6400, 32064, model_type="phimoe", num_local_experts=16,
+               num_experts_per_tok=2, router_jitter_noise=0.01), 41.9, 6.6),
+        (dense(32, 2560, 32, 32, 10240, 51200, model_type="phi"), 2.78, None),
+        (dense(64, 5120, 80, 8, 27648, 155136, model_type="seed_oss", head_dim=128), 36.15, None),
         # StarCoder2-7B: an MLP without a gate.
         (dense(32, 4608, 36, 4, 18432, 49152, model_type="starcoder2"), 7.17, None),
     ],
@@ -187,6 +208,47 @@ def test_other_shapes_are_counted_too(
     assert model.parameters == pytest.approx(1e9 * billions, rel=0.02)
     if active is not None:
         assert model.active == pytest.approx(1e9 * active, rel=0.02)
+
+
+# Families that are known and have no shipped row: one published count each, in billions.
+TIED = {"tie_word_embeddings": True}
+FAMILIES: dict[str, tuple[dict[str, Any], float]] = {
+    "cohere2": (dense(32, 4096, 32, 8, 14336, 256000, sliding_window=4096,
+                      sliding_window_pattern=4), 8.03),
+    "deepseek_v2": (dense(27, 2048, 16, 16, 10944, 102400, n_routed_experts=64,
+                          num_experts_per_tok=6, n_shared_experts=2, moe_intermediate_size=1408,
+                          first_k_dense_replace=1, moe_layer_freq=1, kv_lora_rank=512,
+                          q_lora_rank=None, qk_nope_head_dim=128, qk_rope_head_dim=64,
+                          v_head_dim=128), 15.7),
+    "ernie4_5": (dense(18, 1024, 16, 2, 3072, 103424, head_dim=128), 0.36),
+    "gemma": (dense(28, 3072, 16, 16, 24576, 256000, head_dim=256), 8.54),
+    "gemma2": (dense(42, 3584, 16, 8, 14336, 256000, head_dim=256, sliding_window=4096), 9.24),
+    "glm4": (dense(40, 4096, 32, 2, 13696, 151552, head_dim=128), 9.4),
+    "glm4_moe": (dense(46, 4096, 96, 8, 10944, 151552, head_dim=128, n_routed_experts=128,
+                       num_experts_per_tok=8, n_shared_experts=1, moe_intermediate_size=1408,
+                       first_k_dense_replace=1, n_group=1, topk_group=1), 106.9),
+    "gpt_neox": (dense(32, 4096, 32, 32, 16384, 50432), 6.86),
+    "granite": (dense(40, 4096, 32, 8, 12800, 49155, **TIED), 8.17),
+    "granitemoe": (dense(32, 1536, 24, 8, 512, 49155, num_local_experts=40, num_experts_per_tok=8,
+                         **TIED), 3.3),
+    "internlm2": (dense(32, 4096, 32, 8, 14336, 92544), 7.74),
+    "nemotron": (dense(96, 18432, 96, 8, 73728, 256000, head_dim=192), 341.0),
+    "olmo2": (dense(32, 4096, 32, 32, 11008, 100352), 7.30),
+    "olmoe": (dense(16, 2048, 16, 16, 1024, 50304, num_experts=64, num_experts_per_tok=8), 6.92),
+    "phi3": (dense(32, 3072, 32, 32, 8192, 32064), 3.82),
+    "smollm3": (dense(36, 2048, 16, 4, 11008, 128256), 3.08),
+    "stablelm": (dense(32, 2560, 32, 32, 6912, 50304), 2.80),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", FAMILIES)
+def test_a_known_family_is_counted_rightly(tmp_path: Path, kind: str):
+    """Within 1 % of what its card or its safetensors say: that is why it is known."""
+    fields, billions = FAMILIES[kind]
+
+    model = read(tmp_path, kind, fields | {"model_type": kind})
+
+    assert model.parameters == pytest.approx(1e9 * billions, rel=0.01)
 
 
 @pytest.mark.parametrize(
@@ -216,7 +278,11 @@ def test_a_quantised_checkpoint_says_how_large_its_weights_are(
         ({"num_hidden_layers": 0}, "num_hidden_layers: must be positive"),
         ({"vocab_size": "many"}, "vocab_size"),
         ({"num_experts": 8}, "num_experts_per_tok: missing"),
+        ({"num_experts": [8, 8], "model_type": "qwen3_moe"}, "num_experts: must be a whole number"),
         ({"layer_types": ["linear_attention", FULL]}, "layer_types: no formula for linear"),
+        ({"model_type": "opt", "word_embed_proj_dim": 512}, "word_embed_proj_dim: no formula"),
+        ({"model_type": "ernie4_5_moe", "moe_layer_interval": 2}, "moe_layer_interval: no formula"),
+        ({"model_type": "ernie4_5_moe", "moe_layer_end_index": 9}, "moe_layer_end_index: no form"),
         ({"hybrid_override_pattern": "M-M*"}, "hybrid_override_pattern: no formula"),
         ({"quantization_config": {"quant_method": "secret"}}, "quant_method: unknown `secret`"),
     ],
@@ -229,6 +295,71 @@ def test_what_cannot_be_read_is_named(tmp_path: Path, change: dict[str, Any], wo
         read(tmp_path, "wrong", fields)
 
     assert str(caught.value).startswith(str(tmp_path / "wrong" / "config.json"))
+
+
+@pytest.mark.parametrize(
+    ("fields", "keys"),
+    [
+        # MiniMax-Text-01, RecurrentGemma, Hunyuan-Large, Qwen3-Next, Falcon-H1, Mamba.
+        ({"model_type": "minimax_text_01", "attn_type_list": [0, 0, 1], "num_local_experts": 32},
+         {"model_type", "attn_type_list"}),
+        ({"model_type": "recurrent_gemma", "block_types": ["recurrent", "attention"]},
+         {"model_type", "block_types"}),
+        ({"model_type": "hunyuan", "num_experts": 16, "moe_topk": [8, 8]},
+         {"model_type", "moe_topk"}),
+        ({"model_type": "qwen3_next", "full_attention_interval": 4, "linear_num_key_heads": 16},
+         {"model_type", "full_attention_interval", "linear_num_key_heads"}),
+        ({"model_type": "falcon_h1", "mamba_d_state": 256}, {"model_type", "mamba_d_state"}),
+        ({"model_type": "mamba", "state_size": 16, "conv_kernel": 4},
+         {"model_type", "state_size", "conv_kernel"}),
+        # A type that is known, with a word that is not.
+        ({"model_type": "llama", "moe_num_secret_experts": 9}, {"moe_num_secret_experts"}),
+        ({"expert_choice": {"k": 2}}, {"expert_choice"}),
+        # The type of the text model is what counts; without one, that of the whole.
+        ({"model_type": "gemma3", "text_config": {"model_type": "gemma3n_text"}}, {"model_type"}),
+        ({"model_type": "llava", "text_config": {"hidden_size": 4096}}, {"model_type"}),
+    ],
+)  # fmt: skip
+def test_an_architecture_that_is_not_known_is_refused(
+    tmp_path: Path, fields: dict[str, Any], keys: set[str]
+):
+    """Each key that gives it away is named, and what to do instead; none is read as something else.
+
+    ERNIE's experts were once overlooked, and the model read as a dense one of a sixth of its size.
+    """
+    config = dense(32, 4096, 32, 8, 14336, 128256) | fields
+    path = tmp_path / "strange" / "config.json"
+
+    with pytest.raises(InvalidFile) as caught:
+        read(tmp_path, "strange", config)
+
+    lines = str(caught.value).splitlines()
+    assert {line.removeprefix(f"{path}: ").split(":")[0] for line in lines} == keys
+    assert all(line.endswith("(docs/profiles.md, Models)") for line in lines)
+
+
+def test_switches_and_losses_of_experts_are_no_architecture(tmp_path: Path):
+    """What changes no shape does not stand in the way."""
+    fields = qwen_moe(48, 2048, 32, 768) | {
+        "norm_topk_prob": True, "router_aux_loss_coef": 0.001, "moe_dropout_prob": 0.0,
+        "output_expert_logits": False, "moe_router_dtype": "float32", "linear_bias": None,
+    }  # fmt: skip
+
+    assert read(tmp_path, "moe", fields).experts == 128
+
+
+def test_a_stretched_context_and_layers_before_the_windows_are_read(tmp_path: Path):
+    """YaRN's factor over the original positions; Qwen2's first layers without a window."""
+    fields = dense(28, 3584, 28, 4, 18944, 152064, model_type="qwen2",
+                   max_position_embeddings=32768, sliding_window=1024, use_sliding_window=True,
+                   max_window_layers=20)  # fmt: skip
+    yarn = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 32768}
+
+    plain = read(tmp_path, "plain", fields)
+    stretched = read(tmp_path, "yarn", fields | {"rope_scaling": yarn})
+
+    assert (plain.context, plain.window_layers) == (32768, 8)
+    assert stretched.context == 131072
 
 
 def test_what_is_no_json_is_one_line(tmp_path: Path):

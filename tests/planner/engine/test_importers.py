@@ -115,6 +115,7 @@ def test_a_melange_config_is_read_unchanged(tmp_path: Path):
     assert config.gpu_info["A10G"].cost == 1.01
     assert (config.total_request_rate, config.slice_factor) == (16.0, 2)
     assert rates.rate == ((20, 2), (50, 20))
+    assert importers.melange_rates(path, "a100-80gb", (100, 1000), (50, 500)) == rates
 
 
 def test_an_aibrix_profile_has_outputs_in_rows(tmp_path: Path):
@@ -129,7 +130,8 @@ def test_an_aibrix_profile_has_outputs_in_rows(tmp_path: Path):
 @pytest.mark.parametrize(
     ("read", "content", "words"),
     [
-        (importers.vllm_bench, VLLM | {"mean_tpot_ms": None}, "mean_tpot_ms"),
+        (importers.vllm_bench, VLLM | {"mean_tpot_ms": None},
+         "mean_tpot_ms: must be a number, is empty"),
         (importers.vllm_bench, {"completed": 1}, "total_input_tokens"),
         (importers.vllm_bench, VLLM | {"completed": 0}, "completed"),
         (importers.vllm_bench, VLLM | {"request_throughput": 0.0}, r"points\[0\].rate"),

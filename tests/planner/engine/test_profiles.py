@@ -364,7 +364,10 @@ def test_a_file_of_that_name_comes_first(tmp_path: Path):
         ("llama-3-8b/H1000", r"gpu: unknown `H1000`; did you mean H100"),
         ("llama-3-8b/tpu", "gpu: unknown `tpu`; known are A100-40G, "),
         ("llama-3-8b", "no built-in name"),
-        ("llama-3-8b/0xH100", "gpus must be at least 1"),
+        ("llama-3-8b/0xH100", "tensor_parallel_size: must be in GPUs, 1 to 1,024: 0"),
+        ("llama-3-8b/10000xH100", "must be in GPUs, 1 to 1,024: 10000"),
+        ("llama-3-8b/3xH100", "32 attention heads of Llama-3-8B do not divide by 3 GPUs"),
+        ("meta-llama/Meta-Llama-3-8B/H100", "did you mean Llama-3-8B"),
         ("llama-3-70b/H100", "does not fit"),
         ("no/H100.yaml", "cannot be read"),
     ],
@@ -390,7 +393,7 @@ def test_a_profile_written_is_the_profile_read(tmp_path: Path, text: str):
 @pytest.mark.parametrize(
     ("text", "old", "new", "words"),
     [
-        (MEASURED, "rate: 8.0", "rate: 0", r"points\[1\].rate: must be positive"),
+        (MEASURED, "rate: 8.0", "rate: 0", r"points\[1\].rate: must be above 0"),
         (MEASURED, "rate: 8.0", "rate: -8", r"points\[1\].rate"),
         (MEASURED, "tpot_s: 0.022", "tpot_s: .nan", r"points\[1\].tpot_s"),
         (MEASURED, ", tpot_s: 0.030", "", r"points\[2\]: a hole"),

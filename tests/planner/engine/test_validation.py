@@ -86,6 +86,14 @@ def test_a_malformed_line_is_named(tmp_path: Path, row: str, words: str):
     assert f"{path}{words}" in str(caught.value)
 
 
+def test_names_may_be_written_in_any_case(tmp_path: Path):
+    """They are counted under the name of the row."""
+    path = tmp_path / "own.csv"
+    path.write_text(f"{HEADER}\n{ROW.lower()}\n")
+
+    assert [(t.gpu, t.model) for t in validation.read_timings(path)] == [("H100", "Llama-2-7B")]
+
+
 def test_a_file_of_something_else_is_refused(tmp_path: Path):
     """Other columns, or no file at all."""
     path = tmp_path / "trace.csv"
