@@ -218,7 +218,7 @@ def _profile(value: str, root: Path, where: str, problems: list[str]) -> Profile
     try:
         return profiles.find_profile(value, root)
     except PlannerError as error:
-        problems.append(f"{where}.profile: {error}")
+        problems += [f"{where}.profile: {line}" for line in str(error).splitlines()]
         return None
 
 

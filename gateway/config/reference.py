@@ -36,8 +36,8 @@ stages, and a stage is checked only when the stages before it found no problem:
 
 1. that the file is YAML (the first mistake only);
 2. names of keys, required keys, types;
-3. values, SLOs, profiles, backends, prices, buckets, and the files that are named. An SLO and a
-   price file report their first mistake only;
+3. values, SLOs, profiles, backends, prices, buckets, and the files that are named. An SLO reports
+   its first mistake only;
 4. what depends on several parts: pools that no request size can use, models without a pool,
    `limits` (the first mistake only).
 

@@ -256,6 +256,8 @@ def _try_next(state: SearchState, candidates: Candidates) -> Incumbent | None:
         state.prices.append(solution.prices)
         if not candidates.sift(solution.prices):
             return None
+        if not room.any():  # all of them are spares, which serve nothing
+            break
         need = subproblem.need(solution.weights)[room > 0] / room[room > 0]
         # Tangents move less from round to round. A peak that has to fall further than it fell in
         # the last round will not come down to 1.

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from planner.engine import profiles
@@ -157,6 +157,7 @@ stocks = st.lists(
     st.one_of(st.none(), st.floats(0, 40)), st.integers(0, 2),
     st.one_of(st.none(), st.tuples(*[st.integers(0, 4)] * 7)), st.floats(0, 5), st.floats(0, 5),
 )  # fmt: skip
+@example(0, 1.0, (), 2.0, 1, (0, 0, 1, 0, 1, 0, 0), 0.0, 2.0)  # all that may run are spares
 def test_every_plan_is_within_every_limit(
     seed: int,
     rate: float,
