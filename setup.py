@@ -38,7 +38,7 @@ MODULES = {
         "request_parser",
     ],
     "gateway/routing": [
-        "backend", "body", "endpoints", "estimate", "estimator", "fleet", "lengths",
+        "backend", "body", "breaker", "endpoints", "estimate", "estimator", "fleet", "lengths",
         "llm_request", "observation", "router", "tokens",
     ],
     "gateway/telemetry": ["stats"],

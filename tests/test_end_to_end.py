@@ -21,6 +21,7 @@ from gateway.config.load import load
 from gateway.errors import ConfigError, Saturated
 from gateway.proxy.engines import VLLM
 from gateway.routing.backend import Lease
+from gateway.routing.breaker import TOLERATED
 from gateway.routing.estimate import Estimate
 from gateway.routing.table import compile_table
 from gateway.workers.worker import Worker
@@ -425,6 +426,52 @@ async def test_a_broken_stream_ends_in_an_error_event(tmp_path: Path):
     assert len(words) == 4  # the role chunk and three tokens
     assert broken.value.type == "upstream_error"
     assert outcomes == {"failed": 1}
+
+
+async def test_a_backend_that_breaks_its_answers_off_is_found_out(tmp_path: Path):
+    """It is idle, so it looks like the best choice; three broken answers are enough to see that it
+    is not, however few requests there are at a time."""
+    pools = {"h100": [Faults(die_after=1), NONE, NONE]}
+    async with running(tmp_path, pools) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        whole = 0
+        for _ in range(40):
+            async with session.post(url, json=said(3, stream=True)) as reply:
+                whole += (await reply.read()).endswith(b"data: [DONE]\n\n")
+        body = await (await session.get(f"{fleet.url}/readyz")).json()
+
+    assert whole >= 40 - TOLERATED
+    assert body["status"] == "ready"
+
+
+async def test_a_clients_bad_requests_are_no_outage_of_the_others(tmp_path: Path):
+    """Every backend fails that gets one of them, and stays in service for the next request."""
+    faults = {"h100": [Faults(status=500)] * 4}
+    async with running(tmp_path, faults) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        statuses = []
+        for _ in range(60):
+            async with session.post(url, json=said(1)) as reply:
+                statuses.append(reply.status)
+
+        ready = await (await session.get(f"{fleet.url}/readyz")).json()
+
+    assert set(statuses) == {500}  # never 503: there always is a backend
+    assert ready["live"]["h100"] >= 3
+
+
+@pytest.mark.parametrize(("backends", "made"), [(1, 0), (2, 1), (4, 1)])
+async def test_retries_are_counted_as_they_are_made(tmp_path: Path, backends: int, made: int):
+    """A failed attempt is none if no other follows it."""
+    faults = {"h100": [Faults(status=500)] * backends}
+    async with running(tmp_path, faults) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        async with session.post(url, json=said(1)) as reply:
+            status = reply.status
+        found = await fleet.metrics()
+
+    counted = sum(n for name, n in found.items() if name.startswith("cuvee_retries_total{"))
+    assert (status, counted) == (500, made)
 
 
 async def collect(stream: Any, words: list[str | None]) -> None:

@@ -4,6 +4,7 @@ Nothing has reached the client yet, so a failed attempt can be repeated at anoth
 queue and the retry budget. Knows no plan, no price and no other request.
 """
 
+import logging
 from collections.abc import Callable
 from math import inf
 from typing import Final
@@ -29,6 +30,8 @@ from gateway.routing.backend import Backend, Lease
 from gateway.routing.body import with_usage
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.router import Router
+
+log = logging.getLogger("cuvee")
 
 # Refusals for lack of room that are tried again; the next one is the client's answer. One refusal
 # means that a backend is fuller than the router knew; nine in a row mean that all are.
@@ -76,19 +79,20 @@ class Dispatcher:
         failed, Saturated or Unavailable when there is no backend to try.
         """
         tried: list[str] = []
-        broken = refused = 0
+        attempts = broken = refused = 0
         failure: UpstreamError | None = None
         deadline_s = self.queue.deadline(active.arrival_s)
         while True:
             lease = active.lease = await self._lease(
                 active, tried, failure, deadline_s, refused > 0
             )
+            active.retries = attempts
+            attempts += 1
             try:
                 begun = await self._attempt(client, active, lease, lines, body)
             except UpstreamError as error:
                 self.blame(lease, error)
                 lease.release()
-                active.retries += 1
                 if isinstance(error, EngineRefusal) and error.admission:
                     refused += 1
                     if refused > ADMISSIONS:
@@ -103,16 +107,28 @@ class Dispatcher:
                     raise
                 failure = error
             else:
-                lease.backend.succeeded()
+                if isinstance(begun[1], Relay):  # its end will show whether the answer is any good
+                    lease.backend.breaker.answered()
+                else:
+                    lease.backend.breaker.succeeded()
                 return begun
 
     def blame(self, lease: Lease, error: UpstreamError) -> None:
         """Note at the backend that it is full, or that it failed; nothing for a client's
-        mistake."""
+        mistake. A backend that must rest is logged."""
         if isinstance(error, EngineRefusal) and error.admission:
             lease.backend.refused(self._clock())
         elif not isinstance(error, EngineRefusal) or error.status >= 500:
-            lease.backend.failed(self._clock(), unreachable=isinstance(error, ConnectFailed))
+            backend, unreachable = lease.backend, isinstance(error, ConnectFailed)
+            pause_s = backend.breaker.failed(
+                self._clock(),
+                unreachable=unreachable,
+                may_open=unreachable or self._router.fleet.may_rest(backend),
+            )
+            if pause_s is not None:
+                log.warning(
+                    "backend %s gets no requests for %g s: %s", backend.name, pause_s, error
+                )
 
     def blame_stream(self, lease: Lease, error: bytes) -> None:
         """Do the same for the error event at the end of a stream."""

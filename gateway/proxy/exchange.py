@@ -204,7 +204,9 @@ class Exchange:
             whole, error = meter.finish()
             if not whole and error is None:
                 raise StreamBroken("The backend's stream ended too early.")
-            if error is not None:
+            if error is None:
+                lease.backend.breaker.succeeded()
+            else:
                 self._dispatcher.blame_stream(lease, error)
             active.finish(OK if error is None else Outcome.FAILED, reply.status)
         except UpstreamError as broken:

@@ -7,10 +7,9 @@ choosing a backend and reserving it. Knows no table, no HTTP and no clock.
 from collections import deque
 from typing import Final
 
-COOLDOWN_S: Final = 1.0  # first pause after a backend failed; doubles up to the longest
-LONGEST_COOLDOWN_S: Final = 30.0
+from gateway.routing.breaker import Breaker
+
 FULL_S: Final = 1.0  # for so long an engine that refused a request for lack of room counts as full
-TOLERATED: Final = 3  # failures in a row before a pause; a refused connection pauses at once
 
 
 class Backend:
@@ -19,16 +18,15 @@ class Backend:
     in_flight: number of leases. load: Σ 1/n* over the leases; at 1.0 the backend just keeps the
     SLO. pending_s: seconds of prefill of the leases without a first token. All three are totals
     over all workers, as far as this worker knows; its own part is in its cell of the shared array,
-    if there is one. healthy: whether the last probe was good. failures: in a row.
+    if there is one. healthy: whether the last probe was good. breaker: judges it by its requests.
     """
 
     __slots__ = (
         "_cell",
         "_full_at",
         "_full_until_s",
-        "_open_until_s",
         "_unprefilled",
-        "failures",
+        "breaker",
         "healthy",
         "in_flight",
         "load",
@@ -46,8 +44,7 @@ class Backend:
         self.load = 0.0
         self.pending_s = 0.0
         self.healthy = True
-        self.failures = 0
-        self._open_until_s = 0.0
+        self.breaker = Breaker()
         self._full_at = 0
         self._full_until_s = 0.0
         self._unprefilled: deque[Lease] = deque()
@@ -56,25 +53,13 @@ class Backend:
     def __repr__(self) -> str:
         state = "up" if self.healthy else "down"
         return (
-            f"<Backend {self.name} {state}, {self.in_flight} in flight, "
-            f"load {self.load:.2f}, prefill {self.pending_s:.2f} s, {self.failures} failures>"
+            f"<Backend {self.name} {state}, {self.in_flight} in flight, load {self.load:.2f}, "
+            f"prefill {self.pending_s:.2f} s, {self.breaker!r}>"
         )
 
     def live(self, now_s: float) -> bool:
-        """Whether it may get requests: its last probe was good and its breaker is closed."""
-        return self.healthy and now_s >= self._open_until_s
-
-    def failed(self, now_s: float, *, unreachable: bool = False) -> None:
-        """Count a failed request: no connection (`unreachable`), a 5xx or a timeout; never a 4xx.
-
-        A request that fails during a pause was sent before the pause and does not lengthen it.
-        """
-        if now_s < self._open_until_s:
-            return
-        self.failures = max(self.failures + 1, TOLERATED if unreachable else 0)
-        if self.failures >= TOLERATED:
-            pause_s = COOLDOWN_S * 2 ** min(self.failures - TOLERATED, 10)
-            self._open_until_s = now_s + min(pause_s, LONGEST_COOLDOWN_S)
+        """Whether it may get a request now: its last probe was good and its breaker allows it."""
+        return self.healthy and self.breaker.allows(now_s)
 
     def refused(self, now_s: float) -> None:
         """Note that the engine refused a request for lack of room. It is full with one request less
@@ -86,16 +71,11 @@ class Backend:
         """Whether the engine refused requests a moment ago and still has as many as then."""
         return now_s < self._full_until_s and self.in_flight >= self._full_at
 
-    def succeeded(self) -> None:
-        """Close the breaker: an answer began, or its error was the client's mistake."""
-        self.failures = 0
-        self._open_until_s = 0.0
-
     def probed(self, up: bool) -> None:
         """Note the result of a probe; a good one closes the breaker."""
         self.healthy = up
         if up:
-            self.succeeded()
+            self.breaker.succeeded()
 
     def publish_to(self, cell: "memoryview[float]") -> None:
         """Publish this worker's leases in a cell of the shared array from now on: number, load and
@@ -149,6 +129,7 @@ class Lease:
         self._prefill_s = prefill_s
         self._held = True
         backend.add(1, slot, prefill_s)
+        backend.breaker.begin(self)
         # In order of arrival, which is the order of prefill; see `prefilled`.
         backend._unprefilled.append(self)
 
@@ -175,6 +156,7 @@ class Lease:
             return
         self._held = False
         backend = self.backend
+        backend.breaker.end(self)
         prefill_s, self._prefill_s = self._prefill_s, 0.0
         while backend._unprefilled and not backend._unprefilled[0]._prefill_s:
             backend._unprefilled.popleft()

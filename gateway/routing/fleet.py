@@ -42,6 +42,17 @@ class Fleet:
         """(P,) number of backends of each pool, live or not."""
         return tuple(len(self._pools[pool]) for pool in pools)
 
+    def may_rest(self, backend: Backend) -> bool:
+        """Whether a backend may get no requests for a while because of failed requests.
+
+        One client's bad requests make every backend fail that gets them, so failures alone never
+        take more than a third of a pool's healthy backends out: one of two, none of one. (Envoy has
+        `max_ejection_percent` for this.)
+        """
+        others = [b for b in self._pools.get(backend.pool, ()) if b.healthy and b is not backend]
+        resting = sum(other.breaker.tripped for other in others)
+        return bool(others) and resting < max(1, (len(others) + 1) // 3)
+
     def apply(self, membership: Membership) -> tuple[tuple[Backend, ...], tuple[Backend, ...]]:
         """Follow a membership; return the backends that are new and those that left.
 

@@ -28,7 +28,7 @@ class Observation:
     estimate was exact and teaches nothing. input_tokens, output_tokens: as the backend reported, or
     counted; `None` if neither. duration_s, ttft_s: from the arrival at the gateway. pool, backend,
     plan_id, decision: of the last attempt; `None` if the request was never routed. retries:
-    attempts before the last.
+    attempts after the first.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """

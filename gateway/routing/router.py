@@ -171,12 +171,13 @@ class Router:
         self, pool: int, backlog_s: float, now_s: float, exclude: Collection[str], limit: int
     ) -> tuple[Backend | None, float]:
         """The backend with the least pressure among the first `limit` live backends of a pool, and
-        its pressure; (`None`, 0) if there is none.
+        its pressure; (`None`, 0) if there is none. Recent failures count as pressure, but only
+        where backends are compared.
 
         The plan states a number of backends and no names. The first live ones are used, so that the
         others stay idle and can be stopped.
         """
-        best, least = None, 0.0
+        best, least, rank = None, 0.0, inf
         for backend in self._pools[pool]:
             if limit == 0:
                 break
@@ -190,8 +191,9 @@ class Router:
             pressure = backend.load + backend.pending_s / backlog_s
             if backend.full(now_s):  # the engine knows better than our sums
                 pressure = inf
-            if best is None or pressure < least:
-                best, least = backend, pressure
+            penalised = pressure + backend.breaker.penalty
+            if best is None or penalised < rank:
+                best, least, rank = backend, pressure, penalised
         return best, least
 
     def _fitting(

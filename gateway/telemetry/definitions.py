@@ -34,8 +34,8 @@ DECISIONS = Metric(
 RETRIES = Metric(
     "cuvee_retries_total",
     "counter",
-    "Attempts at a backend that failed before the first byte, refusals of full backends among "
-    "them; the last attempt of a request that failed counts too.",
+    "Attempts that were made after an earlier attempt of the same request failed or was refused "
+    "for lack of room.",
     ("model",),
 )
 TOKENS = Metric(

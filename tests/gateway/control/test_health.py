@@ -86,7 +86,7 @@ async def test_a_return_forgives():
     world.down = {"http://a1"}
     await world.health.probe_all()
     back = world.fleet.backends[1]
-    back.failed(0.0, unreachable=True)
+    back.breaker.failed(0.0, unreachable=True, may_open=True)
     world.down = set()
 
     await world.health.probe_all()
@@ -116,7 +116,7 @@ async def test_a_backend_that_stays_silent_is_given_up_on_once():
 async def test_a_good_probe_alone_does_not_close_a_breaker():
     """Engines that are draining answer probes and fail requests."""
     world = World()
-    world.fleet.backends[0].failed(0.0, unreachable=True)
+    world.fleet.backends[0].breaker.failed(0.0, unreachable=True, may_open=True)
 
     await world.health.probe_all()
 

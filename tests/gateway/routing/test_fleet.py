@@ -22,7 +22,7 @@ def test_what_stays_keeps_all_that_is_known_of_it():
     fleet = Fleet.of({"a": ("http://x", "http://y")})
     stays = fleet.pool("a")[1]
     lease = Lease(stays, slot=0.5, prefill_s=0.0, bucket=0, plan_id="p", decision="planned")
-    stays.failed(0.0, unreachable=True)
+    stays.breaker.failed(0.0, unreachable=True, may_open=True)
     new, gone = fleet.apply(changed(fleet.membership, {"a": ("http://y", "http://z")}))
 
     assert fleet.pool("a")[0] is stays

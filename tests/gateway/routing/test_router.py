@@ -246,7 +246,7 @@ def test_without_a_live_backend_it_is_unavailable():
 def test_a_paused_backend_gets_nothing_until_its_pause_ends():
     """The breaker counts as not alive."""
     router = make_router(make_table((1.0,)), per_pool=1)
-    router.fleet.pool("a")[0].failed(10.0, unreachable=True)
+    router.fleet.pool("a")[0].breaker.failed(10.0, unreachable=True, may_open=True)
 
     with pytest.raises(Unavailable):
         router.route(estimate(), now_s=10.5)
@@ -376,7 +376,7 @@ def test_released_leases_leave_nothing_behind(steps, order):
         elif leases:
             lease = leases[x % len(leases)]
             if step == "fail":
-                lease.backend.failed(now_s)
+                lease.backend.breaker.failed(now_s, unreachable=False, may_open=True)
             else:
                 getattr(lease, step)()
         assert all(b.pending_s > -1e-9 and b.load > -1e-9 for b in router.fleet.backends)

@@ -110,7 +110,7 @@ def test_workers_learn_which_backends_are_down():
     shared_load.mark(own)
     views[0].refresh(0.0)
     down = [backend.healthy for backend in fleets[0].backends]
-    fleets[0].backends[1].failed(0.0, unreachable=True)
+    fleets[0].backends[1].breaker.failed(0.0, unreachable=True, may_open=True)
     own.backends[1].probed(True)
     shared_load.mark(own)
     views[0].refresh(LATER_S)
@@ -129,7 +129,7 @@ def test_without_a_supervisor_all_backends_count_as_up():
     views[0].refresh(0.0)
     views[0].lose_supervisor()
     views[0].refresh(LATER_S)
-    fleets[0].backends[0].failed(LATER_S, unreachable=True)
+    fleets[0].backends[0].breaker.failed(LATER_S, unreachable=True, may_open=True)
 
     assert [backend.live(LATER_S) for backend in fleets[0].backends] == [False, True]
 
