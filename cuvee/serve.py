@@ -5,6 +5,7 @@ Imports what serving needs and no more: a module once imported stays resident wh
 
 import asyncio
 import logging
+import os
 import signal
 from pathlib import Path
 
@@ -38,6 +39,7 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     """
     logging.basicConfig(level=log_level.upper(), format=runtime.LOG_FORMAT)
     loaded = configured(path)
+    log.info("at most %d open files", runtime.raise_file_limit())
     log.info("data path: %s", runtime.data_path())
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run
         log.warning(warning)
@@ -48,10 +50,26 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
 
 
 async def run(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain."""
-    stop = asyncio.Event()
-    for signum in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(signum, stop.set)
-    async with App(loaded, host=host, port=port):
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends all processes at once."""
+    loop, stop = asyncio.get_running_loop(), asyncio.Event()
+    app = App(loaded, host=host, port=port)
+
+    def on_signal(signum: signal.Signals) -> None:
+        if stop.is_set():
+            log.warning("%s again: ending now, %d requests are cut", signum.name, app.in_flight)
+            app.kill()
+            logging.shutdown()
+            os._exit(128 + signum)  # as a shell reports a process that a signal has ended
+        settings = loaded.config.gateway
+        log.info(
+            "%s: not ready from now on, new requests for %g s more, then %g s at most for those "
+            "under way, %d now; a second signal ends at once",
+            signum.name, settings.drain_delay_s, settings.drain_s, app.in_flight,
+        )  # fmt: skip
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_signal, number)
+    async with app:
         runtime.settle()  # now that all that lives for good is built, the collector can skip it
         await stop.wait()

@@ -89,6 +89,17 @@ class App:
         await asyncio.sleep(self._settings.drain_delay_s)
         await self._stack.aclose()
 
+    def kill(self) -> None:
+        """End the worker processes now, without waiting for requests. The caller must end this
+        process next."""
+        if hasattr(self, "plane"):  # the gateway may still be starting
+            self.plane.kill()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that backends hold now, as of the last count."""
+        return sum(backend.in_flight for backend in self.fleet.backends)
+
     @property
     def plan(self) -> Plan:
         """The plan in force."""

@@ -1,11 +1,12 @@
 """What every process of a gateway shares: whether its data path is compiled, the settings of the
-garbage collector, and the format of its log.
+garbage collector, the limit of open files, and the format of its log.
 
 Knows the names of the extension modules that setup.py makes, and nothing of what is in them.
 """
 
 import gc
 import platform
+import resource
 import sys
 import sysconfig
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
@@ -18,11 +19,38 @@ MODULE = "gateway.proxy.exchange"  # stands for all: setup.py compiles every mod
 SUFFIX = EXTENSION_SUFFIXES[0]
 LIBRARY = f"cuvee__mypyc{SUFFIX}"  # has all compiled code; the files beside the sources load it
 
+RESERVED_FILES = 128  # open files that are not for requests
+UNLIMITED = 1 << 30  # where the system has no limit
+
 LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 # Thresholds of the three generations (allocations, then collections of the younger one). Requests
 # free their objects by reference counting; only a few errors leave cycles for the collector.
 YOUNG, MIDDLE, OLD = 20_000, 20, 50
+
+
+def raise_file_limit() -> int:
+    """Raise the soft limit of open files to the hard one, as Go's runtime does; return it.
+
+    The soft limit of shells and of systemd, 1,024, is there for programs that use select(2).
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return hard
+
+
+def open_files() -> int:
+    """The soft limit of open files; negative if there is none."""
+    return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def most_clients(open_files: int) -> int:
+    """How many client connections a limit of open files leaves room for; negative: no limit.
+
+    Each request needs a second connection, to its backend; the reserve is for the admin port, the
+    probes, the log and the other processes.
+    """
+    return max(1, (open_files - RESERVED_FILES) // 2) if open_files >= 0 else UNLIMITED
 
 
 def settle() -> None:

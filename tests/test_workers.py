@@ -412,6 +412,45 @@ async def test_the_supervisors_death_does_not_stop_serving(tmp_path: Path):
     assert state == (200, 503)
 
 
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_second_signal_ends_at_once(tmp_path: Path, workers: int):
+    """The first one lets a long answer finish; the second leaves no process and no connection."""
+    async with AsyncExitStack() as stack:
+        emulators, ports = await stack.enter_async_context(engines(1))
+        port = free_port()
+        session = await stack.enter_async_context(fresh())
+        path = written(tmp_path, ports, port=port, workers=workers, drain_s=600)
+
+        async def ready() -> bool:
+            return await answers(session, port, "/readyz") == 200
+
+        async def refused() -> bool:
+            return await answers(session, port, "/livez") == 0
+
+        async def aborted() -> bool:
+            return emulators[0].engine.running == 0
+
+        async def gone() -> bool:
+            return not _alive(gateway.pid)
+
+        gateway = await serve(path)
+        stack.callback(_end, gateway.pid)
+        await until(ready, limit_s=60.0)
+        url = f"http://127.0.0.1:{port}/v1/chat/completions"
+        long = await session.post(url, json=said(100_000))
+        gateway.send_signal(signal.SIGTERM)
+        await until(refused)
+        drains = await long.content.readany()
+        gateway.send_signal(signal.SIGINT)
+        status = await gateway.wait()
+        await until(gone)
+        await until(aborted)
+        long.close()
+
+    assert drains
+    assert status == 128 + signal.SIGINT
+
+
 def _end(group: int) -> None:
     if _alive(group):
         os.killpg(group, signal.SIGKILL)

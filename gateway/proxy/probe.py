@@ -6,7 +6,7 @@ stalled them for 15 ms.
 
 import asyncio
 
-from gateway.errors import UpstreamError, UpstreamTimeout
+from gateway.errors import Unavailable, UpstreamError, UpstreamTimeout
 from gateway.proxy.engines import ANY, EngineDialect
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.pool import LATE_S, ConnectionPools
@@ -65,6 +65,8 @@ class Probe:
             pool = self._connection_pools.pool(url)  # the URL includes the path: there is only one
             reply = await pool.send(pool.request_start("GET", "") + b"\r\n", b"")
             well = reply.status == 200  # the body is not read: it may be long
+        except Unavailable:  # of file descriptors: a fault of this machine
+            well = None
         except UpstreamTimeout:
             if asyncio.get_running_loop().time() - due_s > LATE_S:
                 well = None

@@ -84,7 +84,7 @@ class LocalEndpoints:
             reply = await self._admin.send(head, b"")
             body = await reply.read()
             client.respond(reply_head(reply.status, reply.headers) + _id(request), body)
-        except UpstreamError:
+        except (UpstreamError, Unavailable):
             gone = Unavailable("The gateway's supervisor does not answer.", retry_after_s=1.0)
             client.respond_error(gone, _id(request))
         finally:

@@ -44,6 +44,9 @@ class DataPlane(Protocol):
         """Report not ready from now on, but go on serving, so that balancers have time to
         notice."""
 
+    def kill(self) -> None:
+        """End all other processes now; called when this process itself is about to end."""
+
     def on_probed(self) -> None:
         """All backends were probed: one may be up again, or have room."""
 

@@ -222,6 +222,12 @@ class Supervisor:
         self._leaving = True
         self._tell(Leave())
 
+    def kill(self) -> None:
+        """End all workers now; called when this process itself is about to end."""
+        for slot in self._slots:
+            if slot.process is not None:
+                slot.process.kill()
+
     def _tell(self, message: Down) -> None:
         for slot in self._slots:
             if slot.channel is not None:

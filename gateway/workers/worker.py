@@ -31,6 +31,7 @@ from gateway.routing.observation import Observation
 from gateway.routing.peers import Peers
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
+from gateway.runtime import most_clients, open_files
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers.local import LocalEndpoints, readiness
@@ -89,7 +90,9 @@ class Worker:
             config, ready=self._ready, connection_pools=self._connection_pools, admin=admin
         )
         self._listener = Listener(
-            ClientLimits(body_bytes=settings.max_body_bytes),
+            ClientLimits(
+                body_bytes=settings.max_body_bytes, connections=most_clients(open_files())
+            ),
             self._serve,
             shared=port_is_shared,
         )
@@ -163,6 +166,9 @@ class Worker:
         """Report not ready from now on, but go on serving, so that balancers have time to
         notice."""
         self._leaving = True
+
+    def kill(self) -> None:
+        """Do nothing: this process itself serves."""
 
     def on_probed(self) -> None:
         """All backends were probed: one may be up again, or have room."""

@@ -2,6 +2,9 @@
 
 import ast
 import os
+import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -115,3 +118,23 @@ def test_all_of_it_is_compiled():
     found = [p for package in runtime.PACKAGES for p in (ROOT / package).rglob(f"*{suffix}")]
 
     assert {p.relative_to(ROOT) for p in found} == {p.with_suffix(suffix) for p in listed()}
+
+
+def test_clients_get_half_of_the_files_less_a_reserve():
+    """Each of their requests needs a connection to a backend too."""
+    limits = (1024, 1_048_576, 100, resource.RLIM_INFINITY)
+
+    assert [runtime.most_clients(n) for n in limits] == [448, 524_224, 1, runtime.UNLIMITED]
+    assert runtime.open_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def test_the_limit_of_open_files_is_raised_to_the_hard_one():
+    """In a process of its own: the tests' limit stays as it is."""
+    code = (
+        "import resource; from gateway import runtime;"
+        "_, hard = resource.getrlimit(resource.RLIMIT_NOFILE);"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard));"
+        "assert runtime.raise_file_limit() == hard;"
+        "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

@@ -35,6 +35,9 @@ class Server(Protocol):
     closing: bool
     connections: "set[ClientConnection]"
 
+    def make_room(self, newest: "ClientConnection") -> None:
+        """Close some connections: there are more than `limits.connections`."""
+
     def serve(self, client: "ClientConnection", request: Request) -> None:
         """Serve a request; `client.finish()` must be called once, now or later."""
 
@@ -86,7 +89,10 @@ class ClientConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
         self.deadline_s = self._loop.time() + self._limits.idle_s
-        self._server.connections.add(self)
+        server = self._server
+        server.connections.add(self)
+        if len(server.connections) > self._limits.connections:
+            server.make_room(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None

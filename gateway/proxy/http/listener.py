@@ -1,6 +1,7 @@
 """A listening port: accepts connections, ends those that are too slow, drains. Knows no request."""
 
 import asyncio
+import logging
 import socket
 from collections.abc import Callable
 from typing import cast
@@ -8,8 +9,11 @@ from typing import cast
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.request import ClientLimits, Request
 
+log = logging.getLogger("cuvee")
+
 SWEEP_S = 0.25  # between two looks at all deadlines: one timer is cheaper than one per connection
 BACKLOG = 1024
+LOG_S = 60.0  # between two lines that say the same
 
 
 class Listener:
@@ -34,6 +38,7 @@ class Listener:
         self._shared = shared
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
+        self._log_due_s = 0.0
 
     def __repr__(self) -> str:
         return f"<Listener {len(self.connections)} connections>"
@@ -69,6 +74,22 @@ class Listener:
             client.abort()
         if self._sweeping is not None:
             self._sweeping.cancel()
+
+    def make_room(self, newest: ClientConnection) -> None:
+        """Close the connections that were idle for longest, or the newest one if none is idle.
+
+        A process without a free file descriptor could neither accept nor reach its backends.
+        """
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._log_due_s:
+            self._log_due_s = now_s + LOG_S
+            log.warning("the limit of %d client connections is reached", self.limits.connections)
+        idle = [client for client in self.connections if client.idle and client is not newest]
+        idle.sort(key=lambda client: client.deadline_s)
+        # Several at once, because finding them means to look at all.
+        for client in idle[: 1 + len(idle) // 100] or (newest,):
+            self.connections.discard(client)
+            client.close()
 
     def _sweep(self) -> None:
         """End the connections whose deadline has passed."""

@@ -4,13 +4,14 @@ Owns dialling, keeping and closing. Knows no route, no lease and no client.
 """
 
 import asyncio
+import errno
 import ssl
 from collections import deque
 from collections.abc import Callable
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from gateway.errors import ConnectFailed
+from gateway.errors import ConnectFailed, Unavailable
 from gateway.proxy.http.backend import BackendConnection
 from gateway.proxy.http.head_memo import HeadMemo
 from gateway.proxy.http.headers import NOT_RETURNED
@@ -26,6 +27,7 @@ LATE_S: Final = 0.25
 # Connections to one backend. Far above what routing lets through: a bound for leaks. The limit of
 # open files may be lower.
 MOST = 16384
+OWN_LIMITS: Final = (errno.EMFILE, errno.ENFILE)  # limits of this machine, not of a backend
 
 
 class ConnectionPool:
@@ -122,7 +124,8 @@ class ConnectionPool:
         self._open.discard(connection)
 
     async def dial(self) -> BackendConnection:
-        """A new connection. Raises ConnectFailed."""
+        """A new connection. Raises ConnectFailed, or Unavailable if this machine has no free file
+        descriptor, which is no fault of the backend."""
         if len(self._open) + self._dialling >= MOST:
             raise ConnectFailed(f"The backend has {MOST} connections, which is the limit.")
         loop = asyncio.get_running_loop()
@@ -162,6 +165,9 @@ class ConnectionPool:
             limit_s = self._connect_timeout_s
             raise ConnectFailed(f"The backend did not accept within {limit_s:g} s.") from None
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; a bad name, ValueError
+            if isinstance(error, OSError) and error.errno in OWN_LIMITS:
+                message = "The gateway has no free file descriptor."
+                raise Unavailable(message, retry_after_s=1.0) from error
             raise ConnectFailed(f"The backend cannot be reached: {error}") from error
         connection = cast(BackendConnection, made)
         # Counted here and not in connection_made: uvloop never calls connection_lost for one whose

@@ -15,7 +15,8 @@ class ClientLimits:
 
     body_bytes: size of a request's body. head_s: seconds until the head is complete. body_s:
     seconds between two pieces of a body. idle_s: seconds without a request. stalled_s: seconds
-    without the client reading any of its answer.
+    without the client reading any of its answer. connections: of all clients together; beyond
+    them, the connection that was idle for longest is closed.
     """
 
     body_bytes: int
@@ -23,6 +24,7 @@ class ClientLimits:
     body_s: float = 30.0
     idle_s: float = 75.0
     stalled_s: float = 60.0
+    connections: int = 1 << 30
 
 
 class Request:

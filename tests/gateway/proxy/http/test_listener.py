@@ -158,3 +158,30 @@ async def test_processes_can_share_a_port():
     assert await other.listen("127.0.0.1", port) == port
     await one.close(0)
     await other.close(0)
+
+
+async def test_the_number_of_clients_is_bounded(caplog):
+    """The one that was idle for longest goes first, and there is one line about it; those with a
+    request under way are never cut, so that then the newest is closed."""
+    async with Port(connections=3) as port:
+        held = [await port.connect() for _ in range(2)]
+        for _, writer in held:
+            writer.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        served = [await port.came.get() for _ in held]
+        idle, _ = await port.connect()
+        newer, writer = await port.connect()
+        gone = await idle.read()
+        writer.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        served.append(await port.came.get())
+        refused, _ = await port.connect()
+        late = await refused.read()
+        for client in served:
+            client.respond(b"HTTP/1.1 200 OK\r\n", b"ok")
+            client.finish()
+        answers = [await reader.readuntil(b"ok") for reader in (*(r for r, _ in held), newer)]
+
+    assert (gone, late) == (b"", b"")
+    assert all(answer.startswith(b"HTTP/1.1 200 OK") for answer in answers)
+    assert [record.message for record in caplog.records] == [
+        "the limit of 3 client connections is reached"
+    ]

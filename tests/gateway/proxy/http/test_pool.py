@@ -1,6 +1,8 @@
 """Connections to backends and their pools, against small real servers on loopback."""
 
 import asyncio
+import os
+import resource
 import shutil
 import socket
 import ssl
@@ -10,7 +12,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.errors import ClientGone, ConnectFailed, UpstreamError, UpstreamTimeout
+from gateway.errors import ClientGone, ConnectFailed, Unavailable, UpstreamError, UpstreamTimeout
 from gateway.proxy import http
 from gateway.proxy.http.backend import PENDING_BYTES
 from gateway.proxy.http.fiber import Fiber
@@ -597,3 +599,20 @@ async def test_a_backend_that_leaves_finishes_what_it_has():
 
         assert still_open
         assert not idle.open
+
+
+async def test_a_backend_is_not_blamed_for_our_own_limit():
+    """Without a free file descriptor no backend can be reached, and that is the gateway's error."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with connection_pools() as pool, Server([OK]) as server:
+        used = max(map(int, os.listdir("/proc/self/fd"))) + 1
+        files = [os.open(os.devnull, os.O_RDONLY) for _ in range(used)]  # no gap is left below
+        try:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (max(files) + 1, hard))
+            with pytest.raises(Unavailable, match="file descriptor"):
+                await ask(pool, server)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+            for file in files:
+                os.close(file)
+        assert await ask(pool, server) == b"ok"
