@@ -109,9 +109,9 @@ def loaded(path: Path) -> Any:
         raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
     except yaml.YAMLError as error:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        where = f"line {mark.line + 1}: " if mark else ""
+        where = f"{path}:{mark.line + 1}" if mark else str(path)  # as editors know it
         text = problem or " ".join(str(error).split())
-        raise InvalidFile(f"{path}: {where}{text}") from error
+        raise InvalidFile(f"{where}: {text}") from error
     except (ValueError, RecursionError) as error:  # malformed JSON; a date like 2026-02-30
         raise InvalidFile(f"{path}: {' '.join(str(error).split())}") from error
 

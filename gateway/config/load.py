@@ -10,16 +10,15 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import msgspec
-import yaml
 
 from gateway.config.convert import convert, domain_problems
 from gateway.config.schema import BucketSection, Config, LimitsSection, PoolSection, SloSection
 from gateway.errors import ConfigError
-from planner import shipped
+from planner import files, shipped
 from planner.costs import prices
 from planner.engine import profiles
 from planner.engine.profiles import Profile
-from planner.errors import InvalidValue, PlannerError
+from planner.errors import InvalidFile, InvalidValue, PlannerError
 from planner.model.buckets import DEFAULT, Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.pool import Pool, Spot
@@ -67,16 +66,12 @@ def load(path: Path) -> Loaded:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
-    """The top-level mapping of a YAML file. Raises ConfigError, with the line of a syntax error."""
+    """The top-level mapping of a YAML file. Raises ConfigError, with the line of a syntax error, or
+    both lines of a key that stands twice in a mapping."""
     try:
-        raw = yaml.safe_load(path.read_bytes())
-    except OSError as error:
-        raise ConfigError((f"{path}: cannot be read: {error.strerror}",)) from error
-    except yaml.YAMLError as error:
-        line = getattr(error, "problem_mark", None)
-        where = f"{path}:{line.line + 1}" if line else str(path)
-        problem = getattr(error, "problem", None) or "not YAML"
-        raise ConfigError((f"{where}: {problem}",)) from error
+        raw = files.loaded(path)
+    except InvalidFile as error:
+        raise ConfigError(tuple(str(error).splitlines())) from error
     if not isinstance(raw, dict):
         raise ConfigError((f"{path}: must be a mapping with `models` and `pools`",))
     return raw
@@ -86,7 +81,7 @@ def _classes(config: Config, problems: list[str]) -> tuple[SloClass, ...]:
     """The SLO classes of all models, each model's default class first."""
     classes = []
     for model, title, section, where in _slo_sections(config):
-        if not title.isascii() or not title.isprintable() or title != title.strip() or not title:
+        if not _fits_a_header(title):
             problems.append(f"{where}: the name must be printable ASCII: it travels in a header")
         elif title == DEFAULT and where != f"models.{model}.slo":
             problems.append(f"{where}: the class `{DEFAULT}` is models.{model}.slo")
@@ -131,6 +126,8 @@ def _pool(
     if the price list cannot be read, which is a problem of its own."""
     where = f"pools.{name}"
     before = len(problems)
+    if not _fits_a_header(name):
+        problems.append(f"pools.{name!r}: the name must be printable ASCII: it travels in a header")
     if section.model not in config.models:
         problems.append(f"{where}.model: `{section.model}` is not in models")
     problems += _backend_problems(section.backends, where)
@@ -161,21 +158,43 @@ def _pool(
         return None
 
 
+def _fits_a_header(name: str) -> bool:
+    """Whether a name can be the value of a header: a line break in it would begin another one."""
+    return bool(name) and name.isascii() and name.isprintable() and name == name.strip()
+
+
 def _backend_problems(urls: tuple[str, ...], where: str) -> Iterator[str]:
     """Lines for base URLs that cannot be used. where: path of the pool's section."""
     for index, url in enumerate(urls):
         if not url.startswith(("http://", "https://")):
             yield f"{where}.backends[{index}]: must start with http:// or https://"
         elif not _reachable(url):
-            yield f"{where}.backends[{index}]: this is no URL of a host: {url}"
+            shown = url if url.isprintable() else repr(url)
+            yield f"{where}.backends[{index}]: this is no URL of a host: {shown}"
+        elif fault := _odd_part(url):
+            yield f"{where}.backends[{index}]: {fault}"
     if len({url.rstrip("/") for url in urls}) < len(urls):
         yield f"{where}.backends: a URL is listed twice"
+
+
+def _odd_part(url: str) -> str | None:
+    """What a base URL has that is not sent to a backend, or would be sent twice."""
+    parts = urlsplit(url)
+    if parts.username is not None or parts.password is not None:
+        return "must not have a user or a password: neither is sent"
+    if parts.query or parts.fragment or url.endswith(("?", "#")):
+        return "must not have a query or a fragment: neither is sent"
+    if parts.path.rstrip("/").endswith("/v1"):
+        return "must not end in /v1: the path of each request has it already"
+    return None
 
 
 def _reachable(url: str) -> bool:
     """Whether a URL has a host and a valid port, and can be written into a request's head."""
     try:
         url.encode("latin-1")
+        if any(not character.isprintable() or character.isspace() for character in url):
+            return False
         parts = urlsplit(url)
         return bool(parts.hostname) and parts.port != 0
     except ValueError:

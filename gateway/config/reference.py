@@ -34,7 +34,7 @@ complete example; [planning](planning.md) says where it is after `pip install`.
 `cuvee check --config FILE` reports problems, one line each, with the path of the key. It checks in
 stages, and a stage is checked only when the stages before it found no problem:
 
-1. that the file is YAML (the first mistake only);
+1. that the file is YAML (the first mistake only), and that no key stands twice;
 2. names of keys, required keys, types;
 3. values, SLOs, profiles, backends, prices, buckets, and the files that are named. An SLO reports
    its first mistake only;

@@ -77,7 +77,7 @@ def test_a_damaged_instance_is_one_line(tmp_path, monkeypatch):
     result = run(compare, "--paper")
 
     assert result.exit_code == 1
-    assert result.output.startswith(f"Error: {path}: ")
+    assert result.output.startswith(f"Error: {path}:")
     assert len(result.output.splitlines()) == 1
 
 

@@ -259,6 +259,42 @@ def test_one_section_may_have_many_mistakes(write):
     ]
 
 
+def test_a_key_that_stands_twice_is_named_with_both_lines(tmp_path):
+    """All but its last value would be lost without a word."""
+    path = tmp_path / "cuvee.yaml"
+    path.write_text("gateway: {port: 1}\nmodels: {}\npools:\n  a: {}\n  a: {}\ngateway: {}\n")
+
+    assert problems(path) == [
+        f"{path}: pools.a: stands twice, in lines 4 and 5",
+        f"{path}: gateway: stands twice, in lines 1 and 6",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("url", "fault"),
+    [
+        ("http://user:secret@a:1", "must not have a user or a password"),
+        ("http://a:1?key=x", "must not have a query"), ("http://a:1/v1", "must not end in /v1"),
+        ("http://a:1/v1/", "must not end in /v1"), ("http://a:1/b c", "this is no URL of a host"),
+        ("http://a:1\r\nX: 1", "this is no URL of a host"),
+    ],
+)  # fmt: skip
+def test_a_backends_url_is_a_base(write, url, fault):
+    """What is not sent, or would be sent twice, is a mistake and no wish."""
+    [line] = problems(write({"pools.a10g.backends": [url]}))
+
+    assert line.startswith("pools.a10g.backends[0]: ")
+    assert fault in line
+
+
+def test_the_name_of_a_pool_is_one_line(write):
+    """It stands in a header of every answer, where a line break would begin another header."""
+    name = "a\r\nX-Injected: 1"
+    found = problems(write({f"pools.{name}": GOOD["pools"]["a10g"] | {"backends": ["http://b"]}}))
+
+    assert found == [f"pools.{name!r}: the name must be printable ASCII: it travels in a header"]
+
+
 def test_files_that_are_missing_are_all_named(write):
     """A price list that cannot be read says nothing about the pools."""
     found = problems(
