@@ -4,7 +4,6 @@ Linux only: figures come from `/proc`. Knows nothing of what the processes do.
 """
 
 import os
-import resource
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -108,13 +107,6 @@ def memory_mib(root: int) -> float:
     PSS divides a shared page among its users, so the pages that workers share count once.
     """
     return sum(_pss_kib(stat.pid) for stat in process_tree(tuple(_stats()), root)) / 1024
-
-
-def raise_file_limit() -> int:
-    """Raise the soft limit of open files to the hard one, for children as well; return it."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    return hard
 
 
 def free_port() -> int:

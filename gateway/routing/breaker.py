@@ -9,9 +9,8 @@ from typing import Final
 
 COOLDOWN_S: Final = 1.0  # first pause; it doubles up to the longest
 LONGEST_COOLDOWN_S: Final = 30.0
-TOLERATED: Final = (
-    3  # failures in a row before a pause; a backend without a connection pauses at once
-)
+# Failures in a row before a pause. A backend to which no connection can be made pauses at once.
+TOLERATED: Final = 3
 # Failures further apart are not in a row: three bad requests of one client in a minute, with nobody
 # else's in between, say nothing about a backend.
 FORGET_S: Final = 10.0
@@ -23,14 +22,13 @@ PENALTY: Final = 0.25
 class Breaker:
     """What is known of a backend from its requests.
 
-    failures: in a row. penalty: to add to its pressure where backends are compared.
+    failures: in a row.
     """
 
-    __slots__ = ("_failed_at_s", "_open_until_s", "_trial", "_unreachable", "failures", "penalty")
+    __slots__ = ("_failed_at_s", "_open_until_s", "_trial", "_unreachable", "failures")
 
     def __init__(self) -> None:
         self.failures = 0
-        self.penalty = 0.0
         self._failed_at_s = 0.0
         self._open_until_s = 0.0
         self._unreachable = False  # whether the last failure was that nobody answered at all
@@ -45,13 +43,18 @@ class Breaker:
         """Whether the breaker is open or half-open."""
         return self.failures >= TOLERATED
 
+    @property
+    def penalty(self) -> float:
+        """What to add to the backend's pressure where backends are compared."""
+        return PENALTY * min(self.failures, TOLERATED)
+
     def allows(self, now_s: float) -> bool:
         """Whether a request may go to the backend now."""
         return now_s >= self._open_until_s and self._trial is None
 
     def begin(self, lease: object) -> None:
         """Note that a request was placed; in a half-open breaker it is the trial."""
-        if self.failures >= TOLERATED:
+        if self.tripped:
             self._trial = lease
 
     def end(self, lease: object) -> None:
@@ -75,7 +78,6 @@ class Breaker:
         self._unreachable = unreachable
         failures = max(self.failures + 1, TOLERATED if unreachable else 0)
         self.failures = failures if may_open else min(failures, TOLERATED - 1)
-        self.penalty = PENALTY * min(self.failures, TOLERATED)
         if not self.tripped:
             return None
         pause_s: float = min(
@@ -85,15 +87,14 @@ class Breaker:
         return pause_s
 
     def answered(self) -> None:
-        """An answer has begun. That is all to be asked of a backend that could not be reached; one
-        that breaks its answers off must finish one."""
+        """Note that an answer has begun. This closes the breaker of a backend that could not be
+        reached; a backend that breaks its answers off must complete one (`succeeded`)."""
         if self._unreachable:
             self.succeeded()
 
     def succeeded(self) -> None:
         """Close the breaker: an answer was complete, or a probe found the backend up again."""
         self.failures = 0
-        self.penalty = 0.0
         self._open_until_s = 0.0
         self._unreachable = False
         self._trial = None

@@ -57,8 +57,8 @@ def changed(
 
     urls: base URLs by pool; a pool that is not named keeps its backends, and a trailing slash does
     not count. in_use: further rows that no new backend may get, because some process may still
-    write there. Raises ConfigError, one
-    line for each problem, for an unknown pool and for a URL that occurs twice in one.
+    write there. Raises ConfigError, one line for each problem, for an unknown pool and for a URL
+    that occurs twice in one.
     """
     _check(before, urls)
     present = before.urls()

@@ -74,7 +74,7 @@ class NotReady(Exception):
 
 def start_environment(stack: ExitStack, folder: Path, cores: Cores) -> BenchEnvironment:
     """Start a mock backend on each backend core, all on one port. Raises NotReady."""
-    open_files = process.raise_file_limit()  # first, because children inherit the limit
+    open_files = runtime.raise_file_limit()  # first, because children inherit the limit
     port = process.free_port()
     argv = (sys.executable, "-m", "loadtest.overhead.mock", "--port", str(port))
     for core in cores.backend:

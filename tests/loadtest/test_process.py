@@ -1,7 +1,6 @@
 """Child processes of a benchmark: cores, CPU time, memory, and a clean end."""
 
 import os
-import resource
 import subprocess
 import sys
 import tempfile
@@ -118,13 +117,6 @@ input()
 
         child.communicate(b"\n")
     assert 38 < held_mib < 200
-
-
-def test_a_process_may_open_as_many_files_as_it_is_allowed():
-    """The soft limit is raised to the hard one, for this process and its children."""
-    files = process.raise_file_limit()
-
-    assert resource.getrlimit(resource.RLIMIT_NOFILE) == (files, files)
 
 
 def test_a_child_is_pinned_and_ended():
