@@ -7,14 +7,14 @@ each is one line that begins with its key. Knows none of the formats.
 import datetime
 import difflib
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
 import yaml
 
-from planner.errors import InvalidFile
+from planner.errors import InvalidFile, InvalidValue
 
 T = TypeVar("T")
 Problem = Callable[[str], None]  # called with one line for each mistake: the key and the fault
@@ -92,6 +92,12 @@ def outside(section: msgspec.Struct) -> list[str]:
         if value is not None and get_origin(form) is Annotated:
             _check_domain(value, form, field.name, problems.append)
     return problems
+
+
+def refuse(problems: Sequence[str]) -> None:
+    """Raise InvalidValue with a line for each problem, if there are any."""
+    if problems:
+        raise InvalidValue("\n".join(problems))
 
 
 def loaded(path: Path) -> Any:

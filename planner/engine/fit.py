@@ -20,7 +20,7 @@ from msgspec import Meta
 
 from planner.engine.roofline import Number, Roofline
 from planner.errors import InvalidValue
-from planner.files import outside
+from planner.files import outside, refuse
 from planner.sizes import FloatArray
 
 RIDGE = 0.01  # (5 % noise of a point / 50 % doubt about a constant)²
@@ -71,9 +71,7 @@ class Point(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tru
 
 def checked(points: Sequence[Point]) -> tuple[Point, ...]:
     """The points, each of them usable. Raises InvalidValue, a line for each point and its key."""
-    problems = unusable(points)
-    if problems:
-        raise InvalidValue("\n".join(problems))
+    refuse(unusable(points))
     return tuple(points)
 
 

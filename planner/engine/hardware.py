@@ -15,8 +15,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from planner.errors import InvalidValue
-from planner.files import outside
+from planner.files import outside, refuse
 
 GIB = 2**30
 # Bounds that no row passes by mistake of the unit: bytes for GiB, FLOP/s for TFLOP/s, TB/s for
@@ -45,12 +44,6 @@ def _unnamed(name: str) -> list[str]:
     return [] if name.strip() else ["name: must not be empty"]
 
 
-def _refuse(problems: list[str]) -> None:
-    """Raises InvalidValue with a line for each problem, if there are any."""
-    if problems:
-        raise InvalidValue("\n".join(problems))
-
-
 class Achieved(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The fractions of a GPU's datasheet peaks that serving kernels achieve.
 
@@ -65,7 +58,7 @@ class Achieved(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=
     attention: Share = 0.45
 
     def __post_init__(self) -> None:
-        _refuse(outside(self))
+        refuse(outside(self))
 
 
 class Tflops(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -78,7 +71,7 @@ class Tflops(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=Tr
     fp8: Peak | None = None
 
     def __post_init__(self) -> None:
-        _refuse(outside(self))
+        refuse(outside(self))
 
 
 class Gpu(
@@ -102,7 +95,7 @@ class Gpu(
     source: str | None = None
 
     def __post_init__(self) -> None:
-        _refuse([*_unnamed(self.name), *outside(self)])
+        refuse([*_unnamed(self.name), *outside(self)])
 
     @property
     def fitted(self) -> bool:
@@ -175,8 +168,8 @@ class Model(
     source: str | None = None
 
     def __post_init__(self) -> None:
-        _refuse([*_unnamed(self.name), *outside(self)])
-        _refuse(self._parts())
+        refuse([*_unnamed(self.name), *outside(self)])
+        refuse(self._parts())
 
     def _parts(self) -> list[str]:
         """Lines for numbers that do not go together."""

@@ -16,7 +16,7 @@ from planner.engine import catalogue
 from planner.engine.fit import Point, Rates, shortage, unusable
 from planner.engine.hardware import ENGINES, Gpu, Model
 from planner.errors import InvalidFile, InvalidValue, PlannerError
-from planner.files import lines, outside, parts
+from planner.files import lines, outside, parts, refuse
 
 FORMAT: Literal["cuvee-profile/1"] = "cuvee-profile/1"
 CONTEXT = 8192  # `max_model_len` where a profile states none, and the model's own is no shorter
@@ -55,9 +55,7 @@ class ProfileFile(
     rates: Rates | None = None
 
     def __post_init__(self) -> None:
-        problems = outside(self)
-        if problems:
-            raise InvalidValue("\n".join(problems))
+        refuse(outside(self))
 
 
 class Mistake(NamedTuple):
