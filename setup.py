@@ -30,7 +30,7 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "dispatch", "engines", "events", "exchange", "queue", "receipt", "relay",
+        "active", "dispatch", "engines", "events", "exchange", "receipt", "relay",
         "responses", "retry", "sse", "timeouts",
     ],
     "gateway/proxy/http": [
@@ -38,8 +38,9 @@ MODULES = {
         "request_parser",
     ],
     "gateway/routing": [
-        "backend", "body", "breaker", "endpoints", "estimate", "estimator", "fleet", "lengths",
-        "llm_request", "observation", "router", "tokens",
+        "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator", "fleet",
+        "lengths", "llm_request", "observation", "pressure", "ramp", "rotation", "router",
+        "selection", "ticket", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
     "planner": ["cells"],

@@ -9,8 +9,7 @@ GatewayError              500 server_error
 │   ├── TooLarge          413 the body exceeds the limit
 │   ├── HeadTooLarge      431 the head of the request exceeds the limit
 │   └── RequestTimeout    408 the request did not arrive in time
-├── Saturated             429 rate_limit_error: all backends are full, with Retry-After
-│   └── WouldMissSlo      no response: the request waits a moment in the queue
+├── Saturated             429 rate_limit_error: no room in time, with Retry-After
 ├── Unavailable           503 service_unavailable: no live backend, or draining, with Retry-After
 └── UpstreamError         502 the backend failed before its first byte
     ├── ConnectFailed     502 no connection, nothing was sent: another backend may be tried
@@ -108,15 +107,11 @@ class RequestTimeout(BadRequest):
 
 
 class Saturated(GatewayError):
-    """All backends are full, and so is the queue, or the request waited in it for too long."""
+    """No backend has room in the time in which the request must be served."""
 
     status = 429
     type = "rate_limit_error"
     code = "saturated"
-
-
-class WouldMissSlo(Saturated):
-    """No backend keeps the SLO at this moment; one may soon."""
 
 
 class Unavailable(GatewayError):

@@ -1,7 +1,6 @@
 """The whole gateway against emulated backends, over real sockets, with the official SDK."""
 
 import asyncio
-import contextlib
 import json
 import logging
 import re
@@ -18,9 +17,8 @@ from aiohttp import ClientSession, ClientTimeout, web
 
 from gateway.app import App
 from gateway.config.load import load
-from gateway.errors import ConfigError, Saturated
+from gateway.errors import ConfigError
 from gateway.proxy.engines import VLLM
-from gateway.routing.backend import Lease
 from gateway.routing.breaker import TOLERATED
 from gateway.routing.estimate import Estimate
 from gateway.routing.table import compile_table
@@ -210,26 +208,24 @@ async def test_a_full_fleet_queues_and_then_says_429(tmp_path: Path):
         Estimate(model=MODEL, input_tokens=n, output_tokens=n, output_p90=n) for n in (2000, 200, 1)
     ]
     async with running(tmp_path, queue_requests=2) as fleet, fleet.client() as client:
-        router = fleet.worker.router
-        leases: list[Lease] = []
+        leases, admission = [], fleet.worker.dispatcher.admission
         for size in sizes:
-            with contextlib.suppress(Saturated):
-                while len(leases) < 10_000:
-                    leases.append(router.route(size, now_s=0.0))
+            while (lease := fleet.worker.router.route(size, now_s=0.0)) is not None:
+                leases.append(lease)
         waiting = [
             asyncio.create_task(client.chat.completions.create(**CHAT, max_tokens=3))
             for _ in range(2)
         ]
-        await until(lambda: len(fleet.worker.dispatcher.queue) == 2)
+        await until(lambda: admission.waiting == 2)
         with pytest.raises(openai.RateLimitError) as refused:
             await client.chat.completions.create(**CHAT)
         for lease in leases:
             lease.release()
-        fleet.worker.dispatcher.queue.wake()
+        fleet.worker.dispatcher.room(asyncio.get_running_loop().time())
         replies = await asyncio.gather(*waiting)
         outcomes = await fleet.outcomes()
 
-    assert refused.value.response.headers["retry-after"] == "2"
+    assert int(refused.value.response.headers["retry-after"]) >= 1
     assert [reply.choices[0].finish_reason for reply in replies] == ["length"] * 2
     assert outcomes == {"ok": 2, "shed": 1}
 
@@ -246,7 +242,7 @@ async def test_no_live_backend_is_a_503(tmp_path: Path):
         outcomes = await fleet.outcomes()
 
     assert refused.value.status_code == 503
-    assert refused.value.response.headers["retry-after"] == "2"
+    assert int(refused.value.response.headers["retry-after"]) >= 1
     assert refused.value.type == "service_unavailable"
     assert states == [200, 503, 503]
     assert outcomes == {"shed": 1}
@@ -546,7 +542,7 @@ async def test_an_engine_that_is_full_costs_no_request(tmp_path: Path, stream: b
     assert [reply.status for reply in replies] == [200] * 24
     assert not any(b'"error"' in body for body in bodies)
     assert outcomes == {"ok": 24}
-    assert refused.value.response.headers["retry-after"] == "2"
+    assert int(refused.value.response.headers["retry-after"]) >= 1
 
 
 @pytest.mark.parametrize("stream", [True, False])

@@ -199,16 +199,20 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     backend is tried, because the request itself may be the cause. A backend that says that it is
     full (429, 503) does not count.
     """
-    max_load: Positive = 2.0
-    """Load at which a backend gets no more requests; requests then wait in the queue. At a load of
-    1 a backend just keeps the SLO.
-    """
     queue_requests: CountOrZero = 512
-    """Requests that may wait when everything is full; the next one gets 429. Each worker has an
-    equal part of them.
+    """Requests that may wait for their turn while no backend keeps their promise; the next one gets
+    429, or takes the place of one that is served later. Each worker has an equal part of them.
     """
-    queue_timeout_s: NotNegative = 10.0
-    """Longest wait; then 429."""
+    queue_tokens: Count = 4000000
+    """Tokens, prompts and answers, of the requests that may wait; each worker has an equal part."""
+    queue_timeout_s: NotNegative = 30.0
+    """Longest wait; then 429. A request with a promise waits no longer than its TTFT allows, and
+    is refused at once if waiting cannot help.
+    """
+    caller_weights: dict[str, Positive] = {}
+    """Weights of callers by id, as the request log has it; of the others 1. Callers have equal
+    parts, in tokens, of what a class is given while it waits; of twice the weight, twice the part.
+    """
     health_interval_s: Positive = 2.0
     """Seconds between two probes of each backend's `/health`, which is to answer 200."""
     health_timeout_s: Positive = 2.0

@@ -1,5 +1,6 @@
 """The state of one request under way, from its arrival to its Observation. No I/O, no clock."""
 
+from collections.abc import Callable
 from math import inf
 from typing import Final
 
@@ -27,7 +28,8 @@ class ActiveRequest:
     """
 
     __slots__ = (
-        "_receipts", "arrival_s", "bucket", "caller", "client", "committed", "due_s", "estimate",
+        "_receipts", "_room", "arrival_s", "bucket", "caller", "client", "committed", "due_s",
+        "estimate",
         "fiber", "first_at_s", "input_tokens", "lease", "llm_request", "outcome", "output_tokens",
         "ping_s", "relay", "request_id", "retries", "status", "tpot_s", "waiting",
     )  # fmt: skip
@@ -44,7 +46,9 @@ class ActiveRequest:
         fiber: Fiber,
         client: StreamWriter,
         receipts: Receipts,
+        room: Callable[[float], None],
     ) -> None:
+        """room: called when the backend may have room for another request."""
         self.arrival_s = arrival_s
         self.request_id = request_id
         self.llm_request = llm_request
@@ -65,6 +69,7 @@ class ActiveRequest:
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
         self._receipts = receipts
+        self._room = room
 
     def __repr__(self) -> str:
         return f"<ActiveRequest {self.request_id!r} {self.llm_request!r}, lease {self.lease!r}>"
@@ -78,6 +83,7 @@ class ActiveRequest:
         self.first_at_s = at_s
         if self.lease is not None:
             self.lease.prefilled()
+            self._room(at_s)
 
     def add_usage(self, usage: Usage | None) -> None:
         """Note the tokens that the backend reported; `None`: it reported none."""

@@ -1,35 +1,31 @@
 """Sends a request to backends until one begins to answer: routes, queues, retries.
 
 Nothing has reached the client yet, so a failed attempt can be repeated at another backend. Owns the
-queue and the retry budget. Knows no plan, no price and no other request.
+wait for a turn and the retry budget. Knows no plan, no price and no other request.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable
 from math import inf
 from typing import Final
 
 from gateway.config.schema import GatewaySection
-from gateway.errors import (
-    ConnectFailed,
-    Saturated,
-    Unavailable,
-    UpstreamError,
-    WouldMissSlo,
-)
+from gateway.errors import ConnectFailed, Saturated, Unavailable, UpstreamError
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.engines import ANY, EngineDialect, EngineRefusal, refusal, stream_refusal
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.pool import ConnectionPool, ConnectionPools
 from gateway.proxy.http.reply import Reply
-from gateway.proxy.queue import Queue
 from gateway.proxy.relay import Relay
 from gateway.proxy.retry import RetryBudget
 from gateway.proxy.sse import StreamMeter
+from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend, Lease
 from gateway.routing.body import with_usage
 from gateway.routing.endpoints import Endpoint
-from gateway.routing.router import Router
+from gateway.routing.fleet import Fleet
+from gateway.routing.ticket import Ticket
 
 log = logging.getLogger("cuvee")
 
@@ -44,20 +40,22 @@ BROKEN: Final = 1
 class Dispatcher:
     """Finds a backend that answers. One object serves all requests.
 
-    queue: of requests that wait for room. budget: of retries.
+    admission: decides when a request is served. budget: of retries.
     """
 
     def __init__(
         self,
         *,
-        router: Router,
+        admission: Admission,
+        fleet: Fleet,
         connection_pools: ConnectionPools,
         dialects: dict[str, EngineDialect],
         settings: GatewaySection,
         clock: Callable[[], float],
     ) -> None:
         """dialects: by pool; for other pools the engine is unknown, and `ANY` is used."""
-        self._router = router
+        self.admission = admission
+        self._fleet = fleet
         self._connection_pools = connection_pools
         self._dialects = dialects
         # Copies of what every request reads: the settings are a class that is not compiled, and
@@ -67,7 +65,6 @@ class Dispatcher:
         self._clock = clock
         self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
         self.budget = RetryBudget()
-        self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
 
     async def begin(
         self, client: ClientConnection, active: ActiveRequest, lines: bytes, body: bytes
@@ -81,11 +78,8 @@ class Dispatcher:
         tried: list[str] = []
         attempts = broken = refused = 0
         failure: UpstreamError | None = None
-        deadline_s = self.queue.deadline(active.arrival_s)
         while True:
-            lease = active.lease = await self._lease(
-                active, tried, failure, deadline_s, refused > 0
-            )
+            lease = active.lease = await self._lease(active, tried, failure, refused > 0)
             active.retries = attempts
             attempts += 1
             try:
@@ -123,7 +117,7 @@ class Dispatcher:
             pause_s = backend.breaker.failed(
                 self._clock(),
                 unreachable=unreachable,
-                may_open=unreachable or self._router.fleet.may_rest(backend),
+                may_open=unreachable or self._fleet.may_rest(backend),
             )
             if pause_s is not None:
                 log.warning(
@@ -140,49 +134,81 @@ class Dispatcher:
             del self._targets[key]
         self._connection_pools.forget(backend.url)
 
+    def room(self, now_s: float) -> None:
+        """There may be room: let waiting requests take their turns."""
+        if self.admission.waiting:
+            self.admission.turn(now_s)
+
     async def _lease(
         self,
         active: ActiveRequest,
         tried: list[str],
         failure: UpstreamError | None,
-        deadline_s: float,
-        again: bool,
+        refused: bool,
     ) -> Lease:
-        """Route the request, or let it wait in the queue: for a moment while no backend keeps the
-        SLO, longer while all are full.
+        """The lease of a request: at once if there is room, else at its turn.
 
-        failure: of an earlier attempt; raised when there is no other backend to try. again: whether
-        the request had its turn before, so that it waits at the head.
+        failure: of an earlier attempt; raised when there is no other backend to try. refused:
+        whether an engine had no room for it after all.
         """
-        patient = failure is None and not again
-        held_until_s: float | None = None
-        while True:
-            now_s = self._clock()
-            patient = patient and (held_until_s is None or now_s < held_until_s)
-            try:
-                lease = self._router.route(
-                    active.estimate,
-                    bucket=active.bucket,
-                    now_s=now_s,
-                    exclude=tried,
-                    patient=patient,
-                )
-            except WouldMissSlo:
-                if held_until_s is None:
-                    held_until_s = min(deadline_s, now_s + self._router.hold_s(active.bucket))
-                again = patient = await self.queue.hold(until_s=held_until_s, again=again)
-                continue
-            except (Unavailable, Saturated) as error:
-                if failure is not None:
-                    raise failure from error
-                if isinstance(error, Unavailable):
-                    raise
-            else:
-                if again:
-                    self.queue.wake()  # there was room for one, so perhaps for the next
+        now_s, admission = self._clock(), self.admission
+        again = failure is not None or refused
+        if not again:
+            lease = admission.enter(
+                active.estimate, bucket=active.bucket, caller=active.caller, now_s=now_s
+            )
+            if lease is not None:
                 return lease
-            await self.queue.wait(deadline_s=deadline_s, again=again)
-            again = True
+        due_s, until_s = admission.due(
+            active.estimate,
+            bucket=active.bucket,
+            arrival_s=active.arrival_s,
+            again=failure is not None,
+        )
+        turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        ticket = Ticket(
+            estimate=active.estimate,
+            bucket=active.bucket,
+            caller=active.caller,
+            ready=_resolver(turn),
+            due_s=due_s,
+            until_s=until_s,
+            exclude=tried,
+        )
+        try:
+            return await self._turn(ticket, turn, now_s, again)
+        except (Saturated, Unavailable) as error:
+            if failure is not None:
+                raise failure from error
+            raise
+
+    async def _turn(
+        self, ticket: Ticket, turn: "asyncio.Future[None]", now_s: float, again: bool
+    ) -> Lease:
+        """Wait for the turn of a request. Raises Saturated or Unavailable."""
+        admission = self.admission
+        admission.wait(ticket, now_s, again=again)
+        timer = asyncio.get_running_loop().call_at(ticket.until_s, self._late)
+        try:
+            if again:  # a backend had it: perhaps another one has room now
+                admission.turn(now_s)
+            await turn
+        except BaseException:  # its client left
+            if ticket.lease is not None:
+                ticket.lease.release()
+                self.room(self._clock())
+            elif ticket.error is None:
+                admission.leave(ticket, self._clock())
+            raise
+        finally:
+            timer.cancel()
+        if ticket.lease is None:
+            assert ticket.error is not None
+            raise ticket.error
+        return ticket.lease
+
+    def _late(self) -> None:
+        self.room(self._clock())
 
     async def _attempt(
         self,
@@ -246,3 +272,14 @@ class Dispatcher:
 
     def _dialect(self, lease: Lease) -> EngineDialect:
         return self._dialects.get(lease.backend.pool, ANY)
+
+
+def _resolver(turn: "asyncio.Future[None]") -> Callable[[], None]:
+    """A function that lets the handler that awaits `turn` go on, in the next turn of the event
+    loop: the request whose end made room is not finished with itself yet."""
+
+    def ready() -> None:
+        if not turn.done():
+            turn.set_result(None)
+
+    return ready

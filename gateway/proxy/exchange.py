@@ -149,6 +149,7 @@ class Exchange:
             fiber=fiber,
             client=client,
             receipts=self._receipts,
+            room=self._dispatcher.room,
         )
 
     def _slo_class(self, request: Request, model: str) -> str | None:
@@ -243,5 +244,5 @@ class Exchange:
         self.timeouts.end(active)
         if active.lease is not None:
             active.lease.release()
-            self._dispatcher.queue.wake()
+            self._dispatcher.room(self._clock())
         self._observe(active.observation(self._clock()))

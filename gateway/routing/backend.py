@@ -10,15 +10,25 @@ from typing import Final
 from gateway.routing.breaker import Breaker
 
 FULL_S: Final = 1.0  # for so long an engine that refused a request for lack of room counts as full
+# SLO classes that one model may have. Every backend has room for the loads of so many, so that
+# they fit in arrays that processes share.
+MOST_CLASSES: Final = 8
+NO_CLASS: Final = -1  # of a request without a promise
+# Layout of a worker's part of these sums: in flight, pending prefill, loads, requests by class.
+FIRST_LOAD: Final = 2
+FIRST_PRESENT: Final = FIRST_LOAD + MOST_CLASSES
+WIDTH: Final = FIRST_PRESENT + MOST_CLASSES
 
 
 class Backend:
     """One running engine behind one URL.
 
-    in_flight: number of leases. load: Σ 1/n* over the leases; at 1.0 the backend just keeps the
-    SLO. pending_s: seconds of prefill of the leases without a first token. All three are totals
-    over all workers, as far as this worker knows; its own part is in its cell of the shared array,
-    if there is one. healthy: whether the last probe was good. breaker: judges it by its requests.
+    in_flight: number of leases. loads: by class of its model, Σ 1/n* over all leases, as measured
+    by the promise of the class; at 1.0 the backend just keeps it. present: by class, number of
+    leases of its requests. pending_s: seconds of prefill of the leases without a first token. All
+    are totals over all workers, as far as this worker knows; its own part is in its cell of the
+    shared array, if there is one. healthy: whether the last probe was good. breaker: judges it by
+    its requests.
     """
 
     __slots__ = (
@@ -29,10 +39,11 @@ class Backend:
         "breaker",
         "healthy",
         "in_flight",
-        "load",
+        "loads",
         "name",
         "pending_s",
         "pool",
+        "present",
         "url",
     )
 
@@ -41,7 +52,8 @@ class Backend:
         self.pool = pool
         self.url = url
         self.in_flight = 0
-        self.load = 0.0
+        self.loads = [0.0] * MOST_CLASSES
+        self.present = [0] * MOST_CLASSES
         self.pending_s = 0.0
         self.healthy = True
         self.breaker = Breaker()
@@ -56,6 +68,12 @@ class Backend:
             f"<Backend {self.name} {state}, {self.in_flight} in flight, load {self.load:.2f}, "
             f"prefill {self.pending_s:.2f} s, {self.breaker!r}>"
         )
+
+    @property
+    def load(self) -> float:
+        """The load by the strictest promise that is made to a request in flight."""
+        present = [k for k in range(MOST_CLASSES) if self.present[k]]
+        return max([self.loads[k] for k in present or [0]])
 
     def live(self, now_s: float) -> bool:
         """Whether it may get a request now: its last probe was good and its breaker allows it."""
@@ -78,57 +96,94 @@ class Backend:
             self.breaker.succeeded()
 
     def publish_to(self, cell: "memoryview[float]") -> None:
-        """Publish this worker's leases in a cell of the shared array from now on: number, load and
-        pending prefill, three doubles. Called while this worker holds no lease."""
+        """Publish this worker's leases in a cell of the shared array from now on, `WIDTH` doubles.
+        Called while this worker holds no lease."""
         self._cell = cell
 
-    def set_totals(self, in_flight: float, load: float, pending_s: float) -> None:
+    def set_totals(self, others: list[float]) -> None:
         """Set the totals: what the other workers reported plus this worker's own leases, as far as
         they are published (`publish_to`)."""
-        mine = self._cell or (0.0, 0.0, 0.0)
-        self.in_flight = int(mine[0] + in_flight)
-        self.load = mine[1] + load
-        self.pending_s = mine[2] + pending_s
+        mine = self._cell
+        totals = others if mine is None else [a + b for a, b in zip(others, mine, strict=True)]
+        self.in_flight = int(totals[0])
+        self.pending_s = totals[1]
+        self.loads = totals[FIRST_LOAD:FIRST_PRESENT]
+        self.present = [int(count) for count in totals[FIRST_PRESENT:]]
 
-    def add(self, count: int, load: float, pending_s: float) -> None:
-        """Add to this worker's leases, or subtract (negative)."""
-        self.in_flight += count
-        self.load += load
+    def add(self, sign: int, own: int, slots: tuple[float, ...], pending_s: float) -> None:
+        """Add a request to this worker's leases (sign 1), or take one out (sign -1).
+
+        own: number of its class among those of the model, or `NO_CLASS`. slots: its loads.
+        """
+        self.in_flight += sign
         self.pending_s += pending_s
+        loads = self.loads
+        for k in range(len(slots)):
+            loads[k] += sign * slots[k]
+        if own >= 0:
+            self.present[own] += sign
         if self.in_flight == 0:  # the count is exact; sums of floats drift away from zero
-            self.load = self.pending_s = 0.0
-        cell = self._cell
-        if cell is not None:
-            cell[0] += count
-            idle = cell[0] == 0.0
-            cell[1] = 0.0 if idle else cell[1] + load
-            cell[2] = 0.0 if idle else cell[2] + pending_s
+            self._clear()
+        if self._cell is not None:
+            self._publish(self._cell, sign, own, slots, pending_s)
+
+    def pend(self, seconds: float) -> None:
+        """Add to the pending prefill of this worker's leases, or subtract (negative)."""
+        self.pending_s += seconds
+        if self._cell is not None:
+            self._cell[1] += seconds
+
+    def _clear(self) -> None:
+        self.pending_s = 0.0
+        for k in range(MOST_CLASSES):
+            self.loads[k] = 0.0
+
+    def _publish(
+        self,
+        cell: "memoryview[float]",
+        sign: int,
+        own: int,
+        slots: tuple[float, ...],
+        pending_s: float,
+    ) -> None:
+        cell[0] += sign
+        idle = cell[0] == 0.0
+        cell[1] = 0.0 if idle else cell[1] + pending_s
+        for k in range(len(slots)):
+            cell[FIRST_LOAD + k] = 0.0 if idle else cell[FIRST_LOAD + k] + sign * slots[k]
+        if own >= 0:
+            cell[FIRST_PRESENT + own] += sign
 
 
 class Lease:
     """The hold of one request on one backend; a context manager, released once on every path."""
 
-    __slots__ = ("_held", "_prefill_s", "_slot", "backend", "bucket", "decision", "plan_id")
+    __slots__ = (
+        "_held", "_own", "_prefill_s", "_slots", "backend", "bucket", "decision", "plan_id",
+    )  # fmt: skip
 
     def __init__(
         self,
         backend: Backend,
         *,
-        slot: float,
+        own: int,
+        slots: tuple[float, ...],
         prefill_s: float,
         bucket: int,
         plan_id: str | None,
         decision: str,
     ) -> None:
-        """Reserve. slot: load of the request. prefill_s: seconds of its prefill."""
+        """Reserve. own, slots: its class and loads, as for `Backend.add`. prefill_s: seconds of its
+        prefill."""
         self.backend = backend
         self.bucket = bucket
         self.plan_id = plan_id
         self.decision = decision
-        self._slot = slot
+        self._own = own
+        self._slots = slots
         self._prefill_s = prefill_s
         self._held = True
-        backend.add(1, slot, prefill_s)
+        backend.add(1, own, slots, prefill_s)
         backend.breaker.begin(self)
         # In order of arrival, which is the order of prefill; see `prefilled`.
         backend._unprefilled.append(self)
@@ -160,8 +215,8 @@ class Lease:
         prefill_s, self._prefill_s = self._prefill_s, 0.0
         while backend._unprefilled and not backend._unprefilled[0]._prefill_s:
             backend._unprefilled.popleft()
-        backend.add(-1, -self._slot, -prefill_s)
+        backend.add(-1, self._own, self._slots, -prefill_s)
 
     def _forget_prefill(self) -> None:
-        self.backend.add(0, 0.0, -self._prefill_s)
+        self.backend.pend(-self._prefill_s)
         self._prefill_s = 0.0

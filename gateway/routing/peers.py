@@ -6,13 +6,19 @@ several machines would implement it with a store that they share.
 
 from typing import Protocol
 
+from gateway.routing.shared_queue import QueueView
+
 
 class Peers(Protocol):
     """The load that other routers have on the same fleet.
 
     Before the first `refresh`, and in `track` for new ones, every backend must be given a place for
     this router's own load (`Backend.publish_to`): `Backend.set_totals` adds what stands there.
+
+    queue: view on the queues of the other routers, if they have any.
     """
+
+    queue: QueueView | None
 
     def refresh(self, now_s: float) -> None:
         """Update the fleet's totals: in flight, load and pending prefill of every backend, and

@@ -2,45 +2,46 @@
 
 `route` chooses and reserves in one synchronous step and returns a lease. For each bucket, smooth
 weighted round robin over the plan's pools gives the plan's shares exactly, without random numbers.
-Inside a pool the backend with the least pressure, `load + pending prefill / backlog`, is chosen. If
-the request would raise its pressure above 1, the request spills, in the plan's order, to pools
-where the SLO holds even at the P90 of its output length. If no backend keeps the SLO, a handler
-that can wait is told to (`WouldMissSlo`), because the prefill ahead of the request is soon done.
+Inside a pool the backend with the least pressure, `load + prefill ahead / backlog`, is chosen. A
+request is placed only where the pressure stays at or below 1, by the promise of every class that
+uses the backend, so that it and all requests there keep their promises. It spills, in the plan's
+order, to pools where its SLO holds even at the P90 of its output length. Requests without a promise
+(class `best-effort`, and those that no idle backend could serve in time) take what is left. Where
+nothing fits there is no lease; `admission` decides what becomes of the request.
 """
 
 from collections.abc import Collection
 from math import inf
 from typing import Final
 
-from gateway.errors import ClassNotFound, ModelNotFound, Saturated, Unavailable, WouldMissSlo
-from gateway.routing.backend import Backend, Lease
+from gateway.errors import ClassNotFound, ModelNotFound, Unavailable
+from gateway.routing.backend import NO_CLASS, Backend, Lease
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
 from gateway.routing.peers import Peers
+from gateway.routing.ramp import Ramp
+from gateway.routing.rotation import Rotation
+from gateway.routing.selection import Selection
 from gateway.routing.table import RoutingTable
 from planner.cells import cell
 from planner.model.buckets import DEFAULT
 
 CLASS_HEADER: Final = "x-cuvee-slo-class"  # how a request names its SLO class
-FULL: Final = 1.0  # the pressure at which a backend just keeps its SLO
-
 # Decisions, as receipts and metrics name them.
-PLANNED, SPILL, OVERLOAD, BEST_EFFORT = "planned", "spill", "overload", "best-effort"
+PLANNED, SPILL, BEST_EFFORT = "planned", "spill", "best-effort"
+# The built-in class without a promise is named like the decision.
 
 
 class Router:
     """Executes a table on a fleet. The table may be replaced at any moment by one assignment."""
 
-    def __init__(
-        self, table: RoutingTable, fleet: Fleet, *, max_load: float, peers: Peers | None = None
-    ) -> None:
-        """max_load: load at which a backend takes no further request, whatever the SLO. peers:
-        other routers that use the same fleet; `None`: there are none."""
+    def __init__(self, table: RoutingTable, fleet: Fleet, *, peers: Peers | None = None) -> None:
+        """peers: other routers that use the same fleet; `None`: there are none."""
         self.fleet = fleet
-        self._peers = peers
-        self._max_load = max_load
+        self.peers = peers
         self._classes = {(c.model, c.name): index for index, c in enumerate(table.buckets.classes)}
+        self._selection = Selection(table, fleet, None)
         self.table = table
 
     def __repr__(self) -> str:
@@ -53,28 +54,36 @@ class Router:
     @table.setter
     def table(self, table: RoutingTable) -> None:
         self._table = table
+        self._selection = Selection(table, self.fleet, self._selection)
         grid = table.buckets.grid
         self._inputs, self._outputs, self._cells = grid.input_edges, grid.output_edges, grid.cells
         # Copies of what every request looks up: RoutingTable is not compiled (it travels between
         # processes), and compiled code pays 110 instructions for each attribute of such a class.
-        self._slices, self._slots, self._feasible = table.slices, table.slots, table.feasible
+        self._slots, self._feasible = table.slots, table.feasible
         self._backends, self._prefill_s = table.backends, table.prefill_s
-        self._backlog_s, self._plan_id = table.backlog_s, table.plan_id
-        self._credit = [[0.0] * len(table.pools) for _ in range(table.buckets.count)]
-        self._pools = tuple(self.fleet.pool(name) for name in table.pools)
+        self._own, self._order = table.own, table.order
+        self._context, self._plan_id = table.context, table.plan_id
+        self._promised = [any(row) for row in table.feasible]
+        self._ranks, self.pool_count = table.ranks, len(table.pools)
+        self._strictest, self._allowed_s = table.strictest, table.allowed_s
+        self._ramps = [Ramp(fill_s) for fill_s in table.fill_s]
+        self._rotation = Rotation(table.slices, len(table.pools))
 
     def apply(self, membership: Membership) -> tuple[Backend, ...]:
         """Route to the backends of this membership from now on; return the backends that left.
         Requests under way keep their leases."""
         _, gone = self.fleet.apply(membership)
-        self._pools = tuple(self.fleet.pool(name) for name in self._table.pools)
-        if self._peers is not None:
-            self._peers.track()
+        self._selection.track(self.fleet)
+        if self.peers is not None:
+            self.peers.track()
         return gone
 
     def class_index(self, model: str, slo_class: str = DEFAULT) -> int:
-        """The index of one of a model's SLO classes. Raises ModelNotFound or ClassNotFound."""
+        """The index of one of a model's SLO classes; of its default class for `best-effort`, which
+        has no buckets of its own. Raises ModelNotFound or ClassNotFound."""
         index = self._classes.get((model, slo_class))
+        if index is None and slo_class == BEST_EFFORT:
+            index = self._classes.get((model, DEFAULT))
         if index is not None:
             return index
         known = self.class_names(model)
@@ -87,8 +96,9 @@ class Router:
         )
 
     def class_names(self, model: str) -> tuple[str, ...]:
-        """The names of a model's SLO classes; none of an unknown model."""
-        return tuple(name for owner, name in self._classes if owner == model)
+        """The names of a model's SLO classes, the built-in one last; none of an unknown model."""
+        names = tuple(name for owner, name in self._classes if owner == model)
+        return (*names, BEST_EFFORT) if names else ()
 
     def bucket(self, estimate: Estimate) -> int:
         """The bucket of an estimate. Raises ModelNotFound or ClassNotFound."""
@@ -101,9 +111,33 @@ class Router:
             self._inputs, self._outputs, input_tokens, output_tokens
         )
 
-    def hold_s(self, bucket: int) -> float:
-        """Seconds after its arrival for which `route` may hold a request of this bucket back."""
-        return self._table.hold_s[bucket]
+    def promised(self, estimate: Estimate, bucket: int) -> bool:
+        """Whether a latency is promised to a request: not to one of the class `best-effort`, nor
+        to one that no idle backend could serve in time."""
+        return self._promised[bucket] and estimate.slo_class != BEST_EFFORT
+
+    def allowed_s(self, bucket: int) -> float:
+        """Seconds from its arrival in which a request may wait for its turn and for prefill: the
+        TTFT target less the iterations that it takes to get into the batch and out of it."""
+        return self._allowed_s[bucket // self._cells]
+
+    def stricter(self, bucket: int, now_s: float) -> bool:
+        """Whether requests of a stricter class of the same model came lately."""
+        return self._selection.pressure.stricter(bucket, now_s)
+
+    def rank(self, bucket: int) -> int:
+        """The rank of a bucket's class among those of its model: 0 for the strictest promise."""
+        return self._ranks[bucket // self._cells]
+
+    def pools_for(self, bucket: int) -> tuple[int, ...]:
+        """The pools that may serve a bucket: those that keep its SLO, or all of the model if none
+        does."""
+        order, feasible = self._order[bucket], self._feasible[bucket]
+        return tuple(p for p in order if feasible[p]) or order
+
+    def prefill_s(self, bucket: int, input_tokens: int) -> float:
+        """The least seconds of prefill of a prompt on a pool that may serve the bucket."""
+        return input_tokens * min([self._prefill_s[p] for p in self.pools_for(bucket)])
 
     def route(
         self,
@@ -112,50 +146,84 @@ class Router:
         now_s: float,
         bucket: int | None = None,
         exclude: Collection[str] = (),
-        patient: bool = False,
-    ) -> Lease:
-        """Choose a backend and reserve it.
+        barred: Collection[int] = (),
+        slack_s: float = inf,
+    ) -> Lease | None:
+        """Choose a backend and reserve it; `None` if none has room for the request now.
 
         bucket: of the estimate, if it is known already. exclude: names of backends where this
-        request failed. patient: whether the request can wait a moment. Raises ModelNotFound,
-        ClassNotFound, Unavailable (no live backend for the model), Saturated (all backends are at
-        `max_load`) or, if patient, WouldMissSlo (no backend keeps the SLO now).
+        request failed. barred: pools that other requests wait for and that it must leave alone.
+        slack_s: seconds in which its first token is due. Raises ModelNotFound, ClassNotFound, and
+        Unavailable if no backend of the model is live.
         """
-        if self._peers is not None:
-            self._peers.refresh(now_s)
+        if self.peers is not None:
+            self.peers.refresh(now_s)
         if bucket is None:
             bucket = self.bucket(estimate)
-        planned = self._next_slice(bucket)
-        if planned is not None:
-            backend = self._fitting(planned, bucket, estimate, now_s, exclude)
+        if not self.promised(estimate, bucket):
+            lease = self._left_over(bucket, estimate, now_s, exclude, barred)
+        else:
+            self._selection.pressure.seen(bucket, now_s)
+            lease = self._keeping(bucket, estimate, now_s, exclude, barred, slack_s)
+            if lease is None and self._selection.aside is not None:
+                self._selection.aside = None  # it is needed
+                lease = self._keeping(bucket, estimate, now_s, exclude, barred, slack_s)
+        if lease is None and not self._selection.any_live(bucket, now_s, exclude):
+            raise Unavailable(
+                f"No backend for the model `{estimate.model}` is available.", retry_after_s=2.0
+            )
+        return lease
+
+    def hurried(self, bucket: int, now_s: float) -> list[int]:
+        """The pools of a bucket whose room was given out too fast: requests that others go before
+        must leave them alone."""
+        hurried = []
+        for pool in self._order[bucket]:
+            backends, strictest = self._selection.pools[pool], self._strictest[pool]
+            if not backends:
+                continue
+            load = sum([backend.loads[strictest] for backend in backends]) / len(backends)
+            more = self._slots[bucket][pool][strictest] / len(backends)
+            if not self._ramps[pool].allows(load, more, now_s):
+                hurried.append(pool)
+        return hurried
+
+    def _keeping(
+        self,
+        bucket: int,
+        estimate: Estimate,
+        now_s: float,
+        exclude: Collection[str],
+        barred: Collection[int],
+        slack_s: float,
+    ) -> Lease | None:
+        """A lease where the request and all others keep their promises: at the pool whose turn it
+        is, else at another one, else at a backend that runs although the plan does not use it."""
+        planned = self._rotation.take(bucket)
+        if planned is not None and planned not in barred:
+            limit = self._backends[planned]
+            backend = self._selection.fitting(
+                planned, bucket, estimate, now_s, exclude, limit, slack_s
+            )
             if backend is not None:
                 return self._reserve(backend, planned, bucket, estimate, PLANNED)
         feasible = self._feasible_at_p90(bucket, estimate)
-        for pool in self._table.order[bucket]:
-            if pool != planned and feasible[pool]:
-                backend = self._fitting(pool, bucket, estimate, now_s, exclude)
+        for beyond in (False, True):
+            for pool in self._order[bucket]:
+                if pool in barred or not feasible[pool] or (pool == planned and not beyond):
+                    continue
+                running, used = len(self._selection.pools[pool]), self._backends[pool]
+                if beyond and running <= used:
+                    continue
+                limit = running if beyond else used
+                backend = self._selection.fitting(
+                    pool, bucket, estimate, now_s, exclude, limit, slack_s
+                )
                 if backend is not None:
                     return self._reserve(backend, pool, bucket, estimate, SPILL)
-        return self._anywhere(planned, bucket, estimate, now_s, exclude, patient)
-
-    def _next_slice(self, bucket: int) -> int | None:
-        """The pool whose turn it is; `None` if the plan gives the bucket to no pool.
-
-        Smooth weighted round robin as in nginx: every pool gains its weight, the pool with the most
-        credit serves and pays 1. Shares are exact over any window, without bursts to one pool.
-        """
-        slices = self._slices[bucket]
-        if len(slices) == 1:  # most buckets; their credit would always be 0
-            return slices[0][0]
-        credit = self._credit[bucket]
-        richest: int | None = None
-        for pool, weight in slices:
-            credit[pool] += weight
-            if richest is None or credit[pool] > credit[richest]:
-                richest = pool
-        if richest is not None:
-            credit[richest] -= 1.0
-        return richest
+        if planned is not None:
+            self._rotation.give_back(bucket, planned)
+        return None
 
     def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
         """(P,) whether a pool holds the SLO at the median of the output and at its P90.
@@ -167,107 +235,44 @@ class Router:
         at_median, at_p90 = self._feasible[bucket], self._feasible[longer]
         return tuple(a and b for a, b in zip(at_median, at_p90, strict=True))
 
-    def _least_pressed(
-        self, pool: int, backlog_s: float, now_s: float, exclude: Collection[str], limit: int
-    ) -> tuple[Backend | None, float]:
-        """The backend with the least pressure among the first `limit` live backends of a pool, and
-        its pressure; (`None`, 0) if there is none. Recent failures count as pressure, but only
-        where backends are compared.
-
-        The plan states a number of backends and no names. The first live ones are used, so that the
-        others stay idle and can be stopped.
-        """
-        best, least, rank = None, 0.0, inf
-        for backend in self._pools[pool]:
-            if limit == 0:
-                break
-            if not backend.live(now_s):
-                continue
-            # One where this request failed still counts as one of the plan's: taking another in its
-            # place would start a backend that the plan wants to stop.
-            limit -= 1
-            if backend.name in exclude:
-                continue
-            pressure = backend.load + backend.pending_s / backlog_s
-            if backend.full(now_s):  # the engine knows better than our sums
-                pressure = inf
-            penalised = pressure + backend.breaker.penalty
-            if best is None or penalised < rank:
-                best, least, rank = backend, pressure, penalised
-        return best, least
-
-    def _fitting(
-        self, pool: int, bucket: int, estimate: Estimate, now_s: float, exclude: Collection[str]
-    ) -> Backend | None:
-        """The backend of the pool with the least pressure, if it keeps the SLO with this
-        request."""
-        if not self._feasible[bucket][pool]:
-            return None
-        backlog_s = self._backlog_s[bucket]
-        best, least = self._least_pressed(pool, backlog_s, now_s, exclude, self._backends[pool])
-        if best is None or least == inf:
-            return None
-        # An idle backend of a feasible pool holds the SLO, however large the request is.
-        if best.in_flight == 0 or least + self._added_pressure(pool, bucket, estimate) <= FULL:
-            return best
-        return None
-
-    def _added_pressure(self, pool: int, bucket: int, estimate: Estimate) -> float:
-        """The pressure that this request would add to a backend of the pool."""
-        prefill_s = estimate.input_tokens * self._prefill_s[pool]
-        return self._slots[bucket][pool] + prefill_s / self._backlog_s[bucket]
-
-    def _anywhere(
+    def _left_over(
         self,
-        planned: int | None,
         bucket: int,
         estimate: Estimate,
         now_s: float,
         exclude: Collection[str],
-        patient: bool,
-    ) -> Lease:
-        """Reserve the backend that breaks the SLO least, up to `max_load`, where none keeps it.
+        barred: Collection[int],
+    ) -> Lease | None:
+        """A lease for a request without a promise, where those with one do not need the room.
 
-        The plan's backends come first; backends beyond the plan serve only if no other is live.
+        The plan's backends come first; backends beyond the plan serve only if no other has room.
         """
-        table = self._table
-        backlog_s = self._backlog_s[bucket]
-        order = table.order[bucket]
+        order = self._order[bucket]
         # A prompt beyond a pool's context is an error there; if it is beyond all of them, the error
         # of an engine tells the client best.
-        roomy = [pool for pool in order if estimate.input_tokens < table.context[pool]]
-        for all_backends in (False, True):
-            alive = []
+        roomy = [pool for pool in order if estimate.input_tokens < self._context[pool]]
+        for beyond in (False, True):
             for pool in roomy or order:
-                limit = len(self._pools[pool]) if all_backends else self._backends[pool]
-                best, least = self._least_pressed(pool, backlog_s, now_s, exclude, limit)
-                if best is not None:
-                    misfit = not self._feasible[bucket][pool]
-                    pressure = least + self._added_pressure(pool, bucket, estimate)
-                    load = inf if least == inf else best.load + self._slots[bucket][pool]
-                    alive.append((misfit, pressure, best, pool, load))
-            if alive:
-                # An idle backend takes even a request whose load alone exceeds max_load: otherwise
-                # it would never be served.
-                idle = [a for a in alive if a[4] < inf and a[2].in_flight == 0]
-                with_room = [a for a in alive if a[4] <= self._max_load] or idle
-                if not with_room:
-                    raise Saturated("Every backend is full.", retry_after_s=1.0)
-                if patient and planned is not None:
-                    raise WouldMissSlo("No backend keeps the SLO now.", retry_after_s=1.0)
-                misfit, _, backend, pool, _ = min(with_room, key=lambda a: a[:2])
-                decision = BEST_EFFORT if misfit and planned is None else OVERLOAD
-                return self._reserve(backend, pool, bucket, estimate, decision)
-        raise Unavailable(
-            f"No backend for the model `{estimate.model}` is available.", retry_after_s=2.0
-        )
+                if pool in barred:
+                    continue
+                limit = len(self._selection.pools[pool]) if beyond else self._backends[pool]
+                backend = self._selection.spare(pool, bucket, estimate, now_s, exclude, limit)
+                if backend is not None:
+                    return self._reserve(backend, pool, bucket, estimate, BEST_EFFORT)
+        return None
 
     def _reserve(
-        self, backend: Backend, pool: int, bucket: int, estimate: Estimate, decision: str
+        self,
+        backend: Backend,
+        pool: int,
+        bucket: int,
+        estimate: Estimate,
+        decision: str,
     ) -> Lease:
         return Lease(
             backend,
-            slot=self._slots[bucket][pool],
+            own=NO_CLASS if decision == BEST_EFFORT else self._own[bucket],
+            slots=self._slots[bucket][pool],
             prefill_s=estimate.input_tokens * self._prefill_s[pool],
             bucket=bucket,
             plan_id=self._plan_id,

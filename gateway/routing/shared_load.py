@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from gateway.routing.backend import WIDTH
 from gateway.routing.fleet import Fleet
+from gateway.routing.shared_queue import QueueView, SharedQueue
 
-WIDTH = 3  # numbers per worker and backend: in flight, load, pending prefill
 # Age up to which the other workers' numbers are used without reading them again: ten decisions of a
 # worker at 2,000 requests/s.
 STALE_S = 0.005
@@ -20,8 +21,11 @@ STALE_S = 0.005
 class SharedLoad:
     """The array.
 
-    Layout, in doubles: (R,) 1.0 where a backend is down, then (W, R, 3) in flight, load and pending
-    prefill of each worker. R: rows, one for each backend and some for backends that come later.
+    Layout, in doubles: (R,) 1.0 where a backend is down, then (W, R, WIDTH) the sums of each worker
+    as `Backend` lays them out. R: rows, one for each backend and some for backends that come later.
+    Then a `SharedQueue`.
+
+    queue: what the workers know of each other's queues.
     """
 
     def __init__(self, memory: Any, *, workers: int, rows: int) -> None:
@@ -29,7 +33,11 @@ class SharedLoad:
         self._cells = memoryview(memory).cast("B").cast("d")
         whole = np.frombuffer(memory, dtype=np.float64)
         self._down = whole[:rows]
-        self._held = whole[rows:].reshape(workers, rows, WIDTH)
+        end = rows * (1 + workers * WIDTH)
+        self._held = whole[rows:end].reshape(workers, rows, WIDTH)
+        self.queue = SharedQueue(
+            whole[end : end + SharedQueue.doubles(workers=workers)], workers=workers
+        )
         self.rows = rows
 
     def __repr__(self) -> str:
@@ -38,19 +46,20 @@ class SharedLoad:
     @staticmethod
     def doubles(*, workers: int, rows: int) -> int:
         """The length of the array."""
-        return rows * (1 + workers * WIDTH)
+        return rows * (1 + workers * WIDTH) + SharedQueue.doubles(workers=workers)
 
     def cell(self, worker: int, row: int) -> "memoryview[float]":
-        """The three numbers of one worker on one backend, for that worker to write."""
+        """The sums of one worker on one backend, for that worker to write."""
         first = self.rows + (worker * self.rows + row) * WIDTH
         return self._cells[first : first + WIDTH]
 
     def clear(self, worker: int) -> None:
         """Set all numbers of a worker to zero: it died, and its leases with it."""
         self._held[worker] = 0.0
+        self.queue.clear(worker)
 
     def others(self, worker: int | None, rows: int) -> list[list[float]]:
-        """(rows, 3) totals over all workers except this one; over all of them for `None`."""
+        """(rows, WIDTH) totals over all workers except this one; over all of them for `None`."""
         held = self._held[:, :rows]
         if worker is None:
             summed = held.sum(axis=0)
@@ -74,7 +83,10 @@ class SharedLoad:
 
 class LoadView:
     """The `Peers` of one process: publishes the load of its fleet in the array, and reads the
-    totals."""
+    totals.
+
+    queue: of a worker, its view on the queues of all.
+    """
 
     def __init__(self, shared_load: SharedLoad, fleet: Fleet, worker: int | None) -> None:
         """worker: number of this worker, whose cells are cleared; `None` in the supervisor, which
@@ -86,8 +98,10 @@ class LoadView:
         self._down = b""
         self._reads_down = worker is not None
         self._published: set[str] = set()
+        self.queue: QueueView | None = None
         if worker is not None:
             shared_load.clear(worker)
+            self.queue = QueueView(shared_load.queue, worker)
         self.track()
 
     def __repr__(self) -> str:
@@ -113,7 +127,7 @@ class LoadView:
         self._due_s = now_s + STALE_S
         totals = self._shared_load.others(self._worker, self._rows)
         for backend, row in self._places:
-            backend.set_totals(*totals[row])
+            backend.set_totals(totals[row])
         if self._reads_down and (down := self._shared_load.down()) != self._down:
             self._down = down
             self._mark(down)

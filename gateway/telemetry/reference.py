@@ -29,7 +29,7 @@ LABELS = """\
 | `backend` | the pool's name and a number, as in the header `x-cuvee-backend` |
 | `outcome` | `ok`, `shed` (no room), `failed` (a backend or the gateway), `abandoned` (the client \
 left), `rejected` (the client's own mistake) |
-| `decision` | `planned`, `spill`, `overload`, `best-effort`, as in the header `x-cuvee-decision` |
+| `decision` | `planned`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |
 | `worker` | number of the worker process, from 0 |
 """

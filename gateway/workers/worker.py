@@ -21,6 +21,7 @@ from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.request import ClientLimits, Request
+from gateway.routing.admission import Admission, QueueLimits
 from gateway.routing.backend import Backend
 from gateway.routing.endpoints import BY_PATH
 from gateway.routing.estimator import Estimator
@@ -44,7 +45,7 @@ requests_log = logging.getLogger("cuvee.requests")
 BATCH: Final = 32
 RECENT: Final = 64  # lessons kept for the supervisor between two reports
 TICK_S: Final = 0.2  # between two checks of timeouts
-POLL_S: Final = 0.05  # between two attempts of the first request in the queue; see `_poll`
+POLL_S: Final = 0.01  # between two attempts to place what waits; see `_poll`
 
 
 class Worker:
@@ -83,7 +84,7 @@ class Worker:
         self._ended: list[Observation] = []
         self._logs_requests = requests_log.isEnabledFor(logging.DEBUG)
         self._stack = AsyncExitStack()
-        self.router = Router(table, fleet, max_load=settings.max_load, peers=peers)
+        self.router = Router(table, fleet, peers=peers)
         self.dispatcher = self._new_dispatcher()
         self._exchange = self._new_exchange()
         self._local_endpoints = LocalEndpoints(
@@ -127,7 +128,7 @@ class Worker:
     @table.setter
     def table(self, table: RoutingTable) -> None:
         self.router.table = table
-        self.dispatcher.queue.wake()
+        self.dispatcher.room(self._clock())
 
     def apply(self, membership: Membership) -> None:
         """Serve with the backends of this membership from now on; requests at backends that left
@@ -137,7 +138,7 @@ class Worker:
         for backend in gone:
             if backend.url not in urls:  # a backend of another pool may have the same URL
                 self.dispatcher.forget(backend)
-        self.dispatcher.queue.wake()
+        self.dispatcher.room(self._clock())
 
     def rows_in_use(self) -> frozenset[int]:
         """Empty: there is no array that processes share."""
@@ -153,7 +154,7 @@ class Worker:
         now_s = self._clock()
         return {
             0: WorkerGauges(
-                queued=len(self.dispatcher.queue),
+                queued=self.dispatcher.admission.waiting,
                 connections=len(self._listener.connections),
                 retry_budget=self.dispatcher.budget.left,
                 breakers_open=sum(
@@ -172,19 +173,30 @@ class Worker:
 
     def on_probed(self) -> None:
         """All backends were probed: one may be up again, or have room."""
-        self.dispatcher.queue.wake()
+        self.dispatcher.room(self._clock())
 
     def backend_lost(self, backend: Backend) -> None:
         """Several probes of a backend failed: end the wait of requests for its first byte."""
         self._exchange.timeouts.backend_lost(backend)
 
     def _new_dispatcher(self) -> Dispatcher:
-        share = ceil(self._settings.queue_requests / self._settings.workers)
+        settings = self._settings
+        limits = QueueLimits(
+            requests=ceil(settings.queue_requests / settings.workers),
+            tokens=ceil(settings.queue_tokens / settings.workers),
+            timeout_s=settings.queue_timeout_s,
+        )
         return Dispatcher(
-            router=self.router,
+            admission=Admission(
+                self.router,
+                limits,
+                weights=settings.caller_weights,
+                view=None if self._peers is None else self._peers.queue,
+            ),
+            fleet=self.router.fleet,
             connection_pools=self._connection_pools,
             dialects=dialects(self._config.engines),
-            settings=msgspec.structs.replace(self._settings, queue_requests=share),
+            settings=settings,
             clock=self._clock,
         )
 
@@ -239,6 +251,7 @@ class Worker:
                 self._learn()
                 self._estimator.refill()
                 self._exchange.timeouts.tick(self._clock())
+                self.dispatcher.room(self._clock())
                 if self._peers is not None:
                     self._peers.refresh(self._clock())
             except Exception:
@@ -249,7 +262,7 @@ class Worker:
         that only another attempt finds the room they made."""
         while True:
             await asyncio.sleep(POLL_S)
-            self.dispatcher.queue.wake()
+            self.dispatcher.room(self._clock())
 
     def _ready(self) -> tuple[int, dict[str, Any]]:
         fleet, plan_id, now_s = self.router.fleet, self.table.plan_id, self._clock()

@@ -15,7 +15,14 @@ import numpy as np
 
 from planner.engine.profiles import Profile
 from planner.program import baselines
-from planner.proof.simulate import OnFinished, Placement, Route, SimulationResult, simulate
+from planner.proof.simulate import (
+    FirstCome,
+    OnFinished,
+    Placement,
+    Route,
+    SimulationResult,
+    simulate,
+)
 from planner.sizes import FloatArray, Grid, log_edges
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -290,9 +297,8 @@ def simulate_policy(name: str, case: SimulationCase, seed: int) -> SimulationRes
     return simulate(
         case.trace,
         case.engines,
-        policy.route,
+        FirstCome(policy.route, policy.patience_s),
         on_finished=policy.on_finished,
-        patience_s=policy.patience_s,
     )
 
 

@@ -227,11 +227,11 @@ def gateway_config(settings: ProxySettings) -> str:
     profile = settings.folder / "profile.yaml"
     profile.write_text(
         "format: cuvee-profile/1\norigin: analytic\ngpu: H100\nmodel: Llama-3-8B\n"
-        "engine: vllm-v1\nmax_num_seqs: 4096\n"
+        "engine: vllm-v1\nmax_num_seqs: 1000000\nkv_tokens: 10000000000\n"
     )
     workers = {"workers": settings.threads} if settings.threads > 1 else {}
     config = {
-        "models": {mock.MODEL: {"slo": {"ttft_s": 60.0, "tpot_s": 5.0, "attainment": 0.99}}},
+        "models": {mock.MODEL: {"slo": {"ttft_s": 3600.0, "tpot_s": 3600.0, "attainment": 0.99}}},
         "pools": {
             "bench": {
                 "model": mock.MODEL,
@@ -243,7 +243,6 @@ def gateway_config(settings: ProxySettings) -> str:
         "gateway": {
             "host": "127.0.0.1",
             "port": settings.port,
-            "max_load": 1000.0,
             "drain_delay_s": 0.0,
             **workers,
         },

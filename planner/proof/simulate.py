@@ -7,7 +7,7 @@ plans, buckets or gateways.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from math import ceil, inf
@@ -36,6 +36,19 @@ class Placement(Protocol):
 
     def release(self) -> None:
         """Called once, when the request has ended or its engine refused it."""
+
+
+class Dispatch(Protocol):
+    """Decides which requests are placed, and when. It remembers those that wait."""
+
+    def arrive(self, request: int, now_s: float) -> Iterable[tuple[int, Placement]]:
+        """A request arrives: return the requests that are placed now, and where."""
+
+    def room(self, now_s: float) -> Iterable[tuple[int, Placement]]:
+        """A first or a last token came: return the waiting requests that are placed now."""
+
+    def due_s(self) -> float:
+        """When `room` is to be called next even if no token comes; infinite: never."""
 
 
 Route = Callable[[int, float], Placement | None]  # (request, now_s) -> None if no backend has room
@@ -75,38 +88,65 @@ class SimulationResult:
         return float(met.mean())
 
 
+class FirstCome:
+    """A `Dispatch` of a router that has no queue of its own: who waits is served in the order of
+    arrival, and is shed after a time."""
+
+    def __init__(self, route: Route, patience_s: float = 0.0) -> None:
+        """route: called at each arrival, and again for the first in the queue whenever a token
+        makes room."""
+        self._route = route
+        self._patience_s = patience_s
+        self._waiting: deque[tuple[float, int]] = deque()  # (until_s, request)
+
+    def arrive(self, request: int, now_s: float) -> Iterable[tuple[int, Placement]]:
+        placement = self._route(request, now_s)
+        if placement is not None:
+            return ((request, placement),)
+        if self._patience_s > 0:
+            self._waiting.append((now_s + self._patience_s, request))
+        return ()
+
+    def room(self, now_s: float) -> Iterable[tuple[int, Placement]]:
+        waiting, placed = self._waiting, []
+        while waiting and waiting[0][0] < now_s:
+            waiting.popleft()
+        while waiting and (placement := self._route(waiting[0][1], now_s)) is not None:
+            placed.append((waiting.popleft()[1], placement))
+        return placed
+
+    def due_s(self) -> float:
+        return inf
+
+
 def simulate(
     trace: Trace,
     engines: Sequence[Profile],
-    route: Route,
+    dispatch: Dispatch,
     *,
     on_finished: OnFinished | None = None,
-    patience_s: float = 0.0,
-    hold_s: FloatArray | None = None,
 ) -> SimulationResult:
     """Play a trace onto one fresh engine per profile until the last request has ended.
 
-    route: called at each arrival. A request that it does not place waits in a queue, first come,
-    first served, and is routed again whenever another request ends; after patience_s it is shed.
-    hold_s: (N,) seconds that each request may wait in any case; it is routed once more when they
-    are over. A request longer than its engine's context is refused there, and counts as shed.
+    dispatch: asked at each arrival and whenever there may be room. A request that it never places
+    was shed. A request longer than its engine's context is refused there, and counts as shed.
     on_finished: called when a request has ended, after its placement was released.
-    At one moment the ends of iterations come first, in the order of the engines, then requests
-    whose hold ends, then arrivals: room that is made at a moment can be used at that moment.
+    At one moment the ends of iterations come first, in the order of the engines, then what is due
+    by the clock, then arrivals: room that is made at a moment can be used at that moment.
     Raises InvalidValue if arrivals do not ascend.
     """
     if np.any(np.diff(trace.arrival_s) < 0):
         raise InvalidValue("the arrivals of a trace must ascend")
-    simulation = _Simulation(trace, engines, route, on_finished, patience_s, hold_s)
+    simulation = _Simulation(trace, engines, dispatch, on_finished)
     for request, now_s in enumerate(simulation.arrivals_s):
         simulation.advance_to(now_s)
-        simulation.admit(request, now_s)
+        simulation.place(dispatch.arrive(request, now_s), now_s)
     simulation.advance_to(inf)
     return simulation.result()
 
 
 class _Simulation:
-    """The state of one simulation: engines, the heap of their next events, and the queue.
+    """The state of one simulation: engines, and the heap of their next events.
 
     The heap has one live entry per engine. When an engine's next event moves, a new entry is pushed
     and the engine's version raised; the old entry is known as stale by its version. That is cheaper
@@ -118,24 +158,17 @@ class _Simulation:
         self,
         trace: Trace,
         engines: Sequence[Profile],
-        route: Route,
+        dispatch: Dispatch,
         on_finished: OnFinished | None,
-        patience_s: float,
-        hold_s: FloatArray | None,
     ) -> None:
         self.arrivals_s: list[float] = trace.arrival_s.tolist()
         # The engine model has no request without a prompt or an answer; traces do.
         self._inputs = [max(1, int(tokens)) for tokens in trace.input_tokens.tolist()]
         self._outputs = [max(1, int(tokens)) for tokens in trace.output_tokens.tolist()]
         self._engines = [Engine(profile) for profile in engines]
-        self._route = route
+        self._dispatch = dispatch
         self._on_finished = on_finished
-        self._hold_s = [0.0] * len(trace) if hold_s is None else hold_s.tolist()
-        # A held request waits for its hold to end, whatever the patience.
-        self._patience_s = max(patience_s, *self._hold_s, 0.0)
         self._placements: dict[int, Placement] = {}
-        self._queue: deque[int] = deque()
-        self._hold_ends: list[tuple[float, int]] = []  # a heap of (when, request)
         self._heap: list[tuple[float, int, int]] = []  # (when, engine, version)
         self._due_s: list[float | None] = [None] * len(engines)
         self._version = [0] * len(engines)
@@ -144,30 +177,23 @@ class _Simulation:
         self._backend = [-1] * len(trace)
 
     def advance_to(self, until_s: float) -> None:
-        """Run all engines up to and at `until_s`, and route requests whose hold ends by then."""
-        hold_ends = self._hold_ends
-        while hold_ends and hold_ends[0][0] <= until_s:
-            now_s, request = heappop(hold_ends)
-            self._run_engines(now_s)
-            # It may have been placed, or shed, since its hold began.
-            if request in self._queue and self._place(request, now_s):
-                self._queue.remove(request)
-        self._run_engines(until_s)
+        """Run all engines, and what is due by the clock, up to and at `until_s`."""
+        heap, version, dispatch = self._heap, self._version, self._dispatch
+        while True:
+            due_s = dispatch.due_s()
+            if heap and heap[0][0] <= min(until_s, due_s):
+                now_s, backend, known = heappop(heap)
+                if known == version[backend]:
+                    self._advance(backend, now_s)
+            elif due_s <= until_s and due_s < inf:
+                self.place(dispatch.room(due_s), due_s)
+            else:
+                return
 
-    def _run_engines(self, until_s: float) -> None:
-        heap, version = self._heap, self._version
-        while heap and heap[0][0] <= until_s:
-            now_s, backend, known = heappop(heap)
-            if known == version[backend]:
-                self._advance(backend, now_s)
-
-    def admit(self, request: int, now_s: float) -> None:
-        """Place a request that arrives now; without room put it into the queue, or shed it."""
-        if not self._place(request, now_s) and self._patience_s > 0:
-            self._queue.append(request)
-            if self._hold_s[request] > 0:
-                until_s = self.arrivals_s[request] + self._hold_s[request]
-                heappush(self._hold_ends, (until_s, request))
+    def place(self, placed: Iterable[tuple[int, Placement]], now_s: float) -> None:
+        """Submit requests to their engines."""
+        for request, placement in placed:
+            self._submit(request, placement, now_s)
 
     def result(self) -> SimulationResult:
         """The outcome of all requests, once all have ended."""
@@ -181,31 +207,25 @@ class _Simulation:
             backend=np.array(self._backend, dtype=np.int64),
         )
 
-    def _place(self, request: int, now_s: float) -> bool:
-        """Route a request and submit it to its engine; False if no backend has room.
-
-        True also for a request that its engine refuses: it would be refused at any later time.
-        """
-        placement = self._route(request, now_s)
-        if placement is None:
-            return False
+    def _submit(self, request: int, placement: Placement, now_s: float) -> None:
+        """Submit a request to its engine, which refuses what is longer than its context."""
         backend = placement.backend
         engine, inputs, outputs = (
             self._engines[backend], self._inputs[request], self._outputs[request]
         )  # fmt: skip
         if inputs + outputs > engine.longest:
             placement.release()
-            return True
+            self.place(self._dispatch.room(now_s), now_s)
+            return
         engine.submit(request, input_tokens=inputs, output_tokens=outputs, now_s=now_s)
         self._placements[request] = placement
         self._backend[request] = backend
         self._schedule(backend)
-        return True
 
     def _advance(self, backend: int, now_s: float) -> None:
-        """Take an engine's events of this moment, then let the queue use the room they made."""
-        ended = False
-        for event in self._engines[backend].advance(now_s):
+        """Take an engine's events of this moment, then let others use the room they made."""
+        events = self._engines[backend].advance(now_s)
+        for event in events:
             request: int = event.key  # type: ignore[assignment]
             if type(event) is FirstToken:
                 self._first_s[request] = event.at_s
@@ -213,15 +233,14 @@ class _Simulation:
                 continue
             self._last_s[request] = event.at_s
             self._placements.pop(request).release()
-            ended = True
             if self._on_finished is not None:
                 self._on_finished(request, now_s)
         # The entry of this event has been popped: the next one must be pushed even if it is due at
         # the same time.
         self._due_s[backend] = None
         self._schedule(backend)
-        if ended and self._queue:
-            self._place_queued(now_s)
+        if events:
+            self.place(self._dispatch.room(now_s), now_s)
 
     def _schedule(self, backend: int) -> None:
         """Push an engine's next event, unless its live entry stands at the right time already."""
@@ -232,14 +251,3 @@ class _Simulation:
         self._version[backend] += 1
         if due_s is not None:
             heappush(self._heap, (due_s, backend, self._version[backend]))
-
-    def _place_queued(self, now_s: float) -> None:
-        """Shed requests that waited too long, then place requests from the head of the queue.
-
-        Stop at the first without room: the queue is first come, first served.
-        """
-        queue = self._queue
-        while queue and self.arrivals_s[queue[0]] + self._patience_s < now_s:
-            queue.popleft()
-        while queue and self._place(queue[0], now_s):
-            queue.popleft()

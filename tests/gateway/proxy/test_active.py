@@ -25,6 +25,7 @@ def active():
         estimate=Estimate(model="m", input_tokens=20, output_tokens=5, output_p90=9),
         caller="k",
         receipts=Receipts(),
+        room=lambda now_s: None,
         bucket=4,
         fiber=Fiber(),
         client=SimpleNamespace(),  # nothing is sent
@@ -34,7 +35,9 @@ def active():
 def routed():
     w = active()
     backend = Backend(name="a-0", pool="a", url="http://a")
-    w.lease = Lease(backend, slot=0.1, prefill_s=0.0, bucket=4, plan_id="p", decision="spill")
+    w.lease = Lease(
+        backend, own=0, slots=(0.1,), prefill_s=0.0, bucket=4, plan_id="p", decision="spill"
+    )
     return w
 
 
@@ -84,7 +87,9 @@ def test_the_first_token_frees_the_prefill():
     """Its time is kept, and the backend has that much less to do."""
     w = active()
     backend = Backend(name="a-0", pool="a", url="http://a")
-    w.lease = Lease(backend, slot=0.1, prefill_s=0.5, bucket=4, plan_id="p", decision="planned")
+    w.lease = Lease(
+        backend, own=0, slots=(0.1,), prefill_s=0.5, bucket=4, plan_id="p", decision="planned"
+    )
     before = backend.pending_s
     w.first_token(10.5)
 

@@ -6,7 +6,9 @@ from gateway.routing.backend import Backend, Lease
 
 def lease(name="a-0", plan_id="p", decision="spill"):
     backend = Backend(name=name, pool=name.partition("-")[0], url="http://a")
-    return Lease(backend, slot=0.1, prefill_s=0.0, bucket=4, plan_id=plan_id, decision=decision)
+    return Lease(
+        backend, own=0, slots=(0.1,), prefill_s=0.0, bucket=4, plan_id=plan_id, decision=decision
+    )
 
 
 def test_a_receipt_has_all_that_was_decided():

@@ -37,7 +37,8 @@ def active():
     estimate = Estimate(model="m", input_tokens=1, output_tokens=1, output_p90=1)
     return ActiveRequest(
         arrival_s=0.0, request_id=b"r", llm_request=llm_request, estimate=estimate, caller="",
-        receipts=Receipts(), bucket=4, fiber=Fiber(), client=SimpleNamespace(),
+        receipts=Receipts(), room=lambda now_s: None, bucket=4, fiber=Fiber(),
+        client=SimpleNamespace(),
     )  # fmt: skip
 
 

@@ -42,7 +42,8 @@ class Served:
         self.client, self.ended = Heard(), None
         fiber = Fiber()
         self.active = ActiveRequest(
-            arrival_s=0.0, request_id=b"r", caller="", receipts=Receipts(), bucket=0,
+            arrival_s=0.0, request_id=b"r", caller="", receipts=Receipts(),
+            room=lambda now_s: None, bucket=0,
             fiber=fiber, client=self.client,
             llm_request=LlmRequest(
                 endpoint=CHAT, model="m", stream=stream, prompt_bytes=1, prompt_tokens=None,
@@ -131,7 +132,13 @@ def test_a_backend_that_is_gone_is_given_up_on():
     waiting, streaming, elsewhere = Served(), Served(), Served()
     for request, backend in ((waiting, 0), (streaming, 0), (elsewhere, 1)):
         request.active.lease = Lease(
-            backends[backend], slot=0.1, prefill_s=0.0, bucket=0, plan_id="p", decision="planned"
+            backends[backend],
+            own=0,
+            slots=(0.1,),
+            prefill_s=0.0,
+            bucket=0,
+            plan_id="p",
+            decision="planned",
         )
         request.active.waiting = request is not streaming
     timeouts(waiting, streaming, elsewhere).backend_lost(backends[0])

@@ -11,7 +11,9 @@ def backend():
 
 
 def lease(on, *, slot=0.25, prefill_s=0.5):
-    return Lease(on, slot=slot, prefill_s=prefill_s, bucket=0, plan_id="p", decision="planned")
+    return Lease(
+        on, own=0, slots=(slot,), prefill_s=prefill_s, bucket=0, plan_id="p", decision="planned"
+    )
 
 
 def test_a_lease_reserves_and_gives_back():

@@ -20,7 +20,7 @@ def fail(breaker, now_s=0.0, *, unreachable=False, may_open=True):
 
 
 def lease(on):
-    return Lease(on, slot=0.25, prefill_s=0.5, bucket=0, plan_id="p", decision="planned")
+    return Lease(on, own=0, slots=(0.25,), prefill_s=0.5, bucket=0, plan_id="p", decision="planned")
 
 
 def pause_s(breaker, now_s):

@@ -21,7 +21,9 @@ def test_what_stays_keeps_all_that_is_known_of_it():
     """Leases, breakers and probes outlive a change; so does the order of the pool."""
     fleet = Fleet.of({"a": ("http://x", "http://y")})
     stays = fleet.pool("a")[1]
-    lease = Lease(stays, slot=0.5, prefill_s=0.0, bucket=0, plan_id="p", decision="planned")
+    lease = Lease(
+        stays, own=0, slots=(0.5,), prefill_s=0.0, bucket=0, plan_id="p", decision="planned"
+    )
     stays.breaker.failed(0.0, unreachable=True, may_open=True)
     new, gone = fleet.apply(changed(fleet.membership, {"a": ("http://y", "http://z")}))
 

@@ -1,12 +1,13 @@
-"""The decision: exact shares, least pressure, spill, overload, and leases that leave no trace."""
+"""The decision: exact shares, least pressure, spill, no room, and leases that leave no trace."""
 
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.errors import ClassNotFound, ModelNotFound, Saturated, Unavailable, WouldMissSlo
+from gateway.errors import ClassNotFound, ModelNotFound, Unavailable
 from gateway.routing.backend import FULL_S
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
@@ -40,17 +41,23 @@ def make_table(
         slices=tuple(tuple((p, w) for p, w in enumerate(row) if w > 0) for row in rows),
         order=(tuple(range(count)),) * 2,
         feasible=feasible,
-        slots=(slots or (0.1,) * count,) * 2,
+        slots=(tuple((slot,) for slot in slots or (0.1,) * count),) * 2,
+        own=(0, 0),
+        siblings=((0,), (0,)),
+        guards=((True,),) * count,
         prefill_s=(prefill_s,) * count,
         context=context or (4096,) * count,
-        backlog_s=(TTFT_S,) * 2,
-        hold_s=(0.2,) * 2,
+        backlog_s=(TTFT_S,),
+        allowed_s=(TTFT_S,),
+        fill_s=(10.0,) * count,
+        strictest=(0,) * count,
+        ranks=(0,),
     )
 
 
-def make_router(table, per_pool=2, max_load=2.0):
+def make_router(table, per_pool=2):
     fleet = Fleet.of({p: tuple(f"http://{p}{n}" for n in range(per_pool)) for p in table.pools})
-    return Router(table, fleet, max_load=max_load)
+    return Router(table, fleet)
 
 
 def estimate(outputs=10, p90=None, inputs=10, model="m"):
@@ -65,7 +72,7 @@ def fill(router, pool, load):
         tuple(1.0 if name == pool else 0.0 for name in router.table.pools),
         slots=(load,) * len(router.table.pools),
     )
-    inner = Router(table, router.fleet, max_load=1e9)
+    inner = Router(table, router.fleet)
     return [inner.route(estimate(), now_s=0.0) for _ in router.fleet.pool(pool)]
 
 
@@ -155,45 +162,68 @@ def test_load_and_prefill_add_up():
     """A prompt that would fit if its prefill or the load were alone spills when both are there."""
     router = make_router(make_table((1.0, 0.0), prefill_s=0.001), per_pool=1)
     fill(router, "a", 0.5)
+    router.route(estimate(inputs=200), now_s=0.0)
 
-    lease = router.route(estimate(inputs=600), now_s=0.0)
+    lease = router.route(estimate(inputs=700), now_s=0.0)
 
     assert (lease.backend.pool, lease.decision) == ("b", "spill")
 
 
-def test_overload_goes_where_the_prompt_is_quickest():
-    """Among pools that break the SLO alike the one that prefills faster takes the request."""
-    table = replace(make_table((0.5, 0.5)), prefill_s=(0.002, 0.001))
-    router = make_router(table, per_pool=1)
-    fill(router, "a", 0.95)
-    fill(router, "b", 0.95)
+def test_a_long_prompt_goes_where_no_other_waits():
+    """A prompt of most of the backlog fits beside answers, but not beside another such prompt."""
+    router = make_router(make_table((1.0,), prefill_s=0.001), per_pool=1)
+    fill(router, "a", 0.5)
 
-    lease = router.route(estimate(inputs=500), now_s=0.0)
+    first = router.route(estimate(inputs=650), now_s=0.0)
 
-    assert (lease.backend.pool, lease.decision) == ("b", "overload")
+    assert first is not None
+    assert router.route(estimate(inputs=650), now_s=0.0) is None
+    first.prefilled()
+    assert router.route(estimate(inputs=650), now_s=0.0) is not None
 
 
-def test_the_patient_are_held_back_rather_than_break_the_slo():
-    """With room, but none within the SLO, a patient request waits and reserves nothing."""
+def test_a_first_token_that_would_come_too_late_is_no_room():
+    """What is left of the time until a first token is due must suffice for the prefill ahead."""
+    router = make_router(make_table((1.0,), prefill_s=0.001), per_pool=1)
+    router.route(estimate(inputs=300), now_s=0.0)
+
+    assert router.route(estimate(inputs=300), now_s=0.0, slack_s=0.5) is None
+    assert router.route(estimate(inputs=300), now_s=0.0, slack_s=0.7) is not None
+
+
+def test_without_room_nothing_is_reserved():
+    """Where no backend keeps the SLO there is no lease, until one has ended."""
     router = make_router(make_table((1.0,)), per_pool=1)
     held = fill(router, "a", 0.95)
 
-    with pytest.raises(WouldMissSlo):
-        router.route(estimate(), now_s=0.0, patient=True)
+    assert router.route(estimate(), now_s=0.0) is None
     assert router.fleet.pool("a")[0].in_flight == 1
     held[0].release()
-    assert router.route(estimate(), now_s=0.0, patient=True).decision == "planned"
+    assert router.route(estimate(), now_s=0.0).decision == "planned"
 
 
-def test_nobody_is_held_back_in_vain():
-    """A size that no pool holds, and one for which nobody is alive, need not wait."""
-    hopeless = make_router(make_table((0.0,), feasible=((False,),) * 2), per_pool=1)
-    dead = make_router(make_table((1.0,)), per_pool=1)
-    dead.fleet.pool("a")[0].healthy = False
+def test_a_turn_that_found_no_room_is_not_lost():
+    """Requests that ask in vain do not move the shares of those that are placed."""
+    router = make_router(make_table((0.75, 0.25)), per_pool=1)
+    held = fill(router, "a", 0.95) + fill(router, "b", 0.95)
+    assert [router.route(estimate(), now_s=0.0) for _ in range(7)] == [None] * 7
+    for lease in held:
+        lease.release()
+    pools = []
 
-    assert hopeless.route(estimate(), now_s=0.0, patient=True).decision == "best-effort"
-    with pytest.raises(Unavailable):
-        dead.route(estimate(), now_s=0.0, patient=True)
+    for _ in range(8):
+        with router.route(estimate(), now_s=0.0) as lease:
+            pools.append(lease.backend.pool)
+
+    assert pools == ["a", "a", "b", "a"] * 2
+
+
+def test_a_pool_that_others_wait_for_is_left_alone():
+    """A barred pool gets no request, whether it is the planned one or one to spill to."""
+    router = make_router(make_table((1.0, 0.0)), per_pool=1)
+
+    assert router.route(estimate(), now_s=0.0, barred=[0]).backend.pool == "b"
+    assert router.route(estimate(), now_s=0.0, barred=[0, 1]) is None
 
 
 def test_spill_needs_the_slo_at_the_p90():
@@ -207,18 +237,14 @@ def test_spill_needs_the_slo_at_the_p90():
     assert router.route(estimate(10, p90=500), now_s=0.0).backend.pool == "c"
 
 
-def test_overload_takes_the_least_bad_up_to_max_load():
-    """With the SLO lost everywhere backends fill up to `max_load`, then requests are refused."""
-    router = make_router(make_table((1.0,), slots=(0.6,)), per_pool=2, max_load=2.0)
+def test_backends_fill_up_to_the_promise():
+    """A backend takes as many as keep the SLO together, and not one more."""
+    router = make_router(make_table((1.0,), slots=(0.3,)), per_pool=2)
 
-    decisions = [router.route(estimate(), now_s=0.0).decision for _ in range(6)]
+    leases = [router.route(estimate(), now_s=0.0) for _ in range(7)]
 
-    assert decisions == ["planned"] * 2 + ["overload"] * 4
-    assert [round(b.load, 6) for b in router.fleet.pool("a")] == [1.8, 1.8]
-    with pytest.raises(Saturated) as refused:
-        router.route(estimate(), now_s=0.0)
-    assert refused.value.retry_after_s is not None
-    assert sum(b.in_flight for b in router.fleet.backends) == 6
+    assert [lease is not None for lease in leases] == [True] * 6 + [False]
+    assert [round(b.load, 6) for b in router.fleet.pool("a")] == [0.9, 0.9]
 
 
 def test_an_idle_backend_takes_what_is_larger_than_itself():
@@ -228,8 +254,7 @@ def test_an_idle_backend_takes_what_is_larger_than_itself():
     lease = router.route(estimate(), now_s=0.0)
 
     assert lease.decision == "planned"
-    with pytest.raises(Saturated):
-        router.route(estimate(), now_s=0.0)
+    assert router.route(estimate(), now_s=0.0) is None
 
 
 def test_without_a_live_backend_it_is_unavailable():
@@ -268,15 +293,14 @@ def test_only_the_planned_number_of_backends_serve():
     assert used() == {"a-1", "a-2"}
 
 
-def test_backends_outside_the_plan_serve_when_no_other_is_alive():
-    """A pool that the plan switched off is better than an error."""
-    router = make_router(make_table((1.0, 0.0), backends=(1, 0)), per_pool=2)
-    for backend in router.fleet.pool("a"):
-        backend.healthy = False
+def test_backends_outside_the_plan_serve_when_no_other_has_room():
+    """What runs although the plan does not use it is better than an error or a wait."""
+    router = make_router(make_table((1.0, 0.0), backends=(1, 0)), per_pool=1)
+    fill(router, "a", 0.95)
 
     lease = router.route(estimate(), now_s=0.0)
 
-    assert (lease.backend.pool, lease.decision) == ("b", "overload")
+    assert (lease.backend.pool, lease.decision) == ("b", "spill")
 
 
 def test_backends_that_failed_this_request_are_not_tried_again():
@@ -311,19 +335,17 @@ def test_a_size_that_no_pool_holds_is_served_best_effort():
 
 def test_a_prompt_beyond_a_pools_context_never_goes_there_while_another_has_room():
     """A full pool with room for the context is better than an idle one that must refuse it."""
-    table = make_table((1.0, 0.0), feasible=((True, False),) * 2, context=(4096, 512))
-    router = make_router(table, per_pool=1, max_load=1.0)
-    held = [router.route(estimate(inputs=600), now_s=0.0) for _ in range(10)]
+    table = make_table((0.0, 0.0), feasible=((False, False),) * 2, context=(4096, 512))
+    router = make_router(table, per_pool=1)
+    held = [router.route(estimate(inputs=600), now_s=0.0) for _ in range(8)]
 
-    with pytest.raises(Saturated):
-        router.route(estimate(inputs=600), now_s=0.0)
-
+    assert router.route(estimate(inputs=600), now_s=0.0) is None
     assert {lease.backend.pool for lease in held} == {"a"}
     assert router.route(estimate(inputs=500), now_s=0.0).backend.pool == "b"
 
 
 def test_an_engine_that_refused_gets_no_more_than_it_holds():
-    """Its own limit is believed for a while: others serve, else everything is saturated."""
+    """Its own limit is believed for a while: others serve, or there is no room."""
     router = make_router(make_table((1.0,)), per_pool=2)
     a, b = router.fleet.backends
     held = [router.route(estimate(), now_s=0.0) for _ in range(4)]
@@ -333,8 +355,7 @@ def test_an_engine_that_refused_gets_no_more_than_it_holds():
 
     assert {router.route(estimate(), now_s=0.5).backend for _ in range(3)} == {b}
     b.refused(0.5)
-    with pytest.raises(Saturated):
-        router.route(estimate(), now_s=0.5)
+    assert router.route(estimate(), now_s=0.5) is None
     assert router.route(estimate(), now_s=0.5 + FULL_S).backend is a
 
 
@@ -367,10 +388,9 @@ def test_released_leases_leave_nothing_behind(steps, order):
     leases = []
     for now_s, (step, x, y) in enumerate(steps):
         if step == "route":
-            try:
-                leases.append(router.route(estimate(y, inputs=x), now_s=now_s))
-            except (Saturated, Unavailable):
-                continue
+            with suppress(Unavailable):
+                lease = router.route(estimate(y, inputs=x), now_s=now_s)
+                leases += [] if lease is None else [lease]
         elif step == "swap":
             router.table = make_table((x / 100, 1 - x / 100), slots=(0.11, 0.31), prefill_s=3e-4)
         elif leases:
@@ -393,15 +413,17 @@ def test_released_leases_leave_nothing_behind(steps, order):
 
 def test_a_real_plan_is_executed(plan, table, fleet):
     """Shares by bucket follow the weights of a solved plan."""
-    router = Router(table, fleet, max_load=2.0)
+    router = Router(table, fleet)
     for bucket in range(plan.buckets.count):
         inputs, outputs = plan.buckets.grid.centre(bucket)
         typical = estimate(outputs, inputs=inputs, model="llama-3-8b")
         counts = dict.fromkeys(plan.pools, 0)
         for _ in range(100):
-            with router.route(typical, now_s=0.0) as lease:
-                counts[lease.backend.pool] += 1
-                assert (lease.bucket, lease.plan_id) == (bucket, plan.plan_id)
+            lease = router.route(typical, now_s=0.0)
+            assert lease is not None
+            counts[lease.backend.pool] += 1
+            assert (lease.bucket, lease.plan_id) == (bucket, plan.plan_id)
+            lease.release()
         shares = [count / 100 for count in counts.values()]
         assert shares == pytest.approx(plan.weights[bucket], abs=0.01)
 
@@ -419,7 +441,7 @@ def test_a_class_has_buckets_of_its_own(plan, pools):
     lease = router.route(Estimate(**size, slo_class="batch"), now_s=0.0)
 
     assert lease.bucket == router.bucket(plain) + buckets.grid.cells
-    assert router.class_names(kind.model) == ("default", "batch")
+    assert router.class_names(kind.model) == ("default", "batch", "best-effort")
     assert router.class_names("nobody") == ()
 
 

@@ -88,7 +88,9 @@ def test_living_state_is_read_on_the_scrape(metrics, fleet):
     """Gauges show what is held and who is up at that moment."""
     backend = fleet.backends[0]
     backend.healthy = False
-    with Lease(backend, slot=0.25, prefill_s=0.0, bucket=0, plan_id="p", decision="planned"):
+    with Lease(
+        backend, own=0, slots=(0.25,), prefill_s=0.0, bucket=0, plan_id="p", decision="planned"
+    ):
         held = scrape(metrics)
     after = scrape(metrics)
     names = backend.name, backend.pool

@@ -8,7 +8,7 @@ import pytest
 
 from loadtest.compare.policies import CELLS, POLICIES, SimulationCase
 from planner.engine import profiles
-from planner.proof.simulate import simulate
+from planner.proof.simulate import FirstCome, simulate
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 
@@ -71,9 +71,8 @@ def test_every_policy_serves_every_request_of_a_light_load(name):
             simulate(
                 case.trace,
                 case.engines,
-                policy.route,
+                FirstCome(policy.route, policy.patience_s),
                 on_finished=policy.on_finished,
-                patience_s=policy.patience_s,
             )
         )
 

@@ -12,7 +12,7 @@ from planner.engine.hardware import ENGINES
 from planner.engine.profiles import analytic
 from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
-from planner.proof.simulate import SimulationResult, simulate
+from planner.proof.simulate import FirstCome, SimulationResult, simulate
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 
@@ -89,7 +89,7 @@ def test_two_requests_worked_out_by_hand():
     """A prompt waits for the iteration in flight, then slows down what decodes beside it."""
     trace = make_trace((0.0, 10, 3), (1.2, 10, 2))
 
-    result = simulate(trace, [profile()], LoggingRouter().route)
+    result = simulate(trace, [profile()], FirstCome(LoggingRouter().route))
 
     # 0–1 prompt of 0; 1–1.5 decode 0; 1.5–2.5 decode 0 (its last) and prompt of 1; 2.5–3 decode 1
     assert result.ttft_s == pytest.approx([1.0, 1.3])
@@ -101,7 +101,7 @@ def test_engines_do_not_disturb_each_other():
     """On a backend of its own each request takes what it takes alone."""
     trace = make_trace((0.0, 10, 3), (1.2, 10, 2), (1.2, 10, 1))
 
-    result = simulate(trace, [profile()] * 3, LoggingRouter(backends=3).route)
+    result = simulate(trace, [profile()] * 3, FirstCome(LoggingRouter(backends=3).route))
 
     assert result.ttft_s == pytest.approx([1.0, 1.0, 1.0])
     assert result.tpot_s == pytest.approx([0.5, 0.5, np.nan], nan_ok=True)
@@ -112,7 +112,12 @@ def test_a_placement_is_told_in_order():
     """Placed, first token, release, then the callback for the end, at the time of the end."""
     router = LoggingRouter()
 
-    simulate(make_trace((2.0, 10, 3)), [profile()], router.route, on_finished=router.on_finished)
+    simulate(
+        make_trace((2.0, 10, 3)),
+        [profile()],
+        FirstCome(router.route),
+        on_finished=router.on_finished,
+    )
 
     assert router.log == [("place", 0), ("prefilled", 0), ("release", 0), ("finished at 4", 0)]
 
@@ -121,7 +126,7 @@ def test_what_ends_at_an_arrival_has_made_room_for_it():
     """At one moment engines come before arrivals."""
     trace = make_trace((0.0, 10, 1), (1.0, 10, 1))
 
-    result = simulate(trace, [profile()], LoggingRouter(seats=1).route)
+    result = simulate(trace, [profile()], FirstCome(LoggingRouter(seats=1).route))
 
     assert result.ttft_s == pytest.approx([1.0, 1.0])
 
@@ -130,7 +135,7 @@ def test_without_patience_no_room_means_shed():
     """A request that is not routed has no times and no backend, and missed its SLO."""
     trace = make_trace((0.0, 10, 1), (0.5, 10, 1))
 
-    result = simulate(trace, [profile()], LoggingRouter(seats=1).route)
+    result = simulate(trace, [profile()], FirstCome(LoggingRouter(seats=1).route))
 
     assert result.backend.tolist() == [0, -1]
     assert np.isnan(result.ttft_s[1])
@@ -138,28 +143,40 @@ def test_without_patience_no_room_means_shed():
     assert result.met(Slo(ttft_s=9, tpot_s=9)).tolist() == [True, False]
 
 
-def test_the_held_ask_once_more():
-    """Without patience a held request is routed again when others end and when its hold ends."""
-    trace = make_trace((0.0, 10, 3), (0.1, 10, 1), (1.0, 10, 1), (9.0, 10, 1))
-    router, asked = LoggingRouter(seats=1), []
+class OnTime:
+    """A dispatch that places its requests by the clock alone."""
 
-    def route(request, now_s):
-        asked.append((request, now_s))
-        return router.route(request, now_s)
+    def __init__(self, times_s):
+        self.times_s, self.asked_s, self.log = dict(enumerate(times_s)), [], []
 
-    result = simulate(trace, [profile()], route, hold_s=np.full(len(trace), 1.5))
+    def arrive(self, request, now_s):
+        return ()
 
-    # 0 ends at 2: by then 1 has been asked for the last time, and 2 has not.
-    assert [request for request, _ in asked] == [0, 1, 2, 1, 2, 3]
-    assert [at_s for _, at_s in asked] == pytest.approx([0.0, 0.1, 1.0, 1.6, 2.0, 9.0])
-    assert result.backend.tolist() == [0, -1, 0, 0]
+    def room(self, now_s):
+        self.asked_s.append(now_s)
+        due = [request for request, at_s in self.times_s.items() if at_s <= now_s]
+        for request in due:
+            del self.times_s[request]
+        return [(request, Placement(0, request, self.log)) for request in due]
+
+    def due_s(self):
+        return min(self.times_s.values(), default=np.inf)
+
+
+def test_what_is_due_by_the_clock_is_asked_for():
+    """A dispatch is asked at its own time, between tokens and after the last arrival too."""
+    trace = make_trace((0.0, 10, 1), (0.1, 10, 1))
+
+    result = simulate(trace, [profile()], OnTime([1.5, 9.0]))
+
+    assert result.ttft_s == pytest.approx([2.5, 9.9])
 
 
 def test_the_patient_wait_their_turn():
     """A queued request starts when another ends, first come, first served, or is shed in time."""
     trace = make_trace((0.0, 10, 3), (0.1, 10, 1), (0.2, 10, 1), (0.3, 10, 1))
 
-    result = simulate(trace, [profile()], LoggingRouter(seats=1).route, patience_s=3.0)
+    result = simulate(trace, [profile()], FirstCome(LoggingRouter(seats=1).route, 3.0))
 
     # 0 ends at 2, 1 at 3, 2 at 4: by then 3 has waited for more than three seconds.
     assert result.ttft_s == pytest.approx([1.0, 2.9, 3.8, np.nan], nan_ok=True)
@@ -171,7 +188,7 @@ def test_what_no_engine_can_hold_is_refused_and_leaves_nothing():
     router = LoggingRouter()
 
     result = simulate(
-        make_trace((0.0, 90, 20), (0.0, 90, 10)), [profile(longest=100)], router.route
+        make_trace((0.0, 90, 20), (0.0, 90, 10)), [profile(longest=100)], FirstCome(router.route)
     )
 
     assert result.backend.tolist() == [-1, 0]
@@ -180,13 +197,15 @@ def test_what_no_engine_can_hold_is_refused_and_leaves_nothing():
 
 def test_no_requests_is_no_trouble():
     """An empty trace has an empty result."""
-    assert len(simulate(make_trace(), [profile()], LoggingRouter().route)) == 0
+    assert len(simulate(make_trace(), [profile()], FirstCome(LoggingRouter().route))) == 0
 
 
 def test_arrivals_must_ascend():
     """A trace out of order is an error and not a wrong answer."""
     with pytest.raises(InvalidValue, match="ascend"):
-        simulate(make_trace((1.0, 9, 9), (0.0, 9, 9)), [profile()], LoggingRouter().route)
+        simulate(
+            make_trace((1.0, 9, 9), (0.0, 9, 9)), [profile()], FirstCome(LoggingRouter().route)
+        )
 
 
 def test_one_seat_is_an_m_d_1_queue():
@@ -195,7 +214,7 @@ def test_one_seat_is_an_m_d_1_queue():
     arrival_s = np.cumsum(np.random.default_rng(3).exponential(PROMPT_S / load, count))
     trace = make_trace(*((at_s, 10, 1) for at_s in arrival_s))
 
-    result = simulate(trace, [profile(seats=1)], LoggingRouter().route)
+    result = simulate(trace, [profile(seats=1)], FirstCome(LoggingRouter().route))
 
     wait_s = result.ttft_s.mean() - PROMPT_S
     assert wait_s == pytest.approx(load * PROMPT_S / (2 * (1 - load)), rel=0.05)
@@ -213,7 +232,7 @@ def test_nothing_is_lost_and_nothing_is_left(rows, backends, seats, patience_s):
     trace = make_trace(*sorted((at / 4, i, o) for at, i, o in rows))
     router = LoggingRouter(backends, seats)
 
-    result = simulate(trace, [profile()] * backends, router.route, patience_s=patience_s)
+    result = simulate(trace, [profile()] * backends, FirstCome(router.route, patience_s))
 
     served = np.flatnonzero(result.backend >= 0)
     assert sorted(router.released) == served.tolist()
@@ -229,7 +248,9 @@ def test_the_same_input_gives_the_same_bytes(rows):
     """No clock, no chance, no order of a set: two runs agree in every bit."""
     trace = make_trace(*sorted((at / 4, i, o) for at, i, o in rows))
 
-    first, second = (simulate(trace, [profile()] * 2, LoggingRouter(2, 9).route) for _ in range(2))
+    first, second = (
+        simulate(trace, [profile()] * 2, FirstCome(LoggingRouter(2, 9).route)) for _ in range(2)
+    )
 
     for name in ("ttft_s", "tpot_s", "backend"):
         assert getattr(first, name).tobytes() == getattr(second, name).tobytes()

@@ -1,0 +1,120 @@
+"""How full a backend would be with one more request, by every promise that is kept there. Pure.
+
+The pressure by one class is the load plus half of `prefill ahead / backlog`, or the latter alone
+where that is more, both as its promise measures them; at 1 the promise is just kept. That of a
+backend is the greatest, over the classes that use it.
+"""
+
+from math import inf
+from typing import Final
+
+from gateway.routing.backend import Backend
+from gateway.routing.table import RoutingTable
+
+# A prompt that is prefilled beside requests that decode takes longer than alone, and so do those
+# before it: of the time until its first token is due, this share may be prefill by our sums.
+PROMPT: Final = 0.7
+# The pressure of a prompt that no other prompt waits before, however long it is within that share.
+# By the backlog alone it would fit beside no other. In rehearsals four A10G at a load of 0.8
+# served 59 % of the prompts of 4,000 tokens with 0.5 here, and 94 % with 0.1.
+ALONE: Final = 0.2
+# Of the prefill ahead, what counts beside the load, which contains the prefill of a steady stream
+# of requests. With all of it counted, a certified fleet refused 1.4 % of a conversation
+# trace, in bursts; with half 1.1 %, and no request that was served missed its SLO for it.
+BESIDE: Final = 0.5
+# A longer prompt, of a request without a promise, stalls all answers beside it until its prefill is
+# done. In tokens of an answer, the time over which they can make up for it.
+STALL: Final = 100
+NOTHING_S: Final = 1e-6  # less pending prefill than this is none: sums of floats drift
+# A class counts as using its pools for so long after its last request, so that requests of a laxer
+# class do not fill them up to their own measure in a pause of it.
+PRESENT_S: Final = 60.0
+
+
+class Pressure:
+    """The measures of a table, and when each class was seen last."""
+
+    def __init__(self, table: RoutingTable) -> None:
+        self._slots, self._siblings, self._guards = table.slots, table.siblings, table.guards
+        self._backlog_s, self._allowed_s = table.backlog_s, table.allowed_s
+        self._tpot_s = [c.slo.tpot_s for c in table.buckets.classes]
+        self._ranks = table.ranks
+        self._cells = table.buckets.grid.cells
+        self._seen_s = [-inf] * len(table.buckets.classes)
+
+    def __repr__(self) -> str:
+        return f"<Pressure by {len(self._seen_s)} classes>"
+
+    def keep(self, other: "Pressure") -> None:
+        """Go on with what another table's measures have seen of the same classes."""
+        self._seen_s = other._seen_s
+
+    def seen(self, bucket: int, now_s: float) -> None:
+        """A request of this bucket came."""
+        self._seen_s[bucket // self._cells] = now_s
+
+    def stricter(self, bucket: int, now_s: float) -> bool:
+        """Whether a class of the same model with a smaller rank was lately seen."""
+        siblings, rank = self._siblings[bucket], self._ranks[bucket // self._cells]
+        if len(siblings) == 1:
+            return False
+        return any(self._ranks[k] < rank and self._lately(k, now_s) for k in siblings)
+
+    def of(
+        self, backend: Backend, pool: int, bucket: int, own: int, prefill_s: float, now_s: float
+    ) -> float:
+        """The pressure of a backend with a request of the bucket, by the strictest promise there:
+        that of the request, of those in flight, and of classes that lately used the pool.
+
+        own: number of the request's class among those of its model, `NO_CLASS` without a promise:
+        then the default class counts as present.
+        """
+        slots, siblings = self._slots[bucket][pool], self._siblings[bucket]
+        if len(siblings) == 1:
+            waits = self._prefill(backend, siblings[0], prefill_s)
+            return max(waits, backend.loads[0] + slots[0] + BESIDE * waits)
+        worst, guards = 0.0, self._guards[pool]
+        for k in range(len(siblings)):
+            slo_class = siblings[k]
+            if (
+                k == own
+                or (k == 0 and own < 0)
+                or backend.present[k] > 0
+                or (guards[k] and self._lately(slo_class, now_s))
+            ):
+                waits = self._prefill(backend, slo_class, prefill_s)
+                worst = max(worst, waits, backend.loads[k] + slots[k] + BESIDE * waits)
+        return worst
+
+    def long(self, bucket: int, prefill_s: float) -> bool:
+        """Whether a prompt's prefill makes others miss the TTFT of some class of the model."""
+        return any(prefill_s > PROMPT * self._allowed_s[k] for k in self._siblings[bucket])
+
+    def stalled(self, backend: Backend, bucket: int) -> bool:
+        """Whether a backend has such a prompt."""
+        return self.long(bucket, backend.pending_s)
+
+    def stall(self, backend: Backend, pool: int, bucket: int, prefill_s: float) -> float:
+        """The pressure of a backend with a long prompt: its load, and the prompt as a stall of the
+        answers in flight, by the strictest promise of the model."""
+        slots, siblings = self._slots[bucket][pool], self._siblings[bucket]
+        return max(
+            [
+                backend.loads[k] + slots[k] + prefill_s / (STALL * self._tpot_s[siblings[k]])
+                for k in range(len(siblings))
+            ]
+        )
+
+    def _prefill(self, backend: Backend, slo_class: int, prefill_s: float) -> float:
+        """The pressure that a prompt adds behind those that wait for their prefill already."""
+        pressure: float = (backend.pending_s + prefill_s) / self._backlog_s[slo_class]
+        if (
+            pressure > ALONE
+            and backend.pending_s < NOTHING_S
+            and prefill_s <= PROMPT * self._allowed_s[slo_class]
+        ):
+            return ALONE
+        return pressure
+
+    def _lately(self, slo_class: int, now_s: float) -> bool:
+        return now_s < self._seen_s[slo_class] + PRESENT_S

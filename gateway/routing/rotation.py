@@ -1,0 +1,43 @@
+"""Whose turn it is: the plan's shares of each bucket, by smooth weighted round robin. Pure."""
+
+from collections.abc import Sequence
+
+Slices = Sequence[tuple[tuple[int, float], ...]]
+
+
+class Rotation:
+    """The turns of every bucket.
+
+    Smooth weighted round robin as in nginx: every pool gains its weight, the pool with the most
+    credit serves and pays 1. Shares are exact over any window, without bursts to one pool.
+    """
+
+    def __init__(self, slices: Slices, pools: int) -> None:
+        """slices: (B,) tuples of (pool, weight). pools: their number."""
+        self._slices = slices
+        self._credit = [[0.0] * pools for _ in slices]
+
+    def take(self, bucket: int) -> int | None:
+        """The pool whose turn it is; `None` if the plan gives the bucket to no pool."""
+        slices = self._slices[bucket]
+        if len(slices) == 1:  # most buckets; their credit would always be 0
+            return slices[0][0]
+        credit = self._credit[bucket]
+        richest: int | None = None
+        for pool, weight in slices:
+            credit[pool] += weight
+            if richest is None or credit[pool] > credit[richest]:
+                richest = pool
+        if richest is not None:
+            credit[richest] -= 1.0
+        return richest
+
+    def give_back(self, bucket: int, taken: int) -> None:
+        """Undo `take`: the request was not placed and will ask again."""
+        slices = self._slices[bucket]
+        if len(slices) == 1:
+            return
+        credit = self._credit[bucket]
+        credit[taken] += 1.0
+        for pool, weight in slices:
+            credit[pool] -= weight
