@@ -213,6 +213,10 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Seconds between two probes of each backend's `/health`, which is to answer 200."""
     health_timeout_s: Positive = 2.0
     """A probe whose status takes longer marks the backend down."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object for each line. The log goes to standard error. Lines
+    that are not read in time are dropped and counted: the gateway never waits for its log.
+    """
     drain_delay_s: NotNegative = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: NotNegative = 30.0

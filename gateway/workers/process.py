@@ -8,14 +8,16 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
 from typing import Any
 
 import uvloop
 
+from gateway import logs
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.shared_load import LoadView, SharedLoad
-from gateway.runtime import LOG_FORMAT, settle
+from gateway.runtime import settle
 from gateway.workers.channel import Channel
 from gateway.workers.messages import (
     BackendLost,
@@ -42,7 +44,13 @@ def main(end: socket.socket, memory: Any, rows: int, number: int) -> None:
     this worker, whose cells of the array it writes."""
     settle()  # objects of the fork server are then never touched, so their memory stays shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the supervisor ends its workers
-    uvloop.run(WorkerProcess(number, memory, rows).run(end))
+    try:
+        uvloop.run(WorkerProcess(number, memory, rows).run(end))
+    except Exception:  # not to standard error, which may be a pipe that nobody reads
+        log.exception("worker %d ends by an error", number)
+        sys.exit(1)
+    finally:
+        logging.shutdown()
 
 
 class WorkerProcess:
@@ -63,7 +71,8 @@ class WorkerProcess:
         except EOFError:  # the supervisor ended before it sent anything
             return
         assert isinstance(start_up, StartUp)
-        logging.basicConfig(level=start_up.level, format=LOG_FORMAT)
+        form = start_up.config.gateway.log_format
+        logs.begin(form, start_up.level, process=f"worker {self._number}")
         loop = asyncio.get_running_loop()
         worker, load_view = self._worker(start_up)
         async with worker:
