@@ -773,6 +773,23 @@ async def test_a_new_backend_that_is_down_gets_nothing(tmp_path: Path):
     assert outcomes == {"ok": 8}
 
 
+async def test_a_backend_that_rested_is_told_to_be_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Whatever closes its breaker: an answer or a probe."""
+    caplog.set_level(logging.INFO)
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records]
+
+    async with running(tmp_path, {"h100": [NONE, NONE]}, health_interval_s=60.0) as fleet:
+        breaker = fleet.app.fleet.backends[1].breaker
+        breaker.failed(asyncio.get_running_loop().time(), unreachable=True, may_open=True)
+        await until(lambda: bool(fleet.worker._resting))
+        breaker.succeeded()
+        await until(lambda: "backend h100-1 gets requests again" in lines())
+
+
 async def test_a_log_line_for_each_request_where_it_is_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

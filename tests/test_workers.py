@@ -1,6 +1,7 @@
 """Several worker processes behind one port, over real sockets, and what happens when they die."""
 
 import asyncio
+import logging
 import os
 import signal
 import sys
@@ -130,9 +131,13 @@ async def test_two_workers_serve_and_their_metrics_add_up(tmp_path: Path):
     assert missing.status == 404
 
 
-async def test_a_killed_worker_is_replaced_and_its_leases_vanish(tmp_path: Path):
+async def test_a_killed_worker_is_replaced_and_its_leases_vanish(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     """kill -9 under streams: another worker listens within a second, the other's streams end
-    whole, and nothing of the dead one's is counted as in flight any more."""
+    whole, and nothing of the dead one's is counted as in flight any more. A line says how it ended,
+    and another which process serves in its place."""
+    caplog.set_level(logging.INFO)
     async with supervisor(tmp_path) as (app, plane, emulators), fresh() as session:
         streams = [asyncio.create_task(chat(session, app.port, 60)) for _ in range(30)]
 
@@ -159,7 +164,11 @@ async def test_a_killed_worker_is_replaced_and_its_leases_vanish(tmp_path: Path)
         await until(nothing_held)
         later = await asyncio.gather(*(chat(session, app.port, 2) for _ in range(20)))
         told = await metrics(app.admin)
+        successor = plane.pids[0]
+    lines = [record.getMessage() for record in caplog.records]
 
+    assert f"worker 0 ({victim}) is gone: ended by SIGKILL; another in 0 s" in lines
+    assert f"worker 0 ({successor}) serves" in lines
     assert held == 30
     assert 0 < len(whole) < 30  # the chance that one worker had all is 1 in 2^29
     assert all(body.endswith(b"data: [DONE]\n\n") for _, body in whole)

@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import uvloop
@@ -51,6 +52,20 @@ def main(end: socket.socket, memory: Any, rows: int, number: int) -> None:
         sys.exit(1)
     finally:
         logging.shutdown()
+
+
+async def ended(worker: BaseProcess | None, patience_s: float) -> str:
+    """Wait until a process has ended, kill it when it does not, and say how it ended."""
+    if worker is None or worker.pid is None:
+        return "it did not start"
+    await asyncio.to_thread(worker.join, patience_s)
+    if worker.is_alive():
+        worker.kill()
+        await asyncio.to_thread(worker.join, patience_s)
+    code = worker.exitcode
+    if code is None:
+        return "it does not end"
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
 class WorkerProcess:

@@ -80,6 +80,7 @@ class Worker:
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
         self._leaving = self._closed = False
+        self._resting: set[str] = set()  # backends whose breaker was open at the last tick
         self._ended: list[Observation] = []
         self._logs_requests = requests_log.isEnabledFor(logging.DEBUG)
         self._stack = AsyncExitStack()
@@ -239,10 +240,22 @@ class Worker:
                 self._learn()
                 self._estimator.refill()
                 self._exchange.timeouts.tick(self._clock())
+                self._tell_rested()
                 if self._peers is not None:
                     self._peers.refresh(self._clock())
             except Exception:
                 log.exception("a tick failed")
+
+    def _tell_rested(self) -> None:
+        """Log the backends whose breaker has closed since the last tick. That it opens is logged
+        where it opens, with the reason."""
+        backends = self.router.fleet.backends
+        resting = {backend.name for backend in backends if backend.breaker.tripped}
+        if self._resting:
+            for backend in backends:
+                if backend.name in self._resting and backend.name not in resting:
+                    log.warning("backend %s gets requests again", backend.name)
+        self._resting = resting
 
     async def _poll(self) -> None:
         """Let the queue try again often: other workers release leases without telling this one, so
