@@ -14,6 +14,7 @@ from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Observation, Outcome
 
+OK: Final = Outcome.OK
 FAILED: Final = Outcome.FAILED
 
 
@@ -97,7 +98,12 @@ class ActiveRequest:
     def observation(self, now_s: float) -> Observation:
         """What became of the request."""
         lease, request, estimate = self.lease, self.llm_request, self.estimate
-        ttft_s = None if self.first_at_s is None else self.first_at_s - self.arrival_s
+        duration_s = now_s - self.arrival_s
+        ttft_s: float | None = None
+        if self.first_at_s is not None:
+            ttft_s = self.first_at_s - self.arrival_s
+        elif self.outcome is OK and (self.output_tokens == 1 or not request.endpoint.generates):
+            ttft_s = duration_s  # the whole answer is one token, or an embedding
         return Observation(
             model=estimate.model,
             caller=self.caller,
@@ -111,7 +117,7 @@ class ActiveRequest:
             exact_input=request.prompt_tokens is not None,
             outcome=self.outcome,
             status=self.status,
-            duration_s=now_s - self.arrival_s,
+            duration_s=duration_s,
             request_id=self.request_id,
             ttft_s=ttft_s,
             tpot_s=self.tpot_s,

@@ -1,6 +1,7 @@
 """What became of one request. A value; knows neither statistics nor estimator."""
 
 from enum import StrEnum
+from typing import Final
 
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.estimator_schema import Lesson
@@ -21,12 +22,19 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
+SHED: Final = Outcome.SHED
+FAILED: Final = Outcome.FAILED
+ABANDONED: Final = Outcome.ABANDONED
+REJECTED: Final = Outcome.REJECTED
+
+
 class Observation:
     """One accepted request: its estimate, the decision, and the actual values.
 
     caller: id of the caller. exact_input: whether the prompt came as token ids, so that its
     estimate was exact and teaches nothing. input_tokens, output_tokens: as the backend reported, or
-    counted; `None` if neither. duration_s, ttft_s: from the arrival at the gateway. pool, backend,
+    counted; `None` if neither. duration_s, ttft_s: from the arrival at the gateway; TTFT is `None`
+    where no first token was seen, as in most answers that do not stream. pool, backend,
     plan_id, decision: of the last attempt; `None` if the request was never routed. retries:
     attempts after the first.
 
@@ -93,6 +101,32 @@ class Observation:
 
     def __repr__(self) -> str:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"
+
+    def met(self, ttft_s: float, tpot_s: float) -> str:
+        """Whether the promise of these targets was kept: `yes`, `no`, `refused` (for lack of room),
+        `unknown`, or empty where no promise holds: after a mistake of the client.
+
+        An answer that does not stream shows no first token; the two targets then come to one for
+        the whole answer, TTFT + TPOT · (tokens - 1). It is unknown whether the promise was kept if
+        the engine did not count the tokens of such an answer, or if the client left before its
+        request was late.
+        """
+        outcome, first_s = self.outcome, self.ttft_s
+        if outcome is REJECTED:
+            return ""
+        if outcome is SHED or outcome is FAILED:
+            return "refused" if outcome is SHED else "no"
+        streamed = first_s is not None or self.stream
+        waited_s = self.duration_s if first_s is None else first_s
+        late = waited_s > ttft_s or (self.tpot_s or 0.0) > tpot_s
+        if outcome is ABANDONED:
+            return "no" if late and streamed else "unknown"
+        tokens = self.output_tokens
+        if not late or streamed:
+            return "no" if late else "yes"
+        if not tokens:
+            return "unknown"
+        return "yes" if waited_s <= ttft_s + tpot_s * (tokens - 1) else "no"
 
     def lesson(self) -> Lesson:
         """The sizes from which an estimator learns: no output tokens of an answer that was cut, no

@@ -25,6 +25,19 @@ REQUESTS = Metric(
     "Requests, by how they ended.",
     ("model", "outcome", "pool"),
 )
+SLO = Metric(
+    "cuvee_slo_total",
+    "counter",
+    "Requests, by whether the promise of their SLO class was kept. An answer that does not stream "
+    "shows no first token: it is held to TTFT + TPOT · (tokens - 1) for the whole.",
+    ("class", "met", "model", "pool"),
+)
+RESPONSES = Metric(
+    "cuvee_responses_total",
+    "counter",
+    "Requests, by the HTTP status of their answer; a stream that broke counts as the error in it.",
+    ("class", "code", "model"),
+)
 DECISIONS = Metric(
     "cuvee_decisions_total",
     "counter",
@@ -47,13 +60,20 @@ TOKENS = Metric(
 TTFT = Metric(
     "cuvee_ttft_seconds",
     "histogram",
-    "Time to the first token, from the request's arrival at the gateway.",
+    "Time to the first token, from the request's arrival at the gateway; of answers that do not "
+    "stream, only where the whole is one token or an embedding.",
     ("model", "pool"),
 )
 TPOT = Metric(
     "cuvee_tpot_seconds",
     "histogram",
     "Time per output token after the first one.",
+    ("model", "pool"),
+)
+REQUEST = Metric(
+    "cuvee_request_seconds",
+    "histogram",
+    "Time to the end of a whole answer, from the request's arrival at the gateway.",
     ("model", "pool"),
 )
 IN_FLIGHT = Metric(

@@ -8,8 +8,18 @@ from collections.abc import Iterator, Mapping
 from gateway.routing.fleet import Fleet
 from gateway.telemetry import definitions as metric
 from gateway.telemetry.exposition import Family, labelled, text
-from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, PoolStats, StatsDelta, WorkerGauges
+from gateway.telemetry.stats_schema import (
+    REQUEST_S,
+    TPOT_S,
+    TTFT_S,
+    PoolStats,
+    StatsDelta,
+    WorkerGauges,
+)
 from planner.model.plan import Plan
+
+ByPool = dict[tuple[str, str], PoolStats]  # by model and pool
+ByClass = dict[tuple[str, str, str], PoolStats]  # by model, SLO class and pool
 
 
 class Metrics:
@@ -17,18 +27,18 @@ class Metrics:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._by_pool: dict[tuple[str, str], PoolStats] = {}
+        self._by_class: ByClass = {}
         self._plan: Plan | None = None
         self._plans = self._replaced = 0
         self._workers: Mapping[int, WorkerGauges] = {}
 
     def __repr__(self) -> str:
-        return f"<Metrics of {len(self._by_pool)} models and pools over {self._fleet!r}>"
+        return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
 
     def add(self, delta: StatsDelta) -> None:
         """Add the statistics of a worker since its last report."""
         for key, pool_stats in delta.by_pool.items():
-            self._by_pool.setdefault(key, PoolStats.none()).add(pool_stats)
+            self._by_class.setdefault(key, PoolStats.none()).add(pool_stats)
 
     def planned(self, plan: Plan) -> None:
         """Show a plan from now on: it was put in force."""
@@ -42,7 +52,9 @@ class Metrics:
 
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
-        families = [*_requests(self._by_pool), *_latencies(self._by_pool), *_backends(self._fleet)]
+        by_pool = _by_pool(self._by_class)
+        families = [*_requests(by_pool), *_latencies(by_pool), *_promises(self._by_class)]
+        families += _backends(self._fleet)
         families += _workers(self._workers)
         families += self._gateway()
         if self._plan is not None:
@@ -55,12 +67,43 @@ class Metrics:
         yield _single(metric.PLANS, self._plans)
 
 
-def _requests(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
+def _by_pool(by_class: ByClass) -> ByPool:
+    """The statistics of all classes of a model together."""
+    by_pool: ByPool = {}
+    for (model, _, pool), stats in by_class.items():
+        by_pool.setdefault((model, pool), PoolStats.none()).add(stats)
+    return by_pool
+
+
+def _promises(by_class: ByClass) -> Iterator[Family]:
+    """What the clients of each SLO class got."""
+    slo, responses = Family(metric.SLO), Family(metric.RESPONSES)
+    codes: dict[tuple[str, str, int], int] = {}
+    for (model, slo_class, pool), stats in by_class.items():
+        kept = dict.fromkeys(("yes", "no"), 0)  # from the start, so that a rate is never missing
+        for (_, status, met), count in stats.ends.items():
+            kept[met] = kept.get(met, 0) + count
+            code = model, slo_class, status
+            codes[code] = codes.get(code, 0) + count
+        kept.pop("", None)
+        for met, count in kept.items():
+            labels = {"class": slo_class, "met": met, "model": model, "pool": pool}
+            slo.add(labelled(**labels), count)
+    for (model, slo_class, status), count in codes.items():
+        labels = {"class": slo_class, "code": str(status), "model": model}
+        responses.add(labelled(**labels), count)
+    yield from (slo, responses)
+
+
+def _requests(by_pool: ByPool) -> Iterator[Family]:
     requests, decisions = Family(metric.REQUESTS), Family(metric.DECISIONS)
     retries, tokens = Family(metric.RETRIES), Family(metric.TOKENS)
     by_model: dict[str, int] = {}
     for (model, pool), stats in by_pool.items():
-        for outcome, count in stats.outcomes.items():
+        outcomes: dict[str, int] = {}
+        for (outcome, _, _), count in stats.ends.items():
+            outcomes[outcome] = outcomes.get(outcome, 0) + count
+        for outcome, count in outcomes.items():
             requests.add(labelled(model=model, outcome=outcome, pool=pool), count)
         for decision, count in stats.decisions.items():
             decisions.add(labelled(decision=decision, model=model, pool=pool), count)
@@ -72,15 +115,21 @@ def _requests(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
     yield from (requests, decisions, retries, tokens)
 
 
-def _latencies(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
-    """The histograms of TTFT and TPOT; a pool without a value has none."""
-    ttft, tpot = Family(metric.TTFT), Family(metric.TPOT)
+def _latencies(by_pool: ByPool) -> Iterator[Family]:
+    """The histograms of durations; a pool without a value has none."""
+    kinds = [
+        (Family(definition), bounds)
+        for definition, bounds in (
+            (metric.TTFT, TTFT_S), (metric.TPOT, TPOT_S), (metric.REQUEST, REQUEST_S)
+        )
+    ]  # fmt: skip
     for (model, pool), stats in by_pool.items():
         labels = labelled(model=model, pool=pool)
-        for family, bounds, seconds in ((ttft, TTFT_S, stats.ttft), (tpot, TPOT_S, stats.tpot)):
+        found = (stats.ttft, stats.tpot, stats.duration)
+        for (family, bounds), seconds in zip(kinds, found, strict=True):
             if any(seconds.counts):
                 family.histogram(labels, bounds, seconds.counts, seconds.seconds)
-    yield from (ttft, tpot)
+    yield from (family for family, _ in kinds)
 
 
 def _backends(fleet: Fleet) -> Iterator[Family]:

@@ -3,8 +3,8 @@
 `python -m gateway.telemetry.reference > docs/metrics.md`; a test keeps the two the same.
 """
 
-from gateway.telemetry.definitions import METRICS
-from gateway.telemetry.stats_schema import TPOT_S, TTFT_S
+from gateway.telemetry.definitions import METRICS, REQUEST, TPOT, TTFT
+from gateway.telemetry.stats_schema import REQUEST_S, TPOT_S, TTFT_S
 
 HEAD = """\
 # Metrics
@@ -29,6 +29,11 @@ LABELS = """\
 | `backend` | the pool's name and a number, as in the header `x-cuvee-backend` |
 | `outcome` | `ok`, `shed` (no room), `failed` (a backend or the gateway), `abandoned` (the client \
 left), `rejected` (the client's own mistake) |
+| `class` | the SLO class: `default`, or as in `models.NAME.classes` |
+| `met` | `yes`; `no` (late, or failed); `refused` (no room); `unknown` (the client left before \
+it was late; or an answer that did not stream came without its number of tokens). A client's own \
+mistake is not counted |
+| `code` | HTTP status that the client saw; 499: it left |
 | `decision` | `planned`, `spill`, `overload`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |
 | `worker` | number of the worker process, from 0 |
@@ -42,10 +47,10 @@ def reference() -> str:
         f"| {m.help} |"
         for m in METRICS
     ]
-    bounds = (
-        "\nBuckets of `cuvee_ttft_seconds`: " + ", ".join(f"{b:g}" for b in TTFT_S)
-        + ".\nBuckets of `cuvee_tpot_seconds`: " + ", ".join(f"{b:g}" for b in TPOT_S) + "."
-    )  # fmt: skip
+    bounds = "".join(
+        f"\nBuckets of `{m.name}`: " + ", ".join(f"{bound:g}" for bound in found) + "."
+        for m, found in ((TTFT, TTFT_S), (TPOT, TPOT_S), (REQUEST, REQUEST_S))
+    )
     return "\n".join([HEAD, *rows, bounds, LABELS])
 
 

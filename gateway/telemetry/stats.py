@@ -8,8 +8,16 @@ from bisect import bisect_left
 from typing import Final
 
 from gateway.routing.observation import Observation, Outcome
-from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, Histogram, PoolStats, StatsDelta
+from gateway.telemetry.stats_schema import (
+    REQUEST_S,
+    TPOT_S,
+    TTFT_S,
+    Histogram,
+    PoolStats,
+    StatsDelta,
+)
 from planner.cells import cell
+from planner.model.buckets import Buckets
 from planner.traffic.size_histogram import FINE
 
 OK: Final = Outcome.OK
@@ -19,8 +27,11 @@ FINE_EDGES: Final = FINE.input_edges  # on both axes
 class Stats:
     """The sums of one process since the last drain."""
 
-    def __init__(self) -> None:
+    def __init__(self, buckets: Buckets) -> None:
         self._delta = StatsDelta()
+        self._cells = buckets.grid.cells
+        # Name, TTFT and TPOT of each SLO class.
+        self._promises = [(c.name, c.slo.ttft_s, c.slo.tpot_s) for c in buckets.classes]
 
     def __repr__(self) -> str:
         return f"<Stats of {sum(self._delta.arrivals.values())} arrivals>"
@@ -37,15 +48,18 @@ class Stats:
 
     def observed(self, o: Observation) -> None:
         """Count a request at its end."""
-        by_pool, key = self._delta.by_pool, (o.model, o.pool or "")
+        slo_class, ttft_target_s, tpot_target_s = self._promises[o.bucket // self._cells]
+        by_pool, key = self._delta.by_pool, (o.model, slo_class, o.pool or "")
         pool_stats = by_pool.get(key)
         if pool_stats is None:
             pool_stats = by_pool[key] = PoolStats.none()
         outcome, decision, ttft_s, tpot_s = o.outcome, o.decision, o.ttft_s, o.tpot_s
         inputs, outputs, retries = o.input_tokens, o.output_tokens, o.retries
-        _count(pool_stats.outcomes, outcome)
+        ends, end = pool_stats.ends, (outcome, o.status, o.met(ttft_target_s, tpot_target_s))
+        ends[end] = ends.get(end, 0) + 1
         if decision is not None:
-            _count(pool_stats.decisions, decision)
+            decisions = pool_stats.decisions
+            decisions[decision] = decisions.get(decision, 0) + 1
         if retries:
             pool_stats.retries += retries
         if inputs is not None:
@@ -57,6 +71,7 @@ class Stats:
         if tpot_s is not None:
             _observe_seconds(pool_stats.tpot, TPOT_S, tpot_s)
         if outcome is OK:
+            _observe_seconds(pool_stats.duration, REQUEST_S, o.duration_s)
             self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
 
     def _sized(self, bucket: int, inputs: int, outputs: int) -> None:
@@ -67,10 +82,6 @@ class Stats:
         else:
             count, sum_in, sum_out = sums
             sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
-
-
-def _count(counts: dict[str, int], name: str) -> None:
-    counts[name] = counts.get(name, 0) + 1
 
 
 def _observe_seconds(histogram: Histogram, bounds: tuple[float, ...], seconds: float) -> None:

@@ -4,6 +4,9 @@ Sums of several workers are merged by addition. They are not in `stats` because 
 a `msgspec.Struct`.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
 import msgspec
 
 from planner.traffic.size_histogram import CellSum, merge_sums
@@ -11,6 +14,15 @@ from planner.traffic.size_histogram import CellSum, merge_sums
 # Bounds of the histograms, seconds: denser where SLOs usually lie.
 TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
+REQUEST_S = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+
+Key = TypeVar("Key")
+
+
+def add_counts(counts: dict[Key, int], others: Mapping[Key, int]) -> None:
+    """Add numbers by key to those that there are."""
+    for key, count in others.items():
+        counts[key] = counts.get(key, 0) + count
 
 
 class Histogram(msgspec.Struct):
@@ -20,22 +32,30 @@ class Histogram(msgspec.Struct):
     counts: list[int]
     seconds: float = 0.0
 
+    @classmethod
+    def none(cls, bounds: Sequence[float]) -> "Histogram":
+        """No value yet."""
+        return cls(counts=[0] * (len(bounds) + 1))
+
     def add(self, other: "Histogram") -> None:
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.seconds += other.seconds
 
 
 class PoolStats(msgspec.Struct):
-    """The requests of one model in one pool; pool `""`: requests that were never routed.
+    """The requests of one SLO class of a model in one pool; pool `""`: those never routed.
 
-    outcomes, decisions: numbers of requests by name. ttft, tpot: seconds. input_tokens,
-    output_tokens: as the engines reported. retries: attempts beyond the first of each request.
+    ends: numbers of requests by outcome, status and whether the promise was kept (as
+    `Observation.met` says). decisions: numbers of requests by name. ttft, tpot, duration: seconds;
+    the last of whole answers. input_tokens, output_tokens: as the engines reported. retries:
+    attempts beyond the first of each request.
     """
 
-    outcomes: dict[str, int]
+    ends: dict[tuple[str, int, str], int]
     decisions: dict[str, int]
     ttft: Histogram
     tpot: Histogram
+    duration: Histogram
     input_tokens: int = 0
     output_tokens: int = 0
     retries: int = 0
@@ -43,19 +63,16 @@ class PoolStats(msgspec.Struct):
     @classmethod
     def none(cls) -> "PoolStats":
         """No request yet."""
-        ttft, tpot = (Histogram(counts=[0] * (len(bounds) + 1)) for bounds in (TTFT_S, TPOT_S))
-        return cls(outcomes={}, decisions={}, ttft=ttft, tpot=tpot)
+        ttft, tpot, duration = map(Histogram.none, (TTFT_S, TPOT_S, REQUEST_S))
+        return cls(ends={}, decisions={}, ttft=ttft, tpot=tpot, duration=duration)
 
     def add(self, other: "PoolStats") -> None:
         """Merge by addition."""
-        for mine, theirs in (
-            (self.outcomes, other.outcomes),
-            (self.decisions, other.decisions),
-        ):
-            for name, count in theirs.items():
-                mine[name] = mine.get(name, 0) + count
+        add_counts(self.ends, other.ends)
+        add_counts(self.decisions, other.decisions)
         self.ttft.add(other.ttft)
         self.tpot.add(other.tpot)
+        self.duration.add(other.duration)
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
         self.retries += other.retries
@@ -65,17 +82,16 @@ class StatsDelta(msgspec.Struct):
     """The sums since the last drain.
 
     arrivals: number of requests by bucket. sizes: number of requests, their input and output
-    tokens, by bucket and by fine cell of the actual size. by_pool: by model and pool.
+    tokens, by bucket and by fine cell of the actual size. by_pool: by model, SLO class and pool.
     """
 
     arrivals: dict[int, int] = {}
     sizes: dict[tuple[int, int], CellSum] = {}
-    by_pool: dict[tuple[str, str], PoolStats] = {}
+    by_pool: dict[tuple[str, str, str], PoolStats] = {}
 
     def add(self, other: "StatsDelta") -> None:
         """Merge by addition."""
-        for bucket, count in other.arrivals.items():
-            self.arrivals[bucket] = self.arrivals.get(bucket, 0) + count
+        add_counts(self.arrivals, other.arrivals)
         self.sizes = merge_sums(self.sizes, other.sizes)
         for name, pool_stats in other.by_pool.items():
             self.by_pool.setdefault(name, PoolStats.none()).add(pool_stats)

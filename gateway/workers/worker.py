@@ -74,7 +74,7 @@ class Worker:
         self._config = config
         self._settings = settings = config.gateway
         self._estimator = estimator
-        self._stats = Stats()
+        self._stats = Stats(table.buckets)
         self._connection_pools = ConnectionPools(connect_timeout_s=settings.connect_timeout_s)
         self._peers = peers
         self._clock = asyncio.get_running_loop().time

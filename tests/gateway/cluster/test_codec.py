@@ -26,7 +26,7 @@ from planner.slo import Slo
 
 # Of the fields of every type that is encoded. When it changes, raise `codec.VERSION`, unless all
 # that changed is a new field with a default; then put the new value here.
-FINGERPRINT = "14c56b01fb976d0e"
+FINGERPRINT = "4c9d69ff1f24e404"
 
 NUMBERS = st.floats(allow_nan=False)  # infinite where a pool cannot serve a bucket
 COUNTS = st.integers(0, 10**9)
@@ -102,13 +102,14 @@ DELTAS = st.builds(
         st.tuples(COUNTS, COUNTS), st.tuples(*[st.floats(0, 1e6)] * 3), max_size=3
     ),
     by_pool=st.dictionaries(
-        st.tuples(NAMES, NAMES),
+        st.tuples(NAMES, NAMES, NAMES),
         st.builds(
             PoolStats,
-            outcomes=st.dictionaries(NAMES, COUNTS, max_size=2),
+            ends=st.dictionaries(st.tuples(NAMES, COUNTS, NAMES), COUNTS, max_size=2),
             decisions=st.dictionaries(NAMES, COUNTS, max_size=2),
             ttft=HISTOGRAMS,
             tpot=HISTOGRAMS,
+            duration=HISTOGRAMS,
             input_tokens=COUNTS,
         ),
         max_size=2,

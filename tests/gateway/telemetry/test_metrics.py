@@ -12,7 +12,17 @@ from gateway.telemetry.definitions import METRICS
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import WorkerGauges
+from planner.model.buckets import Buckets, SloClass
+from planner.sizes import Grid
+from planner.slo import Slo
 
+BUCKETS = Buckets(  # four of each class
+    classes=(
+        SloClass(model="m", slo=Slo(ttft_s=1.0, tpot_s=0.05)),
+        SloClass(model="m", slo=Slo(ttft_s=30.0, tpot_s=0.5), name="batch"),
+    ),
+    grid=Grid(input_edges=(1, 64, 256), output_edges=(1, 32, 128)),
+)
 FIELDS: dict[str, Any] = {
     "model": "m", "caller": "c4", "endpoint": CHAT, "stream": True, "bucket": 3,
     "prompt_bytes": 400, "max_tokens": None, "estimated_input": 100, "estimated_output": 50,
@@ -46,7 +56,7 @@ def scrape(metrics):
 
 def count(metrics, *observations):
     """Takes in requests that ended, as a worker would have summed them up."""
-    stats = Stats()
+    stats = Stats(BUCKETS)
     for observation in observations:
         stats.observed(observation)
     metrics.add(stats.drain())
@@ -72,6 +82,37 @@ def test_requests_are_counted_by_how_they_ended(metrics):
     assert found["cuvee_tokens_total", "h100", "m", "output"] == 80
 
 
+def test_attainment_is_by_class(metrics):
+    """Late ones and failed ones are no, refused ones are told apart, a client's mistakes do not
+    count; both answers are there from the first request on."""
+    late = ended(bucket=4, ttft_s=40.0)
+    count(metrics, GOOD, SHED, late, ended(outcome=Outcome.REJECTED, status=400))
+    found = scrape(metrics)
+    slo = {key[1:]: n for key, n in found.items() if key[0] == "cuvee_slo_total"}
+
+    assert slo == {
+        ("default", "h100", "m", "yes"): 1,
+        ("default", "h100", "m", "no"): 0,
+        ("", "default", "m", "yes"): 0,
+        ("", "default", "m", "no"): 0,
+        ("", "default", "m", "refused"): 1,
+        ("batch", "h100", "m", "yes"): 0,
+        ("batch", "h100", "m", "no"): 1,
+    }
+
+
+def test_answers_are_counted_by_status(metrics):
+    """Of every class of a model, over all pools."""
+    count(metrics, GOOD, ended(pool="a100"), SHED, ended(bucket=4, status=503))
+    found = scrape(metrics)
+
+    assert {key[1:]: n for key, n in found.items() if key[0] == "cuvee_responses_total"} == {
+        ("200", "default", "m"): 2,
+        ("429", "default", "m"): 1,
+        ("503", "batch", "m"): 1,
+    }
+
+
 def test_latencies_are_of_requests_that_have_them(metrics):
     """A shed request has no TTFT and does not improve its mean."""
     count(metrics, GOOD, SHED)
@@ -79,6 +120,7 @@ def test_latencies_are_of_requests_that_have_them(metrics):
 
     assert found["cuvee_ttft_seconds_count", "h100", "m"] == 1
     assert found["cuvee_ttft_seconds_sum", "h100", "m"] == 0.3
+    assert found["cuvee_request_seconds_sum", "h100", "m"] == 2.0
     assert found["cuvee_tpot_seconds_bucket", "0.02", "h100", "m"] == 1
     assert found["cuvee_tpot_seconds_bucket", "0.015", "h100", "m"] == 0
     assert ("cuvee_ttft_seconds_count", "", "m") not in found
