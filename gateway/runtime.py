@@ -11,6 +11,7 @@ import resource
 import sys
 import sysconfig
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -122,6 +123,15 @@ def optimised(
     if arguments is not None and "--enable-optimizations" in arguments:
         return True
     return None if arguments is None or prefix == "/usr" else False
+
+
+def build() -> dict[str, str]:
+    """What this process runs: the version of Cuvée, that of Python, and the data path."""
+    try:
+        package = version("cuvee")
+    except PackageNotFoundError:  # run from its sources
+        package = "unknown"
+    return {"version": package, "python": platform.python_version(), "data_path": data_path()}
 
 
 def runtime() -> str:

@@ -773,6 +773,49 @@ async def test_a_new_backend_that_is_down_gets_nothing(tmp_path: Path):
     assert outcomes == {"ok": 8}
 
 
+async def test_everything_that_goes_wrong_is_counted(tmp_path: Path):
+    """What the gateway refuses before it knows a model, what a backend fails and why it rests, and
+    what a client sees in the end."""
+    async with (
+        running(
+            tmp_path,
+            {"h100": [Faults(status=500), NONE]},
+            max_body_bytes=10_000,
+            health_interval_s=60.0,
+        ) as fleet,
+        ClientSession() as session,
+    ):
+        chat = f"{fleet.url}/v1/chat/completions"
+        for data in (b"{", json.dumps(CHAT | {"model": "other"}).encode(), b" " * 10_001):
+            await session.post(chat, data=data)
+        await session.get(f"{fleet.url}/nothing")
+        await session.get(chat)
+        reader, writer = await asyncio.open_connection("127.0.0.1", fleet.app.port)
+        writer.write(b"what?\r\n\r\n")
+        await reader.read()
+        writer.close()
+        replies = await asyncio.gather(*(session.post(chat, json=said(2)) for _ in range(12)))
+        found = await fleet.metrics()
+    refusals = {n: v for n, v in found.items() if n.startswith("cuvee_refusals_total")}
+    backend = 'backend="h100-0",kind="error",pool="h100"'
+
+    assert {reply.status for reply in replies} == {200}
+    assert refusals == {
+        'cuvee_refusals_total{code="400",reason="invalid_request_error"}': 2,
+        'cuvee_refusals_total{code="404",reason="model_not_found"}': 1,
+        'cuvee_refusals_total{code="404",reason="not_found"}': 1,
+        'cuvee_refusals_total{code="405",reason="method_not_allowed"}': 1,
+        'cuvee_refusals_total{code="413",reason="request_too_large"}': 1,
+    }
+    assert found[f"cuvee_backend_failures_total{{{backend}}}"] >= TOLERATED
+    assert found[f"cuvee_backend_ejections_total{{{backend}}}"] == 1
+    assert found['cuvee_backend_resting{backend="h100-0",pool="h100"}'] == 1
+    assert found[f'cuvee_responses_total{{class="default",code="200",model="{MODEL}"}}'] == 12
+    assert found['cuvee_backend_connections{worker="0"}'] >= 1
+    assert found['process_open_fds{process="gateway"}'] > 3
+    assert found['process_resident_memory_bytes{process="solver"}'] > 1e6
+
+
 async def test_a_backend_that_rested_is_told_to_be_back(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

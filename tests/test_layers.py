@@ -27,6 +27,7 @@ LAYERS = {
     "gateway.errors": "",
     "gateway.runtime": "",
     "gateway.logs": "",
+    "gateway.processes": "gateway.telemetry",
     "gateway.access": "",
     "gateway.routing": "planner planner.model gateway.errors",
     "gateway.telemetry": "planner planner.model planner.traffic gateway.routing",

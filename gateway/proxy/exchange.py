@@ -53,16 +53,19 @@ class Exchange:
         settings: GatewaySection,
         on_arrival: Callable[[int], None],
         observe: Callable[[Observation], None],
+        on_refusal: Callable[[GatewayError], None],
         clock: Callable[[], float],
     ) -> None:
         """on_arrival: called once with the bucket of every accepted request. observe: called once
-        with the Observation of every accepted request."""
+        with the Observation of every accepted request. on_refusal: called with the error of every
+        other request."""
         self._router = router
         self._estimator = estimator
         self._dispatcher = dispatcher
         self._idle_s = settings.idle_timeout_s
         self._on_arrival = on_arrival
         self._observe = observe
+        self._on_refusal = on_refusal
         self._clock = clock
         self._callers = Callers()
         self._receipts = Receipts()
@@ -232,6 +235,8 @@ class Exchange:
         if active is not None:
             active.finish(outcome_of(error), error.status)
             receipt = active.receipt()
+        else:
+            self._on_refusal(error)
         if active is None or not active.committed:
             client.respond_error(error, receipt)
         else:

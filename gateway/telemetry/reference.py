@@ -34,6 +34,14 @@ left), `rejected` (the client's own mistake) |
 it was late; or an answer that did not stream came without its number of tokens). A client's own \
 mistake is not counted |
 | `code` | HTTP status that the client saw; 499: it left |
+| `reason` | the error's code, as in [HTTP API](http-api.md#errors); `invalid_request_error` for a \
+400 without one |
+| `kind` | `unreachable` (no connection), `broken` (cut or unreadable before its first byte), \
+`timeout`, `cut` (a stream broke off), `error` (a 5xx of its own), `full` (429 or 503: no fault, \
+never a reason to rest) |
+| `result` | `replaced` (another plan is in force), `kept`, `idle` (too few requests to tell), \
+`failed` (the log has the reason) |
+| `process` | `gateway`; with several workers `supervisor`, `worker-0`, …; and `solver` |
 | `decision` | `planned`, `spill`, `overload`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |
 | `worker` | number of the worker process, from 0 |

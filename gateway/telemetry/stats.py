@@ -5,10 +5,11 @@ path, in the process that plans.
 """
 
 from bisect import bisect_left
-from typing import Final
+from typing import Any, Final
 
 from gateway.routing.observation import Observation, Outcome
 from gateway.telemetry.stats_schema import (
+    LAG_S,
     REQUEST_S,
     TPOT_S,
     TTFT_S,
@@ -46,6 +47,22 @@ class Stats:
         arrivals = self._delta.arrivals
         arrivals[bucket] = arrivals.get(bucket, 0) + 1
 
+    def refused(self, status: int, reason: str) -> None:
+        """Count a request without a bucket that was answered with an error. reason: the error's
+        code, or its type if it has no code."""
+        _count(self._delta.refusals, (status, reason))
+
+    def failed(self, backend: str, kind: str, rests: bool) -> None:
+        """Count a request that a backend failed. rests: whether it gets no more requests for a
+        while because of this one."""
+        _count(self._delta.failures, (backend, kind))
+        if rests:
+            _count(self._delta.ejections, (backend, kind))
+
+    def lagged(self, seconds: float) -> None:
+        """Count how late a timer was: for so long the event loop did something else."""
+        _observe_seconds(self._delta.lag, LAG_S, max(0.0, seconds))
+
     def observed(self, o: Observation) -> None:
         """Count a request at its end."""
         slo_class, ttft_target_s, tpot_target_s = self._promises[o.bucket // self._cells]
@@ -82,6 +99,10 @@ class Stats:
         else:
             count, sum_in, sum_out = sums
             sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
+
+
+def _count(counts: dict[Any, int], key: Any) -> None:
+    counts[key] = counts.get(key, 0) + 1
 
 
 def _observe_seconds(histogram: Histogram, bounds: tuple[float, ...], seconds: float) -> None:

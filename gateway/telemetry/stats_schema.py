@@ -15,6 +15,7 @@ from planner.traffic.size_histogram import CellSum, merge_sums
 TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
 TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
 REQUEST_S = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
+LAG_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
 Key = TypeVar("Key")
 
@@ -83,11 +84,18 @@ class StatsDelta(msgspec.Struct):
 
     arrivals: number of requests by bucket. sizes: number of requests, their input and output
     tokens, by bucket and by fine cell of the actual size. by_pool: by model, SLO class and pool.
+    refusals: requests without a bucket that were answered with an error, by status and reason.
+    failures: requests that a backend failed, by its name and the kind of failure. ejections: those
+    after which it got no more requests for a while. lag: of the event loop, seconds.
     """
 
     arrivals: dict[int, int] = {}
     sizes: dict[tuple[int, int], CellSum] = {}
     by_pool: dict[tuple[str, str, str], PoolStats] = {}
+    refusals: dict[tuple[int, str], int] = {}
+    failures: dict[tuple[str, str], int] = {}
+    ejections: dict[tuple[str, str], int] = {}
+    lag: Histogram = msgspec.field(default_factory=lambda: Histogram.none(LAG_S))
 
     def add(self, other: "StatsDelta") -> None:
         """Merge by addition."""
@@ -95,6 +103,19 @@ class StatsDelta(msgspec.Struct):
         self.sizes = merge_sums(self.sizes, other.sizes)
         for name, pool_stats in other.by_pool.items():
             self.by_pool.setdefault(name, PoolStats.none()).add(pool_stats)
+        add_counts(self.refusals, other.refusals)
+        add_counts(self.failures, other.failures)
+        add_counts(self.ejections, other.ejections)
+        self.lag.add(other.lag)
+
+
+class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process uses. cpu_s: CPU time in all, seconds. started_at_s: Unix time."""
+
+    cpu_s: float
+    resident_bytes: int
+    open_files: int
+    started_at_s: float
 
 
 class WorkerGauges(msgspec.Struct, frozen=True):
@@ -102,10 +123,17 @@ class WorkerGauges(msgspec.Struct, frozen=True):
 
     queued: requests that wait for a backend. connections: open connections of clients.
     retry_budget: retries that the worker may still make now. breakers_open: backends that answer
-    probes but get no requests, because requests failed there.
+    probes but get no requests, because requests failed there. resting: names of those whose breaker
+    is open or half-open. backend_connections: open connections to backends. evicted: connections of
+    clients closed to make room, since the worker's start. log_dropped: lines of its log that were
+    dropped since then.
     """
 
     queued: int
     connections: int
     retry_budget: float
     breakers_open: int
+    resting: tuple[str, ...] = ()
+    backend_connections: int = 0
+    evicted: int = 0
+    log_dropped: int = 0

@@ -13,7 +13,9 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway import logs
 from gateway.config.serving import ServingConfig
+from gateway.errors import GatewayError
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.engines import dialects
 from gateway.proxy.exchange import Exchange
@@ -54,6 +56,7 @@ class Worker:
     """
 
     replaced = 0
+    pids: tuple[int | None, ...] = ()
 
     def __init__(
         self,
@@ -88,13 +91,18 @@ class Worker:
         self.dispatcher = self._new_dispatcher()
         self._exchange = self._new_exchange()
         self._local_endpoints = LocalEndpoints(
-            config, ready=self._ready, connection_pools=self._connection_pools, admin=admin
+            config,
+            ready=self._ready,
+            connection_pools=self._connection_pools,
+            admin=admin,
+            on_refusal=self._refused,
         )
         self._listener = Listener(
             ClientLimits(
                 body_bytes=settings.max_body_bytes, connections=most_clients(open_files())
             ),
             self._serve,
+            refused=self._refused,
             shared=port_is_shared,
         )
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
@@ -151,15 +159,17 @@ class Worker:
 
     def gauges(self) -> dict[int, WorkerGauges]:
         """The gauges of this worker, as number 0."""
-        now_s = self._clock()
+        now_s, backends = self._clock(), self.router.fleet.backends
         return {
             0: WorkerGauges(
                 queued=len(self.dispatcher.queue),
                 connections=len(self._listener.connections),
                 retry_budget=self.dispatcher.budget.left,
-                breakers_open=sum(
-                    b.healthy and not b.live(now_s) for b in self.router.fleet.backends
-                ),
+                breakers_open=sum(b.healthy and not b.live(now_s) for b in backends),
+                resting=tuple(b.name for b in backends if b.breaker.tripped),
+                backend_connections=self._connection_pools.open,
+                evicted=self._listener.evicted,
+                log_dropped=logs.dropped(),
             )
         }
 
@@ -186,6 +196,7 @@ class Worker:
             connection_pools=self._connection_pools,
             dialects=dialects(self._config.engines),
             settings=msgspec.structs.replace(self._settings, queue_requests=share),
+            on_failure=self._stats.failed,
             clock=self._clock,
         )
 
@@ -197,6 +208,7 @@ class Worker:
             settings=self._settings,
             on_arrival=self._stats.arrived,
             observe=self._observe,
+            on_refusal=self._refused,
             clock=self._clock,
         )
 
@@ -210,6 +222,10 @@ class Worker:
             self._exchange.serve(client, request, endpoint)
         else:
             self._local_endpoints.serve(client, request)
+
+    def _refused(self, error: GatewayError) -> None:
+        """Count a request that was refused before it got a bucket, or that needs none."""
+        self._stats.refused(error.status, error.code or error.type)
 
     def _observe(self, observation: Observation) -> None:
         """Note a request that ended; it is counted with the next batch."""
@@ -235,8 +251,10 @@ class Worker:
 
     async def _tick(self) -> None:
         while True:
+            due_s = self._clock() + TICK_S
             await asyncio.sleep(TICK_S)
             try:
+                self._stats.lagged(self._clock() - due_s)
                 self._learn()
                 self._estimator.refill()
                 self._exchange.timeouts.tick(self._clock())

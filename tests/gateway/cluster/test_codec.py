@@ -26,7 +26,7 @@ from planner.slo import Slo
 
 # Of the fields of every type that is encoded. When it changes, raise `codec.VERSION`, unless all
 # that changed is a new field with a default; then put the new value here.
-FINGERPRINT = "4c9d69ff1f24e404"
+FINGERPRINT = "b45ee3dd08802f1c"
 
 NUMBERS = st.floats(allow_nan=False)  # infinite where a pool cannot serve a bucket
 COUNTS = st.integers(0, 10**9)
@@ -114,6 +114,8 @@ DELTAS = st.builds(
         ),
         max_size=2,
     ),
+    refusals=st.dictionaries(st.tuples(COUNTS, NAMES), COUNTS, max_size=2),
+    failures=st.dictionaries(st.tuples(NAMES, NAMES), COUNTS, max_size=2),
 )
 LESSONS = st.builds(
     Lesson,
@@ -127,7 +129,12 @@ LESSONS = st.builds(
     output_tokens=st.none() | COUNTS,
 )
 GAUGES = st.builds(
-    WorkerGauges, queued=COUNTS, connections=COUNTS, retry_budget=NUMBERS, breakers_open=COUNTS
+    WorkerGauges,
+    queued=COUNTS,
+    connections=COUNTS,
+    retry_budget=NUMBERS,
+    breakers_open=COUNTS,
+    resting=st.tuples(NAMES),
 )
 REPORTS = st.builds(
     WorkerReport,
