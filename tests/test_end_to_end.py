@@ -5,6 +5,7 @@ import contextlib
 import json
 import logging
 import re
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -16,6 +17,7 @@ import pytest
 import yaml
 from aiohttp import ClientSession, ClientTimeout, web
 
+from gateway import logs
 from gateway.app import App
 from gateway.config.load import load
 from gateway.errors import ConfigError, Saturated
@@ -836,25 +838,33 @@ async def test_a_backend_that_rested_is_told_to_be_back(
 async def test_a_log_line_for_each_request_where_it_is_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """At level DEBUG the logger `cuvee.requests` writes one JSON object for every request, without
-    the caller's key and without the prompt."""
-    caplog.set_level(logging.DEBUG, "cuvee.requests")
-    async with running(tmp_path) as fleet, fleet.client() as client:
+    """With `request_log: 1` every request has a line with what was decided, sizes, times and the
+    end, without the caller's key and without the prompt; one that was refused too."""
+    caplog.set_level(logging.INFO, "cuvee.requests")
+    before = time.time()
+    async with running(tmp_path, request_log=1) as fleet, fleet.client() as client:
         await client.chat.completions.create(
             **CHAT, extra_headers={"x-request-id": "mine"}, max_tokens=3
         )
-        with pytest.raises(openai.BadRequestError):
-            await client.chat.completions.create(
-                model=MODEL, messages=[{"role": "user", "content": "word " * 9000}]
-            )
+        for model, words in ((MODEL, 9000), ("other", 1)):
+            with pytest.raises(openai.APIStatusError):
+                await client.chat.completions.create(
+                    model=model, messages=[{"role": "user", "content": "word " * words}]
+                )
         await fleet.outcomes()
-    lines = [record for record in caplog.records if record.name == "cuvee.requests"]
+    records = [record for record in caplog.records if record.name == "cuvee.requests"]
+    lines: list[dict[str, Any]] = [dict(logs.fields(record)) for record in records]
+    first, second, third = sorted(lines, key=lambda line: line["status"])
 
-    first, second = (json.loads(record.getMessage()) for record in lines)
     assert (first["request_id"], first["outcome"], first["status"]) == ("mine", "ok", 200)
-    assert (first["backend"], first["output_tokens"]) == ("h100-0", 3)
+    assert (first["backend"], first["output_tokens"], first["attempts"]) == ("h100-0", 3, 1)
+    assert (first["class"], first["slo_met"]) == ("default", "yes")
+    assert before <= first["arrived_at_s"] <= time.time()
     assert (second["outcome"], second["status"]) == ("rejected", 400)
-    assert not any("sk-test" in r.getMessage() or "three" in r.getMessage() for r in lines)
+    assert third == {"outcome": "rejected", "status": 404, "reason": "model_not_found"}
+    shown = "".join(f"{r.getMessage()} {logs.fields(r)}" for r in records)
+    assert "sk-test" not in shown
+    assert "three" not in shown
 
 
 async def test_vllms_row_names_metrics_that_vllm_has():

@@ -30,7 +30,7 @@ class ActiveRequest:
     __slots__ = (
         "_receipts", "arrival_s", "bucket", "caller", "client", "committed", "due_s", "estimate",
         "fiber", "first_at_s", "input_tokens", "lease", "llm_request", "outcome", "output_tokens",
-        "ping_s", "relay", "request_id", "retries", "status", "tpot_s", "waiting",
+        "ping_s", "reason", "relay", "request_id", "retries", "status", "tpot_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +60,7 @@ class ActiveRequest:
         self.due_s = self.ping_s = inf
         self.outcome: Outcome = FAILED
         self.status = 500
+        self.reason: str | None = None
         self.retries = 0
         self.first_at_s: float | None = None
         self.tpot_s: float | None = None
@@ -86,10 +87,11 @@ class ActiveRequest:
             self.input_tokens = usage.prompt_tokens
             self.output_tokens = usage.completion_tokens
 
-    def finish(self, outcome: Outcome, status: int) -> None:
-        """Note how the request ended, and the status that its client saw."""
+    def finish(self, outcome: Outcome, status: int, reason: str | None = None) -> None:
+        """Note how the request ended, the status that its client saw, and the code of an error."""
         self.outcome = outcome
         self.status = status
+        self.reason = reason
 
     def receipt(self) -> bytes:
         """The response headers that say what was decided until now."""
@@ -117,7 +119,9 @@ class ActiveRequest:
             exact_input=request.prompt_tokens is not None,
             outcome=self.outcome,
             status=self.status,
+            reason=self.reason,
             duration_s=duration_s,
+            arrival_s=self.arrival_s,
             request_id=self.request_id,
             ttft_s=ttft_s,
             tpot_s=self.tpot_s,

@@ -211,10 +211,13 @@ class Exchange:
                 lease.backend.breaker.succeeded()
             else:
                 self._dispatcher.blame_stream(lease, error)
-            active.finish(OK if error is None else Outcome.FAILED, reply.status)
+            if error is None:
+                active.finish(OK, reply.status)
+            else:
+                active.finish(Outcome.FAILED, reply.status, UpstreamError.code)
         except UpstreamError as broken:
             self._dispatcher.blame(lease, broken)
-            active.finish(Outcome.FAILED, broken.status)
+            active.finish(Outcome.FAILED, broken.status, broken.code)
             client.write(error_event(broken.body()))
         finally:
             active.due_s = inf
@@ -233,7 +236,7 @@ class Exchange:
         """Answer with an error, as an event if a stream has begun."""
         receipt = unrouted(request_id)
         if active is not None:
-            active.finish(outcome_of(error), error.status)
+            active.finish(outcome_of(error), error.status, error.code or error.type)
             receipt = active.receipt()
         else:
             self._on_refusal(error)

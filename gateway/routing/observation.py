@@ -33,19 +33,19 @@ class Observation:
 
     caller: id of the caller. exact_input: whether the prompt came as token ids, so that its
     estimate was exact and teaches nothing. input_tokens, output_tokens: as the backend reported, or
-    counted; `None` if neither. duration_s, ttft_s: from the arrival at the gateway; TTFT is `None`
-    where no first token was seen, as in most answers that do not stream. pool, backend,
-    plan_id, decision: of the last attempt; `None` if the request was never routed. retries:
-    attempts after the first.
+    counted; `None` if neither. reason: code of the error that the client got. arrival_s: on the
+    gateway's clock. duration_s, ttft_s: from the arrival at the gateway; TTFT is `None` where no
+    first token was seen, as in most answers that do not stream. pool, backend, plan_id, decision:
+    of the last attempt; `None` if the request was never routed. retries: attempts after the first.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "backend", "bucket", "caller", "decision", "duration_s", "endpoint", "estimated_input",
-        "estimated_output", "exact_input", "input_tokens", "max_tokens", "model", "outcome",
-        "output_tokens", "plan_id", "pool", "prompt_bytes", "request_id", "retries", "status",
-        "stream", "tpot_s", "ttft_s",
+        "arrival_s", "backend", "bucket", "caller", "decision", "duration_s", "endpoint",
+        "estimated_input", "estimated_output", "exact_input", "input_tokens", "max_tokens", "model",
+        "outcome", "output_tokens", "plan_id", "pool", "prompt_bytes", "reason", "request_id",
+        "retries", "status", "stream", "tpot_s", "ttft_s",
     )  # fmt: skip
 
     def __init__(
@@ -64,6 +64,8 @@ class Observation:
         outcome: Outcome,
         status: int,
         duration_s: float,
+        reason: str | None = None,
+        arrival_s: float = 0.0,
         request_id: bytes = b"",
         ttft_s: float | None = None,
         tpot_s: float | None = None,
@@ -88,6 +90,8 @@ class Observation:
         self.outcome = outcome
         self.status = status
         self.duration_s = duration_s
+        self.reason = reason
+        self.arrival_s = arrival_s
         self.request_id = request_id
         self.ttft_s = ttft_s
         self.tpot_s = tpot_s
@@ -143,8 +147,8 @@ class Observation:
             output_tokens=self.output_tokens if whole else None,
         )
 
-    def log_line(self) -> dict[str, object]:
-        """All fields for a log, in JSON's types: no header, no body, no credentials."""
+    def log_fields(self) -> dict[str, object]:
+        """All of it for a log, in JSON's types; seconds to the microsecond."""
         return {
             "request_id": self.request_id.decode("latin-1"),
             "model": self.model,
@@ -153,18 +157,23 @@ class Observation:
             "stream": self.stream,
             "outcome": self.outcome.value,
             "status": self.status,
+            "reason": self.reason,
+            "attempts": 0 if self.pool is None else 1 + self.retries,
             "bucket": self.bucket,
             "plan": self.plan_id,
             "pool": self.pool,
             "backend": self.backend,
             "decision": self.decision,
-            "retries": self.retries,
-            "input_tokens": self.input_tokens,
             "estimated_input": self.estimated_input,
-            "output_tokens": self.output_tokens,
+            "input_tokens": self.input_tokens,
             "estimated_output": self.estimated_output,
+            "output_tokens": self.output_tokens,
             "max_tokens": self.max_tokens,
-            "ttft_s": self.ttft_s,
-            "tpot_s": self.tpot_s,
-            "duration_s": self.duration_s,
+            "ttft_s": _microseconds(self.ttft_s),
+            "tpot_s": _microseconds(self.tpot_s),
+            "duration_s": _microseconds(self.duration_s),
         }
+
+
+def _microseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

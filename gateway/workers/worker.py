@@ -6,6 +6,7 @@ statistics. Knows a plan only as a routing table.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from contextlib import AsyncExitStack
 from math import ceil
@@ -37,9 +38,9 @@ from gateway.runtime import most_clients, open_files
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers.local import LocalEndpoints, readiness
+from gateway.workers.request_log import RequestLog
 
 log = logging.getLogger("cuvee")
-requests_log = logging.getLogger("cuvee.requests")
 
 # Finished requests are counted and learned from in batches: code and data then stay in the CPU's
 # caches, which halves the cost of doing it for each request at its end.
@@ -85,7 +86,7 @@ class Worker:
         self._leaving = self._closed = False
         self._resting: set[str] = set()  # backends whose breaker was open at the last tick
         self._ended: list[Observation] = []
-        self._logs_requests = requests_log.isEnabledFor(logging.DEBUG)
+        self._request_log = self._new_request_log(table)
         self._stack = AsyncExitStack()
         self.router = Router(table, fleet, max_load=settings.max_load, peers=peers)
         self.dispatcher = self._new_dispatcher()
@@ -212,6 +213,12 @@ class Worker:
             clock=self._clock,
         )
 
+    def _new_request_log(self, table: RoutingTable) -> RequestLog | None:
+        share = self._settings.request_log
+        if not share:
+            return None
+        return RequestLog(share, table.buckets, clock=self._clock, wall_clock=time.time)
+
     def _background(self, stack: AsyncExitStack, loop: Any) -> None:
         stack.callback(asyncio.get_running_loop().create_task(loop).cancel)
 
@@ -225,7 +232,10 @@ class Worker:
 
     def _refused(self, error: GatewayError) -> None:
         """Count a request that was refused before it got a bucket, or that needs none."""
-        self._stats.refused(error.status, error.code or error.type)
+        reason = error.code or error.type
+        self._stats.refused(error.status, reason)
+        if self._request_log is not None:
+            self._request_log.refused(error.status, reason)
 
     def _observe(self, observation: Observation) -> None:
         """Note a request that ended; it is counted with the next batch."""
@@ -243,9 +253,8 @@ class Worker:
                     lesson = observation.lesson()
                     self._estimator.learn(lesson)
                     self.recent.append(lesson)
-                if self._logs_requests:
-                    line = msgspec.json.encode(observation.log_line())
-                    requests_log.debug("%s", line.decode())
+                if self._request_log is not None:
+                    self._request_log.write(observation)
             except Exception:  # one request that cannot be counted must not lose the others
                 log.exception("%r could not be learned from", observation)
 
