@@ -39,7 +39,9 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     """
     runtime.hold_standard_files()
     loaded = configured(path)
-    logs.begin(loaded.config.gateway.log_format, log_level.upper())
+    settings = loaded.config.gateway
+    process = "supervisor" if settings.workers > 1 else ""
+    logs.begin(settings.log_format, log_level.upper(), process=process)
     log.info("at most %d open files", runtime.raise_file_limit())
     log.info("data path: %s", runtime.data_path())
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run

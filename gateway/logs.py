@@ -37,7 +37,7 @@ class TextLines(logging.Formatter):
         self._process = f"[{process}] " if process else ""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        pairs = (f" {k}={_word(v)}" for k, v in fields(record).items() if v is not None)
+        pairs = (f" {k}={_word(v)}" for k, v in fields(record).items() if v not in (None, ""))
         record.message = self._process + record.message.translate(CONTROLS) + "".join(pairs)
         return super().formatMessage(record)
 
@@ -172,6 +172,6 @@ def dropped() -> int:
 
 def _word(value: object) -> str:
     """A value in a line for people: as it is if it is one plain word, else quoted as in JSON."""
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = str(value)
     plain = text.isascii() and text.isprintable() and not set(text) & set(' "=\\')
     return text if plain and text else json.dumps(text)

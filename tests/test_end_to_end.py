@@ -5,10 +5,10 @@ import contextlib
 import json
 import logging
 import re
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -841,7 +841,7 @@ async def test_a_log_line_for_each_request_where_it_is_asked_for(
     """With `request_log: 1` every request has a line with what was decided, sizes, times and the
     end, without the caller's key and without the prompt; one that was refused too."""
     caplog.set_level(logging.INFO, "cuvee.requests")
-    before = time.time()
+    before = datetime.now(UTC)
     async with running(tmp_path, request_log=1) as fleet, fleet.client() as client:
         await client.chat.completions.create(
             **CHAT, extra_headers={"x-request-id": "mine"}, max_tokens=3
@@ -859,7 +859,7 @@ async def test_a_log_line_for_each_request_where_it_is_asked_for(
     assert (first["request_id"], first["outcome"], first["status"]) == ("mine", "ok", 200)
     assert (first["backend"], first["output_tokens"], first["attempts"]) == ("h100-0", 3, 1)
     assert (first["class"], first["slo_met"]) == ("default", "yes")
-    assert before <= first["arrived_at_s"] <= time.time()
+    assert before <= datetime.fromisoformat(first["arrived_at"]) <= datetime.now(UTC)
     assert (second["outcome"], second["status"]) == ("rejected", 400)
     assert third == {"outcome": "rejected", "status": 404, "reason": "model_not_found"}
     shown = "".join(f"{r.getMessage()} {logs.fields(r)}" for r in records)

@@ -199,7 +199,7 @@ LOOKS = Metric(
 LAST_SOLVE = Metric(
     "cuvee_last_solve_timestamp_seconds",
     "gauge",
-    "Unix time of the last look at which the solver answered.",
+    "Unix time at which the solver last answered.",
 )
 # The names of Prometheus' client libraries.
 PROCESS_CPU = Metric(

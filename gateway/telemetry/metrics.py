@@ -62,6 +62,7 @@ class Metrics:
         """Show a plan from now on: it was put in force. now_s: Unix time."""
         self._plans += 1
         self._plan, self._plan_at_s = plan, now_s
+        self._solved_at_s = now_s
 
     def looked(self, result: str, now_s: float) -> None:
         """Count a look at the demand. result: `idle`, `kept`, `replaced` or `failed`. now_s: Unix

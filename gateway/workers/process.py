@@ -87,7 +87,7 @@ class WorkerProcess:
             return
         assert isinstance(start_up, StartUp)
         form = start_up.config.gateway.log_format
-        logs.begin(form, start_up.level, process=f"worker {self._number}")
+        logs.begin(form, start_up.level, process=f"worker-{self._number}")
         loop = asyncio.get_running_loop()
         worker, load_view = self._worker(start_up)
         async with worker:

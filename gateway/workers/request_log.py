@@ -5,6 +5,7 @@ A line has what was decided, sizes, times and the end; never a header, a body or
 
 import logging
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 from gateway.routing.observation import Observation, Outcome
 from planner.model.buckets import Buckets
@@ -41,7 +42,7 @@ class RequestLog:
         slo_class = self._buckets.class_of(ended.bucket)
         arrived_at_s = self._wall_clock() - (self._clock() - ended.arrival_s)
         fields = {
-            "arrived_at_s": round(arrived_at_s, 6),
+            "arrived_at": datetime.fromtimestamp(arrived_at_s, UTC).isoformat(),
             **ended.log_fields(),
             "class": slo_class.name,
             "slo_met": ended.met(slo_class.slo.ttft_s, slo_class.slo.tpot_s) or None,

@@ -108,14 +108,16 @@ def test_a_record_that_cannot_be_formatted_is_dropped():
 def test_a_line_for_people_is_one_line():
     """What others chose, a name or an error of an engine, cannot begin another line or steer a
     terminal."""
-    line = logs.TextLines("worker 1").format(
+    line = logs.TextLines("worker-1").format(
         record(
-            "broke: %s", "a\r\nb\x1b[31m\x9b\u2028", fields={"id": 'x "y"\n', "n": 0.25, "z": None}
+            "broke: %s",
+            "a\r\nb\x1b[31m\x9b\u2028",
+            fields={"id": 'x "y"\n', "n": 0.25, "z": None, "e": ""},
         )
     )
 
     assert line.endswith(
-        r'INFO cuvee.x [worker 1] broke: a\r\nb\x1b[31m\x9b\x2028 id="x \"y\"\n" n=0.25'
+        r'INFO cuvee.x [worker-1] broke: a\r\nb\x1b[31m\x9b\x2028 id="x \"y\"\n" n=0.25'
     )
 
 

@@ -42,11 +42,12 @@ def written(caplog):
 
 
 def test_a_line_says_what_became_of_a_request(written):
-    """Decision, sizes, times, end and promise; the arrival is in Unix time."""
+    """Decision, sizes, times, end and promise; the arrival is by the clock on the wall."""
     line, refused = written(1.0, Observation(**FIELDS))
 
     assert line == {
-        "arrived_at_s": 997.5, "request_id": "r1", "model": "m", "caller": "k",
+        "arrived_at": "1970-01-01T00:16:37.500000+00:00", "request_id": "r1", "model": "m",
+        "caller": "k",
         "endpoint": CHAT.name, "stream": True, "outcome": "ok", "status": 200, "reason": None,
         "attempts": 2, "bucket": 3, "plan": "p", "pool": "a", "backend": "a-0",
         "decision": "planned", "estimated_input": 100, "input_tokens": None,
