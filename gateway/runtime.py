@@ -46,7 +46,8 @@ def hold_standard_files() -> None:
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
+            # Takes the lowest free number; child processes need it as much.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def open_files() -> int:

@@ -167,17 +167,3 @@ def test_a_process_flushes_its_log_when_it_ends(level):
     assert found.stdout == b"0\n"
     assert [m for m in messages if len(m) < 6][-1] == "three"
     assert ("one" in messages) is (level == "info")
-
-
-def test_closed_standard_files_are_held():
-    """Or a connection would get number 2, and its peer the log."""
-    code = (
-        "import os; os.close(0); os.close(2); from gateway import runtime;"
-        "runtime.hold_standard_files(); runtime.hold_standard_files();"
-        "print(os.readlink('/proc/self/fd/0'), os.readlink('/proc/self/fd/2'))"
-    )
-    found = subprocess.run(
-        [sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True
-    )
-
-    assert found.stdout == "/dev/null /dev/null\n"
