@@ -126,7 +126,7 @@ def _promises(by_class: ByClass) -> Iterator[Family]:
     codes: dict[tuple[str, str, int], int] = {}
     for (model, slo_class, pool), stats in by_class.items():
         kept = dict.fromkeys(("yes", "no"), 0)  # from the start, so that a rate is never missing
-        for (_, status, met), count in stats.ends.items():
+        for (_, status, met, _), count in stats.ends.items():
             kept[met] = kept.get(met, 0) + count
             code = model, slo_class, status
             codes[code] = codes.get(code, 0) + count
@@ -146,11 +146,14 @@ def _requests(by_pool: ByPool) -> Iterator[Family]:
     by_model: dict[str, int] = {}
     for (model, pool), stats in by_pool.items():
         outcomes: dict[str, int] = {}
-        for (outcome, _, _), count in stats.ends.items():
+        decided: dict[str, int] = {}
+        for (outcome, _, _, decision), count in stats.ends.items():
             outcomes[outcome] = outcomes.get(outcome, 0) + count
+            decided[decision] = decided.get(decision, 0) + count
+        decided.pop("", None)
         for outcome, count in outcomes.items():
             requests.add(labelled(model=model, outcome=outcome, pool=pool), count)
-        for decision, count in stats.decisions.items():
+        for decision, count in decided.items():
             decisions.add(labelled(decision=decision, model=model, pool=pool), count)
         tokens.add(labelled(direction="input", model=model, pool=pool), stats.input_tokens)
         tokens.add(labelled(direction="output", model=model, pool=pool), stats.output_tokens)

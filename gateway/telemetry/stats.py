@@ -72,11 +72,9 @@ class Stats:
             pool_stats = by_pool[key] = PoolStats.none()
         outcome, decision, ttft_s, tpot_s = o.outcome, o.decision, o.ttft_s, o.tpot_s
         inputs, outputs, retries = o.input_tokens, o.output_tokens, o.retries
-        ends, end = pool_stats.ends, (outcome, o.status, o.met(ttft_target_s, tpot_target_s))
+        met = o.met(ttft_target_s, tpot_target_s)
+        ends, end = pool_stats.ends, (outcome, o.status, met, decision or "")
         ends[end] = ends.get(end, 0) + 1
-        if decision is not None:
-            decisions = pool_stats.decisions
-            decisions[decision] = decisions.get(decision, 0) + 1
         if retries:
             pool_stats.retries += retries
         if inputs is not None:

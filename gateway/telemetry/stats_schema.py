@@ -11,11 +11,17 @@ import msgspec
 
 from planner.traffic.size_histogram import CellSum, merge_sums
 
-# Bounds of the histograms, seconds: denser where SLOs usually lie.
-TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
-REQUEST_S = (0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0)
-LAG_S = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
+Bounds = tuple[float, ...]  # of a fixed length, compiled code would unpack all at each use
+
+# Seconds; denser where SLOs usually lie.
+TTFT_S: Bounds = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+TPOT_S: Bounds = (
+    0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5
+)  # fmt: skip
+REQUEST_S: Bounds = (
+    0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0
+)  # fmt: skip
+LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
 Key = TypeVar("Key")
 
@@ -46,14 +52,13 @@ class Histogram(msgspec.Struct):
 class PoolStats(msgspec.Struct):
     """The requests of one SLO class of a model in one pool; pool `""`: those never routed.
 
-    ends: numbers of requests by outcome, status and whether the promise was kept (as
-    `Observation.met` says). decisions: numbers of requests by name. ttft, tpot, duration: seconds;
-    the last of whole answers. input_tokens, output_tokens: as the engines reported. retries:
-    attempts beyond the first of each request.
+    ends: numbers of requests by outcome, status, whether the promise was kept (as `Observation.met`
+    says) and the router's decision, empty if there was none: one step for each request. ttft, tpot,
+    duration: seconds; the last of whole answers. input_tokens, output_tokens: as the engines
+    reported. retries: attempts beyond the first of each request.
     """
 
-    ends: dict[tuple[str, int, str], int]
-    decisions: dict[str, int]
+    ends: dict[tuple[str, int, str, str], int]
     ttft: Histogram
     tpot: Histogram
     duration: Histogram
@@ -65,12 +70,11 @@ class PoolStats(msgspec.Struct):
     def none(cls) -> "PoolStats":
         """No request yet."""
         ttft, tpot, duration = map(Histogram.none, (TTFT_S, TPOT_S, REQUEST_S))
-        return cls(ends={}, decisions={}, ttft=ttft, tpot=tpot, duration=duration)
+        return cls(ends={}, ttft=ttft, tpot=tpot, duration=duration)
 
     def add(self, other: "PoolStats") -> None:
         """Merge by addition."""
         add_counts(self.ends, other.ends)
-        add_counts(self.decisions, other.decisions)
         self.ttft.add(other.ttft)
         self.tpot.add(other.tpot)
         self.duration.add(other.duration)

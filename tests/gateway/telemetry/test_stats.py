@@ -76,16 +76,15 @@ def test_every_arrival_counts_whatever_becomes_of_it():
 
     assert delta.arrivals == {3: 2}
     assert delta.sizes == {(3, fine_cell(110, 40)): (1.0, 110.0, 40.0)}
-    assert delta.by_pool["m", "default", ""].ends == {("shed", 429, "refused"): 1}
-    assert delta.by_pool["m", "default", ""].decisions == {}
+    assert delta.by_pool["m", "default", ""].ends == {("shed", 429, "refused", ""): 1}
 
 
 def test_each_class_is_held_to_its_own_promise():
     """The same answer is late for one and in time for the other."""
     by_pool = summed(ended(ttft_s=3.0), ended(bucket=4, ttft_s=3.0)).by_pool
 
-    assert by_pool["m", "default", "h100"].ends == {("ok", 200, "no"): 1}
-    assert by_pool["m", "batch", "h100"].ends == {("ok", 200, "yes"): 1}
+    assert by_pool["m", "default", "h100"].ends == {("ok", 200, "no", "planned"): 1}
+    assert by_pool["m", "batch", "h100"].ends == {("ok", 200, "yes", "planned"): 1}
 
 
 def test_only_whole_answers_have_a_duration():
