@@ -1,6 +1,7 @@
 """Several worker processes behind one port, over real sockets, and what happens when they die."""
 
 import asyncio
+import fcntl
 import logging
 import os
 import signal
@@ -363,12 +364,12 @@ async def test_a_port_belongs_to_one_gateway(tmp_path: Path):
             await twin.__aenter__()
 
 
-async def serve(path: Path) -> asyncio.subprocess.Process:
-    """The command, in a process group of its own."""
+async def serve(path: Path, log: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
+    """The command, in a process group of its own; log: its standard output and error."""
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "cuvee", "serve", "--config", str(path),
         start_new_session=True, cwd=ROOT,
-        stderr=asyncio.subprocess.DEVNULL,
+        stdout=log, stderr=log,
     )  # fmt: skip
 
 
@@ -472,6 +473,38 @@ def _alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("reader", ["asleep", "gone"])
+async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, workers: int, reader: str):
+    """Standard output and error are a full or a closed pipe: every request is served all the same,
+    and a signal ends the gateway."""
+    async with AsyncExitStack() as stack:
+        _, ports = await stack.enter_async_context(engines(1))
+        port = free_port()
+        session = await stack.enter_async_context(fresh())
+        path = written(tmp_path, ports, port=port, workers=workers, request_log=1)
+
+        async def ready() -> bool:
+            return await answers(session, port, "/readyz") == 200
+
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        gateway = await serve(path, log=writing)
+        stack.callback(_end, gateway.pid)
+        os.close(writing)
+        if reader == "gone":
+            os.close(reading)
+        else:
+            stack.callback(os.close, reading)
+        await until(ready, limit_s=60.0)
+        done = [await chat(session, port, 2) for _ in range(60)]
+        gateway.send_signal(signal.SIGTERM)
+        status = await gateway.wait()
+
+    assert {code for code, _ in done} == {200}
+    assert status == 0
 
 
 async def test_a_worker_that_cannot_obey_is_replaced(tmp_path: Path):
