@@ -30,7 +30,7 @@ from gateway.routing.estimator import Estimator
 from gateway.routing.estimator_schema import Lesson
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
-from gateway.routing.observation import Observation
+from gateway.routing.observation import Observation, Outcome
 from gateway.routing.peers import Peers
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
@@ -39,6 +39,7 @@ from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers.local import LocalEndpoints, readiness
 from gateway.workers.request_log import RequestLog
+from gateway.workers.shedding import Shedding
 
 log = logging.getLogger("cuvee")
 
@@ -47,6 +48,7 @@ log = logging.getLogger("cuvee")
 BATCH: Final = 32
 RECENT: Final = 64  # lessons kept for the supervisor between two reports
 TICK_S: Final = 0.2  # between two checks of timeouts
+SHED: Final = Outcome.SHED
 POLL_S: Final = 0.05  # between two attempts of the first request in the queue; see `_poll`
 
 
@@ -87,6 +89,7 @@ class Worker:
         self._resting: set[str] = set()  # backends whose breaker was open at the last tick
         self._ended: list[Observation] = []
         self._request_log = self._new_request_log(table)
+        self._shedding = Shedding()
         self._stack = AsyncExitStack()
         self.router = Router(table, fleet, max_load=settings.max_load, peers=peers)
         self.dispatcher = self._new_dispatcher()
@@ -249,6 +252,8 @@ class Worker:
         for observation in ended:
             try:
                 self._stats.observed(observation)
+                if observation.outcome is SHED:
+                    self._shedding.refused(observation.reason, self._clock())
                 if self._estimator.spend():
                     lesson = observation.lesson()
                     self._estimator.learn(lesson)
@@ -268,6 +273,7 @@ class Worker:
                 self._estimator.refill()
                 self._exchange.timeouts.tick(self._clock())
                 self._tell_rested()
+                self._shedding.tick(self._clock())
                 if self._peers is not None:
                     self._peers.refresh(self._clock())
             except Exception:
