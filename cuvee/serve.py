@@ -13,7 +13,7 @@ import click
 import uvloop
 
 from cuvee.options import CONFIG, configured
-from gateway import runtime
+from gateway import logs, runtime
 from gateway.app import App
 from gateway.config.load import Loaded
 from planner.errors import PlannerError
@@ -37,8 +37,11 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     Serves the OpenAI API in front of the configured backends until SIGTERM or SIGINT, then lets
     running requests finish (gateway.drain_s).
     """
-    logging.basicConfig(level=log_level.upper(), format=runtime.LOG_FORMAT)
+    runtime.hold_standard_files()
     loaded = configured(path)
+    settings = loaded.config.gateway
+    process = "supervisor" if settings.workers > 1 else ""
+    logs.begin(settings.log_format, log_level.upper(), process=process)
     log.info("at most %d open files", runtime.raise_file_limit())
     log.info("data path: %s", runtime.data_path())
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run

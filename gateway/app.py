@@ -6,6 +6,8 @@ worker in this process, or several in processes of their own; both have the same
 
 import asyncio
 import logging
+import os
+import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import replace
@@ -13,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from gateway import logs
 from gateway.admin.server import JSON, AdminServer, Answer
 from gateway.config.load import Loaded
 from gateway.config.serving import serving
@@ -20,6 +23,7 @@ from gateway.control.health import Health
 from gateway.control.observed import ObservedDemand
 from gateway.control.replan import Replanner, ReplanPolicy
 from gateway.control.solver.process import Solver
+from gateway.processes import usages
 from gateway.proxy.engines import dialects
 from gateway.proxy.probe import Probe
 from gateway.rehearsal.history import demand_of
@@ -27,6 +31,7 @@ from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import changed
 from gateway.routing.table import compile_table
+from gateway.runtime import build
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.local import readiness
@@ -65,7 +70,7 @@ class App:
         self._reason = "the gateway started"
         self.fleet = Fleet.of({name: pool.backends for name, pool in config.pools.items()})
         self._estimator = Estimator(self._serving.bytes_per_token)
-        self._metrics = Metrics(self.fleet)
+        self._metrics = Metrics(self.fleet, build=build())
         self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=CERTIFIER)
         self._changing = asyncio.Lock()  # changes of the fleet follow one another
         self._stack = AsyncExitStack()
@@ -166,7 +171,7 @@ class App:
         """Put a plan in force: one assignment; requests under way keep their leases."""
         self.plane.table = compile_table(plan, self._loaded.pools)
         self._reason = reason
-        self._metrics.planned(plan)
+        self._metrics.planned(plan, time.time())
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
         log.info(
             "plan %s in force: %s, $%.2f/h (%s)", plan.plan_id, backends, plan.usd_per_hour, reason
@@ -181,7 +186,7 @@ class App:
         self._observed = self._new_observed(clock())
         plan = await self._first_plan()
         self._replanner = self._new_replanner(plan)
-        self._metrics.planned(plan)
+        self._metrics.planned(plan, time.time())
         self._admin = await stack.enter_async_context(
             AdminServer(self._answers(), host=settings.admin_host, port=settings.admin_port)
         )
@@ -266,6 +271,7 @@ class App:
             observed=self._observed,
             solver=self._solver,
             publish=self.publish,
+            on_look=lambda result: self._metrics.looked(result, time.time()),
         )
 
     def _count(self) -> None:
@@ -274,6 +280,16 @@ class App:
         self._observed.add(delta, asyncio.get_running_loop().time())
         self._metrics.add(delta)
         self._metrics.staffed(self.plane.gauges(), self.plane.replaced)
+
+    def _measure(self) -> None:
+        """Show what the processes of this gateway use, and what their logs lost."""
+        workers = {f"worker-{n}": pid for n, pid in enumerate(self.plane.pids)}
+        own = "supervisor" if workers else "gateway"
+        dropped = {own: logs.dropped()}
+        if workers:
+            dropped |= {f"worker-{n}": g.log_dropped for n, g in self.plane.gauges().items()}
+        pids = {own: os.getpid()} | workers | {"solver": self._solver.pid}
+        self._metrics.measured(usages(pids), dropped)
 
     async def _count_forever(self) -> None:
         while True:
@@ -298,6 +314,7 @@ class App:
 
     def _scrape(self) -> Answer:
         self._count()
+        self._measure()
         return 200, CONTENT_TYPE, self._metrics.text()
 
     def _explain(self) -> Answer:

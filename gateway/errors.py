@@ -19,7 +19,25 @@ ClientGone                no response: the client closed its connection
 ConfigError               no response: the configuration is wrong, one line per problem
 """
 
+from enum import StrEnum
+
 import msgspec
+
+
+class FailureKind(StrEnum):
+    """How a backend failed a request, as metrics name it.
+
+    UNREACHABLE: no connection. BROKEN: the answer was cut or unreadable before its first byte.
+    TIMEOUT: no answer, or silence, for too long. CUT: a stream broke off. ERROR: it answered with
+    an error of its own (5xx). FULL: it said that it had no room, which is no fault.
+    """
+
+    UNREACHABLE = "unreachable"
+    BROKEN = "broken"
+    TIMEOUT = "timeout"
+    CUT = "cut"
+    ERROR = "error"
+    FULL = "full"
 
 
 class GatewayError(Exception):
@@ -128,12 +146,14 @@ class UpstreamError(GatewayError):
     status = 502
     type = "upstream_error"
     code = "upstream_error"
+    kind = FailureKind.BROKEN
 
 
 class ConnectFailed(UpstreamError):
     """The connection to the backend could not be made, so that nothing was sent."""
 
     code = "connect_failed"
+    kind = FailureKind.UNREACHABLE
 
 
 class UpstreamTimeout(UpstreamError):
@@ -141,12 +161,14 @@ class UpstreamTimeout(UpstreamError):
 
     status = 504
     code = "upstream_timeout"
+    kind = FailureKind.TIMEOUT
 
 
 class StreamBroken(UpstreamError):
     """The backend's stream ended too early."""
 
     code = "stream_broken"
+    kind = FailureKind.CUT
 
 
 class ClientGone(Exception):

@@ -1,15 +1,17 @@
 """What every process of a gateway shares: whether its data path is compiled, the settings of the
-garbage collector, the limit of open files, and the format of its log.
+garbage collector, and the limit of open files.
 
 Knows the names of the extension modules that setup.py makes, and nothing of what is in them.
 """
 
 import gc
+import os
 import platform
 import resource
 import sys
 import sysconfig
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -21,8 +23,6 @@ LIBRARY = f"cuvee__mypyc{SUFFIX}"  # has all compiled code; the files beside the
 
 RESERVED_FILES = 128  # open files that are not for requests
 UNLIMITED = 1 << 30  # where the system has no limit
-
-LOG_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 # Thresholds of the three generations (allocations, then collections of the younger one). Requests
 # free their objects by reference counting; only a few errors leave cycles for the collector.
@@ -37,6 +37,17 @@ def raise_file_limit() -> int:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     return hard
+
+
+def hold_standard_files() -> None:
+    """Open the null device in place of standard input, output and error if they are closed: the
+    first sockets would get their numbers, and what is written to standard error would be sent."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # Takes the lowest free number; child processes need it as much.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
 def open_files() -> int:
@@ -113,6 +124,15 @@ def optimised(
     if arguments is not None and "--enable-optimizations" in arguments:
         return True
     return None if arguments is None or prefix == "/usr" else False
+
+
+def build() -> dict[str, str]:
+    """What this process runs: the version of Cuvée, that of Python, and the data path."""
+    try:
+        package = version("cuvee")
+    except PackageNotFoundError:  # run from its sources
+        package = "unknown"
+    return {"version": package, "python": platform.python_version(), "data_path": data_path()}
 
 
 def runtime() -> str:

@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import pytest
 import yaml
 from aiohttp import ClientSession, ClientTimeout, web
 
+from gateway import logs
 from gateway.app import App
 from gateway.config.load import load
 from gateway.errors import ConfigError
@@ -769,28 +771,96 @@ async def test_a_new_backend_that_is_down_gets_nothing(tmp_path: Path):
     assert outcomes == {"ok": 8}
 
 
+async def test_everything_that_goes_wrong_is_counted(tmp_path: Path):
+    """What the gateway refuses before it knows a model, what a backend fails and why it rests, and
+    what a client sees in the end."""
+    async with (
+        running(
+            tmp_path,
+            {"h100": [Faults(status=500), NONE]},
+            max_body_bytes=10_000,
+            health_interval_s=60.0,
+        ) as fleet,
+        ClientSession() as session,
+    ):
+        chat = f"{fleet.url}/v1/chat/completions"
+        for data in (b"{", json.dumps(CHAT | {"model": "other"}).encode(), b" " * 10_001):
+            await session.post(chat, data=data)
+        await session.get(f"{fleet.url}/nothing")
+        await session.get(chat)
+        reader, writer = await asyncio.open_connection("127.0.0.1", fleet.app.port)
+        writer.write(b"what?\r\n\r\n")
+        await reader.read()
+        writer.close()
+        replies = await asyncio.gather(*(session.post(chat, json=said(2)) for _ in range(12)))
+        found = await fleet.metrics()
+    refusals = {n: v for n, v in found.items() if n.startswith("cuvee_refusals_total")}
+    backend = 'backend="h100-0",kind="error",pool="h100"'
+
+    assert {reply.status for reply in replies} == {200}
+    assert refusals == {
+        'cuvee_refusals_total{code="400",reason="invalid_request_error"}': 2,
+        'cuvee_refusals_total{code="404",reason="model_not_found"}': 1,
+        'cuvee_refusals_total{code="404",reason="not_found"}': 1,
+        'cuvee_refusals_total{code="405",reason="method_not_allowed"}': 1,
+        'cuvee_refusals_total{code="413",reason="request_too_large"}': 1,
+    }
+    assert found[f"cuvee_backend_failures_total{{{backend}}}"] >= TOLERATED
+    assert found[f"cuvee_backend_ejections_total{{{backend}}}"] == 1
+    assert found['cuvee_backend_resting{backend="h100-0",pool="h100"}'] == 1
+    assert found[f'cuvee_responses_total{{class="default",code="200",model="{MODEL}"}}'] == 12
+    assert found['cuvee_backend_connections{worker="0"}'] >= 1
+    assert found['process_open_fds{process="gateway"}'] > 3
+    assert found['process_resident_memory_bytes{process="solver"}'] > 1e6
+
+
+async def test_a_backend_that_rested_is_told_to_be_back(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Whatever closes its breaker: an answer or a probe."""
+    caplog.set_level(logging.INFO)
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records]
+
+    async with running(tmp_path, {"h100": [NONE, NONE]}, health_interval_s=60.0) as fleet:
+        breaker = fleet.app.fleet.backends[1].breaker
+        breaker.failed(asyncio.get_running_loop().time(), unreachable=True, may_open=True)
+        await until(lambda: bool(fleet.worker._resting))
+        breaker.succeeded()
+        await until(lambda: "backend h100-1 gets requests again" in lines())
+
+
 async def test_a_log_line_for_each_request_where_it_is_asked_for(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
-    """At level DEBUG the logger `cuvee.requests` writes one JSON object for every request, without
-    the caller's key and without the prompt."""
-    caplog.set_level(logging.DEBUG, "cuvee.requests")
-    async with running(tmp_path) as fleet, fleet.client() as client:
+    """With `request_log: 1` every request has a line with what was decided, sizes, times and the
+    end, without the caller's key and without the prompt; one that was refused too."""
+    caplog.set_level(logging.INFO, "cuvee.requests")
+    before = datetime.now(UTC)
+    async with running(tmp_path, request_log=1) as fleet, fleet.client() as client:
         await client.chat.completions.create(
             **CHAT, extra_headers={"x-request-id": "mine"}, max_tokens=3
         )
-        with pytest.raises(openai.BadRequestError):
-            await client.chat.completions.create(
-                model=MODEL, messages=[{"role": "user", "content": "word " * 9000}]
-            )
+        for model, words in ((MODEL, 9000), ("other", 1)):
+            with pytest.raises(openai.APIStatusError):
+                await client.chat.completions.create(
+                    model=model, messages=[{"role": "user", "content": "word " * words}]
+                )
         await fleet.outcomes()
-    lines = [record for record in caplog.records if record.name == "cuvee.requests"]
+    records = [record for record in caplog.records if record.name == "cuvee.requests"]
+    lines: list[dict[str, Any]] = [dict(logs.fields(record)) for record in records]
+    first, second, third = sorted(lines, key=lambda line: line["status"])
 
-    first, second = (json.loads(record.getMessage()) for record in lines)
     assert (first["request_id"], first["outcome"], first["status"]) == ("mine", "ok", 200)
-    assert (first["backend"], first["output_tokens"]) == ("h100-0", 3)
+    assert (first["backend"], first["output_tokens"], first["attempts"]) == ("h100-0", 3, 1)
+    assert (first["class"], first["slo_met"]) == ("default", "yes")
+    assert before <= datetime.fromisoformat(first["arrived_at"]) <= datetime.now(UTC)
     assert (second["outcome"], second["status"]) == ("rejected", 400)
-    assert not any("sk-test" in r.getMessage() or "three" in r.getMessage() for r in lines)
+    assert third == {"outcome": "rejected", "status": 404, "reason": "model_not_found"}
+    shown = "".join(f"{r.getMessage()} {logs.fields(r)}" for r in records)
+    assert "sk-test" not in shown
+    assert "three" not in shown
 
 
 async def test_vllms_row_names_metrics_that_vllm_has():

@@ -26,6 +26,8 @@ LAYERS = {
     "gateway": "",
     "gateway.errors": "",
     "gateway.runtime": "",
+    "gateway.logs": "",
+    "gateway.processes": "gateway.telemetry",
     "gateway.access": "",
     "gateway.routing": "planner planner.model gateway.errors",
     "gateway.telemetry": "planner planner.model planner.traffic gateway.routing",
@@ -37,8 +39,8 @@ LAYERS = {
     "gateway.control.solver": "PLANNER",
     "gateway.control": "PLANNER gateway.routing gateway.telemetry gateway.control.solver",
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
-    "gateway.workers": "gateway.errors gateway.runtime gateway.cluster gateway.config "
-    "gateway.routing gateway.telemetry gateway.proxy gateway.proxy.http",
+    "gateway.workers": "planner.model gateway.errors gateway.runtime gateway.logs gateway.cluster "
+    "gateway.config gateway.routing gateway.telemetry gateway.proxy gateway.proxy.http",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",

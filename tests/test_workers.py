@@ -1,6 +1,8 @@
 """Several worker processes behind one port, over real sockets, and what happens when they die."""
 
 import asyncio
+import fcntl
+import logging
 import os
 import signal
 import sys
@@ -130,9 +132,13 @@ async def test_two_workers_serve_and_their_metrics_add_up(tmp_path: Path):
     assert missing.status == 404
 
 
-async def test_a_killed_worker_is_replaced_and_its_leases_vanish(tmp_path: Path):
+async def test_a_killed_worker_is_replaced_and_its_leases_vanish(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     """kill -9 under streams: another worker listens within a second, the other's streams end
-    whole, and nothing of the dead one's is counted as in flight any more."""
+    whole, and nothing of the dead one's is counted as in flight any more. A line says how it ended,
+    and another which process serves in its place."""
+    caplog.set_level(logging.INFO)
     async with supervisor(tmp_path) as (app, plane, emulators), fresh() as session:
         streams = [asyncio.create_task(chat(session, app.port, 60)) for _ in range(30)]
 
@@ -159,7 +165,11 @@ async def test_a_killed_worker_is_replaced_and_its_leases_vanish(tmp_path: Path)
         await until(nothing_held)
         later = await asyncio.gather(*(chat(session, app.port, 2) for _ in range(20)))
         told = await metrics(app.admin)
+        successor = plane.pids[0]
+    lines = [record.getMessage() for record in caplog.records]
 
+    assert f"worker 0 ({victim}) is gone: ended by SIGKILL; another in 0 s" in lines
+    assert f"worker 0 ({successor}) serves" in lines
     assert held == 30
     assert 0 < len(whole) < 30  # the chance that one worker had all is 1 in 2^29
     assert all(body.endswith(b"data: [DONE]\n\n") for _, body in whole)
@@ -354,12 +364,12 @@ async def test_a_port_belongs_to_one_gateway(tmp_path: Path):
             await twin.__aenter__()
 
 
-async def serve(path: Path) -> asyncio.subprocess.Process:
-    """The command, in a process group of its own."""
+async def serve(path: Path, log: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
+    """The command, in a process group of its own; log: its standard output and error."""
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "cuvee", "serve", "--config", str(path),
         start_new_session=True, cwd=ROOT,
-        stderr=asyncio.subprocess.DEVNULL,
+        stdout=log, stderr=log,
     )  # fmt: skip
 
 
@@ -463,6 +473,38 @@ def _alive(group: int) -> bool:
     except ProcessLookupError:
         return False
     return True
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("reader", ["asleep", "gone"])
+async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, workers: int, reader: str):
+    """Standard output and error are a full or a closed pipe: every request is served all the same,
+    and a signal ends the gateway."""
+    async with AsyncExitStack() as stack:
+        _, ports = await stack.enter_async_context(engines(1))
+        port = free_port()
+        session = await stack.enter_async_context(fresh())
+        path = written(tmp_path, ports, port=port, workers=workers, request_log=1)
+
+        async def ready() -> bool:
+            return await answers(session, port, "/readyz") == 200
+
+        reading, writing = os.pipe()
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
+        gateway = await serve(path, log=writing)
+        stack.callback(_end, gateway.pid)
+        os.close(writing)
+        if reader == "gone":
+            os.close(reading)
+        else:
+            stack.callback(os.close, reading)
+        await until(ready, limit_s=60.0)
+        done = [await chat(session, port, 2) for _ in range(60)]
+        gateway.send_signal(signal.SIGTERM)
+        status = await gateway.wait()
+
+    assert {code for code, _ in done} == {200}
+    assert status == 0
 
 
 async def test_a_worker_that_cannot_obey_is_replaced(tmp_path: Path):

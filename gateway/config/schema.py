@@ -16,6 +16,7 @@ Positive = Annotated[float, Meta(gt=0.0, le=LARGEST, description="positive and f
 NotNegative = Annotated[float, Meta(ge=0.0, le=LARGEST, description="not negative and finite")]
 Count = Annotated[int, Meta(ge=1, description="positive")]
 CountOrZero = Annotated[int, Meta(ge=0, description="not negative")]
+Share = Annotated[float, Meta(ge=0.0, le=1.0, description="between 0 and 1")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="between 0 and 65535")]
 
 
@@ -217,6 +218,15 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Seconds between two probes of each backend's `/health`, which is to answer 200."""
     health_timeout_s: Positive = 2.0
     """A probe whose status takes longer marks the backend down."""
+    log_format: Literal["text", "json"] = "text"
+    """Lines for people, or one JSON object for each line. The log goes to standard error. Lines
+    that are not read in time are dropped and counted: the gateway never waits for its log.
+    """
+    request_log: Share = 0.0
+    """Share of the requests about which the log has a line each: 0 none, 1 all, 0.01 every
+    hundredth. Unless it is 0, a request that a backend or the gateway failed always has one. The
+    fields are in [operations](operations.md#the-log); headers, bodies and keys are never logged.
+    """
     drain_delay_s: NotNegative = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: NotNegative = 30.0

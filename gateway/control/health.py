@@ -9,7 +9,8 @@ from gateway.routing.fleet import Fleet
 
 log = logging.getLogger("cuvee.health")
 
-Probe = Callable[[Backend], Awaitable[bool | None]]
+# Whether a backend can serve, and the reason; `None`: unknown, which changes nothing.
+Probe = Callable[[Backend], Awaitable[tuple[bool | None, str]]]
 LOST = 3  # failed probes in a row, after which requests stop waiting for the backend's first byte
 
 
@@ -24,14 +25,14 @@ class Health:
         on_probed: Callable[[], None],
         on_lost: Callable[[Backend], None],
     ) -> None:
-        """probe: returns whether a backend can serve; `None`: unknown, which changes nothing.
-        on_probed: called after every round. on_lost: called with a backend whose last `LOST` probes
-        failed."""
+        """on_probed: called after every round. on_lost: called with a backend whose last `LOST`
+        probes failed."""
         self._fleet = fleet
         self._probe = probe
         self._on_probed = on_probed
         self._on_lost = on_lost
         self._failed: dict[str, int] = {}  # failed probes in a row, by name of the backend
+        self._down_at_s: dict[str, float] = {}  # of those that are down and were up before
         self._turn, self._round = asyncio.Lock(), asyncio.Lock()
 
     async def run(self, interval_s: float) -> None:
@@ -52,18 +53,29 @@ class Health:
             await asyncio.gather(*map(self._mark, backends))
             names = {backend.name for backend in backends}
             self._failed = {name: n for name, n in self._failed.items() if name in names}
+            self._down_at_s = {name: s for name, s in self._down_at_s.items() if name in names}
             self._on_probed()
 
     async def _mark(self, backend: Backend) -> None:
         async with self._turn:
             await asyncio.sleep(0)  # 64 probes in one turn stalled streams for 15 ms
-        up = await self._probe(backend)
+        up, reason = await self._probe(backend)
         if up is None:
             return
         failed = self._failed[backend.name] = 0 if up else self._failed.get(backend.name, 0) + 1
         if failed == LOST:
             self._on_lost(backend)
-        if up == backend.healthy:
-            return
-        backend.probed(up)
-        log.warning("backend %s (%s) is %s", backend.name, backend.url, "up" if up else "down")
+        if up != backend.healthy:
+            backend.probed(up)
+            self._tell(backend, reason)
+
+    def _tell(self, backend: Backend, reason: str) -> None:
+        """Log that a backend has come up or gone down."""
+        name, now_s = f"{backend.name} ({backend.url})", asyncio.get_running_loop().time()
+        if not backend.healthy:
+            self._down_at_s[backend.name] = now_s
+            log.warning("backend %s is down: %s", name, reason)
+        elif (down_at_s := self._down_at_s.pop(backend.name, None)) is not None:
+            log.warning("backend %s is up again after %.1f s", name, now_s - down_at_s)
+        else:
+            log.info("backend %s is up", name)

@@ -52,10 +52,12 @@ class Replanner:
         observed: ObservedDemand,
         solver: Solver,
         publish: Callable[[Plan, str], None],
+        on_look: Callable[[str], None] = lambda _: None,
     ) -> None:
         """pools: returns the planner's pools, bounded by the present fleet where the configuration
         sets no bound. running: returns (P,) backends of the present fleet. publish: called with a
-        new plan and the reason for it."""
+        new plan and the reason for it. on_look: called after each look with what came of it: `idle`
+        (too few requests), `kept`, `replaced` or `failed`."""
         self.plan = plan
         self._pools = pools
         self._running = running
@@ -63,6 +65,7 @@ class Replanner:
         self._observed = observed
         self._solver = solver
         self._publish = publish
+        self._on_look = on_look
         self._short = 0  # looks in a row at which the plan did not hold
         self._better = 0  # looks in a row at which a candidate was better
 
@@ -74,13 +77,16 @@ class Replanner:
                 await self.look(clock())
             except PlannerError as error:
                 log.warning("the last good plan stays: %s", error)
+                self._on_look("failed")
             except Exception:
                 log.exception("a look at the demand failed; the last good plan stays")
+                self._on_look("failed")
 
     async def look(self, now_s: float) -> Plan | None:
         """Solve for the demand until now; publish the plan and return it if it should replace the
         one in force."""
         if self._observed.requests < self._policy.min_requests:
+            self._on_look("idle")
             return None
         request = self._request(now_s)
         candidate = await self._solver.plan(request)
@@ -88,11 +94,13 @@ class Replanner:
         reason = self._reason(comparison)
         log.debug("look: %s, candidate %s, reason %s", comparison, candidate.plan_id, reason)
         if reason is None or candidate.plan_id == self.plan.plan_id:
+            self._on_look("kept")
             return None
         candidate = await self._certified(candidate, request.demand, request.pools)
         self._short = self._better = 0
         self.plan = candidate
         self._publish(candidate, reason)
+        self._on_look("replaced")
         return candidate
 
     def _request(self, now_s: float) -> PlanRequest:

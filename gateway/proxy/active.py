@@ -15,6 +15,7 @@ from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Observation, Outcome
 
+OK: Final = Outcome.OK
 FAILED: Final = Outcome.FAILED
 
 
@@ -31,7 +32,7 @@ class ActiveRequest:
         "_receipts", "_room", "arrival_s", "bucket", "caller", "client", "committed", "due_s",
         "estimate",
         "fiber", "first_at_s", "input_tokens", "lease", "llm_request", "outcome", "output_tokens",
-        "ping_s", "relay", "request_id", "retries", "status", "tpot_s", "waiting",
+        "ping_s", "reason", "relay", "request_id", "retries", "status", "tpot_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -63,6 +64,7 @@ class ActiveRequest:
         self.due_s = self.ping_s = inf
         self.outcome: Outcome = FAILED
         self.status = 500
+        self.reason: str | None = None
         self.retries = 0
         self.first_at_s: float | None = None
         self.tpot_s: float | None = None
@@ -91,10 +93,11 @@ class ActiveRequest:
             self.input_tokens = usage.prompt_tokens
             self.output_tokens = usage.completion_tokens
 
-    def finish(self, outcome: Outcome, status: int) -> None:
-        """Note how the request ended, and the status that its client saw."""
+    def finish(self, outcome: Outcome, status: int, reason: str | None = None) -> None:
+        """Note how the request ended, the status that its client saw, and the code of an error."""
         self.outcome = outcome
         self.status = status
+        self.reason = reason
 
     def receipt(self) -> bytes:
         """The response headers that say what was decided until now."""
@@ -103,7 +106,12 @@ class ActiveRequest:
     def observation(self, now_s: float) -> Observation:
         """What became of the request."""
         lease, request, estimate = self.lease, self.llm_request, self.estimate
-        ttft_s = None if self.first_at_s is None else self.first_at_s - self.arrival_s
+        duration_s = now_s - self.arrival_s
+        ttft_s: float | None = None
+        if self.first_at_s is not None:
+            ttft_s = self.first_at_s - self.arrival_s
+        elif self.outcome is OK and (self.output_tokens == 1 or not request.endpoint.generates):
+            ttft_s = duration_s  # the whole answer is one token, or an embedding
         return Observation(
             model=estimate.model,
             caller=self.caller,
@@ -117,7 +125,9 @@ class ActiveRequest:
             exact_input=request.prompt_tokens is not None,
             outcome=self.outcome,
             status=self.status,
-            duration_s=now_s - self.arrival_s,
+            reason=self.reason,
+            duration_s=duration_s,
+            arrival_s=self.arrival_s,
             request_id=self.request_id,
             ttft_s=ttft_s,
             tpot_s=self.tpot_s,

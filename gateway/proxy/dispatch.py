@@ -51,9 +51,12 @@ class Dispatcher:
         connection_pools: ConnectionPools,
         dialects: dict[str, EngineDialect],
         settings: GatewaySection,
+        on_failure: Callable[[str, str, bool], None],
         clock: Callable[[], float],
     ) -> None:
-        """dialects: by pool; for other pools the engine is unknown, and `ANY` is used."""
+        """dialects: by pool; for other pools the engine is unknown, and `ANY` is used. on_failure:
+        called with the name of a backend that failed a request, the kind of failure, and whether
+        the backend must rest because of it."""
         self.admission = admission
         self._fleet = fleet
         self._connection_pools = connection_pools
@@ -62,6 +65,7 @@ class Dispatcher:
         # each attribute of such a class costs compiled code 110 instructions.
         self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
         self._retries, self._include_usage = settings.retries, settings.include_usage
+        self._on_failure = on_failure
         self._clock = clock
         self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
         self.budget = RetryBudget()
@@ -112,6 +116,7 @@ class Dispatcher:
         mistake. A backend that must rest is logged."""
         if isinstance(error, EngineRefusal) and error.admission:
             lease.backend.refused(self._clock())
+            self._on_failure(lease.backend.name, error.kind, False)
         elif not isinstance(error, EngineRefusal) or error.status >= 500:
             backend, unreachable = lease.backend, isinstance(error, ConnectFailed)
             pause_s = backend.breaker.failed(
@@ -119,6 +124,7 @@ class Dispatcher:
                 unreachable=unreachable,
                 may_open=unreachable or self._fleet.may_rest(backend),
             )
+            self._on_failure(backend.name, error.kind, pause_s is not None)
             if pause_s is not None:
                 log.warning(
                     "backend %s gets no requests for %g s: %s", backend.name, pause_s, error

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from gateway.errors import UpstreamError
+from gateway.errors import FailureKind, UpstreamError
 from gateway.proxy.http.pool import REUSE_S
 
 LONGEST_MESSAGE: Final = 500  # characters that are passed on of a body without an error object
@@ -135,6 +135,7 @@ class EngineRefusal(UpstreamError):
             str(error.get("message")), retry_after_s=1.0 if status in (429, 503) else None
         )
         self.status = status
+        self.kind = FailureKind.FULL if self.admission else FailureKind.ERROR
         self.error = error
 
     @property

@@ -53,16 +53,19 @@ class Exchange:
         settings: GatewaySection,
         on_arrival: Callable[[int], None],
         observe: Callable[[Observation], None],
+        on_refusal: Callable[[GatewayError], None],
         clock: Callable[[], float],
     ) -> None:
         """on_arrival: called once with the bucket of every accepted request. observe: called once
-        with the Observation of every accepted request."""
+        with the Observation of every accepted request. on_refusal: called with the error of every
+        other request."""
         self._router = router
         self._estimator = estimator
         self._dispatcher = dispatcher
         self._idle_s = settings.idle_timeout_s
         self._on_arrival = on_arrival
         self._observe = observe
+        self._on_refusal = on_refusal
         self._clock = clock
         self._callers = Callers()
         self._receipts = Receipts()
@@ -209,10 +212,13 @@ class Exchange:
                 lease.backend.breaker.succeeded()
             else:
                 self._dispatcher.blame_stream(lease, error)
-            active.finish(OK if error is None else Outcome.FAILED, reply.status)
+            if error is None:
+                active.finish(OK, reply.status)
+            else:
+                active.finish(Outcome.FAILED, reply.status, UpstreamError.code)
         except UpstreamError as broken:
             self._dispatcher.blame(lease, broken)
-            active.finish(Outcome.FAILED, broken.status)
+            active.finish(Outcome.FAILED, broken.status, broken.code)
             client.write(error_event(broken.body()))
         finally:
             active.due_s = inf
@@ -231,8 +237,10 @@ class Exchange:
         """Answer with an error, as an event if a stream has begun."""
         receipt = unrouted(request_id)
         if active is not None:
-            active.finish(outcome_of(error), error.status)
+            active.finish(outcome_of(error), error.status, error.code or error.type)
             receipt = active.receipt()
+        else:
+            self._on_refusal(error)
         if active is None or not active.committed:
             client.respond_error(error, receipt)
         else:

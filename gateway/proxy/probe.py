@@ -5,6 +5,7 @@ stalled them for 15 ms.
 """
 
 import asyncio
+from urllib.parse import urlsplit
 
 from gateway.errors import Unavailable, UpstreamError, UpstreamTimeout
 from gateway.proxy.engines import ANY, EngineDialect
@@ -12,6 +13,10 @@ from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.pool import LATE_S, ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.routing.backend import Backend
+
+# Whether the backend can serve, and what shows it, for the log; `None` if this process itself was
+# late or has no free file descriptor, which says nothing about the backend.
+Verdict = tuple[bool | None, str]
 
 
 class Probe:
@@ -36,18 +41,17 @@ class Probe:
         """Close the connections to a backend of this pool and base URL, which left the fleet."""
         self._connection_pools.forget(self._health_url(pool, url))
 
-    async def well(self, backend: Backend) -> bool | None:
-        """Whether a backend can serve, by its health path; `None` if unknown, see `answers`."""
+    async def well(self, backend: Backend) -> Verdict:
+        """Whether a backend can serve, by its health path."""
         return await self.answers(self._health_url(backend.pool, backend.url))
 
     def _health_url(self, pool: str, url: str) -> str:
         return url + self._dialects.get(pool, ANY).health
 
-    async def answers(self, url: str) -> bool | None:
-        """Whether a GET of this URL answers 200 in time; a redirect does not count. `None` if this
-        process itself was late, so that the timeout says nothing about the backend."""
+    async def answers(self, url: str) -> Verdict:
+        """Whether a GET of this URL answers 200 in time; a redirect does not count."""
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[bool | None] = loop.create_future()
+        answer: asyncio.Future[Verdict] = loop.create_future()
         due_s = loop.time() + self._timeout_s
         fiber = Fiber()
         timer = loop.call_at(due_s, fiber.cancel, UpstreamTimeout("The probe took too long."))
@@ -58,22 +62,25 @@ class Probe:
             timer.cancel()
             fiber.cancel(UpstreamError("The probe was given up."))
 
-    async def _ask(self, url: str, answer: asyncio.Future[bool | None], due_s: float) -> None:
+    async def _ask(self, url: str, answer: asyncio.Future[Verdict], due_s: float) -> None:
         reply: Reply | None = None
-        well: bool | None = False
+        path = urlsplit(url).path
+        verdict: Verdict = False, f"{path}: the probe failed"
         try:
             pool = self._connection_pools.pool(url)  # the URL includes the path: there is only one
             reply = await pool.send(pool.request_start("GET", "") + b"\r\n", b"")
-            well = reply.status == 200  # the body is not read: it may be long
-        except Unavailable:  # of file descriptors: a fault of this machine
-            well = None
+            # The body is not read: it may be long.
+            verdict = reply.status == 200, f"{path} answered {reply.status}"
+        except Unavailable as error:  # of file descriptors: a fault of this machine
+            verdict = None, str(error)
         except UpstreamTimeout:
-            if asyncio.get_running_loop().time() - due_s > LATE_S:
-                well = None
-        except UpstreamError:
-            pass
+            late = asyncio.get_running_loop().time() - due_s > LATE_S
+            reason = f"{path} did not answer within {self._timeout_s:g} s"
+            verdict = (None if late else False), reason
+        except UpstreamError as error:
+            verdict = False, f"{path}: {error}"
         finally:
             if reply is not None:
                 reply.close()
             if not answer.done():
-                answer.set_result(well)
+                answer.set_result(verdict)

@@ -1,6 +1,7 @@
 """What became of one request. A value; knows neither statistics nor estimator."""
 
 from enum import StrEnum
+from typing import Final
 
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.estimator_schema import Lesson
@@ -21,23 +22,30 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
+SHED: Final = Outcome.SHED
+FAILED: Final = Outcome.FAILED
+ABANDONED: Final = Outcome.ABANDONED
+REJECTED: Final = Outcome.REJECTED
+
+
 class Observation:
     """One accepted request: its estimate, the decision, and the actual values.
 
     caller: id of the caller. exact_input: whether the prompt came as token ids, so that its
     estimate was exact and teaches nothing. input_tokens, output_tokens: as the backend reported, or
-    counted; `None` if neither. duration_s, ttft_s: from the arrival at the gateway. pool, backend,
-    plan_id, decision: of the last attempt; `None` if the request was never routed. retries:
-    attempts after the first.
+    counted; `None` if neither. reason: code of the error that the client got. arrival_s: on the
+    gateway's clock. duration_s, ttft_s: from the arrival at the gateway; TTFT is `None` where no
+    first token was seen, as in most answers that do not stream. pool, backend, plan_id, decision:
+    of the last attempt; `None` if the request was never routed. retries: attempts after the first.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "backend", "bucket", "caller", "decision", "duration_s", "endpoint", "estimated_input",
-        "estimated_output", "exact_input", "input_tokens", "max_tokens", "model", "outcome",
-        "output_tokens", "plan_id", "pool", "prompt_bytes", "request_id", "retries", "status",
-        "stream", "tpot_s", "ttft_s",
+        "arrival_s", "backend", "bucket", "caller", "decision", "duration_s", "endpoint",
+        "estimated_input", "estimated_output", "exact_input", "input_tokens", "max_tokens", "model",
+        "outcome", "output_tokens", "plan_id", "pool", "prompt_bytes", "reason", "request_id",
+        "retries", "status", "stream", "tpot_s", "ttft_s",
     )  # fmt: skip
 
     def __init__(
@@ -56,6 +64,8 @@ class Observation:
         outcome: Outcome,
         status: int,
         duration_s: float,
+        reason: str | None = None,
+        arrival_s: float = 0.0,
         request_id: bytes = b"",
         ttft_s: float | None = None,
         tpot_s: float | None = None,
@@ -80,6 +90,8 @@ class Observation:
         self.outcome = outcome
         self.status = status
         self.duration_s = duration_s
+        self.reason = reason
+        self.arrival_s = arrival_s
         self.request_id = request_id
         self.ttft_s = ttft_s
         self.tpot_s = tpot_s
@@ -93,6 +105,32 @@ class Observation:
 
     def __repr__(self) -> str:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"
+
+    def met(self, ttft_s: float, tpot_s: float) -> str:
+        """Whether the promise of these targets was kept: `yes`, `no`, `refused` (for lack of room),
+        `unknown`, or empty where no promise holds: after a mistake of the client.
+
+        An answer that does not stream shows no first token; the two targets then come to one for
+        the whole answer, TTFT + TPOT · (tokens - 1). It is unknown whether the promise was kept if
+        the engine did not count the tokens of such an answer, or if the client left before its
+        request was late.
+        """
+        outcome, first_s = self.outcome, self.ttft_s
+        if outcome is REJECTED:
+            return ""
+        if outcome is SHED or outcome is FAILED:
+            return "refused" if outcome is SHED else "no"
+        streamed = first_s is not None or self.stream
+        waited_s = self.duration_s if first_s is None else first_s
+        late = waited_s > ttft_s or (self.tpot_s or 0.0) > tpot_s
+        if outcome is ABANDONED:
+            return "no" if late and streamed else "unknown"
+        tokens = self.output_tokens
+        if not late or streamed:
+            return "no" if late else "yes"
+        if not tokens:
+            return "unknown"
+        return "yes" if waited_s <= ttft_s + tpot_s * (tokens - 1) else "no"
 
     def lesson(self) -> Lesson:
         """The sizes from which an estimator learns: no output tokens of an answer that was cut, no
@@ -109,8 +147,8 @@ class Observation:
             output_tokens=self.output_tokens if whole else None,
         )
 
-    def log_line(self) -> dict[str, object]:
-        """All fields for a log, in JSON's types: no header, no body, no credentials."""
+    def log_fields(self) -> dict[str, object]:
+        """All of it for a log, in JSON's types; seconds to the microsecond."""
         return {
             "request_id": self.request_id.decode("latin-1"),
             "model": self.model,
@@ -119,18 +157,23 @@ class Observation:
             "stream": self.stream,
             "outcome": self.outcome.value,
             "status": self.status,
+            "reason": self.reason,
+            "attempts": 0 if self.pool is None else 1 + self.retries,
             "bucket": self.bucket,
             "plan": self.plan_id,
             "pool": self.pool,
             "backend": self.backend,
             "decision": self.decision,
-            "retries": self.retries,
-            "input_tokens": self.input_tokens,
             "estimated_input": self.estimated_input,
-            "output_tokens": self.output_tokens,
+            "input_tokens": self.input_tokens,
             "estimated_output": self.estimated_output,
+            "output_tokens": self.output_tokens,
             "max_tokens": self.max_tokens,
-            "ttft_s": self.ttft_s,
-            "tpot_s": self.tpot_s,
-            "duration_s": self.duration_s,
+            "ttft_s": _microseconds(self.ttft_s),
+            "tpot_s": _microseconds(self.tpot_s),
+            "duration_s": _microseconds(self.duration_s),
         }
+
+
+def _microseconds(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 6)

@@ -25,6 +25,19 @@ REQUESTS = Metric(
     "Requests, by how they ended.",
     ("model", "outcome", "pool"),
 )
+SLO = Metric(
+    "cuvee_slo_total",
+    "counter",
+    "Requests, by whether the promise of their SLO class was kept. An answer that does not stream "
+    "shows no first token: it is held to TTFT + TPOT · (tokens - 1) for the whole.",
+    ("class", "met", "model", "pool"),
+)
+RESPONSES = Metric(
+    "cuvee_responses_total",
+    "counter",
+    "Requests, by the HTTP status of their answer; a stream that broke counts as the error in it.",
+    ("class", "code", "model"),
+)
 DECISIONS = Metric(
     "cuvee_decisions_total",
     "counter",
@@ -38,6 +51,25 @@ RETRIES = Metric(
     "for lack of room.",
     ("model",),
 )
+REFUSALS = Metric(
+    "cuvee_refusals_total",
+    "counter",
+    "Requests that the gateway itself answered with an error before it knew their model and size; "
+    "no other metric counts them.",
+    ("code", "reason"),
+)
+FAILURES = Metric(
+    "cuvee_backend_failures_total",
+    "counter",
+    "Attempts that a backend failed, whether another backend then served the request or not.",
+    ("backend", "kind", "pool"),
+)
+EJECTIONS = Metric(
+    "cuvee_backend_ejections_total",
+    "counter",
+    "Times that a worker gave a backend no more requests for a while, by the last failure before.",
+    ("backend", "kind", "pool"),
+)
 TOKENS = Metric(
     "cuvee_tokens_total",
     "counter",
@@ -47,13 +79,20 @@ TOKENS = Metric(
 TTFT = Metric(
     "cuvee_ttft_seconds",
     "histogram",
-    "Time to the first token, from the request's arrival at the gateway.",
+    "Time to the first token, from the request's arrival at the gateway; of answers that do not "
+    "stream, only where the whole is one token or an embedding.",
     ("model", "pool"),
 )
 TPOT = Metric(
     "cuvee_tpot_seconds",
     "histogram",
     "Time per output token after the first one.",
+    ("model", "pool"),
+)
+REQUEST = Metric(
+    "cuvee_request_seconds",
+    "histogram",
+    "Time to the end of a whole answer, from the request's arrival at the gateway.",
     ("model", "pool"),
 )
 IN_FLIGHT = Metric(
@@ -71,11 +110,33 @@ BACKEND_UP = Metric(
     "1 if the last health probe of the backend was good, else 0.",
     ("backend", "pool"),
 )
+RESTING = Metric(
+    "cuvee_backend_resting",
+    "gauge",
+    "Workers whose circuit breaker of the backend is open or half-open: they give it no requests, "
+    "or one on trial.",
+    ("backend", "pool"),
+)
 QUEUED = Metric(
     "cuvee_queued_requests", "gauge", "Requests that wait for a backend with room.", ("worker",)
 )
 CONNECTIONS = Metric(
     "cuvee_client_connections", "gauge", "Open connections of clients.", ("worker",)
+)
+EVICTED = Metric(
+    "cuvee_client_connections_evicted_total",
+    "counter",
+    "Connections of clients that were closed to make room for others.",
+    ("worker",),
+)
+BACKEND_CONNECTIONS = Metric(
+    "cuvee_backend_connections", "gauge", "Open connections to backends.", ("worker",)
+)
+LAG = Metric(
+    "cuvee_loop_lag_seconds",
+    "histogram",
+    "How late timers fire in the workers, five times a second in each: what else the event loop "
+    "did then.",
 )
 RETRY_BUDGET = Metric(
     "cuvee_retry_budget", "gauge", "Retries that the worker may still make now.", ("worker",)
@@ -89,6 +150,18 @@ BREAKERS_OPEN = Metric(
 WORKERS = Metric("cuvee_workers", "gauge", "Worker processes that serve.")
 WORKERS_REPLACED = Metric(
     "cuvee_workers_replaced_total", "counter", "Worker processes that died and were replaced."
+)
+LOG_DROPPED = Metric(
+    "cuvee_log_lines_dropped_total",
+    "counter",
+    "Lines of the log that were dropped because nobody took them in time.",
+    ("process",),
+)
+BUILD = Metric(
+    "cuvee_build_info",
+    "gauge",
+    "Always 1.",
+    ("data_path", "python", "version"),
 )
 PLANS = Metric("cuvee_plans_total", "counter", "Plans put in force since the start.")
 DESIRED_BACKENDS = Metric(
@@ -111,6 +184,38 @@ PLAN_BOUND_USD = Metric(
 )
 PLAN_SOLVE_S = Metric(
     "cuvee_plan_solve_seconds", "gauge", "Time that the solver took for the plan in force."
+)
+PLAN_TIME = Metric(
+    "cuvee_plan_timestamp_seconds",
+    "gauge",
+    "Unix time at which the plan in force was put in force; its age is `time() -` this.",
+)
+LOOKS = Metric(
+    "cuvee_plan_looks_total",
+    "counter",
+    "Looks at the demand, by what came of them.",
+    ("result",),
+)
+LAST_SOLVE = Metric(
+    "cuvee_last_solve_timestamp_seconds",
+    "gauge",
+    "Unix time at which the solver last answered.",
+)
+# The names of Prometheus' client libraries.
+PROCESS_CPU = Metric(
+    "process_cpu_seconds_total",
+    "counter",
+    "CPU time of the process, of user and system.",
+    ("process",),
+)
+PROCESS_MEMORY = Metric(
+    "process_resident_memory_bytes", "gauge", "Resident memory of the process.", ("process",)
+)
+PROCESS_FILES = Metric(
+    "process_open_fds", "gauge", "Open file descriptors of the process.", ("process",)
+)
+PROCESS_START = Metric(
+    "process_start_time_seconds", "gauge", "Unix time at which the process started.", ("process",)
 )
 
 METRICS = tuple(value for value in globals().values() if isinstance(value, Metric))

@@ -30,12 +30,13 @@ class Family:
     ) -> None:
         """Add a histogram. counts: one for each bound, and one for values above the last bound; the
         format wants cumulative counts, which are made here. total: the sum of all values."""
-        name, ends = self.metric.name, f'",{labels}}} '
+        name, ends = self.metric.name, f'",{labels}}} ' if labels else '"} '
+        braces = f"{{{labels}}}" if labels else ""
         starts = _starts(name, tuple(bounds))
         sums = list(accumulate(counts))
         self.lines.extend(f"{a}{ends}{n}" for a, n in zip(starts, sums, strict=True))
-        self.lines.append(f"{name}_count{{{labels}}} {sums[-1]}")
-        self.lines.append(f"{name}_sum{{{labels}}} {total}")
+        self.lines.append(f"{name}_count{braces} {sums[-1]}")
+        self.lines.append(f"{name}_sum{braces} {total}")
 
 
 @cache

@@ -8,61 +8,152 @@ from collections.abc import Iterator, Mapping
 from gateway.routing.fleet import Fleet
 from gateway.telemetry import definitions as metric
 from gateway.telemetry.exposition import Family, labelled, text
-from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, PoolStats, StatsDelta, WorkerGauges
+from gateway.telemetry.stats_schema import (
+    LAG_S,
+    REQUEST_S,
+    TPOT_S,
+    TTFT_S,
+    PoolStats,
+    ProcessUsage,
+    StatsDelta,
+    WorkerGauges,
+)
 from planner.model.plan import Plan
+
+ByPool = dict[tuple[str, str], PoolStats]  # by model and pool
+ByClass = dict[tuple[str, str, str], PoolStats]  # by model, SLO class and pool
 
 
 class Metrics:
     """The metrics of one gateway. No method is called per request."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, *, build: Mapping[str, str] | None = None) -> None:
+        """build: labels of `cuvee_build_info`."""
         self._fleet = fleet
-        self._by_pool: dict[tuple[str, str], PoolStats] = {}
+        self._build = build
+        self._by_class: ByClass = {}
         self._plan: Plan | None = None
+        self._plan_at_s = 0.0
         self._plans = self._replaced = 0
+        self._totals = StatsDelta()  # without what is by pool, and without the demand
+        self._looks: dict[str, int] = {}
+        self._solved_at_s: float | None = None
+        self._processes: Mapping[str, ProcessUsage] = {}
+        self._dropped: Mapping[str, int] = {}
         self._workers: Mapping[int, WorkerGauges] = {}
 
     def __repr__(self) -> str:
-        return f"<Metrics of {len(self._by_pool)} models and pools over {self._fleet!r}>"
+        return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
 
     def add(self, delta: StatsDelta) -> None:
         """Add the statistics of a worker since its last report."""
         for key, pool_stats in delta.by_pool.items():
-            self._by_pool.setdefault(key, PoolStats.none()).add(pool_stats)
+            self._by_class.setdefault(key, PoolStats.none()).add(pool_stats)
+        self._totals.add(
+            StatsDelta(
+                refusals=delta.refusals,
+                failures=delta.failures,
+                ejections=delta.ejections,
+                lag=delta.lag,
+            )
+        )
 
-    def planned(self, plan: Plan) -> None:
-        """Show a plan from now on: it was put in force."""
+    def planned(self, plan: Plan, now_s: float) -> None:
+        """Show a plan from now on: it was put in force. now_s: Unix time."""
         self._plans += 1
-        self._plan = plan
+        self._plan, self._plan_at_s = plan, now_s
+        self._solved_at_s = now_s
+
+    def looked(self, result: str, now_s: float) -> None:
+        """Count a look at the demand. result: `idle`, `kept`, `replaced` or `failed`. now_s: Unix
+        time."""
+        self._looks[result] = self._looks.get(result, 0) + 1
+        if result in ("kept", "replaced"):
+            self._solved_at_s = now_s
 
     def staffed(self, workers: Mapping[int, WorkerGauges], replaced: int) -> None:
         """Show the gauges of the workers that serve, and how many workers were replaced since the
         start."""
         self._workers, self._replaced = workers, replaced
 
+    def measured(self, processes: Mapping[str, ProcessUsage], dropped: Mapping[str, int]) -> None:
+        """Show what the processes use, and how many lines of their logs were dropped; by process,
+        as the label says it."""
+        self._processes, self._dropped = processes, dropped
+
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
-        families = [*_requests(self._by_pool), *_latencies(self._by_pool), *_backends(self._fleet)]
+        by_pool = _by_pool(self._by_class)
+        families = [*_requests(by_pool), *_latencies(by_pool), *_promises(self._by_class)]
+        families += _backends(self._fleet)
+        families += _faults(self._totals, self._fleet, self._workers)
         families += _workers(self._workers)
         families += self._gateway()
         if self._plan is not None:
             families += _plan(self._plan)
+            families.append(_single(metric.PLAN_TIME, self._plan_at_s))
+        families += _processes(self._processes)
         return text(families)
 
     def _gateway(self) -> Iterator[Family]:
         yield _single(metric.WORKERS, len(self._workers))
         yield _single(metric.WORKERS_REPLACED, self._replaced)
         yield _single(metric.PLANS, self._plans)
+        if self._solved_at_s is not None:
+            yield _single(metric.LAST_SOLVE, self._solved_at_s)
+        yield _counted(metric.LOOKS, "result", self._looks)
+        yield _counted(metric.LOG_DROPPED, "process", self._dropped)
+        lag = Family(metric.LAG)
+        lag.histogram("", LAG_S, self._totals.lag.counts, self._totals.lag.seconds)
+        yield lag
+        if self._build is not None:
+            build = Family(metric.BUILD)
+            build.add(labelled(**self._build), 1)
+            yield build
 
 
-def _requests(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
+def _by_pool(by_class: ByClass) -> ByPool:
+    """The statistics of all classes of a model together."""
+    by_pool: ByPool = {}
+    for (model, _, pool), stats in by_class.items():
+        by_pool.setdefault((model, pool), PoolStats.none()).add(stats)
+    return by_pool
+
+
+def _promises(by_class: ByClass) -> Iterator[Family]:
+    """What the clients of each SLO class got."""
+    slo, responses = Family(metric.SLO), Family(metric.RESPONSES)
+    codes: dict[tuple[str, str, int], int] = {}
+    for (model, slo_class, pool), stats in by_class.items():
+        kept = dict.fromkeys(("yes", "no"), 0)  # from the start, so that a rate is never missing
+        for (_, status, met, _), count in stats.ends.items():
+            kept[met] = kept.get(met, 0) + count
+            code = model, slo_class, status
+            codes[code] = codes.get(code, 0) + count
+        kept.pop("", None)
+        for met, count in kept.items():
+            labels = {"class": slo_class, "met": met, "model": model, "pool": pool}
+            slo.add(labelled(**labels), count)
+    for (model, slo_class, status), count in codes.items():
+        labels = {"class": slo_class, "code": str(status), "model": model}
+        responses.add(labelled(**labels), count)
+    yield from (slo, responses)
+
+
+def _requests(by_pool: ByPool) -> Iterator[Family]:
     requests, decisions = Family(metric.REQUESTS), Family(metric.DECISIONS)
     retries, tokens = Family(metric.RETRIES), Family(metric.TOKENS)
     by_model: dict[str, int] = {}
     for (model, pool), stats in by_pool.items():
-        for outcome, count in stats.outcomes.items():
+        outcomes: dict[str, int] = {}
+        decided: dict[str, int] = {}
+        for (outcome, _, _, decision), count in stats.ends.items():
+            outcomes[outcome] = outcomes.get(outcome, 0) + count
+            decided[decision] = decided.get(decision, 0) + count
+        decided.pop("", None)
+        for outcome, count in outcomes.items():
             requests.add(labelled(model=model, outcome=outcome, pool=pool), count)
-        for decision, count in stats.decisions.items():
+        for decision, count in decided.items():
             decisions.add(labelled(decision=decision, model=model, pool=pool), count)
         tokens.add(labelled(direction="input", model=model, pool=pool), stats.input_tokens)
         tokens.add(labelled(direction="output", model=model, pool=pool), stats.output_tokens)
@@ -72,15 +163,21 @@ def _requests(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
     yield from (requests, decisions, retries, tokens)
 
 
-def _latencies(by_pool: dict[tuple[str, str], PoolStats]) -> Iterator[Family]:
-    """The histograms of TTFT and TPOT; a pool without a value has none."""
-    ttft, tpot = Family(metric.TTFT), Family(metric.TPOT)
+def _latencies(by_pool: ByPool) -> Iterator[Family]:
+    """The histograms of durations; a pool without a value has none."""
+    kinds = [
+        (Family(definition), bounds)
+        for definition, bounds in (
+            (metric.TTFT, TTFT_S), (metric.TPOT, TPOT_S), (metric.REQUEST, REQUEST_S)
+        )
+    ]  # fmt: skip
     for (model, pool), stats in by_pool.items():
         labels = labelled(model=model, pool=pool)
-        for family, bounds, seconds in ((ttft, TTFT_S, stats.ttft), (tpot, TPOT_S, stats.tpot)):
+        found = (stats.ttft, stats.tpot, stats.duration)
+        for (family, bounds), seconds in zip(kinds, found, strict=True):
             if any(seconds.counts):
                 family.histogram(labels, bounds, seconds.counts, seconds.seconds)
-    yield from (ttft, tpot)
+    yield from (family for family, _ in kinds)
 
 
 def _backends(fleet: Fleet) -> Iterator[Family]:
@@ -95,16 +192,59 @@ def _backends(fleet: Fleet) -> Iterator[Family]:
     yield from (in_flight, load, up)
 
 
+def _faults(
+    totals: StatsDelta, fleet: Fleet, workers: Mapping[int, WorkerGauges]
+) -> Iterator[Family]:
+    """Refused requests, and what backends did wrong, as far as they are still in the fleet."""
+    refusals, resting = Family(metric.REFUSALS), Family(metric.RESTING)
+    for (status, reason), count in totals.refusals.items():
+        refusals.add(labelled(code=str(status), reason=reason), count)
+    pools = {backend.name: backend.pool for backend in fleet.backends}
+    kinds = []
+    for definition, counts in (
+        (metric.FAILURES, totals.failures), (metric.EJECTIONS, totals.ejections)
+    ):  # fmt: skip
+        family = Family(definition)
+        for (backend, kind), count in counts.items():
+            if backend in pools:
+                family.add(labelled(backend=backend, kind=kind, pool=pools[backend]), count)
+        kinds.append(family)
+    for backend, pool in pools.items():
+        count = sum(backend in worker.resting for worker in workers.values())
+        resting.add(labelled(backend=backend, pool=pool), count)
+    yield from (refusals, *kinds, resting)
+
+
+def _processes(processes: Mapping[str, ProcessUsage]) -> Iterator[Family]:
+    """What each process uses, under the names that Prometheus' client libraries give it."""
+    families = cpu, memory, files, start = (
+        Family(metric.PROCESS_CPU),
+        Family(metric.PROCESS_MEMORY),
+        Family(metric.PROCESS_FILES),
+        Family(metric.PROCESS_START),
+    )
+    for name, usage in processes.items():
+        labels = labelled(process=name)
+        cpu.add(labels, usage.cpu_s)
+        memory.add(labels, usage.resident_bytes)
+        files.add(labels, usage.open_files)
+        start.add(labels, usage.started_at_s)
+    yield from families
+
+
 def _workers(gauges: Mapping[int, WorkerGauges]) -> Iterator[Family]:
     queued, connections = Family(metric.QUEUED), Family(metric.CONNECTIONS)
     budget, breakers = Family(metric.RETRY_BUDGET), Family(metric.BREAKERS_OPEN)
+    evicted, upstream = Family(metric.EVICTED), Family(metric.BACKEND_CONNECTIONS)
     for number, worker in gauges.items():
         labels = labelled(worker=str(number))
         queued.add(labels, worker.queued)
         connections.add(labels, worker.connections)
         budget.add(labels, worker.retry_budget)
         breakers.add(labels, worker.breakers_open)
-    yield from (queued, connections, budget, breakers)
+        evicted.add(labels, worker.evicted)
+        upstream.add(labels, worker.backend_connections)
+    yield from (queued, connections, budget, breakers, evicted, upstream)
 
 
 def _plan(plan: Plan) -> Iterator[Family]:
@@ -116,6 +256,14 @@ def _plan(plan: Plan) -> Iterator[Family]:
     yield _single(metric.PLAN_USD, plan.usd_per_hour)
     yield _single(metric.PLAN_BOUND_USD, plan.lower_bound_usd_per_hour)
     yield _single(metric.PLAN_SOLVE_S, plan.solve_s)
+
+
+def _counted(definition: metric.Metric, label: str, counts: Mapping[str, int]) -> Family:
+    """A metric with one label."""
+    family = Family(definition)
+    for value, count in counts.items():
+        family.add(labelled(**{label: value}), count)
+    return family
 
 
 def _single(definition: metric.Metric, value: float) -> Family:

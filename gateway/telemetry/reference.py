@@ -3,8 +3,8 @@
 `python -m gateway.telemetry.reference > docs/metrics.md`; a test keeps the two the same.
 """
 
-from gateway.telemetry.definitions import METRICS
-from gateway.telemetry.stats_schema import TPOT_S, TTFT_S
+from gateway.telemetry.definitions import METRICS, REQUEST, TPOT, TTFT
+from gateway.telemetry.stats_schema import REQUEST_S, TPOT_S, TTFT_S
 
 HEAD = """\
 # Metrics
@@ -29,6 +29,19 @@ LABELS = """\
 | `backend` | the pool's name and a number, as in the header `x-cuvee-backend` |
 | `outcome` | `ok`, `shed` (no room), `failed` (a backend or the gateway), `abandoned` (the client \
 left), `rejected` (the client's own mistake) |
+| `class` | the SLO class: `default`, or as in `models.NAME.classes` |
+| `met` | `yes`; `no` (late, or failed); `refused` (no room); `unknown` (the client left before \
+it was late; or an answer that did not stream came without its number of tokens). A client's own \
+mistake is not counted |
+| `code` | HTTP status that the client saw; 499: it left |
+| `reason` | the error's code, as in [HTTP API](http-api.md#errors); `invalid_request_error` for a \
+400 without one |
+| `kind` | `unreachable` (no connection), `broken` (cut or unreadable before its first byte), \
+`timeout`, `cut` (a stream broke off), `error` (a 5xx of its own), `full` (429 or 503: no fault, \
+never a reason to rest) |
+| `result` | `replaced` (another plan is in force), `kept`, `idle` (too few requests to tell), \
+`failed` (the log has the reason) |
+| `process` | `gateway`; with several workers `supervisor`, `worker-0`, …; and `solver` |
 | `decision` | `planned`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |
 | `worker` | number of the worker process, from 0 |
@@ -42,10 +55,10 @@ def reference() -> str:
         f"| {m.help} |"
         for m in METRICS
     ]
-    bounds = (
-        "\nBuckets of `cuvee_ttft_seconds`: " + ", ".join(f"{b:g}" for b in TTFT_S)
-        + ".\nBuckets of `cuvee_tpot_seconds`: " + ", ".join(f"{b:g}" for b in TPOT_S) + "."
-    )  # fmt: skip
+    bounds = "".join(
+        f"\nBuckets of `{m.name}`: " + ", ".join(f"{bound:g}" for bound in found) + "."
+        for m, found in ((TTFT, TTFT_S), (TPOT, TPOT_S), (REQUEST, REQUEST_S))
+    )
     return "\n".join([HEAD, *rows, bounds, LABELS])
 
 

@@ -5,11 +5,20 @@ path, in the process that plans.
 """
 
 from bisect import bisect_left
-from typing import Final
+from typing import Any, Final
 
 from gateway.routing.observation import Observation, Outcome
-from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, Histogram, PoolStats, StatsDelta
+from gateway.telemetry.stats_schema import (
+    LAG_S,
+    REQUEST_S,
+    TPOT_S,
+    TTFT_S,
+    Histogram,
+    PoolStats,
+    StatsDelta,
+)
 from planner.cells import cell
+from planner.model.buckets import Buckets
 from planner.traffic.size_histogram import FINE
 
 OK: Final = Outcome.OK
@@ -19,8 +28,11 @@ FINE_EDGES: Final = FINE.input_edges  # on both axes
 class Stats:
     """The sums of one process since the last drain."""
 
-    def __init__(self) -> None:
+    def __init__(self, buckets: Buckets) -> None:
         self._delta = StatsDelta()
+        self._cells = buckets.grid.cells
+        # Name, TTFT and TPOT of each SLO class.
+        self._promises = [(c.name, c.slo.ttft_s, c.slo.tpot_s) for c in buckets.classes]
 
     def __repr__(self) -> str:
         return f"<Stats of {sum(self._delta.arrivals.values())} arrivals>"
@@ -35,17 +47,34 @@ class Stats:
         arrivals = self._delta.arrivals
         arrivals[bucket] = arrivals.get(bucket, 0) + 1
 
+    def refused(self, status: int, reason: str) -> None:
+        """Count a request without a bucket that was answered with an error. reason: the error's
+        code, or its type if it has no code."""
+        _count(self._delta.refusals, (status, reason))
+
+    def failed(self, backend: str, kind: str, rests: bool) -> None:
+        """Count a request that a backend failed. rests: whether it gets no more requests for a
+        while because of this one."""
+        _count(self._delta.failures, (backend, kind))
+        if rests:
+            _count(self._delta.ejections, (backend, kind))
+
+    def lagged(self, seconds: float) -> None:
+        """Count how late a timer was: for so long the event loop did something else."""
+        _observe_seconds(self._delta.lag, LAG_S, max(0.0, seconds))
+
     def observed(self, o: Observation) -> None:
         """Count a request at its end."""
-        by_pool, key = self._delta.by_pool, (o.model, o.pool or "")
+        slo_class, ttft_target_s, tpot_target_s = self._promises[o.bucket // self._cells]
+        by_pool, key = self._delta.by_pool, (o.model, slo_class, o.pool or "")
         pool_stats = by_pool.get(key)
         if pool_stats is None:
             pool_stats = by_pool[key] = PoolStats.none()
         outcome, decision, ttft_s, tpot_s = o.outcome, o.decision, o.ttft_s, o.tpot_s
         inputs, outputs, retries = o.input_tokens, o.output_tokens, o.retries
-        _count(pool_stats.outcomes, outcome)
-        if decision is not None:
-            _count(pool_stats.decisions, decision)
+        met = o.met(ttft_target_s, tpot_target_s)
+        ends, end = pool_stats.ends, (outcome, o.status, met, decision or "")
+        ends[end] = ends.get(end, 0) + 1
         if retries:
             pool_stats.retries += retries
         if inputs is not None:
@@ -57,6 +86,7 @@ class Stats:
         if tpot_s is not None:
             _observe_seconds(pool_stats.tpot, TPOT_S, tpot_s)
         if outcome is OK:
+            _observe_seconds(pool_stats.duration, REQUEST_S, o.duration_s)
             self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
 
     def _sized(self, bucket: int, inputs: int, outputs: int) -> None:
@@ -69,8 +99,8 @@ class Stats:
             sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
 
 
-def _count(counts: dict[str, int], name: str) -> None:
-    counts[name] = counts.get(name, 0) + 1
+def _count(counts: dict[Any, int], key: Any) -> None:
+    counts[key] = counts.get(key, 0) + 1
 
 
 def _observe_seconds(histogram: Histogram, bounds: tuple[float, ...], seconds: float) -> None:

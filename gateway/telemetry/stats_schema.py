@@ -4,13 +4,32 @@ Sums of several workers are merged by addition. They are not in `stats` because 
 a `msgspec.Struct`.
 """
 
+from collections.abc import Mapping, Sequence
+from typing import TypeVar
+
 import msgspec
 
 from planner.traffic.size_histogram import CellSum, merge_sums
 
-# Bounds of the histograms, seconds: denser where SLOs usually lie.
-TTFT_S = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
-TPOT_S = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5)
+Bounds = tuple[float, ...]  # of a fixed length, compiled code would unpack all at each use
+
+# Seconds; denser where SLOs usually lie.
+TTFT_S: Bounds = (0.02, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0, 30.0)
+TPOT_S: Bounds = (
+    0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.05, 0.06, 0.08, 0.1, 0.12, 0.16, 0.25, 0.5
+)  # fmt: skip
+REQUEST_S: Bounds = (
+    0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0
+)  # fmt: skip
+LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
+
+Key = TypeVar("Key")
+
+
+def add_counts(counts: dict[Key, int], others: Mapping[Key, int]) -> None:
+    """Add numbers by key to those that there are."""
+    for key, count in others.items():
+        counts[key] = counts.get(key, 0) + count
 
 
 class Histogram(msgspec.Struct):
@@ -20,22 +39,29 @@ class Histogram(msgspec.Struct):
     counts: list[int]
     seconds: float = 0.0
 
+    @classmethod
+    def none(cls, bounds: Sequence[float]) -> "Histogram":
+        """No value yet."""
+        return cls(counts=[0] * (len(bounds) + 1))
+
     def add(self, other: "Histogram") -> None:
         self.counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
         self.seconds += other.seconds
 
 
 class PoolStats(msgspec.Struct):
-    """The requests of one model in one pool; pool `""`: requests that were never routed.
+    """The requests of one SLO class of a model in one pool; pool `""`: those never routed.
 
-    outcomes, decisions: numbers of requests by name. ttft, tpot: seconds. input_tokens,
-    output_tokens: as the engines reported. retries: attempts beyond the first of each request.
+    ends: numbers of requests by outcome, status, whether the promise was kept (as `Observation.met`
+    says) and the router's decision, empty if there was none: one step for each request. ttft, tpot,
+    duration: seconds; the last of whole answers. input_tokens, output_tokens: as the engines
+    reported. retries: attempts beyond the first of each request.
     """
 
-    outcomes: dict[str, int]
-    decisions: dict[str, int]
+    ends: dict[tuple[str, int, str, str], int]
     ttft: Histogram
     tpot: Histogram
+    duration: Histogram
     input_tokens: int = 0
     output_tokens: int = 0
     retries: int = 0
@@ -43,19 +69,15 @@ class PoolStats(msgspec.Struct):
     @classmethod
     def none(cls) -> "PoolStats":
         """No request yet."""
-        ttft, tpot = (Histogram(counts=[0] * (len(bounds) + 1)) for bounds in (TTFT_S, TPOT_S))
-        return cls(outcomes={}, decisions={}, ttft=ttft, tpot=tpot)
+        ttft, tpot, duration = map(Histogram.none, (TTFT_S, TPOT_S, REQUEST_S))
+        return cls(ends={}, ttft=ttft, tpot=tpot, duration=duration)
 
     def add(self, other: "PoolStats") -> None:
         """Merge by addition."""
-        for mine, theirs in (
-            (self.outcomes, other.outcomes),
-            (self.decisions, other.decisions),
-        ):
-            for name, count in theirs.items():
-                mine[name] = mine.get(name, 0) + count
+        add_counts(self.ends, other.ends)
         self.ttft.add(other.ttft)
         self.tpot.add(other.tpot)
+        self.duration.add(other.duration)
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
         self.retries += other.retries
@@ -65,20 +87,39 @@ class StatsDelta(msgspec.Struct):
     """The sums since the last drain.
 
     arrivals: number of requests by bucket. sizes: number of requests, their input and output
-    tokens, by bucket and by fine cell of the actual size. by_pool: by model and pool.
+    tokens, by bucket and by fine cell of the actual size. by_pool: by model, SLO class and pool.
+    refusals: requests without a bucket that were answered with an error, by status and reason.
+    failures: requests that a backend failed, by its name and the kind of failure. ejections: those
+    after which it got no more requests for a while. lag: of the event loop, seconds.
     """
 
     arrivals: dict[int, int] = {}
     sizes: dict[tuple[int, int], CellSum] = {}
-    by_pool: dict[tuple[str, str], PoolStats] = {}
+    by_pool: dict[tuple[str, str, str], PoolStats] = {}
+    refusals: dict[tuple[int, str], int] = {}
+    failures: dict[tuple[str, str], int] = {}
+    ejections: dict[tuple[str, str], int] = {}
+    lag: Histogram = msgspec.field(default_factory=lambda: Histogram.none(LAG_S))
 
     def add(self, other: "StatsDelta") -> None:
         """Merge by addition."""
-        for bucket, count in other.arrivals.items():
-            self.arrivals[bucket] = self.arrivals.get(bucket, 0) + count
+        add_counts(self.arrivals, other.arrivals)
         self.sizes = merge_sums(self.sizes, other.sizes)
         for name, pool_stats in other.by_pool.items():
             self.by_pool.setdefault(name, PoolStats.none()).add(pool_stats)
+        add_counts(self.refusals, other.refusals)
+        add_counts(self.failures, other.failures)
+        add_counts(self.ejections, other.ejections)
+        self.lag.add(other.lag)
+
+
+class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):
+    """What one process uses. cpu_s: CPU time in all, seconds. started_at_s: Unix time."""
+
+    cpu_s: float
+    resident_bytes: int
+    open_files: int
+    started_at_s: float
 
 
 class WorkerGauges(msgspec.Struct, frozen=True):
@@ -86,10 +127,17 @@ class WorkerGauges(msgspec.Struct, frozen=True):
 
     queued: requests that wait for a backend. connections: open connections of clients.
     retry_budget: retries that the worker may still make now. breakers_open: backends that answer
-    probes but get no requests, because requests failed there.
+    probes but get no requests, because requests failed there. resting: names of those whose breaker
+    is open or half-open. backend_connections: open connections to backends. evicted: connections of
+    clients closed to make room, since the worker's start. log_dropped: lines of its log that were
+    dropped since then.
     """
 
     queued: int
     connections: int
     retry_budget: float
     breakers_open: int
+    resting: tuple[str, ...] = ()
+    backend_connections: int = 0
+    evicted: int = 0
+    log_dropped: int = 0

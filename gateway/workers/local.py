@@ -39,9 +39,12 @@ class LocalEndpoints:
         ready: Callable[[], State],
         connection_pools: ConnectionPools,
         admin: str,
+        on_refusal: Callable[[GatewayError], None],
     ) -> None:
-        """ready: returns the worker's readiness. admin: base URL of the supervisor's admin port."""
+        """ready: returns the worker's readiness. admin: base URL of the supervisor's admin port.
+        on_refusal: called with the error of every request that is answered with one."""
         self._admin = connection_pools.pool(admin)
+        self._on_refusal = on_refusal
         models = {model.name: _described(model) for model in config.models}
         listed = {"object": "list", "data": list(models.values())}
         self._states: dict[str, Callable[[], State]] = {
@@ -72,8 +75,12 @@ class LocalEndpoints:
             else:
                 raise NotFound(f"Unknown path: {path}")
         except GatewayError as error:
-            client.respond_error(error, _id(request))
+            self._refuse(client, request, error)
         client.finish()
+
+    def _refuse(self, client: ClientConnection, request: Request, error: GatewayError) -> None:
+        self._on_refusal(error)
+        client.respond_error(error, _id(request))
 
     async def _fetch(self, client: ClientConnection, request: Request, fiber: Fiber) -> None:
         late = UpstreamTimeout("The supervisor did not answer in time.")
@@ -86,7 +93,7 @@ class LocalEndpoints:
             client.respond(reply_head(reply.status, reply.headers) + _id(request), body)
         except (UpstreamError, Unavailable):
             gone = Unavailable("The gateway's supervisor does not answer.", retry_after_s=1.0)
-            client.respond_error(gone, _id(request))
+            self._refuse(client, request, gone)
         finally:
             timer.cancel()
             if reply is not None:

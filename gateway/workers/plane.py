@@ -15,13 +15,17 @@ class DataPlane(Protocol):
     """Serves requests while it is open; an async context manager.
 
     host, port: of the data port. table: the one in force; assign another to put it in force.
-    replaced: worker processes that died and were replaced since the start.
+    replaced: worker processes that died and were replaced since the start. pids: (N,) ids of the
+    worker processes, `None` where one is being replaced; empty where this process serves itself.
     """
 
     host: str
     port: int
     table: RoutingTable
     replaced: int
+
+    @property
+    def pids(self) -> tuple[int | None, ...]: ...
 
     async def __aenter__(self) -> "DataPlane": ...
 

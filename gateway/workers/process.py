@@ -8,14 +8,17 @@ import asyncio
 import logging
 import signal
 import socket
+import sys
+from multiprocessing.process import BaseProcess
 from typing import Any
 
 import uvloop
 
+from gateway import logs
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.shared_load import LoadView, SharedLoad
-from gateway.runtime import LOG_FORMAT, settle
+from gateway.runtime import settle
 from gateway.workers.channel import Channel
 from gateway.workers.messages import (
     BackendLost,
@@ -42,7 +45,27 @@ def main(end: socket.socket, memory: Any, rows: int, number: int) -> None:
     this worker, whose cells of the array it writes."""
     settle()  # objects of the fork server are then never touched, so their memory stays shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the supervisor ends its workers
-    uvloop.run(WorkerProcess(number, memory, rows).run(end))
+    try:
+        uvloop.run(WorkerProcess(number, memory, rows).run(end))
+    except Exception:  # not to standard error, which may be a pipe that nobody reads
+        log.exception("worker %d ends by an error", number)
+        sys.exit(1)
+    finally:
+        logging.shutdown()
+
+
+async def ended(worker: BaseProcess | None, patience_s: float) -> str:
+    """Wait until a process has ended, kill it when it does not, and say how it ended."""
+    if worker is None or worker.pid is None:
+        return "it did not start"
+    await asyncio.to_thread(worker.join, patience_s)
+    if worker.is_alive():
+        worker.kill()
+        await asyncio.to_thread(worker.join, patience_s)
+    code = worker.exitcode
+    if code is None:
+        return "it does not end"
+    return f"ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
 class WorkerProcess:
@@ -63,7 +86,8 @@ class WorkerProcess:
         except EOFError:  # the supervisor ended before it sent anything
             return
         assert isinstance(start_up, StartUp)
-        logging.basicConfig(level=start_up.level, format=LOG_FORMAT)
+        form = start_up.config.gateway.log_format
+        logs.begin(form, start_up.level, process=f"worker-{self._number}")
         loop = asyncio.get_running_loop()
         worker, load_view = self._worker(start_up)
         async with worker:

@@ -45,6 +45,7 @@ log = logging.getLogger("cuvee.workers")
 
 START_S = 60.0  # until all workers listen: the fork server imports first, on a busy machine slowly
 SILENT_S = 15.0  # a worker that sent no report for so long hangs, and is killed
+END_S = 1.0  # from the end of a worker's channel to the end of its process
 STOP_S = 5.0  # for the workers to end, beyond the time that requests have to finish
 DEATHS, DEATHS_S = 5, 10.0  # so many deaths within so long are replaced at once; then with pauses
 LONGEST_PAUSE_S = 30.0
@@ -241,6 +242,8 @@ class Supervisor:
                 await self._hear(slot, channel)
             except Exception:
                 log.exception("worker %d could not be kept", slot.number)
+            # Its slot and its cells are given to the next process.
+            how = await process.ended(slot.process, END_S)
             pid = slot.process.pid if slot.process else None
             slot.channel = slot.report = None
             self._shared_load.clear(slot.number)  # its leases ended with the process
@@ -250,7 +253,9 @@ class Supervisor:
                 return
             pause_s = slot.backoff.after(time.monotonic())
             self.replaced += 1
-            log.warning("worker %d (%s) is gone; another in %g s", slot.number, pid, pause_s)
+            log.warning(
+                "worker %d (%s) is gone: %s; another in %g s", slot.number, pid, how, pause_s
+            )
             with suppress(TimeoutError):
                 async with asyncio.timeout(pause_s):
                     await self._stopping.wait()
@@ -292,6 +297,8 @@ class Supervisor:
             while True:
                 async with asyncio.timeout(None if self._stopping.is_set() else SILENT_S):
                     report = await channel.receive()
+                if slot.report is None and slot.listening.done() and slot.process:
+                    log.info("worker %d (%s) serves", slot.number, slot.process.pid)
                 slot.report = report
                 self._delta.add(report.delta)
                 for lesson in report.lessons:
@@ -301,10 +308,10 @@ class Supervisor:
         except EOFError:
             return
         except TimeoutError:
-            log.error("worker %d hangs", slot.number)
+            log.error("worker %d hangs: no report for %g s", slot.number, SILENT_S)
+            if slot.process is not None:
+                slot.process.kill()
         finally:
-            if slot.process is not None and slot.process.is_alive():
-                slot.process.kill()  # its slot and its cells are given to the next process
             await channel.close()
 
     async def _stop(self, keeping: list[asyncio.Task[None]]) -> None:

@@ -6,14 +6,15 @@ statistics. Knows a plan only as a routing table.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from contextlib import AsyncExitStack
 from math import ceil
 from typing import Any, Final
 
-import msgspec
-
+from gateway import logs
 from gateway.config.serving import ServingConfig
+from gateway.errors import GatewayError
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.engines import dialects
 from gateway.proxy.exchange import Exchange
@@ -28,7 +29,7 @@ from gateway.routing.estimator import Estimator
 from gateway.routing.estimator_schema import Lesson
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
-from gateway.routing.observation import Observation
+from gateway.routing.observation import Observation, Outcome
 from gateway.routing.peers import Peers
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
@@ -36,15 +37,17 @@ from gateway.runtime import most_clients, open_files
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers.local import LocalEndpoints, readiness
+from gateway.workers.request_log import RequestLog
+from gateway.workers.shedding import Shedding
 
 log = logging.getLogger("cuvee")
-requests_log = logging.getLogger("cuvee.requests")
 
 # Finished requests are counted and learned from in batches: code and data then stay in the CPU's
 # caches, which halves the cost of doing it for each request at its end.
 BATCH: Final = 32
 RECENT: Final = 64  # lessons kept for the supervisor between two reports
 TICK_S: Final = 0.2  # between two checks of timeouts
+SHED: Final = Outcome.SHED
 POLL_S: Final = 0.01  # between two attempts to place what waits; see `_poll`
 
 
@@ -55,6 +58,7 @@ class Worker:
     """
 
     replaced = 0
+    pids: tuple[int | None, ...] = ()
 
     def __init__(
         self,
@@ -75,26 +79,33 @@ class Worker:
         self._config = config
         self._settings = settings = config.gateway
         self._estimator = estimator
-        self._stats = Stats()
+        self._stats = Stats(table.buckets)
         self._connection_pools = ConnectionPools(connect_timeout_s=settings.connect_timeout_s)
         self._peers = peers
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
         self._leaving = self._closed = False
+        self._resting: set[str] = set()  # backends whose breaker was open at the last tick
         self._ended: list[Observation] = []
-        self._logs_requests = requests_log.isEnabledFor(logging.DEBUG)
+        self._request_log = self._new_request_log(table)
+        self._shedding = Shedding()
         self._stack = AsyncExitStack()
         self.router = Router(table, fleet, peers=peers)
         self.dispatcher = self._new_dispatcher()
         self._exchange = self._new_exchange()
         self._local_endpoints = LocalEndpoints(
-            config, ready=self._ready, connection_pools=self._connection_pools, admin=admin
+            config,
+            ready=self._ready,
+            connection_pools=self._connection_pools,
+            admin=admin,
+            on_refusal=self._refused,
         )
         self._listener = Listener(
             ClientLimits(
                 body_bytes=settings.max_body_bytes, connections=most_clients(open_files())
             ),
             self._serve,
+            refused=self._refused,
             shared=port_is_shared,
         )
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
@@ -151,15 +162,17 @@ class Worker:
 
     def gauges(self) -> dict[int, WorkerGauges]:
         """The gauges of this worker, as number 0."""
-        now_s = self._clock()
+        now_s, backends = self._clock(), self.router.fleet.backends
         return {
             0: WorkerGauges(
                 queued=self.dispatcher.admission.waiting,
                 connections=len(self._listener.connections),
                 retry_budget=self.dispatcher.budget.left,
-                breakers_open=sum(
-                    b.healthy and not b.live(now_s) for b in self.router.fleet.backends
-                ),
+                breakers_open=sum(b.healthy and not b.live(now_s) for b in backends),
+                resting=tuple(b.name for b in backends if b.breaker.tripped),
+                backend_connections=self._connection_pools.open,
+                evicted=self._listener.evicted,
+                log_dropped=logs.dropped(),
             )
         }
 
@@ -197,6 +210,7 @@ class Worker:
             connection_pools=self._connection_pools,
             dialects=dialects(self._config.engines),
             settings=settings,
+            on_failure=self._stats.failed,
             clock=self._clock,
         )
 
@@ -208,8 +222,15 @@ class Worker:
             settings=self._settings,
             on_arrival=self._stats.arrived,
             observe=self._observe,
+            on_refusal=self._refused,
             clock=self._clock,
         )
+
+    def _new_request_log(self, table: RoutingTable) -> RequestLog | None:
+        share = self._settings.request_log
+        if not share:
+            return None
+        return RequestLog(share, table.buckets, clock=self._clock, wall_clock=time.time)
 
     def _background(self, stack: AsyncExitStack, loop: Any) -> None:
         stack.callback(asyncio.get_running_loop().create_task(loop).cancel)
@@ -221,6 +242,13 @@ class Worker:
             self._exchange.serve(client, request, endpoint)
         else:
             self._local_endpoints.serve(client, request)
+
+    def _refused(self, error: GatewayError) -> None:
+        """Count a request that was refused before it got a bucket, or that needs none."""
+        reason = error.code or error.type
+        self._stats.refused(error.status, reason)
+        if self._request_log is not None:
+            self._request_log.refused(error.status, reason)
 
     def _observe(self, observation: Observation) -> None:
         """Note a request that ended; it is counted with the next batch."""
@@ -234,28 +262,44 @@ class Worker:
         for observation in ended:
             try:
                 self._stats.observed(observation)
+                if observation.outcome is SHED:
+                    self._shedding.refused(observation.reason, self._clock())
                 if self._estimator.spend():
                     lesson = observation.lesson()
                     self._estimator.learn(lesson)
                     self.recent.append(lesson)
-                if self._logs_requests:
-                    line = msgspec.json.encode(observation.log_line())
-                    requests_log.debug("%s", line.decode())
+                if self._request_log is not None:
+                    self._request_log.write(observation)
             except Exception:  # one request that cannot be counted must not lose the others
                 log.exception("%r could not be learned from", observation)
 
     async def _tick(self) -> None:
         while True:
+            due_s = self._clock() + TICK_S
             await asyncio.sleep(TICK_S)
             try:
+                self._stats.lagged(self._clock() - due_s)
                 self._learn()
                 self._estimator.refill()
                 self._exchange.timeouts.tick(self._clock())
                 self.dispatcher.room(self._clock())
+                self._tell_rested()
+                self._shedding.tick(self._clock())
                 if self._peers is not None:
                     self._peers.refresh(self._clock())
             except Exception:
                 log.exception("a tick failed")
+
+    def _tell_rested(self) -> None:
+        """Log the backends whose breaker has closed since the last tick. That it opens is logged
+        where it opens, with the reason."""
+        backends = self.router.fleet.backends
+        resting = {backend.name for backend in backends if backend.breaker.tripped}
+        if self._resting:
+            for backend in backends:
+                if backend.name in self._resting and backend.name not in resting:
+                    log.warning("backend %s gets requests again", backend.name)
+        self._resting = resting
 
     async def _poll(self) -> None:
         """Let the queue try again often: other workers release leases without telling this one, so

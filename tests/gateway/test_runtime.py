@@ -138,3 +138,17 @@ def test_the_limit_of_open_files_is_raised_to_the_hard_one():
         "assert resource.getrlimit(resource.RLIMIT_NOFILE) == (hard, hard)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_closed_standard_files_are_held():
+    """Or a connection would get number 2, and its peer the log; in child processes too."""
+    code = (
+        "import os, subprocess; os.close(0); os.close(2); from gateway import runtime;"
+        "runtime.hold_standard_files(); runtime.hold_standard_files();"
+        "subprocess.run(['readlink', '/proc/self/fd/0', '/proc/self/fd/2'])"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", code], check=True, cwd=ROOT, capture_output=True, text=True
+    )
+
+    assert found.stdout == "/dev/null\n/dev/null\n"

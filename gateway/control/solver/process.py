@@ -47,6 +47,12 @@ class Solver:
     ) -> None:
         self._stop()
 
+    @property
+    def pid(self) -> int | None:
+        """Id of the solver's process; `None` before the first task."""
+        workers = self._pool._processes if self._pool else None  # public only from Python 3.14 on
+        return next(iter(workers or ()), None)
+
     async def plan(self, request: PlanRequest) -> Plan:
         """Solve. Raises SolverFailed when the solve fails or exceeds the limit."""
         plan: Plan = await self._work(self._limit_s, PLAN, request)

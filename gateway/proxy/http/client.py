@@ -38,6 +38,9 @@ class Server(Protocol):
     def make_room(self, newest: "ClientConnection") -> None:
         """Close some connections: there are more than `limits.connections`."""
 
+    def refused(self, error: GatewayError) -> None:
+        """Note that what a client sent was no request that could be served."""
+
     def serve(self, client: "ClientConnection", request: Request) -> None:
         """Serve a request; `client.finish()` must be called once, now or later."""
 
@@ -323,6 +326,7 @@ class ClientConnection:
         """
         if self._transport is None:
             return
+        self._server.refused(error)
         body, request_id = error.body(), uuid4().hex.encode()
         head = error_head(error) + b"x-request-id: %b\r\n" % request_id
         frame = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+from gateway.errors import GatewayError
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.request import ClientLimits, Request
 
@@ -20,7 +21,7 @@ class Listener:
     """A listening port and its connections, from `listen` to `close`.
 
     serve: has a request served; see `Server`. closing: whether `close` was called. connections:
-    the open ones.
+    the open ones. refused: see `Server`. evicted: connections closed to make room, since the start.
     """
 
     def __init__(
@@ -28,13 +29,16 @@ class Listener:
         limits: ClientLimits,
         serve: Callable[[ClientConnection, Request], None],
         *,
+        refused: Callable[[GatewayError], None] = lambda _: None,
         shared: bool = False,
     ) -> None:
         """shared: whether other processes listen on the same port (SO_REUSEPORT)."""
         self.limits = limits
         self.serve = serve
+        self.refused = refused
         self.closing = False
         self.connections: set[ClientConnection] = set()
+        self.evicted = 0
         self._shared = shared
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
@@ -89,6 +93,7 @@ class Listener:
         # Several at once, because finding them means to look at all.
         for client in idle[: 1 + len(idle) // 100] or (newest,):
             self.connections.discard(client)
+            self.evicted += 1
             client.close()
 
     def _sweep(self) -> None:

@@ -206,6 +206,11 @@ class ConnectionPools:
         self._tls: ssl.SSLContext | None = None
         self._sweeping: asyncio.TimerHandle | None = None
 
+    @property
+    def open(self) -> int:
+        """Open connections to all backends."""
+        return sum(len(pool._open) for pool in self._by_url.values())
+
     async def __aenter__(self) -> "ConnectionPools":
         self._sweep()
         return self

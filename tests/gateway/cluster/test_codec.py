@@ -26,7 +26,7 @@ from planner.slo import Slo
 
 # Of the fields of every type that is encoded. When it changes, raise `codec.VERSION`, unless all
 # that changed is a new field with a default; then put the new value here.
-FINGERPRINT = "edb3c1b42f871407"
+FINGERPRINT = "c6907fe716be96cc"
 
 NUMBERS = st.floats(allow_nan=False)  # infinite where a pool cannot serve a bucket
 COUNTS = st.integers(0, 10**9)
@@ -102,17 +102,19 @@ DELTAS = st.builds(
         st.tuples(COUNTS, COUNTS), st.tuples(*[st.floats(0, 1e6)] * 3), max_size=3
     ),
     by_pool=st.dictionaries(
-        st.tuples(NAMES, NAMES),
+        st.tuples(NAMES, NAMES, NAMES),
         st.builds(
             PoolStats,
-            outcomes=st.dictionaries(NAMES, COUNTS, max_size=2),
-            decisions=st.dictionaries(NAMES, COUNTS, max_size=2),
+            ends=st.dictionaries(st.tuples(NAMES, COUNTS, NAMES, NAMES), COUNTS, max_size=2),
             ttft=HISTOGRAMS,
             tpot=HISTOGRAMS,
+            duration=HISTOGRAMS,
             input_tokens=COUNTS,
         ),
         max_size=2,
     ),
+    refusals=st.dictionaries(st.tuples(COUNTS, NAMES), COUNTS, max_size=2),
+    failures=st.dictionaries(st.tuples(NAMES, NAMES), COUNTS, max_size=2),
 )
 LESSONS = st.builds(
     Lesson,
@@ -126,7 +128,12 @@ LESSONS = st.builds(
     output_tokens=st.none() | COUNTS,
 )
 GAUGES = st.builds(
-    WorkerGauges, queued=COUNTS, connections=COUNTS, retry_budget=NUMBERS, breakers_open=COUNTS
+    WorkerGauges,
+    queued=COUNTS,
+    connections=COUNTS,
+    retry_budget=NUMBERS,
+    breakers_open=COUNTS,
+    resting=st.tuples(NAMES),
 )
 REPORTS = st.builds(
     WorkerReport,

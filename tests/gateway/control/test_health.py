@@ -1,10 +1,12 @@
 """Probes decide who is up."""
 
 import asyncio
+import logging
 from itertools import pairwise
 
 from gateway.control.health import Health
 from gateway.routing.fleet import Fleet
+from gateway.routing.membership import changed
 
 
 class World:
@@ -26,7 +28,9 @@ class World:
             self.rounds.set()
         if "broken" in self.down:
             raise RuntimeError("a probe of a kind nobody foresaw")
-        return None if "late" in self.down else url not in self.down
+        if "late" in self.down:
+            return None, "this process was late"
+        return (False, "/health answered 404") if url in self.down else (True, "")
 
     def look(self):
         self.looks += 1
@@ -148,9 +152,26 @@ async def test_rounds_at_the_same_time_are_no_failures_in_a_row():
         most[0] = max(most[0], under_way[0])
         await asyncio.sleep(0)
         under_way[0] -= 1
-        return True
+        return True, ""
 
     health = Health(fleet, slow, on_probed=lambda: None, on_lost=lambda _: None)
     await asyncio.gather(*(health.probe_all() for _ in range(3)))
 
     assert most == [1]
+
+
+async def test_each_change_is_one_line_with_its_reason(caplog):
+    """What is new is up, what was down is up again; what stays as it is says nothing."""
+    caplog.set_level(logging.INFO)
+    world = World()
+    world.down = {"http://a1"}
+    for down in ({"http://a1"}, {"http://a1"}, set(), set()):
+        world.down = down
+        await world.health.probe_all()
+    world.fleet.apply(changed(world.fleet.membership, {"a": ("http://a1", "http://a2")}))
+    await world.health.probe_all()
+    first, second, third = (r.getMessage() for r in caplog.records)
+
+    assert first == "backend a-1 (http://a1) is down: /health answered 404"
+    assert second.startswith("backend a-1 (http://a1) is up again after 0.")
+    assert third == "backend a-2 (http://a2) is up"

@@ -45,11 +45,12 @@ class Solves:
 
 
 class Published(list):
-    """The plans put in force, and an event for the first."""
+    """The plans put in force, an event for the first, and what came of every look."""
 
     def __init__(self):
         super().__init__()
         self.changed = asyncio.Event()
+        self.results = []
 
     def publish(self, plan, reason):
         self.append((plan.plan_id, reason))
@@ -79,6 +80,7 @@ def loop_of(buckets, pools):
             observed=observed,
             solver=cast(Solver, solver),
             publish=published.publish,
+            on_look=published.results.append,
         )
         return replanner, published, solver, requests / demand.total_rate
 
@@ -102,6 +104,7 @@ async def test_a_plan_that_holds_and_cannot_be_bettered_stays(loop_of, plans, ma
 
     assert await looks(replanner, now_s, 8) == [None] * 8
     assert published == []
+    assert published.results == ["kept"] * 8
     assert replanner.plan is plans[12.0]
     assert [request.objective for request in solver.asked] == ["provision"] * 8
     assert solver.asked[0].running == (4, 4, 4)

@@ -2,24 +2,26 @@
 
 from types import SimpleNamespace
 
+import pytest
+
 from gateway.errors import ClientGone
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.events_schema import Usage
 from gateway.proxy.http.fiber import Fiber, Promise
 from gateway.proxy.receipt import Receipts
 from gateway.routing.backend import Backend, Lease
-from gateway.routing.endpoints import CHAT
+from gateway.routing.endpoints import CHAT, EMBEDDINGS
 from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
 
 
-def active():
+def active(endpoint=CHAT, *, stream=True):
     return ActiveRequest(
         arrival_s=10.0,
         request_id=b"r1",
         llm_request=LlmRequest(
-            endpoint=CHAT, model=None, stream=True, prompt_bytes=80, prompt_tokens=None,
+            endpoint=endpoint, model=None, stream=stream, prompt_bytes=80, prompt_tokens=None,
             max_tokens=9,
         ),
         estimate=Estimate(model="m", input_tokens=20, output_tokens=5, output_p90=9),
@@ -54,6 +56,19 @@ def test_a_request_that_was_served():
     assert (seen.pool, seen.backend, seen.plan_id, seen.decision) == ("a", "a-0", "p", "spill")
     assert (seen.outcome, seen.status, seen.retries, seen.model) == (Outcome.OK, 200, 1, "m")
     assert not seen.exact_input
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "tokens", "ttft_s"),
+    [(CHAT, 1, 2.0), (CHAT, 2, None), (CHAT, None, None), (EMBEDDINGS, None, 2.0)],
+)
+def test_one_token_is_the_first_one(endpoint, tokens, ttft_s):
+    """The TTFT of an answer that does not stream is known only where the first token is all."""
+    w = active(endpoint, stream=False)
+    w.output_tokens = tokens
+    w.finish(Outcome.OK, 200)
+
+    assert w.observation(12.0).ttft_s == ttft_s
 
 
 def test_a_request_that_was_never_routed():

@@ -50,13 +50,21 @@ async def engine(answer):
 
 
 @pytest.mark.parametrize(
-    ("answer", "well"), [(OK, True), (BUSY, False), (MOVED, False), (b"what?\r\n", False)]
+    ("answer", "well", "reason"),
+    [
+        (OK, True, " answered 200"),
+        (BUSY, False, " answered 503"),
+        (MOVED, False, " answered 307"),
+        (b"what?\r\n", False, ": The backend"),
+    ],
 )
-async def test_only_a_200_is_well(answer, well):
-    """The URL is asked as it is given, its path too."""
+async def test_only_a_200_is_well(answer, well, reason):
+    """The URL is asked as it is given, its path too, and the reason names the path."""
     async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
-        assert await probe.answers(url) is well
+        found, why = await probe.answers(url)
 
+    assert found is well
+    assert why.startswith(f"/base/health{reason}")
     assert asked.asked.get_nowait().startswith(b"GET /base/health HTTP/1.1\r\n")
 
 
@@ -64,7 +72,7 @@ async def test_a_connection_serves_many_probes():
     """An engine is not made to accept one for every look."""
     async with engine(OK) as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
         for _ in range(3):
-            assert await probe.answers(url) is True
+            assert await probe.answers(url) == (True, "/base/health answered 200")
 
     assert (asked.asked.qsize(), asked.connections) == (3, 1)
 
@@ -72,14 +80,17 @@ async def test_a_connection_serves_many_probes():
 async def test_a_silent_engine_is_not_well():
     """Or the gateway itself was too late to know, on a busy machine."""
     async with engine(b"") as (_, url), Probe(timeout_s=SHORT_S, dialects={}) as probe:
-        assert await probe.answers(url) in (False, None)
+        well, why = await probe.answers(url)
+
+    assert well in (False, None)
+    assert why == "/base/health did not answer within 0.01 s"
 
 
 @pytest.mark.parametrize("answer", [ENDLESS, CHUNKS, OLD], ids=["length", "chunks", "until close"])
 async def test_the_head_of_an_answer_is_enough(answer):
     """However long the body is, it is not read, and its connection ends."""
     async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
-        assert [await probe.answers(url) for _ in range(2)] == [True, True]
+        assert [(await probe.answers(url))[0] for _ in range(2)] == [True, True]
 
     assert asked.connections == 2
 
@@ -89,7 +100,10 @@ async def test_nobody_is_not_well():
     async with engine(OK) as (_, url):
         pass
     async with Probe(timeout_s=LONG_S, dialects={}) as probe:
-        assert await probe.answers(url) is False
+        well, why = await probe.answers(url)
+
+    assert well is False
+    assert why.startswith("/base/health: The backend cannot be reached: ")
 
 
 async def test_a_probe_can_be_given_up():
@@ -111,7 +125,7 @@ async def test_each_engine_is_asked_at_its_own_path():
     ):
         base = url.removesuffix("/health")
         for pool in ("a", "b"):
-            assert await probe.well(Backend(name=f"{pool}-0", pool=pool, url=base))
+            assert (await probe.well(Backend(name=f"{pool}-0", pool=pool, url=base)))[0]
 
     heads = [asked.asked.get_nowait().partition(b" HTTP")[0] for _ in range(2)]
     assert heads == [b"GET /base/is/well", b"GET /base/health"]
@@ -121,7 +135,7 @@ async def test_a_backend_that_left_is_forgotten():
     """Its connections are closed, and nothing of it is kept."""
     async with engine(OK) as (_, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
         base = url.removesuffix("/health")
-        assert await probe.well(Backend(name="a-0", pool="a", url=base))
+        assert (await probe.well(Backend(name="a-0", pool="a", url=base)))[0]
         probe.forget("a", base)
 
         assert not probe._connection_pools._by_url

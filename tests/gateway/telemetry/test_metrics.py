@@ -11,8 +11,19 @@ from gateway.routing.observation import Observation, Outcome
 from gateway.telemetry.definitions import METRICS
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.stats import Stats
-from gateway.telemetry.stats_schema import WorkerGauges
+from gateway.telemetry.stats_schema import ProcessUsage, WorkerGauges
+from planner.model.buckets import Buckets, SloClass
+from planner.sizes import Grid
+from planner.slo import Slo
 
+BUCKETS = Buckets(  # four of each class
+    classes=(
+        SloClass(model="m", slo=Slo(ttft_s=1.0, tpot_s=0.05)),
+        SloClass(model="m", slo=Slo(ttft_s=30.0, tpot_s=0.5), name="batch"),
+    ),
+    grid=Grid(input_edges=(1, 64, 256), output_edges=(1, 32, 128)),
+)
+NOW_S = 1.8e9
 FIELDS: dict[str, Any] = {
     "model": "m", "caller": "c4", "endpoint": CHAT, "stream": True, "bucket": 3,
     "prompt_bytes": 400, "max_tokens": None, "estimated_input": 100, "estimated_output": 50,
@@ -46,7 +57,7 @@ def scrape(metrics):
 
 def count(metrics, *observations):
     """Takes in requests that ended, as a worker would have summed them up."""
-    stats = Stats()
+    stats = Stats(BUCKETS)
     for observation in observations:
         stats.observed(observation)
     metrics.add(stats.drain())
@@ -54,7 +65,7 @@ def count(metrics, *observations):
 
 @pytest.fixture
 def metrics(fleet):
-    return Metrics(fleet)
+    return Metrics(fleet, build={"version": "1", "python": "3", "data_path": "compiled"})
 
 
 def test_requests_are_counted_by_how_they_ended(metrics):
@@ -72,6 +83,37 @@ def test_requests_are_counted_by_how_they_ended(metrics):
     assert found["cuvee_tokens_total", "h100", "m", "output"] == 80
 
 
+def test_attainment_is_by_class(metrics):
+    """Late ones and failed ones are no, refused ones are told apart, a client's mistakes do not
+    count; both answers are there from the first request on."""
+    late = ended(bucket=4, ttft_s=40.0)
+    count(metrics, GOOD, SHED, late, ended(outcome=Outcome.REJECTED, status=400))
+    found = scrape(metrics)
+    slo = {key[1:]: n for key, n in found.items() if key[0] == "cuvee_slo_total"}
+
+    assert slo == {
+        ("default", "h100", "m", "yes"): 1,
+        ("default", "h100", "m", "no"): 0,
+        ("", "default", "m", "yes"): 0,
+        ("", "default", "m", "no"): 0,
+        ("", "default", "m", "refused"): 1,
+        ("batch", "h100", "m", "yes"): 0,
+        ("batch", "h100", "m", "no"): 1,
+    }
+
+
+def test_answers_are_counted_by_status(metrics):
+    """Of every class of a model, over all pools."""
+    count(metrics, GOOD, ended(pool="a100"), SHED, ended(bucket=4, status=503))
+    found = scrape(metrics)
+
+    assert {key[1:]: n for key, n in found.items() if key[0] == "cuvee_responses_total"} == {
+        ("200", "default", "m"): 2,
+        ("429", "default", "m"): 1,
+        ("503", "batch", "m"): 1,
+    }
+
+
 def test_latencies_are_of_requests_that_have_them(metrics):
     """A shed request has no TTFT and does not improve its mean."""
     count(metrics, GOOD, SHED)
@@ -79,6 +121,7 @@ def test_latencies_are_of_requests_that_have_them(metrics):
 
     assert found["cuvee_ttft_seconds_count", "h100", "m"] == 1
     assert found["cuvee_ttft_seconds_sum", "h100", "m"] == 0.3
+    assert found["cuvee_request_seconds_sum", "h100", "m"] == 2.0
     assert found["cuvee_tpot_seconds_bucket", "0.02", "h100", "m"] == 1
     assert found["cuvee_tpot_seconds_bucket", "0.015", "h100", "m"] == 0
     assert ("cuvee_ttft_seconds_count", "", "m") not in found
@@ -107,10 +150,11 @@ def test_living_state_is_read_on_the_scrape(metrics, fleet):
 def test_the_plan_in_force_is_shown(metrics, plan):
     """Desired backends, load and cost, once there is a plan."""
     before = scrape(metrics)
-    metrics.planned(plan)
+    metrics.planned(plan, NOW_S)
     found = scrape(metrics)
 
     assert ("cuvee_plan_usd_per_hour",) not in before
+    assert found["cuvee_plan_timestamp_seconds",] == NOW_S
     assert before["cuvee_plans_total",] == 0
     assert found["cuvee_plans_total",] == 1
     assert found["cuvee_plan_usd_per_hour",] == plan.usd_per_hour
@@ -128,7 +172,14 @@ def test_callers_are_never_shown(metrics):
 
 def test_each_worker_shows_what_it_carries(metrics):
     """Gauges of workers carry the worker's number; one that is gone is shown no more."""
-    gauges = WorkerGauges(queued=3, connections=7, retry_budget=99.5, breakers_open=1)
+    gauges = WorkerGauges(
+        queued=3,
+        connections=7,
+        retry_budget=99.5,
+        breakers_open=1,
+        backend_connections=5,
+        evicted=2,
+    )
     metrics.staffed({0: gauges, 1: gauges}, replaced=2)
     both = scrape(metrics)
     metrics.staffed({1: gauges}, replaced=3)
@@ -138,14 +189,84 @@ def test_each_worker_shows_what_it_carries(metrics):
     assert both["cuvee_client_connections", "0"] == 7
     assert both["cuvee_retry_budget", "1"] == 99.5
     assert both["cuvee_breakers_open", "1"] == 1
+    assert both["cuvee_backend_connections", "1"] == 5
+    assert both["cuvee_client_connections_evicted_total", "1"] == 2
     assert (both["cuvee_workers",], left["cuvee_workers",]) == (2, 1)
     assert left["cuvee_workers_replaced_total",] == 3
     assert ("cuvee_queued_requests", "0") not in left
 
 
+def test_what_backends_did_wrong_is_shown_while_they_are_there(metrics, fleet):
+    """Failures and rests by kind; what rests now is counted over the workers; the series of a
+    backend that left end."""
+    name, pool = fleet.backends[0].name, fleet.backends[0].pool
+    stats = Stats(BUCKETS)
+    stats.failed(name, "error", False)
+    stats.failed(name, "error", True)
+    stats.failed("gone-0", "cut", False)
+    metrics.add(stats.drain())
+    metrics.add(stats.drain())
+    gauges = WorkerGauges(0, 0, 0.0, 1, resting=(name,))
+    metrics.staffed({0: gauges, 1: gauges, 2: WorkerGauges(0, 0, 0.0, 0)}, replaced=0)
+    found = scrape(metrics)
+    resting = {key[1:]: n for key, n in found.items() if key[0] == "cuvee_backend_resting"}
+
+    assert found["cuvee_backend_failures_total", *sorted((name, "error", pool))] == 2
+    assert found["cuvee_backend_ejections_total", *sorted((name, "error", pool))] == 1
+    assert resting[tuple(sorted((name, pool)))] == 2
+    assert sum(resting.values()) == 2
+    assert b"gone-0" not in metrics.text()
+
+
+def test_what_was_refused_at_the_door_is_counted(metrics):
+    """By status and reason; and how late the event loop was."""
+    stats = Stats(BUCKETS)
+    stats.refused(408, "request_timeout")
+    stats.refused(408, "request_timeout")
+    stats.lagged(0.015)
+    stats.lagged(-0.001)  # a clock of coarse steps
+    metrics.add(stats.drain())
+    found = scrape(metrics)
+
+    assert found["cuvee_refusals_total", "408", "request_timeout"] == 2
+    assert found["cuvee_loop_lag_seconds_sum",] == 0.015
+    assert found["cuvee_loop_lag_seconds_bucket", "0.01"] == 1
+    assert found["cuvee_loop_lag_seconds_bucket", "0.02"] == 2
+
+
+def test_looks_at_the_demand_are_counted(metrics):
+    """A look without an answer of the solver does not move the time of the last solve."""
+    metrics.looked("idle", 1.0)
+    before = scrape(metrics)
+    for at_s, result in enumerate(("kept", "kept", "replaced", "failed")):
+        metrics.looked(result, float(at_s))
+    found = scrape(metrics)
+
+    assert ("cuvee_last_solve_timestamp_seconds",) not in before
+    assert found["cuvee_last_solve_timestamp_seconds",] == 2.0
+    assert {key[1]: n for key, n in found.items() if key[0] == "cuvee_plan_looks_total"} == {
+        "idle": 1, "kept": 2, "replaced": 1, "failed": 1,
+    }  # fmt: skip
+
+
+def test_each_process_shows_what_it_uses(metrics):
+    """Under the names that Prometheus' client libraries use."""
+    used = ProcessUsage(cpu_s=1.5, resident_bytes=1000, open_files=7, started_at_s=NOW_S)
+    metrics.measured({"gateway": used, "solver": used}, {"gateway": 3})
+    found = scrape(metrics)
+
+    assert found["process_cpu_seconds_total", "gateway"] == 1.5
+    assert found["process_resident_memory_bytes", "solver"] == 1000
+    assert found["process_open_fds", "solver"] == 7
+    assert found["process_start_time_seconds", "gateway"] == NOW_S
+    assert found["cuvee_log_lines_dropped_total", "gateway"] == 3
+    assert found["cuvee_build_info", "1", "3", "compiled"] == 1
+
+
 def test_every_sample_is_of_a_defined_metric(metrics, plan):
     """Names, types, meanings and labels are those of the definitions, of which the page is made."""
-    metrics.planned(plan)
+    metrics.planned(plan, NOW_S)
+    metrics.looked("kept", NOW_S)
     metrics.staffed({0: WorkerGauges(1, 1, 1.0, 0)}, replaced=0)
     count(metrics, GOOD, ended(retries=1))
     defined = {metric.name: metric for metric in METRICS}

@@ -10,9 +10,19 @@ from hypothesis import strategies as st
 from gateway.routing.endpoints import CHAT
 from gateway.routing.observation import Observation, Outcome
 from gateway.telemetry.stats import Stats
-from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, PoolStats, StatsDelta
+from gateway.telemetry.stats_schema import REQUEST_S, TPOT_S, TTFT_S, PoolStats, StatsDelta
+from planner.model.buckets import Buckets, SloClass
+from planner.sizes import Grid
+from planner.slo import Slo
 from planner.traffic.size_histogram import fine_cell
 
+BUCKETS = Buckets(  # four of each class
+    classes=(
+        SloClass(model="m", slo=Slo(ttft_s=1.0, tpot_s=0.05)),
+        SloClass(model="m", slo=Slo(ttft_s=30.0, tpot_s=0.5), name="batch"),
+    ),
+    grid=Grid(input_edges=(1, 64, 256), output_edges=(1, 32, 128)),
+)
 FIELDS: dict[str, Any] = {
     "model": "m", "caller": "k", "endpoint": CHAT, "stream": True, "bucket": 3,
     "prompt_bytes": 400, "max_tokens": None, "estimated_input": 100, "estimated_output": 50,
@@ -35,7 +45,7 @@ SHED = ended(
 
 
 def summed(*observations):
-    stats = Stats()
+    stats = Stats(BUCKETS)
     for observation in observations:
         stats.observed(observation)
     return stats.drain()
@@ -43,7 +53,7 @@ def summed(*observations):
 
 def test_draining_begins_anew():
     """Nothing is told twice, and nothing is lost between two drains."""
-    stats = Stats()
+    stats = Stats(BUCKETS)
     stats.arrived(3)
     stats.observed(GOOD)
     first = stats.drain()
@@ -52,13 +62,13 @@ def test_draining_begins_anew():
     second = stats.drain()
 
     assert (first.arrivals, second.arrivals) == ({3: 1}, {3: 1, 5: 1})
-    assert (list(first.by_pool), second.by_pool) == ([("m", "h100")], {})
+    assert (list(first.by_pool), second.by_pool) == ([("m", "default", "h100")], {})
     assert stats.drain() == StatsDelta()
 
 
 def test_every_arrival_counts_whatever_becomes_of_it():
     """Demand includes what was shed; only whole answers have an actual size."""
-    stats = Stats()
+    stats = Stats(BUCKETS)
     for observation in (GOOD, SHED):
         stats.arrived(observation.bucket)
         stats.observed(observation)
@@ -66,8 +76,23 @@ def test_every_arrival_counts_whatever_becomes_of_it():
 
     assert delta.arrivals == {3: 2}
     assert delta.sizes == {(3, fine_cell(110, 40)): (1.0, 110.0, 40.0)}
-    assert delta.by_pool["m", ""].outcomes == {"shed": 1}
-    assert delta.by_pool["m", ""].decisions == {}
+    assert delta.by_pool["m", "default", ""].ends == {("shed", 429, "refused", ""): 1}
+
+
+def test_each_class_is_held_to_its_own_promise():
+    """The same answer is late for one and in time for the other."""
+    by_pool = summed(ended(ttft_s=3.0), ended(bucket=4, ttft_s=3.0)).by_pool
+
+    assert by_pool["m", "default", "h100"].ends == {("ok", 200, "no", "planned"): 1}
+    assert by_pool["m", "batch", "h100"].ends == {("ok", 200, "yes", "planned"): 1}
+
+
+def test_only_whole_answers_have_a_duration():
+    """Quick refusals would make it look short."""
+    stats = summed(GOOD, ended(outcome=Outcome.FAILED, status=502)).by_pool["m", "default", "h100"]
+
+    assert sum(stats.duration.counts) == 1
+    assert stats.duration.counts[REQUEST_S.index(2.0)] == 1
 
 
 def test_an_unreported_size_is_the_estimate():
@@ -83,7 +108,7 @@ def test_times_fall_into_the_bucket_that_ends_at_them(kind):
     bounds = TTFT_S if kind == "ttft" else TPOT_S
     times = [0.0, bounds[0], bounds[0] * 1.01, bounds[-1], bounds[-1] * 2]
     delta = summed(*(ended(**{f"{kind}_s": t}) for t in times))
-    histogram = getattr(delta.by_pool["m", "h100"], kind)
+    histogram = getattr(delta.by_pool["m", "default", "h100"], kind)
 
     assert (histogram.counts[:2], histogram.counts[-2:]) == ([2, 1], [1, 1])
     assert sum(histogram.counts) == 5
@@ -114,7 +139,7 @@ OBSERVATIONS = st.lists(
 @given(OBSERVATIONS, OBSERVATIONS)
 def test_flows_merge_by_addition(left, right):
     """Two processes, or two drains of one, sum to what one alone would have told."""
-    merged: dict[tuple[str, str], PoolStats] = {}
+    merged: dict[tuple[str, str, str], PoolStats] = {}
     for delta in (summed(*left), summed(*right)):
         for key, pool_stats in delta.by_pool.items():
             merged.setdefault(key, PoolStats.none()).add(pool_stats)
@@ -124,7 +149,7 @@ def test_flows_merge_by_addition(left, right):
 
 def test_sums_travel_as_a_value():
     """Between processes, as MessagePack."""
-    stats = Stats()
+    stats = Stats(BUCKETS)
     stats.arrived(3)
     stats.observed(GOOD)
     delta = stats.drain()

@@ -562,6 +562,9 @@ class Server:
     def make_room(self, newest):
         raise AssertionError
 
+    def refused(self, error):
+        pass
+
     def serve(self, client, request):
         self._serve(client, request)
 

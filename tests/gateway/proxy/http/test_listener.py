@@ -181,6 +181,7 @@ async def test_the_number_of_clients_is_bounded(caplog):
         answers = [await reader.readuntil(b"ok") for reader in (*(r for r, _ in held), newer)]
 
     assert (gone, late) == (b"", b"")
+    assert port.listener.evicted == 2
     assert all(answer.startswith(b"HTTP/1.1 200 OK") for answer in answers)
     assert [record.message for record in caplog.records] == [
         "the limit of 3 client connections is reached"

@@ -1,0 +1,65 @@
+"""Which requests have a line in the log, and what it says."""
+
+import logging
+from typing import Any
+
+import pytest
+
+from gateway import logs
+from gateway.routing.endpoints import CHAT
+from gateway.routing.observation import Observation, Outcome
+from gateway.workers.request_log import RequestLog
+from planner.model.buckets import Buckets, SloClass
+from planner.sizes import Grid
+from planner.slo import Slo
+
+BUCKETS = Buckets(
+    classes=(SloClass(model="m", slo=Slo(ttft_s=1.0, tpot_s=0.1)),),
+    grid=Grid(input_edges=(1, 64, 256), output_edges=(1, 32, 128)),
+)
+FIELDS: dict[str, Any] = {
+    "model": "m", "caller": "k", "endpoint": CHAT, "stream": True, "bucket": 3,
+    "prompt_bytes": 400, "max_tokens": None, "estimated_input": 100, "estimated_output": 50,
+    "exact_input": False, "outcome": Outcome.OK, "status": 200, "duration_s": 2.0,
+    "arrival_s": 40.0, "ttft_s": 0.1234567, "request_id": b"r1", "pool": "a", "backend": "a-0",
+    "plan_id": "p", "decision": "planned", "retries": 1,
+}  # fmt: skip
+
+
+@pytest.fixture
+def written(caplog):
+    """A function that logs requests with a share, and returns the fields of their lines."""
+    caplog.set_level(logging.INFO, "cuvee.requests")
+
+    def write(share, *ended):
+        log = RequestLog(share, BUCKETS, clock=lambda: 42.5, wall_clock=lambda: 1000.0)
+        for observation in ended:
+            log.write(observation)
+        log.refused(404, "not_found")
+        return [logs.fields(record) for record in caplog.records]
+
+    return write
+
+
+def test_a_line_says_what_became_of_a_request(written):
+    """Decision, sizes, times, end and promise; the arrival is by the clock on the wall."""
+    line, refused = written(1.0, Observation(**FIELDS))
+
+    assert line == {
+        "arrived_at": "1970-01-01T00:16:37.500000+00:00", "request_id": "r1", "model": "m",
+        "caller": "k",
+        "endpoint": CHAT.name, "stream": True, "outcome": "ok", "status": 200, "reason": None,
+        "attempts": 2, "bucket": 3, "plan": "p", "pool": "a", "backend": "a-0",
+        "decision": "planned", "estimated_input": 100, "input_tokens": None,
+        "estimated_output": 50, "output_tokens": None, "max_tokens": None, "ttft_s": 0.123457,
+        "tpot_s": None, "duration_s": 2.0, "class": "default", "slo_met": "yes",
+    }  # fmt: skip
+    assert refused == {"outcome": "rejected", "status": 404, "reason": "not_found"}
+
+
+def test_a_share_of_the_requests_is_logged_and_every_failure(written):
+    """Every fourth request in turn, and those that failed besides."""
+    ends = [Outcome.OK] * 6 + [Outcome.FAILED] + [Outcome.ABANDONED] * 5
+    lines = written(0.25, *(Observation(**(FIELDS | {"outcome": end})) for end in ends))
+
+    assert [line["outcome"] for line in lines] == ["ok", "failed", "abandoned", "abandoned"]
