@@ -7,7 +7,7 @@ from math import inf
 from typing import Final
 
 from gateway.config.schema import GatewaySection
-from gateway.errors import UpstreamTimeout
+from gateway.errors import Draining, UpstreamTimeout
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.responses import stream_head
 from gateway.routing.backend import Backend
@@ -53,6 +53,12 @@ class Timeouts:
         for active in tuple(self._active):
             if active.waiting and active.lease is not None and active.lease.backend is backend:
                 active.fiber.cancel(UpstreamTimeout("The backend no longer answers."))
+
+    def end_all(self) -> None:
+        """The gateway ends now: tell the clients of all requests, by an error, which is more than
+        the reset of their connection would tell them."""
+        for active in tuple(self._active):
+            active.fiber.cancel(Draining())
 
     def _ping(self, active: ActiveRequest, now_s: float) -> None:
         """Send a comment, so that neither the client nor a balancer in between closes the idle

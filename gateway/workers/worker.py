@@ -110,7 +110,7 @@ class Worker:
             if self._peers is not None:
                 self._background(stack, self._poll())
             self.port = await self._listener.listen(self.host, self.port)
-            stack.push_async_callback(self._listener.close, self._settings.drain_s)
+            stack.push_async_callback(self._close)
             self._stack = stack.pop_all()
         return self
 
@@ -164,8 +164,9 @@ class Worker:
 
     def leave(self) -> None:
         """Report not ready from now on, but go on serving, so that balancers have time to
-        notice."""
+        notice. Connections close with their next answer, which moves clients to other gateways."""
         self._leaving = True
+        self._listener.leave()
 
     def kill(self) -> None:
         """Do nothing: this process itself serves."""
@@ -177,6 +178,9 @@ class Worker:
     def backend_lost(self, backend: Backend) -> None:
         """Several probes of a backend failed: end the wait of requests for its first byte."""
         self._exchange.timeouts.backend_lost(backend)
+
+    async def _close(self) -> None:
+        await self._listener.close(self._settings.drain_s, self._exchange.timeouts.end_all)
 
     def _new_dispatcher(self) -> Dispatcher:
         share = ceil(self._settings.queue_requests / self._settings.workers)

@@ -13,14 +13,15 @@ log = logging.getLogger("cuvee")
 
 SWEEP_S = 0.25  # between two looks at all deadlines: one timer is cheaper than one per connection
 BACKLOG = 1024
+LAST_S = 1.0  # for the errors that end the last answers to leave
 LOG_S = 60.0  # between two lines that say the same
 
 
 class Listener:
     """A listening port and its connections, from `listen` to `close`.
 
-    serve: has a request served; see `Server`. closing: whether `close` was called. connections:
-    the open ones.
+    serve: has a request served; see `Server`. closing: whether `leave` or `close` was called.
+    connections: the open ones.
     """
 
     def __init__(
@@ -57,12 +58,27 @@ class Listener:
         listening: socket.socket = self._server.sockets[0]
         return int(listening.getsockname()[1])
 
-    async def close(self, patience_s: float) -> None:
-        """Accept no more, let the answers under way end within `patience_s`, then reset the other
-        connections."""
+    def leave(self) -> None:
+        """Keep no connection alive after its answer from now on, but go on accepting."""
+        self.closing = True
+
+    async def close(self, patience_s: float, end: Callable[[], None] | None = None) -> None:
+        """Accept no more, let the answers under way end within `patience_s`; then call `end`, which
+        may end the others by an error, and soon reset what is left."""
         self.closing = True
         if self._server is not None:
             self._server.close()
+        await self._empty(patience_s)
+        if end is not None and self.connections:
+            end()
+            await self._empty(LAST_S)
+        for client in tuple(self.connections):
+            client.abort()
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    async def _empty(self, patience_s: float) -> None:
+        """Close idle connections until there are none left, at most for so long."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + patience_s
         while self.connections and loop.time() < until_s:
@@ -70,10 +86,6 @@ class Listener:
                 if client.idle:
                     client.close()
             await asyncio.sleep(SWEEP_S / 5)
-        for client in tuple(self.connections):
-            client.abort()
-        if self._sweeping is not None:
-            self._sweeping.cancel()
 
     def make_room(self, newest: ClientConnection) -> None:
         """Close the connections that were idle for longest, or the newest one if none is idle.
