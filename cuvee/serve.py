@@ -44,15 +44,25 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run
         log.warning(warning)
     try:
-        uvloop.run(run(loaded, host=host, port=port))
+        uvloop.run(run(loaded, path, host=host, port=port))
     except (PlannerError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
-async def run(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends all processes at once."""
+async def run(
+    loaded: Loaded, path: Path, *, host: str | None = None, port: int | None = None
+) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends all processes at once.
+
+    SIGHUP has the configuration file, at `path`, read again.
+    """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    app = App(loaded, host=host, port=port)
+    app = App(loaded, path=path, host=host, port=port)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def on_hangup() -> None:
+        reloads.add(task := loop.create_task(app.reload("SIGHUP")))
+        task.add_done_callback(reloads.discard)
 
     def on_signal(signum: signal.Signals) -> None:
         if stop.is_set():
@@ -70,6 +80,7 @@ async def run(loaded: Loaded, *, host: str | None = None, port: int | None = Non
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     async with app:
         runtime.settle()  # now that all that lives for good is built, the collector can skip it
         await stop.wait()

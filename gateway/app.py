@@ -1,49 +1,44 @@
 """The composition root: builds every object, wires them, starts and stops them. Knows all of them.
 
-Owns the control plane: solver, demand, health, metrics and the admin port. The data plane is one
-worker in this process, or several in processes of their own; both have the same face.
+Owns the control plane: plans, health, metrics, the configuration and the admin port. The data plane
+is one worker in this process, or several in processes of their own; both have the same face.
 """
 
 import asyncio
 import logging
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from gateway.admin.server import JSON, AdminServer, Answer
+from gateway.config.change import Change
 from gateway.config.load import Loaded
 from gateway.config.serving import serving
 from gateway.control.health import Health
-from gateway.control.observed import ObservedDemand
-from gateway.control.replan import Replanner, ReplanPolicy
-from gateway.control.solver.process import Solver
+from gateway.errors import ConfigError, NotFound
+from gateway.planning import Draft, Planning
 from gateway.proxy.engines import dialects
 from gateway.proxy.probe import Probe
-from gateway.rehearsal.history import demand_of
+from gateway.reload import Reload
+from gateway.rollout import Rollout
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
-from gateway.routing.membership import changed
-from gateway.routing.table import compile_table
+from gateway.routing.table import RoutingTable, compile_table
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.local import readiness
 from gateway.workers.plane import DataPlane
 from gateway.workers.supervisor import Supervisor
 from gateway.workers.worker import Worker
-from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.plan_json import plan_figures
 from planner.model.pool import Pool
-from planner.program.request import PlanRequest
-from planner.traffic.trace import read_trace
 
 log = logging.getLogger("cuvee")
 
-# By name: only the solver's process imports it.
-CERTIFIER = "gateway.rehearsal.certify:with_certificate"
 COUNT_S = 0.2  # between two takings of what happened on the data plane
 
 
@@ -55,8 +50,16 @@ class App:
 
     plane: DataPlane
 
-    def __init__(self, loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
-        """host, port: instead of the configured ones; port 0 takes a free one."""
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        path: Path | None = None,
+        host: str | None = None,
+        port: int | None = None,
+    ) -> None:
+        """path: of the configuration file, which is read again when it changes; `None`: it is not.
+        host, port: instead of the configured ones; port 0 takes a free one."""
         config = loaded.config
         self._loaded = loaded
         self._serving = serving(loaded)
@@ -66,8 +69,11 @@ class App:
         self.fleet = Fleet.of({name: pool.backends for name, pool in config.pools.items()})
         self._estimator = Estimator(self._serving.bytes_per_token)
         self._metrics = Metrics(self.fleet)
-        self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=CERTIFIER)
-        self._changing = asyncio.Lock()  # changes of the fleet follow one another
+        self._planning = Planning(
+            loaded, fleet=self.fleet, estimator=self._estimator, publish=self.publish
+        )
+        self._reload = None if path is None else Reload(path, loaded, self._adopt)
+        self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
         self._stack = AsyncExitStack()
         self._host = host or self._settings.host
         self._port = self._settings.port if port is None else port
@@ -75,7 +81,8 @@ class App:
     async def __aenter__(self) -> "App":
         await self._stack.__aenter__()
         try:
-            await self._start()
+            async with self._changing:
+                await self._start()
         except BaseException:
             await self._stack.aclose()
             raise
@@ -103,24 +110,17 @@ class App:
     @property
     def plan(self) -> Plan:
         """The plan in force."""
-        return self._replanner.plan
+        return self._planning.plan
 
     @property
     def pools(self) -> tuple[Pool, ...]:
-        """The planner's pools, in the order of every plan: where the configuration does not bound a
-        pool, it has as many backends as the fleet has."""
-        sections = self._loaded.config.pools
-        return tuple(
-            replace(pool, max_backends=max(pool.min_backends, len(self.fleet.pool(pool.name))))
-            if sections[pool.name].max_backends is None
-            else pool
-            for pool in self._loaded.pools
-        )
+        """The planner's pools, in the order of every plan."""
+        return self._planning.pools
 
     @property
     def running(self) -> tuple[int, ...]:
         """(P,) backends that the fleet has now, in the order of every plan."""
-        return self.fleet.running([pool.name for pool in self._loaded.pools])
+        return self._planning.running
 
     @property
     def port(self) -> int:
@@ -142,29 +142,60 @@ class App:
         there is room for.
         """
         async with self._changing:
-            before = self.fleet.membership
-            wanted = changed(before, urls, in_use=self.plane.rows_in_use()).urls()
-            await self._add(wanted)
-            self.plane.apply(
-                changed(self.fleet.membership, wanted, in_use=self.plane.rows_in_use())
-            )
-            staying = {(member.pool, member.url) for member in self.fleet.membership.members}
-            for member in before.members:
-                if (member.pool, member.url) not in staying:
-                    self._probe.forget(member.pool, member.url)
-            log.info("backends: %s", ", ".join(f"{p} {len(u)}" for p, u in wanted.items()))
+            await self._rollout.move(urls)
 
-    async def _add(self, wanted: Mapping[str, Sequence[str]]) -> None:
-        """Add these backends to the present ones, and probe them."""
-        present = self.fleet.membership.urls()
-        both = {pool: tuple(dict.fromkeys((*present[pool], *wanted[pool]))) for pool in present}
-        if both != present:
-            self.plane.apply(changed(self.fleet.membership, both, in_use=self.plane.rows_in_use()))
-            await self._health.probe_all()
+    async def reload(self, why: str) -> None:
+        """Read the configuration again, and put it in force; if it cannot be used, the log says why
+        and the last good one stays."""
+        if self._reload is None:
+            log.warning("%s: there is no file to read again", why)
+            return
+        with suppress(ConfigError):
+            await self._reload.now(why)
+
+    async def _adopt(self, change: Change) -> None:
+        """Put another configuration in force. Raises ConfigError or PlannerError, and changes
+        nothing, if it cannot be."""
+        loaded, pools = change.loaded, tuple(change.loaded.config.pools)
+        async with self._changing:
+            if self._leaving:
+                raise ConfigError(("the gateway is shutting down",))
+            target = self._rollout.next(change.urls, pools).urls()
+            self._planning.pause()
+            try:
+                running = tuple(len(target[pool.name]) for pool in loaded.pools)
+                draft = await self._planning.draft(loaded, running)
+                table = compile_table(draft.plan, loaded.pools)
+                engines = serving(loaded).engines | self._serving.engines  # for new pools
+                self._probe.configure(
+                    timeout_s=self._settings.health_timeout_s, dialects=dialects(engines)
+                )
+                await self._rollout.move(
+                    change.urls, pools, between=lambda: self._swap(loaded, draft, table)
+                )
+            finally:
+                self._planning.resume()
+
+    def _swap(self, loaded: Loaded, draft: Draft, table: RoutingTable) -> None:
+        """Put a configuration and its plan in force; the fleet has all its pools."""
+        self._count()
+        before = self.plan
+        self._loaded, self._serving = loaded, serving(loaded)
+        self._settings = loaded.config.gateway
+        self._planning.adopt(loaded, draft)
+        self.plane.configure(self._serving, table)
+        self._probe.configure(
+            timeout_s=self._settings.health_timeout_s, dialects=dialects(self._serving.engines)
+        )
+        if draft.plan is not before:
+            self._planned(draft.plan, "the configuration has changed")
 
     def publish(self, plan: Plan, reason: str) -> None:
         """Put a plan in force: one assignment; requests under way keep their leases."""
         self.plane.table = compile_table(plan, self._loaded.pools)
+        self._planned(plan, reason)
+
+    def _planned(self, plan: Plan, reason: str) -> None:
         self._reason = reason
         self._metrics.planned(plan)
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
@@ -173,25 +204,30 @@ class App:
         )
 
     async def _start(self) -> None:
-        stack, settings, clock = self._stack, self._settings, asyncio.get_running_loop().time
-        stack.enter_context(self._solver)
+        stack, settings = self._stack, self._settings
         self._probe = await stack.enter_async_context(
             Probe(timeout_s=settings.health_timeout_s, dialects=dialects(self._serving.engines))
         )
-        self._observed = self._new_observed(clock())
-        plan = await self._first_plan()
-        self._replanner = self._new_replanner(plan)
-        self._metrics.planned(plan)
+        await stack.enter_async_context(self._planning)
+        self._metrics.planned(self.plan)
         self._admin = await stack.enter_async_context(
-            AdminServer(self._answers(), host=settings.admin_host, port=settings.admin_port)
+            AdminServer(
+                self._answers(),
+                {"/cuvee/reload": self._reload_now},
+                host=settings.admin_host,
+                port=settings.admin_port,
+            )
         )
-        self.plane = self._new_plane(plan)
+        self.plane = self._new_plane(self.plan)
         self._health = self._new_health()
+        self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
         await self._health.probe_all()
         await stack.enter_async_context(self.plane)
-        self._background(self._health.run(settings.health_interval_s))
-        self._background(self._replanner.run(self._loaded.config.planner.interval_s, clock))
+        self._background(self._health.run(lambda: self._settings.health_interval_s))
         self._background(self._count_forever())
+        self._planning.resume()
+        if self._reload is not None:
+            self._background(self._reload.run())
         log.info(
             "listening on http://%s:%d, admin on %s", self.plane.host, self.port, self._admin.url
         )
@@ -217,61 +253,10 @@ class App:
             on_lost=self.plane.backend_lost,
         )
 
-    async def _first_plan(self) -> Plan:
-        """For the configured workload, or for no known demand: then all backends share it."""
-        loaded, pools = self._loaded, self.pools
-        if loaded.workload is None:
-            even = PlanRequest(
-                objective="assign",
-                demand=Demand.even(loaded.buckets),
-                pools=pools,
-                running=self.running,
-            )
-            return await self._solver.plan(even)
-        trace = read_trace(loaded.workload)
-        demand = demand_of(trace, loaded, estimator=self._estimator)
-        self._observed.remember(demand, trace.duration_s)
-        request = PlanRequest(
-            objective=loaded.config.planner.objective,
-            demand=demand,
-            pools=pools,
-            running=self.running,
-            limits=loaded.limits,
-        )
-        return await self._solver.certify(await self._solver.plan(request), demand, pools)
-
-    def _new_observed(self, now_s: float) -> ObservedDemand:
-        settings = self._loaded.config.planner
-        return ObservedDemand(
-            self._loaded.buckets,
-            window_s=settings.window_s,
-            memory_s=settings.memory_s,
-            dispersion=settings.dispersion,
-            now_s=now_s,
-        )
-
-    def _new_replanner(self, plan: Plan) -> Replanner:
-        settings = self._loaded.config.planner
-        return Replanner(
-            plan=plan,
-            pools=lambda: self.pools,
-            running=lambda: self.running,
-            policy=ReplanPolicy(
-                objective=settings.objective,
-                min_requests=settings.min_requests,
-                min_saving=settings.min_saving,
-                patience=settings.patience,
-                limits=self._loaded.limits,
-            ),
-            observed=self._observed,
-            solver=self._solver,
-            publish=self.publish,
-        )
-
     def _count(self) -> None:
         """Add what happened on the data plane to the observed demand and the metrics."""
         delta = self.plane.drain()
-        self._observed.add(delta, asyncio.get_running_loop().time())
+        self._planning.add(delta)
         self._metrics.add(delta)
         self._metrics.staffed(self.plane.gauges(), self.plane.replaced)
 
@@ -298,6 +283,8 @@ class App:
 
     def _scrape(self) -> Answer:
         self._count()
+        if self._reload is not None:
+            self._metrics.configured(not self._reload.problems, self._reload.at_s)
         return 200, CONTENT_TYPE, self._metrics.text()
 
     def _explain(self) -> Answer:
@@ -306,7 +293,19 @@ class App:
     def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id
         status, body = readiness(self._serving, self.fleet, plan_id, now_s, leaving=self._leaving)
-        return status, JSON, msgspec.json.encode(body)
+        problems = () if self._reload is None else self._reload.problems
+        return status, JSON, msgspec.json.encode(body | {"config_problems": problems})
+
+    async def _reload_now(self) -> Answer:
+        if self._reload is None:
+            raise NotFound("The gateway was not started from a file.")
+        try:
+            step = await self._reload.now("POST /cuvee/reload")
+        except ConfigError as error:
+            refused = {"status": "refused", "problems": error.problems}
+            return 400, JSON, msgspec.json.encode(refused)
+        body = {"status": "in force", "changed": step.keys, "needs_restart": step.restart}
+        return 200, JSON, msgspec.json.encode(body)
 
 
 def _alive() -> Answer:

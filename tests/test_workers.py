@@ -451,6 +451,33 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path, workers: int):
     assert status == 128 + signal.SIGINT
 
 
+async def test_a_hangup_reloads(tmp_path: Path):
+    """SIGHUP to all processes, as a terminal sends it, ends none and has the file read again."""
+    async with AsyncExitStack() as stack:
+        _, ports = await stack.enter_async_context(engines(1))
+        port = free_port()
+        session = await stack.enter_async_context(fresh())
+        path = written(tmp_path, ports, port=port)
+
+        async def ready() -> bool:
+            return await answers(session, port, "/readyz") == 200
+
+        async def all_refuse() -> bool:
+            return {(await chat(session, port, 2))[0] for _ in range(10)} == {413}
+
+        gateway = await serve(path)
+        stack.callback(_end, gateway.pid)
+        await until(ready, limit_s=60.0)
+        before = (await chat(session, port, 2))[0]
+        written(tmp_path, ports, port=port, max_body_bytes=100)
+        os.killpg(gateway.pid, signal.SIGHUP)
+        await until(all_refuse)
+        gateway.terminate()
+        status = await gateway.wait()
+
+    assert (before, status) == (200, 0)
+
+
 def _end(group: int) -> None:
     if _alive(group):
         os.killpg(group, signal.SIGKILL)

@@ -174,8 +174,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     probes, serves metrics and replaces one that dies.
     """
     admin_host: str = "127.0.0.1"
-    """Address of the admin port: `/metrics`, `/cuvee/plan`, `/livez`, `/readyz`. The first two are
-    answered on `port` too.
+    """Address of the admin port: `/metrics`, `/cuvee/plan`, `/cuvee/reload`, `/livez`, `/readyz`.
+    The first two are answered on `port` too.
     """
     admin_port: Port = 0
     """The admin port; 0 takes a free one, which the log tells."""

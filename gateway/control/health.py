@@ -34,14 +34,14 @@ class Health:
         self._failed: dict[str, int] = {}  # failed probes in a row, by name of the backend
         self._turn, self._round = asyncio.Lock(), asyncio.Lock()
 
-    async def run(self, interval_s: float) -> None:
-        """Probe all backends at this interval, for ever."""
+    async def run(self, interval_s: Callable[[], float]) -> None:
+        """Probe all backends at this interval, which may change, for ever."""
         while True:
             try:
                 await self.probe_all()
             except Exception:
                 log.exception("a round of probes failed")
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(interval_s())
 
     async def probe_all(self) -> None:
         """Probe all backends concurrently; start one probe per turn of the event loop, so that

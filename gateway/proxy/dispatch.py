@@ -59,15 +59,21 @@ class Dispatcher:
         """dialects: by pool; for other pools the engine is unknown, and `ANY` is used."""
         self._router = router
         self._connection_pools = connection_pools
+        self._clock = clock
+        self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
+        self.budget = RetryBudget()
+        self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
+        self.configure(dialects, settings)
+
+    def configure(self, dialects: dict[str, EngineDialect], settings: GatewaySection) -> None:
+        """Serve by these settings from now on, requests under way as well."""
         self._dialects = dialects
         # Copies of what every request reads: the settings are a class that is not compiled, and
         # each attribute of such a class costs compiled code 110 instructions.
         self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
         self._retries, self._include_usage = settings.retries, settings.include_usage
-        self._clock = clock
-        self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
-        self.budget = RetryBudget()
-        self.queue = Queue(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
+        self._targets.clear()
+        self.queue.configure(limit=settings.queue_requests, timeout_s=settings.queue_timeout_s)
 
     async def begin(
         self, client: ClientConnection, active: ActiveRequest, lines: bytes, body: bytes

@@ -13,9 +13,13 @@ class Queue:
 
     def __init__(self, *, limit: int, timeout_s: float) -> None:
         """limit: most requests that may wait. timeout_s: longest wait of one."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self.configure(limit=limit, timeout_s=timeout_s)
+
+    def configure(self, *, limit: int, timeout_s: float) -> None:
+        """Change the bounds; requests that wait already keep their deadlines."""
         self._limit = limit
         self._timeout_s = timeout_s
-        self._waiting: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)

@@ -19,12 +19,21 @@ class Timeouts:
     """Ends requests that take too long; sends comments to clients whose stream has not begun."""
 
     def __init__(self, settings: GatewaySection) -> None:
-        self._idle_s = settings.idle_timeout_s
-        self._ping_s = settings.sse_keepalive_s or inf
         self._active: set[ActiveRequest] = set()
+        self.configure(settings)
 
     def __repr__(self) -> str:
         return f"<Timeouts with {len(self._active)} requests>"
+
+    def configure(self, settings: GatewaySection) -> None:
+        """Use these settings from now on."""
+        self._idle_s = settings.idle_timeout_s
+        self._ping_s = settings.sse_keepalive_s or inf
+
+    @property
+    def requests(self) -> tuple[ActiveRequest, ...]:
+        """All requests under way."""
+        return tuple(self._active)
 
     def begin(self, active: ActiveRequest) -> None:
         """Watch a request until `end`."""

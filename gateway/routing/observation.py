@@ -1,9 +1,12 @@
 """What became of one request. A value; knows neither statistics nor estimator."""
 
 from enum import StrEnum
+from typing import Final
 
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.estimator_schema import Lesson
+
+NO_BUCKET: Final = -1  # in place of a bucket: the model left the configuration under the request
 
 
 class Outcome(StrEnum):

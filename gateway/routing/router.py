@@ -17,6 +17,7 @@ from gateway.routing.backend import Backend, Lease
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
+from gateway.routing.observation import NO_BUCKET
 from gateway.routing.peers import Peers
 from gateway.routing.table import RoutingTable
 from planner.cells import cell
@@ -40,7 +41,6 @@ class Router:
         self.fleet = fleet
         self._peers = peers
         self._max_load = max_load
-        self._classes = {(c.model, c.name): index for index, c in enumerate(table.buckets.classes)}
         self.table = table
 
     def __repr__(self) -> str:
@@ -54,6 +54,7 @@ class Router:
     def table(self, table: RoutingTable) -> None:
         self._table = table
         grid = table.buckets.grid
+        self._classes = {(c.model, c.name): index for index, c in enumerate(table.buckets.classes)}
         self._inputs, self._outputs, self._cells = grid.input_edges, grid.output_edges, grid.cells
         # Copies of what every request looks up: RoutingTable is not compiled (it travels between
         # processes), and compiled code pays 110 instructions for each attribute of such a class.
@@ -62,6 +63,11 @@ class Router:
         self._backlog_s, self._plan_id = table.backlog_s, table.plan_id
         self._credit = [[0.0] * len(table.pools) for _ in range(table.buckets.count)]
         self._pools = tuple(self.fleet.pool(name) for name in table.pools)
+
+    def configure(self, table: RoutingTable, max_load: float) -> None:
+        """Route by this table, which may have other classes, and up to this load from now on."""
+        self._max_load = max_load
+        self.table = table
 
     def apply(self, membership: Membership) -> tuple[Backend, ...]:
         """Route to the backends of this membership from now on; return the backends that left.
@@ -95,6 +101,15 @@ class Router:
         index = self.class_index(estimate.model, estimate.slo_class)
         return self.bucket_of(index, estimate.input_tokens, estimate.output_tokens)
 
+    def rebucket(self, estimate: Estimate) -> int:
+        """The bucket of an estimate that was made under an earlier table: of its class, or of the
+        default class where its own is gone. Raises ModelNotFound."""
+        try:
+            return self.bucket(estimate)
+        except ClassNotFound:
+            index = self.class_index(estimate.model)
+            return self.bucket_of(index, estimate.input_tokens, estimate.output_tokens)
+
     def bucket_of(self, class_index: int, input_tokens: int, output_tokens: int) -> int:
         """The bucket of a size under an SLO class."""
         return class_index * self._cells + cell(
@@ -116,14 +131,14 @@ class Router:
     ) -> Lease:
         """Choose a backend and reserve it.
 
-        bucket: of the estimate, if it is known already. exclude: names of backends where this
-        request failed. patient: whether the request can wait a moment. Raises ModelNotFound,
+        bucket: of the estimate, if it is known and there is one. exclude: names of backends where
+        this request failed. patient: whether the request can wait a moment. Raises ModelNotFound,
         ClassNotFound, Unavailable (no live backend for the model), Saturated (all backends are at
         `max_load`) or, if patient, WouldMissSlo (no backend keeps the SLO now).
         """
         if self._peers is not None:
             self._peers.refresh(now_s)
-        if bucket is None:
+        if bucket is None or bucket == NO_BUCKET:
             bucket = self.bucket(estimate)
         planned = self._next_slice(bucket)
         if planned is not None:

@@ -21,6 +21,7 @@ class Metrics:
         self._plan: Plan | None = None
         self._plans = self._replaced = 0
         self._workers: Mapping[int, WorkerGauges] = {}
+        self._reloaded, self._reloaded_at_s = True, 0.0
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_pool)} models and pools over {self._fleet!r}>"
@@ -40,6 +41,11 @@ class Metrics:
         start."""
         self._workers, self._replaced = workers, replaced
 
+    def configured(self, successful: bool, at_s: float) -> None:
+        """Show whether the configuration could be used when it was read last, and when one could,
+        in seconds since 1970."""
+        self._reloaded, self._reloaded_at_s = successful, at_s
+
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         families = [*_requests(self._by_pool), *_latencies(self._by_pool), *_backends(self._fleet)]
@@ -52,6 +58,8 @@ class Metrics:
     def _gateway(self) -> Iterator[Family]:
         yield _single(metric.WORKERS, len(self._workers))
         yield _single(metric.WORKERS_REPLACED, self._replaced)
+        yield _single(metric.RELOADED, int(self._reloaded))
+        yield _single(metric.RELOADED_AT, self._reloaded_at_s)
         yield _single(metric.PLANS, self._plans)
 
 

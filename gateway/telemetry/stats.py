@@ -7,7 +7,7 @@ path, in the process that plans.
 from bisect import bisect_left
 from typing import Final
 
-from gateway.routing.observation import Observation, Outcome
+from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.telemetry.stats_schema import TPOT_S, TTFT_S, Histogram, PoolStats, StatsDelta
 from planner.cells import cell
 from planner.traffic.size_histogram import FINE
@@ -56,7 +56,7 @@ class Stats:
             _observe_seconds(pool_stats.ttft, TTFT_S, ttft_s)
         if tpot_s is not None:
             _observe_seconds(pool_stats.tpot, TPOT_S, tpot_s)
-        if outcome is OK:
+        if outcome is OK and o.bucket != NO_BUCKET:
             self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
 
     def _sized(self, bucket: int, inputs: int, outputs: int) -> None:

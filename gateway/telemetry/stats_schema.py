@@ -72,6 +72,10 @@ class StatsDelta(msgspec.Struct):
     sizes: dict[tuple[int, int], CellSum] = {}
     by_pool: dict[tuple[str, str], PoolStats] = {}
 
+    def forget_buckets(self) -> None:
+        """Drop what is counted by bucket: the numbers of the buckets have changed since."""
+        self.arrivals, self.sizes = {}, {}
+
     def add(self, other: "StatsDelta") -> None:
         """Merge by addition."""
         for bucket, count in other.arrivals.items():

@@ -49,12 +49,17 @@ class LocalEndpoints:
     ) -> None:
         """ready: returns the worker's readiness. admin: base URL of the supervisor's admin port."""
         self._admin = connection_pools.pool(admin)
+        self._ready = ready
+        self.configure(config)
+
+    def configure(self, config: ServingConfig) -> None:
+        """Name these models from now on."""
         models = {model.name: _described(model) for model in config.models}
         listed = {"object": "list", "data": list(models.values())}
         self._states: dict[str, Callable[[], State]] = {
             "/livez": lambda: (200, {"status": "alive"}),
-            "/readyz": ready,
-            "/health": ready,
+            "/readyz": self._ready,
+            "/health": self._ready,
             "/v1/models": lambda: (200, listed),
         } | {f"/v1/models/{name}": _always(model) for name, model in models.items()}
 

@@ -5,6 +5,7 @@
 
 from typing import Protocol
 
+from gateway.config.serving import ServingConfig
 from gateway.routing.backend import Backend
 from gateway.routing.membership import Membership
 from gateway.routing.table import RoutingTable
@@ -27,6 +28,10 @@ class DataPlane(Protocol):
 
     async def __aexit__(self, *_: object) -> None:
         """Take no new requests, let running ones finish, then end."""
+
+    def configure(self, config: ServingConfig, table: RoutingTable) -> None:
+        """Serve by this configuration and its table from now on; the fleet has all its pools.
+        `drain` first: what was counted until now is by the old numbers of buckets."""
 
     def apply(self, membership: Membership) -> None:
         """Serve with the backends of this membership from now on."""

@@ -21,6 +21,7 @@ from gateway.workers.messages import (
     BackendLost,
     Down,
     Leave,
+    NewConfiguration,
     NewMembership,
     NewTable,
     StartUp,
@@ -41,7 +42,9 @@ def main(end: socket.socket, memory: Any, rows: int, number: int) -> None:
     """Run the process. end: socket to the supervisor. memory, rows: of the shared array. number: of
     this worker, whose cells of the array it writes."""
     settle()  # objects of the fork server are then never touched, so their memory stays shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the supervisor ends its workers
+    # On Ctrl-C the supervisor ends its workers; on SIGHUP it tells them what to change.
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     uvloop.run(WorkerProcess(number, memory, rows).run(end))
 
 
@@ -54,6 +57,7 @@ class WorkerProcess:
         self._rows = rows
         self._stop = asyncio.Event()
         self._delay_s = 0.0
+        self._numbering = 0
 
     async def run(self, end: socket.socket) -> None:
         """Serve until `Stop` or SIGTERM."""
@@ -66,18 +70,19 @@ class WorkerProcess:
         logging.basicConfig(level=start_up.level, format=LOG_FORMAT)
         loop = asyncio.get_running_loop()
         worker, load_view = self._worker(start_up)
+        self._numbering = start_up.numbering
         async with worker:
-            loop.add_signal_handler(signal.SIGTERM, self._on_sigterm, worker, start_up)
-            channel.send(report(worker))  # it listens
+            loop.add_signal_handler(signal.SIGTERM, self._on_sigterm, worker)
+            self._report(channel, worker)  # it listens
             tasks = [
                 loop.create_task(self._follow(channel, worker, load_view)),
-                loop.create_task(_report_forever(channel, worker)),
+                loop.create_task(self._report_forever(channel, worker)),
             ]
             await self._stop.wait()
             await asyncio.sleep(self._delay_s)
         for task in tasks:
             task.cancel()
-        channel.send(report(worker))
+        self._report(channel, worker)
         await channel.close()
 
     def _worker(self, start_up: StartUp) -> tuple[Worker, LoadView]:
@@ -100,10 +105,10 @@ class WorkerProcess:
         )
         return worker, load_view
 
-    def _on_sigterm(self, worker: Worker, start_up: StartUp) -> None:
+    def _on_sigterm(self, worker: Worker) -> None:
         """SIGTERM to this process alone: drain as the whole gateway does."""
         if not self._stop.is_set():
-            self._delay_s = start_up.config.gateway.drain_delay_s
+            self._delay_s = worker.settings.drain_delay_s
             worker.leave()
             self._stop.set()
 
@@ -113,7 +118,7 @@ class WorkerProcess:
         """Obey the supervisor; when it died, wait until another gateway serves the port."""
         try:
             while True:
-                self._obey(await channel.receive(), worker)
+                self._obey(await channel.receive(), channel, worker)
         except EOFError:
             if self._stop.is_set():
                 return
@@ -129,8 +134,12 @@ class WorkerProcess:
         log.warning("worker %d: another gateway serves the port; leaving", self._number)
         self._stop.set()
 
-    def _obey(self, message: Down, worker: Worker) -> None:
-        if isinstance(message, NewTable):
+    def _obey(self, message: Down, channel: Channel[Down, Up], worker: Worker) -> None:
+        if isinstance(message, NewConfiguration):
+            self._report(channel, worker)  # by the numbers that the buckets have until now
+            worker.configure(message.config, message.table)
+            self._numbering = message.numbering
+        elif isinstance(message, NewTable):
             worker.table = message.table
         elif isinstance(message, NewMembership):
             worker.apply(message.membership)
@@ -144,20 +153,20 @@ class WorkerProcess:
             self._delay_s = 0.0
             self._stop.set()
 
+    def _report(self, channel: Channel[Down, Up], worker: Worker) -> None:
+        delta, lessons = worker.drain(), tuple(worker.recent)
+        worker.recent.clear()
+        channel.send(
+            WorkerReport(
+                delta=delta,
+                lessons=lessons,
+                gauges=worker.gauges()[0],
+                membership=worker.router.fleet.membership.version,
+                numbering=self._numbering,
+            )
+        )
 
-def report(worker: Worker) -> WorkerReport:
-    """Make the next report of a worker."""
-    delta, lessons = worker.drain(), tuple(worker.recent)
-    worker.recent.clear()
-    return WorkerReport(
-        delta=delta,
-        lessons=lessons,
-        gauges=worker.gauges()[0],
-        membership=worker.router.fleet.membership.version,
-    )
-
-
-async def _report_forever(channel: Channel[Down, Up], worker: Worker) -> None:
-    while True:
-        await asyncio.sleep(REPORT_S)
-        channel.send(report(worker))
+    async def _report_forever(self, channel: Channel[Down, Up], worker: Worker) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            self._report(channel, worker)

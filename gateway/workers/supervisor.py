@@ -10,7 +10,6 @@ import logging
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from multiprocessing import get_context
@@ -32,64 +31,27 @@ from gateway.workers.messages import (
     BackendLost,
     Down,
     Leave,
+    NewConfiguration,
     NewMembership,
     NewTable,
     StartUp,
     Stop,
     Up,
-    WorkerReport,
 )
 from gateway.workers.port import announce, reserve
+from gateway.workers.slot import Slot
 
 log = logging.getLogger("cuvee.workers")
 
 START_S = 60.0  # until all workers listen: the fork server imports first, on a busy machine slowly
 SILENT_S = 15.0  # a worker that sent no report for so long hangs, and is killed
 STOP_S = 5.0  # for the workers to end, beyond the time that requests have to finish
-DEATHS, DEATHS_S = 5, 10.0  # so many deaths within so long are replaced at once; then with pauses
-LONGEST_PAUSE_S = 30.0
 # Backends that may be added at run time beyond those at the start: the shared array cannot grow. A
 # row takes 24 bytes for each worker.
 SPARE_ROWS = 256
 
 FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload([process.__name__])
-
-
-class Backoff:
-    """The pauses before dead workers of one slot are replaced."""
-
-    def __init__(self) -> None:
-        self._deaths: deque[float] = deque(maxlen=DEATHS + 1)  # times of deaths, less all pauses
-        self._pause_s = self._paused_s = 0.0
-
-    def after(self, now_s: float) -> float:
-        """Seconds to wait after a death at this time: 0, unless deaths are too frequent."""
-        deaths = self._deaths
-        deaths.append(now_s - self._paused_s)
-        often = len(deaths) > DEATHS and deaths[-1] - deaths[0] <= DEATHS_S
-        self._pause_s = min(max(1.0, 2 * self._pause_s), LONGEST_PAUSE_S) if often else 0.0
-        self._paused_s += self._pause_s
-        return self._pause_s
-
-
-class Slot:
-    """The place of one worker, which several processes fill in turn.
-
-    process, channel: of the present process, if there is one. report: its last report, `None` until
-    it listens. listening: done when the first process listened.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.process: ForkServerProcess | None = None
-        self.channel: Channel[Up, Down] | None = None
-        self.listening = asyncio.get_running_loop().create_future()
-        self.report: WorkerReport | None = None
-        self.backoff = Backoff()
-
-    def __repr__(self) -> str:
-        return f"<Slot {self.number}: {self.process!r}>"
 
 
 class Supervisor:
@@ -112,6 +74,7 @@ class Supervisor:
         self._config = config
         self._settings = settings = config.gateway
         self._table = table
+        self._numbering = 0
         self._fleet = fleet
         self._estimator = estimator
         self._admin = admin
@@ -168,6 +131,14 @@ class Supervisor:
     def pids(self) -> tuple[int | None, ...]:
         """(N,) ids of the processes that listen; `None` where one is being replaced."""
         return tuple(s.process.pid if s.report and s.process else None for s in self._slots)
+
+    def configure(self, config: ServingConfig, table: RoutingTable) -> None:
+        """Serve by this configuration and its table from now on, in all workers; as `Worker`
+        does."""
+        self._numbering += not table.buckets.numbered_as(self._table.buckets)
+        self._config, self._settings, self._table = config, config.gateway, table
+        self._estimator.add(config.bytes_per_token)
+        self._tell(NewConfiguration(config=config, table=table, numbering=self._numbering))
 
     def apply(self, membership: Membership) -> None:
         """Serve with the backends of this membership from now on. Raises ConfigError if they need
@@ -271,6 +242,7 @@ class Supervisor:
             StartUp(
                 config=self._config,
                 table=self._table,
+                numbering=self._numbering,
                 membership=self._fleet.membership,
                 learned=self._estimator.state(),
                 host=self.host,
@@ -293,6 +265,8 @@ class Supervisor:
                 async with asyncio.timeout(None if self._stopping.is_set() else SILENT_S):
                     report = await channel.receive()
                 slot.report = report
+                if report.numbering != self._numbering:
+                    report.delta.forget_buckets()
                 self._delta.add(report.delta)
                 for lesson in report.lessons:
                     self._estimator.learn(lesson)

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from gateway.config.schema import GatewaySection
 from gateway.config.serving import ServingConfig
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.engines import dialects
@@ -89,13 +90,7 @@ class Worker:
         self._local_endpoints = LocalEndpoints(
             config, ready=self._ready, connection_pools=self._connection_pools, admin=admin
         )
-        self._listener = Listener(
-            ClientLimits(
-                body_bytes=settings.max_body_bytes, connections=most_clients(open_files())
-            ),
-            self._serve,
-            shared=port_is_shared,
-        )
+        self._listener = Listener(self._client_limits(), self._serve, shared=port_is_shared)
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
         self.host, self.port = host, port
 
@@ -120,6 +115,11 @@ class Worker:
         await self._stack.aclose()
 
     @property
+    def settings(self) -> GatewaySection:
+        """The settings in force."""
+        return self._settings
+
+    @property
     def table(self) -> RoutingTable:
         """The table in force. When another is assigned, requests under way keep their leases."""
         return self.router.table
@@ -127,6 +127,23 @@ class Worker:
     @table.setter
     def table(self, table: RoutingTable) -> None:
         self.router.table = table
+        self.dispatcher.queue.wake()
+
+    def configure(self, config: ServingConfig, table: RoutingTable) -> None:
+        """Serve by this configuration and its table from now on; the fleet has all its pools.
+
+        Requests under way stay where they are. Connections keep the limit of a body that they were
+        made with. `drain` first: what was counted until now is by the old numbers of buckets.
+        """
+        self._learn()
+        self._config, self._settings = config, config.gateway
+        self._estimator.add(config.bytes_per_token)
+        self._connection_pools.configure(connect_timeout_s=config.gateway.connect_timeout_s)
+        self.router.configure(table, config.gateway.max_load)
+        self.dispatcher.configure(dialects(config.engines), self._dispatch_settings())
+        self._exchange.configure(config.gateway)
+        self._local_endpoints.configure(config)
+        self._listener.limits = self._client_limits()
         self.dispatcher.queue.wake()
 
     def apply(self, membership: Membership) -> None:
@@ -182,13 +199,22 @@ class Worker:
     async def _close(self) -> None:
         await self._listener.close(self._settings.drain_s, self._exchange.timeouts.end_all)
 
-    def _new_dispatcher(self) -> Dispatcher:
+    def _client_limits(self) -> ClientLimits:
+        return ClientLimits(
+            body_bytes=self._settings.max_body_bytes, connections=most_clients(open_files())
+        )
+
+    def _dispatch_settings(self) -> GatewaySection:
+        """The settings, with this worker's share of the queue."""
         share = ceil(self._settings.queue_requests / self._settings.workers)
+        return msgspec.structs.replace(self._settings, queue_requests=share)
+
+    def _new_dispatcher(self) -> Dispatcher:
         return Dispatcher(
             router=self.router,
             connection_pools=self._connection_pools,
             dialects=dialects(self._config.engines),
-            settings=msgspec.structs.replace(self._settings, queue_requests=share),
+            settings=self._dispatch_settings(),
             clock=self._clock,
         )
 

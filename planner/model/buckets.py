@@ -35,6 +35,13 @@ class Buckets:
         """B, the number of buckets."""
         return len(self.classes) * self.grid.cells
 
+    def numbered_as(self, other: "Buckets") -> bool:
+        """Whether the numbers of both mean the same: grid and names are equal, whatever is
+        promised."""
+        return self.grid == other.grid and [(c.model, c.name) for c in self.classes] == [
+            (c.model, c.name) for c in other.classes
+        ]
+
     def class_of(self, bucket: int) -> SloClass:
         """The SLO class of a bucket."""
         return self.classes[bucket // self.grid.cells]
