@@ -6,6 +6,7 @@ is one worker in this process, or several in processes of their own; both have t
 
 import asyncio
 import logging
+import socket
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -29,6 +30,7 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.table import RoutingTable, compile_table
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
+from gateway.workers.handover import Handover, Stage
 from gateway.workers.local import readiness
 from gateway.workers.plane import DataPlane
 from gateway.workers.supervisor import Supervisor
@@ -57,9 +59,11 @@ class App:
         path: Path | None = None,
         host: str | None = None,
         port: int | None = None,
+        replace: bool = False,
     ) -> None:
         """path: of the configuration file, which is read again when it changes; `None`: it is not.
-        host, port: instead of the configured ones; port 0 takes a free one."""
+        host, port: instead of the configured ones; port 0 takes a free one. replace: whether to
+        take the port over from a gateway that serves it."""
         config = loaded.config
         self._loaded = loaded
         self._serving = serving(loaded)
@@ -75,8 +79,8 @@ class App:
         self._reload = None if path is None else Reload(path, loaded, self._adopt)
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
         self._stack = AsyncExitStack()
-        self._host = host or self._settings.host
-        self._port = self._settings.port if port is None else port
+        number = self._settings.port if port is None else port
+        self._handover = Handover(host or self._settings.host, number, replace=replace)
 
     async def __aenter__(self) -> "App":
         await self._stack.__aenter__()
@@ -90,10 +94,14 @@ class App:
 
     async def __aexit__(self, *_: object) -> None:
         """Drains: not ready at once, still serving for a while so that balancers notice, then no
-        new requests; running ones may finish, and everything stops."""
-        self._leaving = True
+        new requests; running ones may finish, and everything stops. A successor on the same port
+        ends the first part, as it serves new requests."""
+        self._leaving, self._handover.stage = True, Stage.DRAINING
         self.plane.leave()
-        await asyncio.sleep(self._settings.drain_delay_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_delay_s):
+                await self.replaced.wait()
+        self._port.close()  # what waits there is served by the successor; there are no others
         await self._stack.aclose()
 
     def kill(self) -> None:
@@ -101,6 +109,11 @@ class App:
         process next."""
         if hasattr(self, "plane"):  # the gateway may still be starting
             self.plane.kill()
+
+    @property
+    def replaced(self) -> asyncio.Event:
+        """Set when another gateway serves the data port, so that this one should leave."""
+        return self._handover.replaced
 
     @property
     def in_flight(self) -> int:
@@ -125,7 +138,7 @@ class App:
     @property
     def port(self) -> int:
         """The data port."""
-        return self.plane.port
+        return self._port.number
 
     @property
     def admin(self) -> str:
@@ -208,16 +221,14 @@ class App:
         self._probe = await stack.enter_async_context(
             Probe(timeout_s=settings.health_timeout_s, dialects=dialects(self._serving.engines))
         )
+        # Before the plan is made: what connects waits then, and is not refused, even if the
+        # predecessor ends before this gateway serves.
+        await stack.enter_async_context(self._handover)
+        self._port = await self._handover.data_port(settings.workers)
+        stack.callback(self._port.close)
         await stack.enter_async_context(self._planning)
         self._metrics.planned(self.plan)
-        self._admin = await stack.enter_async_context(
-            AdminServer(
-                self._answers(),
-                {"/cuvee/reload": self._reload_now},
-                host=settings.admin_host,
-                port=settings.admin_port,
-            )
-        )
+        await self._open_admin()
         self.plane = self._new_plane(self.plan)
         self._health = self._new_health()
         self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
@@ -228,21 +239,45 @@ class App:
         self._planning.resume()
         if self._reload is not None:
             self._background(self._reload.run())
+        self._handover.serve(self.port, self._offer, self._on_replaced)
         log.info(
-            "listening on http://%s:%d, admin on %s", self.plane.host, self.port, self._admin.url
+            "listening on http://%s:%d, admin on %s", self._port.host, self.port, self._admin.url
         )
+
+    async def _open_admin(self) -> None:
+        settings = self._settings
+        listening = self._handover.admin_port(settings.admin_host, settings.admin_port)
+        self._stack.callback(listening.close)
+        self._admin = await self._stack.enter_async_context(
+            AdminServer(
+                self._answers(),
+                {"/cuvee/reload": self._reload_now},
+                host=settings.admin_host,
+                port=settings.admin_port,
+                listening=listening.dup(),
+            )
+        )
+        self._admin_socket = listening
+
+    def _offer(self) -> tuple[Sequence[socket.socket], Sequence[socket.socket]]:
+        """The listening sockets that a successor gets: of the admin port and the data port."""
+        return [self._admin_socket] if self._settings.admin_port else [], self._port.sockets
+
+    def _on_replaced(self) -> None:
+        self._admin.leave()
+        self._admin_socket.close()
 
     def _new_plane(self, plan: Plan) -> DataPlane:
         """A worker in this process, or a supervisor of several."""
-        plane = Worker if self._settings.workers == 1 else Supervisor
-        return plane(
-            self._serving,
-            compile_table(plan, self._loaded.pools),
-            fleet=self.fleet,
-            estimator=self._estimator,
-            host=self._host,
-            port=self._port,
-            admin=self._admin.url,
+        table = compile_table(plan, self._loaded.pools)
+        fleet, estimator, admin = self.fleet, self._estimator, self._admin.url
+        if self._settings.workers > 1:
+            return Supervisor(
+                self._serving, table, fleet=fleet, estimator=estimator, port=self._port, admin=admin
+            )
+        sockets = [held.dup() for held in self._port.share(0)]
+        return Worker(
+            self._serving, table, fleet=fleet, estimator=estimator, sockets=sockets, admin=admin
         )
 
     def _new_health(self) -> Health:

@@ -354,10 +354,10 @@ async def test_a_port_belongs_to_one_gateway(tmp_path: Path):
             await twin.__aenter__()
 
 
-async def serve(path: Path) -> asyncio.subprocess.Process:
+async def serve(path: Path, *options: str) -> asyncio.subprocess.Process:
     """The command, in a process group of its own."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cuvee", "serve", "--config", str(path),
+        sys.executable, "-m", "cuvee", "serve", "--config", str(path), *options,
         start_new_session=True, cwd=ROOT,
         stderr=asyncio.subprocess.DEVNULL,
     )  # fmt: skip
@@ -449,6 +449,51 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path, workers: int):
 
     assert drains
     assert status == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize(("workers", "successors"), [(1, 2), (2, 2)])
+async def test_a_successor_takes_over_without_a_lost_request(
+    tmp_path: Path, workers: int, successors: int
+):
+    """While requests come on new connections all the time, one gateway replaces another: every
+    request is answered, a long answer too, and the first gateway ends by itself."""
+    async with AsyncExitStack() as stack:
+        _, ports = await stack.enter_async_context(engines(1))
+        port, admin = free_port(), free_port()
+        session = await stack.enter_async_context(fresh())
+        (tmp_path / "new").mkdir()
+        keys = {"port": port, "admin_port": admin, "drain_s": 20.0}
+        old = written(tmp_path, ports, workers=workers, **keys)
+        new = written(tmp_path / "new", ports, workers=successors, **keys)
+
+        async def ready() -> bool:
+            return await answers(session, port, "/readyz") == 200
+
+        async def client() -> list[int]:
+            statuses = []
+            while first.returncode is None:
+                statuses.append((await chat(session, port, 1))[0])
+                await asyncio.sleep(0.01)
+            return statuses
+
+        first = await serve(old)
+        stack.callback(_end, first.pid)
+        await until(ready, limit_s=60.0)
+        long = asyncio.create_task(chat(session, port, 300))
+        clients = [asyncio.create_task(client()) for _ in range(4)]
+        second = await serve(new, "--replace")
+        stack.callback(_end, second.pid)
+        status = await first.wait()
+        statuses = [status for found in await asyncio.gather(*clients) for status in found]
+        _, body = await long
+        after = await answers(session, admin, "/readyz"), await answers(session, port, "/metrics")
+        os.killpg(second.pid, signal.SIGKILL)
+        await second.wait()
+
+    assert status == 0
+    assert set(statuses) == {200}
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert after == (200, 200)
 
 
 async def test_a_hangup_reloads(tmp_path: Path):

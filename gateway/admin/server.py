@@ -5,6 +5,7 @@ Owns its paths and methods. The contents of the answers are handed in as functio
 
 import asyncio
 import logging
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.errors import GatewayError, NotFound
@@ -32,13 +33,15 @@ class AdminServer:
         *,
         host: str,
         port: int,
+        listening: socket.socket | None = None,
     ) -> None:
         """answers, actions: a function for each path, for GET and for POST. port: 0 takes a free
-        one."""
+        one. listening: a socket that listens there already; `None`: one is opened."""
         self._answers = answers
         self._actions = actions or {}
         self._acting: set[asyncio.Task[None]] = set()
         self._listener = Listener(ClientLimits(body_bytes=BODY_BYTES), self._serve)
+        self._listening = listening
         self.host, self.port = host, port
 
     def __repr__(self) -> str:
@@ -51,11 +54,20 @@ class AdminServer:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     async def __aenter__(self) -> "AdminServer":
-        self.port = await self._listener.listen(self.host, self.port)
+        if self._listening is None:
+            self.port = await self._listener.listen(self.host, self.port)
+        else:
+            self.port = self._listening.getsockname()[1]
+            await self._listener.accept([self._listening])
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._listener.close(CLOSE_S)
+
+    def leave(self) -> None:
+        """Accept no more: another process serves the port."""
+        self._listener.leave()
+        self._listener.stop_accepting()
 
     def _serve(self, client: ClientConnection, request: Request) -> None:
         action = self._actions.get(request.path)

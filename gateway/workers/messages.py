@@ -75,7 +75,8 @@ class WorkerReport(WorkerMessage, frozen=True, kw_only=True):
     then one comes twice a second, which also shows that the worker lives.
 
     lessons: of a sample of the requests. membership: version of the membership that it serves with.
-    numbering: under which the statistics by bucket were counted.
+    numbering: under which the statistics by bucket were counted. leaving: whether it accepts no
+    more, now or soon.
     """
 
     delta: StatsDelta
@@ -83,6 +84,7 @@ class WorkerReport(WorkerMessage, frozen=True, kw_only=True):
     gauges: WorkerGauges
     membership: int
     numbering: int
+    leaving: bool
 
 
 # msgspec wants a type here, and `|` makes a value.

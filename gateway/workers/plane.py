@@ -15,12 +15,10 @@ from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 class DataPlane(Protocol):
     """Serves requests while it is open; an async context manager.
 
-    host, port: of the data port. table: the one in force; assign another to put it in force.
+    table: the one in force; assign another to put it in force.
     replaced: worker processes that died and were replaced since the start.
     """
 
-    host: str
-    port: int
     table: RoutingTable
     replaced: int
 

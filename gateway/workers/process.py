@@ -8,6 +8,7 @@ import asyncio
 import logging
 import signal
 import socket
+from collections.abc import Sequence
 from typing import Any
 
 import uvloop
@@ -17,6 +18,7 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.runtime import LOG_FORMAT, settle
 from gateway.workers.channel import Channel
+from gateway.workers.handover import Orphanage, is_served
 from gateway.workers.messages import (
     BackendLost,
     Down,
@@ -29,7 +31,6 @@ from gateway.workers.messages import (
     Up,
     WorkerReport,
 )
-from gateway.workers.port import is_served
 from gateway.workers.worker import Worker
 
 log = logging.getLogger("cuvee")
@@ -38,21 +39,27 @@ SUCCESSOR_S = 1.0  # between two checks for another gateway on the port, after t
 REPORT_S = 0.5  # between two reports, which also show the supervisor that the worker lives
 
 
-def main(end: socket.socket, memory: Any, rows: int, number: int) -> None:
-    """Run the process. end: socket to the supervisor. memory, rows: of the shared array. number: of
-    this worker, whose cells of the array it writes."""
+def main(
+    end: socket.socket, sockets: Sequence[socket.socket], memory: Any, rows: int, number: int
+) -> None:
+    """Run the process. end: socket to the supervisor. sockets: which listen on the data port.
+    memory, rows: of the shared array. number: of this worker, whose cells of the array it
+    writes."""
     settle()  # objects of the fork server are then never touched, so their memory stays shared
     # On Ctrl-C the supervisor ends its workers; on SIGHUP it tells them what to change.
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
-    uvloop.run(WorkerProcess(number, memory, rows).run(end))
+    uvloop.run(WorkerProcess(number, sockets, memory, rows).run(end))
 
 
 class WorkerProcess:
     """A worker and its channel to the supervisor."""
 
-    def __init__(self, number: int, memory: Any, rows: int) -> None:
+    def __init__(
+        self, number: int, sockets: Sequence[socket.socket], memory: Any, rows: int
+    ) -> None:
         self._number = number
+        self._sockets = sockets
         self._memory = memory
         self._rows = rows
         self._stop = asyncio.Event()
@@ -75,7 +82,7 @@ class WorkerProcess:
             loop.add_signal_handler(signal.SIGTERM, self._on_sigterm, worker)
             self._report(channel, worker)  # it listens
             tasks = [
-                loop.create_task(self._follow(channel, worker, load_view)),
+                loop.create_task(self._follow(channel, worker, load_view, start_up)),
                 loop.create_task(self._report_forever(channel, worker)),
             ]
             await self._stop.wait()
@@ -97,11 +104,9 @@ class WorkerProcess:
             start_up.table,
             fleet=fleet,
             estimator=estimator,
-            host=start_up.host,
-            port=start_up.port,
+            sockets=self._sockets,
             admin=start_up.admin,
             peers=load_view,
-            port_is_shared=True,
         )
         return worker, load_view
 
@@ -113,7 +118,11 @@ class WorkerProcess:
             self._stop.set()
 
     async def _follow(
-        self, channel: Channel[Down, Up], worker: Worker, load_view: LoadView
+        self,
+        channel: Channel[Down, Up],
+        worker: Worker,
+        load_view: LoadView,
+        start_up: StartUp,
     ) -> None:
         """Obey the supervisor; when it died, wait until another gateway serves the port."""
         try:
@@ -129,8 +138,10 @@ class WorkerProcess:
             return
         log.warning("worker %d: the supervisor is gone; serving on", self._number)
         load_view.lose_supervisor()
-        while not is_served(worker.host, worker.port):  # noqa: ASYNC110 (it has no event)
-            await asyncio.sleep(SUCCESSOR_S)
+        with Orphanage(start_up.host, start_up.port) as orphanage:
+            while not await asyncio.to_thread(is_served, start_up.host, start_up.port):
+                orphanage.announce()
+                await asyncio.sleep(SUCCESSOR_S)
         log.warning("worker %d: another gateway serves the port; leaving", self._number)
         self._stop.set()
 
@@ -163,6 +174,7 @@ class WorkerProcess:
                 gauges=worker.gauges()[0],
                 membership=worker.router.fleet.membership.version,
                 numbering=self._numbering,
+                leaving=self._stop.is_set(),
             )
         )
 

@@ -38,7 +38,7 @@ from gateway.workers.messages import (
     Stop,
     Up,
 )
-from gateway.workers.port import announce, reserve
+from gateway.workers.port import DataPort
 from gateway.workers.slot import Slot
 
 log = logging.getLogger("cuvee.workers")
@@ -64,19 +64,19 @@ class Supervisor:
         *,
         fleet: Fleet,
         estimator: Estimator,
-        host: str,
-        port: int,
+        port: DataPort,
         admin: str,
     ) -> None:
         """fleet: the supervisor's own; its totals are those of all workers. estimator: learns from
-        a sample of all workers' requests; a replacement starts with its state. Others: see
-        `Worker`."""
+        a sample of all workers' requests; a replacement starts with its state. port: stays open
+        for the replacements. admin: see `Worker`."""
         self._config = config
         self._settings = settings = config.gateway
         self._table = table
         self._numbering = 0
         self._fleet = fleet
         self._estimator = estimator
+        self._port = port
         self._admin = admin
         rows = fleet.membership.rows + SPARE_ROWS
         self._memory = FORKED.RawArray("d", SharedLoad.doubles(workers=settings.workers, rows=rows))
@@ -89,16 +89,14 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._leaving = False
         self._stack = AsyncExitStack()
-        self.host, self.port = host, port
         self.replaced = 0
 
     def __repr__(self) -> str:
-        return f"<Supervisor {self.pids} on {self.host}:{self.port}>"
+        return f"<Supervisor {self.pids} on {self._port!r}>"
 
     async def __aenter__(self) -> "Supervisor":
         """Start the workers; return when all listen. Raises OSError when they cannot."""
         async with AsyncExitStack() as stack:
-            self.port = stack.enter_context(reserve(self.host, self.port))
             self._slots = [Slot(number) for number in range(self._settings.workers)]
             loop = asyncio.get_running_loop()
             keeping = [loop.create_task(self._keep(slot)) for slot in self._slots]
@@ -108,7 +106,6 @@ class Supervisor:
                     await asyncio.gather(*(slot.listening for slot in self._slots))
             except TimeoutError:
                 raise OSError(f"the workers did not start within {START_S:g} s") from None
-            stack.enter_context(announce(self.host, self.port))
             self._stack = stack.pop_all()
         log.info("workers %s listen", ", ".join(map(str, self.pids)))
         return self
@@ -220,6 +217,8 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             pause_s = slot.backoff.after(time.monotonic())
+            if pause_s:  # else what waits in its sockets is served by the next process
+                self._port.drop(slot.number)
             self.replaced += 1
             log.warning("worker %d (%s) is gone; another in %g s", slot.number, pid, pause_s)
             with suppress(TimeoutError):
@@ -230,7 +229,8 @@ class Supervisor:
         """Start a process for a slot, and send it its start-up message."""
         mine, its = socket.socketpair()
         with its:
-            arguments = (its, self._memory, self._shared_load.rows, slot.number)
+            sockets = self._port.share(slot.number)
+            arguments = (its, sockets, self._memory, self._shared_load.rows, slot.number)
             slot.process = FORKED.Process(target=process.main, args=arguments, daemon=True)
             try:
                 await asyncio.to_thread(_start, slot.process)
@@ -245,8 +245,8 @@ class Supervisor:
                 numbering=self._numbering,
                 membership=self._fleet.membership,
                 learned=self._estimator.state(),
-                host=self.host,
-                port=self.port,
+                host=self._port.host,
+                port=self._port.number,
                 admin=self._admin,
                 level=logging.getLogger().level,
             )
@@ -267,6 +267,8 @@ class Supervisor:
                 slot.report = report
                 if report.numbering != self._numbering:
                     report.delta.forget_buckets()
+                if report.leaving:
+                    self._port.drop(slot.number)
                 self._delta.add(report.delta)
                 for lesson in report.lessons:
                     self._estimator.learn(lesson)

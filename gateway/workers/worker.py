@@ -6,7 +6,9 @@ statistics. Knows a plan only as a routing table.
 
 import asyncio
 import logging
+import socket
 from collections import deque
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from math import ceil
 from typing import Any, Final
@@ -63,15 +65,12 @@ class Worker:
         *,
         fleet: Fleet,
         estimator: Estimator,
-        host: str,
-        port: int,
+        sockets: Sequence[socket.socket],
         admin: str,
         peers: Peers | None = None,
-        port_is_shared: bool = False,
     ) -> None:
-        """port: 0 takes a free one. admin: base URL of the admin port. peers: other routers of the
-        same fleet; `None`: there are none. port_is_shared: whether other processes listen on the
-        same port."""
+        """sockets: which listen on the data port; the worker closes them. admin: base URL of the
+        admin port. peers: other routers of the same fleet; `None`: there are none."""
         self._config = config
         self._settings = settings = config.gateway
         self._estimator = estimator
@@ -80,7 +79,7 @@ class Worker:
         self._peers = peers
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
-        self._leaving = self._closed = False
+        self._leaving = self._over = False
         self._ended: list[Observation] = []
         self._logs_requests = requests_log.isEnabledFor(logging.DEBUG)
         self._stack = AsyncExitStack()
@@ -90,12 +89,12 @@ class Worker:
         self._local_endpoints = LocalEndpoints(
             config, ready=self._ready, connection_pools=self._connection_pools, admin=admin
         )
-        self._listener = Listener(self._client_limits(), self._serve, shared=port_is_shared)
+        self._listener = Listener(self._client_limits(), self._serve)
+        self._sockets = tuple(sockets)
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
-        self.host, self.port = host, port
 
     def __repr__(self) -> str:
-        return f"<Worker on {self.host}:{self.port}, {self.router!r}>"
+        return f"<Worker {self._listener!r}, {self.router!r}>"
 
     async def __aenter__(self) -> "Worker":
         async with AsyncExitStack() as stack:
@@ -104,14 +103,14 @@ class Worker:
             self._background(stack, self._tick())
             if self._peers is not None:
                 self._background(stack, self._poll())
-            self.port = await self._listener.listen(self.host, self.port)
+            await self._listener.accept(self._sockets)
             stack.push_async_callback(self._close)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Take no new requests, let running ones finish, then end."""
-        self._leaving = self._closed = True
+        """Accept no more connections, let the requests of the present ones finish, then end."""
+        self._leaving = True
         await self._stack.aclose()
 
     @property
@@ -197,7 +196,11 @@ class Worker:
         self._exchange.timeouts.backend_lost(backend)
 
     async def _close(self) -> None:
-        await self._listener.close(self._settings.drain_s, self._exchange.timeouts.end_all)
+        await self._listener.close(self._settings.drain_s, self._end_all)
+
+    def _end_all(self) -> None:
+        self._over = True
+        self._exchange.timeouts.end_all()
 
     def _client_limits(self) -> ClientLimits:
         return ClientLimits(
@@ -235,7 +238,7 @@ class Worker:
     def _serve(self, client: ClientConnection, request: Request) -> None:
         """Serve one request of the data port."""
         endpoint = self._endpoints.get(request.target.partition(b"?")[0])
-        if endpoint is not None and request.method == b"POST" and not self._closed:
+        if endpoint is not None and request.method == b"POST" and not self._over:
             self._exchange.serve(client, request, endpoint)
         else:
             self._local_endpoints.serve(client, request)

@@ -3,16 +3,17 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.request import ClientLimits, Request
+from gateway.proxy.http.sockets import BACKLOG, bound, places
 
 log = logging.getLogger("cuvee")
 
 SWEEP_S = 0.25  # between two looks at all deadlines: one timer is cheaper than one per connection
-BACKLOG = 1024
+FRESH_S = 0.5  # for so long an idle connection is kept when the listener closes
 LAST_S = 1.0  # for the errors that end the last answers to leave
 LOG_S = 60.0  # between two lines that say the same
 
@@ -28,16 +29,12 @@ class Listener:
         self,
         limits: ClientLimits,
         serve: Callable[[ClientConnection, Request], None],
-        *,
-        shared: bool = False,
     ) -> None:
-        """shared: whether other processes listen on the same port (SO_REUSEPORT)."""
         self.limits = limits
         self.serve = serve
         self.closing = False
         self.connections: set[ClientConnection] = set()
-        self._shared = shared
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._sweeping: asyncio.TimerHandle | None = None
         self._log_due_s = 0.0
 
@@ -45,18 +42,28 @@ class Listener:
         return f"<Listener {len(self.connections)} connections>"
 
     async def listen(self, host: str, port: int) -> int:
-        """Begin to accept; return the port, which may be 0 for a free one. Raises OSError."""
+        """Begin to accept at the first address of a host; return the port, which may be 0 for a
+        free one. Raises OSError."""
+        held = bound(next(places(host, port)))
+        number = int(held.getsockname()[1])
+        await self.accept([held])
+        return number
+
+    async def accept(self, sockets: Sequence[socket.socket]) -> None:
+        """Begin to accept on these sockets, which the listener closes when it closes."""
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: cast(asyncio.Protocol, ClientConnection(self)),
-            host,
-            port,
-            backlog=BACKLOG,
-            reuse_port=self._shared or None,
-        )
+        for held in sockets:
+            server = await loop.create_server(
+                lambda: cast(asyncio.Protocol, ClientConnection(self)), sock=held, backlog=BACKLOG
+            )
+            self._servers.append(server)
         self._sweep()
-        listening: socket.socket = self._server.sockets[0]
-        return int(listening.getsockname()[1])
+
+    def stop_accepting(self) -> None:
+        """Accept no more; what is connected goes on."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
 
     def leave(self) -> None:
         """Keep no connection alive after its answer from now on, but go on accepting."""
@@ -66,8 +73,7 @@ class Listener:
         """Accept no more, let the answers under way end within `patience_s`; then call `end`, which
         may end the others by an error, and soon reset what is left."""
         self.closing = True
-        if self._server is not None:
-            self._server.close()
+        self.stop_accepting()
         await self._empty(patience_s)
         if end is not None and self.connections:
             end()
@@ -78,12 +84,14 @@ class Listener:
             self._sweeping.cancel()
 
     async def _empty(self, patience_s: float) -> None:
-        """Close idle connections until there are none left, at most for so long."""
+        """Close idle connections until there are none left, at most for so long. One that was just
+        made, or just got an answer, may have a request under way."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + patience_s
         while self.connections and loop.time() < until_s:
+            idle_until_s = loop.time() - FRESH_S + self.limits.idle_s
             for client in tuple(self.connections):
-                if client.idle:
+                if client.idle and client.deadline_s <= idle_until_s:
                     client.close()
             await asyncio.sleep(SWEEP_S / 5)
 

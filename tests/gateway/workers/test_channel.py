@@ -12,6 +12,7 @@ from gateway.workers.messages import BackendLost, Down, Leave, Stop, Up, WorkerR
 
 REPORT = WorkerReport(
     numbering=0,
+    leaving=False,
     delta=StatsDelta(),
     lessons=(),
     gauges=WorkerGauges(queued=0, connections=0, retry_budget=0.0, breakers_open=0),
