@@ -26,12 +26,17 @@ log = logging.getLogger("cuvee")
 @click.option("--host", help="Overrides gateway.host.")
 @click.option("--port", type=int, help="Overrides gateway.port.")
 @click.option(
+    "--replace",
+    is_flag=True,
+    help="Take the port over from the gateway that serves it, which then drains.",
+)
+@click.option(
     "--log-level",
     type=click.Choice(["debug", "info", "warning", "error"]),
     default="info",
     show_default=True,
 )
-def serve(path: Path, host: str | None, port: int | None, log_level: str) -> None:
+def serve(path: Path, host: str | None, port: int | None, replace: bool, log_level: str) -> None:
     """Run the gateway.
 
     Serves the OpenAI API in front of the configured backends until SIGTERM or SIGINT, then lets
@@ -47,15 +52,31 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run
         log.warning(warning)
     try:
-        uvloop.run(run(loaded, host=host, port=port))
+        uvloop.run(run(loaded, path, host=host, port=port, replace=replace))
     except (PlannerError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
-async def run(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends all processes at once."""
+async def run(
+    loaded: Loaded,
+    path: Path,
+    *,
+    host: str | None = None,
+    port: int | None = None,
+    replace: bool = False,
+) -> None:
+    """Serve until SIGTERM, SIGINT or a successor on the port, then drain; a second signal ends all
+    processes at once.
+
+    SIGHUP has the configuration file, at `path`, read again.
+    """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    app = App(loaded, host=host, port=port)
+    app = App(loaded, path=path, host=host, port=port, replace=replace)
+    reloads: set[asyncio.Task[None]] = set()
+
+    def on_hangup() -> None:
+        reloads.add(task := loop.create_task(app.reload("SIGHUP")))
+        task.add_done_callback(reloads.discard)
 
     def on_signal(signum: signal.Signals) -> None:
         if stop.is_set():
@@ -73,6 +94,12 @@ async def run(loaded: Loaded, *, host: str | None = None, port: int | None = Non
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
+    loop.add_signal_handler(signal.SIGHUP, on_hangup)
     async with app:
         runtime.settle()  # now that all that lives for good is built, the collector can skip it
-        await stop.wait()
+        ends = [loop.create_task(event.wait()) for event in (stop, app.replaced)]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        for end in ends:
+            end.cancel()
+        if not stop.is_set():
+            log.info("another gateway serves the port; requests under way may finish")

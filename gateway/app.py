@@ -1,55 +1,48 @@
 """The composition root: builds every object, wires them, starts and stops them. Knows all of them.
 
-Owns the control plane: solver, demand, health, metrics and the admin port. The data plane is one
-worker in this process, or several in processes of their own; both have the same face.
+Owns the control plane: plans, health, metrics, the configuration and the admin port. The data plane
+is one worker in this process, or several in processes of their own; both have the same face.
 """
 
 import asyncio
 import logging
-import os
+import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
-from dataclasses import replace
+from contextlib import AsyncExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from gateway import logs
 from gateway.admin.server import JSON, AdminServer, Answer
+from gateway.config.change import Change
 from gateway.config.load import Loaded
 from gateway.config.serving import serving
 from gateway.control.health import Health
-from gateway.control.observed import ObservedDemand
-from gateway.control.replan import Replanner, ReplanPolicy
-from gateway.control.solver.process import Solver
-from gateway.processes import usages
+from gateway.counting import Counting
+from gateway.errors import ConfigError, NotFound
+from gateway.planning import Draft, Planning
 from gateway.proxy.engines import dialects
 from gateway.proxy.probe import Probe
-from gateway.rehearsal.history import demand_of
+from gateway.reload import Reload
+from gateway.rollout import Rollout
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
-from gateway.routing.membership import changed
-from gateway.routing.table import compile_table
+from gateway.routing.table import RoutingTable, compile_table
 from gateway.runtime import build
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
+from gateway.workers.handover import Handover, Stage
 from gateway.workers.local import readiness
 from gateway.workers.plane import DataPlane
 from gateway.workers.supervisor import Supervisor
 from gateway.workers.worker import Worker
-from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.plan_json import plan_figures
 from planner.model.pool import Pool
-from planner.program.request import PlanRequest
-from planner.traffic.trace import read_trace
 
 log = logging.getLogger("cuvee")
-
-# By name: only the solver's process imports it.
-CERTIFIER = "gateway.rehearsal.certify:with_certificate"
-COUNT_S = 0.2  # between two takings of what happened on the data plane
 
 
 class App:
@@ -60,8 +53,18 @@ class App:
 
     plane: DataPlane
 
-    def __init__(self, loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
-        """host, port: instead of the configured ones; port 0 takes a free one."""
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        path: Path | None = None,
+        host: str | None = None,
+        port: int | None = None,
+        replace: bool = False,
+    ) -> None:
+        """path: of the configuration file, which is read again when it changes; `None`: it is not.
+        host, port: instead of the configured ones; port 0 takes a free one. replace: whether to
+        take the port over from a gateway that serves it."""
         config = loaded.config
         self._loaded = loaded
         self._serving = serving(loaded)
@@ -71,16 +74,24 @@ class App:
         self.fleet = Fleet.of({name: pool.backends for name, pool in config.pools.items()})
         self._estimator = Estimator(self._serving.bytes_per_token)
         self._metrics = Metrics(self.fleet, build=build())
-        self._solver = Solver(limit_s=config.planner.solve_limit_s, certifier=CERTIFIER)
-        self._changing = asyncio.Lock()  # changes of the fleet follow one another
+        self._planning = Planning(
+            loaded,
+            fleet=self.fleet,
+            estimator=self._estimator,
+            publish=self.publish,
+            on_look=lambda result: self._metrics.looked(result, time.time()),
+        )
+        self._reload = None if path is None else Reload(path, loaded, self._adopt)
+        self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
         self._stack = AsyncExitStack()
-        self._host = host or self._settings.host
-        self._port = self._settings.port if port is None else port
+        number = self._settings.port if port is None else port
+        self._handover = Handover(host or self._settings.host, number, replace=replace)
 
     async def __aenter__(self) -> "App":
         await self._stack.__aenter__()
         try:
-            await self._start()
+            async with self._changing:
+                await self._start()
         except BaseException:
             await self._stack.aclose()
             raise
@@ -88,10 +99,14 @@ class App:
 
     async def __aexit__(self, *_: object) -> None:
         """Drains: not ready at once, still serving for a while so that balancers notice, then no
-        new requests; running ones may finish, and everything stops."""
-        self._leaving = True
+        new requests; running ones may finish, and everything stops. A successor on the same port
+        ends the first part, as it serves new requests."""
+        self._leaving, self._handover.stage = True, Stage.DRAINING
         self.plane.leave()
-        await asyncio.sleep(self._settings.drain_delay_s)
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._settings.drain_delay_s):
+                await self.replaced.wait()
+        self._port.close()  # what waits there is served by the successor; there are no others
         await self._stack.aclose()
 
     def kill(self) -> None:
@@ -101,6 +116,11 @@ class App:
             self.plane.kill()
 
     @property
+    def replaced(self) -> asyncio.Event:
+        """Set when another gateway serves the data port, so that this one should leave."""
+        return self._handover.replaced
+
+    @property
     def in_flight(self) -> int:
         """Requests that backends hold now, as of the last count."""
         return sum(backend.in_flight for backend in self.fleet.backends)
@@ -108,29 +128,22 @@ class App:
     @property
     def plan(self) -> Plan:
         """The plan in force."""
-        return self._replanner.plan
+        return self._planning.plan
 
     @property
     def pools(self) -> tuple[Pool, ...]:
-        """The planner's pools, in the order of every plan: where the configuration does not bound a
-        pool, it has as many backends as the fleet has."""
-        sections = self._loaded.config.pools
-        return tuple(
-            replace(pool, max_backends=max(pool.min_backends, len(self.fleet.pool(pool.name))))
-            if sections[pool.name].max_backends is None
-            else pool
-            for pool in self._loaded.pools
-        )
+        """The planner's pools, in the order of every plan."""
+        return self._planning.pools
 
     @property
     def running(self) -> tuple[int, ...]:
         """(P,) backends that the fleet has now, in the order of every plan."""
-        return self.fleet.running([pool.name for pool in self._loaded.pools])
+        return self._planning.running
 
     @property
     def port(self) -> int:
         """The data port."""
-        return self.plane.port
+        return self._port.number
 
     @property
     def admin(self) -> str:
@@ -147,29 +160,60 @@ class App:
         there is room for.
         """
         async with self._changing:
-            before = self.fleet.membership
-            wanted = changed(before, urls, in_use=self.plane.rows_in_use()).urls()
-            await self._add(wanted)
-            self.plane.apply(
-                changed(self.fleet.membership, wanted, in_use=self.plane.rows_in_use())
-            )
-            staying = {(member.pool, member.url) for member in self.fleet.membership.members}
-            for member in before.members:
-                if (member.pool, member.url) not in staying:
-                    self._probe.forget(member.pool, member.url)
-            log.info("backends: %s", ", ".join(f"{p} {len(u)}" for p, u in wanted.items()))
+            await self._rollout.move(urls)
 
-    async def _add(self, wanted: Mapping[str, Sequence[str]]) -> None:
-        """Add these backends to the present ones, and probe them."""
-        present = self.fleet.membership.urls()
-        both = {pool: tuple(dict.fromkeys((*present[pool], *wanted[pool]))) for pool in present}
-        if both != present:
-            self.plane.apply(changed(self.fleet.membership, both, in_use=self.plane.rows_in_use()))
-            await self._health.probe_all()
+    async def reload(self, why: str) -> None:
+        """Read the configuration again, and put it in force; if it cannot be used, the log says why
+        and the last good one stays."""
+        if self._reload is None:
+            log.warning("%s: there is no file to read again", why)
+            return
+        with suppress(ConfigError):
+            await self._reload.now(why)
+
+    async def _adopt(self, change: Change) -> None:
+        """Put another configuration in force. Raises ConfigError or PlannerError, and changes
+        nothing, if it cannot be."""
+        loaded, pools = change.loaded, tuple(change.loaded.config.pools)
+        async with self._changing:
+            if self._leaving:
+                raise ConfigError(("the gateway is shutting down",))
+            target = self._rollout.next(change.urls, pools).urls()
+            self._planning.pause()
+            try:
+                running = tuple(len(target[pool.name]) for pool in loaded.pools)
+                draft = await self._planning.draft(loaded, running)
+                table = compile_table(draft.plan, loaded.pools)
+                engines = serving(loaded).engines | self._serving.engines  # for new pools
+                self._probe.configure(
+                    timeout_s=self._settings.health_timeout_s, dialects=dialects(engines)
+                )
+                await self._rollout.move(
+                    change.urls, pools, between=lambda: self._swap(loaded, draft, table)
+                )
+            finally:
+                self._planning.resume()
+
+    def _swap(self, loaded: Loaded, draft: Draft, table: RoutingTable) -> None:
+        """Put a configuration and its plan in force; the fleet has all its pools."""
+        self._counting.take()
+        before = self.plan
+        self._loaded, self._serving = loaded, serving(loaded)
+        self._settings = loaded.config.gateway
+        self._planning.adopt(loaded, draft)
+        self.plane.configure(self._serving, table)
+        self._probe.configure(
+            timeout_s=self._settings.health_timeout_s, dialects=dialects(self._serving.engines)
+        )
+        if draft.plan is not before:
+            self._planned(draft.plan, "the configuration has changed")
 
     def publish(self, plan: Plan, reason: str) -> None:
         """Put a plan in force: one assignment; requests under way keep their leases."""
         self.plane.table = compile_table(plan, self._loaded.pools)
+        self._planned(plan, reason)
+
+    def _planned(self, plan: Plan, reason: str) -> None:
         self._reason = reason
         self._metrics.planned(plan, time.time())
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
@@ -178,40 +222,68 @@ class App:
         )
 
     async def _start(self) -> None:
-        stack, settings, clock = self._stack, self._settings, asyncio.get_running_loop().time
-        stack.enter_context(self._solver)
+        stack, settings = self._stack, self._settings
         self._probe = await stack.enter_async_context(
             Probe(timeout_s=settings.health_timeout_s, dialects=dialects(self._serving.engines))
         )
-        self._observed = self._new_observed(clock())
-        plan = await self._first_plan()
-        self._replanner = self._new_replanner(plan)
-        self._metrics.planned(plan, time.time())
-        self._admin = await stack.enter_async_context(
-            AdminServer(self._answers(), host=settings.admin_host, port=settings.admin_port)
-        )
-        self.plane = self._new_plane(plan)
+        # Before the plan is made: what connects waits then, and is not refused, even if the
+        # predecessor ends before this gateway serves.
+        await stack.enter_async_context(self._handover)
+        self._port = await self._handover.data_port(settings.workers)
+        stack.callback(self._port.close)
+        await stack.enter_async_context(self._planning)
+        self._metrics.planned(self.plan, time.time())
+        await self._open_admin()
+        self.plane = self._new_plane(self.plan)
+        self._counting = Counting(self.plane, self._planning, self._metrics)
         self._health = self._new_health()
+        self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
         await self._health.probe_all()
         await stack.enter_async_context(self.plane)
-        self._background(self._health.run(settings.health_interval_s))
-        self._background(self._replanner.run(self._loaded.config.planner.interval_s, clock))
-        self._background(self._count_forever())
+        self._background(self._health.run(lambda: self._settings.health_interval_s))
+        self._background(self._counting.run())
+        self._planning.resume()
+        if self._reload is not None:
+            self._background(self._reload.run())
+        self._handover.serve(self.port, self._offer, self._on_replaced)
         log.info(
-            "listening on http://%s:%d, admin on %s", self.plane.host, self.port, self._admin.url
+            "listening on http://%s:%d, admin on %s", self._port.host, self.port, self._admin.url
         )
+
+    async def _open_admin(self) -> None:
+        settings = self._settings
+        listening = self._handover.admin_port(settings.admin_host, settings.admin_port)
+        self._stack.callback(listening.close)
+        self._admin = await self._stack.enter_async_context(
+            AdminServer(
+                self._answers(),
+                {"/cuvee/reload": self._reload_now},
+                host=settings.admin_host,
+                port=settings.admin_port,
+                listening=listening.dup(),
+            )
+        )
+        self._admin_socket = listening
+
+    def _offer(self) -> tuple[Sequence[socket.socket], Sequence[socket.socket]]:
+        """The listening sockets that a successor gets: of the admin port and the data port."""
+        return [self._admin_socket] if self._settings.admin_port else [], self._port.sockets
+
+    def _on_replaced(self) -> None:
+        self._admin.leave()
+        self._admin_socket.close()
 
     def _new_plane(self, plan: Plan) -> DataPlane:
         """A worker in this process, or a supervisor of several."""
-        plane = Worker if self._settings.workers == 1 else Supervisor
-        return plane(
-            self._serving,
-            compile_table(plan, self._loaded.pools),
-            fleet=self.fleet,
-            estimator=self._estimator,
-            host=self._host,
-            port=self._port,
-            admin=self._admin.url,
+        table = compile_table(plan, self._loaded.pools)
+        fleet, estimator, admin = self.fleet, self._estimator, self._admin.url
+        if self._settings.workers > 1:
+            return Supervisor(
+                self._serving, table, fleet=fleet, estimator=estimator, port=self._port, admin=admin
+            )
+        sockets = [held.dup() for held in self._port.share(0)]
+        return Worker(
+            self._serving, table, fleet=fleet, estimator=estimator, sockets=sockets, admin=admin
         )
 
     def _new_health(self) -> Health:
@@ -221,83 +293,6 @@ class App:
             on_probed=self.plane.on_probed,
             on_lost=self.plane.backend_lost,
         )
-
-    async def _first_plan(self) -> Plan:
-        """For the configured workload, or for no known demand: then all backends share it."""
-        loaded, pools = self._loaded, self.pools
-        if loaded.workload is None:
-            even = PlanRequest(
-                objective="assign",
-                demand=Demand.even(loaded.buckets),
-                pools=pools,
-                running=self.running,
-            )
-            return await self._solver.plan(even)
-        trace = read_trace(loaded.workload)
-        demand = demand_of(trace, loaded, estimator=self._estimator)
-        self._observed.remember(demand, trace.duration_s)
-        request = PlanRequest(
-            objective=loaded.config.planner.objective,
-            demand=demand,
-            pools=pools,
-            running=self.running,
-            limits=loaded.limits,
-        )
-        return await self._solver.certify(await self._solver.plan(request), demand, pools)
-
-    def _new_observed(self, now_s: float) -> ObservedDemand:
-        settings = self._loaded.config.planner
-        return ObservedDemand(
-            self._loaded.buckets,
-            window_s=settings.window_s,
-            memory_s=settings.memory_s,
-            dispersion=settings.dispersion,
-            now_s=now_s,
-        )
-
-    def _new_replanner(self, plan: Plan) -> Replanner:
-        settings = self._loaded.config.planner
-        return Replanner(
-            plan=plan,
-            pools=lambda: self.pools,
-            running=lambda: self.running,
-            policy=ReplanPolicy(
-                objective=settings.objective,
-                min_requests=settings.min_requests,
-                min_saving=settings.min_saving,
-                patience=settings.patience,
-                limits=self._loaded.limits,
-            ),
-            observed=self._observed,
-            solver=self._solver,
-            publish=self.publish,
-            on_look=lambda result: self._metrics.looked(result, time.time()),
-        )
-
-    def _count(self) -> None:
-        """Add what happened on the data plane to the observed demand and the metrics."""
-        delta = self.plane.drain()
-        self._observed.add(delta, asyncio.get_running_loop().time())
-        self._metrics.add(delta)
-        self._metrics.staffed(self.plane.gauges(), self.plane.replaced)
-
-    def _measure(self) -> None:
-        """Show what the processes of this gateway use, and what their logs lost."""
-        workers = {f"worker-{n}": pid for n, pid in enumerate(self.plane.pids)}
-        own = "supervisor" if workers else "gateway"
-        dropped = {own: logs.dropped()}
-        if workers:
-            dropped |= {f"worker-{n}": g.log_dropped for n, g in self.plane.gauges().items()}
-        pids = {own: os.getpid()} | workers | {"solver": self._solver.pid}
-        self._metrics.measured(usages(pids), dropped)
-
-    async def _count_forever(self) -> None:
-        while True:
-            await asyncio.sleep(COUNT_S)
-            try:
-                self._count()
-            except Exception:
-                log.exception("what happened could not be counted")
 
     def _background(self, loop: Any) -> None:
         task = asyncio.get_running_loop().create_task(loop)
@@ -313,8 +308,10 @@ class App:
         }
 
     def _scrape(self) -> Answer:
-        self._count()
-        self._measure()
+        self._counting.take()
+        self._counting.measure()
+        if self._reload is not None:
+            self._metrics.configured(not self._reload.problems, self._reload.at_s)
         return 200, CONTENT_TYPE, self._metrics.text()
 
     def _explain(self) -> Answer:
@@ -323,7 +320,19 @@ class App:
     def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id
         status, body = readiness(self._serving, self.fleet, plan_id, now_s, leaving=self._leaving)
-        return status, JSON, msgspec.json.encode(body)
+        problems = () if self._reload is None else self._reload.problems
+        return status, JSON, msgspec.json.encode(body | {"config_problems": problems})
+
+    async def _reload_now(self) -> Answer:
+        if self._reload is None:
+            raise NotFound("The gateway was not started from a file.")
+        try:
+            step = await self._reload.now("POST /cuvee/reload")
+        except ConfigError as error:
+            refused = {"status": "refused", "problems": error.problems}
+            return 400, JSON, msgspec.json.encode(refused)
+        body = {"status": "in force", "changed": step.keys, "needs_restart": step.restart}
+        return 200, JSON, msgspec.json.encode(body)
 
 
 def _alive() -> Answer:

@@ -10,7 +10,8 @@ GatewayError              500 server_error
 │   ├── HeadTooLarge      431 the head of the request exceeds the limit
 │   └── RequestTimeout    408 the request did not arrive in time
 ├── Saturated             429 rate_limit_error: no room in time, with Retry-After
-├── Unavailable           503 service_unavailable: no live backend, or draining, with Retry-After
+├── Unavailable           503 service_unavailable: no live backend, with Retry-After
+│   └── Draining          503 service_unavailable: the gateway is about to end, with Retry-After
 └── UpstreamError         502 the backend failed before its first byte
     ├── ConnectFailed     502 no connection, nothing was sent: another backend may be tried
     ├── UpstreamTimeout   504 the backend did not answer in time
@@ -133,11 +134,20 @@ class Saturated(GatewayError):
 
 
 class Unavailable(GatewayError):
-    """No backend for the model is alive, or the gateway is draining."""
+    """No backend for the model is alive."""
 
     status = 503
     type = "service_unavailable"
     code = "no_backend"
+
+
+class Draining(Unavailable):
+    """The gateway is about to end: it takes no more requests, and ends those that take longer."""
+
+    code = "draining"
+
+    def __init__(self) -> None:
+        super().__init__("The gateway is shutting down.", retry_after_s=1.0)
 
 
 class UpstreamError(GatewayError):

@@ -8,6 +8,8 @@ import datetime
 import difflib
 import types
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
@@ -31,6 +33,7 @@ FOUND = {
     bool: "true or false", int: "a number", float: "a number", str: "text", dict: "a mapping",
     list: "a list", NoneType: "empty", datetime.date: "a date",
 }  # fmt: skip
+_notes: ContextVar[list[Path] | None] = ContextVar("notes", default=None)  # see `noted`
 NEARNESS = 0.7  # of a key that is proposed, by difflib: `memory_gb` to `memory_gib` is 0.95
 
 
@@ -44,6 +47,20 @@ class Parts(NamedTuple):
     values: dict[str, Any]
     wrong: frozenset[str]
     problems: tuple[str, ...]
+
+
+@contextmanager
+def noted() -> Iterator[list[Path]]:
+    """Note the paths of all files that are read while the context is open, also of those that
+    cannot be read."""
+    outer, paths = _notes.get(), list[Path]()
+    token = _notes.set(paths)
+    try:
+        yield paths
+    finally:
+        _notes.reset(token)
+        if outer is not None:
+            outer += paths
 
 
 def decoded(path: Path, form: type[T]) -> T:
@@ -106,6 +123,8 @@ def loaded(path: Path) -> Any:
     A key that stands twice in one mapping of YAML is an error: all but its last value would be
     lost without a word.
     """
+    if (notes := _notes.get()) is not None:
+        notes.append(path)
     try:
         data = path.read_bytes()
         if path.suffix.lower() == ".json":

@@ -691,6 +691,40 @@ async def test_a_draining_gateway_finishes_its_streams(tmp_path: Path):
     assert body.endswith(b"data: [DONE]\n\n")
 
 
+async def test_a_leaving_gateway_keeps_no_connection(tmp_path: Path):
+    """Until it stops to accept, each answer closes its connection, so that clients go elsewhere."""
+    async with running(tmp_path) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        kept = await session.post(url, json=said(2))
+        fleet.worker.leave()
+        closed = [await session.post(url, json=said(2, stream=stream)) for stream in (False, True)]
+        bodies = [await reply.read() for reply in closed]
+
+    assert kept.headers.get("connection") is None
+    assert [reply.status for reply in closed] == [200, 200]
+    assert [reply.headers["connection"] for reply in closed] == ["close", "close"]
+    assert bodies[1].endswith(b"data: [DONE]\n\n")
+
+
+async def test_what_the_drain_cuts_off_is_told(tmp_path: Path):
+    """A stream that is too long ends in an error event, another answer in a 503; no reset."""
+    async with running(tmp_path, drain_s=0.1) as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        stream = await session.post(url, json=said(100_000, stream=True))
+        whole = asyncio.create_task(session.post(url, json=said(100_000)))
+        await until(lambda: fleet.emulators["h100"][0].engine.running == 2)
+        await fleet.app.__aexit__()
+        body, refused = await stream.read(), await whole
+        error = (await refused.json())["error"]
+        await until(lambda: fleet.emulators["h100"][0].engine.running == 0)
+
+    last = json.loads(body.rstrip().rpartition(b"data: ")[2])["error"]
+    assert (last["type"], last["code"]) == ("service_unavailable", "draining")
+    assert (refused.status, error) == (503, last)
+    assert refused.headers["connection"] == "close"
+    assert refused.headers["retry-after"] == "1"
+
+
 async def test_the_plan_explains_itself_over_http(tmp_path: Path):
     """`/cuvee/plan` holds the plan, why it is in force, and what single types would cost."""
     async with running(tmp_path) as fleet, ClientSession() as session:

@@ -41,6 +41,12 @@ LAYERS = {
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
     "gateway.workers": "planner.model gateway.errors gateway.runtime gateway.logs gateway.cluster "
     "gateway.config gateway.routing gateway.telemetry gateway.proxy gateway.proxy.http",
+    "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
+    "gateway.rehearsal gateway.routing gateway.telemetry",
+    "gateway.counting": "gateway.logs gateway.planning gateway.processes gateway.telemetry "
+    "gateway.workers",
+    "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
+    "gateway.reload": "PLANNER gateway.errors gateway.config",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",

@@ -364,10 +364,12 @@ async def test_a_port_belongs_to_one_gateway(tmp_path: Path):
             await twin.__aenter__()
 
 
-async def serve(path: Path, log: int = asyncio.subprocess.DEVNULL) -> asyncio.subprocess.Process:
+async def serve(
+    path: Path, *options: str, log: int = asyncio.subprocess.DEVNULL
+) -> asyncio.subprocess.Process:
     """The command, in a process group of its own; log: its standard output and error."""
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "cuvee", "serve", "--config", str(path),
+        sys.executable, "-m", "cuvee", "serve", "--config", str(path), *options,
         start_new_session=True, cwd=ROOT,
         stdout=log, stderr=log,
     )  # fmt: skip
@@ -459,6 +461,78 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path, workers: int):
 
     assert drains
     assert status == 128 + signal.SIGINT
+
+
+@pytest.mark.parametrize(("workers", "successors"), [(1, 2), (2, 2)])
+async def test_a_successor_takes_over_without_a_lost_request(
+    tmp_path: Path, workers: int, successors: int
+):
+    """While requests come on new connections all the time, one gateway replaces another: every
+    request is answered, a long answer too, and the first gateway ends by itself."""
+    async with AsyncExitStack() as stack:
+        _, ports = await stack.enter_async_context(engines(1))
+        port, admin = free_port(), free_port()
+        session = await stack.enter_async_context(fresh())
+        (tmp_path / "new").mkdir()
+        keys = {"port": port, "admin_port": admin, "drain_s": 20.0}
+        old = written(tmp_path, ports, workers=workers, **keys)
+        new = written(tmp_path / "new", ports, workers=successors, **keys)
+
+        async def ready() -> bool:
+            return await answers(session, port, "/readyz") == 200
+
+        async def client() -> list[int]:
+            statuses = []
+            while first.returncode is None:
+                statuses.append((await chat(session, port, 1))[0])
+                await asyncio.sleep(0.01)
+            return statuses
+
+        first = await serve(old)
+        stack.callback(_end, first.pid)
+        await until(ready, limit_s=60.0)
+        long = asyncio.create_task(chat(session, port, 300))
+        clients = [asyncio.create_task(client()) for _ in range(4)]
+        second = await serve(new, "--replace")
+        stack.callback(_end, second.pid)
+        status = await first.wait()
+        statuses = [status for found in await asyncio.gather(*clients) for status in found]
+        _, body = await long
+        after = await answers(session, admin, "/readyz"), await answers(session, port, "/metrics")
+        os.killpg(second.pid, signal.SIGKILL)
+        await second.wait()
+
+    assert status == 0
+    assert set(statuses) == {200}
+    assert body.endswith(b"data: [DONE]\n\n")
+    assert after == (200, 200)
+
+
+async def test_a_hangup_reloads(tmp_path: Path):
+    """SIGHUP to all processes, as a terminal sends it, ends none and has the file read again."""
+    async with AsyncExitStack() as stack:
+        _, ports = await stack.enter_async_context(engines(1))
+        port = free_port()
+        session = await stack.enter_async_context(fresh())
+        path = written(tmp_path, ports, port=port)
+
+        async def ready() -> bool:
+            return await answers(session, port, "/readyz") == 200
+
+        async def all_refuse() -> bool:
+            return {(await chat(session, port, 2))[0] for _ in range(10)} == {413}
+
+        gateway = await serve(path)
+        stack.callback(_end, gateway.pid)
+        await until(ready, limit_s=60.0)
+        before = (await chat(session, port, 2))[0]
+        written(tmp_path, ports, port=port, max_body_bytes=100)
+        os.killpg(gateway.pid, signal.SIGHUP)
+        await until(all_refuse)
+        gateway.terminate()
+        status = await gateway.wait()
+
+    assert (before, status) == (200, 0)
 
 
 def _end(group: int) -> None:

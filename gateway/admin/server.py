@@ -3,8 +3,10 @@
 Owns its paths and methods. The contents of the answers are handed in as functions.
 """
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
+import socket
+from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.errors import GatewayError, NotFound
 from gateway.proxy.http.client import ClientConnection
@@ -22,14 +24,24 @@ Answer = tuple[int, str, bytes]  # status, content type, body
 
 
 class AdminServer:
-    """Answers GET requests by a table of paths; an async context manager."""
+    """Answers GET by one table of paths and POST by another; an async context manager."""
 
     def __init__(
-        self, answers: Mapping[str, Callable[[], Answer]], *, host: str, port: int
+        self,
+        answers: Mapping[str, Callable[[], Answer]],
+        actions: Mapping[str, Callable[[], Awaitable[Answer]]] | None = None,
+        *,
+        host: str,
+        port: int,
+        listening: socket.socket | None = None,
     ) -> None:
-        """answers: a function for each path. port: 0 takes a free one."""
+        """answers, actions: a function for each path, for GET and for POST. port: 0 takes a free
+        one. listening: a socket that listens there already; `None`: one is opened."""
         self._answers = answers
+        self._actions = actions or {}
+        self._acting: set[asyncio.Task[None]] = set()
         self._listener = Listener(ClientLimits(body_bytes=BODY_BYTES), self._serve)
+        self._listening = listening
         self.host, self.port = host, port
 
     def __repr__(self) -> str:
@@ -42,28 +54,60 @@ class AdminServer:
         return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
 
     async def __aenter__(self) -> "AdminServer":
-        self.port = await self._listener.listen(self.host, self.port)
+        if self._listening is None:
+            self.port = await self._listener.listen(self.host, self.port)
+        else:
+            self.port = self._listening.getsockname()[1]
+            await self._listener.accept([self._listening])
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._listener.close(CLOSE_S)
 
+    def leave(self) -> None:
+        """Accept no more: another process serves the port."""
+        self._listener.leave()
+        self._listener.stop_accepting()
+
     def _serve(self, client: ClientConnection, request: Request) -> None:
+        action = self._actions.get(request.path)
+        if action is not None and request.method == b"POST":
+            task = asyncio.get_running_loop().create_task(self._act(client, request, action))
+            self._acting.add(task)
+            task.add_done_callback(self._acting.discard)
+            return
         try:
-            status, content_type, body = self._answer(request)
-            head = status_line(status) + f"content-type: {content_type}\r\n".encode()
-        except GatewayError as error:
-            client.respond_error(error)
-        except Exception:
-            log.exception("%s could not be answered", request.path)
-            client.respond_error(GatewayError("The gateway failed."))
-        else:
-            client.respond(head, body)
+            _respond(client, self._answer(request))
+        except Exception as error:
+            _respond_error(client, request, error)
+        client.finish()
+
+    async def _act(
+        self, client: ClientConnection, request: Request, action: Callable[[], Awaitable[Answer]]
+    ) -> None:
+        try:
+            _respond(client, await action())
+        except Exception as error:
+            _respond_error(client, request, error)
         client.finish()
 
     def _answer(self, request: Request) -> Answer:
         answer = self._answers.get(request.path)
         if answer is None:
+            if request.path in self._actions:
+                request.require_method(b"POST")
             raise NotFound(f"Unknown path: {request.path}")
         request.require_method(b"GET")
         return answer()
+
+
+def _respond(client: ClientConnection, answer: Answer) -> None:
+    status, content_type, body = answer
+    client.respond(status_line(status) + f"content-type: {content_type}\r\n".encode(), body)
+
+
+def _respond_error(client: ClientConnection, request: Request, error: Exception) -> None:
+    if not isinstance(error, GatewayError):
+        log.error("%s could not be answered", request.path, exc_info=error)
+        error = GatewayError("The gateway failed.")
+    client.respond_error(error)

@@ -32,7 +32,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A checked configuration, and the planner's values made of it.
 
     pools: with profiles and prices, in the order of the file. limits: of provisioned plans.
-    workload: path of a trace, or `None`.
+    workload: path of a trace, or `None`. files: all that it was made from, its own first.
     """
 
     config: Config
@@ -40,10 +40,19 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     buckets: Buckets
     workload: Path | None
     limits: Limits = Limits()
+    files: tuple[Path, ...] = ()
 
 
 def load(path: Path) -> Loaded:
     """Read and check a configuration file. Raises ConfigError with one line for each problem."""
+    with files.noted() as read:
+        loaded = _load(path)
+        if loaded.workload is not None:
+            read.append(loaded.workload)
+    return msgspec.structs.replace(loaded, files=tuple(dict.fromkeys(read)))
+
+
+def _load(path: Path) -> Loaded:
     problems: list[str] = []
     config = convert(_yaml(path), Config, problems)
     if config is None:

@@ -43,6 +43,27 @@ stages, and a stage is checked only when the stages before it found no problem:
 
 So correct what is reported and run the command again, until it prints a summary of the file.
 
+## A running gateway follows its file
+
+The gateway reads the file again when the file or one that it names has changed (it looks every
+second, also behind links, such as those of a Kubernetes ConfigMap), at SIGHUP, and at `POST
+/cuvee/reload` on the admin port. Everything is put in force at once: models, classes, pools,
+backends, profiles, prices, limits and settings. New backends are probed first, then those that are
+gone get no new requests and finish what they have. Only `host`, `port`, `workers`, `admin_host` and
+`admin_port` of `gateway` need a restart; the answer and the log say so. A file that cannot be used
+changes nothing: the log, the answer and `/readyz` on the admin port have its problems, and
+`cuvee_config_last_reload_successful` is 0. What was observed of a class stays, unless `buckets`
+changes. `planner.workload` is used only where too few requests were observed.
+
+## A new version takes over
+
+Ports, workers and the program itself change with a restart, which on Linux refuses no connection.
+Start the new gateway with `--replace` while the old one serves: when it is ready, the old one
+accepts no more, finishes its requests within `drain_s`, and ends. Or send SIGTERM to the old one
+and start the new one within `drain_delay_s`. Both must have the same `host` and `port` and run as
+the same user; the listening sockets, also that of a fixed `admin_port`, are passed on. The number
+of workers may differ. Without `--replace` a second gateway on a port that is served does not start.
+
 This page is made from the types in `gateway/config/schema.py`, by `python -m
 gateway.config.reference`.
 """

@@ -175,8 +175,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     probes, serves metrics and replaces one that dies.
     """
     admin_host: str = "127.0.0.1"
-    """Address of the admin port: `/metrics`, `/cuvee/plan`, `/livez`, `/readyz`. The first two are
-    answered on `port` too.
+    """Address of the admin port: `/metrics`, `/cuvee/plan`, `/cuvee/reload`, `/livez`, `/readyz`.
+    The first two are answered on `port` too.
     """
     admin_port: Port = 0
     """The admin port; 0 takes a free one, which the log tells."""
@@ -230,7 +230,7 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     drain_delay_s: NotNegative = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: NotNegative = 30.0
-    """After that: how long running requests may finish."""
+    """After that: how long running requests may finish; the others end in an error."""
 
 
 class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -35,14 +35,14 @@ class Health:
         self._down_at_s: dict[str, float] = {}  # of those that are down and were up before
         self._turn, self._round = asyncio.Lock(), asyncio.Lock()
 
-    async def run(self, interval_s: float) -> None:
-        """Probe all backends at this interval, for ever."""
+    async def run(self, interval_s: Callable[[], float]) -> None:
+        """Probe all backends at this interval, which may change, for ever."""
         while True:
             try:
                 await self.probe_all()
             except Exception:
                 log.exception("a round of probes failed")
-            await asyncio.sleep(interval_s)
+            await asyncio.sleep(interval_s())
 
     async def probe_all(self) -> None:
         """Probe all backends concurrently; start one probe per turn of the event loop, so that

@@ -48,6 +48,50 @@ class ObservedDemand:
     def __repr__(self) -> str:
         return f"<ObservedDemand {self.requests} requests, {len(self._sums)} cells>"
 
+    def carried(
+        self, buckets: Buckets, *, window_s: float, memory_s: float, dispersion: float, now_s: float
+    ) -> "ObservedDemand":
+        """What was observed, under another configuration: what a class keeps whose model, name and
+        grid stay. Everything else begins anew."""
+        same_grid = buckets.grid == self._buckets.grid
+        other = ObservedDemand(
+            buckets,
+            window_s=window_s,
+            memory_s=memory_s,
+            dispersion=dispersion,
+            now_s=self._start_s if same_grid else now_s,
+        )
+        if not same_grid:
+            return other
+        numbers = self._numbers_in(buckets)
+        other._tick, other._weight = self._tick, self._weight
+        other._counts.clear()
+        for counts in tuple(self._counts)[-other._ticks :]:
+            other._counts.append(other._none())
+            for old, new in numbers.items():
+                other._counts[-1][new] = counts[old]
+        other._sums = {
+            (numbers[b], fine): sums for (b, fine), sums in self._sums.items() if b in numbers
+        }
+        return other
+
+    def _numbers_in(self, buckets: Buckets) -> dict[int, int]:
+        """The numbers that buckets of the same grid have there, by the numbers that they have
+        here."""
+        cells = buckets.grid.cells
+        there = {(c.model, c.name): index for index, c in enumerate(buckets.classes)}
+        return {
+            here * cells + n: there[c.model, c.name] * cells + n
+            for here, c in enumerate(self._buckets.classes)
+            if (c.model, c.name) in there
+            for n in range(cells)
+        }
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no size is known."""
+        return not self._sums
+
     @property
     def requests(self) -> int:
         """Arrivals in the window."""

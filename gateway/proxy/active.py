@@ -115,6 +115,7 @@ class ActiveRequest:
         return Observation(
             model=estimate.model,
             caller=self.caller,
+            slo_class=estimate.slo_class,
             endpoint=request.endpoint,
             stream=request.stream,
             bucket=self.bucket,

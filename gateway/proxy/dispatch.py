@@ -11,7 +11,13 @@ from math import inf
 from typing import Final
 
 from gateway.config.schema import GatewaySection
-from gateway.errors import ConnectFailed, Saturated, Unavailable, UpstreamError
+from gateway.errors import (
+    ConnectFailed,
+    ModelNotFound,
+    Saturated,
+    Unavailable,
+    UpstreamError,
+)
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.engines import ANY, EngineDialect, EngineRefusal, refusal, stream_refusal
 from gateway.proxy.http.client import ClientConnection
@@ -25,6 +31,7 @@ from gateway.routing.backend import Backend, Lease
 from gateway.routing.body import with_usage
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.fleet import Fleet
+from gateway.routing.observation import NO_BUCKET
 from gateway.routing.ticket import Ticket
 
 log = logging.getLogger("cuvee")
@@ -60,15 +67,20 @@ class Dispatcher:
         self.admission = admission
         self._fleet = fleet
         self._connection_pools = connection_pools
+        self._clock = clock
+        self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
+        self.budget = RetryBudget()
+        self._on_failure = on_failure
+        self.configure(dialects, settings)
+
+    def configure(self, dialects: dict[str, EngineDialect], settings: GatewaySection) -> None:
+        """Serve by these settings from now on, requests under way as well."""
         self._dialects = dialects
         # Copies of what every request reads: the settings are a class that is not compiled, and
         # each attribute of such a class costs compiled code 110 instructions.
         self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
         self._retries, self._include_usage = settings.retries, settings.include_usage
-        self._on_failure = on_failure
-        self._clock = clock
-        self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
-        self.budget = RetryBudget()
+        self._targets.clear()
 
     async def begin(
         self, client: ClientConnection, active: ActiveRequest, lines: bytes, body: bytes
@@ -157,6 +169,8 @@ class Dispatcher:
         failure: of an earlier attempt; raised when there is no other backend to try. refused:
         whether an engine had no room for it after all.
         """
+        if active.bucket == NO_BUCKET:  # the model left the configuration
+            raise failure or ModelNotFound(f"The model `{active.estimate.model}` is gone.")
         now_s, admission = self._clock(), self.admission
         again = failure is not None or refused
         if not again:

@@ -13,7 +13,14 @@ from uuid import uuid4
 
 from gateway.access.callers import Callers
 from gateway.config.schema import GatewaySection
-from gateway.errors import BadRequest, ClientGone, GatewayError, StreamBroken, UpstreamError
+from gateway.errors import (
+    BadRequest,
+    ClientGone,
+    GatewayError,
+    ModelNotFound,
+    StreamBroken,
+    UpstreamError,
+)
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import usage_of
@@ -30,9 +37,9 @@ from gateway.proxy.timeouts import Timeouts
 from gateway.routing.body import read_body
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.estimator import Estimator
-from gateway.routing.observation import Observation, Outcome
+from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.routing.router import CLASS_HEADER, Router
-from planner.model.buckets import DEFAULT
+from planner.model.buckets import BEST_EFFORT, DEFAULT
 
 log = logging.getLogger("cuvee")
 
@@ -62,16 +69,34 @@ class Exchange:
         self._router = router
         self._estimator = estimator
         self._dispatcher = dispatcher
-        self._idle_s = settings.idle_timeout_s
         self._on_arrival = on_arrival
         self._observe = observe
         self._on_refusal = on_refusal
         self._clock = clock
         self._callers = Callers()
         self._receipts = Receipts()
-        self._models = list(dict.fromkeys(c.model for c in router.table.buckets.classes))
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings)
+        self.configure(settings)
+
+    def configure(self, settings: GatewaySection) -> None:
+        """Serve by these settings and by the router's present table, whose classes and sizes may be
+        others, from now on.
+
+        Requests under way get the number that their bucket has now. One whose model is gone may
+        finish where it is; if it has not been sent to a backend, it ends as an unknown model.
+        """
+        self._idle_s = settings.idle_timeout_s
+        classes = self._router.table.buckets.classes
+        self._models = list(dict.fromkeys(c.model for c in classes))
+        self.timeouts.configure(settings)
+        for active in self.timeouts.requests:
+            try:
+                active.bucket = self._router.rebucket(active.estimate)
+            except ModelNotFound as error:
+                active.bucket = NO_BUCKET
+                if active.lease is None:
+                    active.fiber.cancel(error)
 
     def serve(self, client: ClientConnection, request: Request, endpoint: Endpoint) -> None:
         """Start to serve a request; `client.finish()` is called at its end."""
@@ -92,7 +117,8 @@ class Exchange:
             active = self._admit(client, request, endpoint, fiber, request_id, arrival_s)
             self.timeouts.begin(active)
             client.on_disconnect = active.abandon
-            self._on_arrival(active.bucket)
+            if active.estimate.slo_class != BEST_EFFORT:  # nothing is planned for it
+                self._on_arrival(active.bucket)
             self._dispatcher.budget.earn()
             lines = request_lines(request.headers, request_id, request.end_to_end)
             reply, begun = await self._dispatcher.begin(client, active, lines, request.body)

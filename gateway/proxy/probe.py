@@ -37,6 +37,12 @@ class Probe:
     async def __aexit__(self, *_: object) -> None:
         await self._connection_pools.__aexit__(*_)
 
+    def configure(self, *, timeout_s: float, dialects: dict[str, EngineDialect]) -> None:
+        """Probe by these settings from now on."""
+        self._timeout_s = timeout_s
+        self._dialects = dialects
+        self._connection_pools.configure(connect_timeout_s=2 * timeout_s)
+
     def forget(self, pool: str, url: str) -> None:
         """Close the connections to a backend of this pool and base URL, which left the fleet."""
         self._connection_pools.forget(self._health_url(pool, url))

@@ -3,7 +3,7 @@ no router and no backend."""
 
 from typing import Final
 
-from gateway.errors import GatewayError, Saturated, Unavailable
+from gateway.errors import Draining, GatewayError, Saturated, Unavailable
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.http.headers import first_value, reply_head, status_line
 from gateway.proxy.http.reply import Reply
@@ -27,6 +27,8 @@ def stream_head(reply: Reply | None, active: ActiveRequest) -> bytes:
 
 def outcome_of(error: GatewayError) -> Outcome:
     """The outcome of a request that is answered with this error."""
+    if isinstance(error, Draining):  # only one that was under way is observed
+        return Outcome.FAILED
     if isinstance(error, Saturated | Unavailable):
         return Outcome.SHED
     if error.status < 500 and error.status != 429:

@@ -7,7 +7,7 @@ from math import inf
 from typing import Final
 
 from gateway.config.schema import GatewaySection
-from gateway.errors import UpstreamTimeout
+from gateway.errors import Draining, UpstreamTimeout
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.responses import stream_head
 from gateway.routing.backend import Backend
@@ -19,12 +19,21 @@ class Timeouts:
     """Ends requests that take too long; sends comments to clients whose stream has not begun."""
 
     def __init__(self, settings: GatewaySection) -> None:
-        self._idle_s = settings.idle_timeout_s
-        self._ping_s = settings.sse_keepalive_s or inf
         self._active: set[ActiveRequest] = set()
+        self.configure(settings)
 
     def __repr__(self) -> str:
         return f"<Timeouts with {len(self._active)} requests>"
+
+    def configure(self, settings: GatewaySection) -> None:
+        """Use these settings from now on."""
+        self._idle_s = settings.idle_timeout_s
+        self._ping_s = settings.sse_keepalive_s or inf
+
+    @property
+    def requests(self) -> tuple[ActiveRequest, ...]:
+        """All requests under way."""
+        return tuple(self._active)
 
     def begin(self, active: ActiveRequest) -> None:
         """Watch a request until `end`."""
@@ -53,6 +62,12 @@ class Timeouts:
         for active in tuple(self._active):
             if active.waiting and active.lease is not None and active.lease.backend is backend:
                 active.fiber.cancel(UpstreamTimeout("The backend no longer answers."))
+
+    def end_all(self) -> None:
+        """The gateway ends now: tell the clients of all requests, by an error, which is more than
+        the reset of their connection would tell them."""
+        for active in tuple(self._active):
+            active.fiber.cancel(Draining())
 
     def _ping(self, active: ActiveRequest, now_s: float) -> None:
         """Send a comment, so that neither the client nor a balancer in between closes the idle

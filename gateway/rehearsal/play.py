@@ -20,12 +20,12 @@ from gateway.routing.estimate import Estimate
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.observation import Outcome
-from gateway.routing.router import BEST_EFFORT, Router
+from gateway.routing.router import Router
 from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.routing.table import RoutingTable, compile_table
 from gateway.routing.ticket import Ticket
 from planner.errors import InvalidValue
-from planner.model.buckets import Buckets, SloClass
+from planner.model.buckets import BEST_EFFORT, Buckets, SloClass
 from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.proof.simulate import OnFinished, SimulationResult, simulate

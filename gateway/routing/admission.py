@@ -11,7 +11,7 @@ from collections.abc import Collection, Mapping
 from math import ceil, inf
 from typing import Final
 
-from gateway.errors import Saturated, Unavailable
+from gateway.errors import ModelNotFound, Saturated, Unavailable
 from gateway.routing.backend import Lease
 from gateway.routing.estimate import Estimate
 from gateway.routing.pressure import PROMPT
@@ -67,6 +67,23 @@ class Admission:
 
     def __repr__(self) -> str:
         return f"<Admission, {self.waiting} of {self._limits.requests} wait>"
+
+    def configure(self, limits: QueueLimits, weights: Mapping[str, float], now_s: float) -> None:
+        """Use these bounds and weights from now on, and the router's present table, whose classes
+        and sizes may be others. A request whose model is gone is refused."""
+        self._limits = limits
+        self._served.weights = weights
+        waiting = [ticket for turns in self._order for ticket in turns.tickets()]
+        self._turns, self._order, self._claims = {}, [], {}
+        self.waiting = self.tokens = 0
+        for ticket in waiting:
+            try:
+                ticket.bucket = self._router.rebucket(ticket.estimate)
+            except ModelNotFound as error:
+                ticket.error = error
+                ticket.ready()
+            else:
+                self.wait(ticket, now_s, again=True)
 
     def enter(
         self,

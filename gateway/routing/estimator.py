@@ -33,6 +33,10 @@ class Estimator:
     def __repr__(self) -> str:
         return f"<Estimator {self.lengths!r}, {self.tokens!r}>"
 
+    def add(self, bytes_per_token: dict[str, float]) -> None:
+        """Add models, with the first value of each. What was learned stays."""
+        self.tokens.add(bytes_per_token)
+
     def estimate(
         self, request: LlmRequest, *, model: str, caller: str, slo_class: str = DEFAULT
     ) -> Estimate:

@@ -23,11 +23,13 @@ class Member(msgspec.Struct, frozen=True, array_like=True):
 
 class Membership(msgspec.Struct, frozen=True):
     """All backends of a gateway. version: number of changes so far. pools: for every pool, in
-    order, the number of its next new backend."""
+    order, the number of its next new backend. left: the same for pools that are gone and may come
+    back."""
 
     version: int
     members: tuple[Member, ...]
     pools: dict[str, int]
+    left: dict[str, int] = {}
 
     def urls(self) -> dict[str, tuple[str, ...]]:
         """The base URLs by pool."""
@@ -44,44 +46,51 @@ class Membership(msgspec.Struct, frozen=True):
 
 def first(urls: Mapping[str, Sequence[str]]) -> Membership:
     """The membership at the start. Raises ConfigError as `changed` does."""
-    return changed(Membership(version=-1, members=(), pools=dict.fromkeys(urls, 0)), urls)
+    return changed(Membership(version=-1, members=(), pools={}), urls, pools=tuple(urls))
 
 
 def changed(
     before: Membership,
     urls: Mapping[str, Sequence[str]],
     *,
+    pools: Sequence[str] | None = None,
     in_use: Collection[int] = (),
 ) -> Membership:
     """The next membership: these backends; those that were there before keep their name and row.
 
     urls: base URLs by pool; a pool that is not named keeps its backends, and a trailing slash does
-    not count. in_use: further rows that no new backend may get, because some process may still
-    write there. Raises ConfigError, one line for each problem, for an unknown pool and for a URL
-    that occurs twice in one.
+    not count. pools: all pools from now on, in order; `None`: those of before. in_use: further rows
+    that no new backend may get, because some process may still write there. Raises ConfigError, one
+    line for each problem, for an unknown pool and for a URL that occurs twice in one.
     """
-    _check(before, urls)
+    wanted = tuple(before.pools) if pools is None else tuple(pools)
+    _check(wanted, urls)
     present = before.urls()
     known = {(member.pool, member.url): member for member in before.members}
     taken = set(in_use) | {member.row for member in before.members}
     free = (row for row in count() if row not in taken)
     # Numbers go on and are never used again: logs and metrics name backends for longer than they
     # live.
-    numbers = dict(before.pools)
+    numbers = dict.fromkeys(wanted, 0) | before.left | before.pools
     members = []
-    for pool in before.pools:
-        for url in urls.get(pool, present[pool]):
+    for pool in wanted:
+        for url in urls.get(pool, present.get(pool, ())):
             member = known.get((pool, url.rstrip("/")))
             if member is None:
                 name = f"{pool}-{numbers[pool]}"
                 member = Member(name=name, pool=pool, url=url.rstrip("/"), row=next(free))
                 numbers[pool] += 1
             members.append(member)
-    return Membership(version=before.version + 1, members=tuple(members), pools=numbers)
+    return Membership(
+        version=before.version + 1,
+        members=tuple(members),
+        pools={pool: numbers[pool] for pool in wanted},
+        left={pool: number for pool, number in numbers.items() if pool not in wanted},
+    )
 
 
-def _check(before: Membership, urls: Mapping[str, Sequence[str]]) -> None:
-    problems = [f"pools.{pool}: there is no such pool" for pool in urls if pool not in before.pools]
+def _check(pools: Collection[str], urls: Mapping[str, Sequence[str]]) -> None:
+    problems = [f"pools.{pool}: there is no such pool" for pool in urls if pool not in pools]
     for pool, own in urls.items():
         # Two pools may share a URL: one engine can serve two models, as adapters of one base.
         normalised = [url.rstrip("/") for url in own]

@@ -5,6 +5,9 @@ from typing import Final
 
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.estimator_schema import Lesson
+from planner.model.buckets import DEFAULT
+
+NO_BUCKET: Final = -1  # in place of a bucket: the model left the configuration under the request
 
 
 class Outcome(StrEnum):
@@ -45,7 +48,7 @@ class Observation:
         "arrival_s", "backend", "bucket", "caller", "decision", "duration_s", "endpoint",
         "estimated_input", "estimated_output", "exact_input", "input_tokens", "max_tokens", "model",
         "outcome", "output_tokens", "plan_id", "pool", "prompt_bytes", "reason", "request_id",
-        "retries", "status", "stream", "tpot_s", "ttft_s",
+        "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s",
     )  # fmt: skip
 
     def __init__(
@@ -66,6 +69,7 @@ class Observation:
         duration_s: float,
         reason: str | None = None,
         arrival_s: float = 0.0,
+        slo_class: str = DEFAULT,
         request_id: bytes = b"",
         ttft_s: float | None = None,
         tpot_s: float | None = None,
@@ -92,6 +96,7 @@ class Observation:
         self.duration_s = duration_s
         self.reason = reason
         self.arrival_s = arrival_s
+        self.slo_class = slo_class
         self.request_id = request_id
         self.ttft_s = ttft_s
         self.tpot_s = tpot_s

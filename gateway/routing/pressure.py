@@ -40,14 +40,16 @@ class Pressure:
         self._tpot_s = [c.slo.tpot_s for c in table.buckets.classes]
         self._ranks = table.ranks
         self._cells = table.buckets.grid.cells
-        self._seen_s = [-inf] * len(table.buckets.classes)
+        self._classes = [(c.model, c.name) for c in table.buckets.classes]
+        self._seen_s = [-inf] * len(self._classes)
 
     def __repr__(self) -> str:
         return f"<Pressure by {len(self._seen_s)} classes>"
 
     def keep(self, other: "Pressure") -> None:
         """Go on with what another table's measures have seen of the same classes."""
-        self._seen_s = other._seen_s
+        seen_s = dict(zip(other._classes, other._seen_s, strict=True))
+        self._seen_s = [seen_s.get(slo_class, -inf) for slo_class in self._classes]
 
     def seen(self, bucket: int, now_s: float) -> None:
         """A request of this bucket came."""

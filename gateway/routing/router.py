@@ -19,28 +19,28 @@ from gateway.routing.backend import NO_CLASS, Backend, Lease
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
+from gateway.routing.observation import NO_BUCKET
 from gateway.routing.peers import Peers
 from gateway.routing.ramp import Ramp
 from gateway.routing.rotation import Rotation
 from gateway.routing.selection import Selection
 from gateway.routing.table import RoutingTable
 from planner.cells import cell
-from planner.model.buckets import DEFAULT
+from planner.model.buckets import BEST_EFFORT, DEFAULT
 
 CLASS_HEADER: Final = "x-cuvee-slo-class"  # how a request names its SLO class
 # Decisions, as receipts and metrics name them.
-PLANNED, SPILL, BEST_EFFORT = "planned", "spill", "best-effort"
-# The built-in class without a promise is named like the decision.
+PLANNED, SPILL = "planned", "spill"  # the third one is named like the class `BEST_EFFORT`
 
 
 class Router:
-    """Executes a table on a fleet. The table may be replaced at any moment by one assignment."""
+    """Executes a table on a fleet. The table may be replaced at any moment by one assignment, also
+    by one of other classes and sizes."""
 
     def __init__(self, table: RoutingTable, fleet: Fleet, *, peers: Peers | None = None) -> None:
         """peers: other routers that use the same fleet; `None`: there are none."""
         self.fleet = fleet
         self.peers = peers
-        self._classes = {(c.model, c.name): index for index, c in enumerate(table.buckets.classes)}
         self._selection = Selection(table, fleet, None)
         self.table = table
 
@@ -56,6 +56,7 @@ class Router:
         self._table = table
         self._selection = Selection(table, self.fleet, self._selection)
         grid = table.buckets.grid
+        self._classes = {(c.model, c.name): index for index, c in enumerate(table.buckets.classes)}
         self._inputs, self._outputs, self._cells = grid.input_edges, grid.output_edges, grid.cells
         # Copies of what every request looks up: RoutingTable is not compiled (it travels between
         # processes), and compiled code pays 110 instructions for each attribute of such a class.
@@ -105,6 +106,15 @@ class Router:
         index = self.class_index(estimate.model, estimate.slo_class)
         return self.bucket_of(index, estimate.input_tokens, estimate.output_tokens)
 
+    def rebucket(self, estimate: Estimate) -> int:
+        """The bucket of an estimate that was made under an earlier table: of its class, or of the
+        default class where its own is gone. Raises ModelNotFound."""
+        try:
+            return self.bucket(estimate)
+        except ClassNotFound:
+            index = self.class_index(estimate.model)
+            return self.bucket_of(index, estimate.input_tokens, estimate.output_tokens)
+
     def bucket_of(self, class_index: int, input_tokens: int, output_tokens: int) -> int:
         """The bucket of a size under an SLO class."""
         return class_index * self._cells + cell(
@@ -151,14 +161,14 @@ class Router:
     ) -> Lease | None:
         """Choose a backend and reserve it; `None` if none has room for the request now.
 
-        bucket: of the estimate, if it is known already. exclude: names of backends where this
-        request failed. barred: pools that other requests wait for and that it must leave alone.
-        slack_s: seconds in which its first token is due. Raises ModelNotFound, ClassNotFound, and
-        Unavailable if no backend of the model is live.
+        bucket: of the estimate, if it is known and there is one. exclude: names of backends where
+        this request failed. barred: pools that other requests wait for and that it must leave
+        alone. slack_s: seconds in which its first token is due. Raises ModelNotFound,
+        ClassNotFound, and Unavailable if no backend of the model is live.
         """
         if self.peers is not None:
             self.peers.refresh(now_s)
-        if bucket is None:
+        if bucket is None or bucket == NO_BUCKET:
             bucket = self.bucket(estimate)
         if not self.promised(estimate, bucket):
             lease = self._left_over(bucket, estimate, now_s, exclude, barred)

@@ -37,6 +37,10 @@ class BytesPerToken:
         known = ", ".join(f"{m}/{e} {r.whole:.2f}" for (m, e), r in self._ratios.items())
         return f"<BytesPerToken {known or 'nothing learned'}>"
 
+    def add(self, priors: dict[str, float]) -> None:
+        """Add models, and change where the present ones would have started."""
+        self._priors |= priors
+
     def estimate(self, model: str, endpoint: str, prompt_bytes: int) -> int:
         """Estimate the tokens of a prompt from its bytes; at least 1."""
         known = self._ratios.get((model, endpoint))

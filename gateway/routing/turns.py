@@ -28,7 +28,7 @@ class Served:
 
     def __init__(self, weights: Mapping[str, float]) -> None:
         """weights: of callers by id, 1 for the others: twice the weight, twice the part."""
-        self._weights = weights
+        self.weights = weights
         self._now: dict[str, float] = {}
         self._before: dict[str, float] = {}
         self._window = 0
@@ -61,7 +61,7 @@ class Served:
 
     def weight(self, caller: str) -> float:
         """The weight of a caller."""
-        return self._weights.get(caller, 1.0) if self._weights else 1.0
+        return self.weights.get(caller, 1.0) if self.weights else 1.0
 
     def _slide(self, now_s: float) -> None:
         window = int(now_s / WINDOW_S)
@@ -128,6 +128,10 @@ class Turns:
         (waiting.appendleft if first else waiting.append)(ticket)
         self.tokens += ticket.tokens
         self._tokens_of[ticket.caller] = self.tokens_of(ticket.caller) + ticket.tokens
+
+    def tickets(self) -> list[Ticket]:
+        """All that wait, each caller's in the order of their turns, last ones first."""
+        return [t for waiting in self._by_caller.values() for t in reversed(waiting)]
 
     def remove(self, ticket: Ticket) -> None:
         """Take a request out."""

@@ -163,6 +163,16 @@ BUILD = Metric(
     "Always 1.",
     ("data_path", "python", "version"),
 )
+RELOADED = Metric(
+    "cuvee_config_last_reload_successful",
+    "gauge",
+    "1 if the configuration file is in force as it was read last, 0 if it cannot be used.",
+)
+RELOADED_AT = Metric(
+    "cuvee_config_last_reload_success_timestamp_seconds",
+    "gauge",
+    "When the configuration file was last read and could be used, in seconds since 1970.",
+)
 PLANS = Metric("cuvee_plans_total", "counter", "Plans put in force since the start.")
 DESIRED_BACKENDS = Metric(
     "cuvee_desired_backends",

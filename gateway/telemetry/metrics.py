@@ -41,6 +41,7 @@ class Metrics:
         self._processes: Mapping[str, ProcessUsage] = {}
         self._dropped: Mapping[str, int] = {}
         self._workers: Mapping[int, WorkerGauges] = {}
+        self._reloaded, self._reloaded_at_s = True, 0.0
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -81,6 +82,11 @@ class Metrics:
         as the label says it."""
         self._processes, self._dropped = processes, dropped
 
+    def configured(self, successful: bool, at_s: float) -> None:
+        """Show whether the configuration could be used when it was read last, and when one could,
+        in seconds since 1970."""
+        self._reloaded, self._reloaded_at_s = successful, at_s
+
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         by_pool = _by_pool(self._by_class)
@@ -98,6 +104,8 @@ class Metrics:
     def _gateway(self) -> Iterator[Family]:
         yield _single(metric.WORKERS, len(self._workers))
         yield _single(metric.WORKERS_REPLACED, self._replaced)
+        yield _single(metric.RELOADED, int(self._reloaded))
+        yield _single(metric.RELOADED_AT, self._reloaded_at_s)
         yield _single(metric.PLANS, self._plans)
         if self._solved_at_s is not None:
             yield _single(metric.LAST_SOLVE, self._solved_at_s)

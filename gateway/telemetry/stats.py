@@ -5,9 +5,10 @@ path, in the process that plans.
 """
 
 from bisect import bisect_left
+from math import inf
 from typing import Any, Final
 
-from gateway.routing.observation import Observation, Outcome
+from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.telemetry.stats_schema import (
     LAG_S,
     REQUEST_S,
@@ -18,10 +19,12 @@ from gateway.telemetry.stats_schema import (
     StatsDelta,
 )
 from planner.cells import cell
-from planner.model.buckets import Buckets
+from planner.model.buckets import BEST_EFFORT, Buckets
 from planner.traffic.size_histogram import FINE
 
 OK: Final = Outcome.OK
+# Of a request whose model left the configuration under it: name, TTFT and TPOT.
+UNKNOWN_CLASS: Final = ("", inf, inf)
 FINE_EDGES: Final = FINE.input_edges  # on both axes
 
 
@@ -30,6 +33,10 @@ class Stats:
 
     def __init__(self, buckets: Buckets) -> None:
         self._delta = StatsDelta()
+        self.configure(buckets)
+
+    def configure(self, buckets: Buckets) -> None:
+        """Count by these buckets from now on; `drain` first."""
         self._cells = buckets.grid.cells
         # Name, TTFT and TPOT of each SLO class.
         self._promises = [(c.name, c.slo.ttft_s, c.slo.tpot_s) for c in buckets.classes]
@@ -65,14 +72,19 @@ class Stats:
 
     def observed(self, o: Observation) -> None:
         """Count a request at its end."""
-        slo_class, ttft_target_s, tpot_target_s = self._promises[o.bucket // self._cells]
+        slo_class, ttft_target_s, tpot_target_s = UNKNOWN_CLASS
+        if o.bucket != NO_BUCKET:
+            slo_class, ttft_target_s, tpot_target_s = self._promises[o.bucket // self._cells]
+        if o.slo_class == BEST_EFFORT:
+            slo_class = BEST_EFFORT
         by_pool, key = self._delta.by_pool, (o.model, slo_class, o.pool or "")
         pool_stats = by_pool.get(key)
         if pool_stats is None:
             pool_stats = by_pool[key] = PoolStats.none()
         outcome, decision, ttft_s, tpot_s = o.outcome, o.decision, o.ttft_s, o.tpot_s
         inputs, outputs, retries = o.input_tokens, o.output_tokens, o.retries
-        met = o.met(ttft_target_s, tpot_target_s)
+        promised = o.slo_class != BEST_EFFORT
+        met = o.met(ttft_target_s, tpot_target_s) if promised else ""
         ends, end = pool_stats.ends, (outcome, o.status, met, decision or "")
         ends[end] = ends.get(end, 0) + 1
         if retries:
@@ -87,6 +99,7 @@ class Stats:
             _observe_seconds(pool_stats.tpot, TPOT_S, tpot_s)
         if outcome is OK:
             _observe_seconds(pool_stats.duration, REQUEST_S, o.duration_s)
+        if outcome is OK and promised and o.bucket != NO_BUCKET:
             self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
 
     def _sized(self, bucket: int, inputs: int, outputs: int) -> None:

@@ -101,6 +101,10 @@ class StatsDelta(msgspec.Struct):
     ejections: dict[tuple[str, str], int] = {}
     lag: Histogram = msgspec.field(default_factory=lambda: Histogram.none(LAG_S))
 
+    def forget_buckets(self) -> None:
+        """Drop what is counted by bucket: the numbers of the buckets have changed since."""
+        self.arrivals, self.sizes = {}, {}
+
     def add(self, other: "StatsDelta") -> None:
         """Merge by addition."""
         add_counts(self.arrivals, other.arrivals)

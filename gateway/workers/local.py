@@ -13,7 +13,14 @@ from uuid import uuid4
 import msgspec
 
 from gateway.config.serving import ServedModel, ServingConfig
-from gateway.errors import GatewayError, NotFound, Unavailable, UpstreamError, UpstreamTimeout
+from gateway.errors import (
+    Draining,
+    GatewayError,
+    NotFound,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import reply_head, status_line
@@ -45,12 +52,17 @@ class LocalEndpoints:
         on_refusal: called with the error of every request that is answered with one."""
         self._admin = connection_pools.pool(admin)
         self._on_refusal = on_refusal
+        self._ready = ready
+        self.configure(config)
+
+    def configure(self, config: ServingConfig) -> None:
+        """Name these models from now on."""
         models = {model.name: _described(model) for model in config.models}
         listed = {"object": "list", "data": list(models.values())}
         self._states: dict[str, Callable[[], State]] = {
             "/livez": lambda: (200, {"status": "alive"}),
-            "/readyz": ready,
-            "/health": ready,
+            "/readyz": self._ready,
+            "/health": self._ready,
             "/v1/models": lambda: (200, listed),
         } | {f"/v1/models/{name}": _always(model) for name, model in models.items()}
 
@@ -71,7 +83,7 @@ class LocalEndpoints:
                 return
             elif path in BY_PATH:
                 request.require_method(b"POST")
-                raise Unavailable("The gateway is shutting down.", retry_after_s=1.0)
+                raise Draining
             else:
                 raise NotFound(f"Unknown path: {path}")
         except GatewayError as error:
@@ -104,13 +116,17 @@ class LocalEndpoints:
 def readiness(
     config: ServingConfig, fleet: Fleet, plan_id: str, now_s: float, *, leaving: bool
 ) -> State:
-    """The answer of `/readyz`: 200 while every model has a live backend and the gateway does not
-    drain."""
+    """The answer of `/readyz`: 503 while the gateway drains or can serve no model at all.
+
+    One model without a live backend is named under `unserved` and is no reason for a 503: a
+    balancer would take away the models that are served too.
+    """
     live = {p: sum(b.live(now_s) for b in fleet.pool(p)) for p in fleet.membership.pools}
-    served = all(any(live[pool] for pool in model.pools) for model in config.models)
-    ready = served and not leaving
-    status = "ready" if ready else "draining" if leaving else "no backend"
-    return 200 if ready else 503, {"status": status, "live": live, "plan_id": plan_id}
+    unserved = [m.name for m in config.models if not any(live[pool] for pool in m.pools)]
+    served = len(unserved) < len(config.models)
+    status = "draining" if leaving else "ready" if served else "no backend"
+    body = {"status": status, "unserved": unserved, "live": live, "plan_id": plan_id}
+    return 200 if status == "ready" else 503, body
 
 
 def _described(model: ServedModel) -> dict[str, Any]:

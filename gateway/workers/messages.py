@@ -18,18 +18,30 @@ class WorkerMessage(msgspec.Struct, frozen=True, kw_only=True, tag=True):
 class StartUp(WorkerMessage, frozen=True, kw_only=True):
     """Down, first: everything that a worker starts with.
 
-    learned: state of the supervisor's estimator. admin: base URL of the supervisor. level: log
-    level as a number.
+    numbering: see `NewConfiguration`. learned: state of the supervisor's estimator. admin: base URL
+    of the supervisor. level: log level as a number.
     """
 
     config: ServingConfig
     table: RoutingTable
+    numbering: int
     membership: Membership
     learned: EstimatorState
     host: str
     port: int
     admin: str
     level: int
+
+
+class NewConfiguration(WorkerMessage, frozen=True, kw_only=True):
+    """Down: another configuration is in force, with its table.
+
+    numbering: how often the numbers of buckets have changed until then.
+    """
+
+    config: ServingConfig
+    table: RoutingTable
+    numbering: int
 
 
 class NewTable(WorkerMessage, frozen=True, kw_only=True):
@@ -63,14 +75,20 @@ class WorkerReport(WorkerMessage, frozen=True, kw_only=True):
     then one comes twice a second, which also shows that the worker lives.
 
     lessons: of a sample of the requests. membership: version of the membership that it serves with.
+    numbering: under which the statistics by bucket were counted. leaving: whether it accepts no
+    more, now or soon.
     """
 
     delta: StatsDelta
     lessons: tuple[Lesson, ...]
     gauges: WorkerGauges
     membership: int
+    numbering: int
+    leaving: bool
 
 
 # msgspec wants a type here, and `|` makes a value.
-Down = Union[StartUp, NewTable, NewMembership, BackendLost, Leave, Stop]  # noqa: UP007
+Down = Union[  # noqa: UP007
+    StartUp, NewConfiguration, NewTable, NewMembership, BackendLost, Leave, Stop
+]
 Up = WorkerReport

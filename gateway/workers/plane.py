@@ -5,6 +5,7 @@
 
 from typing import Protocol
 
+from gateway.config.serving import ServingConfig
 from gateway.routing.backend import Backend
 from gateway.routing.membership import Membership
 from gateway.routing.table import RoutingTable
@@ -14,13 +15,11 @@ from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 class DataPlane(Protocol):
     """Serves requests while it is open; an async context manager.
 
-    host, port: of the data port. table: the one in force; assign another to put it in force.
-    replaced: worker processes that died and were replaced since the start. pids: (N,) ids of the
-    worker processes, `None` where one is being replaced; empty where this process serves itself.
+    table: the one in force; assign another to put it in force. replaced: worker processes that died
+    and were replaced since the start. pids: (N,) ids of the worker processes, `None` where one is
+    being replaced; empty where this process serves itself.
     """
 
-    host: str
-    port: int
     table: RoutingTable
     replaced: int
 
@@ -31,6 +30,10 @@ class DataPlane(Protocol):
 
     async def __aexit__(self, *_: object) -> None:
         """Take no new requests, let running ones finish, then end."""
+
+    def configure(self, config: ServingConfig, table: RoutingTable) -> None:
+        """Serve by this configuration and its table from now on; the fleet has all its pools.
+        `drain` first: what was counted until now is by the old numbers of buckets."""
 
     def apply(self, membership: Membership) -> None:
         """Serve with the backends of this membership from now on."""

@@ -1,60 +1,96 @@
-"""The port that worker processes share, and the names that keep a second gateway off it.
+"""The data port: its listening sockets, which outlive the processes that accept on them.
 
-SO_REUSEPORT lets two gateways listen on one port without an error. So each gateway also binds a
-name that belongs to the port; the kernel frees it when the process ends in any way (abstract
-sockets of Linux, unix(7)).
+A connection waits in the queue of one socket, and is reset when the last process closes that. So
+what replaces a worker, and the successor of a whole gateway, go on with the same sockets. Each
+worker has its own (SO_REUSEPORT), among which the kernel deals the connections out.
 """
 
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
+
+from gateway.proxy.http.sockets import Place, bound, is_at, places
 
 
-@contextmanager
-def reserve(host: str, port: int) -> Iterator[int]:
-    """Reserve a port for several workers while the context is open; yields its number.
+class DataPort:
+    """The listening sockets of the data port, by worker: one for each address of the host.
 
-    port: 0 takes a free one. Raises OSError when another gateway of this machine has the port, or a
-    program that listens without SO_REUSEPORT.
+    number: of the port.
     """
-    family, socket_type, _, _, address = socket.getaddrinfo(
-        host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-    )[0]
-    with socket.socket(family, socket_type) as held:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(address)  # without listen(): the kernel gives connections to listeners only
-        number = int(held.getsockname()[1])
-        with _named(_name("owner", host, number)):
-            yield number
 
-
-@contextmanager
-def announce(host: str, port: int) -> Iterator[None]:
-    """Announce, while the context is open, that a gateway with a supervisor serves the port."""
-    with _named(_name("serving", host, port)):
-        yield
-
-
-def is_served(host: str, port: int) -> bool:
-    """Whether a gateway with a supervisor serves the port, as `announce` says."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as probe:
+    def __init__(
+        self,
+        host: str,
+        number: int,
+        *,
+        workers: int = 1,
+        inherited: Sequence[socket.socket] = (),
+        shared: bool = False,
+    ) -> None:
+        """number: 0 takes a free one. inherited: sockets that another gateway listens on. shared:
+        whether processes that will end listen on the port, with sockets of their own. Raises
+        OSError when another program has it."""
+        self._shared = shared or workers > 1
+        self._workers: list[list[socket.socket]] = [[] for _ in range(workers)]
+        self._places: list[Place] = []
+        self.host = host
+        self.number = number
         try:
-            probe.connect(_name("serving", host, port))
+            for place in places(host, number):
+                self._open(_numbered(place, self.number), [s for s in inherited if is_at(s, place)])
         except OSError:
-            return False
-        return True
+            self.close()
+            raise
+
+    def __repr__(self) -> str:
+        return f"<DataPort {self.host}:{self.number}, {len(self.sockets)} sockets>"
+
+    @property
+    def sockets(self) -> tuple[socket.socket, ...]:
+        """The sockets of all workers."""
+        return tuple(held for own in self._workers for held in own)
+
+    def share(self, worker: int) -> list[socket.socket]:
+        """The sockets of one worker; new ones if they were dropped."""
+        if not self._workers[worker]:
+            self._workers[worker] = [bound(place, shared=self._shared) for place in self._places]
+        return self._workers[worker]
+
+    def drop(self, worker: int) -> None:
+        """Close the sockets of one worker, which accepts no more for now: the kernel then deals its
+        share out to the others."""
+        own, self._workers[worker] = self._workers[worker], []
+        for held in own:
+            held.close()
+
+    def close(self) -> None:
+        """Close all sockets; those that other processes have open too go on."""
+        for worker in range(len(self._workers)):
+            self.drop(worker)
+
+    def _open(self, place: Place, inherited: list[socket.socket]) -> None:
+        """Give each worker a socket of one place, and those that are left over to the first ones;
+        what waits there is served too."""
+        workers = len(self._workers)
+        if workers > len(inherited):
+            for held in inherited:  # made by a gateway of one worker: no other may stand beside it
+                held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        for worker in range(max(workers, len(inherited))):
+            held = (
+                inherited[worker] if worker < len(inherited) else bound(place, shared=self._shared)
+            )
+            self._workers[worker % workers].append(held)
+            self.number = self.number or int(held.getsockname()[1])
+            place = _numbered(place, self.number)
+        self._places.append(place)
 
 
-@contextmanager
-def _named(name: str) -> Iterator[None]:
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as held:
-        try:
-            held.bind(name)
-        except OSError as error:
-            raise OSError(error.errno, "another gateway has this port") from error
-        yield
+def _numbered(place: Place, number: int) -> Place:
+    family, address = place
+    return family, (address[0], number, *address[2:])
 
 
-def _name(what: str, host: str, port: int) -> str:
-    return f"\0cuvee-{what}-{host}:{port}"
+def require_free(host: str, number: int) -> None:
+    """Raise OSError if any program listens on the port, also one that would share it: vLLM's own
+    server would, on 8000 by default as here, and would get a part of the requests."""
+    for place in places(host, number):
+        bound(place).close()

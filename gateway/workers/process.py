@@ -9,6 +9,7 @@ import logging
 import signal
 import socket
 import sys
+from collections.abc import Sequence
 from multiprocessing.process import BaseProcess
 from typing import Any
 
@@ -20,10 +21,12 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.runtime import settle
 from gateway.workers.channel import Channel
+from gateway.workers.handover import Orphanage, is_served
 from gateway.workers.messages import (
     BackendLost,
     Down,
     Leave,
+    NewConfiguration,
     NewMembership,
     NewTable,
     StartUp,
@@ -31,7 +34,6 @@ from gateway.workers.messages import (
     Up,
     WorkerReport,
 )
-from gateway.workers.port import is_served
 from gateway.workers.worker import Worker
 
 log = logging.getLogger("cuvee")
@@ -40,13 +42,18 @@ SUCCESSOR_S = 1.0  # between two checks for another gateway on the port, after t
 REPORT_S = 0.5  # between two reports, which also show the supervisor that the worker lives
 
 
-def main(end: socket.socket, memory: Any, rows: int, number: int) -> None:
-    """Run the process. end: socket to the supervisor. memory, rows: of the shared array. number: of
-    this worker, whose cells of the array it writes."""
+def main(
+    end: socket.socket, sockets: Sequence[socket.socket], memory: Any, rows: int, number: int
+) -> None:
+    """Run the process. end: socket to the supervisor. sockets: which listen on the data port.
+    memory, rows: of the shared array. number: of this worker, whose cells of the array it
+    writes."""
     settle()  # objects of the fork server are then never touched, so their memory stays shared
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the supervisor ends its workers
+    # On Ctrl-C the supervisor ends its workers; on SIGHUP it tells them what to change.
+    for ignored in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(ignored, signal.SIG_IGN)
     try:
-        uvloop.run(WorkerProcess(number, memory, rows).run(end))
+        uvloop.run(WorkerProcess(number, sockets, memory, rows).run(end))
     except Exception:  # not to standard error, which may be a pipe that nobody reads
         log.exception("worker %d ends by an error", number)
         sys.exit(1)
@@ -71,12 +78,16 @@ async def ended(worker: BaseProcess | None, patience_s: float) -> str:
 class WorkerProcess:
     """A worker and its channel to the supervisor."""
 
-    def __init__(self, number: int, memory: Any, rows: int) -> None:
+    def __init__(
+        self, number: int, sockets: Sequence[socket.socket], memory: Any, rows: int
+    ) -> None:
         self._number = number
+        self._sockets = sockets
         self._memory = memory
         self._rows = rows
         self._stop = asyncio.Event()
         self._delay_s = 0.0
+        self._numbering = 0
 
     async def run(self, end: socket.socket) -> None:
         """Serve until `Stop` or SIGTERM."""
@@ -90,18 +101,19 @@ class WorkerProcess:
         logs.begin(form, start_up.level, process=f"worker-{self._number}")
         loop = asyncio.get_running_loop()
         worker, load_view = self._worker(start_up)
+        self._numbering = start_up.numbering
         async with worker:
-            loop.add_signal_handler(signal.SIGTERM, self._on_sigterm, worker, start_up)
-            channel.send(report(worker))  # it listens
+            loop.add_signal_handler(signal.SIGTERM, self._on_sigterm, worker)
+            self._report(channel, worker)  # it listens
             tasks = [
-                loop.create_task(self._follow(channel, worker, load_view)),
-                loop.create_task(_report_forever(channel, worker)),
+                loop.create_task(self._follow(channel, worker, load_view, start_up)),
+                loop.create_task(self._report_forever(channel, worker)),
             ]
             await self._stop.wait()
             await asyncio.sleep(self._delay_s)
         for task in tasks:
             task.cancel()
-        channel.send(report(worker))
+        self._report(channel, worker)
         await channel.close()
 
     def _worker(self, start_up: StartUp) -> tuple[Worker, LoadView]:
@@ -116,28 +128,30 @@ class WorkerProcess:
             start_up.table,
             fleet=fleet,
             estimator=estimator,
-            host=start_up.host,
-            port=start_up.port,
+            sockets=self._sockets,
             admin=start_up.admin,
             peers=load_view,
-            port_is_shared=True,
         )
         return worker, load_view
 
-    def _on_sigterm(self, worker: Worker, start_up: StartUp) -> None:
+    def _on_sigterm(self, worker: Worker) -> None:
         """SIGTERM to this process alone: drain as the whole gateway does."""
         if not self._stop.is_set():
-            self._delay_s = start_up.config.gateway.drain_delay_s
+            self._delay_s = worker.settings.drain_delay_s
             worker.leave()
             self._stop.set()
 
     async def _follow(
-        self, channel: Channel[Down, Up], worker: Worker, load_view: LoadView
+        self,
+        channel: Channel[Down, Up],
+        worker: Worker,
+        load_view: LoadView,
+        start_up: StartUp,
     ) -> None:
         """Obey the supervisor; when it died, wait until another gateway serves the port."""
         try:
             while True:
-                self._obey(await channel.receive(), worker)
+                self._obey(await channel.receive(), channel, worker)
         except EOFError:
             if self._stop.is_set():
                 return
@@ -148,13 +162,19 @@ class WorkerProcess:
             return
         log.warning("worker %d: the supervisor is gone; serving on", self._number)
         load_view.lose_supervisor()
-        while not is_served(worker.host, worker.port):  # noqa: ASYNC110 (it has no event)
-            await asyncio.sleep(SUCCESSOR_S)
+        with Orphanage(start_up.host, start_up.port) as orphanage:
+            while not await asyncio.to_thread(is_served, start_up.host, start_up.port):
+                orphanage.announce()
+                await asyncio.sleep(SUCCESSOR_S)
         log.warning("worker %d: another gateway serves the port; leaving", self._number)
         self._stop.set()
 
-    def _obey(self, message: Down, worker: Worker) -> None:
-        if isinstance(message, NewTable):
+    def _obey(self, message: Down, channel: Channel[Down, Up], worker: Worker) -> None:
+        if isinstance(message, NewConfiguration):
+            self._report(channel, worker)  # by the numbers that the buckets have until now
+            worker.configure(message.config, message.table)
+            self._numbering = message.numbering
+        elif isinstance(message, NewTable):
             worker.table = message.table
         elif isinstance(message, NewMembership):
             worker.apply(message.membership)
@@ -168,20 +188,21 @@ class WorkerProcess:
             self._delay_s = 0.0
             self._stop.set()
 
+    def _report(self, channel: Channel[Down, Up], worker: Worker) -> None:
+        delta, lessons = worker.drain(), tuple(worker.recent)
+        worker.recent.clear()
+        channel.send(
+            WorkerReport(
+                delta=delta,
+                lessons=lessons,
+                gauges=worker.gauges()[0],
+                membership=worker.router.fleet.membership.version,
+                numbering=self._numbering,
+                leaving=self._stop.is_set(),
+            )
+        )
 
-def report(worker: Worker) -> WorkerReport:
-    """Make the next report of a worker."""
-    delta, lessons = worker.drain(), tuple(worker.recent)
-    worker.recent.clear()
-    return WorkerReport(
-        delta=delta,
-        lessons=lessons,
-        gauges=worker.gauges()[0],
-        membership=worker.router.fleet.membership.version,
-    )
-
-
-async def _report_forever(channel: Channel[Down, Up], worker: Worker) -> None:
-    while True:
-        await asyncio.sleep(REPORT_S)
-        channel.send(report(worker))
+    async def _report_forever(self, channel: Channel[Down, Up], worker: Worker) -> None:
+        while True:
+            await asyncio.sleep(REPORT_S)
+            self._report(channel, worker)

@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
 
-from gateway.routing.observation import Observation, Outcome
-from planner.model.buckets import Buckets
+from gateway.routing.observation import NO_BUCKET, Observation, Outcome
+from planner.model.buckets import BEST_EFFORT, Buckets
 
 log = logging.getLogger("cuvee.requests")
 
@@ -39,13 +39,16 @@ class RequestLog:
         """Log a request that had a bucket, if it is its turn."""
         if not self._turn() and ended.outcome is not Outcome.FAILED:
             return
+        if ended.bucket == NO_BUCKET:  # its model left the configuration under it
+            return
         slo_class = self._buckets.class_of(ended.bucket)
+        met = ended.met(slo_class.slo.ttft_s, slo_class.slo.tpot_s)
         arrived_at_s = self._wall_clock() - (self._clock() - ended.arrival_s)
         fields = {
             "arrived_at": datetime.fromtimestamp(arrived_at_s, UTC).isoformat(),
             **ended.log_fields(),
-            "class": slo_class.name,
-            "slo_met": ended.met(slo_class.slo.ttft_s, slo_class.slo.tpot_s) or None,
+            "class": ended.slo_class,
+            "slo_met": None if ended.slo_class == BEST_EFFORT else met or None,
         }
         log.info("request", extra={"fields": fields})
 

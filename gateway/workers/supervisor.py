@@ -10,7 +10,6 @@ import logging
 import socket
 import sys
 import time
-from collections import deque
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from multiprocessing import get_context
@@ -32,14 +31,15 @@ from gateway.workers.messages import (
     BackendLost,
     Down,
     Leave,
+    NewConfiguration,
     NewMembership,
     NewTable,
     StartUp,
     Stop,
     Up,
-    WorkerReport,
 )
-from gateway.workers.port import announce, reserve
+from gateway.workers.port import DataPort
+from gateway.workers.slot import Slot
 
 log = logging.getLogger("cuvee.workers")
 
@@ -47,50 +47,12 @@ START_S = 60.0  # until all workers listen: the fork server imports first, on a 
 SILENT_S = 15.0  # a worker that sent no report for so long hangs, and is killed
 END_S = 1.0  # from the end of a worker's channel to the end of its process
 STOP_S = 5.0  # for the workers to end, beyond the time that requests have to finish
-DEATHS, DEATHS_S = 5, 10.0  # so many deaths within so long are replaced at once; then with pauses
-LONGEST_PAUSE_S = 30.0
 # Backends that may be added at run time beyond those at the start: the shared array cannot grow. A
 # row takes 24 bytes for each worker.
 SPARE_ROWS = 256
 
 FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload([process.__name__])
-
-
-class Backoff:
-    """The pauses before dead workers of one slot are replaced."""
-
-    def __init__(self) -> None:
-        self._deaths: deque[float] = deque(maxlen=DEATHS + 1)  # times of deaths, less all pauses
-        self._pause_s = self._paused_s = 0.0
-
-    def after(self, now_s: float) -> float:
-        """Seconds to wait after a death at this time: 0, unless deaths are too frequent."""
-        deaths = self._deaths
-        deaths.append(now_s - self._paused_s)
-        often = len(deaths) > DEATHS and deaths[-1] - deaths[0] <= DEATHS_S
-        self._pause_s = min(max(1.0, 2 * self._pause_s), LONGEST_PAUSE_S) if often else 0.0
-        self._paused_s += self._pause_s
-        return self._pause_s
-
-
-class Slot:
-    """The place of one worker, which several processes fill in turn.
-
-    process, channel: of the present process, if there is one. report: its last report, `None` until
-    it listens. listening: done when the first process listened.
-    """
-
-    def __init__(self, number: int) -> None:
-        self.number = number
-        self.process: ForkServerProcess | None = None
-        self.channel: Channel[Up, Down] | None = None
-        self.listening = asyncio.get_running_loop().create_future()
-        self.report: WorkerReport | None = None
-        self.backoff = Backoff()
-
-    def __repr__(self) -> str:
-        return f"<Slot {self.number}: {self.process!r}>"
 
 
 class Supervisor:
@@ -103,18 +65,19 @@ class Supervisor:
         *,
         fleet: Fleet,
         estimator: Estimator,
-        host: str,
-        port: int,
+        port: DataPort,
         admin: str,
     ) -> None:
         """fleet: the supervisor's own; its totals are those of all workers. estimator: learns from
-        a sample of all workers' requests; a replacement starts with its state. Others: see
-        `Worker`."""
+        a sample of all workers' requests; a replacement starts with its state. port: stays open
+        for the replacements. admin: see `Worker`."""
         self._config = config
         self._settings = settings = config.gateway
         self._table = table
+        self._numbering = 0
         self._fleet = fleet
         self._estimator = estimator
+        self._port = port
         self._admin = admin
         rows = fleet.membership.rows + SPARE_ROWS
         self._memory = FORKED.RawArray("d", SharedLoad.doubles(workers=settings.workers, rows=rows))
@@ -127,16 +90,14 @@ class Supervisor:
         self._stopping = asyncio.Event()
         self._leaving = False
         self._stack = AsyncExitStack()
-        self.host, self.port = host, port
         self.replaced = 0
 
     def __repr__(self) -> str:
-        return f"<Supervisor {self.pids} on {self.host}:{self.port}>"
+        return f"<Supervisor {self.pids} on {self._port!r}>"
 
     async def __aenter__(self) -> "Supervisor":
         """Start the workers; return when all listen. Raises OSError when they cannot."""
         async with AsyncExitStack() as stack:
-            self.port = stack.enter_context(reserve(self.host, self.port))
             self._slots = [Slot(number) for number in range(self._settings.workers)]
             loop = asyncio.get_running_loop()
             keeping = [loop.create_task(self._keep(slot)) for slot in self._slots]
@@ -146,7 +107,6 @@ class Supervisor:
                     await asyncio.gather(*(slot.listening for slot in self._slots))
             except TimeoutError:
                 raise OSError(f"the workers did not start within {START_S:g} s") from None
-            stack.enter_context(announce(self.host, self.port))
             self._stack = stack.pop_all()
         log.info("workers %s listen", ", ".join(map(str, self.pids)))
         return self
@@ -169,6 +129,14 @@ class Supervisor:
     def pids(self) -> tuple[int | None, ...]:
         """(N,) ids of the processes that listen; `None` where one is being replaced."""
         return tuple(s.process.pid if s.report and s.process else None for s in self._slots)
+
+    def configure(self, config: ServingConfig, table: RoutingTable) -> None:
+        """Serve by this configuration and its table from now on, in all workers; as `Worker`
+        does."""
+        self._numbering += not table.buckets.numbered_as(self._table.buckets)
+        self._config, self._settings, self._table = config, config.gateway, table
+        self._estimator.add(config.bytes_per_token)
+        self._tell(NewConfiguration(config=config, table=table, numbering=self._numbering))
 
     def apply(self, membership: Membership) -> None:
         """Serve with the backends of this membership from now on. Raises ConfigError if they need
@@ -252,6 +220,8 @@ class Supervisor:
             if self._stopping.is_set():
                 return
             pause_s = slot.backoff.after(time.monotonic())
+            if pause_s:  # else what waits in its sockets is served by the next process
+                self._port.drop(slot.number)
             self.replaced += 1
             log.warning(
                 "worker %d (%s) is gone: %s; another in %g s", slot.number, pid, how, pause_s
@@ -264,7 +234,8 @@ class Supervisor:
         """Start a process for a slot, and send it its start-up message."""
         mine, its = socket.socketpair()
         with its:
-            arguments = (its, self._memory, self._shared_load.rows, slot.number)
+            sockets = self._port.share(slot.number)
+            arguments = (its, sockets, self._memory, self._shared_load.rows, slot.number)
             slot.process = FORKED.Process(target=process.main, args=arguments, daemon=True)
             try:
                 await asyncio.to_thread(_start, slot.process)
@@ -276,10 +247,11 @@ class Supervisor:
             StartUp(
                 config=self._config,
                 table=self._table,
+                numbering=self._numbering,
                 membership=self._fleet.membership,
                 learned=self._estimator.state(),
-                host=self.host,
-                port=self.port,
+                host=self._port.host,
+                port=self._port.number,
                 admin=self._admin,
                 level=logging.getLogger().level,
             )
@@ -300,6 +272,10 @@ class Supervisor:
                 if slot.report is None and slot.listening.done() and slot.process:
                     log.info("worker %d (%s) serves", slot.number, slot.process.pid)
                 slot.report = report
+                if report.numbering != self._numbering:
+                    report.delta.forget_buckets()
+                if report.leaving:
+                    self._port.drop(slot.number)
                 self._delta.add(report.delta)
                 for lesson in report.lessons:
                     self._estimator.learn(lesson)

@@ -6,13 +6,15 @@ statistics. Knows a plan only as a routing table.
 
 import asyncio
 import logging
+import socket
 import time
 from collections import deque
+from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from math import ceil
 from typing import Any, Final
 
 from gateway import logs
+from gateway.config.schema import GatewaySection
 from gateway.config.serving import ServingConfig
 from gateway.errors import GatewayError
 from gateway.proxy.dispatch import Dispatcher
@@ -21,8 +23,8 @@ from gateway.proxy.exchange import Exchange
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
-from gateway.proxy.http.request import ClientLimits, Request
-from gateway.routing.admission import Admission, QueueLimits
+from gateway.proxy.http.request import Request
+from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend
 from gateway.routing.endpoints import BY_PATH
 from gateway.routing.estimator import Estimator
@@ -33,9 +35,9 @@ from gateway.routing.observation import Observation, Outcome
 from gateway.routing.peers import Peers
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
-from gateway.runtime import most_clients, open_files
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
+from gateway.workers.limits import client_limits, queue_limits
 from gateway.workers.local import LocalEndpoints, readiness
 from gateway.workers.request_log import RequestLog
 from gateway.workers.shedding import Shedding
@@ -67,15 +69,12 @@ class Worker:
         *,
         fleet: Fleet,
         estimator: Estimator,
-        host: str,
-        port: int,
+        sockets: Sequence[socket.socket],
         admin: str,
         peers: Peers | None = None,
-        port_is_shared: bool = False,
     ) -> None:
-        """port: 0 takes a free one. admin: base URL of the admin port. peers: other routers of the
-        same fleet; `None`: there are none. port_is_shared: whether other processes listen on the
-        same port."""
+        """sockets: which listen on the data port; the worker closes them. admin: base URL of the
+        admin port. peers: other routers of the same fleet; `None`: there are none."""
         self._config = config
         self._settings = settings = config.gateway
         self._estimator = estimator
@@ -84,7 +83,7 @@ class Worker:
         self._peers = peers
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
-        self._leaving = self._closed = False
+        self._leaving = self._over = False
         self._resting: set[str] = set()  # backends whose breaker was open at the last tick
         self._ended: list[Observation] = []
         self._request_log = self._new_request_log(table)
@@ -100,19 +99,12 @@ class Worker:
             admin=admin,
             on_refusal=self._refused,
         )
-        self._listener = Listener(
-            ClientLimits(
-                body_bytes=settings.max_body_bytes, connections=most_clients(open_files())
-            ),
-            self._serve,
-            refused=self._refused,
-            shared=port_is_shared,
-        )
+        self._listener = Listener(client_limits(self._settings), self._serve, refused=self._refused)
+        self._sockets = tuple(sockets)
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
-        self.host, self.port = host, port
 
     def __repr__(self) -> str:
-        return f"<Worker on {self.host}:{self.port}, {self.router!r}>"
+        return f"<Worker {self._listener!r}, {self.router!r}>"
 
     async def __aenter__(self) -> "Worker":
         async with AsyncExitStack() as stack:
@@ -121,15 +113,20 @@ class Worker:
             self._background(stack, self._tick())
             if self._peers is not None:
                 self._background(stack, self._poll())
-            self.port = await self._listener.listen(self.host, self.port)
-            stack.push_async_callback(self._listener.close, self._settings.drain_s)
+            await self._listener.accept(self._sockets)
+            stack.push_async_callback(self._close)
             self._stack = stack.pop_all()
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Take no new requests, let running ones finish, then end."""
-        self._leaving = self._closed = True
+        """Accept no more connections, let the requests of the present ones finish, then end."""
+        self._leaving = True
         await self._stack.aclose()
+
+    @property
+    def settings(self) -> GatewaySection:
+        """The settings in force."""
+        return self._settings
 
     @property
     def table(self) -> RoutingTable:
@@ -139,6 +136,28 @@ class Worker:
     @table.setter
     def table(self, table: RoutingTable) -> None:
         self.router.table = table
+        self.dispatcher.room(self._clock())
+
+    def configure(self, config: ServingConfig, table: RoutingTable) -> None:
+        """Serve by this configuration and its table from now on; the fleet has all its pools.
+
+        Requests under way stay where they are. Connections keep the limit of a body that they were
+        made with. `drain` first: what was counted until now is by the old numbers of buckets.
+        """
+        self._learn()
+        self._config, self._settings = config, config.gateway
+        self._estimator.add(config.bytes_per_token)
+        self._connection_pools.configure(connect_timeout_s=config.gateway.connect_timeout_s)
+        self._stats.configure(table.buckets)
+        self._request_log = self._new_request_log(table)
+        self.router.table = table
+        self.dispatcher.configure(dialects(config.engines), config.gateway)
+        self.dispatcher.admission.configure(
+            queue_limits(self._settings), config.gateway.caller_weights, self._clock()
+        )
+        self._exchange.configure(config.gateway)
+        self._local_endpoints.configure(config)
+        self._listener.limits = client_limits(self._settings)
         self.dispatcher.room(self._clock())
 
     def apply(self, membership: Membership) -> None:
@@ -178,8 +197,9 @@ class Worker:
 
     def leave(self) -> None:
         """Report not ready from now on, but go on serving, so that balancers have time to
-        notice."""
+        notice. Connections close with their next answer, which moves clients to other gateways."""
         self._leaving = True
+        self._listener.leave()
 
     def kill(self) -> None:
         """Do nothing: this process itself serves."""
@@ -192,24 +212,25 @@ class Worker:
         """Several probes of a backend failed: end the wait of requests for its first byte."""
         self._exchange.timeouts.backend_lost(backend)
 
+    async def _close(self) -> None:
+        await self._listener.close(self._settings.drain_s, self._end_all)
+
+    def _end_all(self) -> None:
+        self._over = True
+        self._exchange.timeouts.end_all()
+
     def _new_dispatcher(self) -> Dispatcher:
-        settings = self._settings
-        limits = QueueLimits(
-            requests=ceil(settings.queue_requests / settings.workers),
-            tokens=ceil(settings.queue_tokens / settings.workers),
-            timeout_s=settings.queue_timeout_s,
-        )
         return Dispatcher(
             admission=Admission(
                 self.router,
-                limits,
-                weights=settings.caller_weights,
+                queue_limits(self._settings),
+                weights=self._settings.caller_weights,
                 view=None if self._peers is None else self._peers.queue,
             ),
             fleet=self.router.fleet,
             connection_pools=self._connection_pools,
             dialects=dialects(self._config.engines),
-            settings=settings,
+            settings=self._settings,
             on_failure=self._stats.failed,
             clock=self._clock,
         )
@@ -238,7 +259,7 @@ class Worker:
     def _serve(self, client: ClientConnection, request: Request) -> None:
         """Serve one request of the data port."""
         endpoint = self._endpoints.get(request.target.partition(b"?")[0])
-        if endpoint is not None and request.method == b"POST" and not self._closed:
+        if endpoint is not None and request.method == b"POST" and not self._over:
             self._exchange.serve(client, request, endpoint)
         else:
             self._local_endpoints.serve(client, request)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gateway.rehearsal.play import LEFTOVER, Rehearsal, rehearse
 from planner.engine.profiles import find_profile
-from planner.model.buckets import DEFAULT, Buckets, SloClass
+from planner.model.buckets import BEST_EFFORT, DEFAULT, Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
@@ -29,7 +29,6 @@ GRID = Grid(input_edges=log_edges(16, 32768), output_edges=log_edges(16, 4096))
 INTERACTIVE = Slo(ttft_s=2.0, tpot_s=0.12)
 FAST = Slo(ttft_s=1.0, tpot_s=0.08)
 BATCH = Slo(ttft_s=30.0, tpot_s=0.5, attainment=0.95)
-BEST_EFFORT = "best-effort"
 ONE_SIZE: Mapping[tuple[int, int], float] = {(512, 128): 1.0}
 MIXED: Mapping[tuple[int, int], float] = {
     (200, 64): 0.3, (512, 128): 0.3, (1500, 256): 0.2, (4000, 128): 0.1, (300, 700): 0.1,

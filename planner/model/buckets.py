@@ -9,6 +9,7 @@ from planner.sizes import Grid
 from planner.slo import Slo
 
 DEFAULT = "default"  # the SLO class of a request that names none
+BEST_EFFORT = "best-effort"  # the class of requests without a promise; it has no buckets
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,13 @@ class Buckets:
     def count(self) -> int:
         """B, the number of buckets."""
         return len(self.classes) * self.grid.cells
+
+    def numbered_as(self, other: "Buckets") -> bool:
+        """Whether the numbers of both mean the same: grid and names are equal, whatever is
+        promised."""
+        return self.grid == other.grid and [(c.model, c.name) for c in self.classes] == [
+            (c.model, c.name) for c in other.classes
+        ]
 
     def class_of(self, bucket: int) -> SloClass:
         """The SLO class of a bucket."""

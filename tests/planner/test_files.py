@@ -10,7 +10,7 @@ import pytest
 from msgspec import Meta
 
 from planner.errors import InvalidFile
-from planner.files import decoded, loaded, parts
+from planner.files import decoded, loaded, noted, parts
 
 GiB = Annotated[float, Meta(ge=1, le=2000, description="in GiB, 1 to 2,000")]
 
@@ -168,3 +168,18 @@ def test_a_mistake_of_yaml_names_its_line(tmp_path: Path):
 
     with pytest.raises(InvalidFile, match=re.escape(f"{path}:3: did not find expected")):
         loaded(path)
+
+
+def test_what_is_read_can_be_noted(tmp_path):
+    """Also a file that is missing; an outer note has what an inner one has."""
+    path = tmp_path / "a.yaml"
+    path.write_text("a: 1")
+    with noted() as outer:
+        with noted() as inner:
+            loaded(path)
+        with pytest.raises(InvalidFile):
+            loaded(tmp_path / "b.yaml")
+    loaded(path)
+
+    assert inner == [path]
+    assert outer == [path, tmp_path / "b.yaml"]

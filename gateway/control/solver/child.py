@@ -22,7 +22,7 @@ def attach() -> None:
     with suppress(AttributeError, OSError):  # not every system has nice, and solving needs none
         os.nice(NICENESS)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would spin on other cores
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     Thread(target=_end_with_parent, daemon=True).start()
 

@@ -27,12 +27,15 @@ START_S = 60.0  # more for the first task of a process, which imports the solver
 
 
 class Solver:
-    """The solver's process; a context manager. The process starts with the first task."""
+    """The solver's process; a context manager. The process starts with the first task.
+
+    limit_s: of one solve.
+    """
 
     def __init__(self, *, limit_s: float, certifier: str | None = None) -> None:
         """limit_s: of one solve. certifier: `module:function` that takes a plan, its demand and the
         pools, and returns the plan with a certificate; `None`: plans get no certificate."""
-        self._limit_s = limit_s
+        self.limit_s = limit_s
         self._certifier = certifier
         self._pool: ProcessPoolExecutor | None = None
 
@@ -55,7 +58,7 @@ class Solver:
 
     async def plan(self, request: PlanRequest) -> Plan:
         """Solve. Raises SolverFailed when the solve fails or exceeds the limit."""
-        plan: Plan = await self._work(self._limit_s, PLAN, request)
+        plan: Plan = await self._work(self.limit_s, PLAN, request)
         return plan
 
     async def compare(self, request: PlanRequest, plan: Plan, candidate: Plan) -> Comparison:
@@ -82,6 +85,9 @@ class Solver:
         except TimeoutError:
             self._stop()
             raise SolverFailed(f"no answer within {limit_s:g} s") from None
+        except asyncio.CancelledError:  # nobody waits for it, and the next task should not have to
+            self._stop()
+            raise
         except BrokenProcessPool as error:
             self._stop()
             raise SolverFailed("the solver's process died") from error

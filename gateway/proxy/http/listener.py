@@ -3,25 +3,28 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from gateway.errors import GatewayError
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.request import ClientLimits, Request
+from gateway.proxy.http.sockets import BACKLOG, bound, places
 
 log = logging.getLogger("cuvee")
 
 SWEEP_S = 0.25  # between two looks at all deadlines: one timer is cheaper than one per connection
-BACKLOG = 1024
+FRESH_S = 0.5  # for so long an idle connection is kept when the listener closes
+LAST_S = 1.0  # for the errors that end the last answers to leave
 LOG_S = 60.0  # between two lines that say the same
 
 
 class Listener:
     """A listening port and its connections, from `listen` to `close`.
 
-    serve: has a request served; see `Server`. closing: whether `close` was called. connections:
-    the open ones. refused: see `Server`. evicted: connections closed to make room, since the start.
+    serve: has a request served; see `Server`. closing: whether `leave` or `close` was called.
+    connections: the open ones. refused: see `Server`. evicted: connections closed to make room,
+    since the start.
     """
 
     def __init__(
@@ -30,17 +33,14 @@ class Listener:
         serve: Callable[[ClientConnection, Request], None],
         *,
         refused: Callable[[GatewayError], None] = lambda _: None,
-        shared: bool = False,
     ) -> None:
-        """shared: whether other processes listen on the same port (SO_REUSEPORT)."""
         self.limits = limits
         self.serve = serve
         self.refused = refused
         self.closing = False
         self.connections: set[ClientConnection] = set()
         self.evicted = 0
-        self._shared = shared
-        self._server: asyncio.Server | None = None
+        self._servers: list[asyncio.Server] = []
         self._sweeping: asyncio.TimerHandle | None = None
         self._log_due_s = 0.0
 
@@ -48,36 +48,58 @@ class Listener:
         return f"<Listener {len(self.connections)} connections>"
 
     async def listen(self, host: str, port: int) -> int:
-        """Begin to accept; return the port, which may be 0 for a free one. Raises OSError."""
-        loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: cast(asyncio.Protocol, ClientConnection(self)),
-            host,
-            port,
-            backlog=BACKLOG,
-            reuse_port=self._shared or None,
-        )
-        self._sweep()
-        listening: socket.socket = self._server.sockets[0]
-        return int(listening.getsockname()[1])
+        """Begin to accept at the first address of a host; return the port, which may be 0 for a
+        free one. Raises OSError."""
+        held = bound(next(places(host, port)))
+        number = int(held.getsockname()[1])
+        await self.accept([held])
+        return number
 
-    async def close(self, patience_s: float) -> None:
-        """Accept no more, let the answers under way end within `patience_s`, then reset the other
-        connections."""
-        self.closing = True
-        if self._server is not None:
-            self._server.close()
+    async def accept(self, sockets: Sequence[socket.socket]) -> None:
+        """Begin to accept on these sockets, which the listener closes when it closes."""
         loop = asyncio.get_running_loop()
-        until_s = loop.time() + patience_s
-        while self.connections and loop.time() < until_s:
-            for client in tuple(self.connections):
-                if client.idle:
-                    client.close()
-            await asyncio.sleep(SWEEP_S / 5)
+        for held in sockets:
+            server = await loop.create_server(
+                lambda: cast(asyncio.Protocol, ClientConnection(self)), sock=held, backlog=BACKLOG
+            )
+            self._servers.append(server)
+        self._sweep()
+
+    def stop_accepting(self) -> None:
+        """Accept no more; what is connected goes on."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+
+    def leave(self) -> None:
+        """Keep no connection alive after its answer from now on, but go on accepting."""
+        self.closing = True
+
+    async def close(self, patience_s: float, end: Callable[[], None] | None = None) -> None:
+        """Accept no more, let the answers under way end within `patience_s`; then call `end`, which
+        may end the others by an error, and soon reset what is left."""
+        self.closing = True
+        self.stop_accepting()
+        await self._empty(patience_s)
+        if end is not None and self.connections:
+            end()
+            await self._empty(LAST_S)
         for client in tuple(self.connections):
             client.abort()
         if self._sweeping is not None:
             self._sweeping.cancel()
+
+    async def _empty(self, patience_s: float) -> None:
+        """Close idle connections until there are none left, at most for so long. One that was just
+        made, or just got an answer, may have a request under way."""
+        loop = asyncio.get_running_loop()
+        until_s = loop.time() + patience_s
+        while self.connections and loop.time() < until_s:
+            idle_until_s = loop.time() - FRESH_S + self.limits.idle_s
+            for client in tuple(self.connections):
+                if client.idle and client.deadline_s <= idle_until_s:
+                    client.close()
+            await asyncio.sleep(SWEEP_S / 5)
 
     def make_room(self, newest: ClientConnection) -> None:
         """Close the connections that were idle for longest, or the newest one if none is idle.

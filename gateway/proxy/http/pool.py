@@ -34,7 +34,8 @@ class ConnectionPool:
     """The connections to one backend. The one used last is used first, so that the others get old
     and are closed when the load falls.
 
-    host, port: from the URL. memo: of the heads of the backend's replies.
+    host, port: from the URL. memo: of the heads of the backend's replies. connect_timeout_s: of
+    the next connections.
     """
 
     def __init__(
@@ -56,7 +57,7 @@ class ConnectionPool:
         self.memo = HeadMemo(NOT_RETURNED)
         self._base_path = parts.path.rstrip("/")
         self._authority = parts.netloc.rpartition("@")[2]
-        self._connect_timeout_s = connect_timeout_s
+        self.connect_timeout_s = connect_timeout_s
         self._reuse_s = reuse_s
         self._idle: deque[BackendConnection] = deque()
         self._open: set[BackendConnection] = set()
@@ -153,7 +154,7 @@ class ConnectionPool:
     ) -> BackendConnection:
         """again: whether to dial once more if the time was up only because this process was
         late."""
-        due_s = loop.time() + self._connect_timeout_s
+        due_s = loop.time() + self.connect_timeout_s
         try:
             async with asyncio.timeout_at(due_s):
                 _, made = await loop.create_connection(
@@ -162,7 +163,7 @@ class ConnectionPool:
         except TimeoutError:
             if again and loop.time() - due_s > LATE_S:
                 return await self._dial(loop, again=False)
-            limit_s = self._connect_timeout_s
+            limit_s = self.connect_timeout_s
             raise ConnectFailed(f"The backend did not accept within {limit_s:g} s.") from None
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError; a bad name, ValueError
             if isinstance(error, OSError) and error.errno in OWN_LIMITS:
@@ -232,6 +233,12 @@ class ConnectionPools:
                 tls=self._tls_context,
             )
         return pool
+
+    def configure(self, *, connect_timeout_s: float) -> None:
+        """Dial with this timeout from now on, at every backend."""
+        self._connect_timeout_s = connect_timeout_s
+        for pool in self._by_url.values():
+            pool.connect_timeout_s = connect_timeout_s
 
     def _tls_context(self) -> ssl.SSLContext:
         """One context for all pools: to read the certificates that the system trusts blocks for

@@ -6,6 +6,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from gateway.admin.server import AdminServer, Answer
+from gateway.errors import BadRequest
 
 
 def broken() -> Answer:
@@ -44,6 +45,32 @@ async def test_a_table_of_paths(text, status, header, body):
     assert head.startswith(b"http/1.1 " + status)
     assert header in head
     assert said == body if body is not None else b'"error"' in said
+
+
+async def test_an_action_is_a_post():
+    """It may take a while; other requests are answered meanwhile, and its error is an answer."""
+    go, asked = asyncio.Event(), []
+
+    async def act() -> Answer:
+        asked.append(1)
+        await go.wait()
+        if len(asked) > 1:
+            raise BadRequest("not again")
+        return 200, "text/plain", b"done"
+
+    async with AdminServer(ANSWERS, {"/act": act}, host="127.0.0.1", port=0) as admin:
+        acting = asyncio.create_task(ask(admin, "POST /act"))
+        read, _ = await ask(admin, "GET /act")
+        _, said = await ask(admin, "GET /metrics")
+        go.set()
+        _, done = await acting
+        again, _ = await ask(admin, "POST /act")
+
+    assert read.startswith(b"http/1.1 405")
+    assert b"allow: post" in read
+    assert said == b"up 1\n"
+    assert done == b"done"
+    assert again.startswith(b"http/1.1 400")
 
 
 async def test_a_port_that_is_taken_is_an_error():

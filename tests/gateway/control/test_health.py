@@ -131,7 +131,7 @@ async def test_probing_survives_a_broken_probe():
     """An unforeseen failure costs one round, not the loop."""
     world = World()
     world.down = {"broken"}
-    task = asyncio.create_task(world.health.run(0.0))
+    task = asyncio.create_task(world.health.run(lambda: 0.0))
     async with asyncio.timeout(10):
         await world.rounds.wait()
         world.down, world.asked = {"http://a0"}, []

@@ -1,12 +1,17 @@
 """Demand as observed: rates, sizes, burstiness, and forgetting."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.control.observed import ObservedDemand
+from planner.model.buckets import Buckets, SloClass
 from planner.program import solve
+from planner.sizes import Grid
+from planner.slo import Slo
 
 WINDOW_S, MEMORY_S = 100.0, 300.0
 
@@ -188,3 +193,40 @@ def test_what_earlier_traffic_taught_is_remembered(buckets, make_demand):
         assert (seen.share * seen.output_tokens)[got].sum() == pytest.approx(
             (demand.share * demand.output_tokens)[want].sum()
         )
+
+
+def carried(h, buckets, now_s):
+    return h.carried(buckets, window_s=WINDOW_S, memory_s=MEMORY_S, dispersion=1.5, now_s=now_s)
+
+
+def test_a_class_that_stays_keeps_what_was_observed(buckets):
+    """Under the number that it has now, and whatever it is promised; a new class has nothing."""
+    cells, h = buckets.grid.cells, observed(buckets)
+    for n in range(80):
+        h.arrive(3, float(n))
+        h.complete(3, 300, 100)
+    stricter = replace(buckets.classes[0], slo=Slo(ttft_s=1.0, tpot_s=0.05))
+    other = SloClass(model="other", slo=Slo(ttft_s=2.0, tpot_s=0.1))
+    later = carried(h, Buckets(classes=(other, stricter), grid=buckets.grid), 80.0)
+    for n in range(80, 100):
+        later.arrive(cells + 3, float(n))
+    before, after = h.snapshot(80.0), later.snapshot(100.0)
+
+    assert after.rate[cells + 3] == before.rate[3] == 1.0
+    assert set(after.bucket.tolist()) == {cells + 3}
+    assert after.input_tokens.tolist() == before.input_tokens.tolist()
+    assert not later.nothing
+
+
+def test_another_grid_begins_anew(buckets):
+    """The sizes that a bucket was estimated at cannot be told from its number."""
+    h = observed(buckets)
+    h.arrive(3, 50.0)
+    h.complete(3, 300, 100)
+    grid = Grid(input_edges=(64, 512, 2048), output_edges=(32, 512))
+    later = carried(h, Buckets(classes=buckets.classes, grid=grid), 60.0)
+    later.arrive(1, 61.0)
+
+    assert later.nothing
+    assert later.requests == 1
+    assert later.snapshot(70.0).rate[1] == 0.1  # of the ten seconds since then

@@ -50,6 +50,20 @@ def test_rows_in_use_are_not_given_away():
     assert {m.url: m.row for m in freed.members} == {"http://y": 1, "http://z": 0}
 
 
+def test_pools_come_and_go():
+    """In the new order; one that comes back gives no backend the name of an earlier one."""
+    before = first({"a": ("http://x",), "b": ("http://y",)})
+    both = changed(before, {"c": ("http://z",)}, pools=("c", "a", "b"))
+    without = changed(both, {}, pools=("c", "b"))
+    back = changed(without, {"a": ("http://x",)}, pools=("c", "b", "a"))
+
+    assert list(both.urls()) == ["c", "a", "b"]
+    assert named(without) == {"c-0": "http://z", "b-0": "http://y"}
+    assert named(back)["a-1"] == "http://x"
+    with pytest.raises(ConfigError, match="no such pool"):
+        changed(without, {"a": ("http://x",)})
+
+
 @given(st.lists(URLS, min_size=1, max_size=6))
 def test_every_change_keeps_names_and_rows_apart(steps):
     """Whatever comes and goes: no two backends share a name or a row, and what stays is the same

@@ -263,6 +263,21 @@ def test_each_process_shows_what_it_uses(metrics):
     assert found["cuvee_build_info", "1", "3", "compiled"] == 1
 
 
+def test_a_configuration_that_cannot_be_used_is_shown(metrics):
+    """By 0, beside the time of the last one that could."""
+    metrics.configured(True, 100.0)
+    good = scrape(metrics)
+    metrics.configured(False, 100.0)
+    bad = scrape(metrics)
+
+    names = (
+        ("cuvee_config_last_reload_successful",),
+        ("cuvee_config_last_reload_success_timestamp_seconds",),
+    )
+    assert [good[name] for name in names] == [1, 100]
+    assert [bad[name] for name in names] == [0, 100]
+
+
 def test_every_sample_is_of_a_defined_metric(metrics, plan):
     """Names, types, meanings and labels are those of the definitions, of which the page is made."""
     metrics.planned(plan, NOW_S)

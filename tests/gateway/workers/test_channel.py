@@ -11,6 +11,8 @@ from gateway.workers.channel import HEAD, Channel
 from gateway.workers.messages import BackendLost, Down, Leave, Stop, Up, WorkerReport
 
 REPORT = WorkerReport(
+    numbering=0,
+    leaving=False,
     delta=StatsDelta(),
     lessons=(),
     gauges=WorkerGauges(queued=0, connections=0, retry_budget=0.0, breakers_open=0),

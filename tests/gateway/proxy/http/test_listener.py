@@ -54,7 +54,7 @@ async def limit():
         yield
 
 
-async def test_idle_connections_are_closed_at_once():
+async def test_idle_connections_are_closed_soon():
     """Used or never used: nothing of theirs is lost."""
     async with Port() as port:
         (new, _), (used, _) = await port.connect(), await port.connect(GET)
@@ -64,6 +64,19 @@ async def test_idle_connections_are_closed_at_once():
 
         assert (await new.read(), await used.read()) == (b"", b"")
         assert port.listener.connections == set()
+
+
+async def test_a_connection_that_was_just_made_is_served():
+    """Its request is under way: whoever connected before the listener closed is not turned away."""
+    async with Port() as port:
+        reader, writer = await port.connect()
+        closing = asyncio.create_task(port.listener.close(60))
+        await until(lambda: port.listener.closing)
+        writer.write(GET)
+        answer(await port.came.get())
+        await closing
+
+        assert await reader.read() == OK + b"content-length: 2\r\nconnection: close\r\n\r\nok"
 
 
 async def test_answers_under_way_are_finished():
@@ -146,18 +159,6 @@ async def test_one_that_fails_to_be_closed_does_not_stop_the_rest():
 
         assert await reader.read() == b""
         assert [str(failure) for failure in failures] == ["of the test"]
-
-
-async def test_processes_can_share_a_port():
-    """Several workers listen where one does."""
-    limits = ClientLimits(body_bytes=1)
-    one = Listener(limits, lambda *_: None, shared=True)
-    other = Listener(limits, lambda *_: None, shared=True)
-    port = await one.listen("127.0.0.1", 0)
-
-    assert await other.listen("127.0.0.1", port) == port
-    await one.close(0)
-    await other.close(0)
 
 
 async def test_the_number_of_clients_is_bounded(caplog):

@@ -1,6 +1,6 @@
 """When a dead worker is replaced."""
 
-from gateway.workers.supervisor import DEATHS, LONGEST_PAUSE_S, Backoff
+from gateway.workers.slot import DEATHS, LONGEST_PAUSE_S, Backoff
 
 
 def test_a_death_now_and_then_is_replaced_at_once():

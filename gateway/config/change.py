@@ -1,0 +1,74 @@
+"""What differs between the configuration in force and another one. Knows no live object."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from gateway.config.load import Loaded
+from gateway.config.schema import Config
+
+# Of the section `gateway`: sockets and processes stay as they are until a restart.
+FIXED = ("host", "port", "workers", "admin_host", "admin_port")
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """The step from the configuration in force to another one.
+
+    loaded: what can be put in force: the other one, with what cannot change as it is. keys: paths
+    of the keys that change. restart: paths of those that differ but need a restart. urls: base URLs
+    by pool, of the pools whose list of backends is new.
+    """
+
+    loaded: Loaded
+    keys: tuple[str, ...]
+    restart: tuple[str, ...]
+    urls: dict[str, tuple[str, ...]]
+
+
+def change(before: Loaded, wanted: Loaded) -> Change:
+    """The step from one configuration to another."""
+    now, new = before.config.gateway, wanted.config.gateway
+    kept = {name: getattr(now, name) for name in FIXED}
+    config = msgspec.structs.replace(wanted.config, gateway=msgspec.structs.replace(new, **kept))
+    loaded = msgspec.structs.replace(wanted, config=config)
+    pools = before.config.pools
+    return Change(
+        loaded=loaded,
+        keys=tuple(_keys(before, loaded)),
+        restart=tuple(f"gateway.{name}" for name in FIXED if kept[name] != getattr(new, name)),
+        urls={
+            name: section.backends
+            for name, section in config.pools.items()
+            if name not in pools or section.backends != pools[name].backends
+        },
+    )
+
+
+def _keys(before: Loaded, after: Loaded) -> Iterator[str]:
+    """Paths of the keys that differ, and of those that name a file whose content does."""
+    keys = list(_differences(_plain(before.config), _plain(after.config), ""))
+    yield from keys
+    pools = {pool.name: pool for pool in before.pools}
+    for pool in after.pools:
+        known = pools.get(pool.name)
+        for key, name in (("profile", "profile"), ("usd_per_hour", "prices")):
+            path = f"pools.{pool.name}.{key}"
+            if known is None or path in keys or name in keys:
+                continue
+            if getattr(known, key) != getattr(pool, key):
+                yield path
+
+
+def _plain(config: Config) -> dict[str, Any]:
+    plain: dict[str, Any] = msgspec.to_builtins(config)
+    return plain
+
+
+def _differences(before: dict[str, Any], after: dict[str, Any], path: str) -> Iterator[str]:
+    for key in dict.fromkeys((*before, *after)):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, dict) and isinstance(new, dict):
+            yield from _differences(old, new, f"{path}{key}.")
+        elif old != new:
+            yield f"{path}{key}"

@@ -1,0 +1,50 @@
+"""Takes over what was counted on the data plane, at intervals, for the plans and the metrics."""
+
+import asyncio
+import logging
+import os
+
+from gateway import logs
+from gateway.planning import Planning
+from gateway.processes import usages
+from gateway.telemetry.metrics import Metrics
+from gateway.workers.plane import DataPlane
+
+log = logging.getLogger("cuvee")
+
+COUNT_S = 0.2  # between two takings
+
+
+class Counting:
+    """Adds what happened to the observed demand and to the metrics."""
+
+    def __init__(self, plane: DataPlane, planning: Planning, metrics: Metrics) -> None:
+        self._plane = plane
+        self._planning = planning
+        self._metrics = metrics
+
+    def take(self) -> None:
+        """Take what happened since the last call."""
+        delta = self._plane.drain()
+        self._planning.add(delta)
+        self._metrics.add(delta)
+        self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
+
+    def measure(self) -> None:
+        """Show what the processes of this gateway use, and what their logs lost."""
+        workers = {f"worker-{n}": pid for n, pid in enumerate(self._plane.pids)}
+        own = "supervisor" if workers else "gateway"
+        dropped = {own: logs.dropped()}
+        if workers:
+            dropped |= {f"worker-{n}": g.log_dropped for n, g in self._plane.gauges().items()}
+        pids = {own: os.getpid()} | workers | {"solver": self._planning.solver_pid}
+        self._metrics.measured(usages(pids), dropped)
+
+    async def run(self) -> None:
+        """Take at intervals, for ever."""
+        while True:
+            await asyncio.sleep(COUNT_S)
+            try:
+                self.take()
+            except Exception:
+                log.exception("what happened could not be counted")

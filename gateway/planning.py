@@ -1,0 +1,225 @@
+"""The plans of one gateway: the first one, those for the demand as it changes, and the one for
+another configuration. Owns solver, observed demand and the loop that plans again. Knows no worker.
+"""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from gateway.config.load import Loaded
+from gateway.control.observed import ObservedDemand
+from gateway.control.replan import Replanner, ReplanPolicy
+from gateway.control.solver.process import Solver
+from gateway.rehearsal.history import demand_of
+from gateway.routing.estimator import Estimator
+from gateway.routing.fleet import Fleet
+from gateway.telemetry.stats_schema import StatsDelta
+from planner.model.demand import Demand
+from planner.model.plan import Plan
+from planner.model.pool import Pool
+from planner.program.request import PlanRequest
+from planner.traffic.trace import read_trace
+
+# By name: only the solver's process imports it.
+CERTIFIER = "gateway.rehearsal.certify:with_certificate"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Draft:
+    """A plan that is not in force yet. demand, seconds: what it was made for where that is a trace,
+    and how long that is; else `None`."""
+
+    plan: Plan
+    demand: Demand | None = None
+    seconds: float = 0.0
+
+
+class Planning:
+    """The plan in force, and what replaces it; an async context manager."""
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        fleet: Fleet,
+        estimator: Estimator,
+        publish: Callable[[Plan, str], None],
+        on_look: Callable[[str], None],
+    ) -> None:
+        """publish: called with a plan for another demand, and the reason for it. on_look: called
+        with the result of every look at the demand."""
+        self._loaded = loaded
+        self._fleet = fleet
+        self._estimator = estimator
+        self._publish = publish
+        self._on_look = on_look
+        self._clock = asyncio.get_running_loop().time
+        self._solver = Solver(limit_s=loaded.config.planner.solve_limit_s, certifier=CERTIFIER)
+        self._looking: asyncio.Task[None] | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> "Planning":
+        """Make the first plan: for the configured workload, or for no known demand."""
+        loaded = self._loaded
+        settings = loaded.config.planner
+        self._observed = ObservedDemand(
+            loaded.buckets,
+            window_s=settings.window_s,
+            memory_s=settings.memory_s,
+            dispersion=settings.dispersion,
+            now_s=self._clock(),
+        )
+        self._solver.__enter__()
+        try:
+            draft = await self._draft(loaded, self._observed, self.running, self._estimator)
+            plan = draft.plan
+            if draft.demand is not None:
+                plan = await self._solver.certify(plan, draft.demand, self.pools)
+        except BaseException:
+            self._solver.__exit__(None, None, None)
+            raise
+        self._follow(draft, plan)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self._closed = True
+        self.pause()
+        self._solver.__exit__(None, None, None)
+
+    @property
+    def solver_pid(self) -> int | None:
+        """The id of the solver's process, if there is one."""
+        return self._solver.pid
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._replanner.plan
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The planner's pools, in the order of every plan: where the configuration does not bound a
+        pool, it has as many backends as the fleet has."""
+        return _bounded(self._loaded, self.running)
+
+    @property
+    def running(self) -> tuple[int, ...]:
+        """(P,) backends that the fleet has now, in the order of every plan."""
+        return self._fleet.running([pool.name for pool in self._loaded.pools])
+
+    def add(self, delta: StatsDelta) -> None:
+        """Add what happened on the data plane to the observed demand."""
+        self._observed.add(delta, self._clock())
+
+    def pause(self) -> None:
+        """Do not look at the demand until `resume`; a look under way is given up."""
+        if self._looking is not None:
+            self._looking.cancel()
+
+    def resume(self) -> None:
+        """Look at the demand at intervals from now on."""
+        if self._closed:
+            return
+        looks = self._replanner.run(self._loaded.config.planner.interval_s, self._clock)
+        self._looking = asyncio.get_running_loop().create_task(looks)
+
+    async def draft(self, loaded: Loaded, running: tuple[int, ...]) -> Draft:
+        """A plan for another configuration: the one in force if nothing that it depends on differs;
+        else for the demand as observed, or as at the start where too little was. Has no
+        certificate. Raises PlannerError; changes nothing.
+
+        running: (P,) backends that the pools will have.
+        """
+        if _depends_on(loaded) == _depends_on(self._loaded) and running == self.running:
+            return Draft(plan=self.plan)
+        scratch = Estimator(self._bytes_per_token(loaded))
+        return await self._draft(loaded, self._carried(loaded), running, scratch)
+
+    def adopt(self, loaded: Loaded, draft: Draft) -> None:
+        """Plan for another configuration from now on; the fleet has all its pools. Keeps what was
+        observed of classes that stay."""
+        self._observed, self._loaded = self._carried(loaded), loaded
+        self._solver.limit_s = loaded.config.planner.solve_limit_s
+        self._follow(draft, draft.plan)
+
+    def _bytes_per_token(self, loaded: Loaded) -> dict[str, float]:
+        return {name: model.bytes_per_token for name, model in loaded.config.models.items()}
+
+    async def _draft(
+        self,
+        loaded: Loaded,
+        observed: ObservedDemand,
+        running: tuple[int, ...],
+        estimator: Estimator,
+    ) -> Draft:
+        """estimator: learns the sizes of the workload."""
+        settings, pools = loaded.config.planner, _bounded(loaded, running)
+        request = PlanRequest(
+            objective="assign",
+            demand=Demand.even(loaded.buckets),
+            pools=pools,
+            running=running,
+        )
+        if observed.requests >= settings.min_requests:
+            request = replace(
+                request,
+                objective=settings.objective,
+                demand=observed.snapshot(self._clock()),
+                limits=replace(loaded.limits, running=running),
+            )
+        elif loaded.workload is not None:
+            trace = read_trace(loaded.workload)
+            demand = await asyncio.to_thread(demand_of, trace, loaded, estimator=estimator)
+            request = replace(
+                request, objective=settings.objective, demand=demand, limits=loaded.limits
+            )
+            plan = await self._solver.plan(request)
+            return Draft(plan=plan, demand=demand, seconds=trace.duration_s)
+        return Draft(plan=await self._solver.plan(request))
+
+    def _carried(self, loaded: Loaded) -> ObservedDemand:
+        settings = loaded.config.planner
+        return self._observed.carried(
+            loaded.buckets,
+            window_s=settings.window_s,
+            memory_s=settings.memory_s,
+            dispersion=settings.dispersion,
+            now_s=self._clock(),
+        )
+
+    def _follow(self, draft: Draft, plan: Plan) -> None:
+        """Look at the demand with this plan in force."""
+        if draft.demand is not None and self._observed.nothing:
+            self._observed.remember(draft.demand, draft.seconds)
+        settings = self._loaded.config.planner
+        self._replanner = Replanner(
+            plan=plan,
+            pools=lambda: self.pools,
+            running=lambda: self.running,
+            policy=ReplanPolicy(
+                objective=settings.objective,
+                min_requests=settings.min_requests,
+                min_saving=settings.min_saving,
+                patience=settings.patience,
+                limits=self._loaded.limits,
+            ),
+            observed=self._observed,
+            solver=self._solver,
+            publish=self._publish,
+            on_look=self._on_look,
+        )
+
+
+def _bounded(loaded: Loaded, running: tuple[int, ...]) -> tuple[Pool, ...]:
+    sections = loaded.config.pools
+    return tuple(
+        replace(pool, max_backends=max(pool.min_backends, count))
+        if sections[pool.name].max_backends is None
+        else pool
+        for pool, count in zip(loaded.pools, running, strict=True)
+    )
+
+
+def _depends_on(loaded: Loaded) -> tuple[object, ...]:
+    """What a plan is made from, beside the demand and the fleet."""
+    return loaded.pools, loaded.buckets, loaded.limits, loaded.config.planner.objective

@@ -1,0 +1,22 @@
+"""The bounds of one worker, from the gateway's settings and what the process may open."""
+
+from math import ceil
+
+from gateway.config.schema import GatewaySection
+from gateway.proxy.http.request import ClientLimits
+from gateway.routing.admission import QueueLimits
+from gateway.runtime import most_clients, open_files
+
+
+def client_limits(settings: GatewaySection) -> ClientLimits:
+    """Bounds of the clients' connections."""
+    return ClientLimits(body_bytes=settings.max_body_bytes, connections=most_clients(open_files()))
+
+
+def queue_limits(settings: GatewaySection) -> QueueLimits:
+    """One worker's share of the queue."""
+    return QueueLimits(
+        requests=ceil(settings.queue_requests / settings.workers),
+        tokens=ceil(settings.queue_tokens / settings.workers),
+        timeout_s=settings.queue_timeout_s,
+    )
