@@ -38,21 +38,23 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     running requests finish (gateway.drain_s).
     """
     logging.basicConfig(level=log_level.upper(), format=runtime.LOG_FORMAT)
-    loaded = configured(path)
+    loaded = configured(path, host=host, port=port)
+    for warning in loaded.warnings:
+        log.warning(warning)
     log.info("at most %d open files", runtime.raise_file_limit())
     log.info("data path: %s", runtime.data_path())
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run
         log.warning(warning)
     try:
-        uvloop.run(run(loaded, host=host, port=port))
+        uvloop.run(run(loaded))
     except (PlannerError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
-async def run(loaded: Loaded, *, host: str | None = None, port: int | None = None) -> None:
+async def run(loaded: Loaded) -> None:
     """Serve until SIGTERM or SIGINT, then drain; a second signal ends all processes at once."""
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    app = App(loaded, host=host, port=port)
+    app = App(loaded)
 
     def on_signal(signum: signal.Signals) -> None:
         if stop.is_set():
