@@ -27,6 +27,7 @@ from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import changed
 from gateway.routing.table import compile_table
+from gateway.runtime import naming
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.local import readiness
@@ -182,13 +183,15 @@ class App:
         plan = await self._first_plan()
         self._replanner = self._new_replanner(plan)
         self._metrics.planned(plan)
-        self._admin = await stack.enter_async_context(
-            AdminServer(self._answers(), host=settings.admin_host, port=settings.admin_port)
-        )
+        with naming("gateway.admin_port", settings.admin_host, settings.admin_port):
+            self._admin = await stack.enter_async_context(
+                AdminServer(self._answers(), host=settings.admin_host, port=settings.admin_port)
+            )
         self.plane = self._new_plane(plan)
         self._health = self._new_health()
         await self._health.probe_all()
-        await stack.enter_async_context(self.plane)
+        with naming("gateway.port", self._host, self._port):
+            await stack.enter_async_context(self.plane)
         self._background(self._health.run(settings.health_interval_s))
         self._background(self._replanner.run(self._loaded.config.planner.interval_s, clock))
         self._background(self._count_forever())

@@ -6,6 +6,7 @@ key. Knows none of the formats.
 
 import datetime
 import difflib
+import re
 import types
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -250,14 +251,15 @@ def _leaf(value: Any, form: Any, key: str, problem: Problem) -> Any:
 
 
 def _inside(value: Any, form: Any, key: str, problem: Problem) -> bool:
-    """Whether a value, which is of the right type, lies inside the type's bounds; problem hears if
-    it does not."""
+    """Whether a value, which is of the right type, lies inside the type's bounds and fits its
+    pattern; problem hears if it does not."""
     for bound in get_args(form)[1:]:
         # Written so that NaN, which compares with nothing, lies outside.
         inside = (
             (bound.ge is None or value >= bound.ge)
             and (bound.gt is None or value > bound.gt)
             and (bound.le is None or value <= bound.le)
+            and (bound.pattern is None or re.search(bound.pattern, value))
         )
         if not inside:
             number = f"{value:.15g}" if isinstance(value, float) else str(value)

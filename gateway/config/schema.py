@@ -16,6 +16,11 @@ Positive = Annotated[float, Meta(gt=0.0, le=LARGEST, description="positive and f
 NotNegative = Annotated[float, Meta(ge=0.0, le=LARGEST, description="not negative and finite")]
 Count = Annotated[int, Meta(ge=1, description="positive")]
 CountOrZero = Annotated[int, Meta(ge=0, description="not negative")]
+# Prometheus' list of default ports gives exporters 9090 to 9999 and goes on from 10000; engines and
+# proxies have 8000 to 8002, 8080, 9901 and 30000; from 32768 on Linux takes ports for outgoing
+# connections. 8790 is in none of these, and IANA has not assigned it.
+ADMIN_PORT = 8790
+
 Port = Annotated[int, Meta(ge=0, le=65535, description="between 0 and 65535")]
 
 
@@ -174,11 +179,19 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     probes, serves metrics and replaces one that dies.
     """
     admin_host: str = "127.0.0.1"
-    """Address of the admin port: `/metrics`, `/cuvee/plan`, `/livez`, `/readyz`. The first two are
-    answered on `port` too.
+    """Address of the admin port: `/metrics`, `/cuvee/plan`, `/livez`, `/readyz`. Set it to
+    `0.0.0.0` where a scraper or a probe comes from another machine.
     """
-    admin_port: Port = 0
+    admin_port: Port = ADMIN_PORT
     """The admin port; 0 takes a free one, which the log tells."""
+    operator_paths: Literal["admin", "both"] = "admin"
+    """Where `/metrics` and `/cuvee/...` are answered: on the admin port only, or on `port` too,
+    where every client can read prices, plans and the names of backends.
+    """
+    receipt: Literal["full", "request-id"] = "full"
+    """What answers tell of their way: bucket, pool, backend, plan and decision in `x-cuvee-*`, or
+    only `x-request-id`.
+    """
     max_body_bytes: Count = 33554432
     """Largest request body; a larger one gets 413."""
     connect_timeout_s: Positive = 2.0

@@ -65,7 +65,7 @@ class Exchange:
         self._observe = observe
         self._clock = clock
         self._callers = Callers()
-        self._receipts = Receipts()
+        self._receipts = Receipts(full=settings.receipt == "full")
         self._models = list(dict.fromkeys(c.model for c in router.table.buckets.classes))
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings)

@@ -243,6 +243,7 @@ def gateway_config(settings: ProxySettings) -> str:
         "gateway": {
             "host": "127.0.0.1",
             "port": settings.port,
+            "admin_port": settings.spare_port,
             "max_load": 1000.0,
             "drain_delay_s": 0.0,
             **workers,
