@@ -4,18 +4,43 @@ import sys
 from pathlib import Path
 
 import click
+import uvloop
 
-from cuvee.options import CONFIG, configured
+from cuvee.options import CONFIG, POSITIVE, configured
+from gateway import runtime
+from gateway.config.load import Loaded
+from gateway.preflight.inquiry import expected, inquire
 
 
 @click.command()
 @CONFIG
 @click.option("--strict", is_flag=True, help="Take warnings for mistakes.")
-def check(path: Path, strict: bool) -> None:
+@click.option("--connect", is_flag=True, help="Ask every backend too, and compare.")
+@click.option(
+    "--api-key",
+    "key",
+    envvar="CUVEE_API_KEY",
+    show_envvar=True,
+    help="With --connect: the key that engines ask for.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=POSITIVE,
+    default=5.0,
+    show_default=True,
+    help="With --connect: seconds until a backend must have answered.",
+)
+def check(path: Path, strict: bool, connect: bool, key: str | None, timeout_s: float) -> None:
     """Validate a configuration file.
 
-    Exits with 0 if the gateway could start with it, with 2 and one line per mistake if not.
+    Exits with 0 if the gateway could start with it, with 2 and one line per mistake if not. With
+    --connect it asks all backends at once for their health and their models, with one line for
+    each; it exits with 1 if one does not answer, serves another model or a shorter context, or
+    refuses the key.
     """
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise click.BadParameter("must be printable ASCII", param_hint="--api-key")
     loaded = configured(path)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)
@@ -27,6 +52,21 @@ def check(path: Path, strict: bool) -> None:
         f"{counted(len(loaded.pools), 'pool')}, {counted(backends, 'backend')}, "
         f"{counted(loaded.buckets.count, 'bucket')}"
     )
+    if connect:
+        runtime.raise_file_limit()
+        if not uvloop.run(agreed(loaded, key, timeout_s)):
+            sys.exit(1)
+
+
+async def agreed(loaded: Loaded, key: str | None, timeout_s: float) -> bool:
+    """Ask all backends; print a line for each. Returns whether all are as they are configured."""
+    verdicts = await inquire(expected(loaded), key=key, timeout_s=timeout_s)
+    names = max((len(one.backend.pool) for one in verdicts), default=0)
+    urls = max((len(one.backend.url) for one in verdicts), default=0)
+    for backend, kind, text in verdicts:
+        mark = "ok" if kind == "ok" else "no"
+        click.echo(f"{mark}  {backend.pool:{names}}  {backend.url:{urls}}  {text}")
+    return all(one.kind == "ok" for one in verdicts)
 
 
 def counted(number: int, noun: str) -> str:

@@ -16,6 +16,7 @@ from cuvee.options import CONFIG, configured
 from gateway import runtime
 from gateway.app import App
 from gateway.config.load import Loaded
+from gateway.preflight.inquiry import warn
 from planner.errors import PlannerError
 
 log = logging.getLogger("cuvee")
@@ -73,5 +74,7 @@ async def run(loaded: Loaded) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
     async with app:
+        comparing = loop.create_task(warn(loaded))
         runtime.settle()  # now that all that lives for good is built, the collector can skip it
         await stop.wait()
+        comparing.cancel()

@@ -39,6 +39,7 @@ LAYERS = {
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
     "gateway.workers": "gateway.errors gateway.runtime gateway.cluster gateway.config "
     "gateway.routing gateway.telemetry gateway.proxy gateway.proxy.http",
+    "gateway.preflight": "gateway.errors gateway.config gateway.proxy gateway.proxy.http",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",

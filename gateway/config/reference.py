@@ -38,6 +38,11 @@ pool, `buckets`, `limits`. What would follow from a value that cannot be used is
 are about what is allowed and hardly wanted, such as a price of 0; with `--strict` they are
 mistakes. `cuvee serve` logs them.
 
+`--connect` asks all backends at once for their health and for `/v1/models`, and compares model and
+context with the configuration and the profiles: a line for each, and exit code 1 if one does not
+answer, serves something else, or asks for a key (`CUVEE_API_KEY`). `cuvee serve` asks too when it
+has started, and logs a warning for each backend that serves something else.
+
 A value may contain variables of the environment: `${NAME}`, or `${NAME:-default}` for one that may
 be missing or empty; `$${` stands for the characters `${`. A variable without a value or a default
 is a mistake. Inside `{ }` and `[ ]` YAML wants quotes around them: `{port: "${PORT}"}`.

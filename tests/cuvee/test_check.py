@@ -67,3 +67,24 @@ def test_warnings_are_a_line_each(config, option, code):
 
     assert result.exit_code == code
     assert result.stderr.startswith(f"warning: {path}:10: pools.a10g.usd_per_hour: 0")
+
+
+def test_connect_fails_where_a_backend_does_not_answer(config):
+    """Exit code 1, and a line for each backend."""
+    path = config(backends=["http://127.0.0.1:1"])
+
+    result = run("--config", path, "--connect", "--timeout", 1)
+
+    assert result.exit_code == 1
+    _, first, second = result.stdout.strip().splitlines()
+    assert first.startswith("no  a10g  http://127.0.0.1:1  ")
+    assert "cannot be reached" in first
+    assert second.startswith("no  h100  http://h100:1")
+
+
+def test_a_key_cannot_break_the_head(config):
+    """It stands in a header."""
+    result = run("--config", config(), "--connect", "--api-key", "a\r\nx: 1")
+
+    assert result.exit_code == 2
+    assert "printable" in result.stderr
