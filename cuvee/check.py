@@ -1,6 +1,7 @@
 """The subcommand `check`: a configuration file in, one line about it out."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -52,10 +53,28 @@ def check(path: Path, strict: bool, connect: bool, key: str | None, timeout_s: f
         f"{counted(len(loaded.pools), 'pool')}, {counted(backends, 'backend')}, "
         f"{counted(loaded.buckets.count, 'bucket')}"
     )
+    for line in understood(loaded):
+        click.echo(f"  {line}")
     if connect:
         runtime.raise_file_limit()
         if not uvloop.run(agreed(loaded, key, timeout_s)):
             sys.exit(1)
+
+
+def understood(loaded: Loaded) -> Iterator[str]:
+    """What a configuration means: a line for each promise and each pool."""
+    for one in loaded.buckets.classes:
+        slo = one.slo
+        yield (
+            f"{one}: TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s * 1e3:g} ms for "
+            f"{slo.attainment * 100:g} %"
+        )
+    for pool in loaded.pools:
+        backends = counted(len(loaded.config.pools[pool.name].backends), "backend")
+        yield (
+            f"{pool.name}: {backends} of {pool.profile.gpu_label} with {pool.model}, "
+            f"context {pool.profile.max_model_len}, ${pool.usd_per_hour:.2f}/h each"
+        )
 
 
 async def agreed(loaded: Loaded, key: str | None, timeout_s: float) -> bool:

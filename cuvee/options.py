@@ -24,7 +24,8 @@ _config = partial(click.option, "--config", "path", type=FILE, help="Configurati
 _trace = partial(
     click.option, "--trace", "trace_path", type=FILE, help="Trace CSV whose sizes are served."
 )
-CONFIG, TRACE = _config(required=True), _trace(required=True)
+CONFIG = _config(default=Path("cuvee.yaml"), show_default=True)
+TRACE = _trace(required=True)
 OPTIONAL_CONFIG, OPTIONAL_TRACE = _config(), _trace()  # `compare --paper` needs neither
 MODEL = click.option(
     "--model", help="Model that the trace's requests are for; default: the first configured."

@@ -36,11 +36,15 @@ class Document(NamedTuple):
         return None
 
 
+def shown(value: object) -> str:
+    """A value as a message has it: on one line, whatever it holds."""
+    text = str(value)
+    return text if text.isprintable() else repr(text)
+
+
 def under(key: str, name: object) -> str:
-    """The path of a name below a key, on one line whatever the name holds."""
-    text = str(name)
-    shown = text if text.isprintable() else repr(text)
-    return f"{key}.{shown}" if key else shown
+    """The path of a name below a key."""
+    return f"{key}.{shown(name)}" if key else shown(name)
 
 
 def read(path: Path) -> Document:

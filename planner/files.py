@@ -128,7 +128,7 @@ def _converted(value: Any, form: Any, key: str, problem: Problem) -> Any:
         return before if before is None or _inside(before, form, key, problem) else None
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
-            given = value if isinstance(value, str | int | float) else _found(value)
+            given = document.shown(value) if isinstance(value, str | int | float) else _found(value)
             problem(_at(key, f"{given} is none of {', '.join(map(str, arguments))}"))
             return None
         return str(value) if isinstance(value, str) else value
@@ -262,7 +262,7 @@ def _inside(value: Any, form: Any, key: str, problem: Problem) -> bool:
             and (bound.pattern is None or re.search(bound.pattern, value))
         )
         if not inside:
-            number = f"{value:.15g}" if isinstance(value, float) else str(value)
+            number = f"{value:.15g}" if isinstance(value, float) else document.shown(value)
             problem(_at(key, f"must be {bound.description}: {number}"))
             return False
     return True
@@ -280,11 +280,12 @@ def _expected(wanted: str, value: Any) -> str:
     """`must be a number, is text`, with what helps against YAML's own idea of a value."""
     found = _found(value)
     if isinstance(value, str) and "number" in wanted:
+        told = f"must be {wanted}, is text: {document.shown(value)}"
         try:
             # YAML 1.1 takes 30.5e9 for text: an exponent needs its sign.
-            return f"must be {wanted}, is text: {value} (write {float(value):g})"
+            return f"{told} (write {float(value):g})"
         except ValueError:
-            return f"must be {wanted}, is text: {value}"
+            return told
     if wanted == "text" and isinstance(value, int | float):
         return f"must be text, is {found}: put {value} in quotes"
     if wanted == "a whole number" and isinstance(value, float):

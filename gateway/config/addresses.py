@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from gateway.config.findings import Findings
 from gateway.config.schema import GatewaySection, PoolSection
-from planner.document import under
+from planner.document import shown, under
 
 LOOPBACK = "127.0.0.1"
 HERE = {"localhost", "::1", "0.0.0.0", "::", ""}  # as a destination each means this machine
@@ -59,7 +59,7 @@ def url_fault(url: str) -> str | None:
     if not url.startswith(("http://", "https://")):
         return "must start with http:// or https://"
     if not _reachable(url):
-        return f"this is no URL of a host: {url if url.isprintable() else repr(url)}"
+        return f"this is no URL of a host: {shown(url)}"
     parts = urlsplit(url)
     if parts.username is not None or parts.password is not None:
         return "must not have a user or a password: neither is sent"

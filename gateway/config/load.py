@@ -20,7 +20,7 @@ from gateway.config.schema import BucketSection, Config, LimitsSection, PoolSect
 from gateway.config.variables import expanded
 from gateway.errors import ConfigError
 from planner import files
-from planner.document import Document, read, under
+from planner.document import Document, read, shown, under
 from planner.errors import InvalidFile, InvalidValue
 from planner.model.buckets import DEFAULT, Buckets, SloClass
 from planner.model.pool import Pool
@@ -119,7 +119,7 @@ def _checked(config: Config, raw: Any, root: Path, findings: Findings) -> Loaded
     limits = _limits(config.limits, findings)
     workload = root / config.planner.workload if config.planner.workload else None
     if workload is not None and not workload.is_file():
-        findings.problem("planner.workload", f"no such file: {workload}")
+        findings.problem("planner.workload", f"no such file: {shown(workload)}")
     if grid is None:
         return None
     buckets = Buckets(classes=classes, grid=grid)
@@ -163,12 +163,14 @@ def _check_models(config: Config, raw: Any, findings: Findings) -> None:
             findings.problem(section, "needs at least one entry")
     for name, pool in config.pools.items():
         if pool.model and pool.model not in raw["models"]:
-            text = f"`{pool.model}` is not in models{did_you_mean(pool.model, raw['models'])}"
+            near = did_you_mean(pool.model, raw["models"])
+            text = f"`{shown(pool.model)}` is not in models{near}"
             findings.problem(f"{under('pools', name)}.model", text)
-    served = {pool.get("model") for pool in raw["pools"].values() if isinstance(pool, dict)}
-    for model in config.models:
-        if raw["pools"] and model not in served:
-            findings.problem(under("models", model), "no pool serves it")
+    served = {pool.model for pool in config.pools.values()}
+    if len(config.pools) == len(raw["pools"]) > 0 and served <= set(raw["models"]):
+        for model in config.models:  # else a pool may be meant for it
+            if model not in served:
+                findings.problem(under("models", model), "no pool serves it")
 
 
 def did_you_mean(name: str, known: Iterable[object]) -> str:
@@ -243,7 +245,7 @@ def _check_limits(limits: Limits, pools: tuple[Pool, ...], findings: Findings) -
     known = {pool.gpu for pool in pools}
     for index, stock in enumerate(limits.stock):
         if stock.gpu not in known:
-            text = f"no pool has {stock.gpu}{did_you_mean(stock.gpu, known)}"
+            text = f"no pool has {shown(stock.gpu)}{did_you_mean(stock.gpu, known)}"
             findings.problem(f"limits.stock[{index}].gpu", text)
     try:
         limits.check(pools)

@@ -16,6 +16,8 @@ Positive = Annotated[float, Meta(gt=0.0, le=LARGEST, description="positive and f
 NotNegative = Annotated[float, Meta(ge=0.0, le=LARGEST, description="not negative and finite")]
 Count = Annotated[int, Meta(ge=1, description="positive")]
 CountOrZero = Annotated[int, Meta(ge=0, description="not negative")]
+# Finer or wider grids have more buckets than a plan can be made for.
+Edge = Annotated[int, Meta(ge=1, le=10_000_000, description="in tokens, 1 to ten million")]
 # Prometheus' list of default ports gives exporters 9090 to 9999 and goes on from 10000; engines and
 # proxies have 8000 to 8002, 8080, 9901 and 30000; from 32768 on Linux takes ports for outgoing
 # connections. 8790 is in none of these, and IANA has not assigned it.
@@ -95,15 +97,15 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class BucketSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The grid of estimated sizes: log-spaced edges, in tokens."""
 
-    input_from: int = 64
+    input_from: Edge = 64
     """First edge of input tokens; smaller prompts belong to the first bucket."""
-    input_to: int = 8192
+    input_to: Edge = 8192
     """Last edge of input tokens; larger prompts belong to the last bucket."""
-    output_from: int = 16
+    output_from: Edge = 16
     """First edge of output tokens."""
-    output_to: int = 1024
+    output_to: Edge = 1024
     """Last edge of output tokens."""
-    per_octave: int = 1
+    per_octave: Annotated[int, Meta(ge=1, le=8, description="1 to 8")] = 1
     """Edges per doubling."""
 
 

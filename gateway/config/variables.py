@@ -8,7 +8,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from planner.document import under
+from planner.document import shown, under
 from planner.files import Untyped
 
 VARIABLE = re.compile(r"\$\$\{|\$\{(?:([A-Za-z_][A-Za-z0-9_]*)(:-([^}]*))?\})?")
@@ -45,7 +45,7 @@ def _text(text: str, environ: Mapping[str, str], key: str, problems: list[str]) 
         if found[0] == "$${":
             return "${"
         if name is None:
-            problems.append(f"{key}: a variable is ${{NAME}} or ${{NAME:-default}}: {text}")
+            problems.append(f"{key}: a variable is ${{NAME}} or ${{NAME:-default}}: {shown(text)}")
             return ""
         if name not in environ and found[2] is None:
             problems.append(f"{key}: the environment has no variable {name}")

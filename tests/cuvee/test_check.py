@@ -37,11 +37,16 @@ def run(*arguments):
 
 
 def test_a_good_file(config):
-    """Exit code 0, and in one line what the gateway would serve."""
+    """Exit code 0, and in a few lines what the gateway would serve."""
     result = run("--config", config())
 
     assert result.exit_code == 0
     assert "1 model, 2 pools, 2 backends" in result.stdout
+    assert result.stdout.splitlines()[1:] == [
+        "  m: TTFT 2 s and TPOT 120 ms for 99 %",
+        "  a10g: 1 backend of A10G with m, context 8192, $1.00/h each",
+        "  h100: 1 backend of H100 with m, context 8192, $1.00/h each",
+    ]
     assert result.stderr == ""
 
 
@@ -76,7 +81,7 @@ def test_connect_fails_where_a_backend_does_not_answer(config):
     result = run("--config", path, "--connect", "--timeout", 1)
 
     assert result.exit_code == 1
-    _, first, second = result.stdout.strip().splitlines()
+    first, second = result.stdout.strip().splitlines()[-2:]
     assert first.startswith("no  a10g  http://127.0.0.1:1  ")
     assert "cannot be reached" in first
     assert second.startswith("no  h100  http://h100:1")
