@@ -1,22 +1,93 @@
 """The subcommand `check`: a configuration file in, one line about it out."""
 
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
+import uvloop
 
-from cuvee.options import CONFIG, configured
+from cuvee.options import CONFIG, POSITIVE, configured
+from gateway import runtime
+from gateway.config.load import Loaded
+from gateway.preflight.inquiry import expected, inquire
 
 
 @click.command()
 @CONFIG
-def check(path: Path) -> None:
+@click.option("--strict", is_flag=True, help="Take warnings for mistakes.")
+@click.option("--connect", is_flag=True, help="Ask every backend too, and compare.")
+@click.option(
+    "--api-key",
+    "key",
+    envvar="CUVEE_API_KEY",
+    show_envvar=True,
+    help="With --connect: the key that engines ask for.",
+)
+@click.option(
+    "--timeout",
+    "timeout_s",
+    type=POSITIVE,
+    default=5.0,
+    show_default=True,
+    help="With --connect: seconds until a backend must have answered.",
+)
+def check(path: Path, strict: bool, connect: bool, key: str | None, timeout_s: float) -> None:
     """Validate a configuration file.
 
-    Exits with 0 if the gateway could start with it, with 2 and one line per problem if not.
+    Exits with 0 if the gateway could start with it, with 2 and one line per mistake if not. With
+    --connect it asks all backends at once for their health and their models, with one line for
+    each; it exits with 1 if one does not answer, serves another model or a shorter context, or
+    refuses the key.
     """
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise click.BadParameter("must be printable ASCII", param_hint="--api-key")
     loaded = configured(path)
+    for warning in loaded.warnings:
+        click.echo(f"warning: {warning}", err=True)
+    if strict and loaded.warnings:
+        sys.exit(2)
     backends = sum(len(pool.backends) for pool in loaded.config.pools.values())
     click.echo(
-        f"{path}: {len(loaded.config.models)} models, {len(loaded.pools)} pools, "
-        f"{backends} backends, {loaded.buckets.count} buckets"
+        f"{path}: {counted(len(loaded.config.models), 'model')}, "
+        f"{counted(len(loaded.pools), 'pool')}, {counted(backends, 'backend')}, "
+        f"{counted(loaded.buckets.count, 'bucket')}"
     )
+    for line in understood(loaded):
+        click.echo(f"  {line}")
+    if connect:
+        runtime.raise_file_limit()
+        if not uvloop.run(agreed(loaded, key, timeout_s)):
+            sys.exit(1)
+
+
+def understood(loaded: Loaded) -> Iterator[str]:
+    """What a configuration means: a line for each promise and each pool."""
+    for one in loaded.buckets.classes:
+        slo = one.slo
+        yield (
+            f"{one}: TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s * 1e3:g} ms for "
+            f"{slo.attainment * 100:g} %"
+        )
+    for pool in loaded.pools:
+        backends = counted(len(loaded.config.pools[pool.name].backends), "backend")
+        yield (
+            f"{pool.name}: {backends} of {pool.profile.gpu_label} with {pool.model}, "
+            f"context {pool.profile.max_model_len}, ${pool.usd_per_hour:.2f}/h each"
+        )
+
+
+async def agreed(loaded: Loaded, key: str | None, timeout_s: float) -> bool:
+    """Ask all backends; print a line for each. Returns whether all are as they are configured."""
+    verdicts = await inquire(expected(loaded), key=key, timeout_s=timeout_s)
+    names = max((len(one.backend.pool) for one in verdicts), default=0)
+    urls = max((len(one.backend.url) for one in verdicts), default=0)
+    for backend, kind, text in verdicts:
+        mark = "ok" if kind == "ok" else "no"
+        click.echo(f"{mark}  {backend.pool:{names}}  {backend.url:{urls}}  {text}")
+    return all(one.kind == "ok" for one in verdicts)
+
+
+def counted(number: int, noun: str) -> str:
+    """`1 model`, `2 models`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"

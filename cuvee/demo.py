@@ -126,12 +126,14 @@ async def run_demo(
         slo_class = local_fleet.loaded.buckets.classes[0]
         progress = DemoProgress(console, slo_class.slo, trace)
         async with aiohttp.ClientSession() as session:
-            progress.on_plan(await _plan_in_force(session, local_fleet.url, 0.0))
+            progress.on_plan(await _plan_in_force(session, local_fleet.admin_url, 0.0))
             clock = asyncio.get_running_loop().time
             start_s = clock()
             tasks = (
                 asyncio.create_task(
-                    _watch_plans(session, local_fleet.url, progress, lambda: clock() - start_s)
+                    _watch_plans(
+                        session, local_fleet.admin_url, progress, lambda: clock() - start_s
+                    )
                 ),
                 asyncio.create_task(_show_line(console, progress, lambda: clock() - start_s)),
             )
@@ -147,18 +149,18 @@ async def run_demo(
     return summary.summarise(records, progress.plans, slo_class.slo, turn_s=TURN_S)
 
 
-async def _plan_in_force(session: aiohttp.ClientSession, url: str, at_s: float) -> PlanSeen:
-    async with session.get(f"{url}/cuvee/plan") as reply:
+async def _plan_in_force(session: aiohttp.ClientSession, admin_url: str, at_s: float) -> PlanSeen:
+    async with session.get(f"{admin_url}/cuvee/plan") as reply:
         return PlanSeen(at_s=at_s, body=await reply.json())
 
 
 async def _watch_plans(
-    session: aiohttp.ClientSession, url: str, progress: DemoProgress, now: Callable[[], float]
+    session: aiohttp.ClientSession, admin_url: str, progress: DemoProgress, now: Callable[[], float]
 ) -> None:
     """Report every plan that comes into force. now: seconds since the replay's start."""
     while True:
         await asyncio.sleep(POLL_S)
-        plan = await _plan_in_force(session, url, now())
+        plan = await _plan_in_force(session, admin_url, now())
         if plan.name != progress.plans[-1].name:
             progress.on_plan(plan)
 

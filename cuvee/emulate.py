@@ -82,6 +82,7 @@ def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Mod
 @click.option(
     "--max-num-queued-reqs", type=at_least(0), help="Refuse (503) beyond so many requests."
 )
+@click.option("--api-key", help="Refuse (401) requests below /v1 without it.")
 @click.option("--served-model-name", help="Name in the API.  [default: the model's]")
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, help="0: any free one; it is printed.")
@@ -99,6 +100,7 @@ def emulate(
     profile_name: str | None,
     served_model_name: str | None,
     max_num_queued_reqs: int | None,
+    api_key: str | None,
     **options: Any,
 ) -> None:
     """Runs one emulated vLLM backend: the real API at the pace of the engine model, without a GPU.
@@ -124,6 +126,7 @@ def emulate(
             served_model_name or profile.model,
             faults=Faults(status=status, **fault),
             max_num_queued_reqs=max_num_queued_reqs,
+            api_key=api_key,
         )
         uvloop.run(serve(emulator, host, port))
     except (PlannerError, OSError) as error:

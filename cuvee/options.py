@@ -7,6 +7,7 @@ resident for as long as the gateway runs.
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,7 +24,8 @@ _config = partial(click.option, "--config", "path", type=FILE, help="Configurati
 _trace = partial(
     click.option, "--trace", "trace_path", type=FILE, help="Trace CSV whose sizes are served."
 )
-CONFIG, TRACE = _config(required=True), _trace(required=True)
+CONFIG = _config(default=Path("cuvee.yaml"), show_default=True)
+TRACE = _trace(required=True)
 OPTIONAL_CONFIG, OPTIONAL_TRACE = _config(), _trace()  # `compare --paper` needs neither
 MODEL = click.option(
     "--model", help="Model that the trace's requests are for; default: the first configured."
@@ -51,13 +53,15 @@ JSON_FILE = click.option(
 )
 
 
-def configured(path: Path) -> Loaded:
+def configured(path: Path, **gateway: Any) -> Loaded:
     """Load a configuration; print one line per problem and exit with 2 if it cannot be used.
 
-    No command starts with a configuration that `check` refuses, and all refuse it alike.
+    No command starts with a configuration that `check` refuses, and all refuse it alike. gateway:
+    settings of the command line in place of those in the file; `None`: the file's.
     """
+    settings = {name: value for name, value in gateway.items() if value is not None}
     try:
-        return load(path)
+        return load(path, gateway=settings)
     except ConfigError as error:
         for problem in error.problems:
             click.echo(problem, err=True)

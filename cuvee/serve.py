@@ -16,6 +16,7 @@ from cuvee.options import CONFIG, configured
 from gateway import logs, runtime
 from gateway.app import App
 from gateway.config.load import Loaded
+from gateway.preflight.inquiry import warn
 from planner.errors import PlannerError
 
 log = logging.getLogger("cuvee")
@@ -43,35 +44,30 @@ def serve(path: Path, host: str | None, port: int | None, replace: bool, log_lev
     running requests finish (gateway.drain_s).
     """
     runtime.hold_standard_files()
-    loaded = configured(path)
+    loaded = configured(path, host=host, port=port)
     settings = loaded.config.gateway
     process = "supervisor" if settings.workers > 1 else ""
     logs.begin(settings.log_format, log_level.upper(), process=process)
+    for warning in loaded.warnings:
+        log.warning(warning)
     log.info("at most %d open files", runtime.raise_file_limit())
     log.info("data path: %s", runtime.data_path())
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run
         log.warning(warning)
     try:
-        uvloop.run(run(loaded, path, host=host, port=port, replace=replace))
+        uvloop.run(run(loaded, path, replace=replace))
     except (PlannerError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
-async def run(
-    loaded: Loaded,
-    path: Path,
-    *,
-    host: str | None = None,
-    port: int | None = None,
-    replace: bool = False,
-) -> None:
+async def run(loaded: Loaded, path: Path, *, replace: bool = False) -> None:
     """Serve until SIGTERM, SIGINT or a successor on the port, then drain; a second signal ends all
     processes at once.
 
     SIGHUP has the configuration file, at `path`, read again.
     """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    app = App(loaded, path=path, host=host, port=port, replace=replace)
+    app = App(loaded, path=path, replace=replace)
     reloads: set[asyncio.Task[None]] = set()
 
     def on_hangup() -> None:
@@ -96,10 +92,11 @@ async def run(
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     async with app:
+        comparing = loop.create_task(warn(loaded))
         runtime.settle()  # now that all that lives for good is built, the collector can skip it
         ends = [loop.create_task(event.wait()) for event in (stop, app.replaced)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for end in ends:
-            end.cancel()
+        for task in (*ends, comparing):
+            task.cancel()
         if not stop.is_set():
             log.info("another gateway serves the port; requests under way may finish")

@@ -30,7 +30,7 @@ from gateway.rollout import Rollout
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.table import RoutingTable, compile_table
-from gateway.runtime import build
+from gateway.runtime import build, naming
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.handover import Handover, Stage
@@ -229,7 +229,8 @@ class App:
         # Before the plan is made: what connects waits then, and is not refused, even if the
         # predecessor ends before this gateway serves.
         await stack.enter_async_context(self._handover)
-        self._port = await self._handover.data_port(settings.workers)
+        with naming("gateway.port", self._handover.host, self._handover.port):
+            self._port = await self._handover.data_port(settings.workers)
         stack.callback(self._port.close)
         await stack.enter_async_context(self._planning)
         self._metrics.planned(self.plan, time.time())
@@ -252,7 +253,8 @@ class App:
 
     async def _open_admin(self) -> None:
         settings = self._settings
-        listening = self._handover.admin_port(settings.admin_host, settings.admin_port)
+        with naming("gateway.admin_port", settings.admin_host, settings.admin_port):
+            listening = self._handover.admin_port(settings.admin_host, settings.admin_port)
         self._stack.callback(listening.close)
         self._admin = await self._stack.enter_async_context(
             AdminServer(

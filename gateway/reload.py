@@ -13,7 +13,7 @@ from gateway.config.change import Change, change
 from gateway.config.load import Loaded, load
 from gateway.config.watch import FileWatch
 from gateway.errors import ConfigError
-from planner import files
+from planner.document import noted
 from planner.errors import PlannerError
 
 log = logging.getLogger("cuvee.reload")
@@ -75,9 +75,9 @@ class Reload:
     async def _read(self) -> Loaded:
         """The file, read in a thread: it may be long, and streams must go on."""
         self._watch.mark()
-        with files.noted() as read:
+        with noted() as read:
             try:
-                return await asyncio.to_thread(load, self._path)
+                return await asyncio.to_thread(load, self._path, gateway=self._loaded.overrides)
             finally:  # a file that is missing now may come
                 self._watch.follow(dict.fromkeys((*self._loaded.files, *read)))
 

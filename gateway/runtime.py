@@ -1,5 +1,5 @@
 """What every process of a gateway shares: whether its data path is compiled, the settings of the
-garbage collector, and the limit of open files.
+garbage collector, the limit of open files, and what a taken port is called.
 
 Knows the names of the extension modules that setup.py makes, and nothing of what is in them.
 """
@@ -10,6 +10,8 @@ import platform
 import resource
 import sys
 import sysconfig
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -62,6 +64,20 @@ def most_clients(open_files: int) -> int:
     probes, the log and the other processes.
     """
     return max(1, (open_files - RESERVED_FILES) // 2) if open_files >= 0 else UNLIMITED
+
+
+@contextmanager
+def naming(key: str, host: str, port: int) -> Iterator[None]:
+    """While the context is open, an OSError of listening names the key that sets the port."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None:  # one of ours, which says what is wrong
+            raise
+        where = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        # asyncio puts the address before the reason.
+        reason = (error.strerror or str(error)).rpartition("): ")[2]
+        raise OSError(f"{key}: cannot listen on {where}: {reason}") from error
 
 
 def settle() -> None:

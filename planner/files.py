@@ -1,29 +1,27 @@
-"""Reads the YAML and JSON files that have a known format, and says in words what is wrong in them.
+"""Holds what a YAML or JSON file has against the types of a format; says in words what is wrong.
 
-A file is held against the types of a format key by key, so that one mistake does not hide another:
-each is one line that begins with its key. Knows none of the formats.
+It goes key by key, so that one mistake does not hide another: each is one line that begins with its
+key. Knows none of the formats.
 """
 
 import datetime
 import difflib
+import re
 import types
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin
 
 import msgspec
-import yaml
 
+from planner import document
 from planner.errors import InvalidFile, InvalidValue
 
 T = TypeVar("T")
 Problem = Callable[[str], None]  # called with one line for each mistake: the key and the fault
 NoneType = type(None)
 
-# libyaml, where PyYAML was built with it, reads ten times as fast.
-LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 DATES = (datetime.date, datetime.datetime)  # that YAML knows by itself
 WANTED = {
     bool: "true or false", int: "a whole number", float: "a number", str: "text",
@@ -33,8 +31,13 @@ FOUND = {
     bool: "true or false", int: "a number", float: "a number", str: "text", dict: "a mapping",
     list: "a list", NoneType: "empty", datetime.date: "a date",
 }  # fmt: skip
-_notes: ContextVar[list[Path] | None] = ContextVar("notes", default=None)  # see `noted`
 NEARNESS = 0.7  # of a key that is proposed, by difflib: `memory_gb` to `memory_gib` is 0.95
+
+
+class Untyped(str):
+    """Text from elsewhere than the file, such as a variable's: a number where one is wanted."""
+
+    __slots__ = ()
 
 
 class Parts(NamedTuple):
@@ -49,20 +52,6 @@ class Parts(NamedTuple):
     problems: tuple[str, ...]
 
 
-@contextmanager
-def noted() -> Iterator[list[Path]]:
-    """Note the paths of all files that are read while the context is open, also of those that
-    cannot be read."""
-    outer, paths = _notes.get(), list[Path]()
-    token = _notes.set(paths)
-    try:
-        yield paths
-    finally:
-        _notes.reset(token)
-        if outer is not None:
-            outer += paths
-
-
 def decoded(path: Path, form: type[T]) -> T:
     """A file as a value of type `form`. Raises InvalidFile, a line for each mistake: file, key."""
     value, problems = converted(loaded(path), form)
@@ -74,7 +63,9 @@ def decoded(path: Path, form: type[T]) -> T:
 def converted(value: Any, form: type[T], key: str = "") -> tuple[T, list[str]]:
     """What YAML or JSON gave as a value of type `form`, and a line for each mistake in it.
 
-    The value is of no use if there are any. key: where it stands in its file.
+    Where there are mistakes it is what is left without them: a wrong value has its default, and a
+    section without a right value for a required key is left out of its mapping. `None` if nothing
+    is left. key: where the value stands in its file.
     """
     problems: list[str] = []
     found: T = _converted(value, form, key, problems.append)
@@ -85,8 +76,11 @@ def parts(path: Path, form: type[msgspec.Struct]) -> Parts:
     """The keys of a file that are right, and what is wrong with the others. Raises InvalidFile."""
     value = loaded(path)
     problems: list[str] = []
-    values = _fields(value, form, "", problems.append) if isinstance(value, dict) else {}
-    if not isinstance(value, dict):
+    values: dict[str, Any] = {}
+    if isinstance(value, dict):
+        found, mistaken = _fields(value, form, "", problems.append)
+        values = {name: one for name, one in found.items() if name not in mistaken}
+    else:
         problems.append(_expected("a mapping", value))
     names = {field.name: field for field in msgspec.structs.fields(form)}
     required = {name for name, field in names.items() if field.required}
@@ -107,7 +101,7 @@ def outside(section: msgspec.Struct) -> list[str]:
         if get_origin(form) in (Union, types.UnionType):
             form = next((one for one in get_args(form) if get_origin(one) is Annotated), form)
         if value is not None and get_origin(form) is Annotated:
-            _check_domain(value, form, field.name, problems.append)
+            _inside(value, form, field.name, problems.append)
     return problems
 
 
@@ -118,62 +112,8 @@ def refuse(problems: Sequence[str]) -> None:
 
 
 def loaded(path: Path) -> Any:
-    """What a file holds, in plain mappings, lists and values. Raises InvalidFile.
-
-    A key that stands twice in one mapping of YAML is an error: all but its last value would be
-    lost without a word.
-    """
-    if (notes := _notes.get()) is not None:
-        notes.append(path)
-    try:
-        data = path.read_bytes()
-        if path.suffix.lower() == ".json":
-            return msgspec.json.decode(data)
-        return _yaml(path, data)
-    except OSError as error:
-        raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
-        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)  # as editors know it
-        text = problem or " ".join(str(error).split())
-        raise InvalidFile(f"{where}: {text}") from error
-    except (ValueError, RecursionError) as error:  # malformed JSON; a date like 2026-02-30
-        raise InvalidFile(f"{path}: {' '.join(str(error).split())}") from error
-
-
-def _yaml(path: Path, data: bytes) -> Any:
-    loader = LOADER(data)
-    try:
-        node = loader.get_single_node()
-        if node is None:
-            return None
-        twice = list(_twice(node, "", set()))
-        if twice:
-            raise InvalidFile(lines(path, twice))
-        return loader.construct_document(node)
-    finally:
-        loader.dispose()
-
-
-def _twice(node: yaml.Node, key: str, seen: set[int]) -> Iterator[str]:
-    """Lines for keys that stand twice in a mapping. seen: nodes, which an alias may repeat."""
-    if id(node) in seen:
-        return
-    seen.add(id(node))
-    if isinstance(node, yaml.SequenceNode):
-        for number, entry in enumerate(node.value):
-            yield from _twice(entry, f"{key}[{number}]", seen)
-    if not isinstance(node, yaml.MappingNode):
-        return
-    first: dict[str, int] = {}
-    for name, entry in node.value:
-        line = name.start_mark.line + 1
-        where = f"{key}.{name.value}" if key else str(name.value)
-        if isinstance(name, yaml.ScalarNode):
-            if name.value in first:
-                yield f"{where}: stands twice, in lines {first[name.value]} and {line}"
-            first.setdefault(name.value, line)
-        yield from _twice(entry, where, seen)
+    """What a file holds, in plain mappings, lists and values. Raises InvalidFile."""
+    return document.read(path).value
 
 
 def _converted(value: Any, form: Any, key: str, problem: Problem) -> Any:
@@ -185,12 +125,13 @@ def _converted(value: Any, form: Any, key: str, problem: Problem) -> Any:
         return _of_union(value, [one for one in arguments if one is not NoneType], key, problem)
     if origin is Annotated:
         before = _converted(value, arguments[0], key, problem)
-        return None if before is None else _check_domain(before, form, key, problem)
+        return before if before is None or _inside(before, form, key, problem) else None
     if origin is Literal:
         if value not in arguments or isinstance(value, bool):
-            given = value if isinstance(value, str | int | float) else _found(value)
+            given = document.shown(value) if isinstance(value, str | int | float) else _found(value)
             problem(_at(key, f"{given} is none of {', '.join(map(str, arguments))}"))
-        return value
+            return None
+        return str(value) if isinstance(value, str) else value
     if origin is dict:
         return _mapping(value, arguments[1], key, problem)
     if origin is tuple:
@@ -218,11 +159,22 @@ def _mapping(value: Any, form: Any, key: str, problem: Problem) -> dict[str, Any
         return None
     found = {}
     for name, entry in value.items():
-        where = f"{key}.{name}" if key else str(name)
+        where = document.under(key, name)
         if not isinstance(name, str):
             problem(f"{where}: the key must be text: put it in quotes")
-        found[str(name)] = _converted(entry, form, where, problem)
+        one, right = _tried(entry, form, where, problem)
+        if right or one is not None:
+            found[str(name)] = one
     return found
+
+
+def _tried(value: Any, form: Any, key: str, problem: Problem) -> tuple[Any, bool]:
+    """A value as its type, and whether it has no problem; what it has is passed on."""
+    before: list[str] = []
+    one = _converted(value, form, key, before.append)
+    for line in before:
+        problem(line)
+    return one, not before
 
 
 def _tuple(value: Any, forms: tuple[Any, ...], key: str, problem: Problem) -> Any:
@@ -233,8 +185,11 @@ def _tuple(value: Any, forms: tuple[Any, ...], key: str, problem: Problem) -> An
         problem(_at(key, f"must be a list of {len(forms)}, has {len(value)}"))
         return None
     each = [forms[0]] * len(value) if forms[-1] is Ellipsis else forms
-    pairs = enumerate(zip(value, each, strict=True))
-    return tuple(_converted(entry, form, f"{key}[{n}]", problem) for n, (entry, form) in pairs)
+    entries = [
+        _tried(entry, one, f"{key}[{n}]", problem)
+        for n, (entry, one) in enumerate(zip(value, each, strict=True))
+    ]
+    return tuple(entry for entry, _ in entries) if all(right for _, right in entries) else None
 
 
 def _struct(value: Any, form: type[msgspec.Struct], key: str, problem: Problem) -> Any:
@@ -242,45 +197,52 @@ def _struct(value: Any, form: type[msgspec.Struct], key: str, problem: Problem) 
         problem(_at(key, _expected("a mapping", value)))
         return None
     before: list[str] = []
-    values = _fields(value, form, key, before.append)
-    if not before:
-        try:
-            return form(**values)
-        except ValueError as error:  # a section's own check: a line for each mistake, its key first
-            before += [f"{key}.{line}" if key else line for line in str(error).splitlines()]
+    values, _ = _fields(value, form, key, before.append)
     for line in before:
         problem(line)
-    return None
+    if any(f.required and f.name not in values for f in msgspec.structs.fields(form)):
+        return None
+    try:
+        return form(**values)
+    except ValueError as error:  # a section's own check: a line for each mistake, its key first
+        if not before:  # else it may be about a default in the place of a mistake
+            for line in str(error).splitlines():
+                problem(f"{key}.{line}" if key else line)
+        return None
 
 
 def _fields(
     value: dict[Any, Any], form: type[msgspec.Struct], key: str, problem: Problem
-) -> dict[str, Any]:
-    """The fields of a section that are right; problem hears of the others."""
-    prefix = f"{key}." if key else ""
+) -> tuple[dict[str, Any], set[str]]:
+    """The fields of a section as far as they are right, and the names of those with a mistake."""
     fields = {field.name: field for field in msgspec.structs.fields(form)}
     missing = [name for name, field in fields.items() if field.required and name not in value]
-    found = {}
+    found: dict[str, Any] = {}
+    mistaken: set[str] = set()
     for name in value:
+        where = document.under(key, name)
         if name in fields:
-            before: list[str] = []
-            one = _converted(value[name], fields[name].type, f"{prefix}{name}", before.append)
-            for line in before:
-                problem(line)
-            if not before:
+            one, right = _tried(value[name], fields[name].type, where, problem)
+            if right or one is not None:
                 found[name] = one
+            if not right:
+                mistaken.add(name)
         elif form.__struct_config__.forbid_unknown_fields:
             near = difflib.get_close_matches(str(name), set(fields) - set(value), 1, NEARNESS)
-            problem(f"{prefix}{name}: unknown key" + (f"; did you mean {near[0]}?" if near else ""))
+            problem(f"{where}: unknown key" + (f"; did you mean {near[0]}?" if near else ""))
             missing = [one for one in missing if one not in near]
     for name in missing:
-        problem(f"{prefix}{name}: missing")
-    return found
+        problem(f"{document.under(key, name)}: missing")
+    return found, mistaken
 
 
 def _leaf(value: Any, form: Any, key: str, problem: Problem) -> Any:
     if form is Any or form is object:
         return value
+    if isinstance(value, Untyped):
+        value = str(value)
+        with suppress(msgspec.ValidationError):
+            return msgspec.convert(value, form, builtin_types=DATES, strict=False)
     try:
         return msgspec.convert(value, form, builtin_types=DATES)
     except msgspec.ValidationError:
@@ -288,19 +250,22 @@ def _leaf(value: Any, form: Any, key: str, problem: Problem) -> Any:
         return None
 
 
-def _check_domain(value: Any, form: Any, key: str, problem: Problem) -> Any:
-    """The value, which is of the right type; problem hears if it lies outside the type's bounds."""
+def _inside(value: Any, form: Any, key: str, problem: Problem) -> bool:
+    """Whether a value, which is of the right type, lies inside the type's bounds and fits its
+    pattern; problem hears if it does not."""
     for bound in get_args(form)[1:]:
         # Written so that NaN, which compares with nothing, lies outside.
         inside = (
             (bound.ge is None or value >= bound.ge)
             and (bound.gt is None or value > bound.gt)
             and (bound.le is None or value <= bound.le)
+            and (bound.pattern is None or re.search(bound.pattern, value))
         )
         if not inside:
-            number = f"{value:.15g}" if isinstance(value, float) else str(value)
+            number = f"{value:.15g}" if isinstance(value, float) else document.shown(value)
             problem(_at(key, f"must be {bound.description}: {number}"))
-    return value
+            return False
+    return True
 
 
 def _at(key: str, text: str) -> str:
@@ -315,11 +280,12 @@ def _expected(wanted: str, value: Any) -> str:
     """`must be a number, is text`, with what helps against YAML's own idea of a value."""
     found = _found(value)
     if isinstance(value, str) and "number" in wanted:
+        told = f"must be {wanted}, is text: {document.shown(value)}"
         try:
             # YAML 1.1 takes 30.5e9 for text: an exponent needs its sign.
-            return f"must be {wanted}, is text: {value} (write {float(value):g})"
+            return f"{told} (write {float(value):g})"
         except ValueError:
-            return f"must be {wanted}, is text: {value}"
+            return told
     if wanted == "text" and isinstance(value, int | float):
         return f"must be text, is {found}: put {value} in quotes"
     if wanted == "a whole number" and isinstance(value, float):

@@ -57,7 +57,7 @@ class Fleet:
         return openai.AsyncOpenAI(base_url=f"{self.url}/v1", api_key="sk-test", **options)
 
     async def metrics(self) -> dict[str, float]:
-        async with ClientSession() as session, session.get(f"{self.url}/metrics") as reply:
+        async with ClientSession() as session, session.get(f"{self.app.admin}/metrics") as reply:
             lines = (await reply.text()).splitlines()
         return {n: float(v) for n, v in (x.rsplit(" ", 1) for x in lines if x[0] != "#")}
 
@@ -127,7 +127,7 @@ def configured(
             }
             for pool, backends in urls.items()
         },
-        "gateway": {"drain_s": 1.0, "drain_delay_s": 0} | gateway,
+        "gateway": {"admin_port": 0, "drain_s": 1.0, "drain_delay_s": 0} | gateway,
     }
 
 
@@ -728,12 +728,59 @@ async def test_what_the_drain_cuts_off_is_told(tmp_path: Path):
 async def test_the_plan_explains_itself_over_http(tmp_path: Path):
     """`/cuvee/plan` holds the plan, why it is in force, and what single types would cost."""
     async with running(tmp_path) as fleet, ClientSession() as session:
-        reply = await session.get(f"{fleet.url}/cuvee/plan")
+        reply = await session.get(f"{fleet.app.admin}/cuvee/plan")
         body = await reply.json()
 
     assert body["plan_id"] == fleet.app.plan.plan_id
     assert body["reason"]
     assert set(body["single_types"]) == {"H100"}
+
+
+@pytest.mark.parametrize(("where", "status"), [("admin", 404), ("both", 200)])
+async def test_operators_paths_are_on_the_data_port_where_asked_for(
+    tmp_path: Path, where: str, status: int
+):
+    """By default clients read no metrics and no plan; the admin port answers always."""
+    async with running(tmp_path, operator_paths=where) as fleet, ClientSession() as session:
+        found = {
+            (path, url == fleet.url): (await session.get(url + path)).status
+            for path in ("/metrics", "/cuvee/plan")
+            for url in (fleet.url, fleet.app.admin)
+        }
+
+    assert found == {
+        ("/metrics", True): status, ("/cuvee/plan", True): status,
+        ("/metrics", False): 200, ("/cuvee/plan", False): 200,
+    }  # fmt: skip
+
+
+async def test_a_receipt_can_be_the_requests_id_alone(tmp_path: Path):
+    """For clients who are not to see pools and backends; of answers and of errors."""
+    async with running(tmp_path, receipt="request-id") as fleet, ClientSession() as session:
+        url = f"{fleet.url}/v1/chat/completions"
+        replies = [await session.post(url, json=said(2, stream=s)) for s in (False, True)]
+        replies.append(await session.post(url, json=said(2, model="nothing")))
+        replies.append(await session.post(url, json=said(2, messages=CHAT["messages"] * 9000)))
+
+    assert [reply.status for reply in replies] == [200, 200, 404, 400]
+    assert all("x-request-id" in reply.headers for reply in replies)
+    assert not any(name.startswith("x-cuvee-") for r in replies for name in r.headers)
+
+
+@pytest.mark.parametrize(("key", "taken"), [("port", "port"), ("admin_port", "admin")])
+async def test_a_taken_port_is_named_by_its_key(tmp_path: Path, key: str, taken: str):
+    """Whoever starts a second gateway knows what to change."""
+    async with running(tmp_path) as fleet:
+        port = fleet.app.port if taken == "port" else int(fleet.app.admin.rpartition(":")[2])
+        raw = configured({"h100": ["http://127.0.0.1:1"]}, {"host": "127.0.0.1", "port": 0})
+        raw["gateway"][key] = port
+        path = tmp_path / "second.yaml"
+        path.write_text(yaml.safe_dump(raw))
+
+        # Of another gateway it is known how to replace it.
+        found = f"another gateway .* on port {port}" if key == "port" else f"127.0.0.1:{port}: "
+        with pytest.raises(OSError, match=f"gateway.{key}: .*{found}"):
+            await App(load(path)).__aenter__()
 
 
 async def test_backends_come_and_go_while_requests_run(tmp_path: Path):

@@ -47,6 +47,7 @@ LAYERS = {
     "gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
     "gateway.reload": "PLANNER gateway.errors gateway.config",
+    "gateway.preflight": "gateway.errors gateway.config gateway.proxy gateway.proxy.http",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",

@@ -55,7 +55,8 @@ def written(folder: Path, ports: list[int], **gateway: Any) -> Path:
             }
         },
         "gateway": {
-            "host": "127.0.0.1", "port": 0, "workers": WORKERS, "drain_s": 1.0, "drain_delay_s": 0,
+            "host": "127.0.0.1", "port": 0, "admin_port": 0, "workers": WORKERS, "drain_s": 1.0,
+            "drain_delay_s": 0,
         } | gateway,
     }  # fmt: skip
     path = folder / "cuvee.yaml"
@@ -112,7 +113,7 @@ async def until(true: Callable[[], Awaitable[bool]], limit_s: float = 10.0) -> N
 
 async def test_two_workers_serve_and_their_metrics_add_up(tmp_path: Path):
     """Requests on many connections reach both workers; one scrape, at either port, has them all."""
-    async with supervisor(tmp_path) as (app, _, _), fresh() as session:
+    async with supervisor(tmp_path, operator_paths="both") as (app, _, _), fresh() as session:
         done = await asyncio.gather(*(chat(session, app.port, 3) for _ in range(40)))
         data = f"http://127.0.0.1:{app.port}"
 
@@ -391,7 +392,7 @@ async def test_the_supervisors_death_does_not_stop_serving(tmp_path: Path):
         _, ports = await stack.enter_async_context(engines(1))
         port = free_port()
         session = await stack.enter_async_context(fresh())
-        path = written(tmp_path, ports, port=port)
+        path = written(tmp_path, ports, port=port, operator_paths="both")
 
         async def ready() -> bool:
             return await answers(session, port, "/readyz") == 200
@@ -498,7 +499,7 @@ async def test_a_successor_takes_over_without_a_lost_request(
         status = await first.wait()
         statuses = [status for found in await asyncio.gather(*clients) for status in found]
         _, body = await long
-        after = await answers(session, admin, "/readyz"), await answers(session, port, "/metrics")
+        after = await answers(session, admin, "/readyz"), await answers(session, admin, "/metrics")
         os.killpg(second.pid, signal.SIGKILL)
         await second.wait()
 

@@ -1,38 +1,44 @@
 """Reads the configuration file and makes the planner's values of it. Knows no live object.
 
-Every problem is reported, one line each, with the path of its key. Paths in the file are relative
-to the file.
+Every mistake is reported at once, one line each, with the line in the file and the path of its key.
+Paths in the file are relative to the file.
 """
 
-from collections.abc import Iterator
+import difflib
+import os
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import msgspec
 
-from gateway.config.convert import convert, domain_problems
+from gateway.config.addresses import check_addresses
+from gateway.config.findings import Findings
+from gateway.config.pools import Pools
+from gateway.config.promises import check_promises, check_unit, section_of
 from gateway.config.schema import BucketSection, Config, LimitsSection, PoolSection, SloSection
+from gateway.config.variables import expanded
 from gateway.errors import ConfigError
-from planner import files, shipped
-from planner.costs import prices
-from planner.engine import profiles
-from planner.engine.profiles import Profile
-from planner.errors import InvalidFile, InvalidValue, PlannerError
-from planner.model.buckets import DEFAULT, Buckets, SloClass
-from planner.model.demand import Demand
-from planner.model.pool import Pool, Spot
-from planner.program.headroom import bucket_loads
+from planner import files
+from planner.document import Document, noted, read, shown, under
+from planner.errors import InvalidFile, InvalidValue
+from planner.model.buckets import BEST_EFFORT, DEFAULT, MOST_CLASSES, Buckets, SloClass
+from planner.model.pool import Pool
 from planner.program.limits import Limits, Stock
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
+
+# For required keys of a pool, while the rest of it is looked at.
+STAND_IN = {"model": "", "profile": "", "backends": []}
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A checked configuration, and the planner's values made of it.
 
     pools: with profiles and prices, in the order of the file. limits: of provisioned plans.
-    workload: path of a trace, or `None`. files: all that it was made from, its own first.
+    workload: path of a trace, or `None`. warnings: what is allowed and hardly wanted, a line each.
+    files: all that it was made from, its own first. overrides: settings of the section `gateway`
+    that stand in place of the file's.
     """
 
     config: Config
@@ -40,217 +46,189 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     buckets: Buckets
     workload: Path | None
     limits: Limits = Limits()
+    warnings: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
+    overrides: Mapping[str, Any] = {}
 
 
-def load(path: Path) -> Loaded:
-    """Read and check a configuration file. Raises ConfigError with one line for each problem."""
-    with files.noted() as read:
-        loaded = _load(path)
+def load(
+    path: Path,
+    *,
+    gateway: Mapping[str, Any] | None = None,
+    environ: Mapping[str, str] = os.environ,
+) -> Loaded:
+    """Read and check a configuration file. Raises ConfigError with one line for each problem.
+
+    gateway: settings in place of those of the section `gateway`. environ: variables of the values.
+    """
+    overrides = dict(gateway or {})
+    with noted() as paths:
+        loaded = _load(path, overrides, environ)
         if loaded.workload is not None:
-            read.append(loaded.workload)
-    return msgspec.structs.replace(loaded, files=tuple(dict.fromkeys(read)))
+            paths.append(loaded.workload)
+    return msgspec.structs.replace(loaded, files=tuple(dict.fromkeys(paths)), overrides=overrides)
 
 
-def _load(path: Path) -> Loaded:
-    problems: list[str] = []
-    config = convert(_yaml(path), Config, problems)
+def _load(path: Path, gateway: Mapping[str, Any], environ: Mapping[str, str]) -> Loaded:
+    document = _document(path)
+    findings = Findings(path, document)
+    raw, unknown = expanded(document.value, environ)
+    findings.unusable(unknown)
+    raw = dict(raw, gateway=_overridden(raw.get("gateway"), gateway)) if gateway else raw
+    config: Config | None
+    config, mistakes = files.converted(raw, Config)
+    findings.unusable(line for line in mistakes if not findings.hides(line.partition(": ")[0]))
     if config is None:
-        raise ConfigError(tuple(problems))
-    problems += domain_problems(config, "")
-    classes = _classes(config, problems)
-    pools = _pools(config, path.parent, problems)
-    grid = _grid(config.buckets, problems)
-    workload = path.parent / config.planner.workload if config.planner.workload else None
-    if workload is not None and not workload.is_file():
-        problems.append(f"planner.workload: no such file: {workload}")
-    if problems or grid is None:
-        raise ConfigError(tuple(problems))
-    buckets = Buckets(classes=classes, grid=grid)
-    problems += _unusable(buckets, pools)
-    limits = _limits(config.limits, pools, problems)
-    if problems:
-        raise ConfigError(tuple(problems))
-    return Loaded(config=config, pools=pools, buckets=buckets, workload=workload, limits=limits)
+        raise ConfigError(findings.problems)
+    loaded = _checked(_completed(config, raw, findings), raw, path.parent, findings)
+    if findings.problems or loaded is None:
+        raise ConfigError(findings.problems)
+    return msgspec.structs.replace(loaded, warnings=findings.warnings)
 
 
-def _yaml(path: Path) -> dict[str, Any]:
-    """The top-level mapping of a YAML file. Raises ConfigError, with the line of a syntax error, or
-    both lines of a key that stands twice in a mapping."""
+def _document(path: Path) -> Document:
+    """The file, which holds a mapping. Raises ConfigError, with the line of a syntax error, or both
+    lines of a key that stands twice in a mapping."""
     try:
-        raw = files.loaded(path)
+        document = read(path)
     except InvalidFile as error:
-        raise ConfigError(tuple(str(error).splitlines())) from error
-    if not isinstance(raw, dict):
+        lines = str(error).splitlines()
+        if any("expected ',' or" in line for line in lines) and "${" in path.read_text():
+            lines[-1] += " (inside { } or [ ] a ${VARIABLE} needs quotes)"
+        raise ConfigError(tuple(lines)) from error
+    if not isinstance(document.value, dict):
         raise ConfigError((f"{path}: must be a mapping with `models` and `pools`",))
-    return raw
+    return document
 
 
-def _classes(config: Config, problems: list[str]) -> tuple[SloClass, ...]:
-    """The SLO classes of all models, each model's default class first."""
-    classes = []
-    for model, title, section, where in _slo_sections(config):
-        if not _fits_a_header(title):
-            problems.append(f"{where}: the name must be printable ASCII: it travels in a header")
-        elif title == DEFAULT and where != f"models.{model}.slo":
-            problems.append(f"{where}: the class `{DEFAULT}` is models.{model}.slo")
+def _overridden(section: Any, settings: Mapping[str, Any]) -> Any:
+    """A section with these settings in it; one that is no mapping stays, as a mistake."""
+    return section | dict(settings) if isinstance(section, dict) else section or dict(settings)
+
+
+def _completed(config: Config, raw: Any, findings: Findings) -> Config:
+    """The configuration with pools whose required keys have mistakes too: what else they have is
+    looked at, with stand-ins for these keys."""
+    pools = dict.fromkeys(raw["pools"])
+    for name, entry in raw["pools"].items():
+        pools[name] = config.pools.get(name)
+        if pools[name] is None and isinstance(entry, dict):
+            where = under("pools", name)
+            right = {k: v for k, v in entry.items() if not findings.hides(under(where, k))}
+            pools[name], _ = files.converted(STAND_IN | right, PoolSection)
+    made = {str(name): pool for name, pool in pools.items() if pool is not None}
+    return msgspec.structs.replace(config, pools=made)
+
+
+def _checked(config: Config, raw: Any, root: Path, findings: Findings) -> Loaded | None:
+    """The planner's values, as far as they can be made; findings hear of the rest."""
+    _check_names(config, findings)
+    _check_models(config, raw, findings)
+    _check_times(config, findings)
+    check_addresses(config.pools, config.gateway, findings)
+    pools = Pools(config, root, findings).made()
+    grid = _grid(config.buckets, findings)
+    classes = tuple(_classes(config, findings))
+    limits = _limits(config.limits, findings)
+    workload = root / config.planner.workload if config.planner.workload else None
+    if workload is not None and not workload.is_file():
+        findings.problem("planner.workload", f"no such file: {shown(workload)}")
+    if grid is None:
+        return None
+    buckets = Buckets(classes=classes, grid=grid)
+    if classes and pools:
+        check_promises(buckets, pools, findings)
+    if not findings.hides("pools") and limits is not None:
+        _check_limits(limits, pools, findings)
+    return Loaded(
+        config=config, pools=pools, buckets=buckets, workload=workload, limits=limits or Limits()
+    )
+
+
+def _check_names(config: Config, findings: Findings) -> None:
+    """Names travel: those of pools and classes in headers, those of models in paths and logs."""
+    for name in config.pools:
+        if not (name.isascii() and _is_plain(name)):
+            text = "the name must be printable ASCII: it travels in a header"
+            findings.problem(under("pools", name), text)
+    for model, section in config.models.items():
+        where = under("models", model)
+        if not _is_plain(model):
+            findings.problem(where, "the name must be printable, without blanks around it")
+        for name in section.classes:
+            key = under(f"{where}.classes", name)
+            if not (name.isascii() and _is_plain(name)):
+                text = "the name must be printable ASCII: it travels in a header"
+                findings.problem(key, text)
+            elif name == DEFAULT:
+                findings.problem(key, f"the class `{DEFAULT}` is {where}.slo")
+            elif name == BEST_EFFORT:
+                findings.problem(key, f"the class `{BEST_EFFORT}` is built in and has no promise")
+        if len(section.classes) >= MOST_CLASSES:
+            findings.problem(f"{where}.classes", f"at most {MOST_CLASSES - 1} beside `{DEFAULT}`")
+
+
+def _is_plain(name: str) -> bool:
+    return bool(name) and name.isprintable() and name == name.strip()
+
+
+def _check_models(config: Config, raw: Any, findings: Findings) -> None:
+    """Pools name models, and every model has a pool. raw: the file, in which models are named that
+    could not be made."""
+    for section in ("models", "pools"):
+        if not raw[section]:
+            findings.problem(section, "needs at least one entry")
+    for name, pool in config.pools.items():
+        if pool.model and pool.model not in raw["models"]:
+            near = did_you_mean(pool.model, raw["models"])
+            text = f"`{shown(pool.model)}` is not in models{near}"
+            findings.problem(f"{under('pools', name)}.model", text)
+    served = {pool.model for pool in config.pools.values()}
+    if len(config.pools) == len(raw["pools"]) > 0 and served <= set(raw["models"]):
+        for model in config.models:  # else a pool may be meant for it
+            if model not in served:
+                findings.problem(under("models", model), "no pool serves it")
+
+
+def did_you_mean(name: str, known: Iterable[object]) -> str:
+    """The end of a line about an unknown name: what is near it, or nothing."""
+    near = difflib.get_close_matches(name, [str(one) for one in known], 1, files.NEARNESS)
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _check_times(config: Config, findings: Findings) -> None:
+    planner = config.planner
+    if planner.interval_s > planner.window_s:
+        text = (
+            f"{planner.interval_s:g} is longer than planner.window_s, {planner.window_s:g}: what "
+            "arrives between two looks would not be counted"
+        )
+        findings.problem("planner.interval_s", text)
+
+
+def _classes(config: Config, findings: Findings) -> Iterator[SloClass]:
+    """The SLO classes of all models that can be planned with, each model's default class first."""
+    for model, name, section in _slo_sections(config):
+        where = section_of(model, name)
         try:
             slo = Slo(**{key: getattr(section, key) for key in SloSection.__struct_fields__})
-            classes.append(SloClass(model=model, slo=slo, name=title))
         except InvalidValue as error:
-            problems.append(_at(where, str(error)))
-    return tuple(classes)
+            findings.invalid(where, str(error))
+            continue
+        if check_unit(where, slo, config.gateway.first_byte_timeout_s, findings):
+            yield SloClass(model=model, slo=slo, name=name)
 
 
-def _slo_sections(config: Config) -> Iterator[tuple[str, str, SloSection, str]]:
-    """Every SLO class as its model, its name, its section and the path of the section."""
+def _slo_sections(config: Config) -> Iterator[tuple[str, str, SloSection]]:
+    """Every SLO class as its model, its name and its section."""
     for model, section in config.models.items():
-        yield model, DEFAULT, section.slo, f"models.{model}.slo"
-        for title, slo in section.classes.items():
-            yield model, title, slo, f"models.{model}.classes.{title}"
+        yield model, DEFAULT, section.slo
+        for name, slo in section.classes.items():
+            if name != DEFAULT:
+                yield model, name, slo
 
 
-def _pools(config: Config, root: Path, problems: list[str]) -> tuple[Pool, ...]:
-    """The pools that could be made; problems tell of the others."""
-    usd_per_gpu: dict[str, float] | None = {}
-    if config.prices is not None:
-        try:
-            usd_per_gpu = dict(prices.read_prices(shipped.located(config.prices, root, "prices")))
-        except PlannerError as error:
-            problems.append(f"prices: {error}")
-            usd_per_gpu = None
-    pools = (_pool(n, s, config, root, usd_per_gpu, problems) for n, s in config.pools.items())
-    return tuple(pool for pool in pools if pool is not None)
-
-
-def _pool(
-    name: str,
-    section: PoolSection,
-    config: Config,
-    root: Path,
-    usd_per_gpu: dict[str, float] | None,
-    problems: list[str],
-) -> Pool | None:
-    """One pool; `None` if there are problems with it. usd_per_gpu: $/h by name of the GPU; `None`
-    if the price list cannot be read, which is a problem of its own."""
-    where = f"pools.{name}"
-    before = len(problems)
-    if not _fits_a_header(name):
-        problems.append(f"pools.{name!r}: the name must be printable ASCII: it travels in a header")
-    if section.model not in config.models:
-        problems.append(f"{where}.model: `{section.model}` is not in models")
-    problems += _backend_problems(section.backends, where)
-    profile = _profile(section.profile, root, where, problems)
-    usd = section.usd_per_hour
-    if usd is None and profile is not None and usd_per_gpu is not None:
-        usd = _listed_usd(profile, usd_per_gpu)
-        if usd is None:
-            missing = f"missing, and prices has none for {profile.gpu}"
-            problems.append(f"{where}.usd_per_hour: {missing}")
-    if len(problems) > before or profile is None or usd is None:
-        return None
-    most = len(section.backends) if section.max_backends is None else section.max_backends
-    try:
-        return Pool(
-            name=name,
-            model=section.model,
-            profile=profile,
-            usd_per_hour=usd,
-            min_backends=section.min_backends,
-            max_backends=most,
-            reserved=section.reserved,
-            zone=section.zone,
-            spot=None if section.spot is None else Spot(**msgspec.structs.asdict(section.spot)),
-        )
-    except InvalidValue as error:
-        problems.append(_at(where, str(error).removeprefix(f"pool {name}: ")))
-        return None
-
-
-def _fits_a_header(name: str) -> bool:
-    """Whether a name can be the value of a header: a line break in it would begin another one."""
-    return bool(name) and name.isascii() and name.isprintable() and name == name.strip()
-
-
-def _backend_problems(urls: tuple[str, ...], where: str) -> Iterator[str]:
-    """Lines for base URLs that cannot be used. where: path of the pool's section."""
-    for index, url in enumerate(urls):
-        if not url.startswith(("http://", "https://")):
-            yield f"{where}.backends[{index}]: must start with http:// or https://"
-        elif not _reachable(url):
-            shown = url if url.isprintable() else repr(url)
-            yield f"{where}.backends[{index}]: this is no URL of a host: {shown}"
-        elif fault := _odd_part(url):
-            yield f"{where}.backends[{index}]: {fault}"
-    if len({url.rstrip("/") for url in urls}) < len(urls):
-        yield f"{where}.backends: a URL is listed twice"
-
-
-def _odd_part(url: str) -> str | None:
-    """What a base URL has that is not sent to a backend, or would be sent twice."""
-    parts = urlsplit(url)
-    if parts.username is not None or parts.password is not None:
-        return "must not have a user or a password: neither is sent"
-    if parts.query or parts.fragment or url.endswith(("?", "#")):
-        return "must not have a query or a fragment: neither is sent"
-    if parts.path.rstrip("/").endswith("/v1"):
-        return "must not end in /v1: the path of each request has it already"
-    return None
-
-
-def _reachable(url: str) -> bool:
-    """Whether a URL has a host and a valid port, and can be written into a request's head."""
-    try:
-        url.encode("latin-1")
-        if any(not character.isprintable() or character.isspace() for character in url):
-            return False
-        parts = urlsplit(url)
-        return bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        return False
-
-
-def _listed_usd(profile: Profile, usd_per_gpu: dict[str, float]) -> float | None:
-    """$/h of one backend: by the price list, else by the GPU's figures in the profile itself."""
-    usd = usd_per_gpu.get(profile.gpu, profile.usd_per_gpu_hour)
-    return None if usd is None else usd * profile.gpus
-
-
-def _limits(section: LimitsSection, pools: tuple[Pool, ...], problems: list[str]) -> Limits:
-    try:
-        stock = tuple(Stock(gpu=s.gpu, most=s.most, zone=s.zone) for s in section.stock)
-        known = {pool.gpu for pool in pools}
-        problems += [f"limits.stock: no pool has {s.gpu}" for s in stock if s.gpu not in known]
-        limits = Limits(
-            stock=stock,
-            budget_usd_per_hour=section.budget_usd_per_hour,
-            survive=section.survive,
-            start_usd=section.start_usd,
-            stop_usd=section.stop_usd,
-            horizon_h=section.horizon_h,
-        )
-        limits.check(pools)
-    except InvalidValue as error:
-        problems.append(f"limits.{error}")
-        return Limits()
-    return limits
-
-
-def _at(where: str, text: str) -> str:
-    """A line for a problem whose text may begin with the name of its key."""
-    key, _, rest = text.partition(" must ")
-    return f"{where}.{key}: must {rest}" if rest and key.isidentifier() else f"{where}: {text}"
-
-
-def _profile(value: str, root: Path, where: str, problems: list[str]) -> Profile | None:
-    try:
-        return profiles.find_profile(value, root)
-    except PlannerError as error:
-        problems += [f"{where}.profile: {line}" for line in str(error).splitlines()]
-        return None
-
-
-def _grid(section: BucketSection, problems: list[str]) -> Grid | None:
+def _grid(section: BucketSection, findings: Findings) -> Grid | None:
     try:
         return Grid(
             input_edges=log_edges(
@@ -261,20 +239,32 @@ def _grid(section: BucketSection, problems: list[str]) -> Grid | None:
             ),
         )
     except InvalidValue as error:
-        problems.append(f"buckets: {error}")
+        findings.problem("buckets", str(error))
         return None
 
 
-def _unusable(buckets: Buckets, pools: tuple[Pool, ...]) -> Iterator[str]:
-    """Lines for pools that no bucket can use, and for models without a pool."""
-    feasible = bucket_loads(Demand.none(buckets), pools).feasible
-    for p, pool in enumerate(pools):
-        if not feasible[:, p].any():
-            slo = next(c.slo for c in buckets.classes if c.model == pool.model)
-            yield (
-                f"pools.{pool.name}: no bucket can use it: {pool.profile.gpu_label} cannot hold "
-                f"TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s at any size"
-            )
-    for model in dict.fromkeys(slo_class.model for slo_class in buckets.classes):
-        if not any(pool.model == model for pool in pools):
-            yield f"models.{model}: no pool serves it"
+def _limits(section: LimitsSection, findings: Findings) -> Limits | None:
+    try:
+        return Limits(
+            stock=tuple(Stock(gpu=s.gpu, most=s.most, zone=s.zone) for s in section.stock),
+            budget_usd_per_hour=section.budget_usd_per_hour,
+            survive=section.survive,
+            start_usd=section.start_usd,
+            stop_usd=section.stop_usd,
+            horizon_h=section.horizon_h,
+        )
+    except InvalidValue as error:
+        findings.problem("limits", str(error))
+        return None
+
+
+def _check_limits(limits: Limits, pools: tuple[Pool, ...], findings: Findings) -> None:
+    known = {pool.gpu for pool in pools}
+    for index, stock in enumerate(limits.stock):
+        if stock.gpu not in known:
+            text = f"no pool has {shown(stock.gpu)}{did_you_mean(stock.gpu, known)}"
+            findings.problem(f"limits.stock[{index}].gpu", text)
+    try:
+        limits.check(pools)
+    except InvalidValue as error:
+        findings.problem("limits", str(error))

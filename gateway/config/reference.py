@@ -31,17 +31,21 @@ One YAML file, given as `--config`. Unknown keys are errors. Paths in the file a
 file. Times are in seconds, sizes in tokens, prices in US dollars per hour. `configs/demo.yaml` is a
 complete example; [planning](planning.md) says where it is after `pip install`.
 
-`cuvee check --config FILE` reports problems, one line each, with the path of the key. It checks in
-stages, and a stage is checked only when the stages before it found no problem:
+`cuvee check --config FILE` reports all mistakes at once, one line each, as `FILE:LINE: KEY: TEXT`,
+and exits with 2. It stops early only where the file is not YAML (the first mistake is told) or a
+key stands twice. Parts that check themselves tell their first mistake: an SLO, the bounds of a
+pool, `buckets`, `limits`. What would follow from a value that cannot be used is not told. Warnings
+are about what is allowed and hardly wanted, such as a price of 0; with `--strict` they are
+mistakes. `cuvee serve` logs them.
 
-1. that the file is YAML (the first mistake only), and that no key stands twice;
-2. names of keys, required keys, types;
-3. values, SLOs, profiles, backends, prices, buckets, and the files that are named. An SLO reports
-   its first mistake only;
-4. what depends on several parts: pools that no request size can use, models without a pool,
-   `limits` (the first mistake only).
+`--connect` asks all backends at once for their health and for `/v1/models`, and compares model and
+context with the configuration and the profiles: a line for each, and exit code 1 if one does not
+answer, serves something else, or asks for a key (`CUVEE_API_KEY`). `cuvee serve` asks too when it
+has started, and logs a warning for each backend that serves something else.
 
-So correct what is reported and run the command again, until it prints a summary of the file.
+A value may contain variables of the environment: `${NAME}`, or `${NAME:-default}` for one that may
+be missing or empty; `$${` stands for the characters `${`. A variable without a value or a default
+is a mistake. Inside `{ }` and `[ ]` YAML wants quotes around them: `{port: "${PORT}"}`.
 
 ## A running gateway follows its file
 

@@ -17,6 +17,13 @@ NotNegative = Annotated[float, Meta(ge=0.0, le=LARGEST, description="not negativ
 Count = Annotated[int, Meta(ge=1, description="positive")]
 CountOrZero = Annotated[int, Meta(ge=0, description="not negative")]
 Share = Annotated[float, Meta(ge=0.0, le=1.0, description="between 0 and 1")]
+# Finer or wider grids have more buckets than a plan can be made for.
+Edge = Annotated[int, Meta(ge=1, le=10_000_000, description="in tokens, 1 to ten million")]
+# Prometheus' list of default ports gives exporters 9090 to 9999 and goes on from 10000; engines and
+# proxies have 8000 to 8002, 8080, 9901 and 30000; from 32768 on Linux takes ports for outgoing
+# connections. 8790 is in none of these, and IANA has not assigned it.
+ADMIN_PORT = 8790
+
 Port = Annotated[int, Meta(ge=0, le=65535, description="between 0 and 65535")]
 
 
@@ -91,15 +98,15 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 class BucketSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The grid of estimated sizes: log-spaced edges, in tokens."""
 
-    input_from: int = 64
+    input_from: Edge = 64
     """First edge of input tokens; smaller prompts belong to the first bucket."""
-    input_to: int = 8192
+    input_to: Edge = 8192
     """Last edge of input tokens; larger prompts belong to the last bucket."""
-    output_from: int = 16
+    output_from: Edge = 16
     """First edge of output tokens."""
-    output_to: int = 1024
+    output_to: Edge = 1024
     """Last edge of output tokens."""
-    per_octave: int = 1
+    per_octave: Annotated[int, Meta(ge=1, le=8, description="1 to 8")] = 1
     """Edges per doubling."""
 
 
@@ -176,10 +183,18 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
     admin_host: str = "127.0.0.1"
     """Address of the admin port: `/metrics`, `/cuvee/plan`, `/cuvee/reload`, `/livez`, `/readyz`.
-    The first two are answered on `port` too.
+    Set it to `0.0.0.0` where a scraper or a probe comes from another machine.
     """
-    admin_port: Port = 0
+    admin_port: Port = ADMIN_PORT
     """The admin port; 0 takes a free one, which the log tells."""
+    operator_paths: Literal["admin", "both"] = "admin"
+    """Where `/metrics` and `/cuvee/...` are answered: on the admin port only, or on `port` too,
+    where every client can read prices, plans and the names of backends.
+    """
+    receipt: Literal["full", "request-id"] = "full"
+    """What answers tell of their way: bucket, pool, backend, plan and decision in `x-cuvee-*`, or
+    only `x-request-id`.
+    """
     max_body_bytes: Count = 33554432
     """Largest request body; a larger one gets 413."""
     connect_timeout_s: Positive = 2.0

@@ -74,7 +74,7 @@ class Exchange:
         self._on_refusal = on_refusal
         self._clock = clock
         self._callers = Callers()
-        self._receipts = Receipts()
+        self._receipts = Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings)
         self.configure(settings)

@@ -14,7 +14,9 @@ KEPT: Final = 1024  # encoded receipts kept: up to four decisions for each backe
 class Receipts:
     """Writes receipts; keeps the bytes of the part that many requests share."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, full: bool = True) -> None:
+        """full: whether they have more than the request's id."""
+        self._full = full
         self._kept: dict[tuple[str, str | None, str], bytes] = {}
 
     def __repr__(self) -> str:
@@ -23,6 +25,8 @@ class Receipts:
     def lines(self, request_id: bytes, bucket: int, lease: Lease | None) -> bytes:
         """The header lines of one request. lease: `None` if it was not routed; then there is no
         pool, backend, plan and decision."""
+        if not self._full:
+            return unrouted(request_id)
         lines = b"x-request-id: %b\r\nx-cuvee-bucket: %d\r\n" % (request_id, bucket)
         if lease is None:
             return lines
@@ -42,5 +46,5 @@ class Receipts:
 
 
 def unrouted(request_id: bytes) -> bytes:
-    """The receipt of a request that was refused before it got a bucket."""
+    """The receipt of a request that was refused before it got a bucket, and every reduced one."""
     return b"x-request-id: %b\r\n" % request_id

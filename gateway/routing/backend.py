@@ -8,11 +8,13 @@ from collections import deque
 from typing import Final
 
 from gateway.routing.breaker import Breaker
+from planner.model.buckets import MOST_CLASSES as MOST
+
+# Room for the loads of all classes that a model may have, so that they fit in arrays that processes
+# share.
+MOST_CLASSES: Final = MOST
 
 FULL_S: Final = 1.0  # for so long an engine that refused a request for lack of room counts as full
-# SLO classes that one model may have. Every backend has room for the loads of so many, so that
-# they fit in arrays that processes share.
-MOST_CLASSES: Final = 8
 NO_CLASS: Final = -1  # of a request without a promise
 # Layout of a worker's part of these sums: in flight, pending prefill, loads, requests by class.
 FIRST_LOAD: Final = 2

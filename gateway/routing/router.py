@@ -258,17 +258,37 @@ class Router:
         The plan's backends come first; backends beyond the plan serve only if no other has room.
         """
         order = self._order[bucket]
-        # A prompt beyond a pool's context is an error there; if it is beyond all of them, the error
-        # of an engine tells the client best.
+        # A prompt beyond a pool's context is an error there.
         roomy = [pool for pool in order if estimate.input_tokens < self._context[pool]]
+        if not roomy:
+            return self._beyond_context(bucket, estimate, now_s, exclude)
         for beyond in (False, True):
-            for pool in roomy or order:
+            for pool in roomy:
                 if pool in barred:
                     continue
                 limit = len(self._selection.pools[pool]) if beyond else self._backends[pool]
                 backend = self._selection.spare(pool, bucket, estimate, now_s, exclude, limit)
                 if backend is not None:
                     return self._reserve(backend, pool, bucket, estimate, BEST_EFFORT)
+        return None
+
+    def _beyond_context(
+        self, bucket: int, estimate: Estimate, now_s: float, exclude: Collection[str]
+    ) -> Lease | None:
+        """A lease on any backend: its engine refuses the prompt at once, in words that tell the
+        client best, and works no more for it."""
+        for pool in self._order[bucket]:
+            for backend in self._selection.pools[pool]:
+                if backend.live(now_s) and backend.name not in exclude:
+                    return Lease(
+                        backend,
+                        own=NO_CLASS,
+                        slots=self._slots[bucket][pool],
+                        prefill_s=0.0,
+                        bucket=bucket,
+                        plan_id=self._plan_id,
+                        decision=BEST_EFFORT,
+                    )
         return None
 
     def _reserve(

@@ -9,8 +9,9 @@ from gateway.telemetry.stats_schema import REQUEST_S, TPOT_S, TTFT_S
 HEAD = """\
 # Metrics
 
-`/metrics` on the admin port (and on the data port) answers in Prometheus' text format. With several
-workers it shows all of them together: counters are summed, gauges of one worker carry its number.
+`/metrics` on the admin port (by default `http://127.0.0.1:8790/metrics`) answers in Prometheus'
+text format. With several workers it shows all of them together: counters are summed, gauges of one
+worker carry its number.
 A backend's load and leases are totals over all workers.
 
 This page is made from `gateway/telemetry/definitions.py`, by `python -m

@@ -66,7 +66,7 @@ class Handover:
 
     def __init__(self, host: str, port: int, *, replace: bool = False) -> None:
         """replace: whether to take the port over from a gateway that serves."""
-        self._host, self._port = host, port
+        self.host, self.port = host, port
         self._wish = Wish.REPLACE if replace else Wish.SUCCEED
         self._control: socket.socket | None = None
         self._predecessor: socket.socket | None = None
@@ -80,12 +80,12 @@ class Handover:
         self.replaced = asyncio.Event()
 
     def __repr__(self) -> str:
-        return f"<Handover of {self._host}:{self._port}, {self.stage}>"
+        return f"<Handover of {self.host}:{self.port}, {self.stage}>"
 
     async def __aenter__(self) -> "Handover":
         """Claim the port, if it has a number. Raises OSError when another gateway has it and keeps
         it."""
-        if self._port:
+        if self.port:
             await asyncio.to_thread(self._succeed)
             if not self.has_predecessor:
                 self._claim()
@@ -104,7 +104,7 @@ class Handover:
     async def data_port(self, workers: int) -> DataPort:
         """The data port, with the predecessor's sockets where it has any. Raises OSError when
         another program has the port."""
-        host, port, inherited = self._host, self._port, self.inherited
+        host, port, inherited = self.host, self.port, self.inherited
         orphans = bool(port) and has_orphans(host, port)
         if inherited or not port:
             return DataPort(host, port, workers=workers, inherited=inherited)
@@ -140,7 +140,7 @@ class Handover:
         """
         self._offer, self._on_replaced = offer, on_replaced
         if self._control is None:
-            self._port = port
+            self.port = port
             self._claim()
         self.stage = Stage.SERVING
         if self._predecessor is not None:
@@ -156,16 +156,16 @@ class Handover:
             return
         self._control = control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
-            control.bind(_name(self._host, self._port))
+            control.bind(_name(self.host, self.port))
         except OSError as error:
-            text = f"port {self._port}: another gateway is starting on it"
-            raise OSError(error.errno, text) from error
+            text = f"gateway.port: another gateway is starting on port {self.port}"
+            raise OSError(text) from error
         control.listen()
         control.setblocking(False)
 
     def _succeed(self) -> None:
         """Ask the gateway that has the port, if there is one, for its sockets."""
-        asked = _asked(self._host, self._port, self._wish)
+        asked = _asked(self.host, self.port, self._wish)
         if asked is None:
             return
         connection, grant, sockets = asked
@@ -173,9 +173,8 @@ class Handover:
             connection.close()
             end = "; --replace takes it over" if grant.stage == Stage.SERVING else ""
             raise OSError(
-                errno.EADDRINUSE,
-                f"port {self._port}: another gateway (process {grant.process}) is {grant.stage} "
-                f"on it{end}",
+                f"gateway.port: another gateway (process {grant.process}) is {grant.stage} on "
+                f"port {self.port}{end}"
             )
         self._predecessor, self._control = connection, sockets[0]
         self.admin = sockets[1] if grant.admin else None

@@ -1,7 +1,8 @@
 """The paths of the data port that need no backend.
 
 `/livez`, `/readyz`, `/health` and `/v1/models` are answered from the worker's own state, so that
-they work without a supervisor too; `/metrics` and `/cuvee/…` are fetched from the admin port.
+they work without a supervisor too; `/metrics` and `/cuvee/…` are fetched from the admin port, where
+the configuration says so.
 """
 
 import asyncio
@@ -57,6 +58,7 @@ class LocalEndpoints:
 
     def configure(self, config: ServingConfig) -> None:
         """Name these models from now on."""
+        self._operator_paths = config.gateway.operator_paths == "both"
         models = {model.name: _described(model) for model in config.models}
         listed = {"object": "list", "data": list(models.values())}
         self._states: dict[str, Callable[[], State]] = {
@@ -77,6 +79,8 @@ class LocalEndpoints:
                 head = status_line(status) + JSON + _id(request)
                 client.respond(head, msgspec.json.encode(body))
             elif path == "/metrics" or path.startswith("/cuvee/"):
+                if not self._operator_paths:
+                    raise NotFound(f"{path} is answered on the admin port only.")
                 request.require_method(b"GET")
                 fiber = Fiber()
                 fiber.start(self._fetch(client, request, fiber))

@@ -36,7 +36,10 @@ class LocalFleetError(Exception):
 
 
 class LocalFleet:
-    """An async context manager; `url` is the gateway's, `loaded` the configuration that it runs."""
+    """An async context manager.
+
+    url, admin_url: of the gateway's two ports. loaded: the configuration that it runs.
+    """
 
     def __init__(self, path: Path, *, log: Path | None = None) -> None:
         """path: a configuration; free ports replace its backends and its port. log: for the
@@ -47,7 +50,7 @@ class LocalFleet:
         self._log = log or Path(os.devnull)
         self._folder = tempfile.TemporaryDirectory(prefix="cuvee-")
         self._gateway: asyncio.subprocess.Process | None = None
-        self.url = ""
+        self.url = self.admin_url = ""
 
     async def __aenter__(self) -> "LocalFleet":
         # spawn and not fork: this process has a running event loop.
@@ -101,10 +104,10 @@ class LocalFleet:
 
     async def _start_gateway(self, ports: list[int]) -> None:
         """Write the configuration with real ports, start the gateway on it, wait until ready."""
-        port = free_port()
+        own = free_port(), free_port()
         path = Path(self._folder.name) / "cuvee.yaml"
-        path.write_text(yaml.safe_dump(self._local_config(ports, port), sort_keys=False))
-        self.url = f"http://127.0.0.1:{port}"
+        path.write_text(yaml.safe_dump(self._local_config(ports, *own), sort_keys=False))
+        self.url, self.admin_url = (f"http://127.0.0.1:{port}" for port in own)
         with self._log.open("ab") as log:
             self._gateway = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "cuvee", "serve", "--config", str(path),
@@ -112,7 +115,7 @@ class LocalFleet:
             )  # fmt: skip
         await self._wait_until_ready()
 
-    def _local_config(self, ports: list[int], port: int) -> dict[str, object]:
+    def _local_config(self, ports: list[int], port: int, admin_port: int) -> dict[str, object]:
         """The configuration with local backends and ports.
 
         It is written to another folder, so files that it names get absolute paths.
@@ -133,7 +136,13 @@ class LocalFleet:
             workload = str((self._root / raw["planner"]["workload"]).resolve())
             raw["planner"] = raw["planner"] | {"workload": workload}
         # No load balancer has to notice that the gateway leaves: it need not wait before it drains.
-        local = {"host": "127.0.0.1", "port": port, "drain_delay_s": 0}
+        local = {
+            "host": "127.0.0.1",
+            "port": port,
+            "admin_host": "127.0.0.1",
+            "admin_port": admin_port,
+            "drain_delay_s": 0,
+        }
         raw["gateway"] = raw.get("gateway", {}) | local
         return raw
 

@@ -40,8 +40,9 @@ class Emulator:
     """A vLLM server without a GPU: `port = await emulator.start()`, then `await emulator.stop()`.
 
     model: the name it serves. max_num_queued_reqs: with so many requests running or waiting it
-    refuses more (vLLM's flag; `None`: an unbounded queue, vLLM's default). All state lives in the
-    instance, so several emulators share a process.
+    refuses more (vLLM's flag; `None`: an unbounded queue, vLLM's default). api_key: without it
+    paths below /v1 get 401, as in vLLM. All state lives in the instance, so several emulators share
+    a process.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Emulator:
         *,
         faults: Faults = faults.NONE,
         max_num_queued_reqs: int | None = None,
+        api_key: str | None = None,
     ) -> None:
         self.engine = Engine(profile)
         self.metrics = VllmMetrics(self.engine, model, profile.kv_capacity)
@@ -58,6 +60,7 @@ class Emulator:
         self.port = 0
         self._faults = faults
         self._max_queued = max_num_queued_reqs
+        self._authorization = None if api_key is None else f"Bearer {api_key}"
         self._numbers = itertools.count(1)
         self._ready_s = 0.0
         self._loop: asyncio.AbstractEventLoop
@@ -99,7 +102,7 @@ class Emulator:
                 connection.transport.abort()
 
     def _application(self) -> web.Application:
-        app = web.Application(client_max_size=MAX_BODY_BYTES)
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard])
         for method, path, route in (
             ("POST", "/v1/chat/completions", self._generation("chat")),
             ("POST", "/v1/completions", self._generation("text")),
@@ -116,6 +119,14 @@ class Emulator:
             resource.add_route("*", method_not_allowed(method))
         app.router.add_route("*", "/{tail:.*}", not_found)
         return app
+
+    @web.middleware
+    async def _guard(self, request: web.Request, handler: Route) -> web.StreamResponse:
+        """Let requests with the key pass, and those to paths that need none."""
+        known = self._authorization in (None, request.headers.get("Authorization"))
+        if known or not request.path.startswith("/v1"):
+            return await handler(request)
+        return json_response(401, {"error": "Unauthorized"})
 
     def _generation(self, api: Api) -> Route:
         async def generate(request: web.Request) -> web.StreamResponse:

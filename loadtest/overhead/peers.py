@@ -231,7 +231,7 @@ def gateway_config(settings: ProxySettings) -> str:
     )
     workers = {"workers": settings.threads} if settings.threads > 1 else {}
     config = {
-        "models": {mock.MODEL: {"slo": {"ttft_s": 3600.0, "tpot_s": 3600.0, "attainment": 0.99}}},
+        "models": {mock.MODEL: {"slo": {"ttft_s": 600.0, "tpot_s": 10.0, "attainment": 0.99}}},
         "pools": {
             "bench": {
                 "model": mock.MODEL,
@@ -243,6 +243,7 @@ def gateway_config(settings: ProxySettings) -> str:
         "gateway": {
             "host": "127.0.0.1",
             "port": settings.port,
+            "admin_port": settings.spare_port,
             "drain_delay_s": 0.0,
             **workers,
         },

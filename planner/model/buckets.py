@@ -9,6 +9,7 @@ from planner.sizes import Grid
 from planner.slo import Slo
 
 DEFAULT = "default"  # the SLO class of a request that names none
+MOST_CLASSES = 8  # SLO classes that one model may have
 BEST_EFFORT = "best-effort"  # the class of requests without a promise; it has no buckets
 
 

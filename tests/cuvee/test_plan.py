@@ -1,4 +1,4 @@
-"""`cuvee check`, `cuvee plan` and `cuvee portfolio`, as a user runs them."""
+"""`cuvee plan` and `cuvee portfolio`, as a user runs them."""
 
 import json
 import subprocess
@@ -48,31 +48,6 @@ def trace(tmp_path):
 
 def run(command, *arguments):
     return CliRunner().invoke(command, [str(a) for a in arguments])
-
-
-def test_check_accepts_a_good_file(config):
-    """Exit code 0, and in one line what the gateway would serve."""
-    result = run(check, "--config", config)
-
-    assert result.exit_code == 0
-    assert "1 models, 2 pools, 2 backends" in result.output
-
-
-def test_check_refuses_with_2_and_a_line_each(config):
-    """One line per problem on stderr, nothing on stdout."""
-    raw = yaml.safe_load(config.read_text())
-    raw["pools"]["a10g"]["usd_per_hour"] = -1
-    raw["pools"]["h100"]["profile"] = "missing.yaml"
-    config.write_text(yaml.safe_dump(raw))
-
-    result = run(check, "--config", config)
-
-    assert result.exit_code == 2
-    assert result.stdout == ""
-    lines = result.stderr.strip().splitlines()
-    assert len(lines) == 2
-    assert lines[0].startswith("pools.a10g.usd_per_hour: ")
-    assert lines[1].startswith("pools.h100.profile: ")
 
 
 @pytest.mark.parametrize("command", [plan, serve], ids=["plan", "serve"])

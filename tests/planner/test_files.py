@@ -9,8 +9,9 @@ import msgspec
 import pytest
 from msgspec import Meta
 
+from planner.document import noted
 from planner.errors import InvalidFile
-from planner.files import decoded, loaded, noted, parts
+from planner.files import decoded, loaded, parts
 
 GiB = Annotated[float, Meta(ge=1, le=2000, description="in GiB, 1 to 2,000")]
 

@@ -25,6 +25,11 @@ def test_a_request_that_was_not_routed_says_what_is_known():
     assert unrouted(b"r1") == b"x-request-id: r1\r\n"
 
 
+def test_a_reduced_receipt_is_the_id():
+    """Whatever was decided."""
+    assert Receipts(full=False).lines(b"r1", 4, lease()) == b"x-request-id: r1\r\n"
+
+
 def test_what_is_kept_is_never_another_requests():
     """Backend, plan and decision all count, however many there are."""
     receipts = Receipts()

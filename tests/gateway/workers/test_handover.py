@@ -34,7 +34,7 @@ async def serving(port=0, *, replace=False):
 async def test_a_port_belongs_to_one_gateway():
     """The second one is told who has it and what it can do; the first one serves on."""
     async with serving() as (first, data, gone):
-        with pytest.raises(OSError, match=r"process \d+\) is serving on it; --replace takes it"):
+        with pytest.raises(OSError, match=r"process \d+\) is serving on port \d+; --replace takes it"):
             await Handover(HOST, data.number).__aenter__()
         served = await asyncio.to_thread(is_served, HOST, data.number)
 
@@ -67,7 +67,7 @@ async def test_a_successor_that_fails_to_start_changes_nothing():
     async with serving() as (first, data, gone):
         async with Handover(HOST, data.number, replace=True) as failed:
             inherited = len(failed.inherited)
-            with pytest.raises(OSError, match="is serving on it"):
+            with pytest.raises(OSError, match="is serving on port"):
                 await Handover(HOST, data.number, replace=True).__aenter__()
         async with serving(data.number, replace=True):
             await first.replaced.wait()

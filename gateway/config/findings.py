@@ -1,0 +1,75 @@
+"""What is wrong with a configuration file, gathered while it is read. Knows no key by name."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from planner.document import Document
+
+
+class Findings:
+    """Problems, with which a gateway does not start, and warnings; each is about one key.
+
+    A key whose value could not be used has one problem: what would follow from the default that
+    stands in its place is not told.
+    """
+
+    def __init__(self, path: Path, document: Document) -> None:
+        """path, document: of the file, for the lines at which its keys stand."""
+        self._path = path
+        self._document = document
+        self._unusable: list[str] = []
+        self._problems: list[tuple[int, str]] = []
+        self._warnings: list[tuple[int, str]] = []
+
+    def __repr__(self) -> str:
+        return f"<Findings {len(self._problems)} problems, {len(self._warnings)} warnings>"
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """One line each, `FILE:LINE: KEY: TEXT`, in the order of the file."""
+        return tuple(text for _, text in sorted(self._problems, key=lambda one: one[0]))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """As `problems`."""
+        return tuple(text for _, text in sorted(self._warnings, key=lambda one: one[0]))
+
+    def unusable(self, lines: Iterable[str]) -> None:
+        """Note problems of values that could not be used: lines `KEY: TEXT`."""
+        for line in lines:
+            key, _, text = line.partition(": ")
+            self._unusable.append(key)
+            self._problems.append(self._located(key, text))
+
+    def problem(self, key: str, text: str) -> None:
+        """Note a problem of a value; each line of the text is one."""
+        if not self.hides(key):
+            self._problems += [self._located(key, line) for line in text.splitlines()]
+
+    def invalid(self, section: str, text: str) -> None:
+        """Note a problem in the words of a value that checks itself: they may begin with the name
+        of a key of the section."""
+        key, _, rest = text.partition(" must ")
+        if rest and key.isidentifier():
+            self.problem(f"{section}.{key}", f"must {rest}")
+        else:
+            self.problem(section, text)
+
+    def warning(self, key: str, text: str) -> None:
+        """Note what the gateway starts with, but hardly anybody wants."""
+        if not self.hides(key):
+            self._warnings.append(self._located(key, text))
+
+    def hides(self, key: str) -> bool:
+        """Whether a value at, above or below a key could not be used."""
+        return any(
+            one == key
+            or one.startswith((f"{key}.", f"{key}["))
+            or key.startswith((f"{one}.", f"{one}["))
+            for one in self._unusable
+        )
+
+    def _located(self, key: str, text: str) -> tuple[int, str]:
+        line = self._document.line_of(key)
+        where = str(self._path) if line is None else f"{self._path}:{line}"
+        return line or 0, f"{where}: {key}: {text}" if key else f"{where}: {text}"

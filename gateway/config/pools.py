@@ -1,0 +1,118 @@
+"""Makes the planner's pools of the configured ones: profiles, prices, bounds.
+
+Knows no backend and no promise.
+"""
+
+from pathlib import Path
+
+import msgspec
+
+from gateway.config.findings import Findings
+from gateway.config.schema import Config, PoolSection
+from planner import shipped
+from planner.costs import prices
+from planner.document import under
+from planner.engine import profiles
+from planner.engine.profiles import Profile
+from planner.errors import InvalidValue, PlannerError
+from planner.model.pool import Pool, Spot
+
+
+class Pools:
+    """The pools of one configuration, while they are made."""
+
+    def __init__(self, config: Config, root: Path, findings: Findings) -> None:
+        """root: the folder that paths are relative to."""
+        self._config = config
+        self._root = root
+        self._findings = findings
+        self._usd_per_gpu = self._prices()
+
+    def __repr__(self) -> str:
+        return f"<Pools {', '.join(self._config.pools)}>"
+
+    def made(self) -> tuple[Pool, ...]:
+        """The pools that can be made, in the order of the file; findings hear of the others."""
+        found = {name: self._pool(name, section) for name, section in self._config.pools.items()}
+        pools = tuple(pool for pool in found.values() if pool is not None)
+        self._check_kinds(pools)
+        return pools
+
+    def _prices(self) -> dict[str, float] | None:
+        """$/h by name of the GPU; `None` if the price list cannot be read."""
+        value = self._config.prices
+        try:
+            path = None if value is None else shipped.located(value, self._root, "prices")
+            return {} if path is None else dict(prices.read_prices(path))
+        except PlannerError as error:
+            self._findings.problem("prices", str(error))
+            return None
+
+    def _pool(self, name: str, section: PoolSection) -> Pool | None:
+        where = under("pools", name)
+        if self._findings.hides(f"{where}.profile"):
+            return None
+        profile = self._profile(section.profile, where)
+        if profile is None:
+            return None
+        usd = self._usd(section, profile, where)
+        self._check_sense(section, where)
+        most = len(section.backends) if section.max_backends is None else section.max_backends
+        try:
+            pool = Pool(
+                name=name,
+                model=section.model,
+                profile=profile,
+                usd_per_hour=usd or 0.0,
+                min_backends=section.min_backends,
+                max_backends=most,
+                reserved=section.reserved,
+                zone=section.zone,
+                spot=None if section.spot is None else Spot(**msgspec.structs.asdict(section.spot)),
+            )
+        except InvalidValue as error:
+            self._findings.invalid(where, str(error).removeprefix(f"pool {name}: "))
+            return None
+        return None if usd is None else pool
+
+    def _profile(self, value: str, where: str) -> Profile | None:
+        try:
+            return profiles.find_profile(value, self._root)
+        except PlannerError as error:
+            self._findings.problem(f"{where}.profile", str(error))
+            return None
+
+    def _usd(self, section: PoolSection, profile: Profile, where: str) -> float | None:
+        """$/h of one backend: the pool's own, by the price list, or by the profile's own GPU;
+        `None` if there is none."""
+        if section.usd_per_hour is not None or self._usd_per_gpu is None:
+            return section.usd_per_hour
+        usd = self._usd_per_gpu.get(profile.gpu, profile.usd_per_gpu_hour)
+        if usd is None:
+            text = f"missing, and prices has none for {profile.gpu}"
+            self._findings.problem(f"{where}.usd_per_hour", text)
+        return None if usd is None else usd * profile.gpus
+
+    def _check_sense(self, section: PoolSection, where: str) -> None:
+        """Warn of what offline planning needs, and a gateway hardly."""
+        listed, most = len(section.backends), section.max_backends
+        if not listed:
+            self._findings.warning(f"{where}.backends", "none: the gateway cannot use this pool")
+        elif most is not None and most > listed:
+            text = f"{most}, and `backends` has {listed}: the gateway plans with {most}"
+            self._findings.warning(f"{where}.max_backends", text)
+        if section.usd_per_hour == 0:
+            text = "0: a plan takes as many as there are; for what is paid for there is `reserved`"
+            self._findings.warning(f"{where}.usd_per_hour", text)
+
+    def _check_kinds(self, pools: tuple[Pool, ...]) -> None:
+        """Warn of profiles of several models under one name."""
+        first: dict[str, Pool] = {}
+        for pool in pools:
+            other = first.setdefault(pool.model, pool)
+            if pool.profile.model.casefold() != other.profile.model.casefold():
+                text = (
+                    f"it is of {pool.profile.model}, that of {other.name} of "
+                    f"{other.profile.model}, and both pools serve {pool.model}"
+                )
+                self._findings.warning(f"{under('pools', pool.name)}.profile", text)

@@ -1,0 +1,1 @@
+"""Asks the configured backends whether they are what the configuration says."""
