@@ -11,7 +11,7 @@ from math import inf
 from typing import Final, Protocol, cast
 from uuid import uuid4
 
-from gateway.errors import GatewayError, RequestTimeout
+from gateway.errors import GatewayError, RequestTimeout, Saturated
 from gateway.proxy.http.chunked import LAST_CHUNK
 from gateway.proxy.http.headers import error_head
 from gateway.proxy.http.request import ClientLimits, Pausable, Request
@@ -22,6 +22,11 @@ LINGER_S: Final = 10.0  # how long a client that got an early error may go on se
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 NO_CONTENT: Final = b"HTTP/1.1 204 "
 COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one system call, not two
+# What a client may send while a complete request of it waits for its turn. Reading is never paused
+# instead: the end of a connection is only seen by reading, and a request whose client left must not
+# keep its backend.
+AHEAD_BYTES: Final = 1 << 20
+REQUEST_BYTES: Final = 1024  # that a waiting request counts for, beside what was sent
 
 
 class Server(Protocol):
@@ -64,7 +69,7 @@ class ClientConnection:
         self._request: Request | None = None  # whose answer is under way
         self._answer_complete = False
         self._serving = False  # in `_serve`, which a finished answer would otherwise enter again
-        self._reading_paused = False
+        self._ahead_bytes = 0  # came while a complete request waited
         self._unsent_bytes = 0  # in the transport's buffer when progress was last checked
         self.stalled = False
         self.source: Pausable | None = None
@@ -108,8 +113,11 @@ class ClientConnection:
         before = parser.phase
         if before is Phase.STOPPED:
             return
+        waiting = len(self._requests)
         try:
             parser.feed(data)
+            if waiting:
+                self._count_ahead(len(data))
         except GatewayError as error:
             self._refuse(error)
             return
@@ -280,8 +288,7 @@ class ClientConnection:
     def _serve(self) -> None:
         """Serve the waiting requests one after the other.
 
-        While some wait, nothing more is read from the client; and a client that does not read its
-        answers gets no more answers made. Both bound the memory that one client can take.
+        A client that does not read its answers gets no more answers made.
         """
         self._serving = True
         try:
@@ -302,10 +309,15 @@ class ClientConnection:
             raise
         finally:
             self._serving = False
-        pause = bool(self._requests) and self._parser.phase is not Phase.STOPPED
-        if pause is not self._reading_paused and self._transport is not None:
-            self._reading_paused = pause
-            (self._transport.pause_reading if pause else self._transport.resume_reading)()
+        if not self._requests:
+            self._ahead_bytes = 0
+
+    def _count_ahead(self, size: int) -> None:
+        """Count what came while a complete request waited. Raises Saturated beyond the limit."""
+        self._ahead_bytes += size
+        if self._ahead_bytes + REQUEST_BYTES * len(self._requests) > AHEAD_BYTES:
+            message = f"More than {AHEAD_BYTES} bytes were sent ahead of their turn."
+            raise Saturated(message, retry_after_s=1.0)
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer with an error after the waiting requests, then close: what follows what could not

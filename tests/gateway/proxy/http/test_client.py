@@ -12,7 +12,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ClientGone
-from gateway.proxy.http.client import BURST, ClientConnection
+from gateway.proxy.http.client import AHEAD_BYTES, BURST, ClientConnection
 from gateway.proxy.http.headers import HEAD_BYTES
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.request import ClientLimits, Request
@@ -496,6 +496,24 @@ async def test_a_client_that_leaves_is_told_once():
     assert held.gone.empty()
 
 
+@pytest.mark.parametrize("how", ["FIN", "RST", "half-close"])
+@pytest.mark.parametrize("behind", [post(b"2"), post(b"2") * 300, post(b"2")[:-1], b"junk\r\n\r\n"])
+async def test_a_client_that_leaves_with_requests_waiting_is_noticed(how, behind):
+    """However it leaves: its requests hold no backend, and none that waits is begun."""
+    held = HeldRequests()
+    async with serving(held) as connect:
+        client = await connect()
+        await client.send(post(b"1") + behind)
+        _, request = await held.next()
+        if how == "half-close":
+            client.writer.write_eof()
+        else:
+            (client.writer.close if how == "FIN" else client.writer.transport.abort)()
+        assert await held.gone.get() is request
+
+    assert held.came.empty()
+
+
 class Source:
     """Where a stream comes from: whether it has to wait."""
 
@@ -593,16 +611,47 @@ async def test_who_reads_slowly_is_not_cut_off(wire):
 
 
 async def test_who_does_not_read_gets_no_further_answers(wire):
-    """Pipelined requests wait until there is room, and are not read on from the network."""
+    """Pipelined requests wait until there is room."""
     connection, transport = joined(wire)
     connection.pause_writing()
     connection.data_received(post(b"1") + post(b"2"))
-    before, waiting = transport.written, transport.paused
+    before = transport.written
     connection.resume_writing()
 
-    assert (before, waiting) == (b"", True)
+    assert before == b""
     assert transport.written == answered(b"1") + answered(b"2")
-    assert not transport.paused
+
+
+async def test_what_is_sent_ahead_of_its_turn_is_bounded(wire):
+    """Beyond the limit no more is kept, and the refusal comes after the answers that are due."""
+    answers = []
+    connection, transport = joined(wire, lambda client, _: answers.append(client))
+    requests = AHEAD_BYTES // 1000
+    for _ in range(2 * requests):
+        connection.data_received(post(b"x" * 1000))
+    while answers:
+        answers.pop().respond(OK, b"a")
+        connection.finish()
+    answered_, _, refusal = transport.written.partition(b"HTTP/1.1 429 ")
+
+    assert answered_ == answered(b"a") * answered_.count(b"200 OK")
+    assert requests / 3 < answered_.count(b"200 OK") < requests
+    assert b"retry-after: 1" in refusal
+    assert transport.ended
+
+
+async def test_a_long_line_of_requests_may_wait_if_it_is_served_in_between(wire):
+    """Only what waits at one time counts."""
+    answers = []
+    connection, transport = joined(wire, lambda client, _: answers.append(client))
+    count = 3 * AHEAD_BYTES // 1000
+    for _ in range(count):
+        connection.data_received(post(b"x" * 1000) * 2)
+        for _ in range(2):
+            answers.pop().respond(OK, b"a")
+            connection.finish()
+
+    assert transport.written == answered(b"a") * 2 * count
 
 
 async def test_patience_with_one_who_does_not_read_is_not_renewed(wire):
@@ -715,7 +764,7 @@ async def test_any_cut_of_requests_is_the_same_requests(wire, requests, cuts):
     assert served == whole
     assert transport.written == other.written
     assert connection.idle
-    assert (transport.closed, transport.paused, transport.ended) == (False, False, False)
+    assert (transport.closed, transport.ended) == (False, False)
 
 
 MUTATIONS = st.lists(
