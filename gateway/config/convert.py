@@ -46,7 +46,10 @@ def _outside(number: Any, field_type: Any, key: str) -> Iterator[str]:
     """A line that says the domain in words, if the number lies outside it."""
     if get_origin(field_type) in (Union, types.UnionType):
         field_type = get_args(field_type)[0]
-    if get_origin(field_type) is Annotated:
+    if get_origin(field_type) is tuple:
+        for index, entry in enumerate(number):
+            yield from _outside(entry, get_args(field_type)[0], f"{key}[{index}]")
+    elif get_origin(field_type) is Annotated:
         try:
             msgspec.convert(number, field_type)
         except msgspec.ValidationError:

@@ -17,6 +17,9 @@ NotNegative = Annotated[float, Meta(ge=0.0, le=LARGEST, description="not negativ
 Count = Annotated[int, Meta(ge=1, description="positive")]
 CountOrZero = Annotated[int, Meta(ge=0, description="not negative")]
 Port = Annotated[int, Meta(ge=0, le=65535, description="between 0 and 65535")]
+HeaderName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="the name of a header")
+]
 
 
 class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -181,6 +184,17 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The admin port; 0 takes a free one, which the log tells."""
     max_body_bytes: Count = 33554432
     """Largest request body; a larger one gets 413."""
+    withheld_headers: tuple[HeaderName, ...] = (
+        "cookie",
+        "x-data-parallel-host",
+        "x-data-parallel-host-port",
+        "x-data-parallel-rank",
+        "x-prefiller-host-port",
+        "x-prefiller-url",
+    )
+    """Headers of clients that no backend gets, besides hop-by-hop ones and `x-cuvee-*`: by default
+    cookies, and headers by which engines and their sidecars would let a client choose a host.
+    """
     connect_timeout_s: Positive = 2.0
     """To connect to a backend; then another one is tried."""
     first_byte_timeout_s: Positive = 120.0

@@ -19,7 +19,7 @@ from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import usage_of
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.headers import reply_head, request_lines
+from gateway.proxy.http.headers import not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
 from gateway.proxy.receipt import Receipts, unrouted
@@ -61,6 +61,7 @@ class Exchange:
         self._estimator = estimator
         self._dispatcher = dispatcher
         self._idle_s = settings.idle_timeout_s
+        self._not_sent = not_sent(settings.withheld_headers)
         self._on_arrival = on_arrival
         self._observe = observe
         self._clock = clock
@@ -91,7 +92,7 @@ class Exchange:
             client.on_disconnect = active.abandon
             self._on_arrival(active.bucket)
             self._dispatcher.budget.earn()
-            lines = request_lines(request.headers, request_id, request.end_to_end)
+            lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
             reply, begun = await self._dispatcher.begin(client, active, lines, request.body)
             active.ping_s = inf
             try:

@@ -18,6 +18,7 @@ from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.engines import dialects
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.headers import not_sent
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.request import ClientLimits, Request
@@ -91,7 +92,9 @@ class Worker:
         )
         self._listener = Listener(
             ClientLimits(
-                body_bytes=settings.max_body_bytes, connections=most_clients(open_files())
+                body_bytes=settings.max_body_bytes,
+                connections=most_clients(open_files()),
+                not_sent=not_sent(settings.withheld_headers),
             ),
             self._serve,
             shared=port_is_shared,

@@ -63,7 +63,7 @@ class ClientConnection:
         self._server = server
         self._limits = server.limits
         self._loop = asyncio.get_running_loop()
-        self._parser = RequestParser(server.limits.body_bytes, self._send_continue)
+        self._parser = RequestParser(server.limits, self._send_continue)
         self._requests = self._parser.requests
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None  # whose answer is under way

@@ -13,8 +13,8 @@ import httptools
 
 from gateway.errors import BadRequest, GatewayError, HeadTooLarge, TooLarge
 from gateway.proxy.http.head_memo import HeadMemo
-from gateway.proxy.http.headers import HEAD_BYTES, NOT_SENT, Headers
-from gateway.proxy.http.request import Request, origin_form
+from gateway.proxy.http.headers import HEAD_BYTES, Headers
+from gateway.proxy.http.request import ClientLimits, Request, origin_form
 
 # A body that comes in more pieces than this comes in tiny ones, and they are joined at once: a
 # list of a million one-byte pieces would take 60 MB.
@@ -39,14 +39,14 @@ class RequestParser:
     to be answered after them. phase: what the client is sending.
     """
 
-    def __init__(self, body_bytes: int, on_expect: Callable[[], None]) -> None:
-        """body_bytes: limit of a body. on_expect: called when the client waits for 100 Continue."""
+    def __init__(self, limits: ClientLimits, on_expect: Callable[[], None]) -> None:
+        """on_expect: called when the client waits for 100 Continue."""
         self.requests: deque[Request | GatewayError] = deque()
         self.phase = Phase.IDLE
-        self._body_limit = body_bytes
+        self._body_limit = limits.body_bytes
         self._on_expect = on_expect
         self._parser = httptools.HttpRequestParser(self)
-        self._memo = HeadMemo(NOT_SENT)
+        self._memo = HeadMemo(limits.not_sent)
         self._target = b""
         self._headers: Headers = []
         self._fields: dict[bytes, bytes] = {}

@@ -93,6 +93,10 @@ def test_what_the_file_says_wins(write):
         ({"pools.a10g.modle": 1}, "pools.a10g.modle: unknown key"),
         ({"models.llama-3-8b.slo.ttft": 1}, "models.llama-3-8b.slo.ttft: unknown key"),
         ({"gateway.port": "x"}, "gateway.port: expected `int`, got `str`"),
+        (
+            {"gateway.withheld_headers": ["a", "b:"]},
+            "gateway.withheld_headers[1]: must be the name of a header: b:",
+        ),
         ({"planner.objective": "best"}, "planner.objective: invalid enum value 'best'"),
         ({"pools.a10g.backends": [1]}, "pools.a10g.backends[0]: expected `str`, got `int`"),
         ({"pools.a10g.backends": "http://x"}, "pools.a10g.backends: expected `array`, got `str`"),

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from gateway.errors import GatewayError, TooLarge
 from gateway.proxy.http.backend import BackendConnection
 from gateway.proxy.http.head_memo import DIGITS, EAGER, KEPT_BYTES, RARELY, HeadMemo
-from gateway.proxy.http.headers import NOT_SENT, reply_head, request_lines
+from gateway.proxy.http.headers import NOT_SENT, not_sent, reply_head, request_lines
 from gateway.proxy.http.pool import ConnectionPool
-from gateway.proxy.http.request import Request
+from gateway.proxy.http.request import ClientLimits, Request
 from gateway.proxy.http.request_parser import Phase, RequestParser
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\n"
@@ -20,7 +20,8 @@ LINES = [
     b"host: a", b"Host:a", b"content-type: application/json", b"Authorization: Bearer k",
     b"connection: keep-alive", b"Connection: Keep-Alive", b"x-request-id: r1", b"accept: */*",
     b"x-empty:", b"x-tab: a\tb", b"x-latin: caf\xe9", b"x-trailing: a ", b"connection: x-a",
-    b"te: trailers", b"trailer: x", b"keep-alive: timeout=5", b"proxy-connection: keep-alive",
+    b"cookie: a=b", b"X-Cuvee-Backend: b", b"te: trailers", b"trailer: x",
+    b"keep-alive: timeout=5", b"proxy-connection: keep-alive",
 ]  # fmt: skip
 STREAM = [b"Content-Type: Text/Event-Stream; charset=utf-8", b"Transfer-Encoding: Chunked"]
 # Heads after which more is to be done than to take a body, or that no parser accepts.
@@ -37,8 +38,12 @@ def framed(first, lines, body):
     return first + head + b"\r\n" + body
 
 
+WITHHELD = not_sent(["Cookie"])
+
+
 def parser(limit=1 << 20):
-    return RequestParser(limit, lambda: None)
+    limits = ClientLimits(body_bytes=limit, not_sent=WITHHELD)
+    return RequestParser(limits, lambda: None)
 
 
 def read(requests, *pieces):
@@ -53,8 +58,10 @@ def read(requests, *pieces):
     while requests.requests:
         request = requests.requests.popleft()
         assert isinstance(request, Request)
-        lines = request_lines(request.headers, b"r", request.end_to_end)
-        assert lines == request_lines(request.headers, b"r")
+        lines = request_lines(request.headers, b"r", request.end_to_end, WITHHELD)
+        assert lines == request_lines(request.headers, b"r", None, WITHHELD)
+        assert b"cookie" not in lines
+        assert b"x-cuvee-" not in lines
         headers = [header for header in request.headers if header[0] != b"content-length"]
         fields = {k: v for k, v in request.fields.items() if k != b"content-length"}
         assert fields == dict(headers)
