@@ -7,6 +7,7 @@ GatewayError              500 server_error
 │   ├── NotFound          404 no such path
 │   ├── MethodNotAllowed  405 the path exists, but not for this method
 │   ├── TooLarge          413 the body exceeds the limit
+│   ├── VersionNotSupported  505 the request is of no version of HTTP that is spoken here
 │   ├── HeadTooLarge      431 the head of the request exceeds the limit
 │   └── RequestTimeout    408 the request did not arrive in time
 ├── Saturated             429 rate_limit_error: all backends are full, with Retry-After
@@ -98,6 +99,13 @@ class HeadTooLarge(BadRequest):
 
     status = 431
     code = "head_too_large"
+
+
+class VersionNotSupported(BadRequest):
+    """The request line names a version of HTTP that the gateway does not speak."""
+
+    status = 505
+    code = "http_version_not_supported"
 
 
 class RequestTimeout(BadRequest):

@@ -11,15 +11,21 @@ from typing import Final, NoReturn
 
 import httptools
 
-from gateway.errors import BadRequest, GatewayError, HeadTooLarge, TooLarge
+from gateway.errors import (
+    BadRequest,
+    GatewayError,
+    HeadTooLarge,
+    TooLarge,
+    VersionNotSupported,
+)
 from gateway.proxy.http.head_memo import HeadMemo
 from gateway.proxy.http.headers import HEAD_BYTES, Headers
+from gateway.proxy.http.host import host_problem
 from gateway.proxy.http.request import ClientLimits, Request, origin_form
 
 # A body that comes in more pieces than this comes in tiny ones, and they are joined at once: a
 # list of a million one-byte pieces would take 60 MB.
 PIECES: Final = 256
-HTTP11: Final = ("1.1", "2.0")  # a client that writes 2.0 in an HTTP/1 request knows chunks too
 
 
 class Phase(Enum):
@@ -174,7 +180,10 @@ class RequestParser:
         length = fields.get(b"content-length")
         if length is not None and int(length) > self._body_limit:
             self._fail(self._too_large())
-        http11 = self._http11 = parser.get_http_version() in HTTP11
+        http11 = self._http11 = self._version() == "1.1"
+        problem = host_problem(self._headers, http11=http11)
+        if problem is not None:
+            self._fail(BadRequest(problem))
         coding = fields.get(b"transfer-encoding")
         # RFC 9112 §6.1: a coding that is not understood, and any coding in an HTTP/1.0 message,
         # leaves the length of the body unknown. That is how requests are smuggled.
@@ -222,6 +231,15 @@ class RequestParser:
         """Stop llhttp, and keep the error: not every callback's error comes out of feed_data."""
         self._error = error
         raise error
+
+    def _version(self) -> str:
+        """The version of HTTP in the request line: `1.0` or `1.1`."""
+        version: str = self._parser.get_http_version()
+        if version == "0.9":  # what llhttp says of a line without a version, too
+            self._fail(BadRequest("the request line names no version of HTTP/1"))
+        if version not in ("1.0", "1.1"):
+            self._fail(VersionNotSupported(f"HTTP/{version} is not spoken here"))
+        return version
 
     def _head_bytes(self) -> int:
         """The size of the head that is being read."""

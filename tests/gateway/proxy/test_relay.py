@@ -48,7 +48,7 @@ class Way:
         self.client = ClientConnection(Server())
         self.sent = wire()
         self.client.connection_made(self.sent)
-        self.client.data_received(b"POST / HTTP/1.1\r\n\r\n")
+        self.client.data_received(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n")
         self.backend.data_received(HEAD)
         self.relay = Relay(
             self.reply, self.client, lambda: self.now_s, StreamMeter(), self.firsts.append

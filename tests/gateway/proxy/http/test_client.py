@@ -22,7 +22,9 @@ CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def post(body=b"", *headers, version=b"1.1", target=b"/"):
-    """A request with a body and its length."""
+    """A request with a body and its length; it names a host unless a header does."""
+    if not any(header.startswith(b"Host:") for header in headers):
+        headers = (b"Host: a", *headers)
     lines = b"".join(header + b"\r\n" for header in headers)
     head = b"POST %b HTTP/%b\r\n%bContent-Length: %d\r\n\r\n" % (target, version, lines, len(body))
     return head + body
@@ -31,7 +33,7 @@ def post(body=b"", *headers, version=b"1.1", target=b"/"):
 def chunked(*pieces, headers=b"", trailers=b""):
     """A request with its body in chunks."""
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    head = b"POST / HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % headers
+    head = b"POST / HTTP/1.1\r\nHost: a\r\n%bTransfer-Encoding: chunked\r\n\r\n" % headers
     return head + chunks + b"0\r\n" + trailers + b"\r\n"
 
 
@@ -206,7 +208,7 @@ async def test_a_head_has_no_body():
 
     async with serving(serve) as connect:
         client = await connect()
-        await client.send(b"HEAD / HTTP/1.1\r\n\r\n", post())
+        await client.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", post())
         await client.got(OK + b"content-length: 3\r\n\r\n" + answered(b"abc"))
 
 
@@ -273,7 +275,7 @@ async def test_chunked_bodies_are_joined_and_trailers_dropped():
         _, request = await held.next()
 
     assert request.body == b"a" + b"bc" * 5000 + b"d"
-    assert request.headers == [(b"transfer-encoding", b"chunked")]
+    assert request.headers == [(b"host", b"a"), (b"transfer-encoding", b"chunked")]
 
 
 async def test_bodies_in_tiny_chunks_arrive():
@@ -322,7 +324,7 @@ async def test_a_head_that_is_too_large_is_431(cut):
     """In one read or in many, ended or not."""
     async with serving() as connect:
         client = await connect()
-        head = b"GET / HTTP/1.1\r\nX-A: " + b"x" * HEAD_BYTES + b"\r\n\r\n"
+        head = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + b"x" * HEAD_BYTES + b"\r\n\r\n"
         await client.send(*(head[at : at + cut] for at in range(0, len(head), cut)))
         status, error = await client.refusal()
 
@@ -350,7 +352,7 @@ async def test_a_large_body_is_no_large_head():
     ("part", "limits"),
     [
         (b"GE", {"head_s": 0.01}),
-        (b"GET / HTTP/1.1\r\nX: y\r\n", {"head_s": 0.01}),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n", {"head_s": 0.01}),
         (post(b"1") + b"GET /", {"head_s": 0.01, "idle_s": 30}),
         (post(b"body")[:-1], {"body_s": 0.01}),
         (chunked(b"body")[:-5], {"body_s": 0.01}),
@@ -399,7 +401,7 @@ async def test_an_upgrade_is_not_made_and_loses_nothing(framing, headers):
     request = {
         "length": post(b"GET /smuggled HTTP/1.1\r\n\r\n", *offer),
         "chunks": chunked(b"GET /smuggled HTTP/1.1\r\n\r\n", headers=lines),
-        "none": b"GET / HTTP/1.1\r\n%b\r\n" % lines,
+        "none": b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % lines,
     }[framing]
     body = b"" if framing == "none" else b"GET /smuggled HTTP/1.1\r\n\r\n"
     async with serving() as connect:
@@ -410,34 +412,40 @@ async def test_an_upgrade_is_not_made_and_loses_nothing(framing, headers):
         await client.got(answered(body) + answered(b"next"))
 
 
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 ILLEGAL = {
     "garbage": b"\x16\x03\x01\x02\x00\x01\x00",
     "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "proxying": b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
-    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "the same length twice": b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
-    "a list of lengths": b"POST / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\na",
-    "no number": b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\na",
-    "a huge number": b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\na" % 2**64,
-    "length, then chunks":
-        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunks, then length":
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
-    "a coding unknown": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
-    "two codings": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "a coding spelt wrong": b"POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "chunks before they were invented":
-        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "a chunk's size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
-    "a chunk's end": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
-    "a chunk's line": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n",
+    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "the same length twice": POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na",
+    "a list of lengths": POST + b"Content-Length: 1, 1\r\n\r\na",
+    "no number": POST + b"Content-Length: +1\r\n\r\na",
+    "a huge number": POST + b"Content-Length: %d\r\n\r\na" % 2**64,
+    "length, then chunks": POST + b"Content-Length: 1\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    "chunks, then length": POST + CHUNKED + b"Content-Length: 1\r\n\r\n0\r\n\r\n",
+    "a coding unknown": POST + b"Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+    "two codings": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a coding spelt wrong": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunks before their time": b"POST / HTTP/1.0\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    "a chunk's size": POST + CHUNKED + b"\r\nx\r\n",
+    "a chunk's end": POST + CHUNKED + b"\r\n1\r\nabc\r\n",
+    "a chunk's line": POST + CHUNKED + b"\r\n1\na\r\n",
     "bare line feeds": b"GET / HTTP/1.1\nHost: a\n\n",
-    "a bare carriage return": b"GET / HTTP/1.1\r\nX: a\rY: b\r\n\r\n",
-    "a folded line": b"GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
-    "a space before the colon": b"GET / HTTP/1.1\r\nX : a\r\n\r\n",
-    "a null": b"GET / HTTP/1.1\r\nX: a\0b\r\n\r\n",
+    "a bare carriage return": GET + b"X: a\rY: b\r\n\r\n",
+    "a folded line": GET + b"X: a\r\n b\r\n\r\n",
+    "a space before the colon": GET + b"X : a\r\n\r\n",
+    "a null": GET + b"X: a\0b\r\n\r\n",
     "a version": b"GET / HTTP/1.7\r\n\r\n",
+    "no version": b"GET /\r\nHost: a\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": GET + b"Host: a\r\n\r\n",
+    "two hosts before they were needed": b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+    "no possible host": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "no host in a target": b"GET http://a/ HTTP/1.1\r\n\r\n",
 }  # fmt: skip
 
 
@@ -454,6 +462,16 @@ async def test_what_is_no_request_is_400_and_the_end(sent, behind):
         status, error = await client.refusal()
 
     assert (status, error["type"]) == (400, "invalid_request_error")
+
+
+async def test_another_major_version_is_505():
+    """A request line is no way to HTTP/2."""
+    async with serving() as connect:
+        client = await connect()
+        await client.send(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n")
+        status, error = await client.refusal()
+
+    assert (status, error["code"]) == (505, "http_version_not_supported")
 
 
 async def test_a_refusal_waits_for_what_is_under_way():

@@ -10,7 +10,7 @@ from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.request import ClientLimits
 
 OK = b"HTTP/1.1 200 OK\r\n"
-GET = b"GET / HTTP/1.1\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Port:
@@ -77,7 +77,7 @@ async def test_answers_under_way_are_finished():
         await until(lambda: sum(not c.idle for c in port.listener.connections) == 2)
         closing = asyncio.create_task(port.listener.close(60))
         await until(lambda: port.listener.closing)
-        writer.write(b"TP/1.1\r\n\r\n")
+        writer.write(b"TP/1.1\r\nHost: a\r\n\r\n")
         answer(await port.came.get())
         client.write(b"two")
         client.end()
@@ -166,12 +166,12 @@ async def test_the_number_of_clients_is_bounded(caplog):
     async with Port(connections=3) as port:
         held = [await port.connect() for _ in range(2)]
         for _, writer in held:
-            writer.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+            writer.write(GET)
         served = [await port.came.get() for _ in held]
         idle, _ = await port.connect()
         newer, writer = await port.connect()
         gone = await idle.read()
-        writer.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        writer.write(GET)
         served.append(await port.came.get())
         refused, _ = await port.connect()
         late = await refused.read()
