@@ -40,6 +40,7 @@ def serve(path: Path, host: str | None, port: int | None, log_level: str) -> Non
     logging.basicConfig(level=log_level.upper(), format=runtime.LOG_FORMAT)
     loaded = configured(path)
     log.info("at most %d open files", runtime.raise_file_limit())
+    runtime.return_large_blocks()
     log.info("data path: %s", runtime.data_path())
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run
         log.warning(warning)

@@ -13,6 +13,8 @@ GatewayError              500 server_error
 ├── Saturated             429 rate_limit_error: all backends are full, with Retry-After
 │   └── WouldMissSlo      no response: the request waits a moment in the queue
 ├── Unavailable           503 service_unavailable: no live backend, or draining, with Retry-After
+│   └── Overloaded        503 too many bytes of bodies are in memory
+├── ReplyTooLarge         502 upstream_error: a reply that is no stream exceeds the limit
 └── UpstreamError         502 the backend failed before its first byte
     ├── ConnectFailed     502 no connection, nothing was sent: another backend may be tried
     ├── UpstreamTimeout   504 the backend did not answer in time
@@ -133,6 +135,24 @@ class Unavailable(GatewayError):
     status = 503
     type = "service_unavailable"
     code = "no_backend"
+
+
+class Overloaded(Unavailable):
+    """The gateway holds as many bytes of bodies as it may; nobody else is at fault."""
+
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        message = "The gateway holds as many bytes of requests and answers as it may."
+        super().__init__(message, retry_after_s=1.0)
+
+
+class ReplyTooLarge(GatewayError):
+    """The reply does not end within the limit. Another backend's would be as large."""
+
+    status = 502
+    type = "upstream_error"
+    code = "reply_too_large"
 
 
 class UpstreamError(GatewayError):

@@ -53,6 +53,9 @@ def load(path: Path) -> Loaded:
     pools = _pools(config, path.parent, problems)
     grid = _grid(config.buckets, problems)
     workload = path.parent / config.planner.workload if config.planner.workload else None
+    body, buffer = config.gateway.max_body_bytes, config.gateway.buffer_bytes
+    if buffer is not None and buffer < body:
+        problems.append(f"gateway.buffer_bytes: must be ≥ max_body_bytes: {buffer} < {body}")
     if workload is not None and not workload.is_file():
         problems.append(f"planner.workload: no such file: {workload}")
     if problems or grid is None:

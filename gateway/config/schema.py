@@ -184,6 +184,11 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """The admin port; 0 takes a free one, which the log tells."""
     max_body_bytes: Count = 33554432
     """Largest request body; a larger one gets 413."""
+    buffer_bytes: Count | None = None
+    """Most bytes of bodies that a worker has in memory at one time, over all clients: of requests,
+    of replies that do not stream, and of what clients do not read. Beyond it, the unfinished upload
+    that was idle for longest gets 503. Default: 16 times `max_body_bytes`.
+    """
     withheld_headers: tuple[HeaderName, ...] = (
         "cookie",
         "x-data-parallel-host",

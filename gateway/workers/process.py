@@ -15,7 +15,7 @@ import uvloop
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.shared_load import LoadView, SharedLoad
-from gateway.runtime import LOG_FORMAT, settle
+from gateway.runtime import LOG_FORMAT, return_large_blocks, settle
 from gateway.workers.channel import Channel
 from gateway.workers.messages import (
     BackendLost,
@@ -40,6 +40,7 @@ REPORT_S = 0.5  # between two reports, which also show the supervisor that the w
 def main(end: socket.socket, memory: Any, rows: int, number: int) -> None:
     """Run the process. end: socket to the supervisor. memory, rows: of the shared array. number: of
     this worker, whose cells of the array it writes."""
+    return_large_blocks()
     settle()  # objects of the fork server are then never touched, so their memory stays shared
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # on Ctrl-C the supervisor ends its workers
     uvloop.run(WorkerProcess(number, memory, rows).run(end))

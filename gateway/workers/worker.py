@@ -17,6 +17,7 @@ from gateway.config.serving import ServingConfig
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.engines import dialects
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.headers import not_sent
 from gateway.proxy.http.listener import Listener
@@ -43,6 +44,7 @@ requests_log = logging.getLogger("cuvee.requests")
 # Finished requests are counted and learned from in batches: code and data then stay in the CPU's
 # caches, which halves the cost of doing it for each request at its end.
 BATCH: Final = 32
+BUFFERED_BODIES: Final = 16  # of the largest size, that may be in memory by default
 RECENT: Final = 64  # lessons kept for the supervisor between two reports
 TICK_S: Final = 0.2  # between two checks of timeouts
 POLL_S: Final = 0.05  # between two attempts of the first request in the queue; see `_poll`
@@ -76,7 +78,10 @@ class Worker:
         self._settings = settings = config.gateway
         self._estimator = estimator
         self._stats = Stats()
-        self._connection_pools = ConnectionPools(connect_timeout_s=settings.connect_timeout_s)
+        budget = BodyBudget(settings.buffer_bytes or BUFFERED_BODIES * settings.max_body_bytes)
+        self._connection_pools = ConnectionPools(
+            connect_timeout_s=settings.connect_timeout_s, budget=budget
+        )
         self._peers = peers
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
@@ -97,6 +102,7 @@ class Worker:
                 not_sent=not_sent(settings.withheld_headers),
             ),
             self._serve,
+            budget=budget,
             shared=port_is_shared,
         )
         self.recent: deque[Lesson] = deque(maxlen=RECENT)

@@ -6,6 +6,7 @@ import socket
 from collections.abc import Callable
 from typing import cast
 
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.request import ClientLimits, Request
 
@@ -20,7 +21,7 @@ class Listener:
     """A listening port and its connections, from `listen` to `close`.
 
     serve: has a request served; see `Server`. closing: whether `close` was called. connections:
-    the open ones.
+    the open ones. budget: for the bodies in memory.
     """
 
     def __init__(
@@ -28,17 +29,21 @@ class Listener:
         limits: ClientLimits,
         serve: Callable[[ClientConnection, Request], None],
         *,
+        budget: BodyBudget | None = None,
         shared: bool = False,
     ) -> None:
-        """shared: whether other processes listen on the same port (SO_REUSEPORT)."""
+        """budget: of the listener, and of the backends' pools; default: no limit. shared: whether
+        other processes listen on the same port (SO_REUSEPORT)."""
         self.limits = limits
         self.serve = serve
         self.closing = False
         self.connections: set[ClientConnection] = set()
+        self.budget = budget or BodyBudget()
+        self.budget.relieve = self._relieve
         self._shared = shared
         self._server: asyncio.Server | None = None
         self._sweeping: asyncio.TimerHandle | None = None
-        self._log_due_s = 0.0
+        self._log_due_s: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<Listener {len(self.connections)} connections>"
@@ -80,16 +85,30 @@ class Listener:
 
         A process without a free file descriptor could neither accept nor reach its backends.
         """
-        now_s = asyncio.get_running_loop().time()
-        if now_s >= self._log_due_s:
-            self._log_due_s = now_s + LOG_S
-            log.warning("the limit of %d client connections is reached", self.limits.connections)
+        self._warn("the limit of %d client connections is reached", self.limits.connections)
         idle = [client for client in self.connections if client.idle and client is not newest]
         idle.sort(key=lambda client: client.deadline_s)
         # Several at once, because finding them means to look at all.
         for client in idle[: 1 + len(idle) // 100] or (newest,):
             self.connections.discard(client)
             client.close()
+
+    def _relieve(self) -> None:
+        """Refuse uploads that are not complete, and cut off clients that do not read large answers,
+        whoever was idle for longest first, until the budget is kept."""
+        budget = self.budget
+        self._warn("the limit of %d bytes of bodies in memory is reached", budget.limit)
+        holders = [client for client in self.connections if client.holds]
+        for client in sorted(holders, key=lambda client: client.progress_s):
+            if budget.used > budget.limit:
+                client.overload()
+
+    def _warn(self, message: str, limit: int) -> None:
+        """Log a line, unless the same one was logged a moment ago."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._log_due_s.get(message, 0.0):
+            self._log_due_s[message] = now_s + LOG_S
+            log.warning(message, limit)
 
     def _sweep(self) -> None:
         """End the connections whose deadline has passed."""

@@ -15,9 +15,11 @@ from gateway.errors import (
     BadRequest,
     GatewayError,
     HeadTooLarge,
+    Saturated,
     TooLarge,
     VersionNotSupported,
 )
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.head_memo import HeadMemo
 from gateway.proxy.http.headers import HEAD_BYTES, Headers
 from gateway.proxy.http.host import host_problem
@@ -26,6 +28,11 @@ from gateway.proxy.http.request import ClientLimits, Request, origin_form
 # A body that comes in more pieces than this comes in tiny ones, and they are joined at once: a
 # list of a million one-byte pieces would take 60 MB.
 PIECES: Final = 256
+# What a client may send while a complete request of it waits for its turn. Reading is never paused
+# instead: the end of a connection is only seen by reading, and a request whose client left must not
+# keep its backend.
+AHEAD_BYTES: Final = 1 << 20
+REQUEST_BYTES: Final = 1024  # that a waiting request counts for, beside what was sent
 
 
 class Phase(Enum):
@@ -42,13 +49,20 @@ class RequestParser:
     """Parses what one client sends.
 
     requests: complete requests in the order of their arrival. The connection may put an error last,
-    to be answered after them. phase: what the client is sending.
+    to be answered after them. phase: what the client is sending. part_bytes: of the body that has
+    come in part. held_bytes: of this one and of the bodies of `requests`; all of them count in the
+    budget, and whoever takes a request out gives its bytes back.
     """
 
-    def __init__(self, limits: ClientLimits, on_expect: Callable[[], None]) -> None:
+    def __init__(
+        self, limits: ClientLimits, budget: BodyBudget, on_expect: Callable[[], None]
+    ) -> None:
         """on_expect: called when the client waits for 100 Continue."""
         self.requests: deque[Request | GatewayError] = deque()
         self.phase = Phase.IDLE
+        self.part_bytes = self.held_bytes = 0
+        self._budget = budget
+        self._limits = limits
         self._body_limit = limits.body_bytes
         self._on_expect = on_expect
         self._parser = httptools.HttpRequestParser(self)
@@ -57,11 +71,11 @@ class RequestParser:
         self._headers: Headers = []
         self._fields: dict[bytes, bytes] = {}
         self._pieces: list[bytes | bytearray] = []
-        self._body_bytes = 0
         # Bytes from which llhttp has made nothing yet. Headers, trailers and chunk extensions
         # without an end would otherwise be collected without a limit.
         self._pending_bytes = 0
         self._fed_bytes = 0  # by the call of `feed` that is under way
+        self._ahead_bytes = 0  # came while a complete request waited
         self._error: GatewayError | None = None
         self._http11 = self._upgrade_offered = False
 
@@ -73,8 +87,21 @@ class RequestParser:
         """Whether a part of a request has come, but not all of it."""
         return self.phase is not Phase.IDLE and self.phase is not Phase.STOPPED
 
+    @property
+    def patience_s(self) -> float:
+        """How long the client may take for what it sends next, in seconds."""
+        limits = self._limits
+        if self.phase is Phase.IDLE:
+            return limits.idle_s
+        return limits.head_s if self.phase is Phase.HEAD else limits.body_s
+
     def feed(self, data: bytes) -> None:
-        """Parse the next bytes. Raises BadRequest or a subclass of it if they are no request."""
+        """Parse the next bytes. Raises BadRequest or a subclass of it if they are no request, and
+        Saturated if too many complete requests wait already."""
+        self._ahead_bytes = self._ahead_bytes + len(data) if self.requests else 0
+        if self._ahead_bytes + REQUEST_BYTES * len(self.requests) > AHEAD_BYTES:
+            message = f"More than {AHEAD_BYTES} bytes were sent ahead of their turn."
+            raise Saturated(message, retry_after_s=1.0)
         fresh = self.phase is Phase.IDLE and not self._pending_bytes
         if fresh and self._recognise(data):
             return
@@ -94,6 +121,19 @@ class RequestParser:
         """Drop what has come of an incomplete request, and parse no more."""
         self.phase = Phase.STOPPED
         self._pieces, self._headers = [], []
+        self._hold(-self.part_bytes)
+        self.part_bytes = 0
+
+    def clear(self) -> None:
+        """Do the same, and drop the complete requests."""
+        self.stop()
+        self.requests.clear()
+        self._hold(-self.held_bytes)
+
+    def _hold(self, size: int) -> None:
+        """Count bytes of bodies that are in memory, or no longer are."""
+        self.held_bytes += size
+        self._budget.used += size
 
     def _recognise(self, data: bytes) -> bool:
         """Make a request of `data` without llhttp, if its head is the known one."""
@@ -103,6 +143,7 @@ class RequestParser:
             return False
         known = memo.known
         assert known is not None
+        self._hold(len(data) - start)
         self.requests.append(
             Request(
                 method=known.method,
@@ -155,7 +196,7 @@ class RequestParser:
     def on_message_begin(self) -> None:
         self.phase = Phase.HEAD
         self._target, self._headers, self._fields, self._pieces = b"", [], {}, []
-        self._body_bytes = self._pending_bytes = 0
+        self.part_bytes = self._pending_bytes = 0
 
     def on_url(self, target: bytes) -> None:
         self._target += target
@@ -196,8 +237,9 @@ class RequestParser:
 
     def on_body(self, piece: bytes) -> None:
         self.phase, self._pending_bytes = Phase.BODY, 0
-        self._body_bytes += len(piece)
-        if self._body_bytes > self._body_limit:
+        self.part_bytes += len(piece)
+        self._hold(len(piece))
+        if self.part_bytes > self._body_limit:
             self._fail(self._too_large())
         pieces = self._pieces
         if len(pieces) < PIECES:
@@ -211,7 +253,7 @@ class RequestParser:
         parser, pieces = self._parser, self._pieces
         if self._upgrade_offered:
             return
-        self.phase, self._pending_bytes = Phase.IDLE, 0
+        self.phase, self._pending_bytes, self.part_bytes = Phase.IDLE, 0, 0
         self.requests.append(
             Request(
                 method=parser.get_method(),

@@ -97,6 +97,7 @@ def test_what_the_file_says_wins(write):
             {"gateway.withheld_headers": ["a", "b:"]},
             "gateway.withheld_headers[1]: must be the name of a header: b:",
         ),
+        ({"gateway.buffer_bytes": 9}, "gateway.buffer_bytes: must be ≥ max_body_bytes: 9 < "),
         ({"planner.objective": "best"}, "planner.objective: invalid enum value 'best'"),
         ({"pools.a10g.backends": [1]}, "pools.a10g.backends[0]: expected `str`, got `int`"),
         ({"pools.a10g.backends": "http://x"}, "pools.a10g.backends: expected `array`, got `str`"),

@@ -12,10 +12,12 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ClientGone
-from gateway.proxy.http.client import AHEAD_BYTES, BURST, ClientConnection
+from gateway.proxy.http.body_budget import BodyBudget
+from gateway.proxy.http.client import BURST, ClientConnection
 from gateway.proxy.http.headers import HEAD_BYTES
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.request import ClientLimits, Request
+from gateway.proxy.http.request_parser import AHEAD_BYTES
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -593,6 +595,7 @@ class Server:
         self.limits = ClientLimits(**{"body_bytes": 10_000} | limits)
         self.closing = False
         self.connections = set()
+        self.budget = BodyBudget()
         self._serve = serve
 
     def make_room(self, newest):

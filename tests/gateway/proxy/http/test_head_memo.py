@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, TooLarge
 from gateway.proxy.http.backend import BackendConnection
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.head_memo import DIGITS, EAGER, KEPT_BYTES, RARELY, HeadMemo
 from gateway.proxy.http.headers import NOT_SENT, not_sent, reply_head, request_lines
 from gateway.proxy.http.pool import ConnectionPool
@@ -46,7 +47,7 @@ WITHHELD = not_sent(["Cookie"])
 
 def parser(limit=1 << 20):
     limits = ClientLimits(body_bytes=limit, not_sent=WITHHELD)
-    return RequestParser(limits, lambda: None)
+    return RequestParser(limits, BodyBudget(), lambda: None)
 
 
 def read(requests, *pieces):
