@@ -102,10 +102,9 @@ class ClientConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
         self.deadline_s = self._loop.time() + self._limits.idle_s
-        server = self._server
-        server.connections.add(self)
-        if len(server.connections) > self._limits.connections:
-            server.make_room(self)
+        self._server.connections.add(self)
+        if len(self._server.connections) > self._limits.connections:
+            self._server.make_room(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
@@ -121,6 +120,8 @@ class ClientConnection:
         parser = self._parser
         before = parser.phase
         if before is Phase.STOPPED:
+            if parser.drop(len(data)):
+                self.abort()
             return
         try:
             parser.feed(data)
@@ -129,8 +130,8 @@ class ClientConnection:
             return
         if (
             parser.receiving
-            # A head has one deadline from its first byte, or a client could send a byte at a time
-            # for ever. A body gets a new one with every piece.
+            # A head has one deadline, or a client could send a byte at a time for ever; a body gets
+            # a new one with every piece.
             and not (parser.phase is Phase.HEAD and before is Phase.HEAD)
             and not (self.busy or self.stalled or self._requests)
         ):
@@ -335,9 +336,8 @@ class ClientConnection:
     def _close_on(self, error: GatewayError) -> None:
         """Write an error and close this direction.
 
-        The client may still be sending, and what it sends is read and dropped for LINGER_S: closing
-        a connection with unread bytes resets it, and the client would lose the answer (RFC 9112
-        §9.6).
+        What the client still sends is read and dropped for LINGER_S: closing a connection with
+        unread bytes resets it, and the client would lose the answer (RFC 9112 §9.6).
         """
         if self._transport is None:
             return

@@ -4,6 +4,7 @@ HTTP/1.1 by httptools (llhttp): both body framings, pipelining, limits, and offe
 which are declined. A head that repeats is recognised without llhttp (`head_memo`).
 """
 
+import re
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -32,7 +33,13 @@ PIECES: Final = 256
 # instead: the end of a connection is only seen by reading, and a request whose client left must not
 # keep its backend.
 AHEAD_BYTES: Final = 1 << 20
+# What is read and dropped of a client after an error. Most clients read their answer only when they
+# have sent everything; but dropping for ever costs as much as reading.
+DROPPED_BYTES: Final = 1 << 26
 REQUEST_BYTES: Final = 1024  # that a waiting request counts for, beside what was sent
+
+# The line of a chunk: its size, and perhaps extensions. A trailer, which has a colon, is none.
+SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]+)(?:;[^\r\n]*)?\r\n")
 
 
 class Phase(Enum):
@@ -76,7 +83,10 @@ class RequestParser:
         self._pending_bytes = 0
         self._fed_bytes = 0  # by the call of `feed` that is under way
         self._ahead_bytes = 0  # came while a complete request waited
+        self._dropped_bytes = 0
         self._error: GatewayError | None = None
+        # Of the chunk that has come in part: its bytes in this call of `feed`; -1: there is none.
+        self._chunk_bytes = -1
         self._http11 = self._upgrade_offered = False
 
     def __repr__(self) -> str:
@@ -106,16 +116,24 @@ class RequestParser:
         if fresh and self._recognise(data):
             return
         already = len(self.requests)
+        self._chunk_bytes = min(self._chunk_bytes, 0)
         self._fed_bytes = len(data)
         self._pending_bytes += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             raise self._error or BadRequest(f"this is not HTTP/1.1: {error}") from error
+        if self._chunk_bytes >= 0:
+            self._check_chunk(data)
         if self._pending_bytes > HEAD_BYTES:
             raise HeadTooLarge("the request's head is too large")
         if fresh and self.phase is Phase.IDLE and len(self.requests) == already + 1:
             self._remember(data)
+
+    def drop(self, size: int) -> bool:
+        """Count what came after `stop`; return whether it is too much."""
+        self._dropped_bytes += size
+        return self._dropped_bytes > DROPPED_BYTES
 
     def stop(self) -> None:
         """Drop what has come of an incomplete request, and parse no more."""
@@ -191,6 +209,20 @@ class RequestParser:
             else:
                 return
 
+    def _check_chunk(self, data: bytes) -> None:
+        """Raise TooLarge if the chunk that has come in part will be too large.
+
+        llhttp does not tell the size of a chunk, so its line is read again where `data` holds all
+        of it; elsewhere the bytes are counted as they come.
+        """
+        end = len(data) - self._chunk_bytes
+        start = data.rfind(b"\r\n", 0, max(end - 2, 0))
+        line = SIZE_LINE.fullmatch(data, start + 2, end) if start >= 0 else None
+        if line is not None:
+            size = int(line[1], 16)
+            if self.part_bytes - self._chunk_bytes + size > self._body_limit:
+                raise self._too_large()
+
     # Callbacks of llhttp, from inside feed_data.
 
     def on_message_begin(self) -> None:
@@ -235,10 +267,18 @@ class RequestParser:
             self.phase = Phase.EXPECTING
             self._on_expect()
 
+    def on_chunk_header(self) -> None:
+        self._chunk_bytes = 0
+
+    def on_chunk_complete(self) -> None:
+        self._chunk_bytes = -1
+
     def on_body(self, piece: bytes) -> None:
         self.phase, self._pending_bytes = Phase.BODY, 0
         self.part_bytes += len(piece)
         self._hold(len(piece))
+        if self._chunk_bytes >= 0:
+            self._chunk_bytes += len(piece)
         if self.part_bytes > self._body_limit:
             self._fail(self._too_large())
         pieces = self._pieces

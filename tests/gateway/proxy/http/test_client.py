@@ -17,7 +17,7 @@ from gateway.proxy.http.client import BURST, ClientConnection
 from gateway.proxy.http.headers import HEAD_BYTES
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.request import ClientLimits, Request
-from gateway.proxy.http.request_parser import AHEAD_BYTES
+from gateway.proxy.http.request_parser import AHEAD_BYTES, DROPPED_BYTES
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -311,6 +311,28 @@ async def test_a_chunked_body_that_grows_too_large_is_413():
         other = await connect()
         await other.send(chunked(b"x" * 600, b"x" * 400))
         await other.got(answered(b"x" * 1000))
+
+
+@pytest.mark.parametrize("before", [b"", b"400\r\n" + b"x" * 1024 + b"\r\n"])
+@pytest.mark.parametrize("size", [b"7FFFFFFFFFFFFFFF", b"7fffffff;a=b", b"00800"])
+async def test_a_chunk_with_too_great_a_size_is_413(before, size):
+    """At once, like a length; with what came before it."""
+    async with serving(body_bytes=2047) as connect:
+        client = await connect()
+        await client.send(POST + CHUNKED + b"\r\n" + before + size + b"\r\n" + b"y")
+        assert (await client.refusal())[0] == 413
+
+
+async def test_a_chunk_may_be_as_large_as_the_limit(wire):
+    """Wherever it is cut, and whatever its extensions and its trailers look like."""
+    body = b"a" * 5 + b"\r\nfff\r\n" + b"b" * 36
+    data = POST + CHUNKED + b"\r\n5;ffff\r\naaaaa\r\n2B;fff\r\n" + body[5:]
+    data += b"\r\n0\r\nfff: fff\r\nffffff: 1\r\n\r\n"
+    for cut in range(1, len(data)):
+        connection, transport = joined(wire, body_bytes=len(body))
+        connection.data_received(data[:cut])
+        connection.data_received(data[cut:])
+        assert transport.written == answered(body)
 
 
 async def test_the_413_reaches_who_sends_everything_first():
@@ -659,6 +681,18 @@ async def test_what_is_sent_ahead_of_its_turn_is_bounded(wire):
     assert requests / 3 < answered_.count(b"200 OK") < requests
     assert b"retry-after: 1" in refusal
     assert transport.ended
+
+
+async def test_after_an_error_not_everything_is_read(wire):
+    """A client that goes on sending is cut off in the end."""
+    connection, transport = joined(wire)
+    connection.data_received(b"junk\r\n\r\n")
+    sent = 0
+    while not transport.aborted:
+        connection.data_received(b"x" * (1 << 20))
+        sent += 1 << 20
+
+    assert DROPPED_BYTES < sent <= DROPPED_BYTES + (1 << 20)
 
 
 async def test_a_long_line_of_requests_may_wait_if_it_is_served_in_between(wire):
