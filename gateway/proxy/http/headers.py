@@ -32,6 +32,7 @@ NOT_RETURNED: Final = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-r
 # How the names of the gateway's own headers begin. A client's say nothing to an engine, and an
 # engine's would look like the receipt.
 PREFIX: Final = b"x-cuvee-"
+PREFIX_MARK: Final = 99  # its third byte, c; to look at one byte costs less than to take a slice
 BARE_OPTIONS: Final = (b"keep-alive", b"close")  # values of Connection that name no other header
 STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -96,7 +97,7 @@ def end_to_end_lines(headers: Headers, dropped: frozenset[bytes]) -> bytes:
     lines: list[bytes] = []
     for name, value in headers:
         if name not in dropped:
-            if name[: len(PREFIX)] != PREFIX:
+            if len(name) < len(PREFIX) or name[2] != PREFIX_MARK or not name.startswith(PREFIX):
                 lines += (name, b": ", value, b"\r\n")
         elif name == b"connection" and value.lower() not in BARE_OPTIONS:
             rest = [header for header in headers if header[0] != name]

@@ -75,6 +75,7 @@ class RequestParser:
         self._parser = httptools.HttpRequestParser(self)
         self._memo = HeadMemo(limits.not_sent)
         self._target = b""
+        self._host: bytes | None = None  # the last one that was found to be valid
         self._headers: Headers = []
         self._fields: dict[bytes, bytes] = {}
         self._pieces: list[bytes | bytearray] = []
@@ -254,9 +255,12 @@ class RequestParser:
         if length is not None and int(length) > self._body_limit:
             self._fail(self._too_large())
         http11 = self._http11 = self._version() == "1.1"
-        problem = host_problem(self._headers, http11=http11)
-        if problem is not None:
-            self._fail(BadRequest(problem))
+        host = fields.get(b"host")
+        if host is None or host != self._host or len(fields) != len(self._headers):
+            problem = host_problem(self._headers, http11=http11)
+            if problem is not None:
+                self._fail(BadRequest(problem))
+            self._host = host
         coding = fields.get(b"transfer-encoding")
         # RFC 9112 §6.1: a coding that is not understood, and any coding in an HTTP/1.0 message,
         # leaves the length of the body unknown. That is how requests are smuggled.
