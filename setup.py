@@ -34,8 +34,8 @@ MODULES = {
         "responses", "retry", "sse", "timeouts",
     ],
     "gateway/proxy/http": [
-        "backend", "chunked", "client", "fiber", "head_memo", "headers", "pool", "reply", "request",
-        "request_parser",
+        "answer", "backend", "body_budget", "chunked", "client", "fiber", "head_memo", "headers",
+        "host", "pool", "reply", "request", "request_parser",
     ],
     "gateway/routing": [
         "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator", "fleet",

@@ -51,6 +51,7 @@ def serve(path: Path, host: str | None, port: int | None, replace: bool, log_lev
     for warning in loaded.warnings:
         log.warning(warning)
     log.info("at most %d open files", runtime.raise_file_limit())
+    runtime.return_large_blocks()
     log.info("data path: %s", runtime.data_path())
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run
         log.warning(warning)

@@ -7,11 +7,14 @@ GatewayError              500 server_error
 │   ├── NotFound          404 no such path
 │   ├── MethodNotAllowed  405 the path exists, but not for this method
 │   ├── TooLarge          413 the body exceeds the limit
+│   ├── VersionNotSupported  505 the request is of no version of HTTP that is spoken here
 │   ├── HeadTooLarge      431 the head of the request exceeds the limit
 │   └── RequestTimeout    408 the request did not arrive in time
 ├── Saturated             429 rate_limit_error: no room in time, with Retry-After
 ├── Unavailable           503 service_unavailable: no live backend, with Retry-After
-│   └── Draining          503 service_unavailable: the gateway is about to end, with Retry-After
+│   ├── Draining          503 service_unavailable: the gateway is about to end, with Retry-After
+│   └── Overloaded        503 too many bytes of bodies are in memory
+├── ReplyTooLarge         502 upstream_error: a reply that is no stream exceeds the limit
 └── UpstreamError         502 the backend failed before its first byte
     ├── ConnectFailed     502 no connection, nothing was sent: another backend may be tried
     ├── UpstreamTimeout   504 the backend did not answer in time
@@ -118,6 +121,13 @@ class HeadTooLarge(BadRequest):
     code = "head_too_large"
 
 
+class VersionNotSupported(BadRequest):
+    """The request line names a version of HTTP that the gateway does not speak."""
+
+    status = 505
+    code = "http_version_not_supported"
+
+
 class RequestTimeout(BadRequest):
     """The client did not send its whole request in time."""
 
@@ -148,6 +158,24 @@ class Draining(Unavailable):
 
     def __init__(self) -> None:
         super().__init__("The gateway is shutting down.", retry_after_s=1.0)
+
+
+class Overloaded(Unavailable):
+    """The gateway holds as many bytes of bodies as it may; nobody else is at fault."""
+
+    code = "overloaded"
+
+    def __init__(self) -> None:
+        message = "The gateway holds as many bytes of requests and answers as it may."
+        super().__init__(message, retry_after_s=1.0)
+
+
+class ReplyTooLarge(GatewayError):
+    """The reply does not end within the limit. Another backend's would be as large."""
+
+    status = 502
+    type = "upstream_error"
+    code = "reply_too_large"
 
 
 class UpstreamError(GatewayError):

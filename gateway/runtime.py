@@ -1,9 +1,10 @@
 """What every process of a gateway shares: whether its data path is compiled, the settings of the
-garbage collector, the limit of open files, and what a taken port is called.
+garbage collector and of the allocator, the limit of open files, and what a taken port is called.
 
 Knows the names of the extension modules that setup.py makes, and nothing of what is in them.
 """
 
+import ctypes
 import gc
 import os
 import platform
@@ -29,6 +30,22 @@ UNLIMITED = 1 << 30  # where the system has no limit
 # Thresholds of the three generations (allocations, then collections of the younger one). Requests
 # free their objects by reference counting; only a few errors leave cycles for the collector.
 YOUNG, MIDDLE, OLD = 20_000, 20, 50
+
+# From <malloc.h> of glibc. Blocks from this size on are mapped by themselves, and a freed one goes
+# back to the system at once. It is where glibc itself begins, but glibc raises it to the size of
+# the largest block that was freed, 32 MiB at most: large bodies then come from the heap, which
+# keeps their memory as long as anything behind them is in use.
+MMAP_THRESHOLD, MAPPED_BYTES = -3, 128 * 1024
+
+
+def return_large_blocks() -> bool:
+    """Have the memory of large bodies given back to the system when they end; return whether it
+    will be, which only glibc can be told."""
+    try:
+        mallopt = ctypes.CDLL(None).mallopt
+    except (AttributeError, OSError):
+        return False
+    return bool(mallopt(MMAP_THRESHOLD, MAPPED_BYTES))
 
 
 def raise_file_limit() -> int:

@@ -335,12 +335,14 @@ async def test_a_request_chooses_its_slo_class(tmp_path: Path):
 
 
 async def test_the_body_is_forwarded_as_received(tmp_path: Path):
-    """Byte for byte, odd spacing and unknown fields included; hop-by-hop headers stay behind."""
+    """Byte for byte, odd spacing and unknown fields included; what is the gateway's stays there."""
     seen: list[tuple[bytes, dict[str, str]]] = []
 
     async def record(request: web.Request) -> web.Response:
         seen.append((await request.read(), {k.lower(): v for k, v in request.headers.items()}))
-        return web.json_response({"choices": []}, headers={"x-own": "1", "Connection": "x-hop"})
+        return web.json_response(
+            {"choices": []}, headers={"x-own": "1", "X-Cuvee-Pool": "spoof", "Connection": "x-hop"}
+        )
 
     body = b'{"model" : "llama-3-8b",\n "odd":{"a":[1,2]}, "messages":[], "x":"\\u00e9" }'
     headers = {
@@ -350,6 +352,9 @@ async def test_the_body_is_forwarded_as_received(tmp_path: Path):
         "X-Secret": "1",
         "TE": "trailers",
         "traceparent": "00-1-2-03",
+        "Cookie": "session=1",
+        "X-Cuvee-SLO-Class": "default",
+        "X-Data-Parallel-Rank": "7",
     }
     async with (
         serving(record) as url,
@@ -363,7 +368,9 @@ async def test_the_body_is_forwarded_as_received(tmp_path: Path):
     assert forwarded["authorization"] == "Bearer sk-1"
     assert forwarded["traceparent"] == "00-1-2-03"
     assert forwarded["x-request-id"] == reply.headers["x-request-id"]
-    assert not {"x-secret", "te"} & set(forwarded)
+    assert not {"x-secret", "te", "cookie", "x-data-parallel-rank"} & set(forwarded)
+    assert not any(name.startswith("x-cuvee-") for name in forwarded)
+    assert reply.headers.getall("x-cuvee-pool") == ["h100"]
     assert reply.headers["x-own"] == "1"
 
 

@@ -54,6 +54,7 @@ LAYERS = {
     "loadtest.replay": "PLANNER",
     "loadtest.emulator": "PLANNER",
     "loadtest.compare": "PLANNER GATEWAY",
+    "loadtest.framing": "loadtest gateway.errors gateway.proxy.http",
     "loadtest.overhead": "loadtest loadtest.replay gateway.runtime",
     "loadtest.demo": "PLANNER gateway.config loadtest loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",

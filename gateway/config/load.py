@@ -204,6 +204,10 @@ def _check_times(config: Config, findings: Findings) -> None:
             "arrives between two looks would not be counted"
         )
         findings.problem("planner.interval_s", text)
+    gateway = config.gateway
+    if gateway.buffer_bytes is not None and gateway.buffer_bytes < gateway.max_body_bytes:
+        text = f"{gateway.buffer_bytes} is less than max_body_bytes, {gateway.max_body_bytes}"
+        findings.problem("gateway.buffer_bytes", text)
 
 
 def _classes(config: Config, findings: Findings) -> Iterator[SloClass]:

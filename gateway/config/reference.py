@@ -128,6 +128,8 @@ def _type(field_type: typing.Any) -> str:
     origin, arguments = typing.get_origin(field_type), typing.get_args(field_type)
     if origin is typing.Annotated:
         meta = arguments[1]
+        if meta.pattern is not None:
+            return WORDS[arguments[0]]
         least = f"> {meta.gt:g}" if meta.ge is None else f"≥ {meta.ge:g}"
         return f"{WORDS[arguments[0]]} {least}"
     if origin is typing.Literal:
@@ -136,7 +138,8 @@ def _type(field_type: typing.Any) -> str:
         return "mapping by name"
     if origin is tuple:
         inner = arguments[0]
-        return f"list of {_type(inner) if inner in WORDS else 'sections'}"
+        plain = inner in WORDS or typing.get_origin(inner) is typing.Annotated
+        return f"list of {_type(inner) if plain else 'sections'}"
     known = [a for a in arguments if a is not type(None)]
     return _type(known[0]) if known else "section"
 
@@ -144,6 +147,8 @@ def _type(field_type: typing.Any) -> str:
 def _default(field: msgspec.structs.FieldInfo) -> str:
     if field.default is None:
         return "–"
+    if isinstance(field.default, tuple) and field.default:
+        return ", ".join(f"`{entry}`" for entry in field.default)
     if isinstance(field.default, str | int | float):
         return f"`{field.default}`"
     return "**required**" if field.required else "see below"

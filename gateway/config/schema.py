@@ -25,6 +25,9 @@ Edge = Annotated[int, Meta(ge=1, le=10_000_000, description="in tokens, 1 to ten
 ADMIN_PORT = 8790
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="between 0 and 65535")]
+HeaderName = Annotated[
+    str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="the name of a header")
+]
 
 
 class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -197,6 +200,22 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
     max_body_bytes: Count = 33554432
     """Largest request body; a larger one gets 413."""
+    buffer_bytes: Count | None = None
+    """Most bytes of bodies that a worker has in memory at one time, over all clients: of requests,
+    of replies that do not stream, and of what clients do not read. Beyond it, the unfinished upload
+    that was idle for longest gets 503. Default: 16 times `max_body_bytes`.
+    """
+    withheld_headers: tuple[HeaderName, ...] = (
+        "cookie",
+        "x-data-parallel-host",
+        "x-data-parallel-host-port",
+        "x-data-parallel-rank",
+        "x-prefiller-host-port",
+        "x-prefiller-url",
+    )
+    """Headers of clients that no backend gets, besides hop-by-hop ones and `x-cuvee-*`: by default
+    cookies, and headers by which engines and their sidecars would let a client choose a host.
+    """
     connect_timeout_s: Positive = 2.0
     """To connect to a backend; then another one is tried."""
     first_byte_timeout_s: Positive = 120.0

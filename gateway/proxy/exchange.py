@@ -26,7 +26,7 @@ from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import usage_of
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.headers import reply_head, request_lines
+from gateway.proxy.http.headers import not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
 from gateway.proxy.receipt import Receipts, unrouted
@@ -87,6 +87,7 @@ class Exchange:
         finish where it is; if it has not been sent to a backend, it ends as an unknown model.
         """
         self._idle_s = settings.idle_timeout_s
+        self._not_sent = not_sent(settings.withheld_headers)
         classes = self._router.table.buckets.classes
         self._models = list(dict.fromkeys(c.model for c in classes))
         self.timeouts.configure(settings)
@@ -120,7 +121,7 @@ class Exchange:
             if active.estimate.slo_class != BEST_EFFORT:  # nothing is planned for it
                 self._on_arrival(active.bucket)
             self._dispatcher.budget.earn()
-            lines = request_lines(request.headers, request_id, request.end_to_end)
+            lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
             reply, begun = await self._dispatcher.begin(client, active, lines, request.body)
             active.ping_s = inf
             try:

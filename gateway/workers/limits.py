@@ -3,14 +3,26 @@
 from math import ceil
 
 from gateway.config.schema import GatewaySection
+from gateway.proxy.http.headers import not_sent
 from gateway.proxy.http.request import ClientLimits
 from gateway.routing.admission import QueueLimits
 from gateway.runtime import most_clients, open_files
 
+BUFFERED_BODIES = 16  # of the largest size, that may be in memory by default
+
 
 def client_limits(settings: GatewaySection) -> ClientLimits:
     """Bounds of the clients' connections."""
-    return ClientLimits(body_bytes=settings.max_body_bytes, connections=most_clients(open_files()))
+    return ClientLimits(
+        body_bytes=settings.max_body_bytes,
+        connections=most_clients(open_files()),
+        not_sent=not_sent(settings.withheld_headers),
+    )
+
+
+def body_budget(settings: GatewaySection) -> int:
+    """Bytes of all bodies that one worker may have in memory."""
+    return settings.buffer_bytes or BUFFERED_BODIES * settings.max_body_bytes
 
 
 def queue_limits(settings: GatewaySection) -> QueueLimits:

@@ -19,7 +19,7 @@ from gateway import logs
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.shared_load import LoadView, SharedLoad
-from gateway.runtime import settle
+from gateway.runtime import return_large_blocks, settle
 from gateway.workers.channel import Channel
 from gateway.workers.handover import Orphanage, is_served
 from gateway.workers.messages import (
@@ -48,6 +48,7 @@ def main(
     """Run the process. end: socket to the supervisor. sockets: which listen on the data port.
     memory, rows: of the shared array. number: of this worker, whose cells of the array it
     writes."""
+    return_large_blocks()
     settle()  # objects of the fork server are then never touched, so their memory stays shared
     # On Ctrl-C the supervisor ends its workers; on SIGHUP it tells them what to change.
     for ignored in (signal.SIGINT, signal.SIGHUP):

@@ -20,6 +20,7 @@ from gateway.errors import GatewayError
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.engines import dialects
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
@@ -37,7 +38,7 @@ from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
-from gateway.workers.limits import client_limits, queue_limits
+from gateway.workers.limits import body_budget, client_limits, queue_limits
 from gateway.workers.local import LocalEndpoints, readiness
 from gateway.workers.request_log import RequestLog
 from gateway.workers.shedding import Shedding
@@ -79,7 +80,10 @@ class Worker:
         self._settings = settings = config.gateway
         self._estimator = estimator
         self._stats = Stats(table.buckets)
-        self._connection_pools = ConnectionPools(connect_timeout_s=settings.connect_timeout_s)
+        budget = BodyBudget(body_budget(settings))
+        self._connection_pools = ConnectionPools(
+            connect_timeout_s=settings.connect_timeout_s, budget=budget
+        )
         self._peers = peers
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
@@ -99,7 +103,9 @@ class Worker:
             admin=admin,
             on_refusal=self._refused,
         )
-        self._listener = Listener(client_limits(self._settings), self._serve, refused=self._refused)
+        self._listener = Listener(
+            client_limits(settings), self._serve, refused=self._refused, budget=budget
+        )
         self._sockets = tuple(sockets)
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
 
@@ -158,6 +164,7 @@ class Worker:
         self._exchange.configure(config.gateway)
         self._local_endpoints.configure(config)
         self._listener.limits = client_limits(self._settings)
+        self._listener.budget.limit = body_budget(self._settings)
         self.dispatcher.room(self._clock())
 
     def apply(self, membership: Membership) -> None:

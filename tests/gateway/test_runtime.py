@@ -2,6 +2,7 @@
 
 import ast
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -152,3 +153,19 @@ def test_closed_standard_files_are_held():
     )
 
     assert found.stdout == "/dev/null\n/dev/null\n"
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="no other allocator can be told")
+def test_the_memory_of_large_bodies_is_given_back():
+    """Also where something small and new lies behind each of them."""
+    code = (
+        "import gc; from gateway import runtime;"
+        "resident = lambda: int(open('/proc/self/statm').read().split()[1]) * 4096;"
+        "assert runtime.return_large_blocks();"
+        "bytes(1 << 21); before = resident();"
+        "large, small = zip(*[(b'x' * (1 << 20), bytes(2000)) for _ in range(100)]);"
+        "assert resident() - before > 90 << 20;"
+        "del large; gc.collect();"
+        "assert resident() - before < 10 << 20"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

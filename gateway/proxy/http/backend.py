@@ -11,8 +11,10 @@ from typing import Final, Protocol, cast
 
 import httptools
 
-from gateway.errors import UpstreamError
+from gateway.errors import GatewayError, UpstreamError
 from gateway.proxy.http import chunked
+from gateway.proxy.http.answer import send
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.chunked import LAST_CHUNK
 from gateway.proxy.http.head_memo import HeadMemo
 from gateway.proxy.http.headers import Headers, first_value
@@ -20,7 +22,6 @@ from gateway.proxy.http.reply import Reply
 
 # Limit of bytes from which llhttp makes no body: heads, trailers, chunk extensions without an end.
 PENDING_BYTES: Final = 256 * 1024
-COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one system call, not two
 ORDINARY: Final = b"HTTP/1.1 200 "  # how a reply begins whose head is worth keeping
 # Fed to llhttp in place of the head of a stream that it has not seen.
 CHUNKED_HEAD: Final = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -31,9 +32,11 @@ class ConnectionOwner(Protocol):
 
     memo: of the heads of all replies of this backend. Their Date changes every second, and one
     connection gets its next stream much later than that, so a memo of its own would never match.
+    budget: for replies that are collected.
     """
 
     memo: HeadMemo
+    budget: BodyBudget
 
     def put_back(self, connection: "BackendConnection") -> None:
         """The connection is idle and can carry the next exchange."""
@@ -50,7 +53,7 @@ class BackendConnection:
 
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
-        self._memo = owner.memo
+        self._memo, self._budget = owner.memo, owner.budget
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None  # of the exchange that is under way
@@ -80,14 +83,12 @@ class BackendConnection:
 
     def send(self, head: bytes, body: bytes) -> Reply:
         """Begin an exchange on an idle connection."""
-        reply = self._reply = Reply(self)
+        reply = self._reply = Reply(self, self._budget)
         self._pending_bytes = 0
         if self._transport is None:  # lost between being taken and being used
             reply.fail(UpstreamError("The backend closed the connection."))
-        elif len(body) < COPIED_BYTES:
-            self._transport.write(head + body)
         else:
-            self._transport.writelines((head, body))
+            send(self._transport, head, body)
         return reply
 
     def data_received(self, data: bytes) -> None:
@@ -226,12 +227,12 @@ class BackendConnection:
         if self._transport is not None:
             self._transport.abort()
 
-    def fail(self, message: str) -> None:
+    def fail(self, error: GatewayError) -> None:
         """Close at once, and give the exchange under way this error."""
         reply = self._reply
         self.abort()
         if reply is not None:
-            reply.fail(UpstreamError(message))
+            reply.fail(error)
 
     def _until_close(self, reply: Reply) -> bool:
         """Whether the body of the reply ends with the connection (RFC 9112 §6.3, the last case)."""

@@ -9,9 +9,10 @@ import asyncio
 from collections.abc import Callable
 from math import inf
 from typing import Final, Protocol, cast
-from uuid import uuid4
 
-from gateway.errors import GatewayError, RequestTimeout
+from gateway.errors import GatewayError, Overloaded, RequestTimeout
+from gateway.proxy.http.answer import NO_CONTENT, last_answer, send, stream_start, whole_head
+from gateway.proxy.http.body_budget import SMALL, BodyBudget
 from gateway.proxy.http.chunked import LAST_CHUNK
 from gateway.proxy.http.headers import error_head
 from gateway.proxy.http.request import ClientLimits, Pausable, Request
@@ -20,18 +21,18 @@ from gateway.proxy.http.request_parser import Phase, RequestParser
 BURST: Final = 16  # requests of one client that are served before other clients get their turn
 LINGER_S: Final = 10.0  # how long a client that got an early error may go on sending; see _close_on
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
-NO_CONTENT: Final = b"HTTP/1.1 204 "
-COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one system call, not two
+UNREAD: Final = 1 << 20  # more of an answer than this is cut off where memory is short
 
 
 class Server(Protocol):
     """What all client connections of a listener share.
 
     closing: whether the listener closes, so that no connection is kept alive. connections: the
-    open ones.
+    open ones. budget: for the bodies of all of them.
     """
 
     limits: ClientLimits
+    budget: BodyBudget
     closing: bool
     connections: "set[ClientConnection]"
 
@@ -48,11 +49,11 @@ class Server(Protocol):
 class ClientConnection:
     """A client connection and the answer under way on it; an `asyncio.Protocol` by its methods.
 
-    What the client sends is in one of the phases of `RequestParser`. What it gets is independent
-    of that, because it may send the next request before it has read its answer: an answer is under
-    way or not (`busy`), and the client reads what is written or not (`stalled`).
+    What the client sends is in a phase of `RequestParser`. Independently of that, an answer is
+    under way or not (`busy`), and the client reads what is written or not (`stalled`).
 
-    deadline_s: when the client must have made progress, in seconds of the loop's clock. source:
+    deadline_s: when the client must have made progress, in seconds of the loop's clock.
+    unread_bytes: of its answers, in memory because it did not read them at the last look. source:
     paused while the client does not read. on_disconnect: called if the client disconnects while an
     answer is under way.
     """
@@ -61,14 +62,14 @@ class ClientConnection:
         self._server = server
         self._limits = server.limits
         self._loop = asyncio.get_running_loop()
-        self._parser = RequestParser(server.limits.body_bytes, self._send_continue)
+        self._parser = RequestParser(server.limits, server.budget, self._send_continue)
         self._requests = self._parser.requests
+        self._budget = server.budget
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None  # whose answer is under way
         self._answer_complete = False
         self._serving = False  # in `_serve`, which a finished answer would otherwise enter again
-        self._reading_paused = False
-        self._unsent_bytes = 0  # in the transport's buffer when progress was last checked
+        self.unread_bytes = 0
         self.stalled = False
         self.source: Pausable | None = None
         self.on_disconnect: Callable[[], None] | None = None
@@ -83,6 +84,17 @@ class ClientConnection:
         return self._request is not None
 
     @property
+    def holds(self) -> bool:
+        """Whether much memory is held for what the client does not send or does not read."""
+        return self._parser.part_bytes > SMALL or self.unread_bytes > UNREAD
+
+    @property
+    def progress_s(self) -> float:
+        """When the client last sent or read something, as far as is known."""
+        self._note_progress()
+        return self.deadline_s - (self._limits.stalled_s if self.stalled else self._limits.body_s)
+
+    @property
     def idle(self) -> bool:
         """Whether no request is under way, waiting or partly received."""
         return not (self._request or self._requests or self._parser.receiving)
@@ -92,16 +104,16 @@ class ClientConnection:
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's own is no subclass
         self.deadline_s = self._loop.time() + self._limits.idle_s
-        server = self._server
-        server.connections.add(self)
-        if len(server.connections) > self._limits.connections:
-            server.make_room(self)
+        self._server.connections.add(self)
+        if len(self._server.connections) > self._limits.connections:
+            self._server.make_room(self)
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self.deadline_s = inf
         self._server.connections.discard(self)
-        self._requests.clear()
+        self._count_unread(0)
+        self._parser.clear()
         on_disconnect, self.on_disconnect, self.source = self.on_disconnect, None, None
         if on_disconnect is not None:
             on_disconnect()
@@ -110,22 +122,26 @@ class ClientConnection:
         parser = self._parser
         before = parser.phase
         if before is Phase.STOPPED:
+            if parser.drop(len(data)):
+                self.abort()
             return
         try:
             parser.feed(data)
         except GatewayError as error:
             self._refuse(error)
             return
-        if self._requests:
-            self._serve()
-        elif (
+        if (
             parser.receiving
-            # A head has one deadline from its first byte, or a client could send a byte at a time
-            # for ever. A body gets a new one with every piece.
+            # A head has one deadline, or a client could send a byte at a time for ever; a body gets
+            # a new one with every piece.
             and not (parser.phase is Phase.HEAD and before is Phase.HEAD)
-            and not (self.busy or self.stalled)
+            and not (self.busy or self.stalled or self._requests)
         ):
             self._arm_read_deadline()
+        if parser.held_bytes > SMALL and self._budget.exceeded and parser.held_bytes:
+            self.overload()
+        elif self._requests:
+            self._serve()
 
     def eof_received(self) -> None:
         """Return nothing, so that the transport closes: a client that closes one direction only
@@ -133,13 +149,14 @@ class ClientConnection:
 
     def pause_writing(self) -> None:
         self.stalled = True
-        self._unsent_bytes = self._buffered_bytes()
+        self._count_unread(self._buffered_bytes())
         self._arm(self._limits.stalled_s)
         if self.source is not None:
             self.source.pause()
 
     def resume_writing(self) -> None:
-        self.stalled, self._unsent_bytes = False, 0
+        self.stalled = False
+        self._count_unread(0)
         self._arm_read_deadline()
         if self.source is not None:
             self.source.resume()
@@ -162,16 +179,11 @@ class ClientConnection:
         request, self._answer_complete = self._request, True
         if self._transport is None or request is None:
             return
-        connection = self._connection_line(request)
-        whole = b"%bcontent-length: %d\r\n%b\r\n" % (head, len(body), connection)
-        if head.startswith(NO_CONTENT):
-            whole = b"%b%b\r\n" % (head, connection)  # RFC 9110 §8.6 forbids a length here
-        if request.method == b"HEAD":
+        whole = whole_head(head, len(body), request, keep=self._keep(request))
+        if request.method == b"HEAD" or head.startswith(NO_CONTENT):
             self._transport.write(whole)
-        elif len(body) < COPIED_BYTES:
-            self._transport.write(whole + body)
         else:
-            self._transport.writelines((whole, body))
+            send(self._transport, whole, body)
 
     def respond_error(self, error: GatewayError, lines: bytes = b"") -> None:
         """Write an error as a complete answer: an OpenAI error object. lines: header lines besides
@@ -186,12 +198,7 @@ class ClientConnection:
         # An HTTP/1.0 client knows no chunks (RFC 9112 §7.1): the end of the connection is the end
         # of the answer.
         request.keep_alive = request.keep_alive and request.http11
-        lines = self._connection_line(request)
-        if request.http11:
-            lines += b"transfer-encoding: chunked\r\n"
-            # An empty chunk would end the answer.
-            first = b"%x\r\n%b\r\n" % (len(first), first) if first else b""
-        self._transport.write(b"%b%b\r\n%b" % (head, lines, first))
+        self._transport.write(stream_start(head, first, request, keep=self._keep(request)))
 
     def write(self, piece: bytes) -> None:
         """Write another piece of a streamed answer."""
@@ -216,12 +223,15 @@ class ClientConnection:
         """Begin the next request. Break the connection off if the answer is not complete."""
         request, self._request = self._request, None
         self.on_disconnect = self.source = None
-        if self._transport is None or request is None:
+        if request is None:
+            return
+        self._budget.used -= len(request.body)
+        if self._transport is None:
             return
         if not self._answer_complete:  # the client would take the next answer for the rest of it
             self.abort()
             return
-        if not request.keep_alive or self._server.closing:
+        if not self._keep(request):
             self.close()
             return
         if self._parser.phase is Phase.EXPECTING:
@@ -233,31 +243,48 @@ class ClientConnection:
 
     def abort(self) -> None:
         """Reset the connection: what was sent is incomplete and must not look complete."""
-        self._parser.stop()
-        self._requests.clear()
+        self._parser.clear()
+        self._count_unread(0)
         if self._transport is not None:
             self._transport.abort()
 
     def close(self) -> None:
         """Close when all that was written has left; requests that wait are dropped."""
-        self._parser.stop()
-        self._requests.clear()
+        self._parser.clear()
         if self._transport is not None and not self._transport.is_closing():
-            self._unsent_bytes = self._buffered_bytes()
+            self._count_unread(self._buffered_bytes())
             self._arm(self._limits.stalled_s)
             self._transport.close()
 
     def expire(self) -> None:
         """Called when `deadline_s` has passed: answer 408 if a request did not arrive in time; else
         end the connection, unless the client reads its answer, however slowly."""
-        buffered_bytes = self._buffered_bytes()
         if self._parser.receiving and not self.busy and not self.stalled:
             self._refuse(RequestTimeout("the request did not arrive in time"))
-        elif buffered_bytes < self._unsent_bytes:
-            self._unsent_bytes = buffered_bytes
-            self._arm(self._limits.stalled_s)
-        else:
+        elif not self._note_progress():
             self.abort()
+
+    def _note_progress(self) -> bool:
+        """Set a new deadline if the client has read some of its answer since the last look."""
+        buffered_bytes = self._buffered_bytes()
+        if buffered_bytes >= self.unread_bytes:
+            return False
+        self._count_unread(buffered_bytes)
+        self._arm(self._limits.stalled_s)
+        return True
+
+    def overload(self) -> None:
+        """Cut off a client that does not read; else refuse what it has sent and is not begun."""
+        if self.unread_bytes > UNREAD:
+            self.abort()
+        else:
+            self._parser.clear()
+            self._refuse(Overloaded())
+
+    def _count_unread(self, size: int) -> None:
+        """Note how much of its answers the client has not read."""
+        self._budget.used += size - self.unread_bytes
+        self.unread_bytes = size
 
     def _arm(self, limit_s: float) -> None:
         """Set the deadline."""
@@ -266,26 +293,17 @@ class ClientConnection:
     def _arm_read_deadline(self) -> None:
         """Set the deadline for what the client sends next: the rest of a head, more of a body, or a
         request. There is none while an answer is under way; after `stop` it stays as it is."""
-        limits, phase = self._limits, self._parser.phase
         if self._request is not None:
             self.deadline_s = inf
-        elif phase is Phase.IDLE:
-            self._arm(limits.idle_s)
-        elif phase is Phase.HEAD:
-            self._arm(limits.head_s)
-        elif phase is not Phase.STOPPED:
-            self._arm(limits.body_s)
+        elif self._parser.phase is not Phase.STOPPED:
+            self._arm(self._parser.patience_s)
 
     def _buffered_bytes(self) -> int:
         """How much of what was written the client has not taken."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
     def _serve(self) -> None:
-        """Serve the waiting requests one after the other.
-
-        While some wait, nothing more is read from the client; and a client that does not read its
-        answers gets no more answers made. Both bound the memory that one client can take.
-        """
+        """Serve the waiting requests one after the other; none while the client does not read."""
         self._serving = True
         try:
             for _ in range(BURST):
@@ -295,6 +313,7 @@ class ClientConnection:
                 if isinstance(next_one, GatewayError):
                     self._close_on(next_one)
                     break
+                self._parser.held_bytes -= len(next_one.body)  # `finish` gives them back
                 self._request, self._answer_complete = next_one, False
                 self.deadline_s = inf
                 self._server.serve(self, next_one)
@@ -305,10 +324,6 @@ class ClientConnection:
             raise
         finally:
             self._serving = False
-        pause = bool(self._requests) and self._parser.phase is not Phase.STOPPED
-        if pause is not self._reading_paused and self._transport is not None:
-            self._reading_paused = pause
-            (self._transport.pause_reading if pause else self._transport.resume_reading)()
 
     def _refuse(self, error: GatewayError) -> None:
         """Answer with an error after the waiting requests, then close: what follows what could not
@@ -320,23 +335,16 @@ class ClientConnection:
     def _close_on(self, error: GatewayError) -> None:
         """Write an error and close this direction.
 
-        The client may still be sending, and what it sends is read and dropped for LINGER_S: closing
-        a connection with unread bytes resets it, and the client would lose the answer (RFC 9112
-        §9.6).
+        What the client still sends is read and dropped for LINGER_S: closing a connection with
+        unread bytes resets it, and the client would lose the answer (RFC 9112 §9.6).
         """
         if self._transport is None:
             return
         self._server.refused(error)
-        body, request_id = error.body(), uuid4().hex.encode()
-        head = error_head(error) + b"x-request-id: %b\r\n" % request_id
-        frame = b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body)
-        self._transport.write(head + frame + body)
+        self._transport.write(last_answer(error))
         self._transport.write_eof()
         self._arm(LINGER_S)
 
-    def _connection_line(self, request: Request) -> bytes:
-        """The Connection header of an answer. HTTP/1.1 keeps a connection unless told otherwise,
-        HTTP/1.0 closes it (RFC 9112 §9.3)."""
-        if not request.keep_alive or self._server.closing:
-            return b"connection: close\r\n"
-        return b"" if request.http11 else b"connection: keep-alive\r\n"
+    def _keep(self, request: Request) -> bool:
+        """Whether the connection is kept after the answer to this request."""
+        return request.keep_alive and not self._server.closing

@@ -3,6 +3,7 @@
 Names and values come from llhttp, which rejects line breaks in them.
 """
 
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
@@ -28,6 +29,10 @@ NOT_SENT: Final = HOP_BY_HOP | {
 # Not forwarded to a client. The gateway writes length, date, server and request id itself, or not
 # at all.
 NOT_RETURNED: Final = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-request-id"}
+# How the names of the gateway's own headers begin. A client's say nothing to an engine, and an
+# engine's would look like the receipt.
+PREFIX: Final = b"x-cuvee-"
+PREFIX_MARK: Final = 99  # its third byte, c; to look at one byte costs less than to take a slice
 BARE_OPTIONS: Final = (b"keep-alive", b"close")  # values of Connection that name no other header
 STATUS_LINES: Final = {
     status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus
@@ -42,12 +47,23 @@ def first_value(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
-def request_lines(headers: Headers, request_id: bytes, end_to_end: bytes | None = None) -> bytes:
+def not_sent(withheld: Iterable[str]) -> frozenset[bytes]:
+    """Names of the headers that no backend gets. withheld: those besides `NOT_SENT`."""
+    return NOT_SENT | {name.lower().encode() for name in withheld}
+
+
+def request_lines(
+    headers: Headers,
+    request_id: bytes,
+    end_to_end: bytes | None = None,
+    dropped: frozenset[bytes] = NOT_SENT,
+) -> bytes:
     """The header lines of a client's request for a backend, with the request's id.
 
-    end_to_end: the lines to forward, if they are known already.
+    end_to_end: the lines to forward, if they are known already. dropped: names of the headers that
+    are not forwarded.
     """
-    lines = end_to_end_lines(headers, NOT_SENT) if end_to_end is None else end_to_end
+    lines = end_to_end_lines(headers, dropped) if end_to_end is None else end_to_end
     return b"%bx-request-id: %b\r\n" % (lines, request_id)
 
 
@@ -76,12 +92,13 @@ def error_head(error: GatewayError) -> bytes:
 
 
 def end_to_end_lines(headers: Headers, dropped: frozenset[bytes]) -> bytes:
-    """The header lines to forward: all but those named in `dropped` and those that Connection
-    names as concerning this connection only (RFC 9110 §7.6.1)."""
+    """The header lines to forward: all but those named in `dropped`, the gateway's own, and those
+    that Connection names as concerning this connection only (RFC 9110 §7.6.1)."""
     lines: list[bytes] = []
     for name, value in headers:
         if name not in dropped:
-            lines += (name, b": ", value, b"\r\n")
+            if len(name) < len(PREFIX) or name[2] != PREFIX_MARK or not name.startswith(PREFIX):
+                lines += (name, b": ", value, b"\r\n")
         elif name == b"connection" and value.lower() not in BARE_OPTIONS:
             rest = [header for header in headers if header[0] != name]
             return end_to_end_lines(rest, dropped | _named_by_connection(headers))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import cast
 
 from gateway.errors import GatewayError
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.request import ClientLimits, Request
 from gateway.proxy.http.sockets import BACKLOG, bound, places
@@ -24,7 +25,7 @@ class Listener:
 
     serve: has a request served; see `Server`. closing: whether `leave` or `close` was called.
     connections: the open ones. refused: see `Server`. evicted: connections closed to make room,
-    since the start.
+    since the start. budget: for the bodies in memory.
     """
 
     def __init__(
@@ -33,16 +34,20 @@ class Listener:
         serve: Callable[[ClientConnection, Request], None],
         *,
         refused: Callable[[GatewayError], None] = lambda _: None,
+        budget: BodyBudget | None = None,
     ) -> None:
+        """budget: of the listener, and of the backends' pools; default: no limit."""
         self.limits = limits
         self.serve = serve
         self.refused = refused
         self.closing = False
         self.connections: set[ClientConnection] = set()
+        self.budget = budget or BodyBudget()
+        self.budget.relieve = self._relieve
         self.evicted = 0
         self._servers: list[asyncio.Server] = []
         self._sweeping: asyncio.TimerHandle | None = None
-        self._log_due_s = 0.0
+        self._log_due_s: dict[str, float] = {}
 
     def __repr__(self) -> str:
         return f"<Listener {len(self.connections)} connections>"
@@ -106,10 +111,7 @@ class Listener:
 
         A process without a free file descriptor could neither accept nor reach its backends.
         """
-        now_s = asyncio.get_running_loop().time()
-        if now_s >= self._log_due_s:
-            self._log_due_s = now_s + LOG_S
-            log.warning("the limit of %d client connections is reached", self.limits.connections)
+        self._warn("the limit of %d client connections is reached", self.limits.connections)
         idle = [client for client in self.connections if client.idle and client is not newest]
         idle.sort(key=lambda client: client.deadline_s)
         # Several at once, because finding them means to look at all.
@@ -117,6 +119,23 @@ class Listener:
             self.connections.discard(client)
             self.evicted += 1
             client.close()
+
+    def _relieve(self) -> None:
+        """Refuse uploads that are not complete, and cut off clients that do not read large answers,
+        whoever was idle for longest first, until the budget is kept."""
+        budget = self.budget
+        self._warn("the limit of %d bytes of bodies in memory is reached", budget.limit)
+        holders = [client for client in self.connections if client.holds]
+        for client in sorted(holders, key=lambda client: client.progress_s):
+            if budget.used > budget.limit:
+                client.overload()
+
+    def _warn(self, message: str, limit: int) -> None:
+        """Log a line, unless the same one was logged a moment ago."""
+        now_s = asyncio.get_running_loop().time()
+        if now_s >= self._log_due_s.get(message, 0.0):
+            self._log_due_s[message] = now_s + LOG_S
+            log.warning(message, limit)
 
     def _sweep(self) -> None:
         """End the connections whose deadline has passed."""

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from gateway.errors import ConnectFailed, Unavailable
+from gateway.errors import ConnectFailed, Unavailable, UpstreamError
 from gateway.proxy.http.backend import BackendConnection
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.head_memo import HeadMemo
 from gateway.proxy.http.headers import NOT_RETURNED
 from gateway.proxy.http.reply import Reply
@@ -35,7 +36,7 @@ class ConnectionPool:
     and are closed when the load falls.
 
     host, port: from the URL. memo: of the heads of the backend's replies. connect_timeout_s: of
-    the next connections.
+    the next connections. budget: for replies that are collected.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class ConnectionPool:
         connect_timeout_s: float,
         reuse_s: float = REUSE_S,
         tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        budget: BodyBudget | None = None,
     ) -> None:
         """url: base URL of the backend. reuse_s: seconds after which an idle connection is not used
         again; below the backend's own limit, so that no request meets a connection that the
@@ -55,6 +57,7 @@ class ConnectionPool:
         self.host = parts.hostname or ""
         self.port = parts.port or (443 if self._tls else 80)
         self.memo = HeadMemo(NOT_RETURNED)
+        self.budget = budget or BodyBudget()
         self._base_path = parts.path.rstrip("/")
         self._authority = parts.netloc.rpartition("@")[2]
         self.connect_timeout_s = connect_timeout_s
@@ -195,13 +198,15 @@ class ConnectionPool:
         """Close all connections, and those still being dialled once they are made."""
         self._closed = True
         for connection in tuple(self._open):
-            connection.fail("The gateway is shutting down.")
+            connection.fail(UpstreamError("The gateway is shutting down."))
 
 
 class ConnectionPools:
     """The connection pools of all backends; an async context manager."""
 
-    def __init__(self, *, connect_timeout_s: float) -> None:
+    def __init__(self, *, connect_timeout_s: float, budget: BodyBudget | None = None) -> None:
+        """budget: for the replies of all backends that are collected; default: no limit."""
+        self._budget = budget
         self._connect_timeout_s = connect_timeout_s
         self._by_url: dict[str, ConnectionPool] = {}
         self._tls: ssl.SSLContext | None = None
@@ -231,6 +236,7 @@ class ConnectionPools:
                 connect_timeout_s=self._connect_timeout_s,
                 reuse_s=reuse_s,
                 tls=self._tls_context,
+                budget=self._budget,
             )
         return pool
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from gateway.errors import UpstreamError
+from gateway.errors import GatewayError, Overloaded, ReplyTooLarge
+from gateway.proxy.http.body_budget import SMALL, BodyBudget
 from gateway.proxy.http.fiber import Promise
 from gateway.proxy.http.headers import Headers
 
@@ -27,7 +28,7 @@ class ReplyConnection(Protocol):
     def abort(self) -> None:
         """Close at once."""
 
-    def fail(self, message: str) -> None:
+    def fail(self, error: GatewayError) -> None:
         """Close at once, and give the reply this error."""
 
 
@@ -41,21 +42,23 @@ class Reply:
     """
 
     __slots__ = (
-        "_change", "_connection", "_held_bytes", "_pieces", "complete", "end_to_end", "error",
-        "headers", "sink", "started", "status", "stream",
+        "_budget", "_change", "_connection", "_counted_bytes", "_held_bytes", "_pieces",
+        "complete", "end_to_end", "error", "headers", "sink", "started", "status", "stream",
     )  # fmt: skip
 
-    def __init__(self, connection: "ReplyConnection") -> None:
+    def __init__(self, connection: "ReplyConnection", budget: BodyBudget) -> None:
+        """budget: for what is collected of a reply that is no stream."""
         self._connection: ReplyConnection | None = connection
         self._change: Promise[None] | None = None
         self._pieces: list[bytes] = []
-        self._held_bytes = 0
+        self._held_bytes = self._counted_bytes = 0
+        self._budget = budget
         self.sink: Sink | None = None
         self.status = 0
         self.headers: Headers = []
         self.end_to_end: bytes | None = None
         self.stream = self.started = self.complete = False
-        self.error: UpstreamError | None = None
+        self.error: GatewayError | None = None
 
     def __repr__(self) -> str:
         state = "complete" if self.complete else "broken" if self.error else "open"
@@ -86,8 +89,9 @@ class Reply:
     @property
     def body(self) -> bytes:
         """The pieces of the body that were collected."""
-        pieces = self._pieces
-        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        if len(self._pieces) != 1:
+            self._pieces = [b"".join(self._pieces)]  # a large one must not stay in memory twice
+        return self._pieces[0]
 
     def stream_to(self, sink: "Sink") -> None:
         """Hand the collected pieces of the body to `sink`, and from now on every piece as it
@@ -111,6 +115,7 @@ class Reply:
         """Want no more of the reply. If it is not complete, its connection is closed, and the
         engine aborts the request. May be called again."""
         connection, self._connection, self.sink = self._connection, None, None
+        self._drop()
         if connection is not None:
             connection.abort()
 
@@ -123,16 +128,35 @@ class Reply:
             return
         self._pieces.append(piece)
         self._held_bytes += len(piece)
-        if self._held_bytes > HELD_BYTES and self.stream:
-            self.pause()
-        elif self._held_bytes > WHOLE_BYTES and self._connection is not None:
-            self._connection.fail("The backend's reply does not end.")
+        if self._held_bytes > SMALL:
+            self._bound()
+
+    def _bound(self) -> None:
+        """Pause a stream that nobody reads yet; end a reply that takes too much memory."""
+        connection = self._connection
+        if self.stream:
+            if self._held_bytes > HELD_BYTES:
+                self.pause()
+            return
+        self._budget.used += self._held_bytes - self._counted_bytes
+        self._counted_bytes = self._held_bytes
+        if connection is None:
+            return
+        if self._held_bytes > WHOLE_BYTES:
+            connection.fail(ReplyTooLarge("The backend's reply does not end."))
+        elif self._budget.exceeded:
+            connection.fail(Overloaded())
+
+    def _drop(self) -> None:
+        """Forget what was collected, and give it back to the budget."""
+        self._budget.used -= self._counted_bytes
+        self._pieces, self._counted_bytes = [], 0
 
     def finish(self) -> None:
         """Mark the reply as complete. Its connection may carry another exchange from now on."""
         self.complete, self._connection = True, None
 
-    def fail(self, error: UpstreamError) -> None:
+    def fail(self, error: GatewayError) -> None:
         """Note that no more will come, and wake the reader."""
         if not self.complete and self.error is None:
             self.error, self._connection = error, None

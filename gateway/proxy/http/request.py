@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from gateway.errors import MethodNotAllowed
-from gateway.proxy.http.headers import Headers
+from gateway.proxy.http.headers import NOT_SENT, Headers
 
 LONGEST_ID: Final = 256  # bytes of a client's x-request-id; a longer one is replaced
 
@@ -16,7 +16,8 @@ class ClientLimits:
     body_bytes: size of a request's body. head_s: seconds until the head is complete. body_s:
     seconds between two pieces of a body. idle_s: seconds without a request. stalled_s: seconds
     without the client reading any of its answer. connections: of all clients together; beyond
-    them, the connection that was idle for longest is closed.
+    them, the connection that was idle for longest is closed. not_sent: names of the headers that no
+    backend gets.
     """
 
     body_bytes: int
@@ -25,6 +26,7 @@ class ClientLimits:
     idle_s: float = 75.0
     stalled_s: float = 60.0
     connections: int = 1 << 30
+    not_sent: frozenset[bytes] = NOT_SENT
 
 
 class Request:

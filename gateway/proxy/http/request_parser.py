@@ -4,6 +4,7 @@ HTTP/1.1 by httptools (llhttp): both body framings, pipelining, limits, and offe
 which are declined. A head that repeats is recognised without llhttp (`head_memo`).
 """
 
+import re
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
@@ -11,15 +12,34 @@ from typing import Final, NoReturn
 
 import httptools
 
-from gateway.errors import BadRequest, GatewayError, HeadTooLarge, TooLarge
+from gateway.errors import (
+    BadRequest,
+    GatewayError,
+    HeadTooLarge,
+    Saturated,
+    TooLarge,
+    VersionNotSupported,
+)
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.head_memo import HeadMemo
-from gateway.proxy.http.headers import HEAD_BYTES, NOT_SENT, Headers
-from gateway.proxy.http.request import Request, origin_form
+from gateway.proxy.http.headers import HEAD_BYTES, Headers
+from gateway.proxy.http.host import host_problem
+from gateway.proxy.http.request import ClientLimits, Request, origin_form
 
 # A body that comes in more pieces than this comes in tiny ones, and they are joined at once: a
 # list of a million one-byte pieces would take 60 MB.
 PIECES: Final = 256
-HTTP11: Final = ("1.1", "2.0")  # a client that writes 2.0 in an HTTP/1 request knows chunks too
+# What a client may send while a complete request of it waits for its turn. Reading is never paused
+# instead: the end of a connection is only seen by reading, and a request whose client left must not
+# keep its backend.
+AHEAD_BYTES: Final = 1 << 20
+# What is read and dropped of a client after an error. Most clients read their answer only when they
+# have sent everything; but dropping for ever costs as much as reading.
+DROPPED_BYTES: Final = 1 << 26
+REQUEST_BYTES: Final = 1024  # that a waiting request counts for, beside what was sent
+
+# The line of a chunk: its size, and perhaps extensions. A trailer, which has a colon, is none.
+SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]+)(?:;[^\r\n]*)?\r\n")
 
 
 class Phase(Enum):
@@ -36,27 +56,38 @@ class RequestParser:
     """Parses what one client sends.
 
     requests: complete requests in the order of their arrival. The connection may put an error last,
-    to be answered after them. phase: what the client is sending.
+    to be answered after them. phase: what the client is sending. part_bytes: of the body that has
+    come in part. held_bytes: of this one and of the bodies of `requests`; all of them count in the
+    budget, and whoever takes a request out gives its bytes back.
     """
 
-    def __init__(self, body_bytes: int, on_expect: Callable[[], None]) -> None:
-        """body_bytes: limit of a body. on_expect: called when the client waits for 100 Continue."""
+    def __init__(
+        self, limits: ClientLimits, budget: BodyBudget, on_expect: Callable[[], None]
+    ) -> None:
+        """on_expect: called when the client waits for 100 Continue."""
         self.requests: deque[Request | GatewayError] = deque()
         self.phase = Phase.IDLE
-        self._body_limit = body_bytes
+        self.part_bytes = self.held_bytes = 0
+        self._budget = budget
+        self._limits = limits
+        self._body_limit = limits.body_bytes
         self._on_expect = on_expect
         self._parser = httptools.HttpRequestParser(self)
-        self._memo = HeadMemo(NOT_SENT)
+        self._memo = HeadMemo(limits.not_sent)
         self._target = b""
+        self._host: bytes | None = None  # the last one that was found to be valid
         self._headers: Headers = []
         self._fields: dict[bytes, bytes] = {}
         self._pieces: list[bytes | bytearray] = []
-        self._body_bytes = 0
         # Bytes from which llhttp has made nothing yet. Headers, trailers and chunk extensions
         # without an end would otherwise be collected without a limit.
         self._pending_bytes = 0
         self._fed_bytes = 0  # by the call of `feed` that is under way
+        self._ahead_bytes = 0  # came while a complete request waited
+        self._dropped_bytes = 0
         self._error: GatewayError | None = None
+        # Of the chunk that has come in part: its bytes in this call of `feed`; -1: there is none.
+        self._chunk_bytes = -1
         self._http11 = self._upgrade_offered = False
 
     def __repr__(self) -> str:
@@ -67,27 +98,61 @@ class RequestParser:
         """Whether a part of a request has come, but not all of it."""
         return self.phase is not Phase.IDLE and self.phase is not Phase.STOPPED
 
+    @property
+    def patience_s(self) -> float:
+        """How long the client may take for what it sends next, in seconds."""
+        limits = self._limits
+        if self.phase is Phase.IDLE:
+            return limits.idle_s
+        return limits.head_s if self.phase is Phase.HEAD else limits.body_s
+
     def feed(self, data: bytes) -> None:
-        """Parse the next bytes. Raises BadRequest or a subclass of it if they are no request."""
+        """Parse the next bytes. Raises BadRequest or a subclass of it if they are no request, and
+        Saturated if too many complete requests wait already."""
+        self._ahead_bytes = self._ahead_bytes + len(data) if self.requests else 0
+        if self._ahead_bytes + REQUEST_BYTES * len(self.requests) > AHEAD_BYTES:
+            message = f"More than {AHEAD_BYTES} bytes were sent ahead of their turn."
+            raise Saturated(message, retry_after_s=1.0)
         fresh = self.phase is Phase.IDLE and not self._pending_bytes
         if fresh and self._recognise(data):
             return
         already = len(self.requests)
+        self._chunk_bytes = min(self._chunk_bytes, 0)
         self._fed_bytes = len(data)
         self._pending_bytes += len(data)
         try:
             self._parse(data)
         except httptools.HttpParserError as error:
             raise self._error or BadRequest(f"this is not HTTP/1.1: {error}") from error
+        if self._chunk_bytes >= 0:
+            self._check_chunk(data)
         if self._pending_bytes > HEAD_BYTES:
             raise HeadTooLarge("the request's head is too large")
         if fresh and self.phase is Phase.IDLE and len(self.requests) == already + 1:
             self._remember(data)
 
+    def drop(self, size: int) -> bool:
+        """Count what came after `stop`; return whether it is too much."""
+        self._dropped_bytes += size
+        return self._dropped_bytes > DROPPED_BYTES
+
     def stop(self) -> None:
         """Drop what has come of an incomplete request, and parse no more."""
         self.phase = Phase.STOPPED
         self._pieces, self._headers = [], []
+        self._hold(-self.part_bytes)
+        self.part_bytes = 0
+
+    def clear(self) -> None:
+        """Do the same, and drop the complete requests."""
+        self.stop()
+        self.requests.clear()
+        self._hold(-self.held_bytes)
+
+    def _hold(self, size: int) -> None:
+        """Count bytes of bodies that are in memory, or no longer are."""
+        self.held_bytes += size
+        self._budget.used += size
 
     def _recognise(self, data: bytes) -> bool:
         """Make a request of `data` without llhttp, if its head is the known one."""
@@ -97,6 +162,7 @@ class RequestParser:
             return False
         known = memo.known
         assert known is not None
+        self._hold(len(data) - start)
         self.requests.append(
             Request(
                 method=known.method,
@@ -144,12 +210,26 @@ class RequestParser:
             else:
                 return
 
+    def _check_chunk(self, data: bytes) -> None:
+        """Raise TooLarge if the chunk that has come in part will be too large.
+
+        llhttp does not tell the size of a chunk, so its line is read again where `data` holds all
+        of it; elsewhere the bytes are counted as they come.
+        """
+        end = len(data) - self._chunk_bytes
+        start = data.rfind(b"\r\n", 0, max(end - 2, 0))
+        line = SIZE_LINE.fullmatch(data, start + 2, end) if start >= 0 else None
+        if line is not None:
+            size = int(line[1], 16)
+            if self.part_bytes - self._chunk_bytes + size > self._body_limit:
+                raise self._too_large()
+
     # Callbacks of llhttp, from inside feed_data.
 
     def on_message_begin(self) -> None:
         self.phase = Phase.HEAD
         self._target, self._headers, self._fields, self._pieces = b"", [], {}, []
-        self._body_bytes = self._pending_bytes = 0
+        self.part_bytes = self._pending_bytes = 0
 
     def on_url(self, target: bytes) -> None:
         self._target += target
@@ -174,7 +254,13 @@ class RequestParser:
         length = fields.get(b"content-length")
         if length is not None and int(length) > self._body_limit:
             self._fail(self._too_large())
-        http11 = self._http11 = parser.get_http_version() in HTTP11
+        http11 = self._http11 = self._version() == "1.1"
+        host = fields.get(b"host")
+        if host is None or host != self._host or len(fields) != len(self._headers):
+            problem = host_problem(self._headers, http11=http11)
+            if problem is not None:
+                self._fail(BadRequest(problem))
+            self._host = host
         coding = fields.get(b"transfer-encoding")
         # RFC 9112 §6.1: a coding that is not understood, and any coding in an HTTP/1.0 message,
         # leaves the length of the body unknown. That is how requests are smuggled.
@@ -185,10 +271,19 @@ class RequestParser:
             self.phase = Phase.EXPECTING
             self._on_expect()
 
+    def on_chunk_header(self) -> None:
+        self._chunk_bytes = 0
+
+    def on_chunk_complete(self) -> None:
+        self._chunk_bytes = -1
+
     def on_body(self, piece: bytes) -> None:
         self.phase, self._pending_bytes = Phase.BODY, 0
-        self._body_bytes += len(piece)
-        if self._body_bytes > self._body_limit:
+        self.part_bytes += len(piece)
+        self._hold(len(piece))
+        if self._chunk_bytes >= 0:
+            self._chunk_bytes += len(piece)
+        if self.part_bytes > self._body_limit:
             self._fail(self._too_large())
         pieces = self._pieces
         if len(pieces) < PIECES:
@@ -202,7 +297,7 @@ class RequestParser:
         parser, pieces = self._parser, self._pieces
         if self._upgrade_offered:
             return
-        self.phase, self._pending_bytes = Phase.IDLE, 0
+        self.phase, self._pending_bytes, self.part_bytes = Phase.IDLE, 0, 0
         self.requests.append(
             Request(
                 method=parser.get_method(),
@@ -222,6 +317,15 @@ class RequestParser:
         """Stop llhttp, and keep the error: not every callback's error comes out of feed_data."""
         self._error = error
         raise error
+
+    def _version(self) -> str:
+        """The version of HTTP in the request line: `1.0` or `1.1`."""
+        version: str = self._parser.get_http_version()
+        if version == "0.9":  # what llhttp says of a line without a version, too
+            self._fail(BadRequest("the request line names no version of HTTP/1"))
+        if version not in ("1.0", "1.1"):
+            self._fail(VersionNotSupported(f"HTTP/{version} is not spoken here"))
+        return version
 
     def _head_bytes(self) -> int:
         """The size of the head that is being read."""

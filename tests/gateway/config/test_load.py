@@ -104,6 +104,11 @@ def test_what_the_file_says_wins(write):
         ({"pools.a10g.zoen": "z"}, "pools.a10g.zoen: unknown key; did you mean zone?"),
         ({"models.llama-3-8b.slo.ttft": 1}, "models.llama-3-8b.slo.ttft: unknown key"),
         ({"gateway.port": "x"}, "gateway.port: must be a whole number, is text: x"),
+        (
+            {"gateway.withheld_headers": ["a", "b:"]},
+            "gateway.withheld_headers[1]: must be the name of a header: b:",
+        ),
+        ({"gateway.buffer_bytes": 9}, "gateway.buffer_bytes: 9 is less than max_body_bytes, "),
         ({"planner.objective": "best"}, "planner.objective: best is none of provision, assign"),
         ({"pools.a10g.backends": [1]}, "pools.a10g.backends[0]: must be text, is a number"),
         ({"pools.a10g.backends": "http://x"}, "pools.a10g.backends: must be a list, is text"),

@@ -3,6 +3,7 @@
 import pytest
 
 from gateway.proxy.http.backend import BackendConnection
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.pool import ConnectionPool
@@ -27,6 +28,7 @@ class Server:
     def __init__(self):
         self.limits, self.closing = ClientLimits(body_bytes=1000), False
         self.connections = set()
+        self.budget = BodyBudget()
 
     def make_room(self, newest):
         raise AssertionError
@@ -51,7 +53,7 @@ class Way:
         self.client = ClientConnection(Server())
         self.sent = wire()
         self.client.connection_made(self.sent)
-        self.client.data_received(b"POST / HTTP/1.1\r\n\r\n")
+        self.client.data_received(b"POST / HTTP/1.1\r\nHost: a\r\n\r\n")
         self.backend.data_received(HEAD)
         self.relay = Relay(
             self.reply, self.client, lambda: self.now_s, StreamMeter(), self.firsts.append

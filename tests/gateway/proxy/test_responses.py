@@ -16,6 +16,7 @@ from gateway.errors import (
 )
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.engines import EngineRefusal
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.receipt import Receipts
@@ -43,7 +44,7 @@ def active():
 
 
 def answered(*headers):
-    reply = Reply(SimpleNamespace())
+    reply = Reply(SimpleNamespace(), BodyBudget())
     reply.status, reply.headers = 200, list(headers)
     return reply
 

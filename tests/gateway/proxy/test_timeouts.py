@@ -8,6 +8,7 @@ import pytest
 from gateway.config.schema import GatewaySection
 from gateway.errors import UpstreamTimeout
 from gateway.proxy.active import ActiveRequest
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber, Promise
 from gateway.proxy.http.reply import Reply
@@ -84,9 +85,11 @@ def test_what_does_not_begin_in_time_is_ended():
 
 def relay(*, last_s, stalled):
     """A stream between nobody and nobody."""
-    client = ClientConnection(SimpleNamespace(limits=ClientLimits(body_bytes=1)))
+    client = ClientConnection(
+        SimpleNamespace(limits=ClientLimits(body_bytes=1), budget=BodyBudget())
+    )
     client.stalled = stalled
-    reply = Reply(SimpleNamespace(set_reading=lambda wanted: None))
+    reply = Reply(SimpleNamespace(set_reading=lambda wanted: None), BodyBudget())
     return Relay(reply, client, lambda: last_s, StreamMeter(), lambda at_s: None)
 
 

@@ -34,7 +34,9 @@ async def serving(port=0, *, replace=False):
 async def test_a_port_belongs_to_one_gateway():
     """The second one is told who has it and what it can do; the first one serves on."""
     async with serving() as (first, data, gone):
-        with pytest.raises(OSError, match=r"process \d+\) is serving on port \d+; --replace takes it"):
+        with pytest.raises(
+            OSError, match=r"process \d+\) is serving on port \d+; --replace takes it"
+        ):
             await Handover(HOST, data.number).__aenter__()
         served = await asyncio.to_thread(is_served, HOST, data.number)
 

@@ -79,7 +79,7 @@ async def test_streams_are_counted_and_right():
             {"expected": ExpectedReply(min_events=mock.stream_events(CHUNKS) + 1)},
             "number of events",
         ),
-        (UNARY, {"request": b"GET /nowhere HTTP/1.1\r\n\r\n"}, "status 404"),
+        (UNARY, {"request": b"GET /nowhere HTTP/1.1\r\nhost: a\r\n\r\n"}, "status 404"),
     ],
 )
 async def test_wrong_replies_are_errors(scenario: Scenario, fields: dict[str, object], error: str):

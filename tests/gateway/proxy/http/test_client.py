@@ -12,17 +12,21 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from gateway.errors import ClientGone
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import BURST, ClientConnection
 from gateway.proxy.http.headers import HEAD_BYTES
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.request import ClientLimits, Request
+from gateway.proxy.http.request_parser import AHEAD_BYTES, DROPPED_BYTES
 
 OK = b"HTTP/1.1 200 OK\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 def post(body=b"", *headers, version=b"1.1", target=b"/"):
-    """A request with a body and its length."""
+    """A request with a body and its length; it names a host unless a header does."""
+    if not any(header.startswith(b"Host:") for header in headers):
+        headers = (b"Host: a", *headers)
     lines = b"".join(header + b"\r\n" for header in headers)
     head = b"POST %b HTTP/%b\r\n%bContent-Length: %d\r\n\r\n" % (target, version, lines, len(body))
     return head + body
@@ -31,7 +35,7 @@ def post(body=b"", *headers, version=b"1.1", target=b"/"):
 def chunked(*pieces, headers=b"", trailers=b""):
     """A request with its body in chunks."""
     chunks = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    head = b"POST / HTTP/1.1\r\n%bTransfer-Encoding: chunked\r\n\r\n" % headers
+    head = b"POST / HTTP/1.1\r\nHost: a\r\n%bTransfer-Encoding: chunked\r\n\r\n" % headers
     return head + chunks + b"0\r\n" + trailers + b"\r\n"
 
 
@@ -206,7 +210,7 @@ async def test_a_head_has_no_body():
 
     async with serving(serve) as connect:
         client = await connect()
-        await client.send(b"HEAD / HTTP/1.1\r\n\r\n", post())
+        await client.send(b"HEAD / HTTP/1.1\r\nHost: a\r\n\r\n", post())
         await client.got(OK + b"content-length: 3\r\n\r\n" + answered(b"abc"))
 
 
@@ -273,7 +277,7 @@ async def test_chunked_bodies_are_joined_and_trailers_dropped():
         _, request = await held.next()
 
     assert request.body == b"a" + b"bc" * 5000 + b"d"
-    assert request.headers == [(b"transfer-encoding", b"chunked")]
+    assert request.headers == [(b"host", b"a"), (b"transfer-encoding", b"chunked")]
 
 
 async def test_bodies_in_tiny_chunks_arrive():
@@ -309,6 +313,28 @@ async def test_a_chunked_body_that_grows_too_large_is_413():
         await other.got(answered(b"x" * 1000))
 
 
+@pytest.mark.parametrize("before", [b"", b"400\r\n" + b"x" * 1024 + b"\r\n"])
+@pytest.mark.parametrize("size", [b"7FFFFFFFFFFFFFFF", b"7fffffff;a=b", b"00800"])
+async def test_a_chunk_with_too_great_a_size_is_413(before, size):
+    """At once, like a length; with what came before it."""
+    async with serving(body_bytes=2047) as connect:
+        client = await connect()
+        await client.send(POST + CHUNKED + b"\r\n" + before + size + b"\r\n" + b"y")
+        assert (await client.refusal())[0] == 413
+
+
+async def test_a_chunk_may_be_as_large_as_the_limit(wire):
+    """Wherever it is cut, and whatever its extensions and its trailers look like."""
+    body = b"a" * 5 + b"\r\nfff\r\n" + b"b" * 36
+    data = POST + CHUNKED + b"\r\n5;ffff\r\naaaaa\r\n2B;fff\r\n" + body[5:]
+    data += b"\r\n0\r\nfff: fff\r\nffffff: 1\r\n\r\n"
+    for cut in range(1, len(data)):
+        connection, transport = joined(wire, body_bytes=len(body))
+        connection.data_received(data[:cut])
+        connection.data_received(data[cut:])
+        assert transport.written == answered(body)
+
+
 async def test_the_413_reaches_who_sends_everything_first():
     """Most clients read only after the whole body: it is taken and dropped, not reset."""
     async with serving(body_bytes=1000) as connect:
@@ -322,7 +348,7 @@ async def test_a_head_that_is_too_large_is_431(cut):
     """In one read or in many, ended or not."""
     async with serving() as connect:
         client = await connect()
-        head = b"GET / HTTP/1.1\r\nX-A: " + b"x" * HEAD_BYTES + b"\r\n\r\n"
+        head = b"GET / HTTP/1.1\r\nHost: a\r\nX-A: " + b"x" * HEAD_BYTES + b"\r\n\r\n"
         await client.send(*(head[at : at + cut] for at in range(0, len(head), cut)))
         status, error = await client.refusal()
 
@@ -350,7 +376,7 @@ async def test_a_large_body_is_no_large_head():
     ("part", "limits"),
     [
         (b"GE", {"head_s": 0.01}),
-        (b"GET / HTTP/1.1\r\nX: y\r\n", {"head_s": 0.01}),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nX: y\r\n", {"head_s": 0.01}),
         (post(b"1") + b"GET /", {"head_s": 0.01, "idle_s": 30}),
         (post(b"body")[:-1], {"body_s": 0.01}),
         (chunked(b"body")[:-5], {"body_s": 0.01}),
@@ -399,7 +425,7 @@ async def test_an_upgrade_is_not_made_and_loses_nothing(framing, headers):
     request = {
         "length": post(b"GET /smuggled HTTP/1.1\r\n\r\n", *offer),
         "chunks": chunked(b"GET /smuggled HTTP/1.1\r\n\r\n", headers=lines),
-        "none": b"GET / HTTP/1.1\r\n%b\r\n" % lines,
+        "none": b"GET / HTTP/1.1\r\nHost: a\r\n%b\r\n" % lines,
     }[framing]
     body = b"" if framing == "none" else b"GET /smuggled HTTP/1.1\r\n\r\n"
     async with serving() as connect:
@@ -410,34 +436,40 @@ async def test_an_upgrade_is_not_made_and_loses_nothing(framing, headers):
         await client.got(answered(body) + answered(b"next"))
 
 
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n"
+POST = b"POST / HTTP/1.1\r\nHost: a\r\n"
+CHUNKED = b"Transfer-Encoding: chunked\r\n"
 ILLEGAL = {
     "garbage": b"\x16\x03\x01\x02\x00\x01\x00",
     "another protocol": b"SSH-2.0-OpenSSH_9.6\r\n",
     "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
     "proxying": b"CONNECT a:1 HTTP/1.1\r\nHost: a:1\r\n\r\n",
-    "two lengths": b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
-    "the same length twice": b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\na",
-    "a list of lengths": b"POST / HTTP/1.1\r\nContent-Length: 1, 1\r\n\r\na",
-    "no number": b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\na",
-    "a huge number": b"POST / HTTP/1.1\r\nContent-Length: %d\r\n\r\na" % 2**64,
-    "length, then chunks":
-        b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "chunks, then length":
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\nContent-Length: 1\r\n\r\n0\r\n\r\n",
-    "a coding unknown": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
-    "two codings": b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
-    "a coding spelt wrong": b"POST / HTTP/1.1\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
-    "chunks before they were invented":
-        b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
-    "a chunk's size": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
-    "a chunk's end": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n",
-    "a chunk's line": b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\na\r\n",
+    "two lengths": POST + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+    "the same length twice": POST + b"Content-Length: 1\r\nContent-Length: 1\r\n\r\na",
+    "a list of lengths": POST + b"Content-Length: 1, 1\r\n\r\na",
+    "no number": POST + b"Content-Length: +1\r\n\r\na",
+    "a huge number": POST + b"Content-Length: %d\r\n\r\na" % 2**64,
+    "length, then chunks": POST + b"Content-Length: 1\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    "chunks, then length": POST + CHUNKED + b"Content-Length: 1\r\n\r\n0\r\n\r\n",
+    "a coding unknown": POST + b"Transfer-Encoding: gzip\r\n\r\n0\r\n\r\n",
+    "two codings": POST + b"Transfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+    "a coding spelt wrong": POST + b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunks before their time": b"POST / HTTP/1.0\r\n" + CHUNKED + b"\r\n0\r\n\r\n",
+    "a chunk's size": POST + CHUNKED + b"\r\nx\r\n",
+    "a chunk's end": POST + CHUNKED + b"\r\n1\r\nabc\r\n",
+    "a chunk's line": POST + CHUNKED + b"\r\n1\na\r\n",
     "bare line feeds": b"GET / HTTP/1.1\nHost: a\n\n",
-    "a bare carriage return": b"GET / HTTP/1.1\r\nX: a\rY: b\r\n\r\n",
-    "a folded line": b"GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n",
-    "a space before the colon": b"GET / HTTP/1.1\r\nX : a\r\n\r\n",
-    "a null": b"GET / HTTP/1.1\r\nX: a\0b\r\n\r\n",
+    "a bare carriage return": GET + b"X: a\rY: b\r\n\r\n",
+    "a folded line": GET + b"X: a\r\n b\r\n\r\n",
+    "a space before the colon": GET + b"X : a\r\n\r\n",
+    "a null": GET + b"X: a\0b\r\n\r\n",
     "a version": b"GET / HTTP/1.7\r\n\r\n",
+    "no version": b"GET /\r\nHost: a\r\n\r\n",
+    "no host": b"GET / HTTP/1.1\r\n\r\n",
+    "two hosts": GET + b"Host: a\r\n\r\n",
+    "two hosts before they were needed": b"GET / HTTP/1.0\r\nHost: a\r\nHost: b\r\n\r\n",
+    "no possible host": b"GET / HTTP/1.1\r\nHost: a/b\r\n\r\n",
+    "no host in a target": b"GET http://a/ HTTP/1.1\r\n\r\n",
 }  # fmt: skip
 
 
@@ -454,6 +486,16 @@ async def test_what_is_no_request_is_400_and_the_end(sent, behind):
         status, error = await client.refusal()
 
     assert (status, error["type"]) == (400, "invalid_request_error")
+
+
+async def test_another_major_version_is_505():
+    """A request line is no way to HTTP/2."""
+    async with serving() as connect:
+        client = await connect()
+        await client.send(b"GET / HTTP/2.0\r\nHost: a\r\n\r\n")
+        status, error = await client.refusal()
+
+    assert (status, error["code"]) == (505, "http_version_not_supported")
 
 
 async def test_a_refusal_waits_for_what_is_under_way():
@@ -494,6 +536,24 @@ async def test_a_client_that_leaves_is_told_once():
         connection.finish()
 
     assert held.gone.empty()
+
+
+@pytest.mark.parametrize("how", ["FIN", "RST", "half-close"])
+@pytest.mark.parametrize("behind", [post(b"2"), post(b"2") * 300, post(b"2")[:-1], b"junk\r\n\r\n"])
+async def test_a_client_that_leaves_with_requests_waiting_is_noticed(how, behind):
+    """However it leaves: its requests hold no backend, and none that waits is begun."""
+    held = HeldRequests()
+    async with serving(held) as connect:
+        client = await connect()
+        await client.send(post(b"1") + behind)
+        _, request = await held.next()
+        if how == "half-close":
+            client.writer.write_eof()
+        else:
+            (client.writer.close if how == "FIN" else client.writer.transport.abort)()
+        assert await held.gone.get() is request
+
+    assert held.came.empty()
 
 
 class Source:
@@ -557,6 +617,7 @@ class Server:
         self.limits = ClientLimits(**{"body_bytes": 10_000} | limits)
         self.closing = False
         self.connections = set()
+        self.budget = BodyBudget()
         self._serve = serve
 
     def make_room(self, newest):
@@ -596,16 +657,59 @@ async def test_who_reads_slowly_is_not_cut_off(wire):
 
 
 async def test_who_does_not_read_gets_no_further_answers(wire):
-    """Pipelined requests wait until there is room, and are not read on from the network."""
+    """Pipelined requests wait until there is room."""
     connection, transport = joined(wire)
     connection.pause_writing()
     connection.data_received(post(b"1") + post(b"2"))
-    before, waiting = transport.written, transport.paused
+    before = transport.written
     connection.resume_writing()
 
-    assert (before, waiting) == (b"", True)
+    assert before == b""
     assert transport.written == answered(b"1") + answered(b"2")
-    assert not transport.paused
+
+
+async def test_what_is_sent_ahead_of_its_turn_is_bounded(wire):
+    """Beyond the limit no more is kept, and the refusal comes after the answers that are due."""
+    answers = []
+    connection, transport = joined(wire, lambda client, _: answers.append(client))
+    requests = AHEAD_BYTES // 1000
+    for _ in range(2 * requests):
+        connection.data_received(post(b"x" * 1000))
+    while answers:
+        answers.pop().respond(OK, b"a")
+        connection.finish()
+    answered_, _, refusal = transport.written.partition(b"HTTP/1.1 429 ")
+
+    assert answered_ == answered(b"a") * answered_.count(b"200 OK")
+    assert requests / 3 < answered_.count(b"200 OK") < requests
+    assert b"retry-after: 1" in refusal
+    assert transport.ended
+
+
+async def test_after_an_error_not_everything_is_read(wire):
+    """A client that goes on sending is cut off in the end."""
+    connection, transport = joined(wire)
+    connection.data_received(b"junk\r\n\r\n")
+    sent = 0
+    while not transport.aborted:
+        connection.data_received(b"x" * (1 << 20))
+        sent += 1 << 20
+
+    assert DROPPED_BYTES < sent <= DROPPED_BYTES + (1 << 20)
+
+
+async def test_a_long_line_of_requests_may_wait_if_it_is_served_in_between(wire):
+    """Only what waits at one time counts."""
+    answers = []
+    connection, transport = joined(wire, lambda client, _: answers.append(client))
+    count = 3 * AHEAD_BYTES // 1000
+    for _ in range(count):
+        connection.data_received(post(b"x" * 1000) * 2)
+        for _ in range(2):
+            answers.pop().respond(OK, b"a")
+            connection.finish()
+
+    assert transport.written == answered(b"a") * 2 * count
 
 
 async def test_patience_with_one_who_does_not_read_is_not_renewed(wire):
@@ -718,7 +822,7 @@ async def test_any_cut_of_requests_is_the_same_requests(wire, requests, cuts):
     assert served == whole
     assert transport.written == other.written
     assert connection.idle
-    assert (transport.closed, transport.paused, transport.ended) == (False, False, False)
+    assert (transport.closed, transport.ended) == (False, False)
 
 
 MUTATIONS = st.lists(

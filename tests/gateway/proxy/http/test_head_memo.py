@@ -8,10 +8,11 @@ from hypothesis import strategies as st
 
 from gateway.errors import GatewayError, TooLarge
 from gateway.proxy.http.backend import BackendConnection
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.head_memo import DIGITS, EAGER, KEPT_BYTES, RARELY, HeadMemo
-from gateway.proxy.http.headers import NOT_SENT, reply_head, request_lines
+from gateway.proxy.http.headers import NOT_SENT, not_sent, reply_head, request_lines
 from gateway.proxy.http.pool import ConnectionPool
-from gateway.proxy.http.request import Request
+from gateway.proxy.http.request import ClientLimits, Request
 from gateway.proxy.http.request_parser import Phase, RequestParser
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\n"
@@ -20,7 +21,8 @@ LINES = [
     b"host: a", b"Host:a", b"content-type: application/json", b"Authorization: Bearer k",
     b"connection: keep-alive", b"Connection: Keep-Alive", b"x-request-id: r1", b"accept: */*",
     b"x-empty:", b"x-tab: a\tb", b"x-latin: caf\xe9", b"x-trailing: a ", b"connection: x-a",
-    b"te: trailers", b"trailer: x", b"keep-alive: timeout=5", b"proxy-connection: keep-alive",
+    b"cookie: a=b", b"X-Cuvee-Backend: b", b"te: trailers", b"trailer: x",
+    b"keep-alive: timeout=5", b"proxy-connection: keep-alive",
 ]  # fmt: skip
 STREAM = [b"Content-Type: Text/Event-Stream; charset=utf-8", b"Transfer-Encoding: Chunked"]
 # Heads after which more is to be done than to take a body, or that no parser accepts.
@@ -33,12 +35,19 @@ ODD = [
 
 
 def framed(first, lines, body):
+    """A message; a request names a host unless a line does."""
+    if first[:4] != b"HTTP" and not any(line.lower().startswith(b"host:") for line in lines):
+        lines = [b"host: a", *lines]
     head = b"".join(line + b"\r\n" for line in (*lines, b"content-length: %d" % len(body)))
     return first + head + b"\r\n" + body
 
 
+WITHHELD = not_sent(["Cookie"])
+
+
 def parser(limit=1 << 20):
-    return RequestParser(limit, lambda: None)
+    limits = ClientLimits(body_bytes=limit, not_sent=WITHHELD)
+    return RequestParser(limits, BodyBudget(), lambda: None)
 
 
 def read(requests, *pieces):
@@ -53,8 +62,10 @@ def read(requests, *pieces):
     while requests.requests:
         request = requests.requests.popleft()
         assert isinstance(request, Request)
-        lines = request_lines(request.headers, b"r", request.end_to_end)
-        assert lines == request_lines(request.headers, b"r")
+        lines = request_lines(request.headers, b"r", request.end_to_end, WITHHELD)
+        assert lines == request_lines(request.headers, b"r", None, WITHHELD)
+        assert b"cookie" not in lines
+        assert b"x-cuvee-" not in lines
         headers = [header for header in request.headers if header[0] != b"content-length"]
         fields = {k: v for k, v in request.fields.items() if k != b"content-length"}
         assert fields == dict(headers)
@@ -129,7 +140,7 @@ async def test_a_head_that_repeats_needs_no_parser(wire, line):
     requests, backend = parser(), Backend(wire)
     seen = [
         (
-            recognised(requests, framed(POST, [b"host: a", line], b"x" * size)),
+            recognised(requests, framed(POST, [line], b"x" * size)),
             backend.recognised(framed(OK, [line], b"x" * size)),
         )
         for size in (1, 0, 30, 1234)
@@ -258,7 +269,7 @@ async def test_other_streams_are_for_the_parser(wire, lines):
 @pytest.mark.parametrize("size", [0, 1, 9, 10, 4321])
 def test_the_head_before_may_differ_in_its_length(named, size):
     """And in nothing else."""
-    head = POST + b"x-length: 7\r\n" + named + b"7\r\nlast: 7\r\n\r\n"
+    head = POST + b"host: a\r\nx-length: 7\r\n" + named + b"7\r\nlast: 7\r\n\r\n"
     requests = parser()
     requests.feed(head + b"x" * 7)
     known = requests._memo.known

@@ -6,6 +6,7 @@ from gateway.errors import BadRequest, MethodNotAllowed, Saturated, Unavailable
 from gateway.proxy.http.headers import (
     error_head,
     first_value,
+    not_sent,
     reply_head,
     request_lines,
     status_line,
@@ -46,6 +47,23 @@ def test_the_request_id_is_ours():
     theirs = [(b"x-request-id", b"theirs"), (b"connection", b"x-request-id")]
 
     assert request_lines(theirs, b"r1") == b"x-request-id: r1\r\n"
+
+
+def test_what_is_withheld_stays_behind():
+    """Names in any case; those that are always dropped still are."""
+    dropped = not_sent(("Cookie", "x-rank"))
+    headers = [(b"cookie", b"a=b"), (b"x-rank", b"1"), (b"te", b"trailers"), (b"x", b"1")]
+
+    assert request_lines(headers, b"r", None, dropped) == b"x: 1\r\nx-request-id: r\r\n"
+    assert b"cookie: a=b" in request_lines(headers, b"r")
+
+
+def test_the_gateways_own_names_pass_neither_way():
+    """An engine cannot write a receipt, and a client cannot write to an engine in our name."""
+    headers = [(b"x-cuvee-backend", b"spoof"), (b"x-cuvee", b"1"), (b"x-cuvee-slo-class", b"a")]
+
+    assert request_lines(headers, b"r") == b"x-cuvee: 1\r\nx-request-id: r\r\n"
+    assert reply_head(200, headers) == b"HTTP/1.1 200 OK\r\nx-cuvee: 1\r\n"
 
 
 def test_an_encoding_of_the_body_is_announced():

@@ -5,12 +5,13 @@ import contextlib
 
 import pytest
 
+from gateway.proxy.http.body_budget import SMALL, UNLIMITED, BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.request import ClientLimits
 
 OK = b"HTTP/1.1 200 OK\r\n"
-GET = b"GET / HTTP/1.1\r\n\r\n"
+GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
 class Port:
@@ -19,7 +20,10 @@ class Port:
     def __init__(self, **limits):
         self.came: asyncio.Queue[ClientConnection] = asyncio.Queue()
         self.gone: asyncio.Queue[ClientConnection] = asyncio.Queue()
-        self.listener = Listener(ClientLimits(**{"body_bytes": 1000} | limits), self.serve)
+        self.budget = BodyBudget(limits.pop("budget", UNLIMITED))
+        self.listener = Listener(
+            ClientLimits(**{"body_bytes": 1000} | limits), self.serve, budget=self.budget
+        )
         self.writers = []
 
     def serve(self, client, request):
@@ -90,7 +94,7 @@ async def test_answers_under_way_are_finished():
         await until(lambda: sum(not c.idle for c in port.listener.connections) == 2)
         closing = asyncio.create_task(port.listener.close(60))
         await until(lambda: port.listener.closing)
-        writer.write(b"TP/1.1\r\n\r\n")
+        writer.write(b"TP/1.1\r\nHost: a\r\n\r\n")
         answer(await port.came.get())
         client.write(b"two")
         client.end()
@@ -167,12 +171,12 @@ async def test_the_number_of_clients_is_bounded(caplog):
     async with Port(connections=3) as port:
         held = [await port.connect() for _ in range(2)]
         for _, writer in held:
-            writer.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+            writer.write(GET)
         served = [await port.came.get() for _ in held]
         idle, _ = await port.connect()
         newer, writer = await port.connect()
         gone = await idle.read()
-        writer.write(b"POST / HTTP/1.1\r\nContent-Length: 0\r\n\r\n")
+        writer.write(GET)
         served.append(await port.came.get())
         refused, _ = await port.connect()
         late = await refused.read()
@@ -187,3 +191,97 @@ async def test_the_number_of_clients_is_bounded(caplog):
     assert [record.message for record in caplog.records] == [
         "the limit of 3 client connections is reached"
     ]
+
+
+def upload(size):
+    """A request without the last byte of its body."""
+    head = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % size
+    return head + b"x" * (size - 1)
+
+
+async def test_the_bodies_of_all_clients_have_a_budget(caplog):
+    """Beyond it the upload that was idle for longest gets 503 with Retry-After; the others end
+    well, and so does what is small."""
+    async with Port(body_bytes=1 << 20, budget=2_500_000) as port:
+        uploads = []
+        for _ in range(3):
+            uploads.append(await port.connect(upload(1_000_000)))
+            held = min(999_999 * len(uploads), 2 * 999_999)
+            await until(lambda held=held: port.budget.used == held)
+        refusal = await uploads[0][0].read()
+        for _, writer in uploads[1:]:
+            writer.write(b"x")
+        clients = [await port.came.get() for _ in uploads[1:]]
+        small, writer = await port.connect(upload(SMALL))
+        writer.write(b"x")
+        clients.append(await port.came.get())
+        for client in clients:
+            answer(client)
+        for reader in (uploads[1][0], uploads[2][0], small):
+            await reader.readuntil(b"ok")
+
+        assert refusal.startswith(b"HTTP/1.1 503 ")
+        assert b"retry-after: 1" in refusal
+        assert b'"overloaded"' in refusal
+        assert port.budget.used == 0
+    assert [record.message for record in caplog.records] == [
+        "the limit of 2500000 bytes of bodies in memory is reached"
+    ]
+
+
+async def test_a_large_body_is_refused_while_whole_ones_use_up_the_budget():
+    """Requests under way are not cut; when they end there is room again."""
+    async with Port(body_bytes=1 << 20, budget=1_500_000) as port:
+        first, writer = await port.connect(upload(1_000_000))
+        writer.write(b"x")
+        client = await port.came.get()
+        refused, _ = await port.connect(upload(1_000_000))
+        refusal = await refused.read()
+        answer(client)
+        await first.readuntil(b"ok")
+        second, writer = await port.connect(upload(1_000_000))
+        writer.write(b"x")
+        answer(await port.came.get())
+
+        assert refusal.startswith(b"HTTP/1.1 503 ")
+        assert await second.readuntil(b"ok")
+        assert port.budget.used == 0
+
+
+async def test_bodies_of_clients_that_leave_are_given_back():
+    """Uploads cut in the middle, requests under way, and those that wait for their turn."""
+    async with Port(body_bytes=1 << 20) as port:
+        _, cut = await port.connect(upload(500_000))
+        _, busy = await port.connect((upload(500_000) + b"x") * 2 + upload(500_000))
+        await until(lambda: port.budget.used == 4 * 500_000 - 2)
+        client = await port.came.get()
+        cut.transport.abort()
+        busy.close()
+        assert await port.gone.get() is client
+        client.finish()
+
+        await until(lambda: port.budget.used == 0)
+
+
+async def test_answers_that_nobody_reads_count_too():
+    """Until they are read; who has not read for longest is cut off for one who sends."""
+    async with Port(body_bytes=1 << 20) as port:
+        clients, readers = [], []
+        for size in (32 << 20, 48 << 20):
+            readers.append((await port.connect(GET))[0])
+            readers[-1]._transport.pause_reading()
+            clients.append(await port.came.get())
+            answer(clients[-1], b"x" * size)
+        unread = [client.unread_bytes for client in clients]
+        counted = port.budget.limit = port.budget.used
+        await port.connect(upload(1_000_000) + b"x")
+        answer(await port.came.get())
+        left = [client.unread_bytes for client in clients]
+        readers[1]._transport.resume_reading()
+        await readers[1].readuntil(b"\r\n\r\n")
+        await readers[1].readexactly(48 << 20)
+
+        assert all(unread)
+        assert counted == sum(unread)
+        assert left[0] == 0 < left[1]
+        await until(lambda: port.budget.used == 0)

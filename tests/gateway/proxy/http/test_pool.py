@@ -12,9 +12,18 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.errors import ClientGone, ConnectFailed, Unavailable, UpstreamError, UpstreamTimeout
+from gateway.errors import (
+    ClientGone,
+    ConnectFailed,
+    Overloaded,
+    ReplyTooLarge,
+    Unavailable,
+    UpstreamError,
+    UpstreamTimeout,
+)
 from gateway.proxy import http
 from gateway.proxy.http.backend import PENDING_BYTES
+from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.pool import REUSE_S
 from gateway.proxy.http.pool import ConnectionPools as Pool
@@ -513,9 +522,30 @@ async def test_a_reply_without_end_is_an_error(monkeypatch):
     monkeypatch.setattr(http.reply, "WHOLE_BYTES", 100_000)
     answer = b"HTTP/1.1 200 OK\r\n\r\n" + b"x" * 1_000_000
     async with connection_pools() as pool, Server([answer, SILENT]) as server:
-        with pytest.raises(UpstreamError, match="does not end"):
+        with pytest.raises(ReplyTooLarge, match="does not end"):
             await ask(pool, server)
         await server.closed.get()
+
+
+async def test_replies_that_are_collected_share_a_budget():
+    """The one that goes beyond it ends with an error that blames no backend; small ones pass; and
+    what was counted is given back."""
+    budget = BodyBudget(2_500_000)
+    large = b"HTTP/1.1 200 OK\r\nContent-Length: 1500000\r\n\r\n" + b"x" * 1_500_000
+    async with (
+        Pool(connect_timeout_s=1, budget=budget) as pool,
+        Server([large, large], [OK, large]) as server,
+    ):
+        first = await send(pool, server)
+        await driven(first.read())
+        with pytest.raises(Overloaded):
+            await ask(pool, server)
+        assert budget.used == 1_500_000
+        assert await ask(pool, server) == b"ok"
+        first.close()
+        assert budget.used == 0
+        assert len(await ask(pool, server)) == 1_500_000
+    assert budget.used == 0
 
 
 async def test_a_reply_that_is_over_has_no_hold_on_its_connection():
