@@ -63,6 +63,11 @@ class GatewayError(Exception):
         self.param = param
         self.retry_after_s = retry_after_s
 
+    @property
+    def reason(self) -> str:
+        """The error in one word, for metrics and the log."""
+        return self.code or self.type
+
     def body(self) -> bytes:
         """The OpenAI error object as JSON."""
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
@@ -136,11 +141,22 @@ class RequestTimeout(BadRequest):
 
 
 class Saturated(GatewayError):
-    """No backend has room in the time in which the request must be served."""
+    """No backend has room in the time in which the request must be served.
+
+    reason: for metrics and the log.
+    """
 
     status = 429
     type = "rate_limit_error"
     code = "saturated"
+
+    def __init__(self, message: str, *, retry_after_s: float, reason: str = "full") -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.why = reason
+
+    @property
+    def reason(self) -> str:
+        return self.why
 
 
 class Unavailable(GatewayError):

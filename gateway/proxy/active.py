@@ -30,9 +30,9 @@ class ActiveRequest:
 
     __slots__ = (
         "_receipts", "_room", "arrival_s", "bucket", "caller", "client", "committed", "due_s",
-        "estimate",
-        "fiber", "first_at_s", "input_tokens", "lease", "llm_request", "outcome", "output_tokens",
-        "ping_s", "reason", "relay", "request_id", "retries", "status", "tpot_s", "waiting",
+        "estimate", "fiber", "first_at_s", "input_tokens", "lease", "llm_request", "outcome",
+        "output_tokens", "ping_s", "reason", "relay", "request_id", "retries", "status", "tpot_s",
+        "waited_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -67,6 +67,7 @@ class ActiveRequest:
         self.reason: str | None = None
         self.retries = 0
         self.first_at_s: float | None = None
+        self.waited_s: float | None = None
         self.tpot_s: float | None = None
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
@@ -127,6 +128,7 @@ class ActiveRequest:
             outcome=self.outcome,
             status=self.status,
             reason=self.reason,
+            waited_s=self.waited_s,
             duration_s=duration_s,
             arrival_s=self.arrival_s,
             request_id=self.request_id,

@@ -196,14 +196,19 @@ class Dispatcher:
             exclude=tried,
         )
         try:
-            return await self._turn(ticket, turn, now_s, again)
+            return await self._turn(active, ticket, turn, now_s, again)
         except (Saturated, Unavailable) as error:
             if failure is not None:
                 raise failure from error
             raise
 
     async def _turn(
-        self, ticket: Ticket, turn: "asyncio.Future[None]", now_s: float, again: bool
+        self,
+        active: ActiveRequest,
+        ticket: Ticket,
+        turn: "asyncio.Future[None]",
+        now_s: float,
+        again: bool,
     ) -> Lease:
         """Wait for the turn of a request. Raises Saturated or Unavailable."""
         admission = self.admission
@@ -222,6 +227,7 @@ class Dispatcher:
             raise
         finally:
             timer.cancel()
+            active.waited_s = self._clock() - now_s + (active.waited_s or 0.0)
         if ticket.lease is None:
             assert ticket.error is not None
             raise ticket.error

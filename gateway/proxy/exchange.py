@@ -264,7 +264,7 @@ class Exchange:
         """Answer with an error, as an event if a stream has begun."""
         receipt = unrouted(request_id)
         if active is not None:
-            active.finish(outcome_of(error), error.status, error.code or error.type)
+            active.finish(outcome_of(error), error.status, error.reason)
             receipt = active.receipt()
         else:
             self._on_refusal(error)

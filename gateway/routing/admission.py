@@ -163,7 +163,7 @@ class Admission:
             if not turns.tokens:
                 continue
             for ticket in turns.late(now_s):
-                ticket.error = self._refusal("No backend had room in time.", turns, 0.0)
+                ticket.error = self._refusal("No backend had room in time.", "late", turns, 0.0)
                 self._take_out(turns, ticket, 0, now_s)
                 settled.append(ticket)
             placed = self._place(turns, now_s)
@@ -240,15 +240,19 @@ class Admission:
         if ahead > 0:
             wait_s = turns.drain.wait_s(ahead, ticket.until_s - now_s)
             if wait_s is not None and now_s + wait_s / SURE > ticket.until_s:
-                raise self._refusal("The queue is too long to be served in time.", turns, ahead)
+                raise self._refusal(
+                    "The queue is too long to be served in time.", "queue_too_long", turns, ahead
+                )
         limits = self._limits
         if ticket.until_s <= now_s:
-            raise self._refusal("No backend has room.", turns, ahead)
+            raise self._refusal("No backend has room.", "full", turns, ahead)
         while self.waiting >= limits.requests or (
             self.waiting and self.tokens + ticket.tokens > limits.tokens
         ):
             if not self._evict(turns, ticket, now_s):
-                raise self._refusal("Every backend is full and so is the queue.", turns, ahead)
+                raise self._refusal(
+                    "Every backend is full and so is the queue.", "queue_full", turns, ahead
+                )
 
     def _evict(self, turns: Turns, newcomer: Ticket, now_s: float) -> bool:
         """Refuse a waiting request that would have its turn later than a new one; `False` if there
@@ -263,7 +267,7 @@ class Admission:
                     return False
             elif other.rank <= turns.rank:
                 return False
-            victim.error = self._refusal("The queue is full.", other, 0.0)
+            victim.error = self._refusal("The queue is full.", "queue_full", other, 0.0)
             self._take_out(other, victim, 0, now_s)
             victim.ready()
             return True
@@ -301,11 +305,12 @@ class Admission:
             self._order = sorted(self._turns.values(), key=lambda t: t.rank)
         return turns
 
-    def _refusal(self, message: str, turns: Turns, ahead: float) -> Saturated:
+    def _refusal(self, message: str, reason: str, turns: Turns, ahead: float) -> Saturated:
         """A refusal that says when to come again: when the queue has drained."""
         wait_s = turns.drain.wait_s(ahead or float(turns.tokens))
         retry_s = LEAST_RETRY_S if wait_s is None else min(wait_s, LONGEST_RETRY_S)
-        return Saturated(message, retry_after_s=float(ceil(max(retry_s, LEAST_RETRY_S))))
+        retry_after_s = float(ceil(max(retry_s, LEAST_RETRY_S)))
+        return Saturated(message, retry_after_s=retry_after_s, reason=reason)
 
 
 def _coarse(level: float) -> float:

@@ -5,6 +5,7 @@ choosing a backend and reserving it. Knows no table, no HTTP and no clock.
 """
 
 from collections import deque
+from math import inf
 from typing import Final
 
 from gateway.routing.breaker import Breaker
@@ -16,8 +17,9 @@ MOST_CLASSES: Final = MOST
 
 FULL_S: Final = 1.0  # for so long an engine that refused a request for lack of room counts as full
 NO_CLASS: Final = -1  # of a request without a promise
-# Layout of a worker's part of these sums: in flight, pending prefill, loads, requests by class.
-FIRST_LOAD: Final = 2
+# Layout of a worker's part of these sums: in flight, pending prefill, memory, loads, requests by
+# class.
+FIRST_LOAD: Final = 3
 FIRST_PRESENT: Final = FIRST_LOAD + MOST_CLASSES
 WIDTH: Final = FIRST_PRESENT + MOST_CLASSES
 
@@ -27,10 +29,10 @@ class Backend:
 
     in_flight: number of leases. loads: by class of its model, Σ 1/n* over all leases, as measured
     by the promise of the class; at 1.0 the backend just keeps it. present: by class, number of
-    leases of its requests. pending_s: seconds of prefill of the leases without a first token. All
-    are totals over all workers, as far as this worker knows; its own part is in its cell of the
-    shared array, if there is one. healthy: whether the last probe was good. breaker: judges it by
-    its requests.
+    leases of its requests. pending_s: seconds of prefill of the leases without a first token.
+    memory: the share of the KV cache that all leases fill on average, as estimated. All are totals
+    over all workers, as far as this worker knows; its own part is in its cell of the shared array,
+    if there is one. healthy: whether the last probe was good. breaker: judges it by its requests.
     """
 
     __slots__ = (
@@ -42,6 +44,7 @@ class Backend:
         "healthy",
         "in_flight",
         "loads",
+        "memory",
         "name",
         "pending_s",
         "pool",
@@ -56,7 +59,7 @@ class Backend:
         self.in_flight = 0
         self.loads = [0.0] * MOST_CLASSES
         self.present = [0] * MOST_CLASSES
-        self.pending_s = 0.0
+        self.pending_s = self.memory = 0.0
         self.healthy = True
         self.breaker = Breaker()
         self._full_at = 0
@@ -91,6 +94,23 @@ class Backend:
         """Whether the engine refused requests a moment ago and still has as many as then."""
         return now_s < self._full_until_s and self.in_flight >= self._full_at
 
+    def behind(self, now_s: float) -> bool:
+        """Whether a first token that was due has not come: the engine is slower than its profile,
+        its memory is full, or it stands still. More prompts would only wait there.
+
+        A request that does not stream shows no first token: its prefill counts as done when it is
+        due.
+        """
+        queue = self._unprefilled
+        while queue:
+            first = queue[0]
+            if first._prefill_s and now_s <= first._due_s:
+                return False
+            if first._prefill_s and first._streams:
+                return True
+            queue.popleft()._forget_prefill()
+        return False
+
     def probed(self, up: bool) -> None:
         """Note the result of a probe; a good one closes the breaker."""
         self.healthy = up
@@ -108,17 +128,21 @@ class Backend:
         mine = self._cell
         totals = others if mine is None else [a + b for a, b in zip(others, mine, strict=True)]
         self.in_flight = int(totals[0])
-        self.pending_s = totals[1]
+        self.pending_s, self.memory = totals[1], totals[2]
         self.loads = totals[FIRST_LOAD:FIRST_PRESENT]
         self.present = [int(count) for count in totals[FIRST_PRESENT:]]
 
-    def add(self, sign: int, own: int, slots: tuple[float, ...], pending_s: float) -> None:
+    def add(
+        self, sign: int, own: int, slots: tuple[float, ...], memory: float, pending_s: float
+    ) -> None:
         """Add a request to this worker's leases (sign 1), or take one out (sign -1).
 
-        own: number of its class among those of the model, or `NO_CLASS`. slots: its loads.
+        own: number of its class among those of the model, or `NO_CLASS`. slots: its loads. memory:
+        its share of the KV cache. pending_s: to add to the pending prefill.
         """
         self.in_flight += sign
         self.pending_s += pending_s
+        self.memory += sign * memory
         loads = self.loads
         for k in range(len(slots)):
             loads[k] += sign * slots[k]
@@ -127,7 +151,7 @@ class Backend:
         if self.in_flight == 0:  # the count is exact; sums of floats drift away from zero
             self._clear()
         if self._cell is not None:
-            self._publish(self._cell, sign, own, slots, pending_s)
+            self._publish(self._cell, sign, own, slots, memory, pending_s)
 
     def pend(self, seconds: float) -> None:
         """Add to the pending prefill of this worker's leases, or subtract (negative)."""
@@ -136,7 +160,7 @@ class Backend:
             self._cell[1] += seconds
 
     def _clear(self) -> None:
-        self.pending_s = 0.0
+        self.pending_s = self.memory = 0.0
         for k in range(MOST_CLASSES):
             self.loads[k] = 0.0
 
@@ -146,11 +170,13 @@ class Backend:
         sign: int,
         own: int,
         slots: tuple[float, ...],
+        memory: float,
         pending_s: float,
     ) -> None:
         cell[0] += sign
         idle = cell[0] == 0.0
         cell[1] = 0.0 if idle else cell[1] + pending_s
+        cell[2] = 0.0 if idle else cell[2] + sign * memory
         for k in range(len(slots)):
             cell[FIRST_LOAD + k] = 0.0 if idle else cell[FIRST_LOAD + k] + sign * slots[k]
         if own >= 0:
@@ -161,7 +187,8 @@ class Lease:
     """The hold of one request on one backend; a context manager, released once on every path."""
 
     __slots__ = (
-        "_held", "_own", "_prefill_s", "_slots", "backend", "bucket", "decision", "plan_id",
+        "_due_s", "_held", "_memory", "_own", "_prefill_s", "_slots", "_streams", "backend",
+        "bucket", "decision", "plan_id",
     )  # fmt: skip
 
     def __init__(
@@ -174,9 +201,13 @@ class Lease:
         bucket: int,
         plan_id: str | None,
         decision: str,
+        memory: float = 0.0,
+        due_s: float = inf,
+        streams: bool = True,
     ) -> None:
-        """Reserve. own, slots: its class and loads, as for `Backend.add`. prefill_s: seconds of its
-        prefill."""
+        """Reserve. own, slots: its class and loads, as for `Backend.add`. prefill_s: seconds of
+        its prefill. memory: its share of the KV cache. due_s: when its first token is due, if
+        all is as planned. streams: whether that token will be seen."""
         self.backend = backend
         self.bucket = bucket
         self.plan_id = plan_id
@@ -184,8 +215,11 @@ class Lease:
         self._own = own
         self._slots = slots
         self._prefill_s = prefill_s
+        self._memory = memory
+        self._due_s = due_s
+        self._streams = streams
         self._held = True
-        backend.add(1, own, slots, prefill_s)
+        backend.add(1, own, slots, memory, prefill_s)
         backend.breaker.begin(self)
         # In order of arrival, which is the order of prefill; see `prefilled`.
         backend._unprefilled.append(self)
@@ -217,8 +251,9 @@ class Lease:
         prefill_s, self._prefill_s = self._prefill_s, 0.0
         while backend._unprefilled and not backend._unprefilled[0]._prefill_s:
             backend._unprefilled.popleft()
-        backend.add(-1, self._own, self._slots, -prefill_s)
+        backend.add(-1, self._own, self._slots, self._memory, -prefill_s)
 
     def _forget_prefill(self) -> None:
-        self.backend.pend(-self._prefill_s)
-        self._prefill_s = 0.0
+        if self._prefill_s:
+            self.backend.pend(-self._prefill_s)
+            self._prefill_s = 0.0

@@ -23,9 +23,10 @@ class Estimate:
     """The size of a request as the router estimates it.
 
     input_tokens, output_tokens: estimated medians. output_p90: 90th percentile of the output.
+    streams: whether the answer streams, so that its first token is seen.
     """
 
-    __slots__ = ("input_tokens", "model", "output_p90", "output_tokens", "slo_class")
+    __slots__ = ("input_tokens", "model", "output_p90", "output_tokens", "slo_class", "streams")
 
     def __init__(
         self,
@@ -35,12 +36,14 @@ class Estimate:
         output_tokens: int,
         output_p90: int,
         slo_class: str = DEFAULT,
+        streams: bool = True,
     ) -> None:
         self.model = model
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.output_p90 = output_p90
         self.slo_class = slo_class
+        self.streams = streams
 
     def __repr__(self) -> str:
         return (

@@ -52,6 +52,7 @@ class Estimator:
             endpoint=endpoint,
             max_tokens=request.max_tokens,
             slo_class=slo_class,
+            streams=request.stream,
         )
 
     def estimate_size(
@@ -63,6 +64,7 @@ class Estimator:
         endpoint: Endpoint = CHAT,
         max_tokens: int | None = None,
         slo_class: str = DEFAULT,
+        streams: bool = True,
     ) -> Estimate:
         """Estimate a request whose input tokens are known, as in a trace."""
         length = NO_OUTPUT
@@ -74,6 +76,7 @@ class Estimator:
             output_tokens=length.median,
             output_p90=length.p90,
             slo_class=slo_class,
+            streams=streams,
         )
 
     def learn(self, lesson: Lesson) -> None:

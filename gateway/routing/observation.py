@@ -36,10 +36,11 @@ class Observation:
 
     caller: id of the caller. exact_input: whether the prompt came as token ids, so that its
     estimate was exact and teaches nothing. input_tokens, output_tokens: as the backend reported, or
-    counted; `None` if neither. reason: code of the error that the client got. arrival_s: on the
-    gateway's clock. duration_s, ttft_s: from the arrival at the gateway; TTFT is `None` where no
-    first token was seen, as in most answers that do not stream. pool, backend, plan_id, decision:
-    of the last attempt; `None` if the request was never routed. retries: attempts after the first.
+    counted; `None` if neither. reason: of the error that the client got. waited_s: for its turn,
+    `None` if it was placed or refused at once. arrival_s: on the gateway's clock. duration_s,
+    ttft_s: from the arrival at the gateway; TTFT is `None` where no first token was seen, as in
+    most answers that do not stream. pool, backend, plan_id, decision: of the last attempt; `None`
+    if the request was never routed. retries: attempts after the first.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
@@ -48,7 +49,7 @@ class Observation:
         "arrival_s", "backend", "bucket", "caller", "decision", "duration_s", "endpoint",
         "estimated_input", "estimated_output", "exact_input", "input_tokens", "max_tokens", "model",
         "outcome", "output_tokens", "plan_id", "pool", "prompt_bytes", "reason", "request_id",
-        "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s",
+        "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s", "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +72,7 @@ class Observation:
         arrival_s: float = 0.0,
         slo_class: str = DEFAULT,
         request_id: bytes = b"",
+        waited_s: float | None = None,
         ttft_s: float | None = None,
         tpot_s: float | None = None,
         input_tokens: int | None = None,
@@ -98,6 +100,7 @@ class Observation:
         self.arrival_s = arrival_s
         self.slo_class = slo_class
         self.request_id = request_id
+        self.waited_s = waited_s
         self.ttft_s = ttft_s
         self.tpot_s = tpot_s
         self.input_tokens = input_tokens
@@ -174,6 +177,7 @@ class Observation:
             "estimated_output": self.estimated_output,
             "output_tokens": self.output_tokens,
             "max_tokens": self.max_tokens,
+            "waited_s": _microseconds(self.waited_s),
             "ttft_s": _microseconds(self.ttft_s),
             "tpot_s": _microseconds(self.tpot_s),
             "duration_s": _microseconds(self.duration_s),

@@ -63,19 +63,30 @@ class Pressure:
         return any(self._ranks[k] < rank and self._lately(k, now_s) for k in siblings)
 
     def of(
-        self, backend: Backend, pool: int, bucket: int, own: int, prefill_s: float, now_s: float
+        self,
+        backend: Backend,
+        pool: int,
+        bucket: int,
+        own: int,
+        memory: float,
+        prefill_s: float,
+        now_s: float,
     ) -> float:
         """The pressure of a backend with a request of the bucket, by the strictest promise there:
         that of the request, of those in flight, and of classes that lately used the pool.
 
+        The memory is one more measure, that of no class: where it is full, the engine lets prompts
+        wait, or puts answers aside. The loads know it only for a typical size of the bucket.
+
         own: number of the request's class among those of its model, `NO_CLASS` without a promise:
-        then the default class counts as present.
+        then the default class counts as present. memory: the request's share of the KV cache.
         """
         slots, siblings = self._slots[bucket][pool], self._siblings[bucket]
+        worst = backend.memory + memory
         if len(siblings) == 1:
             waits = self._prefill(backend, siblings[0], prefill_s)
-            return max(waits, backend.loads[0] + slots[0] + BESIDE * waits)
-        worst, guards = 0.0, self._guards[pool]
+            return max(worst, waits, backend.loads[0] + slots[0] + BESIDE * waits)
+        guards = self._guards[pool]
         for k in range(len(siblings)):
             slo_class = siblings[k]
             if (

@@ -21,6 +21,7 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
 from gateway.routing.observation import NO_BUCKET
 from gateway.routing.peers import Peers
+from gateway.routing.pressure import PROMPT
 from gateway.routing.ramp import Ramp
 from gateway.routing.rotation import Rotation
 from gateway.routing.selection import Selection
@@ -67,6 +68,7 @@ class Router:
         self._promised = [any(row) for row in table.feasible]
         self._ranks, self.pool_count = table.ranks, len(table.pools)
         self._strictest, self._allowed_s = table.strictest, table.allowed_s
+        self._entry_s = table.entry_s
         self._ramps = [Ramp(fill_s) for fill_s in table.fill_s]
         self._rotation = Rotation(table.slices, len(table.pools))
 
@@ -216,7 +218,7 @@ class Router:
                 planned, bucket, estimate, now_s, exclude, limit, slack_s
             )
             if backend is not None:
-                return self._reserve(backend, planned, bucket, estimate, PLANNED)
+                return self._reserve(backend, planned, bucket, estimate, PLANNED, now_s)
         feasible = self._feasible_at_p90(bucket, estimate)
         for beyond in (False, True):
             for pool in self._order[bucket]:
@@ -230,7 +232,7 @@ class Router:
                     pool, bucket, estimate, now_s, exclude, limit, slack_s
                 )
                 if backend is not None:
-                    return self._reserve(backend, pool, bucket, estimate, SPILL)
+                    return self._reserve(backend, pool, bucket, estimate, SPILL, now_s)
         if planned is not None:
             self._rotation.give_back(bucket, planned)
         return None
@@ -269,7 +271,7 @@ class Router:
                 limit = len(self._selection.pools[pool]) if beyond else self._backends[pool]
                 backend = self._selection.spare(pool, bucket, estimate, now_s, exclude, limit)
                 if backend is not None:
-                    return self._reserve(backend, pool, bucket, estimate, BEST_EFFORT)
+                    return self._reserve(backend, pool, bucket, estimate, BEST_EFFORT, now_s)
         return None
 
     def _beyond_context(
@@ -298,13 +300,20 @@ class Router:
         bucket: int,
         estimate: Estimate,
         decision: str,
+        now_s: float,
     ) -> Lease:
+        prefill_s = estimate.input_tokens * self._prefill_s[pool]
         return Lease(
             backend,
             own=NO_CLASS if decision == BEST_EFFORT else self._own[bucket],
             slots=self._slots[bucket][pool],
-            prefill_s=estimate.input_tokens * self._prefill_s[pool],
+            prefill_s=prefill_s,
             bucket=bucket,
             plan_id=self._plan_id,
             decision=decision,
+            due_s=now_s
+            + self._entry_s[bucket // self._cells]
+            + (backend.pending_s + prefill_s) / PROMPT,
+            memory=self._selection.memory(pool, estimate),
+            streams=estimate.streams,
         )

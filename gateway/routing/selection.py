@@ -14,6 +14,7 @@ FULL: Final = 1.0  # the pressure at which a backend just keeps its SLO
 # The pressure up to which requests without a promise are placed: a burst of promised ones must
 # find room before any of the others has ended.
 LEFT: Final = 0.85
+HELD: Final = 0.6  # of an answer, that counts as held in the KV cache
 AWAY: Final = 1_000.0  # what makes a backend the last choice, or the first
 
 
@@ -33,6 +34,7 @@ class Selection:
         # processes), and compiled code pays 110 instructions for each attribute of such a class.
         self._feasible, self._own = table.feasible, table.own
         self._prefill_s, self._order, self._names = table.prefill_s, table.order, table.pools
+        self._kv_tokens = table.kv_tokens
         self.track(fleet)
 
     def __repr__(self) -> str:
@@ -57,8 +59,10 @@ class Selection:
         if not self._feasible[bucket][pool]:
             return None
         prefill_s = estimate.input_tokens * self._prefill_s[pool]
-        own = self._own[bucket]
-        best, least = self._least_pressed(pool, bucket, own, prefill_s, now_s, exclude, limit)
+        own, memory = self._own[bucket], self.memory(pool, estimate)
+        best, least = self._least_pressed(
+            pool, bucket, own, memory, prefill_s, now_s, exclude, limit
+        )
         if best is None or least == inf:
             return None
         # An idle backend of a feasible pool holds the SLO, however large the request is.
@@ -84,7 +88,10 @@ class Selection:
         gets promised requests only where no other has room.
         """
         pressure, prefill_s = self.pressure, estimate.input_tokens * self._prefill_s[pool]
-        best, least = self._least_pressed(pool, bucket, NO_CLASS, prefill_s, now_s, exclude, limit)
+        memory = self.memory(pool, estimate)
+        best, least = self._least_pressed(
+            pool, bucket, NO_CLASS, memory, prefill_s, now_s, exclude, limit
+        )
         if best is None or least == inf:
             return None
         if not pressure.long(bucket, prefill_s):
@@ -100,6 +107,12 @@ class Selection:
         self.aside = self.aside or best
         return None
 
+    def memory(self, pool: int, estimate: Estimate) -> float:
+        """The share of a backend's KV cache that a request fills: its prompt and, on average over
+        its time, half of its answer; a little more, since answers that began together are long
+        together."""
+        return (estimate.input_tokens + HELD * estimate.output_tokens) / self._kv_tokens[pool]
+
     def any_live(self, bucket: int, now_s: float, exclude: Collection[str]) -> bool:
         return any(
             backend.live(now_s) and backend.name not in exclude
@@ -112,6 +125,7 @@ class Selection:
         pool: int,
         bucket: int,
         own: int,
+        memory: float,
         prefill_s: float,
         now_s: float,
         exclude: Collection[str],
@@ -135,9 +149,11 @@ class Selection:
             limit -= 1
             if backend.name in exclude:
                 continue
-            pressure = self.pressure.of(backend, pool, bucket, own, prefill_s, now_s)
-            if backend.full(now_s):  # the engine knows better than our sums
+            # The engine knows better than our sums.
+            if backend.behind(now_s) or backend.full(now_s):
                 pressure = inf
+            else:
+                pressure = self.pressure.of(backend, pool, bucket, own, memory, prefill_s, now_s)
             penalised = pressure + backend.breaker.penalty
             if backend is self.aside:
                 penalised += AWAY if own >= 0 else -AWAY

@@ -40,11 +40,12 @@ class RoutingTable:
     flight, by class of the model; empty in pools of other models. own: (B,) number of the bucket's
     class among those of its model. siblings: (B,) the global indexes of those classes. guards: (P,)
     by class of the pool's model, whether the plan sends requests of the class there. prefill_s:
-    (P,) seconds per prompt token. context: (P,) longest prompt and output, tokens. backlog_s: (C,)
-    by class: seconds of prefill that fill a backend by themselves. allowed_s: (C,) seconds of the
-    TTFT target for the queue and prefill. fill_s: (P,) seconds that a request stays on a full
-    backend, on average. ranks: (C,) place of each class among those of its model, 0 for the
-    shortest TTFT target. strictest: (P,) number of the class of rank 0 of the pool's model.
+    (P,) seconds per prompt token. context: (P,) longest prompt and output, and kv_tokens: (P,)
+    those of a whole KV cache, tokens. backlog_s: (C,) by class: seconds of prefill that fill a
+    backend by themselves. allowed_s: (C,) seconds of the TTFT target for the queue and prefill, and
+    entry_s: (C,) the rest of it. fill_s: (P,) seconds that a request stays on a full backend, on
+    average. ranks: (C,) place of each class among those of its model, 0 for the shortest TTFT
+    target. strictest: (P,) number of the class of rank 0 of the pool's model.
     """
 
     plan_id: str
@@ -60,8 +61,10 @@ class RoutingTable:
     guards: tuple[tuple[bool, ...], ...]
     prefill_s: tuple[float, ...]
     context: tuple[int, ...]
+    kv_tokens: tuple[int, ...]
     backlog_s: tuple[float, ...]
     allowed_s: tuple[float, ...]
+    entry_s: tuple[float, ...]
     fill_s: tuple[float, ...]
     strictest: tuple[int, ...]
     ranks: tuple[int, ...]
@@ -99,9 +102,11 @@ def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
         siblings=tuple(siblings[b // cells] for b in every),
         guards=tuple(_guards(plan, p, pool.model) for p, pool in enumerate(pools)),
         prefill_s=prefill_s,
+        kv_tokens=tuple(pool.profile.kv_capacity for pool in pools),
         context=tuple(pool.profile.max_model_len for pool in pools),
         backlog_s=tuple(_backlog_s(slo_class.slo) for slo_class in classes),
-        allowed_s=tuple(_allowed_s(slo_class.slo) for slo_class in classes),
+        allowed_s=tuple(c.slo.ttft_s - _entry_s(c.slo) for c in classes),
+        entry_s=tuple(_entry_s(c.slo) for c in classes),
         fill_s=tuple(_fill_s(plan, p) for p in range(len(pools))),
         strictest=tuple(_strictest(classes, pool.model) for pool in pools),
         ranks=tuple(_rank(classes, k) for k in range(len(classes))),
@@ -176,9 +181,9 @@ def _backlog_s(slo: Slo) -> float:
     return min(slo.ttft_s, STALLED * slo.tpot_s)
 
 
-def _allowed_s(slo: Slo) -> float:
-    """Of the TTFT target, what is left beside `ENTRY` iterations of a full backend."""
-    return slo.ttft_s - min(ENTRY * slo.tpot_s, ENTRY_SHARE * slo.ttft_s)
+def _entry_s(slo: Slo) -> float:
+    """Of the TTFT target, what `ENTRY` iterations of a full backend take."""
+    return min(ENTRY * slo.tpot_s, ENTRY_SHARE * slo.ttft_s)
 
 
 def _slices(weights: tuple[float, ...]) -> tuple[tuple[int, float], ...]:

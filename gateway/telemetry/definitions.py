@@ -58,6 +58,18 @@ REFUSALS = Metric(
     "no other metric counts them.",
     ("code", "reason"),
 )
+SHEDS = Metric(
+    "cuvee_shed_total",
+    "counter",
+    "Requests that were refused for lack of room, or of a live backend.",
+    ("class", "model", "reason"),
+)
+QUEUE = Metric(
+    "cuvee_queue_seconds",
+    "histogram",
+    "Time in the queue, of the requests that had to wait for their turn, served or not.",
+    ("class", "model"),
+)
 FAILURES = Metric(
     "cuvee_backend_failures_total",
     "counter",
@@ -119,6 +131,12 @@ RESTING = Metric(
 )
 QUEUED = Metric(
     "cuvee_queued_requests", "gauge", "Requests that wait for a backend with room.", ("worker",)
+)
+QUEUED_TOKENS = Metric(
+    "cuvee_queued_tokens",
+    "gauge",
+    "Tokens of these, prompts and answers, as estimated.",
+    ("worker",),
 )
 CONNECTIONS = Metric(
     "cuvee_client_connections", "gauge", "Open connections of clients.", ("worker",)

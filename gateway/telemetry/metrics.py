@@ -18,6 +18,7 @@ from gateway.telemetry.stats_schema import (
     StatsDelta,
     WorkerGauges,
 )
+from planner.model.buckets import BEST_EFFORT
 from planner.model.plan import Plan
 
 ByPool = dict[tuple[str, str], PoolStats]  # by model and pool
@@ -131,6 +132,8 @@ def _by_pool(by_class: ByClass) -> ByPool:
 def _promises(by_class: ByClass) -> Iterator[Family]:
     """What the clients of each SLO class got."""
     slo, responses = Family(metric.SLO), Family(metric.RESPONSES)
+    sheds, queue = Family(metric.SHEDS), Family(metric.QUEUE)
+    whole: dict[tuple[str, str], PoolStats] = {}
     codes: dict[tuple[str, str, int], int] = {}
     for (model, slo_class, pool), stats in by_class.items():
         kept = dict.fromkeys(("yes", "no"), 0)  # from the start, so that a rate is never missing
@@ -139,13 +142,23 @@ def _promises(by_class: ByClass) -> Iterator[Family]:
             code = model, slo_class, status
             codes[code] = codes.get(code, 0) + count
         kept.pop("", None)
+        if slo_class == BEST_EFFORT:
+            kept.clear()
         for met, count in kept.items():
             labels = {"class": slo_class, "met": met, "model": model, "pool": pool}
             slo.add(labelled(**labels), count)
+        whole.setdefault((model, slo_class), PoolStats.none()).add(stats)
+    for (model, slo_class), stats in whole.items():
+        labels = {"class": slo_class, "model": model}
+        for reason, count in stats.sheds.items():
+            sheds.add(labelled(**labels, reason=reason), count)
+        if any(stats.waited.counts):
+            waited = stats.waited
+            queue.histogram(labelled(**labels), REQUEST_S, waited.counts, waited.seconds)
     for (model, slo_class, status), count in codes.items():
         labels = {"class": slo_class, "code": str(status), "model": model}
         responses.add(labelled(**labels), count)
-    yield from (slo, responses)
+    yield from (slo, responses, sheds, queue)
 
 
 def _requests(by_pool: ByPool) -> Iterator[Family]:
@@ -242,17 +255,19 @@ def _processes(processes: Mapping[str, ProcessUsage]) -> Iterator[Family]:
 
 def _workers(gauges: Mapping[int, WorkerGauges]) -> Iterator[Family]:
     queued, connections = Family(metric.QUEUED), Family(metric.CONNECTIONS)
+    tokens = Family(metric.QUEUED_TOKENS)
     budget, breakers = Family(metric.RETRY_BUDGET), Family(metric.BREAKERS_OPEN)
     evicted, upstream = Family(metric.EVICTED), Family(metric.BACKEND_CONNECTIONS)
     for number, worker in gauges.items():
         labels = labelled(worker=str(number))
+        tokens.add(labels, worker.queued_tokens)
         queued.add(labels, worker.queued)
         connections.add(labels, worker.connections)
         budget.add(labels, worker.retry_budget)
         breakers.add(labels, worker.breakers_open)
         evicted.add(labels, worker.evicted)
         upstream.add(labels, worker.backend_connections)
-    yield from (queued, connections, budget, breakers, evicted, upstream)
+    yield from (queued, tokens, connections, budget, breakers, evicted, upstream)
 
 
 def _plan(plan: Plan) -> Iterator[Family]:

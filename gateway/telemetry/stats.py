@@ -23,6 +23,7 @@ from planner.model.buckets import BEST_EFFORT, Buckets
 from planner.traffic.size_histogram import FINE
 
 OK: Final = Outcome.OK
+SHED: Final = Outcome.SHED
 # Of a request whose model left the configuration under it: name, TTFT and TPOT.
 UNKNOWN_CLASS: Final = ("", inf, inf)
 FINE_EDGES: Final = FINE.input_edges  # on both axes
@@ -87,6 +88,10 @@ class Stats:
         met = o.met(ttft_target_s, tpot_target_s) if promised else ""
         ends, end = pool_stats.ends, (outcome, o.status, met, decision or "")
         ends[end] = ends.get(end, 0) + 1
+        if o.waited_s is not None:
+            _observe_seconds(pool_stats.waited, REQUEST_S, o.waited_s)
+        if outcome is SHED:
+            _count(pool_stats.sheds, o.reason or "")
         if retries:
             pool_stats.retries += retries
         if inputs is not None:

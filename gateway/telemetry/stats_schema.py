@@ -54,14 +54,17 @@ class PoolStats(msgspec.Struct):
 
     ends: numbers of requests by outcome, status, whether the promise was kept (as `Observation.met`
     says) and the router's decision, empty if there was none: one step for each request. ttft, tpot,
-    duration: seconds; the last of whole answers. input_tokens, output_tokens: as the engines
-    reported. retries: attempts beyond the first of each request.
+    duration, waited: seconds; the third of whole answers, the last of those that had to wait for
+    their turn. sheds: numbers of refused requests by reason. input_tokens, output_tokens: as the
+    engines reported. retries: attempts beyond the first of each request.
     """
 
     ends: dict[tuple[str, int, str, str], int]
     ttft: Histogram
     tpot: Histogram
     duration: Histogram
+    waited: Histogram
+    sheds: dict[str, int]
     input_tokens: int = 0
     output_tokens: int = 0
     retries: int = 0
@@ -69,12 +72,14 @@ class PoolStats(msgspec.Struct):
     @classmethod
     def none(cls) -> "PoolStats":
         """No request yet."""
-        ttft, tpot, duration = map(Histogram.none, (TTFT_S, TPOT_S, REQUEST_S))
-        return cls(ends={}, ttft=ttft, tpot=tpot, duration=duration)
+        ttft, tpot, duration, waited = map(Histogram.none, (TTFT_S, TPOT_S, REQUEST_S, REQUEST_S))
+        return cls(ends={}, ttft=ttft, tpot=tpot, duration=duration, waited=waited, sheds={})
 
     def add(self, other: "PoolStats") -> None:
         """Merge by addition."""
         add_counts(self.ends, other.ends)
+        add_counts(self.sheds, other.sheds)
+        self.waited.add(other.waited)
         self.ttft.add(other.ttft)
         self.tpot.add(other.tpot)
         self.duration.add(other.duration)
@@ -129,12 +134,12 @@ class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):
 class WorkerGauges(msgspec.Struct, frozen=True):
     """The state of one worker at this moment.
 
-    queued: requests that wait for a backend. connections: open connections of clients.
-    retry_budget: retries that the worker may still make now. breakers_open: backends that answer
-    probes but get no requests, because requests failed there. resting: names of those whose breaker
-    is open or half-open. backend_connections: open connections to backends. evicted: connections of
-    clients closed to make room, since the worker's start. log_dropped: lines of its log that were
-    dropped since then.
+    queued: requests that wait for their turn, and queued_tokens: theirs. connections: open
+    connections of clients. retry_budget: retries that the worker may still make now. breakers_open:
+    backends that answer probes but get no requests, because requests failed there. resting: names
+    of those whose breaker is open or half-open. backend_connections: open connections to backends.
+    evicted: connections of clients closed to make room, since the worker's start. log_dropped:
+    lines of its log that were dropped since then.
     """
 
     queued: int
@@ -145,3 +150,4 @@ class WorkerGauges(msgspec.Struct, frozen=True):
     backend_connections: int = 0
     evicted: int = 0
     log_dropped: int = 0
+    queued_tokens: int = 0

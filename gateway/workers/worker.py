@@ -192,6 +192,7 @@ class Worker:
         return {
             0: WorkerGauges(
                 queued=self.dispatcher.admission.waiting,
+                queued_tokens=self.dispatcher.admission.tokens,
                 connections=len(self._listener.connections),
                 retry_budget=self.dispatcher.budget.left,
                 breakers_open=sum(b.healthy and not b.live(now_s) for b in backends),
@@ -273,10 +274,9 @@ class Worker:
 
     def _refused(self, error: GatewayError) -> None:
         """Count a request that was refused before it got a bucket, or that needs none."""
-        reason = error.code or error.type
-        self._stats.refused(error.status, reason)
+        self._stats.refused(error.status, error.reason)
         if self._request_log is not None:
-            self._request_log.refused(error.status, reason)
+            self._request_log.refused(error.status, error.reason)
 
     def _observe(self, observation: Observation) -> None:
         """Note a request that ended; it is counted with the next batch."""

@@ -71,7 +71,7 @@ def test_a_backends_own_word_on_caching_counts():
 @pytest.mark.parametrize(
     ("error", "outcome"),
     [
-        (Saturated("full"), Outcome.SHED),
+        (Saturated("full", retry_after_s=1.0), Outcome.SHED),
         (Unavailable("none"), Outcome.SHED),
         (EngineRefusal(429, {"message": "full"}), Outcome.SHED),
         (EngineRefusal(400, {"message": "no"}), Outcome.REJECTED),

@@ -70,3 +70,29 @@ def test_an_unhealthy_backend_is_not_live():
     b.healthy = False
 
     assert not b.live(1e9)
+
+
+def test_a_first_token_that_does_not_come_shows_that_the_engine_is_behind():
+    """Until it comes; and what comes after it is not late yet."""
+    on = backend()
+    late = Lease(on, own=0, slots=(0.1,), prefill_s=0.5, bucket=0, plan_id="p", decision="planned",
+                 due_s=2.0)  # fmt: skip
+    Lease(on, own=0, slots=(0.1,), prefill_s=0.5, bucket=0, plan_id="p", decision="planned",
+          due_s=3.0)  # fmt: skip
+
+    assert [on.behind(1.9), on.behind(2.1)] == [False, True]
+    late.prefilled()
+    assert [on.behind(2.1), on.behind(3.1)] == [False, True]
+
+
+def test_the_prefill_of_an_answer_that_does_not_stream_is_done_when_it_is_due():
+    """Its first token cannot be seen: it neither keeps others out for its whole time, nor counts as
+    late."""
+    on = backend()
+    lease = Lease(on, own=0, slots=(0.1,), prefill_s=0.5, bucket=0, plan_id="p", decision="planned",
+                  due_s=2.0, streams=False)  # fmt: skip
+
+    assert (on.behind(1.9), on.pending_s) == (False, 0.5)
+    assert (on.behind(2.1), on.pending_s) == (False, 0.0)
+    lease.release()
+    assert (on.in_flight, on.load, on.pending_s) == (0, 0.0, 0.0)

@@ -19,8 +19,8 @@ def hold(on, own, slots=(0.25, 0.125), prefill_s=0.0):
     )
 
 
-def of(pressure, on, own=LAX, prefill_s=0.0, now_s=0.0):
-    return pressure.of(on, 0, own, own, prefill_s, now_s)
+def of(pressure, on, own=LAX, memory=0.0, prefill_s=0.0, now_s=0.0):
+    return pressure.of(on, 0, own, own, memory, prefill_s, now_s)
 
 
 def test_a_class_is_measured_by_its_own_promise_where_it_is_alone():
@@ -95,3 +95,14 @@ def test_a_long_prompt_is_a_stall_of_what_is_in_flight():
     assert not pressure.stalled(on, LAX)
     hold(on, LAX, prefill_s=3.0)
     assert pressure.stalled(on, LAX)
+
+
+def test_memory_is_a_measure_of_its_own():
+    """A backend whose KV cache is full is full, whatever its load is."""
+    pressure, on = Pressure(table()), backend()
+    lease = Lease(on, own=LAX, slots=(0.1, 0.1), prefill_s=0.0, memory=0.7, bucket=0, plan_id="p",
+                  decision="planned")  # fmt: skip
+
+    assert of(pressure, on, memory=0.5) == pytest.approx(1.2)
+    lease.release()
+    assert on.memory == 0.0

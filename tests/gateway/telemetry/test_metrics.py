@@ -293,3 +293,33 @@ def test_every_sample_is_of_a_defined_metric(metrics, plan):
         assert (family.type, family.documentation) == (metric.metric_type, metric.help)
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(metric.labels)
+
+
+def test_the_queue_is_shown_by_class(metrics):
+    """How long requests waited for their turn, and why others were refused."""
+    late = ended(
+        outcome=Outcome.SHED, status=429, reason="late", waited_s=1.5, pool=None, ttft_s=None
+    )
+    hopeless = ended(outcome=Outcome.SHED, status=429, reason="queue_too_long", pool=None, bucket=4)
+    count(metrics, GOOD, ended(waited_s=0.2), late, late, hopeless)
+    metrics.staffed({0: WorkerGauges(3, 0, 0.0, 0, queued_tokens=700)}, replaced=0)
+    found = scrape(metrics)
+
+    assert found["cuvee_shed_total", "default", "late", "m"] == 2
+    assert found["cuvee_shed_total", "batch", "m", "queue_too_long"] == 1
+    assert found["cuvee_queue_seconds_count", "default", "m"] == 3
+    assert found["cuvee_queue_seconds_sum", "default", "m"] == pytest.approx(3.2)
+    assert found["cuvee_queued_tokens", "0"] == 700
+
+
+def test_best_effort_is_a_class_without_a_promise(metrics):
+    """It has its own series, none of attainment, and is no demand that is planned for."""
+    stats = Stats(BUCKETS)
+    stats.observed(ended(slo_class="best-effort"))
+    delta = stats.drain()
+    metrics.add(delta)
+    found = scrape(metrics)
+
+    assert found["cuvee_responses_total", "200", "best-effort", "m"] == 1
+    assert "cuvee_slo_total" not in {key[0] for key in found}
+    assert delta.sizes == {}
