@@ -82,10 +82,7 @@ class Pressure:
         then the default class counts as present. memory: the request's share of the KV cache.
         """
         slots, siblings = self._slots[bucket][pool], self._siblings[bucket]
-        worst = backend.memory + memory
-        if len(siblings) == 1:
-            waits = self._prefill(backend, siblings[0], prefill_s)
-            return max(worst, waits, backend.loads[0] + slots[0] + BESIDE * waits)
+        worst: float = backend.memory + memory
         guards = self._guards[pool]
         for k in range(len(siblings)):
             slo_class = siblings[k]
@@ -95,9 +92,25 @@ class Pressure:
                 or backend.present[k] > 0
                 or (guards[k] and self._lately(slo_class, now_s))
             ):
-                waits = self._prefill(backend, slo_class, prefill_s)
-                worst = max(worst, waits, backend.loads[k] + slots[k] + BESIDE * waits)
+                one = measured(
+                    backend.loads[k] + slots[k],
+                    backend.pending_s,
+                    prefill_s,
+                    self._backlog_s[slo_class],
+                    self._allowed_s[slo_class],
+                )
+                worst = one if one > worst else worst
         return worst
+
+    def alone(self, pool: int, bucket: int) -> "Alone | None":
+        """The same measure for a bucket whose class is the only one of its model, which most are:
+        what depends on the bucket and the pool, looked up once."""
+        siblings = self._siblings[bucket]
+        if len(siblings) > 1:
+            return None
+        return Alone(
+            self._slots[bucket][pool][0], self._backlog_s[siblings[0]], self._allowed_s[siblings[0]]
+        )
 
     def long(self, bucket: int, prefill_s: float) -> bool:
         """Whether a prompt's prefill makes others miss the TTFT of some class of the model."""
@@ -118,16 +131,35 @@ class Pressure:
             ]
         )
 
-    def _prefill(self, backend: Backend, slo_class: int, prefill_s: float) -> float:
-        """The pressure that a prompt adds behind those that wait for their prefill already."""
-        pressure: float = (backend.pending_s + prefill_s) / self._backlog_s[slo_class]
-        if (
-            pressure > ALONE
-            and backend.pending_s < NOTHING_S
-            and prefill_s <= PROMPT * self._allowed_s[slo_class]
-        ):
-            return ALONE
-        return pressure
-
     def _lately(self, slo_class: int, now_s: float) -> bool:
         return now_s < self._seen_s[slo_class] + PRESENT_S
+
+
+class Alone:
+    """The measure of a bucket whose class is the only one of its model."""
+
+    __slots__ = ("_allowed_s", "_backlog_s", "_slot")
+
+    def __init__(self, slot: float, backlog_s: float, allowed_s: float) -> None:
+        self._slot = slot
+        self._backlog_s = backlog_s
+        self._allowed_s = allowed_s
+
+    def of(self, backend: Backend, memory: float, prefill_s: float) -> float:
+        """The pressure of a backend with the request, as `Pressure.of`."""
+        filled = backend.memory + memory
+        load: float = backend.loads[0] + self._slot
+        pressure = measured(load, backend.pending_s, prefill_s, self._backlog_s, self._allowed_s)
+        return pressure if pressure > filled else filled
+
+
+def measured(
+    load: float, pending_s: float, prefill_s: float, backlog_s: float, allowed_s: float
+) -> float:
+    """The pressure by one class. load: with the request. pending_s: prefill that waits already.
+    prefill_s: of the request. backlog_s, allowed_s: of the class."""
+    waits = (pending_s + prefill_s) / backlog_s
+    if waits > ALONE and pending_s < NOTHING_S and prefill_s <= PROMPT * allowed_s:
+        waits = ALONE
+    pressure = load + BESIDE * waits
+    return pressure if pressure > waits else waits

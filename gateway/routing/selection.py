@@ -35,6 +35,11 @@ class Selection:
         self._feasible, self._own = table.feasible, table.own
         self._prefill_s, self._order, self._names = table.prefill_s, table.order, table.pools
         self._kv_tokens = table.kv_tokens
+        served = [set(order) for order in table.order]
+        self._alone = [
+            [self.pressure.alone(p, b) if p in served[b] else None for p in range(len(table.pools))]
+            for b in range(table.buckets.count)
+        ]
         self.track(fleet)
 
     def __repr__(self) -> str:
@@ -139,6 +144,7 @@ class Selection:
         others stay idle and can be stopped.
         """
         best, least, rank = None, 0.0, inf
+        alone = self._alone[bucket][pool]
         for backend in self.pools[pool]:
             if limit == 0:
                 break
@@ -152,6 +158,8 @@ class Selection:
             # The engine knows better than our sums.
             if backend.behind(now_s) or backend.full(now_s):
                 pressure = inf
+            elif alone is not None:
+                pressure = alone.of(backend, memory, prefill_s)
             else:
                 pressure = self.pressure.of(backend, pool, bucket, own, memory, prefill_s, now_s)
             penalised = pressure + backend.breaker.penalty

@@ -54,10 +54,12 @@ class Served:
 
     def over(self, caller: str, now_s: float) -> bool:
         """Whether a caller was given more than the mean of all callers."""
-        mine = self.tokens(caller, now_s)
         callers = max(len(self._now), len(self._before))
+        if callers < 2:
+            return False
+        mine = self.tokens(caller, now_s)
         left = 1.0 - (now_s / WINDOW_S - self._window)
-        return callers > 1 and mine * callers > self._total + left * self._total_before
+        return mine * callers > self._total + left * self._total_before
 
     def weight(self, caller: str) -> float:
         """The weight of a caller."""

@@ -20,7 +20,7 @@ def hold(on, own, slots=(0.25, 0.125), prefill_s=0.0):
 
 
 def of(pressure, on, own=LAX, memory=0.0, prefill_s=0.0, now_s=0.0):
-    return pressure.of(on, 0, own, own, memory, prefill_s, now_s)
+    return pressure.of(on, 0, max(own, 0), own, memory, prefill_s, now_s)
 
 
 def test_a_class_is_measured_by_its_own_promise_where_it_is_alone():
