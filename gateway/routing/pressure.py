@@ -22,6 +22,11 @@ ALONE: Final = 0.2
 # of requests. With all of it counted, a certified fleet refused 1.4 % of a conversation
 # trace, in bursts; with half 1.1 %, and no request that was served missed its SLO for it.
 BESIDE: Final = 0.5
+# The most that a request's own load counts before it is placed. A request of a long prompt and a
+# short answer would have to wait until most of a backend is idle, and let others wait meanwhile;
+# placed, it counts in full, so that none follows it at once. Eight A100 at a TPOT of 60 ms keep
+# the SLO of 99 % of conversation traffic up to a load of 0.96 with this and to 0.89 without.
+LARGE: Final = 0.15
 # A longer prompt, of a request without a promise, stalls all answers beside it until its prefill is
 # done. In tokens of an answer, the time over which they can make up for it.
 STALL: Final = 100
@@ -92,8 +97,9 @@ class Pressure:
                 or backend.present[k] > 0
                 or (guards[k] and self._lately(slo_class, now_s))
             ):
+                slot = slots[k]
                 one = measured(
-                    backend.loads[k] + slots[k],
+                    backend.loads[k] + (slot if slot < LARGE else LARGE),
                     backend.pending_s,
                     prefill_s,
                     self._backlog_s[slo_class],
@@ -141,7 +147,7 @@ class Alone:
     __slots__ = ("_allowed_s", "_backlog_s", "_slot")
 
     def __init__(self, slot: float, backlog_s: float, allowed_s: float) -> None:
-        self._slot = slot
+        self._slot = min(slot, LARGE)
         self._backlog_s = backlog_s
         self._allowed_s = allowed_s
 

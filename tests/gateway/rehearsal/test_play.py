@@ -191,11 +191,11 @@ def test_spill_goes_by_the_p90_that_is_given(mixed, pools):
 def test_a_first_token_ends_the_pending_prefill(make_demand, pools):
     """Prompts that were read weigh no longer: a backend full of decoding takes the next prompt."""
     plan = solve.assign(make_demand(1.0), pools, (0, 0, 1))
-    count = 100
+    count = 70
     trace = Trace(
         arrival_s=np.arange(count, dtype=float),
         input_tokens=np.full(count, 1900.0),
-        output_tokens=np.full(count, 6000.0),
+        output_tokens=np.full(count, 3000.0),
         key=("",) * count,
     )
     together_s = 1900 * pools[2].profile.prefill_s_per_token * 50

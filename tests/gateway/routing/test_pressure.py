@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.routing.backend import NO_CLASS, Backend, Lease
-from gateway.routing.pressure import ALONE, BESIDE, PRESENT_S, Pressure
+from gateway.routing.pressure import ALONE, BESIDE, LARGE, PRESENT_S, Pressure
 from tests.gateway.routing.test_admission import table
 
 STRICT, LAX = 0, 1
@@ -36,7 +36,7 @@ def test_the_strictest_promise_in_flight_counts():
     pressure, on = Pressure(table()), backend()
     lease = hold(on, STRICT)
 
-    assert of(pressure, on) == pytest.approx(0.5)
+    assert of(pressure, on) == pytest.approx(0.25 + LARGE)
     lease.release()
     assert of(pressure, on) == pytest.approx(0.125)
 
@@ -44,7 +44,7 @@ def test_the_strictest_promise_in_flight_counts():
 def test_a_class_counts_for_a_while_after_its_last_request():
     """In a pause of the strict class the lax one does not take all of its pools; in pools that the
     plan does not give it, it does."""
-    for guards, measured in (((True, True), 0.25), ((False, True), 0.125)):
+    for guards, measured in (((True, True), LARGE), ((False, True), 0.125)):
         pressure = Pressure(table(guards=(guards,)))
         pressure.seen(0, 100.0)
 
@@ -64,7 +64,7 @@ def test_what_was_seen_outlives_a_table():
 
 def test_without_a_promise_the_default_class_counts():
     """Best effort leaves room by the default promise, whoever is there."""
-    assert of(Pressure(table()), backend(), own=NO_CLASS) == pytest.approx(0.25)
+    assert of(Pressure(table()), backend(), own=NO_CLASS) == pytest.approx(LARGE)
 
 
 def test_prefill_counts_half_beside_load_and_whole_by_itself():
@@ -72,7 +72,9 @@ def test_prefill_counts_half_beside_load_and_whole_by_itself():
     pressure, on = Pressure(table()), backend()
     hold(on, STRICT, prefill_s=0.4)
 
-    assert of(pressure, on, own=STRICT, prefill_s=0.2) == pytest.approx(0.5 + BESIDE * 0.6 / 0.8)
+    assert of(pressure, on, own=STRICT, prefill_s=0.2) == pytest.approx(
+        0.25 + LARGE + BESIDE * 0.6 / 0.8
+    )
     assert of(pressure, on, own=STRICT, prefill_s=0.8) == pytest.approx(1.2 / 0.8)
 
 
@@ -81,7 +83,9 @@ def test_a_prompt_alone_in_prefill_weighs_less_until_it_takes_most_of_the_ttft()
     pressure, on = Pressure(table()), backend()
     hold(on, STRICT)
 
-    assert of(pressure, on, own=STRICT, prefill_s=1.2) == pytest.approx(0.5 + BESIDE * ALONE)
+    assert of(pressure, on, own=STRICT, prefill_s=1.2) == pytest.approx(
+        0.25 + LARGE + BESIDE * ALONE
+    )
     assert of(pressure, on, own=STRICT, prefill_s=1.4) > 1.0
     assert [pressure.long(0, s) for s in (1.2, 1.4)] == [False, True]
 
@@ -106,3 +110,13 @@ def test_memory_is_a_measure_of_its_own():
     assert of(pressure, on, memory=0.5) == pytest.approx(1.2)
     lease.release()
     assert on.memory == 0.0
+
+
+def test_a_large_request_does_not_wait_until_a_backend_is_nearly_idle():
+    """Before it is placed it counts as a smaller one, and afterwards as what it is."""
+    pressure, on = Pressure(table(slots=(((0.7, 0.7),),) * 2)), backend()
+    hold(on, STRICT, slots=(0.5, 0.5))
+
+    assert of(pressure, on, own=STRICT) == pytest.approx(0.5 + LARGE)
+    hold(on, STRICT, slots=(0.7, 0.7))
+    assert of(pressure, on, own=STRICT) > 1.0
