@@ -138,15 +138,14 @@ def table(result: SoakResult) -> Table:
 def lines(result: SoakResult) -> list[str]:
     """The rest of the account, a line each."""
     done, refused = result.reloads
-    failed = ", ".join(f"{count:,} with {well} well" for well, count in result.failures.items())
     kinds = Counter(odd.kind for odd in result.disagreements)
     counts = "; ".join(
         f"{kind} {kinds[kind]}" for kind in ("lost", "done twice", "mixed up", "ok but not served")
     )
     return [
-        f"at engines: {result.attempts:,} attempts, {result.faults_done:,} of them failed; "
-        f"at most {result.most_attempts} of one request; retries: {result.retries:,}",
-        f"5xx and broken streams, by the engines that were well: {failed or 'none'}",
+        f"at engines: {result.attempts:,} attempts, at most {result.most_attempts} of one request; "
+        f"retries: {result.retries:,}",
+        f"5xx: {_by_well(result.errors)}; broken streams: {_by_well(result.broken)}",
         f"reloads: {done} done, {refused} refused, as they were to be; "
         f"plans: {result.plans}; workers killed: {result.deaths}",
         f"resident memory, MiB: {_growth(result.resident_mib)}",
@@ -173,6 +172,12 @@ def again(argv: Sequence[str]) -> str:
     moments."""
     given = " ".join(argv[1:])
     return f"cuvee {given}" + ("" if "--log" in given else " --log gateway.log")
+
+
+def _by_well(counts: Mapping[int, int]) -> str:
+    """Counts by the fewest engines that were well meanwhile."""
+    parts = [f"{count:,} while {well} engines were well" for well, count in counts.items()]
+    return ", ".join(parts) or "none"
 
 
 def _growth(of: Growth) -> str:

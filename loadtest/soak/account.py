@@ -1,7 +1,7 @@
 """Compares what clients, engines and the gateway say, request by request. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from loadtest.soak.ledger import ClientEnd, Ending, EngineBook, FleetHistory, GatewayBook
@@ -52,13 +52,14 @@ def endings(books: Books) -> dict[Ending, int]:
     return {ending: counts[ending] for ending in Ending if counts[ending]}
 
 
-def failures_by_well(books: Books) -> dict[int, int]:
-    """Requests that ended with 5xx or a broken stream, by the fewest engines that were well at one
-    time while they were under way."""
-    counts: Counter[int] = Counter()
-    for end in books.clients.values():
-        if end.status >= 500 or end.ending is Ending.BROKEN:
-            counts[books.history.fewest_well(end.started_s, end.at_s)] += 1
+def by_well(books: Books, failed: Callable[[ClientEnd], bool]) -> dict[int, int]:
+    """Requests that failed in this way, by the fewest engines that were well at one time while they
+    were under way."""
+    counts = Counter(
+        books.history.fewest_well(end.started_s, end.at_s)
+        for end in books.clients.values()
+        if failed(end)
+    )
     return dict(sorted(counts.items(), reverse=True))
 
 

@@ -61,6 +61,7 @@ class ScriptedEngine:
         """Do this with a share of the requests from now on; `None`: serve all."""
         self.fault, self.hit = fault, hit
         if fault is EngineFault.DOWN:
+            self.book.faults[fault.value] += 1
             await self.stop()
         elif self._server is None:
             await self.start()
@@ -97,6 +98,7 @@ class EngineConnection(asyncio.Protocol):
         if self._script is None:
             self._transport.close()
         else:
+            self._end()  # nothing is written, and so nothing is done, from now on
             self._transport.abort()
 
     def data_received(self, data: bytes) -> None:

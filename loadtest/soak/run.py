@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from loadtest.soak.account import Books, Disagreement, disagreements, endings, failures_by_well
+from loadtest.soak.account import Books, Disagreement, by_well, disagreements, endings
 from loadtest.soak.client import SoakConnection, connect
 from loadtest.soak.engine import ScriptedEngine
 from loadtest.soak.faults import EngineFault, periods
@@ -21,6 +21,7 @@ from loadtest.soak.traffic import Visit, visits
 
 RELOAD_S = 5.0  # between two reloads
 SAMPLE_S = 0.5  # between two samples of memory
+SAMPLES = 200  # that are told at most
 SETTLE_S = 15.0  # after the last answer, until all gauges are 0
 REPORT_S = 1.2  # two reports of every worker
 
@@ -45,9 +46,11 @@ class SoakResult:
     """What came of a run.
 
     sent: requests. endings: by how they ended for their clients. statuses: of answers, by status.
-    attempts: requests that came to engines. faults: that were done to them, by kind. failures: 5xx
-    and broken streams by the fewest engines that were well. reloads: files put in force and files
+    attempts: requests that came to engines; most_attempts: of one request. faults: that hit them,
+    by kind; `down`: times that an engine went. errors, broken: answers of 5xx, and streams that
+    broke, by the fewest engines that were well meanwhile. reloads: files put in force, and files
     refused. deaths: workers that were killed. plans: put in force. exit_status: of the gateway.
+    samples: some of those that the growth of both figures comes from.
     """
 
     seconds: float
@@ -58,19 +61,16 @@ class SoakResult:
     most_attempts: int
     retries: int
     faults: dict[str, int]
-    failures: dict[int, int]
+    errors: dict[int, int]
+    broken: dict[int, int]
     reloads: tuple[int, int]
     deaths: int
     plans: int
     resident_mib: Growth
     open_files: Growth
+    samples: tuple[MemorySample, ...]
     exit_status: int
     disagreements: tuple[Disagreement, ...]
-
-    @property
-    def faults_done(self) -> int:
-        """Requests that a fault hit."""
-        return sum(self.faults.values())
 
 
 @dataclass(slots=True)
@@ -263,12 +263,14 @@ def _result(run: _Run, told: GatewayBook, seconds: float, exit_status: int) -> S
         most_attempts=max(run.book.begun.values(), default=0),
         retries=int(told.total("cuvee_retries_total")),
         faults=dict(sorted(run.book.faults.items())),
-        failures=failures_by_well(books),
+        errors=by_well(books, lambda end: end.status >= 500),
+        broken=by_well(books, lambda end: end.ending is Ending.BROKEN),
         reloads=(sum(run.reloads), len(run.reloads) - sum(run.reloads)),
         deaths=len(run.history.deaths),
         plans=int(told.total("cuvee_plans_total")),
         resident_mib=growth(run.samples, "resident_mib"),
         open_files=growth(run.samples, "open_files"),
+        samples=tuple(run.samples[:: 1 + len(run.samples) // SAMPLES]),
         exit_status=exit_status,
         disagreements=tuple(odd),
     )

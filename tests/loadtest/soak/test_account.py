@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from loadtest.soak.account import Books, disagreements, endings, failures_by_well
+from loadtest.soak.account import Books, by_well, disagreements, endings
 from loadtest.soak.ledger import (
     ClientEnd,
     Ending,
@@ -149,8 +149,12 @@ def test_what_a_dead_worker_had_not_reported_may_be_missing():
     assert kinds(killed) == set()
 
 
+def broken(told: ClientEnd) -> bool:
+    return told.ending is Ending.BROKEN
+
+
 def test_failures_are_counted_by_the_engines_that_were_well():
     """The fewest at one time while the request was under way: here four of six."""
-    assert failures_by_well(honest()) == {4: 1}
+    assert by_well(honest(), broken) == {4: 1}
     later = client(3, end(Ending.BROKEN, 200, started_s=12.5, at_s=13.0))
-    assert failures_by_well(later) == {6: 1}
+    assert by_well(later, broken) == {6: 1}

@@ -18,4 +18,4 @@ async def test_all_ledgers_agree_after_a_short_soak(tmp_path: Path):
     assert result.endings["served"] > 400
     assert result.statuses[200] >= result.endings["served"]
     assert ended[-1] <= 600
-    assert result.faults_done > 0  # the first period of this seed has two bad engines
+    assert result.faults  # the first period of this seed has two bad engines
