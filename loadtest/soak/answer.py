@@ -20,12 +20,16 @@ def read_answer(ask: Ask, status: int, request_id: bytes, body: bytes) -> tuple[
         return Ending.MIXED, f"a request with a mistake ({ask.mistake}) got {status}"
     if ask.path == EMBEDDINGS:
         own = b'"embedding":[%d.5]' % ask.number in body
+        if b'"embedding":[' not in body.replace(b'"embedding":[]', b""):
+            return Ending.LOST, f"{status} without an embedding"
         return (Ending.SERVED, "") if own else (Ending.MIXED, "not its own embedding")
     found = b"".join(PIECES.findall(body))
     expected = "".join(piece(ask.number, n, ask.padding) for n in range(ask.pieces)).encode()
     broken = ask.stream and not body.endswith(DONE)
     if broken and b'"error"' not in body[body.rfind(b"data: ") :]:
         return Ending.LOST, f"the stream ended cleanly after {len(found)} bytes of {len(expected)}"
+    if not (found or broken):
+        return Ending.LOST, f"{status} without anything of its answer"
     if found != expected and not (broken and expected.startswith(found)):
         return Ending.MIXED, f"{found[:60]!r} … in place of {expected[:60]!r} …"
     return (Ending.BROKEN, "") if broken else (Ending.SERVED, "")

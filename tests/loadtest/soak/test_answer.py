@@ -67,6 +67,14 @@ def test_a_stream_that_ends_cleanly_without_its_end_is_lost():
     assert read(ask, f"data: {piece(7, 0)}\n\n".encode()) is Ending.LOST
 
 
+@pytest.mark.parametrize("path", PATHS)
+def test_a_200_without_an_answer_is_lost(path: str):
+    """An empty object or a page of HTML serves nobody."""
+    ask = Ask(number=7, path=path)
+
+    assert read(ask, b"{}") is read(ask, b"<html></html>") is Ending.LOST
+
+
 def test_an_error_needs_an_error_object():
     """A status alone tells a client nothing."""
     ask = Ask(number=7)
