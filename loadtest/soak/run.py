@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
@@ -247,10 +248,7 @@ def _result(run: _Run, told: GatewayBook, seconds: float, exit_status: int) -> S
         sent=run.sent, clients=run.ends, doubled=tuple(run.doubled), engines=run.book,
         gateway=told, history=run.history,
     )  # fmt: skip
-    statuses: dict[int, int] = {}
-    for end in run.ends.values():
-        if end.status:
-            statuses[end.status] = statuses.get(end.status, 0) + 1
+    statuses = Counter(end.status for end in run.ends.values() if end.status)
     odd = [*run.odd, *disagreements(books)]
     if exit_status:
         odd.append(Disagreement("exit", f"the gateway ended with status {exit_status}"))
