@@ -40,7 +40,7 @@ MODULES = {
     "gateway/routing": [
         "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator", "fleet",
         "lengths", "llm_request", "observation", "pressure", "ramp", "rotation", "router",
-        "selection", "ticket", "tokens", "turns",
+        "selection", "shared_queue", "ticket", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
     "planner": ["cells"],

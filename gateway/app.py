@@ -69,7 +69,7 @@ class App:
         self._loaded = loaded
         self._serving = serving(loaded)
         self._settings = config.gateway
-        self._leaving = False
+        self._accepting = self._leaving = False
         self._reason = "the gateway started"
         self.fleet = Fleet.of({name: pool.backends for name, pool in config.pools.items()})
         self._estimator = Estimator(self._serving.bytes_per_token)
@@ -241,6 +241,7 @@ class App:
         self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
         await self._health.probe_all()
         await stack.enter_async_context(self.plane)
+        self._accepting = True
         self._background(self._health.run(lambda: self._settings.health_interval_s))
         self._background(self._counting.run())
         self._planning.resume()
@@ -322,6 +323,8 @@ class App:
     def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id
         status, body = readiness(self._serving, self.fleet, plan_id, now_s, leaving=self._leaving)
+        if not self._accepting:  # the admin port opens before the workers listen
+            status, body = 503, body | {"status": "starting"}
         problems = () if self._reload is None else self._reload.problems
         return status, JSON, msgspec.json.encode(body | {"config_problems": problems})
 

@@ -88,6 +88,11 @@ def process_tree(stats: Sequence[ProcessStat], root: int) -> tuple[ProcessStat, 
     return tuple(tree)
 
 
+def family(root: int) -> tuple[int, ...]:
+    """The ids of the process `root` and all its descendants; empty if it has ended."""
+    return tuple(stat.pid for stat in process_tree(tuple(_stats()), root))
+
+
 def cpu_time(root: int) -> CpuTime:
     """CPU time that a process and its descendants have used so far, in steps of a tick (10 ms).
 

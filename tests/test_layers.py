@@ -56,6 +56,7 @@ LAYERS = {
     "loadtest.compare": "PLANNER GATEWAY",
     "loadtest.framing": "loadtest gateway.errors gateway.proxy.http",
     "loadtest.overhead": "loadtest loadtest.replay gateway.runtime",
+    "loadtest.soak": "loadtest gateway.processes",
     "loadtest.demo": "PLANNER gateway.config loadtest loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",
 }

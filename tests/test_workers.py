@@ -111,6 +111,36 @@ async def until(true: Callable[[], Awaitable[bool]], limit_s: float = 10.0) -> N
             await asyncio.sleep(0.01)
 
 
+async def test_the_admin_port_is_not_ready_before_the_data_port_listens(tmp_path: Path):
+    """Whoever is sent requests when `/readyz` says so must not find the door closed."""
+    refused: list[bool] = []
+    data, admin = free_port(), free_port()
+
+    async def ready(session: ClientSession) -> bool:
+        try:
+            async with session.get(f"http://127.0.0.1:{admin}/readyz") as reply:
+                return reply.status == 200
+        except ClientConnectionError:
+            return False
+
+    async def connect_when_ready() -> None:
+        async with ClientSession() as session:
+            await until(lambda: ready(session), 60.0)
+        try:
+            _, writer = await asyncio.open_connection("127.0.0.1", data)
+            writer.close()
+            refused.append(False)
+        except ConnectionRefusedError:
+            refused.append(True)
+
+    async with asyncio.TaskGroup() as group:
+        client = group.create_task(connect_when_ready())
+        async with supervisor(tmp_path, port=data, admin_port=admin):
+            await client
+
+    assert refused == [False]
+
+
 async def test_two_workers_serve_and_their_metrics_add_up(tmp_path: Path):
     """Requests on many connections reach both workers; one scrape, at either port, has them all."""
     async with supervisor(tmp_path, operator_paths="both") as (app, _, _), fresh() as session:

@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from gateway.routing.turns import WINDOW_S, Served
-from planner.sizes import FloatArray
 
 POOLS = 64  # of further pools the claims are not shared
 CALLERS = 1024  # callers are told apart by a digest of so many values
@@ -104,7 +103,7 @@ class SharedServed(Served):
         self._shared, self._worker = shared_queue, worker
         self._slots: dict[str, int] = {}
         self._due_s = 0.0
-        self._levels: FloatArray = np.zeros(CALLERS)
+        self._levels: Any = np.zeros(CALLERS)  # mypyc is not shown the types of NumPy
         self._total_tokens, self._callers = 0.0, 0
 
     def add(self, caller: str, tokens: int, now_s: float) -> None:

@@ -35,6 +35,8 @@ class Channel(Generic[In, Out]):
 
     def send(self, message: Out) -> None:
         """Send without waiting; does nothing if the other end is closed."""
+        if self._writer.is_closing():  # uvloop raises where asyncio's own loop does nothing
+            return
         frame = encode(message)
         self._writer.write(HEAD.pack(len(frame)) + frame)
 

@@ -104,6 +104,34 @@ def test_what_is_compiled_can_be(path):
     assert not bases & {"msgspec.Struct", "Struct"}
 
 
+def test_no_interpreted_class_inherits_from_a_compiled_one():
+    """mypyc refuses that when such an object is made, which may be long after the start."""
+    sources = [p for package in runtime.PACKAGES for p in (ROOT / package).rglob("*.py")]
+    bases = {
+        p.relative_to(ROOT): {
+            (found.name, ast.unparse(base).partition("[")[0])
+            for found in ast.walk(ast.parse(p.read_text()))
+            if isinstance(found, ast.ClassDef)
+            for base in found.bases
+        }
+        for p in sources
+    }
+    compiled = {
+        found.name
+        for path in listed()
+        for found in ast.walk(ast.parse((ROOT / path).read_text()))
+        if isinstance(found, ast.ClassDef)
+    }
+
+    strangers = [
+        name
+        for path, pairs in bases.items()
+        for name, base in pairs
+        if path not in set(listed()) and base in compiled
+    ]
+    assert strangers == []
+
+
 def test_only_what_is_compiled_has_final_constants():
     """mypyc copies their values into whatever uses them, and that would not be seen to be stale."""
     sources = [p for package in runtime.PACKAGES for p in (ROOT / package).rglob("*.py")]

@@ -4,6 +4,7 @@ import asyncio
 import socket
 
 import pytest
+import uvloop
 
 from gateway.cluster.codec import CodecError
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
@@ -41,6 +42,18 @@ async def test_messages_arrive_whole_and_in_order():
     await worker.close()
 
     assert received == messages
+
+
+def test_a_closed_channel_sends_nothing():
+    """Also on the event loop that serves, which raises where asyncio's own is silent."""
+
+    async def close_and_send() -> None:
+        supervisor, worker = await pair()
+        await worker.close()
+        await supervisor.close()
+        supervisor.send(Stop())
+
+    uvloop.run(close_and_send())
 
 
 async def test_what_is_no_message_is_told_as_such():

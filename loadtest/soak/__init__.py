@@ -1,0 +1,1 @@
+"""A soak: mixed traffic and faults over real sockets, and three ledgers that must agree."""
