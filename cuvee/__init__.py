@@ -13,6 +13,7 @@ COMMANDS = {
     for name in (
         "bench-solve", "certify", "check", "compare", "demo", "dispatch", "emulate", "foresight",
         "overhead", "overload", "plan", "portfolio", "profile", "replay", "serve", "sweep",
+        "torture",
     )
 }  # fmt: skip
 
