@@ -45,16 +45,20 @@ class Planning:
         estimator: Estimator,
         publish: Callable[[Plan, str], None],
         on_look: Callable[[str], None],
+        solver: Solver | None = None,
     ) -> None:
         """publish: called with a plan for another demand, and the reason for it. on_look: called
-        with the result of every look at the demand."""
+        with the result of every look at the demand. solver: default: one in a process of its
+        own."""
         self._loaded = loaded
         self._fleet = fleet
         self._estimator = estimator
         self._publish = publish
         self._on_look = on_look
         self._clock = asyncio.get_running_loop().time
-        self._solver = Solver(limit_s=loaded.config.planner.solve_limit_s, certifier=CERTIFIER)
+        self._solver = solver or Solver(
+            limit_s=loaded.config.planner.solve_limit_s, certifier=CERTIFIER
+        )
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
 

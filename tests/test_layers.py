@@ -55,6 +55,7 @@ LAYERS = {
     "loadtest.emulator": "PLANNER",
     "loadtest.compare": "PLANNER GATEWAY",
     "loadtest.framing": "loadtest gateway.errors gateway.proxy.http",
+    "loadtest.torture": "PLANNER GATEWAY",
     "loadtest.overhead": "loadtest loadtest.replay gateway.runtime",
     "loadtest.soak": "loadtest gateway.processes",
     "loadtest.demo": "PLANNER gateway.config loadtest loadtest.emulator loadtest.replay",

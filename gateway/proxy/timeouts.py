@@ -19,7 +19,8 @@ class Timeouts:
     """Ends requests that take too long; sends comments to clients whose stream has not begun."""
 
     def __init__(self, settings: GatewaySection) -> None:
-        self._active: set[ActiveRequest] = set()
+        # In order of arrival: a set would end those that are due at once in a chance order.
+        self._active: dict[ActiveRequest, None] = {}
         self.configure(settings)
 
     def __repr__(self) -> str:
@@ -37,13 +38,13 @@ class Timeouts:
 
     def begin(self, active: ActiveRequest) -> None:
         """Watch a request until `end`."""
-        self._active.add(active)
+        self._active[active] = None
         if active.llm_request.stream:
             active.ping_s = active.arrival_s + self._ping_s
 
     def end(self, active: ActiveRequest) -> None:
         """Stop watching a request."""
-        self._active.discard(active)
+        self._active.pop(active, None)
 
     def tick(self, now_s: float) -> None:
         """End what is overdue; called several times a second."""

@@ -234,6 +234,11 @@ class Lease:
         state = "held" if self._held else "released"
         return f"<Lease {state} on {self.backend.name}, bucket {self.bucket}, {self.decision}>"
 
+    @property
+    def held(self) -> bool:
+        """Whether it has not been released."""
+        return self._held
+
     def prefilled(self) -> None:
         """The first token came: the prefill is done. Engines prefill in order of arrival (vLLM's
         default), so the prefill of all earlier leases of the backend is done too."""

@@ -17,6 +17,7 @@ from gateway import logs
 from gateway.config.schema import GatewaySection
 from gateway.config.serving import ServingConfig
 from gateway.errors import GatewayError
+from gateway.proxy.active import ActiveRequest
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.engines import dialects
 from gateway.proxy.exchange import Exchange
@@ -143,6 +144,11 @@ class Worker:
     def table(self, table: RoutingTable) -> None:
         self.router.table = table
         self.dispatcher.room(self._clock())
+
+    @property
+    def requests(self) -> tuple[ActiveRequest, ...]:
+        """All requests under way."""
+        return self._exchange.timeouts.requests
 
     def configure(self, config: ServingConfig, table: RoutingTable) -> None:
         """Serve by this configuration and its table from now on; the fleet has all its pools.

@@ -1,0 +1,168 @@
+"""The control plane of a simulated world: real plans, probes, membership and changes of the
+configuration, over a data plane in the same event loop. The solver solves in this process."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from typing import Any
+
+from gateway.config.change import change
+from gateway.config.load import Loaded
+from gateway.config.serving import serving
+from gateway.control.health import Health
+from gateway.control.solver import tasks
+from gateway.control.solver.compare import Comparison, compare
+from gateway.control.solver.process import Solver
+from gateway.counting import Counting
+from gateway.planning import Draft, Planning
+from gateway.proxy.engines import dialects
+from gateway.proxy.probe import Probe
+from gateway.rollout import Rollout
+from gateway.routing.estimator import Estimator
+from gateway.routing.fleet import Fleet
+from gateway.routing.table import RoutingTable, compile_table
+from gateway.telemetry.metrics import Metrics
+from gateway.workers.plane import DataPlane
+from gateway.workers.worker import Worker
+from loadtest.torture.ledger import Ledger
+from loadtest.torture.network import VirtualSocket
+from loadtest.torture.plane import VirtualPlane
+from planner.model.plan import Plan
+from planner.program.request import PlanRequest
+
+HOST, PORT = "gateway", 80
+SOLVE_S = 0.7  # of virtual time, in which the world goes on
+
+
+class SynchronousSolver(Solver):
+    """Solves in this process; in the virtual world it takes `SOLVE_S`. Gives no certificates."""
+
+    def __init__(self) -> None:
+        super().__init__(limit_s=60.0)
+
+    async def plan(self, request: PlanRequest) -> Plan:
+        await asyncio.sleep(SOLVE_S)
+        return tasks.plan(request)
+
+    async def compare(self, request: PlanRequest, plan: Plan, candidate: Plan) -> Comparison:
+        return compare(request, plan, candidate)
+
+
+class VirtualGateway:
+    """One gateway, as `App` composes it, without sockets, processes and an admin port.
+
+    fleet: as the control plane sees it. plane: what serves.
+    """
+
+    plane: DataPlane
+
+    def __init__(self, loaded: Loaded, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.loaded = loaded
+        self.fleet = Fleet.of({name: pool.backends for name, pool in loaded.config.pools.items()})
+        self._serving = serving(loaded)
+        self._estimator = Estimator(self._serving.bytes_per_token)
+        self._metrics = Metrics(self.fleet)
+        self._planning = Planning(
+            loaded,
+            fleet=self.fleet,
+            estimator=self._estimator,
+            publish=self.publish,
+            on_look=lambda result: ledger.counts.update([f"looks: {result}"]),
+            solver=SynchronousSolver(),
+        )
+        self._changing = asyncio.Lock()
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> "VirtualGateway":
+        stack, settings = self._stack, self.loaded.config.gateway
+        self._probe = await stack.enter_async_context(
+            Probe(timeout_s=settings.health_timeout_s, dialects=dialects(self._serving.engines))
+        )
+        await stack.enter_async_context(self._planning)
+        self.plane = self._new_plane()
+        self._counting = Counting(self.plane, self._planning, self._metrics)
+        self._health = Health(
+            self.fleet,
+            self._probe.well,
+            on_probed=self.plane.on_probed,
+            on_lost=self.plane.backend_lost,
+        )
+        self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
+        await self._health.probe_all()
+        await stack.enter_async_context(self.plane)
+        self._background(self._health.run(lambda: self.loaded.config.gateway.health_interval_s))
+        self._background(self._counting.run())
+        self._planning.resume()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
+
+    @property
+    def plan(self) -> Plan:
+        """The plan in force."""
+        return self._planning.plan
+
+    def workers(self) -> tuple[Worker, ...]:
+        """The workers that live."""
+        plane = self.plane
+        return tuple(plane.live()) if isinstance(plane, VirtualPlane) else (plane,)  # type: ignore[return-value]
+
+    def publish(self, plan: Plan, reason: str) -> None:
+        """Put a plan in force."""
+        self._ledger.counts["plans"] += 1
+        self._ledger.note(f"plan {plan.plan_id}: {plan.backends} ({reason})")
+        self.plane.table = compile_table(plan, self.loaded.pools)
+
+    async def reload(self, wanted: Loaded) -> None:
+        """Put another configuration in force, as `App` does."""
+        step = change(self.loaded, wanted)
+        loaded, pools = step.loaded, tuple(step.loaded.config.pools)
+        async with self._changing:
+            target = self._rollout.next(step.urls, pools).urls()
+            self._planning.pause()
+            try:
+                running = tuple(len(target[pool.name]) for pool in loaded.pools)
+                draft = await self._planning.draft(loaded, running)
+                table = compile_table(draft.plan, loaded.pools)
+                self._prepare_probe(loaded)
+                await self._rollout.move(
+                    step.urls, pools, between=lambda: self._swap(loaded, draft, table)
+                )
+            finally:
+                self._planning.resume()
+
+    def _swap(self, loaded: Loaded, draft: Draft, table: RoutingTable) -> None:
+        self._counting.take()
+        self.loaded, self._serving = loaded, serving(loaded)
+        self._planning.adopt(loaded, draft)
+        self.plane.configure(self._serving, table)
+        self._prepare_probe(loaded)
+
+    def _prepare_probe(self, loaded: Loaded) -> None:
+        engines = serving(loaded).engines | self._serving.engines
+        timeout_s = loaded.config.gateway.health_timeout_s
+        self._probe.configure(timeout_s=timeout_s, dialects=dialects(engines))
+
+    def _new_plane(self) -> DataPlane:
+        table = compile_table(self.plan, self.loaded.pools)
+        if self.loaded.config.gateway.workers > 1:
+            return VirtualPlane(
+                self._serving,
+                table,
+                fleet=self.fleet,
+                estimator=self._estimator,
+                host=HOST,
+                port=PORT,
+            )
+        return Worker(
+            self._serving,
+            table,
+            fleet=self.fleet,
+            estimator=self._estimator,
+            sockets=(VirtualSocket(HOST, PORT),),  # type: ignore[arg-type]
+            admin="http://admin:1",
+        )
+
+    def _background(self, loop: Any) -> None:
+        self._stack.callback(asyncio.get_running_loop().create_task(loop).cancel)
