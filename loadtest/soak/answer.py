@@ -3,13 +3,13 @@
 import re
 
 from loadtest.soak.ledger import Ending
-from loadtest.soak.traffic import EMBEDDINGS, Ask, piece
+from loadtest.soak.traffic import EMBEDDINGS, Question, piece
 
 PIECES = re.compile(rb"id=\d+\.\d+;-*")
 DONE = b"data: [DONE]\n\n"
 
 
-def read_answer(ask: Ask, status: int, request_id: bytes, body: bytes) -> tuple[Ending, str]:
+def read_answer(ask: Question, status: int, request_id: bytes, body: bytes) -> tuple[Ending, str]:
     """How the request ended, and what is odd about it."""
     if request_id != b"%d" % ask.number and ask.mistake != "path":
         return Ending.MIXED, f"the answer's x-request-id is {request_id.decode('latin-1')!r}"

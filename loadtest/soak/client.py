@@ -10,7 +10,7 @@ import httptools
 
 from loadtest.soak.answer import read_answer
 from loadtest.soak.ledger import ClientEnd, Ending
-from loadtest.soak.traffic import Ask, Visit, message
+from loadtest.soak.traffic import Question, Visit, message
 
 PATIENCE_S = 40.0  # for all answers of a visit
 SLOW_PAUSE_S = 0.02  # between two reads of a slow reader,
@@ -27,7 +27,7 @@ class SoakConnection(asyncio.Protocol):
         self._book = book
         self._transport: asyncio.Transport | None = None
         self._parser = httptools.HttpResponseParser(self)
-        self._waiting: deque[Ask] = deque()
+        self._waiting: deque[Question] = deque()
         self._done: asyncio.Future[None] | None = None
         self._started_s = 0.0
         self._slow = False
@@ -103,7 +103,7 @@ class SoakConnection(asyncio.Protocol):
         ask = self._waiting.popleft()
         self._end(ask, *_judged(ask, status, request_id, body))
 
-    def _end(self, ask: Ask, ending: Ending, status: int, detail: str) -> None:
+    def _end(self, ask: Question, ending: Ending, status: int, detail: str) -> None:
         now_s = asyncio.get_running_loop().time()
         end = ClientEnd(ending, status, self._started_s, now_s, bool(ask.mistake), detail)
         self._book(ask.number, end)
@@ -141,6 +141,6 @@ async def connect(port: int, book: Book, *, slow: bool = False) -> SoakConnectio
     return connection
 
 
-def _judged(ask: Ask, status: int, request_id: bytes, body: bytes) -> tuple[Ending, int, str]:
+def _judged(ask: Question, status: int, request_id: bytes, body: bytes) -> tuple[Ending, int, str]:
     ending, detail = read_answer(ask, status, request_id, body)
     return ending, status, detail

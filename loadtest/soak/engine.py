@@ -34,7 +34,7 @@ class ScriptedEngine:
         self.hit = 0.0
         self.held = 0
         self.port = 0
-        self.connections: set[EngineConnection] = set()
+        self.connections: set[ScriptedConnection] = set()
         self._server: asyncio.Server | None = None
 
     def __repr__(self) -> str:
@@ -44,7 +44,7 @@ class ScriptedEngine:
         """Listen: on a free port the first time, later on the same one."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: EngineConnection(self), "127.0.0.1", self.port
+            lambda: ScriptedConnection(self), "127.0.0.1", self.port
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
@@ -67,7 +67,7 @@ class ScriptedEngine:
             await self.start()
 
 
-class EngineConnection(asyncio.Protocol):
+class ScriptedConnection(asyncio.Protocol):
     """One connection of the gateway; it has one request at a time."""
 
     def __init__(self, engine: ScriptedEngine) -> None:

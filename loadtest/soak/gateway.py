@@ -161,7 +161,7 @@ class SoakGateway:
         return status == 200
 
     async def _admin(self, method: str, path: str) -> tuple[int, bytes]:
-        """Ask the admin port on a connection of its own. Raises OSError."""
+        """Question the admin port on a connection of its own. Raises OSError."""
         async with asyncio.timeout(ANSWER_S):
             reader, writer = await asyncio.open_connection("127.0.0.1", self._admin_port)
             try:

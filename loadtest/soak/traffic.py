@@ -27,7 +27,7 @@ LEAVE_WITHIN_S = 0.15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Ask:
+class Question:
     """One request.
 
     number: of the request, from 1. pieces: of its answer, each a token or an event; 1 for an
@@ -56,7 +56,7 @@ class Visit:
     sent: share of the bytes that it sends. slow: whether it reads slowly.
     """
 
-    asks: tuple[Ask, ...]
+    asks: tuple[Question, ...]
     keep: bool = True
     leave_s: float | None = None
     sent: float = 1.0
@@ -82,7 +82,7 @@ def visits(seed: int, requests: int) -> Iterator[Visit]:
             yield Visit(asks=asks, keep=manner != "new")
 
 
-def body(ask: Ask) -> bytes:
+def body(ask: Question) -> bytes:
     """The JSON of a request."""
     token = f"id={ask.number};"
     text = token + " word" * (ask.prompt // 5) + token
@@ -102,7 +102,7 @@ def body(ask: Ask) -> bytes:
     return ("{" + ",".join(fields) + ("" if ask.mistake == "json" else "}")).encode()
 
 
-def message(ask: Ask) -> bytes:
+def message(ask: Question) -> bytes:
     """The whole HTTP request."""
     content = body(ask)
     path = "/v1/unknown" if ask.mistake == "path" else ask.path
@@ -125,10 +125,10 @@ def piece(number: int, index: int, padding: int = 0) -> str:
     return f"id={number}.{index};" + "-" * padding
 
 
-def _ask(random: Random, number: int) -> Ask:
+def _ask(random: Random, number: int) -> Question:
     (path,) = random.choices(PATHS, PATH_WEIGHTS)
     generates = path != EMBEDDINGS
-    return Ask(
+    return Question(
         number=number,
         path=path,
         stream=generates and random.random() < 0.5,
@@ -141,8 +141,8 @@ def _ask(random: Random, number: int) -> Ask:
     )
 
 
-def _long(ask: Ask) -> Ask:
+def _long(ask: Question) -> Question:
     """The same client's request for a long answer."""
-    return Ask(
+    return Question(
         number=ask.number, stream=True, pieces=40, padding=LARGE_PIECE_BYTES, caller=ask.caller
     )

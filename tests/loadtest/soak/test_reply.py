@@ -6,12 +6,12 @@ import pytest
 
 from loadtest.soak.faults import EngineFault
 from loadtest.soak.reply import script
-from loadtest.soak.traffic import CHAT, Ask, body
+from loadtest.soak.traffic import CHAT, Question, body
 
-STREAMED = Ask(number=7, pieces=5, stream=True)
+STREAMED = Question(number=7, pieces=5, stream=True)
 
 
-def parts(fault: EngineFault | None, ask: Ask = STREAMED, seed: int = 0):
+def parts(fault: EngineFault | None, ask: Question = STREAMED, seed: int = 0):
     return script(CHAT, ask.number, body(ask), fault, Random(seed))
 
 
@@ -29,7 +29,7 @@ def test_an_answer_is_whole_and_keeps_the_connection():
 @pytest.mark.parametrize("stream", [True, False])
 def test_no_fault_gives_a_whole_answer(fault: EngineFault, stream: bool):
     """Wherever it hits, and whether the answer streams or not."""
-    ask = Ask(number=7, pieces=5, stream=stream)
+    ask = Question(number=7, pieces=5, stream=stream)
     whole = b"".join(parts(None, ask).parts)
 
     for seed in range(20):

@@ -5,7 +5,7 @@ from itertools import chain
 import msgspec
 import pytest
 
-from loadtest.soak.traffic import CHAT, EMBEDDINGS, MISTAKES, PATHS, Ask, body, message, visits
+from loadtest.soak.traffic import CHAT, EMBEDDINGS, MISTAKES, PATHS, Question, body, message, visits
 
 
 def test_the_same_seed_gives_the_same_traffic():
@@ -38,7 +38,7 @@ def test_the_traffic_is_mixed():
 @pytest.mark.parametrize("path", PATHS)
 def test_a_body_has_its_token_at_both_ends_of_the_prompt(path: str):
     """An engine sees so that a body is whole and nobody else's."""
-    content = body(Ask(number=42, path=path, prompt=200, filler=1000))
+    content = body(Question(number=42, path=path, prompt=200, filler=1000))
 
     assert content.count(b"id=42;") == 2
     assert len(msgspec.json.decode(content)["filler"]) == 1000
@@ -46,14 +46,14 @@ def test_a_body_has_its_token_at_both_ends_of_the_prompt(path: str):
 
 def test_an_embedding_has_no_parameters_of_a_generation():
     """Engines refuse `stream` there."""
-    assert "stream" not in msgspec.json.decode(body(Ask(number=1, path=EMBEDDINGS)))
+    assert "stream" not in msgspec.json.decode(body(Question(number=1, path=EMBEDDINGS)))
 
 
 def test_a_message_says_who_sends_it_and_in_which_class():
     """The number as request id, the caller's key, and no class header for the default class."""
-    named = message(Ask(number=7, path=CHAT, caller=3, slo_class="batch"))
+    named = message(Question(number=7, path=CHAT, caller=3, slo_class="batch"))
 
     assert b"x-request-id: 7\r\n" in named
     assert b"authorization: Bearer caller-3\r\n" in named
     assert b"x-cuvee-slo-class: batch\r\n" in named
-    assert b"x-cuvee-slo-class" not in message(Ask(number=7))
+    assert b"x-cuvee-slo-class" not in message(Question(number=7))
