@@ -229,10 +229,11 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     unary_timeout_s: Positive = 600.0
     """From sending a request to the whole reply, for requests that do not stream."""
     retries: CountOrZero = 2
-    """Further backends tried, at most, when no connection to a backend can be made. After an error
-    (5xx other than 503), a timeout or a cut connection before the first byte at most one further
-    backend is tried, because the request itself may be the cause. A backend that says that it is
-    full (429, 503) does not count.
+    """Further backends tried, at most, when no connection to a backend can be made, or when it
+    answers 401, 403, 404, 405 or 408, which another one may not. After an error (5xx other than
+    503), what is no answer, a timeout or a cut connection before the first byte the request is sent
+    once more at most, because it may itself be the cause. A backend that says that it is full (429,
+    503) does not count.
     """
     queue_requests: CountOrZero = 512
     """Requests that may wait for their turn while no backend keeps their promise; the next one gets

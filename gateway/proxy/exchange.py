@@ -120,7 +120,7 @@ class Exchange:
             client.on_disconnect = active.abandon
             if active.estimate.slo_class != BEST_EFFORT:  # nothing is planned for it
                 self._on_arrival(active.bucket)
-            self._dispatcher.budget.earn()
+            self._dispatcher.earn()
             lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
             reply, begun = await self._dispatcher.begin(client, active, lines, request.body)
             active.ping_s = inf
@@ -203,12 +203,8 @@ class Exchange:
         """Pass on a reply that does not stream, unchanged, and note its usage."""
         active.add_usage(usage_of(body))
         active.finish(OK, reply.status)
-        if active.committed:  # keep-alive comments began a stream, but the engine does not stream
-            client.write(b"data: " + b"".join(body.splitlines()) + b"\n\ndata: [DONE]\n\n")
-            client.end()
-        else:
-            head = reply_head(reply.status, reply.headers, reply.end_to_end)
-            client.respond(head + active.receipt(), body)
+        head = reply_head(reply.status, reply.headers, reply.end_to_end)
+        client.respond(head + active.receipt(), body)
 
     async def _stream(
         self, client: ClientConnection, active: ActiveRequest, reply: Reply, relay: Relay

@@ -30,7 +30,7 @@ class Backend:
     leases of its requests. pending_s: seconds of prefill of the leases without a first token. All
     are totals over all workers, as far as this worker knows; its own part is in its cell of the
     shared array, if there is one. healthy: whether the last probe was good. breaker: judges it by
-    its requests.
+    its requests. paused_until_s: until when its engine wants no requests.
     """
 
     __slots__ = (
@@ -43,6 +43,7 @@ class Backend:
         "in_flight",
         "loads",
         "name",
+        "paused_until_s",
         "pending_s",
         "pool",
         "present",
@@ -60,7 +61,7 @@ class Backend:
         self.healthy = True
         self.breaker = Breaker()
         self._full_at = 0
-        self._full_until_s = 0.0
+        self._full_until_s = self.paused_until_s = 0.0
         self._unprefilled: deque[Lease] = deque()
         self._cell: memoryview[float] | None = None
 
@@ -81,15 +82,21 @@ class Backend:
         """Whether it may get a request now: its last probe was good and its breaker allows it."""
         return self.healthy and self.breaker.allows(now_s)
 
-    def refused(self, now_s: float) -> None:
+    def refused(self, now_s: float, pause_s: float = 0.0) -> None:
         """Note that the engine refused a request for lack of room. It is full with one request less
-        than are in flight now; that is no failure."""
+        than are in flight now; that is no failure. pause_s: for how long it wants no requests at
+        all, if it said so."""
         self._full_at = self.in_flight - 1  # the refused request holds a lease too
         self._full_until_s = now_s + FULL_S
+        if pause_s:
+            self.paused_until_s = max(self.paused_until_s, now_s + pause_s)
 
     def full(self, now_s: float) -> bool:
-        """Whether the engine refused requests a moment ago and still has as many as then."""
-        return now_s < self._full_until_s and self.in_flight >= self._full_at
+        """Whether the engine refused requests a moment ago and still has as many as then, or wants
+        none for a while."""
+        return now_s < self.paused_until_s or (
+            now_s < self._full_until_s and self.in_flight >= self._full_at
+        )
 
     def probed(self, up: bool) -> None:
         """Note the result of a probe; a good one closes the breaker."""
