@@ -1128,7 +1128,7 @@ async def test_a_backend_that_rested_is_told_to_be_back(
         breaker = fleet.app.fleet.backends[1].breaker
         breaker.failed(asyncio.get_running_loop().time(), unreachable=True, may_open=True)
         await until(lambda: bool(fleet.worker._resting))
-        breaker.succeeded()
+        breaker.succeeded(0.0)
         await until(lambda: "backend h100-1 gets requests again" in lines())
 
 

@@ -235,6 +235,12 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     once more at most, because it may itself be the cause. A backend that says that it is full (429,
     503) does not count.
     """
+    max_ejection_share: Share = 0.34
+    """Largest share of a pool's healthy backends that get no requests for a while because requests
+    fail there, or because their streams do not go on; at least one of two or more, unless it is 0.
+    One client's bad requests make every backend fail that gets them, so the others stay in use. A
+    backend that is down or cannot be reached gets none in any case.
+    """
     queue_requests: CountOrZero = 512
     """Requests that may wait for their turn while no backend keeps their promise; the next one gets
     429, or takes the place of one that is served later. Each worker has an equal part of them.

@@ -9,7 +9,7 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.proxy.engines import EngineRefusal
-from gateway.routing.backend import Lease
+from gateway.routing.backend import Backend, Lease
 
 # Refusals for lack of room that are tried again; the next one is the client's answer. One refusal
 # means that a backend is fuller than the router knew; nine in a row mean that all are.
@@ -24,16 +24,18 @@ class Attempts:
 
     tried: names of backends that are not asked again. broken: attempts that may have broken their
     backend. failure: the last failure, `None` if there were only refusals for lack of room.
-    refusal: the last of those. suspects: backends that refused what another one may serve.
+    refusal: the last of those. blamed: backends where it failed. suspects: those that refused what
+    another one may serve.
     """
 
-    __slots__ = ("_refused", "broken", "failure", "refusal", "suspects", "tried")
+    __slots__ = ("_refused", "blamed", "broken", "failure", "refusal", "suspects", "tried")
 
     def __init__(self) -> None:
         self.tried: list[str] = []
         self.broken = self._refused = 0
         self.failure: UpstreamError | None = None
         self.refusal: EngineRefusal | None = None
+        self.blamed: list[Backend] = []
         self.suspects: list[tuple[Lease, EngineRefusal]] = []
 
     def __repr__(self) -> str:
@@ -50,6 +52,7 @@ class Attempts:
             self.suspects.append((lease, error))
         elif not isinstance(error, ConnectFailed):
             self.broken += 1
+            self.blamed.append(lease.backend)
         if not isinstance(error, ConnectionLost):
             self.tried.append(lease.backend.name)
 

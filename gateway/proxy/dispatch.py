@@ -12,7 +12,6 @@ from time import time
 
 from gateway.config.schema import GatewaySection
 from gateway.errors import (
-    ConnectFailed,
     ConnectionLost,
     InvalidAnswer,
     ModelNotFound,
@@ -35,6 +34,7 @@ from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.headers import first_value
 from gateway.proxy.http.pool import ConnectionPool, ConnectionPools
 from gateway.proxy.http.reply import Reply
+from gateway.proxy.judge import Judge
 from gateway.proxy.relay import Relay
 from gateway.proxy.retry import RetryBudget
 from gateway.proxy.sse import StreamMeter
@@ -52,9 +52,9 @@ log = logging.getLogger("cuvee")
 class Dispatcher:
     """Finds a backend that answers. One object serves all requests.
 
-    admission: decides when a request is served. budget: of retries. doubts: of retries after an
-    answer that may be right, such as that a key is wrong; a caller with a wrong key must not use up
-    the others.
+    admission: decides when a request is served. judge: of the backends. budget: of retries. doubts:
+    of retries after an answer that may be right, such as that a key is wrong; a caller with a wrong
+    key must not use up the others.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class Dispatcher:
         self._clock = clock
         self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
         self.budget, self.doubts = RetryBudget(), RetryBudget()
-        self._on_failure = on_failure
+        self.judge = Judge(fleet, on_failure, clock)
         self.configure(dialects, settings)
 
     def configure(self, dialects: dict[str, EngineDialect], settings: GatewaySection) -> None:
@@ -87,6 +87,7 @@ class Dispatcher:
         # each attribute of such a class costs compiled code 110 instructions.
         self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
         self._retries, self._include_usage = settings.retries, settings.include_usage
+        self._fleet.max_ejection_share = settings.max_ejection_share
         self._targets.clear()
 
     async def begin(
@@ -108,7 +109,8 @@ class Dispatcher:
             except UpstreamError as error:
                 if attempts is None:
                     attempts = Attempts()
-                self.blame(lease, error)
+                # A request that fails everywhere says nothing about the second backend.
+                self.judge.blame(lease, error, active.caller, counts=not attempts.broken)
                 lease.release()
                 attempts.note(lease, error)
                 if attempts.last(error, self._retries) or not self._spend(error):
@@ -118,9 +120,10 @@ class Dispatcher:
                 if isinstance(begun[1], Relay):  # its end will show whether the answer is any good
                     lease.backend.breaker.answered()
                 else:
-                    lease.backend.breaker.succeeded()
+                    lease.backend.breaker.succeeded(self._clock())
                 if attempts is not None:
-                    self._convict(attempts)
+                    self.judge.convict(attempts)
+                    self.doubts.refund(len(attempts.suspects))
                 return begun
 
     def earn(self) -> None:
@@ -140,35 +143,9 @@ class Dispatcher:
                 return self.doubts.spend()
         return self.budget.spend()
 
-    def _convict(self, attempts: Attempts) -> None:
-        """Another backend has served the request: those that refused it were wrong."""
-        for lease, error in attempts.suspects:
-            self.doubts.refund()
-            self._failed(lease.backend, error, unreachable=False)
-
-    def blame(self, lease: Lease, error: UpstreamError) -> None:
-        """Note at the backend that it is full, or that it failed; nothing for a client's
-        mistake. A backend that must rest is logged."""
-        if isinstance(error, EngineRefusal) and error.admission:
-            lease.backend.refused(self._clock(), error.pause_s)
-            self._on_failure(lease.backend.name, error.kind, False)
-        elif not isinstance(error, EngineRefusal) or error.status >= 500:
-            self._failed(lease.backend, error, unreachable=isinstance(error, ConnectFailed))
-
-    def _failed(self, backend: Backend, error: UpstreamError, *, unreachable: bool) -> None:
-        """Count a failure of a backend."""
-        pause_s = backend.breaker.failed(
-            self._clock(),
-            unreachable=unreachable,
-            may_open=unreachable or self._fleet.may_rest(backend),
-        )
-        self._on_failure(backend.name, error.kind, pause_s is not None)
-        if pause_s is not None:
-            log.warning("backend %s gets no requests for %g s: %s", backend.name, pause_s, error)
-
-    def blame_stream(self, lease: Lease, error: bytes) -> None:
-        """Do the same for the error event at the end of a stream."""
-        self.blame(lease, stream_refusal(error, self._dialect(lease)))
+    def blame_stream(self, lease: Lease, error: bytes, caller: str) -> None:
+        """Note the error event at the end of a stream at its backend."""
+        self.judge.blame(lease, stream_refusal(error, self._dialect(lease)), caller)
 
     def forget(self, backend: Backend) -> None:
         """Close the connections of a backend that left the fleet, busy ones when they get idle."""

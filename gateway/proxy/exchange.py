@@ -232,15 +232,15 @@ class Exchange:
             if not whole and error is None:
                 raise StreamBroken("The backend's stream ended too early.")
             if error is None:
-                lease.backend.breaker.succeeded()
+                lease.backend.breaker.succeeded(self._clock())
             else:
-                self._dispatcher.blame_stream(lease, error)
+                self._dispatcher.blame_stream(lease, error, active.caller)
             if error is None:
                 active.finish(OK, reply.status)
             else:
                 active.finish(Outcome.FAILED, reply.status, UpstreamError.code)
         except UpstreamError as broken:
-            self._dispatcher.blame(lease, broken)
+            self._dispatcher.judge.blame(lease, broken, active.caller)
             active.finish(Outcome.FAILED, broken.status, broken.code)
             client.write(error_event(broken.body()))
         finally:

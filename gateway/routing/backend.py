@@ -30,7 +30,8 @@ class Backend:
     leases of its requests. pending_s: seconds of prefill of the leases without a first token. All
     are totals over all workers, as far as this worker knows; its own part is in its cell of the
     shared array, if there is one. healthy: whether the last probe was good. breaker: judges it by
-    its requests. paused_until_s: until when its engine wants no requests.
+    its requests. silent: whether it has streams and none of them goes on. paused_until_s: until
+    when its engine wants no requests.
     """
 
     __slots__ = (
@@ -47,6 +48,7 @@ class Backend:
         "pending_s",
         "pool",
         "present",
+        "silent",
         "url",
     )
 
@@ -59,6 +61,7 @@ class Backend:
         self.present = [0] * MOST_CLASSES
         self.pending_s = 0.0
         self.healthy = True
+        self.silent = False
         self.breaker = Breaker()
         self._full_at = 0
         self._full_until_s = self.paused_until_s = 0.0
@@ -79,8 +82,14 @@ class Backend:
         return max([self.loads[k] for k in present or [0]])
 
     def live(self, now_s: float) -> bool:
-        """Whether it may get a request now: its last probe was good and its breaker allows it."""
-        return self.healthy and self.breaker.allows(now_s)
+        """Whether it may get a request now: its last probe was good, it goes on, and its breaker
+        allows it."""
+        return self.healthy and not self.silent and self.breaker.allows(now_s)
+
+    @property
+    def resting(self) -> bool:
+        """Whether it gets no requests, or one on trial, because of what became of others."""
+        return self.silent or self.breaker.tripped
 
     def refused(self, now_s: float, pause_s: float = 0.0) -> None:
         """Note that the engine refused a request for lack of room. It is full with one request less
@@ -99,10 +108,11 @@ class Backend:
         )
 
     def probed(self, up: bool) -> None:
-        """Note the result of a probe; a good one closes the breaker."""
+        """Note the result of a probe. One that finds it up again ends a pause, but closes the
+        breaker only of one that could not be reached: probes are no answers."""
         self.healthy = up
         if up:
-            self.breaker.succeeded()
+            self.breaker.up_again()
 
     def publish_to(self, cell: "memoryview[float]") -> None:
         """Publish this worker's leases in a cell of the shared array from now on, `WIDTH` doubles.

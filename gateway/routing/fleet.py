@@ -11,9 +11,13 @@ from gateway.routing.membership import Membership, first
 
 
 class Fleet:
-    """Backends by pool, live or not, in the order of the membership."""
+    """Backends by pool, live or not, in the order of the membership.
+
+    max_ejection_share: of a pool's healthy backends, how many may rest because of failed requests.
+    """
 
     def __init__(self, membership: Membership) -> None:
+        self.max_ejection_share = 0.34
         self.membership = Membership(version=-1, members=(), pools={})
         self._by_name: dict[str, Backend] = {}
         self._pools: dict[str, tuple[Backend, ...]] = {}
@@ -46,12 +50,45 @@ class Fleet:
         """Whether a backend may get no requests for a while because of failed requests.
 
         One client's bad requests make every backend fail that gets them, so failures alone never
-        take more than a third of a pool's healthy backends out: one of two, none of one. (Envoy has
-        `max_ejection_percent` for this.)
+        take more than `max_ejection_share` of a pool's healthy backends out, or one if that is
+        less, and none of one. (Envoy has `max_ejection_percent` for this.)
         """
-        others = [b for b in self._pools.get(backend.pool, ()) if b.healthy and b is not backend]
-        resting = sum(other.breaker.tripped for other in others)
-        return bool(others) and resting < max(1, (len(others) + 1) // 3)
+        others = [b for b in self._reachable(backend.pool) if b is not backend]
+        return sum(other.resting for other in others) < self._most_resting(len(others) + 1)
+
+    def recall(self) -> None:
+        """Let backends that rest get requests again where too many do for the number that is left,
+        because others went down since."""
+        for pool in self._pools:
+            reachable = self._reachable(pool)
+            resting = [b for b in reachable if b.breaker.tripped]
+            if resting:
+                for backend in resting[self._most_resting(len(reachable)) :]:
+                    backend.breaker.recall()
+
+    def peers(self, backend: Backend, now_s: float) -> tuple[float, float]:
+        """Failed and all answers lately of the other backends in a backend's pool."""
+        failed = answers = 0.0
+        for other in self._pools.get(backend.pool, ()):
+            if other is not backend:
+                counts = other.breaker.rate.counts(now_s)
+                failed += counts[0]
+                answers += counts[1]
+        return failed, answers
+
+    def _reachable(self, pool: str) -> list[Backend]:
+        """The backends of a pool that are up as far as is known, whatever they answer."""
+        return [
+            b
+            for b in self._pools.get(pool, ())
+            if b.healthy and not (b.breaker.tripped and b.breaker.unreachable)
+        ]
+
+    def _most_resting(self, reachable: int) -> int:
+        """How many of so many backends may rest at once."""
+        if reachable < 2 or not self.max_ejection_share:
+            return 0
+        return max(1, int(self.max_ejection_share * reachable))
 
     def apply(self, membership: Membership) -> tuple[tuple[Backend, ...], tuple[Backend, ...]]:
         """Follow a membership; return the backends that are new and those that left.
