@@ -221,11 +221,16 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     first_byte_timeout_s: Positive = 120.0
     """From sending a request to the first event of a stream."""
     idle_timeout_s: Positive = 30.0
-    """Longest silence inside a stream; engines can leave one open without a byte."""
+    """Longest silence inside a stream; engines can leave one open without a byte. One that is
+    silent alone, while others of its backend go on, gets ten times as long: engines buffer the
+    arguments of a tool call. One of a backend that probes no longer reach gets 2 s at most.
+    """
     include_usage: bool = True
     """Whether streams are asked for their usage where the client does not; it does not see it."""
     sse_keepalive_s: Positive | None = None
-    """Comments to a client whose stream has not begun, this often; default: none."""
+    """Comments to a client that waits for its stream or hears nothing inside it, this often;
+    default: none.
+    """
     unary_timeout_s: Positive = 600.0
     """From sending a request to the whole reply, for requests that do not stream."""
     retries: CountOrZero = 2

@@ -117,14 +117,20 @@ class Dispatcher:
                     raise
                 active.first_at_s = None
             else:
-                if isinstance(begun[1], Relay):  # its end will show whether the answer is any good
-                    lease.backend.breaker.answered()
-                else:
-                    lease.backend.breaker.succeeded(self._clock())
+                self._answered(lease.backend, begun[1])
                 if attempts is not None:
                     self.judge.convict(attempts)
                     self.doubts.refund(len(attempts.suspects))
                 return begun
+
+    def _answered(self, backend: Backend, begun: Relay | bytes) -> None:
+        """Note that a backend has begun to answer, or has answered."""
+        if isinstance(begun, Relay):  # its end will show whether the answer is any good
+            backend.heard_s = begun.last_s
+            backend.breaker.answered()
+        else:
+            backend.heard_s = self._clock()
+            backend.breaker.succeeded(backend.heard_s)
 
     def earn(self) -> None:
         """Add the share of one request to the budgets."""

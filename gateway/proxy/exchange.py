@@ -76,7 +76,7 @@ class Exchange:
         self._callers = Callers()
         self._receipts = Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
-        self.timeouts = Timeouts(settings)
+        self.timeouts = Timeouts(settings, router.fleet.may_rest)
         self.configure(settings)
 
     def configure(self, settings: GatewaySection) -> None:
@@ -86,7 +86,6 @@ class Exchange:
         Requests under way get the number that their bucket has now. One whose model is gone may
         finish where it is; if it has not been sent to a backend, it ends as an unknown model.
         """
-        self._idle_s = settings.idle_timeout_s
         self._not_sent = not_sent(settings.withheld_headers)
         classes = self._router.table.buckets.classes
         self._models = list(dict.fromkeys(c.model for c in classes))
@@ -220,7 +219,7 @@ class Exchange:
         else:
             client.start(stream_head(reply, active), relay.open())
             active.committed = True
-        active.due_s = self._clock() + self._idle_s
+        self.timeouts.follow(active, self._clock())
         lease = active.lease
         assert lease is not None
         try:
@@ -244,7 +243,7 @@ class Exchange:
             active.finish(Outcome.FAILED, broken.status, broken.code)
             client.write(error_event(broken.body()))
         finally:
-            active.due_s = inf
+            self.timeouts.unfollow(active)
             active.add_usage(meter.usage)
             active.output_tokens = meter.output_tokens
             active.tpot_s = meter.tpot_s

@@ -32,12 +32,13 @@ class StreamMeter:
 
     first_at_s, last_at_s: times of the first token and of the last event; `None` before them.
     refused: an error event that came before any output, as JSON. usage: as the backend reported
-    it. over: whether the stream's last event has come.
+    it. over: whether the stream's last event has come. torn: whether an event was passed on in
+    pieces.
     """
 
     __slots__ = (
         "_before", "_count", "_earlier", "_end", "_error", "_finished", "_held", "_hide", "_last",
-        "_silent", "_stopped", "first_at_s", "last_at_s", "over", "refused", "usage",
+        "_silent", "_stopped", "first_at_s", "last_at_s", "over", "refused", "torn", "usage",
     )  # fmt: skip
 
     def __init__(self, *, end: bytes = b"[DONE]", hide_usage: bool = False) -> None:
@@ -49,7 +50,7 @@ class StreamMeter:
         self.last_at_s: float | None = None
         self.refused: bytes | None = None
         self.usage: Usage | None = None
-        self.over = self._finished = self._stopped = False
+        self.over = self.torn = self._finished = self._stopped = False
         self._error: bytes | None = None
         self._count = 0
         self._silent = 0
@@ -86,6 +87,8 @@ class StreamMeter:
                 return b""
             if cut >= 4:
                 chunk, self._held = chunk[:cut], chunk[cut:]
+            else:
+                self.torn = True
         count = 1  # most chunks are one event: a data line and an empty line
         if chunk[: len(DATA)] != DATA or chunk.find(b"\n") != len(chunk) - 2:
             count = chunk.count(b"\n" + DATA) + chunk.startswith(DATA)

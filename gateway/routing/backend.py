@@ -31,7 +31,7 @@ class Backend:
     are totals over all workers, as far as this worker knows; its own part is in its cell of the
     shared array, if there is one. healthy: whether the last probe was good. breaker: judges it by
     its requests. silent: whether it has streams and none of them goes on. paused_until_s: until
-    when its engine wants no requests.
+    when its engine wants no requests. heard_s: when an answer last began or came whole.
     """
 
     __slots__ = (
@@ -41,6 +41,7 @@ class Backend:
         "_unprefilled",
         "breaker",
         "healthy",
+        "heard_s",
         "in_flight",
         "loads",
         "name",
@@ -64,7 +65,7 @@ class Backend:
         self.silent = False
         self.breaker = Breaker()
         self._full_at = 0
-        self._full_until_s = self.paused_until_s = 0.0
+        self._full_until_s = self.paused_until_s = self.heard_s = 0.0
         self._unprefilled: deque[Lease] = deque()
         self._cell: memoryview[float] | None = None
 
