@@ -1007,7 +1007,7 @@ async def test_backends_come_and_go_while_requests_run(tmp_path: Path):
     """A new backend serves once it was probed; one that is taken away finishes what it has."""
     async with (
         emulated(3) as (emulators, urls),
-        running(tmp_path, urls={"h100": urls[:2]}) as fleet,
+        running(tmp_path, urls={"h100": urls[:2]}, warmup_s=0) as fleet,
         ClientSession() as session,
     ):
         url = f"{fleet.url}/v1/chat/completions"

@@ -240,6 +240,11 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     once more at most, because it may itself be the cause. A backend that says that it is full (429,
     503) does not count.
     """
+    warmup_s: NotNegative = 10.0
+    """Seconds in which a backend that was down, or is new while the gateway runs, gets more and
+    more of the requests that it could take; 0: all of them at once. So it does where fewer than
+    half of its pool are warm, and when the gateway starts.
+    """
     max_ejection_share: Share = 0.34
     """Largest share of a pool's healthy backends that get no requests for a while because requests
     fail there, or because their streams do not go on; at least one of two or more, unless it is 0.

@@ -88,6 +88,7 @@ class Dispatcher:
         self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
         self._retries, self._include_usage = settings.retries, settings.include_usage
         self._fleet.max_ejection_share = settings.max_ejection_share
+        self._fleet.warmup_s = settings.warmup_s
         self._targets.clear()
 
     async def begin(

@@ -14,6 +14,9 @@ from planner.model.buckets import MOST_CLASSES as MOST
 # share.
 MOST_CLASSES: Final = MOST
 
+# The pressure of a backend that has just come up, in which caches are empty and graphs not yet
+# captured, beside that of its requests. It falls to 0 while the backend warms up.
+COLD: Final = 0.9
 FULL_S: Final = 1.0  # for so long an engine that refused a request for lack of room counts as full
 NO_CLASS: Final = -1  # of a request without a promise
 # Layout of a worker's part of these sums: in flight, pending prefill, loads, requests by class.
@@ -32,6 +35,7 @@ class Backend:
     shared array, if there is one. healthy: whether the last probe was good. breaker: judges it by
     its requests. silent: whether it has streams and none of them goes on. paused_until_s: until
     when its engine wants no requests. heard_s: when an answer last began or came whole.
+    cold_until_s: until when it gets fewer requests than it could take.
     """
 
     __slots__ = (
@@ -39,7 +43,9 @@ class Backend:
         "_full_at",
         "_full_until_s",
         "_unprefilled",
+        "_warmup_s",
         "breaker",
+        "cold_until_s",
         "healthy",
         "heard_s",
         "in_flight",
@@ -66,6 +72,7 @@ class Backend:
         self.breaker = Breaker()
         self._full_at = 0
         self._full_until_s = self.paused_until_s = self.heard_s = 0.0
+        self.cold_until_s = self._warmup_s = 0.0
         self._unprefilled: deque[Lease] = deque()
         self._cell: memoryview[float] | None = None
 
@@ -114,6 +121,16 @@ class Backend:
         self.healthy = up
         if up:
             self.breaker.up_again()
+
+    def warm_up(self, now_s: float, warmup_s: float) -> None:
+        """Take only a few requests at first and more with time, over so many seconds."""
+        self._warmup_s = warmup_s
+        self.cold_until_s = now_s + warmup_s
+
+    def cold(self, now_s: float) -> float:
+        """The pressure of the requests that it is not given while it is cold."""
+        left_s = self.cold_until_s - now_s
+        return COLD * left_s / self._warmup_s if left_s > 0.0 else 0.0
 
     def publish_to(self, cell: "memoryview[float]") -> None:
         """Publish this worker's leases in a cell of the shared array from now on, `WIDTH` doubles.

@@ -136,6 +136,8 @@ class Selection:
             if backend.name in exclude:
                 continue
             pressure = self.pressure.of(backend, pool, bucket, own, prefill_s, now_s)
+            if now_s < backend.cold_until_s:
+                pressure += backend.cold(now_s)
             if backend.full(now_s):  # the engine knows better than our sums
                 pressure = inf
             penalised = pressure + backend.breaker.penalty

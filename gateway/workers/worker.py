@@ -310,7 +310,7 @@ class Worker:
                 self._learn()
                 self._estimator.refill()
                 self._exchange.timeouts.tick(self._clock())
-                self.router.fleet.recall()
+                self.router.fleet.recall(self._clock())
                 self.dispatcher.room(self._clock())
                 self._tell_rested()
                 self._shedding.tick(self._clock())

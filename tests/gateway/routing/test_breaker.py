@@ -164,11 +164,11 @@ def test_backends_that_rest_are_called_back_when_others_go_down():
     first, second, third = fleet.pool("a")
     for _ in range(TOLERATED):
         fail(first.breaker, may_open=fleet.may_rest(first))
-    fleet.recall()
+    fleet.recall(0.0)
     rests = first.resting
     second.probed(False)
     fail(third.breaker, unreachable=True)
-    fleet.recall()
+    fleet.recall(0.0)
 
     assert (rests, first.resting) == (True, False)
     assert first.live(0.0)
