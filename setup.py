@@ -30,17 +30,17 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "dispatch", "engines", "events", "exchange", "receipt", "relay",
-        "responses", "retry", "sse", "timeouts",
+        "active", "answers", "attempts", "dispatch", "engines", "events", "exchange", "judge",
+        "receipt", "relay", "responses", "retry", "sse", "timeouts",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "fiber", "head_memo", "headers",
         "host", "pool", "reply", "request", "request_parser",
     ],
     "gateway/routing": [
-        "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator", "fleet",
-        "lengths", "llm_request", "observation", "pressure", "ramp", "rotation", "router",
-        "selection", "shared_queue", "ticket", "tokens", "turns",
+        "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator",
+        "failure_rate", "fleet", "lengths", "llm_request", "observation", "pressure", "ramp",
+        "rotation", "router", "selection", "shared_queue", "ticket", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
     "planner": ["cells"],

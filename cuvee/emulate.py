@@ -19,13 +19,19 @@ from planner.errors import PlannerError
 
 
 async def serve(emulator: Emulator, host: str, port: int) -> None:
-    """Serve until SIGTERM or SIGINT."""
+    """Serve until SIGTERM or SIGINT, then do what the faults say; a second signal ends it."""
     stop = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, stop.set)
     await emulator.start(host, port)
     click.echo(f"{emulator.model} on http://{host}:{emulator.port}")
     await stop.wait()
+    stop.clear()
+    again = asyncio.create_task(stop.wait())  # ends what hangs
+    ending = asyncio.create_task(emulator.terminate())
+    await asyncio.wait([again, ending], return_when=asyncio.FIRST_COMPLETED)
+    for task in (again, ending):
+        task.cancel()
     await emulator.stop()
 
 
@@ -93,6 +99,13 @@ def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Mod
 @click.option("--die-after", type=at_least(0), help="Fault: close after N tokens.")
 @click.option("--stall-after", type=at_least(0), help="Fault: go silent after N tokens, stay open.")
 @click.option("--error-after", type=at_least(0), help="Fault: error event after N tokens.")
+@click.option(
+    "--on-term",
+    type=click.Choice(("reset", "abort", "hang", "drain")),
+    default="reset",
+    show_default=True,
+    help="What SIGTERM does with requests under way.",
+)
 @click.option("--trickle", is_flag=True, help="Fault: streams one byte at a time.")
 def emulate(
     host: str,

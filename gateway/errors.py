@@ -17,6 +17,8 @@ GatewayError              500 server_error
 ├── ReplyTooLarge         502 upstream_error: a reply that is no stream exceeds the limit
 └── UpstreamError         502 the backend failed before its first byte
     ├── ConnectFailed     502 no connection, nothing was sent: another backend may be tried
+    ├── ConnectionLost    502 a connection that was kept open broke before any byte of an answer
+    ├── InvalidAnswer     502 it answered, but with what is no answer
     ├── UpstreamTimeout   504 the backend did not answer in time
     └── StreamBroken      502 the stream ended too early: an error event inside the stream
 ClientGone                no response: the client closed its connection
@@ -33,7 +35,8 @@ class FailureKind(StrEnum):
 
     UNREACHABLE: no connection. BROKEN: the answer was cut or unreadable before its first byte.
     TIMEOUT: no answer, or silence, for too long. CUT: a stream broke off. ERROR: it answered with
-    an error of its own (5xx). FULL: it said that it had no room, which is no fault.
+    an error of its own (5xx), or refused what another backend served. INVALID: it answered with
+    what is no answer. FULL: it said that it had no room, which is no fault.
     """
 
     UNREACHABLE = "unreachable"
@@ -41,6 +44,7 @@ class FailureKind(StrEnum):
     TIMEOUT = "timeout"
     CUT = "cut"
     ERROR = "error"
+    INVALID = "invalid"
     FULL = "full"
 
 
@@ -208,6 +212,19 @@ class ConnectFailed(UpstreamError):
 
     code = "connect_failed"
     kind = FailureKind.UNREACHABLE
+
+
+class ConnectionLost(UpstreamError):
+    """A connection that was kept open broke before any byte of an answer came. Perhaps the backend
+    closed it, as servers close idle ones, just as the request was sent."""
+
+
+class InvalidAnswer(UpstreamError):
+    """What the backend answered is no answer: a redirect, another shape than the route's, or the
+    end of an engine that stopped before it was done."""
+
+    code = "invalid_answer"
+    kind = FailureKind.INVALID
 
 
 class UpstreamTimeout(UpstreamError):

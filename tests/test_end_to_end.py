@@ -37,6 +37,10 @@ CHAT: dict[str, Any] = {
 }
 
 
+ANSWER = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}]}
+STREAM = 'data: {"choices":[{"delta":{"content":"hi"},"finish_reason":"stop"}]}\n\ndata: [DONE]\n\n'
+
+
 def said(tokens: int, **fields: Any) -> dict[str, Any]:
     """A chat body whose answer has so many tokens."""
     return CHAT | {"vllm_xargs": {"output_tokens": tokens}} | fields
@@ -291,7 +295,7 @@ async def test_comments_keep_a_waiting_client(tmp_path: Path, status: int):
         await heard.wait()
         if status != 200:
             return web.Response(status=status)
-        return web.Response(text="data: [DONE]\n\n", content_type="text/event-stream")
+        return web.Response(text=STREAM, content_type="text/event-stream")
 
     async with (
         serving(slow) as url,
@@ -341,7 +345,7 @@ async def test_the_body_is_forwarded_as_received(tmp_path: Path):
     async def record(request: web.Request) -> web.Response:
         seen.append((await request.read(), {k.lower(): v for k, v in request.headers.items()}))
         return web.json_response(
-            {"choices": []}, headers={"x-own": "1", "X-Cuvee-Pool": "spoof", "Connection": "x-hop"}
+            ANSWER, headers={"x-own": "1", "X-Cuvee-Pool": "spoof", "Connection": "x-hop"}
         )
 
     body = b'{"model" : "llama-3-8b",\n "odd":{"a":[1,2]}, "messages":[], "x":"\\u00e9" }'
@@ -536,7 +540,7 @@ async def test_a_failure_before_the_first_byte_is_retried_elsewhere(
 @pytest.mark.parametrize("stream", [True, False])
 async def test_an_engine_that_is_full_costs_no_request(tmp_path: Path, stream: bool):
     """vLLM's admission limit, an event in a 200 stream or a 503, sends the request elsewhere, or
-    into our queue; with everything full for too long the client gets a real 429."""
+    into our queue; with everything full for too long the client hears it in the engine's words."""
     async with running(tmp_path, {"h100": [NONE, NONE]}, queued=2) as fleet:
         async with ClientSession() as session:
             url = f"{fleet.url}/v1/chat/completions"
@@ -545,12 +549,15 @@ async def test_an_engine_that_is_full_costs_no_request(tmp_path: Path, stream: b
             bodies = [await reply.read() for reply in replies]
         outcomes = await fleet.outcomes()
     async with running(tmp_path, queued=0, queue_timeout_s=0.1) as fleet, fleet.client() as client:
-        with pytest.raises(openai.RateLimitError) as refused:
+        with pytest.raises(openai.InternalServerError, match="currently busy") as refused:
             await client.chat.completions.create(**CHAT, stream=stream)
+        shed = await fleet.outcomes()
 
     assert [reply.status for reply in replies] == [200] * 24
     assert not any(b'"error"' in body for body in bodies)
     assert outcomes == {"ok": 24}
+    assert shed == {"shed": 1}
+    assert refused.value.status_code == 503
     assert int(refused.value.response.headers["retry-after"]) >= 1
 
 
@@ -581,6 +588,212 @@ async def test_a_backend_that_went_silent_is_given_up_on(tmp_path: Path, stream:
     assert reply.status == 200
     assert b"error" not in answer
     assert reply.headers["x-cuvee-backend"] == "h100-1"
+
+
+def answering(status: int = 200, text: str = "", kind: str = "application/json") -> Any:
+    """A backend of the test's own that always answers the same."""
+
+    async def answer(_: web.Request) -> web.Response:
+        return web.Response(
+            status=status, text=text, content_type=kind, headers={"location": "http://10.9.9.9/"}
+        )
+
+    return answer
+
+
+ABORTED = json.dumps({"choices": [{"message": {"content": ""}, "finish_reason": "abort"}]})
+ROLE = 'data: {"choices":[{"delta":{"role":"assistant","content":""}}]}\n\n'
+DONE = "data: [DONE]\n\n"
+SSE = "text/event-stream"
+NO_ANSWERS = {
+    "html": (answering(text="<html>portal</html>", kind="text/html"), None),
+    "nothing": (answering(), None),
+    "no content": (answering(204), None),
+    "an error": (answering(text='{"error":{"message":"x"}}'), None),
+    "another shape": (answering(text='{"status":"ok"}'), None),
+    "a redirect": (answering(307), None),
+    "another key": (answering(401), None),
+    "forbidden": (answering(403), None),
+    "another model": (answering(404), None),
+    "another method": (answering(405), None),
+    "too slow": (answering(408), None),
+    "given up": (answering(text=ABORTED), False),
+    "a stream": (answering(text=STREAM, kind=SSE), False),
+    "no stream": (answering(text=json.dumps(ANSWER)), True),
+    "a stream without output": (answering(text=ROLE + DONE, kind=SSE), True),
+    "a stream without end": (answering(text=ROLE, kind=SSE), True),
+    "a stream given up": (
+        answering(text=ROLE + STREAM.replace("stop", "abort"), kind=SSE), True
+    ),
+    "an error later": (
+        answering(text=ROLE + 'data: {"error":{"message":"x","code":500}}\n\n', kind=SSE), True
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NO_ANSWERS)
+async def test_what_is_no_answer_is_asked_of_another_backend(tmp_path: Path, name: str):
+    """Whatever a backend with good probes says instead of an answer: no client hears it, and after
+    three times the backend gets no requests for a while."""
+    handler, only = NO_ANSWERS[name]
+    good = Emulator(find_profile("llama-3-8b/H100", CONFIGS), MODEL)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serving(handler))
+        urls = {"h100": [url, f"http://127.0.0.1:{await good.start()}"]}
+        stack.push_async_callback(good.stop)
+        fleet = await stack.enter_async_context(running(tmp_path, urls=urls))
+        session = await stack.enter_async_context(ClientSession())
+        for stream in (False, True) * 6:
+            if only in (None, stream):
+                chat = f"{fleet.url}/v1/chat/completions"
+                async with session.post(chat, json=said(2, stream=stream)) as reply:
+                    answer = await reply.text()
+                assert (reply.status, reply.headers["x-cuvee-backend"]) == (200, "h100-1")
+                assert '"error"' not in answer
+        outcomes = await fleet.outcomes()
+        failed = [n for n in await fleet.metrics() if "failures_total" in n and "h100-0" in n]
+
+    assert set(outcomes) == {"ok"}
+    assert failed
+
+
+async def test_no_client_hears_of_an_internal_address(tmp_path: Path):
+    """A redirect that all backends give is an error of theirs."""
+    async with (
+        serving(answering(307)) as url,
+        running(tmp_path, urls={"h100": [url]}) as fleet,
+        ClientSession() as session,
+    ):
+        chat = f"{fleet.url}/v1/chat/completions"
+        reply = await session.post(chat, json=said(2), allow_redirects=False)
+        text = await reply.text()
+
+    assert (reply.status, "location" in reply.headers) == (502, False)
+    assert "10.9.9.9" not in text
+
+
+@pytest.mark.parametrize("status", [401, 404])
+async def test_what_all_backends_refuse_is_the_clients_mistake(tmp_path: Path, status: int):
+    """It gets the answer, and no backend is blamed, however often it tries."""
+    async with AsyncExitStack() as stack:
+        urls = [await stack.enter_async_context(serving(answering(status))) for _ in range(2)]
+        fleet = await stack.enter_async_context(running(tmp_path, urls={"h100": urls}))
+        session = await stack.enter_async_context(ClientSession())
+        chat = f"{fleet.url}/v1/chat/completions"
+        statuses = [(await session.post(chat, json=said(2))).status for _ in range(9)]
+        tripped = [b.breaker.failures for b in fleet.worker.router.fleet.backends]
+        outcomes = await fleet.outcomes()
+
+    assert statuses == [status] * 9
+    assert tripped == [0, 0]
+    assert outcomes == {"rejected": 9}
+
+
+@pytest.mark.parametrize("backends", [1, 2, 4])
+async def test_a_poisonous_request_is_sent_twice_at_most(tmp_path: Path, backends: int):
+    """Also where connections that were kept open break under it."""
+    sends = 0
+
+    async def poisoned(request: web.Request) -> web.Response:
+        nonlocal sends
+        if b"POISON" not in await request.read():
+            return web.json_response(ANSWER)
+        sends += 1
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    async with AsyncExitStack() as stack:
+        urls = [await stack.enter_async_context(serving(poisoned)) for _ in range(backends)]
+        fleet = await stack.enter_async_context(running(tmp_path, urls={"h100": urls}))
+        session = await stack.enter_async_context(ClientSession())
+        chat = f"{fleet.url}/v1/chat/completions"
+        kept = await asyncio.gather(*(session.post(chat, json=said(2)) for _ in range(8)))
+        poison = await session.post(chat, json=said(2, user="POISON"))
+        after = await session.post(chat, json=said(2))
+
+    assert {reply.status for reply in kept} == {200}
+    assert (poison.status, sends) == (502, 2)
+    assert after.status == 200
+
+
+@pytest.mark.parametrize("way", ["abort", "reset"])
+async def test_an_engine_that_stops_loses_no_unary_request_and_no_stream_quietly(
+    tmp_path: Path, way: Any
+):
+    """At SIGTERM vLLM may answer 200 with what it has. Unary requests are whole in the end, and
+    streams with text end in an error event; nothing is learned from what was cut."""
+    pools = {"h100": [Faults(on_term=way), NONE]}
+    async with running(tmp_path, pools) as fleet, ClientSession() as session:
+        chat, (first, second) = f"{fleet.url}/v1/chat/completions", fleet.emulators["h100"]
+        streams = await asyncio.gather(
+            *(session.post(chat, json=said(300, stream=True)) for _ in range(4))
+        )
+        unary = [asyncio.create_task(session.post(chat, json=said(300))) for _ in range(4)]
+        await until(lambda: first.engine.running + second.engine.running == 8)
+        await first.terminate()
+        first.crash()
+        texts = [await reply.text() for reply in streams]
+        bodies = [await (await reply).json() for reply in unary]
+        found = await fleet.metrics()
+
+    assert [body["usage"]["completion_tokens"] for body in bodies] == [300] * 4
+    for reply, text in zip(streams, texts, strict=True):
+        stopped = reply.headers["x-cuvee-backend"] == "h100-0"
+        assert ('"error"' in text) is stopped
+        assert text.endswith(DONE) is not stopped
+    assert any('"error"' in text for text in texts)
+    kinds = [n for n in found if "failures_total" in n and 'backend="h100-0"' in n]
+    assert kinds
+
+
+async def test_an_engine_that_asks_for_a_pause_gets_it(tmp_path: Path):
+    """Its words and its Retry-After reach the client at once, if nobody else can serve in time; and
+    nothing is sent to it until then."""
+    asked = 0
+
+    async def full(_: web.Request) -> web.Response:
+        nonlocal asked
+        asked += 1
+        error = {"message": "too busy for you", "type": "x", "code": 503}
+        return web.json_response({"error": error}, status=503, headers={"Retry-After": "40"})
+
+    async with (
+        serving(full) as url,
+        running(tmp_path, urls={"h100": [url]}) as fleet,
+        ClientSession() as session,
+    ):
+        chat = f"{fleet.url}/v1/chat/completions"
+        first = await session.post(chat, json=said(2))
+        second = await session.post(chat, json=said(2))
+        words = [(await reply.json())["error"]["message"] for reply in (first, second)]
+        outcomes = await fleet.outcomes()
+
+    assert (first.status, first.headers["retry-after"], words[0]) == (503, "40", "too busy for you")
+    assert (second.status, second.headers["retry-after"]) == (429, "40")
+    assert asked == 1
+    assert outcomes == {"shed": 2}
+
+
+async def test_a_pause_of_one_backend_is_served_by_another(tmp_path: Path):
+    """It is no failure, and no request waits for it."""
+
+    async def full(_: web.Request) -> web.Response:
+        return web.Response(status=429, headers={"Retry-After": "40"})
+
+    good = Emulator(find_profile("llama-3-8b/H100", CONFIGS), MODEL)
+    async with AsyncExitStack() as stack:
+        url = await stack.enter_async_context(serving(full))
+        urls = {"h100": [url, f"http://127.0.0.1:{await good.start()}"]}
+        stack.push_async_callback(good.stop)
+        fleet = await stack.enter_async_context(running(tmp_path, urls=urls))
+        session = await stack.enter_async_context(ClientSession())
+        chat = f"{fleet.url}/v1/chat/completions"
+        replies = [await session.post(chat, json=said(2)) for _ in range(6)]
+        found = await fleet.metrics()
+
+    assert [reply.status for reply in replies] == [200] * 6
+    assert found['cuvee_backend_failures_total{backend="h100-0",kind="full",pool="h100"}'] == 1
 
 
 async def test_expect_100_continue_is_answered(tmp_path: Path):
@@ -794,7 +1007,7 @@ async def test_backends_come_and_go_while_requests_run(tmp_path: Path):
     """A new backend serves once it was probed; one that is taken away finishes what it has."""
     async with (
         emulated(3) as (emulators, urls),
-        running(tmp_path, urls={"h100": urls[:2]}) as fleet,
+        running(tmp_path, urls={"h100": urls[:2]}, warmup_s=0) as fleet,
         ClientSession() as session,
     ):
         url = f"{fleet.url}/v1/chat/completions"
@@ -915,7 +1128,7 @@ async def test_a_backend_that_rested_is_told_to_be_back(
         breaker = fleet.app.fleet.backends[1].breaker
         breaker.failed(asyncio.get_running_loop().time(), unreachable=True, may_open=True)
         await until(lambda: bool(fleet.worker._resting))
-        breaker.succeeded()
+        breaker.succeeded(0.0)
         await until(lambda: "backend h100-1 gets requests again" in lines())
 
 

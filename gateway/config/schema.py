@@ -221,18 +221,35 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     first_byte_timeout_s: Positive = 120.0
     """From sending a request to the first event of a stream."""
     idle_timeout_s: Positive = 30.0
-    """Longest silence inside a stream; engines can leave one open without a byte."""
+    """Longest silence inside a stream; engines can leave one open without a byte. One that is
+    silent alone, while others of its backend go on, gets ten times as long: engines buffer the
+    arguments of a tool call. One of a backend that probes no longer reach gets 2 s at most.
+    """
     include_usage: bool = True
     """Whether streams are asked for their usage where the client does not; it does not see it."""
     sse_keepalive_s: Positive | None = None
-    """Comments to a client whose stream has not begun, this often; default: none."""
+    """Comments to a client that waits for its stream or hears nothing inside it, this often;
+    default: none.
+    """
     unary_timeout_s: Positive = 600.0
     """From sending a request to the whole reply, for requests that do not stream."""
     retries: CountOrZero = 2
-    """Further backends tried, at most, when no connection to a backend can be made. After an error
-    (5xx other than 503), a timeout or a cut connection before the first byte at most one further
-    backend is tried, because the request itself may be the cause. A backend that says that it is
-    full (429, 503) does not count.
+    """Further backends tried, at most, when no connection to a backend can be made, or when it
+    answers 401, 403, 404, 405 or 408, which another one may not. After an error (5xx other than
+    503), what is no answer, a timeout or a cut connection before the first byte the request is sent
+    once more at most, because it may itself be the cause. A backend that says that it is full (429,
+    503) does not count.
+    """
+    warmup_s: NotNegative = 10.0
+    """Seconds in which a backend that was down, or is new while the gateway runs, gets more and
+    more of the requests that it could take; 0: all of them at once. So it does where fewer than
+    half of its pool are warm, and when the gateway starts.
+    """
+    max_ejection_share: Share = 0.34
+    """Largest share of a pool's healthy backends that get no requests for a while because requests
+    fail there, or because their streams do not go on; at least one of two or more, unless it is 0.
+    One client's bad requests make every backend fail that gets them, so the others stay in use. A
+    backend that is down or cannot be reached gets none in any case.
     """
     queue_requests: CountOrZero = 512
     """Requests that may wait for their turn while no backend keeps their promise; the next one gets

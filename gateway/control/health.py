@@ -66,7 +66,7 @@ class Health:
         if failed == LOST:
             self._on_lost(backend)
         if up != backend.healthy:
-            backend.probed(up)
+            self._fleet.probed(backend, up, asyncio.get_running_loop().time())
             self._tell(backend, reason)
 
     def _tell(self, backend: Backend, reason: str) -> None:

@@ -8,21 +8,33 @@ import asyncio
 import logging
 from collections.abc import Callable
 from math import inf
-from typing import Final
+from time import time
 
 from gateway.config.schema import GatewaySection
 from gateway.errors import (
-    ConnectFailed,
+    ConnectionLost,
+    InvalidAnswer,
     ModelNotFound,
     Saturated,
     Unavailable,
     UpstreamError,
 )
 from gateway.proxy.active import ActiveRequest
-from gateway.proxy.engines import ANY, EngineDialect, EngineRefusal, refusal, stream_refusal
+from gateway.proxy.answers import fault
+from gateway.proxy.attempts import Attempts
+from gateway.proxy.engines import (
+    ANY,
+    EngineDialect,
+    EngineRefusal,
+    pause_s,
+    refusal,
+    stream_refusal,
+)
 from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.headers import first_value
 from gateway.proxy.http.pool import ConnectionPool, ConnectionPools
 from gateway.proxy.http.reply import Reply
+from gateway.proxy.judge import Judge
 from gateway.proxy.relay import Relay
 from gateway.proxy.retry import RetryBudget
 from gateway.proxy.sse import StreamMeter
@@ -36,18 +48,13 @@ from gateway.routing.ticket import Ticket
 
 log = logging.getLogger("cuvee")
 
-# Refusals for lack of room that are tried again; the next one is the client's answer. One refusal
-# means that a backend is fuller than the router knew; nine in a row mean that all are.
-ADMISSIONS: Final = 8
-# Retries after a backend broke (answered 5xx or cut the connection). The request itself may be the
-# cause, so it must not be taken through the whole fleet.
-BROKEN: Final = 1
-
 
 class Dispatcher:
     """Finds a backend that answers. One object serves all requests.
 
-    admission: decides when a request is served. budget: of retries.
+    admission: decides when a request is served. judge: of the backends. budget: of retries. doubts:
+    of retries after an answer that may be right, such as that a key is wrong; a caller with a wrong
+    key must not use up the others.
     """
 
     def __init__(
@@ -69,8 +76,8 @@ class Dispatcher:
         self._connection_pools = connection_pools
         self._clock = clock
         self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
-        self.budget = RetryBudget()
-        self._on_failure = on_failure
+        self.budget, self.doubts = RetryBudget(), RetryBudget()
+        self.judge = Judge(fleet, on_failure, clock)
         self.configure(dialects, settings)
 
     def configure(self, dialects: dict[str, EngineDialect], settings: GatewaySection) -> None:
@@ -80,6 +87,8 @@ class Dispatcher:
         # each attribute of such a class costs compiled code 110 instructions.
         self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
         self._retries, self._include_usage = settings.retries, settings.include_usage
+        self._fleet.max_ejection_share = settings.max_ejection_share
+        self._fleet.warmup_s = settings.warmup_s
         self._targets.clear()
 
     async def begin(
@@ -91,60 +100,59 @@ class Dispatcher:
         lines: header lines of the client to send on. Raises UpstreamError when the last attempt
         failed, Saturated or Unavailable when there is no backend to try.
         """
-        tried: list[str] = []
-        attempts = broken = refused = 0
-        failure: UpstreamError | None = None
+        attempts: Attempts | None = None
         while True:
-            lease = active.lease = await self._lease(active, tried, failure, refused > 0)
-            active.retries = attempts
-            attempts += 1
+            lease = active.lease = await self._lease(active, attempts)
+            active.retries += attempts is not None
+            fresh = attempts is not None and attempts.broken > 0
             try:
-                begun = await self._attempt(client, active, lease, lines, body)
+                begun = await self._attempt(client, active, lease, lines, body, fresh)
             except UpstreamError as error:
-                self.blame(lease, error)
+                if attempts is None:
+                    attempts = Attempts()
+                # A request that fails everywhere says nothing about the second backend.
+                self.judge.blame(lease, error, active.caller, counts=not attempts.broken)
                 lease.release()
-                if isinstance(error, EngineRefusal) and error.admission:
-                    refused += 1
-                    if refused > ADMISSIONS:
-                        raise
-                    continue
-                tried.append(lease.backend.name)
-                broken += not isinstance(error, ConnectFailed)
-                final = isinstance(error, EngineRefusal) and not error.retriable
-                if final or broken > BROKEN or len(tried) > self._retries:
+                attempts.note(lease, error)
+                if attempts.last(error, self._retries) or not self._spend(error):
                     raise
-                if not self.budget.spend():
-                    raise
-                failure = error
+                active.first_at_s = None
             else:
-                if isinstance(begun[1], Relay):  # its end will show whether the answer is any good
-                    lease.backend.breaker.answered()
-                else:
-                    lease.backend.breaker.succeeded()
+                self._answered(lease.backend, begun[1])
+                if attempts is not None:
+                    self.judge.convict(attempts)
+                    self.doubts.refund(len(attempts.suspects))
                 return begun
 
-    def blame(self, lease: Lease, error: UpstreamError) -> None:
-        """Note at the backend that it is full, or that it failed; nothing for a client's
-        mistake. A backend that must rest is logged."""
-        if isinstance(error, EngineRefusal) and error.admission:
-            lease.backend.refused(self._clock())
-            self._on_failure(lease.backend.name, error.kind, False)
-        elif not isinstance(error, EngineRefusal) or error.status >= 500:
-            backend, unreachable = lease.backend, isinstance(error, ConnectFailed)
-            pause_s = backend.breaker.failed(
-                self._clock(),
-                unreachable=unreachable,
-                may_open=unreachable or self._fleet.may_rest(backend),
-            )
-            self._on_failure(backend.name, error.kind, pause_s is not None)
-            if pause_s is not None:
-                log.warning(
-                    "backend %s gets no requests for %g s: %s", backend.name, pause_s, error
-                )
+    def _answered(self, backend: Backend, begun: Relay | bytes) -> None:
+        """Note that a backend has begun to answer, or has answered."""
+        if isinstance(begun, Relay):  # its end will show whether the answer is any good
+            backend.heard_s = begun.last_s
+            backend.breaker.answered()
+        else:
+            backend.heard_s = self._clock()
+            backend.breaker.succeeded(backend.heard_s)
 
-    def blame_stream(self, lease: Lease, error: bytes) -> None:
-        """Do the same for the error event at the end of a stream."""
-        self.blame(lease, stream_refusal(error, self._dialect(lease)))
+    def earn(self) -> None:
+        """Add the share of one request to the budgets."""
+        self.budget.earn()
+        self.doubts.earn()
+
+    def _spend(self, error: UpstreamError) -> bool:
+        """Take one retry after an error; `False` if the budget has none left. A backend that has no
+        room or that closed an idle connection costs none."""
+        if isinstance(error, ConnectionLost):
+            return True
+        if isinstance(error, EngineRefusal):
+            if error.admission:
+                return True
+            if error.doubtful:
+                return self.doubts.spend()
+        return self.budget.spend()
+
+    def blame_stream(self, lease: Lease, error: bytes, caller: str) -> None:
+        """Note the error event at the end of a stream at its backend."""
+        self.judge.blame(lease, stream_refusal(error, self._dialect(lease)), caller)
 
     def forget(self, backend: Backend) -> None:
         """Close the connections of a backend that left the fleet, busy ones when they get idle."""
@@ -157,23 +165,16 @@ class Dispatcher:
         if self.admission.waiting:
             self.admission.turn(now_s)
 
-    async def _lease(
-        self,
-        active: ActiveRequest,
-        tried: list[str],
-        failure: UpstreamError | None,
-        refused: bool,
-    ) -> Lease:
+    async def _lease(self, active: ActiveRequest, attempts: Attempts | None) -> Lease:
         """The lease of a request: at once if there is room, else at its turn.
 
-        failure: of an earlier attempt; raised when there is no other backend to try. refused:
-        whether an engine had no room for it after all.
+        attempts: that failed; when there is no other backend to try, the client is told why.
         """
         if active.bucket == NO_BUCKET:  # the model left the configuration
-            raise failure or ModelNotFound(f"The model `{active.estimate.model}` is gone.")
+            gone = ModelNotFound(f"The model `{active.estimate.model}` is gone.")
+            raise gone if attempts is None else attempts.verdict(gone)
         now_s, admission = self._clock(), self.admission
-        again = failure is not None or refused
-        if not again:
+        if attempts is None:
             lease = admission.enter(
                 active.estimate, bucket=active.bucket, caller=active.caller, now_s=now_s
             )
@@ -183,7 +184,7 @@ class Dispatcher:
             active.estimate,
             bucket=active.bucket,
             arrival_s=active.arrival_s,
-            again=failure is not None,
+            again=attempts is not None and attempts.failure is not None,
         )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ticket = Ticket(
@@ -193,13 +194,14 @@ class Dispatcher:
             ready=_resolver(turn),
             due_s=due_s,
             until_s=until_s,
-            exclude=tried,
+            exclude=() if attempts is None else attempts.tried,
         )
         try:
-            return await self._turn(active, ticket, turn, now_s, again)
+            admission.expect_room(ticket, now_s)
+            return await self._turn(active, ticket, turn, now_s, attempts is not None)
         except (Saturated, Unavailable) as error:
-            if failure is not None:
-                raise failure from error
+            if attempts is not None:
+                raise attempts.verdict(error) from error
             raise
 
     async def _turn(
@@ -243,9 +245,10 @@ class Dispatcher:
         lease: Lease,
         lines: bytes,
         body: bytes,
+        fresh: bool,
     ) -> tuple[Reply, Relay | bytes]:
         """Send the request to one backend; return its reply with the stream up to the first event,
-        or with the whole body."""
+        or with the whole body. fresh: on a new connection."""
         request = active.llm_request
         limit_s = self._first_byte_s if request.stream else self._unary_s
         active.waiting, active.due_s = True, self._clock() + limit_s
@@ -256,11 +259,15 @@ class Dispatcher:
         try:
             body = spliced or body
             head = b"".join((prefix, lines, b"content-length: %d\r\n\r\n" % len(body)))
-            reply = await connections.send(head, body)
-            if reply.status >= 400:
-                raise refusal(reply.status, await reply.read(), self._dialect(lease))
+            reply = await connections.send_once(head, body, fresh=fresh)
+            if reply.status >= 300 or reply.stream is not request.stream:
+                raise await self._no_answer(reply, lease)
             if not reply.stream:
-                return reply, reply.body if reply.complete else await reply.read()
+                whole = reply.body if reply.complete else await reply.read()
+                wrong = fault(whole, request.endpoint)
+                if wrong is not None:
+                    raise InvalidAnswer(wrong)
+                return reply, whole
             meter = StreamMeter(end=request.endpoint.end, hide_usage=spliced is not None)
             relay = Relay(reply, client, self._clock, meter, active.first_token)
             await self._first_event(lease, reply, meter)
@@ -272,18 +279,35 @@ class Dispatcher:
         finally:
             active.waiting, active.due_s = False, inf
 
+    async def _no_answer(self, reply: Reply, lease: Lease) -> UpstreamError:
+        """What a reply says that is no answer by its head."""
+        if reply.status >= 400:
+            asked = pause_s(first_value(reply.headers, b"retry-after"), time())
+            body = await reply.read()
+            return refusal(reply.status, body, self._dialect(lease), pause_s=asked)
+        if reply.status >= 300:  # a Location may be an internal address
+            return InvalidAnswer(f"The backend answered {reply.status}.")
+        what = "a stream that nobody asked for" if reply.stream else "what is no stream"
+        return InvalidAnswer(f"The backend answered with {what}.")
+
     async def _first_event(self, lease: Lease, reply: Reply, meter: StreamMeter) -> None:
-        """Wait for the first event of a stream. An error event there counts as an error reply: vLLM
-        and TGI refuse a request inside a 200."""
-        while meter.last_at_s is None:
+        """Wait for the first output of a stream. An error event before it counts as an error reply:
+        vLLM and TGI refuse a request inside a 200. One that ends before it is no answer."""
+        while not meter.begun:
             if reply.error is not None:
                 raise reply.error
             if reply.complete:
-                raise UpstreamError("The backend closed the stream before its first event.")
+                break
             await reply.next_change()
-        opening = meter.opening
-        if opening is not None and opening.failure is not None:
-            raise stream_refusal(opening.failure, self._dialect(lease))
+        if meter.refused is not None:
+            raise stream_refusal(meter.refused, self._dialect(lease))
+        if not (meter.empty or meter.over or reply.complete):
+            return
+        whole, error = meter.finish()
+        if error is not None:
+            raise stream_refusal(error, self._dialect(lease))
+        if not whole:
+            raise InvalidAnswer("The backend stopped before its answer was whole.")
 
     def _target(self, backend: Backend, endpoint: Endpoint) -> tuple[ConnectionPool, bytes]:
         """The connections of a backend, and the first lines of requests to this endpoint there."""

@@ -4,6 +4,7 @@ A new engine is a new row. Error replies of every engine become OpenAI error obj
 router and no connection.
 """
 
+from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import msgspec
@@ -75,6 +76,9 @@ class EngineDialect:
         return f"<EngineDialect {self.name}>"
 
 
+# Not allowed, not found, too slow: no engine says this of a body.
+DOUBTFUL: Final = (401, 403, 404, 405, 408)
+LONGEST_PAUSE_S: Final = 300.0  # a longer one is not believed
 INVALID: Final = {422: 400}  # FastAPI and TGI say 422 where OpenAI's clients expect 400
 
 VLLM: Final = EngineDialect(
@@ -127,14 +131,15 @@ def dialects(engines: dict[str, str]) -> dict[str, EngineDialect]:
 class EngineRefusal(UpstreamError):
     """A backend answered with an error.
 
-    status: for the client. error: the error object that the client gets.
+    status: for the client. error: the error object that the client gets. pause_s: for how long the
+    engine wants no requests, 0 if it said nothing of it.
     """
 
-    def __init__(self, status: int, error: dict[str, Any]) -> None:
-        super().__init__(
-            str(error.get("message")), retry_after_s=1.0 if status in (429, 503) else None
-        )
+    def __init__(self, status: int, error: dict[str, Any], *, pause_s: float = 0.0) -> None:
+        retry_after_s = pause_s or (1.0 if status in (429, 503) else None)
+        super().__init__(str(error.get("message")), retry_after_s=retry_after_s)
         self.status = status
+        self.pause_s = pause_s
         self.kind = FailureKind.FULL if self.admission else FailureKind.ERROR
         self.error = error
 
@@ -147,15 +152,23 @@ class EngineRefusal(UpstreamError):
     @property
     def retriable(self) -> bool:
         """Whether another backend may succeed; never after a mistake of the client."""
-        return self.status >= 500 or self.status == 429
+        return self.status >= 500 or self.status == 429 or self.doubtful
+
+    @property
+    def doubtful(self) -> bool:
+        """Whether another backend must say whose fault it is: a wrong key or a model that is not
+        there may be the client's mistake, or the backend's that was started with another."""
+        return self.status in DOUBTFUL
 
     def body(self) -> bytes:
         return msgspec.json.encode({"error": self.error})
 
 
-def refusal(status: int, body: bytes, dialect: EngineDialect = ANY) -> EngineRefusal:
+def refusal(
+    status: int, body: bytes, dialect: EngineDialect = ANY, *, pause_s: float = 0.0
+) -> EngineRefusal:
     """Read an error reply. vLLM sends an OpenAI error object, TGI a string as `error`, FastAPI
-    `detail`, and balancers plain text or HTML."""
+    `detail`, and balancers plain text or HTML. pause_s: what its `Retry-After` says."""
     try:
         reply = msgspec.json.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -164,15 +177,29 @@ def refusal(status: int, body: bytes, dialect: EngineDialect = ANY) -> EngineRef
     error = fields.get("error")
     status = dialect.statuses.get(status, status)
     if isinstance(error, dict) and "message" in error:
-        return EngineRefusal(status, error)
+        return EngineRefusal(status, error, pause_s=pause_s)
     text = error or fields.get("detail") or fields.get("message") or body.decode(errors="replace")
     error_type = fields.get("error_type") or (
         "upstream_error" if status >= 500 else "invalid_request_error"
     )
     message = str(text)[:LONGEST_MESSAGE] or f"The backend answered {status}."
-    return EngineRefusal(
-        status, {"message": message, "type": error_type, "param": None, "code": status}
-    )
+    error = {"message": message, "type": error_type, "param": None, "code": status}
+    return EngineRefusal(status, error, pause_s=pause_s)
+
+
+def pause_s(retry_after: bytes | None, wall_s: float) -> float:
+    """The seconds that a `Retry-After` asks for, which has seconds or a date (RFC 9110 §10.2.3); 0
+    if there is none or it cannot be read. wall_s: the time now, since 1970."""
+    if retry_after is None:
+        return 0.0
+    text = retry_after.decode("latin-1").strip()
+    try:
+        seconds = (
+            float(text) if text.isdigit() else parsedate_to_datetime(text).timestamp() - wall_s
+        )
+    except (ValueError, OverflowError):
+        return 0.0
+    return max(0.0, min(seconds, LONGEST_PAUSE_S))
 
 
 def stream_refusal(error: bytes, dialect: EngineDialect = ANY) -> EngineRefusal:

@@ -8,6 +8,10 @@ from typing import Any
 
 import msgspec
 
+# Finish reasons of an engine that ends the answers it is working on before it stops: vLLM at
+# SIGTERM, and engines that failed.
+STOPPED = ("abort", "error")
+
 
 class _Delta(msgspec.Struct):
     """A chat delta; true if it carries output of any kind."""
@@ -35,7 +39,12 @@ class _Choice(msgspec.Struct):
 
     delta: _Delta | None = None
     text: str | None = None
-    finish_reason: str | None = None
+    finish_reason: Any = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the engine gave the answer up."""
+        return self.finish_reason in STOPPED
 
 
 class Usage(msgspec.Struct):
@@ -64,8 +73,39 @@ class Event(msgspec.Struct):
         `finish_reason` does, because an empty answer has no other."""
         return any(c.delta or c.text or c.finish_reason for c in self.choices)
 
+    @property
+    def finished(self) -> bool:
+        """Whether a choice has its finish reason here."""
+        return any(c.finish_reason for c in self.choices)
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the engine gave a choice up."""
+        return any(c.stopped for c in self.choices)
+
+
+class _WholeChoice(msgspec.Struct):
+    """One choice of a reply that does not stream: `message` in a chat, `text` in a completion."""
+
+    message: _Delta | None = None
+    text: str | None = None
+    finish_reason: Any = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the engine gave the answer up."""
+        return self.finish_reason in STOPPED
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has a finish reason, or at least some output."""
+        return bool(self.finish_reason or self.message or self.text)
+
 
 class WholeReply(msgspec.Struct):
     """A reply that does not stream."""
 
+    choices: list[_WholeChoice] = []
+    data: list[Any] = []
+    error: msgspec.Raw = msgspec.Raw(b"null")
     usage: Usage | None = None

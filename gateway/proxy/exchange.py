@@ -76,7 +76,7 @@ class Exchange:
         self._callers = Callers()
         self._receipts = Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
-        self.timeouts = Timeouts(settings)
+        self.timeouts = Timeouts(settings, router.fleet.may_rest)
         self.configure(settings)
 
     def configure(self, settings: GatewaySection) -> None:
@@ -86,7 +86,6 @@ class Exchange:
         Requests under way get the number that their bucket has now. One whose model is gone may
         finish where it is; if it has not been sent to a backend, it ends as an unknown model.
         """
-        self._idle_s = settings.idle_timeout_s
         self._not_sent = not_sent(settings.withheld_headers)
         classes = self._router.table.buckets.classes
         self._models = list(dict.fromkeys(c.model for c in classes))
@@ -120,7 +119,7 @@ class Exchange:
             client.on_disconnect = active.abandon
             if active.estimate.slo_class != BEST_EFFORT:  # nothing is planned for it
                 self._on_arrival(active.bucket)
-            self._dispatcher.budget.earn()
+            self._dispatcher.earn()
             lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
             reply, begun = await self._dispatcher.begin(client, active, lines, request.body)
             active.ping_s = inf
@@ -203,12 +202,8 @@ class Exchange:
         """Pass on a reply that does not stream, unchanged, and note its usage."""
         active.add_usage(usage_of(body))
         active.finish(OK, reply.status)
-        if active.committed:  # keep-alive comments began a stream, but the engine does not stream
-            client.write(b"data: " + b"".join(body.splitlines()) + b"\n\ndata: [DONE]\n\n")
-            client.end()
-        else:
-            head = reply_head(reply.status, reply.headers, reply.end_to_end)
-            client.respond(head + active.receipt(), body)
+        head = reply_head(reply.status, reply.headers, reply.end_to_end)
+        client.respond(head + active.receipt(), body)
 
     async def _stream(
         self, client: ClientConnection, active: ActiveRequest, reply: Reply, relay: Relay
@@ -224,7 +219,7 @@ class Exchange:
         else:
             client.start(stream_head(reply, active), relay.open())
             active.committed = True
-        active.due_s = self._clock() + self._idle_s
+        self.timeouts.follow(active, self._clock())
         lease = active.lease
         assert lease is not None
         try:
@@ -236,19 +231,19 @@ class Exchange:
             if not whole and error is None:
                 raise StreamBroken("The backend's stream ended too early.")
             if error is None:
-                lease.backend.breaker.succeeded()
+                lease.backend.breaker.succeeded(self._clock())
             else:
-                self._dispatcher.blame_stream(lease, error)
+                self._dispatcher.blame_stream(lease, error, active.caller)
             if error is None:
                 active.finish(OK, reply.status)
             else:
                 active.finish(Outcome.FAILED, reply.status, UpstreamError.code)
         except UpstreamError as broken:
-            self._dispatcher.blame(lease, broken)
+            self._dispatcher.judge.blame(lease, broken, active.caller)
             active.finish(Outcome.FAILED, broken.status, broken.code)
             client.write(error_event(broken.body()))
         finally:
-            active.due_s = inf
+            self.timeouts.unfollow(active)
             active.add_usage(meter.usage)
             active.output_tokens = meter.output_tokens
             active.tpot_s = meter.tpot_s

@@ -66,10 +66,10 @@ class Relay:
                 self._client.write(ready)
         else:
             self._ready += ready
-            if self.meter.last_at_s is not None:
+            if self.meter.begun:
                 self._reply.notify()
             elif len(self._ready) > HELD_BYTES:
-                self._reply.pause()  # endless comments and no event: the timeout will end it
+                self._reply.pause()  # comments without end: the timeout will end it
 
     def open(self) -> bytes:
         """Return what was held; from now on pieces go to the client at once."""

@@ -3,7 +3,14 @@ no router and no backend."""
 
 from typing import Final
 
-from gateway.errors import Draining, GatewayError, Saturated, Unavailable
+from gateway.errors import (
+    Draining,
+    FailureKind,
+    GatewayError,
+    Saturated,
+    Unavailable,
+    UpstreamError,
+)
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.http.headers import first_value, reply_head, status_line
 from gateway.proxy.http.reply import Reply
@@ -31,6 +38,6 @@ def outcome_of(error: GatewayError) -> Outcome:
         return Outcome.FAILED
     if isinstance(error, Saturated | Unavailable):
         return Outcome.SHED
-    if error.status < 500 and error.status != 429:
-        return Outcome.REJECTED
-    return Outcome.SHED if error.status == 429 else Outcome.FAILED
+    if isinstance(error, UpstreamError) and error.kind is FailureKind.FULL:
+        return Outcome.SHED
+    return Outcome.REJECTED if error.status < 500 else Outcome.FAILED

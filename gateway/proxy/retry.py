@@ -22,6 +22,10 @@ class RetryBudget:
         """Add the share of one request."""
         self.left = min(RESERVE, self.left + SHARE)
 
+    def refund(self, retries: int) -> None:
+        """Give back retries that helped."""
+        self.left = min(RESERVE, self.left + retries)
+
     def spend(self) -> bool:
         """Take one retry; `False` if none is left."""
         if self.left < 1.0:

@@ -120,6 +120,14 @@ class Admission:
         prefill_s = self._router.prefill_s(bucket, estimate.input_tokens)
         return due_s, min(longest_s, due_s - prefill_s / PROMPT)
 
+    def expect_room(self, ticket: Ticket, now_s: float) -> None:
+        """Raise Saturated if all backends of a request want no requests for longer than it may
+        wait."""
+        resumes_s = self._router.resumes_s(ticket.bucket, now_s, ticket.exclude)
+        if resumes_s > ticket.until_s:
+            retry_after_s = float(ceil(resumes_s - now_s))
+            raise Saturated("Every backend asked to wait.", retry_after_s=retry_after_s)
+
     def wait(self, ticket: Ticket, now_s: float, *, again: bool = False) -> None:
         """Let a request wait for its turn. again: whether it had its turn before, so that it is the
         next one of its caller. Raises Saturated where waiting cannot help, or for lack of room."""

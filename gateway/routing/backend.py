@@ -15,6 +15,9 @@ from planner.model.buckets import MOST_CLASSES as MOST
 # share.
 MOST_CLASSES: Final = MOST
 
+# The pressure of a backend that has just come up, in which caches are empty and graphs not yet
+# captured, beside that of its requests. It falls to 0 while the backend warms up.
+COLD: Final = 0.9
 FULL_S: Final = 1.0  # for so long an engine that refused a request for lack of room counts as full
 NO_CLASS: Final = -1  # of a request without a promise
 # Layout of a worker's part of these sums: in flight, pending prefill, memory, loads, requests by
@@ -33,6 +36,9 @@ class Backend:
     memory: the share of the KV cache that all leases fill on average, as estimated. All are totals
     over all workers, as far as this worker knows; its own part is in its cell of the shared array,
     if there is one. healthy: whether the last probe was good. breaker: judges it by its requests.
+    silent: whether it has streams and none of them goes on. paused_until_s: until when its engine
+    wants no requests. heard_s: when an answer last began or came whole. cold_until_s: until when it
+    gets fewer requests than it could take.
     """
 
     __slots__ = (
@@ -40,15 +46,20 @@ class Backend:
         "_full_at",
         "_full_until_s",
         "_unprefilled",
+        "_warmup_s",
         "breaker",
+        "cold_until_s",
         "healthy",
+        "heard_s",
         "in_flight",
         "loads",
         "memory",
         "name",
+        "paused_until_s",
         "pending_s",
         "pool",
         "present",
+        "silent",
         "url",
     )
 
@@ -61,9 +72,11 @@ class Backend:
         self.present = [0] * MOST_CLASSES
         self.pending_s = self.memory = 0.0
         self.healthy = True
+        self.silent = False
         self.breaker = Breaker()
         self._full_at = 0
-        self._full_until_s = 0.0
+        self._full_until_s = self.paused_until_s = self.heard_s = 0.0
+        self.cold_until_s = self._warmup_s = 0.0
         self._unprefilled: deque[Lease] = deque()
         self._cell: memoryview[float] | None = None
 
@@ -81,18 +94,30 @@ class Backend:
         return max([self.loads[k] for k in present or [0]])
 
     def live(self, now_s: float) -> bool:
-        """Whether it may get a request now: its last probe was good and its breaker allows it."""
-        return self.healthy and self.breaker.allows(now_s)
+        """Whether it may get a request now: its last probe was good, it goes on, and its breaker
+        allows it."""
+        return self.healthy and not self.silent and self.breaker.allows(now_s)
 
-    def refused(self, now_s: float) -> None:
+    @property
+    def resting(self) -> bool:
+        """Whether it gets no requests, or one on trial, because of what became of others."""
+        return self.silent or self.breaker.tripped
+
+    def refused(self, now_s: float, pause_s: float = 0.0) -> None:
         """Note that the engine refused a request for lack of room. It is full with one request less
-        than are in flight now; that is no failure."""
+        than are in flight now; that is no failure. pause_s: for how long it wants no requests at
+        all, if it said so."""
         self._full_at = self.in_flight - 1  # the refused request holds a lease too
         self._full_until_s = now_s + FULL_S
+        if pause_s:
+            self.paused_until_s = max(self.paused_until_s, now_s + pause_s)
 
     def full(self, now_s: float) -> bool:
-        """Whether the engine refused requests a moment ago and still has as many as then."""
-        return now_s < self._full_until_s and self.in_flight >= self._full_at
+        """Whether the engine refused requests a moment ago and still has as many as then, or wants
+        none for a while."""
+        return now_s < self.paused_until_s or (
+            now_s < self._full_until_s and self.in_flight >= self._full_at
+        )
 
     def behind(self, now_s: float) -> bool:
         """Whether a first token that was due has not come: the engine is slower than its profile,
@@ -112,10 +137,21 @@ class Backend:
         return False
 
     def probed(self, up: bool) -> None:
-        """Note the result of a probe; a good one closes the breaker."""
+        """Note the result of a probe. One that finds it up again ends a pause, but closes the
+        breaker only of one that could not be reached: probes are no answers."""
         self.healthy = up
         if up:
-            self.breaker.succeeded()
+            self.breaker.up_again()
+
+    def warm_up(self, now_s: float, warmup_s: float) -> None:
+        """Take only a few requests at first and more with time, over so many seconds."""
+        self._warmup_s = warmup_s
+        self.cold_until_s = now_s + warmup_s
+
+    def cold(self, now_s: float) -> float:
+        """The pressure of the requests that it is not given while it is cold."""
+        left_s = self.cold_until_s - now_s
+        return COLD * left_s / self._warmup_s if left_s > 0.0 else 0.0
 
     def publish_to(self, cell: "memoryview[float]") -> None:
         """Publish this worker's leases in a cell of the shared array from now on, `WIDTH` doubles.

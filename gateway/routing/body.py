@@ -37,7 +37,7 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     return LlmRequest(
         endpoint=endpoint,
         model=fields.model,
-        stream=bool(fields.stream),
+        stream=bool(fields.stream) and endpoint.generates,
         prompt_bytes=len(prompt),
         prompt_tokens=_token_ids(bytes(prompt)) if endpoint.token_ids else None,
         max_tokens=cap if cap is not None and cap > 0 else None,

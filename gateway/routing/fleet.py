@@ -11,9 +11,15 @@ from gateway.routing.membership import Membership, first
 
 
 class Fleet:
-    """Backends by pool, live or not, in the order of the membership."""
+    """Backends by pool, live or not, in the order of the membership.
+
+    max_ejection_share: of a pool's healthy backends, how many may rest because of failed requests.
+    warmup_s: seconds in which a backend that comes up gets more and more requests.
+    """
 
     def __init__(self, membership: Membership) -> None:
+        self.max_ejection_share = 0.34
+        self.warmup_s = 0.0
         self.membership = Membership(version=-1, members=(), pools={})
         self._by_name: dict[str, Backend] = {}
         self._pools: dict[str, tuple[Backend, ...]] = {}
@@ -42,16 +48,66 @@ class Fleet:
         """(P,) number of backends of each pool, live or not."""
         return tuple(len(self._pools[pool]) for pool in pools)
 
+    def probed(self, backend: Backend, up: bool, now_s: float) -> None:
+        """Note the result of a probe. A backend that comes up warms up, unless fewer than half of
+        its pool are warm: they could not carry the others' load meanwhile."""
+        if up and not backend.healthy and self.warmup_s:
+            pool = self._pools.get(backend.pool, ())
+            if 2 * self._warm(pool, now_s) >= len(pool):
+                backend.warm_up(now_s, self.warmup_s)
+        backend.probed(up)
+
     def may_rest(self, backend: Backend) -> bool:
         """Whether a backend may get no requests for a while because of failed requests.
 
         One client's bad requests make every backend fail that gets them, so failures alone never
-        take more than a third of a pool's healthy backends out: one of two, none of one. (Envoy has
-        `max_ejection_percent` for this.)
+        take more than `max_ejection_share` of a pool's healthy backends out, or one if that is
+        less, and none of one. (Envoy has `max_ejection_percent` for this.)
         """
-        others = [b for b in self._pools.get(backend.pool, ()) if b.healthy and b is not backend]
-        resting = sum(other.breaker.tripped for other in others)
-        return bool(others) and resting < max(1, (len(others) + 1) // 3)
+        others = [b for b in self._reachable(backend.pool) if b is not backend]
+        return sum(other.resting for other in others) < self._most_resting(len(others) + 1)
+
+    def recall(self, now_s: float) -> None:
+        """Let backends that rest or are cold get requests where too many do for the number that is
+        left, because others went down or left since. Called several times a second."""
+        for name, pool in self._pools.items():
+            if any(b.breaker.tripped for b in pool):
+                reachable = self._reachable(name)
+                resting = [b for b in reachable if b.breaker.tripped]
+                for backend in resting[self._most_resting(len(reachable)) :]:
+                    backend.breaker.recall()
+            cold = [b for b in pool if b.cold_until_s > now_s]
+            if cold:
+                lacking = (len(pool) + 1) // 2 - self._warm(pool, now_s)
+                for backend in cold[: max(0, lacking)]:
+                    backend.cold_until_s = 0.0
+
+    def peers(self, backend: Backend, now_s: float) -> tuple[float, float]:
+        """Failed and all answers lately of the other backends in a backend's pool."""
+        failed = answers = 0.0
+        for other in self._pools.get(backend.pool, ()):
+            if other is not backend:
+                counts = other.breaker.rate.counts(now_s)
+                failed += counts[0]
+                answers += counts[1]
+        return failed, answers
+
+    def _warm(self, pool: Sequence[Backend], now_s: float) -> int:
+        return sum(b.live(now_s) and b.cold_until_s <= now_s for b in pool)
+
+    def _reachable(self, pool: str) -> list[Backend]:
+        """The backends of a pool that are up as far as is known, whatever they answer."""
+        return [
+            b
+            for b in self._pools.get(pool, ())
+            if b.healthy and not (b.breaker.tripped and b.breaker.unreachable)
+        ]
+
+    def _most_resting(self, reachable: int) -> int:
+        """How many of so many backends may rest at once."""
+        if reachable < 2 or not self.max_ejection_share:
+            return 0
+        return max(1, int(self.max_ejection_share * reachable))
 
     def apply(self, membership: Membership) -> tuple[tuple[Backend, ...], tuple[Backend, ...]]:
         """Follow a membership; return the backends that are new and those that left.

@@ -141,9 +141,9 @@ class Observation:
         return "yes" if waited_s <= ttft_s + tpot_s * (tokens - 1) else "no"
 
     def lesson(self) -> Lesson:
-        """The sizes from which an estimator learns: no output tokens of an answer that was cut, no
-        input tokens of a prompt that came as token ids."""
-        whole = self.outcome is Outcome.OK and self.endpoint.generates
+        """The sizes from which an estimator learns: none of an answer that was cut, no input tokens
+        of a prompt that came as token ids."""
+        ok = self.outcome is Outcome.OK
         return Lesson(
             model=self.model,
             caller=self.caller,
@@ -151,8 +151,8 @@ class Observation:
             prompt_bytes=self.prompt_bytes,
             max_tokens=self.max_tokens,
             estimated_input=self.estimated_input,
-            input_tokens=None if self.exact_input else self.input_tokens,
-            output_tokens=self.output_tokens if whole else None,
+            input_tokens=self.input_tokens if ok and not self.exact_input else None,
+            output_tokens=self.output_tokens if ok and self.endpoint.generates else None,
         )
 
     def log_fields(self) -> dict[str, object]:

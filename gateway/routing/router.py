@@ -186,6 +186,19 @@ class Router:
             )
         return lease
 
+    def resumes_s(self, bucket: int, now_s: float, exclude: Collection[str]) -> float:
+        """Until when all live backends that may serve a bucket want no requests; `now_s` if one
+        takes them."""
+        return min(
+            [
+                backend.paused_until_s
+                for pool in self.pools_for(bucket)
+                for backend in self._selection.pools[pool]
+                if backend.live(now_s) and backend.name not in exclude
+            ],
+            default=now_s,
+        )
+
     def hurried(self, bucket: int, now_s: float) -> list[int]:
         """The pools of a bucket whose room was given out too fast: requests that others go before
         must leave them alone."""

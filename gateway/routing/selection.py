@@ -162,6 +162,8 @@ class Selection:
                 pressure = alone.of(backend, memory, prefill_s)
             else:
                 pressure = self.pressure.of(backend, pool, bucket, own, memory, prefill_s, now_s)
+            if now_s < backend.cold_until_s:
+                pressure += backend.cold(now_s)
             penalised = pressure + backend.breaker.penalty
             if backend is self.aside:
                 penalised += AWAY if own >= 0 else -AWAY

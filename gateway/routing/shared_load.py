@@ -130,7 +130,7 @@ class LoadView:
             backend.set_totals(totals[row])
         if self._reads_down and (down := self._shared_load.down()) != self._down:
             self._down = down
-            self._mark(down)
+            self._mark(down, now_s)
 
     def lose_supervisor(self) -> None:
         """Count all backends as up from now on: no process probes them any more, so that only the
@@ -139,8 +139,8 @@ class LoadView:
         for backend, _ in self._places:
             backend.probed(True)
 
-    def _mark(self, down: bytes) -> None:
+    def _mark(self, down: bytes, now_s: float) -> None:
         flags = np.frombuffer(down, dtype=np.float64).tolist()
         for backend, row in self._places:
             if backend.healthy is bool(flags[row]):
-                backend.probed(not flags[row])
+                self._fleet.probed(backend, not flags[row], now_s)

@@ -89,7 +89,7 @@ class Worker:
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
         self._leaving = self._over = False
-        self._resting: set[str] = set()  # backends whose breaker was open at the last tick
+        self._resting: set[str] = set()  # backends that rested at the last tick
         self._ended: list[Observation] = []
         self._request_log = self._new_request_log(table)
         self._shedding = Shedding()
@@ -202,7 +202,7 @@ class Worker:
                 connections=len(self._listener.connections),
                 retry_budget=self.dispatcher.budget.left,
                 breakers_open=sum(b.healthy and not b.live(now_s) for b in backends),
-                resting=tuple(b.name for b in backends if b.breaker.tripped),
+                resting=tuple(b.name for b in backends if b.resting),
                 backend_connections=self._connection_pools.open,
                 evicted=self._listener.evicted,
                 log_dropped=logs.dropped(),
@@ -316,6 +316,7 @@ class Worker:
                 self._learn()
                 self._estimator.refill()
                 self._exchange.timeouts.tick(self._clock())
+                self.router.fleet.recall(self._clock())
                 self.dispatcher.room(self._clock())
                 self._tell_rested()
                 self._shedding.tick(self._clock())
@@ -325,10 +326,10 @@ class Worker:
                 log.exception("a tick failed")
 
     def _tell_rested(self) -> None:
-        """Log the backends whose breaker has closed since the last tick. That it opens is logged
-        where it opens, with the reason."""
+        """Log the backends that no longer rest since the last tick. That one begins to is logged
+        where it does, with the reason."""
         backends = self.router.fleet.backends
-        resting = {backend.name for backend in backends if backend.breaker.tripped}
+        resting = {backend.name for backend in backends if backend.resting}
         if self._resting:
             for backend in backends:
                 if backend.name in self._resting and backend.name not in resting:

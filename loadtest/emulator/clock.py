@@ -6,6 +6,7 @@ up the others; what it buffers is bounded by the output's length.
 """
 
 import asyncio
+import dataclasses
 import itertools
 from typing import cast
 
@@ -59,6 +60,18 @@ class EmulatedExchange:
                 self.transport.write(data[at : at + 1])
         elif data:
             self.transport.write(data)
+
+    def give_up(self, tokens: dict[int, int]) -> None:
+        """End with finish reason "abort". tokens: output of the unfinished choices, by index."""
+        ends = list(zip(self.generation.output_tokens, self.generation.finish_reasons, strict=True))
+        for index, sent in tokens.items():
+            ends[index] = sent, "abort"
+        self.generation = dataclasses.replace(
+            self.generation,
+            output_tokens=tuple(sent for sent, _ in ends),
+            finish_reasons=tuple(reason for _, reason in ends),
+        )
+        self.done.set_result(None)
 
     def cut(self) -> None:
         """Do what the fault says at its token limit; a stall is the absence of anything further."""
@@ -126,6 +139,27 @@ class EngineClock:
             self.engine.abort(key, self._now_s)
         exchange.open.clear()
         self._schedule()
+
+    @property
+    def exchanges(self) -> "set[EmulatedExchange]":
+        """Those that the engine works on."""
+        return {choice.exchange for choice in self._choices.values()}
+
+    def give_up(self) -> None:
+        """Answer what is under way with what there is of it, as vLLM does when it stops."""
+        self.advance()
+        for exchange in self.exchanges:
+            choices = [c for c in self._choices.values() if c.exchange is exchange]
+            self.abort(exchange)
+            if exchange.done.done():  # its last token came just now
+                continue
+            tokens = {choice.index: choice.sent for choice in choices}
+            for choice in choices:
+                if choice.chunks is not None:
+                    exchange.write(choice.chunks.aborted(choice.sent))
+            if choices[0].chunks is not None:
+                exchange.write(choices[0].chunks.end(sum(tokens.values())))
+            exchange.give_up(tokens)
 
     def close(self) -> None:
         """Stop the timer."""

@@ -20,6 +20,11 @@ class Faults:
     error_after: output tokens after which an error event ends the stream, as of a vLLM whose engine
     process was killed; a unary request gets HTTP 500.
     trickle: streams are written one byte at a time.
+    on_term: what SIGTERM does, which is a race inside vLLM. "reset": everything breaks off at once,
+    as if killed. "abort": what is under way is answered at once, whole by its form: finish reason
+    "abort", and a stream without output only its role and [DONE]. "hang": nothing is answered and
+    the connections stay open. "drain": what is under way is finished, what comes meanwhile gets
+    500, and health stays good (`--shutdown-timeout`).
     """
 
     start_delay_s: float = 0.0
@@ -30,6 +35,7 @@ class Faults:
     stall_after: int | None = None
     error_after: int | None = None
     trickle: bool = False
+    on_term: Literal["reset", "abort", "hang", "drain"] = "reset"
 
     def __post_init__(self) -> None:
         if self.every < 1:

@@ -99,6 +99,13 @@ class StreamChunks:
             events.append(self._last())
         return b"".join(events)
 
+    def aborted(self, sent: int) -> bytes:
+        """The last event of an engine that stops after `sent` tokens; before the first one only the
+        role, without any finish reason."""
+        if sent == 0:
+            return self._role() if self._generation.api == "chat" else b""
+        return self._framed(self._content("", "abort"))
+
     def end(self, output_tokens: int) -> bytes:
         """What ends the whole stream: the usage chunk if it was asked for, and [DONE].
 

@@ -63,6 +63,7 @@ class Emulator:
         self._authorization = None if api_key is None else f"Bearer {api_key}"
         self._numbers = itertools.count(1)
         self._ready_s = 0.0
+        self._stopping = False
         self._loop: asyncio.AbstractEventLoop
         self._clock: EngineClock
         self._runner: web.AppRunner
@@ -91,6 +92,23 @@ class Emulator:
         """Close the listener and every connection, and wait for aiohttp to clean up."""
         self.crash()
         await self._runner.cleanup()
+
+    async def terminate(self) -> None:
+        """Do what SIGTERM does by `Faults.on_term`; returns when no request is under way."""
+        way = self._faults.on_term
+        if way == "drain":
+            self._stopping = True
+            while self._clock.exchanges:
+                await asyncio.wait([exchange.done for exchange in self._clock.exchanges])
+        elif way == "hang":
+            self._listener.close()
+            self._clock.close()
+            await self._loop.create_future()
+        elif way == "abort":
+            self._listener.close()
+            self._stopping = True
+            self._clock.give_up()
+            await asyncio.sleep(SHUTDOWN_S)  # for the answers to be written
 
     def crash(self) -> None:
         """Die as a killed process does: listener and connections are gone at once."""
@@ -152,7 +170,7 @@ class Emulator:
             if transport is not None:
                 transport.close()
             return None
-        if fault.status == 500:
+        if fault.status == 500 or self._stopping:
             raise refusals.engine_dead()
         if fault.status == 503 or self._loop.time() < self._ready_s:
             raise refusals.overloaded()

@@ -16,10 +16,10 @@ from loadtest.torture import invariants
 from loadtest.torture.control import VirtualGateway
 from loadtest.torture.engine import TorturedEngine
 from loadtest.torture.fates import Fate
-from loadtest.torture.judge import SETTLED_S, Judge
 from loadtest.torture.ledger import EVENTS, Ask, Broken, Ledger
 from loadtest.torture.network import Network
 from loadtest.torture.plane import VirtualPlane
+from loadtest.torture.referee import SETTLED_S, Referee
 from loadtest.torture.setting import MODELS, Setting, profile_of
 from loadtest.torture.traffic import LONGEST_S, TorturingTraffic
 from loadtest.torture.virtual_loop import VirtualLoop
@@ -50,7 +50,7 @@ class WorldResult:
     """What came of a world.
 
     at_s: its end. broken: the first promise that was broken, `None`: none was. counts: of requests,
-    ends and faults. calm, met: see `Judge`. events: the last ones.
+    ends and faults. calm, met: see `Referee`. events: the last ones.
     """
 
     seed: int
@@ -86,8 +86,8 @@ def play(
             at_s=world.ledger.now_s,
             broken=broken,
             counts=world.ledger.counts,
-            calm=world.judge.calm,
-            met=world.judge.met,
+            calm=world.referee.calm,
+            met=world.referee.met,
             events=tuple(world.ledger.events),
         )
 
@@ -106,7 +106,7 @@ class World:
         self.loop.on_quiet = self._on_quiet
         self.loop.set_exception_handler(self._on_exception)
         self._setting = Setting(Random(self._random.getrandbits(32)), folder)
-        self.judge = Judge(self.ledger, promise=self._promised)
+        self.referee = Referee(self.ledger, promise=self._promised)
         self._look_s = 0.0
         self._deaths: list[float] = []
         self._lines: dict[str, dict[str, Any]] = {}
@@ -177,7 +177,7 @@ class World:
         self.weather.look(now_s)
         for line in self._wrong(now_s):
             self.ledger.fail(line)
-        self._judge(now_s)
+        self._referee(now_s)
 
     def _on_exception(self, _: Any, context: dict[str, Any]) -> None:
         error = context.get("exception")
@@ -226,15 +226,15 @@ class World:
             well[model] = well.get(model, 0) + (now_s - engine.bad_at_s > SETTLED_S)
         return well
 
-    def _judge(self, now_s: float) -> None:
-        """Judge what has ended."""
+    def _referee(self, now_s: float) -> None:
+        """Referee what has ended."""
         well = self._well(now_s)
         for ask in self.ledger.take():
             assert ask.ended_s is not None
             ask.line = self._lines.pop(ask.id, None)
             calm = self.weather.bad_at_s < ask.sent_s - SETTLED_S
             died = [s for s in self._died() if s >= ask.sent_s - 0.2]
-            self.judge.see(
+            self.referee.see(
                 ask,
                 calm=calm,
                 well=well.get(ask.model, 0),
@@ -262,8 +262,8 @@ class World:
         for engine in self.engines.values():
             if engine.held:
                 self.ledger.fail(f"nobody waits for what it generates: {engine!r}")
-        self._judge(self.loop.time() + 3.0)
-        self.judge.close()
+        self._referee(self.loop.time() + 3.0)
+        self.referee.close()
         if self.ledger.broken is not None:
             raise Broken(self.ledger.broken)
 

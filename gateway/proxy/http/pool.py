@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Final, cast
 from urllib.parse import urlsplit
 
-from gateway.errors import ConnectFailed, Unavailable, UpstreamError
+from gateway.errors import ConnectFailed, ConnectionLost, Unavailable, UpstreamError
 from gateway.proxy.http.backend import BackendConnection
 from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.head_memo import HeadMemo
@@ -79,32 +79,39 @@ class ConnectionPool:
         return line.encode("latin-1")
 
     async def send(self, head: bytes, body: bytes) -> Reply:
+        """Send a request and wait for the head of the reply; send it once more if the connection
+        was one that had been kept and is lost. Raises as `send_once`."""
+        try:
+            return await self.send_once(head, body)
+        except ConnectionLost:
+            return await self.send_once(head, body, fresh=True)
+
+    async def send_once(self, head: bytes, body: bytes, *, fresh: bool = False) -> Reply:
         """Send a request and wait for the head of the reply.
 
         An idle connection may be one that the backend is closing, without a fault of anybody. So a
         request that fails on a connection that was used before, and before any byte of a reply has
-        come, is sent once more on a new connection. RFC 9110 §9.2.2 warns of repeating a POST,
+        come, may be sent once more on a new connection. RFC 9110 §9.2.2 warns of repeating a POST,
         because the first one may have changed something; a completion changes nothing. Raises
-        ConnectFailed if nothing could be sent, UpstreamError if the connection broke before the
-        head.
+        ConnectionLost in that case, ConnectFailed if nothing could be sent, UpstreamError if the
+        connection broke before the head.
+
+        fresh: whether to use a new connection.
         """
-        fresh = False
-        while True:
-            connection = None if fresh else self.take(self._clock())
-            fresh = connection is None
-            reply = (connection or await self.dial()).send(head, body)
-            try:
-                while not reply.status:
-                    if reply.error is not None:
-                        raise reply.error
-                    await reply.next_change()
-            except BaseException as error:
-                reply.close()
-                if error is not reply.error or fresh or reply.started:
-                    raise
-                fresh = True
-            else:
-                return reply
+        connection = None if fresh else self.take(self._clock())
+        kept = connection is not None
+        reply = (connection or await self.dial()).send(head, body)
+        try:
+            while not reply.status:
+                if reply.error is not None:
+                    raise reply.error
+                await reply.next_change()
+        except BaseException as error:
+            reply.close()
+            if error is reply.error and kept and not reply.started:
+                raise ConnectionLost(str(error)) from error
+            raise
+        return reply
 
     def take(self, now_s: float) -> BackendConnection | None:
         """An idle connection that is young enough, and open as far as is known; else `None`."""

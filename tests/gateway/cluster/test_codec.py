@@ -26,7 +26,7 @@ from planner.slo import Slo
 
 # Of the fields of every type that is encoded. When it changes, raise `codec.VERSION`, unless all
 # that changed is a new field with a default; then put the new value here.
-FINGERPRINT = "4dfe8153cb8df0d3"
+FINGERPRINT = "84d3c8ed6bc84c9e"
 
 NUMBERS = st.floats(allow_nan=False)  # infinite where a pool cannot serve a bucket
 COUNTS = st.integers(0, 10**9)
@@ -109,6 +109,8 @@ DELTAS = st.builds(
             ttft=HISTOGRAMS,
             tpot=HISTOGRAMS,
             duration=HISTOGRAMS,
+            waited=HISTOGRAMS,
+            sheds=st.dictionaries(NAMES, COUNTS, max_size=2),
             input_tokens=COUNTS,
         ),
         max_size=2,

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from gateway.proxy.engines import refusal, stream_refusal
+from gateway.proxy.engines import LONGEST_PAUSE_S, pause_s, refusal, stream_refusal
 
 
 def told(refused):
@@ -52,11 +52,11 @@ def test_other_shapes_become_it(status, body, our_status, message):
 
 @pytest.mark.parametrize(
     ("status", "retriable"),
-    [(400, False), (401, False), (404, False), (422, False), (429, True), (424, True),
-     (500, True), (503, True)],
+    [(400, False), (413, False), (422, False), (429, True), (424, True), (500, True), (503, True),
+     (401, True), (403, True), (404, True), (405, True), (408, True)],
 )  # fmt: skip
 def test_only_what_another_backend_could_do_is_tried_there(status, retriable):
-    """The client's own mistake is the same mistake everywhere."""
+    """A body that one engine refuses is refused by all; a key or a model perhaps not."""
     assert refusal(status, b"").retriable is retriable
 
 
@@ -74,6 +74,20 @@ def test_overload_says_when_to_come_again():
     assert [refusal(s, b"").retry_after_s is not None for s in (429, 503, 500, 400)] == [
         True, True, False, False
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("said", "seconds"),
+    [
+        (b"7", 7.0), (b" 0 ", 0.0), (b"Thu, 01 Jan 1970 00:02:05 GMT", 25.0),
+        (b"Thu, 01 Jan 1970 00:00:05 GMT", 0.0), (b"99999999", LONGEST_PAUSE_S),
+        (b"soon", 0.0), (b"-3", 0.0), (b"", 0.0), (None, 0.0),
+    ],
+)  # fmt: skip
+def test_an_engine_says_for_how_long_it_wants_nothing(said, seconds):
+    """In seconds or as a date; a nonsense is no pause, and an endless one has an end."""
+    assert pause_s(said, wall_s=100.0) == seconds
+    assert refusal(503, b"", pause_s=seconds).retry_after_s == (seconds or 1.0)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from gateway.proxy.sse import StreamMeter
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n"
 ROLE = b'data: {"choices":[{"delta":{"role":"assistant"}}]}\n\n'
 WORD = b'data: {"choices":[{"delta":{"content":"a"}}]}\n\n'
+LAST = b'data: {"choices":[{"delta":{},"finish_reason":"stop"}]}\n\n'
 DONE = b"data: [DONE]\n\n"
 
 
@@ -94,9 +95,9 @@ async def test_once_open_events_pass_in_the_call_that_brings_them(way):
     way.open()
     way.come(WORD[:7])
     before = way.sent.written
-    way.come(WORD[7:] + DONE)
+    way.come(WORD[7:] + LAST + DONE)
 
-    assert (before, way.sent.written) == (b"", chunk(WORD + DONE))
+    assert (before, way.sent.written) == (b"", chunk(WORD + LAST + DONE))
 
 
 async def test_the_first_token_is_told_once_and_when_it_came(way):
@@ -110,7 +111,7 @@ async def test_the_first_token_is_told_once_and_when_it_came(way):
 
 
 async def test_a_comment_is_a_sign_of_life_and_no_event(way):
-    """It is held like the rest, but nobody is woken for it."""
+    """It is held like the rest, as the role is, but nobody is woken for it."""
     woken = []
 
     async def waiting():
@@ -119,12 +120,13 @@ async def test_a_comment_is_a_sign_of_life_and_no_event(way):
 
     Fiber().start(waiting())
     way.come(b": ping\n\n", at_s=4.0)
-    before = list(woken)
     way.come(ROLE)
+    before = list(woken)
+    way.come(WORD)
 
     assert (before, woken) == ([], [True])
     assert way.relay.last_s == 0.0
-    assert way.relay.open() == b": ping\n\n" + ROLE
+    assert way.relay.open() == b": ping\n\n" + ROLE + WORD
 
 
 async def test_comments_without_end_are_not_held_without_end(way):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.proxy.events import event_of
-from gateway.proxy.sse import LONGEST_EVENT, StreamMeter, error_event, events
+from gateway.proxy.sse import LONGEST_EVENT, UNKNOWN, StreamMeter, error_event, events
 
 
 def event(data):
@@ -156,21 +156,56 @@ def test_error_events_are_told():
         assert ERROR in passed
 
 
-def test_the_first_event_can_be_looked_at():
-    """vLLM reports overload as the first event of a 200."""
-    meter, _ = play(b": hello\n\n", ERROR + DONE, *WORDS)
+def test_an_error_before_any_output_is_a_refusal():
+    """vLLM reports overload as the first event of a 200, and may send the role before it."""
+    for stream in ([b": hello\n\n", ERROR + DONE], [ROLE, ERROR], [event(b"no object"), ERROR]):
+        meter, _ = play(*stream)
 
-    assert json.loads(meter.opening.failure)["message"] == "EngineCore"
-    assert play(ROLE, ERROR)[0].opening.failure is None
-    assert play(event(b"no object"), ERROR)[0].opening is None
-    assert StreamMeter().opening is None
+        assert meter.begun
+        assert json.loads(meter.refused)["message"] == "EngineCore"
+    assert play(ROLE, WORDS[0], ERROR)[0].refused is None
+
+
+@pytest.mark.parametrize(
+    ("stream", "begun", "empty"),
+    [
+        ([b": hello\n\n", ROLE, ROLE], False, True),
+        ([ROLE, WORDS[0]], True, False),
+        ([ROLE, DONE], True, True),
+        ([ROLE, delta("abort", content="")], True, True),
+        ([delta("stop", content="")], True, False),
+        ([event({"unknown": 1})] * (UNKNOWN + 1), True, False),
+    ],
+)
+def test_a_stream_begins_with_its_first_output(stream, begun, empty):
+    """Until then another backend can be asked; events of an unknown kind are waited for only so
+    long."""
+    meter, _ = play(*stream)
+
+    assert (meter.begun, meter.empty) == (begun, empty)
+
+
+@pytest.mark.parametrize("usage", [[], [USAGE]], ids=["", "usage"])
+@pytest.mark.parametrize(
+    "last",
+    [[], [delta("abort", content="")], [delta("error", content="x")], [WORDS[0]]],
+    ids=["nothing", "abort", "error", "text"],
+)
+def test_an_engine_that_stops_ends_nothing_cleanly(last, usage):
+    """Its [DONE] is held back, so that the client hears of it: an answer that is whole has a finish
+    reason, and not that it was given up."""
+    for stream in ([ROLE, *WORDS, *last, *usage, DONE], [b"".join([*WORDS, *last, *usage, DONE])]):
+        meter, passed = play(*stream)
+
+        assert meter.finish() == (False, None)
+        assert b"".join(passed) == b"".join(stream).removesuffix(DONE)
 
 
 def test_a_stream_ends_whole_or_not():
-    """[DONE] or a finish reason is an end; silence is not."""
+    """A finish reason is an end, with [DONE] or without; silence is not."""
     for stream, whole in (
         ([ROLE, *WORDS], False),
-        ([ROLE, *WORDS, DONE], True),
+        ([ROLE, *WORDS, DONE], False),
         ([ROLE, *WORDS, delta("length", content="x")], True),
         ([ROLE, *WORDS, delta("length", content="x"), USAGE], True),
         ([], False),
@@ -192,12 +227,12 @@ FINISH = delta("stop", content="")
 @pytest.mark.parametrize(
     ("last", "whole", "code", "tokens"),
     [
-        (WORDS[0] + ERROR + USAGE + DONE, True, 500, 4),
+        (WORDS[0] + ERROR + USAGE + DONE, False, 500, 4),
         (ERROR + WORDS[0], False, 500, None),
         (USAGE + FINISH, True, None, 4),
         (USAGE + FINISH + DONE, True, None, 4),
         (FINISH + WORDS[0], True, None, None),
-        (WORDS[0] + DONE, True, None, None),
+        (WORDS[0] + DONE, False, None, None),
         (WORDS[0] + WORDS[2], False, None, None),
     ],
 )

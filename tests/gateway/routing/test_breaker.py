@@ -15,8 +15,8 @@ from gateway.routing.breaker import (
 from gateway.routing.fleet import Fleet
 
 
-def fail(breaker, now_s=0.0, *, unreachable=False, may_open=True):
-    return breaker.failed(now_s, unreachable=unreachable, may_open=may_open)
+def fail(breaker, now_s=0.0, *, unreachable=False, may_open=True, **more):
+    return breaker.failed(now_s, unreachable=unreachable, may_open=may_open, **more)
 
 
 def lease(on):
@@ -53,10 +53,10 @@ def test_a_success_forgives():
     for _ in range(5):
         fail(breaker)
         fail(breaker)
-        breaker.succeeded()
+        breaker.succeeded(0.0)
     assert breaker.allows(0.0)
     fail(breaker, unreachable=True)
-    breaker.succeeded()
+    breaker.succeeded(0.0)
 
     assert breaker.allows(0.0)
     assert fail(breaker, unreachable=True) == COOLDOWN_S
@@ -100,7 +100,7 @@ def test_after_a_pause_one_request_decides():
     trial.release()  # its client left
     again = backend.live(COOLDOWN_S)
     trial = lease(backend)
-    backend.breaker.succeeded()
+    backend.breaker.succeeded(0.0)
     trial.release()
 
     assert (under_way, again) == (False, True)
@@ -118,7 +118,7 @@ def test_a_backend_that_could_not_be_reached_must_only_answer():
     breaks_off.answered()
 
     assert (gone.tripped, breaks_off.tripped) == (False, True)
-    breaks_off.succeeded()
+    breaks_off.succeeded(0.0)
     assert not breaks_off.tripped
 
 
@@ -130,7 +130,7 @@ def test_a_backend_that_fails_fast_is_not_preferred():
     fail(breaker)
 
     assert (one, breaker.penalty) == (PENALTY, 2 * PENALTY)
-    breaker.succeeded()
+    breaker.succeeded(0.0)
     assert breaker.penalty == 0.0
 
 
@@ -144,6 +144,91 @@ def test_failed_requests_never_take_more_than_a_third_of_a_pool(count, victims):
 
     resting = sum(not backend.live(0.0) for backend in fleet.pool("a"))
     assert resting <= (max(1, count // 3) if count > 1 else 0)
+
+
+@given(st.integers(1, 40), st.floats(0.0, 1.0))
+def test_the_share_that_may_rest_is_configured(count, share):
+    """None for 0, else at least one of two or more."""
+    fleet = Fleet.of({"a": tuple(f"http://a{n}" for n in range(count))})
+    fleet.max_ejection_share = share
+    for backend in fleet.pool("a") * TOLERATED:
+        fail(backend.breaker, may_open=fleet.may_rest(backend))
+
+    resting = sum(backend.resting for backend in fleet.pool("a"))
+    assert resting == (max(1, int(share * count)) if count > 1 and share else 0)
+
+
+def test_backends_that_rest_are_called_back_when_others_go_down():
+    """Requests alone leave no pool without a backend, in whatever order things happen."""
+    fleet = Fleet.of({"a": ("http://a0", "http://a1", "http://a2")})
+    first, second, third = fleet.pool("a")
+    for _ in range(TOLERATED):
+        fail(first.breaker, may_open=fleet.may_rest(first))
+    fleet.recall(0.0)
+    rests = first.resting
+    second.probed(False)
+    fail(third.breaker, unreachable=True)
+    fleet.recall(0.0)
+
+    assert (rests, first.resting) == (True, False)
+    assert first.live(0.0)
+    assert first.breaker.penalty > 0
+
+
+def test_one_callers_failures_alone_are_no_verdict():
+    """Its requests may be what breaks the backend; another caller's failure, or the answer of
+    another backend to the same request, says that they are not."""
+    alone, two, proved = Breaker(), Breaker(), Breaker()
+    for _ in range(9):
+        fail(alone, caller="x")
+    for caller in "xxy":
+        fail(two, caller=caller)
+    for _ in range(TOLERATED):
+        fail(proved, caller="x")
+        proved.proved()
+
+    assert (alone.tripped, two.tripped, proved.tripped) == (False, True, True)
+
+
+def test_a_backend_that_fails_much_more_than_its_peers_rests():
+    """Also if successes are in between, and whoever is asking; one whose peers fail as often does
+    not, for then it is the requests."""
+    outlier, alike, unknown = Breaker(), Breaker(), Breaker()
+    for now_s in range(5):
+        for breaker, peers in ((outlier, (1, 40)), (alike, (20, 40)), (unknown, (0, 0))):
+            fail(breaker, float(now_s), caller="x", peers=peers)
+            breaker.succeeded(now_s + 0.5)
+    found = outlier.allows(4.6), alike.tripped, unknown.tripped
+    assert found == (False, False, False)
+
+
+def test_a_backend_that_fails_now_and_then_rests_ever_longer():
+    """A good trial lets it come back, and its next pause is longer."""
+    breaker, now_s, pauses = Breaker(), 0.0, []
+    for _ in range(20):
+        pause = fail(breaker, now_s, peers=(0, 100))
+        if pause:
+            pauses.append(pause)
+            now_s += pause
+        breaker.succeeded(now_s)
+
+    assert pauses[:4] == [1.0, 2.0, 4.0, 8.0]
+
+
+def test_a_good_probe_does_not_hide_bad_answers():
+    """It closes the breaker of a backend that could not be reached. Where answers failed it ends
+    the pause, and a request is the trial."""
+    gone, bad = (Backend(name=f"a-{n}", pool="a", url="http://a") for n in range(2))
+    fail(gone.breaker, unreachable=True)
+    for _ in range(TOLERATED):
+        fail(bad.breaker)
+    for backend in (gone, bad):
+        backend.probed(False)
+        backend.probed(True)
+
+    assert (gone.resting, bad.resting) == (False, True)
+    lease(bad)
+    assert not bad.live(0.0)
 
 
 def test_a_breaker_shows_its_state():

@@ -1,5 +1,7 @@
 """A fleet follows its membership, and forgets nothing of what stays."""
 
+import pytest
+
 from gateway.routing.backend import Lease
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import changed, first
@@ -55,3 +57,54 @@ def test_two_fleets_with_one_membership_are_alike():
 
     assert [b.name for b in one.backends] == [b.name for b in other.backends] == ["a-1", "a-2"]
     assert [one.row(b) for b in one.backends] == [other.row(b) for b in other.backends]
+
+
+def up(fleet, count, now_s=0.0):
+    """The first `count` backends of the pool come up, one after the other."""
+    for backend in fleet.pool("a")[:count]:
+        fleet.probed(backend, True, now_s)
+
+
+@pytest.mark.parametrize(
+    ("warm", "cold"), [(0, [0, 0, 0, 1, 1, 1]), (3, [1, 1, 1]), (2, [0, 1, 1, 1]), (5, [1])]
+)
+def test_a_backend_that_comes_up_warms_up_beside_others(warm, cold):
+    """At least half of a pool serves at once what it can: if all were gone, the first ones take it
+    as it comes."""
+    fleet = Fleet.of({"a": tuple(f"http://a{n}" for n in range(6))})
+    fleet.warmup_s = 10.0
+    backends = fleet.pool("a")
+    for backend in backends[warm:]:
+        fleet.probed(backend, False, 0.0)
+    up(fleet, 6, now_s=5.0)
+
+    assert [backend.cold(5.0) > 0 for backend in backends[warm:]] == [bool(c) for c in cold]
+    assert [backend.cold(15.0) for backend in backends] == [0.0] * 6
+
+
+def test_without_a_warm_up_all_comes_at_once():
+    """As when the gateway starts."""
+    fleet = Fleet.of({"a": ("http://x", "http://y")})
+    fleet.probed(fleet.pool("a")[0], False, 0.0)
+    up(fleet, 1, now_s=5.0)
+    started = Fleet.of({"a": ("http://x", "http://y")})
+    started.warmup_s = 10.0
+    up(started, 2)
+
+    assert [b.cold(5.0) for b in (*fleet.pool("a"), *started.pool("a"))] == [0.0] * 4
+
+
+def test_a_fleet_that_is_replaced_is_not_cold():
+    """The new backends come up beside the old ones, which then leave."""
+    fleet = Fleet.of({"a": ("http://x", "http://y")})
+    fleet.warmup_s = 10.0
+    both = changed(fleet.membership, {"a": ("http://x", "http://y", "http://v", "http://w")})
+    new, _ = fleet.apply(both)
+    for backend in new:
+        fleet.probed(backend, True, 1.0)
+    before = [backend.cold(1.0) > 0 for backend in new]
+    fleet.apply(changed(both, {"a": ("http://v", "http://w")}))
+    fleet.recall(1.0)
+
+    assert before == [True, True]
+    assert [backend.cold(1.0) > 0 for backend in new] == [False, True]

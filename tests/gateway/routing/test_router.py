@@ -455,3 +455,19 @@ def test_an_unknown_class_is_told_with_the_known_ones():
         router.class_index("m", "batch")
     with pytest.raises(ModelNotFound):
         router.class_index("nobody", "batch")
+
+
+def test_a_backend_that_has_come_up_gets_more_and_more():
+    """One request at a time at first, then what it can take."""
+    router = make_router(make_table((1.0,)))
+    router.fleet.warmup_s = 10.0
+    warm, back = router.fleet.pool("a")
+    router.fleet.probed(back, False, 0.0)
+    router.fleet.probed(back, True, 0.0)
+    estimate, held = Estimate(model="m", input_tokens=10, output_tokens=10, output_p90=10), []
+    for now_s in (0.0, 5.0, 10.0):
+        while router.route(estimate, now_s=now_s) is not None:
+            pass
+        held.append((warm.in_flight, back.in_flight))
+
+    assert held == [(10, 1), (10, 5), (10, 10)]

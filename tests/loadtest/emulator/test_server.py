@@ -641,6 +641,61 @@ async def test_a_crash_takes_everything_down():
             await session.get("/health")
 
 
+async def test_a_stopping_engine_answers_with_what_it_has():
+    """As vLLM at SIGTERM: "abort" as the reason, [DONE] at the end, even without output."""
+    async with running(faults=Faults(on_term="abort")) as (emulator, session):
+        body = {**CHAT, **LONG, "stream": True}
+        async with session.post(CHAT_PATH, json=body) as begun:
+            await begun.content.readline()
+            unary = asyncio.create_task(post(session, CHAT_PATH, {**CHAT, **LONG}))
+            empty = asyncio.create_task(raw(emulator, {**body, "user": "late"}))
+            await until(lambda: len(emulator._clock.exchanges) == 3)
+            stopping = asyncio.create_task(emulator.terminate())
+            text = await begun.read()
+            status, whole = await unary
+            last = await empty
+            await stopping
+
+    assert b'"finish_reason":"abort"' in text
+    assert text.endswith(b"data: [DONE]\n\n")
+    assert (status, whole["choices"][0]["finish_reason"]) == (200, "abort")
+    assert whole["usage"]["completion_tokens"] < 900
+    assert b"[DONE]" in last
+
+
+async def test_a_stopping_engine_can_hang():
+    """Nothing comes, nothing closes, and nobody listens."""
+    async with running(faults=Faults(on_term="hang")) as (emulator, session):
+        async with session.post(CHAT_PATH, json={**CHAT, **LONG, "stream": True}) as response:
+            await response.content.readline()
+            stopping = asyncio.create_task(emulator.terminate())
+            await until(lambda: not emulator._listener.is_serving())
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.02):
+                    await response.read()
+            stopping.cancel()
+        with pytest.raises(aiohttp.ClientConnectorError):
+            async with aiohttp.ClientSession() as other:
+                await other.get(f"http://127.0.0.1:{emulator.port}/health")
+
+
+async def test_a_stopping_engine_can_drain():
+    """What is under way ends whole; what comes meanwhile gets 500, and health stays good."""
+    async with running(faults=Faults(on_term="drain")) as (emulator, session):
+        async with session.post(CHAT_PATH, json={**CHAT, **LONG, "stream": True}) as response:
+            await response.content.readline()
+            stopping = asyncio.create_task(emulator.terminate())
+            await until(lambda: emulator._stopping)
+            status, _ = await post(session, CHAT_PATH, CHAT)
+            async with session.get("/health") as health:
+                well = health.status
+            text = await response.read()
+        await stopping
+
+    assert (status, well) == (500, 200)
+    assert b'"finish_reason":"length"' in text
+
+
 @pytest.mark.parametrize("fault", [{"every": 0}, {"die_after": -1}, {"start_delay_s": -0.1}])
 def test_impossible_faults_are_refused(fault):
     """A fault that cannot be is an error where it is made."""

@@ -16,7 +16,7 @@ ATTAINED = 0.985
 Promise = Callable[[Ask], tuple[float, float] | None]
 
 
-class Judge:
+class Referee:
     """Looks at every request when it has ended.
 
     calm, met: admitted requests of calm times that a promise was made to, and those that it was

@@ -1,0 +1,81 @@
+"""What became of the attempts of one request, and whether another one may follow. No I/O."""
+
+from typing import Final
+
+from gateway.errors import (
+    ConnectFailed,
+    ConnectionLost,
+    GatewayError,
+    UpstreamError,
+)
+from gateway.proxy.engines import EngineRefusal
+from gateway.routing.backend import Backend, Lease
+
+# Refusals for lack of room that are tried again; the next one is the client's answer. One refusal
+# means that a backend is fuller than the router knew; nine in a row mean that all are.
+ADMISSIONS: Final = 8
+# Attempts that may break a backend, or be cut off by one. The request itself may be the cause, so
+# it must not be taken through the whole fleet.
+BROKEN: Final = 2
+
+
+class Attempts:
+    """The failed attempts of one request; made when the first one fails.
+
+    tried: names of backends that are not asked again. broken: attempts that may have broken their
+    backend. failure: the last failure, `None` if there were only refusals for lack of room.
+    refusal: the last of those. blamed: backends where it failed. suspects: those that refused what
+    another one may serve.
+    """
+
+    __slots__ = ("_refused", "blamed", "broken", "failure", "refusal", "suspects", "tried")
+
+    def __init__(self) -> None:
+        self.tried: list[str] = []
+        self.broken = self._refused = 0
+        self.failure: UpstreamError | None = None
+        self.refusal: EngineRefusal | None = None
+        self.blamed: list[Backend] = []
+        self.suspects: list[tuple[Lease, EngineRefusal]] = []
+
+    def __repr__(self) -> str:
+        return f"<Attempts, tried {self.tried}, {self._refused} times without room>"
+
+    def note(self, lease: Lease, error: UpstreamError) -> None:
+        """Note a failed attempt."""
+        if isinstance(error, EngineRefusal) and error.admission:
+            self._refused += 1
+            self.refusal = error
+            return
+        self.failure = error
+        if isinstance(error, EngineRefusal) and error.doubtful:
+            self.suspects.append((lease, error))
+        elif not isinstance(error, ConnectFailed):
+            self.broken += 1
+            self.blamed.append(lease.backend)
+        if not isinstance(error, ConnectionLost):
+            self.tried.append(lease.backend.name)
+
+    def last(self, error: UpstreamError, retries: int) -> bool:
+        """Whether no attempt may follow this one. retries: backends that may be asked beside the
+        first."""
+        if isinstance(error, EngineRefusal):
+            if error.admission:
+                return self._refused > ADMISSIONS
+            if not error.retriable:
+                return True
+        return self.broken >= BROKEN or len(self.tried) > retries
+
+    def verdict(self, error: GatewayError) -> GatewayError:
+        """What the client is told when no backend is left to ask or none has room: what a backend
+        said, if one said anything.
+
+        error: why no attempt follows. A backend that has no room may say itself when to come again.
+        """
+        if self.failure is not None:
+            return self.failure
+        if self.refusal is None:
+            return error
+        if not self.refusal.pause_s:
+            self.refusal.retry_after_s = error.retry_after_s
+        return self.refusal

@@ -1,0 +1,62 @@
+"""What a backend sends with status 200 is an answer, or it is not."""
+
+import json
+
+import pytest
+
+from gateway.proxy.answers import fault
+from gateway.routing.endpoints import CHAT, COMPLETIONS, EMBEDDINGS
+
+CHOICE = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
+
+
+def reply(*choices, **fields):
+    return {"id": "c", "choices": list(choices), "usage": {"completion_tokens": 1}} | fields
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["compact", "spaced"])
+@pytest.mark.parametrize(
+    ("answer", "endpoint"),
+    [
+        (reply(CHOICE), CHAT),
+        (reply(CHOICE | {"message": {"content": None}}), CHAT),  # the model had nothing to say
+        (reply(CHOICE | {"finish_reason": None}), CHAT),
+        (reply(CHOICE | {"finish_reason": "tool_calls"}, error=None), CHAT),
+        (reply(CHOICE | {"message": {"content": '"finish_reason":"abort"'}}), CHAT),
+        (reply({"text": "hi", "finish_reason": "eos_token"}), COMPLETIONS),
+        ({"data": [{"embedding": [0.5]}]}, EMBEDDINGS),
+    ],
+)
+def test_answers_are_answers(answer, endpoint, separators):
+    """However an engine writes its JSON, and whatever stands in a text."""
+    assert fault(json.dumps(answer, separators=separators).encode(), endpoint) is None
+
+
+@pytest.mark.parametrize("separators", [(",", ":"), (", ", ": ")], ids=["compact", "spaced"])
+@pytest.mark.parametrize(
+    ("answer", "endpoint"),
+    [
+        (reply(CHOICE | {"finish_reason": "abort"}), CHAT),
+        (reply(CHOICE | {"finish_reason": "error"}), CHAT),
+        (reply(CHOICE, CHOICE | {"finish_reason": "abort"}), CHAT),
+        (reply(), CHAT),
+        (reply({"message": {"content": ""}, "finish_reason": None}), CHAT),
+        (reply(CHOICE | {"finish_reason": None}, error={"message": "x"}), CHAT),
+        ({"error": {"message": "x"}}, CHAT),
+        ({"status": "ok"}, CHAT),
+        ([], CHAT),
+        ({"text": "hi"}, COMPLETIONS),
+        ({"data": []}, EMBEDDINGS),
+        ({"error": "x"}, EMBEDDINGS),
+    ],
+)
+def test_what_lacks_an_answer_is_none(answer, endpoint, separators):
+    """An engine that gave up, an error inside a 200, another service."""
+    assert fault(json.dumps(answer, separators=separators).encode(), endpoint)
+
+
+@pytest.mark.parametrize("body", [b"", b"<html>portal</html>", b"{", b"\xff", b'"ok"'])
+def test_what_is_no_json_is_no_answer(body):
+    """The page of a balancer, or nothing at all."""
+    assert fault(body, CHAT)
+    assert fault(body, EMBEDDINGS)
