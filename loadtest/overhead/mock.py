@@ -176,23 +176,22 @@ class MockBackend(asyncio.Protocol):
             self._transport.write(GET_REPLIES.get(request_line[1], NOT_FOUND))
         elif _is_stream(body):
             self._spec = decode_spec(body)
-            self._transport.write(STREAM_HEAD + ROLE)
             self._sent, self._started_s = 0, self._loop.time()
-            self._schedule()
+            self._send_chunk(STREAM_HEAD + ROLE)  # vLLM sends the role with the first token
         else:
             self._transport.write(UNARY)
 
     def _schedule(self) -> None:
         """Set the timer for the next chunk, counted from the stream's start: no delay adds up."""
-        due_s = self._started_s + (self._sent + 1) * self._spec.seed / 1e3
+        due_s = self._started_s + self._sent * self._spec.seed / 1e3
         self._timer = self._loop.call_at(due_s, self._send_chunk)
 
-    def _send_chunk(self) -> None:
+    def _send_chunk(self, before: bytes = b"") -> None:
         if not self._transport:
             return
         self._sent += 1
         last = self._sent >= self._spec.chunks
-        self._transport.write(CHUNK + stream_end(self._sent) if last else CHUNK)
+        self._transport.write(before + CHUNK + stream_end(self._sent) if last else before + CHUNK)
         if not last:
             self._schedule()
 
