@@ -18,13 +18,13 @@ from rich.table import Table
 from cuvee.options import JSON_FILE, OUTPUT_FILE, POSITIVE, table_columns
 from gateway import runtime
 from loadtest.soak.account import Disagreement
-from loadtest.soak.faults import SHIELDED, EngineFault
+from loadtest.soak.faults import EngineFault
 from loadtest.soak.gateway import GatewayFailed
 from loadtest.soak.memory import Growth
 from loadtest.soak.run import SoakOptions, SoakResult
 from loadtest.soak.run import soak as run_soak
 
-NONE = "none"  # without --fault all are done that the gateway shields its clients from
+NONE = "none"  # without --fault all are done
 SHOWN = 10  # disagreements of a kind that are printed
 
 
@@ -56,7 +56,7 @@ SHOWN = 10  # disagreements of a kind that are printed
     "names",
     multiple=True,
     type=click.Choice([*(fault.value for fault in EngineFault), NONE]),
-    help="What engines do, once for each; `none` for nothing.  [default: all but page and aborted]",
+    help="What engines do, once for each; `none` for nothing.  [default: all]",
 )
 @JSON_FILE
 @click.option("--log", "log_path", type=OUTPUT_FILE, help="Keep the gateway's log.")
@@ -81,7 +81,9 @@ def soak(
     """
     if deaths and workers < 2:
         raise click.UsageError("--deaths needs --workers 2 or more")
-    kinds = tuple(map(EngineFault, (n for n in names if n != NONE))) if names else SHIELDED
+    kinds = (
+        tuple(map(EngineFault, (n for n in names if n != NONE))) if names else tuple(EngineFault)
+    )
     options = SoakOptions(
         requests=requests, seconds=seconds, seed=seed, workers=workers, engines=engines,
         clients=clients, deaths=deaths, faults=kinds,

@@ -29,8 +29,12 @@ def fault(reply: bytes, endpoint: Endpoint) -> str | None:
         at = reply.find(REASON)
         if at >= 0:
             return _stopped(reply, at)
-    elif VECTOR in reply:
-        return None
+    else:
+        at = reply.find(VECTOR)
+        if at >= 0:
+            start = at + len(VECTOR)
+            empty = reply[start : start + 4].lstrip().startswith(b"[]")
+            return "The backend answered without any data." if empty else None
     try:
         whole = _WHOLE.decode(reply)
     except (msgspec.DecodeError, UnicodeDecodeError):

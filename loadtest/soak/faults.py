@@ -66,9 +66,3 @@ def periods(seed: int, engines: int, kinds: Sequence[EngineFault]) -> Iterator[F
             hit=random.choice(HITS),
             faults=tuple(random.choice(kinds) if n in bad else None for n in range(engines)),
         )
-
-
-# What the gateway shields its clients from. The others are faults that look like answers.
-SHIELDED = tuple(
-    fault for fault in EngineFault if fault not in (EngineFault.PAGE, EngineFault.ABORTED)
-)

@@ -30,7 +30,5 @@ BAD = (
     Fate.ERROR, Fate.BUSY, Fate.CUT, Fate.EMPTY, Fate.HANG, Fate.CUT_LATER, Fate.HANG_LATER,
     Fate.ABORT, Fate.EVENT, Fate.GARBAGE,
 )  # fmt: skip
-# Those that the gateway does not see through yet: it passes the answer on as whole.
-BELIEVED = (Fate.EMPTY, Fate.ABORT)
 # Those in which a stream ends after its first tokens.
 LATER = (Fate.CUT_LATER, Fate.HANG_LATER, Fate.EVENT)

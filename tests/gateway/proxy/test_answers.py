@@ -47,6 +47,7 @@ def test_answers_are_answers(answer, endpoint, separators):
         ([], CHAT),
         ({"text": "hi"}, COMPLETIONS),
         ({"data": []}, EMBEDDINGS),
+        ({"data": [{"embedding": []}]}, EMBEDDINGS),
         ({"error": "x"}, EMBEDDINGS),
     ],
 )

@@ -2,14 +2,14 @@
 
 from pathlib import Path
 
-from loadtest.soak.faults import SHIELDED
+from loadtest.soak.faults import EngineFault
 from loadtest.soak.run import SoakOptions, soak
 
 
 async def test_all_ledgers_agree_after_a_short_soak(tmp_path: Path):
     """Every request is accounted for by its client, the gateway and the engines."""
     ended: list[int] = []
-    options = SoakOptions(requests=600, seconds=10.0, seed=5, faults=SHIELDED)
+    options = SoakOptions(requests=600, seconds=10.0, seed=5, faults=tuple(EngineFault))
 
     result = await soak(options, tmp_path / "log", ended.append)
 
