@@ -31,7 +31,7 @@ class Referee:
 
     def see(self, ask: Ask, *, calm: bool, well: int, since_death_s: float) -> None:
         """Judge one request. calm: whether nothing was wrong from `SETTLED_S` before it to its end.
-        well: least number of engines of its model that were well meanwhile. since_death_s: the
+        well: number of engines of its model that had been well for `SETTLED_S`. since_death_s: the
         request began so long after a worker died, negative if it died meanwhile."""
         if calm and ask.end == "whole" and ask.status == 200:
             self._attain(ask)
@@ -95,8 +95,8 @@ class Referee:
             return "its retries were used up"
         if _number(line, "duration_s") >= QUEUED_S:
             return "there was no room in time for another attempt"
-        if well < 2:
-            return "fewer than two engines were well"
+        if well < 1:
+            return "no engine was well"
         return None
 
 
