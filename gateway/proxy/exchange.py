@@ -38,8 +38,8 @@ from gateway.routing.body import read_body
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.estimator import Estimator
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
-from gateway.routing.router import CLASS_HEADER, Router
-from planner.model.buckets import BEST_EFFORT, DEFAULT
+from gateway.routing.router import CLASS_HEADER, LEFT_OVER, Router
+from planner.model.buckets import DEFAULT
 
 log = logging.getLogger("cuvee")
 
@@ -117,7 +117,7 @@ class Exchange:
             active = self._admit(client, request, endpoint, fiber, request_id, arrival_s)
             self.timeouts.begin(active)
             client.on_disconnect = active.abandon
-            if active.estimate.slo_class != BEST_EFFORT:  # nothing is planned for it
+            if active.estimate.slo_class != LEFT_OVER:  # nothing is planned for it
                 self._on_arrival(active.bucket)
             self._dispatcher.earn()
             lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)

@@ -20,6 +20,7 @@ from gateway.routing.shared_queue import Claim, QueueView
 from gateway.routing.ticket import Ticket
 from gateway.routing.turns import Served, Turns
 
+NEVER_S: Final = inf
 LAST: Final = 1_000  # the rank of requests without a promise
 # A queue counts as too long if it is so by this factor: its rate is measured on a few requests.
 SURE: Final = 1.25
@@ -95,7 +96,7 @@ class Admission:
     ) -> Lease | None:
         """The lease of a request that arrives now; `None` if it must wait. Raises Unavailable."""
         barred = self._barred(estimate, bucket, caller, now_s)
-        slack_s = inf
+        slack_s = NEVER_S
         if self._router.promised(estimate, bucket):
             slack_s = PROMPT * self._router.allowed_s(bucket)
         lease = self._router.route(

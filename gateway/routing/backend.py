@@ -177,15 +177,23 @@ class Backend:
         its share of the KV cache. pending_s: to add to the pending prefill.
         """
         self.in_flight += sign
-        self.pending_s += pending_s
-        self.memory += sign * memory
         loads = self.loads
-        for k in range(len(slots)):
-            loads[k] += sign * slots[k]
+        if self.in_flight == 0:  # the count is exact; sums of floats drift away from zero
+            self.pending_s = self.memory = 0.0
+            for k in range(len(slots)):
+                loads[k] = 0.0
+        elif sign > 0:
+            self.pending_s += pending_s
+            self.memory += memory
+            for k in range(len(slots)):
+                loads[k] = loads[k] + slots[k]
+        else:
+            self.pending_s += pending_s
+            self.memory -= memory
+            for k in range(len(slots)):
+                loads[k] = loads[k] - slots[k]
         if own >= 0:
             self.present[own] += sign
-        if self.in_flight == 0:  # the count is exact; sums of floats drift away from zero
-            self._clear()
         if self._cell is not None:
             self._publish(self._cell, sign, own, slots, memory, pending_s)
 
@@ -194,11 +202,6 @@ class Backend:
         self.pending_s += seconds
         if self._cell is not None:
             self._cell[1] += seconds
-
-    def _clear(self) -> None:
-        self.pending_s = self.memory = 0.0
-        for k in range(MOST_CLASSES):
-            self.loads[k] = 0.0
 
     def _publish(
         self,

@@ -31,7 +31,9 @@ from planner.model.buckets import BEST_EFFORT, DEFAULT
 
 CLASS_HEADER: Final = "x-cuvee-slo-class"  # how a request names its SLO class
 # Decisions, as receipts and metrics name them.
-PLANNED, SPILL = "planned", "spill"  # the third one is named like the class `BEST_EFFORT`
+PLANNED: Final = "planned"
+SPILL: Final = "spill"
+LEFT_OVER: Final = BEST_EFFORT  # named like the class; a copy, which compiled code finds for less
 
 
 class Router:
@@ -85,7 +87,7 @@ class Router:
         """The index of one of a model's SLO classes; of its default class for `best-effort`, which
         has no buckets of its own. Raises ModelNotFound or ClassNotFound."""
         index = self._classes.get((model, slo_class))
-        if index is None and slo_class == BEST_EFFORT:
+        if index is None and slo_class == LEFT_OVER:
             index = self._classes.get((model, DEFAULT))
         if index is not None:
             return index
@@ -101,7 +103,7 @@ class Router:
     def class_names(self, model: str) -> tuple[str, ...]:
         """The names of a model's SLO classes, the built-in one last; none of an unknown model."""
         names = tuple(name for owner, name in self._classes if owner == model)
-        return (*names, BEST_EFFORT) if names else ()
+        return (*names, LEFT_OVER) if names else ()
 
     def bucket(self, estimate: Estimate) -> int:
         """The bucket of an estimate. Raises ModelNotFound or ClassNotFound."""
@@ -126,7 +128,7 @@ class Router:
     def promised(self, estimate: Estimate, bucket: int) -> bool:
         """Whether a latency is promised to a request: not to one of the class `best-effort`, nor
         to one that no idle backend could serve in time."""
-        return self._promised[bucket] and estimate.slo_class != BEST_EFFORT
+        return self._promised[bucket] and estimate.slo_class != LEFT_OVER
 
     def allowed_s(self, bucket: int) -> float:
         """Seconds from its arrival in which a request may wait for its turn and for prefill: the
@@ -284,7 +286,7 @@ class Router:
                 limit = len(self._selection.pools[pool]) if beyond else self._backends[pool]
                 backend = self._selection.spare(pool, bucket, estimate, now_s, exclude, limit)
                 if backend is not None:
-                    return self._reserve(backend, pool, bucket, estimate, BEST_EFFORT, now_s)
+                    return self._reserve(backend, pool, bucket, estimate, LEFT_OVER, now_s)
         return None
 
     def _beyond_context(
@@ -302,7 +304,7 @@ class Router:
                         prefill_s=0.0,
                         bucket=bucket,
                         plan_id=self._plan_id,
-                        decision=BEST_EFFORT,
+                        decision=LEFT_OVER,
                     )
         return None
 
@@ -318,7 +320,7 @@ class Router:
         prefill_s = estimate.input_tokens * self._prefill_s[pool]
         return Lease(
             backend,
-            own=NO_CLASS if decision == BEST_EFFORT else self._own[bucket],
+            own=NO_CLASS if decision == LEFT_OVER else self._own[bucket],
             slots=self._slots[bucket][pool],
             prefill_s=prefill_s,
             bucket=bucket,

@@ -15,6 +15,7 @@ FULL: Final = 1.0  # the pressure at which a backend just keeps its SLO
 # find room before any of the others has ended.
 LEFT: Final = 0.85
 HELD: Final = 0.6  # of an answer, that counts as held in the KV cache
+NEVER: Final = inf  # the pressure of a backend that takes nothing now
 AWAY: Final = 1_000.0  # what makes a backend the last choice, or the first
 
 
@@ -68,7 +69,7 @@ class Selection:
         best, least = self._least_pressed(
             pool, bucket, own, memory, prefill_s, now_s, exclude, limit
         )
-        if best is None or least == inf:
+        if best is None or least == NEVER:
             return None
         # An idle backend of a feasible pool holds the SLO, however large the request is.
         if best.in_flight == 0:
@@ -97,7 +98,7 @@ class Selection:
         best, least = self._least_pressed(
             pool, bucket, NO_CLASS, memory, prefill_s, now_s, exclude, limit
         )
-        if best is None or least == inf:
+        if best is None or least == NEVER:
             return None
         if not pressure.long(bucket, prefill_s):
             return best if best.in_flight == 0 or least <= LEFT else None
@@ -143,7 +144,7 @@ class Selection:
         The plan states a number of backends and no names. The first live ones are used, so that the
         others stay idle and can be stopped.
         """
-        best, least, rank = None, 0.0, inf
+        best, least, rank = None, 0.0, NEVER
         alone = self._alone[bucket][pool]
         for backend in self.pools[pool]:
             if limit == 0:
@@ -157,7 +158,7 @@ class Selection:
                 continue
             # The engine knows better than our sums.
             if backend.behind(now_s) or backend.full(now_s):
-                pressure = inf
+                pressure = NEVER
             elif alone is not None:
                 pressure = alone.of(backend, memory, prefill_s)
             else:
