@@ -101,8 +101,11 @@ class Dispatcher:
         failed, Saturated or Unavailable when there is no backend to try.
         """
         attempts: Attempts | None = None
+        lease = self._at_once(active)
         while True:
-            lease = active.lease = await self._lease(active, attempts)
+            if lease is None:
+                lease = await self._lease(active, attempts)
+            active.lease = lease
             active.retries += attempts is not None
             fresh = attempts is not None and attempts.broken > 0
             try:
@@ -116,7 +119,7 @@ class Dispatcher:
                 attempts.note(lease, error)
                 if attempts.last(error, self._retries) or not self._spend(error):
                     raise
-                active.first_at_s = None
+                active.first_at_s = lease = None
             else:
                 self._answered(lease.backend, begun[1])
                 if attempts is not None:
@@ -165,8 +168,17 @@ class Dispatcher:
         if self.admission.waiting:
             self.admission.turn(now_s)
 
+    def _at_once(self, active: ActiveRequest) -> Lease | None:
+        """The lease of a new request for which there is room; `None` if it has to wait. Apart from
+        the wait, because most requests find room and a coroutine costs as much as the choice."""
+        if active.bucket == NO_BUCKET:
+            return None
+        return self.admission.enter(
+            active.estimate, bucket=active.bucket, caller=active.caller, now_s=self._clock()
+        )
+
     async def _lease(self, active: ActiveRequest, attempts: Attempts | None) -> Lease:
-        """The lease of a request: at once if there is room, else at its turn.
+        """The lease of a request at its turn.
 
         attempts: that failed; when there is no other backend to try, the client is told why.
         """
@@ -174,12 +186,6 @@ class Dispatcher:
             gone = ModelNotFound(f"The model `{active.estimate.model}` is gone.")
             raise gone if attempts is None else attempts.verdict(gone)
         now_s, admission = self._clock(), self.admission
-        if attempts is None:
-            lease = admission.enter(
-                active.estimate, bucket=active.bucket, caller=active.caller, now_s=now_s
-            )
-            if lease is not None:
-                return lease
         due_s, until_s = admission.due(
             active.estimate,
             bucket=active.bucket,
