@@ -16,20 +16,21 @@ from typing import Any
 import msgspec
 
 from gateway.admin.server import JSON, AdminServer, Answer
+from gateway.adoption import Adoption
 from gateway.config.change import Change
 from gateway.config.load import Loaded
 from gateway.config.serving import serving
 from gateway.control.health import Health
 from gateway.counting import Counting
 from gateway.errors import ConfigError, NotFound
-from gateway.planning import Draft, Planning
+from gateway.planning import Planning
 from gateway.proxy.engines import dialects
 from gateway.proxy.probe import Probe
 from gateway.reload import Reload
 from gateway.rollout import Rollout
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
-from gateway.routing.table import RoutingTable, compile_table
+from gateway.routing.table import compile_table
 from gateway.runtime import build, naming
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
@@ -174,39 +175,16 @@ class App:
     async def _adopt(self, change: Change) -> None:
         """Put another configuration in force. Raises ConfigError or PlannerError, and changes
         nothing, if it cannot be."""
-        loaded, pools = change.loaded, tuple(change.loaded.config.pools)
         async with self._changing:
             if self._leaving:
                 raise ConfigError(("the gateway is shutting down",))
-            target = self._rollout.next(change.urls, pools).urls()
-            self._planning.pause()
-            try:
-                running = tuple(len(target[pool.name]) for pool in loaded.pools)
-                draft = await self._planning.draft(loaded, running)
-                table = compile_table(draft.plan, loaded.pools)
-                engines = serving(loaded).engines | self._serving.engines  # for new pools
-                self._probe.configure(
-                    timeout_s=self._settings.health_timeout_s, dialects=dialects(engines)
-                )
-                await self._rollout.move(
-                    change.urls, pools, between=lambda: self._swap(loaded, draft, table)
-                )
-            finally:
-                self._planning.resume()
+            await self._adoption.adopt(change, adopted=self._adopted)
 
-    def _swap(self, loaded: Loaded, draft: Draft, table: RoutingTable) -> None:
-        """Put a configuration and its plan in force; the fleet has all its pools."""
-        self._counting.take()
-        before = self.plan
-        self._loaded, self._serving = loaded, serving(loaded)
+    def _adopted(self, loaded: Loaded, plan: Plan | None) -> None:
+        self._loaded, self._serving = loaded, self._adoption.serving
         self._settings = loaded.config.gateway
-        self._planning.adopt(loaded, draft)
-        self.plane.configure(self._serving, table)
-        self._probe.configure(
-            timeout_s=self._settings.health_timeout_s, dialects=dialects(self._serving.engines)
-        )
-        if draft.plan is not before:
-            self._planned(draft.plan, "the configuration has changed")
+        if plan is not None:
+            self._planned(plan, "the configuration has changed")
 
     def publish(self, plan: Plan, reason: str) -> None:
         """Put a plan in force: one assignment; requests under way keep their leases."""
@@ -239,6 +217,14 @@ class App:
         self._counting = Counting(self.plane, self._planning, self._metrics)
         self._health = self._new_health()
         self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
+        self._adoption = Adoption(
+            self._serving,
+            plane=self.plane,
+            planning=self._planning,
+            counting=self._counting,
+            rollout=self._rollout,
+            probe=self._probe,
+        )
         await self._health.probe_all()
         await stack.enter_async_context(self.plane)
         self._accepting = True

@@ -46,6 +46,8 @@ LAYERS = {
     "gateway.counting": "gateway.logs gateway.planning gateway.processes gateway.telemetry "
     "gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
+    "gateway.adoption": "planner.model gateway.config gateway.counting gateway.planning "
+    "gateway.proxy gateway.rollout gateway.routing gateway.workers",
     "gateway.reload": "PLANNER gateway.errors gateway.config",
     "gateway.preflight": "gateway.errors gateway.config gateway.proxy gateway.proxy.http",
     "gateway.admin": "gateway.errors gateway.proxy.http",

@@ -5,6 +5,7 @@ import asyncio
 from contextlib import AsyncExitStack
 from typing import Any
 
+from gateway.adoption import Adoption
 from gateway.config.change import change
 from gateway.config.load import Loaded
 from gateway.config.serving import serving
@@ -13,13 +14,13 @@ from gateway.control.solver import tasks
 from gateway.control.solver.compare import Comparison, compare
 from gateway.control.solver.process import Solver
 from gateway.counting import Counting
-from gateway.planning import Draft, Planning
+from gateway.planning import Planning
 from gateway.proxy.engines import dialects
 from gateway.proxy.probe import Probe
 from gateway.rollout import Rollout
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
-from gateway.routing.table import RoutingTable, compile_table
+from gateway.routing.table import compile_table
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.plane import DataPlane
 from gateway.workers.worker import Worker
@@ -88,6 +89,14 @@ class VirtualGateway:
             on_lost=self.plane.backend_lost,
         )
         self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
+        self._adoption = Adoption(
+            self._serving,
+            plane=self.plane,
+            planning=self._planning,
+            counting=self._counting,
+            rollout=self._rollout,
+            probe=self._probe,
+        )
         await self._health.probe_all()
         await stack.enter_async_context(self.plane)
         self._background(self._health.run(lambda: self.loaded.config.gateway.health_interval_s))
@@ -117,32 +126,11 @@ class VirtualGateway:
     async def reload(self, wanted: Loaded) -> None:
         """Put another configuration in force, as `App` does."""
         step = change(self.loaded, wanted)
-        loaded, pools = step.loaded, tuple(step.loaded.config.pools)
         async with self._changing:
-            target = self._rollout.next(step.urls, pools).urls()
-            self._planning.pause()
-            try:
-                running = tuple(len(target[pool.name]) for pool in loaded.pools)
-                draft = await self._planning.draft(loaded, running)
-                table = compile_table(draft.plan, loaded.pools)
-                self._prepare_probe(loaded)
-                await self._rollout.move(
-                    step.urls, pools, between=lambda: self._swap(loaded, draft, table)
-                )
-            finally:
-                self._planning.resume()
+            await self._adoption.adopt(step, adopted=self._adopted)
 
-    def _swap(self, loaded: Loaded, draft: Draft, table: RoutingTable) -> None:
-        self._counting.take()
-        self.loaded, self._serving = loaded, serving(loaded)
-        self._planning.adopt(loaded, draft)
-        self.plane.configure(self._serving, table)
-        self._prepare_probe(loaded)
-
-    def _prepare_probe(self, loaded: Loaded) -> None:
-        engines = serving(loaded).engines | self._serving.engines
-        timeout_s = loaded.config.gateway.health_timeout_s
-        self._probe.configure(timeout_s=timeout_s, dialects=dialects(engines))
+    def _adopted(self, loaded: Loaded, _: Plan | None) -> None:
+        self.loaded = loaded
 
     def _new_plane(self) -> DataPlane:
         table = compile_table(self.plan, self.loaded.pools)

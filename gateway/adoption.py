@@ -1,0 +1,79 @@
+"""Puts another configuration in force, with its plan and its backends: all of it, or nothing.
+
+The gateway and the simulated world both reload by this code, so that the world tests what runs.
+"""
+
+from collections.abc import Callable
+
+from gateway.config.change import Change
+from gateway.config.load import Loaded
+from gateway.config.serving import ServingConfig, serving
+from gateway.counting import Counting
+from gateway.planning import Planning
+from gateway.proxy.engines import dialects
+from gateway.proxy.probe import Probe
+from gateway.rollout import Rollout
+from gateway.routing.table import compile_table
+from gateway.workers.plane import DataPlane
+from planner.model.plan import Plan
+
+
+class Adoption:
+    """Changes the configuration of a gateway that serves.
+
+    serving: the configuration that the workers have now.
+    """
+
+    def __init__(
+        self,
+        serving: ServingConfig,
+        *,
+        plane: DataPlane,
+        planning: Planning,
+        counting: Counting,
+        rollout: Rollout,
+        probe: Probe,
+    ) -> None:
+        self.serving = serving
+        self._plane = plane
+        self._planning = planning
+        self._counting = counting
+        self._rollout = rollout
+        self._probe = probe
+
+    async def adopt(
+        self, change: Change, *, adopted: Callable[[Loaded, Plan | None], None]
+    ) -> None:
+        """Plan for the changed configuration, bring its backends into service, swap, and take the
+        others out. Raises ConfigError or PlannerError, and changes nothing, if that cannot be done.
+
+        adopted: called at the swap, with the new plan if there is one.
+        """
+        loaded, pools = change.loaded, tuple(change.loaded.config.pools)
+        target = self._rollout.next(change.urls, pools).urls()
+        self._planning.pause()
+        try:
+            running = tuple(len(target[pool.name]) for pool in loaded.pools)
+            draft = await self._planning.draft(loaded, running)
+            table = compile_table(draft.plan, loaded.pools)
+            wanted = serving(loaded)
+
+            def swap() -> None:
+                self._counting.take()
+                before, self.serving = self._planning.plan, wanted
+                self._planning.adopt(loaded, draft)
+                self._plane.configure(wanted, table)
+                self._configure_probe(wanted)
+                adopted(loaded, None if draft.plan is before else draft.plan)
+
+            self._configure_probe(wanted)  # new pools are probed before the swap
+            await self._rollout.move(change.urls, pools, between=swap)
+        finally:
+            self._planning.resume()
+
+    def _configure_probe(self, wanted: ServingConfig) -> None:
+        """Probe the pools in force and those that are wanted."""
+        engines = wanted.engines | self.serving.engines
+        self._probe.configure(
+            timeout_s=self.serving.gateway.health_timeout_s, dialects=dialects(engines)
+        )
