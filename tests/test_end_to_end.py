@@ -978,9 +978,9 @@ async def test_a_receipt_can_be_the_requests_id_alone(tmp_path: Path):
     """For clients who are not to see pools and backends; of answers and of errors."""
     async with running(tmp_path, receipt="request-id") as fleet, ClientSession() as session:
         url = f"{fleet.url}/v1/chat/completions"
-        replies = [await session.post(url, json=said(2, stream=s)) for s in (False, True)]
-        replies.append(await session.post(url, json=said(2, model="nothing")))
-        replies.append(await session.post(url, json=said(2, messages=CHAT["messages"] * 9000)))
+        bodies = [said(2), said(2, stream=True), said(2, model="nothing")]
+        bodies.append(said(2, messages=CHAT["messages"] * 9000))  # while the stream goes on
+        replies = [await session.post(url, json=body) for body in bodies]
 
     assert [reply.status for reply in replies] == [200, 200, 404, 400]
     assert all("x-request-id" in reply.headers for reply in replies)

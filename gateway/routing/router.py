@@ -182,6 +182,8 @@ class Router:
             if lease is None and self._selection.aside is not None:
                 self._selection.aside = None  # it is needed
                 lease = self._keeping(bucket, estimate, now_s, exclude, barred, slack_s)
+        if lease is None:
+            lease = self._beyond_context(bucket, estimate, now_s, exclude)
         if lease is None and not self._selection.any_live(bucket, now_s, exclude):
             raise Unavailable(
                 f"No backend for the model `{estimate.model}` is available.", retry_after_s=2.0
@@ -277,8 +279,6 @@ class Router:
         order = self._order[bucket]
         # A prompt beyond a pool's context is an error there.
         roomy = [pool for pool in order if estimate.input_tokens < self._context[pool]]
-        if not roomy:
-            return self._beyond_context(bucket, estimate, now_s, exclude)
         for beyond in (False, True):
             for pool in roomy:
                 if pool in barred:
@@ -292,9 +292,12 @@ class Router:
     def _beyond_context(
         self, bucket: int, estimate: Estimate, now_s: float, exclude: Collection[str]
     ) -> Lease | None:
-        """A lease on any backend: its engine refuses the prompt at once, in words that tell the
-        client best, and works no more for it."""
-        for pool in self._order[bucket]:
+        """A lease on any backend for a prompt that no pool has the context for: its engine refuses
+        it at once, in words that tell the client best, and works no more for it."""
+        order = self._order[bucket]
+        if any(estimate.input_tokens < self._context[pool] for pool in order):
+            return None
+        for pool in order:
             for backend in self._selection.pools[pool]:
                 if backend.live(now_s) and backend.name not in exclude:
                     return Lease(

@@ -346,6 +346,22 @@ def test_a_prompt_beyond_a_pools_context_never_goes_there_while_another_has_room
     assert router.route(estimate(inputs=500), now_s=0.0).backend.pool == "b"
 
 
+@pytest.mark.parametrize("promised", [True, False])
+def test_a_prompt_beyond_every_context_never_waits(promised: bool):
+    """Its engine says at once that it is too long; a full gateway would say that it is full."""
+    table = make_table((1.0,), feasible=((promised,),) * 2, context=(512,))
+    router = make_router(table, per_pool=1)
+    while router.route(estimate(), now_s=0.0) is not None:
+        pass
+
+    pending_s = router.fleet.backends[0].pending_s
+
+    assert router.route(estimate(inputs=511), now_s=0.0) is None
+    lease = router.route(estimate(inputs=512), now_s=0.0)
+    assert (lease.backend.name, lease.decision) == ("a-0", "best-effort")
+    assert lease.backend.pending_s == pending_s
+
+
 def test_an_engine_that_refused_gets_no_more_than_it_holds():
     """Its own limit is believed for a while: others serve, or there is no room."""
     router = make_router(make_table((1.0,)), per_pool=2)
