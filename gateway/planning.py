@@ -3,7 +3,7 @@ another configuration. Owns solver, observed demand and the loop that plans agai
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.config.load import Loaded
@@ -52,6 +52,7 @@ class Planning:
         own."""
         self._loaded = loaded
         self._fleet = fleet
+        fleet.warmup_s = loaded.config.gateway.warmup_s  # what is cold is not planned with
         self._estimator = estimator
         self._publish = publish
         self._on_look = on_look
@@ -111,6 +112,13 @@ class Planning:
         """(P,) backends that the fleet has now, in the order of every plan."""
         return self._fleet.running([pool.name for pool in self._loaded.pools])
 
+    @property
+    def ready(self) -> tuple[int, ...]:
+        """(P,) backends that can be planned with."""
+        pools = self._loaded.pools
+        ready = self._fleet.ready([pool.name for pool in pools], self._clock())
+        return usable(pools, ready, self.running)
+
     def add(self, delta: StatsDelta) -> None:
         """Add what happened on the data plane to the observed demand."""
         self._observed.add(delta, self._clock())
@@ -143,6 +151,7 @@ class Planning:
         """Plan for another configuration from now on; the fleet has all its pools. Keeps what was
         observed of classes that stay."""
         self._observed, self._loaded = self._carried(loaded), loaded
+        self._fleet.warmup_s = loaded.config.gateway.warmup_s
         self._solver.limit_s = loaded.config.planner.solve_limit_s
         self._follow(draft, draft.plan)
 
@@ -198,8 +207,9 @@ class Planning:
         settings = self._loaded.config.planner
         self._replanner = Replanner(
             plan=plan,
-            pools=lambda: self.pools,
+            pools=lambda: _bounded(self._loaded, self.ready),
             running=lambda: self.running,
+            ready=lambda: self.ready,
             policy=ReplanPolicy(
                 objective=settings.objective,
                 min_requests=settings.min_requests,
@@ -212,6 +222,16 @@ class Planning:
             publish=self._publish,
             on_look=self._on_look,
         )
+
+
+def usable(pools: Sequence[Pool], ready: Sequence[int], running: Sequence[int]) -> tuple[int, ...]:
+    """(P,) backends to plan with: those that are ready; but all of a model of which none is, since
+    there is nothing else to plan with."""
+    served = {pool.model for pool, count in zip(pools, ready, strict=True) if count}
+    return tuple(
+        up if pool.model in served else known
+        for pool, up, known in zip(pools, ready, running, strict=True)
+    )
 
 
 def _bounded(loaded: Loaded, running: tuple[int, ...]) -> tuple[Pool, ...]:

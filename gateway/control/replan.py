@@ -48,19 +48,22 @@ class Replanner:
         plan: Plan,
         pools: Callable[[], tuple[Pool, ...]],
         running: Callable[[], tuple[int, ...]],
+        ready: Callable[[], tuple[int, ...]],
         policy: ReplanPolicy,
         observed: ObservedDemand,
         solver: Solver,
         publish: Callable[[Plan, str], None],
         on_look: Callable[[str], None] = lambda _: None,
     ) -> None:
-        """pools: returns the planner's pools, bounded by the present fleet where the configuration
-        sets no bound. running: returns (P,) backends of the present fleet. publish: called with a
-        new plan and the reason for it. on_look: called after each look with what came of it: `idle`
-        (too few requests), `kept`, `replaced` or `failed`."""
+        """pools: returns the planner's pools, bounded by what is ready where the configuration sets
+        no bound. running: returns (P,) backends of the present fleet. ready: those of them that
+        serve as much as they ever do. publish: called with a new plan and the reason for it.
+        on_look: called after each look with what came of it: `idle` (too few requests), `kept`,
+        `replaced` or `failed`."""
         self.plan = plan
         self._pools = pools
         self._running = running
+        self._ready = ready
         self._policy = policy
         self._observed = observed
         self._solver = solver
@@ -105,13 +108,12 @@ class Replanner:
 
     def _request(self, now_s: float) -> PlanRequest:
         """A request for a plan for the demand until now, on the present fleet."""
-        running = self._running()
         return PlanRequest(
             objective=self._policy.objective,
             demand=self._observed.snapshot(now_s),
             pools=self._pools(),
-            running=running,
-            limits=replace(self._policy.limits, running=running),
+            running=self._ready(),
+            limits=replace(self._policy.limits, running=self._running()),
         )
 
     async def _certified(self, candidate: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:

@@ -48,6 +48,12 @@ class Fleet:
         """(P,) number of backends of each pool, live or not."""
         return tuple(len(self._pools[pool]) for pool in pools)
 
+    def ready(self, pools: Sequence[str], now_s: float) -> tuple[int, ...]:
+        """(P,) number of backends of each pool that can take as much as they ever do: that are up
+        as far as is known, and warm. One that rests for failed requests comes back in seconds and
+        counts."""
+        return tuple(sum(b.cold_until_s <= now_s for b in self._reachable(pool)) for pool in pools)
+
     def probed(self, backend: Backend, up: bool, now_s: float) -> None:
         """Note the result of a probe. A backend that comes up warms up, unless fewer than half of
         its pool are warm: they could not carry the others' load meanwhile."""

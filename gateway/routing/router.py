@@ -208,7 +208,12 @@ class Router:
         must leave them alone."""
         hurried = []
         for pool in self._order[bucket]:
-            backends, strictest = self._selection.pools[pool], self._strictest[pool]
+            strictest = self._strictest[pool]
+            backends = [
+                backend
+                for backend in self._selection.pools[pool]
+                if backend.live(now_s) and backend.cold_until_s <= now_s
+            ]
             if not backends:
                 continue
             load = sum([backend.loads[strictest] for backend in backends]) / len(backends)

@@ -1,6 +1,7 @@
 """Compares the plan in force with a candidate on the present demand. Pure; takes milliseconds."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from planner.model.plan import Plan
 from planner.program.headroom import utilisations
@@ -28,8 +29,8 @@ class Comparison:
 
 def compare(request: PlanRequest, plan: Plan, candidate: Plan) -> Comparison:
     """Compare two plans on the demand of a request. plan: the one in force."""
-    demand = request.demand
-    of_plan, of_candidate = utilisations(demand, request.pools, (plan, candidate))
+    there = [_on_what_there_is(request, one) for one in (plan, candidate)]
+    of_plan, of_candidate = utilisations(request.demand, request.pools, there)
     peak, candidate_peak = max(of_plan), max(of_candidate)
     if _rate_without_pool(request, plan) > _rate_without_pool(request, candidate):
         peak = float("inf")
@@ -39,6 +40,14 @@ def compare(request: PlanRequest, plan: Plan, candidate: Plan) -> Comparison:
         usd = plan.usd_per_hour
         saving = 1 - candidate.usd_per_hour / usd if usd > 0 else 0.0
     return Comparison(peak=peak, candidate_peak=candidate_peak, saving=saving)
+
+
+def _on_what_there_is(request: PlanRequest, plan: Plan) -> Plan:
+    """A plan with no more backends of a pool than can be had; some may have gone down since."""
+    bounds: Sequence[int | None] = [pool.max_backends for pool in request.pools]
+    most = request.running if request.objective == "assign" else bounds
+    both = zip(plan.backends, most, strict=len(plan.pools) == len(request.pools))
+    return replace(plan, backends=tuple(n if m is None else min(n, m) for n, m in both))
 
 
 def _rate_without_pool(request: PlanRequest, plan: Plan) -> float:

@@ -61,7 +61,14 @@ class Published(list):
 def loop_of(buckets, pools):
     """A replanner on a histogram that has seen a demand, and what it published."""
 
-    def make(plan, demand, *answers, objective="provision", requests=300, **policy):
+    def make(
+        plan, demand, *answers, objective="provision", requests=300, ready=(4, 4, 4), **policy
+    ):
+        there = pools
+        if ready != (4, 4, 4):
+            there = tuple(
+                replace(pool, max_backends=n) for pool, n in zip(pools, ready, strict=True)
+            )
         observed = ObservedDemand(
             buckets, window_s=100.0, memory_s=900.0, dispersion=1.2, now_s=0.0
         )
@@ -74,8 +81,9 @@ def loop_of(buckets, pools):
         settings = {"min_requests": 50, "min_saving": 0.05, "patience": 3} | policy
         replanner = Replanner(
             plan=plan,
-            pools=lambda: pools,
+            pools=lambda: there,
             running=lambda: (4, 4, 4),
+            ready=lambda: ready,
             policy=ReplanPolicy(objective=objective, **settings),
             observed=observed,
             solver=cast(Solver, solver),
@@ -179,6 +187,23 @@ async def test_assign_judges_by_the_peak(loop_of, make_demand, pools):
     await looks(replanner, now_s, 4)
 
     assert [plan_id for plan_id, _ in published] == [flat.plan_id]
+
+
+@pytest.mark.parametrize("objective", ["assign", "provision"])
+async def test_backends_that_went_down_do_not_count(loop_of, make_demand, pools, objective):
+    """Nor do new ones that are cold: a plan is for what serves now."""
+    demand = make_demand(12.0)
+    whole = solve.assign(demand, pools, (2, 2, 2))
+    rest = solve.assign(demand, pools, (2, 2, 0))
+    replanner, published, solver, now_s = loop_of(
+        whole, demand, rest, objective=objective, ready=(2, 2, 0)
+    )
+
+    await looks(replanner, now_s, 3)
+
+    assert [plan_id for plan_id, _ in published] == [rest.plan_id]
+    assert {request.running for request in solver.asked} == {(2, 2, 0)}
+    assert {request.limits.running for request in solver.asked} == {(4, 4, 4)}
 
 
 async def test_a_plan_that_gives_a_bucket_to_nobody_does_not_hold(loop_of, plans, make_demand):

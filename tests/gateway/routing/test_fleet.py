@@ -82,6 +82,22 @@ def test_a_backend_that_comes_up_warms_up_beside_others(warm, cold):
     assert [backend.cold(15.0) for backend in backends] == [0.0] * 6
 
 
+def test_what_is_down_or_cold_is_not_ready():
+    """The plan counts with what serves now; one that rests for failed requests is back in
+    seconds."""
+    fleet = Fleet.of({"a": [f"http://{n}" for n in range(4)], "b": ["http://b"]})
+    fleet.warmup_s = 10.0
+    down, cold, rests, _ = fleet.pool("a")
+    down.probed(False)
+    cold.probed(False)
+    fleet.probed(cold, True, 100.0)
+    rests.breaker.failed(100.0, unreachable=False, may_open=True)
+
+    assert fleet.ready(["b", "a"], 105.0) == (1, 2)
+    assert fleet.ready(["b", "a"], 110.0) == (1, 3)
+    assert fleet.running(["b", "a"]) == (1, 4)
+
+
 def test_without_a_warm_up_all_comes_at_once():
     """As when the gateway starts."""
     fleet = Fleet.of({"a": ("http://x", "http://y")})

@@ -220,6 +220,19 @@ def test_a_turn_that_found_no_room_is_not_lost():
     assert pools == ["a", "a", "b", "a"] * 2
 
 
+def test_backends_that_take_nothing_are_no_room_to_give_out():
+    """Who yields to others fills what serves, and no faster because others are down or cold."""
+    router = make_router(make_table((1.0,)), per_pool=4)
+    for lease in fill(router, "a", 0.5)[1:]:
+        lease.release()
+    _, cold, *down = router.fleet.pool("a")
+    for backend in down:
+        backend.probed(False)
+    cold.warm_up(0.0, 10.0)
+
+    assert router.hurried(0, 2.0) == [0]
+
+
 def test_a_pool_that_others_wait_for_is_left_alone():
     """A barred pool gets no request, whether it is the planned one or one to spill to."""
     router = make_router(make_table((1.0, 0.0)), per_pool=1)
