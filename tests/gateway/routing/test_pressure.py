@@ -90,6 +90,17 @@ def test_a_prompt_alone_in_prefill_weighs_less_until_it_takes_most_of_the_ttft()
     assert [pressure.long(0, s) for s in (1.2, 1.4)] == [False, True]
 
 
+def test_a_laxer_classs_prompt_beside_a_stricter_class_weighs_in_full():
+    """Short answers lose their pace beside a prompt; the one that can wait waits."""
+    pressure, on = Pressure(table()), backend()
+    hold(on, STRICT)
+
+    for own in (LAX, NO_CLASS):
+        assert of(pressure, on, own=own, prefill_s=0.4) == pytest.approx(
+            0.25 + LARGE + BESIDE * 0.4 / 0.8
+        )
+
+
 def test_a_long_prompt_is_a_stall_of_what_is_in_flight():
     """Its seconds count against a hundred tokens of the strictest promise of the model."""
     pressure, on = Pressure(table()), backend()

@@ -52,4 +52,5 @@ def test_mixed_sizes_gpus_and_four_classes_keep_the_capacity():
 
     assert during["all"].goodput >= 0.95
     assert during["fast"].admitted >= 0.97
+    assert min(during[name].attained for name in ("fast", "default", "batch")) >= 0.985
     assert after["all"].goodput >= 0.98
