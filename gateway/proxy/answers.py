@@ -14,20 +14,24 @@ from gateway.routing.endpoints import Endpoint
 # Neither can occur inside a JSON string: the quotes would have backslashes there.
 REASON: Final = b'"finish_reason":"'
 VECTOR: Final = b'"embedding":'
+DONE: Final = b'stop"'  # the reason of most answers
 STOPS: Final = tuple(b'%b"' % reason.encode() for reason in STOPPED)
 LONGEST: Final = max(len(stop) for stop in STOPS)
 _WHOLE: Final = msgspec.json.Decoder(WholeReply)
 
 
-def fault(reply: bytes, endpoint: Endpoint) -> str | None:
+def fault(reply: bytes, endpoint: Endpoint, *, one_choice: bool = False) -> str | None:
     """What is wrong with a whole reply; `None` if it is an answer.
 
     A reply that has the finish reasons of its choices, or a vector, is not decoded: it may have
-    100 KiB.
+    100 KiB. one_choice: whether it was asked for one only, so that there is one reason to look for.
     """
     if endpoint.generates:
         at = reply.find(REASON)
         if at >= 0:
+            start = at + len(REASON)
+            if one_choice and reply[start : start + len(DONE)] == DONE:
+                return None
             return _stopped(reply, at)
     else:
         at = reply.find(VECTOR)

@@ -270,7 +270,7 @@ class Dispatcher:
                 raise await self._no_answer(reply, lease)
             if not reply.stream:
                 whole = reply.body if reply.complete else await reply.read()
-                wrong = fault(whole, request.endpoint)
+                wrong = fault(whole, request.endpoint, one_choice=request.one_choice)
                 if wrong is not None:
                     raise InvalidAnswer(wrong)
                 return reply, whole

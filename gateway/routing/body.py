@@ -34,13 +34,15 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     prompt: msgspec.Raw = getattr(fields, endpoint.prompt)
     # OpenAI renamed max_tokens; engines take the new name first where a client sends both.
     cap = fields.max_completion_tokens or fields.max_tokens
+    listed = endpoint.token_ids and bytes(prompt).startswith(b"[")
     return LlmRequest(
         endpoint=endpoint,
         model=fields.model,
         stream=bool(fields.stream) and endpoint.generates,
         prompt_bytes=len(prompt),
-        prompt_tokens=_token_ids(bytes(prompt)) if endpoint.token_ids else None,
+        prompt_tokens=_token_ids(bytes(prompt)) if listed else None,
         max_tokens=cap if cap is not None and cap > 0 else None,
+        one_choice=(fields.n is None or fields.n == 1) and not listed,
         asks_usage=fields.stream_options is not None or not endpoint.generates,
     )
 
@@ -58,9 +60,9 @@ def with_usage(body: bytes) -> bytes | None:
 
 
 def _token_ids(prompt: bytes) -> int | None:
-    """The number of token ids in a raw prompt, `[1, 2]` or `[[1, 2], [3]]`; `None` for text."""
+    """The number of token ids in a raw list, `[1, 2]` or `[[1, 2], [3]]`; `None` for texts."""
     inner = prompt.lstrip(b"[ \t\r\n")
-    if not prompt.startswith(b"[") or not inner[:1].isdigit():
+    if not inner[:1].isdigit():
         return None
     # One comma between two ids, and one between two lists of ids.
     return prompt.count(b",") + 1

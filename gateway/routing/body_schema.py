@@ -3,6 +3,8 @@
 They are not in `body` because mypyc cannot compile a `msgspec.Struct`.
 """
 
+from typing import Any
+
 import msgspec
 
 NOTHING = msgspec.Raw(b"")
@@ -22,6 +24,7 @@ class BodyFields(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     stream_options: StreamOptions | None = None
+    n: Any = None
     messages: msgspec.Raw = NOTHING
     prompt: msgspec.Raw = NOTHING
     input: msgspec.Raw = NOTHING

@@ -10,13 +10,15 @@ class LlmRequest:
     prompt_bytes: length of the prompt in the body. prompt_tokens: exact number of tokens of a
     prompt that came as token ids, else `None`. max_tokens: the client's limit on output tokens,
     `None` if there is none. asks_usage: whether the client set `stream_options` itself, or the
-    endpoint knows none (embeddings); otherwise the gateway adds `include_usage`.
+    endpoint knows none (embeddings); otherwise the gateway adds `include_usage`. one_choice:
+    whether the answer has one choice; false where it may have more.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "asks_usage", "endpoint", "max_tokens", "model", "prompt_bytes", "prompt_tokens", "stream",
+        "asks_usage", "endpoint", "max_tokens", "model", "one_choice", "prompt_bytes",
+        "prompt_tokens", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -29,6 +31,7 @@ class LlmRequest:
         prompt_tokens: int | None,
         max_tokens: int | None,
         asks_usage: bool = True,
+        one_choice: bool = False,
     ) -> None:
         self.endpoint = endpoint
         self.model = model
@@ -37,6 +40,7 @@ class LlmRequest:
         self.prompt_tokens = prompt_tokens
         self.max_tokens = max_tokens
         self.asks_usage = asks_usage
+        self.one_choice = one_choice
 
     def __repr__(self) -> str:
         return (

@@ -19,7 +19,7 @@ from gateway.telemetry.stats_schema import (
 )
 from planner.cells import cell
 from planner.model.buckets import BEST_EFFORT, Buckets
-from planner.traffic.size_histogram import FINE
+from planner.traffic.size_histogram import FINE, CellSum
 
 OK: Final = Outcome.OK
 SHED: Final = Outcome.SHED
@@ -29,11 +29,72 @@ UNKNOWN_CLASS: Final = ("", inf, inf)
 FINE_EDGES: Final = FINE.input_edges  # on both axes
 
 
+class SecondsSum:
+    """A histogram that grows: numbers of durations by their bounds, and the sum of all.
+
+    Not the `Histogram` that it becomes: compiled code pays 110 instructions for each attribute of
+    such a class, and a request has three histograms.
+    """
+
+    __slots__ = ("_bounds", "_counts", "_seconds")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._seconds = 0.0
+
+    def add(self, seconds: float) -> None:
+        """Count one duration."""
+        bounds = self._bounds
+        low, high = 0, len(bounds)
+        # As `bisect_left`; compiled, this loop costs a third of a call of it.
+        while low < high:
+            middle = (low + high) >> 1
+            if bounds[middle] < seconds:
+                low = middle + 1
+            else:
+                high = middle
+        self._counts[low] += 1
+        self._seconds += seconds
+
+    def value(self) -> Histogram:
+        return Histogram(counts=self._counts, seconds=self._seconds)
+
+
+class PoolSums:
+    """The `PoolStats` of one SLO class in one pool while they grow, for the same reason."""
+
+    __slots__ = (
+        "duration", "ends", "input_tokens", "output_tokens", "retries", "sheds", "tpot", "ttft",
+        "waited",
+    )  # fmt: skip
+
+    def __init__(self) -> None:
+        self.ends: dict[tuple[str, int, str, str], int] = {}
+        self.sheds: dict[str, int] = {}
+        self.ttft, self.tpot = SecondsSum(TTFT_S), SecondsSum(TPOT_S)
+        self.duration, self.waited = SecondsSum(REQUEST_S), SecondsSum(REQUEST_S)
+        self.input_tokens = self.output_tokens = self.retries = 0
+
+    def value(self) -> PoolStats:
+        return PoolStats(
+            ends=self.ends,
+            ttft=self.ttft.value(),
+            tpot=self.tpot.value(),
+            duration=self.duration.value(),
+            waited=self.waited.value(),
+            sheds=self.sheds,
+            input_tokens=self.input_tokens,
+            output_tokens=self.output_tokens,
+            retries=self.retries,
+        )
+
+
 class Stats:
     """The sums of one process since the last drain."""
 
     def __init__(self, buckets: Buckets) -> None:
-        self._delta = StatsDelta()
+        self._restart()
         self.configure(buckets)
 
     def configure(self, buckets: Buckets) -> None:
@@ -43,33 +104,51 @@ class Stats:
         self._promises = [(c.name, c.slo.ttft_s, c.slo.tpot_s) for c in buckets.classes]
 
     def __repr__(self) -> str:
-        return f"<Stats of {sum(self._delta.arrivals.values())} arrivals>"
+        return f"<Stats of {sum(self._arrivals.values())} arrivals>"
 
     def drain(self) -> StatsDelta:
         """Return the sums since the last drain, and start again from zero."""
-        delta, self._delta = self._delta, StatsDelta()
+        delta = StatsDelta(
+            arrivals=self._arrivals,
+            sizes=self._sizes,
+            by_pool={key: sums.value() for key, sums in self._by_pool.items()},
+            refusals=self._refusals,
+            failures=self._failures,
+            ejections=self._ejections,
+            lag=self._lag.value(),
+        )
+        self._restart()
         return delta
+
+    def _restart(self) -> None:
+        self._arrivals: dict[int, int] = {}
+        self._sizes: dict[tuple[int, int], CellSum] = {}
+        self._by_pool: dict[tuple[str, str, str], PoolSums] = {}
+        self._refusals: dict[tuple[int, str], int] = {}
+        self._failures: dict[tuple[str, str], int] = {}
+        self._ejections: dict[tuple[str, str], int] = {}
+        self._lag = SecondsSum(LAG_S)
 
     def arrived(self, bucket: int) -> None:
         """Count a request at its arrival, whatever becomes of it."""
-        arrivals = self._delta.arrivals
+        arrivals = self._arrivals
         arrivals[bucket] = arrivals.get(bucket, 0) + 1
 
     def refused(self, status: int, reason: str) -> None:
         """Count a request without a bucket that was answered with an error. reason: the error's
         code, or its type if it has no code."""
-        _count(self._delta.refusals, (status, reason))
+        _count(self._refusals, (status, reason))
 
     def failed(self, backend: str, kind: str, rests: bool) -> None:
         """Count a request that a backend failed. rests: whether it gets no more requests for a
         while because of this one."""
-        _count(self._delta.failures, (backend, kind))
+        _count(self._failures, (backend, kind))
         if rests:
-            _count(self._delta.ejections, (backend, kind))
+            _count(self._ejections, (backend, kind))
 
     def lagged(self, seconds: float) -> None:
         """Count how late a timer was: for so long the event loop did something else."""
-        _observe_seconds(self._delta.lag, LAG_S, max(0.0, seconds))
+        self._lag.add(max(0.0, seconds))
 
     def observed(self, o: Observation) -> None:
         """Count a request at its end."""
@@ -79,57 +158,44 @@ class Stats:
         promised = o.slo_class != UNPROMISED
         if not promised:
             slo_class = UNPROMISED
-        by_pool, key = self._delta.by_pool, (o.model, slo_class, o.pool or "")
-        pool_stats = by_pool.get(key)
-        if pool_stats is None:
-            pool_stats = by_pool[key] = PoolStats.none()
+        by_pool, key = self._by_pool, (o.model, slo_class, o.pool or "")
+        sums = by_pool.get(key)
+        if sums is None:
+            sums = by_pool[key] = PoolSums()
         outcome, decision, ttft_s, tpot_s = o.outcome, o.decision, o.ttft_s, o.tpot_s
         inputs, outputs, retries = o.input_tokens, o.output_tokens, o.retries
         met = o.met(ttft_target_s, tpot_target_s) if promised else ""
         # The text of the outcome: the hash of a member of an enum is computed by Python code.
-        ends, end = pool_stats.ends, (outcome._value_, o.status, met, decision or "")
+        ends, end = sums.ends, (outcome._value_, o.status, met, decision or "")
         ends[end] = ends.get(end, 0) + 1
         if o.waited_s is not None:
-            _observe_seconds(pool_stats.waited, REQUEST_S, o.waited_s)
+            sums.waited.add(o.waited_s)
         if outcome is SHED:
-            _count(pool_stats.sheds, o.reason or "")
+            _count(sums.sheds, o.reason or "")
         if retries:
-            pool_stats.retries += retries
+            sums.retries += retries
         if inputs is not None:
-            pool_stats.input_tokens += inputs
+            sums.input_tokens += inputs
         if outputs is not None:
-            pool_stats.output_tokens += outputs
+            sums.output_tokens += outputs
         if ttft_s is not None:
-            _observe_seconds(pool_stats.ttft, TTFT_S, ttft_s)
+            sums.ttft.add(ttft_s)
         if tpot_s is not None:
-            _observe_seconds(pool_stats.tpot, TPOT_S, tpot_s)
+            sums.tpot.add(tpot_s)
         if outcome is OK:
-            _observe_seconds(pool_stats.duration, REQUEST_S, o.duration_s)
+            sums.duration.add(o.duration_s)
         if outcome is OK and promised and o.bucket != NO_BUCKET:
             self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
 
     def _sized(self, bucket: int, inputs: int, outputs: int) -> None:
-        sizes, key = self._delta.sizes, (bucket, cell(FINE_EDGES, FINE_EDGES, inputs, outputs))
-        sums = sizes.get(key)
-        if sums is None:
+        sizes, key = self._sizes, (bucket, cell(FINE_EDGES, FINE_EDGES, inputs, outputs))
+        before = sizes.get(key)
+        if before is None:
             sizes[key] = (1.0, float(inputs), float(outputs))
         else:
-            count, sum_in, sum_out = sums
+            count, sum_in, sum_out = before
             sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
 
 
 def _count(counts: dict[Any, int], key: Any) -> None:
     counts[key] = counts.get(key, 0) + 1
-
-
-def _observe_seconds(histogram: Histogram, bounds: tuple[float, ...], seconds: float) -> None:
-    low, high = 0, len(bounds)
-    # As `bisect_left`; compiled, this loop costs a third of a call of it.
-    while low < high:
-        middle = (low + high) >> 1
-        if bounds[middle] < seconds:
-            low = middle + 1
-        else:
-            high = middle
-    histogram.counts[low] += 1
-    histogram.seconds += seconds

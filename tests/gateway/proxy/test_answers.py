@@ -56,6 +56,14 @@ def test_what_lacks_an_answer_is_none(answer, endpoint, separators):
     assert fault(json.dumps(answer, separators=separators).encode(), endpoint)
 
 
+@pytest.mark.parametrize("reason", ["abort", "error", "stop", "length"])
+def test_one_choice_is_judged_like_many(reason):
+    """Where the client asked for one, the first reason is all there is."""
+    answer = json.dumps(reply(CHOICE | {"finish_reason": reason}), separators=(",", ":")).encode()
+
+    assert fault(answer, CHAT, one_choice=True) == fault(answer, CHAT)
+
+
 @pytest.mark.parametrize("body", [b"", b"<html>portal</html>", b"{", b"\xff", b'"ok"'])
 def test_what_is_no_json_is_no_answer(body):
     """The page of a balancer, or nothing at all."""

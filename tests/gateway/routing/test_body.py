@@ -52,6 +52,25 @@ def test_null_is_absent():
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "fields", "one"),
+    [
+        ("chat", {}, True),
+        ("chat", {"n": 1}, True),
+        ("chat", {"n": None}, True),
+        ("chat", {"n": 2}, False),
+        ("chat", {"n": "2"}, False),
+        ("chat", {"messages": [{}, {}]}, True),
+        ("completions", {"prompt": "one"}, True),
+        ("completions", {"prompt": ["one", "two"]}, False),
+        ("completions", {"prompt": [[1], [2]]}, False),
+    ],
+)
+def test_who_asks_for_one_choice(endpoint, fields, one):
+    """By `n`, and by the number of prompts."""
+    assert llm_request(endpoint, **fields).one_choice is one
+
+
+@pytest.mark.parametrize(
     ("prompt", "tokens"),
     [
         ([1, 2, 3], 3),
