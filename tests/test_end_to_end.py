@@ -1127,7 +1127,7 @@ async def test_a_backend_that_rested_is_told_to_be_back(
     async with running(tmp_path, {"h100": [NONE, NONE]}, health_interval_s=60.0) as fleet:
         breaker = fleet.app.fleet.backends[1].breaker
         breaker.failed(asyncio.get_running_loop().time(), unreachable=True, may_open=True)
-        await until(lambda: bool(fleet.worker._resting))
+        await until(lambda: bool(fleet.worker._rested.names))
         breaker.succeeded(0.0)
         await until(lambda: "backend h100-1 gets requests again" in lines())
 

@@ -37,12 +37,15 @@ from gateway.routing.observation import Observation, Outcome
 from gateway.routing.peers import Peers
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
+from gateway.runtime import return_free_memory
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers.limits import body_budget, client_limits, queue_limits
 from gateway.workers.local import LocalEndpoints, readiness
 from gateway.workers.request_log import RequestLog
+from gateway.workers.rested import Rested
 from gateway.workers.shedding import Shedding
+from gateway.workers.trimming import Trimming
 
 log = logging.getLogger("cuvee")
 
@@ -89,10 +92,10 @@ class Worker:
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
         self._leaving = self._over = False
-        self._resting: set[str] = set()  # backends that rested at the last tick
         self._ended: list[Observation] = []
         self._request_log = self._new_request_log(table)
-        self._shedding = Shedding()
+        self._rested, self._shedding = Rested(), Shedding()
+        self._trimming = Trimming(return_free_memory)
         self._stack = AsyncExitStack()
         self.router = Router(table, fleet, peers=peers)
         self.dispatcher = self._new_dispatcher()
@@ -318,23 +321,13 @@ class Worker:
                 self._exchange.timeouts.tick(self._clock())
                 self.router.fleet.recall(self._clock())
                 self.dispatcher.room(self._clock())
-                self._tell_rested()
+                self._rested.tick(self.router.fleet.backends)
                 self._shedding.tick(self._clock())
+                self._trimming.tick(len(self._listener.connections), self._clock())
                 if self._peers is not None:
                     self._peers.refresh(self._clock())
             except Exception:
                 log.exception("a tick failed")
-
-    def _tell_rested(self) -> None:
-        """Log the backends that no longer rest since the last tick. That one begins to is logged
-        where it does, with the reason."""
-        backends = self.router.fleet.backends
-        resting = {backend.name for backend in backends if backend.resting}
-        if self._resting:
-            for backend in backends:
-                if backend.name in self._resting and backend.name not in resting:
-                    log.warning("backend %s gets requests again", backend.name)
-        self._resting = resting
 
     async def _poll(self) -> None:
         """Let the queue try again often: other workers release leases without telling this one, so

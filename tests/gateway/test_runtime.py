@@ -153,7 +153,7 @@ def test_clients_get_half_of_the_files_less_a_reserve():
     """Each of their requests needs a connection to a backend too."""
     limits = (1024, 1_048_576, 100, resource.RLIM_INFINITY)
 
-    assert [runtime.most_clients(n) for n in limits] == [448, 524_224, 1, runtime.UNLIMITED]
+    assert [runtime.most_clients(n) for n in limits] == [448, 524_224, 25, runtime.UNLIMITED]
     assert runtime.open_files() == resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 

@@ -7,7 +7,7 @@ disconnected.
 """
 
 import asyncio
-from typing import Final, Protocol, cast
+from typing import Any, Final, Protocol, cast
 
 import httptools
 
@@ -54,7 +54,7 @@ class BackendConnection:
     def __init__(self, owner: ConnectionOwner) -> None:
         self._owner = owner
         self._memo, self._budget = owner.memo, owner.budget
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: Any = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None  # of the exchange that is under way
         self._headers: Headers = []
@@ -195,9 +195,11 @@ class BackendConnection:
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
         self._owner.discard(self)
-        reply = self._reply
-        if reply is None:
-            return
+        if self._reply is not None:
+            self._lost(self._reply, error)
+        self._parser = None  # it holds this object too, and only the garbage collector would end it
+
+    def _lost(self, reply: Reply, error: Exception | None) -> None:
         if reply.status and error is None and self._until_close(reply):
             self._reply = None
             reply.finish()

@@ -113,7 +113,7 @@ class ClientConnection:
         self.deadline_s = inf
         self._server.connections.discard(self)
         self._count_unread(0)
-        self._parser.clear()
+        self._parser.close()
         on_disconnect, self.on_disconnect, self.source = self.on_disconnect, None, None
         if on_disconnect is not None:
             on_disconnect()

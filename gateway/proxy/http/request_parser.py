@@ -8,7 +8,7 @@ import re
 from collections import deque
 from collections.abc import Callable
 from enum import Enum
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import httptools
 
@@ -72,7 +72,7 @@ class RequestParser:
         self._limits = limits
         self._body_limit = limits.body_bytes
         self._on_expect = on_expect
-        self._parser = httptools.HttpRequestParser(self)
+        self._parser: Any = httptools.HttpRequestParser(self)
         self._memo = HeadMemo(limits.not_sent)
         self._target = b""
         self._host: bytes | None = None  # the last one that was found to be valid
@@ -148,6 +148,12 @@ class RequestParser:
         self.stop()
         self.requests.clear()
         self._hold(-self.held_bytes)
+
+    def close(self) -> None:
+        """Do the same for ever. llhttp and this object hold each other: without an end, each of
+        thousands of connections would stay in memory until the garbage collector comes."""
+        self.clear()
+        self._parser, self._on_expect = None, _nobody
 
     def _hold(self, size: int) -> None:
         """Count bytes of bodies that are in memory, or no longer are."""
@@ -334,3 +340,7 @@ class RequestParser:
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body exceeds the limit of {self._body_limit} bytes.")
+
+
+def _nobody() -> None:
+    """Whoever waited for 100 Continue has gone."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 
 import pytest
 
@@ -285,3 +286,25 @@ async def test_answers_that_nobody_reads_count_too():
         assert counted == sum(unread)
         assert left[0] == 0 < left[1]
         await until(lambda: port.budget.used == 0)
+
+
+@pytest.mark.parametrize("more", [b"", GET, b"POST / HTTP/1.1\r\nhost: x\r\nx: "], ids=len)
+async def test_a_closed_connection_is_freed_at_once(more):
+    """Thousands of them would stay until the garbage collector comes, which is seldom."""
+    async with Port() as port:
+        gc.collect()
+        gc.disable()
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        try:
+            _, writer = await port.connect(GET + more)
+            await port.came.get()
+            writer.transport.abort()
+            await port.gone.get()
+            gc.collect()
+            left = [o for o in gc.garbage if type(o).__module__.startswith("gateway.")]
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+
+    assert left == []
