@@ -10,8 +10,9 @@ INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
 
+# On all cores, four at most; without `make`, pytest runs one test after another.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .
