@@ -13,9 +13,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from cuvee.engine_runs import SHIPPED, judged, runs_json, show_runs
 from cuvee.options import FILE, JSON
 from planner import shipped
-from planner.engine import catalogue, importers, profiles, validation
+from planner.engine import catalogue, importers, profiles, runs, validation
 from planner.engine.hardware import Gpu, Model
 from planner.engine.profiles import FORMAT, Profile, ProfileFile
 from planner.engine.validation import ModelError
@@ -39,13 +40,38 @@ def profile() -> None:
     help="Folder with measurements as CSV; default: the public ones shipped with Cuvée.",
 )
 @click.option("--gpu", help="Only this GPU type.")
+@click.option(
+    "--against",
+    type=FILE,
+    help="Measured runs of whole engines, CSV in one of the two formats of docs/profiles.md: play "
+    "every row instead.",
+)
+@click.option(
+    "--cached",
+    type=click.FloatRange(0, 1, max_open=True),
+    help="Share of each prompt that earlier requests left in the KV cache, for runs whose format "
+    f"does not state it. [default: {runs.CACHED_SHARE}]",
+)
+@click.option("--rows", is_flag=True, help="Also print every row, with --against.")
 @JSON
-def report(folder: Path, gpu: str | None, as_json: bool) -> None:
+def report(
+    folder: Path,
+    gpu: str | None,
+    against: Path | None,
+    cached: float | None,
+    rows: bool,
+    as_json: bool,
+) -> None:
     """Compare the analytic model with public measurements.
 
     For every GPU and source: how many measured values, the median and the 90th percentile of the
-    relative error, and the bias (predicted/measured, median). docs/profiles.md explains the rows.
+    relative error, and the bias (predicted/measured, median). Then the same of whole runs, played
+    on the model: those shipped with Cuvée, or a file of your own. docs/profiles.md explains the
+    rows.
     """
+    if against is not None:
+        show_runs(judged(against, gpu, cached), rows=rows, as_json=as_json)
+        return
     try:
         timings = [
             t for file in sorted(folder.glob("*.csv")) for t in validation.read_timings(file)
@@ -57,14 +83,20 @@ def report(folder: Path, gpu: str | None, as_json: bool) -> None:
     if not selected:
         known = ", ".join(sorted({t.gpu for t in timings})) or "nothing at all"
         raise click.ClickException(f"no measurements of {gpu or 'anything'}; there are {known}")
-    rows, totals = validation.errors(selected), validation.by_gpu(selected)
+    sources, totals = validation.errors(selected), validation.by_gpu(selected)
+    played = judged(SHIPPED, gpu, cached)
     if as_json:
-        values = {"sources": [asdict(row) for row in rows], "gpus": [asdict(row) for row in totals]}
+        values = {
+            "sources": [asdict(row) for row in sources],
+            "gpus": [asdict(row) for row in totals],
+            "runs": runs_json(played),
+        }
         click.echo(json.dumps(values, indent=1))
         return
     console = Console()
-    console.print(errors_table("the analytic model against measurements", rows))
+    console.print(errors_table("the analytic model against measurements", sources))
     console.print(errors_table("over all values of a GPU", totals))
+    show_runs(played, rows=False, as_json=False)
     unseen = [gpu for gpu in catalogue.gpus().values() if gpu.name not in {t.gpu for t in timings}]
     similar = ", ".join(gpu.name for gpu in unseen if gpu.fitted)
     datasheet = ", ".join(gpu.name for gpu in unseen if not gpu.fitted)

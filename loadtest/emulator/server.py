@@ -195,9 +195,15 @@ class Emulator:
         queued = self.engine.running + self.engine.waiting
         return self._max_queued is not None and queued >= self._max_queued
 
+    async def _front_end(self) -> None:
+        """Wait as long as the engine's front end takes, all of it before the first token."""
+        if self.engine.delay_s:
+            await asyncio.sleep(self.engine.delay_s)
+
     async def _unary(self, exchange: EmulatedExchange) -> web.StreamResponse:
         if self._full:
             return error_response(refusals.overloaded())
+        await self._front_end()
         self._clock.submit(exchange)
         try:
             await exchange.done
@@ -215,6 +221,7 @@ class Emulator:
             await response.write(replies.error_event(refusals.overloaded()))
             await response.write_eof(replies.DONE)
             return response
+        await self._front_end()
         self._clock.submit(exchange, chunked=request.version >= HttpVersion11)
         try:
             await exchange.done

@@ -41,10 +41,12 @@ class Sequence:
     """One request. While it decodes, it has produced `step − offset` tokens.
 
     produced: output tokens when the sequence last began or stopped to decode. finish: the decode
-    step of its last token, `None` while it does not decode.
+    step of its last token, `None` while it does not decode. cached: tokens of the prompt whose KV
+    the engine has from earlier requests.
     """
 
     __slots__ = (
+        "cached",
         "finish",
         "input_tokens",
         "key",
@@ -54,12 +56,13 @@ class Sequence:
         "produced",
     )
 
-    def __init__(self, key: Hashable, input_tokens: int, output_tokens: int) -> None:
+    def __init__(self, key: Hashable, input_tokens: int, output_tokens: int, cached: int) -> None:
         self.key = key
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
+        self.cached = cached
         self.produced = 0
-        self.prefilled = 0
+        self.prefilled = cached
         self.offset = 0
         self.finish: int | None = None
 
@@ -83,6 +86,7 @@ class Engine:
     def __init__(self, profile: Profile) -> None:
         self._times = iteration_time(profile)
         self._request_s = self._times.request_s
+        self._frontend_s, self._frontend_steps = profile.frontend
         self._capacity = profile.kv_capacity
         self._seats = profile.max_num_seqs
         # vLLM refuses to start with fewer: every decoding sequence has its token in each iteration.
@@ -106,15 +110,27 @@ class Engine:
         self._done = 0  # iterations of the run that have ended
         self._chunks: list[tuple[Sequence, int]] = []
 
-    def submit(self, key: Hashable, *, input_tokens: int, output_tokens: int, now_s: float) -> None:
-        """Queue a request. Raises InvalidValue for a known key or a size that never fits."""
+    def submit(
+        self,
+        key: Hashable,
+        *,
+        input_tokens: int,
+        output_tokens: int,
+        now_s: float,
+        cached_tokens: int = 0,
+    ) -> None:
+        """Queue a request. cached_tokens: of the prompt, that an earlier one left in the KV cache
+        (a prefix hit); at least one token is computed all the same, for the first of the answer.
+        They take room like the others. Raises InvalidValue for a known key, or a size that never
+        fits."""
         if key in self._waiting or key in self._running:
             raise InvalidValue(f"already submitted: {key!r}")
         if input_tokens < 1 or output_tokens < 1 or input_tokens + output_tokens > self.longest:
             size = f"{input_tokens} in, {output_tokens} out"
             raise InvalidValue(f"both at least 1, together at most {self.longest}: {size}")
         self._catch_up(now_s)
-        self._waiting[key] = Sequence(key, input_tokens, output_tokens)
+        cached = min(max(cached_tokens, 0), input_tokens - 1)
+        self._waiting[key] = Sequence(key, input_tokens, output_tokens, cached)
         # Behind other waiting requests it changes nothing: admission is in order, and the first of
         # them is blocked until a sequence leaves.
         if self._run is None or len(self._waiting) == 1 or self._at_start:
@@ -153,6 +169,15 @@ class Engine:
         if self._events:
             return self._now_s
         return None if self._run is None else self._run.end_s(self._run.length)
+
+    @property
+    def delay_s(self) -> float:
+        """Seconds from an event until a client sees it: the front end makes the text of an
+        iteration while the next one runs."""
+        if self._run is None:
+            return self._frontend_s
+        step_s = self._run.end_s(self._done + 1) - self._run.end_s(self._done)
+        return self._frontend_s + self._frontend_steps * step_s
 
     @property
     def running(self) -> int:
@@ -258,7 +283,7 @@ class Engine:
         while self._context + self._reserved > self._capacity:
             sequence = self._running[next(reversed(self._running))]
             self._leave(sequence)
-            sequence.prefilled = 0
+            sequence.prefilled = sequence.cached
             self._waiting[sequence.key] = sequence
             self._waiting.move_to_end(sequence.key, last=False)
             self.preemptions += 1
@@ -279,7 +304,7 @@ class Engine:
             self._running[sequence.key] = sequence
             self._prefilling.append(sequence)
             self._reserved += sequence.prompt
-            tokens = min(sequence.prompt, budget)
+            tokens = min(sequence.prompt - sequence.prefilled, budget)
             self._chunks.append((sequence, tokens))
             budget -= tokens
 

@@ -9,7 +9,7 @@ LLM-Inference-Bench, Splitwise's performance table); expect ± 15 % for 7B and 8
 under mixed saturation on 24 GB cards. Measured profiles replace them where there are any.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import msgspec
@@ -252,7 +252,12 @@ class EngineKind:
 
     iteration_s, sequence_s: per iteration, per sequence in it. request_s: per request.
     prompts: most prompts that share one prefill iteration. prefill_floor_s, decode_floor_s: launch
-    cost per layer that is not hidden behind the kernels. layer_s: added per layer always.
+    cost per layer that is not hidden behind the kernels. all_reduce: of the fixed cost that the GPU
+    states for one, the share that the engine's own kernel has. layer_s: added per layer always;
+    moe_layer_s: the same more in a mixture of experts, whose layer has several kernels more.
+    frontend_s, frontend_steps: from a token's iteration until a client has it: seconds, and
+    iterations, since its text is made while the next one runs. TTFT and end-to-end time have them
+    once; they take nothing from the GPU.
     memory_share, reserve_bytes: what of the memory is used, less a reserve per GPU.
     sequences: the engine's default `max_num_seqs`.
     """
@@ -268,8 +273,18 @@ class EngineKind:
     memory_share: float
     reserve_bytes: float
     sequences: int
+    moe_layer_s: float = 0.0
+    all_reduce: float = 1.0
+    frontend_s: float = 0.0
+    frontend_steps: float = 0.0
 
 
+_V1 = EngineKind(
+    name="vllm-v1", iteration_s=1.2e-3, sequence_s=15e-6, request_s=0.1e-3, prompts=16,
+    prefill_floor_s=0.18e-3, decode_floor_s=0.0, layer_s=22.5e-6, memory_share=0.90,
+    reserve_bytes=2.0e9, sequences=1024, moe_layer_s=11e-6, all_reduce=0.67, frontend_s=5e-3,
+    frontend_steps=1.0,
+)  # fmt: skip
 ENGINES = {
     engine.name: engine
     for engine in (
@@ -277,13 +292,15 @@ ENGINES = {
         EngineKind(name="vllm-v0", iteration_s=2.0e-3, sequence_s=80e-6, request_s=0.5e-3,
                    prompts=4, prefill_floor_s=0.30e-3, decode_floor_s=0.0, layer_s=25e-6,
                    memory_share=0.90, reserve_bytes=1.5e9, sequences=256),
-        # vLLM 0.8 and later. Not fitted: no public data when these constants were made.
-        EngineKind(name="vllm-v1", iteration_s=1.0e-3, sequence_s=15e-6, request_s=1.0e-3,
-                   prompts=16, prefill_floor_s=0.10e-3, decode_floor_s=0.0, layer_s=22e-6,
-                   memory_share=0.90, reserve_bytes=2.0e9, sequences=1024),
-        EngineKind(name="tensorrt-llm", iteration_s=1.5e-3, sequence_s=10e-6, request_s=0.5e-3,
-                   prompts=16, prefill_floor_s=0.05e-3, decode_floor_s=0.0, layer_s=22e-6,
-                   memory_share=0.92, reserve_bytes=2.0e9, sequences=2048),
+        # vLLM 0.8 and later, and SGLang, of which there is no public data of this kind: fitted to
+        # serving runs of 2026 (8B to 70B and a mixture, H100) and closed loops of gpt-oss-120b.
+        _V1,
+        replace(_V1, name="sglang"),
+        # TensorRT-LLM 1.0 and later: fitted to closed loops of Llama-3.1-8B and gpt-oss-120b.
+        EngineKind(name="tensorrt-llm", iteration_s=0.65e-3, sequence_s=10e-6, request_s=4.5e-3,
+                   prompts=16, prefill_floor_s=1.4e-3, decode_floor_s=0.0, layer_s=20e-6,
+                   memory_share=0.92, reserve_bytes=2.0e9, sequences=2048, moe_layer_s=73e-6,
+                   all_reduce=0.67, frontend_s=10e-3, frontend_steps=1.0),
         EngineKind(name="tgi", iteration_s=3.0e-3, sequence_s=100e-6, request_s=15e-3, prompts=1,
                    prefill_floor_s=0.30e-3, decode_floor_s=0.0, layer_s=60e-6, memory_share=0.85,
                    reserve_bytes=1.5e9, sequences=128),

@@ -18,7 +18,7 @@ class IterationTime:
         engine, layers = roofline.engine, roofline.model.layers
         self._roofline = roofline
         self._memory = roofline.memory_s**CORNER
-        self._fixed_s = roofline.comm_fixed_s + layers * engine.layer_s
+        self._fixed_s = roofline.comm_fixed_s + layers * roofline.layer_s
         self._prefill_floor_s = layers * engine.prefill_floor_s
         self.decode_floor_s = layers * engine.decode_floor_s
         self.context_s: float = roofline.kv_token_s

@@ -94,6 +94,14 @@ class Profile:
         return self.kv_tokens or 0
 
     @property
+    def frontend(self) -> tuple[float, float]:
+        """What a client waits beside the engine's iterations: seconds, and iterations. Nothing for
+        a calibration: measured times contain it."""
+        if self.roofline is None or self.calibration is not None:
+            return 0.0, 0.0
+        return self.roofline.engine.frontend_s, self.roofline.engine.frontend_steps
+
+    @property
     def prefill_s_per_token(self) -> float:
         """Seconds of prefill per prompt token, at the size of a full prefill iteration."""
         tokens = self.max_num_batched_tokens
@@ -143,7 +151,9 @@ class Profile:
             return np.asarray(tpot_s(batch) <= target_s)
 
         low = np.full_like(high, LEAST_BATCH)
-        first_s = self.times.prefill_s(inputs) + self.times.decode_s(low, context)
+        frontend_s, steps = self.frontend
+        first_s = self.times.prefill_s(inputs) + (1 + steps) * self.times.decode_s(low, context)
+        first_s = first_s + frontend_s
         feasible = (
             (high >= low) & holds(low) & (first_s <= slo.ttft_s) & (context <= self.max_model_len)
         )

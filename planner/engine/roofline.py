@@ -58,6 +58,12 @@ class Roofline:
     comm_fixed_s: float
     comm_token_s: float
 
+    @property
+    def layer_s(self) -> float:
+        """Seconds that each layer adds, whatever its kernels take."""
+        engine = self.engine
+        return engine.layer_s + (engine.moe_layer_s if self.experts_s else 0.0)
+
     def step_s(
         self,
         tokens: Number,
@@ -88,7 +94,7 @@ class Roofline:
             + self.attention_s * prompt_squares
             + self.comm_fixed_s
             + self.comm_token_s * tokens
-            + layers * engine.layer_s
+            + layers * self.layer_s
         )
         floor_s = layers * (engine.prefill_floor_s if prefill else engine.decode_floor_s)
         longest: Number = np.maximum(kernels_s, floor_s)
@@ -159,6 +165,6 @@ def roofline(
         head_flop=2.0 * model.embedding,
         kv_token_s=kv_token / (gpus * gpu.bandwidth * gpu.achieved.kv),
         attention_s=attention / (gpus * gpu.flops_16 * gpu.achieved.attention),
-        comm_fixed_s=2 * model.layers * gpu.link_latency_s if gpus > 1 else 0.0,
+        comm_fixed_s=2 * model.layers * gpu.link_latency_s * engine.all_reduce if gpus > 1 else 0.0,
         comm_token_s=2 * model.layers * model.hidden * 2 * ring / gpu.link,
     )

@@ -224,14 +224,16 @@ class _Simulation:
 
     def _advance(self, backend: int, now_s: float) -> None:
         """Take an engine's events of this moment, then let others use the room they made."""
-        events = self._engines[backend].advance(now_s)
+        engine = self._engines[backend]
+        events = engine.advance(now_s)
+        delay_s = engine.delay_s if events else 0.0
         for event in events:
             request: int = event.key  # type: ignore[assignment]
             if type(event) is FirstToken:
-                self._first_s[request] = event.at_s
+                self._first_s[request] = event.at_s + delay_s
                 self._placements[request].prefilled()
                 continue
-            self._last_s[request] = event.at_s
+            self._last_s[request] = event.at_s + delay_s
             self._placements.pop(request).release()
             if self._on_finished is not None:
                 self._on_finished(request, now_s)

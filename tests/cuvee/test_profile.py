@@ -48,6 +48,27 @@ def test_the_report_takes_a_gpu_in_any_case():
     assert "helix" in run("report", "--gpu", "l4").output
 
 
+def test_runs_of_whole_engines_are_played(tmp_path):
+    """A file of runs instead: errors by model and GPU, every row if asked for, and what was left
+    out."""
+    columns = (
+        "backend,model_path,system,precision,isl,osl,tp_size,pp_size,concurrency,ttft_ms,tpot_ms"
+    )
+    row = "vllm,openai/gpt-oss-120b,h100_sxm,fp4,1024,256,4,1,8,60,6"
+    file = tmp_path / "runs.csv"
+    file.write_text(f"{columns}\n{row}\n{row.replace('h100', 'gb200')}\n")
+
+    shown = run("report", "--against", file, "--rows")
+    body = json.loads(run("report", "--against", file, "--json").output)
+
+    assert shown.exit_code == 0
+    assert "1 rows not played: no row of the GPU gb200_sxm" in shown.output
+    assert [row["metric"] for row in body["rows"]] == ["ttft", "itl"]
+    assert {row["gpu"] for row in body["by_model"]} == {"H100"}
+    assert body["left_out"] == [{"reason": "no row of the GPU gb200_sxm", "rows": 1}]
+    assert "there are H100" in run("report", "--against", file, "--gpu", "L4").output
+
+
 def test_a_gpu_without_measurements_is_an_error():
     """It says which GPUs there are."""
     result = run("report", "--gpu", "B300")

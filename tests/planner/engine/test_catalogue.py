@@ -113,7 +113,7 @@ def test_a_profile_s_file_has_one_row():
     """Which of several is meant nobody could say: the shipped file has many."""
     with pytest.raises(InvalidFile, match=r"gpus\.yaml: gpus: a profile needs a file with one row"):
         catalogue.find_gpu("gpus.yaml", shipped.folder())
-    with pytest.raises(InvalidFile, match=r"models\.yaml: models: .* one row, not 41"):
+    with pytest.raises(InvalidFile, match=r"models\.yaml: models: .* one row, not 42"):
         catalogue.find_model("models.yaml", shipped.folder())
 
 

@@ -64,6 +64,7 @@ MODELS: dict[str, tuple[dict[str, Any], float, float | None]] = {
     "Llama-2-7B": (dense(32, 4096, 32, 32, 11008, 32000), 6.738, None),
     "Llama-2-13B": (dense(40, 5120, 40, 40, 13824, 32000), 13.016, None),
     "Llama-2-70B": (dense(80, 8192, 64, 8, 28672, 32000), 68.977, None),
+    "CodeLlama-34B": (dense(48, 8192, 64, 8, 22016, 32000), 33.744, None),
     "Llama-3-8B": (dense(32, 4096, 32, 8, 14336, 128256), 8.030, None),
     "Llama-3-70B": (dense(80, 8192, 64, 8, 28672, 128256), 70.554, None),
     "Llama-3.1-8B": (dense(32, 4096, 32, 8, 14336, 128256), 8.030, None),

@@ -122,7 +122,7 @@ def test_every_mistake_of_a_file_is_a_line(tmp_path: Path):
     found = problems(
         tmp_path,
         {"gpu": LINES["gpu"].replace("memory_gib", "memory_gb"), "dtype": "int8",
-         "max_num_seqs": "0", "tensor_parallel_size": "5", "engine": "sglang",
+         "max_num_seqs": "0", "tensor_parallel_size": "5", "engine": "lmdeploy",
          "max_model_len": "99999", "origin": "measured"},
     )  # fmt: skip
 
