@@ -80,13 +80,14 @@ class EngineStream:
         self.sent, self.sent_s = 0, 0.0
         self._connection = connection
         self._fate = fate
+        self._broken = False  # what the engine still generates is nobody's: another may follow
 
     def progress(self, produced: int, now_s: float) -> None:
         """Send tokens up to `produced`."""
         start, self.sent, self.sent_s = self.sent, max(self.sent, produced), now_s
         if not self.body.stream or (start and self._fate in LATER):
             if start and self.body.stream:
-                self._connection.break_off(self._fate)
+                self._break_off()
             return
         if self.sent > start:
             self._connection.chunk(self._event(start, self.sent, "null"))
@@ -95,7 +96,7 @@ class EngineStream:
         """Send the rest and the end."""
         total = self.body.vllm_xargs.output_tokens
         if self._fate in LATER:
-            self._connection.break_off(self._fate)
+            self._break_off()
         elif not self.body.stream:
             self._connection.whole(self._whole(total))
         else:
@@ -107,6 +108,11 @@ class EngineStream:
                 usage = b'data: {"id":"x","choices":[],"usage":%b}\n\n' % self._usage(total)
                 self._connection.chunk(usage)
             self._connection.end()
+
+    def _break_off(self) -> None:
+        if not self._broken:
+            self._broken = True
+            self._connection.break_off(self._fate)
 
     def _text(self, start: int, stop: int) -> bytes:
         return b"<%b %d %d>" % (self.body.user.encode(), start, stop) if stop > start else b""

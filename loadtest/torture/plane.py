@@ -2,6 +2,7 @@
 keeps them, but in one event loop. A worker may die at any moment; messages to it take a while."""
 
 import asyncio
+from collections import deque
 from collections.abc import Callable, Iterator
 
 from gateway.config.serving import ServingConfig
@@ -25,9 +26,11 @@ RESTART_S = 0.08  # until its replacement listens
 
 class VirtualWorker:
     """One worker and its process. numbering: of buckets; see `NewConfiguration`. membership: the
-    version that it has reported."""
+    version that it has reported. inbox: messages on their way, which arrive in order: timers of one
+    moment do not."""
 
     def __init__(self, number: int, worker: Worker, process: VirtualProcess, numbering: int):
+        self.inbox: deque[Callable[[VirtualWorker], None]] = deque()
         self.number, self.worker, self.process = number, worker, process
         self.numbering = numbering
         self.membership = worker.router.fleet.membership.version
@@ -60,6 +63,8 @@ class VirtualPlane:
         self._load_view = LoadView(self.shared_load, fleet, None)
         self._retired: dict[int, int] = {}
         self._delta = StatsDelta()
+        # What was told while a worker started, by its number.
+        self._missed: dict[int, list[Callable[[VirtualWorker], None]]] = {}
         self.workers: dict[int, VirtualWorker] = {}
         self.graves: list[VirtualWorker] = []
         self.deaths: list[float] = []
@@ -161,6 +166,7 @@ class VirtualPlane:
     async def _start(self, number: int) -> None:
         """Start a worker in a process of its own, with what is in force now."""
         process = VirtualProcess(f"worker {number}")
+        missed = self._missed[number] = []
         config, table, numbering = self._config, self._table, self._numbering
         membership, learned = self._fleet.membership, self._estimator.state()
 
@@ -181,18 +187,21 @@ class VirtualPlane:
 
         made = await process.context.run(self._loop.create_task, start())
         held = self.workers[number] = VirtualWorker(number, made, process, numbering)
-        if membership is not self._fleet.membership:
-            made.apply(self._fleet.membership)
-        if numbering != self._numbering or config is not self._config:
-            made.configure(self._config, self._table)
-            held.numbering = self._numbering
-        made.table = self._table
+        del self._missed[number]
+        for obey in missed:
+            obey(held)
         process.context.run(self._loop.call_later, REPORT_S, self._report, held)
 
     def _tell(self, obey: Callable[[VirtualWorker], None]) -> None:
         """Send a message to every worker; it is obeyed in the worker's process."""
+        for missed in self._missed.values():
+            missed.append(obey)
         for held in self.workers.values():
-            self._loop.call_later(MESSAGE_S, obey, held, context=held.process.context)
+            held.inbox.append(obey)
+            self._loop.call_later(MESSAGE_S, self._obey, held, context=held.process.context)
+
+    def _obey(self, held: VirtualWorker) -> None:
+        held.inbox.popleft()(held)
 
     def _report(self, held: VirtualWorker) -> None:
         self._take(held)
