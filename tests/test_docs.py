@@ -13,7 +13,7 @@ from gateway.config.load import load
 from gateway.config.reference import manual
 from gateway.telemetry.reference import reference
 from planner.costs import prices
-from planner.engine import catalogue, profiles, validation
+from planner.engine import catalogue, profiles, runs, validation
 from planner.program.published import read_published
 from planner.traffic.trace import read_trace
 
@@ -83,6 +83,8 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
     folder = path.parent.name
     if folder == "measured" and path.suffix == ".csv":
         assert len(validation.read_timings(path)) > 0
+    elif folder == "runs" and path.suffix == ".csv":
+        assert len(runs.read_runs(path)[0]) > 0
     elif path.suffix == ".csv":
         assert len(read_trace(path)) > 0
     elif path.suffix == ".yaml" and path.parent.parent.name == "profiles":
