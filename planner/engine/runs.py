@@ -26,6 +26,10 @@ CLOSED = ("backend", "model_path", "system", "precision", "isl", "osl", "tp_size
           "concurrency", "ttft_ms", "tpot_ms")  # fmt: skip
 ENGINE_NAMES = {"vllm": "vllm-v1", "trtllm": "tensorrt-llm", "sglang": "sglang"}
 NODE_GPUS = 8  # more are in several nodes, whose link no GPU's row states
+MOST = 10_000_000.0  # of any number: more is none that was measured
+MOST_USERS = 100_000
+MOST_RATE = 10_000.0  # requests/s
+BATCHED = "max_num_batched_tokens"
 BATCHED_TOKENS = 8192  # prompt tokens of an iteration, where the format does not state them
 ENDINGS = re.compile(r"-(instruct|chat|hf|it|fp8|v\d[\d.]*|\d{4})\b")
 
@@ -68,7 +72,7 @@ def read_runs(path: Path) -> tuple[list[Run], list[Unplayable]]:
     neither, and for a number that is none, naming line and column."""
     try:
         with path.open(newline="", encoding="utf-8") as lines:
-            reader = csv.DictReader(lines)
+            reader = csv.DictReader(lines, restval="")
             columns = set(reader.fieldnames or ())
             read = next((f for c, f in _FORMATS if set(c) <= columns), None)
             if read is None:
@@ -80,13 +84,13 @@ def read_runs(path: Path) -> tuple[list[Run], list[Unplayable]]:
                     runs.append(read(row))
                 except _CannotPlay as reason:
                     left.append(Unplayable(line, str(reason)))
-                except (InvalidValue, ValueError) as error:
+                except InvalidValue as error:
                     raise InvalidFile(f"{path}:{line}: {error}") from error
             return runs, left
     except OSError as error:
         raise InvalidFile(f"{path}: cannot be read: {error.strerror}") from error
-    except UnicodeDecodeError as error:
-        raise InvalidFile(f"{path}: is no text in UTF-8") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidFile(f"{path}: is no CSV in UTF-8: {error}") from error
 
 
 class _CannotPlay(Exception):
@@ -94,13 +98,14 @@ class _CannotPlay(Exception):
 
 
 def _serving(row: dict[str, str]) -> Run:
-    rates, seconds = _numbers(row, "stage_rates"), _numbers(row, "stage_s")
-    stage = int(_number(row, "stage"))
-    if stage < 0:
+    rates, seconds = _numbers(row, "stage_rates", MOST_RATE), _numbers(row, "stage_s")
+    whole = row["stage"] == "-1"
+    if whole:
         if not rates or None in rates or len(seconds) != len(rates):
             raise _CannotPlay("a whole run without the rate and the seconds of every stage")
-        stages = tuple((r or 0.0, s or 0.0) for r, s in zip(rates, seconds, strict=True))
+        stages = tuple((r, s) for r, s in zip(rates, seconds, strict=True) if r and s)
     else:
+        stage = 0 if row["stage"] == "0" else int(_number(row, "stage"))
         rate = rates[stage] if stage < len(rates) else None
         if rate is None:
             raise _CannotPlay("a stage without a rate")
@@ -115,7 +120,9 @@ def _serving(row: dict[str, str]) -> Run:
         fp8=row["precision"].casefold() == "fp8",
         input_tokens=int(_number(row, "in_tokens")),
         output_tokens=int(_number(row, "out_tokens")),
-        max_num_batched_tokens=int(row.get("max_num_batched_tokens") or BATCHED_TOKENS),
+        max_num_batched_tokens=int(
+            _parsed(row.get("max_num_batched_tokens") or str(BATCHED_TOKENS), BATCHED, MOST)
+        ),
         stages=stages,
         cached_share=CACHED_SHARE,
         measured_s={m: _number(row, f"{m}_mean_ms") / 1e3 for m in ("ttft", "itl", "e2e")},
@@ -143,7 +150,7 @@ def _closed_loop(row: dict[str, str]) -> Run:
         input_tokens=int(_number(row, "isl")),
         output_tokens=outputs,
         max_num_batched_tokens=BATCHED_TOKENS,
-        users=int(_number(row, "concurrency")),
+        users=int(_number(row, "concurrency", MOST_USERS)),
         measured_s=measured_s,
     )
 
@@ -151,19 +158,25 @@ def _closed_loop(row: dict[str, str]) -> Run:
 _FORMATS = ((SERVING, _serving), (CLOSED, _closed_loop))
 
 
-def _number(row: dict[str, str], column: str) -> float:
-    try:
-        value = float(row[column])
-    except (TypeError, ValueError):
-        raise InvalidValue(f"{column}: no number: `{row[column]}`") from None
-    if not -1 <= value < float("inf"):
-        raise InvalidValue(f"{column}: out of range: {value}")
-    return value
+def _number(row: dict[str, str], column: str, most: float = MOST) -> float:
+    """A number above 0 and at most `most`. Raises InvalidValue naming the column."""
+    return _parsed(row[column], column, most)
 
 
-def _numbers(row: dict[str, str], column: str) -> list[float | None]:
+def _numbers(row: dict[str, str], column: str, most: float = MOST) -> list[float | None]:
     """Numbers that semicolons part; `None` for one that is not stated (`?`)."""
-    return [None if n == "?" else float(n) for n in (row[column] or "").split(";") if n]
+    stated = [n for n in (row[column] or "").split(";") if n]
+    return [None if n == "?" else _parsed(n, column, most) for n in stated]
+
+
+def _parsed(text: str | None, column: str, most: float) -> float:
+    try:
+        value = float(text or "")
+    except ValueError:
+        raise InvalidValue(f"{column}: no number: `{text}`") from None
+    if not 0 < value <= most:
+        raise InvalidValue(f"{column}: must be above 0 and at most {most:,.0f}: {value:g}")
+    return value
 
 
 def _gpu(name: str) -> str:

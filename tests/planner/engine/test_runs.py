@@ -76,8 +76,20 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "other.csv").write_text("a,b\n1,2\n")
     with pytest.raises(InvalidFile, match="no column experiment"):
         read_runs(tmp_path / "other.csv")
-    with pytest.raises(InvalidFile, match=r":2: tp: no number: `x`"):
-        only(tmp_path, SERVING, ONE | {"tp": "x"})
+    for column, value in (("tp", "x"), ("stage_rates", "8;y"), ("stage", ""), ("tp", "")):
+        with pytest.raises(InvalidFile, match=rf":2: {column}: no number"):
+            only(tmp_path, SERVING, ONE | {column: value})
+    for column, value in (("e2e_mean_ms", "0"), ("in_tokens", "1e99"), ("stage_rates", "1e6;1")):
+        with pytest.raises(InvalidFile, match=rf":2: {column}: must be above 0 and at most"):
+            only(tmp_path, SERVING, ONE | {column: value})
+    with pytest.raises(InvalidFile, match=":2: concurrency: must be above 0"):
+        only(tmp_path, CLOSED, LOOP | {"concurrency": "nan"})
+    (tmp_path / "short.csv").write_text(",".join(SERVING) + "\ne,H100\n")
+    with pytest.raises(InvalidFile, match=":2: stage: no number: ``"):
+        read_runs(tmp_path / "short.csv")
+    (tmp_path / "binary.csv").write_bytes(b"\xff\x00")
+    with pytest.raises(InvalidFile, match="no CSV"):
+        read_runs(tmp_path / "binary.csv")
     with pytest.raises(InvalidFile, match="cannot be read"):
         read_runs(tmp_path / "none.csv")
 
