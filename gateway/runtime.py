@@ -9,6 +9,7 @@ import gc
 import os
 import platform
 import resource
+import signal
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -93,6 +94,17 @@ def most_clients(open_files: int) -> int:
     if open_files < 0:
         return UNLIMITED
     return max(1, (open_files - min(RESERVED_FILES, open_files // 2)) // 2)
+
+
+@contextmanager
+def without_hangup() -> Iterator[None]:
+    """Processes that start while the context is open never get SIGHUP, nor do theirs: a terminal
+    sends it to the whole group, and of the gateway only the first process knows what it means."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

@@ -36,7 +36,7 @@ LAYERS = {
     "gateway.proxy": "planner.model gateway.errors gateway.access gateway.config gateway.routing "
     "gateway.proxy.http",
     "gateway.cluster": "",
-    "gateway.control.solver": "PLANNER",
+    "gateway.control.solver": "PLANNER gateway.runtime",
     "gateway.control": "PLANNER gateway.routing gateway.telemetry gateway.control.solver",
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
     "gateway.workers": "planner.model gateway.errors gateway.runtime gateway.logs gateway.cluster "

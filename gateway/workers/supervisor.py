@@ -24,6 +24,7 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
 from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.routing.table import RoutingTable
+from gateway.runtime import without_hangup
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers import process
 from gateway.workers.channel import Channel
@@ -306,7 +307,7 @@ class Supervisor:
 
 
 def _start(worker: ForkServerProcess) -> None:
-    with _without_main():
+    with _without_main(), without_hangup():
         worker.start()
 
 

@@ -4,6 +4,7 @@ import ast
 import os
 import platform
 import resource
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -197,3 +198,19 @@ def test_the_memory_of_large_bodies_is_given_back():
         "assert resident() - before < 10 << 20"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+def test_what_starts_without_hangup_never_gets_it():
+    """Neither does what that starts; afterwards this process gets it as before."""
+    code = (
+        "import signal, subprocess, sys; print(signal.SIGHUP in signal.pthread_sigmask(0, ()));"
+        "len(sys.argv) > 2 and subprocess.run([sys.executable, '-c', sys.argv[1], ''], check=True)"
+    )
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    with runtime.without_hangup():
+        found = subprocess.run(
+            [sys.executable, "-c", code, code, "again"], check=True, capture_output=True, text=True
+        )
+
+    assert found.stdout == "True\nTrue\n"
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, ()) == before

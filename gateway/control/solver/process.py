@@ -13,6 +13,7 @@ from typing import Any
 
 from gateway.control.solver.child import attach, perform
 from gateway.control.solver.compare import Comparison
+from gateway.runtime import without_hangup
 from planner.errors import SolverFailed
 from planner.model.demand import Demand
 from planner.model.plan import Plan
@@ -74,12 +75,14 @@ class Solver:
         return with_certificate
 
     async def _work(self, limit_s: float, task: str, *arguments: object) -> Any:
-        if self._pool is None:
-            # spawn: a fork would copy the event loop's sockets and the locks of other threads.
-            self._pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"), initializer=attach)
-            limit_s += START_S
         try:
-            work = self._pool.submit(perform, task, *arguments)
+            with without_hangup():
+                if self._pool is None:
+                    # spawn: a fork would copy the event loop's sockets and other threads' locks.
+                    context = get_context("spawn")
+                    self._pool = ProcessPoolExecutor(1, mp_context=context, initializer=attach)
+                    limit_s += START_S
+                work = self._pool.submit(perform, task, *arguments)
             async with asyncio.timeout(limit_s):
                 return await asyncio.wrap_future(work)
         except TimeoutError:
