@@ -80,11 +80,11 @@ def report(
         raise click.ClickException(str(error)) from error
     wanted = None if gpu is None else gpu.casefold()
     selected = [t for t in timings if wanted in (None, t.gpu.casefold())]
-    if not selected:
+    played = judged(SHIPPED, gpu, cached)
+    if not selected and not played.errors:
         known = ", ".join(sorted({t.gpu for t in timings})) or "nothing at all"
         raise click.ClickException(f"no measurements of {gpu or 'anything'}; there are {known}")
     sources, totals = validation.errors(selected), validation.by_gpu(selected)
-    played = judged(SHIPPED, gpu, cached)
     if as_json:
         values = {
             "sources": [asdict(row) for row in sources],
@@ -94,8 +94,9 @@ def report(
         click.echo(json.dumps(values, indent=1))
         return
     console = Console()
-    console.print(errors_table("the analytic model against measurements", sources))
-    console.print(errors_table("over all values of a GPU", totals))
+    if selected:
+        console.print(errors_table("the analytic model against measurements", sources))
+        console.print(errors_table("over all values of a GPU", totals))
     show_runs(played, rows=False, as_json=False)
     unseen = [gpu for gpu in catalogue.gpus().values() if gpu.name not in {t.gpu for t in timings}]
     similar = ", ".join(gpu.name for gpu in unseen if gpu.fitted)

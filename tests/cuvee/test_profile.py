@@ -69,6 +69,15 @@ def test_runs_of_whole_engines_are_played(tmp_path):
     assert "there are H100" in run("report", "--against", file, "--gpu", "L4").output
 
 
+def test_a_gpu_of_which_there_are_only_runs_has_its_report():
+    """Nothing of it was measured alone, but whole engines on it were."""
+    result = run("report", "--gpu", "h200")
+
+    assert result.exit_code == 0
+    assert "gpt-oss-120b" in result.output
+    assert "argonne" not in result.output
+
+
 def test_a_gpu_without_measurements_is_an_error():
     """It says which GPUs there are."""
     result = run("report", "--gpu", "B300")
