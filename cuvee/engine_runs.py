@@ -1,6 +1,7 @@
 """What `profile report` prints of measured runs that were played on the engine model."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -41,9 +42,8 @@ def judged(path: Path, gpu: str | None, cached_share: float | None) -> Judged:
         known = ", ".join(sorted({run.gpu for run in found}))
         raise click.ClickException(f"{path}: no runs of {gpu}; there are {known}")
     errors, impossible = accuracy.judge(wanted, cached_share)
-    counts: dict[str, int] = {}
-    for reason in [*(row.reason for row in unplayable), *(reason for _, reason in impossible)]:
-        counts[reason] = counts.get(reason, 0) + 1
+    counts = Counter([row.reason for row in unplayable])
+    counts.update(reason for _, reason in impossible)
     left = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return Judged(name=path.name, errors=errors, left=left)
 
@@ -95,10 +95,11 @@ def show_runs(judged: Judged, *, rows: bool, as_json: bool) -> None:
         console.print(f"{count} rows not played: {reason}")
 
 
-def _table(title: str, *columns: str) -> Table:
+def error_table(title: str, *columns: str) -> Table:
+    """An empty table of errors. Without padding at the edges eight columns fit into 80."""
     table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        text = column in ("GPU", "engine", "model", "value", "run")
+        text = column in ("GPU", "source", "engine", "model", "value", "run")
         table.add_column(column, justify="left" if text else "right", no_wrap=column != "run")
     return table
 
@@ -106,7 +107,7 @@ def _table(title: str, *columns: str) -> Table:
 def _summary_table(title: str, rows: Sequence[Summary]) -> Table:
     whole = all(row.model is None for row in rows)
     names = ("GPU",) if whole else ("GPU", "engine", "model")
-    table = _table(title, *names, "value", "n", "median", "P90", "bias")
+    table = error_table(title, *names, "value", "n", "median", "P90", "bias")
     for row in rows:
         head = (row.gpu,) if whole else (row.gpu, row.engine or "", row.model or "")
         errors = f"{row.median:.1%}", f"{row.p90:.0%}", f"{row.bias:.2f}"
@@ -115,7 +116,7 @@ def _summary_table(title: str, rows: Sequence[Summary]) -> Table:
 
 
 def _rows_table(errors: Sequence[RunError]) -> Table:
-    table = _table("every run", "run", "GPU", "value", "predicted", "measured", "error")
+    table = error_table("every run", "run", "GPU", "value", "predicted", "measured", "error")
     for e in errors:
         label = f"{e.run.gpus}x{e.run.gpu}" if e.run.gpus > 1 else e.run.gpu
         table.add_row(

@@ -9,11 +9,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 import click
-from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from cuvee.engine_runs import SHIPPED, judged, runs_json, show_runs
+from cuvee.engine_runs import SHIPPED, error_table, judged, runs_json, show_runs
 from cuvee.options import FILE, JSON
 from planner import shipped
 from planner.engine import catalogue, importers, profiles, runs, validation
@@ -109,11 +108,8 @@ def report(
 
 def errors_table(title: str, rows: Sequence[ModelError]) -> Table:
     """Errors of the analytic model for people, in 80 columns."""
-    # Without padding at the edges eight columns fit.
-    table = Table(title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for column in ("GPU", "source", "engine", "value", "n", "median", "P90", "bias"):
-        text = column in ("GPU", "source", "engine", "value")
-        table.add_column(column, justify="left" if text else "right", no_wrap=True)
+    columns = ("GPU", "source", "engine", "value", "n", "median", "P90", "bias")
+    table = error_table(title, *columns)
     for row in rows:
         table.add_row(
             row.gpu if row.gpus in (None, 1) else f"{row.gpus}x{row.gpu}",

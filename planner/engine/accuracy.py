@@ -7,10 +7,9 @@ percentiles of their sizes by GPU, model and metric.
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from planner.engine import playback
 from planner.engine.runs import Run
+from planner.engine.validation import spread
 from planner.errors import InvalidValue
 
 
@@ -99,14 +98,14 @@ def _summaries(errors: Iterable[RunError], group_of: GroupOf) -> list[Summary]:
 
 def _summary(group: Group, values: Sequence[float]) -> Summary:
     gpu, engine, model, metric = group
-    sizes = np.abs(values)
+    median, p90, bias = spread([1 + value for value in values])
     return Summary(
         gpu=gpu,
         engine=engine,
         model=model,
         metric=metric,
         n=len(values),
-        median=float(np.median(sizes)),
-        p90=float(np.quantile(sizes, 0.9)),
-        bias=float(np.median(values) + 1),
+        median=median,
+        p90=p90,
+        bias=bias,
     )

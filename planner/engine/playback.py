@@ -146,9 +146,8 @@ def _open_loop(log: _Log) -> Played:
 
 
 def _closed_loop(log: _Log) -> Played:
-    """Every user sends the next request when the last one has ended. The first round fills the
-    engine and is not counted, and what ends after the last request of the play was sent neither:
-    the engine empties."""
+    """Every user sends the next request when the last one has ended. Two ends are not counted: the
+    first request of each user, while the engine fills, and the last ones, while it empties."""
     users = log.run.users
     total = users * (1 + ROUNDS)
     for _ in range(users):

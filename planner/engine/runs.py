@@ -8,7 +8,7 @@ closed-loop run is a fixed number of users who ask again at once (columns of AIC
 
 import csv
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,8 +99,7 @@ class _CannotPlay(Exception):
 
 def _serving(row: dict[str, str]) -> Run:
     rates, seconds = _numbers(row, "stage_rates", MOST_RATE), _numbers(row, "stage_s")
-    whole = row["stage"] == "-1"
-    if whole:
+    if row["stage"] == "-1":
         if not rates or None in rates or len(seconds) != len(rates):
             raise _CannotPlay("a whole run without the rate and the seconds of every stage")
         stages = tuple((r, s) for r, s in zip(rates, seconds, strict=True) if r and s)
@@ -202,11 +201,3 @@ def _model(path: str) -> str:
 
 def _plain(path: str) -> str:
     return ENDINGS.sub("", path.rpartition("/")[2].casefold())
-
-
-def reasons(left: list[Unplayable]) -> Iterator[tuple[str, int]]:
-    """Each reason with the number of its rows, the most frequent first."""
-    counts: dict[str, int] = {}
-    for row in left:
-        counts[row.reason] = counts.get(row.reason, 0) + 1
-    yield from sorted(counts.items(), key=lambda item: -item[1])

@@ -208,11 +208,17 @@ def by_gpu(timings: Iterable[Timing]) -> tuple[ModelError, ...]:
     )
 
 
+def spread(ratios: Sequence[float]) -> tuple[float, float, float]:
+    """Median and 90th percentile of |ratio − 1|, and the median of predicted/measured `ratios`."""
+    distance = np.abs(np.array(ratios) - 1)
+    return float(np.median(distance)), float(np.quantile(distance, 0.9)), float(np.median(ratios))
+
+
 def _error(
     timings: Sequence[Timing], *, gpu: str, source: str, engine: str, gpus: int | None, metric: str
 ) -> ModelError:
-    ratio = np.array([predicted_s(timing) / timing.measured_s for timing in timings])
-    distance = np.abs(ratio - 1)
+    ratios = [predicted_s(timing) / timing.measured_s for timing in timings]
+    median, p90, bias = spread(ratios)
     return ModelError(
         gpu=gpu,
         source=source,
@@ -220,7 +226,7 @@ def _error(
         gpus=gpus,
         metric=metric,
         n=len(timings),
-        median=float(np.median(distance)),
-        p90=float(np.quantile(distance, 0.9)),
-        bias=float(np.median(ratio)),
+        median=median,
+        p90=p90,
+        bias=bias,
     )
