@@ -171,7 +171,7 @@ async def test_a_killed_worker_is_replaced_and_its_leases_vanish(
     and another which process serves in its place."""
     caplog.set_level(logging.INFO)
     async with supervisor(tmp_path) as (app, plane, emulators), fresh() as session:
-        streams = [asyncio.create_task(chat(session, app.port, 60)) for _ in range(30)]
+        streams = [asyncio.create_task(chat(session, app.port, 150)) for _ in range(30)]
 
         async def all_running() -> bool:
             return sum(e.engine.running for e in emulators) == 30
@@ -308,7 +308,7 @@ async def test_backends_come_and_go_in_every_worker(tmp_path: Path):
 async def test_the_load_of_every_worker_is_shown(tmp_path: Path):
     """What each worker carries, by its number: its connections, its queue, its retries."""
     async with supervisor(tmp_path) as (app, _, _), fresh() as session:
-        streams = [asyncio.create_task(chat(session, app.port, 60)) for _ in range(30)]
+        streams = [asyncio.create_task(chat(session, app.port, 150)) for _ in range(30)]
 
         async def all_shown() -> bool:
             page = await metrics(app.admin)

@@ -37,6 +37,7 @@ Tokens = Annotated[int, Meta(ge=1, le=1_000_000_000, description="in tokens, 1 t
 Bytes = Annotated[float, Meta(ge=0.1, le=8, description="in bytes, 0.1 to 8")]
 # A sliding-window layer keeps and reads at most its window. The formula is linear in the context:
 # such a layer counts with its share of a full layer at this context; longer contexts cost less.
+LARGE_GIB = 70.0  # as vLLM does (`EngineArgs`, 0.8 and later)
 WINDOW_CONTEXT = 2048
 
 
@@ -259,7 +260,8 @@ class EngineKind:
     iterations, since its text is made while the next one runs. TTFT and end-to-end time have them
     once; they take nothing from the GPU.
     memory_share, reserve_bytes: what of the memory is used, less a reserve per GPU.
-    sequences: the engine's default `max_num_seqs`.
+    sequences: the engine's default `max_num_seqs`; large_sequences: that for GPUs of LARGE_GIB and
+    more, where it differs (vLLM: 1024 on H100 and larger, 256 on an A100-80G, and on the others).
     """
 
     name: str
@@ -273,16 +275,22 @@ class EngineKind:
     memory_share: float
     reserve_bytes: float
     sequences: int
+    large_sequences: int | None = None
     moe_layer_s: float = 0.0
     all_reduce: float = 1.0
     frontend_s: float = 0.0
     frontend_steps: float = 0.0
 
+    def default_sequences(self, gpu: Gpu | None) -> int:
+        """The engine's default `max_num_seqs` on a GPU; `None`: on one without a row."""
+        large = gpu is not None and gpu.memory_gib >= LARGE_GIB and "A100" not in gpu.name.upper()
+        return self.large_sequences if large and self.large_sequences else self.sequences
+
 
 _V1 = EngineKind(
     name="vllm-v1", iteration_s=1.2e-3, sequence_s=15e-6, request_s=0.1e-3, prompts=16,
     prefill_floor_s=0.18e-3, decode_floor_s=0.0, layer_s=22.5e-6, memory_share=0.90,
-    reserve_bytes=2.0e9, sequences=1024, moe_layer_s=11e-6, all_reduce=0.67, frontend_s=5e-3,
+    reserve_bytes=2.0e9, sequences=256, large_sequences=1024, moe_layer_s=11e-6, all_reduce=0.67, frontend_s=5e-3,
     frontend_steps=1.0,
 )  # fmt: skip
 ENGINES = {

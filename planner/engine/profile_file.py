@@ -42,7 +42,7 @@ class ProfileFile(
     origin: Origin
     gpu: str | Gpu
     model: str | Model
-    engine: str = "vllm-v0"
+    engine: str = "vllm-v1"
     dtype: Literal["fp16", "bf16", "fp8"] = "fp16"
     tensor_parallel_size: Gpus = 1
     max_num_seqs: Sequences | None = None

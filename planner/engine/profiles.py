@@ -248,7 +248,7 @@ def _profile(spec: ProfileFile, root: Path) -> Profile:
         model=str(spec.model) if model is None else model.name,
         gpus=spec.tensor_parallel_size,
         roofline=backend,
-        max_num_seqs=spec.max_num_seqs or engine.sequences,
+        max_num_seqs=spec.max_num_seqs or engine.default_sequences(gpu),
         max_num_batched_tokens=spec.max_num_batched_tokens,
         max_model_len=profile_file.max_model_len(spec, model),
         origin=spec.origin,

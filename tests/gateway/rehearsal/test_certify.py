@@ -230,7 +230,7 @@ def test_a_day_is_harder_than_its_mean_and_easier_than_its_peak(loaded):
     demand = replace(demand_of(TRACE, loaded, estimator=Estimator()), dispersion=(1.0,))
     mean, peak = (
         solve.assign(demand.scaled_to(rate), loaded.pools, counts)
-        for rate, counts in ((10.0, (0, 2, 0)), (18.0, (0, 4, 0)))
+        for rate, counts in ((10.0, (0, 1, 0)), (18.0, (0, 3, 0)))
     )
     harness = Harness(daily(0.8, requests=3000), loaded.pools)
     flat = Harness(daily(0.0, requests=3000), loaded.pools)

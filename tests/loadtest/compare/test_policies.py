@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest.compare.policies import CELLS, POLICIES, SimulationCase
+from loadtest.compare.policies import CELLS, POLICIES, PULL_LIMIT, SimulationCase
 from planner.engine import profiles
 from planner.proof.simulate import FirstCome, simulate
 from planner.slo import Slo
@@ -165,6 +165,14 @@ def test_melange_estimates_the_mean_of_the_input_bucket():
     assert np.bincount(backends) / 4000 == pytest.approx(rates / rates.sum(), abs=0.02)
 
 
+def pulled(load):
+    """How many requests of this load a backend pulls, added up one by one as a policy does."""
+    count, total = 0, load
+    while total <= PULL_LIMIT:
+        count, total = count + 1, total + load
+    return count
+
+
 def test_aibrix_fills_the_fastest_type_first_and_then_waits():
     """Up to the cap on the fastest GPUs, then on the next, then nowhere until something ends."""
     size = CELLS.centre(CELLS.cell(*LONG))
@@ -179,7 +187,7 @@ def test_aibrix_fills_the_fastest_type_first_and_then_waits():
             break
         placed.append(placement)
 
-    caps = [int(n_star(gpu, size) + 1e-9) for gpu in (H100, A10G)]
+    caps = [pulled(1 / n_star(gpu, size)) for gpu in (H100, A10G)]
     assert [placement.backend for placement in placed] == [1] * caps[0] + [0] * caps[1]
     assert policy.route(len(placed), 0.0) is None
     placed[0].release()

@@ -210,7 +210,7 @@ def test_unserved_demand_is_in_no_bill():
 
 def test_the_next_price_is_marked_where_it_misleads():
     """Below ten backends the derivative is no forecast, and the explanation says so."""
-    small, large = demand(3, 2), demand(3, 200)
+    small, large = demand(3, 2), demand(3, 400)
 
     assert not explain(provision(small, POOLS), small, POOLS).reliable
     assert explain(provision(large, POOLS), large, POOLS).reliable

@@ -29,7 +29,8 @@ def profile(gpu: str, **options: Any) -> profiles.Profile:
 
 def rate(gpu: str, inputs: int, outputs: int, tpot_s: float) -> float:
     slo = Slo(ttft_s=ANY_S, tpot_s=tpot_s)
-    return float(profile(gpu).capacity(np.array([inputs]), np.array([outputs]), slo).rate[0])
+    one = profile(gpu, engine="vllm-v0")  # the engine of the reference
+    return float(one.capacity(np.array([inputs]), np.array([outputs]), slo).rate[0])
 
 
 @pytest.mark.parametrize(
@@ -336,7 +337,7 @@ def test_a_model_may_be_a_config_of_hugging_face(tmp_path: Path):
         ("llama-3-8b/H100", "H100", (256, 2048, 8192)),  # the shipped files
         ("LLAMA-3-8B/a10g", "A10G", (256, 512, 8192)),
         ("Llama-2-13B/2xl4", "2xL4", (256, 2048, 4096)),  # of rows; the model's own context
-        ("llama-3.3-70b/4xH200", "4xH200", (256, 2048, 8192)),
+        ("llama-3.3-70b/4xH200", "4xH200", (1024, 2048, 8192)),
     ],
 )
 def test_a_built_in_name_is_a_file_or_two_rows(
