@@ -290,8 +290,8 @@ class EngineKind:
 _V1 = EngineKind(
     name="vllm-v1", iteration_s=1.2e-3, sequence_s=15e-6, request_s=0.1e-3, prompts=16,
     prefill_floor_s=0.18e-3, decode_floor_s=0.0, layer_s=22.5e-6, memory_share=0.90,
-    reserve_bytes=2.0e9, sequences=256, large_sequences=1024, moe_layer_s=11e-6, all_reduce=0.67, frontend_s=5e-3,
-    frontend_steps=1.0,
+    reserve_bytes=2.0e9, sequences=256, large_sequences=1024, moe_layer_s=11e-6, all_reduce=0.67,
+    frontend_s=5e-3, frontend_steps=1.0,
 )  # fmt: skip
 ENGINES = {
     engine.name: engine
