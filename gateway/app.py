@@ -292,6 +292,7 @@ class App:
         return {
             "/metrics": self._scrape,
             "/cuvee/plan": self._explain,
+            "/cuvee/hits": self._hits,
             "/readyz": self._ready,
             "/livez": _alive,
         }
@@ -305,6 +306,10 @@ class App:
 
     def _explain(self) -> Answer:
         return 200, JSON, msgspec.json.encode(plan_figures(self.plan) | {"reason": self._reason})
+
+    def _hits(self) -> Answer:
+        self._counting.take()
+        return 200, JSON, msgspec.json.encode({"hits": self._metrics.hits.figures()})
 
     def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id

@@ -14,7 +14,13 @@ import numpy as np
 from gateway.telemetry.stats_schema import StatsDelta
 from planner.model.buckets import Buckets
 from planner.model.demand import Demand
-from planner.traffic.size_histogram import CellSum, demand_from_sums, fine_cell
+from planner.traffic.size_histogram import (
+    NOTHING,
+    CellSum,
+    add_cells,
+    demand_from_sums,
+    fine_cell,
+)
 
 TICK_S = 5.0  # arrivals are counted in ticks of this length
 COUNT_TICKS = 2  # dispersion is that of counts in 10 s, about the time a request stays in an engine
@@ -102,10 +108,13 @@ class ObservedDemand:
         self._roll(now_s)
         self._counts[-1][bucket] += count
 
-    def complete(self, bucket: int, input_tokens: int, output_tokens: int) -> None:
-        """Add the actual size of a finished request to its bucket."""
+    def complete(
+        self, bucket: int, input_tokens: int, output_tokens: int, cached_tokens: int = 0
+    ) -> None:
+        """Add the actual size of a finished request to its bucket. cached_tokens: of the input,
+        that were prefix hits."""
         key = bucket, fine_cell(input_tokens, output_tokens)
-        self._sized(key, (1.0, input_tokens, output_tokens), self._weight)
+        self._sized(key, (1.0, input_tokens, output_tokens, cached_tokens), self._weight)
 
     def add(self, delta: StatsDelta, now_s: float) -> None:
         """Add what a worker reported."""
@@ -115,19 +124,19 @@ class ObservedDemand:
             self._sized(key, entry, self._weight)
 
     def _sized(self, key: tuple[int, int], entry: CellSum, weight: float) -> None:
-        old = self._sums.get(key, (0.0, 0.0, 0.0))
-        self._sums[key] = (
-            old[0] + weight * entry[0], old[1] + weight * entry[1], old[2] + weight * entry[2]
-        )  # fmt: skip
+        self._sums[key] = add_cells(self._sums.get(key, NOTHING), entry, weight)
 
     def remember(self, demand: Demand, seconds: float) -> None:
         """Add the sizes of earlier traffic of this many seconds, as if it had just been
         observed."""
         counts = demand.rate[demand.bucket] * demand.share * seconds
-        rows = zip(demand.bucket, demand.input_tokens, demand.output_tokens, counts, strict=True)
-        for bucket, inputs, outputs, count in rows:
+        sizes = demand.input_tokens, demand.output_tokens, demand.input_tokens * demand.cached_share
+        for bucket, inputs, outputs, cached, count in zip(
+            demand.bucket, *sizes, counts, strict=True
+        ):
             key = int(bucket), fine_cell(int(inputs), int(outputs))
-            self._sized(key, (1.0, float(inputs), float(outputs)), float(count) * self._weight)
+            entry = (1.0, float(inputs), float(outputs), float(cached))
+            self._sized(key, entry, float(count) * self._weight)
 
     def snapshot(self, now_s: float) -> Demand:
         """The demand at this moment."""
@@ -173,8 +182,8 @@ class ObservedDemand:
         self._weight *= 2 ** min(gone * self._halvings, MOST_HALVINGS)
         if self._weight > RESCALE:
             self._sums = {
-                key: (n / self._weight, i / self._weight, o / self._weight)
-                for key, (n, i, o) in self._sums.items()
-                if n / self._weight > 1e-6
+                key: add_cells(NOTHING, sums, 1 / self._weight)
+                for key, sums in self._sums.items()
+                if sums[0] / self._weight > 1e-6
             }
             self._weight = 1.0

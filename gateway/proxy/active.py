@@ -29,10 +29,10 @@ class ActiveRequest:
     """
 
     __slots__ = (
-        "_receipts", "_room", "arrival_s", "bucket", "caller", "client", "committed", "due_s",
-        "estimate", "fiber", "first_at_s", "input_tokens", "lease", "llm_request", "outcome",
-        "output_tokens", "ping_s", "reason", "relay", "request_id", "retries", "status", "tpot_s",
-        "waited_s", "waiting",
+        "_receipts", "_room", "arrival_s", "bucket", "cached_tokens", "caller", "client",
+        "committed", "due_s", "estimate", "fiber", "first_at_s", "input_tokens", "lease",
+        "llm_request", "outcome", "output_tokens", "ping_s", "reason", "relay", "request_id",
+        "retries", "status", "tpot_s", "waited_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +71,7 @@ class ActiveRequest:
         self.tpot_s: float | None = None
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
+        self.cached_tokens: int | None = None
         self._receipts = receipts
         self._room = room
 
@@ -93,6 +94,7 @@ class ActiveRequest:
         if usage is not None:
             self.input_tokens = usage.prompt_tokens
             self.output_tokens = usage.completion_tokens
+            self.cached_tokens = usage.cached_tokens
 
     def finish(self, outcome: Outcome, status: int, reason: str | None = None) -> None:
         """Note how the request ended, the status that its client saw, and the code of an error."""
@@ -136,6 +138,7 @@ class ActiveRequest:
             tpot_s=self.tpot_s,
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
+            cached_tokens=self.cached_tokens,
             pool=None if lease is None else lease.backend.pool,
             backend=None if lease is None else lease.backend.name,
             plan_id=None if lease is None else lease.plan_id,

@@ -11,6 +11,7 @@ from gateway.proxy.events_schema import Event, Usage, WholeReply
 
 # Cannot occur inside a JSON string: the quotes would have backslashes there.
 USAGE: Final = b'"usage":'
+OBJECTS: Final = 8  # in a usage at most: itself and the details of prompt and answer
 _EVENT: Final = msgspec.json.Decoder(Event)
 _WHOLE: Final = msgspec.json.Decoder(WholeReply)
 _USAGE: Final = msgspec.json.Decoder(Usage)
@@ -27,16 +28,16 @@ def event_of(data: bytes) -> Event | None:
 def usage_of(reply: bytes) -> Usage | None:
     """The usage in a whole reply, or `None`.
 
-    Engines write the usage last. If the last object of the reply is the usage, it alone is decoded:
-    a reply may have 100 KiB.
+    The usage alone is decoded where it can be cut out: a reply may have 100 KiB.
     """
-    at = reply.rfind(b"{")
-    end = reply.find(b"}", at) + 1 if at >= len(USAGE) else 0
-    if end and reply[at - len(USAGE) : at] == USAGE:
+    at = reply.rfind(USAGE)
+    start = at + len(USAGE)
+    end = _end(reply, start) if at >= 0 else 0
+    if end:
         try:
-            usage = _USAGE.decode(reply[at:end])
+            usage = _USAGE.decode(reply[start:end])
         except (msgspec.DecodeError, UnicodeDecodeError):
-            pass  # the last brace was inside a text
+            pass  # a brace was inside a text
         else:
             if usage.completion_tokens is not None or usage.prompt_tokens is not None:
                 return usage
@@ -44,3 +45,13 @@ def usage_of(reply: bytes) -> Usage | None:
         return _WHOLE.decode(reply).usage
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def _end(reply: bytes, start: int) -> int:
+    """Where the object that begins at `start` ends, by its braces; 0 if it is not found."""
+    end = start
+    for _ in range(OBJECTS):
+        end = reply.find(b"}", end) + 1
+        if not end or reply.count(b"{", start, end) == reply.count(b"}", start, end):
+            return end
+    return 0

@@ -48,10 +48,30 @@ class _Choice(msgspec.Struct):
 
 
 class Usage(msgspec.Struct):
-    """The numbers of tokens that a backend reports for one request."""
+    """The numbers of tokens that a backend reports for one request.
+
+    prompt_tokens_details, input_tokens_details: objects with `cached_tokens`, of completions and of
+    Responses; cache_read_input_tokens: the same of Anthropic's Messages. They may be anything:
+    a shape that is not known must not hide the other numbers.
+    """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    prompt_tokens_details: Any = None
+    input_tokens_details: Any = None
+    cache_read_input_tokens: Any = None
+
+    @property
+    def cached_tokens(self) -> int | None:
+        """Tokens of the prompt that the engine had computed for an earlier request, at most all;
+        `None` if it does not say."""
+        details = self.prompt_tokens_details or self.input_tokens_details
+        cached = self.cache_read_input_tokens
+        if type(details) is dict:
+            cached = details.get("cached_tokens")
+        if type(cached) is not int:
+            return None
+        return max(0, cached if self.prompt_tokens is None else min(cached, self.prompt_tokens))
 
 
 class Event(msgspec.Struct):

@@ -36,20 +36,22 @@ class Observation:
 
     caller: id of the caller. exact_input: whether the prompt came as token ids, so that its
     estimate was exact and teaches nothing. input_tokens, output_tokens: as the backend reported, or
-    counted; `None` if neither. reason: of the error that the client got. waited_s: for its turn,
-    `None` if it was placed or refused at once. arrival_s: on the gateway's clock. duration_s,
-    ttft_s: from the arrival at the gateway; TTFT is `None` where no first token was seen, as in
-    most answers that do not stream. pool, backend, plan_id, decision: of the last attempt; `None`
-    if the request was never routed. retries: attempts after the first.
+    counted; `None` if neither. cached_tokens: of the input, that the engine had computed for an
+    earlier request; `None` if it does not say. reason: of the error that the client got. waited_s:
+    for its turn, `None` if it was placed or refused at once. arrival_s: on the gateway's clock.
+    duration_s, ttft_s: from the arrival at the gateway; TTFT is `None` where no first token was
+    seen, as in most answers that do not stream. pool, backend, plan_id, decision: of the last
+    attempt; `None` if the request was never routed. retries: attempts after the first.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "arrival_s", "backend", "bucket", "caller", "decision", "duration_s", "endpoint",
-        "estimated_input", "estimated_output", "exact_input", "input_tokens", "max_tokens", "model",
-        "outcome", "output_tokens", "plan_id", "pool", "prompt_bytes", "reason", "request_id",
-        "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s", "waited_s",
+        "arrival_s", "backend", "bucket", "cached_tokens", "caller", "decision", "duration_s",
+        "endpoint", "estimated_input", "estimated_output", "exact_input", "input_tokens",
+        "max_tokens", "model", "outcome", "output_tokens", "plan_id", "pool", "prompt_bytes",
+        "reason", "request_id", "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s",
+        "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -77,6 +79,7 @@ class Observation:
         tpot_s: float | None = None,
         input_tokens: int | None = None,
         output_tokens: int | None = None,
+        cached_tokens: int | None = None,
         pool: str | None = None,
         backend: str | None = None,
         plan_id: str | None = None,
@@ -105,6 +108,7 @@ class Observation:
         self.tpot_s = tpot_s
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
+        self.cached_tokens = cached_tokens
         self.pool = pool
         self.backend = backend
         self.plan_id = plan_id
@@ -174,6 +178,7 @@ class Observation:
             "decision": self.decision,
             "estimated_input": self.estimated_input,
             "input_tokens": self.input_tokens,
+            "cached_tokens": self.cached_tokens,
             "estimated_output": self.estimated_output,
             "output_tokens": self.output_tokens,
             "max_tokens": self.max_tokens,

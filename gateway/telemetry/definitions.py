@@ -88,6 +88,13 @@ TOKENS = Metric(
     "Tokens of the requests that ended well, as the engines counted them.",
     ("direction", "model", "pool"),
 )
+CACHED_TOKENS = Metric(
+    "cuvee_cached_tokens_total",
+    "counter",
+    "Prompt tokens that engines had computed for earlier requests (prefix hits), as far as they "
+    "say so; divided by `cuvee_tokens_total` of the direction `input` it is the share of hits.",
+    ("model", "pool"),
+)
 TTFT = Metric(
     "cuvee_ttft_seconds",
     "histogram",

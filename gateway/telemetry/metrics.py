@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from gateway.routing.fleet import Fleet
 from gateway.telemetry import definitions as metric
 from gateway.telemetry.exposition import Family, labelled, text
+from gateway.telemetry.prefix_hits import PrefixHits
 from gateway.telemetry.stats_schema import (
     LAG_S,
     REQUEST_S,
@@ -26,12 +27,16 @@ ByClass = dict[tuple[str, str, str], PoolStats]  # by model, SLO class and pool
 
 
 class Metrics:
-    """The metrics of one gateway. No method is called per request."""
+    """The metrics of one gateway. No method is called per request.
+
+    hits: the prefix hits by caller and pool, which are too many for labels.
+    """
 
     def __init__(self, fleet: Fleet, *, build: Mapping[str, str] | None = None) -> None:
         """build: labels of `cuvee_build_info`."""
         self._fleet = fleet
         self._build = build
+        self.hits = PrefixHits()
         self._by_class: ByClass = {}
         self._plan: Plan | None = None
         self._plan_at_s = 0.0
@@ -51,6 +56,7 @@ class Metrics:
         """Add the statistics of a worker since its last report."""
         for key, pool_stats in delta.by_pool.items():
             self._by_class.setdefault(key, PoolStats.none()).add(pool_stats)
+        self.hits.add(delta.hits)
         self._totals.add(
             StatsDelta(
                 refusals=delta.refusals,
@@ -164,6 +170,7 @@ def _promises(by_class: ByClass) -> Iterator[Family]:
 def _requests(by_pool: ByPool) -> Iterator[Family]:
     requests, decisions = Family(metric.REQUESTS), Family(metric.DECISIONS)
     retries, tokens = Family(metric.RETRIES), Family(metric.TOKENS)
+    cached = Family(metric.CACHED_TOKENS)
     by_model: dict[str, int] = {}
     for (model, pool), stats in by_pool.items():
         outcomes: dict[str, int] = {}
@@ -178,10 +185,11 @@ def _requests(by_pool: ByPool) -> Iterator[Family]:
             decisions.add(labelled(decision=decision, model=model, pool=pool), count)
         tokens.add(labelled(direction="input", model=model, pool=pool), stats.input_tokens)
         tokens.add(labelled(direction="output", model=model, pool=pool), stats.output_tokens)
+        cached.add(labelled(model=model, pool=pool), stats.cached_tokens)
         by_model[model] = by_model.get(model, 0) + stats.retries
     for model, count in by_model.items():
         retries.add(labelled(model=model), count)
-    yield from (requests, decisions, retries, tokens)
+    yield from (requests, decisions, retries, tokens, cached)
 
 
 def _latencies(by_pool: ByPool) -> Iterator[Family]:

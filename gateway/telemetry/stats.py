@@ -14,6 +14,7 @@ from gateway.telemetry.stats_schema import (
     TPOT_S,
     TTFT_S,
     Histogram,
+    Hits,
     PoolStats,
     StatsDelta,
 )
@@ -65,8 +66,8 @@ class PoolSums:
     """The `PoolStats` of one SLO class in one pool while they grow, for the same reason."""
 
     __slots__ = (
-        "duration", "ends", "input_tokens", "output_tokens", "retries", "sheds", "tpot", "ttft",
-        "waited",
+        "cached_tokens", "duration", "ends", "input_tokens", "output_tokens", "retries", "sheds",
+        "tpot", "ttft", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -74,7 +75,7 @@ class PoolSums:
         self.sheds: dict[str, int] = {}
         self.ttft, self.tpot = SecondsSum(TTFT_S), SecondsSum(TPOT_S)
         self.duration, self.waited = SecondsSum(REQUEST_S), SecondsSum(REQUEST_S)
-        self.input_tokens = self.output_tokens = self.retries = 0
+        self.input_tokens = self.output_tokens = self.cached_tokens = self.retries = 0
 
     def value(self) -> PoolStats:
         return PoolStats(
@@ -87,6 +88,7 @@ class PoolSums:
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             retries=self.retries,
+            cached_tokens=self.cached_tokens,
         )
 
 
@@ -94,6 +96,9 @@ class Stats:
     """The sums of one process since the last drain."""
 
     def __init__(self, buckets: Buckets) -> None:
+        # Whether an engine has ever said how much of a prompt was a hit. vLLM says it of hits only:
+        # from then on, what a reply does not say is none. Engines that never do cost nothing.
+        self._reported = False
         self._restart()
         self.configure(buckets)
 
@@ -116,6 +121,7 @@ class Stats:
             failures=self._failures,
             ejections=self._ejections,
             lag=self._lag.value(),
+            hits=self._hits,
         )
         self._restart()
         return delta
@@ -128,6 +134,7 @@ class Stats:
         self._failures: dict[tuple[str, str], int] = {}
         self._ejections: dict[tuple[str, str], int] = {}
         self._lag = SecondsSum(LAG_S)
+        self._hits: dict[tuple[str, str], Hits] = {}
 
     def arrived(self, bucket: int) -> None:
         """Count a request at its arrival, whatever becomes of it."""
@@ -178,6 +185,13 @@ class Stats:
             sums.input_tokens += inputs
         if outputs is not None:
             sums.output_tokens += outputs
+        cached = 0
+        if o.cached_tokens is not None and inputs is not None:
+            cached = min(o.cached_tokens, inputs)
+            sums.cached_tokens += cached
+            self._reported = True
+        if self._reported and inputs is not None:
+            self._hit((o.caller, o.pool or ""), inputs, cached)
         if ttft_s is not None:
             sums.ttft.add(ttft_s)
         if tpot_s is not None:
@@ -185,16 +199,22 @@ class Stats:
         if outcome is OK:
             sums.duration.add(o.duration_s)
         if outcome is OK and promised and o.bucket != NO_BUCKET:
-            self._sized(o.bucket, inputs or o.estimated_input, outputs or 1)
+            self._sized(o.bucket, inputs or o.estimated_input, outputs or 1, cached)
 
-    def _sized(self, bucket: int, inputs: int, outputs: int) -> None:
+    def _hit(self, key: tuple[str, str], inputs: int, cached: int) -> None:
+        before = self._hits.get(key)
+        if before is not None:
+            inputs, cached = before[0] + inputs, before[1] + cached
+        self._hits[key] = (inputs, cached)
+
+    def _sized(self, bucket: int, inputs: int, outputs: int, cached: int) -> None:
         sizes, key = self._sizes, (bucket, cell(FINE_EDGES, FINE_EDGES, inputs, outputs))
         before = sizes.get(key)
         if before is None:
-            sizes[key] = (1.0, float(inputs), float(outputs))
+            sizes[key] = (1.0, float(inputs), float(outputs), float(cached))
         else:
-            count, sum_in, sum_out = before
-            sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs)
+            count, sum_in, sum_out, hits = before
+            sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs, hits + cached)
 
 
 def _count(counts: dict[Any, int], key: Any) -> None:

@@ -23,6 +23,8 @@ REQUEST_S: Bounds = (
 )  # fmt: skip
 LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
+Hits = tuple[int, int]  # prompt tokens, and how many of them were prefix hits
+
 Key = TypeVar("Key")
 
 
@@ -56,7 +58,8 @@ class PoolStats(msgspec.Struct):
     says) and the router's decision, empty if there was none: one step for each request. ttft, tpot,
     duration, waited: seconds; the third of whole answers, the last of those that had to wait for
     their turn. sheds: numbers of refused requests by reason. input_tokens, output_tokens: as the
-    engines reported. retries: attempts beyond the first of each request.
+    engines reported. retries: attempts beyond the first of each request. cached_tokens: of the
+    input, that engines had computed for earlier requests.
     """
 
     ends: dict[tuple[str, int, str, str], int]
@@ -68,6 +71,7 @@ class PoolStats(msgspec.Struct):
     input_tokens: int = 0
     output_tokens: int = 0
     retries: int = 0
+    cached_tokens: int = 0
 
     @classmethod
     def none(cls) -> "PoolStats":
@@ -86,16 +90,18 @@ class PoolStats(msgspec.Struct):
         self.input_tokens += other.input_tokens
         self.output_tokens += other.output_tokens
         self.retries += other.retries
+        self.cached_tokens += other.cached_tokens
 
 
 class StatsDelta(msgspec.Struct):
     """The sums since the last drain.
 
-    arrivals: number of requests by bucket. sizes: number of requests, their input and output
-    tokens, by bucket and by fine cell of the actual size. by_pool: by model, SLO class and pool.
+    arrivals: number of requests by bucket. sizes: number of requests and their tokens, by bucket
+    and by fine cell of the actual size. by_pool: by model, SLO class and pool.
     refusals: requests without a bucket that were answered with an error, by status and reason.
     failures: requests that a backend failed, by its name and the kind of failure. ejections: those
-    after which it got no more requests for a while. lag: of the event loop, seconds.
+    after which it got no more requests for a while. lag: of the event loop, seconds. hits: by
+    caller and pool, since an engine first reported one.
     """
 
     arrivals: dict[int, int] = {}
@@ -105,6 +111,7 @@ class StatsDelta(msgspec.Struct):
     failures: dict[tuple[str, str], int] = {}
     ejections: dict[tuple[str, str], int] = {}
     lag: Histogram = msgspec.field(default_factory=lambda: Histogram.none(LAG_S))
+    hits: dict[tuple[str, str], Hits] = {}
 
     def forget_buckets(self) -> None:
         """Drop what is counted by bucket: the numbers of the buckets have changed since."""
@@ -120,6 +127,9 @@ class StatsDelta(msgspec.Struct):
         add_counts(self.failures, other.failures)
         add_counts(self.ejections, other.ejections)
         self.lag.add(other.lag)
+        for key, (inputs, cached) in other.hits.items():
+            before = self.hits.get(key, (0, 0))
+            self.hits[key] = (before[0] + inputs, before[1] + cached)
 
 
 class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 Must not know pools, nor what a request costs on one.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -20,8 +20,10 @@ class Demand:
     bucket, input_tokens, output_tokens, share: (F,) one row per fine cell of actual size: its
     bucket, its mean size, and its share of the bucket; the shares of a bucket sum to 1. A bucket
     without rows has never been seen. dispersion: (C,) index of dispersion of counts per SLO class
-    (1 = Poisson).
-    Raises InvalidValue for arrays of another shape and for rates that are not finite and ≥ 0.
+    (1 = Poisson). cached_share: (F,) the share of the input tokens that engines had computed for
+    earlier requests (prefix hits), from 0 to 1; without it none.
+    Raises InvalidValue for arrays of another shape, for rates that are not finite and ≥ 0, and for
+    a cached share outside [0, 1].
     """
 
     buckets: Buckets
@@ -31,6 +33,7 @@ class Demand:
     output_tokens: FloatArray
     share: FloatArray
     dispersion: tuple[float, ...]
+    cached_share: FloatArray = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
         if self.rate.shape != (self.buckets.count,):
@@ -39,6 +42,13 @@ class Demand:
             raise InvalidValue("rates must be finite and not negative")
         if len(self.dispersion) != len(self.buckets.classes) or min(self.dispersion) <= 0:
             raise InvalidValue(f"one positive dispersion per SLO class: {self.dispersion}")
+        if not self.cached_share.any():  # no hits, also of a demand that got other rows since
+            object.__setattr__(self, "cached_share", np.zeros(self.share.shape))
+        if self.cached_share.shape != self.share.shape:
+            shapes = f"{self.cached_share.shape}, not {self.share.shape}"
+            raise InvalidValue(f"cached_share has shape {shapes}")
+        if not np.all((self.cached_share >= 0) & (self.cached_share <= 1)):
+            raise InvalidValue("cached_share must be from 0 to 1")
 
     @classmethod
     def none(cls, buckets: Buckets) -> "Demand":

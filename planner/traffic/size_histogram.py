@@ -18,9 +18,12 @@ from planner.sizes import FloatArray, Grid, IntArray, log_edges
 PER_OCTAVE = 4  # fine cells per doubling on each axis: sizes in one cell differ by a fifth at most
 # From 0: an answer may have no token. To 2²⁰: beyond the context of any model that is served.
 _EDGES = (0, *log_edges(1, 2**20, per_octave=PER_OCTAVE))
+TINY = 1e-300  # instead of 0 where it divides 0
 FINE = Grid(input_edges=_EDGES, output_edges=_EDGES)
 
-CellSum = tuple[float, float, float]  # requests, their input tokens, their output tokens
+# Requests, their input tokens, their output tokens, and the input tokens that were prefix hits.
+CellSum = tuple[float, float, float, float]
+NOTHING: CellSum = (0.0, 0.0, 0.0, 0.0)
 CellSums = Mapping[tuple[int, int], CellSum]  # by bucket and fine cell
 
 
@@ -33,10 +36,19 @@ def merge_sums(*histograms: CellSums) -> dict[tuple[int, int], CellSum]:
     """The sum of several histograms."""
     merged: dict[tuple[int, int], CellSum] = {}
     for histogram in histograms:
-        for key, (count, inputs, outputs) in histogram.items():
-            before = merged.get(key, (0.0, 0.0, 0.0))
-            merged[key] = (before[0] + count, before[1] + inputs, before[2] + outputs)
+        for key, entry in histogram.items():
+            merged[key] = add_cells(merged.get(key, NOTHING), entry)
     return merged
+
+
+def add_cells(one: CellSum, other: CellSum, weight: float = 1.0) -> CellSum:
+    """The sums of one cell and of another, whose requests count `weight` times."""
+    return (
+        one[0] + weight * other[0],
+        one[1] + weight * other[1],
+        one[2] + weight * other[2],
+        one[3] + weight * other[3],
+    )
 
 
 def demand_from_sums(
@@ -49,7 +61,7 @@ def demand_from_sums(
     """
     # One pass over keys and values: the gateway makes a demand on its event loop at every look.
     bucket = np.fromiter(map(itemgetter(0), sums), np.int64, len(sums))
-    table = np.fromiter(chain.from_iterable(sums.values()), float, 3 * len(sums)).reshape(-1, 3)
+    table = np.fromiter(chain.from_iterable(sums.values()), float, 4 * len(sums)).reshape(-1, 4)
     filled = table[:, 0] > 0
     return _demand(buckets, rate, bucket[filled], table[filled], dispersion)
 
@@ -62,18 +74,21 @@ def demand_from_samples(
     *,
     duration_s: float,
     dispersion: tuple[float, ...],
+    cached: FloatArray | None = None,
 ) -> Demand:
     """The demand of N requests of known size that arrived within `duration_s` seconds.
 
     bucket: (N,) the bucket by each request's estimated size. inputs, outputs: (N,) actual tokens.
-    dispersion: (C,) per SLO class. Raises InvalidValue for a bucket that does not exist.
+    dispersion: (C,) per SLO class. cached: (N,) input tokens that were prefix hits; `None`: none.
+    Raises InvalidValue for a bucket that does not exist.
     """
     if not 0 < duration_s < float("inf"):
         raise InvalidValue(f"duration_s must be positive and finite: {duration_s}")
     _check(buckets, bucket)
     key = bucket * FINE.cells + FINE.cell_of(inputs, outputs)
     keys, row = np.unique(key, return_inverse=True)
-    terms = (np.ones(len(row)), inputs, outputs)
+    hits = np.zeros(len(row)) if cached is None else cached
+    terms = (np.ones(len(row)), inputs, outputs, hits)
     sums = np.asarray(np.stack([np.bincount(row, term) for term in terms], axis=1), dtype=float)
     rate = np.bincount(bucket, minlength=buckets.count) / duration_s
     bucket_of_cell = np.asarray(keys // FINE.cells, dtype=np.int64)
@@ -105,6 +120,7 @@ def combine_demands(demands: Sequence[Demand]) -> Demand:
         input_tokens=np.concatenate([demand.input_tokens for demand in demands]),
         output_tokens=np.concatenate([demand.output_tokens for demand in demands]),
         share=np.concatenate([demand.share for demand in demands]),
+        cached_share=np.concatenate([demand.cached_share for demand in demands]),
         dispersion=tuple(dispersion),
     )
 
@@ -116,17 +132,19 @@ def _demand(
     sums: FloatArray,
     dispersion: tuple[float, ...],
 ) -> Demand:
-    """The demand of F cells. sums: (F, 3) requests, input tokens and output tokens of each."""
+    """The demand of F cells. sums: (F, 4) the `CellSum` of each."""
     _check(buckets, bucket)
-    count = sums[:, 0]
+    count, inputs, outputs, cached = sums.T
     seen = np.bincount(bucket, count, minlength=buckets.count)
     return Demand(
         buckets=buckets,
         rate=np.asarray(rate, dtype=float),
         bucket=bucket,
-        input_tokens=sums[:, 1] / count,
-        output_tokens=sums[:, 2] / count,
+        input_tokens=inputs / count,
+        output_tokens=outputs / count,
         share=count / seen[bucket],
+        # Nothing to compute in prompts of no token; sums that fade are off by their rounding.
+        cached_share=np.clip(cached / np.maximum(inputs, TINY), 0.0, 1.0),
         dispersion=dispersion,
     )
 

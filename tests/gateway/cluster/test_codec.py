@@ -26,7 +26,7 @@ from planner.slo import Slo
 
 # Of the fields of every type that is encoded. When it changes, raise `codec.VERSION`, unless all
 # that changed is a new field with a default; then put the new value here.
-FINGERPRINT = "84d3c8ed6bc84c9e"
+FINGERPRINT = "d331e4555b57f098"
 
 NUMBERS = st.floats(allow_nan=False)  # infinite where a pool cannot serve a bucket
 COUNTS = st.integers(0, 10**9)
@@ -99,7 +99,7 @@ DELTAS = st.builds(
     StatsDelta,
     arrivals=st.dictionaries(COUNTS, COUNTS, max_size=3),
     sizes=st.dictionaries(
-        st.tuples(COUNTS, COUNTS), st.tuples(*[st.floats(0, 1e6)] * 3), max_size=3
+        st.tuples(COUNTS, COUNTS), st.tuples(*[st.floats(0, 1e6)] * 4), max_size=3
     ),
     by_pool=st.dictionaries(
         st.tuples(NAMES, NAMES, NAMES),
@@ -112,11 +112,13 @@ DELTAS = st.builds(
             waited=HISTOGRAMS,
             sheds=st.dictionaries(NAMES, COUNTS, max_size=2),
             input_tokens=COUNTS,
+            cached_tokens=COUNTS,
         ),
         max_size=2,
     ),
     refusals=st.dictionaries(st.tuples(COUNTS, NAMES), COUNTS, max_size=2),
     failures=st.dictionaries(st.tuples(NAMES, NAMES), COUNTS, max_size=2),
+    hits=st.dictionaries(st.tuples(NAMES, NAMES), st.tuples(COUNTS, COUNTS), max_size=2),
 )
 LESSONS = st.builds(
     Lesson,

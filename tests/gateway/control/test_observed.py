@@ -77,6 +77,21 @@ def test_sums_add_up(buckets, rows):
             assert (demand.share * values)[mine].sum() == pytest.approx(mean)
 
 
+def test_prefix_hits_are_observed(buckets):
+    """Six of ten prompt tokens hit, and hits fade like sizes do; what is remembered keeps them."""
+    h = observed(buckets)
+    for n in range(200):
+        h.arrive(3, n * 1.0)
+        h.complete(3, 1000 + n, 50, (1000 + n) * 3 // 5)
+    demand = h.snapshot(200.0)
+    again = observed(buckets)
+    again.remember(demand, 200.0)
+
+    for known in (demand, again.snapshot(5.0)):
+        prompts = known.share * known.input_tokens
+        assert (prompts * known.cached_share).sum() / prompts.sum() == pytest.approx(0.6, abs=0.001)
+
+
 @given(st.lists(st.tuples(st.integers(0, 9), st.integers(1, 900)), max_size=40), st.randoms())
 def test_order_does_not_matter(buckets, rows, chance):
     """A histogram is a sum: the same requests in any order are the same demand."""
@@ -114,10 +129,11 @@ def test_weeks_of_traffic_stay_finite(buckets):
         now_s = hour * 3600.0
         h.arrive(0, now_s)
         h.complete(0, 100, 10)
-        h.complete(0, 1000, 10)
+        h.complete(0, 1000, 10, 600)
     demand = h.snapshot(now_s)
 
     assert sorted(demand.share.tolist()) == pytest.approx([0.5, 0.5])
+    assert sorted(demand.cached_share.tolist()) == pytest.approx([0.0, 0.6])
 
 
 @pytest.mark.parametrize("idle_s", [1e3, 1e5, 1e7, 1e9])

@@ -47,12 +47,14 @@ def test_a_request_that_was_served():
     """Belief, decision and truth are all in the observation; times count from the arrival."""
     w = routed()
     w.first_at_s, w.tpot_s, w.retries = 10.5, 0.02, 1
-    w.add_usage(Usage(prompt_tokens=21, completion_tokens=7))
+    hits = {"cached_tokens": 16}
+    w.add_usage(Usage(prompt_tokens=21, completion_tokens=7, prompt_tokens_details=hits))
     w.finish(Outcome.OK, 200)
     seen = w.observation(12.0)
 
     assert (seen.ttft_s, seen.tpot_s, seen.duration_s) == (0.5, 0.02, 2.0)
     assert (seen.estimated_input, seen.input_tokens, seen.output_tokens) == (20, 21, 7)
+    assert seen.cached_tokens == 16
     assert (seen.pool, seen.backend, seen.plan_id, seen.decision) == ("a", "a-0", "p", "spill")
     assert (seen.outcome, seen.status, seen.retries, seen.model) == (Outcome.OK, 200, 1, "m")
     assert not seen.exact_input

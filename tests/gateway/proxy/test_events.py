@@ -31,6 +31,32 @@ def test_usage_is_found_wherever_it_stands(separators, usage, after):
         assert said(json.dumps(reply, separators=separators).encode()) == (11, 4)
 
 
+@pytest.mark.parametrize(
+    ("details", "cached"),
+    [
+        ({"prompt_tokens_details": {"cached_tokens": 3}}, 3),
+        ({"input_tokens_details": {"cached_tokens": 3}}, 3),
+        ({"cache_read_input_tokens": 3}, 3),
+        ({"prompt_tokens_details": {"cached_tokens": 0, "audio_tokens": 0}}, 0),
+        ({"prompt_tokens_details": {"cached_tokens": 12}}, 11),
+        ({"prompt_tokens_details": {"cached_tokens": -1}}, 0),
+        ({"prompt_tokens_details": None}, None),
+        ({"prompt_tokens_details": {}}, None),
+        ({"prompt_tokens_details": {"cached_tokens": True}}, None),
+        ({"prompt_tokens_details": [3]}, None),
+        ({}, None),
+    ],
+)
+@pytest.mark.parametrize("after", [{}, {"system_fingerprint": "x"}])
+def test_prefix_hits_are_read_in_the_words_of_each_engine(details, cached, after):
+    """Never more than the prompt; another shape hides neither the hits nor the sizes."""
+    usage = USAGE | details | {"completion_tokens_details": {"reasoning_tokens": 1}}
+    found = usage_of(json.dumps({"usage": usage, **after}, separators=(",", ":")).encode())
+
+    assert found is not None
+    assert (found.cached_tokens, found.prompt_tokens, found.completion_tokens) == (cached, 11, 4)
+
+
 @pytest.mark.parametrize("usage", [None, {}, {"prompt_tokens": None}])
 def test_a_reply_may_say_nothing(usage):
     """Nothing is known then."""

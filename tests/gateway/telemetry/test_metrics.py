@@ -83,6 +83,18 @@ def test_requests_are_counted_by_how_they_ended(metrics):
     assert found["cuvee_tokens_total", "h100", "m", "output"] == 80
 
 
+def test_prefix_hits_stand_beside_the_prompts(metrics):
+    """Their quotient is the share of hits; by caller it is no metric, but among the figures."""
+    count(metrics, ended(cached_tokens=66), ended(cached_tokens=66, bucket=4))
+    found = scrape(metrics)
+
+    assert found["cuvee_cached_tokens_total", "h100", "m"] == 132
+    assert found["cuvee_tokens_total", "h100", "input", "m"] == 220
+    assert metrics.hits.figures()[0] == {
+        "caller": "c4", "pool": "h100", "prompt_tokens": 220, "cached_tokens": 132, "share": 0.6,
+    }  # fmt: skip
+
+
 def test_attainment_is_by_class(metrics):
     """Late ones and failed ones are no, refused ones are told apart, a client's mistakes do not
     count; both answers are there from the first request on."""

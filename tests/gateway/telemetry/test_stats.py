@@ -75,7 +75,7 @@ def test_every_arrival_counts_whatever_becomes_of_it():
     delta = stats.drain()
 
     assert delta.arrivals == {3: 2}
-    assert delta.sizes == {(3, fine_cell(110, 40)): (1.0, 110.0, 40.0)}
+    assert delta.sizes == {(3, fine_cell(110, 40)): (1.0, 110.0, 40.0, 0.0)}
     assert delta.by_pool["m", "default", ""].ends == {("shed", 429, "refused", ""): 1}
 
 
@@ -99,7 +99,34 @@ def test_an_unreported_size_is_the_estimate():
     """Engines that report no usage still have demand; an embedding has one token of output."""
     silent = ended(input_tokens=None, output_tokens=None)
 
-    assert summed(silent).sizes == {(3, fine_cell(100, 1)): (1.0, 100.0, 1.0)}
+    assert summed(silent).sizes == {(3, fine_cell(100, 1)): (1.0, 100.0, 1.0, 0.0)}
+
+
+def test_prefix_hits_count_by_size_pool_and_caller():
+    """Sixty of a hundred and ten tokens; more than the prompt is no more than the prompt."""
+    delta = summed(ended(cached_tokens=60), ended(cached_tokens=999))
+
+    assert delta.sizes == {(3, fine_cell(110, 40)): (2.0, 220.0, 80.0, 170.0)}
+    assert delta.by_pool["m", "default", "h100"].cached_tokens == 170
+    assert delta.hits == {("k", "h100"): (220, 170)}
+
+
+def test_an_engine_that_reports_no_hits_has_none():
+    """Nothing is counted until one is reported; then a silent answer is one without a hit."""
+    silent = summed(GOOD, GOOD)
+    said = summed(GOOD, ended(cached_tokens=55), GOOD)
+
+    assert (silent.hits, silent.by_pool["m", "default", "h100"].cached_tokens) == ({}, 0)
+    assert said.hits == {("k", "h100"): (220, 55)}
+
+
+def test_hits_merge_by_addition():
+    """Those of two workers are those of one."""
+    one, other = summed(ended(cached_tokens=60)), summed(ended(cached_tokens=50))
+    one.add(other)
+
+    assert one.hits == {("k", "h100"): (220, 110)}
+    assert one.sizes == {(3, fine_cell(110, 40)): (2.0, 220.0, 80.0, 110.0)}
 
 
 @pytest.mark.parametrize("kind", ["ttft", "tpot"])

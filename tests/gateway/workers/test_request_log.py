@@ -51,6 +51,7 @@ def test_a_line_says_what_became_of_a_request(written):
         "endpoint": CHAT.name, "stream": True, "outcome": "ok", "status": 200, "reason": None,
         "attempts": 2, "bucket": 3, "plan": "p", "pool": "a", "backend": "a-0",
         "decision": "planned", "estimated_input": 100, "input_tokens": None,
+        "cached_tokens": None,
         "estimated_output": 50, "output_tokens": None, "max_tokens": None, "ttft_s": 0.123457,
         "waited_s": None, "tpot_s": None, "duration_s": 2.0, "class": "default",
         "slo_met": "yes",

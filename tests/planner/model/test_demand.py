@@ -1,5 +1,7 @@
 """The values that planning is about."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -68,3 +70,21 @@ def test_every_class_has_a_dispersion(dispersion: tuple[float, ...]):
     """One positive index of dispersion per SLO class."""
     with pytest.raises((InvalidValue, ValueError)):
         demand([1.0] * 4, dispersion)
+
+
+@pytest.mark.parametrize("share", [[-0.1], [1.1], [float("nan")], [0.5, 0.5]])
+def test_hits_are_a_share_of_each_cell(share: list[float]):
+    """One from 0 to 1 for every fine cell; the message names the field."""
+    cell = replace(
+        demand([1.0, 0, 0, 0]),
+        bucket=np.zeros(1, dtype=np.int64),
+        input_tokens=np.ones(1),
+        output_tokens=np.ones(1),
+        share=np.ones(1),
+        cached_share=np.full(1, 0.6),
+    )
+    with pytest.raises(InvalidValue, match="cached_share"):
+        replace(cell, cached_share=np.array(share))
+
+    assert cell.scaled_to(7).cached_share.tolist() == [0.6]
+    assert demand([1.0, 0, 0, 0]).cached_share.shape == (0,)

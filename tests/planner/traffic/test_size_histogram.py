@@ -1,5 +1,7 @@
 """Demand from finished requests."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -11,6 +13,7 @@ from planner.sizes import Grid
 from planner.slo import Slo
 from planner.traffic.size_histogram import (
     FINE,
+    CellSum,
     combine_demands,
     demand_from_samples,
     demand_from_sums,
@@ -27,15 +30,18 @@ samples = st.lists(sizes, min_size=1, max_size=40)
 Rows = list[tuple[int, int, int]]
 
 
-def sums(rows: Rows) -> dict[tuple[int, int], tuple[float, float, float]]:
-    return merge_sums(*({(b, fine_cell(i, o)): (1.0, float(i), float(o))} for b, i, o in rows))
+def sums(rows: Rows) -> dict[tuple[int, int], CellSum]:
+    """Sums of requests of which a third of the prompt was a prefix hit."""
+    return merge_sums(
+        *({(b, fine_cell(i, o)): (1.0, float(i), float(o), float(i // 3))} for b, i, o in rows)
+    )
 
 
 def sampled(rows: Rows):
     bucket, inputs, outputs = np.array(rows).T
     return demand_from_samples(
         BUCKETS, bucket, inputs.astype(float), outputs.astype(float), duration_s=10,
-        dispersion=(1.0,),
+        dispersion=(1.0,), cached=inputs // 3.0,
     )  # fmt: skip
 
 
@@ -65,10 +71,23 @@ def test_a_histogram_gives_the_same_demand_as_its_samples(rows: Rows):
     counted = demand_from_sums(BUCKETS, whole.rate, sums(rows), (1.0,))
 
     one, two = (
-        sorted(zip(d.bucket, d.input_tokens, d.output_tokens, d.share, strict=True))
+        sorted(zip(d.bucket, d.input_tokens, d.output_tokens, d.share, d.cached_share, strict=True))
         for d in (whole, counted)
     )
     assert np.array(one) == pytest.approx(np.array(two))
+
+
+@given(samples)
+def test_hits_are_a_share_of_the_prompts(rows: Rows):
+    """The cells' hits add up to those of their requests, and are none where nothing is said."""
+    demand, silent = sampled(rows), replace(sampled(rows), cached_share=np.empty(0))
+
+    for bucket in {b for b, *_ in rows}:
+        mine = demand.bucket == bucket
+        hits = demand.share * demand.input_tokens * demand.cached_share
+        expected = np.mean([i // 3 for b, i, _ in rows if b == bucket])
+        assert hits[mine].sum() == pytest.approx(expected)
+    assert not silent.cached_share.any()
 
 
 @given(samples, samples)
@@ -98,7 +117,7 @@ def test_bad_samples_are_refused_by_name():
     with pytest.raises(InvalidValue, match="bucket"):
         demand_from_samples(BUCKETS, np.array([4]), one, one, duration_s=1, dispersion=(1.0,))
     with pytest.raises(InvalidValue, match="bucket"):
-        demand_from_sums(BUCKETS, np.zeros(4), {(-1, 0): (1.0, 1.0, 1.0)}, (1.0,))
+        demand_from_sums(BUCKETS, np.zeros(4), {(-1, 0): (1.0, 1.0, 1.0, 0.0)}, (1.0,))
     with pytest.raises(InvalidValue, match="duration_s"):
         demand_from_samples(BUCKETS, np.array([0]), one, one, duration_s=0, dispersion=(1.0,))
 
