@@ -27,7 +27,8 @@ from planner.traffic.trace import Trace, read_trace
     "trace_path",
     required=True,
     type=EXISTING_FILE,
-    help="CSV with arrival_s,input_tokens,output_tokens[,key]; key is sent as the API key.",
+    help="CSV with arrival_s,input_tokens,output_tokens[,key][,cached_tokens]; key is sent as the "
+    "API key, and so many tokens are the beginning of other prompts too.",
 )
 @click.option("--duration", "duration_s", type=POSITIVE, help="Seconds of sending.")
 @click.option(

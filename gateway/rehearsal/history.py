@@ -105,4 +105,5 @@ def _demand(source: TraceSource, loaded: Loaded, estimator: Estimator) -> Demand
         duration_s=duration_s,
         # A dispersion below 1 (less bursty than Poisson) may be real, but is no safe assumption.
         dispersion=tuple(max(1.0, value) for value in dispersions),
+        cached=trace.cached_tokens,
     )

@@ -101,7 +101,8 @@ class ReplayedTraffic:
 
 
 class ObservedTraffic:
-    """Observed demand of one SLO class: sizes from its fine cells, Gamma-distributed gaps."""
+    """Observed demand of one SLO class: sizes and prefix hits from its fine cells,
+    Gamma-distributed gaps."""
 
     def __init__(self, demand: Demand, class_index: int, requests: int) -> None:
         """class_index: of the SLO class. requests: of one sample."""
@@ -124,6 +125,7 @@ class ObservedTraffic:
             input_tokens=np.round(demand.input_tokens[row]),
             output_tokens=np.round(demand.output_tokens[row]),
             key=("",) * self._requests,
+            cached_tokens=np.floor(np.round(demand.input_tokens[row]) * demand.cached_share[row]),
         )
         estimated = (demand.input_tokens[row], self._estimated[row], self._p90[row])
         return TrafficSample(

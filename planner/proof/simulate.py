@@ -129,7 +129,8 @@ def simulate(
     """Play a trace onto one fresh engine per profile until the last request has ended.
 
     dispatch: asked at each arrival and whenever there may be room. A request that it never places
-    was shed. A request longer than its engine's context is refused there, and counts as shed.
+    was shed. A request longer than its engine's context is refused there, and counts as shed. The
+    hits in the trace are hits on every engine: who computed the prefix before is not played.
     on_finished: called when a request has ended, after its placement was released.
     At one moment the ends of iterations come first, in the order of the engines, then what is due
     by the clock, then arrivals: room that is made at a moment can be used at that moment.
@@ -165,6 +166,7 @@ class _Simulation:
         # The engine model has no request without a prompt or an answer; traces do.
         self._inputs = [max(1, int(tokens)) for tokens in trace.input_tokens.tolist()]
         self._outputs = [max(1, int(tokens)) for tokens in trace.output_tokens.tolist()]
+        self._cached = [int(tokens) for tokens in trace.cached_tokens.tolist()]
         self._engines = [Engine(profile) for profile in engines]
         self._dispatch = dispatch
         self._on_finished = on_finished
@@ -217,7 +219,13 @@ class _Simulation:
             placement.release()
             self.place(self._dispatch.room(now_s), now_s)
             return
-        engine.submit(request, input_tokens=inputs, output_tokens=outputs, now_s=now_s)
+        engine.submit(
+            request,
+            input_tokens=inputs,
+            output_tokens=outputs,
+            now_s=now_s,
+            cached_tokens=self._cached[request],
+        )
         self._placements[request] = placement
         self._backend[request] = backend
         self._schedule(backend)

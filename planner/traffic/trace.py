@@ -1,12 +1,13 @@
 """Traces of real traffic: reading, cutting and measuring them. Must not know buckets or pools.
 
-A trace is a CSV file with the header `arrival_s,input_tokens,output_tokens[,key]`: seconds since
-its start, ascending; the actual token counts; the key of the sender (may be empty or missing).
+A trace is a CSV file with the header `arrival_s,input_tokens,output_tokens[,key][,cached_tokens]`:
+seconds since its start, ascending; the actual token counts; the key of the sender; and how many of
+the input tokens the engine had computed for earlier requests. The last two may be empty or missing.
 """
 
 import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
@@ -25,21 +26,28 @@ class Trace:
     """Requests in order of arrival.
 
     arrival_s: (N,) seconds since the start, ascending. input_tokens, output_tokens: (N,) actual
-    sizes. key: (N,) the sender of each request, "" if the trace does not name one.
-    Raises InvalidValue if the columns differ in length.
+    sizes. key: (N,) the sender of each request, "" if the trace does not name one. cached_tokens:
+    (N,) of the input, prefix hits; without the column none.
+    Raises InvalidValue if the columns differ in length, and for more hits than input.
     """
 
     arrival_s: FloatArray
     input_tokens: FloatArray
     output_tokens: FloatArray
     key: tuple[str, ...]
+    cached_tokens: FloatArray = field(default_factory=lambda: np.empty(0))
 
     def __post_init__(self) -> None:
-        lengths = {
-            len(self.arrival_s), len(self.input_tokens), len(self.output_tokens), len(self.key)
-        }  # fmt: skip
+        if not self.cached_tokens.any():
+            object.__setattr__(self, "cached_tokens", np.zeros(len(self.key)))
+        columns = (
+            self.arrival_s, self.input_tokens, self.output_tokens, self.key, self.cached_tokens
+        )  # fmt: skip
+        lengths = {len(column) for column in columns}
         if len(lengths) != 1:
             raise InvalidValue(f"the columns of a trace differ in length: {sorted(lengths)}")
+        if not np.all((self.cached_tokens >= 0) & (self.cached_tokens <= self.input_tokens)):
+            raise InvalidValue("cached_tokens must be from 0 to input_tokens")
 
     def __len__(self) -> int:
         return len(self.key)
@@ -62,6 +70,7 @@ class Trace:
             input_tokens=self.input_tokens[first:last],
             output_tokens=self.output_tokens[first:last],
             key=self.key[first:last],
+            cached_tokens=self.cached_tokens[first:last],
         )
 
     def take(self, rows: IntArray, arrival_s: FloatArray | None = None) -> "Trace":
@@ -71,6 +80,7 @@ class Trace:
             input_tokens=self.input_tokens[rows],
             output_tokens=self.output_tokens[rows],
             key=tuple(self.key[row] for row in rows.tolist()),
+            cached_tokens=self.cached_tokens[rows],
         )
 
 
@@ -84,6 +94,7 @@ def merge_traces(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
         input_tokens=np.concatenate([trace.input_tokens for trace in traces]),
         output_tokens=np.concatenate([trace.output_tokens for trace in traces]),
         key=tuple(key for trace in traces for key in trace.key),
+        cached_tokens=np.concatenate([trace.cached_tokens for trace in traces]),
     )
     order = np.argsort(stacked.arrival_s, kind="stable")  # stable: ties keep the traces' order
     return stacked.take(order), np.asarray(order, dtype=np.int64)
@@ -92,12 +103,13 @@ def merge_traces(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
 def read_trace(path: Path) -> Trace:
     """Read a trace. Raises InvalidFile, `path:line: …`, for the first thing that is wrong."""
     rows = parse_rows(path, _rows, empty="no requests")
-    arrivals, inputs, outputs, keys = zip(*rows, strict=True)
+    arrivals, inputs, outputs, keys, cached = zip(*rows, strict=True)
     return Trace(
         arrival_s=np.array(arrivals, dtype=float),
         input_tokens=np.array(inputs, dtype=float),
         output_tokens=np.array(outputs, dtype=float),
         key=keys,
+        cached_tokens=np.array(cached, dtype=float),
     )
 
 
@@ -155,7 +167,7 @@ def dispersion(arrival_s: FloatArray, window_s: float, duration_s: float) -> flo
     return float(counts.var(ddof=1)) / mean if mean > 0 else None
 
 
-Row = tuple[float, int, int, str]
+Row = tuple[float, int, int, str, int]
 
 
 def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
@@ -167,7 +179,7 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
             raise InvalidValue(f"the header lacks {', '.join(missing)}")
         # By name: real traces have columns of their own, in any order.
         places = [header.index(name) for name in COLUMNS]
-        key = header.index("key") if "key" in header else None
+        key, hits = (header.index(n) if n in header else None for n in ("key", "cached_tokens"))
         before_s = 0.0
         for row in reader:
             if len(row) != len(header):
@@ -177,21 +189,27 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
             if arrival_s < before_s:
                 raise InvalidValue(f"arrival_s {arrival} is before the line above")
             before_s = arrival_s
+            input_tokens = _tokens("input_tokens", inputs, 1)
             yield (
                 arrival_s,
-                _tokens("input_tokens", inputs, 1),
+                input_tokens,
                 _tokens("output_tokens", outputs, 0),
                 row[key] if key is not None else "",
+                0 if hits is None else _hits(row[hits], input_tokens),
             )
     except (InvalidValue, csv.Error) as error:
         raise InvalidFile(f"{path}:{max(reader.line_num, 1)}: {error}") from error
 
 
-def _tokens(name: str, text: str, least: int) -> int:
+def _hits(text: str, input_tokens: int) -> int:
+    return _tokens("cached_tokens", text, 0, input_tokens) if text else 0
+
+
+def _tokens(name: str, text: str, least: int, most: int = MOST_TOKENS) -> int:
     digits = text.strip()
     # Nine digits are more than MOST_TOKENS; `int` takes other scripts' digits and underscores too.
     if not (digits.isascii() and digits.isdecimal() and len(digits) <= 9):
         raise InvalidValue(f"{name} must be a whole number of tokens: `{text}`")
-    if not least <= int(digits) <= MOST_TOKENS:
-        raise InvalidValue(f"{name} must be from {least} to {MOST_TOKENS}: {text}")
+    if not least <= int(digits) <= most:
+        raise InvalidValue(f"{name} must be from {least} to {most}: {text}")
     return int(digits)

@@ -1,5 +1,7 @@
 """A trace as the router would have seen it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -7,6 +9,7 @@ from gateway.access.callers import caller_id
 from gateway.config.load import Loaded
 from gateway.config.schema import Config, ModelSection, PlannerSection, PoolSection, SloSection
 from gateway.rehearsal.history import demand_of
+from gateway.rehearsal.traffic import ObservedTraffic
 from gateway.routing.estimator import Estimator
 from planner.traffic.trace import Trace
 
@@ -49,6 +52,20 @@ def test_buckets_are_believed_and_sizes_are_actual(loaded):
     assert demand.rate[bucket] == pytest.approx(1.0)
     assert sorted(demand.output_tokens.round().tolist()) == [40.0, 480.0]
     assert demand.share.min() == pytest.approx(1 / 300)
+
+
+def test_hits_of_a_trace_are_hits_of_its_demand(loaded):
+    """Six of ten prompt tokens, and those of the traffic that is drawn from that demand too."""
+    plain = trace([(100, 40, ""), (900, 40, ""), (50, 300, "")] * 100)
+    hits = replace(plain, cached_tokens=np.floor(0.6 * plain.input_tokens))
+    demand = demand_of(hits, loaded, estimator=Estimator())
+    weight = demand.rate[demand.bucket] * demand.share * demand.input_tokens
+    drawn = ObservedTraffic(demand, 0, 500).draw(7).trace
+    nothing = demand_of(plain, loaded, estimator=Estimator())
+
+    assert weight @ demand.cached_share / weight.sum() == pytest.approx(0.6, abs=0.01)
+    assert drawn.cached_tokens.sum() / drawn.input_tokens.sum() == pytest.approx(0.6, abs=0.02)
+    assert not ObservedTraffic(nothing, 0, 500).draw(7).trace.cached_tokens.any()
 
 
 def test_keys_are_told_apart(loaded):

@@ -269,3 +269,29 @@ def test_attainment_leaves_out_the_first_requests():
     assert result.attainment(slo, skip=0.25) == pytest.approx(1 / 3)
     with pytest.raises(InvalidValue, match="no requests"):
         result.attainment(slo, skip=1.0)
+
+
+def test_prefix_hits_are_not_computed():
+    """Where 60 % of each prompt hit, the first token comes sooner; with none, nothing changes."""
+    profile = analytic(
+        roofline(catalogue.gpus()["H100"], MODEL, ENGINES["vllm-v1"]),
+        max_num_seqs=64,
+        max_num_batched_tokens=2048,
+        max_model_len=16_384,
+    )
+    trace = make_trace(*((n * 0.5, 8000, 20) for n in range(40)))
+
+    def play(share):
+        hits = replace(trace, cached_tokens=share * trace.input_tokens)
+        router = LoggingRouter()
+        return simulate(hits, [profile], FirstCome(router.route)).ttft_s
+
+    assert play(0.0).tolist() == simulated_without_hits(trace, profile).tolist()
+    assert play(0.6).mean() < 0.6 * play(0.0).mean()
+    assert (play(1.0) > 0).all()
+
+
+def simulated_without_hits(trace, profile):
+    """The TTFT of a trace that has no column of hits."""
+    bare = make_trace(*zip(trace.arrival_s, trace.input_tokens, trace.output_tokens, strict=True))
+    return simulate(bare, [profile], FirstCome(LoggingRouter().route)).ttft_s

@@ -36,6 +36,33 @@ def test_the_key_column_may_be_missing(tmp_path: Path):
     assert read_trace(written(tmp_path, HEADER, "0,1,1")).key == ("",)
 
 
+def test_prefix_hits_are_a_column_that_may_be_missing_or_empty(tmp_path: Path):
+    """In any place of the header; a slice, a choice and a merge of rows keep them."""
+    header = "cached_tokens,arrival_s,input_tokens,output_tokens"
+    trace = read_trace(written(tmp_path, header, "60,0,100,5", ",1,100,5", "100,2,100,5"))
+    silent = read_trace(written(tmp_path, HEADER, "0,100,5"))
+
+    assert trace.cached_tokens.tolist() == [60, 0, 100]
+    assert trace.slice(1, 3).cached_tokens.tolist() == [0, 100]
+    assert trace.take(np.array([2, 0])).cached_tokens.tolist() == [100, 60]
+    assert merge_traces((silent, trace))[0].cached_tokens.tolist() == [0, 60, 0, 100]
+    assert silent.cached_tokens.tolist() == [0]
+
+
+@pytest.mark.parametrize("hits", ["101", "-1", "0.5", "all"])
+def test_hits_never_exceed_the_prompt(tmp_path: Path, hits: str):
+    """The error names line and column."""
+    path = written(tmp_path, HEADER + ",cached_tokens", "0,100,5,100", f"1,100,5,{hits}")
+
+    with pytest.raises(InvalidFile, match=r"trace.csv:3: cached_tokens"):
+        read_trace(path)
+    with pytest.raises(InvalidValue, match="cached_tokens"):
+        Trace(
+            arrival_s=np.zeros(1), input_tokens=np.ones(1), output_tokens=np.ones(1), key=("",),
+            cached_tokens=np.full(1, 1.5),
+        )  # fmt: skip
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [("nan,5,5", "arrival_s"), ("-1,5,5", "arrival_s"), ("inf,5,5", "arrival_s"),
