@@ -122,6 +122,14 @@ class Calibration:
              self.request_s, self.prompt_s, self.square_s]
         )  # fmt: skip
 
+    def slowed(self, factor: float) -> "Calibration":
+        """The same engine when everything takes `factor` times as long."""
+        a, beta, kappa, omega, pi, rho = (self.constants * factor).tolist()
+        return replace(
+            self, iteration_s=a, sequence_s=beta, context_s=kappa,
+            request_s=omega, prompt_s=pi, square_s=rho,
+        )  # fmt: skip
+
     def decode_s(self, batch: Number, context: Number) -> Number:
         """Seconds of an iteration in which `batch` sequences of mean `context` decode."""
         return self.iteration_s + batch * (self.sequence_s + self.context_s * context)

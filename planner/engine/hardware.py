@@ -82,6 +82,8 @@ class Gpu(
 
     memory_gib: as the driver shows it. link_gb_s: what an all-reduce achieves, link_latency_us its
     fixed cost; the defaults are those of cards on PCIe, and count only with tensor parallelism.
+    error: the median error of predicted times, over all measurements of this type that
+    `cuvee profile report` judges; `None`: there are none.
     usd_per_hour: its price where nothing else states one. source: of the figures, for people.
     """
 
@@ -93,6 +95,7 @@ class Gpu(
     link_gb_s: Link = 10.0
     link_latency_us: Latency = 60.0
     usd_per_hour: Usd | None = None
+    error: Share | None = None
     source: str | None = None
 
     def __post_init__(self) -> None:
@@ -280,6 +283,20 @@ class EngineKind:
     all_reduce: float = 1.0
     frontend_s: float = 0.0
     frontend_steps: float = 0.0
+
+    def slowed(self, factor: float) -> "EngineKind":
+        """The same engine with `factor` times its host costs."""
+        return replace(
+            self,
+            iteration_s=self.iteration_s * factor,
+            sequence_s=self.sequence_s * factor,
+            request_s=self.request_s * factor,
+            prefill_floor_s=self.prefill_floor_s * factor,
+            decode_floor_s=self.decode_floor_s * factor,
+            layer_s=self.layer_s * factor,
+            moe_layer_s=self.moe_layer_s * factor,
+            frontend_s=self.frontend_s * factor,
+        )
 
     def default_sequences(self, gpu: Gpu | None) -> int:
         """The engine's default `max_num_seqs` on a GPU; `None`: on one without a row."""

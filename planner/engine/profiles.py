@@ -8,7 +8,7 @@ that says so: tables of best rates imported from planners that fix the SLO when 
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -29,6 +29,7 @@ from planner.slo import Slo
 
 BoolArray = NDArray[np.bool_]
 LEAST_BATCH = 1.0  # below one sequence in flight there is nothing to serve
+UNMEASURED = 0.10  # more than the median error of any GPU type that was measured
 BISECTIONS = 20  # n* to a millionth of its range
 LABEL = re.compile(r"(?:(\d+)x)?(.+)", re.ASCII)  # `H100`, `2xH100`
 
@@ -94,6 +95,28 @@ class Profile:
         return self.kv_tokens or 0
 
     @property
+    def error(self) -> float:
+        """How far predicted times lie from measured ones, a share: of a calibration the median over
+        its points, else that of the GPU type, and `UNMEASURED` where nobody measured it."""
+        if self.calibration is not None:
+            return self.calibration.error
+        known = None if self.roofline is None else self.roofline.gpu.error
+        return UNMEASURED if known is None else known
+
+    def slowed(self, factor: float) -> "Profile":
+        """The profile of the same backend when everything takes `factor` times as long."""
+        rates = self.rates
+        if rates is not None:
+            table = tuple(tuple(rate / factor for rate in row) for row in rates.rate)
+            rates = msgspec.structs.replace(rates, rate=table)
+        return replace(
+            self,
+            roofline=self.roofline and self.roofline.slowed(factor),
+            calibration=self.calibration and self.calibration.slowed(factor),
+            rates=rates,
+        )
+
+    @property
     def frontend(self) -> tuple[float, float]:
         """What a client waits beside the engine's iterations: seconds, and iterations. Nothing for
         a calibration: measured times contain it."""
@@ -115,21 +138,26 @@ class Profile:
         return times
 
     def tpot_s(self, batch: Number, inputs: Number, outputs: Number) -> Number:
-        """Seconds per output token with `batch` requests of one size in flight, prefill included:
-        `t_dec(B, i + o/2) + B·t_pre(i)/o`; rises with B.
+        """Seconds per output token with `batch` requests of one size in flight, the prefill of the
+        others included: `t_dec(B, i + o/2) + (B − 1)·t_pre(i)/o`; rises with B. A request's own
+        prefill is over when its first token is out, so it is part of its TTFT.
         """
-        return self._pace(inputs, outputs)(batch)
+        return self._pace(inputs, outputs, 1.0)(batch)
 
-    def _pace(self, inputs: Number, outputs: Number) -> Callable[[Number], Number]:
-        """`tpot_s` of one size as a function of B alone: the prefill is computed once."""
+    def _pace(
+        self, inputs: Number, outputs: Number, own: float
+    ) -> Callable[[Number], Number]:
+        """`t_dec + (B − own)·t_pre/o` of one size as a function of B alone: the prefill is computed
+        once. own 1: TPOT; own 0: what one token takes of the backend, by Little's law `B/(o·X)`."""
         share_s, context = self.times.prefill_share_s(inputs) / outputs, inputs + outputs / 2
-        return lambda batch: self.times.decode_s(batch, context) + batch * share_s
+        return lambda batch: self.times.decode_s(batch, context) + (batch - own) * share_s
 
     def capacity(self, inputs: FloatArray, outputs: FloatArray, slo: Slo) -> Capacity:
         """The largest steady concurrency and rate within the SLO, for (N,) sizes in tokens.
 
         n* is the largest B ≤ min(KV/(i + o/2), max_num_seqs) with TPOT(B) ≤ the target, by
-        bisection. By Little's law X = B/(o·TPOT(B)). Infeasible: no such B ≥ 1, a prompt whose own
+        bisection. By Little's law X = B/(o·t_dec(B) + B·t_pre): a request is there while its own
+        prompt is prefilled, too. Infeasible: no such B ≥ 1, a prompt whose own
         prefill and first step exceed the TTFT target, or a context beyond `max_model_len`.
         With `rates`, X is the table's rate, and n* the B that gives it.
         """
@@ -145,7 +173,7 @@ class Profile:
             return self._fixed(self.rates, inputs, outputs, high)
         # A single output token has no TPOT: only memory and TTFT bound it.
         target_s = np.where(outputs < 2, np.inf, slo.tpot_s)
-        tpot_s = self._pace(inputs, outputs)
+        tpot_s, token_s = (self._pace(inputs, outputs, own) for own in (1.0, 0.0))
 
         def holds(batch: FloatArray) -> BoolArray:
             return np.asarray(tpot_s(batch) <= target_s)
@@ -159,17 +187,17 @@ class Profile:
         )
         batch = np.where(feasible, _largest(holds, high), 0.0)
         safe = np.maximum(batch, LEAST_BATCH)
-        rate = np.where(feasible, safe / (outputs * tpot_s(safe)), 0.0)
+        rate = np.where(feasible, safe / (outputs * token_s(safe)), 0.0)
         return Capacity(n_star=batch, rate=rate)
 
     def _fixed(
         self, rates: Rates, inputs: FloatArray, outputs: FloatArray, high: FloatArray
     ) -> Capacity:
         rate = np.where(inputs + outputs <= self.max_model_len, rates.of(inputs, outputs), 0.0)
-        tpot_s = self._pace(inputs, outputs)
+        token_s = self._pace(inputs, outputs, 0.0)
 
         def holds(batch: FloatArray) -> BoolArray:
-            return np.asarray(batch <= rate * outputs * tpot_s(batch))
+            return np.asarray(batch <= rate * outputs * token_s(batch))
 
         batch = _largest(holds, np.maximum(high, LEAST_BATCH))
         return Capacity(n_star=np.where(rate > 0, batch, 0.0), rate=rate)

@@ -13,7 +13,7 @@ share of the experts' weights that is read is `1 − (1 − k/E)^n`. Real routin
 fewer of them.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -57,6 +57,20 @@ class Roofline:
     attention_s: float
     comm_fixed_s: float
     comm_token_s: float
+
+    def slowed(self, factor: float) -> "Roofline":
+        """The same backend when everything takes `factor` times as long; it holds as much."""
+        return replace(
+            self,
+            engine=self.engine.slowed(factor),
+            memory_s=self.memory_s * factor,
+            experts_s=self.experts_s * factor,
+            flops=self.flops / factor,
+            kv_token_s=self.kv_token_s * factor,
+            attention_s=self.attention_s * factor,
+            comm_fixed_s=self.comm_fixed_s * factor,
+            comm_token_s=self.comm_token_s * factor,
+        )
 
     @property
     def layer_s(self) -> float:

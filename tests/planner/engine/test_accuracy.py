@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from planner import shipped
-from planner.engine import accuracy, runs, validation
+from planner.engine import accuracy, catalogue, runs, validation
 
 TABLE = json.loads((Path(__file__).parent / "accuracy.json").read_text())
 PROFILES = shipped.folder() / "profiles"
@@ -44,3 +44,12 @@ def test_closed_loops_are_met(found):
     for gpu in ("H100", "H200"):
         median, p90 = found[f"{gpu} itl"]
         assert (median < 0.10, p90 < 0.25) == (True, True)
+
+
+def test_each_gpu_states_its_error(found):
+    """What certificates allow for by default is what was measured, to a tenth of a percent."""
+    measured = {name.partition(" ")[0] for name in found}
+    for name, gpu in catalogue.gpus().items():
+        medians = [found[key][0] for key in (f"{name} all", f"{name} itl") if key in found]
+        assert (gpu.error is not None) == (name in measured)
+        assert gpu.error is None or gpu.error == pytest.approx(max(medians), abs=6e-4)
