@@ -31,25 +31,20 @@ from loadtest.compare.comparison import MELANGE, ComparedFleet, build_case, comp
 from loadtest.compare.paper import PaperRow, solve_paper
 from planner import shipped
 from planner.errors import PlannerError
+from planner.proof.length import REQUESTS
 from planner.traffic.trace import Trace, read_trace
 
 PAPER = shipped.folder() / "melange" / "arena.yaml"
 SEEDS = 8
-PLAY_S = 600  # of traffic in one play: shorter ones end before slow overloads show
-REQUESTS = 3000  # at the least
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlayOptions:
-    """How every fleet is played. requests: of one play, `None` for `PLAY_S` of them."""
+    """How every fleet is played. requests: that one play counts at least."""
 
     process: Process
     seeds: int
-    requests: int | None
-
-    def requests_at(self, rate: float | None) -> int:
-        """Requests of one play at a rate."""
-        return self.requests or max(REQUESTS, round(PLAY_S * (rate or 0.0)))
+    requests: int
 
 
 def play_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -66,10 +61,13 @@ def play_options(command: Callable[..., None]) -> Callable[..., None]:
     @click.option(
         "--requests",
         type=click.IntRange(min=2),
-        help=f"Of one play; default: {PLAY_S} s of them, {REQUESTS} or more.",
+        default=REQUESTS,
+        show_default=True,
+        help="That one play counts at least; five minutes, and three of the longest stays of a "
+        "request, are counted anyway.",
     )
     @wraps(command)
-    def with_plays(process: Process, seeds: int, requests: int | None, **options: Any) -> None:
+    def with_plays(process: Process, seeds: int, requests: int, **options: Any) -> None:
         command(plays=PlayOptions(process=process, seeds=seeds, requests=requests), **options)
 
     return with_plays
@@ -113,7 +111,7 @@ def compare(
     loaded, trace = read_inputs(path, trace_path)
     try:
         with console.status("planning") as status:
-            requests = plays.requests_at(trace.rate if rate is None else rate)
+            requests = plays.requests
             case = build_case(loaded, trace, rate=rate, process=plays.process, requests=requests)
             fleets = compare_fleets(case, seeds=plays.seeds, progress=status.update)
     except PlannerError as error:

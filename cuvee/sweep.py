@@ -61,7 +61,7 @@ def sweep(
                         trace,
                         rate=rate,
                         process=plays.process,
-                        requests=plays.requests_at(rate),
+                        requests=plays.requests,
                         tpot_s=tpot_s,
                     )
                     fleets = (

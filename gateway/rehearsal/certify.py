@@ -1,18 +1,18 @@
 """Certifies plans with the gateway's own router, and refines them.
 
-Owns the harness of rehearsals and the order of the search. Knows no HTTP and no live object.
+Owns the order of the search, and by how much plays are harder than what is believed. Knows no HTTP
+and no live object.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import ceil
 
 import numpy as np
 
 from gateway.config.load import Loaded
+from gateway.rehearsal.harness import Harness, observed_harness, replay_harness
 from gateway.rehearsal.history import TraceSource, demand_together
-from gateway.rehearsal.play import rehearse
-from gateway.rehearsal.traffic import Process, Traffic, TrafficSample, observed, replayed
+from gateway.rehearsal.traffic import Process
 from gateway.routing.estimator import Estimator
 from planner.costs import single_types
 from planner.model.demand import Demand
@@ -20,65 +20,60 @@ from planner.model.plan import Certificate, Plan
 from planner.model.pool import Pool
 from planner.program import solve
 from planner.program.limits import Limits
-from planner.proof.certify import SEEDS, Rehearse, Score, certify
-from planner.proof.refine import Refined, refine
+from planner.proof.certify import SEEDS, certify, proven
+from planner.proof.length import LEAST_S, REQUESTS, PlayLength, play_length
+from planner.proof.refine import MISFIT, Refined, refine
 
-REQUESTS = 3000  # least number of requests of one rehearsal
-STRETCH_S = 300.0  # least length of one rehearsal: a fleet slightly too small takes minutes to fill
-SKIP = 0.1  # share of the requests that is not counted, because the fleet starts empty
 DAY_S = 900.0  # length of a simulated day: still slow compared with any request
-LIVE_SEEDS = 4  # rehearsals for the certificate of a plan of the running gateway
-LIVE_REQUESTS = 10_000  # most requests of such a rehearsal: one or two seconds of one core
+MOST_STEPS = 8  # backends that a single type's fleet may have more than the program says
 
 Counts = tuple[int, ...]  # (P,) backends
-
-
-class Harness:
-    """Rehearses plans on one traffic. Every plan meets the same samples; scores are kept."""
-
-    def __init__(self, traffic: Traffic, pools: tuple[Pool, ...]) -> None:
-        self._traffic = traffic
-        self._pools = pools
-        self._samples: dict[int, TrafficSample] = {}
-        self._scores: dict[tuple[str, int], tuple[Score, ...]] = {}
-
-    def play(self, plan: Plan, seed: int) -> tuple[Score, ...]:
-        """The scores of one rehearsal, one for each SLO class that has requests, by its own SLO."""
-        key = plan.plan_id, seed
-        if key not in self._scores:
-            self._scores[key] = self._play(plan, seed)
-        return self._scores[key]
-
-    def _play(self, plan: Plan, seed: int) -> tuple[Score, ...]:
-        if seed not in self._samples:
-            self._samples[seed] = self._traffic.draw(seed)
-        sample = self._samples[seed]
-        played = rehearse(
-            sample.trace, plan, self._pools, slo_class=sample.slo_class, estimated=sample.estimated
-        )
-        first = ceil(SKIP * len(sample.trace))
-        slo_class, met = sample.slo_class[first:], played.met(plan.buckets)[first:]
-        return tuple(
-            Score(
-                slo_class=plan.buckets.classes[number],
-                met=int(met[slo_class == number].sum()),
-                requests=int((slo_class == number).sum()),
-            )
-            for number in np.unique(sample.slo_class).tolist()
-        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Certified:
     """The solver's own plan, the certified fleets of one GPU type, and the refined plan.
 
-    first: the solver's plan with its certificate. singles: GPU type, plan and certificate.
+    margin: by how much plays were harder than what is believed. length: of one play. first: the
+    solver's plan with its certificate. singles: GPU type, plan and certificate.
     """
 
     demand: Demand
+    margin: float
+    length: PlayLength
     first: tuple[Plan, Certificate]
     singles: tuple[tuple[str, Plan, Certificate], ...]
     refined: Refined
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Margin:
+    """By how much plays are harder than what is believed.
+
+    demand: so much more of it, a share. engines: (P,) so much slower, a share of each pool's times.
+    """
+
+    demand: float
+    engines: tuple[float, ...]
+
+    @classmethod
+    def of(cls, pools: tuple[Pool, ...], margin: float | None) -> "Margin":
+        """The same for demand and all engines; `None`: the measured error of each profile, and of
+        demand the largest of them."""
+        errors = tuple(pool.profile.error if margin is None else margin for pool in pools)
+        return cls(demand=max(errors, default=0.0), engines=errors)
+
+    def slower(self, pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
+        """The pools as they are played."""
+        return tuple(
+            replace(pool, profile=pool.profile.slowed(1 + error)) if error else pool
+            for pool, error in zip(pools, self.engines, strict=True)
+        )
+
+    def more(self, demand: Demand) -> Demand:
+        """The demand as it is played."""
+        rate = demand.total_rate
+        return demand.scaled_to(rate * (1 + self.demand)) if rate and self.demand else demand
 
 
 def certified(
@@ -87,16 +82,17 @@ def certified(
     *,
     rate: float | None = None,
     process: Process = "gamma",
-    requests: int | None = None,
+    requests: int = REQUESTS,
     swing: float = 0.0,
     seeds: int = SEEDS,
+    margin: float | None = None,
     progress: Callable[[str], None] = lambda _: None,
 ) -> Certified:
     """Plan for traces that arrive together, certify and refine.
 
-    rate: of all traces together, requests/s; their shares stay. requests: of one rehearsal; by
-    default those of five minutes (of a quarter of an hour for a day), at least 3,000. swing: of a
-    daily curve, whose peak is planned for. progress: called with a line about each step.
+    rate: of all traces together, requests/s; their shares stay. requests: that one play counts at
+    least; it lasts as `planner.proof.length` says. swing: of a daily curve, whose peak is planned
+    for. margin: see `Margin.of`. progress: called with a line about each step.
 
     With Poisson arrivals the plan is for dispersion 1, otherwise for the dispersion of each trace.
     """
@@ -105,58 +101,146 @@ def certified(
     demand = demand if rate is None else demand.scaled_to(rate)
     if process == "poisson":
         demand = replace(demand, dispersion=(1.0,) * len(demand.buckets.classes))
-    stretch_s = DAY_S if process == "daily" else STRETCH_S
-    traffic = replayed(
-        sources,
-        demand,
-        process=process,
-        requests=requests or max(REQUESTS, round(stretch_s * demand.total_rate)),
-        estimator=estimator,
-        swing=swing,
+    harder = Margin.of(loaded.pools, margin)
+    length = play_length(
+        demand, requests=requests, least_s=DAY_S if process == "daily" else LEAST_S
     )
+    harness = replay_harness(
+        sources, harder.more(demand), loaded.pools, length, process=process,
+        estimator=estimator, swing=swing, engines=harder.slower(loaded.pools),
+    )  # fmt: skip
     if process == "daily":
         demand = demand.scaled_to(demand.total_rate * (1 + swing))
-    return _certified(loaded, demand, Harness(traffic, loaded.pools).play, seeds, progress)
+    search = _Search(loaded.pools, loaded.limits, demand, harder, harness, seeds)
+    return search.run(length, progress)
 
 
-def _certified(
-    loaded: Loaded, demand: Demand, play: Rehearse, seeds: int, progress: Callable[[str], None]
-) -> Certified:
-    pools, legal = loaded.pools, _within(loaded.pools, loaded.limits)
-    first = solve.provision(demand, pools, loaded.limits)
-    certificate = _certify(first, play, seeds)
-    progress(f"plan {first.plan_id}: ${first.usd_per_hour:.2f}/h, {certificate.attainment:.2%}")
-    singles = tuple(_singles(demand, pools, play, legal, seeds))
-    for gpu, plan, single in singles:
-        progress(f"{gpu} only: ${plan.usd_per_hour:.2f}/h, {single.attainment:.2%}")
-    refined = refine(
-        [first, *(plan for _, plan, _ in singles)],
-        plan_for=lambda counts: solve.assign(demand, pools, counts),
-        usd=[pool.usd_per_hour for pool in pools],
-        models=[pool.model for pool in pools],
-        legal=legal,
-        rehearse=play,
-        seeds=seeds,
-    )
-    return Certified(demand=demand, first=(first, certificate), singles=singles, refined=refined)
+class _Search:
+    """Looks for the cheapest fleet that holds when it is played harder than what is believed."""
+
+    def __init__(
+        self,
+        pools: tuple[Pool, ...],
+        limits: Limits,
+        demand: Demand,
+        harder: Margin,
+        harness: Harness,
+        seeds: int,
+    ) -> None:
+        self._pools, self._demand, self._harness, self._seeds = pools, demand, harness, seeds
+        self._limits, self._harder = limits, harder
+        self._legal = _within(pools, limits)
+        # What the fleet should be for what is played; shares are those of what is believed.
+        self._harder_problem = harder.more(demand), harder.slower(pools)
+
+    def run(self, length: PlayLength, progress: Callable[[str], None]) -> Certified:
+        first = solve.provision(self._demand, self._pools, self._limits)
+        certificate = self._certify(first)
+        progress(f"plan {first.plan_id}: ${first.usd_per_hour:.2f}/h, {certificate.attainment:.2%}")
+        singles = []
+        for gpu, plan, single in self._singles():
+            progress(f"{gpu} only: ${plan.usd_per_hour:.2f}/h, {single.attainment:.2%}")
+            singles.append((gpu, plan, single))
+        starts = [first, *self._harder_plan(first), *(plan for _, plan, _ in singles)]
+        refined = refine(
+            starts,
+            plan_for=self._plan_for,
+            usd=[pool.usd_per_hour for pool in self._pools],
+            models=[pool.model for pool in self._pools],
+            legal=self._legal,
+            rehearse=self._harness.play,
+            prove=self._harness.prove,
+            seeds=self._seeds,
+            progress=progress,
+        )
+        return Certified(
+            demand=self._demand,
+            margin=self._harder.demand,
+            length=length,
+            first=(first, certificate),
+            singles=tuple(singles),
+            refined=refined,
+        )
+
+    def _plan_for(self, counts: Counts) -> Plan:
+        return solve.assign(self._demand, self._pools, counts)
+
+    def _certify(self, plan: Plan) -> Certificate:
+        return proven(plan, self._harness.play, self._harness.prove, self._seeds)
+
+    def _harder_plan(self, first: Plan) -> Iterator[Plan]:
+        """The fleet of the program for what is played, if that is another one."""
+        if not any(self._harder.engines):
+            return
+        demand, pools = self._harder_problem
+        counts = solve.provision(demand, pools, self._limits).backends
+        if counts != first.backends:
+            yield self._plan_for(counts)
+
+    def _singles(self) -> Iterator[tuple[str, Plan, Certificate]]:
+        """For every GPU type that can serve the demand: a smallest certified fleet.
+
+        From the program's fleet backends are added one at a time until it holds, then removed while
+        it does, from the dearest pool first.
+        """
+        dearest = sorted(range(len(self._pools)), key=lambda p: -self._pools[p].usd_per_hour)
+        demand, pools = self._harder_problem
+        for gpu, single in single_types.single_types(demand, pools).items():
+            own = dict(zip(single.pools, single.backends, strict=True))
+            counts = tuple(_clipped(own.get(pool.name, 0), pool) for pool in self._pools)
+            found = self._grown(
+                counts, [p for p, pool in enumerate(self._pools) if pool.gpu == gpu]
+            )
+            if found is None:
+                continue
+            for p in dearest:
+                while found[0].backends[p] > 0:
+                    less = self._holding(_step(found[0].backends, p, -1))
+                    if less is None:
+                        break
+                    found = less
+            yield gpu, *found
+
+    def _grown(self, counts: Counts, own: list[int]) -> tuple[Plan, Certificate] | None:
+        """A fleet that holds, with these counts or some more backends in its largest pool.
+
+        own: the pools of its GPU type."""
+        largest = max(own, key=counts.__getitem__)
+        for _ in range(MOST_STEPS):
+            if any(counts) and not self._legal(counts):
+                return None
+            found = self._holding(counts)
+            if found is not None:
+                return found
+            counts = _step(counts, largest, 1)
+        return None
+
+    def _holding(self, counts: Counts) -> tuple[Plan, Certificate] | None:
+        """The plan of least peak load for a fleet with its certificate, `None` if it fails."""
+        if not any(counts) or not self._legal(counts):
+            return None
+        plan = self._plan_for(counts)
+        if plan.unserved_share > MISFIT:
+            return None
+        certificate = self._certify(plan)
+        return (plan, certificate) if certificate.holds else None
 
 
-def with_certificate(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
+def with_certificate(
+    plan: Plan, demand: Demand, pools: tuple[Pool, ...], *, seeds: int = SEEDS
+) -> Plan:
     """The plan with its certificate on observed demand, which is that of its worst SLO class.
 
-    All classes are played at once, because they share backends. It is called before a plan is put
-    in force, so it is short, and does not search for a better plan.
+    All classes are played at once, because they share backends.
     """
-    requests = min(LIVE_REQUESTS, max(REQUESTS, round(STRETCH_S * demand.total_rate)))
-    traffic = observed(demand, requests)
-    if traffic is None:
+    harder = Margin.of(pools, None)
+    harness = observed_harness(
+        harder.more(demand), pools, play_length(demand), engines=harder.slower(pools)
+    )
+    if harness is None:
         return replace(plan, certificate=None)
-    certificate = certify(plan, Harness(traffic, pools).play, seeds=range(LIVE_SEEDS))
-    return replace(plan, certificate=certificate)
-
-
-def _certify(plan: Plan, rehearse: Rehearse, seeds: int) -> Certificate:
-    return certify(plan, rehearse, seeds=range(seeds, 2 * seeds))
+    certificate = certify(plan, harness.play, seeds=range(seeds))
+    return replace(plan, certificate=replace(certificate, margin=harder.demand))
 
 
 def _within(pools: tuple[Pool, ...], limits: Limits) -> Callable[[Counts], bool]:
@@ -173,49 +257,9 @@ def _within(pools: tuple[Pool, ...], limits: Limits) -> Callable[[Counts], bool]
     return legal
 
 
-def _singles(
-    demand: Demand,
-    pools: tuple[Pool, ...],
-    rehearse: Rehearse,
-    legal: Callable[[Counts], bool],
-    seeds: int,
-) -> Iterator[tuple[str, Plan, Certificate]]:
-    """For every GPU type that can serve all of the demand: a smallest certified fleet.
-
-    Backends are removed one at a time, from the dearest pool first, while the rest is certified.
-    """
-    dearest = sorted(range(len(pools)), key=lambda p: -pools[p].usd_per_hour)
-    for gpu, single in single_types.single_types(demand, pools).items():
-        own = dict(zip(single.pools, single.backends, strict=True))
-        counts = tuple(_clipped(own.get(pool.name, 0), pool) for pool in pools)
-        if single.unserved or not legal(counts):
-            continue
-        best = _certified_plan(demand, pools, rehearse, counts, seeds)
-        for p in dearest:
-            while best is not None and counts[p] > 0:
-                fewer = tuple(n - (k == p) for k, n in enumerate(counts))
-                less = (
-                    _certified_plan(demand, pools, rehearse, fewer, seeds) if legal(fewer) else None
-                )
-                if less is None:
-                    break
-                counts, best = fewer, less
-        if best is not None:
-            yield gpu, *best
-
-
 def _clipped(count: int, pool: Pool) -> int:
     return count if pool.max_backends is None else min(count, pool.max_backends)
 
 
-def _certified_plan(
-    demand: Demand, pools: tuple[Pool, ...], rehearse: Rehearse, counts: Counts, seeds: int
-) -> tuple[Plan, Certificate] | None:
-    """The plan of least peak load for a fleet, with its certificate if that holds, else `None`."""
-    if not any(counts):
-        return None
-    plan = solve.assign(demand, pools, counts)
-    if plan.unserved:
-        return None
-    certificate = _certify(plan, rehearse, seeds)
-    return (plan, certificate) if certificate.holds else None
+def _step(counts: Counts, p: int, step: int) -> Counts:
+    return tuple(n + step * (k == p) for k, n in enumerate(counts))

@@ -83,6 +83,7 @@ def rehearse(
     estimated: FloatArray | None = None,
     limits: QueueLimits = QUEUE,
     workers: IntArray | None = None,
+    engines: tuple[Pool, ...] | None = None,
 ) -> Rehearsal:
     """Play a trace through a plan's router and admission.
 
@@ -92,7 +93,8 @@ def rehearse(
     input and output tokens, or (N, 3) with the P90 of the output; without it `estimator` (a fresh
     one if `None`) knows the inputs, predicts the outputs, and learns them as requests end. limits:
     of the queue of each worker. workers: (N,) number of the worker that each request reaches, if
-    several share the fleet. Raises InvalidValue when trace, classes and estimates do not match.
+    several share the fleet. engines: the pools as they are played, where they are not what the
+    router believes. Raises InvalidValue when trace, classes and estimates do not match.
     """
     indexes = _class_indexes(slo_class, len(trace), plan.buckets)
     classes = [plan.buckets.classes[max(0, index)] for index in indexes.tolist()]
@@ -109,15 +111,16 @@ def rehearse(
         raise InvalidValue("either an estimator or estimated, not both")
     else:
         estimate_of, on_finished = _fixed_estimates(estimated, classes, names), None
-    engines = [p for p, count in enumerate(plan.backends) for _ in range(count)]
+    numbers = [p for p, count in enumerate(plan.backends) for _ in range(count)]
     dealt = np.zeros(len(trace), dtype=np.int64) if workers is None else workers
     dispatch = _SimulatedGateway(
         plan, compile_table(plan, pools), estimate_of, callers(trace), limits, dealt.tolist()
     )
-    result = simulate(trace, [pools[p].profile for p in engines], dispatch, on_finished=on_finished)
+    profiles = [(engines or pools)[p].profile for p in numbers]
+    result = simulate(trace, profiles, dispatch, on_finished=on_finished)
     served = result.backend >= 0
     pool = np.full(len(trace), -1, dtype=np.int64)
-    pool[served] = np.array(engines, dtype=np.int64)[result.backend[served]]
+    pool[served] = np.array(numbers, dtype=np.int64)[result.backend[served]]
     return Rehearsal(
         result=result,
         slo_class=indexes,

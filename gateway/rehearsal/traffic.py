@@ -22,6 +22,9 @@ Process = Literal["own", "poisson", "gamma", "daily"]
 # The traffic of each class is drawn longer than the sample by so many standard deviations of its
 # number of requests: it is then cut, and must not end before the sample does.
 SPARE = 5.0
+# The history of a trace is cut into so many parts, and successive seeds begin in different ones: so
+# the seeds of one certificate see all of it, its worst hour too.
+STRATA = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -57,7 +60,8 @@ class Day:
 class ReplayedTraffic:
     """The sizes of a trace at another rate, with arrivals of one of four processes.
 
-    process: `own` keeps the bursts of the trace (shifted copies of it, superposed or thinned);
+    process: `own` keeps the bursts of the trace (shifted copies of it, superposed or thinned; the
+    parts of the trace that successive seeds begin in are all different);
     `gamma` draws gaps whose counts have the measured dispersion; `poisson` has dispersion 1;
     `daily` is `gamma` at a rate that follows `day`. estimator: with what the router has learned by
     the time the plan is put in force. class_index: of the SLO class.
@@ -74,7 +78,7 @@ class ReplayedTraffic:
     day: Day | None = None
 
     def draw(self, seed: int) -> TrafficSample:
-        trace = self._trace(np.random.default_rng(seed))
+        trace = self._trace(np.random.default_rng(seed), seed)
         rows = []
         inputs = trace.input_tokens.astype(int).tolist()
         for caller, size in zip(callers(trace), inputs, strict=True):
@@ -84,12 +88,11 @@ class ReplayedTraffic:
         slo_class = np.full(len(trace), self.class_index)
         return TrafficSample(trace=trace, estimated=estimated, slo_class=slo_class)
 
-    def _trace(self, rng: np.random.Generator) -> Trace:
+    def _trace(self, rng: np.random.Generator, seed: int) -> Trace:
         if self.process == "own":
-            whole = arrivals.at_rate(self.trace, self.rate, rng)
             length_s = self.requests / self.rate
-            start_s = float(rng.random()) * max(0.0, whole.duration_s - length_s)
-            return whole.slice(start_s, start_s + length_s)
+            stratum = seed % STRATA, STRATA
+            return arrivals.window(self.trace, self.rate, length_s, rng, stratum=stratum)
         return arrivals.resample(self.trace, self._times(rng), rng)
 
     def _times(self, rng: np.random.Generator) -> FloatArray:
@@ -162,11 +165,12 @@ def replayed(
     requests: int,
     estimator: Estimator,
     swing: float = 0.0,
+    period_s: float | None = None,
 ) -> Traffic:
     """Traffic of traces, at the rates and dispersions of the demand.
 
-    requests: of one sample, all classes together. swing: of the daily curve; a sample is one
-    period.
+    requests: of one sample, all classes together. swing: of the daily curve, whose period is
+    period_s; by default a sample is one period.
     """
     length_s = requests / demand.total_rate
     indexes = [source.class_index(demand.buckets) for source in sources]
@@ -181,7 +185,7 @@ def replayed(
             estimator=estimator,
             model=source.model,
             class_index=index,
-            day=Day(swing=swing, period_s=length_s) if process == "daily" else None,
+            day=Day(swing=swing, period_s=period_s or length_s) if process == "daily" else None,
         )
         for source, index, count in zip(sources, indexes, counts, strict=True)
     ]

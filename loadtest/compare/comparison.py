@@ -15,7 +15,8 @@ import msgspec
 import numpy as np
 
 from gateway.config.load import Loaded
-from gateway.rehearsal.certify import SKIP, Harness, certified
+from gateway.rehearsal.certify import certified
+from gateway.rehearsal.harness import Harness, replay_harness
 from gateway.rehearsal.history import TraceSource, demand_of
 from gateway.rehearsal.traffic import Process, ReplayedTraffic
 from gateway.routing.estimator import Estimator
@@ -27,6 +28,7 @@ from planner.model.plan import Plan
 from planner.program import baselines, solve
 from planner.program.baselines import Allocation, Instance
 from planner.proof.certify import T_95
+from planner.proof.length import play_length
 from planner.traffic.trace import Trace
 
 CBC_LIMIT_S = 60.0  # for CBC on slices; the original has no limit, and now and then no end
@@ -81,6 +83,20 @@ class ComparisonCase:
     @property
     def model(self) -> str:
         return self.demand.buckets.classes[0].model
+
+    @property
+    def sources(self) -> tuple[TraceSource, ...]:
+        """The trace, as what is replayed."""
+        return (TraceSource(trace=self.trace, model=self.model),)
+
+    def harness(self) -> Harness:
+        """Plays of this traffic, as long as those of certificates."""
+        traffic = self.traffic
+        return replay_harness(
+            self.sources, self.demand, self.loaded.pools,
+            play_length(self.demand, requests=traffic.requests),
+            process=traffic.process, estimator=traffic.estimator,
+        )  # fmt: skip
 
     @property
     def melange_instance(self) -> Instance:
@@ -160,7 +176,7 @@ def _entries(
     case: ComparisonCase, seeds: int, progress: Progress
 ) -> list[tuple[ComparedFleet, Play | None]]:
     """Every fleet, and how to play it; `None` for one that cannot serve the demand."""
-    harness = Harness(case.traffic, case.loaded.pools)
+    harness = case.harness()
 
     def gateway_play(plan: Plan) -> Play:
         return lambda seed: harness.play(plan, seed)[0].share
@@ -168,16 +184,16 @@ def _entries(
     entries: list[tuple[ComparedFleet, Play | None]] = []
     for fleet, allocation in _baselines(case):
         policy = "melange" if fleet.name == MELANGE else "aibrix-slo"
-        play = partial(_play_baseline, case, allocation, policy) if allocation else None
+        play = partial(_play_baseline, case, harness, allocation, policy) if allocation else None
         entries.append((fleet, play))
         if fleet.name == MELANGE and allocation:
             plan = solve.assign(case.demand, case.loaded.pools, allocation.counts)
             entries.append((_fleet_of(HYBRID, plan), gateway_play(plan)))
     traffic = case.traffic
-    sources = (TraceSource(trace=case.trace, model=case.model),)
+    # The others' planners know no margin: all fleets are for engines and demand as believed.
     result = certified(
-        case.loaded, sources, rate=traffic.rate, process=traffic.process,
-        requests=traffic.requests, seeds=seeds, progress=progress,
+        case.loaded, case.sources, rate=traffic.rate, process=traffic.process,
+        requests=traffic.requests, seeds=seeds, margin=0.0, progress=progress,
     )  # fmt: skip
     singles = ((f"{gpu} only", plan) for gpu, plan, _ in result.singles)
     plans = [*singles, (UNREFINED, result.first[0]), (REFINED, result.refined.plan)]
@@ -211,17 +227,22 @@ def _baselines(case: ComparisonCase) -> Iterator[tuple[ComparedFleet, Allocation
         yield ComparedFleet(name=name, backends=backends, usd_per_hour=usd), allocation
 
 
-def _play_baseline(case: ComparisonCase, allocation: Allocation, policy: str, seed: int) -> float:
+def _play_baseline(
+    case: ComparisonCase, harness: Harness, allocation: Allocation, policy: str, seed: int
+) -> float:
     """Attainment of one play of a fleet under a baseline's own router."""
     slo = case.demand.buckets.classes[0].slo
-    trace = case.traffic.draw(seed).trace
+    given = harness.sample(seed)
+    trace = given.sample.trace
     engines = tuple(
         pool.profile
         for pool, count in zip(case.loaded.pools, allocation.counts, strict=True)
         for _ in range(count)
     )
     simulation = SimulationCase(trace=trace, engines=engines, slo=slo)
-    return simulate_policy(policy, simulation, seed).attainment(slo, skip=SKIP)
+    met = simulate_policy(policy, simulation, seed).met(slo)
+    counted = (trace.arrival_s >= given.begin_s) & (trace.arrival_s < given.end_s)
+    return float(met[counted].mean())
 
 
 def _fleet_of(name: str, plan: Plan) -> ComparedFleet:

@@ -16,11 +16,11 @@ import click
 import numpy as np
 
 from gateway.config.load import Loaded, load
-from gateway.rehearsal.certify import SKIP
 from gateway.rehearsal.history import demand_of
 from gateway.rehearsal.play import rehearse
 from gateway.rehearsal.traffic import ReplayedTraffic
 from gateway.routing.estimator import Estimator
+from loadtest.compare.dispatch import SKIP
 from planner.model.plan import Plan
 from planner.program import solve
 from planner.slo import Slo

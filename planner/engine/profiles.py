@@ -144,9 +144,7 @@ class Profile:
         """
         return self._pace(inputs, outputs, 1.0)(batch)
 
-    def _pace(
-        self, inputs: Number, outputs: Number, own: float
-    ) -> Callable[[Number], Number]:
+    def _pace(self, inputs: Number, outputs: Number, own: float) -> Callable[[Number], Number]:
         """`t_dec + (B − own)·t_pre/o` of one size as a function of B alone: the prefill is computed
         once. own 1: TPOT; own 0: what one token takes of the backend, by Little's law `B/(o·X)`."""
         share_s, context = self.times.prefill_share_s(inputs) / outputs, inputs + outputs / 2

@@ -10,10 +10,6 @@ import numpy as np
 
 from planner.model.buckets import Buckets
 
-# How far the low end of a certificate's interval may lie under the target. The mean must meet the
-# target; half a percentage point below it was the bar that refinement was designed to.
-SLACK = 0.005
-
 Matrix = tuple[tuple[float, ...], ...]
 
 
@@ -63,9 +59,12 @@ class Certificate:
     """What rehearsals prove of a plan.
 
     attainment: mean share over the seeds. low, high: its 95 % interval (Student's t). worst: the
-    share of the worst seed. target: the promised share. seeds: how many were played; fewer than
-    asked for if the first ones were hopeless. requests: played in all. model, slo_class: the class
-    that the certificate is about; of several classes that were played together the worst off.
+    share of the worst seed, worst_window: of the worst minute of any seed (`None`: no minute had
+    enough requests). grows: whether the backlog grows while the fleet is played. target: the
+    promised share. margin: the fleet was played on engines that much slower, with that much more
+    demand. seeds: how many were played; fewer than asked for if the first ones were hopeless.
+    requests: counted in all. model, slo_class: the class that the certificate is about; of several
+    classes that were played together the worst off.
     """
 
     attainment: float
@@ -77,11 +76,14 @@ class Certificate:
     requests: int
     model: str | None = None
     slo_class: str | None = None
+    worst_window: float | None = None
+    grows: bool = False
+    margin: float = 0.0
 
     @property
     def holds(self) -> bool:
-        """Whether the mean meets the target and the interval does not reach far below it."""
-        return self.attainment >= self.target and self.low >= self.target - SLACK
+        """Whether the whole interval meets the target, and no backlog grows."""
+        return self.low >= self.target and not self.grows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

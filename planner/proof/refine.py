@@ -7,7 +7,6 @@ program's own plan, and the smallest certified fleet of every single type.
 
 Fleets near each start are taken in order of cost. Each gets the shares that even out its load and
 is played through; the first that holds on the first seeds and again on fresh seeds is the answer.
-The second play is needed because the cheapest of many fleets is also the luckiest of many.
 The answer is never dearer than a start that is certified itself and may be bought.
 
 Must not know the traffic, the router or the simulator: all of them are behind `rehearse`.
@@ -18,7 +17,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from planner.model.plan import Certificate, Plan
-from planner.proof.certify import SEEDS, Rehearse, certify
+from planner.proof.certify import SEEDS, Rehearse, proven
 
 # How far a fleet may differ from a start: in one pool by REACH backends or by REACH_SHARE of the
 # start's, whichever is more; in all pools together by SUM more than in the widest pool. The share
@@ -61,15 +60,17 @@ def refine(
     models: Sequence[str],
     legal: Callable[[tuple[int, ...]], bool],
     rehearse: Rehearse,
+    prove: Rehearse,
     seeds: int = SEEDS,
+    progress: Callable[[str], None] = lambda _: None,
 ) -> Refined:
     """Search for the cheapest certified plan.
 
     starts: plans over the same pools. plan_for: the plan of least peak load for (P,) counts. usd,
-    models: (P,) price and model of each pool. legal: whether (P,) counts may be bought. rehearse:
-    plays a plan with a seed. Seeds 0 to `seeds − 1` choose, the next `seeds` check again.
+    models: (P,) price and model of each pool. legal: whether (P,) counts may be bought. rehearse,
+    prove: play a plan with a seed; see `proven`.
     """
-    certified = _certified(starts, rehearse, seeds)
+    certified = [(plan, proven(plan, rehearse, prove, seeds)) for plan in starts]
     holding = [
         (plan, certificate)
         for plan, certificate in certified
@@ -90,25 +91,16 @@ def refine(
         if plan.unserved_share > MISFIT or _peak(plan) > OVERLOADED:
             continue
         played += 1
-        certificate = certify(plan, rehearse, seeds=range(seeds))
+        progress(f"playing fleet {played}: ${plan.usd_per_hour:.2f}/h")
+        certificate = proven(plan, rehearse, prove, seeds)
         if certificate.holds:
-            certificate = certify(plan, rehearse, seeds=range(seeds, 2 * seeds))
-            if certificate.holds:
-                return Refined(plan=plan, certificate=certificate, played=played)
+            return Refined(plan=plan, certificate=certificate, played=played)
         if certificate.model is not None:
             failed.add(by_model[certificate.model])
     if best is None:
         # Targets differ between classes: compare starts by how far each is below its own.
-        best = max(certified, key=lambda pair: pair[1].attainment - pair[1].target)
+        best = max(certified, key=lambda pair: pair[1].low - pair[1].target)
     return Refined(plan=best[0], certificate=best[1], played=played)
-
-
-def _certified(
-    starts: Sequence[Plan], rehearse: Rehearse, seeds: int
-) -> list[tuple[Plan, Certificate]]:
-    """The starts, each certified on the fresh seeds, as the fleet is that replaces them."""
-    fresh = range(seeds, 2 * seeds)
-    return [(plan, certify(plan, rehearse, seeds=fresh)) for plan in starts]
 
 
 def _nearby(

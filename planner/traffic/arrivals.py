@@ -4,7 +4,7 @@ Owns the times at which requests arrive and the sizes drawn for them. Must not k
 engines.
 """
 
-from math import floor, inf
+from math import ceil, floor, inf
 
 import numpy as np
 
@@ -73,27 +73,58 @@ def resample(trace: Trace, arrival_s: FloatArray, rng: np.random.Generator) -> T
     return trace.take(rng.integers(len(trace), size=len(arrival_s)), arrival_s)
 
 
-def at_rate(trace: Trace, rate: float, rng: np.random.Generator) -> Trace:
+def at_rate(
+    trace: Trace, rate: float, rng: np.random.Generator, *, stratum: tuple[int, int] | None = None
+) -> Trace:
     """Shifted copies of a trace at once, the last copy thinned: `rate` requests/s on average.
 
     Each copy is shifted in a circle by a random time, and the result lasts as long as the trace. So
     bursts keep their length in seconds, which they would not if the time axis were stretched.
+    stratum: the number of this draw, and of how many. Each copy then begins in a part of the trace
+    in which it begins in no other of these draws (a Latin hypercube), so that together they begin
+    in all parts alike; without it anywhere.
     """
     share = _positive("rate", rate) / _rate(trace)
     whole = floor(share + 1e-9)  # a multiple of the trace's rate needs no thinned copy
-    copies = [_shifted(trace, np.arange(len(trace)), rng) for _ in range(whole)]
+    kept = [np.arange(len(trace))] * whole
     if share - whole > 1e-9:
-        kept = np.flatnonzero(rng.random(len(trace)) < share - whole)
-        copies.append(_shifted(trace, kept, rng))
+        kept.append(np.flatnonzero(rng.random(len(trace)) < share - whole))
+    copies = [_shifted(trace, rows, _start(copy, rng, stratum)) for copy, rows in enumerate(kept)]
     row = np.concatenate([rows for rows, _ in copies])
     arrival_s = np.concatenate([times_s for _, times_s in copies])
     order = np.argsort(arrival_s, kind="stable")  # stable: the same seed gives the same trace
     return trace.take(row[order], arrival_s[order])
 
 
-def _shifted(trace: Trace, rows: IntArray, rng: np.random.Generator) -> tuple[IntArray, FloatArray]:
-    shift_s = rng.random() * trace.duration_s
-    return rows, (trace.arrival_s[rows] + shift_s) % trace.duration_s
+def window(
+    trace: Trace,
+    rate: float,
+    length_s: float,
+    rng: np.random.Generator,
+    *,
+    stratum: tuple[int, int] | None = None,
+) -> Trace:
+    """The first length_s seconds of `at_rate`, which begins anew where the trace is shorter."""
+    drawn = at_rate(trace, rate, rng, stratum=stratum)
+    rounds = ceil(length_s / trace.duration_s)
+    if rounds > 1:
+        rows = np.tile(np.arange(len(drawn)), rounds)
+        later_s = np.repeat(np.arange(rounds) * trace.duration_s, len(drawn))
+        drawn = drawn.take(rows, drawn.arrival_s[rows] + later_s)
+    return drawn.slice(0.0, length_s)
+
+
+def _start(copy: int, rng: np.random.Generator, stratum: tuple[int, int] | None) -> float:
+    """Where in the trace a copy begins, as a share of its length."""
+    if stratum is None:
+        return float(rng.random())
+    number, of = stratum
+    part = int(np.random.default_rng(copy).permutation(of)[number])
+    return (part + float(rng.random())) / of
+
+
+def _shifted(trace: Trace, rows: IntArray, start: float) -> tuple[IntArray, FloatArray]:
+    return rows, (trace.arrival_s[rows] - start * trace.duration_s) % trace.duration_s
 
 
 def _rate(trace: Trace) -> float:

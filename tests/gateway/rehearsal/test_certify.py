@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 
 from gateway.config.load import load
-from gateway.rehearsal.certify import Harness, certified, with_certificate
+from gateway.rehearsal.certify import certified, with_certificate
+from gateway.rehearsal.harness import observed_harness, replay_harness
 from gateway.rehearsal.history import TraceSource, demand_of, demand_together
 from gateway.rehearsal.traffic import ObservedTraffic, ReplayedTraffic, observed, replayed
 from gateway.routing.estimator import Estimator
 from planner.program import solve
 from planner.proof.certify import certify
+from planner.proof.length import PlayLength, play_length
 from planner.traffic.trace import dispersion, read_trace
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
@@ -46,15 +48,46 @@ def test_a_certificate_holds_on_seeds_nobody_has_seen(loaded, found):
     """On fresh seeds the refined plan's attainment is at most half a point under the target."""
     estimator = Estimator()
     demand_of(TRACE, loaded, estimator=estimator)
-    traffic = ReplayedTraffic(
-        trace=TRACE, rate=6.0, process="poisson", dispersion=1.0, requests=400, estimator=estimator,
-        model=MODEL,
+    harness = replay_harness(
+        SOURCES, found.demand, loaded.pools, play_length(found.demand), process="poisson",
+        estimator=estimator,
     )  # fmt: skip
-    harness = Harness(traffic, loaded.pools)
 
     fresh = certify(found.refined.plan, harness.play, seeds=range(100, 104))
 
     assert fresh.attainment >= 0.985
+
+
+def test_a_margin_is_paid_and_kept(loaded, found):
+    """A fleet with a margin costs no less, and keeps its promise on engines that much slower."""
+    roomy = certified(loaded, SOURCES, rate=6.0, process="poisson", seeds=4, margin=0.3)
+    plan, margin = roomy.refined.plan, roomy.refined.certificate
+    slower = tuple(replace(pool, profile=pool.profile.slowed(1.3)) for pool in loaded.pools)
+    harness = observed_harness(
+        roomy.demand, loaded.pools, play_length(roomy.demand), engines=slower
+    )
+    assert harness is not None
+
+    assert roomy.margin == 0.3
+    assert margin.holds
+    assert plan.usd_per_hour >= found.refined.plan.usd_per_hour - 1e-9
+    assert certify(plan, harness.play, seeds=range(200, 204)).attainment >= 0.985
+
+
+def test_by_default_the_margin_is_the_error_of_the_profiles(loaded, found):
+    """A profile that nobody measured counts as a tenth off, and demand as the worst of them."""
+    assert found.margin == max(pool.profile.error for pool in loaded.pools) == 0.1
+
+
+def test_short_plays_cannot_hide_long_answers(loaded):
+    """However few requests are asked for, a play lasts for several of the longest stays."""
+    demand = demand_of(TRACE, loaded, estimator=Estimator())
+    long = replace(demand, output_tokens=demand.output_tokens * 20)
+
+    usual, longer = (play_length(d, requests=1) for d in (demand, long))
+
+    assert usual.counted_s == 300
+    assert longer.counted_s > 3 * 0.12 * np.quantile(long.output_tokens, 0.9)
 
 
 def test_the_same_question_has_the_same_answer(loaded, found):
@@ -92,7 +125,7 @@ def test_gamma_arrivals_have_the_dispersion_asked_for(loaded):
         estimator=Estimator(), model=MODEL,
     )  # fmt: skip
 
-    times = traffic._trace(np.random.default_rng(0)).arrival_s
+    times = traffic.draw(0).trace.arrival_s
 
     assert dispersion(times, 10.0, times[-1]) == pytest.approx(4.0, rel=0.25)
 
@@ -118,13 +151,13 @@ def test_an_underprovisioned_plan_fails_on_either_kind_of_traffic(loaded):
     estimator = Estimator()
     demand = demand_of(TRACE, loaded, estimator=estimator).scaled_to(40.0)
     plan = solve.assign(demand, loaded.pools, (1, 1, 1))
+    length = play_length(demand)
     kinds = (
-        ObservedTraffic(demand, 0, 600),
-        ReplayedTraffic(trace=TRACE, rate=40.0, process="own", dispersion=1.0, requests=600,
-                 estimator=estimator, model=MODEL),
-    )  # fmt: skip
+        observed_harness(demand, loaded.pools, length),
+        replay_harness(SOURCES, demand, loaded.pools, length, process="own", estimator=estimator),
+    )
 
-    seals = [certify(plan, Harness(k, loaded.pools).play) for k in kinds]
+    seals = [certify(plan, harness.play) for harness in kinds if harness is not None]
 
     assert [certificate.holds for certificate in seals] == [False, False]
 
@@ -204,19 +237,25 @@ def test_classes_that_nobody_asked_for_have_no_traffic(shared):
     assert with_certificate(plan, nothing, shared.pools).certificate is None
 
 
-def daily(swing, requests=6000):
+def daily(swing):
+    """Days of ten minutes at 10 requests/s, one drawn and one to be played."""
     estimator = Estimator()
     loaded = load(CONFIGS / "demo.yaml")
     demand = demand_together(SOURCES, loaded, estimator=estimator).scaled_to(10.0)
     demand = replace(demand, dispersion=(1.0,))
-    return replayed(
-        SOURCES, demand, process="daily", requests=requests, estimator=estimator, swing=swing
+    traffic = replayed(
+        SOURCES, demand, process="daily", requests=6000, estimator=estimator, swing=swing
     )
+    length = PlayLength(history_s=60.0, lead_s=20.0, counted_s=600.0, tail_s=20.0)
+    harness = replay_harness(
+        SOURCES, demand, loaded.pools, length, process="daily", estimator=estimator, swing=swing
+    )
+    return traffic, harness
 
 
 def test_a_day_rises_from_its_trough_to_its_peak_and_falls():
     """The stretch is one period of `mean·(1 + swing·cos)`, the mean as asked for."""
-    drawn = daily(0.8).draw(1)
+    drawn = daily(0.8)[0].draw(1)
 
     counts, _ = np.histogram(drawn.trace.arrival_s, bins=8, range=(0.0, 600.0))
 
@@ -232,8 +271,7 @@ def test_a_day_is_harder_than_its_mean_and_easier_than_its_peak(loaded):
         solve.assign(demand.scaled_to(rate), loaded.pools, counts)
         for rate, counts in ((10.0, (0, 1, 0)), (18.0, (0, 3, 0)))
     )
-    harness = Harness(daily(0.8, requests=3000), loaded.pools)
-    flat = Harness(daily(0.0, requests=3000), loaded.pools)
+    harness, flat = daily(0.8)[1], daily(0.0)[1]
 
     share = {
         name: use.play(plan, 0)[0].share

@@ -10,9 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from gateway.config.load import Loaded, load
-from gateway.rehearsal.certify import Certified, Harness, certified
+from gateway.rehearsal.certify import Certified, certified
+from gateway.rehearsal.harness import replay_harness
 from gateway.rehearsal.history import TraceSource, demand_together
-from gateway.rehearsal.traffic import Process, replayed
+from gateway.rehearsal.traffic import Process
 from gateway.routing.estimator import Estimator
 from planner.model.buckets import SloClass
 from planner.slo import Slo
@@ -68,14 +69,10 @@ class Instance:
         )  # fmt: skip
         return both[: 1 + self.batch]
 
-    @property
-    def requests(self) -> int:
-        return round(150 * self.rate)
-
     def found(self) -> Certified:
         return certified(
             self.loaded, self.sources, rate=self.rate, process=self.process,
-            requests=self.requests, seeds=SEEDS,
+            requests=1, seeds=SEEDS,
         )  # fmt: skip
 
     def fresh(self, found: Certified) -> float:
@@ -83,11 +80,10 @@ class Instance:
         estimator = Estimator()
         demand_together(self.sources, self.loaded, estimator=estimator)
         # The demand that was planned for, so that the traffic has its rate and its dispersion.
-        traffic = replayed(
-            self.sources, found.demand, process=self.process, requests=self.requests,
+        harness = replay_harness(
+            self.sources, found.demand, self.loaded.pools, found.length, process=self.process,
             estimator=estimator,
         )  # fmt: skip
-        harness = Harness(traffic, self.loaded.pools)
         scores = [harness.play(found.refined.plan, seed) for seed in FRESH]
         margins: list[float] = [
             mean(score.share for score in of) - of[0].slo_class.slo.attainment
