@@ -88,6 +88,11 @@ def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Mod
 @click.option(
     "--max-num-queued-reqs", type=at_least(0), help="Refuse (503) beyond so many requests."
 )
+@click.option(
+    "--prefix-cache",
+    is_flag=True,
+    help="Do not compute again how earlier prompts began, and tell the hits in the usage.",
+)
 @click.option("--api-key", help="Refuse (401) requests below /v1 without it.")
 @click.option("--served-model-name", help="Name in the API.  [default: the model's]")
 @click.option("--host", default="127.0.0.1", show_default=True)
@@ -114,6 +119,7 @@ def emulate(
     served_model_name: str | None,
     max_num_queued_reqs: int | None,
     api_key: str | None,
+    prefix_cache: bool,
     **options: Any,
 ) -> None:
     """Runs one emulated vLLM backend: the real API at the pace of the engine model, without a GPU.
@@ -124,8 +130,8 @@ def emulate(
       '{"prompt": "hello", "max_tokens": 9, "stream": true}'
 
     Tokens are words. A request says with "vllm_xargs": {"output_tokens": N} after how many tokens
-    the model stops by itself; otherwise that follows from the body. Prefix caching, sampling
-    parameters, tools and n > 1 are not emulated.
+    the model stops by itself; otherwise that follows from the body. Sampling parameters, tools and
+    n > 1 are not emulated.
     """
     # The options named like fields of Faults are the faults; what is left describes the engine.
     names = {field.name for field in dataclasses.fields(Faults)} - {"status"}
@@ -140,6 +146,7 @@ def emulate(
             faults=Faults(status=status, **fault),
             max_num_queued_reqs=max_num_queued_reqs,
             api_key=api_key,
+            prefix_cache=prefix_cache,
         )
         uvloop.run(serve(emulator, host, port))
     except (PlannerError, OSError) as error:

@@ -115,8 +115,9 @@ class EngineClock:
         """Hand every choice to the engine now. chunked: as in `StreamChunks`."""
         self.advance()
         generation, exchange.started_s = exchange.generation, self._now_s
-        sizes = zip(generation.prompt_tokens, generation.output_tokens, strict=True)
-        for index, (input_tokens, output_tokens) in enumerate(sizes):
+        cached = generation.cached_tokens or (0,) * len(generation.prompt_tokens)
+        sizes = zip(generation.prompt_tokens, generation.output_tokens, cached, strict=True)
+        for index, (input_tokens, output_tokens, cached_tokens) in enumerate(sizes):
             chunks = None
             if generation.stream:
                 chunks = StreamChunks(generation, exchange.head, index, chunked=chunked)
@@ -124,7 +125,11 @@ class EngineClock:
             self._choices[key] = EmulatedChoice(exchange, index, chunks)
             exchange.open.add(key)
             self.engine.submit(
-                key, input_tokens=input_tokens, output_tokens=output_tokens, now_s=self._now_s
+                key,
+                input_tokens=input_tokens,
+                output_tokens=output_tokens,
+                now_s=self._now_s,
+                cached_tokens=cached_tokens,
             )
         self._schedule()
 

@@ -12,9 +12,9 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from loadtest.emulator.prefix_cache import BLOCK_TOKENS, PrefixCache
 from planner.engine.batching import Engine
 
-BLOCK_TOKENS = 16  # vLLM's KV block on GPUs; its CPU build has 128
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
 # Upper bounds of the histograms in seconds, as vLLM 0.32 shows them.
 TTFT_BOUNDS_S = (
@@ -61,10 +61,13 @@ class VllmMetrics(Collector):
     ttft, inter_token, tpot, e2e: latencies by choice, in seconds.
     """
 
-    def __init__(self, engine: Engine, model: str, kv_tokens: int) -> None:
+    def __init__(
+        self, engine: Engine, model: str, kv_tokens: int, cache: PrefixCache | None = None
+    ) -> None:
         self._engine = engine
         self._model = model
         self._kv_tokens = kv_tokens
+        self._cache = cache
         self.finished = dict.fromkeys(FINISH_REASONS, 0)
         self.ttft = SecondsHistogram(TTFT_BOUNDS_S)
         self.inter_token = SecondsHistogram(TOKEN_BOUNDS_S)
@@ -87,6 +90,10 @@ class VllmMetrics(Collector):
         yield self._counter("num_preemptions", "Preemptions.", engine.preemptions)
         yield self._counter("prompt_tokens", "Prompt tokens processed.", engine.prompt_tokens)
         yield self._counter("generation_tokens", "Tokens generated.", engine.generation_tokens)
+        if self._cache is not None:
+            queries, hits = self._cache.queries, self._cache.hits
+            yield self._counter("prefix_cache_queries", "Prefix cache queries, tokens.", queries)
+            yield self._counter("prefix_cache_hits", "Prefix cache hits, tokens.", hits)
         yield self._request_success()
         yield self._histogram("time_to_first_token_seconds", self.ttft)
         yield self._histogram("inter_token_latency_seconds", self.inter_token)
@@ -124,7 +131,7 @@ class VllmMetrics(Collector):
         blocks = self._kv_tokens // BLOCK_TOKENS
         config = {
             "block_size": str(BLOCK_TOKENS),
-            "enable_prefix_caching": "False",
+            "enable_prefix_caching": str(self._cache is not None),
             "engine": "0",
             "gpu_memory_utilization": "0.9",
             "kv_cache_max_concurrency": str(self._kv_tokens / self._engine.longest),

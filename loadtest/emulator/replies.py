@@ -53,6 +53,12 @@ def usage_object(prompt_tokens: int, output_tokens: int) -> JsonObject:
     }
 
 
+def prompt_details(generation: GenerationRequest) -> JsonObject | None:
+    """OpenAI's `prompt_tokens_details`; vLLM has none for a request without a hit."""
+    cached = sum(generation.cached_tokens or ())
+    return {"cached_tokens": cached} if cached else None
+
+
 def http_chunk(event: bytes) -> bytes:
     """One event as one HTTP chunk: uvicorn frames them so, whatever TCP makes of them."""
     return b"%x\r\n%b\r\n" % (len(event), event)
@@ -115,6 +121,8 @@ class StreamChunks:
         if not self._generation.include_usage:
             return ending
         usage = usage_object(sum(self._generation.prompt_tokens), output_tokens)
+        if details := prompt_details(self._generation):
+            usage["prompt_tokens_details"] = details
         value = {**self._head, "choices": [], "usage": usage, "system_fingerprint": FINGERPRINT}
         return self._framed(sse_event(value)) + ending
 
@@ -194,7 +202,11 @@ def unary_body(generation: GenerationRequest, head: JsonObject) -> bytes:
         "choices": choices,
         "service_tier": None,
         "system_fingerprint": FINGERPRINT,
-        "usage": {**usage, "prompt_tokens_details": None, "completion_tokens_details": None},
+        "usage": {
+            **usage,
+            "prompt_tokens_details": prompt_details(generation),
+            "completion_tokens_details": None,
+        },
     }
     if generation.api == "chat":
         value |= {"prompt_logprobs": None, "prompt_token_ids": None, "prompt_text": None}

@@ -11,6 +11,7 @@ from typing import Literal
 
 import msgspec
 
+from loadtest.emulator.prefix_cache import PrefixCache
 from loadtest.emulator.refusals import (
     REFUSED,
     JsonObject,
@@ -37,7 +38,8 @@ class GenerationRequest:
 
     prompt_tokens, output_tokens, finish_reasons: one entry per choice. include_usage: a stream ends
     with a usage chunk. continuous_usage: every chunk carries usage. base64: encoding of embeddings.
-    seed: a checksum of the body; the emulated text depends on nothing else.
+    seed: a checksum of the body; the emulated text depends on nothing else. cached_tokens: of each
+    prompt, prefix hits; `None` without a prefix cache.
     """
 
     api: Api
@@ -49,10 +51,16 @@ class GenerationRequest:
     continuous_usage: bool = False
     base64: bool = False
     seed: int = 0
+    cached_tokens: tuple[int, ...] | None = None
 
 
-def read_request(raw: bytes, api: Api, *, model: str, max_model_len: int) -> GenerationRequest:
-    """Read a body for an engine that serves `model`. Raises RequestRefused as vLLM words it."""
+def read_request(
+    raw: bytes, api: Api, *, model: str, max_model_len: int, cache: PrefixCache | None = None
+) -> GenerationRequest:
+    """Read a body for an engine that serves `model`. Raises RequestRefused as vLLM words it.
+
+    cache: where prompts are looked up and then kept; embeddings are in none.
+    """
     body = decode_body(raw)
     prompts = {"chat": chat_prompt, "text": text_prompts, "embedding": embedding_prompts}[api](
         body, model
@@ -74,7 +82,27 @@ def read_request(raw: bytes, api: Api, *, model: str, max_model_len: int) -> Gen
         include_usage=include_usage,
         continuous_usage=include_usage and bool(options.get("continuous_usage_stats")),
         seed=seed,
+        cached_tokens=None if cache is None else tuple(map(cache.find, token_lists(body, api))),
     )
+
+
+def token_lists(body: JsonObject, api: Api) -> list[list[str]]:
+    """The tokens of each prompt: words, token ids, and those of the emulated chat template, which
+    stand where they leave the beginning of a longer conversation the same."""
+    if api == "chat":
+        tokens = ["<s>"] * CHAT_TOKENS
+        for message in body["messages"]:
+            tokens += [f"<{message.get('role')}>"] * MESSAGE_TOKENS
+            content = message.get("content")
+            parts = content if isinstance(content, list) else [{"text": content}]
+            for part in parts:
+                text = part.get("text") if isinstance(part, dict) else None
+                tokens += text.split() if isinstance(text, str) else []
+        return [tokens]
+    prompt = body["prompt"]
+    if isinstance(prompt, str) or isinstance(prompt[0], int):
+        prompt = [prompt]
+    return [item.split() if isinstance(item, str) else list(map(str, item)) for item in prompt]
 
 
 def _embedding_request(

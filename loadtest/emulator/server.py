@@ -18,6 +18,7 @@ from loadtest.emulator import faults, refusals, replies, requests
 from loadtest.emulator.clock import EmulatedExchange, EngineClock
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.metrics import VllmMetrics
+from loadtest.emulator.prefix_cache import BLOCK_TOKENS, PrefixCache
 from loadtest.emulator.refusals import JsonObject, RequestRefused
 from loadtest.emulator.requests import Api
 from planner.engine.batching import Engine
@@ -41,8 +42,9 @@ class Emulator:
 
     model: the name it serves. max_num_queued_reqs: with so many requests running or waiting it
     refuses more (vLLM's flag; `None`: an unbounded queue, vLLM's default). api_key: without it
-    paths below /v1 get 401, as in vLLM. All state lives in the instance, so several emulators share
-    a process.
+    paths below /v1 get 401, as in vLLM. prefix_cache: whether the beginnings of earlier prompts are
+    not computed again, and told in the usage. All state lives in the instance, so several emulators
+    share a process.
     """
 
     def __init__(
@@ -53,9 +55,11 @@ class Emulator:
         faults: Faults = faults.NONE,
         max_num_queued_reqs: int | None = None,
         api_key: str | None = None,
+        prefix_cache: bool = False,
     ) -> None:
         self.engine = Engine(profile)
-        self.metrics = VllmMetrics(self.engine, model, profile.kv_capacity)
+        self._cache = PrefixCache(profile.kv_capacity // BLOCK_TOKENS) if prefix_cache else None
+        self.metrics = VllmMetrics(self.engine, model, profile.kv_capacity, self._cache)
         self.model = model
         self.port = 0
         self._faults = faults
@@ -175,7 +179,7 @@ class Emulator:
         if fault.status == 503 or self._loop.time() < self._ready_s:
             raise refusals.overloaded()
         generation = requests.read_request(
-            raw, api, model=self.model, max_model_len=self.engine.longest
+            raw, api, model=self.model, max_model_len=self.engine.longest, cache=self._cache
         )
         object_type = OBJECTS[api] + (".chunk" if api == "chat" and generation.stream else "")
         # vLLM puts the client's x-request-id into the body's id; the response header needs a flag

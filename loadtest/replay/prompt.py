@@ -41,13 +41,18 @@ class PromptCorpus:
     text: bytes
     offsets: tuple[int, ...]
 
-    def prompt(self, words: int, index: int) -> bytes:
+    def prompt(self, words: int, index: int, shared: int = 0) -> bytes:
         """The prompt of request `index`: `words` words, at least one; the same each time.
 
-        Prompts start at different words, so that an engine's prefix cache finds nothing in common.
+        shared: of the words, the first so many are those of all prompts. The rest starts at another
+        word in each, so that an engine's prefix cache finds no more in common.
         """
+        words = max(1, words)
+        shared = max(0, min(shared, words))
+        begin = self.text[self.offsets[SHIFTS] : self.offsets[SHIFTS + shared]]
         start = index * STEP % SHIFTS
-        return self.text[self.offsets[start] : self.offsets[start + max(1, words)] - 1]
+        rest = self.text[self.offsets[start] : self.offsets[start + words - shared]]
+        return (begin + rest)[:-1] if begin else rest[:-1]
 
 
 def build_corpus(max_words: int) -> PromptCorpus:

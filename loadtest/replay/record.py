@@ -11,7 +11,8 @@ class Record:
     ttft_s, e2e_s: from `sent_s` to the first non-empty content, and to the end of the exchange.
     tpot_s: (last − first token)/(output_tokens − 1), `None` under two tokens.
     input_tokens, output_tokens: from the reply's `usage`; without one, the trace's input tokens and
-    the number of content events. status: of the HTTP reply. key: the sender's key in the trace.
+    the number of content events. cached_tokens: of the input, prefix hits as the reply's `usage`
+    has them. status: of the HTTP reply. key: the sender's key in the trace.
     error: the kind of failure, short enough to count by. message: the server's own words, or the
     exception's. pool to request_id: the gateway's receipt headers.
     """
@@ -22,6 +23,7 @@ class Record:
     e2e_s: float
     input_tokens: int
     output_tokens: int
+    cached_tokens: int = 0
     status: int | None = None
     ttft_s: float | None = None
     tpot_s: float | None = None

@@ -56,7 +56,8 @@ class ReplaySummary:
 
     duration_s: from the first request sent to the last reply's end. requests_per_s,
     output_tokens_per_s: completed requests, and all output tokens received, over duration_s.
-    lag_p99_s: of the generator itself. ttft, tpot: of requests without error.
+    cached_tokens: of the input, prefix hits. lag_p99_s: of the generator itself. ttft, tpot: of
+    requests without error.
     errors, pools, buckets, decisions: largest first; "" for requests without a receipt.
     cells: (bucket, pool, requests), sorted.
     """
@@ -67,6 +68,7 @@ class ReplaySummary:
     requests_per_s: float
     output_tokens_per_s: float
     input_tokens: int
+    cached_tokens: int
     output_tokens: int
     lag_p99_s: float
     ttft: Percentiles | None
@@ -93,6 +95,7 @@ def summarise(records: Sequence[Record], slo: Slo | None = None) -> ReplaySummar
         requests_per_s=len(good) / duration_s if duration_s else 0.0,
         output_tokens_per_s=tokens / duration_s if duration_s else 0.0,
         input_tokens=sum(record.input_tokens for record in records),
+        cached_tokens=sum(record.cached_tokens for record in records),
         output_tokens=tokens,
         lag_p99_s=float(np.percentile([r.lag_s for r in records], 99)) if records else 0.0,
         ttft=percentiles(record.ttft_s for record in good),
@@ -167,6 +170,7 @@ def _lines(summary: ReplaySummary) -> list[tuple[str, str]]:
         ("requests", f"{summary.requests}, {summary.failed} failed"),
         ("rate", f"{summary.requests_per_s:.2f} requests/s over {summary.duration_s:.1f} s"),
         ("tokens", f"{summary.output_tokens_per_s:.0f} output tokens/s"),
+        ("prefix hits", f"{_share(summary.cached_tokens, summary.input_tokens)} of the prompts"),
         ("TTFT p50 / p90 / p99", _milliseconds(summary.ttft)),
         ("TPOT p50 / p90 / p99", _milliseconds(summary.tpot)),
         ("generator's own lag p99", f"{1e3 * summary.lag_p99_s:.1f} ms"),
@@ -176,6 +180,10 @@ def _lines(summary: ReplaySummary) -> list[tuple[str, str]]:
         interval = f"95% interval {attained.low:.2%}–{attained.high:.2%}"
         lines.append((f"attainment of {promise}", f"{attained.share:.2%} ({interval})"))
     return lines
+
+
+def _share(part: int, whole: int) -> str:
+    return f"{part / whole:.1%}" if whole else "–"
 
 
 def _milliseconds(values: Percentiles | None) -> str:

@@ -77,6 +77,7 @@ class ReplayClient:
         """The request of one trace row, its prompt spliced in as bytes."""
         inputs = int(self.trace.input_tokens[index])
         outputs = int(self.trace.output_tokens[index])
+        hits = int(self.trace.cached_tokens[index])
         fields: dict[str, object] = {
             "stream": True,
             "stream_options": {"include_usage": True},
@@ -87,10 +88,10 @@ class ReplayClient:
         elif self.options.max_tokens is not None:
             fields["max_tokens"] = self.options.max_tokens
         if self.options.endpoint == "chat":
-            text = self.corpus.prompt(inputs - CHAT_TOKENS, index)
+            text = self.corpus.prompt(inputs - CHAT_TOKENS, index, hits - CHAT_TOKENS)
             middle = b',"messages":[{"role":"user","content":"' + text + b'"}],'
         else:
-            middle = b',"prompt":"' + self.corpus.prompt(inputs, index) + b'",'
+            middle = b',"prompt":"' + self.corpus.prompt(inputs, index, hits) + b'",'
         model = msgspec.json.encode(self.options.model)
         return b'{"model":' + model + middle + msgspec.json.encode(fields)[1:]
 
@@ -137,6 +138,7 @@ class ReplayClient:
             e2e_s=times.ended_s - times.sent_s,
             input_tokens=usage.prompt_tokens or int(self.trace.input_tokens[index]),
             output_tokens=tokens,
+            cached_tokens=usage.cached_tokens,
             status=reply.status if reply is not None else None,
             ttft_s=None if events.first_s is None else events.first_s - times.sent_s,
             tpot_s=tpot_s(events.first_s, events.last_s, tokens),

@@ -48,6 +48,14 @@ class StreamUsage(msgspec.Struct, frozen=True):
 
     prompt_tokens: int = 0
     completion_tokens: int | None = None
+    prompt_tokens_details: object = None  # a shape that is not known must not fail the request
+
+    @property
+    def cached_tokens(self) -> int:
+        """Prompt tokens that were prefix hits; 0 where the engine does not say."""
+        details = self.prompt_tokens_details
+        cached = details.get("cached_tokens") if isinstance(details, dict) else None
+        return cached if isinstance(cached, int) else 0
 
 
 class StreamEvent(msgspec.Struct, frozen=True):

@@ -701,3 +701,28 @@ def test_impossible_faults_are_refused(fault):
     """A fault that cannot be is an error where it is made."""
     with pytest.raises(InvalidValue):
         Faults(**fault)
+
+
+async def test_the_beginnings_of_earlier_prompts_are_not_computed_again():
+    """With a prefix cache the usage tells the hits, whole or streamed, and `/metrics` adds up."""
+    story = " ".join(f"w{n}" for n in range(200))
+    turns = [{"role": "user", "content": story}]
+    longer = [*turns, {"role": "assistant", "content": "the end"}, {"role": "user", "content": "?"}]
+    bodies = [{"messages": turns, "max_tokens": 2}, {"messages": longer, "max_tokens": 2}]
+    async with running(prefix_cache=True) as (emulator, session):
+        usages = [(await post(session, CHAT_PATH, body))[1]["usage"] for body in bodies]
+        options = {"stream": True, "stream_options": {"include_usage": True}}
+        streamed = events(await raw(emulator, bodies[0] | options))[-1]["usage"]
+        async with session.get("/metrics") as response:
+            page = await response.text()
+    async with running() as (_, session):
+        plain = [(await post(session, CHAT_PATH, body))[1]["usage"] for body in bodies[:1] * 2]
+
+    assert [usage["prompt_tokens_details"] for usage in usages] == [None, {"cached_tokens": 192}]
+    assert streamed["prompt_tokens_details"] == {"cached_tokens": 192}
+    assert [usage["prompt_tokens_details"] for usage in plain] == [None, None]
+    hits = {f.name: f.samples[0].value for f in text_string_to_metric_families(page)}
+    assert hits["vllm:prefix_cache_hits"] == 384
+    assert hits["vllm:prefix_cache_queries"] == sum(
+        usage["prompt_tokens"] for usage in (*usages, streamed)
+    )
