@@ -98,6 +98,7 @@ def sent_requests(
         input_tokens=trace.input_tokens,
         output_tokens=np.maximum(trace.output_tokens, 1.0),
         key=trace.key,
+        cached_tokens=trace.cached_tokens,
     )
 
 

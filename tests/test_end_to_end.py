@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import openai
 import pytest
 import yaml
@@ -27,7 +28,9 @@ from gateway.routing.table import compile_table
 from gateway.workers.worker import Worker
 from loadtest.emulator.faults import NONE, Faults
 from loadtest.emulator.server import Emulator
+from loadtest.replay.send import ReplayOptions, replay
 from planner.engine.profiles import find_profile
+from planner.traffic.trace import Trace
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 MODEL = "llama-3-8b"
@@ -954,6 +957,40 @@ async def test_the_plan_explains_itself_over_http(tmp_path: Path):
     assert body["plan_id"] == fleet.app.plan.plan_id
     assert body["reason"]
     assert set(body["single_types"]) == {"H100"}
+
+
+async def test_prefix_hits_are_observed_by_caller_and_pool(tmp_path: Path):
+    """A replay of which 60 % of the prompt tokens are the same hits an engine's prefix cache; the
+    gateway tells as much, in `/cuvee/hits` and as counters, and the client sees the engine's own
+    usage."""
+    count = 40
+    trace = Trace(
+        arrival_s=np.arange(count) * 0.01,
+        input_tokens=np.full(count, 2000.0),
+        output_tokens=np.full(count, 3.0),
+        key=("sk-test",) * count,
+        cached_tokens=np.full(count, 1200.0),
+    )
+    engine = Emulator(find_profile("llama-3-8b/H100", CONFIGS), MODEL, prefix_cache=True)
+    url = f"http://127.0.0.1:{await engine.start()}"
+    try:
+        async with running(tmp_path, urls={"h100": [url]}) as fleet, ClientSession() as session:
+            records = await replay(fleet.url, trace, ReplayOptions(model=MODEL))
+            body = await (await session.get(f"{fleet.app.admin}/cuvee/hits")).json()
+            counted = await fleet.metrics()
+    finally:
+        await engine.stop()
+
+    hits = sum(record.cached_tokens for record in records)
+    prompts = sum(record.input_tokens for record in records)
+    labels = f'model="{MODEL}",pool="h100"'
+    assert [record.error for record in records] == [None] * count
+    assert hits / prompts == pytest.approx(0.6, abs=0.03)
+    assert counted[f"cuvee_cached_tokens_total{{{labels}}}"] == hits
+    assert counted[f'cuvee_tokens_total{{direction="input",{labels}}}'] == prompts
+    (row,) = body["hits"]
+    assert (row["pool"], row["cached_tokens"]) == ("h100", hits)
+    assert row["share"] == pytest.approx(0.6, abs=0.03)
 
 
 @pytest.mark.parametrize(("where", "status"), [("admin", 404), ("both", 200)])

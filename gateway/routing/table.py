@@ -75,7 +75,12 @@ def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
     assert plan.pools == tuple(pool.name for pool in pools)
     every = range(plan.buckets.count)
     feasible = tuple(tuple(s < inf for s in row) for row in plan.seconds)
-    prefill_s = tuple(pool.profile.prefill_s_per_token for pool in pools)
+    # By the prompt's length, which is what is known at arrival: less what the plan expects to hit.
+    cached = plan.cached_share or (0.0,) * len(pools)
+    prefill_s = tuple(
+        pool.profile.prefill_s_per_token * (1 - share)
+        for pool, share in zip(pools, cached, strict=True)
+    )
     classes, cells = plan.buckets.classes, plan.buckets.grid.cells
     siblings = tuple(_siblings(classes, slo_class.model) for slo_class in classes)
     loads = _loads(plan, pools)

@@ -4,7 +4,7 @@ Also every single GPU type beside the plan; other promises, prices and GPUs are 
 not know the gateway, nor how explanations are shown.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -49,12 +49,14 @@ class CostGap:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class SentRequests:
-    """N requests with their senders: bucket, actual input and output tokens, key; (N,) each."""
+    """N requests with their senders: bucket, actual input and output tokens, key, and the prefix
+    hits of the input (empty: none); (N,) each."""
 
     bucket: IntArray
     input_tokens: FloatArray
     output_tokens: FloatArray
     key: tuple[str, ...]
+    cached_tokens: FloatArray = field(default_factory=lambda: np.empty(0))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,6 +218,7 @@ def _seconds(demand: Demand, pool: Pool, sent: SentRequests) -> FloatArray:
         rows = sent.bucket // demand.buckets.grid.cells == c
         if slo_class.model == pool.model and rows.any():
             sizes = (sent.input_tokens[rows], sent.output_tokens[rows])
-            rate = pool.profile.capacity(*sizes, slo_class.slo).rate
+            cached = sent.cached_tokens[rows] if sent.cached_tokens.size else 0.0
+            rate = pool.profile.capacity(*sizes, slo_class.slo, cached).rate
             seconds[rows] = np.divide(1.0, rate, where=rate > 0, out=np.zeros_like(rate))
     return seconds

@@ -134,13 +134,16 @@ class Calibration:
         """Seconds of an iteration in which `batch` sequences of mean `context` decode."""
         return self.iteration_s + batch * (self.sequence_s + self.context_s * context)
 
-    def prefill_s(self, input_tokens: Number) -> Number:
-        """Seconds of an iteration that prefills one prompt alone."""
-        return self.iteration_s + self.prefill_share_s(input_tokens)
+    def prefill_s(self, input_tokens: Number, cached: Number = 0.0) -> Number:
+        """Seconds of an iteration that prefills one prompt alone. cached: tokens of it that need
+        not be computed (prefix hits), though attention reads them."""
+        return self.iteration_s + self.prefill_share_s(input_tokens, cached)
 
-    def prefill_share_s(self, input_tokens: Number) -> Number:
-        """Seconds that one prompt adds to the iterations that it shares with other sequences."""
-        return self.request_s + self.prompt_s * input_tokens + self.square_s * input_tokens**2
+    def prefill_share_s(self, input_tokens: Number, cached: Number = 0.0) -> Number:
+        """Seconds that one prompt adds to the iterations that it shares with other sequences.
+        cached: as in `prefill_s`."""
+        tokens, squares = input_tokens - cached, input_tokens**2 - cached**2
+        return self.request_s + self.prompt_s * tokens + self.square_s * squares
 
 
 def prior(roofline: Roofline) -> Calibration:

@@ -137,27 +137,37 @@ class Profile:
         assert times is not None  # checked by __post_init__
         return times
 
-    def tpot_s(self, batch: Number, inputs: Number, outputs: Number) -> Number:
+    def tpot_s(
+        self, batch: Number, inputs: Number, outputs: Number, cached: Number = 0.0
+    ) -> Number:
         """Seconds per output token with `batch` requests of one size in flight, the prefill of the
         others included: `t_dec(B, i + o/2) + (B − 1)·t_pre(i)/o`; rises with B. A request's own
-        prefill is over when its first token is out, so it is part of its TTFT.
+        prefill is over when its first token is out, so it is part of its TTFT. cached: of the
+        input, prefix hits.
         """
-        return self._pace(inputs, outputs, 1.0)(batch)
+        return self._pace(inputs, outputs, 1.0, cached)(batch)
 
-    def _pace(self, inputs: Number, outputs: Number, own: float) -> Callable[[Number], Number]:
+    def _pace(
+        self, inputs: Number, outputs: Number, own: float, cached: Number = 0.0
+    ) -> Callable[[Number], Number]:
         """`t_dec + (B − own)·t_pre/o` of one size as a function of B alone: the prefill is computed
         once. own 1: TPOT; own 0: what one token takes of the backend, by Little's law `B/(o·X)`."""
-        share_s, context = self.times.prefill_share_s(inputs) / outputs, inputs + outputs / 2
+        share_s = self.times.prefill_share_s(inputs, hits(inputs, cached)) / outputs
+        context = inputs + outputs / 2
         return lambda batch: self.times.decode_s(batch, context) + (batch - own) * share_s
 
-    def capacity(self, inputs: FloatArray, outputs: FloatArray, slo: Slo) -> Capacity:
+    def capacity(
+        self, inputs: FloatArray, outputs: FloatArray, slo: Slo, cached: Number = 0.0
+    ) -> Capacity:
         """The largest steady concurrency and rate within the SLO, for (N,) sizes in tokens.
+
+        cached: (N,) of the inputs, prefix hits: they are not computed, but take KV and are read.
 
         n* is the largest B ≤ min(KV/(i + o/2), max_num_seqs) with TPOT(B) ≤ the target, by
         bisection. By Little's law X = B/(o·t_dec(B) + B·t_pre): a request is there while its own
         prompt is prefilled, too. Infeasible: no such B ≥ 1, a prompt whose own
         prefill and first step exceed the TTFT target, or a context beyond `max_model_len`.
-        With `rates`, X is the table's rate, and n* the B that gives it.
+        With `rates`, X is the table's rate, whatever hits, and n* the B that gives it.
         """
         inputs, outputs = np.broadcast_arrays(
             np.asarray(inputs, dtype=float), np.maximum(np.asarray(outputs, dtype=float), 1.0)
@@ -171,15 +181,15 @@ class Profile:
             return self._fixed(self.rates, inputs, outputs, high)
         # A single output token has no TPOT: only memory and TTFT bound it.
         target_s = np.where(outputs < 2, np.inf, slo.tpot_s)
-        tpot_s, token_s = (self._pace(inputs, outputs, own) for own in (1.0, 0.0))
+        tpot_s, token_s = (self._pace(inputs, outputs, own, cached) for own in (1.0, 0.0))
 
         def holds(batch: FloatArray) -> BoolArray:
             return np.asarray(tpot_s(batch) <= target_s)
 
         low = np.full_like(high, LEAST_BATCH)
         frontend_s, steps = self.frontend
-        first_s = self.times.prefill_s(inputs) + (1 + steps) * self.times.decode_s(low, context)
-        first_s = first_s + frontend_s
+        first_s = self.times.prefill_s(inputs, hits(inputs, cached))
+        first_s = first_s + (1 + steps) * self.times.decode_s(low, context) + frontend_s
         feasible = (
             (high >= low) & holds(low) & (first_s <= slo.ttft_s) & (context <= self.max_model_len)
         )
@@ -199,6 +209,12 @@ class Profile:
 
         batch = _largest(holds, np.maximum(high, LEAST_BATCH))
         return Capacity(n_star=np.where(rate > 0, batch, 0.0), rate=rate)
+
+
+def hits(inputs: Number, cached: Number) -> Number:
+    """The tokens of prompts that are not computed: all but one at most, which makes the first token
+    of the answer, as `Engine.submit` has it."""
+    return np.clip(cached, 0.0, np.maximum(np.asarray(inputs, dtype=float) - 1, 0.0))
 
 
 def _largest(holds: Callable[[FloatArray], BoolArray], high: FloatArray) -> FloatArray:

@@ -118,17 +118,21 @@ class Roofline:
         """Seconds of an iteration in which `batch` sequences of mean `context` decode."""
         return self.step_s(batch, batch, batch * context, prefill=False)
 
-    def prefill_s(self, input_tokens: Number) -> Number:
-        """Seconds of an iteration that prefills one prompt alone."""
-        return self.step_s(input_tokens, 0.0, 0.0, input_tokens * input_tokens, prefill=True)
+    def prefill_s(self, input_tokens: Number, cached: Number = 0.0) -> Number:
+        """Seconds of an iteration that prefills one prompt alone. cached: tokens of it that need
+        not be computed (prefix hits), though attention reads them."""
+        squares = input_tokens * input_tokens - cached * cached
+        return self.step_s(input_tokens - cached, 0.0, 0.0, squares, prefill=True)
 
-    def prefill_share_s(self, input_tokens: Number) -> Number:
-        """Seconds of prefill per request when prompts share iterations, host cost included."""
+    def prefill_share_s(self, input_tokens: Number, cached: Number = 0.0) -> Number:
+        """Seconds of prefill per request when prompts share iterations, host cost included.
+        cached: as in `prefill_s`."""
+        computed = input_tokens - cached
         together: Number = np.clip(
-            PREFILL_TOKENS // np.maximum(input_tokens, 1), 1, self.engine.prompts
+            PREFILL_TOKENS // np.maximum(computed, 1), 1, self.engine.prompts
         )
-        tokens = together * input_tokens
-        squares = together * input_tokens * input_tokens
+        tokens = together * computed
+        squares = together * (input_tokens * input_tokens - cached * cached)
         shared_s = self.step_s(tokens, 0.0, 0.0, squares, prefill=True)
         return shared_s / together + self.engine.request_s
 

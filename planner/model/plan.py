@@ -102,7 +102,8 @@ class Plan:
     changing the running fleet, spread over its horizon.
     unserved: what limits or SLOs leave out. singles: the same demand on every single GPU type, if
     that was computed. relaxation: the limit to lift first, if limits leave demand unserved.
-    certificate: what rehearsals prove, if there were any.
+    certificate: what rehearsals prove, if there were any. cached_share: (P,) the share of the
+    prompt tokens that the plan sends to each pool of which it expects prefix hits; empty: of none.
     """
 
     plan_id: str
@@ -125,6 +126,7 @@ class Plan:
     switching_usd_per_hour: float = 0.0
     relaxation: Relaxation | None = None
     certificate: Certificate | None = None
+    cached_share: tuple[float, ...] = ()
 
     @property
     def unserved_share(self) -> float:

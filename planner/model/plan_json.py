@@ -65,4 +65,5 @@ def plan_figures(plan: Plan) -> dict[str, Any]:
             }
             for single in plan.singles
         },
+        "cached_share": dict(zip(plan.pools, plan.cached_share, strict=False)),
     }

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from planner.model.demand import Demand
 from planner.model.plan import Matrix, Plan, Relaxation, Unserved
 from planner.program.headroom import load_and_tail, load_terms, why_infeasible
 from planner.program.limits import Limits, backend_price, blocking_limits, fleet_bill
@@ -71,6 +72,7 @@ def assemble_plan(
         solve_s=solve_s,
         unserved=tuple(_unserved(problem, limits, backends, served)),
         switching_usd_per_hour=switching,
+        cached_share=tuple(_cached_shares(demand, weights).tolist()),
     )
 
 
@@ -104,6 +106,16 @@ def _weights(problem: Problem, backends: FloatArray, served: FloatArray) -> Floa
     idle = np.flatnonzero((problem.demand.rate == 0) & np.isfinite(price).any(axis=1))
     weights[idle, np.argmin(price[idle], axis=1)] = 1.0
     return np.asarray(weights)
+
+
+def _cached_shares(demand: Demand, weights: FloatArray) -> FloatArray:
+    """(P,) the share of prefix hits in the prompt tokens that each pool gets; 0 without any."""
+    prompts = demand.rate[demand.bucket] * demand.share * demand.input_tokens
+    sums = [
+        np.bincount(demand.bucket, tokens, minlength=demand.buckets.count) @ weights
+        for tokens in (prompts * demand.cached_share, prompts)
+    ]
+    return np.divide(sums[0], sums[1], where=sums[1] > 0, out=np.zeros(weights.shape[1]))
 
 
 def _fluid_bound(problem: Problem, served: FloatArray) -> float:

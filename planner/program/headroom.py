@@ -19,7 +19,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.engine.profiles import Profile
+from planner.engine.profiles import Profile, hits
 from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
@@ -203,8 +203,9 @@ def _holds(demand: Demand, pools: tuple[Pool, ...], bucket: int, slo: Slo) -> bo
     return bool(bucket_loads(relaxed, pools).feasible[bucket].any())
 
 
-def _samples(demand: Demand) -> tuple[IntArray, FloatArray, FloatArray, FloatArray]:
-    """Bucket, input, output and share of every sample, and of one for each unseen bucket.
+def _samples(demand: Demand) -> tuple[IntArray, FloatArray, FloatArray, FloatArray, FloatArray]:
+    """Bucket, input, output, prefix hits and share of every sample, and of one for each unseen
+    bucket, which has no hits.
 
     Unseen buckets need loads too: a request of one may come before the next plan.
     """
@@ -216,6 +217,7 @@ def _samples(demand: Demand) -> tuple[IntArray, FloatArray, FloatArray, FloatArr
         np.concatenate([demand.bucket, unseen]),
         np.concatenate([demand.input_tokens, sizes[:, 0]]),
         np.concatenate([demand.output_tokens, sizes[:, 1]]),
+        np.concatenate([demand.input_tokens * demand.cached_share, np.zeros(len(unseen))]),
         np.concatenate([demand.share, np.ones(len(unseen))]),
     )
 
@@ -226,6 +228,7 @@ def _column(
     bucket: IntArray,
     inputs: FloatArray,
     outputs: FloatArray,
+    cached: FloatArray,
     share: FloatArray,
 ) -> FloatArray:
     """(6, B) the loads of one pool: seconds, variance, slots, prefill, its squares and own_s."""
@@ -233,11 +236,12 @@ def _column(
     for c, slo_class in enumerate(buckets.classes):
         rows = bucket // buckets.grid.cells == c
         if slo_class.model == pool.model and rows.any():
-            capacity = pool.profile.capacity(inputs[rows], outputs[rows], slo_class.slo)
+            sizes = inputs[rows], outputs[rows]
+            capacity = pool.profile.capacity(*sizes, slo_class.slo, cached[rows])
             n_star[rows], rate[rows] = capacity.n_star, capacity.rate
     held = rate > 0
     bucket, share, n_star, rate = bucket[held], share[held], n_star[held], rate[held]
-    stall_s, own_s = _stalls(pool.profile, inputs[held], outputs[held], n_star)
+    stall_s, own_s = _stalls(pool.profile, inputs[held], outputs[held], cached[held], n_star)
     kept = np.bincount(bucket, share, minlength=buckets.count)
     sums = [
         np.bincount(bucket, share * value, minlength=buckets.count)
@@ -255,15 +259,20 @@ def _column(
 
 
 def _stalls(
-    profile: Profile, inputs: FloatArray, outputs: FloatArray, n_star: FloatArray
+    profile: Profile,
+    inputs: FloatArray,
+    outputs: FloatArray,
+    cached: FloatArray,
+    n_star: FloatArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Seconds for which each prompt keeps others waiting, and until its own first token alone.
 
-    A prompt is prefilled in chunks, one per iteration. In each of these iterations other sequences
-    decode too: `BESIDE` of those that an SLO-full backend has.
+    A prompt is prefilled in chunks, one per iteration, but for its prefix hits. In each of these
+    iterations other sequences decode too: `BESIDE` of those that an SLO-full backend has.
     """
     times, context = profile.times, inputs + outputs / 2
-    chunks = np.ceil(inputs / profile.max_num_batched_tokens)
-    alone_s = times.prefill_s(inputs)
+    hit = hits(inputs, cached)
+    chunks = np.ceil((inputs - hit) / profile.max_num_batched_tokens)
+    alone_s = times.prefill_s(inputs, hit)
     beside_s = times.decode_s(BESIDE * n_star, context) - times.decode_s(0.0 * n_star, context)
     return np.asarray(alone_s + chunks * beside_s), np.asarray(alone_s)

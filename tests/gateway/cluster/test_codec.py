@@ -26,7 +26,7 @@ from planner.slo import Slo
 
 # Of the fields of every type that is encoded. When it changes, raise `codec.VERSION`, unless all
 # that changed is a new field with a default; then put the new value here.
-FINGERPRINT = "d331e4555b57f098"
+FINGERPRINT = "ee9433fb2463fb48"
 
 NUMBERS = st.floats(allow_nan=False)  # infinite where a pool cannot serve a bucket
 COUNTS = st.integers(0, 10**9)
@@ -63,6 +63,7 @@ PLANS = st.builds(
     slots=MATRIX,
     load=ROW,
     tail=ROW,
+    cached_share=ROW,
     usd_per_hour=NUMBERS,
     lower_bound_usd_per_hour=NUMBERS,
     gap=NUMBERS,

@@ -67,6 +67,16 @@ def test_prefill_fills_a_backend_before_it_breaks_a_promise(plan, pools):
     assert [min(of_all_buckets) for of_all_buckets in backlogs] == pytest.approx([0.5, 0.8])
 
 
+def test_prefill_is_less_where_the_plan_expects_hits(plan, pools):
+    """By as much of the prompts as are not computed; without hits it is the profile's."""
+    whole = [pool.profile.prefill_s_per_token for pool in pools]
+    hits = compile_table(replace(plan, cached_share=(0.0, 0.6, 1.0)), pools).prefill_s
+
+    assert compile_table(plan, pools).prefill_s == pytest.approx(whole)
+    assert compile_table(replace(plan, cached_share=()), pools).prefill_s == pytest.approx(whole)
+    assert hits == pytest.approx([whole[0], 0.4 * whole[1], 0.0])
+
+
 def test_pools_must_be_the_plans(plan, pools):
     """A table of another fleet's pools would send requests anywhere."""
     with pytest.raises(AssertionError):

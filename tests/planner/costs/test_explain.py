@@ -181,6 +181,26 @@ def test_a_key_pays_for_what_its_requests_take():
     assert bills[1]["bob"] > 1.1 * bills[1]["ann"]
 
 
+def test_a_key_whose_prompts_hit_pays_less():
+    """The same sizes, but of one sender's prompts 60 % are hits."""
+    half = 200
+    inputs, outputs = np.full(2 * half, 3000.0), np.full(2 * half, 60.0)
+    cached = np.concatenate([np.zeros(half), 0.6 * inputs[half:]])
+    bucket = GRID.cell_of(inputs, outputs)
+    buckets, _ = sent(0)
+    asked = demand_from_samples(
+        buckets, bucket, inputs, outputs, duration_s=50, dispersion=(2.0,), cached=cached
+    )
+    requests = SentRequests(
+        bucket=bucket, input_tokens=inputs, output_tokens=outputs, cached_tokens=cached,
+        key=("ann",) * half + ("bob",) * half,
+    )  # fmt: skip
+
+    bill = dict(explain(provision(asked, POOLS), asked, POOLS, sent=requests).key)
+
+    assert bill["bob"] < 0.8 * bill["ann"]
+
+
 def test_models_are_billed_apart():
     """A model's buckets pay its own pools only."""
     asked = demand(6, 20, ("m", "n"))

@@ -10,7 +10,7 @@ from planner.engine import catalogue
 from planner.engine.batching import Engine, FirstToken, LastToken
 from planner.engine.hardware import ENGINES
 from planner.engine.iteration import IterationTime
-from planner.engine.profiles import analytic
+from planner.engine.profiles import analytic, hits
 from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
 
@@ -248,6 +248,19 @@ def test_a_lone_request_takes_its_prefill_and_its_decode_steps():
     decode_s = float(roofline.decode_s(1.0, 1001.0) + roofline.decode_s(1.0, 1002.0))
     assert first.at_s == pytest.approx(5.0 + ttft_s, rel=1e-12)
     assert finished.at_s == pytest.approx(5.0 + ttft_s + decode_s, rel=1e-12)
+
+
+@pytest.mark.parametrize("cached", [0, 16, 600, 999, 1000, 5000])
+def test_the_formula_of_prefix_hits_is_that_of_the_engine(cached: int):
+    """What hits is not computed, but attention reads it; the last token is always computed."""
+    shape = profile(budget=2048)
+    engine, roofline = Engine(shape), shape.roofline
+
+    engine.submit("a", input_tokens=1000, output_tokens=2, now_s=5.0, cached_tokens=cached)
+    first, _ = engine.advance(6.0)
+
+    prefill_s = float(roofline.prefill_s(1000.0, float(hits(1000.0, cached))))
+    assert first.at_s == pytest.approx(5.0 + prefill_s + roofline.engine.request_s, rel=1e-12)
 
 
 def test_a_long_prompt_is_prefilled_in_chunks():

@@ -1,5 +1,7 @@
 """Profiles: what a backend sustains within an SLO, and the files they are read from."""
 
+import itertools
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner import shipped
-from planner.engine import profiles
+from planner.engine import fit, profiles
 from planner.engine.batching import Engine
 from planner.engine.fit import Point
 from planner.engine.profiles import ProfileFile
@@ -79,6 +81,31 @@ def test_the_sustained_batch_holds_the_targets(
         assert capacity.rate[0] * outputs * tpot[0] == pytest.approx(capacity.n_star[0])
     else:
         assert capacity.n_star[0] == 0
+
+
+@pytest.mark.parametrize("kind", ["analytic", "fitted"])
+def test_prefix_hits_are_not_computed_but_take_room(kind: str):
+    """With more hits long prompts are served faster and fit a shorter TTFT; KV bounds as before."""
+    one = profile("A100-80G")
+    if kind == "fitted":
+        assert one.roofline is not None
+        one = replace(one, calibration=fit.prior(one.roofline))
+    inputs, outputs = np.array([3000.0, 1.0, 300.0, 4000.0]), np.array([50.0, 50.0, 300.0, 2.0])
+    slo = Slo(ttft_s=2.0, tpot_s=0.08)
+    found = [one.capacity(inputs, outputs, slo, share * inputs) for share in (0, 0.3, 0.6, 1, 9)]
+    plain = one.capacity(inputs, outputs, slo)
+    tight = Slo(ttft_s=float(np.asarray(one.times.prefill_s(3000.0))), tpot_s=0.08)
+
+    assert (found[0].rate.tolist(), found[0].n_star.tolist()) == (
+        plain.rate.tolist(), plain.n_star.tolist(),
+    )  # fmt: skip
+    for fewer, more in itertools.pairwise(found):
+        assert (more.rate >= fewer.rate).all()
+        assert (more.n_star * (inputs + outputs / 2) <= one.kv_capacity).all()
+    assert found[2].rate[0] > 1.5 * found[0].rate[0]
+    assert found[4].rate.tolist() == found[3].rate.tolist()
+    assert one.capacity(inputs[:1], outputs[:1], tight).rate[0] == 0
+    assert one.capacity(inputs[:1], outputs[:1], tight, 0.6 * inputs[:1]).rate[0] > 0
 
 
 def test_a_prompt_too_long_for_the_ttft_is_infeasible():

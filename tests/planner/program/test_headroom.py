@@ -65,6 +65,21 @@ def test_loads_are_harmonic_means_over_actual_sizes():
     )
 
 
+def test_prefix_hits_make_requests_lighter():
+    """Loads are those of the capacity with hits, cell by cell; prompts stall others for less."""
+    a100 = pool("A100-80G")
+    rows = [(2, 2000.0, 50.0, 0.5), (2, 3000.0, 50.0, 0.5)]
+    asked = replace(demand(rows), cached_share=np.array([0.0, 0.6]))
+    sizes = np.array([2000.0, 3000.0]), np.array([50.0, 50.0])
+    capacity = a100.profile.capacity(*sizes, SLO, np.array([0.0, 1800.0]))
+
+    loads, plain = bucket_loads(asked, (a100,)), bucket_loads(demand(rows), (a100,))
+
+    assert loads.seconds[2, 0] == pytest.approx(float((0.5 / capacity.rate).sum()))
+    for name in ("seconds", "variance", "slots", "prefill", "squares", "own_s"):
+        assert getattr(loads, name)[2, 0] < 0.9 * getattr(plain, name)[2, 0], name
+
+
 @pytest.mark.parametrize(("share", "feasible"), [(0.0009, True), (0.0011, False)])
 def test_a_pool_may_miss_a_thousandth_of_a_bucket(share: float, feasible: bool):
     """Up to 0.1 % of too large requests is averaged out; more makes the pool infeasible."""

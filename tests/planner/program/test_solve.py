@@ -328,3 +328,25 @@ def test_no_cheaper_fleet_has_shares_that_hold(seed: int):
         if np.dot(counts, prices) < plan.usd_per_hour - 1e-6 and any(counts):
             other = assign(asked, pools, counts)
             assert other.unserved or max(utilisation(asked, pools, other)) > 1 + 1e-6, counts
+
+
+def test_prefix_hits_make_a_fleet_smaller():
+    """Prefill-heavy traffic of which 60 % hit needs fewer backends, and the plan says the share."""
+    random = np.random.default_rng(3)
+    inputs = np.clip(random.lognormal(8.2, 0.4, 800), 500, 7000).round()
+    outputs = np.clip(random.lognormal(4.0, 0.6, 800), 2, 400).round()
+    plain = demand()
+    asked, hits = (
+        demand_from_samples(
+            plain.buckets, GRID.cell_of(inputs, outputs), inputs, outputs,
+            duration_s=100.0, dispersion=(2.0,), cached=share * inputs,
+        )
+        for share in (0.0, 0.6)
+    )  # fmt: skip
+    pools = (pool("A100-80G"),)
+
+    fewer, more = provision(hits, pools), provision(asked, pools)
+
+    assert fewer.backends[0] <= 0.7 * more.backends[0]
+    assert (fewer.cached_share, more.cached_share) == (pytest.approx((0.6,)), (0.0,))
+    assert utilisation(hits, pools, fewer)[0] <= 1 < utilisation(asked, pools, fewer)[0]
