@@ -30,9 +30,13 @@ def usage_of(reply: bytes) -> Usage | None:
 
     The usage alone is decoded where it can be cut out: a reply may have 100 KiB.
     """
-    at = reply.rfind(USAGE)
-    start = at + len(USAGE)
-    end = _end(reply, start) if at >= 0 else 0
+    start = reply.rfind(b"{")
+    if start >= len(USAGE) and reply[start - len(USAGE) : start] == USAGE:
+        end = reply.find(b"}", start) + 1
+    else:  # what comes last is an object in the usage, or behind it
+        at = reply.rfind(USAGE)
+        start = at + len(USAGE)
+        end = _end(reply, start) if at >= 0 else 0
     if end:
         try:
             usage = _USAGE.decode(reply[start:end])
