@@ -45,9 +45,9 @@ def check_unit(where: str, slo: Slo, first_byte_timeout_s: float, findings: Find
 
 def check_promises(buckets: Buckets, pools: tuple[Pool, ...], findings: Findings) -> None:
     """Note promises that no pool holds for any request size, and pools that hold none."""
-    feasible = bucket_loads(Demand.none(buckets), pools).feasible
-    cells = feasible.reshape(len(buckets.classes), buckets.grid.cells, len(pools))
-    held = np.asarray(cells.any(axis=1))
+    misfit = bucket_loads(Demand.none(buckets), pools).misfit
+    cells = misfit.reshape(len(buckets.classes), buckets.grid.cells, len(pools))
+    held = np.asarray((cells < 1).any(axis=1))
     for slo_class, by_pool in zip(buckets.classes, held, strict=True):
         own = [pool for pool in pools if pool.model == slo_class.model]
         if own and not by_pool.any():
@@ -60,7 +60,7 @@ def check_promises(buckets: Buckets, pools: tuple[Pool, ...], findings: Findings
             promises = " or ".join(_words(buckets.classes[c]) for c in classes)
             best = _best(pool, buckets.grid)
             text = f"{pool.profile.gpu_label} holds no {promises} at any size; at best {best}"
-            findings.problem(f"{under('pools', pool.name)}.profile", text)
+            findings.warning(f"{under('pools', pool.name)}.profile", text)
 
 
 def _words(slo_class: SloClass) -> str:

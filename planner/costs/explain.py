@@ -181,7 +181,7 @@ def bill_by_key(
 def served_demand(plan: Plan, demand: Demand) -> Demand:
     """The demand without what the plan leaves unserved."""
     rate = demand.rate.copy()
-    for unserved in plan.unserved:
+    for unserved in (bucket for bucket in plan.unserved if not bucket.served):
         rate[unserved.bucket] = max(0.0, rate[unserved.bucket] - unserved.rate)
     return replace(demand, rate=rate)
 

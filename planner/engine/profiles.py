@@ -13,10 +13,10 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from planner import shipped
 from planner.engine import catalogue, profile_file
+from planner.engine.capacity import LEAST_BATCH, BoolArray, Capacity, hits, largest
 from planner.engine.fit import Calibration, Rates, fit, fit_alone
 from planner.engine.hardware import ENGINES, EngineKind, Gpu, Model
 from planner.engine.profile_file import FORMAT as FORMAT
@@ -27,22 +27,9 @@ from planner.errors import InvalidFile, InvalidValue
 from planner.sizes import FloatArray
 from planner.slo import Slo
 
-BoolArray = NDArray[np.bool_]
-LEAST_BATCH = 1.0  # below one sequence in flight there is nothing to serve
+SLOWED = 2.0  # pace of a request that misses its TPOT alone: twice that is no worse a miss
 UNMEASURED = 0.10  # more than the median error of any GPU type that was measured
-BISECTIONS = 20  # n* to a millionth of its range
 LABEL = re.compile(r"(?:(\d+)x)?(.+)", re.ASCII)  # `H100`, `2xH100`
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Capacity:
-    """What a backend sustains within an SLO, by size: n_star in flight, rate in requests/s.
-
-    Both arrays have the shape of the sizes and are 0 where the SLO cannot hold.
-    """
-
-    n_star: FloatArray
-    rate: FloatArray
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,14 +146,24 @@ class Profile:
     def capacity(
         self, inputs: FloatArray, outputs: FloatArray, slo: Slo, cached: Number = 0.0
     ) -> Capacity:
+        """`takes`, and 0 where the SLO cannot hold."""
+        found = self.takes(inputs, outputs, slo, cached)
+        n_star, rate = (np.where(found.promised, of, 0.0) for of in (found.n_star, found.rate))
+        return Capacity(n_star=n_star, rate=rate, promised=found.promised)
+
+    def takes(
+        self, inputs: FloatArray, outputs: FloatArray, slo: Slo, cached: Number = 0.0
+    ) -> Capacity:
         """The largest steady concurrency and rate within the SLO, for (N,) sizes in tokens.
 
         cached: (N,) of the inputs, prefix hits: they are not computed, but take KV and are read.
 
         n* is the largest B ≤ min(KV/(i + o/2), max_num_seqs) with TPOT(B) ≤ the target, by
         bisection. By Little's law X = B/(o·t_dec(B) + B·t_pre): a request is there while its own
-        prompt is prefilled, too. Infeasible: no such B ≥ 1, a prompt whose own
-        prefill and first step exceed the TTFT target, or a context beyond `max_model_len`.
+        prompt is prefilled, too. Not promised: no such B ≥ 1, or a prompt whose own prefill and
+        first step exceed the TTFT target. Such a request is served all the same, beside others:
+        where alone it already misses the TPOT, n* is that of `SLOWED` times its pace alone. 0 for a
+        context beyond `max_model_len` or the KV.
         With `rates`, X is the table's rate, whatever hits, and n* the B that gives it.
         """
         inputs, outputs = np.broadcast_arrays(
@@ -182,21 +179,23 @@ class Profile:
         # A single output token has no TPOT: only memory and TTFT bound it.
         target_s = np.where(outputs < 2, np.inf, slo.tpot_s)
         tpot_s, token_s = (self._pace(inputs, outputs, own, cached) for own in (1.0, 0.0))
+        low = np.full_like(high, LEAST_BATCH)
+        alone_s = np.asarray(tpot_s(low))
+        paced = alone_s <= target_s
+        target_s = np.where(paced, target_s, SLOWED * alone_s)
 
         def holds(batch: FloatArray) -> BoolArray:
             return np.asarray(tpot_s(batch) <= target_s)
 
-        low = np.full_like(high, LEAST_BATCH)
         frontend_s, steps = self.frontend
         first_s = self.times.prefill_s(inputs, hits(inputs, cached))
         first_s = first_s + (1 + steps) * self.times.decode_s(low, context) + frontend_s
-        feasible = (
-            (high >= low) & holds(low) & (first_s <= slo.ttft_s) & (context <= self.max_model_len)
-        )
-        batch = np.where(feasible, _largest(holds, high), 0.0)
+        held = (high >= low) & (context <= self.max_model_len)
+        batch = np.where(held, largest(holds, np.maximum(high, low)), 0.0)
         safe = np.maximum(batch, LEAST_BATCH)
-        rate = np.where(feasible, safe / (outputs * token_s(safe)), 0.0)
-        return Capacity(n_star=batch, rate=rate)
+        rate = np.where(held, safe / (outputs * token_s(safe)), 0.0)
+        promised = held & paced & (first_s <= slo.ttft_s)
+        return Capacity(n_star=batch, rate=rate, promised=promised)
 
     def _fixed(
         self, rates: Rates, inputs: FloatArray, outputs: FloatArray, high: FloatArray
@@ -207,25 +206,9 @@ class Profile:
         def holds(batch: FloatArray) -> BoolArray:
             return np.asarray(batch <= rate * outputs * token_s(batch))
 
-        batch = _largest(holds, np.maximum(high, LEAST_BATCH))
-        return Capacity(n_star=np.where(rate > 0, batch, 0.0), rate=rate)
-
-
-def hits(inputs: Number, cached: Number) -> Number:
-    """The tokens of prompts that are not computed: all but one at most, which makes the first token
-    of the answer, as `Engine.submit` has it."""
-    return np.clip(cached, 0.0, np.maximum(np.asarray(inputs, dtype=float) - 1, 0.0))
-
-
-def _largest(holds: Callable[[FloatArray], BoolArray], high: FloatArray) -> FloatArray:
-    """The largest batch in [1, high] for which `holds` is true; below it `holds` must be true."""
-    low, top = np.full_like(high, LEAST_BATCH), high
-    full = holds(high)
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        right = holds(middle)
-        low, high = np.where(right, middle, low), np.where(right, high, middle)
-    return np.where(full, top, low)
+        batch = largest(holds, np.maximum(high, LEAST_BATCH))
+        promised = np.asarray(rate > 0)
+        return Capacity(n_star=np.where(promised, batch, 0.0), rate=rate, promised=promised)
 
 
 def analytic(

@@ -17,12 +17,13 @@ Matrix = tuple[tuple[float, ...], ...]
 class Unserved:
     """A bucket, or a part of one, that the plan cannot serve within its SLO, and the reason.
 
-    rate: requests/s that are left.
+    rate: requests/s that are left. served: they are served all the same, without a promise.
     """
 
     bucket: int
     rate: float
     reason: str
+    served: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -5,13 +5,13 @@ Must not know how shares and counts were found.
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from planner.model.demand import Demand
 from planner.model.plan import Matrix, Plan, Relaxation, Unserved
-from planner.program.headroom import load_and_tail, load_terms, why_infeasible
+from planner.program.headroom import Loads, load_and_tail, load_terms, why_infeasible
 from planner.program.limits import Limits, backend_price, blocking_limits, fleet_bill
 from planner.program.problem import Problem
 from planner.program.subproblem import DUST, Subproblem
@@ -36,12 +36,17 @@ def assemble_plan(
     backends: FloatArray,
     answers: list[Answer],
     solve_s: float,
+    *,
+    running: Loads | None = None,
 ) -> Plan:
     """The plan of (P,) backends and the answers to all subproblems.
 
+    running: the loads if only pools with a backend count, where they are given.
+
     Served shares become weights; what is missing gets a reason.
     """
-    demand, pools, loads = problem.demand, problem.pools, problem.loads
+    demand, pools = problem.demand, problem.pools
+    loads = problem.loads if running is None else _either(problem.loads, running)
     served = np.zeros((demand.buckets.count, len(pools)))
     for answer in answers:
         place = np.ix_(answer.subproblem.bucket_index, answer.subproblem.pool_index)
@@ -70,9 +75,23 @@ def assemble_plan(
         lower_bound_usd_per_hour=_fluid_bound(problem, served),
         gap=unproven / cost if cost > 0 else 0.0,
         solve_s=solve_s,
-        unserved=tuple(_unserved(problem, limits, backends, served)),
+        unserved=(
+            *_unserved(problem, limits, backends, served),
+            *_unpromised(problem, running or problem.loads, backends, served),
+        ),
         switching_usd_per_hour=switching,
         cached_share=tuple(_cached_shares(demand, weights).tolist()),
+    )
+
+
+def _either(loads: Loads, running: Loads) -> Loads:
+    """The loads that are finite in one of two: a given fleet may serve a bucket without a promise
+    that only a pool without backends could promise."""
+    return replace(
+        loads,
+        seconds=np.minimum(loads.seconds, running.seconds),
+        variance=np.minimum(loads.variance, running.variance),
+        slots=np.minimum(loads.slots, running.slots),
     )
 
 
@@ -90,7 +109,7 @@ def relaxation(name: str, problem: Problem, plan: Plan) -> Relaxation:
         limit=name,
         more=max(0.0, more[name]) if name in more else None,
         usd_per_hour=plan.usd_per_hour,
-        unserved_rate=sum(bucket.rate for bucket in plan.unserved),
+        unserved_rate=sum(bucket.rate for bucket in plan.unserved if not bucket.served),
     )
 
 
@@ -151,6 +170,24 @@ def _unserved(
             rate=float(demand.rate[bucket] * missing[bucket]),
             reason=reasons[able] if able else why_infeasible(demand, problem.pools, bucket),
         )
+
+
+def _unpromised(
+    problem: Problem, running: Loads, backends: FloatArray, served: FloatArray
+) -> Iterator[Unserved]:
+    """The buckets that are served without a promise, with the reason."""
+    demand, pools = problem.demand, problem.pools
+    for bucket in np.flatnonzero((demand.rate > 0) & ~running.promised).tolist():
+        share = float(served[bucket] @ running.misfit[bucket])
+        if share <= DUST:
+            continue
+        if problem.loads.promised[bucket]:
+            able = tuple(np.flatnonzero(problem.loads.feasible[bucket]).tolist())
+            reason = _reason(problem, None, backends, able)
+        else:
+            reason = why_infeasible(demand, pools, bucket)
+        rate = float(demand.rate[bucket] * share)
+        yield Unserved(bucket=bucket, rate=rate, reason=reason, served=True)
 
 
 def _reason(

@@ -19,7 +19,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
-from planner.engine.profiles import Profile, hits
+from planner.engine.capacity import hits
+from planner.engine.profiles import Profile
 from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
@@ -29,9 +30,12 @@ from planner.program.prefill import Prefill
 from planner.sizes import FloatArray, IntArray
 from planner.slo import Slo
 
-# The share of a bucket's requests that may be too large for a pool that serves it: a tenth of what
-# may miss its SLO at an attainment of 99 %, so that one odd request does not exclude the pool.
-TOLERANCE = 1e-3
+# Of the requests that a class may let miss its SLO (1 − attainment), the share that may be too
+# large for the pools that they are sent to. The rest is for chance.
+TOLERANCE = 0.5
+# A bucket of which more than this is too large for a pool is not what the pool is for, however
+# seldom its requests are.
+MISFIT = 0.5
 WINDOW_S = 10.0  # the window of the counts whose dispersion a demand has
 # The part of n* that decodes while a prompt is prefilled. With prefill alone, plans at a TTFT of
 # 0.6 s attained 92 to 97 % in rehearsals, not 99 %.
@@ -46,9 +50,12 @@ class Loads:
     """What one request of a bucket takes of a pool. All (B, P); infinite where not feasible.
 
     seconds: `E[1/X]`, backend-seconds. variance: `E[1/(X n*)]`, backend²-seconds. slots: `E[1/n*]`,
-    the share of a backend that it takes while in flight. feasible: whether the pool holds the
-    bucket's SLO. prefill, squares: `E[S]` and `E[S²]`, where S is the seconds for which a prompt
-    keeps others waiting. own_s: seconds until its own first token on an idle backend.
+    the share of a backend that it takes while in flight. feasible: whether the pool may serve the
+    bucket. prefill, squares: `E[S]` and `E[S²]`, where S is the seconds for which a prompt keeps
+    others waiting. own_s: seconds until its own first token on an idle backend. misfit: the share
+    of the bucket's requests whose SLO the pool cannot hold.
+    promised: (B,) whether some pool holds the SLO of the bucket. One that none does is served
+    without a promise, as what it takes, by the pools that hold the most of it.
     """
 
     seconds: FloatArray
@@ -58,27 +65,68 @@ class Loads:
     prefill: FloatArray
     squares: FloatArray
     own_s: FloatArray
+    misfit: FloatArray
+    promised: BoolArray
 
 
 def bucket_loads(demand: Demand, pools: tuple[Pool, ...]) -> Loads:
     """The loads of every bucket on every pool.
 
-    A pool is not feasible if it serves another model, or cannot hold the SLO of more than
-    `TOLERANCE` of the bucket's requests; up to that share the average leaves those requests out. A
-    bucket that has never been seen is taken at the centre of its grid cell.
+    A bucket that has never been seen is taken at the centre of its grid cell.
     """
+    return loads_of(demand, load_table(demand, pools))
+
+
+def load_table(demand: Demand, pools: tuple[Pool, ...]) -> FloatArray:
+    """(7, B, P) what requests take of each pool, whatever it may serve; for `loads_of`."""
     samples = _samples(demand)
     columns = [_column(demand.buckets, pool, *samples) for pool in pools]
-    table = np.array(columns).reshape(len(pools), 6, demand.buckets.count)
+    table = np.array(columns).reshape(len(pools), 7, demand.buckets.count)
+    return np.asarray(table.transpose(1, 2, 0))
+
+
+def loads_of(demand: Demand, table: FloatArray, ready: BoolArray | None = None) -> Loads:
+    """The loads of a table. ready: (P,) pools that have a backend; the others are not feasible.
+    Default: all."""
+    fits = np.isfinite(table[0]) & (True if ready is None else ready)
+    feasible, promised = _feasible(demand, table[6], fits)
+    seconds, variance, slots, prefill, squares, own_s = np.where(feasible, table[:6], np.inf)
     return Loads(
-        seconds=table[:, 0].T,
-        variance=table[:, 1].T,
-        slots=table[:, 2].T,
-        feasible=np.isfinite(table[:, 0].T),
-        prefill=table[:, 3].T,
-        squares=table[:, 4].T,
-        own_s=table[:, 5].T,
+        seconds=seconds,
+        variance=variance,
+        slots=slots,
+        feasible=feasible,
+        prefill=prefill,
+        squares=squares,
+        own_s=own_s,
+        misfit=table[6],
+        promised=promised,
     )
+
+
+def _feasible(demand: Demand, misfit: FloatArray, fits: BoolArray) -> tuple[BoolArray, BoolArray]:
+    """(B, P) which pool may serve which bucket, and (B,) which buckets some pool promises.
+
+    misfit: (B, P) share of requests whose SLO the pool cannot hold. fits: (B, P) whether the pool
+    can serve any of it. A class lets 1 − attainment of its requests miss their SLO: a pool takes
+    its buckets from the best fitting on, until the misfits among them are `TOLERANCE` of those.
+    """
+    cells = demand.buckets.grid.cells
+    feasible = np.zeros(fits.shape, dtype=bool)
+    for c, slo_class in enumerate(demand.buckets.classes):
+        rows = slice(c * cells, (c + 1) * cells)
+        rate, share = demand.rate[rows], misfit[rows]
+        budget = TOLERANCE * (1 - slo_class.slo.attainment) * rate.sum() + 1e-12
+        order = np.argsort(share, axis=0, kind="stable")
+        lost = np.cumsum(np.take_along_axis(rate[:, None] * share, order, axis=0), axis=0)
+        taken = np.empty_like(fits[rows])
+        np.put_along_axis(taken, order, lost <= budget, axis=0)
+        feasible[rows] = taken & (share <= MISFIT) & fits[rows]
+    promised = np.asarray(feasible.any(axis=1))
+    # What none promises goes where most of it fits, whatever the promise.
+    least = np.where(fits, misfit, np.inf).min(axis=1, initial=np.inf)
+    rest = fits & (misfit <= least[:, None]) & ~promised[:, None]
+    return feasible | rest, promised
 
 
 def load_terms(demand: Demand, loads: Loads) -> tuple[FloatArray, FloatArray]:
@@ -101,14 +149,21 @@ def tail_factor(demand: Demand) -> FloatArray:
 
 
 def prefill_work(demand: Demand, loads: Loads) -> Prefill:
-    """What the prompts of all buckets need of the prefill of all pools; 0 where not feasible."""
+    """What the prompts of all buckets need of the prefill of all pools; 0 where not feasible.
+
+    A prompt without a promise takes its time, and may itself wait for ever.
+    """
     classes, cells = demand.buckets.classes, demand.buckets.grid.cells
     ttft_s = np.repeat([slo_class.slo.ttft_s for slo_class in classes], cells)[:, None]
     return Prefill(
         rate=demand.rate,
         seconds=np.where(loads.feasible, loads.prefill, 0.0),
         squares=np.where(loads.feasible, loads.squares, 0.0),
-        slack_s=np.where(loads.feasible, ttft_s - np.minimum(loads.own_s, ttft_s), 0.0),
+        slack_s=np.where(
+            loads.promised[:, None],
+            np.where(loads.feasible, ttft_s - np.minimum(loads.own_s, ttft_s), 0.0),
+            RELAXED_S,
+        ),
         burst=np.repeat(
             [_short_burst(c, z) for c, z in zip(classes, demand.dispersion, strict=True)], cells
         ),
@@ -144,22 +199,23 @@ def utilisations(
     at once, because the loads of the demand are most of the work. Raises InvalidValue for a plan of
     other pools or buckets.
     """
-    loads = bucket_loads(demand, pools)
-    mean, variance = load_terms(demand, loads)
-    prompts = prefill_work(demand, loads)
-    return tuple(_utilisation(demand, pools, plan, mean, variance, prompts) for plan in plans)
+    table = load_table(demand, pools)
+    return tuple(_utilisation(demand, pools, plan, table) for plan in plans)
 
 
 def _utilisation(
     demand: Demand,
     pools: tuple[Pool, ...],
     plan: Plan,
-    mean: FloatArray,
-    variance: FloatArray,
-    prompts: Prefill,
+    table: FloatArray,
 ) -> tuple[float, ...]:
     if tuple(pool.name for pool in pools) != plan.pools or demand.buckets != plan.buckets:
         raise InvalidValue("utilisation: the plan is for other pools or buckets")
+    # A given fleet does what it can; a plan that chose its fleet should have chosen another.
+    ready = np.array(plan.backends) > 0 if plan.objective == "assign" else None
+    loads = loads_of(demand, table, ready)
+    mean, variance = load_terms(demand, loads)
+    prompts = prefill_work(demand, loads)
     weights = np.array(plan.weights).reshape(mean.shape)
     load, tail = load_and_tail(weights, mean, variance)
     counts = np.array(plan.backends, dtype=float)
@@ -200,7 +256,7 @@ def _holds(demand: Demand, pools: tuple[Pool, ...], bucket: int, slo: Slo) -> bo
     """Whether some pool holds another SLO in a bucket."""
     classes = tuple(replace(slo_class, slo=slo) for slo_class in demand.buckets.classes)
     relaxed = replace(demand, buckets=replace(demand.buckets, classes=classes))
-    return bool(bucket_loads(relaxed, pools).feasible[bucket].any())
+    return bool(bucket_loads(relaxed, pools).promised[bucket])
 
 
 def _samples(demand: Demand) -> tuple[IntArray, FloatArray, FloatArray, FloatArray, FloatArray]:
@@ -231,15 +287,22 @@ def _column(
     cached: FloatArray,
     share: FloatArray,
 ) -> FloatArray:
-    """(6, B) the loads of one pool: seconds, variance, slots, prefill, its squares and own_s."""
+    """(7, B) the loads of one pool: seconds, variance, slots, prefill, its squares, own_s, misfit.
+
+    Averages are over the requests that fit; own_s over those whose SLO the pool holds. All but the
+    misfit are infinite where nothing fits.
+    """
     n_star, rate = np.zeros_like(share), np.zeros_like(share)
+    promised = np.zeros(len(share), dtype=bool)
     for c, slo_class in enumerate(buckets.classes):
         rows = bucket // buckets.grid.cells == c
         if slo_class.model == pool.model and rows.any():
             sizes = inputs[rows], outputs[rows]
-            capacity = pool.profile.capacity(*sizes, slo_class.slo, cached[rows])
-            n_star[rows], rate[rows] = capacity.n_star, capacity.rate
+            taken = pool.profile.takes(*sizes, slo_class.slo, cached[rows])
+            n_star[rows], rate[rows], promised[rows] = taken.n_star, taken.rate, taken.promised
+    misfit = 1 - np.bincount(bucket, share * promised, minlength=buckets.count)
     held = rate > 0
+    promised = promised[held]
     bucket, share, n_star, rate = bucket[held], share[held], n_star[held], rate[held]
     stall_s, own_s = _stalls(pool.profile, inputs[held], outputs[held], cached[held], n_star)
     kept = np.bincount(bucket, share, minlength=buckets.count)
@@ -251,11 +314,15 @@ def _column(
             1 / n_star,
             stall_s,
             stall_s**2,
-            own_s,
         )
     ]
-    feasible = kept >= 1 - TOLERANCE - 1e-9  # shares sum to 1 up to rounding
-    return np.where(feasible, np.array(sums) / np.where(feasible, kept, 1.0), np.inf)
+    within = np.bincount(bucket, share * promised, minlength=buckets.count)
+    own = np.bincount(bucket, share * promised * own_s, minlength=buckets.count)
+    fits = kept > 1e-9  # shares sum to 1 up to rounding
+    means = np.where(fits, np.array(sums) / np.where(fits, kept, 1.0), np.inf)
+    own = np.where(within > 0, own / np.where(within > 0, within, 1.0), 0.0)
+    own = np.where(fits, own, np.inf)
+    return np.vstack([means, own, np.maximum(np.round(misfit, 12), 0.0)])
 
 
 def _stalls(

@@ -18,6 +18,7 @@ from planner.model.pool import Pool
 from planner.program import search
 from planner.program.assemble import Answer, assemble_plan, relaxation
 from planner.program.decompose import subproblems
+from planner.program.headroom import load_table, loads_of
 from planner.program.highs import HighsProgram
 from planner.program.limits import UNLIMITED, Limits, lift_each_limit
 from planner.program.problem import Problem
@@ -64,7 +65,7 @@ def provision(
     problem = Problem.of(demand, pools, limits)
     effort = _Effort(start_s=start_s, ends_s=start_s + time_limit_s, gap=gap)
     plan = _provision(problem, effort)
-    if not plan.unserved:
+    if all(bucket.served for bucket in plan.unserved):
         return plan
     best = _best_relaxation(problem, plan, time_limit_s, gap)
     return replace(plan, relaxation=best, solve_s=time.perf_counter() - start_s)
@@ -87,26 +88,18 @@ def assign(
     if len(backends) != len(pools) or min(backends, default=0) < 0:
         raise InvalidValue(f"backends: one count ≥ 0 for each of {len(pools)} pools: {backends}")
     counts = np.array(backends, dtype=float)
-    whole = Problem.of(demand, pools)
-    loads = whole.loads
-    # A pool without a backend is like one that holds no SLO.
-    running = replace(
-        whole,
-        pools=tuple(replace(pool, spot=None) for pool in pools),
-        loads=replace(
-            loads,
-            seconds=np.where(counts > 0, loads.seconds, np.inf),
-            variance=np.where(counts > 0, loads.variance, np.inf),
-            feasible=loads.feasible & (counts > 0),
-        ),
-    )
+    table = load_table(demand, pools)
+    whole = Problem(demand=demand, pools=pools, limits=UNLIMITED, loads=loads_of(demand, table))
+    # A pool without a backend is like one that serves nothing.
+    loads = loads_of(demand, table, counts > 0)
+    running = replace(whole, pools=tuple(replace(pool, spot=None) for pool in pools), loads=loads)
     answers = []
     for subproblem in subproblems(running, keep_all_pools=True):
         program = HighsProgram(subproblem, ends_s=start_s + time_limit_s, gap=0.0)
         weights = search.min_peak(subproblem, program, counts[subproblem.pool_index])
         answers.append(Answer(subproblem=subproblem, weights=weights))
     took_s = time.perf_counter() - start_s
-    return assemble_plan("assign", whole, counts, answers, took_s)
+    return assemble_plan("assign", whole, counts, answers, took_s, running=loads)
 
 
 def _provision(problem: Problem, effort: _Effort) -> Plan:
@@ -130,7 +123,8 @@ def _best_relaxation(
 ) -> Relaxation | None:
     """The limit whose removal serves most, and of several the cheapest; `None` if none helps."""
     feasible = problem.loads.feasible
-    able = {p for u in plan.unserved for p in np.flatnonzero(feasible[u.bucket]).tolist()}
+    left = [u for u in plan.unserved if not u.served]
+    able = {p for u in left for p in np.flatnonzero(feasible[u.bucket]).tolist()}
     ends_s, options = time.perf_counter() + time_limit_s, []
     for name, pools, limits in lift_each_limit(problem.limits, problem.pools, plan.backends, able):
         now_s = time.perf_counter()
@@ -140,5 +134,5 @@ def _best_relaxation(
             options.append(relaxation(name, problem, relaxed))
     # Rounded: plans that serve the same rate but for the solver's rounding differ in cost only.
     best = min(options, key=lambda o: (round(o.unserved_rate, 6), o.usd_per_hour), default=None)
-    missing = sum(bucket.rate for bucket in plan.unserved)
+    missing = sum(bucket.rate for bucket in left)
     return best if best is not None and best.unserved_rate < missing - LEAST_GAIN else None

@@ -142,7 +142,6 @@ def test_what_no_fleet_can_serve_is_told():
     assert portfolio.unserved_share == pytest.approx(1.0)
     assert portfolio.single is None
     assert portfolio.single_saving is None
-    assert portfolio.usd == portfolio.saving == 0
 
 
 @pytest.mark.parametrize(

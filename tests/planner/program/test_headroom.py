@@ -80,18 +80,52 @@ def test_prefix_hits_make_requests_lighter():
         assert getattr(loads, name)[2, 0] < 0.9 * getattr(plain, name)[2, 0], name
 
 
-@pytest.mark.parametrize(("share", "feasible"), [(0.0009, True), (0.0011, False)])
-def test_a_pool_may_miss_a_thousandth_of_a_bucket(share: float, feasible: bool):
-    """Up to 0.1 % of too large requests is averaged out; more makes the pool infeasible."""
+@pytest.mark.parametrize(("share", "feasible"), [(0.0049, True), (0.0051, False)])
+def test_a_pool_may_miss_half_of_what_its_class_may(share: float, feasible: bool):
+    """At 99 % half a percent of a class may be too large for a pool; with more, another serves it.
+
+    They are served, so they count as what they take."""
     rows = [(2, 600.0, 50.0, 1 - share), (2, 7900.0, 50.0, share)]  # 7,900 miss TTFT on an A10G
 
-    loads = bucket_loads(demand(rows), (pool("A10G"),))
+    loads = bucket_loads(demand(rows), (pool("A10G"), pool("H100")))
     alone = bucket_loads(demand([(2, 600.0, 50.0, 1.0)]), (pool("A10G"),))
 
-    assert bool(loads.feasible[2, 0]) is feasible
+    assert loads.promised[2]
+    assert loads.misfit[2].tolist() == pytest.approx([share, 0.0])
+    assert loads.feasible[2].tolist() == [feasible, True]
     assert np.isinf(loads.seconds[2, 0]) == (not feasible)
     if feasible:
-        assert loads.seconds[2, 0] == pytest.approx(alone.seconds[2, 0])
+        assert 1.005 < loads.seconds[2, 0] / alone.seconds[2, 0] < 1.2
+
+
+def test_what_no_pool_promises_is_served_as_what_it_takes():
+    """A prompt too long for the TTFT takes as much of a backend as its pace needs, and no more."""
+    rows = [(2, 7900.0, 50.0, 1.0)]
+    strict, loose = replace(SLO, ttft_s=0.01), replace(SLO, ttft_s=60.0)
+
+    unpromised, promised = (
+        bucket_loads(demand(rows, slo), (pool("A10G"),)) for slo in (strict, loose)
+    )
+
+    assert (bool(unpromised.promised[2]), bool(promised.promised[2])) == (False, True)
+    assert unpromised.feasible[2, 0]
+    assert unpromised.slots[2, 0] == promised.slots[2, 0] < 1
+    plan = provision(demand(rows, strict), (pool("A10G"),))
+    assert [(u.bucket, u.served) for u in plan.unserved] == [(2, True)]
+    assert sum(plan.backends) > 0
+
+
+def test_the_classes_own_attainment_is_what_may_be_missed():
+    """A class that promises 90 % lets ten times as many requests be too large for a pool."""
+    rows = [(2, 600.0, 50.0, 0.96), (2, 7900.0, 50.0, 0.04)]
+
+    strict, loose = (
+        bucket_loads(demand(rows, replace(SLO, attainment=a)), (pool("A10G"), pool("H100")))
+        for a in (0.99, 0.9)
+    )
+
+    assert not strict.feasible[2, 0]
+    assert loose.feasible[2, 0]
 
 
 def test_a_bucket_never_seen_is_taken_at_its_centre():
@@ -143,8 +177,9 @@ def test_utilisation_of_a_plan_by_another_demand():
     )
     with pytest.raises(InvalidValue, match="other pools or buckets"):
         utilisations(surprise, pools, (plan,))
-    too_long = demand([(0, 100, 50, 0.9), (0, 300_000, 50, 0.1)])
-    (stranded,) = utilisations(too_long, pools, (plan,))
+    too_long = demand([(0, 100, 50, 0.9), (0, 7900, 50, 0.1)])  # for the TTFT of an A10G
+    on_a10g = replace(plan, backends=(1, 0), weights=((1.0, 0.0),) * 4)
+    (stranded,) = utilisations(too_long, pools, (on_a10g,))
     assert max(stranded) == float("inf")
 
 

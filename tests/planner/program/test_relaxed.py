@@ -125,12 +125,12 @@ def test_in_large_fleets_the_price_predicts_a_plan(rate: float):
     assert after - before == pytest.approx(predicted, abs=0.01 * before)
 
 
-def test_where_no_pool_holds_the_slo_there_is_no_price():
-    """An impossible promise costs nothing here and has an infinite price."""
-    asked = demand(1, 5, tpot_s=0.001)
+def test_where_nothing_fits_there_is_no_price():
+    """What fits no context costs nothing here and has an infinite price."""
+    asked = demand(1, 5)
+    short = tuple(replace(p, profile=replace(p.profile, max_model_len=1)) for p in POOLS)
 
-    fleet = fractional_fleet(asked, POOLS)
+    fleet = fractional_fleet(asked, short)
 
     assert fleet.usd_per_hour == 0
     assert np.all(np.isinf(fleet.marginal))
-    assert fluid_bound(asked) == 0

@@ -17,7 +17,7 @@ from planner.model.buckets import Buckets, SloClass
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.program.headroom import bucket_loads, utilisations
+from planner.program.headroom import bucket_loads, load_table, loads_of, utilisations
 from planner.program.solve import assign, provision
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -70,8 +70,9 @@ def utilisation(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> tuple[flo
 
 def recheck(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> np.ndarray:
     """Recomputes M + κ√V of every pool, bucket by bucket, and checks the weights."""
-    weights, loads = np.array(plan.weights), bucket_loads(asked, pools)
-    missing = {u.bucket: u.rate for u in plan.unserved}
+    ready = np.array(plan.backends) > 0 if plan.objective == "assign" else None
+    weights, loads = np.array(plan.weights), loads_of(asked, load_table(asked, pools), ready)
+    missing = {u.bucket: u.rate for u in plan.unserved if not u.served}
     mean, variance = np.zeros(len(pools)), np.zeros(len(pools))
     for b in range(asked.buckets.count):
         index = b // asked.buckets.grid.cells
@@ -182,8 +183,10 @@ def test_a_promise_that_no_pool_holds_is_named():
     plan = provision(asked, POOLS)
 
     loads = bucket_loads(asked, POOLS)
-    lost = {b for b in range(GRID.cells) if asked.rate[b] > 0 and not loads.feasible[b].any()}
+    lost = {b for b in range(GRID.cells) if asked.rate[b] > 0 and not loads.promised[b]}
     assert lost
+    assert all(u.served for u in plan.unserved)
+    assert all(sum(plan.weights[b]) == pytest.approx(1) for b in lost)
     assert {u.bucket for u in plan.unserved} == lost
     assert all("no pool holds TTFT 0.1 s" in u.reason for u in plan.unserved)
     assert sum(plan.backends) > 0

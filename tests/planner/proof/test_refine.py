@@ -48,7 +48,7 @@ def world(power, need):
 def refined_from(starts, rehearse, legal=lambda counts: True, models=("m",) * 3):
     return refine(
         starts, plan_for=lambda counts: fleet(*counts), usd=USD, models=models, legal=legal,
-        rehearse=rehearse, seeds=4,
+        rehearse=rehearse, prove=rehearse, seeds=4,
     )  # fmt: skip
 
 
@@ -130,7 +130,7 @@ def test_an_overloaded_fleet_is_not_played():
 
     refined = refine(
         [fleet(0, 0, 1)], plan_for=plan_for, usd=USD, models=("m",) * 3, legal=lambda counts: True,
-        rehearse=rehearse, seeds=2,
+        rehearse=rehearse, prove=rehearse, seeds=2,
     )  # fmt: skip
 
     assert set(played) == {(0, 0, 1)}
