@@ -21,7 +21,7 @@ from planner.program.request import PlanRequest
 from planner.traffic.trace import read_trace
 
 # By name: only the solver's process imports it.
-CERTIFIER = "gateway.rehearsal.certify:with_certificate"
+SEALER = "gateway.rehearsal.certify:sealed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,9 +57,7 @@ class Planning:
         self._publish = publish
         self._on_look = on_look
         self._clock = asyncio.get_running_loop().time
-        self._solver = solver or Solver(
-            limit_s=loaded.config.planner.solve_limit_s, certifier=CERTIFIER
-        )
+        self._solver = solver or Solver(limit_s=loaded.config.planner.solve_limit_s, sealer=SEALER)
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -77,13 +75,10 @@ class Planning:
         self._solver.__enter__()
         try:
             draft = await self._draft(loaded, self._observed, self.running, self._estimator)
-            plan = draft.plan
-            if draft.demand is not None:
-                plan = await self._solver.certify(plan, draft.demand, self.pools)
         except BaseException:
             self._solver.__exit__(None, None, None)
             raise
-        self._follow(draft, plan)
+        self._follow(draft)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -153,7 +148,7 @@ class Planning:
         self._observed, self._loaded = self._carried(loaded), loaded
         self._fleet.warmup_s = loaded.config.gateway.warmup_s
         self._solver.limit_s = loaded.config.planner.solve_limit_s
-        self._follow(draft, draft.plan)
+        self._follow(draft)
 
     def _bytes_per_token(self, loaded: Loaded) -> dict[str, float]:
         return {name: model.bytes_per_token for name, model in loaded.config.models.items()}
@@ -200,13 +195,14 @@ class Planning:
             now_s=self._clock(),
         )
 
-    def _follow(self, draft: Draft, plan: Plan) -> None:
+    def _follow(self, draft: Draft) -> None:
         """Look at the demand with this plan in force."""
         if draft.demand is not None and self._observed.nothing:
             self._observed.remember(draft.demand, draft.seconds)
         settings = self._loaded.config.planner
         self._replanner = Replanner(
-            plan=plan,
+            plan=draft.plan,
+            demand=draft.demand,
             pools=lambda: _bounded(self._loaded, self.ready),
             running=lambda: self.running,
             ready=lambda: self.ready,

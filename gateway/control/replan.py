@@ -3,12 +3,19 @@
 A plan whose backends cannot hold the demand is replaced after two looks; a plan that holds it is
 replaced only when another is clearly better at several looks in a row. If a solve fails, the plan
 in force stays.
+
+The program's plan is safe and known in a second, so it comes into force first. Beside it fleets are
+played, for a minute and in a process of low priority, until the cheapest that is certified is
+known; it replaces the safe plan if it is cheaper by the same measure, or if the safe plan's own
+certificate does not hold. Fleets are played again when the demand has moved.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from gateway.control.observed import ObservedDemand
 from gateway.control.solver.compare import Comparison
@@ -23,6 +30,9 @@ from planner.program.request import Objective, PlanRequest
 log = logging.getLogger("cuvee.replan")
 
 URGENT_LOOKS = 2  # looks in a row at which the plan does not hold; a single one may be chance
+# Fleets are played again when so much of the demand is another than when they were played last, as
+# a share of its requests. Certificates have a margin of about as much.
+MOVED = 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,12 +64,13 @@ class Replanner:
         solver: Solver,
         publish: Callable[[Plan, str], None],
         on_look: Callable[[str], None] = lambda _: None,
+        demand: Demand | None = None,
     ) -> None:
         """pools: returns the planner's pools, bounded by what is ready where the configuration sets
         no bound. running: returns (P,) backends of the present fleet. ready: those of them that
         serve as much as they ever do. publish: called with a new plan and the reason for it.
         on_look: called after each look with what came of it: `idle` (too few requests), `kept`,
-        `replaced` or `failed`."""
+        `replaced` or `failed`. demand: what the plan is for, if it is to be certified."""
         self.plan = plan
         self._pools = pools
         self._running = running
@@ -69,21 +80,34 @@ class Replanner:
         self._solver = solver
         self._publish = publish
         self._on_look = on_look
+        self._first = demand
+        # The plan and the demand for which fleets were played last.
+        self._sealed: tuple[str, Demand] | None = None
+        self._sealing: asyncio.Task[None] | None = None
         self._short = 0  # looks in a row at which the plan did not hold
         self._better = 0  # looks in a row at which a candidate was better
 
     async def run(self, interval_s: float, clock: Callable[[], float]) -> None:
         """Look at this interval, for ever. A look that fails is logged and changes nothing."""
-        while True:
-            await asyncio.sleep(interval_s)
-            try:
-                await self.look(clock())
-            except PlannerError as error:
-                log.warning("the last good plan stays: %s", error)
-                self._on_look("failed")
-            except Exception:
-                log.exception("a look at the demand failed; the last good plan stays")
-                self._on_look("failed")
+        try:
+            if self._first is not None and self._sealed is None:
+                self._seal_if_moved(self._request(self._first))
+            while True:
+                await asyncio.sleep(interval_s)
+                await self._look_safely(clock())
+        finally:
+            if self._sealing is not None:
+                self._sealing.cancel()
+
+    async def _look_safely(self, now_s: float) -> None:
+        try:
+            await self.look(now_s)
+        except PlannerError as error:
+            log.warning("the last good plan stays: %s", error)
+            self._on_look("failed")
+        except Exception:
+            log.exception("a look at the demand failed; the last good plan stays")
+            self._on_look("failed")
 
     async def look(self, now_s: float) -> Plan | None:
         """Solve for the demand until now; publish the plan and return it if it should replace the
@@ -91,49 +115,76 @@ class Replanner:
         if self._observed.requests < self._policy.min_requests:
             self._on_look("idle")
             return None
-        request = self._request(now_s)
+        request = self._request(self._observed.snapshot(now_s))
         candidate = await self._solver.plan(request)
         comparison = await self._solver.compare(request, self.plan, candidate)
         reason = self._reason(comparison)
         log.debug("look: %s, candidate %s, reason %s", comparison, candidate.plan_id, reason)
         if reason is None or candidate.plan_id == self.plan.plan_id:
+            self._seal_if_moved(request)
             self._on_look("kept")
             return None
-        candidate = await self._certified(candidate, request.demand, request.pools)
-        self._short = self._better = 0
-        self.plan = candidate
-        self._publish(candidate, reason)
+        self._replace(candidate, reason)
+        self._seal_if_moved(request)
         self._on_look("replaced")
         return candidate
 
-    def _request(self, now_s: float) -> PlanRequest:
-        """A request for a plan for the demand until now, on the present fleet."""
+    def _replace(self, plan: Plan, reason: str) -> None:
+        self._short = self._better = 0
+        self.plan = plan
+        self._publish(plan, reason)
+
+    def _request(self, demand: Demand) -> PlanRequest:
+        """A request for a plan for a demand, on the present fleet."""
         return PlanRequest(
             objective=self._policy.objective,
-            demand=self._observed.snapshot(now_s),
+            demand=demand,
             pools=self._pools(),
             running=self._ready(),
             limits=replace(self._policy.limits, running=self._running()),
         )
 
-    async def _certified(self, candidate: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
-        """The candidate with its certificate, or without one if certification fails.
+    def _seal_if_moved(self, request: PlanRequest) -> None:
+        """Play fleets beside the looks, unless that is done already or going on."""
+        if self._sealing is not None and not self._sealing.done():
+            return
+        if self._sealed is not None:
+            plan_id, demand = self._sealed
+            if plan_id == self.plan.plan_id and moved(demand, request.demand) <= MOVED:
+                return
+        self._sealed = self.plan.plan_id, request.demand
+        self._sealing = asyncio.create_task(self._seal(request, self.plan))
 
-        A missing or bad certificate is logged and does not stop the plan: the plan in force is
-        known to be worse.
-        """
+    async def _seal(self, request: PlanRequest, plan: Plan) -> None:
+        """Certify the plan in force, and replace it by the cheapest certified plan."""
         try:
-            candidate = await self._solver.certify(candidate, demand, pools)
+            sealed, refined = await self._solver.seal(request, plan)
         except PlannerError as error:
-            log.warning("plan %s goes uncertified: %s", candidate.plan_id, error)
-            return candidate
-        certificate = candidate.certificate
-        if certificate is not None and not certificate.holds:
+            log.warning("plan %s stays without a certificate: %s", plan.plan_id, error)
+            return
+        except Exception:
+            log.exception("plan %s stays without a certificate", plan.plan_id)
+            return
+        if self.plan.plan_id != plan.plan_id:  # the demand did not wait
+            return
+        self.plan, certificate = sealed, sealed.certificate
+        short = certificate is not None and not certificate.holds
+        if certificate is not None and short:
             log.warning(
-                "plan %s keeps the SLO of %.2f%% of requests when rehearsed, not %.2f%%",
-                candidate.plan_id, 100 * certificate.attainment, 100 * certificate.target,
+                "plan %s keeps the SLO of %.2f%% of requests when played, not %.2f%%",
+                sealed.plan_id, 100 * certificate.attainment, 100 * certificate.target,
             )  # fmt: skip
-        return candidate
+        if refined is None or refined.plan_id == plan.plan_id:
+            return
+        saving = 1 - refined.usd_per_hour / plan.usd_per_hour if plan.usd_per_hour else 0.0
+        if saving >= self._policy.min_saving:
+            reason = f"certified, and {saving:.0%} cheaper than the plan that is safe at once"
+        elif short:
+            reason = "the plan did not hold when it was played; this one does"
+        else:
+            return
+        self._replace(refined, reason)
+        self._sealed = refined.plan_id, request.demand
 
     def _reason(self, comparison: Comparison) -> str | None:
         """Count this look; return the reason to replace the plan now, or `None`."""
@@ -149,3 +200,11 @@ class Replanner:
             gain = "less loaded" if policy.objective == "assign" else "cheaper"
             return f"{comparison.saving:.0%} {gain}"
         return None
+
+
+def moved(before: Demand, now: Demand) -> float:
+    """How much of the demand is another than before, as a share of what it was; 1 for other
+    buckets."""
+    if before.buckets != now.buckets or not before.total_rate:
+        return 1.0
+    return float(np.abs(now.rate - before.rate).sum()) / before.total_rate

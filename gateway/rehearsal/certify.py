@@ -4,8 +4,10 @@ Owns the order of the search, and by how much plays are harder than what is beli
 and no live object.
 """
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from math import isfinite
 
 import numpy as np
 
@@ -16,11 +18,13 @@ from gateway.rehearsal.traffic import Process
 from gateway.routing.estimator import Estimator
 from planner.costs import single_types
 from planner.model.demand import Demand
-from planner.model.plan import Certificate, Plan
+from planner.model.plan import Certificate, Plan, SingleType
 from planner.model.pool import Pool
 from planner.program import solve
+from planner.program.headroom import utilisations
 from planner.program.limits import Limits
-from planner.proof.certify import SEEDS, certify, proven
+from planner.program.request import PlanRequest
+from planner.proof.certify import SEEDS, proven
 from planner.proof.length import LEAST_S, REQUESTS, PlayLength, play_length
 from planner.proof.refine import MISFIT, Refined, refine
 
@@ -112,7 +116,8 @@ def certified(
     if process == "daily":
         demand = demand.scaled_to(demand.total_rate * (1 + swing))
     search = _Search(loaded.pools, loaded.limits, demand, harder, harness, seeds)
-    return search.run(length, progress)
+    first = solve.provision(demand, loaded.pools, loaded.limits)
+    return search.run(first, length, progress)
 
 
 class _Search:
@@ -126,16 +131,21 @@ class _Search:
         harder: Margin,
         harness: Harness,
         seeds: int,
+        spent: Callable[[], bool] = lambda: False,
     ) -> None:
+        """spent: whether to stop with what is known by now."""
+        self._spent = spent
         self._pools, self._demand, self._harness, self._seeds = pools, demand, harness, seeds
         self._limits, self._harder = limits, harder
         self._legal = _within(pools, limits)
         # What the fleet should be for what is played; shares are those of what is believed.
         self._harder_problem = harder.more(demand), harder.slower(pools)
 
-    def run(self, length: PlayLength, progress: Callable[[str], None]) -> Certified:
-        first = solve.provision(self._demand, self._pools, self._limits)
-        certificate = self._certify(first)
+    def run(
+        self, first: Plan, length: PlayLength, progress: Callable[[str], None] = lambda _: None
+    ) -> Certified:
+        """first: the program's plan."""
+        certificate = self.certificate(first)
         progress(f"plan {first.plan_id}: ${first.usd_per_hour:.2f}/h, {certificate.attainment:.2%}")
         singles = []
         for gpu, plan, single in self._singles():
@@ -152,6 +162,7 @@ class _Search:
             prove=self._harness.prove,
             seeds=self._seeds,
             progress=progress,
+            spent=self._spent,
         )
         return Certified(
             demand=self._demand,
@@ -159,14 +170,23 @@ class _Search:
             length=length,
             first=(first, certificate),
             singles=tuple(singles),
-            refined=refined,
+            refined=replace(refined, certificate=self.judged(refined.plan, refined.certificate)),
         )
 
     def _plan_for(self, counts: Counts) -> Plan:
         return solve.assign(self._demand, self._pools, counts)
 
-    def _certify(self, plan: Plan) -> Certificate:
-        return proven(plan, self._harness.play, self._harness.prove, self._seeds)
+    def certificate(self, plan: Plan) -> Certificate:
+        certificate = proven(plan, self._harness.play, self._harness.prove, self._seeds)
+        return self.judged(plan, certificate)
+
+    def judged(self, plan: Plan, certificate: Certificate) -> Certificate:
+        """The certificate with what it was made for."""
+        demand, _ = self._harder_problem
+        (peaks,) = utilisations(demand, self._pools, (plan,))
+        return replace(
+            certificate, margin=self._harder.demand, peak=max((1.0, *filter(isfinite, peaks)))
+        )
 
     def _harder_plan(self, first: Plan) -> Iterator[Plan]:
         """The fleet of the program for what is played, if that is another one."""
@@ -188,6 +208,8 @@ class _Search:
         for gpu, single in single_types.single_types(demand, pools).items():
             own = dict(zip(single.pools, single.backends, strict=True))
             counts = tuple(_clipped(own.get(pool.name, 0), pool) for pool in self._pools)
+            if self._spent():
+                return
             found = self._grown(
                 counts, [p for p, pool in enumerate(self._pools) if pool.gpu == gpu]
             )
@@ -222,25 +244,48 @@ class _Search:
         plan = self._plan_for(counts)
         if plan.unserved_share > MISFIT:
             return None
-        certificate = self._certify(plan)
+        certificate = self.certificate(plan)
         return (plan, certificate) if certificate.holds else None
 
 
-def with_certificate(
-    plan: Plan, demand: Demand, pools: tuple[Pool, ...], *, seeds: int = SEEDS
-) -> Plan:
-    """The plan with its certificate on observed demand, which is that of its worst SLO class.
+def sealed(request: PlanRequest, plan: Plan, cpu_s: float) -> tuple[Plan, Plan | None]:
+    """A plan for observed demand with its certificate, and the cheapest certified plan.
 
-    All classes are played at once, because they share backends.
+    All classes are played at once, because they share backends. The second plan is `None` where
+    counts are given, nothing was observed, or no fleet within reach holds. cpu_s: after so much CPU
+    time the search ends with what it knows; the certificate of the plan is made anyway.
     """
-    harder = Margin.of(pools, None)
-    harness = observed_harness(
-        harder.more(demand), pools, play_length(demand), engines=harder.slower(pools)
-    )
+    demand, pools, began_s = request.demand, request.pools, time.process_time()
+    harder, length = Margin.of(pools, None), play_length(demand)
+    harness = observed_harness(harder.more(demand), pools, length, engines=harder.slower(pools))
     if harness is None:
-        return replace(plan, certificate=None)
-    certificate = certify(plan, harness.play, seeds=range(seeds))
-    return replace(plan, certificate=replace(certificate, margin=harder.demand))
+        return replace(plan, certificate=None), None
+    search = _Search(
+        pools, request.limits, demand, harder, harness, SEEDS,
+        spent=lambda: time.process_time() - began_s > cpu_s,
+    )  # fmt: skip
+    if request.objective == "assign":
+        return replace(plan, certificate=search.certificate(plan)), None
+    found = search.run(plan, length)
+    plan = replace(plan, certificate=found.first[1])
+    if not found.refined.certificate.holds:
+        return plan, None
+    refined = replace(
+        found.refined.plan,
+        certificate=found.refined.certificate,
+        safe_usd_per_hour=plan.usd_per_hour,
+        singles=tuple(_single(gpu, single) for gpu, single, _ in found.singles),
+    )
+    return plan, refined
+
+
+def _single(gpu: str, plan: Plan) -> SingleType:
+    return SingleType(
+        gpu=gpu,
+        usd_per_hour=plan.usd_per_hour,
+        backends=tuple(zip(plan.pools, plan.backends, strict=True)),
+        certified=True,
+    )
 
 
 def _within(pools: tuple[Pool, ...], limits: Limits) -> Callable[[Counts], bool]:

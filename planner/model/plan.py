@@ -30,7 +30,8 @@ class Unserved:
 class SingleType:
     """The cheapest fleet of one GPU type for the same demand.
 
-    backends: by pool name. unserved_share: the share of the requests that this fleet cannot serve.
+    backends: by pool name. certified: whether this fleet was played and holds, or is only what the
+    program says. unserved_share: the share of the requests that this fleet cannot serve.
     why: the reason for the first bucket that it cannot serve, `None` if it serves all.
     """
 
@@ -39,6 +40,7 @@ class SingleType:
     backends: tuple[tuple[str, int], ...]
     unserved_share: float = 0.0
     why: str | None = None
+    certified: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +65,10 @@ class Certificate:
     share of the worst seed, worst_window: of the worst minute of any seed (`None`: no minute had
     enough requests). grows: whether the backlog grows while the fleet is played. target: the
     promised share. margin: the fleet was played on engines that much slower, with that much more
-    demand. seeds: how many were played; fewer than asked for if the first ones were hopeless.
-    requests: counted in all. model, slo_class: the class that the certificate is about; of several
-    classes that were played together the worst off.
+    demand. peak: the highest utilisation `(M + κ√V)/y` of any pool under that demand, up to which
+    the certificate speaks for the plan. seeds: how many were played; fewer than asked for if the
+    first ones were hopeless. requests: counted in all. model, slo_class: the class that the
+    certificate is about; of several classes that were played together the worst off.
     """
 
     attainment: float
@@ -80,6 +83,7 @@ class Certificate:
     worst_window: float | None = None
     grows: bool = False
     margin: float = 0.0
+    peak: float = 1.0
 
     @property
     def holds(self) -> bool:
@@ -105,6 +109,8 @@ class Plan:
     that was computed. relaxation: the limit to lift first, if limits leave demand unserved.
     certificate: what rehearsals prove, if there were any. cached_share: (P,) the share of the
     prompt tokens that the plan sends to each pool of which it expects prefix hits; empty: of none.
+    safe_usd_per_hour: of a plan that was found by playing fleets, what the program's own plan for
+    the same demand costs.
     """
 
     plan_id: str
@@ -128,6 +134,7 @@ class Plan:
     relaxation: Relaxation | None = None
     certificate: Certificate | None = None
     cached_share: tuple[float, ...] = ()
+    safe_usd_per_hour: float | None = None
 
     @property
     def unserved_share(self) -> float:

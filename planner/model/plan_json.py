@@ -17,6 +17,7 @@ def plan_figures(plan: Plan) -> dict[str, Any]:
         "plan_id": plan.plan_id,
         "objective": plan.objective,
         "usd_per_hour": plan.usd_per_hour,
+        "safe_usd_per_hour": plan.safe_usd_per_hour,
         "lower_bound_usd_per_hour": plan.lower_bound_usd_per_hour,
         "gap": plan.gap,
         "solve_s": plan.solve_s,
@@ -62,6 +63,7 @@ def plan_figures(plan: Plan) -> dict[str, Any]:
                 "backends": dict(single.backends),
                 "unserved_share": single.unserved_share,
                 "why": single.why,
+                "certified": single.certified,
             }
             for single in plan.singles
         },

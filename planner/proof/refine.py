@@ -63,12 +63,13 @@ def refine(
     prove: Rehearse,
     seeds: int = SEEDS,
     progress: Callable[[str], None] = lambda _: None,
+    spent: Callable[[], bool] = lambda: False,
 ) -> Refined:
     """Search for the cheapest certified plan.
 
     starts: plans over the same pools. plan_for: the plan of least peak load for (P,) counts. usd,
     models: (P,) price and model of each pool. legal: whether (P,) counts may be bought. rehearse,
-    prove: play a plan with a seed; see `proven`.
+    prove: play a plan with a seed; see `proven`. spent: whether to stop with what is known by now.
     """
     certified = [(plan, proven(plan, rehearse, prove, seeds)) for plan in starts]
     holding = [
@@ -82,6 +83,8 @@ def refine(
     played = len(certified)
     failed: set[ModelFleet] = set()
     for counts in filter(legal, _nearby(starts, usd, limit)):
+        if spent():
+            break
         # Models share no backend: what was too small for a model is so whatever the others have.
         by_model = _model_fleets(counts, models)
         if not failed.isdisjoint(by_model.values()):

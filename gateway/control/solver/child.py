@@ -14,13 +14,14 @@ from typing import Any
 # At nice 5 the solver gets a quarter of a core that the data path fills, so that one second of
 # solving for four pools takes four, within the default limit; at nice 10 it would get a tenth.
 NICENESS = 5
+SEAL_NICENESS = 10  # a search of a minute has time
 
 
-def attach() -> None:
+def attach(niceness: int) -> None:
     """Prepare the process: low priority, one core, no reaction to signals sent to the whole process
     group, and an end when the parent process ends in any way."""
     with suppress(AttributeError, OSError):  # not every system has nice, and solving needs none
-        os.nice(NICENESS)
+        os.nice(niceness)
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # its threads would spin on other cores
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)

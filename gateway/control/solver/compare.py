@@ -13,18 +13,20 @@ class Comparison:
     """How much better a candidate is.
 
     peak, candidate_peak: the highest utilisation `(M + κ√V)/y` of any pool under the plan in force
-    and under the candidate; at most 1 when the SLO holds. saving: the share of the peak (objective
+    and under the candidate. allowed: up to which the plan in force holds: 1, or more if it was
+    played with more. saving: the share of the peak (objective
     `assign`) or of the cost (`provision`) that the candidate saves.
     """
 
     peak: float
     candidate_peak: float
     saving: float
+    allowed: float = 1.0
 
     @property
     def holds(self) -> bool:
         """Whether the plan in force holds the demand."""
-        return self.peak <= 1.0
+        return self.peak <= self.allowed
 
 
 def compare(request: PlanRequest, plan: Plan, candidate: Plan) -> Comparison:
@@ -39,7 +41,11 @@ def compare(request: PlanRequest, plan: Plan, candidate: Plan) -> Comparison:
     else:
         usd = plan.usd_per_hour
         saving = 1 - candidate.usd_per_hour / usd if usd > 0 else 0.0
-    return Comparison(peak=peak, candidate_peak=candidate_peak, saving=saving)
+    certificate = plan.certificate
+    allowed = certificate.peak if certificate is not None and certificate.holds else 1.0
+    return Comparison(
+        peak=peak, candidate_peak=candidate_peak, saving=saving, allowed=max(1.0, allowed)
+    )
 
 
 def _on_what_there_is(request: PlanRequest, plan: Plan) -> Plan:

@@ -12,8 +12,25 @@ from gateway.control.replan import Replanner, ReplanPolicy
 from gateway.control.solver.compare import compare
 from gateway.control.solver.process import Solver
 from planner.errors import SolverFailed
+from planner.model.plan import Certificate
 from planner.program import solve
 from planner.program.headroom import utilisations
+
+CERTIFICATE = Certificate(
+    attainment=0.995,
+    low=0.992,
+    high=0.998,
+    worst=0.99,
+    target=0.99,
+    seeds=16,
+    requests=9000,
+    peak=1.4,
+)
+
+
+async def all_done():
+    """Wait for what goes on beside the looks."""
+    await asyncio.gather(*asyncio.all_tasks() - {asyncio.current_task()})
 
 
 class Solves:
@@ -22,14 +39,14 @@ class Solves:
     def __init__(self, *answers):
         self.answers = list(answers)
         self.asked = []
-        self.certified = []
+        self.sealed, self.refined = [], None
         self.uncertain = self.speechless = False
 
-    async def certify(self, plan, demand, pools):
-        self.certified.append(plan.plan_id)
+    async def seal(self, request, plan):
+        self.sealed.append((plan.plan_id, request.demand.total_rate))
         if self.uncertain:
-            raise SolverFailed("the rehearsal took too long")
-        return plan
+            raise SolverFailed("the plays took too long")
+        return replace(plan, certificate=CERTIFICATE), self.refined
 
     async def plan(self, request):
         self.asked.append(request)
@@ -131,18 +148,73 @@ async def test_a_plan_that_no_longer_holds_is_replaced_after_two_looks(loop_of, 
     assert "no longer holds" in reason
 
 
-async def test_a_plan_is_rehearsed_before_it_is_in_force_and_only_then(loop_of, plans, make_demand):
-    """Looks cost no rehearsal; a rehearsal that fails costs the certificate, not the plan."""
-    replanner, published, solver, now_s = loop_of(plans[3.0], make_demand(12.0), plans[30.0])
-
-    await replanner.look(now_s)
-    early = list(solver.certified)
+async def test_fleets_are_played_beside_the_looks_and_when_demand_has_moved(
+    loop_of, plans, make_demand
+):
+    """Once for a plan and a demand; a failure costs the certificate, not the plan."""
+    plan = plans[12.0]
+    replanner, published, solver, now_s = loop_of(plan, make_demand(11.0), plan)
     solver.uncertain = True
-    await replanner.look(now_s)
 
-    assert early == []
-    assert solver.certified == [plans[30.0].plan_id]
-    assert [plan_id for plan_id, _ in published] == [plans[30.0].plan_id]
+    await replanner.look(now_s)
+    await all_done()
+    uncertain = replanner.plan
+    await replanner.look(now_s)
+    await all_done()
+    once = len(solver.sealed)
+    await replanner.look(1.5 * now_s)  # nothing came since: a third less per second
+    await all_done()
+
+    assert published == []
+    assert uncertain.certificate is None
+    assert once == 1
+    assert len(solver.sealed) == 2
+
+
+async def test_the_certified_plan_replaces_the_safe_one(loop_of, plans, make_demand):
+    """As soon as it is known, if it is cheaper by min_saving; then it is played no more."""
+    safe = plans[12.0]
+    cheaper = replace(
+        safe, plan_id="cheaper", usd_per_hour=0.8 * safe.usd_per_hour, certificate=CERTIFICATE
+    )
+    replanner, published, solver, now_s = loop_of(safe, make_demand(11.0), safe)
+    solver.refined = cheaper
+
+    for _ in range(4):
+        await replanner.look(now_s)
+        await all_done()
+
+    assert replanner.plan is cheaper
+    assert [plan_id for plan_id, _ in published] == ["cheaper"]
+    assert "certified, and 20% cheaper" in published[0][1]
+    assert len(solver.sealed) == 1
+
+
+async def test_a_saving_too_small_only_brings_the_certificate(loop_of, plans, make_demand):
+    """The plan in force stays, and says what it proved."""
+    safe = plans[12.0]
+    replanner, published, solver, now_s = loop_of(safe, make_demand(11.0), safe)
+    solver.refined = replace(safe, plan_id="same", usd_per_hour=0.97 * safe.usd_per_hour)
+
+    await replanner.look(now_s)
+    await all_done()
+
+    assert published == []
+    assert replanner.plan == replace(safe, certificate=CERTIFICATE)
+
+
+async def test_a_certified_plan_holds_up_to_what_it_was_played_with(loop_of, plans, make_demand):
+    """The formula would call it too small; its certificate speaks for it, and not beyond."""
+    plan = replace(plans[12.0], certificate=CERTIFICATE)
+    rival = plans[30.0]
+
+    kept = loop_of(plan, make_demand(13.5), rival)
+    swapped = loop_of(plan, make_demand(29.0), rival)
+    for replanner, _, _, now_s in (kept, swapped):
+        await looks(replanner, now_s, 3)
+
+    assert kept[1] == []
+    assert [plan_id for plan_id, _ in swapped[1]] == [rival.plan_id]
 
 
 async def test_a_cheaper_plan_needs_patience(loop_of, plans, make_demand):

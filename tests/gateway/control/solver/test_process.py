@@ -64,20 +64,34 @@ async def test_a_slow_solve_is_abandoned(make_demand, pools):
     assert third.plan_id == first.plan_id
 
 
-async def test_certificates_are_made_in_the_worker(make_demand, pools):
-    """The plan comes back with what the gateway's own rehearsal says of it."""
+async def test_plans_are_sealed_in_a_process_that_ends_with_it(make_demand, pools):
+    """The plan comes back with what the gateway's own rehearsal says of it, and the cheapest plan
+    that holds; whoever solves meanwhile does not wait, and the memory is given back."""
     demand = make_demand(3.0)
-    with Solver(limit_s=60.0, certifier="gateway.rehearsal.certify:with_certificate") as solver:
-        found = await solver.plan(request("provision", demand, pools, (4, 4, 4)))
-        certified = await solver.certify(found, demand, pools)
+    asked = request("provision", demand, pools, (4, 4, 4))
+    with Solver(limit_s=60.0, sealer="gateway.rehearsal.certify:sealed") as solver:
+        found = await solver.plan(asked)
+        sealing = asyncio.create_task(solver.seal(asked, found))
+        again = await solver.plan(asked)
+        at_once = not sealing.done()
+        sealed, refined = await sealing
+        left = [child.pid for child in multiprocessing.active_children()]
+        pid = solver.pid
     with Solver(limit_s=60.0) as solver:
-        plain = await solver.certify(found, demand, pools)
+        plain = await solver.seal(asked, found)
 
+    assert at_once
+    assert again.plan_id == found.plan_id
+    assert left == [pid]
     assert found.certificate is None
-    assert certified.certificate is not None
-    assert certified.certificate.holds
-    assert replace(certified, certificate=None) == found
-    assert plain is found
+    assert sealed.certificate is not None
+    assert replace(sealed, certificate=None) == found
+    assert refined is not None
+    assert refined.certificate is not None
+    assert refined.certificate.holds
+    assert refined.safe_usd_per_hour == found.usd_per_hour
+    assert not sealed.certificate.holds or refined.usd_per_hour <= found.usd_per_hour
+    assert plain == (found, None)
 
 
 async def test_plans_are_compared_in_the_worker(make_demand, pools):
