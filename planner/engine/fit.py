@@ -134,6 +134,10 @@ class Calibration:
         """Seconds that one prompt adds to the iterations that it shares with other sequences."""
         return self.request_s + self.prompt_s * input_tokens + self.square_s * input_tokens**2
 
+    def added_s(self, batch: Number, inputs: Number, outputs: Number, budget: int) -> Number:
+        """Seconds that each prompt adds to the answers beside it: the same at every load."""
+        return self.prefill_share_s(inputs)
+
 
 def prior(roofline: Roofline) -> Calibration:
     """The linear model nearest to the roofline, over batches, contexts and prompts that fit."""

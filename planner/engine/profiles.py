@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from planner import shipped
 from planner.engine import catalogue, profile_file
 from planner.engine.fit import Calibration, Rates, fit, fit_alone
-from planner.engine.hardware import ENGINES, EngineKind, Gpu, Model
+from planner.engine.hardware import ENGINES, EngineKind, Gpu, Model, Schedule
 from planner.engine.profile_file import FORMAT as FORMAT
 from planner.engine.profile_file import Origin
 from planner.engine.profile_file import ProfileFile as ProfileFile
@@ -53,7 +53,7 @@ class Profile:
     calibration: a linear engine model fitted to measurements; it takes the roofline's place for
     every time. rates: best rates found under `baked_slo`; capacity then ignores the SLO it is asked
     for. kv_tokens: tokens of KV that the engine reported; default: the roofline's estimate.
-    usd_per_gpu_hour: the price that the GPU's own numbers state.
+    usd_per_gpu_hour: the price that the GPU's own numbers state. schedule: the engine's.
     """
 
     gpu: str
@@ -69,6 +69,7 @@ class Profile:
     baked_slo: str | None = None
     kv_tokens: int | None = None
     usd_per_gpu_hour: float | None = None
+    schedule: Schedule = "mixed"
 
     def __post_init__(self) -> None:
         limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "kv_tokens", "gpus")
@@ -94,6 +95,14 @@ class Profile:
         return self.kv_tokens or 0
 
     @property
+    def prompt_budget(self) -> int:
+        """Tokens that one iteration can take. An engine that does not cut prompts refuses to start
+        with fewer than the longest has; vLLM V1 with fewer than one for each sequence."""
+        least = max(self.max_num_batched_tokens, self.max_num_seqs)
+        cuts = self.schedule in ("mixed", "prefill-first")
+        return least if cuts else max(least, self.max_model_len)
+
+    @property
     def frontend(self) -> tuple[float, float]:
         """What a client waits beside the engine's iterations: seconds, and iterations. Nothing for
         a calibration: measured times contain it."""
@@ -116,14 +125,19 @@ class Profile:
 
     def tpot_s(self, batch: Number, inputs: Number, outputs: Number) -> Number:
         """Seconds per output token with `batch` requests of one size in flight, prefill included:
-        `t_dec(B, i + o/2) + B·t_pre(i)/o`; rises with B.
+        `t_dec(B, i + o/2) + B·t_pre(i)/o`, t_pre being what a prompt adds; rises with B.
         """
         return self._pace(inputs, outputs)(batch)
 
     def _pace(self, inputs: Number, outputs: Number) -> Callable[[Number], Number]:
-        """`tpot_s` of one size as a function of B alone: the prefill is computed once."""
-        share_s, context = self.times.prefill_share_s(inputs) / outputs, inputs + outputs / 2
-        return lambda batch: self.times.decode_s(batch, context) + batch * share_s
+        """`tpot_s` of one size as a function of B alone."""
+        times, budget, context = self.times, self.prompt_budget, inputs + outputs / 2
+
+        def pace(batch: Number) -> Number:
+            added_s = times.added_s(batch, inputs, outputs, budget)
+            return times.decode_s(batch, context) + batch / outputs * added_s
+
+        return pace
 
     def capacity(self, inputs: FloatArray, outputs: FloatArray, slo: Slo) -> Capacity:
         """The largest steady concurrency and rate within the SLO, for (N,) sizes in tokens.
@@ -199,6 +213,7 @@ def analytic(
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=max_model_len,
         usd_per_gpu_hour=backend.gpu.usd_per_hour,
+        schedule=backend.engine.schedule,
     )
 
 
@@ -257,6 +272,7 @@ def _profile(spec: ProfileFile, root: Path) -> Profile:
         baked_slo=spec.baked_slo,
         kv_tokens=spec.kv_tokens,
         usd_per_gpu_hour=None if gpu is None else gpu.usd_per_hour,
+        schedule=engine.schedule,
     )
 
 

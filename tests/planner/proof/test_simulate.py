@@ -29,6 +29,7 @@ def profile(seats=4, longest=4000):
         iteration_s=0.0,
         sequence_s=0.0,
         request_s=0.0,
+        schedule="mixed",
     )
     return analytic(
         roofline(catalogue.gpus()["H100"], MODEL, engine),
