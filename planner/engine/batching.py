@@ -92,7 +92,7 @@ class Engine:
             size = f"{input_tokens} in, {output_tokens} out"
             raise InvalidValue(f"both at least 1, together at most {self.longest}: {size}")
         self._catch_up(now_s)
-        cached = min(max(cached_tokens, 0), input_tokens - 1)
+        cached = min(max(cached_tokens, 0), input_tokens - 1) if cached_tokens else 0
         self._waiting[key] = Sequence(key, input_tokens, output_tokens, cached)
         # Behind other waiting requests it changes nothing: admission is in order, and the first of
         # them is blocked until a sequence leaves. Unless it waited for company.
@@ -141,7 +141,8 @@ class Engine:
         run = self._run
         if run is None:
             return self._frontend_s
-        step_s = run.end_s(self._done + 1) - run.end_s(self._done)
+        done, length = self._done, run.length
+        step_s = (run.last_s if length == 1 else run.end_s(done + 1)) - run.end_s(done)
         return self._frontend_s + self._frontend_steps * step_s
 
     @property

@@ -165,7 +165,7 @@ class DecodeRun:
     def end_s(self, count: int) -> float:
         """When the first `count` iterations have ended."""
         if count <= self._flat:
-            return self.start_s + count * self._floor_s
+            return self.start_s + count * self._floor_s if count else self.start_s
         rest = count - self._flat
         risen_s = rest * self._high_s + self._rise_s * (rest * (rest - 1) / 2)
         return self.start_s + self._flat * self._floor_s + risen_s

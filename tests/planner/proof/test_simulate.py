@@ -12,7 +12,8 @@ from planner.engine.hardware import ENGINES
 from planner.engine.profiles import analytic
 from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
-from planner.proof.simulate import FirstCome, SimulationResult, simulate
+from planner.proof.simulate import SimulationResult, simulate
+from planner.proof.timeline import FirstCome
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 
@@ -158,7 +159,7 @@ class OnTime:
         due = [request for request, at_s in self.times_s.items() if at_s <= now_s]
         for request in due:
             del self.times_s[request]
-        return [(request, Placement(0, request, self.log)) for request in due]
+        return [(request, 0, Placement(0, request, self.log)) for request in due]
 
     def due_s(self):
         return min(self.times_s.values(), default=np.inf)
