@@ -134,9 +134,18 @@ class Calibration:
         """Seconds that one prompt adds to the iterations that it shares with other sequences."""
         return self.request_s + self.prompt_s * input_tokens + self.square_s * input_tokens**2
 
-    def added_s(self, batch: Number, inputs: Number, outputs: Number, budget: int) -> Number:
-        """Seconds that each prompt adds to the answers beside it: the same at every load."""
-        return self.prefill_share_s(inputs)
+    def added_s(
+        self,
+        batch: Number,
+        inputs: Number,
+        outputs: Number,
+        budget: int,
+        cached: Number = 0.0,
+    ) -> Number:
+        """Seconds that each prompt adds to the answers beside it: the same at every load. cached:
+        of the inputs, those that are not computed, though attention reads them."""
+        tokens, squares = inputs - cached, inputs**2 - cached**2
+        return self.request_s + self.prompt_s * tokens + self.square_s * squares
 
 
 def prior(roofline: Roofline) -> Calibration:

@@ -119,10 +119,18 @@ class Roofline:
         shared_s = self.step_s(tokens, 0.0, 0.0, squares, prefill=True)
         return shared_s / together + self.engine.request_s
 
-    def added_s(self, batch: Number, inputs: Number, outputs: Number, budget: int) -> Number:
+    def added_s(
+        self,
+        batch: Number,
+        inputs: Number,
+        outputs: Number,
+        budget: int,
+        cached: Number = 0.0,
+    ) -> Number:
         """Seconds that each prompt adds to the answers beside it, at a steady load.
 
         batch: requests of the size inputs, outputs in flight. budget: tokens of an iteration.
+        cached: of the inputs, those that are not computed, though attention reads them.
 
         While `batch` answers go on, a = batch/outputs of them end in an iteration and as many
         prompts come: `a/(1 − e^−a)` on average where any comes. They take one iteration, or more if
@@ -131,23 +139,23 @@ class Roofline:
         `budget·outputs/(inputs + outputs)` answers go on; more requests in flight wait for prefill.
         """
         schedule, asked = self.engine.schedule, np.maximum(batch, 1.0)
+        computed, squares = inputs - cached, inputs * inputs - cached * cached
         batch = asked
         if schedule == "mixed":
-            batch = np.minimum(asked, np.maximum(budget * outputs / (inputs + outputs), 1.0))
+            batch = np.minimum(asked, np.maximum(budget * outputs / (computed + outputs), 1.0))
         arrivals = batch / outputs
         together: Number = arrivals / -np.expm1(-arrivals)
         if schedule == "alternating":
             waiting = np.minimum(PATIENCE * arrivals, WORTHWHILE * batch)
             together = np.maximum(together, waiting)
+        room = budget - batch if schedule == "mixed" else budget
+        share = np.maximum(together * computed / room + HALF_FULL, 1.0) / together  # iterations
+        tokens, squares = computed / share, squares / share
         if schedule != "mixed":
-            share = np.maximum(together * inputs / budget + HALF_FULL, 1.0) / together
-            alone_s = self.step_s(inputs / share, 0.0, 0.0, inputs * inputs / share, prefill=True)
+            alone_s = self.step_s(tokens, 0.0, 0.0, squares, prefill=True)
             return share * alone_s + self.engine.request_s
-        share = np.maximum(together * inputs / (budget - batch) + HALF_FULL, 1.0) / together
         mean = inputs + outputs / 2
-        mixed_s = self.step_s(
-            batch + inputs / share, batch, batch * mean, inputs * inputs / share, prefill=True
-        )
+        mixed_s = self.step_s(batch + tokens, batch, batch * mean, squares, prefill=True)
         decode_s = self.decode_s(batch, mean)
         waits_s = outputs * (decode_s / batch - self.decode_s(asked, mean) / asked)
         return share * (mixed_s - decode_s) + waits_s + self.engine.request_s

@@ -74,7 +74,7 @@ def simulate(
     inputs = [max(1, int(tokens)) for tokens in trace.input_tokens.tolist()]
     outputs = [max(1, int(tokens)) for tokens in trace.output_tokens.tolist()]
     fleet = [Engine(profile) for profile in engines]
-    timeline = Timeline(fleet, inputs, outputs, dispatch, on_finished)
+    timeline = Timeline(fleet, inputs, outputs, [0] * len(trace), dispatch, on_finished)
     timeline.play(trace.arrival_s.tolist())
     first_s, last_s = np.array(timeline.first_s), np.array(timeline.last_s)
     gaps = np.array(outputs, dtype=float) - 1

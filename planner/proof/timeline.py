@@ -103,12 +103,15 @@ class Timeline:
         engines: list[Engine],
         inputs: list[int],
         outputs: list[int],
+        cached: list[int],
         dispatch: Dispatch,
         on_finished: OnFinished | None,
     ) -> None:
-        """engines: fresh ones. inputs, outputs: tokens by request."""
+        """engines: fresh ones. inputs, outputs: tokens by request. cached: of the inputs, those
+        that hit every engine's prefix cache."""
         requests = len(inputs)
-        self._inputs, self._outputs, self._engines = inputs, outputs, engines
+        self._engines = engines
+        self._inputs, self._outputs, self._cached = inputs, outputs, cached
         self._dispatch = dispatch
         self._on_finished = on_finished
         self._holds: list[Hold | None] = [None] * requests
@@ -154,7 +157,13 @@ class Timeline:
             hold.release()
             self._place(self._dispatch.room(now_s), now_s)
             return
-        engine.submit(request, input_tokens=inputs, output_tokens=outputs, now_s=now_s)
+        engine.submit(
+            request,
+            input_tokens=inputs,
+            output_tokens=outputs,
+            now_s=now_s,
+            cached_tokens=self._cached[request],
+        )
         self._holds[request] = hold
         self.backend[request] = backend
         self._schedule(backend, engine)
