@@ -429,6 +429,7 @@ def test_the_formula_is_the_play_s_mean(
     """However an engine shares its iterations, the formula's rate is within 10 % of the one that
     the simulated engine keeps up for so many requests in flight."""
     one = profile(gpu, engine=engine, model="Llama-3-8B")
-    stated = users / (outputs * one.tpot_s(users, inputs, outputs))
+    added_s = one.times.added_s(users, inputs, outputs, one.prompt_budget)
+    stated = users / (outputs * one.times.decode_s(users, inputs + outputs / 2) + users * added_s)
 
     assert closed_loop_rate(one, users, inputs, outputs) == pytest.approx(stated, rel=0.1)
