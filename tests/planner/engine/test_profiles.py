@@ -39,16 +39,17 @@ def test_the_sustained_batch_holds_the_targets(
     one, sizes = profile(gpu), (np.array([inputs], float), np.array([outputs], float))
 
     capacity = one.capacity(*sizes, Slo(ttft_s=ttft_s, tpot_s=tpot_s))
+    batch = capacity.n_star
     assert one.roofline is not None
-    added_s = one.roofline.added_s(capacity.n_star, *sizes, one.prompt_budget)
-    decode_s = one.roofline.decode_s(capacity.n_star, sizes[0] + sizes[1] / 2)
-    tpot = decode_s + capacity.n_star * added_s / sizes[1]
+    added_s = one.roofline.added_s(batch, *sizes, one.prompt_budget)
+    decode_s = one.roofline.decode_s(batch, sizes[0] + sizes[1] / 2)
+    stay_s = outputs * decode_s + batch * added_s
 
     if capacity.rate[0] > 0:
-        assert tpot[0] <= tpot_s * (1 + 1e-9)
+        assert one.tpot_s(batch, *sizes)[0] <= tpot_s * (1 + 1e-9)
         assert 1 <= capacity.n_star[0] <= one.max_num_seqs
         assert capacity.n_star[0] * (inputs + outputs / 2) <= one.roofline.kv_capacity
-        assert capacity.rate[0] * outputs * tpot[0] == pytest.approx(capacity.n_star[0])
+        assert capacity.rate[0] * stay_s[0] == pytest.approx(capacity.n_star[0])
     else:
         assert capacity.n_star[0] == 0
 
