@@ -308,12 +308,11 @@ class Engine:
             self._prefilled_at = self._step
             self._run = DecodeRun(start_s, self._prompts_s(), 0.0, 0.0, 1)
         elif self._decoding:
-            batch, times = self._decoding, self._times
-            host_s = times.host_s(batch)
-            first_s = times.decode_kernels_s(batch) + times.context_s * self._context + host_s
-            floor_s = times.decode_floor_s + host_s
+            batch, rise_s = self._decoding, self._times.context_s
+            kernels_s, host_s, floor_s = self._times.decode_s(batch)
+            first_s = kernels_s + rise_s * self._context + host_s
             length = self._stretch(batch)
-            self._run = DecodeRun(start_s, first_s, times.context_s * batch, floor_s, length)
+            self._run = DecodeRun(start_s, first_s, rise_s * batch, floor_s, length)
         else:
             self._run = None
 

@@ -14,8 +14,7 @@ from planner.engine.roofline import CORNER, Roofline
 class IterationTime:
     """`Roofline.step_s` for plain floats: the same figures without NumPy's cost per call.
 
-    context_s: seconds for each token of KV that is read. request_s: per prompt. decode_floor_s:
-    the least that the kernels of an iteration without prompts take.
+    context_s: seconds for each token of KV that is read. request_s: per prompt.
     """
 
     def __init__(self, roofline: Roofline) -> None:
@@ -29,8 +28,8 @@ class IterationTime:
         self._attention_s = roofline.attention_s
         self._iteration_s, self._sequence_s = engine.iteration_s, engine.sequence_s
         self._prefill_floor_s = layers * engine.prefill_floor_s
-        self._decode_s: dict[int, float] = {}
-        self.decode_floor_s: float = layers * engine.decode_floor_s
+        self._decode_floor_s = layers * engine.decode_floor_s
+        self._known: dict[int, tuple[float, float, float]] = {}
         self.context_s: float = roofline.kv_token_s
         self.request_s: float = engine.request_s
 
@@ -40,11 +39,14 @@ class IterationTime:
         linear_s: float = (self._memory + (flop / self._flops) ** CORNER) ** (1 / CORNER)
         return linear_s + self._fixed_s + self._comm_token_s * tokens
 
-    def decode_kernels_s(self, batch: int) -> float:
-        """`kernels_s` of an iteration in which `batch` sequences decode, computed once."""
-        known = self._decode_s.get(batch)
+    def decode_s(self, batch: int) -> tuple[float, float, float]:
+        """Of an iteration in which `batch` sequences decode: seconds of kernels without KV, of host
+        work, and the least of both together. Computed once."""
+        known = self._known.get(batch)
         if known is None:
-            known = self._decode_s[batch] = self.kernels_s(batch, batch)
+            host_s = self.host_s(batch)
+            known = self.kernels_s(batch, batch), host_s, self._decode_floor_s + host_s
+            self._known[batch] = known
         return known
 
     def host_s(self, sequences: int) -> float:
@@ -90,7 +92,6 @@ class FittedIterationTime:
     def __init__(self, fitted: Calibration) -> None:
         self._iteration_s, self._sequence_s = fitted.iteration_s, fitted.sequence_s
         self._prompt_s, self._square_s = fitted.prompt_s, fitted.square_s
-        self.decode_floor_s = 0.0
         self.context_s: float = fitted.context_s
         self.request_s: float = fitted.request_s
 
@@ -99,13 +100,9 @@ class FittedIterationTime:
         prompts_s = self._prompt_s * (tokens - sequences)
         return self._iteration_s + self._sequence_s * sequences + prompts_s
 
-    def decode_kernels_s(self, batch: int) -> float:
-        """`kernels_s` of an iteration in which `batch` sequences decode."""
-        return self.kernels_s(batch, batch)
-
-    def host_s(self, sequences: int) -> float:
-        """Zero: measured times contain the host's work."""
-        return 0.0
+    def decode_s(self, batch: int) -> tuple[float, float, float]:
+        """As `IterationTime.decode_s`."""
+        return self.kernels_s(batch, batch), 0.0, 0.0
 
     def mixed_s(self, tokens: int, sequences: int, context: int, squares: int) -> float:
         """Seconds of an iteration with prompt tokens in it; arguments as in `Roofline.step_s`."""
@@ -155,7 +152,10 @@ class DecodeRun:
         else:
             self._flat = math.ceil((floor_s - first_s) / rise_s)
         self._high_s = first_s + rise_s * self._flat
-        self.last_s = self.end_s(length)
+        if length == 1:
+            self.last_s = start_s + (first_s if first_s > floor_s else floor_s)
+        else:
+            self.last_s = self.end_s(length)
 
     def cut(self, length: int) -> None:
         """End after the first `length` iterations."""
