@@ -43,7 +43,10 @@ MODULES = {
         "rotation", "router", "selection", "shared_queue", "ticket", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
+    "gateway/rehearsal": ["estimates", "gateway"],
     "planner": ["cells"],
+    "planner/engine": ["batching", "iteration", "sequence"],
+    "planner/proof": ["timeline"],
 }  # fmt: skip
 
 

@@ -1,6 +1,7 @@
-"""The subcommand `bench-solve`: how long plans take, by size of the problem.
+"""The subcommand `bench-solve`: how long plans take, by size of the problem, and plays of them.
 
-Owns the options and the table; the problems are in `loadtest/compare/solve_cases.py`.
+Owns the options and the tables; the problems are in `loadtest/compare/solve_cases.py`, the play in
+`play_speed.py` beside it.
 """
 
 import statistics
@@ -10,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import table_columns
+from gateway.runtime import runtime
+from loadtest.compare.play_speed import PlaySpeed, play_speed
 from loadtest.compare.solve_cases import CASES, SolveRun, solve_case
 
 
@@ -20,19 +23,41 @@ from loadtest.compare.solve_cases import CASES, SolveRun, solve_case
 @click.option(
     "--only", multiple=True, metavar="TEXT", help="Problems with this in their name; repeatable."
 )
-def bench_solve(runs: int, limit_s: float, gap: float, only: tuple[str, ...]) -> None:
+@click.option(
+    "--play",
+    type=click.IntRange(1000),
+    metavar="REQUESTS",
+    help="Instead of solving: play so many requests through a plan, 70 % of what it is for.",
+)
+def bench_solve(
+    runs: int, limit_s: float, gap: float, only: tuple[str, ...], play: int | None
+) -> None:
     """Time the planner on made-up problems of several sizes.
 
     Every run has a demand of its own. "stock-out" plans again after one GPU type in use has run
     out; "zones" has 24 GPUs of each type in the cheaper of two zones. The gap is the worst that was
-    left unproven.
+    left unproven. A play counts the CPU time of router, queue and simulated engines together.
     """
+    if play is not None:
+        _print_plays([play_speed(play, seed) for seed in range(runs)])
+        return
     table = Table("problem", "median s", "min s", "max s", "gap", "GPUs", "$/h", "unserved")
     for name, make_case in CASES.items():
         if not only or any(text in name for text in only):
             solved = [solve_case(make_case(seed), limit_s=limit_s, gap=gap) for seed in range(runs)]
             table.add_row(name, *_cells(solved))
     Console(width=table_columns()).print(table)
+
+
+def _print_plays(plays: list[PlaySpeed]) -> None:
+    """The speed of plays, and what they ran on."""
+    speeds = [play.requests_per_cpu_s for play in plays]
+    backends, attained = plays[0].backends, min(play.attainment for play in plays)
+    click.echo(
+        f"{statistics.median(speeds):,.0f} requests per CPU second, {min(speeds):,.0f} to "
+        f"{max(speeds):,.0f} in {len(plays)} plays; {backends} backends, "
+        f"{attained:.2%} attained or more; {runtime()}"
+    )
 
 
 def _cells(solved: list[SolveRun]) -> list[str]:

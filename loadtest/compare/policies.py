@@ -15,14 +15,8 @@ import numpy as np
 
 from planner.engine.profiles import Profile
 from planner.program import baselines
-from planner.proof.simulate import (
-    FirstCome,
-    OnFinished,
-    Placement,
-    Route,
-    SimulationResult,
-    simulate,
-)
+from planner.proof.simulate import SimulationResult, simulate
+from planner.proof.timeline import FirstCome, OnFinished, Placement, Route
 from planner.sizes import FloatArray, Grid, log_edges
 from planner.slo import Slo
 from planner.traffic.trace import Trace

@@ -145,6 +145,19 @@ class Calibration:
         tokens, squares = input_tokens - cached, input_tokens**2 - cached**2
         return self.request_s + self.prompt_s * tokens + self.square_s * squares
 
+    def added_s(
+        self,
+        batch: Number,
+        inputs: Number,
+        outputs: Number,
+        budget: int,
+        cached: Number = 0.0,
+    ) -> Number:
+        """Seconds that each prompt adds to the answers beside it: the same at every load. cached:
+        of the inputs, those that are not computed, though attention reads them."""
+        tokens, squares = inputs - cached, inputs**2 - cached**2
+        return self.request_s + self.prompt_s * tokens + self.square_s * squares
+
 
 def prior(roofline: Roofline) -> Calibration:
     """The linear model nearest to the roofline, over batches, contexts and prompts that fit."""

@@ -10,7 +10,7 @@ under mixed saturation on 24 GB cards. Measured profiles replace them where ther
 """
 
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -39,6 +39,14 @@ Bytes = Annotated[float, Meta(ge=0.1, le=8, description="in bytes, 0.1 to 8")]
 # such a layer counts with its share of a full layer at this context; longer contexts cost less.
 LARGE_GIB = 70.0  # as vLLM does (`EngineArgs`, 0.8 and later)
 WINDOW_CONTEXT = 2048
+
+
+Schedule = Literal["mixed", "prefill-first", "whole-prompts", "alternating"]
+# Of an alternating engine: prompts wait until they are so many times the answers in flight, but for
+# so many iterations at most. Defaults of TGI's launcher: `waiting_served_ratio`,
+# `max_waiting_tokens`.
+WORTHWHILE = 0.3
+PATIENCE = 20
 
 
 def _unnamed(name: str) -> list[str]:
@@ -252,7 +260,7 @@ class Model(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineKind:
-    """Host costs of a serving engine, in seconds.
+    """A serving engine: its host costs, in seconds, and how it shares its iterations.
 
     iteration_s, sequence_s: per iteration, per sequence in it. request_s: per request.
     prompts: most prompts that share one prefill iteration. prefill_floor_s, decode_floor_s: launch
@@ -265,6 +273,10 @@ class EngineKind:
     memory_share, reserve_bytes: what of the memory is used, less a reserve per GPU.
     sequences: the engine's default `max_num_seqs`; large_sequences: that for GPUs of LARGE_GIB and
     more, where it differs (vLLM: 1024 on H100 and larger, 256 on an A100-80G, and on the others).
+    schedule: `mixed`: an iteration decodes and prefills chunks of prompts. In all others prompts
+    have iterations of their own, in which no answer goes on. `prefill-first`: as long as prompts
+    wait, chunks of them. `whole-prompts`: the same, uncut. `alternating`: uncut, an iteration of
+    answers after each one of prompts, and few prompts wait for more (`planner.engine.batching`).
     """
 
     name: str
@@ -283,6 +295,7 @@ class EngineKind:
     all_reduce: float = 1.0
     frontend_s: float = 0.0
     frontend_steps: float = 0.0
+    schedule: Schedule = "mixed"
 
     def slowed(self, factor: float) -> "EngineKind":
         """The same engine with `factor` times its host costs."""
@@ -316,11 +329,12 @@ ENGINES = {
         # vLLM 0.2.7 to 0.5: CUDA graphs for decode only, so a short prefill is launch-bound.
         EngineKind(name="vllm-v0", iteration_s=2.0e-3, sequence_s=80e-6, request_s=0.5e-3,
                    prompts=4, prefill_floor_s=0.30e-3, decode_floor_s=0.0, layer_s=25e-6,
-                   memory_share=0.90, reserve_bytes=1.5e9, sequences=256),
+                   memory_share=0.90, reserve_bytes=1.5e9, sequences=256,
+                   schedule="whole-prompts"),
         # vLLM 0.8 and later, and SGLang, of which there is no public data of this kind: fitted to
         # serving runs of 2026 (8B to 70B and a mixture, H100) and closed loops of gpt-oss-120b.
         _V1,
-        replace(_V1, name="sglang"),
+        replace(_V1, name="sglang", schedule="prefill-first"),
         # TensorRT-LLM 1.0 and later: fitted to closed loops of Llama-3.1-8B and gpt-oss-120b.
         EngineKind(name="tensorrt-llm", iteration_s=0.65e-3, sequence_s=10e-6, request_s=4.5e-3,
                    prompts=16, prefill_floor_s=1.4e-3, decode_floor_s=0.0, layer_s=20e-6,
@@ -328,6 +342,6 @@ ENGINES = {
                    all_reduce=0.67, frontend_s=10e-3, frontend_steps=1.0),
         EngineKind(name="tgi", iteration_s=3.0e-3, sequence_s=100e-6, request_s=15e-3, prompts=1,
                    prefill_floor_s=0.30e-3, decode_floor_s=0.0, layer_s=60e-6, memory_share=0.85,
-                   reserve_bytes=1.5e9, sequences=128),
+                   reserve_bytes=1.5e9, sequences=128, schedule="alternating"),
     )
 }  # fmt: skip

@@ -18,7 +18,7 @@ from planner import shipped
 from planner.engine import catalogue, profile_file
 from planner.engine.capacity import LEAST_BATCH, BoolArray, Capacity, hits, largest
 from planner.engine.fit import Calibration, Rates, fit, fit_alone
-from planner.engine.hardware import ENGINES, EngineKind, Gpu, Model
+from planner.engine.hardware import ENGINES, EngineKind, Gpu, Model, Schedule
 from planner.engine.profile_file import FORMAT as FORMAT
 from planner.engine.profile_file import Origin
 from planner.engine.profile_file import ProfileFile as ProfileFile
@@ -41,7 +41,7 @@ class Profile:
     calibration: a linear engine model fitted to measurements; it takes the roofline's place for
     every time. rates: best rates found under `baked_slo`; capacity then ignores the SLO it is asked
     for. kv_tokens: tokens of KV that the engine reported; default: the roofline's estimate.
-    usd_per_gpu_hour: the price that the GPU's own numbers state.
+    usd_per_gpu_hour: the price that the GPU's own numbers state. schedule: the engine's.
     """
 
     gpu: str
@@ -57,6 +57,7 @@ class Profile:
     baked_slo: str | None = None
     kv_tokens: int | None = None
     usd_per_gpu_hour: float | None = None
+    schedule: Schedule = "mixed"
 
     def __post_init__(self) -> None:
         limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "kv_tokens", "gpus")
@@ -104,6 +105,14 @@ class Profile:
         )
 
     @property
+    def prompt_budget(self) -> int:
+        """Tokens that one iteration can take. An engine that does not cut prompts refuses to start
+        with fewer than the longest has; vLLM V1 with fewer than one for each sequence."""
+        least = max(self.max_num_batched_tokens, self.max_num_seqs)
+        cuts = self.schedule in ("mixed", "prefill-first")
+        return least if cuts else max(least, self.max_model_len)
+
+    @property
     def frontend(self) -> tuple[float, float]:
         """What a client waits beside the engine's iterations: seconds, and iterations. Nothing for
         a calibration: measured times contain it."""
@@ -128,20 +137,25 @@ class Profile:
         self, batch: Number, inputs: Number, outputs: Number, cached: Number = 0.0
     ) -> Number:
         """Seconds per output token with `batch` requests of one size in flight, the prefill of the
-        others included: `t_dec(B, i + o/2) + (B − 1)·t_pre(i)/o`; rises with B. A request's own
-        prefill is over when its first token is out, so it is part of its TTFT. cached: of the
-        input, prefix hits.
+        others included: `t_dec(B, i + o/2) + (B − 1)·t_pre/o`, t_pre being what a prompt adds;
+        rises with B. A request's own prefill is over when its first token is out, so it is part of
+        its TTFT. cached: of the input, prefix hits.
         """
         return self._pace(inputs, outputs, 1.0, cached)(batch)
 
     def _pace(
         self, inputs: Number, outputs: Number, own: float, cached: Number = 0.0
     ) -> Callable[[Number], Number]:
-        """`t_dec + (B − own)·t_pre/o` of one size as a function of B alone: the prefill is computed
-        once. own 1: TPOT; own 0: what one token takes of the backend, by Little's law `B/(o·X)`."""
-        share_s = self.times.prefill_share_s(inputs, hits(inputs, cached)) / outputs
-        context = inputs + outputs / 2
-        return lambda batch: self.times.decode_s(batch, context) + (batch - own) * share_s
+        """`t_dec + (B − own)·t_pre/o` of one size as a function of B alone. own 1: TPOT; own 0:
+        what one token takes of the backend, by Little's law `B/(o·X)`."""
+        times, budget, context = self.times, self.prompt_budget, inputs + outputs / 2
+        hit = hits(inputs, cached)
+
+        def pace(batch: Number) -> Number:
+            added_s = times.added_s(batch, inputs, outputs, budget, hit)
+            return times.decode_s(batch, context) + (batch - own) / outputs * added_s
+
+        return pace
 
     def capacity(
         self, inputs: FloatArray, outputs: FloatArray, slo: Slo, cached: Number = 0.0
@@ -224,6 +238,7 @@ def analytic(
         max_num_batched_tokens=max_num_batched_tokens,
         max_model_len=max_model_len,
         usd_per_gpu_hour=backend.gpu.usd_per_hour,
+        schedule=backend.engine.schedule,
     )
 
 
@@ -282,6 +297,7 @@ def _profile(spec: ProfileFile, root: Path) -> Profile:
         baked_slo=spec.baked_slo,
         kv_tokens=spec.kv_tokens,
         usd_per_gpu_hour=None if gpu is None else gpu.usd_per_hour,
+        schedule=engine.schedule,
     )
 
 

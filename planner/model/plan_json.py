@@ -17,7 +17,6 @@ def plan_figures(plan: Plan) -> dict[str, Any]:
         "plan_id": plan.plan_id,
         "objective": plan.objective,
         "usd_per_hour": plan.usd_per_hour,
-        "safe_usd_per_hour": plan.safe_usd_per_hour,
         "lower_bound_usd_per_hour": plan.lower_bound_usd_per_hour,
         "gap": plan.gap,
         "solve_s": plan.solve_s,
@@ -67,5 +66,6 @@ def plan_figures(plan: Plan) -> dict[str, Any]:
             }
             for single in plan.singles
         },
+        "safe_usd_per_hour": plan.safe_usd_per_hour,
         "cached_share": dict(zip(plan.pools, plan.cached_share, strict=False)),
     }

@@ -8,7 +8,8 @@ import pytest
 
 from loadtest.compare.policies import CELLS, POLICIES, PULL_LIMIT, SimulationCase
 from planner.engine import profiles
-from planner.proof.simulate import FirstCome, simulate
+from planner.proof.simulate import simulate
+from planner.proof.timeline import FirstCome
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 

@@ -42,7 +42,7 @@ def test_a_plan_keeps_its_keys():
         "plan_id", "objective", "usd_per_hour", "lower_bound_usd_per_hour", "gap", "solve_s",
         "pools", "backends", "load", "tail", "requests_per_s", "buckets", "rate", "weights",
         "switching_usd_per_hour", "certificate", "relaxation", "unserved", "single_types",
-        "cached_share",
+        "safe_usd_per_hour", "cached_share",
     ]  # fmt: skip
     assert json.loads(json.dumps(body)) == body
 

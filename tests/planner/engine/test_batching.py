@@ -1,4 +1,4 @@
-"""The pure engine: vLLM's scheduler as arithmetic, checked against one that counts every token."""
+"""The pure engine: schedulers as arithmetic, checked against ones that count every token."""
 
 from dataclasses import replace
 
@@ -18,9 +18,11 @@ GPU = catalogue.gpus()["H100"]
 MODEL = catalogue.models()["Llama-3-8B"]
 
 
-def profile(kv_tokens=None, seats=4, budget=16, decode_floor_s=0.0, longest=10**6):
+def profile(
+    kv_tokens=None, seats=4, budget=16, decode_floor_s=0.0, longest=10**6, schedule="mixed"
+):
     """An H100 with Llama-3-8B whose KV holds `kv_tokens`."""
-    kind = replace(ENGINES["vllm-v0"], decode_floor_s=decode_floor_s)
+    kind = replace(ENGINES["vllm-v0"], decode_floor_s=decode_floor_s, schedule=schedule)
     if kv_tokens is not None:
         whole = roofline(GPU, MODEL, kind)
         spare = (whole.kv_capacity - kv_tokens) * MODEL.kv_elements * whole.kv_bytes
@@ -44,6 +46,11 @@ class Naive:
 
     def __init__(self, profile):
         self.profile, self.roofline = profile, profile.roofline
+        self.schedule = profile.schedule
+        self.budget = max(profile.max_num_batched_tokens, profile.max_num_seqs)
+        if self.schedule in ("whole-prompts", "alternating"):
+            self.budget = max(self.budget, profile.max_model_len)
+        self.alone, self.steps = False, 0  # of answers since the last iteration of prompts
         self.waiting, self.running = [], []
         self.start_s, self.end_s, self.chunks = None, None, []
         self.events, self.preemptions = [], 0
@@ -55,29 +62,43 @@ class Naive:
             self.waiting.insert(0, last)
             self.preemptions += 1
         decoding = [r for r in self.running if r["todo"] == 0]
-        budget = max(self.profile.max_num_batched_tokens, self.profile.max_num_seqs) - len(decoding)
         self.chunks = []
+        if not self.patient(decoding):
+            self.admit(self.budget - len(decoding) if self.schedule == "mixed" else self.budget)
+        self.alone = self.chunks and self.schedule != "mixed"  # the answers wait for the prompts
+        if self.chunks:
+            self.steps = 0
+        self.start_s = start_s
+        self.end_s = start_s + self.duration(decoding) if self.running else None
+
+    def patient(self, decoding):
+        if self.schedule != "alternating" or not decoding or self.steps >= 20:
+            return False
+        return self.steps == 0 or len(self.waiting) < int(0.3 * len(decoding))
+
+    def admit(self, budget):
         for r in self.running:
             if r["todo"]:
                 self.chunks.append((r, min(r["todo"], budget)))
                 budget -= self.chunks[-1][1]
         while budget and self.waiting and len(self.running) < self.profile.max_num_seqs:
-            used = sum(r["kv"] for r in self.running)
-            if used + self.waiting[0]["todo"] > self.roofline.kv_capacity:
+            used, todo = sum(r["kv"] for r in self.running), self.waiting[0]["todo"]
+            if used + todo > self.roofline.kv_capacity:
+                break
+            if todo > budget and self.schedule in ("whole-prompts", "alternating"):
                 break
             r = self.waiting.pop(0)
             r["kv"] = r["todo"]
             self.running.append(r)
             self.chunks.append((r, min(r["todo"], budget)))
             budget -= self.chunks[-1][1]
-        self.start_s = start_s
-        self.end_s = start_s + self.duration(decoding) if self.running else None
 
     def duration(self, decoding):
+        beside = [] if self.alone else decoding
         step_s = self.roofline.step_s(
-            len(decoding) + sum(n for _, n in self.chunks),
-            len(decoding),
-            sum(r["kv"] for r in decoding),
+            len(beside) + sum(n for _, n in self.chunks),
+            len(beside),
+            sum(r["kv"] for r in beside),
             sum((r["done"] + n) ** 2 - r["done"] ** 2 for r, n in self.chunks),
             prefill=bool(self.chunks),
         )
@@ -87,7 +108,8 @@ class Naive:
     def run(self, now_s):
         while self.end_s is not None and self.end_s <= now_s:
             end_s = self.end_s
-            decoded = [r for r in self.running if r["todo"] == 0]
+            decoded = [] if self.alone else [r for r in self.running if r["todo"] == 0]
+            self.steps += 0 if self.alone else 1
             for r in decoded:
                 self.token(r, end_s)
             for r, n in self.chunks:
@@ -134,6 +156,8 @@ profiles = st.builds(
     seats=st.integers(1, 6),
     budget=st.integers(1, 64),
     decode_floor_s=st.just(0.0) | st.builds(floor_s, st.integers(1, 5), st.integers(0, 150)),
+    longest=st.sampled_from([100, 10**6]),
+    schedule=st.sampled_from(["mixed", "prefill-first", "whole-prompts", "alternating"]),
 )
 
 
@@ -293,6 +317,49 @@ def test_decoding_goes_on_while_a_prompt_is_prefilled():
 
     assert engine.produced("old") - before == 10
     assert engine.produced("new") == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "iterations", "tokens"),
+    [("vllm-v1", 10, 10), ("sglang", 10, 0), ("vllm-v0", 1, 0), ("tgi", 1, 0)],
+)
+def test_answers_wait_for_a_prompt_as_the_engine_has_it(kind, iterations, tokens):
+    """Beside a prompt of ten budgets: V1 goes on with the answer, SGLang prefills ten chunks first,
+    V0 and TGI the whole prompt at once."""
+    schedule = ENGINES[kind].schedule
+    engine = Engine(profile(budget=100, longest=2000, schedule=schedule))
+    engine.submit("old", input_tokens=10, output_tokens=100, now_s=0.0)
+    end_iteration(engine)
+    end_iteration(engine)  # an answer of TGI's has its turn first
+    engine.submit("new", input_tokens=(100 - (kind == "vllm-v1")) * 10, output_tokens=5,
+                  now_s=engine.step_end_s)  # fmt: skip
+    before = engine.produced("old")
+
+    for _ in range(iterations):
+        assert engine.produced("new") == 0
+        end_iteration(engine)
+
+    assert engine.produced("new") == 1
+    assert engine.produced("old") - before == tokens
+
+
+def test_few_prompts_wait_for_company_in_an_alternating_engine():
+    """Beside ten answers a prompt waits for twenty iterations, or until there are three; and after
+    prompts the answers have their turn."""
+    waits = []
+    for others in (0, 2):
+        engine = Engine(profile(seats=20, longest=500, schedule="alternating"))
+        for key in range(10):
+            engine.submit(key, input_tokens=10, output_tokens=200, now_s=0.0)
+        end_iteration(engine)
+        before, now_s = engine.produced(0), engine.step_end_s
+        for key in range(10, 11 + others):
+            engine.submit(key, input_tokens=10, output_tokens=2, now_s=now_s)
+        while engine.produced(10) == 0:
+            end_iteration(engine)
+        waits.append(engine.produced(0) - before)
+
+    assert waits == [20, 1]
 
 
 def test_an_arrival_waits_for_the_iteration_in_flight():

@@ -73,8 +73,8 @@ def test_a_loose_ttft_asks_for_nothing_more():
 @pytest.mark.parametrize("ttft_s", [1.0, 0.6])
 def test_a_tight_ttft_asks_for_more_than_the_load(ttft_s):
     """The same requests under a tighter promise cost more, though their load is the same."""
-    asked = demand(30, ttft_s)
-    loose, tight = (solve.provision(d, POOLS) for d in (demand(30, 2.0), asked))
+    asked = demand(36, ttft_s)
+    loose, tight = (solve.provision(d, POOLS) for d in (demand(36, 2.0), asked))
 
     assert tight.usd_per_hour > loose.usd_per_hour
     plans = replace(loose, buckets=asked.buckets), tight

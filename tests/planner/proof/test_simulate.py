@@ -12,7 +12,8 @@ from planner.engine.hardware import ENGINES
 from planner.engine.profiles import analytic
 from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
-from planner.proof.simulate import FirstCome, SimulationResult, simulate
+from planner.proof.simulate import SimulationResult, simulate
+from planner.proof.timeline import FirstCome
 from planner.slo import Slo
 from planner.traffic.trace import Trace
 
@@ -29,6 +30,7 @@ def profile(seats=4, longest=4000):
         iteration_s=0.0,
         sequence_s=0.0,
         request_s=0.0,
+        schedule="mixed",
     )
     return analytic(
         roofline(catalogue.gpus()["H100"], MODEL, engine),
@@ -157,7 +159,7 @@ class OnTime:
         due = [request for request, at_s in self.times_s.items() if at_s <= now_s]
         for request in due:
             del self.times_s[request]
-        return [(request, Placement(0, request, self.log)) for request in due]
+        return [(request, 0, Placement(0, request, self.log)) for request in due]
 
     def due_s(self):
         return min(self.times_s.values(), default=np.inf)
