@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 
 from planner import shipped
 from planner.engine import catalogue, profile_file
-from planner.engine.fit import Calibration, Rates, fit, fit_alone
+from planner.engine.calibration import Calibration
+from planner.engine.fit import fit, fit_alone
 from planner.engine.hardware import ENGINES, EngineKind, Gpu, Model
 from planner.engine.profile_file import FORMAT as FORMAT
 from planner.engine.profile_file import Origin
 from planner.engine.profile_file import ProfileFile as ProfileFile
+from planner.engine.rates import Rates
 from planner.engine.roofline import Number, Roofline, roofline
 from planner.errors import InvalidFile, InvalidValue
 from planner.sizes import FloatArray
@@ -122,6 +124,9 @@ class Profile:
 
     def _pace(self, inputs: Number, outputs: Number) -> Callable[[Number], Number]:
         """`tpot_s` of one size as a function of B alone: the prefill is computed once."""
+        if self.calibration is not None:
+            calibration = self.calibration
+            return lambda batch: calibration.tpot_s(batch, inputs, outputs)
         share_s, context = self.times.prefill_share_s(inputs) / outputs, inputs + outputs / 2
         return lambda batch: self.times.decode_s(batch, context) + batch * share_s
 
