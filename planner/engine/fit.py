@@ -8,8 +8,7 @@ TPOT on (1, B, B·c) and the prompts in between, TTFT on (1, i, i²). With few p
 the ridge prior, enough points need none, and with many the corner is fitted too.
 """
 
-import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from operator import itemgetter
 from typing import Annotated, NamedTuple
@@ -18,7 +17,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from planner.engine.calibration import Calibration, corner, hidden, others
+from planner.engine.calibration import LINE, Calibration, Curve, others
 from planner.engine.roofline import Number, Roofline
 from planner.errors import InvalidValue
 from planner.files import outside, refuse
@@ -129,12 +128,12 @@ def fit(points: Sequence[Point], roofline: Roofline) -> Calibration:
     if not len(rows.values):
         raise InvalidValue("points: none has a TPOT, or a TTFT without a queue: nothing to fit")
     if len(rows.values) >= CURVED and shortage(points) is None:
-        return fit_alone(points)
+        return fit_alone(points, idle_share=roofline.idle_share)
     start = _scaled(prior(roofline).constants[:LINEAR], rows.linear, rows.values)
     # Columns in units of the prior: every constant is 1 a priori, every residual relative.
     relative = rows.linear * start / rows.values[:, None]
     moved = _bounded(relative, np.full(LINEAR, 1 / MOST), np.full(LINEAR, MOST), ridge=RIDGE)
-    return _judged(_calibration(start * moved), points)
+    return _judged(_calibration(start * moved), rows, points)
 
 
 def shortage(points: Sequence[Point]) -> str | None:
@@ -154,42 +153,46 @@ def shortage(points: Sequence[Point]) -> str | None:
     return None
 
 
-def fit_alone(points: Sequence[Point]) -> Calibration:
+def fit_alone(points: Sequence[Point], *, idle_share: float = 0.0) -> Calibration:
     """The engine model that follows from points without a `shortage`: least relative squares.
 
-    No constant is less than 0. Raises InvalidValue for points with a shortage.
+    idle_share: of a mixture's routed experts, that one token passes by; 0: dense, or unknown. No
+    constant is less than 0. Raises InvalidValue for points with a shortage.
     """
     lack = shortage(points)
     if lack is not None:
         raise InvalidValue(f"points: too few without a prior: it takes {lack}")
     if len(_rows(points).values) < CURVED:
-        return _judged(_free(points, math.inf)[1], points)
-    octaves = [_free(points, knee) for knee in KNEES]
-    knee = min(octaves, key=itemgetter(0))[1].knee
-    between = [_free(points, knee * 2 ** (step / 4)) for step in (-3, -2, -1, 1, 2, 3)]
-    return _judged(min(octaves + between, key=itemgetter(0))[1], points)
+        return _free(points, LINE)[1]
+
+    def nearest(knees: Iterable[float]) -> tuple[float, Calibration]:
+        curves = (Curve(knee=knee, idle_share=idle_share) for knee in knees)
+        return min((_free(points, curve) for curve in curves), key=itemgetter(0))
+
+    line, octave = _free(points, LINE), nearest(KNEES)
+    finer = nearest(octave[1].curve.knee * 2 ** (step / 4) for step in range(-3, 4))
+    return min(line, finer, key=itemgetter(0))[1]
 
 
-def _free(points: Sequence[Point], knee: float) -> tuple[float, Calibration]:
-    """The constants nearest to the points for one knee, and their distance. inf: no corner."""
-    rows = _rows(points, knee)
-    size = LINEAR if knee == math.inf else LINEAR + 1
+def _free(points: Sequence[Point], curve: Curve) -> tuple[float, Calibration]:
+    """The constants nearest to the points for one curve, and their distance."""
+    rows = _rows(points, curve)
+    size = LINEAR if curve == LINE else LINEAR + 1 + (curve.idle_share > 0)
     relative = rows.matrix[:, :size] * (rows.weights / rows.values)[:, None]
     constants = _bounded(relative, np.zeros(size), np.full(size, np.inf), target=rows.weights)
     distance = float(((relative @ constants - rows.weights) ** 2).sum())
-    return distance, _calibration(constants, knee)
+    return distance, _judged(_calibration(constants, curve), rows, points)
 
 
-def _judged(fitted: Calibration, points: Sequence[Point]) -> Calibration:
+def _judged(fitted: Calibration, rows: "_Rows", points: Sequence[Point]) -> Calibration:
     """A calibration with its distance from the points."""
-    rows = _rows(points, fitted.knee)
     off = np.abs(rows.matrix @ fitted.constants / rows.values - 1)
     largest = max(point.in_flight or 0.0 for point in points)
     return replace(fitted, n=len(off), error=float(np.median(off)), largest=largest)
 
 
 class _Rows(NamedTuple):
-    """The regression: matrix (N, 7), the measured seconds (N,), and how much each counts (N,)."""
+    """The regression: matrix (N, 8), the measured seconds (N,), and how much each counts (N,)."""
 
     matrix: FloatArray
     values: FloatArray
@@ -197,11 +200,11 @@ class _Rows(NamedTuple):
 
     @property
     def linear(self) -> FloatArray:
-        """The columns without the corner's."""
+        """The columns of the model without a corner."""
         return self.matrix[:, :LINEAR]
 
 
-def _rows(points: Sequence[Point], knee: float = math.inf) -> _Rows:
+def _rows(points: Sequence[Point], curve: Curve = LINE) -> _Rows:
     """The regression's rows; with less than CURVED values all count alike."""
     rows: list[tuple[Number, ...]] = []
     values: list[float] = []
@@ -212,19 +215,24 @@ def _rows(points: Sequence[Point], knee: float = math.inf) -> _Rows:
             continue
         if point.tpot_s is not None and outputs >= 2:
             prompts = 0.0 if point.rate is None else others(batch, outputs)
-            raised = corner(batch, knee) + prompts * hidden(inputs, batch, prompts, knee)
             share = (prompts, prompts * inputs, prompts * inputs**2)
-            rows.append((1.0, batch, batch * (inputs + outputs / 2), *share, raised))
+            curved = (
+                of(batch) + prompts * curve.raised(of, inputs, batch, prompts)
+                for of in (curve.corner, curve.routed)
+            )
+            rows.append((1.0, batch, batch * (inputs + outputs / 2), *share, *curved))
             values.append(point.tpot_s)
             weights.append(1.0)
         if point.ttft_s is not None and (point.rate is None or batch < ALONE):
             count = batch if point.rate is None else 1.0
-            share = (count, count * inputs, count * inputs**2)
-            rows.append((1.0, 0.0, 0.0, *share, corner(count * inputs, knee)))
+            tokens = count * inputs
+            curved = (of(tokens) for of in (curve.corner, curve.routed))
+            rows.append((1.0, 0.0, 0.0, count, tokens, tokens * inputs, *curved))
             values.append(point.ttft_s)
             weights.append(1.0 if point.rate is None else TTFT_WEIGHT)
     counts = np.array(weights) if len(values) >= CURVED else np.ones(len(values))
-    return _Rows(np.array(rows, dtype=float).reshape(-1, LINEAR + 1), np.array(values), counts)
+    matrix = np.array(rows, dtype=float).reshape(-1, LINEAR + 2)
+    return _Rows(matrix, np.array(values), counts)
 
 
 def _scaled(start: FloatArray, matrix: FloatArray, values: FloatArray) -> FloatArray:
@@ -264,9 +272,10 @@ def _bounded(
     return np.asarray(x / length)
 
 
-def _calibration(constants: FloatArray, knee: float = math.inf) -> Calibration:
-    a, beta, kappa, omega, pi, rho, *corners = (float(value) for value in constants)
+def _calibration(constants: FloatArray, curve: Curve = LINE) -> Calibration:
+    size = LINEAR + 2  # fewer constants: those of the curve are 0
+    a, beta, kappa, omega, pi, rho, m, e = np.pad(constants, (0, size - len(constants))).tolist()
     return Calibration(
-        iteration_s=a, sequence_s=beta, context_s=kappa,
-        request_s=omega, prompt_s=pi, square_s=rho, weights_s=sum(corners), knee=knee,
+        iteration_s=a, sequence_s=beta, context_s=kappa, request_s=omega, prompt_s=pi,
+        square_s=rho, weights_s=m, experts_s=e, curve=curve,
     )  # fmt: skip

@@ -6,7 +6,7 @@ holds.
 
 import math
 
-from planner.engine.calibration import Calibration, corner
+from planner.engine.calibration import Calibration
 from planner.engine.profiles import Profile
 from planner.engine.roofline import CORNER, Roofline
 
@@ -71,9 +71,9 @@ class FittedIterationTime:
     def kernels_s(self, tokens: int, sequences: int) -> float:
         """Seconds that depend on neither context nor squared prompts."""
         fitted = self._fitted
-        weights_s = fitted.weights_s and fitted.weights_s * float(corner(tokens, fitted.knee))
+        fixed_s = fitted.iteration_s + (float(fitted.tokens_s(tokens)) if fitted.curved else 0.0)
         prompts_s = fitted.prompt_s * (tokens - sequences)
-        return fitted.iteration_s + weights_s + fitted.sequence_s * sequences + prompts_s
+        return fixed_s + fitted.sequence_s * sequences + prompts_s
 
     def host_s(self, sequences: int) -> float:
         """Zero: measured times contain the host's work."""

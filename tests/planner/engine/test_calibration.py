@@ -5,13 +5,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from planner.engine.calibration import Calibration, others
+from planner.engine.calibration import Calibration, Curve, others
 from planner.engine.iteration import FittedIterationTime
 
 LINEAR = Calibration(
     iteration_s=0.01, sequence_s=1e-4, context_s=1e-7, prompt_s=2e-5, square_s=1e-9, request_s=1e-3
 )
-CURVED = replace(LINEAR, iteration_s=0.002, weights_s=0.008, knee=100.0)
+CURVED = replace(LINEAR, iteration_s=0.002, weights_s=0.008, curve=Curve(knee=100.0))
 
 
 def test_without_a_corner_every_load_adds_the_same():
@@ -39,7 +39,7 @@ def test_a_short_prompt_hides_behind_the_weights():
     assert few_s < many_s / 2
     # far above the knee a token costs m/b more than its linear part
     linear_s = CURVED.prompt_s * 30 + CURVED.square_s * 900
-    assert many_s == pytest.approx(linear_s + CURVED.weights_s * 30 / CURVED.knee, rel=0.1)
+    assert many_s == pytest.approx(linear_s + CURVED.weights_s * 30 / CURVED.curve.knee, rel=0.1)
 
 
 def test_tpot_rises_with_the_load():
@@ -50,7 +50,10 @@ def test_tpot_rises_with_the_load():
         assert np.all(np.diff(np.asarray(tpots_s)) > 0)
 
 
-@pytest.mark.parametrize("fitted", [LINEAR, CURVED], ids=["linear", "curved"])
+EXPERTS = replace(CURVED, experts_s=0.01, curve=Curve(knee=100.0, idle_share=0.9))
+
+
+@pytest.mark.parametrize("fitted", [LINEAR, CURVED, EXPERTS], ids=["linear", "curved", "experts"])
 def test_the_simulator_has_the_same_iterations(fitted: Calibration):
     """Decode, one prompt alone, and a prompt among sequences take what the formula says."""
     times = FittedIterationTime(fitted)
@@ -71,3 +74,10 @@ def test_prompts_that_start_in_one_iteration_share_what_hides_them():
     assert CURVED.prefill_share_s(60.0, 4.0, 2.0) > CURVED.prefill_share_s(60.0, 4.0, 1.0)
     assert others(1.0, 50.0) == 0.0
     assert others(101.0, 50.0) == 2.0
+
+
+def test_more_tokens_read_more_of_the_experts():
+    """Up to all of them: a mixture's decode steps grow with the batch, and then no more."""
+    grown_s = [EXPERTS.decode_s(n, 0.0) - CURVED.decode_s(n, 0.0) for n in (1.0, 10.0, 1000.0)]
+
+    assert grown_s == pytest.approx([0.1 * 0.01, (1 - 0.9**10) * 0.01, 0.01])

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planner.engine import catalogue
-from planner.engine.calibration import Calibration
+from planner.engine.calibration import Calibration, Curve
 from planner.engine.fit import (
     CURVED,
     Point,
@@ -167,7 +167,7 @@ def test_points_alone_hold_between_them_under_noise():
 def test_many_points_find_the_corner():
     """An engine whose decode hides behind the weights up to some batch: met between the points, by
     the roofline of another GPU as the prior too; the same engine without a corner is missed."""
-    truth = replace(prior(ROOFLINE), iteration_s=0.002, weights_s=0.03, knee=90.0)
+    truth = replace(prior(ROOFLINE), iteration_s=0.002, weights_s=0.03, curve=Curve(knee=90.0))
     points = [
         served(truth, i, o, batch)
         for i, o in [(128, 64), (512, 512), (1500, 200), (4000, 128)]
