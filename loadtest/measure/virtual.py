@@ -1,0 +1,79 @@
+"""A backend that is a simulated engine in virtual time: what measuring would find, in seconds.
+
+Owns its clock, and the search for the true n*; the scheduler is `planner.engine.batching`'s, that
+of emulated engines.
+"""
+
+import heapq
+from typing import cast
+
+from loadtest.measure.closed_loop import ClosedLoop
+from loadtest.measure.load import Exchanged, Load, LoadPoint, Size
+from planner.engine.batching import Engine, FirstToken
+from planner.engine.profiles import Profile
+
+
+class VirtualBackend:
+    """An engine of this profile, idle before each load."""
+
+    def __init__(self, profile: Profile) -> None:
+        self._profile = profile
+
+    async def play(self, load: Load) -> LoadPoint:
+        """Put a load on a fresh engine until it is measured."""
+        return self.played(load)
+
+    def played(self, load: Load) -> LoadPoint:
+        """The same without an event loop."""
+        engine, loop = Engine(self._profile), ClosedLoop(load, 0.0)
+        sending = [(0.0, user) for user in range(load.users)]  # heap: when, and who
+        asked: dict[int, tuple[float, int, bool]] = {}
+        began_s: dict[int, float] = {}
+        now_s = 0.0
+        while not loop.whole:
+            due_s = engine.next_event_s
+            if sending and (due_s is None or sending[0][0] <= due_s):
+                now_s, user = heapq.heappop(sending)
+                outputs, counts = loop.begin()
+                asked[user] = now_s, outputs, counts
+                engine.submit(
+                    user, input_tokens=load.input_tokens, output_tokens=outputs, now_s=now_s
+                )
+                continue
+            assert due_s is not None  # a user sends, or the engine works
+            now_s = due_s
+            for event in engine.advance(now_s):
+                user, at_s = cast(int, event.key), event.at_s + engine.delay_s
+                if type(event) is FirstToken:
+                    began_s[user] = at_s
+                    continue
+                sent_s, outputs, counts = asked[user]
+                answer = Exchanged(
+                    sent_s=sent_s, first_s=began_s[user], last_s=at_s,
+                    input_tokens=load.input_tokens, output_tokens=outputs,
+                )  # fmt: skip
+                loop.end(answer, counts)
+                heapq.heappush(sending, (at_s, user))
+        return loop.result(now_s)
+
+
+def played_n_star(profile: Profile, size: Size, tpot_s: float) -> LoadPoint | None:
+    """The largest load within a TPOT target, to a hundredth; `None` if one user breaks it already,
+    or if seats and memory, and not the target, bound it."""
+    backend = VirtualBackend(profile)
+
+    def play(users: int) -> LoadPoint:
+        return backend.played(Load(input_tokens=size[0], output_tokens=size[1], users=users))
+
+    most = min(profile.max_num_seqs, int(profile.kv_capacity / (size[0] + size[1] / 2)))
+    low, high, best = 1, most, play(1)
+    if best.tpot_s > tpot_s or play(most).tpot_s <= tpot_s:
+        return None
+    while high - low > max(1, low // 100):
+        middle = (low + high) // 2
+        found = play(middle)
+        if found.tpot_s <= tpot_s:
+            low, best = middle, found
+        else:
+            high = middle
+    return best
