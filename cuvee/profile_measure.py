@@ -289,7 +289,7 @@ def _show_truth(profile: Profile, truth: Profile, slo: Slo) -> None:
         n_star, rate = float(found.n_star[0]), float(found.rate[0])
         table.add_row(
             str(size[0]), str(size[1]),
-            f"{played.decoding:.1f}", f"{n_star / played.decoding - 1:+.1%}",
-            f"{played.rate:.2f}", f"{rate / played.rate - 1:+.1%}",
+            f"{played[0]:.1f}", f"{n_star / played[0] - 1:+.1%}",
+            f"{played[1]:.2f}", f"{rate / played[1] - 1:+.1%}",
         )  # fmt: skip
     Console().print(table)

@@ -25,7 +25,7 @@ CONNECT_S = 10.0
 SHORT_S = 10.0  # for a page of metrics or names
 SILENCE_S = 120.0  # in which a stream brings nothing
 LOOK_S = 1.0  # between two looks at the metrics
-EMPTY_S = 15.0  # until the requests of the last load are gone
+EMPTY_S = 15.0
 ERROR_CHARS = 300
 
 
@@ -39,14 +39,18 @@ class ListedModel(NamedTuple):
 class HttpBackend:
     """One backend: `async with HttpBackend(url, key=…) as backend`.
 
-    key: sent as `Authorization: Bearer`. random: draws the prompts.
+    key: sent as `Authorization: Bearer`. random: draws the prompts. patience_s: how long it may
+    take until the requests of the last load are gone.
     """
 
-    def __init__(self, url: str, *, key: str | None, random: Random) -> None:
+    def __init__(
+        self, url: str, *, key: str | None, random: Random, patience_s: float = EMPTY_S
+    ) -> None:
         self.url = url.rstrip("/")
         self.model = ""
         self._headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._random = random
+        self._patience_s = patience_s
         self._length = PromptLength()
         self._session: aiohttp.ClientSession
 
@@ -91,7 +95,7 @@ class HttpBackend:
 
     async def empty(self) -> None:
         """Wait until it serves no request. Raises Unmeasurable if it goes on serving some."""
-        until_s = time.perf_counter() + EMPTY_S
+        until_s = time.perf_counter() + self._patience_s
         while (gauges := await self.gauges()) is not None and gauges.requests:
             if time.perf_counter() > until_s:
                 raise Unmeasurable(

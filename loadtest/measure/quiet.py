@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from gateway.proxy.engines import DIALECTS
 from loadtest.measure.load import Load, LoadPoint
 
-SAMPLE = re.compile(r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? ([^ ]+)", re.ASCII)
+SAMPLE = re.compile(
+    r"([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\d+(?:\.\d+)?(?:e[-+]?\d+)?)(?: |$)", re.ASCII | re.I
+)
 LABEL = re.compile(r'(\w+)="([^"]*)"', re.ASCII)
 KV_TOKENS = "sglang:max_total_num_tokens"
 CACHE_CONFIG = "vllm:cache_config_info"

@@ -57,23 +57,24 @@ class VirtualBackend:
         return loop.result(now_s)
 
 
-def played_n_star(profile: Profile, size: Size, tpot_s: float) -> LoadPoint | None:
-    """The largest load within a TPOT target, to a hundredth; `None` if one user breaks it already,
-    or if seats and memory, and not the target, bound it."""
+def played_n_star(profile: Profile, size: Size, tpot_s: float) -> tuple[float, float] | None:
+    """Requests that decode at once, and requests/s, where an engine's TPOT reaches the target.
+
+    Between the two numbers of users around it, by a straight line. `None` if one user breaks the
+    target already, or if seats and memory bound the users and not the target.
+    """
     backend = VirtualBackend(profile)
 
     def play(users: int) -> LoadPoint:
         return backend.played(Load(input_tokens=size[0], output_tokens=size[1], users=users))
 
     most = min(profile.max_num_seqs, int(profile.kv_capacity / (size[0] + size[1] / 2)))
-    low, high, best = 1, most, play(1)
-    if best.tpot_s > tpot_s or play(most).tpot_s <= tpot_s:
+    low, high = play(1), play(most)
+    if low.tpot_s > tpot_s or high.tpot_s <= tpot_s:
         return None
-    while high - low > max(1, low // 100):
-        middle = (low + high) // 2
-        found = play(middle)
-        if found.tpot_s <= tpot_s:
-            low, best = middle, found
-        else:
-            high = middle
-    return best
+    while high.load.users - low.load.users > max(1, low.load.users // 100):
+        found = play((low.load.users + high.load.users) // 2)
+        low, high = (found, high) if found.tpot_s <= tpot_s else (low, found)
+    share = (tpot_s - low.tpot_s) / (high.tpot_s - low.tpot_s)
+    decoding = low.decoding + share * (high.decoding - low.decoding)
+    return decoding, low.rate + share * (high.rate - low.rate)
