@@ -28,9 +28,11 @@ from planner.engine.profiles import Profile, find_profile
 from planner.errors import PlannerError
 from planner.slo import Slo
 
+BUSY = 0.7  # of one CPU: this process is late to see tokens
 # Sizes that `--emulated` judges: none of them is among those that are measured.
 JUDGED: tuple[Size, ...] = (
-    (300, 300), (1000, 200), (150, 400), (2500, 300), (600, 250), (1500, 100),
+    (200, 100), (300, 300), (800, 80), (1000, 200), (150, 400), (2500, 300), (600, 250),
+    (1500, 100),
 )  # fmt: skip
 
 
@@ -254,6 +256,12 @@ def _show_step(step: Step) -> None:
         f"{one.load.users:4d} users: TTFT {one.ttft_s:6.3f} s, TPOT {one.tpot_s * 1e3:6.1f} ms, "
         f"{one.rate:7.2f} req/s   {left}"
     )
+    if one.own_cpu > BUSY:
+        click.echo(
+            f"this process took {one.own_cpu:.0%} of a CPU for that load: its times may be too "
+            "long. Measure from a faster machine, or with a smaller --max-num-seqs",
+            err=True,
+        )
 
 
 def _show_result(result: MeasureResult, profile: Profile, bounds: Bounds, out: Path) -> None:

@@ -24,6 +24,7 @@ FIRST = 5  # sizes before the fit is asked which is next
 SETTLED = 0.02
 NEAR = 0.05  # of the TPOT target: near enough to n*
 STEP = 4  # by how much users are multiplied at most
+ROOM = 0.9  # of the memory: with more an engine preempts now and then, and no formula has that
 FULL = 1.1  # less growth of the batch at half as many users more: the backend is full
 
 Fitted = Callable[[Sequence[LoadPoint]], Profile | None]
@@ -47,11 +48,12 @@ class Bounds:
         rest = [(i, o) for i in range(4) for o in range(3) if (i, o) not in first]
         return tuple(dict.fromkeys((inputs[i], outputs[o]) for i, o in first + rest))
 
-    def most(self, size: Size) -> int:
-        """The most users: seats, and what fits into the memory with its answers half grown."""
-        if self.kv_tokens is None:
-            return self.seats
-        return max(1, min(self.seats, int(self.kv_tokens / (size[0] + size[1] / 2))))
+
+def most_users(size: Size, seats: int, kv_tokens: int | None) -> int:
+    """The most users: seats, and what fits into the memory, with room, answers half grown."""
+    if kv_tokens is None:
+        return seats
+    return max(1, min(seats, int(ROOM * kv_tokens / (size[0] + size[1] / 2))))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -105,7 +107,7 @@ def _more(
     bounds: Bounds, size: Size, seen: dict[int, LoadPoint], profile: Profile | None
 ) -> int | None:
     """More users than any before, while the promise holds."""
-    users, most = sorted(seen), bounds.most(size)
+    users, most = sorted(seen), most_users(size, bounds.seats, bounds.kv_tokens)
     top = users[-1]
     if top >= most:
         return None

@@ -107,7 +107,11 @@ class HttpBackend:
     async def play(self, load: Load) -> LoadPoint:
         """Put a load on the backend until it is measured. Raises Unmeasurable."""
         await self.empty()
-        loop, whole = ClosedLoop(load, time.perf_counter()), asyncio.Event()
+        loop, whole, cpu_s = (
+            ClosedLoop(load, time.perf_counter()),
+            asyncio.Event(),
+            time.process_time(),
+        )
         seen: list[Gauges] = []
 
         async def user() -> None:
@@ -135,7 +139,10 @@ class HttpBackend:
         stranger = strangers(load, seen)
         if stranger:
             raise Unmeasurable(f"{self.url} is busy: {stranger}")
-        return loop.result(time.perf_counter(), seats=seats(load, seen))
+        result = loop.result(time.perf_counter(), seats=seats(load, seen))
+        return msgspec.structs.replace(
+            result, own_cpu=(time.process_time() - cpu_s) / result.seconds
+        )
 
     async def _ask(self, words: int, outputs: int) -> Exchanged:
         """Send one request and read its answer to the end."""

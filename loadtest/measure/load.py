@@ -41,7 +41,8 @@ class LoadPoint(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
     load: as it was chosen. input_tokens, output_tokens: as the backend counted them. rate: in
     requests/s. spread: the largest TPOT of a request over the smallest. seconds: how long the load
     lasted. seats: requests in the backend's batch while others waited for a seat in it and not for
-    memory; `None`: none did, or the backend does not say.
+    memory; `None`: none did, or the backend does not say. own_cpu: the share of one CPU that the
+    measuring process took; near 1 it measured itself.
     """
 
     load: Load
@@ -53,6 +54,7 @@ class LoadPoint(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
     spread: float
     seconds: float
     seats: int | None = None
+    own_cpu: float = 0.0
 
     @property
     def point(self) -> Point:

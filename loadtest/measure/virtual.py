@@ -7,6 +7,7 @@ of emulated engines.
 import heapq
 from typing import cast
 
+from loadtest.measure.choice import most_users
 from loadtest.measure.closed_loop import ClosedLoop
 from loadtest.measure.load import Exchanged, Load, LoadPoint, Size
 from planner.engine.batching import Engine, FirstToken
@@ -61,14 +62,15 @@ def played_n_star(profile: Profile, size: Size, tpot_s: float) -> tuple[float, f
     """Requests that decode at once, and requests/s, where an engine's TPOT reaches the target.
 
     Between the two numbers of users around it, by a straight line. `None` if one user breaks the
-    target already, or if seats and memory bound the users and not the target.
+    target already, or if seats and memory bound the users and not the target: as while measuring,
+    some of the memory is left free.
     """
     backend = VirtualBackend(profile)
 
     def play(users: int) -> LoadPoint:
         return backend.played(Load(input_tokens=size[0], output_tokens=size[1], users=users))
 
-    most = min(profile.max_num_seqs, int(profile.kv_capacity / (size[0] + size[1] / 2)))
+    most = most_users(size, profile.max_num_seqs, profile.kv_capacity)
     low, high = play(1), play(most)
     if low.tpot_s > tpot_s or high.tpot_s <= tpot_s:
         return None

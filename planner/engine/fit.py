@@ -34,8 +34,9 @@ ALONE = 2.0  # requests in flight; with fewer, TTFT contains no other prompt and
 LEAST = 12
 SPREAD = 0.02
 # With so many values, three per constant, the corner is fitted too, and a TTFT counts for less than
-# a TPOT: it contains the way to the client. Measured by `cuvee profile measure` on emulated engines
-# n* of other sizes was then off by a third of what it was without a corner.
+# a TPOT: it contains the way to the client. Where `cuvee profile measure` was tried on emulated
+# engines of dense models (docs/profiles.md), n* of other sizes was off by 3 to 23 % at most without
+# the corner, and by 1 to 4 % with it.
 CURVED = 24
 TTFT_WEIGHT = 0.2
 KNEES = tuple(float(2**k) for k in range(3, 12))
