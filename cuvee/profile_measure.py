@@ -300,4 +300,7 @@ def _show_truth(profile: Profile, truth: Profile, slo: Slo) -> None:
             f"{played[0]:.1f}", f"{n_star / played[0] - 1:+.1%}",
             f"{played[1]:.2f}", f"{rate / played[1] - 1:+.1%}",
         )  # fmt: skip
-    Console().print(table)
+    if table.row_count:
+        Console().print(table)
+    else:
+        click.echo("memory or seats bound all judged sizes, not the TPOT target")

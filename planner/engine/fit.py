@@ -18,6 +18,7 @@ import numpy as np
 from msgspec import Meta
 
 from planner.engine.calibration import LINE, Calibration, Curve, others
+from planner.engine.least_squares import bounded
 from planner.engine.roofline import Number, Roofline
 from planner.errors import InvalidValue
 from planner.files import outside, refuse
@@ -41,7 +42,6 @@ CURVED = 24
 TTFT_WEIGHT = 0.2
 KNEES = tuple(float(2**k) for k in range(3, 12))
 LINEAR = 6  # constants of the model without a corner
-STEPS, TINY = 100, 1e-12  # of the active set; the pull of a bound that is none
 # The grid on which the prior follows the roofline: what fits into memory of it.
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 CONTEXTS = (64, 256, 1024, 4096)
@@ -114,7 +114,7 @@ def prior(roofline: Roofline) -> Calibration:
         rows.append((0, 0, 0, 1.0, tokens, tokens**2))
         times.append(roofline.prefill_share_s(float(tokens)))
     matrix, values = np.array(rows, dtype=float), np.array(times, dtype=float)
-    return _calibration(_bounded(matrix / values[:, None], np.zeros(6), np.full(6, np.inf)))
+    return _calibration(bounded(matrix / values[:, None], np.zeros(6), np.full(6, np.inf)))
 
 
 def fit(points: Sequence[Point], roofline: Roofline) -> Calibration:
@@ -133,7 +133,7 @@ def fit(points: Sequence[Point], roofline: Roofline) -> Calibration:
     start = _scaled(prior(roofline).constants[:LINEAR], rows.linear, rows.values)
     # Columns in units of the prior: every constant is 1 a priori, every residual relative.
     relative = rows.linear * start / rows.values[:, None]
-    moved = _bounded(relative, np.full(LINEAR, 1 / MOST), np.full(LINEAR, MOST), ridge=RIDGE)
+    moved = bounded(relative, np.full(LINEAR, 1 / MOST), np.full(LINEAR, MOST), ridge=RIDGE)
     return _judged(_calibration(start * moved), rows, points)
 
 
@@ -180,7 +180,7 @@ def _free(points: Sequence[Point], curve: Curve) -> tuple[float, Calibration]:
     rows = _rows(points, curve)
     size = LINEAR if curve == LINE else LINEAR + 1 + (curve.idle_share > 0)
     relative = rows.matrix[:, :size] * (rows.weights / rows.values)[:, None]
-    constants = _bounded(relative, np.zeros(size), np.full(size, np.inf), target=rows.weights)
+    constants = bounded(relative, np.zeros(size), np.full(size, np.inf), target=rows.weights)
     distance = float(((relative @ constants - rows.weights) ** 2).sum())
     return distance, _judged(_calibration(constants, curve), rows, points)
 
@@ -242,52 +242,6 @@ def _scaled(start: FloatArray, matrix: FloatArray, values: FloatArray) -> FloatA
     both = float(np.median(ratio))
     scale = [float(np.median(ratio[some])) if some.any() else both for some in (decode, ~decode)]
     return np.asarray(start * np.repeat(scale, 3))
-
-
-def _bounded(
-    matrix: FloatArray,
-    low: FloatArray,
-    high: FloatArray,
-    *,
-    target: FloatArray | float = 1.0,
-    ridge: float = 0.0,
-) -> FloatArray:
-    """argmin `|M·x − target|² + ridge·|x − 1|²` with low ≤ x ≤ high, by an active set.
-
-    Columns are scaled to length one first. Every step solves for the constants that are free; one
-    that leaves its bounds is held there, and one whose bound holds it back is set free (Stark and
-    Parker, Bounded-Variable Least-Squares, 1995).
-    """
-    length = np.sqrt((matrix**2).sum(axis=0) + ridge)
-    length[length == 0] = 1.0
-    gram = (matrix.T @ matrix + ridge * np.eye(len(low))) / np.outer(length, length)
-    goal = ((matrix.T * target).sum(axis=1) + ridge) / length
-    lower, upper = low * length, high * length
-    x = np.where(np.isfinite(lower), lower, upper)
-    free = np.zeros(len(x), dtype=bool)
-    for _ in range(STEPS):
-        pull = goal - gram @ x  # uphill from here; at a bound it counts inwards only
-        inward = np.where(free, 0.0, np.where(x >= upper, -pull, pull))
-        if inward.max() <= TINY:
-            break
-        free[int(inward.argmax())] = True
-        while free.any():
-            rest = goal[free] - gram[np.ix_(free, ~free)] @ x[~free]
-            best = np.linalg.lstsq(gram[np.ix_(free, free)], rest, rcond=None)[0]
-            now, bottom, top = x[free], lower[free], upper[free]
-            bound = np.where(best < bottom, bottom, top)
-            beyond = (best < bottom) | (best > top)
-            if not beyond.any():
-                x[free] = best
-                break
-            shares = np.full(len(now), np.inf)
-            shares[beyond] = (bound - now)[beyond] / (best - now)[beyond]
-            hit = int(shares.argmin())
-            x[free] = now + shares[hit] * (best - now)
-            held = np.flatnonzero(free)[hit]
-            x[held] = bound[hit]
-            free[held] = False
-    return np.asarray(x / length)
 
 
 def _calibration(constants: FloatArray, curve: Curve = LINE) -> Calibration:
