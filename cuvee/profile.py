@@ -230,7 +230,7 @@ def _show_import(profile: Profile, out: Path) -> None:
         click.echo(
             f"fitted to {fitted.n} values, up to {fitted.largest:.0f} in flight, "
             f"median error {fitted.error:.1%}: "
-            f"{fitted.iteration_s * 1e3:.2f} ms per iteration, "
+            f"{float(fitted.decode_s(0.0, 0.0)) * 1e3:.2f} ms per iteration, "
             f"{fitted.sequence_s * 1e6:.0f} µs per sequence, "
             f"{fitted.context_s * 1e9:.1f} ns per context token, "
             f"{fitted.prompt_s * 1e6:.1f} µs per prompt token"

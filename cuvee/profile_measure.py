@@ -23,7 +23,6 @@ from loadtest.measure.run import MeasureResult, Step
 from loadtest.measure.subject import Subject, errors
 from planner.engine import catalogue, profiles
 from planner.engine.hardware import ENGINES
-from planner.engine.profile_file import CONTEXT
 from planner.engine.profiles import Profile, find_profile
 from planner.errors import PlannerError
 from planner.slo import Slo
@@ -91,7 +90,10 @@ class MeasureOptions:
     "--tensor-parallel-size", type=click.IntRange(1), default=1, show_default=True,
     help="GPUs per engine.",
 )  # fmt: skip
-@click.option("--engine", type=click.Choice(tuple(ENGINES)), default="vllm-v1", show_default=True)
+@click.option(
+    "--engine", type=click.Choice(tuple(ENGINES)), default="vllm-v1", show_default=True,
+    help="Engine, for its default limits.",
+)  # fmt: skip
 @click.option(
     "--dtype", type=click.Choice(["fp16", "bf16", "fp8"]), default="fp16", show_default=True,
     help="Weights and KV cache.",
@@ -126,6 +128,8 @@ def measure(
     """
     if (url is None) == (emulated is None):
         raise click.UsageError("give --url or --emulated")
+    if key is not None and not (key.isascii() and key.isprintable()):
+        raise click.BadParameter("must be printable ASCII", param_hint="--api-key")
     try:
         slo = Slo(ttft_s=ttft_s, tpot_s=tpot_s)
         options = MeasureOptions(slo=slo, budget_s=60 * budget_min, **stated)  # type: ignore[arg-type]
@@ -223,7 +227,7 @@ async def _measured(
         click.echo(f"goes on after {before} loads in {path}; --fresh begins anew")
     bounds = Bounds(
         slo=options.slo,
-        longest=subject.max_model_len or CONTEXT,
+        longest=subject.longest,
         seats=subject.max_num_seqs or ENGINES[subject.engine].sequences,
         kv_tokens=subject.kv_tokens,
     )

@@ -117,9 +117,10 @@ def _more(
     guess = 2 * top
     if profile is not None:
         found = n_star(profile, bounds.slo, [size])[0]
-        # Half of n* first, then n* itself: two points where the promise breaks.
-        guess = round(found / 2 if top < found / 3 else found)
-    return min(max(guess, top + max(1, top // 8)), STEP * max(top, 4), most)
+        # Half of n* first, then n* itself: two points where the promise breaks. If it should have
+        # broken already, it is not far.
+        guess = round(found / 2 if top < found / 3 else max(found, 1.25 * top))
+    return min(max(guess, top + 1), STEP * max(top, 4), most)
 
 
 def n_star(profile: Profile, slo: Slo, sizes: Sequence[Size]) -> list[float]:

@@ -1,13 +1,15 @@
 """What is measured, as a profile states it; and the profile that points make of it. No I/O."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from loadtest.measure.load import LoadPoint, Size
-from planner.engine import profiles
+from planner.engine import catalogue, profiles
 from planner.engine.fit import CURVED, shortage
 from planner.engine.hardware import Gpu, Model
+from planner.engine.profile_file import CONTEXT
 from planner.engine.profiles import FORMAT, Profile, ProfileFile
 
 
@@ -28,6 +30,12 @@ class Subject(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     max_num_seqs: int | None = None
     max_model_len: int | None = None
     kv_tokens: int | None = None
+
+    @property
+    def longest(self) -> int:
+        """The longest prompt and answer of one request, in tokens: as stated, or the default."""
+        model = catalogue.find_model(self.model, Path())
+        return self.max_model_len or min(CONTEXT, (model and model.context) or CONTEXT)
 
     def spec(self, measured: Sequence[LoadPoint], source: str | None = None) -> ProfileFile:
         """The profile file of what was measured."""
