@@ -1,7 +1,7 @@
 """What one backend can do, by request size. Knows SLOs as arguments; nothing of buckets or demand.
 
 A profile file (`cuvee-profile/1`) names its origin. `analytic` profiles come from the roofline,
-`measured` and `imported` ones hold points at several loads, to which a linear engine model is
+`measured` and `imported` ones hold points at several loads, to which an engine model is
 fitted. The SLO is applied when a plan is made and is never baked into the file, with one exception
 that says so: tables of best rates imported from planners that fix the SLO when they profile.
 """
@@ -52,7 +52,7 @@ class Profile:
 
     gpu, gpus: the name of its GPU type, and how many of them one backend takes (its tensor
     parallelism). roofline: the analytic model, `None` where gpu or model is a name without a row.
-    calibration: a linear engine model fitted to measurements; it takes the roofline's place for
+    calibration: an engine model fitted to measurements; it takes the roofline's place for
     every time. rates: best rates found under `baked_slo`; capacity then ignores the SLO it is asked
     for. kv_tokens: tokens of KV that the engine reported; default: the roofline's estimate.
     usd_per_gpu_hour: the price that the GPU's own numbers state.
