@@ -14,9 +14,10 @@ from rich.table import Table
 
 from cuvee.engine_runs import SHIPPED, error_table, judged, runs_json, show_runs
 from cuvee.options import FILE, JSON
+from cuvee.profile_measure import measure
 from planner import shipped
 from planner.engine import catalogue, importers, profiles, runs, validation
-from planner.engine.hardware import Gpu, Model
+from planner.engine.hardware import Gpu
 from planner.engine.profiles import FORMAT, Profile, ProfileFile
 from planner.engine.validation import ModelError
 from planner.errors import PlannerError
@@ -185,7 +186,7 @@ def import_(
     source = f"{tool}: {', '.join(file.name for file in files)}"
     stated = {name: value for name, value in limits.items() if value is not None}
     try:
-        stated |= _rows(str(stated["gpu"]), str(stated["model"]))
+        stated["gpu"], stated["model"] = catalogue.named(str(stated["gpu"]), str(stated["model"]))
         if tool in ("melange", "aibrix"):
             if len(files) != 1:
                 raise click.UsageError(f"{tool}: one file makes one profile")
@@ -203,16 +204,6 @@ def import_(
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     _show_import(profile, out)
-
-
-def _rows(gpu: str, model: str) -> dict[str, str | Gpu | Model]:
-    """GPU and model for a profile file: figures from a file are written into it, names are kept."""
-    rows: dict[str, str | Gpu | Model] = {"gpu": gpu, "model": model}
-    if shipped.is_path(gpu, Path()):
-        rows["gpu"] = catalogue.find_gpu(gpu, Path()) or gpu
-    if shipped.is_path(model, Path()):
-        rows["model"] = catalogue.find_model(model, Path()) or model
-    return rows
 
 
 def _gpu_name(gpu: object) -> str:
@@ -239,7 +230,7 @@ def _show_import(profile: Profile, out: Path) -> None:
         click.echo(
             f"fitted to {fitted.n} values, up to {fitted.largest:.0f} in flight, "
             f"median error {fitted.error:.1%}: "
-            f"{fitted.iteration_s * 1e3:.2f} ms per iteration, "
+            f"{float(fitted.decode_s(0.0, 0.0)) * 1e3:.2f} ms per iteration, "
             f"{fitted.sequence_s * 1e6:.0f} µs per sequence, "
             f"{fitted.context_s * 1e9:.1f} ns per context token, "
             f"{fitted.prompt_s * 1e6:.1f} µs per prompt token"
@@ -251,3 +242,6 @@ def _show_import(profile: Profile, out: Path) -> None:
             f"fixed rates under the SLO `{profile.baked_slo}`: plans for another SLO are wrong",
             err=True,
         )
+
+
+profile.add_command(measure)

@@ -56,6 +56,7 @@ LAYERS = {
     "loadtest.replay": "PLANNER",
     "loadtest.emulator": "PLANNER",
     "loadtest.compare": "PLANNER GATEWAY",
+    "loadtest.measure": "PLANNER gateway.proxy loadtest.replay",
     "loadtest.framing": "loadtest gateway.errors gateway.proxy.http",
     "loadtest.torture": "PLANNER GATEWAY",
     "loadtest.overhead": "loadtest loadtest.replay gateway.runtime",

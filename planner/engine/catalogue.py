@@ -98,6 +98,18 @@ def _rows(path: Path, key: str, entries: Mapping[str, Any], row: type[Row]) -> d
     return rows
 
 
+def named(gpu: str, model: str) -> tuple[str | Gpu, str | Model]:
+    """GPU and model for a profile file: figures from a file are written into it, names are kept.
+
+    Raises InvalidFile as `find_gpu` and `find_model` do.
+    """
+    root = Path()
+    return (
+        (find_gpu(gpu, root) or gpu) if shipped.is_path(gpu, root) else gpu,
+        (find_model(model, root) or model) if shipped.is_path(model, root) else model,
+    )
+
+
 def _only(path: Path, key: str, rows: Mapping[str, Row]) -> Row:
     if len(rows) != 1:
         raise InvalidFile(f"{path}: {key}: a profile needs a file with one row, not {len(rows)}")

@@ -6,7 +6,7 @@ holds.
 
 import math
 
-from planner.engine.fit import Calibration
+from planner.engine.calibration import Calibration
 from planner.engine.profiles import Profile
 from planner.engine.roofline import CORNER, Roofline
 
@@ -87,9 +87,10 @@ class MoeIterationTime(IterationTime):
 
 
 class FittedIterationTime:
-    """Iteration times of a measured profile, by the linear model fitted to its points."""
+    """Iteration times of a measured profile, by the model fitted to its points."""
 
     def __init__(self, fitted: Calibration) -> None:
+        self._fitted, self._curved = fitted, fitted.curved
         self._iteration_s, self._sequence_s = fitted.iteration_s, fitted.sequence_s
         self._prompt_s, self._square_s = fitted.prompt_s, fitted.square_s
         self.context_s: float = fitted.context_s
@@ -97,8 +98,11 @@ class FittedIterationTime:
 
     def kernels_s(self, tokens: int, sequences: int) -> float:
         """Seconds that depend on neither context nor squared prompts."""
+        fixed_s = self._iteration_s
+        if self._curved:
+            fixed_s += float(self._fitted.tokens_s(float(tokens)))
         prompts_s = self._prompt_s * (tokens - sequences)
-        return self._iteration_s + self._sequence_s * sequences + prompts_s
+        return fixed_s + self._sequence_s * sequences + prompts_s
 
     def decode_s(self, batch: int) -> tuple[float, float, float]:
         """As `IterationTime.decode_s`."""
@@ -115,6 +119,8 @@ class FittedIterationTime:
         What a prompt adds to answers is fitted, so it contains the iteration that the prompt has
         for itself."""
         prompts_s = self._prompt_s * tokens + self._square_s * squares
+        if self._curved:
+            prompts_s += float(self._fitted.tokens_s(float(tokens)))
         return prompts_s if waiting else self._iteration_s + prompts_s
 
 
