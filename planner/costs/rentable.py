@@ -1,0 +1,118 @@
+"""What could be rented for a model: a pool for every GPU type with a price, alone and together.
+
+Owns which pools there are and which of them no plan for a demand needs. Must not know where prices
+come from, nor how fleets are found and played.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from planner import shipped
+from planner.engine import catalogue, profiles
+from planner.engine.hardware import Model
+from planner.engine.profile_file import CONTEXT, FORMAT, ProfileFile
+from planner.errors import InvalidValue
+from planner.model.demand import Demand
+from planner.model.pool import Pool
+from planner.program.headroom import bucket_loads
+from planner.sizes import FloatArray
+
+ENGINE = "vllm-v1"  # what is installed where nothing runs yet
+PARALLEL = (1, 2, 4, 8)  # GPUs of one backend: a machine has eight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rentable:
+    """The pools that could be rented, and why others could not: a name and a reason for each."""
+
+    pools: tuple[Pool, ...]
+    left_out: tuple[tuple[str, str], ...] = ()
+
+
+def rentable_pools(name: str, model: Model, usd: Mapping[str, float], *, longest: int) -> Rentable:
+    """The pools of every GPU type with a price in which a model fits, on 1, 2, 4 or 8 GPUs.
+
+    name: of the model, as requests have it. usd: $ per GPU-hour by GPU type. longest: tokens of the
+    longest request, which engines are started for if the model's context and their memory allow.
+    Raises InvalidValue if no pool is left.
+    """
+    pools: list[Pool] = []
+    left_out: list[tuple[str, str]] = []
+    for gpu, price in usd.items():
+        if shipped.lookup(gpu, catalogue.gpus()) is None:
+            left_out.append((gpu, shipped.unknown(gpu, catalogue.gpus())))
+            continue
+        for gpus in PARALLEL:
+            label = gpu if gpus == 1 else f"{gpus}x{gpu}"
+            try:
+                profile = _profile(gpu, gpus, model, longest)
+            except InvalidValue as error:
+                left_out.append((label, str(error)))
+                continue
+            pools.append(Pool(name=label, model=name, profile=profile, usd_per_hour=price * gpus))
+    if not pools:
+        reasons = "; ".join(f"{label}: {reason}" for label, reason in left_out)
+        raise InvalidValue(f"{model.name}: no GPU with a price can serve it: {reasons}")
+    return Rentable(pools=tuple(pools), left_out=tuple(left_out))
+
+
+def holding(rentable: Rentable, demand: Demand) -> Rentable:
+    """Without the pools that hold the promise for no request of the demand.
+
+    Raises InvalidValue if none holds it for any.
+    """
+    feasible = bucket_loads(demand, rentable.pools).feasible[demand.rate > 0]
+    held = [bool(column.any()) for column in feasible.T]
+    able = tuple(pool for pool, holds in zip(rentable.pools, held, strict=True) if holds)
+    idle = [pool.name for pool, holds in zip(rentable.pools, held, strict=True) if not holds]
+    if not able:
+        slo = demand.buckets.classes[0].slo
+        raise InvalidValue(
+            f"no GPU with a price holds TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s for any of "
+            "these requests, not even for one at a time"
+        )
+    reason = "holds the promise for none of these requests"
+    return Rentable(pools=able, left_out=(*rentable.left_out, *((name, reason) for name in idle)))
+
+
+def undominated(demand: Demand, pools: tuple[Pool, ...]) -> tuple[Pool, ...]:
+    """Without the pools beside which another one costs no more and is no slower for any size.
+
+    No plan needs such a pool: the other's backends could stand in its place one by one. Of equal
+    pools the first stays.
+    """
+    seconds = bucket_loads(demand, pools).seconds[demand.rate > 0]
+    return tuple(
+        pool
+        for p, pool in enumerate(pools)
+        if not any(_dominates(seconds, pools, q, p) for q in range(len(pools)) if q != p)
+    )
+
+
+def _profile(gpu: str, gpus: int, model: Model, longest: int) -> profiles.Profile:
+    """The analytic profile of one backend. Raises InvalidValue if the engine could not start."""
+    context = None if longest <= CONTEXT else min(longest, model.context or longest)
+    spec = ProfileFile(
+        format=FORMAT,
+        origin="analytic",
+        gpu=gpu,
+        model=model,
+        engine=ENGINE,
+        tensor_parallel_size=gpus,
+        max_model_len=context,
+    )
+    profile = profiles.build(spec)
+    # An engine does not start with a context that its memory cannot hold once.
+    return replace(profile, max_model_len=min(profile.max_model_len, profile.kv_capacity))
+
+
+def _dominates(seconds: FloatArray, pools: Sequence[Pool], q: int, p: int) -> bool:
+    """Whether pool q makes pool p useless. seconds: (B, P) of one request."""
+    if pools[q].model != pools[p].model or pools[q].usd_per_hour > pools[p].usd_per_hour:
+        return False
+    equal = pools[q].usd_per_hour == pools[p].usd_per_hour and np.array_equal(
+        seconds[:, q], seconds[:, p]
+    )
+    return bool(np.all(seconds[:, q] <= seconds[:, p])) and (not equal or q < p)
