@@ -6,9 +6,10 @@ and in twos, fours and eights would play thousands. Knows no file and no command
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, log2
+from math import ceil, inf, log2
 
 import msgspec
+import numpy as np
 
 from gateway.config.load import without_file
 from gateway.config.schema import BucketSection
@@ -22,6 +23,7 @@ from planner.engine.hardware import Model
 from planner.model.demand import Demand
 from planner.model.plan import Certificate, Plan
 from planner.model.pool import Pool
+from planner.program.headroom import bucket_loads
 from planner.program.solve import provision
 from planner.slo import Slo
 from planner.traffic.trace import Trace
@@ -30,6 +32,7 @@ TYPES = 2  # GPU types whose cheapest fleets are played
 SEEDS = 8  # rehearsals of one certificate: the answer is wanted within a minute
 # A GPU type of which the planner says that it cannot serve so much is played after all others.
 MOST_UNSERVED = 0.05
+MOST_REQUESTS = 0.5  # share of the requests; a pool that promises less is for special sizes
 COUNTED = 1e-9  # of a backend: less is rounding
 
 
@@ -170,8 +173,9 @@ def _alone(demand: Demand, pools: tuple[Pool, ...]) -> dict[str, Plan]:
 def _contenders(
     demand: Demand, pools: tuple[Pool, ...], alone: Mapping[str, Plan]
 ) -> tuple[Pool, ...]:
-    """The pools to play: those of the planner's mixes, with and without bursts, and those of the
-    cheapest single types."""
+    """The pools to play: those of the planner's mixes, with and without bursts, those of the
+    cheapest single types, and those that are cheapest for most of the requests. The planner keeps
+    the last ones out where it promises nothing for some sizes, which a rehearsal may allow."""
     useful = undominated(demand, pools)
     plans = [provision(bursts, useful) for bursts in (demand, _calm(demand))]
     plans += list(alone.values())[:TYPES]
@@ -180,8 +184,23 @@ def _contenders(
         for plan in plans
         for name, count in zip(plan.pools, plan.backends, strict=True)
         if count
-    }
+    } | _cheapest(demand, useful)
     return tuple(pool for pool in pools if pool.name in used)
+
+
+def _cheapest(demand: Demand, pools: tuple[Pool, ...]) -> set[str]:
+    """The names of the pools whose mean load, in whole backends, costs least; where a pool promises
+    nothing for some sizes, its load is scaled up to all requests."""
+    loads, rows = bucket_loads(demand, pools), demand.rate > 0
+    held = np.where(loads.feasible & rows[:, None], demand.rate[:, None], 0.0)
+    share = held.sum(axis=0) / demand.total_rate
+    load = (held * np.where(loads.feasible, loads.seconds, 0.0)).sum(axis=0)
+    usd = [
+        pool.usd_per_hour * ceil(load[p] / share[p]) if share[p] >= MOST_REQUESTS else inf
+        for p, pool in enumerate(pools)
+    ]
+    order = sorted(range(len(pools)), key=lambda p: usd[p])
+    return {pools[p].name for p in order[:TYPES] if usd[p] < inf}
 
 
 def _fleets_alone(
