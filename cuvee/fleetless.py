@@ -165,7 +165,7 @@ def rental_json(rental: Rental, request: RentalRequest) -> dict[str, Any]:
         "saving": rental.saving,
         "cost": asdict(rental.cost),
         "single_types": {one.gpu: _alone_json(one) for one in rental.alone},
-        "left_out": dict(rental.left_out),
+        "left_out": {one.name: one.reason for one in rental.left_out},
         "plan": plan_figures(rental.plan),
     }
 
@@ -194,8 +194,7 @@ def show_rental(rental: Rental, request: RentalRequest, console: Console) -> Non
     console.print("\n".join(_sentences(rental)), highlight=False)
     console.print(alone_table(rental))
     if rental.left_out:
-        left = "; ".join(f"{name}: {reason}" for name, reason in rental.left_out)
-        console.print(f"not considered: {left}", highlight=False)
+        console.print(_left_out(rental), highlight=False)
 
 
 def fleet_table(rental: Rental) -> Table:
@@ -259,6 +258,18 @@ def _sentences(rental: Rental) -> list[str]:
         f"used to {cost.utilisation:.0%}; at full use ${cost.usd_per_million_full:.3f} per million"
     )
     return lines
+
+
+def _left_out(rental: Rental) -> str:
+    """The GPU types that could not be used at all, with the reason for their largest backend, and
+    how many backends of other types could not."""
+    used = {one.gpu for one in rental.alone}
+    reasons = {one.gpu: one.reason for one in rental.left_out}
+    whole = [f"{gpu}: {reason}" for gpu, reason in reasons.items() if gpu not in used]
+    rest = sum(one.gpu in used for one in rental.left_out)
+    if rest:
+        whole.append(f"{rest} backends of other types (--json has the reasons)")
+    return "not considered: " + "; ".join(whole)
 
 
 def _certificate(certificate: Certificate) -> str:

@@ -16,7 +16,7 @@ from gateway.config.schema import BucketSection
 from gateway.rehearsal.certify import Certified, certified
 from gateway.rehearsal.history import TraceSource, demand_of
 from gateway.routing.estimator import Estimator
-from planner.costs.rentable import holding, rentable_pools, undominated
+from planner.costs.rentable import LeftOut, holding, rentable_pools, undominated
 from planner.costs.single_types import single_types
 from planner.costs.unit_cost import UnitCost, unit_cost
 from planner.engine.hardware import Model
@@ -70,7 +70,7 @@ class Rental:
 
     plan, certificate: of that fleet; if none was certified, of the one that came nearest. pools:
     of the plan. cost: of its tokens. alone: by GPU type, certified ones first, then by price.
-    left_out: the pools that could not be used, with the reason. considered: how many could.
+    left_out: the backends that could not be used. considered: how many could.
     """
 
     demand: Demand
@@ -79,7 +79,7 @@ class Rental:
     certificate: Certificate
     cost: UnitCost
     alone: tuple[AloneFleet, ...]
-    left_out: tuple[tuple[str, str], ...]
+    left_out: tuple[LeftOut, ...]
     considered: int
     played: int
 
@@ -178,7 +178,7 @@ def _contenders(
     the last ones out where it promises nothing for some sizes, which a rehearsal may allow."""
     useful = undominated(demand, pools)
     plans = [provision(bursts, useful) for bursts in (demand, _calm(demand))]
-    plans += list(alone.values())[:TYPES]
+    plans += _played_alone(alone, pools)
     used = {
         name
         for plan in plans
@@ -186,6 +186,29 @@ def _contenders(
         if count
     } | _cheapest(demand, useful)
     return tuple(pool for pool in pools if pool.name in used)
+
+
+def _played_alone(alone: Mapping[str, Plan], pools: tuple[Pool, ...]) -> list[Plan]:
+    """The plans of the GPU types to play alone: the cheapest, and every one that could be cheaper
+    than these by its bound."""
+    plans = list(alone.values())
+    least = min(plan.usd_per_hour for plan in plans[:TYPES])
+    return plans[:TYPES] + [
+        plan
+        for gpu, plan in list(alone.items())[TYPES:]
+        if plan.unserved_share <= MOST_UNSERVED and _bound(plan, gpu, pools) < least
+    ]
+
+
+def _bound(plan: Plan, gpu: str, pools: tuple[Pool, ...]) -> float:
+    """The fluid bound of a plan on one GPU type in whole backends, $/h.
+
+    A backend of four GPUs costs four times one, so every fleet of a type costs a multiple of its
+    cheapest backend.
+    """
+    unit = min(pool.usd_per_hour for pool in pools if pool.gpu == gpu)
+    bound = plan.lower_bound_usd_per_hour
+    return unit * ceil(bound / unit - COUNTED) if unit else bound
 
 
 def _cheapest(demand: Demand, pools: tuple[Pool, ...]) -> set[str]:
@@ -211,15 +234,12 @@ def _fleets_alone(
     fleets = []
     for gpu, planned in alone.items():
         plan, certificate = played.get(gpu, (planned, None))
-        # A backend of four GPUs costs four times one: all prices of a type are multiples.
-        unit = min(pool.usd_per_hour for pool in pools if pool.gpu == gpu)
-        bound = planned.lower_bound_usd_per_hour
         fleets.append(
             AloneFleet(
                 gpu=gpu,
                 plan=plan,
                 certificate=certificate,
-                lower_bound_usd_per_hour=unit * ceil(bound / unit - COUNTED) if unit else bound,
+                lower_bound_usd_per_hour=_bound(planned, gpu, pools),
             )
         )
     return tuple(sorted(fleets, key=lambda one: (one.certificate is None, one.plan.usd_per_hour)))

@@ -21,14 +21,24 @@ from planner.sizes import FloatArray
 
 ENGINE = "vllm-v1"  # what is installed where nothing runs yet
 PARALLEL = (1, 2, 4, 8)  # GPUs of one backend: a machine has eight
+PROMISES_NOTHING = "holds the promise for none of these requests"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LeftOut:
+    """A backend that cannot be used, and why. name: as a pool of it would have."""
+
+    gpu: str
+    name: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rentable:
-    """The pools that could be rented, and why others could not: a name and a reason for each."""
+    """The pools that could be rented, and the backends that could not."""
 
     pools: tuple[Pool, ...]
-    left_out: tuple[tuple[str, str], ...] = ()
+    left_out: tuple[LeftOut, ...] = ()
 
 
 def rentable_pools(name: str, model: Model, usd: Mapping[str, float], *, longest: int) -> Rentable:
@@ -39,21 +49,22 @@ def rentable_pools(name: str, model: Model, usd: Mapping[str, float], *, longest
     Raises InvalidValue if no pool is left.
     """
     pools: list[Pool] = []
-    left_out: list[tuple[str, str]] = []
+    left_out: list[LeftOut] = []
     for gpu, price in usd.items():
         if shipped.lookup(gpu, catalogue.gpus()) is None:
-            left_out.append((gpu, shipped.unknown(gpu, catalogue.gpus())))
+            reason = shipped.unknown(gpu, catalogue.gpus())
+            left_out.append(LeftOut(gpu=gpu, name=gpu, reason=reason))
             continue
         for gpus in PARALLEL:
             label = gpu if gpus == 1 else f"{gpus}x{gpu}"
             try:
                 profile = _profile(gpu, gpus, model, longest)
             except InvalidValue as error:
-                left_out.append((label, str(error)))
+                left_out.append(LeftOut(gpu=gpu, name=label, reason=str(error)))
                 continue
             pools.append(Pool(name=label, model=name, profile=profile, usd_per_hour=price * gpus))
     if not pools:
-        reasons = "; ".join(f"{label}: {reason}" for label, reason in left_out)
+        reasons = "; ".join(f"{one.name}: {one.reason}" for one in left_out)
         raise InvalidValue(f"{model.name}: no GPU with a price can serve it: {reasons}")
     return Rentable(pools=tuple(pools), left_out=tuple(left_out))
 
@@ -66,15 +77,18 @@ def holding(rentable: Rentable, demand: Demand) -> Rentable:
     feasible = bucket_loads(demand, rentable.pools).feasible[demand.rate > 0]
     held = [bool(column.any()) for column in feasible.T]
     able = tuple(pool for pool, holds in zip(rentable.pools, held, strict=True) if holds)
-    idle = [pool.name for pool, holds in zip(rentable.pools, held, strict=True) if not holds]
+    idle = [
+        LeftOut(gpu=pool.gpu, name=pool.name, reason=PROMISES_NOTHING)
+        for pool, holds in zip(rentable.pools, held, strict=True)
+        if not holds
+    ]
     if not able:
         slo = demand.buckets.classes[0].slo
         raise InvalidValue(
             f"no GPU with a price holds TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s for any of "
             "these requests, not even for one at a time"
         )
-    reason = "holds the promise for none of these requests"
-    return Rentable(pools=able, left_out=(*rentable.left_out, *((name, reason) for name in idle)))
+    return Rentable(pools=able, left_out=(*rentable.left_out, *idle))
 
 
 def undominated(demand: Demand, pools: tuple[Pool, ...]) -> tuple[Pool, ...]:

@@ -50,7 +50,9 @@ def test_every_type_that_holds_anything_is_listed(found: Rental):
     assert played == sorted(played, reverse=True)
     for one in found.alone:
         if one.certificate is None:
-            assert one.lower_bound_usd_per_hour % USD[one.gpu] == pytest.approx(0, abs=1e-6)
+            backends = one.lower_bound_usd_per_hour / USD[one.gpu]
+            assert backends == pytest.approx(round(backends))
+            assert one.lower_bound_usd_per_hour >= found.plan.usd_per_hour
     assert found.considered + len(found.left_out) == 4 * len(USD)
 
 

@@ -5,7 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from planner.costs.rentable import PARALLEL, holding, rentable_pools, undominated
+from planner.costs.rentable import (
+    PARALLEL,
+    PROMISES_NOTHING,
+    Rentable,
+    holding,
+    rentable_pools,
+    undominated,
+)
 from planner.engine import catalogue
 from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass
@@ -35,6 +42,10 @@ def make_demand(model: str, tpot_s: float = 0.06, ttft_s: float = 2.0) -> Demand
     ).scaled_to(20)
 
 
+def reasons(rentable: Rentable) -> dict[str, str]:
+    return {one.name: one.reason for one in rentable.left_out}
+
+
 def test_every_gpu_with_a_price_is_a_pool_on_one_two_four_and_eight():
     """A backend of several GPUs costs so many times the price of one."""
     pools = rentable_pools("m", SMALL, USD, longest=4000).pools
@@ -51,7 +62,7 @@ def test_what_does_not_fit_is_left_out_with_the_reason():
 
     assert {("A100-80G", 4), ("H100", 4)} <= fits
     assert {("A100-80G", 1), ("H100", 1)}.isdisjoint(fits)
-    assert "does not fit" in dict(rentable.left_out)["H100"]
+    assert "does not fit" in reasons(rentable)["H100"]
     assert len(rentable.pools) + len(rentable.left_out) == len(USD) * len(PARALLEL)
 
 
@@ -59,7 +70,7 @@ def test_a_price_of_an_unknown_gpu_is_named():
     """It has no figures to plan with; without any other GPU there is nothing to rent."""
     with_unknown = rentable_pools("m", SMALL, {"H200X": 1.0, "H100": 7.0}, longest=4000)
 
-    assert "did you mean H200" in dict(with_unknown.left_out)["H200X"]
+    assert "did you mean H200" in reasons(with_unknown)["H200X"]
     with pytest.raises(InvalidValue, match="no GPU with a price"):
         rentable_pools("m", SMALL, {"H200X": 1.0}, longest=4000)
 
@@ -80,7 +91,7 @@ def test_a_pool_that_holds_nothing_is_left_out():
     held = holding(rentable, make_demand("m"))
 
     assert "L4" not in {pool.name for pool in held.pools}
-    assert dict(held.left_out)["L4"] == "holds the promise for none of these requests"
+    assert reasons(held)["L4"] == PROMISES_NOTHING
     with pytest.raises(InvalidValue, match=r"TPOT 0\.0001 s"):
         holding(rentable, make_demand("m", tpot_s=1e-4))
 
