@@ -171,7 +171,8 @@ def _unfit(fleetless: FleetlessOptions, path: Path) -> str:
     names = fleetless.given()
     if not names:
         return "--trace is needed; or, without a configuration, --model, --ttft and --tpot"
-    return f"{', '.join(names)}: for planning without a configuration, and there is {path}"
+    away = "; run it in another folder" if path == DEFAULT_CONFIG else ""
+    return f"{', '.join(names)}: for planning without a configuration, and there is {path}{away}"
 
 
 def _configured(path: Path, diff: bool) -> Loaded:
