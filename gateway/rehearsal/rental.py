@@ -6,7 +6,7 @@ and in twos, fours and eights would play thousands. Knows no file and no command
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import ceil, inf, log2
+from math import ceil, log2
 
 import msgspec
 import numpy as np
@@ -29,9 +29,10 @@ from planner.slo import Slo
 from planner.traffic.trace import Trace
 
 TYPES = 2  # GPU types whose cheapest fleets are played
-SEEDS = 8  # rehearsals of one certificate: the answer is wanted within a minute
+SEEDS = 6  # rehearsals of one certificate: the answer is wanted within a minute
 # A GPU type of which the planner says that it cannot serve so much is played after all others.
 MOST_UNSERVED = 0.05
+CHEAPEST = 2  # pools that are played because they are the cheapest for most requests
 MOST_REQUESTS = 0.5  # share of the requests; a pool that promises less is for special sizes
 COUNTED = 1e-9  # of a backend: less is rounding
 
@@ -179,12 +180,7 @@ def _contenders(
     useful = undominated(demand, pools)
     plans = [provision(bursts, useful) for bursts in (demand, _calm(demand))]
     plans += _played_alone(alone, pools)
-    used = {
-        name
-        for plan in plans
-        for name, count in zip(plan.pools, plan.backends, strict=True)
-        if count
-    } | _cheapest(demand, useful)
+    used = {name for plan in plans for name in _used(plan)} | _cheapest(demand, useful)
     return tuple(pool for pool in pools if pool.name in used)
 
 
@@ -212,25 +208,28 @@ def _bound(plan: Plan, gpu: str, pools: tuple[Pool, ...]) -> float:
 
 
 def _cheapest(demand: Demand, pools: tuple[Pool, ...]) -> set[str]:
-    """The names of the pools whose mean load, in whole backends, costs least; where a pool promises
-    nothing for some sizes, its load is scaled up to all requests."""
+    """The names of the pools that cost least for most of the requests: by mean load, and by mean
+    load in whole backends. Where a pool promises nothing for some sizes, its load is scaled up to
+    all requests."""
     loads, rows = bucket_loads(demand, pools), demand.rate > 0
     held = np.where(loads.feasible & rows[:, None], demand.rate[:, None], 0.0)
     share = held.sum(axis=0) / demand.total_rate
     load = (held * np.where(loads.feasible, loads.seconds, 0.0)).sum(axis=0)
-    usd = [
-        pool.usd_per_hour * ceil(load[p] / share[p]) if share[p] >= MOST_REQUESTS else inf
-        for p, pool in enumerate(pools)
-    ]
-    order = sorted(range(len(pools)), key=lambda p: usd[p])
-    return {pools[p].name for p in order[:TYPES] if usd[p] < inf}
+    able = [p for p in range(len(pools)) if share[p] >= MOST_REQUESTS]
+    need = {p: float(load[p] / share[p]) for p in able}
+    fluid = sorted(able, key=lambda p: pools[p].usd_per_hour * need[p])
+    whole = sorted(able, key=lambda p: pools[p].usd_per_hour * ceil(need[p]))
+    return {pools[p].name for p in (*fluid[:CHEAPEST], *whole[:CHEAPEST])}
 
 
 def _fleets_alone(
     result: Certified, alone: Mapping[str, Plan], pools: tuple[Pool, ...]
 ) -> tuple[AloneFleet, ...]:
     """Every GPU type with its certified fleet, or with the planner's where none was certified."""
-    played = {gpu: (plan, certificate) for gpu, plan, certificate in result.singles}
+    refined = result.refined
+    found = [*result.singles, *_of_one_type(refined.plan, refined.certificate, pools)]
+    found.sort(key=lambda one: -one[1].usd_per_hour)
+    played = {gpu: (plan, certificate) for gpu, plan, certificate in found}  # the cheapest stays
     fleets = []
     for gpu, planned in alone.items():
         plan, certificate = played.get(gpu, (planned, None))
@@ -243,3 +242,17 @@ def _fleets_alone(
             )
         )
     return tuple(sorted(fleets, key=lambda one: (one.certificate is None, one.plan.usd_per_hour)))
+
+
+def _of_one_type(
+    plan: Plan, certificate: Certificate, pools: tuple[Pool, ...]
+) -> list[tuple[str, Plan, Certificate]]:
+    """A certified plan as the fleet of its GPU type, if it has one type only."""
+    gpus = {pool.gpu for pool in pools if pool.name in _used(plan)}
+    return [(gpu, plan, certificate) for gpu in gpus if len(gpus) == 1 and certificate.holds]
+
+
+def _used(plan: Plan) -> dict[str, int]:
+    """The pools that a plan has backends of, and how many."""
+    counts = zip(plan.pools, plan.backends, strict=True)
+    return {name: count for name, count in counts if count}

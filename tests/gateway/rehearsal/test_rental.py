@@ -56,6 +56,16 @@ def test_every_type_that_holds_anything_is_listed(found: Rental):
     assert found.considered + len(found.left_out) == 4 * len(USD)
 
 
+def test_a_fleet_of_one_type_is_that_type_s_fleet():
+    """Where only one GPU type has a price, there is nothing to save."""
+    found = cheapest_rental(make_request(usd={"H100": 6.9}), seeds=2, requests=200)
+
+    assert [one.gpu for one in found.alone] == ["H100"]
+    assert found.best_alone is not None
+    assert found.best_alone.plan.usd_per_hour == found.plan.usd_per_hour
+    assert found.saving == 0
+
+
 def test_tokens_have_a_price_at_the_offered_load(found: Rental):
     """It is the bill over the tokens, and falls to that of full use."""
     cost = found.cost
