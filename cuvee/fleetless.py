@@ -226,7 +226,8 @@ def alone_table(rental: Rental) -> Table:
             table.add_row(one.gpu, why, "–", "–", "–")
         elif certificate is None:
             least = f"≥ {one.lower_bound_usd_per_hour:.2f}"
-            table.add_row(one.gpu, "not played", least, "–", "–")
+            played = "none certified" if one.played else "not played"
+            table.add_row(one.gpu, played, least, "–", "–")
         else:
             usd = plan.usd_per_hour
             share = 1 - rental.plan.usd_per_hour / usd if rental.certificate.holds and usd else None

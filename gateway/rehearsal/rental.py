@@ -179,20 +179,22 @@ def _contenders(
     the last ones out where it promises nothing for some sizes, which a rehearsal may allow."""
     useful = undominated(demand, pools)
     plans = [provision(bursts, useful) for bursts in (demand, _calm(demand))]
-    plans += _played_alone(alone, pools)
+    plans += _played_alone(demand, alone, pools)
     used = {name for plan in plans for name in _used(plan)} | _cheapest(demand, useful)
     return tuple(pool for pool in pools if pool.name in used)
 
 
-def _played_alone(alone: Mapping[str, Plan], pools: tuple[Pool, ...]) -> list[Plan]:
-    """The plans of the GPU types to play alone: the cheapest, and every one that could be cheaper
-    than these by its bound."""
-    plans = list(alone.values())
-    least = min(plan.usd_per_hour for plan in plans[:TYPES])
-    return plans[:TYPES] + [
+def _played_alone(demand: Demand, alone: Mapping[str, Plan], pools: tuple[Pool, ...]) -> list[Plan]:
+    """The plans of the GPU types to play alone: the cheapest, and every one that by its bound could
+    be cheaper than the safe plan of these."""
+    first = list(alone)[:TYPES]
+    own = tuple(pool for pool in pools if pool.gpu in first)
+    safe = min(plan.usd_per_hour for plan in single_types(demand, own).values())
+    return [
         plan
-        for gpu, plan in list(alone.items())[TYPES:]
-        if plan.unserved_share <= MOST_UNSERVED and _bound(plan, gpu, pools) < least
+        for gpu, plan in alone.items()
+        if gpu in first
+        or (plan.unserved_share <= MOST_UNSERVED and _bound(plan, gpu, pools) < safe)
     ]
 
 
@@ -227,6 +229,7 @@ def _fleets_alone(
 ) -> tuple[AloneFleet, ...]:
     """Every GPU type with its certified fleet, or with the planner's where none was certified."""
     refined = result.refined
+    rehearsed = {pool.gpu for pool in pools if pool.name in refined.plan.pools}
     found = [*result.singles, *_of_one_type(refined.plan, refined.certificate, pools)]
     found.sort(key=lambda one: -one[1].usd_per_hour)
     played = {gpu: (plan, certificate) for gpu, plan, certificate in found}  # the cheapest stays
@@ -237,6 +240,7 @@ def _fleets_alone(
             AloneFleet(
                 gpu=gpu,
                 plan=plan,
+                played=gpu in rehearsed,
                 certificate=certificate,
                 lower_bound_usd_per_hour=_bound(planned, gpu, pools),
             )
