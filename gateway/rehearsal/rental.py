@@ -6,6 +6,7 @@ and in twos, fours and eights would play thousands. Knows no file and no command
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from math import ceil, log2
 
 import msgspec
@@ -56,11 +57,13 @@ class AloneFleet:
 
     plan: the certified fleet with its certificate, or, where none was played, the planner's own
     for the demand without bursts. lower_bound_usd_per_hour: the fluid bound of that plan in whole
-    backends: no fleet of this type that serves as much costs less.
+    backends: no fleet of this type that serves as much costs less. played: whether fleets
+    with this type were played.
     """
 
     gpu: str
     plan: Plan
+    played: bool
     certificate: Certificate | None
     lower_bound_usd_per_hour: float
 
@@ -121,14 +124,15 @@ def cheapest_rental(
     alone = _alone(demand, rentable.pools)
     pools = _contenders(demand, rentable.pools, alone)
     progress(f"{len(pools)} of {len(rentable.pools)} pools: {', '.join(p.name for p in pools)}")
-    result = certified(
+    search = partial(
+        certified,
         msgspec.structs.replace(loaded, pools=pools),
         [TraceSource(trace=trace, model=model)],
         rate=request.rate,
-        requests=requests,
         seeds=seeds,
         progress=progress,
     )
+    result = search() if requests is None else search(requests=requests)
     plan, certificate = result.refined.plan, result.refined.certificate
     return Rental(
         demand=result.demand,
