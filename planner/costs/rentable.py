@@ -21,7 +21,7 @@ from planner.sizes import FloatArray
 
 ENGINE = "vllm-v1"  # what is installed where nothing runs yet
 PARALLEL = (1, 2, 4, 8)  # GPUs of one backend: a machine has eight
-PROMISES_NOTHING = "holds the promise for none of these requests"
+PROMISES_NOTHING = "holds the promise for hardly any of these requests"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,13 +69,29 @@ def rentable_pools(name: str, model: Model, usd: Mapping[str, float], *, longest
     return Rentable(pools=tuple(pools), left_out=tuple(left_out))
 
 
-def holding(rentable: Rentable, demand: Demand) -> Rentable:
-    """Without the pools that hold the promise for no request of the demand.
+def promised(demand: Demand, pool: Pool) -> tuple[float, float]:
+    """The share of the requests whose promise one backend of a pool can hold, by itself, and the
+    mean load of these requests in backends."""
+    share = load = 0.0
+    cells = demand.buckets.grid.cells
+    rate = demand.rate[demand.bucket] * demand.share
+    for c, slo_class in enumerate(demand.buckets.classes):
+        rows = demand.bucket // cells == c
+        if slo_class.model == pool.model and rows.any():
+            sizes = demand.input_tokens[rows], demand.output_tokens[rows]
+            able = pool.profile.capacity(*sizes, slo_class.slo).rate
+            share += float(rate[rows][able > 0].sum()) / demand.total_rate
+            load += float((rate[rows][able > 0] / able[able > 0]).sum())
+    return share, load
 
-    Raises InvalidValue if none holds it for any.
+
+def holding(rentable: Rentable, demand: Demand) -> Rentable:
+    """Without the pools that hold the promise for no more requests than may miss it.
+
+    Raises InvalidValue if no pool is left.
     """
-    feasible = bucket_loads(demand, rentable.pools).feasible[demand.rate > 0]
-    held = [bool(column.any()) for column in feasible.T]
+    slo = demand.buckets.classes[0].slo
+    held = [promised(demand, pool)[0] > 1 - slo.attainment for pool in rentable.pools]
     able = tuple(pool for pool, holds in zip(rentable.pools, held, strict=True) if holds)
     idle = [
         LeftOut(gpu=pool.gpu, name=pool.name, reason=PROMISES_NOTHING)
@@ -83,10 +99,9 @@ def holding(rentable: Rentable, demand: Demand) -> Rentable:
         if not holds
     ]
     if not able:
-        slo = demand.buckets.classes[0].slo
         raise InvalidValue(
-            f"no GPU with a price holds TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s for any of "
-            "these requests, not even for one at a time"
+            f"no GPU with a price holds TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s:g} s for these "
+            "requests, not even for one at a time"
         )
     return Rentable(pools=able, left_out=(*rentable.left_out, *idle))
 

@@ -10,6 +10,7 @@ from planner.costs.rentable import (
     PROMISES_NOTHING,
     Rentable,
     holding,
+    promised,
     rentable_pools,
     undominated,
 )
@@ -94,6 +95,19 @@ def test_a_pool_that_holds_nothing_is_left_out():
     assert reasons(held)["L4"] == PROMISES_NOTHING
     with pytest.raises(InvalidValue, match=r"TPOT 0\.0001 s"):
         holding(rentable, make_demand("m", tpot_s=1e-4))
+    with pytest.raises(InvalidValue, match=r"TTFT 1e-06 s"):
+        holding(rentable, make_demand("m", ttft_s=1e-6))
+
+
+def test_a_pool_s_promise_is_a_share_of_the_requests():
+    """Half of the requests fit into the context, and they bring a part of the load."""
+    pool = rentable_pools("m", SMALL, {"H100": 7.0}, longest=4000).pools[0]
+    short = replace(pool, profile=replace(pool.profile, max_model_len=500))
+    (whole, load), (part, less) = (promised(make_demand("m"), one) for one in (pool, short))
+
+    assert whole == pytest.approx(1.0)
+    assert part == pytest.approx(0.5)
+    assert 0 < less < load
 
 
 def test_a_dominated_pool_changes_no_plan():
