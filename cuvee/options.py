@@ -24,9 +24,11 @@ _config = partial(click.option, "--config", "path", type=FILE, help="Configurati
 _trace = partial(
     click.option, "--trace", "trace_path", type=FILE, help="Trace CSV whose sizes are served."
 )
-CONFIG = _config(default=Path("cuvee.yaml"), show_default=True)
+DEFAULT_CONFIG = Path("cuvee.yaml")
+CONFIG = _config(default=DEFAULT_CONFIG, show_default=True)
 TRACE = _trace(required=True)
-OPTIONAL_CONFIG, OPTIONAL_TRACE = _config(), _trace()  # `compare --paper` needs neither
+# `compare --paper`, and `plan` for a model and a promise, need neither.
+OPTIONAL_CONFIG, OPTIONAL_TRACE = _config(), _trace()
 MODEL = click.option(
     "--model", help="Model that the trace's requests are for; default: the first configured."
 )

@@ -1,17 +1,30 @@
 """The subcommand `plan`: options in, tables, JSON or a picture of one plan out."""
 
 import json
+import sys
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 from rich.console import Console
 
 from cuvee import pictures
-from cuvee.options import CONFIG, FILE, JSON, MODEL, RATE, TRACE, configured
-from cuvee.terminal import show_plan
+from cuvee.fleetless import FleetlessOptions, fleetless_options, plan_rental
+from cuvee.options import (
+    DEFAULT_CONFIG,
+    FILE,
+    JSON,
+    OPTIONAL_CONFIG,
+    OPTIONAL_TRACE,
+    RATE,
+    configured,
+)
+from cuvee.terminal import show_diff, show_plan
 from gateway.config.load import Loaded
+from gateway.rehearsal.fleet_diff import FleetDiff, compare_fleet, limits_of_change
 from gateway.rehearsal.history import TraceSource, demand_of, estimated_buckets
 from gateway.routing.estimator import Estimator
 from planner import shipped
@@ -27,14 +40,20 @@ from planner.program import solve
 from planner.traffic.trace import Trace, read_trace
 
 CURVE_RATES = tuple(2.0**octave for octave in range(-3, 4))  # times the demand's own rate
+DIFF_FAILED = 3  # exit code of --diff where 1 and 2 mean something else
 CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised target
 
 
 @click.command()
-@CONFIG
-@TRACE
+@OPTIONAL_CONFIG
+@OPTIONAL_TRACE
 @RATE
-@MODEL
+@click.option(
+    "--model",
+    help="Model that the trace's requests are for; default: the first configured. Without a "
+    "configuration a built-in name, or the path of a Hugging Face config.json.",
+)
+@fleetless_options
 @click.option(
     "--what-if",
     "changes",
@@ -46,15 +65,23 @@ CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised targ
 )
 @click.option("--explain", "whole", is_flag=True, help="Print every bucket and the bill by key.")
 @click.option("--plot", type=FILE, help="Draw the plan to this PNG or SVG.")
+@click.option(
+    "--diff",
+    is_flag=True,
+    help="Compare with the backends that the configuration has. Exit code 0: they hold and stay; "
+    "1: would change; 2: not all can be served; 3: an error.",
+)
 @JSON
 def plan(
-    path: Path,
-    trace_path: Path,
+    path: Path | None,
+    trace_path: Path | None,
     rate: float | None,
     model: str | None,
+    fleetless: FleetlessOptions,
     changes: tuple[str, ...],
     whole: bool,
     plot: Path | None,
+    diff: bool,
     as_json: bool,
 ) -> None:
     """Find the cheapest fleet for a workload.
@@ -62,26 +89,64 @@ def plan(
     Prints the backends per pool, the share of each request size that each pool serves, why it costs
     what it does, and what the same demand costs on every single GPU type. Sizes are bucketed as the
     gateway's router would have believed them at arrival; loads are those of the actual sizes.
+
+    Without a configuration, for --model, --ttft and --tpot: the cheapest certified fleet of all GPU
+    types that have a price, on 1, 2, 4 or 8 GPUs for each backend.
     """
-    loaded = configured(path)
-    pools = loaded.pools
+    if path is None and not DEFAULT_CONFIG.exists() and (model or fleetless.given()):
+        if changes or whole or plot or diff:
+            raise click.UsageError("--what-if, --explain, --plot and --diff need a configuration")
+        try:
+            plan_rental(fleetless, model=model, trace_path=trace_path, rate=rate, as_json=as_json)
+        except PlannerError as error:
+            raise click.ClickException(str(error)) from error
+        return
+    if trace_path is None or fleetless.given():
+        raise click.UsageError(_unfit(fleetless, path or DEFAULT_CONFIG))
+    loaded = _configured(path or DEFAULT_CONFIG, diff)
+    pools, limits = loaded.pools, limits_of_change(loaded) if diff else loaded.limits
     try:
         trace, estimator = read_trace(trace_path), Estimator()
         demand = demand_of(trace, loaded, estimator=estimator, model=model)
         sent = sent_requests(trace, loaded, estimator, model)
         demand = demand if rate is None else demand.scaled_to(rate)
-        plan = with_single_types(solve.provision(demand, pools, loaded.limits), demand, pools)
-        explanation = explain(plan, demand, pools, sent=sent, limits=loaded.limits)
-        usd = _prices(path, loaded)
+        plan = with_single_types(solve.provision(demand, pools, limits), demand, pools)
+        explanation = explain(plan, demand, pools, sent=sent, limits=limits)
+        usd = _prices(path or DEFAULT_CONFIG, loaded)
         alternatives = [alternative(change, demand, pools, usd=usd) for change in changes]
+        compared = compare_fleet(plan, demand, loaded) if diff else None
         if plot is not None:
             _draw(plan, explanation, demand, pools, plot)
     except (PlannerError, pictures.NoPicture, OSError, ValueError) as error:  # see pictures.draw
-        raise click.ClickException(str(error)) from error
+        raise _failure(str(error), diff) from error
     if as_json:
-        click.echo(json.dumps(plan_json(plan, explanation, alternatives), indent=1))
-    else:
+        body = plan_json(plan, explanation, alternatives)
+        click.echo(json.dumps(body | ({} if compared is None else diff_json(compared)), indent=1))
+    elif compared is None or whole:
         show_plan(plan, explanation, alternatives, Console(), whole=whole)
+    if compared is not None:
+        if not as_json:
+            show_diff(compared, Console(), unserved=not whole)
+        sys.exit(compared.verdict)
+
+
+def diff_json(compared: FleetDiff) -> dict[str, Any]:
+    """A comparison with the present fleet as plain values, under the key `diff`."""
+    certificate = compared.present.certificate
+    return {
+        "diff": {
+            "exit_code": int(compared.verdict),
+            "verdict": compared.verdict.name.lower(),
+            "backends": dict(zip(compared.plan.pools, compared.present.backends, strict=True)),
+            "start": {name: then - now for name, now, then in compared.steps if then > now},
+            "stop": {name: now - then for name, now, then in compared.steps if then < now},
+            "usd_per_hour": compared.usd_per_hour,
+            "saving": compared.saving,
+            "certificate": None
+            if certificate is None
+            else asdict(certificate) | {"holds": certificate.holds},
+        }
+    }
 
 
 def sent_requests(
@@ -100,6 +165,33 @@ def sent_requests(
         key=trace.key,
         cached_tokens=trace.cached_tokens,
     )
+
+
+def _unfit(fleetless: FleetlessOptions, path: Path) -> str:
+    """Why options do not go together with a configuration."""
+    names = fleetless.given()
+    if not names:
+        return "--trace is needed; or, without a configuration, --model, --ttft and --tpot"
+    away = "; run it in another folder" if path == DEFAULT_CONFIG else ""
+    return f"{', '.join(names)}: for planning without a configuration, and there is {path}{away}"
+
+
+def _configured(path: Path, diff: bool) -> Loaded:
+    """The configuration. Under --diff exit code 2 means that not all is served."""
+    try:
+        return configured(path)
+    except SystemExit as end:
+        sys.exit(DIFF_FAILED if diff else end.code)
+
+
+class DiffFailed(click.ClickException):
+    """An error under --diff, where exit code 1 means that the fleet would change."""
+
+    exit_code = DIFF_FAILED
+
+
+def _failure(text: str, diff: bool) -> click.ClickException:
+    return DiffFailed(text) if diff else click.ClickException(text)
 
 
 def _prices(path: Path, loaded: Loaded) -> Mapping[str, float]:

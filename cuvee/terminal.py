@@ -2,15 +2,20 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from gateway.rehearsal.fleet_diff import FleetDiff, FleetVerdict
 from planner.costs.explain import RELIABLE, Explanation
 from planner.costs.portfolio import Portfolio
 from planner.costs.whatif import Alternative
 from planner.model.plan import Plan
+from planner.program.limits import fleet_bill
 
 SHORT = 8  # buckets, so that a plan takes 40 lines of a terminal at most
+SERVES_LESS = "– (the plan serves less)"  # a bill for less work is no measure of another
+SAME_SHARE = 1e-6  # of the requests, unserved by two plans: less is the solver's rounding
 CENT = 0.005  # dollars that round to nothing in a table
 
 
@@ -22,7 +27,11 @@ def show_plan(
     *,
     whole: bool,
 ) -> None:
-    """Print a plan on one screen; whole: every bucket, and the bill by key, as well."""
+    """Print a plan on one screen; whole: every bucket, and the bill by key, as well.
+
+    What is not served stands first: the bill is for the rest only.
+    """
+    show_unserved(plan, console)
     console.print(pools_table(plan))
     console.print(shares_table(plan, explanation, whole=whole))
     if whole and any(name for name, _ in explanation.key):
@@ -30,6 +39,22 @@ def show_plan(
     console.print(singles_table(plan))
     if alternatives:
         console.print(alternatives_table(plan, alternatives))
+    if whole and not explanation.reliable:
+        console.print(
+            "next 1,000: what growth costs in the long run; with fewer than "
+            f"{RELIABLE} backends the next request costs nothing or a whole backend"
+        )
+    # highlight=False: rich would print every number of the line in another colour.
+    console.print(_bill_in_parts(plan, explanation), highlight=False)
+
+
+def show_unserved(plan: Plan, console: Console) -> None:
+    """Print what a plan leaves out, and the limit to lift first; nothing if it serves all."""
+    if plan.unserved:
+        console.print(
+            f"NOT SERVED: {plan.unserved_share:.2%} of the requests; the plan is for the others",
+            highlight=False,
+        )
     for unserved in plan.unserved:
         what = plan.buckets.describe(unserved.bucket)
         console.print(f"unserved: {what}, {unserved.rate:.3g} req/s: {unserved.reason}")
@@ -40,13 +65,55 @@ def show_plan(
             f"cheapest relaxation: {lifted.limit}{more}: ${lifted.usd_per_hour:.2f}/h, "
             f"{lifted.unserved_rate:.3g} req/s still unserved"
         )
-    if whole and not explanation.reliable:
-        console.print(
-            "next 1,000: what growth costs in the long run; with fewer than "
-            f"{RELIABLE} backends the next request costs nothing or a whole backend"
+
+
+def show_diff(diff: FleetDiff, console: Console, *, unserved: bool) -> None:
+    """Print what the plan would start and stop, the bill before and after, and what follows.
+
+    unserved: whether to begin with what the plan does not serve.
+    """
+    if unserved:
+        show_unserved(diff.plan, console)
+    console.print(diff_table(diff))
+    console.print("\n".join(_verdict(diff)), highlight=False)
+
+
+def diff_table(diff: FleetDiff) -> Table:
+    """The backends of every pool now and in the plan."""
+    table = _table(f"plan {diff.plan.plan_id} against the backends configured", "pool")
+    for column in ("now", "plan", "", "$/h now", "$/h plan"):
+        table.add_column(column, justify="right")
+    for (name, now, then), pool in zip(diff.steps, diff.pools, strict=True):
+        step = f"start {then - now}" if then > now else f"stop {now - then}" if then < now else "·"
+        bills = [fleet_bill((pool,), np.array([float(count)])) for count in (now, then)]
+        table.add_row(name, str(now), str(then), step, *(f"{usd:.2f}" for usd in bills))
+    total = (sum(diff.present.backends), sum(diff.plan.backends))
+    usd = (diff.usd_per_hour, diff.plan.usd_per_hour)
+    table.add_section()
+    table.add_row("all", str(total[0]), str(total[1]), "", *(f"{one:.2f}" for one in usd))
+    return table
+
+
+def _verdict(diff: FleetDiff) -> list[str]:
+    certificate = diff.present.certificate
+    kept = "" if certificate is None else f": {certificate.attainment:.2%} keep their promise"
+    lines = [f"the present fleet {'holds' if diff.holds else 'does not hold'}{kept}"]
+    if diff.verdict is FleetVerdict.CHANGES:
+        saved = "" if diff.saving is None else f", which saves {diff.saving:.1%}"
+        lines.append(
+            f"would change: ${diff.usd_per_hour:.2f}/h to ${diff.plan.usd_per_hour:.2f}/h{saved}"
         )
-    # highlight=False: rich would print every number of the line in another colour.
-    console.print(_bill_in_parts(plan, explanation), highlight=False)
+    elif diff.verdict is FleetVerdict.UNSERVED:
+        lines.append("cannot serve all: neither this fleet nor the plan does")
+    elif diff.saving is None:
+        lines.append("stays: the plan serves less")
+    elif diff.saving > 0:
+        lines.append(
+            f"stays: the plan saves {diff.saving:.1%}; min_saving is {diff.min_saving:.1%}"
+        )
+    else:
+        lines.append("stays: the plan is not cheaper")
+    return lines
 
 
 def pools_table(plan: Plan) -> Table:
@@ -106,7 +173,7 @@ def singles_table(plan: Plan) -> Table:
             table.add_row(single.gpu, "–", "–", cannot)
             continue
         running = str(sum(count for _, count in single.backends))
-        ratio = _ratio(single.usd_per_hour, plan.usd_per_hour)
+        ratio = _ratio(single.usd_per_hour, plan) if not plan.unserved else SERVES_LESS
         table.add_row(single.gpu, running, f"{single.usd_per_hour:.2f}", ratio)
     return table
 
@@ -122,7 +189,8 @@ def alternatives_table(plan: Plan, alternatives: Sequence[Alternative]) -> Table
         fleet = " + ".join(f"{count} {name}" for name, count in counts if count) or "none"
         if changed.unserved_share:
             fleet += f"; {changed.unserved_share:.1%} unserved"
-        ratio = _ratio(changed.usd_per_hour, plan.usd_per_hour)
+        alike = abs(changed.unserved_share - plan.unserved_share) < SAME_SHARE
+        ratio = _ratio(changed.usd_per_hour, plan) if alike else "serves another share"
         table.add_row(alternative.change, f"{changed.usd_per_hour:.2f}", ratio, fleet)
     return table
 
@@ -187,5 +255,5 @@ def _table(title: str, first: str) -> Table:
     return table
 
 
-def _ratio(usd: float, reference: float) -> str:
-    return f"{usd / reference:.2f} ×" if reference else "–"
+def _ratio(usd: float, plan: Plan) -> str:
+    return f"{usd / plan.usd_per_hour:.2f} ×" if plan.usd_per_hour else "–"

@@ -30,11 +30,11 @@ def folder() -> Path:
     return Path(str(files(PACKAGE)))
 
 
-def shelf(subfolder: str) -> dict[str, Path]:
-    """The YAML files of a subfolder by their built-in names: `llama-3-8b/H100`, `aws-2026-07`."""
+def shelf(subfolder: str, ending: str = ".yaml") -> dict[str, Path]:
+    """The files of a subfolder by their built-in names: `llama-3-8b/H100`, `aws-2026-07`."""
     top = folder() / subfolder
-    paths = sorted(top.rglob("*.yaml"))
-    return {path.relative_to(top).as_posix().removesuffix(".yaml"): path for path in paths}
+    paths = sorted(top.rglob(f"*{ending}"))
+    return {path.relative_to(top).as_posix().removesuffix(ending): path for path in paths}
 
 
 def is_path(value: str, root: Path) -> bool:
@@ -55,6 +55,15 @@ def located(value: str, root: Path, subfolder: str) -> Path:
     path = lookup(value, named)
     if path is None:
         raise InvalidValue(f"{unknown(value, named)} A path ends in .yaml.")
+    return path
+
+
+def workload(name: str) -> Path:
+    """The trace that ships under a name. Raises InvalidValue for a name that none has."""
+    named = shelf("workloads", ".csv")
+    path = lookup(name, named)
+    if path is None:
+        raise InvalidValue(unknown(name, named))
     return path
 
 

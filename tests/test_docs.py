@@ -15,6 +15,7 @@ from gateway.telemetry.reference import reference
 from planner.costs import prices
 from planner.engine import catalogue, profiles, runs, validation
 from planner.program.published import read_published
+from planner.program.published_tables import read_paper
 from planner.traffic.trace import read_trace
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,6 +90,8 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
         assert len(read_trace(path)) > 0
     elif path.suffix == ".yaml" and path.parent.parent.name == "profiles":
         assert profiles.read_profile(path).max_model_len > 0
+    elif folder == "melange" and path.stem == "paper":
+        assert read_paper(path).tables
     elif folder == "melange":
         assert read_published(path).gpus
     elif folder == "prices":

@@ -15,8 +15,15 @@ import msgspec
 from gateway.config.addresses import check_addresses
 from gateway.config.findings import Findings
 from gateway.config.pools import Pools
-from gateway.config.promises import check_promises, check_unit, section_of
-from gateway.config.schema import BucketSection, Config, LimitsSection, PoolSection, SloSection
+from gateway.config.promises import check_promises, check_unit, section_of, unit_mistakes
+from gateway.config.schema import (
+    BucketSection,
+    Config,
+    LimitsSection,
+    ModelSection,
+    PoolSection,
+    SloSection,
+)
 from gateway.config.variables import expanded
 from gateway.errors import ConfigError
 from planner import files
@@ -67,6 +74,20 @@ def load(
         if loaded.workload is not None:
             paths.append(loaded.workload)
     return msgspec.structs.replace(loaded, files=tuple(dict.fromkeys(paths)), overrides=overrides)
+
+
+def without_file(model: str, slo: Slo, pools: tuple[Pool, ...], section: BucketSection) -> Loaded:
+    """What a configuration file would mean that has one model, one promise and these pools.
+
+    Nothing runs, so no pool has a backend. model: the name in the pools. section: the grid of
+    sizes. Raises InvalidValue for a promise in milliseconds or a grid that is none.
+    """
+    for key, text in unit_mistakes(slo):
+        raise InvalidValue(f"{key} {text}")
+    promise = SloSection(ttft_s=slo.ttft_s, tpot_s=slo.tpot_s, attainment=slo.attainment)
+    config = Config(models={model: ModelSection(slo=promise)}, pools={}, buckets=section)
+    buckets = Buckets(classes=(SloClass(model=model, slo=slo),), grid=_edges(section))
+    return Loaded(config=config, pools=pools, buckets=buckets, workload=None)
 
 
 def _load(path: Path, gateway: Mapping[str, Any], environ: Mapping[str, str]) -> Loaded:
@@ -232,16 +253,18 @@ def _slo_sections(config: Config) -> Iterator[tuple[str, str, SloSection]]:
                 yield model, name, slo
 
 
+def _edges(section: BucketSection) -> Grid:
+    """The grid of a section. Raises InvalidValue."""
+    per_octave = section.per_octave
+    return Grid(
+        input_edges=log_edges(section.input_from, section.input_to, per_octave=per_octave),
+        output_edges=log_edges(section.output_from, section.output_to, per_octave=per_octave),
+    )
+
+
 def _grid(section: BucketSection, findings: Findings) -> Grid | None:
     try:
-        return Grid(
-            input_edges=log_edges(
-                section.input_from, section.input_to, per_octave=section.per_octave
-            ),
-            output_edges=log_edges(
-                section.output_from, section.output_to, per_octave=section.per_octave
-            ),
-        )
+        return _edges(section)
     except InvalidValue as error:
         findings.problem("buckets", str(error))
         return None

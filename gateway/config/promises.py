@@ -25,22 +25,26 @@ def section_of(model: str, name: str) -> str:
 def check_unit(where: str, slo: Slo, first_byte_timeout_s: float, findings: Findings) -> bool:
     """Note a promise that is given in milliseconds, or that no request waits for; returns whether
     it can be planned with. where: key of its section."""
-    fits = True
-    for key, value, most in (
-        ("ttft_s", slo.ttft_s, LONGEST_TTFT_S),
-        ("tpot_s", slo.tpot_s, LONGEST_TPOT_S),
-    ):
-        if value > most:
-            fits = False
-            text = f"is in seconds, at most {most:g}: {value:g} ms are {value / 1000:g}"
-            findings.problem(f"{where}.{key}", text)
-    if fits and slo.ttft_s > first_byte_timeout_s:
+    mistakes = unit_mistakes(slo)
+    for key, text in mistakes:
+        findings.problem(f"{where}.{key}", text)
+    if not mistakes and slo.ttft_s > first_byte_timeout_s:
         text = (
             f"{slo.ttft_s:g} s is longer than gateway.first_byte_timeout_s, "
             f"{first_byte_timeout_s:g} s, after which a stream is given up"
         )
         findings.warning(f"{where}.ttft_s", text)
-    return fits
+    return not mistakes
+
+
+def unit_mistakes(slo: Slo) -> list[tuple[str, str]]:
+    """The targets that were hardly meant in seconds: the key of each, and what is wrong with it."""
+    targets = (("ttft_s", slo.ttft_s, LONGEST_TTFT_S), ("tpot_s", slo.tpot_s, LONGEST_TPOT_S))
+    return [
+        (key, f"is in seconds, at most {most:g}: {value:g} ms are {value / 1000:g}")
+        for key, value, most in targets
+        if value > most
+    ]
 
 
 def check_promises(buckets: Buckets, pools: tuple[Pool, ...], findings: Findings) -> None:

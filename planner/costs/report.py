@@ -19,8 +19,11 @@ def plan_json(
     explanation: Explanation | None = None,
     alternatives: Sequence[Alternative] | None = None,
 ) -> dict[str, Any]:
-    """A plan as plain values, with the keys `explanation` and `what_if` if these are given."""
-    body = plan_figures(plan)
+    """A plan as plain values, with the keys `explanation` and `what_if` if these are given.
+
+    What is not served stands first, since the bill is for the rest.
+    """
+    body = {"unserved_share": plan.unserved_share} | plan_figures(plan)
     if explanation is not None:
         body["explanation"] = explanation_json(explanation)
     if alternatives is not None:

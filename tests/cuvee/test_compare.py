@@ -164,6 +164,21 @@ def test_the_paper_prints_counts_costs_and_times():
     assert [table.row_count for table in paper_tables(rows)] == [6] * 3
 
 
+def test_the_paper_s_six_tables_stand_beside_ours():
+    """Six rates each, with the paper's saving beside ours, and where the throughputs are from."""
+    result = run(compare, "--paper")
+    body = json.loads(run(compare, "--paper", "--json").output)
+
+    assert result.exit_code == 0
+    for number in range(3, 9):
+        assert f"Table {number}: " in result.output
+        assert len([row for row in body["tables"] if row["table"] == number]) == 6
+    assert "throughputs: published" in result.output
+    assert "throughputs: analytic profiles" in result.output
+    assert "19% (19%)" in result.output
+    assert len(body["instance"]) == 6
+
+
 def test_compare_prints_json(tmp_path: Path):
     """Every entry by its fields, for programs."""
     result = run(compare, *write_inputs(tmp_path), "--requests", "100", "--seeds", "2", "--json")

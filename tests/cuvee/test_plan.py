@@ -236,3 +236,59 @@ def test_serving_imports_no_solver():
     idle = {"pulp", "highspy", "aiohttp", "rich", "matplotlib", "loadtest", "prometheus_client"}
     idle |= {"planner.program.solve", "gateway.rehearsal.play", "cuvee.plan"}
     assert idle.isdisjoint(printed.stdout.split())
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_plan_says_what_it_would_change(config, trace, as_json):
+    """Two GPUs are configured; the exit code tells a script whether they stay."""
+    more = ["--json"] if as_json else []
+    few = run(plan, "--config", config, "--trace", trace, "--rate", 1, "--diff", *more)
+    many = run(plan, "--config", config, "--trace", trace, "--rate", 60, "--diff", *more)
+    beyond = run(plan, "--config", config, "--trace", trace, "--rate", 2000, "--diff", *more)
+
+    assert [few.exit_code, many.exit_code, beyond.exit_code] == [1, 1, 2]
+    if as_json:
+        diffs = [json.loads(result.stdout)["diff"] for result in (few, many, beyond)]
+        assert diffs[0]["stop"]
+        assert not diffs[0]["start"]
+        assert diffs[1]["start"]
+        assert [diff["exit_code"] for diff in diffs] == [1, 1, 2]
+        assert all(diff["backends"] == {"a10g": 1, "h100": 1} for diff in diffs)
+    else:
+        assert "stop 1" in few.stdout
+        assert "start" in many.stdout
+        assert beyond.stdout.startswith("NOT SERVED")
+        assert "cannot serve all" in beyond.stdout
+
+
+def test_a_fleet_that_fits_stays(config, trace):
+    """The plan is put into the file: nothing would change, and the exit code is 0."""
+    planned = json.loads(run(plan, "--config", config, "--trace", trace, "--json").stdout)
+    raw = yaml.safe_load(config.read_text())
+    for number, (name, count) in enumerate(planned["backends"].items()):
+        urls = [f"http://127.0.0.1:{9000 + 10 * number + n}" for n in range(count)]
+        raw["pools"][name]["backends"] = urls
+    config.write_text(yaml.safe_dump(raw))
+    result = run(plan, "--config", config, "--trace", trace, "--diff")
+
+    assert result.exit_code == 0
+    assert "the present fleet holds" in result.stdout
+    assert "start" not in result.stdout
+
+
+def test_an_error_is_no_verdict(config, trace, tmp_path):
+    """1 and 2 say something else under --diff."""
+    no_trace = run(plan, "--config", config, "--trace", tmp_path / "no.csv", "--diff")
+    no_file = run(plan, "--config", tmp_path / "no.yaml", "--trace", trace, "--diff")
+
+    assert [no_trace.exit_code, no_file.exit_code] == [3, 3]
+
+
+def test_nothing_is_compared_with_a_plan_that_serves_less(config, trace):
+    """What is not served stands first; neither a type nor a change has a ratio to such a plan."""
+    result = run(plan, "--config", config, "--trace", trace, "--rate", 2000,
+                 "--what-if", "rate=1")  # fmt: skip
+
+    assert result.exit_code == 0
+    assert result.stdout.startswith("NOT SERVED")
+    assert "×" not in result.stdout

@@ -38,6 +38,13 @@ def test_a_name_is_found_in_any_case_and_a_path_relative_to_its_root(tmp_path: P
     assert shipped.located("own.yaml", tmp_path, "prices") == tmp_path / "own.yaml"
 
 
+def test_a_workload_is_found_by_its_name():
+    """In any case; an unknown name proposes what is near it."""
+    assert shipped.workload("Chat") == shipped.folder() / "workloads" / "chat.csv"
+    with pytest.raises(InvalidValue, match="unknown `chats`; did you mean chat"):
+        shipped.workload("chats")
+
+
 def test_a_value_can_be_moved_to_another_folder(tmp_path: Path):
     """A path becomes absolute; a name stays what it is."""
     assert shipped.absolute("own.yaml", tmp_path) == str(tmp_path.resolve() / "own.yaml")

@@ -8,8 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from gateway.config.load import load
+from gateway.config.load import load, without_file
+from gateway.config.schema import BucketSection
 from gateway.errors import ConfigError
+from planner.errors import InvalidValue
+from planner.slo import Slo
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 GOOD: dict[str, Any] = {
@@ -555,3 +558,17 @@ def test_the_command_lines_settings_are_those_that_are_checked(write):
     assert "this gateway itself" in problems(path)[0]
     assert load(path, gateway={"port": 0}).config.gateway.port == 0
     assert problems(path, gateway={"port": 70000})[0].startswith("gateway.port: must be between")
+
+
+def test_values_without_a_file_are_those_of_a_file(write):
+    """The same model, promise and grid: a plan cannot tell whether there was a file."""
+    loaded = load(write())
+    slo = Slo(ttft_s=2.0, tpot_s=0.1)
+    made = without_file("llama-3-8b", slo, loaded.pools, BucketSection())
+
+    assert made.buckets == loaded.buckets
+    assert made.pools == loaded.pools
+    assert made.limits == loaded.limits
+    assert made.config.models == loaded.config.models
+    with pytest.raises(InvalidValue, match="ttft_s is in seconds"):
+        without_file("llama-3-8b", Slo(ttft_s=2000, tpot_s=0.1), (), BucketSection())

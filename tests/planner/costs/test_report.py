@@ -33,12 +33,13 @@ DEMAND = demand_from_samples(
 
 
 def test_a_plan_keeps_its_keys():
-    """What 0.1 had is there under the same names, alone and with_single_types."""
+    """What 0.1 had is there under the same names, after the share that the bill is not for."""
     plan = with_single_types(provision(DEMAND, POOLS), DEMAND, POOLS)
 
     body = plan_json(plan)
 
     assert list(body) == [
+        "unserved_share",
         "plan_id", "objective", "usd_per_hour", "lower_bound_usd_per_hour", "gap", "solve_s",
         "pools", "backends", "load", "tail", "requests_per_s", "buckets", "rate", "weights",
         "switching_usd_per_hour", "certificate", "relaxation", "unserved", "single_types",
