@@ -7,7 +7,7 @@ and no live object.
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from math import isfinite
+from math import inf, isfinite
 
 import numpy as np
 
@@ -198,14 +198,20 @@ class _Search:
             yield self._plan_for(counts)
 
     def _singles(self) -> Iterator[tuple[str, Plan, Certificate]]:
-        """For every GPU type that can serve the demand: a smallest certified fleet.
+        """For GPU types that can serve the demand, the likely cheapest first: a smallest certified
+        fleet. Those that cannot be the cheapest are left out.
 
         From the program's fleet backends are added one at a time until it holds, then removed while
         it does, from the dearest pool first.
         """
         dearest = sorted(range(len(self._pools)), key=lambda p: -self._pools[p].usd_per_hour)
         demand, pools = self._harder_problem
-        for gpu, single in single_types.single_types(demand, pools).items():
+        best_usd = inf
+        singles = single_types.single_types(demand, pools).items()
+        for gpu, single in sorted(singles, key=lambda item: item[1].usd_per_hour):
+            # Its fluid bound leaves no room for chance: no such fleet was ever seen to hold.
+            if single.lower_bound_usd_per_hour > best_usd:
+                continue
             own = dict(zip(single.pools, single.backends, strict=True))
             counts = tuple(_clipped(own.get(pool.name, 0), pool) for pool in self._pools)
             if self._spent():
@@ -221,6 +227,7 @@ class _Search:
                     if less is None:
                         break
                     found = less
+            best_usd = min(best_usd, found[0].usd_per_hour)
             yield gpu, *found
 
     def _grown(self, counts: Counts, own: list[int]) -> tuple[Plan, Certificate] | None:
@@ -248,7 +255,7 @@ class _Search:
         return (plan, certificate) if certificate.holds else None
 
 
-def sealed(request: PlanRequest, plan: Plan, cpu_s: float) -> tuple[Plan, Plan | None]:
+def sealed(request: PlanRequest, plan: Plan, cpu_s: float = inf) -> tuple[Plan, Plan | None]:
     """A plan for observed demand with its certificate, and the cheapest certified plan.
 
     All classes are played at once, because they share backends. The second plan is `None` where

@@ -10,12 +10,13 @@ from enum import IntEnum
 import numpy as np
 
 from gateway.config.load import Loaded
-from gateway.rehearsal.certify import with_certificate
+from gateway.rehearsal.certify import sealed
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program import solve
 from planner.program.limits import Limits, fleet_bill
+from planner.program.request import PlanRequest
 
 COUNTED = 1e-9  # requests/s or $/h below which two figures are the same
 
@@ -89,7 +90,8 @@ def compare_fleet(plan: Plan, demand: Demand, loaded: Loaded) -> FleetDiff:
     counts, pools = present_fleet(loaded), loaded.pools
     present = solve.assign(demand, pools, counts)
     if any(counts):
-        present = with_certificate(present, demand, pools)
+        request = PlanRequest(objective="assign", demand=demand, pools=pools, running=counts)
+        present, _ = sealed(request, present)
     return FleetDiff(
         present=present,
         plan=plan,
