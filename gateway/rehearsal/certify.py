@@ -255,15 +255,18 @@ class _Search:
         return (plan, certificate) if certificate.holds else None
 
 
-def sealed(request: PlanRequest, plan: Plan, cpu_s: float = inf) -> tuple[Plan, Plan | None]:
+def sealed(
+    request: PlanRequest, plan: Plan, cpu_s: float = inf, *, margin: float | None = None
+) -> tuple[Plan, Plan | None]:
     """A plan for observed demand with its certificate, and the cheapest certified plan.
 
     All classes are played at once, because they share backends. The second plan is `None` where
     counts are given, nothing was observed, or no fleet within reach holds. cpu_s: after so much CPU
-    time the search ends with what it knows; the certificate of the plan is made anyway.
+    time the search ends with what it knows; the certificate of the plan is made anyway. margin: see
+    `Margin.of`.
     """
     demand, pools, began_s = request.demand, request.pools, time.process_time()
-    harder, length = Margin.of(pools, None), play_length(demand)
+    harder, length = Margin.of(pools, margin), play_length(demand)
     harness = observed_harness(harder.more(demand), pools, length, engines=harder.slower(pools))
     if harness is None:
         return replace(plan, certificate=None), None

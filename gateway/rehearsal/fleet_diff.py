@@ -17,6 +17,7 @@ from planner.model.pool import Pool
 from planner.program import solve
 from planner.program.limits import Limits, fleet_bill
 from planner.program.request import PlanRequest
+from planner.proof.refine import MISFIT, OVERLOADED, peak
 
 COUNTED = 1e-9  # requests/s or $/h below which two figures are the same
 
@@ -65,8 +66,8 @@ class FleetDiff:
     @property
     def verdict(self) -> FleetVerdict:
         """As the gateway decides: a fleet that holds stays, unless a plan that serves all is
-        cheaper by `min_saving`."""
-        if self.holds:
+        cheaper by `min_saving`. The plan's own fleet stays, too."""
+        if self.holds or (self.plan.backends == self.present.backends and not self.plan.unserved):
             saves = self.saving is not None and self.saving >= max(self.min_saving, COUNTED)
             return FleetVerdict.CHANGES if saves else FleetVerdict.HOLDS
         return FleetVerdict.UNSERVED if self.plan.unserved else FleetVerdict.CHANGES
@@ -85,13 +86,14 @@ def limits_of_change(loaded: Loaded) -> Limits:
 def compare_fleet(plan: Plan, demand: Demand, loaded: Loaded) -> FleetDiff:
     """Rehearse the fleet of a configuration and put it beside a plan for the same demand.
 
-    A fleet without any backend is not played: it holds nothing.
+    It is played on engines and demand as believed, since the plan was made for these. A fleet
+    without any backend, or with a load far above what it takes, is not played: it holds nothing.
     """
     counts, pools = present_fleet(loaded), loaded.pools
     present = solve.assign(demand, pools, counts)
-    if any(counts):
+    if any(counts) and present.unserved_share <= MISFIT and peak(present) <= OVERLOADED:
         request = PlanRequest(objective="assign", demand=demand, pools=pools, running=counts)
-        present, _ = sealed(request, present)
+        present, _ = sealed(request, present, margin=0.0)
     return FleetDiff(
         present=present,
         plan=plan,

@@ -91,7 +91,7 @@ def refine(
             continue
         plan = plan_for(counts)
         # A play costs seconds, the plan milliseconds.
-        if plan.unserved_share > MISFIT or _peak(plan) > OVERLOADED:
+        if plan.unserved_share > MISFIT or peak(plan) > OVERLOADED:
             continue
         played += 1
         progress(f"playing fleet {played}: ${plan.usd_per_hour:.2f}/h")
@@ -148,7 +148,7 @@ def _steps(have: Sequence[int], reach: Sequence[int], left: int) -> Iterator[tup
             yield have[0] + step, *rest
 
 
-def _peak(plan: Plan) -> float:
+def peak(plan: Plan) -> float:
     """The peak of (M + κ√V)/y over the pools in use."""
     rows = zip(plan.load, plan.tail, plan.backends, strict=True)
     return max(

@@ -167,16 +167,13 @@ def test_the_paper_prints_counts_costs_and_times():
 def test_the_paper_s_six_tables_stand_beside_ours():
     """Six rates each, with the paper's saving beside ours, and where the throughputs are from."""
     result = run(compare, "--paper")
-    body = json.loads(run(compare, "--paper", "--json").output)
 
     assert result.exit_code == 0
     for number in range(3, 9):
         assert f"Table {number}: " in result.output
-        assert len([row for row in body["tables"] if row["table"] == number]) == 6
     assert "throughputs: published" in result.output
     assert "throughputs: analytic profiles" in result.output
     assert "19% (19%)" in result.output
-    assert len(body["instance"]) == 6
 
 
 def test_compare_prints_json(tmp_path: Path):

@@ -242,8 +242,8 @@ def test_serving_imports_no_solver():
 def test_plan_says_what_it_would_change(config, trace, as_json):
     """Two GPUs are configured; the exit code tells a script whether they stay."""
     more = ["--json"] if as_json else []
-    few = run(plan, "--config", config, "--trace", trace, "--rate", 1, "--diff", *more)
-    many = run(plan, "--config", config, "--trace", trace, "--rate", 60, "--diff", *more)
+    few = run(plan, "--config", config, "--trace", trace, "--rate", 0.5, "--diff", *more)
+    many = run(plan, "--config", config, "--trace", trace, "--rate", 90, "--diff", *more)
     beyond = run(plan, "--config", config, "--trace", trace, "--rate", 2000, "--diff", *more)
 
     assert [few.exit_code, many.exit_code, beyond.exit_code] == [1, 1, 2]
