@@ -15,6 +15,7 @@ from cuvee.options import ARRIVALS_HELP, CONFIG, JSON, configured
 from gateway.config.load import Loaded
 from gateway.rehearsal.certify import Certified, certified
 from gateway.rehearsal.history import TraceSource
+from gateway.rehearsal.trial import Trial, halves, trials
 from planner.errors import InvalidValue, PlannerError
 from planner.model.buckets import SloClass
 from planner.model.plan import Certificate, Plan
@@ -77,8 +78,17 @@ SWING = 0.6  # a day of interactive traffic: its peak is some four times its tro
     show_default=True,
     help="Rehearsals of one certificate.",
 )
+@click.option(
+    "--trials",
+    "tried",
+    is_flag=True,
+    help="Plan from the first half of the traces, and then play the fleet on what it does not "
+    "know: fresh seeds, plays five times as long, the later half, engines 10 % slower.",
+)
 @JSON
-def certify(path: Path, traces: tuple[str, ...], as_json: bool, **rehearsals: Any) -> None:
+def certify(
+    path: Path, traces: tuple[str, ...], tried: bool, as_json: bool, **rehearsals: Any
+) -> None:
     """Find the cheapest plan whose SLO attainment is proven by simulation.
 
     Plays the traffic through the gateway's own router onto modelled engines, once per seed: for the
@@ -90,15 +100,23 @@ def certify(path: Path, traces: tuple[str, ...], as_json: bool, **rehearsals: An
     console = Console()
     try:
         with console.status("planning") as status:
-            result = certified(
-                loaded, sources(traces, loaded), **rehearsals, progress=status.update
-            )
+            given = sources(traces, loaded)
+            first, second = halves(given) if tried else (given, [])
+            result = certified(loaded, first, **rehearsals, progress=status.update)
+            found = []
+            if tried:
+                process, seeds = rehearsals["process"], rehearsals["seeds"]
+                for trial in trials(result, loaded, first, second, process=process, seeds=seeds):
+                    status.update(f"{trial.name}: {trial.certificate.attainment:.2%}")
+                    found.append(trial)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     if as_json:
-        click.echo(json.dumps(as_values(result), indent=1))
+        click.echo(json.dumps(as_values(result) | {"trials": trial_values(found)}, indent=1))
     else:
         console.print(certificates_table(result))
+        if found:
+            console.print(trials_table(found))
 
 
 def sources(traces: Sequence[str], loaded: Loaded) -> list[TraceSource]:
@@ -149,6 +167,30 @@ def as_values(result: Certified) -> dict[str, Any]:
         "refined": entry(result.refined.plan, result.refined.certificate)
         | {"fleets_played": result.refined.played},
     }
+
+
+def trial_values(found: Sequence[Trial]) -> list[dict[str, Any]]:
+    """Trials as plain JSON values."""
+    return [{"name": trial.name} | asdict(trial.certificate) for trial in found]
+
+
+def trials_table(found: Sequence[Trial]) -> Table:
+    """What the refined fleet does where it was not chosen."""
+    table = Table(title="the refined fleet, tried", title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("on")
+    for heading in ("attainment", "95 % interval", "worst minute", "requests"):
+        table.add_column(heading, justify="right")
+    for trial in found:
+        certificate = trial.certificate
+        worst = certificate.worst_window
+        table.add_row(
+            trial.name,
+            f"{certificate.attainment:.2%}",
+            f"{certificate.low:.2%}–{certificate.high:.2%}",
+            "–" if worst is None else f"{worst:.1%}",
+            f"{certificate.requests:,}",
+        )
+    return table
 
 
 def certificates_table(result: Certified) -> Table:

@@ -11,6 +11,7 @@ from gateway.rehearsal.certify import certified, sealed
 from gateway.rehearsal.harness import observed_harness, replay_harness
 from gateway.rehearsal.history import TraceSource, demand_of, demand_together
 from gateway.rehearsal.traffic import ObservedTraffic, ReplayedTraffic, observed, replayed
+from gateway.rehearsal.trial import halves, trials
 from gateway.routing.estimator import Estimator
 from planner.program import solve
 from planner.program.request import PlanRequest
@@ -300,3 +301,21 @@ def test_a_certified_day_is_planned_for_its_peak(loaded):
     assert found.demand.total_rate == pytest.approx(6.0)
     assert sum(found.refined.plan.rate) == pytest.approx(6.0)
     assert found.refined.certificate.holds
+
+
+def test_trials_play_what_the_plan_does_not_know(loaded):
+    """The second half of the trace is none of the first; slower engines do no better."""
+    first, second = halves(SOURCES)
+    result = certified(loaded, first, rate=4.0, process="poisson", requests=1, seeds=2, margin=0.0)
+
+    found = {
+        trial.name: trial.certificate
+        for trial in trials(result, loaded, first, second, process="poisson", seeds=2)
+    }
+
+    assert len(first[0].trace) + len(second[0].trace) == len(TRACE)
+    assert list(found) == [
+        "fresh seeds", "5 times as long", "later half", "engines 10% slower"
+    ]  # fmt: skip
+    assert found["5 times as long"].requests > 4 * found["fresh seeds"].requests
+    assert found["engines 10% slower"].attainment <= found["fresh seeds"].attainment
