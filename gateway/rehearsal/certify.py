@@ -163,6 +163,7 @@ class _Search:
             seeds=self._seeds,
             progress=progress,
             spent=self._spent,
+            harder=(1 + self._harder.demand) * (1 + min(self._harder.engines)),
         )
         return Certified(
             demand=self._demand,

@@ -25,7 +25,7 @@ def fleet(*counts):
     return Plan(
         plan_id=str(counts), objective="assign", buckets=BUCKETS, pools=("a", "b", "c"),
         backends=counts, weights=((1.0, 0.0, 0.0),), rate=(1.0,), seconds=((1.0,) * 3,),
-        slots=((1.0,) * 3,), load=tuple(map(float, counts)), tail=(0.0,) * 3,
+        slots=((1.0,) * 3,), load=tuple(0.9 * n for n in counts), tail=(0.0,) * 3,
         usd_per_hour=sum(n * u for n, u in zip(counts, USD, strict=True)),
         lower_bound_usd_per_hour=0.0, gap=0.0, solve_s=0.0,
     )  # fmt: skip
@@ -135,6 +135,22 @@ def test_an_overloaded_fleet_is_not_played():
 
     assert set(played) == {(0, 0, 1)}
     assert refined.plan.usd_per_hour == pytest.approx(7.0)
+
+
+def test_a_fleet_without_anything_to_spare_is_not_played():
+    """A mean load as large as the fleet, on what is played, was never seen to hold."""
+    played = []
+
+    def rehearse(plan, seed):
+        played.append(plan.backends)
+        return (score(True),)
+
+    refine(
+        [fleet(0, 0, 1)], plan_for=lambda counts: fleet(*counts), usd=USD, models=("m",) * 3,
+        legal=lambda counts: True, rehearse=rehearse, prove=rehearse, seeds=2, harder=1.1,
+    )  # fmt: skip
+
+    assert set(played) == {(0, 0, 1)}
 
 
 def test_a_start_beyond_the_bounds_is_no_answer():
