@@ -25,9 +25,8 @@ from planner.proof.certify import SEEDS, Rehearse, proven
 REACH = 2
 REACH_SHARE = 0.15
 SUM = 2
-# A mean load M/y beyond which a pool cannot keep the pace that its requests were promised: no fleet
-# with less than 3 % to spare was seen to hold.
-FULL = 0.97
+# A mean load M/y beyond which a pool cannot keep the pace that its requests were promised.
+FULL = 1.0
 # A peak of (M + κ√V)/y beyond which no fleet was seen to hold. The tail is safe, so fleets above 1
 # may hold: the prototype found those up to 1.35–1.6 worth playing.
 OVERLOADED = 2.0
