@@ -147,7 +147,7 @@ def test_a_fleet_without_anything_to_spare_is_not_played():
 
     refine(
         [fleet(0, 0, 1)], plan_for=lambda counts: fleet(*counts), usd=USD, models=("m",) * 3,
-        legal=lambda counts: True, rehearse=rehearse, prove=rehearse, seeds=2, harder=1.1,
+        legal=lambda counts: True, rehearse=rehearse, prove=rehearse, seeds=2, harder=1.2,
     )  # fmt: skip
 
     assert set(played) == {(0, 0, 1)}
