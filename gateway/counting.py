@@ -31,7 +31,13 @@ class Counting:
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 
     def measure(self) -> None:
-        """Show what the processes of this gateway use, and what their logs lost."""
+        """Show what the processes of this gateway use, what their logs lost, and how fast the
+        engines are."""
+        found = self._planning.paces.found
+        self._metrics.paced(
+            {one.pool: one.pace for one in found if one.pace is not None},
+            {(name, one.pool): pace for one in found for name, pace in one.backends.items()},
+        )
         workers = {f"worker-{n}": pid for n, pid in enumerate(self._plane.pids)}
         own = "supervisor" if workers else "gateway"
         dropped = {own: logs.dropped()}

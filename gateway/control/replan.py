@@ -22,6 +22,7 @@ from planner.program.request import Objective, PlanRequest
 
 log = logging.getLogger("cuvee.replan")
 
+OUTPACED = "the engines run at another pace than the plan was made for"
 URGENT_LOOKS = 2  # looks in a row at which the plan does not hold; a single one may be chance
 
 
@@ -54,12 +55,14 @@ class Replanner:
         solver: Solver,
         publish: Callable[[Plan, str], None],
         on_look: Callable[[str], None] = lambda _: None,
+        outpaced: Callable[[], bool] = lambda: False,
     ) -> None:
         """pools: returns the planner's pools, bounded by what is ready where the configuration sets
         no bound. running: returns (P,) backends of the present fleet. ready: those of them that
         serve as much as they ever do. publish: called with a new plan and the reason for it.
         on_look: called after each look with what came of it: `idle` (too few requests), `kept`,
-        `replaced` or `failed`."""
+        `replaced` or `failed`. outpaced: whether the engines are found to be so much faster or
+        slower that the figures of the plan in force are wrong, even where its shares are right."""
         self.plan = plan
         self._pools = pools
         self._running = running
@@ -69,6 +72,7 @@ class Replanner:
         self._solver = solver
         self._publish = publish
         self._on_look = on_look
+        self._outpaced = outpaced
         self._short = 0  # looks in a row at which the plan did not hold
         self._better = 0  # looks in a row at which a candidate was better
 
@@ -94,9 +98,10 @@ class Replanner:
         request = self._request(now_s)
         candidate = await self._solver.plan(request)
         comparison = await self._solver.compare(request, self.plan, candidate)
-        reason = self._reason(comparison)
+        outpaced = self._outpaced()
+        reason = self._reason(comparison) or (OUTPACED if outpaced else None)
         log.debug("look: %s, candidate %s, reason %s", comparison, candidate.plan_id, reason)
-        if reason is None or candidate.plan_id == self.plan.plan_id:
+        if reason is None or (candidate.plan_id == self.plan.plan_id and not outpaced):
             self._on_look("kept")
             return None
         candidate = await self._certified(candidate, request.demand, request.pools)

@@ -121,7 +121,7 @@ class VirtualGateway:
         """Put a plan in force."""
         self._ledger.counts["plans"] += 1
         self._ledger.note(f"plan {plan.plan_id}: {plan.backends} ({reason})")
-        self.plane.table = compile_table(plan, self.loaded.pools)
+        self.plane.table = compile_table(plan, self._planning.pools)
 
     async def reload(self, wanted: Loaded) -> None:
         """Put another configuration in force, as `App` does."""
@@ -133,7 +133,7 @@ class VirtualGateway:
         self.loaded = loaded
 
     def _new_plane(self) -> DataPlane:
-        table = compile_table(self.plan, self.loaded.pools)
+        table = compile_table(self.plan, self._planning.pools)
         if self.loaded.config.gateway.workers > 1:
             return VirtualPlane(
                 self._serving,

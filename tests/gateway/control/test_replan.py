@@ -62,8 +62,9 @@ def loop_of(buckets, pools):
     """A replanner on a histogram that has seen a demand, and what it published."""
 
     def make(
-        plan, demand, *answers, objective="provision", requests=300, ready=(4, 4, 4), **policy
-    ):
+        plan, demand, *answers, objective="provision", requests=300, ready=(4, 4, 4),
+        outpaced=lambda: False, **policy,
+    ):  # fmt: skip
         there = pools
         if ready != (4, 4, 4):
             there = tuple(
@@ -89,6 +90,7 @@ def loop_of(buckets, pools):
             solver=cast(Solver, solver),
             publish=published.publish,
             on_look=published.results.append,
+            outpaced=outpaced,
         )
         return replanner, published, solver, requests / demand.total_rate
 
@@ -230,6 +232,25 @@ async def test_the_same_plan_is_not_published_again(loop_of, plans, make_demand)
     await looks(replanner, now_s, 5)
 
     assert published == []
+
+
+async def test_figures_of_another_pace_are_replaced(loop_of, plans, make_demand):
+    """The same shares on slower engines are another plan: the router must know what each request
+    takes. It is certified anew, and once is enough."""
+    plan, settled = plans[30.0], []
+    same = replace(plan, slots=tuple(tuple(1.2 * s for s in row) for row in plan.slots))
+    replanner, published, solver, now_s = loop_of(
+        plan, make_demand(20.0), same, outpaced=lambda: not settled
+    )
+    first = await replanner.look(now_s)
+    settled.append(True)
+    second = await replanner.look(now_s)
+
+    assert (first, second) == (same, None)
+    assert [reason for _, reason in published] == [
+        "the engines run at another pace than the plan was made for"
+    ]
+    assert solver.certified == [plan.plan_id]
 
 
 async def test_too_few_requests_are_not_trusted(loop_of, plans, make_demand):
