@@ -25,6 +25,7 @@ KEPT = 512  # requests of each backend
 GAP_S = 0.25
 LEAST = 12.0  # requests, each by its age, below which a pace is not known
 NEAR = 1.15  # backends of a pool whose paces lie within this factor of their median are alike
+WATCHED_S = 60.0  # the first requests that end are short ones, beside few others
 CLIP = 1.5  # a stay that lies further from the median by this factor counts as one at it
 LOWEST, HIGHEST = 0.5, 3.0  # beyond these it is another engine, and not a slower one
 STEP = 0.01  # smaller changes do not change the profiles that are planned with
@@ -86,15 +87,16 @@ class StayLog:
 class PoolWatch:
     """The stays of one pool, and what was said of it.
 
-    factor: the pace that plans use, `None` if none was ever known; corrected: the profile at it.
-    known, known_s: the pace that was measured last, and when. settled: the pace that the plan in
-    force was made with. departs: whether the pool was reported to differ from its profile. slow:
-    the backends that were reported as slow.
+    first_s: when its first request ended. factor: the pace that plans use, `None` if none was ever
+    known; corrected: the profile at it. known, known_s: the pace that was measured last, and when.
+    settled: the pace that the plan in force was made with. departs: whether the pool was reported
+    to differ from its profile. slow: the backends that were reported as slow.
     """
 
     def __init__(self, pool: Pool) -> None:
         self.profile = pool.profile
         self.logs: dict[str, StayLog] = {}
+        self.first_s: float | None = None
         self.factor: float | None = None
         self.corrected: Profile = pool.profile
         self.known = 1.0
@@ -136,6 +138,7 @@ class Paces:
         for stay in stays:
             watch = self._watches.get(stay[0])
             if watch is not None:
+                watch.first_s = now_s if watch.first_s is None else watch.first_s
                 watch.logs.setdefault(stay[1], StayLog()).add(stay, now_s)
 
     def keep(self, backends: Iterable[str]) -> None:
@@ -195,7 +198,7 @@ def measured(name: str, watch: PoolWatch, now_s: float) -> PoolPace:
     """The paces of a pool and of its backends, from the stays that are kept."""
     kept = {backend: log.since(now_s - FORGOTTEN_S) for backend, log in watch.logs.items()}
     logs = [(backend, rows) for backend, rows in kept.items() if len(rows)]
-    if not logs:
+    if not logs or watch.first_s is None or now_s - watch.first_s < WATCHED_S:
         return PoolPace(pool=name, pace=None, requests=0.0, backends={})
     rows = np.concatenate([part for _, part in logs])
     weight = 0.5 ** ((now_s - rows[:, 5]) / HALF_LIFE_S)

@@ -10,6 +10,7 @@ from gateway.config.change import change
 from gateway.config.load import Loaded
 from gateway.config.serving import serving
 from gateway.control.health import Health
+from gateway.control.pace import PoolPace
 from gateway.control.solver import tasks
 from gateway.control.solver.compare import Comparison, compare
 from gateway.control.solver.process import Solver
@@ -28,6 +29,7 @@ from loadtest.torture.ledger import Ledger
 from loadtest.torture.network import VirtualSocket
 from loadtest.torture.plane import VirtualPlane
 from planner.model.plan import Plan
+from planner.model.pool import Pool
 from planner.program.request import PlanRequest
 
 HOST, PORT = "gateway", 80
@@ -111,6 +113,16 @@ class VirtualGateway:
     def plan(self) -> Plan:
         """The plan in force."""
         return self._planning.plan
+
+    @property
+    def paces(self) -> tuple[PoolPace, ...]:
+        """How fast the engines were found to be."""
+        return self._planning.paces.found
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The pools as plans count with them."""
+        return self._planning.pools
 
     def workers(self) -> tuple[Worker, ...]:
         """The workers that live."""

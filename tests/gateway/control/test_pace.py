@@ -169,19 +169,22 @@ def watched(rows, pools=(POOL,)):
 
 
 def test_a_handful_of_requests_is_no_evidence():
-    """Until enough have ended, the profile stands."""
-    paces = watched(steady(1.5, int(LEAST) // 2))
-    said = paces.review(10.0)
+    """Until enough have ended, and over a minute, the profile stands."""
+    few = watched(steady(1.5, int(LEAST) // 2))
+    said = few.review(70.0)
+    assert (few.found[0].pace, said) == (None, [])
+    early = watched(steady(1.5, 40))
+    said = early.review(40.0)
+    assert (early.found[0].pace, said) == (None, [])
 
-    assert (paces.found[0].pace, said) == (None, [])
-    assert paces.corrected([POOL]) == (POOL,)
+    assert few.corrected([POOL]) == early.corrected([POOL]) == (POOL,)
 
 
 def test_many_backends_with_few_requests_each_are_evidence_together():
     """The pool has a pace where none of its backends has one."""
     rows = [row for k in range(8) for row in steady(1.4, 10, backend=f"a-{k}")]
     paces = watched(rows)
-    paces.review(10.0)
+    paces.review(60.0)
 
     assert paces.found[0].backends == {}
     assert paces.found[0].pace == pytest.approx(1.4, rel=0.05)
