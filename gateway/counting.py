@@ -26,7 +26,8 @@ class Counting:
     def take(self) -> None:
         """Take what happened since the last call."""
         delta = self._plane.drain()
-        self._planning.add(delta)
+        workers = self._plane.pids or (os.getpid(),)
+        self._planning.add(delta, seen=sum(w is not None for w in workers) / len(workers))
         self._metrics.add(delta)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 

@@ -130,10 +130,12 @@ class Planning:
         ready = self._fleet.ready([pool.name for pool in pools], self._clock())
         return usable(pools, ready, self.running)
 
-    def add(self, delta: StatsDelta) -> None:
-        """Add what happened on the data plane to the observed demand and to the paces."""
+    def add(self, delta: StatsDelta, *, seen: float = 1.0) -> None:
+        """Add what happened on the data plane to the observed demand and to the paces. seen: the
+        share of the workers that report."""
         now_s = self._clock()
-        self._observed.add(delta, now_s)
+        served = any(self._fleet.ready([pool.name for pool in self._loaded.pools], now_s))
+        self._observed.add(delta, now_s, seen=seen if served else 0.0)
         self.paces.add(delta.stays, now_s)
         if now_s >= self._review_s:
             self._review_s = now_s + REVIEW_S
@@ -194,11 +196,16 @@ class Planning:
             pools=pools,
             running=running,
         )
+        known: Demand | None = None
         if observed.requests >= settings.min_requests:
+            known = observed.snapshot(self._clock())
+        elif settings.objective == "provision":
+            known = observed.faded(self._clock(), settings.min_requests)
+        if known is not None:
             request = replace(
                 request,
                 objective=settings.objective,
-                demand=observed.snapshot(self._clock()),
+                demand=known,
                 limits=replace(loaded.limits, running=running),
             )
         elif loaded.workload is not None:

@@ -60,7 +60,7 @@ class Replanner:
         """pools: returns the planner's pools, bounded by what is ready where the configuration sets
         no bound. running: returns (P,) backends of the present fleet. ready: those of them that
         serve as much as they ever do. publish: called with a new plan and the reason for it.
-        on_look: called after each look with what came of it: `idle` (too few requests), `kept`,
+        on_look: called after each look with what came of it: `idle` (too few to tell), `kept`,
         `replaced` or `failed`. outpaced: whether the engines are found to be so much faster or
         slower that the figures of the plan in force are wrong, even where its shares are right."""
         self.plan = plan
@@ -92,10 +92,15 @@ class Replanner:
     async def look(self, now_s: float) -> Plan | None:
         """Solve for the demand until now; publish the plan and return it if it should replace the
         one in force."""
+        faded: Demand | None = None
         if self._observed.requests < self._policy.min_requests:
-            self._on_look("idle")
-            return None
+            faded = self._faded(now_s)
+            if faded is None:
+                self._on_look("idle")
+                return None
         request = self._request(now_s)
+        if faded is not None:
+            request = replace(request, demand=faded)
         candidate = await self._solver.plan(request)
         comparison = await self._solver.compare(request, self.plan, candidate)
         outpaced = self._outpaced()
@@ -110,6 +115,13 @@ class Replanner:
         self._publish(candidate, reason)
         self._on_look("replaced")
         return candidate
+
+    def _faded(self, now_s: float) -> Demand | None:
+        """The demand where too little came to be trusted by itself, if that is known to be all; of
+        a given fleet nothing is to be gained from it."""
+        if self._policy.objective == "assign":
+            return None
+        return self._observed.faded(now_s, self._policy.min_requests)
 
     def _request(self, now_s: float) -> PlanRequest:
         """A request for a plan for the demand until now, on the present fleet."""
