@@ -41,7 +41,8 @@ class Profile:
     calibration: a linear engine model fitted to measurements; it takes the roofline's place for
     every time. rates: best rates found under `baked_slo`; capacity then ignores the SLO it is asked
     for. kv_tokens: tokens of KV that the engine reported; default: the roofline's estimate.
-    usd_per_gpu_hour: the price that the GPU's own numbers state.
+    usd_per_gpu_hour: the price that the GPU's own numbers state. engine_version: for which the
+    profile was fitted; `None` where it does not say.
     """
 
     gpu: str
@@ -57,6 +58,7 @@ class Profile:
     baked_slo: str | None = None
     kv_tokens: int | None = None
     usd_per_gpu_hour: float | None = None
+    engine_version: str | None = None
 
     def __post_init__(self) -> None:
         limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "kv_tokens", "gpus")
@@ -282,6 +284,7 @@ def _profile(spec: ProfileFile, root: Path) -> Profile:
         baked_slo=spec.baked_slo,
         kv_tokens=spec.kv_tokens,
         usd_per_gpu_hour=None if gpu is None else gpu.usd_per_hour,
+        engine_version=spec.engine_version,
     )
 
 
