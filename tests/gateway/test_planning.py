@@ -32,7 +32,7 @@ async def test_plans_count_with_the_pace_unless_they_are_told_not_to(shared, cor
     """Requests stay 1.5 times as long in one pool: its profile is that much slower, others stay."""
     section = msgspec.structs.replace(shared.config.planner, correction=correction)
     config = msgspec.structs.replace(shared.config, planner=section)
-    loaded = replace(shared, config=config)
+    loaded = msgspec.structs.replace(shared, config=config)
     planning = Planning(
         loaded,
         fleet=Fleet.of({name: pool.backends for name, pool in config.pools.items()}),
