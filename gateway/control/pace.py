@@ -9,6 +9,7 @@ backend is told from a slow pool.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 
@@ -197,38 +198,42 @@ class Paces:
 def measured(name: str, watch: PoolWatch, now_s: float) -> PoolPace:
     """The paces of a pool and of its backends, from the stays that are kept."""
     kept = {backend: log.since(now_s - FORGOTTEN_S) for backend, log in watch.logs.items()}
-    logs = [(backend, rows) for backend, rows in kept.items() if len(rows)]
-    if not logs or watch.first_s is None or now_s - watch.first_s < WATCHED_S:
-        return PoolPace(pool=name, pace=None, requests=0.0, backends={})
-    rows = np.concatenate([part for _, part in logs])
+    rows = np.concatenate([np.empty((0, 6)), *kept.values()])
+    # What is not known to be well again stays slow.
+    doubted = tuple(backend for backend in watch.slow if backend in kept)
+    nothing = PoolPace(pool=name, pace=None, requests=0.0, backends={}, slow=doubted)
+    if not len(rows) or watch.first_s is None or now_s - watch.first_s < WATCHED_S:
+        return nothing
     weight = 0.5 ** ((now_s - rows[:, 5]) / HALF_LIFE_S)
     seconds, in_flight, inputs, cached, outputs = rows.T[:5]
     stays = Stays(inputs=inputs, outputs=outputs, cached=cached, in_flight=in_flight, weight=weight)
     expected = expected_s(watch.profile, stays)
-    ends = np.cumsum([len(part) for _, part in logs]).tolist()
-    parts = [slice(a, b) for a, b in zip([0, *ends], ends, strict=False)]
-    counted = {backend: float(weight[p].sum()) for (backend, _), p in zip(logs, parts, strict=True)}
-    backends = {
-        backend: ratio(seconds[p], expected[p], weight[p])
-        for (backend, _), p in zip(logs, parts, strict=True)
-        if counted[backend] >= LEAST
-    }
-    total = sum(counted.values())
-    pace: float | None = None
+    backends, counts = {}, []
+    ends = np.cumsum([0, *map(len, kept.values())]).tolist()
+    for backend, (begin, end) in zip(kept, pairwise(ends), strict=True):
+        count = float(weight[begin:end].sum())
+        if count >= LEAST:
+            backends[backend] = ratio(seconds[begin:end], expected[begin:end], weight[begin:end])
+            counts.append(count)
+    requests = float(weight.sum())
     if backends:
-        values = np.array(list(backends.values()))
-        pace = centre(values, np.array([counted[backend] for backend in backends]))
-    elif total >= LEAST:
+        pace = centre(np.array(list(backends.values())), np.array(counts))
+    elif requests >= LEAST:
         pace = ratio(seconds, expected, weight)
-    if pace is None:
-        return PoolPace(pool=name, pace=None, requests=total, backends=backends)
-    bounded = min(max(pace, LOWEST), HIGHEST)
+    else:
+        return replace(nothing, requests=requests)
     slow = tuple(
         backend
         for backend, own in backends.items()
         if own > pace * (RECOVERED if backend in watch.slow else SLOW)
     )
-    return PoolPace(pool=name, pace=bounded, requests=total, backends=backends, slow=slow)
+    return PoolPace(
+        pool=name,
+        pace=min(max(pace, LOWEST), HIGHEST),
+        requests=requests,
+        backends=backends,
+        slow=slow + tuple(backend for backend in doubted if backend not in backends),
+    )
 
 
 def ratio(seconds: FloatArray, expected: FloatArray, weight: FloatArray) -> float:
@@ -272,10 +277,10 @@ def _stragglers(watch: PoolWatch, found: PoolPace) -> list[str]:
     """What to say of backends that are slower than their pool, or no longer are."""
     before, watch.slow = watch.slow, found.slow
     said = [
-        f"backend {name} is slow: it takes {found.backends[name] / (found.pace or 1):.2f} times as "
-        f"long as its pool {found.pool}"
-        for name in found.slow
-        if name not in before
+        f"backend {name} is slow: it takes {own / (found.pace or 1.0):.2f} times as long as its "
+        f"pool {found.pool}"
+        for name, own in found.backends.items()
+        if name in found.slow and name not in before
     ]
     said += [
         f"backend {name} is as fast as its pool {found.pool} again"

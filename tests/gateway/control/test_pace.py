@@ -54,7 +54,7 @@ def play(load, *, slower=(1.0,) * 4, sizes=CHAT, seed=7):
         arrival_s=arrival_s[:n], input_tokens=inputs[:n], output_tokens=outputs[:n], key=("",) * n
     )
     backends = [Backend(name=f"a-{k}", pool="a", url=f"http://a:{k}") for k in range(len(slower))]
-    held = {}
+    held: dict[int, Held] = {}
 
     def route(request, now_s):
         number = min(range(len(backends)), key=lambda k: backends[k].in_flight)
@@ -266,6 +266,25 @@ def test_backends_that_left_are_forgotten():
     assert set(paces.found[0].backends) == {"a-1"}
     assert [found.pool for found in paces.found] == ["a"]
     assert paces.found[0].figures()["slow"] == ()
+
+
+def test_a_slow_backend_is_named_once_while_it_gets_few_requests():
+    """That nothing is known of it for some minutes is no recovery; a measured one is said."""
+    rows = steady(1.0, 200) + steady(1.0, 200, backend="a-1") + steady(1.6, 200, backend="a-2")
+    paces = watched(sorted(rows, key=lambda row: row[1]))
+    said = [paces.review(200.0)]
+    for pace, begin_s in ((1.0, 1100.0), (1.6, 1500.0)):
+        for stay, at_s in steady(1.0, 300, at_s=begin_s) + steady(pace, 2, backend="a-2"):
+            paces.add([stay], at_s)
+        said.append(paces.review(begin_s + 300.0))
+    assert paces.found[0].slow == ("a-2",)
+    for stay, at_s in steady(1.0, 300, at_s=1900.0) + steady(1.0, 300, at_s=1900.0, backend="a-2"):
+        paces.add([stay], at_s)
+    said.append(paces.review(2200.0))
+
+    assert [[line[:18] for line in lines] for lines in said] == [
+        ["backend a-2 is slo"], [], [], ["backend a-2 is as "]
+    ]  # fmt: skip
 
 
 def test_memory_is_bounded():

@@ -239,7 +239,7 @@ async def test_the_same_plan_is_not_published_again(loop_of, plans, make_demand)
 async def test_figures_of_another_pace_are_replaced(loop_of, plans, make_demand):
     """The same shares on slower engines are another plan: the router must know what each request
     takes. It is certified anew, and once is enough."""
-    plan, settled = plans[30.0], []
+    plan, settled = plans[30.0], list[bool]()
     same = replace(plan, slots=tuple(tuple(1.2 * s for s in row) for row in plan.slots))
     replanner, published, solver, now_s = loop_of(
         plan, make_demand(20.0), same, outpaced=lambda: not settled

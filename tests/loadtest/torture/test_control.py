@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -48,7 +49,7 @@ def observed(tmp_path, slowdowns, seed):
     network, ledger = Network(seed), Ledger(EVENTS)
     loop = VirtualLoop(network)
     setting = Setting(Random(seed), tmp_path)
-    found = {}
+    found: dict[str, Any] = {}
 
     async def run():
         engines = {
