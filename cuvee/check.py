@@ -71,9 +71,11 @@ def understood(loaded: Loaded) -> Iterator[str]:
         )
     for pool in loaded.pools:
         backends = counted(len(loaded.config.pools[pool.name].backends), "backend")
+        version = pool.profile.engine_version
+        fitted = "" if version is None else f", profile of engine version {version}"
         yield (
             f"{pool.name}: {backends} of {pool.profile.gpu_label} with {pool.model}, "
-            f"context {pool.profile.max_model_len}, ${pool.usd_per_hour:.2f}/h each"
+            f"context {pool.profile.max_model_len}, ${pool.usd_per_hour:.2f}/h each{fitted}"
         )
 
 
@@ -82,9 +84,10 @@ async def agreed(loaded: Loaded, key: str | None, timeout_s: float) -> bool:
     verdicts = await inquire(expected(loaded), key=key, timeout_s=timeout_s)
     names = max((len(one.backend.pool) for one in verdicts), default=0)
     urls = max((len(one.backend.url) for one in verdicts), default=0)
-    for backend, kind, text in verdicts:
-        mark = "ok" if kind == "ok" else "no"
-        click.echo(f"{mark}  {backend.pool:{names}}  {backend.url:{urls}}  {text}")
+    for one in verdicts:
+        mark = "ok" if one.kind == "ok" else "no"
+        text = f"{one.text}; {one.warning}" if one.warning else one.text
+        click.echo(f"{mark}  {one.backend.pool:{names}}  {one.backend.url:{urls}}  {text}")
     return all(one.kind == "ok" for one in verdicts)
 
 

@@ -55,7 +55,7 @@ class Adoption:
         try:
             running = tuple(len(target[pool.name]) for pool in loaded.pools)
             draft = await self._planning.draft(loaded, running)
-            table = compile_table(draft.plan, loaded.pools)
+            table = compile_table(draft.plan, self._planning.paced(loaded, running))
             wanted = serving(loaded)
 
             def swap() -> None:

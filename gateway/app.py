@@ -133,7 +133,7 @@ class App:
 
     @property
     def pools(self) -> tuple[Pool, ...]:
-        """The planner's pools, in the order of every plan."""
+        """The planner's pools, in the order of every plan, at the pace that was observed."""
         return self._planning.pools
 
     @property
@@ -188,7 +188,7 @@ class App:
 
     def publish(self, plan: Plan, reason: str) -> None:
         """Put a plan in force: one assignment; requests under way keep their leases."""
-        self.plane.table = compile_table(plan, self._loaded.pools)
+        self.plane.table = compile_table(plan, self.pools)
         self._planned(plan, reason)
 
     def _planned(self, plan: Plan, reason: str) -> None:
@@ -264,7 +264,7 @@ class App:
 
     def _new_plane(self, plan: Plan) -> DataPlane:
         """A worker in this process, or a supervisor of several."""
-        table = compile_table(plan, self._loaded.pools)
+        table = compile_table(plan, self.pools)
         fleet, estimator, admin = self.fleet, self._estimator, self._admin.url
         if self._settings.workers > 1:
             return Supervisor(
@@ -305,7 +305,9 @@ class App:
         return 200, CONTENT_TYPE, self._metrics.text()
 
     def _explain(self) -> Answer:
-        return 200, JSON, msgspec.json.encode(plan_figures(self.plan) | {"reason": self._reason})
+        paces = [found.figures() for found in self._planning.paces.found]
+        told = plan_figures(self.plan) | {"reason": self._reason, "paces": paces}
+        return 200, JSON, msgspec.json.encode(told)
 
     def _hits(self) -> Answer:
         self._counting.take()

@@ -26,12 +26,19 @@ class Counting:
     def take(self) -> None:
         """Take what happened since the last call."""
         delta = self._plane.drain()
-        self._planning.add(delta)
+        workers = self._plane.pids or (os.getpid(),)
+        self._planning.add(delta, seen=sum(w is not None for w in workers) / len(workers))
         self._metrics.add(delta)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 
     def measure(self) -> None:
-        """Show what the processes of this gateway use, and what their logs lost."""
+        """Show what the processes of this gateway use, what their logs lost, and how fast the
+        engines are."""
+        found = self._planning.paces.found
+        self._metrics.paced(
+            {one.pool: one.pace for one in found if one.pace is not None},
+            {(name, one.pool): pace for one in found for name, pace in one.backends.items()},
+        )
         workers = {f"worker-{n}": pid for n, pid in enumerate(self._plane.pids)}
         own = "supervisor" if workers else "gateway"
         dropped = {own: logs.dropped()}

@@ -3,11 +3,13 @@ another configuration. Owns solver, observed demand and the loop that plans agai
 """
 
 import asyncio
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.config.load import Loaded
 from gateway.control.observed import ObservedDemand
+from gateway.control.pace import Paces
 from gateway.control.replan import Replanner, ReplanPolicy
 from gateway.control.solver.process import Solver
 from gateway.rehearsal.history import demand_of
@@ -20,6 +22,9 @@ from planner.model.pool import Pool
 from planner.program.request import PlanRequest
 from planner.traffic.trace import read_trace
 
+log = logging.getLogger("cuvee.pace")
+
+REVIEW_S = 10.0  # between two reviews of the paces of backends
 # By name: only the solver's process imports it.
 SEALER = "gateway.rehearsal.certify:sealed"
 
@@ -35,7 +40,10 @@ class Draft:
 
 
 class Planning:
-    """The plan in force, and what replaces it; an async context manager."""
+    """The plan in force, and what replaces it; an async context manager.
+
+    paces: how fast pools and backends are beside their profiles.
+    """
 
     def __init__(
         self,
@@ -58,6 +66,8 @@ class Planning:
         self._on_look = on_look
         self._clock = asyncio.get_running_loop().time
         self._solver = solver or Solver(limit_s=loaded.config.planner.solve_limit_s, sealer=SEALER)
+        self.paces = Paces(loaded.pools)
+        self._review_s = self._clock() + REVIEW_S
         self._looking: asyncio.Task[None] | None = None
         self._closed = False
 
@@ -99,8 +109,9 @@ class Planning:
     @property
     def pools(self) -> tuple[Pool, ...]:
         """The planner's pools, in the order of every plan: where the configuration does not bound a
-        pool, it has as many backends as the fleet has."""
-        return _bounded(self._loaded, self.running)
+        pool, it has as many backends as the fleet has; with profiles at the pace that was
+        observed."""
+        return self.paced(self._loaded, self.running)
 
     @property
     def running(self) -> tuple[int, ...]:
@@ -114,9 +125,18 @@ class Planning:
         ready = self._fleet.ready([pool.name for pool in pools], self._clock())
         return usable(pools, ready, self.running)
 
-    def add(self, delta: StatsDelta) -> None:
-        """Add what happened on the data plane to the observed demand."""
-        self._observed.add(delta, self._clock())
+    def add(self, delta: StatsDelta, *, seen: float = 1.0) -> None:
+        """Add what happened on the data plane to the observed demand and to the paces. seen: the
+        share of the workers that report."""
+        now_s = self._clock()
+        served = any(self._fleet.ready([pool.name for pool in self._loaded.pools], now_s))
+        self._observed.add(delta, now_s, seen=seen if served else 0.0)
+        self.paces.add(delta.stays, now_s)
+        if now_s >= self._review_s:
+            self._review_s = now_s + REVIEW_S
+            self.paces.keep(backend.name for backend in self._fleet.backends)
+            for line in self.paces.review(now_s):
+                log.warning("%s", line)
 
     def pause(self) -> None:
         """Do not look at the demand until `resume`; a look under way is given up."""
@@ -146,6 +166,9 @@ class Planning:
         """Plan for another configuration from now on; the fleet has all its pools. Keeps what was
         observed of classes that stay."""
         self._observed, self._loaded = self._carried(loaded), loaded
+        self.paces.configure(loaded.pools)
+        if draft.plan is not self.plan:
+            self.paces.settle()
         self._fleet.warmup_s = loaded.config.gateway.warmup_s
         self._solver.limit_s = loaded.config.planner.solve_limit_s
         self._follow(draft)
@@ -161,18 +184,23 @@ class Planning:
         estimator: Estimator,
     ) -> Draft:
         """estimator: learns the sizes of the workload."""
-        settings, pools = loaded.config.planner, _bounded(loaded, running)
+        settings, pools = loaded.config.planner, self.paced(loaded, running)
         request = PlanRequest(
             objective="assign",
             demand=Demand.even(loaded.buckets),
             pools=pools,
             running=running,
         )
+        known: Demand | None = None
         if observed.requests >= settings.min_requests:
+            known = observed.snapshot(self._clock())
+        elif settings.objective == "provision":
+            known = observed.faded(self._clock(), settings.min_requests)
+        if known is not None:
             request = replace(
                 request,
                 objective=settings.objective,
-                demand=observed.snapshot(self._clock()),
+                demand=known,
                 limits=replace(loaded.limits, running=running),
             )
         elif loaded.workload is not None:
@@ -184,6 +212,15 @@ class Planning:
             plan = await self._solver.plan(request)
             return Draft(plan=plan, demand=demand, seconds=trace.duration_s)
         return Draft(plan=await self._solver.plan(request))
+
+    def _published(self, plan: Plan, reason: str) -> None:
+        self._publish(plan, reason)
+        self.paces.settle()
+
+    def paced(self, loaded: Loaded, running: tuple[int, ...]) -> tuple[Pool, ...]:
+        """The pools of a configuration with the profiles that plans count with."""
+        pools = _bounded(loaded, running)
+        return self.paces.corrected(pools) if loaded.config.planner.correction else pools
 
     def _carried(self, loaded: Loaded) -> ObservedDemand:
         settings = loaded.config.planner
@@ -203,7 +240,7 @@ class Planning:
         self._replanner = Replanner(
             plan=draft.plan,
             demand=draft.demand,
-            pools=lambda: _bounded(self._loaded, self.ready),
+            pools=lambda: self.paced(self._loaded, self.ready),
             running=lambda: self.running,
             ready=lambda: self.ready,
             policy=ReplanPolicy(
@@ -215,8 +252,9 @@ class Planning:
             ),
             observed=self._observed,
             solver=self._solver,
-            publish=self._publish,
+            publish=self._published,
             on_look=self._on_look,
+            outpaced=lambda: self._loaded.config.planner.correction and self.paces.outpaced,
         )
 
 

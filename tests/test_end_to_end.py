@@ -956,6 +956,7 @@ async def test_the_plan_explains_itself_over_http(tmp_path: Path):
 
     assert body["plan_id"] == fleet.app.plan.plan_id
     assert body["reason"]
+    assert body["paces"] == []  # not a minute has passed
     assert set(body["single_types"]) == {"H100"}
 
 

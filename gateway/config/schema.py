@@ -129,8 +129,14 @@ class PlannerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Half-life of what is remembered of actual sizes."""
     dispersion: Positive = 1.5
     """Burstiness (index of dispersion of counts) assumed until it is measured."""
+    correction: bool = True
+    """Whether plans count with the pace that was observed where it is known, instead of with the
+    profiles as they are: with times between 0.5 and 3 times as long.
+    """
     min_requests: Count = 50
-    """Requests in the window below which the demand is not trusted."""
+    """Requests in the window below which the demand is not trusted. Where the whole window was
+    observed, `provision` then plans for the remembered sizes at the rate of the window.
+    """
     min_saving: NotNegative = 0.05
     """How much cheaper (provision) or less loaded (assign) a plan must be to replace one that
     holds.

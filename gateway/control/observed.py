@@ -3,7 +3,8 @@ clock.
 
 Arrivals are counted in ticks and averaged over a window. The actual sizes of finished requests fade
 with a half-life instead, so that a bucket with few requests keeps its sizes. Each request adds to a
-few sums.
+few sums. That nothing came is told from that it could not be observed: because workers do not
+report, or no backend is ready so that balancers send nothing.
 """
 
 from array import array
@@ -30,6 +31,9 @@ PRIOR_WINDOWS = (
 # Older sizes fade because newer ones get a growing weight; above RESCALE all are divided by it,
 # long before a sum loses digits.
 RESCALE = 1e12
+# The loop that takes what was counted comes several times a second: where it has not come for so
+# long, the machine stood still.
+UNHEARD_S = 10.0
 MOST_HALVINGS = 100.0  # in one step: nothing older counts then, and the weight stays finite
 
 
@@ -46,6 +50,7 @@ class ObservedDemand:
         self._halvings = TICK_S / memory_s
         self._dispersion = dispersion
         self._start_s = now_s
+        self._blind_s = self._heard_s = now_s  # when something was not observed last; and when was
         self._tick = 0
         self._weight = 1.0
         self._counts = deque([self._none()])
@@ -71,6 +76,8 @@ class ObservedDemand:
             return other
         numbers = self._numbers_in(buckets)
         other._tick, other._weight = self._tick, self._weight
+        other._blind_s = max(self._blind_s, now_s - self._ticks * TICK_S)
+        other._heard_s = self._heard_s
         other._counts.clear()
         for counts in tuple(self._counts)[-other._ticks :]:
             other._counts.append(other._none())
@@ -116,8 +123,19 @@ class ObservedDemand:
         key = bucket, fine_cell(input_tokens, output_tokens)
         self._sized(key, (1.0, input_tokens, output_tokens, cached_tokens), self._weight)
 
-    def add(self, delta: StatsDelta, now_s: float) -> None:
-        """Add what a worker reported."""
+    def add(self, delta: StatsDelta, now_s: float, *, seen: float = 1.0) -> None:
+        """Add what was reported. seen: the share of the workers that report and may get requests.
+
+        Where nothing could be seen, time stands still: rates and sizes stay what they were.
+        """
+        since_s, self._heard_s = now_s - self._heard_s, now_s
+        if since_s > UNHEARD_S:
+            seen = 0.0
+        if seen < 1.0:
+            self._blind_s = now_s
+        if not seen and not delta.arrivals:
+            self._start_s += since_s
+        self._roll(now_s)
         for bucket, count in delta.arrivals.items():
             self.arrive(bucket, now_s, count)
         for key, entry in delta.sizes.items():
@@ -147,6 +165,28 @@ class ObservedDemand:
         return demand_from_sums(
             self._buckets, counts.sum(axis=0) / elapsed_s, self._sums, self._dispersions(counts)
         )
+
+    def faded(self, now_s: float, least: float) -> Demand | None:
+        """The demand of traffic that faded: the mix of sizes that is remembered, at the rate of the
+        window. `None` if the window was not observed from its beginning to its end, or if fewer
+        than `least` requests are remembered, by their age.
+
+        One request more than came is counted, so that nothing is never taken for a rate of zero:
+        what comes next needs a backend of its model.
+        """
+        window_s = self._ticks * TICK_S
+        if now_s - self._blind_s < window_s or now_s - self._heard_s > UNHEARD_S:
+            return None
+        self._roll(now_s)
+        remembered = np.zeros(self._buckets.count)
+        for (bucket, _), (count, *_) in self._sums.items():
+            remembered[bucket] += count / self._weight
+        total = float(remembered.sum())
+        if total < least:
+            return None
+        counts = np.array(self._counts, dtype=float)
+        rate = remembered / total * (counts.sum() + 1) / window_s
+        return demand_from_sums(self._buckets, rate, self._sums, self._dispersions(counts))
 
     def _dispersions(self, counts: np.ndarray) -> tuple[float, ...]:
         """(C,) variance / mean of the counts in whole windows, shrunk towards the assumed

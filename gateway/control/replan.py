@@ -29,6 +29,7 @@ from planner.program.request import Objective, PlanRequest
 
 log = logging.getLogger("cuvee.replan")
 
+OUTPACED = "the engines run at another pace than the plan was made for"
 URGENT_LOOKS = 2  # looks in a row at which the plan does not hold; a single one may be chance
 # Fleets are played again when so much of the demand is another than when they were played last, as
 # a share of its requests. Certificates have a margin of about as much.
@@ -65,12 +66,15 @@ class Replanner:
         publish: Callable[[Plan, str], None],
         on_look: Callable[[str], None] = lambda _: None,
         demand: Demand | None = None,
+        outpaced: Callable[[], bool] = lambda: False,
     ) -> None:
         """pools: returns the planner's pools, bounded by what is ready where the configuration sets
         no bound. running: returns (P,) backends of the present fleet. ready: those of them that
         serve as much as they ever do. publish: called with a new plan and the reason for it.
-        on_look: called after each look with what came of it: `idle` (too few requests), `kept`,
-        `replaced` or `failed`. demand: what the plan is for, if it is to be certified."""
+        on_look: called after each look with what came of it: `idle` (too few to tell), `kept`,
+        `replaced` or `failed`. outpaced: whether the engines are found to be so much faster or
+        slower that the figures of the plan in force are wrong, even where its shares are right.
+        demand: what the plan is for, if it is to be certified."""
         self.plan = plan
         self._pools = pools
         self._running = running
@@ -84,6 +88,7 @@ class Replanner:
         # The plan and the demand for which fleets were played last.
         self._sealed: tuple[str, Demand] | None = None
         self._sealing: asyncio.Task[None] | None = None
+        self._outpaced = outpaced
         self._short = 0  # looks in a row at which the plan did not hold
         self._better = 0  # looks in a row at which a candidate was better
 
@@ -112,15 +117,21 @@ class Replanner:
     async def look(self, now_s: float) -> Plan | None:
         """Solve for the demand until now; publish the plan and return it if it should replace the
         one in force."""
+        faded: Demand | None = None
         if self._observed.requests < self._policy.min_requests:
-            self._on_look("idle")
-            return None
-        request = self._request(self._observed.snapshot(now_s))
+            faded = self._faded(now_s)
+            if faded is None:
+                self._on_look("idle")
+                return None
+        request = self._request(self._observed.snapshot(now_s) if faded is None else faded)
         candidate = await self._solver.plan(request)
         comparison = await self._solver.compare(request, self.plan, candidate)
-        reason = self._reason(comparison)
+        outpaced = self._outpaced()
+        reason = self._reason(comparison) or (OUTPACED if outpaced else None)
         log.debug("look: %s, candidate %s, reason %s", comparison, candidate.plan_id, reason)
-        if reason is None or candidate.plan_id == self.plan.plan_id:
+        if reason is OUTPACED:
+            candidate = await self._repaced(request)
+        elif reason is None or candidate.plan_id == self.plan.plan_id:
             self._seal_if_moved(request)
             self._on_look("kept")
             return None
@@ -133,6 +144,20 @@ class Replanner:
         self._short = self._better = 0
         self.plan = plan
         self._publish(plan, reason)
+
+    async def _repaced(self, request: PlanRequest) -> Plan:
+        """The fleet of the plan in force, with shares and figures for its engines as they are."""
+        self._sealed = None  # its certificate was for engines of another pace
+        given = replace(request, objective="assign", running=self.plan.backends)
+        plan = await self._solver.plan(given)
+        return replace(plan, objective=self.plan.objective)
+
+    def _faded(self, now_s: float) -> Demand | None:
+        """The demand where too little came to be trusted by itself, if that is known to be all; of
+        a given fleet nothing is to be gained from it."""
+        if self._policy.objective == "assign":
+            return None
+        return self._observed.faded(now_s, self._policy.min_requests)
 
     def _request(self, demand: Demand) -> PlanRequest:
         """A request for a plan for a demand, on the present fleet."""

@@ -22,14 +22,16 @@ WARN_S = 5.0  # for the answers to `warn`
 
 def expected(loaded: Loaded) -> tuple[Expected, ...]:
     """All backends of a configuration, in the order of the file."""
-    contexts = {pool.name: pool.profile.max_model_len for pool in loaded.pools}
+    profiles = {pool.name: pool.profile for pool in loaded.pools}
     return tuple(
         Expected(
             pool=name,
             url=url,
             model=section.model,
-            context=contexts[name],
-            health=DIALECTS[section.engine].health if section.engine else ANY.health,
+            context=profiles[name].max_model_len,
+            health=(DIALECTS[section.engine] if section.engine else ANY).health,
+            engine_version=profiles[name].engine_version,
+            version=(DIALECTS[section.engine] if section.engine else ANY).version,
         )
         for name, section in loaded.config.pools.items()
         for url in section.backends
@@ -39,7 +41,8 @@ def expected(loaded: Loaded) -> tuple[Expected, ...]:
 async def inquire(
     backends: Sequence[Expected], *, key: str | None, timeout_s: float
 ) -> tuple[Verdict, ...]:
-    """Ask backends for their health and their models; the verdicts are in their order.
+    """Ask backends for their health and their models, and for their version where the profile
+    states one; the verdicts are in their order.
 
     key: sent as `Authorization: Bearer`. timeout_s: until the whole answer of each; all are asked
     at the same time, so that all of it takes no longer.
@@ -48,25 +51,33 @@ async def inquire(
     async with ConnectionPools(connect_timeout_s=2 * timeout_s) as pools:
 
         async def ask(backend: Expected) -> Verdict:
-            health, models = await asyncio.gather(
-                _get(pools, backend.url, backend.health, header, timeout_s),
-                _get(pools, backend.url, "/v1/models", header, timeout_s),
+            paths = [backend.health, "/v1/models"]
+            if backend.engine_version is not None:
+                paths.append(backend.version)
+            answers = await asyncio.gather(
+                *(_get(pools, backend.url, path, header, timeout_s) for path in paths)
             )
-            return compare(backend, health, models, keyed=key is not None)
+            return compare(backend, *answers, keyed=key is not None)
 
         return tuple(await asyncio.gather(*map(ask, backends)))
 
 
 async def warn(loaded: Loaded, *, timeout_s: float = WARN_S) -> None:
     """Log a warning for each backend that serves, and serves something else than is configured:
-    it passes its health probes, and all of its requests fail.
+    it passes its health probes, and all of its requests fail. Log one for each pool and version of
+    engines that its profile was not fitted for.
 
     Those that do not answer, or ask for a key that only clients have, are not told.
     """
     try:
-        for backend, kind, text in await inquire(expected(loaded), key=None, timeout_s=timeout_s):
-            if kind == "mismatch":
-                log.warning("backend %s of pool %s %s", backend.url, backend.pool, text)
+        said = set()
+        for one in await inquire(expected(loaded), key=None, timeout_s=timeout_s):
+            backend, about = one.backend, (one.backend.pool, one.warning)
+            if one.kind == "mismatch":
+                log.warning("backend %s of pool %s %s", backend.url, backend.pool, one.text)
+            if one.warning and about not in said:
+                said.add(about)
+                log.warning("backend %s of pool %s %s", backend.url, backend.pool, one.warning)
     except Exception:
         log.exception("the backends could not be compared with the configuration")
 

@@ -1,24 +1,30 @@
 """Compares what a backend answered with what the configuration says of it. No I/O."""
 
 import difflib
+import re
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
 LISTED = 5  # models that a line names
 OWNER = "cuvee"  # what a gateway answers as `owned_by`
+RELEASE = re.compile(r"\D*(\d+)\.(\d+)", re.ASCII)  # of `0.11.2`, `v0.11.2rc1`: 0 and 11
 
 Kind = Literal["ok", "mismatch", "unknown"]
 
 
 class Expected(NamedTuple):
-    """One configured backend. context: tokens, by the pool's profile. health: path of the probe."""
+    """One configured backend. context: tokens, by the pool's profile. health: path of the probe.
+    engine_version: for which the profile was fitted, `None` if it does not say; version: path where
+    the engine says its own."""
 
     pool: str
     url: str
     model: str
     context: int
     health: str
+    engine_version: str | None = None
+    version: str = "/version"
 
 
 class HttpAnswer(NamedTuple):
@@ -31,18 +37,32 @@ class HttpAnswer(NamedTuple):
 
 class Verdict(NamedTuple):
     """What is to be said of one backend, in words. kind: `mismatch`, if it serves and is another
-    than the configuration says; `unknown`, if it could not be compared."""
+    than the configuration says; `unknown`, if it could not be compared. warning: what else is to
+    be known of it, or empty."""
 
     backend: Expected
     kind: Kind
     text: str
+    warning: str = ""
 
 
-def compare(backend: Expected, health: HttpAnswer, models: HttpAnswer, *, keyed: bool) -> Verdict:
-    """The verdict on one backend by its answers to its health path and to `/v1/models`.
-
-    keyed: whether it was asked with a key.
+def compare(
+    backend: Expected,
+    health: HttpAnswer,
+    models: HttpAnswer,
+    version: HttpAnswer | None = None,
+    *,
+    keyed: bool,
+) -> Verdict:
+    """The verdict on one backend by its answers to its health path, to `/v1/models`, and to the
+    path of its version, if it was asked for it. keyed: whether it was asked with a key.
     """
+    found = _compare(backend, health, models, keyed)
+    warning = "" if version is None else _other_version(backend.engine_version, version)
+    return found._replace(warning=warning)
+
+
+def _compare(backend: Expected, health: HttpAnswer, models: HttpAnswer, keyed: bool) -> Verdict:
     faults = [
         fault
         for fault in (
@@ -74,6 +94,25 @@ def _unwell(path: str, answer: HttpAnswer, keyed: bool) -> str | None:
             return f"refuses the key: {path} answered {answer.status}"
         return f"asks for a key: {path} answered {answer.status}"
     return f"{path} answered {answer.status}"
+
+
+def _other_version(fitted: str | None, answer: HttpAnswer) -> str:
+    """What to say of an engine of another release than the profile was fitted for; empty if it is
+    the same, or cannot be told."""
+    try:
+        reply = msgspec.json.decode(answer.body) if answer.status == 200 else None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return ""
+    told = reply.get("version") if isinstance(reply, dict) else None
+    releases = [RELEASE.match(text) for text in (fitted, told) if isinstance(text, str)]
+    if len(releases) < 2 or None in releases:
+        return ""
+    if len({match.groups() for match in releases if match is not None}) == 1:
+        return ""
+    return (
+        f"runs version {told}, and its profile was fitted for {fitted}: plans may be off until the "
+        "pace of its requests is known (engine_version of the profile)"
+    )
 
 
 def _listed(body: bytes) -> dict[str, dict[str, Any]] | None:

@@ -106,6 +106,12 @@ class ActiveRequest:
         """The response headers that say what was decided until now."""
         return self._receipts.lines(self.request_id, self.bucket, self.lease)
 
+    def _in_flight(self) -> float | None:
+        """Requests beside it at its backend, if one backend made the one answer."""
+        if self.lease is None or self.retries or not self.llm_request.one_choice:
+            return None
+        return self.lease.in_flight
+
     def observation(self, now_s: float) -> Observation:
         """What became of the request."""
         lease, request, estimate = self.lease, self.llm_request, self.estimate
@@ -139,6 +145,7 @@ class ActiveRequest:
             input_tokens=self.input_tokens,
             output_tokens=self.output_tokens,
             cached_tokens=self.cached_tokens,
+            in_flight=self._in_flight(),
             pool=None if lease is None else lease.backend.pool,
             backend=None if lease is None else lease.backend.name,
             plan_id=None if lease is None else lease.plan_id,

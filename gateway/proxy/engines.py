@@ -46,20 +46,22 @@ class EngineMetrics:
 class EngineDialect:
     """What differs between engines beside the OpenAI API; never changed.
 
-    health: path that answers 200 while the engine can serve. reuse_s: seconds after which an idle
+    health: path that answers 200 while the engine can serve. version: path that answers an object
+    with its `version`. reuse_s: seconds after which an idle
     connection is not used again; below the engine's own limit, so that no request meets a
     connection that is being closed. statuses: HTTP statuses of the engine, and those that OpenAI
     clients expect instead. overloaded: text in an error message that means that the engine is full,
     whatever its status.
     """
 
-    __slots__ = ("health", "metrics", "name", "overloaded", "reuse_s", "statuses")
+    __slots__ = ("health", "metrics", "name", "overloaded", "reuse_s", "statuses", "version")
 
     def __init__(
         self,
         name: str,
         *,
         health: str = "/health",
+        version: str = "/version",
         reuse_s: float,
         statuses: dict[int, int],
         overloaded: str | None = None,
@@ -67,6 +69,7 @@ class EngineDialect:
     ) -> None:
         self.name = name
         self.health = health
+        self.version = version
         self.reuse_s = reuse_s
         self.statuses = statuses
         self.overloaded = overloaded
@@ -95,6 +98,7 @@ VLLM: Final = EngineDialect(
 )
 SGLANG: Final = EngineDialect(
     "sglang",
+    version="/get_server_info",
     reuse_s=REUSE_S,
     statuses=INVALID,
     metrics=EngineMetrics(  # only with --enable-metrics
@@ -106,6 +110,7 @@ SGLANG: Final = EngineDialect(
 )
 TGI: Final = EngineDialect(
     "tgi",
+    version="/info",
     reuse_s=REUSE_S,  # hyper states no limit; a balancer before it may have one
     statuses=INVALID | {424: 502},  # 424: generation failed
     # Inside a stream TGI's code for overload is 422, the same as for a client's mistake.

@@ -223,11 +223,16 @@ class Backend:
 
 
 class Lease:
-    """The hold of one request on one backend; a context manager, released once on every path."""
+    """The hold of one request on one backend; a context manager, released once on every path.
+
+    in_flight: requests on the backend while it was held, itself included: the mean of those at its
+    start and at its end, which over many requests is the mean of all that time. Until the end,
+    those at its start.
+    """
 
     __slots__ = (
         "_due_s", "_held", "_memory", "_own", "_prefill_s", "_slots", "_streams", "backend",
-        "bucket", "decision", "plan_id",
+        "bucket", "decision", "in_flight", "plan_id",
     )  # fmt: skip
 
     def __init__(
@@ -259,6 +264,7 @@ class Lease:
         self._streams = streams
         self._held = True
         backend.add(1, own, slots, memory, prefill_s)
+        self.in_flight = float(backend.in_flight)
         backend.breaker.begin(self)
         # In order of arrival, which is the order of prefill; see `prefilled`.
         backend._unprefilled.append(self)
@@ -295,6 +301,7 @@ class Lease:
         prefill_s, self._prefill_s = self._prefill_s, 0.0
         while backend._unprefilled and not backend._unprefilled[0]._prefill_s:
             backend._unprefilled.popleft()
+        self.in_flight = (self.in_flight + backend.in_flight) / 2
         backend.add(-1, self._own, self._slots, self._memory, -prefill_s)
 
     def _forget_prefill(self) -> None:

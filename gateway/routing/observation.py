@@ -25,6 +25,7 @@ class Outcome(StrEnum):
     REJECTED = "rejected"
 
 
+OK: Final = Outcome.OK
 SHED: Final = Outcome.SHED
 FAILED: Final = Outcome.FAILED
 ABANDONED: Final = Outcome.ABANDONED
@@ -40,18 +41,19 @@ class Observation:
     earlier request; `None` if it does not say. reason: of the error that the client got. waited_s:
     for its turn, `None` if it was placed or refused at once. arrival_s: on the gateway's clock.
     duration_s, ttft_s: from the arrival at the gateway; TTFT is `None` where no first token was
-    seen, as in most answers that do not stream. pool, backend, plan_id, decision: of the last
-    attempt; `None` if the request was never routed. retries: attempts after the first.
+    seen, as in most answers that do not stream. in_flight: requests on its backend meanwhile, on
+    average; `None` unless it was sent there once, for one answer. pool, backend, plan_id, decision:
+    of the last attempt; `None` if the request was never routed. retries: attempts after the first.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
         "arrival_s", "backend", "bucket", "cached_tokens", "caller", "decision", "duration_s",
-        "endpoint", "estimated_input", "estimated_output", "exact_input", "input_tokens",
-        "max_tokens", "model", "outcome", "output_tokens", "plan_id", "pool", "prompt_bytes",
-        "reason", "request_id", "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s",
-        "waited_s",
+        "endpoint", "estimated_input", "estimated_output", "exact_input", "in_flight",
+        "input_tokens", "max_tokens", "model", "outcome", "output_tokens", "plan_id", "pool",
+        "prompt_bytes", "reason", "request_id", "retries", "slo_class", "status", "stream",
+        "tpot_s", "ttft_s", "waited_s",
     )  # fmt: skip
 
     def __init__(
@@ -80,6 +82,7 @@ class Observation:
         input_tokens: int | None = None,
         output_tokens: int | None = None,
         cached_tokens: int | None = None,
+        in_flight: float | None = None,
         pool: str | None = None,
         backend: str | None = None,
         plan_id: str | None = None,
@@ -109,6 +112,7 @@ class Observation:
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.cached_tokens = cached_tokens
+        self.in_flight = in_flight
         self.pool = pool
         self.backend = backend
         self.plan_id = plan_id
@@ -143,6 +147,21 @@ class Observation:
         if not tokens:
             return "unknown"
         return "yes" if waited_s <= ttft_s + tpot_s * (tokens - 1) else "no"
+
+    @property
+    def stay_s(self) -> float | None:
+        """Seconds from the placement of the request to its last token, of one that ended well at
+        the first backend; `None` where that cannot be told."""
+        first_s, tokens = self.ttft_s, self.output_tokens
+        if self.outcome is not OK or self.in_flight is None or not tokens:
+            return None
+        if not self.stream:
+            stay_s = self.duration_s
+        elif first_s is None or (self.tpot_s is None and tokens > 1):
+            return None
+        else:
+            stay_s = first_s + (self.tpot_s or 0.0) * (tokens - 1)
+        return stay_s - (self.waited_s or 0.0)
 
     def lesson(self) -> Lesson:
         """The sizes from which an estimator learns: none of an answer that was cut, no input tokens

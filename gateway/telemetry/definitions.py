@@ -129,6 +129,20 @@ BACKEND_UP = Metric(
     "1 if the last health probe of the backend was good, else 0.",
     ("backend", "pool"),
 )
+BACKEND_PACE = Metric(
+    "cuvee_backend_pace",
+    "gauge",
+    "Time that requests stayed in the backend over the time that its profile expects at the same "
+    "load and sizes; 1.2: everything takes a fifth longer.",
+    ("backend", "pool"),
+)
+POOL_PACE = Metric(
+    "cuvee_pool_pace",
+    "gauge",
+    "The same of the pool, without backends far from its median; between 0.5 and 3, as plans count "
+    "with it.",
+    ("pool",),
+)
 RESTING = Metric(
     "cuvee_backend_resting",
     "gauge",

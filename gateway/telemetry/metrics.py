@@ -48,6 +48,8 @@ class Metrics:
         self._dropped: Mapping[str, int] = {}
         self._workers: Mapping[int, WorkerGauges] = {}
         self._reloaded, self._reloaded_at_s = True, 0.0
+        self._pool_paces: Mapping[str, float] = {}
+        self._backend_paces: Mapping[tuple[str, str], float] = {}
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -89,6 +91,10 @@ class Metrics:
         as the label says it."""
         self._processes, self._dropped = processes, dropped
 
+    def paced(self, pools: Mapping[str, float], backends: Mapping[tuple[str, str], float]) -> None:
+        """Show how fast pools, and backends by their name and pool, are beside their profiles."""
+        self._pool_paces, self._backend_paces = pools, backends
+
     def configured(self, successful: bool, at_s: float) -> None:
         """Show whether the configuration could be used when it was read last, and when one could,
         in seconds since 1970."""
@@ -99,6 +105,7 @@ class Metrics:
         by_pool = _by_pool(self._by_class)
         families = [*_requests(by_pool), *_latencies(by_pool), *_promises(self._by_class)]
         families += _backends(self._fleet)
+        families += _paces(self._pool_paces, self._backend_paces)
         families += _faults(self._totals, self._fleet, self._workers)
         families += _workers(self._workers)
         families += self._gateway()
@@ -219,6 +226,18 @@ def _backends(fleet: Fleet) -> Iterator[Family]:
         load.add(labels, backend.load)
         up.add(labels, int(backend.healthy))
     yield from (in_flight, load, up)
+
+
+def _paces(
+    pools: Mapping[str, float], backends: Mapping[tuple[str, str], float]
+) -> Iterator[Family]:
+    """Those that are known."""
+    of_backends, of_pools = Family(metric.BACKEND_PACE), Family(metric.POOL_PACE)
+    for (backend, pool), pace in backends.items():
+        of_backends.add(labelled(backend=backend, pool=pool), pace)
+    for pool, pace in pools.items():
+        of_pools.add(labelled(pool=pool), pace)
+    yield from (of_backends, of_pools)
 
 
 def _faults(

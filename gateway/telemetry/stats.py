@@ -17,6 +17,7 @@ from gateway.telemetry.stats_schema import (
     Hits,
     PoolStats,
     StatsDelta,
+    Stay,
 )
 from planner.cells import cell
 from planner.model.buckets import BEST_EFFORT, Buckets
@@ -28,6 +29,7 @@ UNPROMISED: Final = BEST_EFFORT
 # Of a request whose model left the configuration under it: name, TTFT and TPOT.
 UNKNOWN_CLASS: Final = ("", inf, inf)
 FINE_EDGES: Final = FINE.input_edges  # on both axes
+MOST_STAYS: Final = 64  # between two drains: more would not make a pace more certain
 
 
 class SecondsSum:
@@ -122,6 +124,7 @@ class Stats:
             ejections=self._ejections,
             lag=self._lag.value(),
             hits=self._hits,
+            stays=self._stays,
         )
         self._restart()
         return delta
@@ -135,6 +138,7 @@ class Stats:
         self._ejections: dict[tuple[str, str], int] = {}
         self._lag = SecondsSum(LAG_S)
         self._hits: dict[tuple[str, str], Hits] = {}
+        self._stays: list[Stay] = []
 
     def arrived(self, bucket: int) -> None:
         """Count a request at its arrival, whatever becomes of it."""
@@ -200,6 +204,23 @@ class Stats:
             sums.duration.add(o.duration_s)
         if outcome is OK and promised and o.bucket != NO_BUCKET:
             self._sized(o.bucket, inputs or o.estimated_input, outputs or 1, cached)
+        if len(self._stays) < MOST_STAYS:
+            self._stayed(o, cached)
+
+    def _stayed(self, o: Observation, cached: int) -> None:
+        stay_s, inputs, in_flight = o.stay_s, o.input_tokens, o.in_flight
+        if stay_s is None or inputs is None or in_flight is None:
+            return
+        stay = (
+            o.pool or "",
+            o.backend or "",
+            stay_s,
+            in_flight,
+            inputs,
+            cached,
+            o.output_tokens or 1,
+        )
+        self._stays.append(stay)
 
     def _hit(self, key: tuple[str, str], inputs: int, cached: int) -> None:
         before = self._hits.get(key)

@@ -24,6 +24,9 @@ REQUEST_S: Bounds = (
 LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
 Hits = tuple[int, int]  # prompt tokens, and how many of them were prefix hits
+# Pool and backend; seconds from the placement of a request to its last token; requests in flight
+# there meanwhile; its input tokens, how many of them were prefix hits, and its output tokens.
+Stay = tuple[str, str, float, float, int, int, int]
 
 Key = TypeVar("Key")
 
@@ -101,7 +104,8 @@ class StatsDelta(msgspec.Struct):
     refusals: requests without a bucket that were answered with an error, by status and reason.
     failures: requests that a backend failed, by its name and the kind of failure. ejections: those
     after which it got no more requests for a while. lag: of the event loop, seconds. hits: by
-    caller and pool, since an engine first reported one.
+    caller and pool, since an engine first reported one. stays: of a sample of the requests that
+    ended well at the first backend that they were sent to.
     """
 
     arrivals: dict[int, int] = {}
@@ -112,6 +116,7 @@ class StatsDelta(msgspec.Struct):
     ejections: dict[tuple[str, str], int] = {}
     lag: Histogram = msgspec.field(default_factory=lambda: Histogram.none(LAG_S))
     hits: dict[tuple[str, str], Hits] = {}
+    stays: list[Stay] = []
 
     def forget_buckets(self) -> None:
         """Drop what is counted by bucket: the numbers of the buckets have changed since."""
@@ -130,6 +135,7 @@ class StatsDelta(msgspec.Struct):
         for key, (inputs, cached) in other.hits.items():
             before = self.hits.get(key, (0, 0))
             self.hits[key] = (before[0] + inputs, before[1] + cached)
+        self.stays.extend(other.stays)
 
 
 class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -10,6 +10,7 @@ from gateway.config.change import change
 from gateway.config.load import Loaded
 from gateway.config.serving import serving
 from gateway.control.health import Health
+from gateway.control.pace import PoolPace
 from gateway.control.solver import tasks
 from gateway.control.solver.compare import Comparison, compare
 from gateway.control.solver.process import Solver
@@ -28,6 +29,7 @@ from loadtest.torture.ledger import Ledger
 from loadtest.torture.network import VirtualSocket
 from loadtest.torture.plane import VirtualPlane
 from planner.model.plan import Plan
+from planner.model.pool import Pool
 from planner.program.request import PlanRequest
 
 HOST, PORT = "gateway", 80
@@ -112,6 +114,16 @@ class VirtualGateway:
         """The plan in force."""
         return self._planning.plan
 
+    @property
+    def paces(self) -> tuple[PoolPace, ...]:
+        """How fast the engines were found to be."""
+        return self._planning.paces.found
+
+    @property
+    def pools(self) -> tuple[Pool, ...]:
+        """The pools as plans count with them."""
+        return self._planning.pools
+
     def workers(self) -> tuple[Worker, ...]:
         """The workers that live."""
         plane = self.plane
@@ -121,7 +133,7 @@ class VirtualGateway:
         """Put a plan in force."""
         self._ledger.counts["plans"] += 1
         self._ledger.note(f"plan {plan.plan_id}: {plan.backends} ({reason})")
-        self.plane.table = compile_table(plan, self.loaded.pools)
+        self.plane.table = compile_table(plan, self._planning.pools)
 
     async def reload(self, wanted: Loaded) -> None:
         """Put another configuration in force, as `App` does."""
@@ -133,7 +145,7 @@ class VirtualGateway:
         self.loaded = loaded
 
     def _new_plane(self) -> DataPlane:
-        table = compile_table(self.plan, self.loaded.pools)
+        table = compile_table(self.plan, self._planning.pools)
         if self.loaded.config.gateway.workers > 1:
             return VirtualPlane(
                 self._serving,

@@ -35,6 +35,7 @@ class ProfileFile(
     """The file format: GPU, model and engine, the engine's limits by vLLM's names.
 
     gpu, model: a name, the numbers, or the path of a file; a path is relative to the profile.
+    engine_version: of the engine that was measured, as it tells it (`0.11.2`).
     max_model_len: default: 8,192 tokens, or the model's own context if it is shorter.
     A measured or imported profile has `points`, or `rates` together with `baked_slo`.
     """
@@ -44,6 +45,7 @@ class ProfileFile(
     gpu: str | Gpu
     model: str | Model
     engine: str = "vllm-v1"
+    engine_version: str | None = None
     dtype: Literal["fp16", "bf16", "fp8"] = "fp16"
     tensor_parallel_size: Gpus = 1
     max_num_seqs: Sequences | None = None

@@ -44,6 +44,7 @@ class Profile:
     every time. rates: best rates found under `baked_slo`; capacity then ignores the SLO it is asked
     for. kv_tokens: tokens of KV that the engine reported; default: the roofline's estimate.
     usd_per_gpu_hour: the price that the GPU's own numbers state. schedule: the engine's.
+    engine_version: for which the profile was fitted; `None` where it does not say.
     """
 
     gpu: str
@@ -60,6 +61,7 @@ class Profile:
     kv_tokens: int | None = None
     usd_per_gpu_hour: float | None = None
     schedule: Schedule = "mixed"
+    engine_version: str | None = None
 
     def __post_init__(self) -> None:
         limits = ("max_num_seqs", "max_num_batched_tokens", "max_model_len", "kv_tokens", "gpus")
@@ -194,8 +196,7 @@ class Profile:
             return self._fixed(self.rates, inputs, outputs, high)
         # A single output token has no TPOT: only memory and TTFT bound it.
         target_s = np.where(outputs < 2, np.inf, slo.tpot_s)
-        # What a prompt adds was fitted to the TPOT of others; with a request's own in it fitted
-        # rates of long prompts came out 3 % further from those that were measured.
+        # A fitted prompt's share is of others' TPOT: with it rates came out 3 % further from truth.
         own = 0.0 if self.calibration is None else 1.0
         tpot_s, token_s = (self._pace(inputs, outputs, part, cached) for part in (1.0, own))
         low = np.full_like(high, LEAST_BATCH)
@@ -303,6 +304,7 @@ def _profile(spec: ProfileFile, root: Path) -> Profile:
         kv_tokens=spec.kv_tokens,
         usd_per_gpu_hour=None if gpu is None else gpu.usd_per_hour,
         schedule=engine.schedule,
+        engine_version=spec.engine_version,
     )
 
 

@@ -50,6 +50,19 @@ def test_a_good_file(config):
     assert result.stderr == ""
 
 
+def test_a_profile_says_for_which_engine_version_it_is(config, tmp_path):
+    """Where its file does."""
+    (tmp_path / "own.yaml").write_text(
+        "format: cuvee-profile/1\norigin: analytic\ngpu: A10G\nmodel: Llama-3-8B\n"
+        'engine_version: "0.11"\n'
+    )
+    result = run("--config", config(profile="own.yaml"))
+
+    a10g, h100 = result.stdout.splitlines()[2:]
+    assert a10g.endswith(", profile of engine version 0.11")
+    assert "version" not in h100
+
+
 def test_mistakes_are_a_line_each(config):
     """On stderr, nothing on stdout, and exit code 2."""
     path = config(usd_per_hour=-1, profile="missing.yaml", zoen="z")

@@ -26,7 +26,7 @@ from planner.slo import Slo
 
 # Of the fields of every type that is encoded. When it changes, raise `codec.VERSION`, unless all
 # that changed is a new field with a default; then put the new value here.
-FINGERPRINT = "6d0a50f8cb652556"
+FINGERPRINT = "7e08c35dc7c65882"
 
 NUMBERS = st.floats(allow_nan=False)  # infinite where a pool cannot serve a bucket
 COUNTS = st.integers(0, 10**9)
@@ -120,6 +120,10 @@ DELTAS = st.builds(
     refusals=st.dictionaries(st.tuples(COUNTS, NAMES), COUNTS, max_size=2),
     failures=st.dictionaries(st.tuples(NAMES, NAMES), COUNTS, max_size=2),
     hits=st.dictionaries(st.tuples(NAMES, NAMES), st.tuples(COUNTS, COUNTS), max_size=2),
+    stays=st.lists(
+        st.tuples(NAMES, NAMES, st.floats(0, 1e6), st.floats(0, 1e6), COUNTS, COUNTS, COUNTS),
+        max_size=2,
+    ),
 )
 LESSONS = st.builds(
     Lesson,

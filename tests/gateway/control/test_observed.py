@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.control.observed import ObservedDemand
+from gateway.control.observed import TICK_S, UNHEARD_S, ObservedDemand
+from gateway.telemetry.stats_schema import StatsDelta
 from planner.model.buckets import Buckets, SloClass
 from planner.program import solve
 from planner.sizes import Grid
@@ -246,3 +247,102 @@ def test_another_grid_begins_anew(buckets):
     assert later.nothing
     assert later.requests == 1
     assert later.snapshot(70.0).rate[1] == 0.1  # of the ten seconds since then
+
+
+def remembering(buckets, requests=400):
+    """Three of four requests in bucket 3, the others in bucket 7, all before second 100; what was
+    reported since then is added by `hear`."""
+    h = observed(buckets)
+    for n in range(requests):
+        bucket = 7 if n % 4 == 0 else 3
+        h.add(StatsDelta(arrivals={bucket: 1}), n * 100.0 / requests)
+        h.complete(bucket, 300, 100)
+    return h
+
+
+def hear(h, begin_s, end_s, *, seen=1.0):
+    """Reports of nothing, twice a second."""
+    for n in range(round((end_s - begin_s) * 2)):
+        h.add(StatsDelta(), begin_s + n / 2, seen=seen)
+
+
+def test_traffic_that_faded_has_the_remembered_mix_at_its_own_rate(buckets):
+    """Nothing came in the last window: one request is counted, three quarters of it in bucket 3."""
+    h = remembering(buckets)
+    hear(h, 100.0, 400.0)
+    demand = h.faded(400.0, 50)
+
+    assert demand.total_rate == pytest.approx(1 / WINDOW_S)
+    assert demand.rate[3] == pytest.approx(0.75 / WINDOW_S)
+    assert demand.input_tokens.tolist() == pytest.approx([300.0, 300.0])
+    assert h.requests == 0
+
+
+def test_the_little_that_comes_counts(buckets):
+    """Nine requests in the window are a tenth of one each second, with the one that may come."""
+    h = remembering(buckets)
+    hear(h, 100.0, 350.0)
+    h.add(StatsDelta(arrivals={5: 9}), 350.0)
+    hear(h, 350.0, 380.0)
+
+    assert h.faded(380.0, 50).total_rate == pytest.approx(10 / WINDOW_S)
+
+
+def test_a_gateway_that_has_just_started_has_not_observed_that_nothing_comes(buckets):
+    """What it remembers is of a trace; only after a whole window is silence an observation."""
+    h = observed(buckets, now_s=1000.0)
+    for _ in range(400):
+        h.complete(3, 300, 100)
+    hear(h, 1000.0, 1000.0 + WINDOW_S)
+
+    assert h.faded(1000.0 + WINDOW_S - 1.0, 50) is None
+    assert h.faded(1000.0 + WINDOW_S, 50).total_rate == pytest.approx(1 / WINDOW_S)
+
+
+def test_what_could_not_be_observed_is_not_nothing(buckets):
+    """One of two workers does not report, or the loop stood still: a whole window must follow."""
+    deaf, frozen = remembering(buckets), remembering(buckets)
+    hear(deaf, 100.0, 300.0)
+    hear(deaf, 300.0, 305.0, seen=0.5)
+    hear(deaf, 305.0, 320.0)
+    hear(frozen, 100.0, 290.0)
+    hear(frozen, 290.0 + 2 * UNHEARD_S, 320.0)
+    for h, blind_s in ((deaf, 305.0), (frozen, 310.0)):
+        hear(h, 320.0, 320.0 + WINDOW_S)
+        assert h.faded(blind_s + WINDOW_S - TICK_S, 50) is None
+        assert h.faded(blind_s + WINDOW_S, 50) is not None
+        assert h.faded(320.0 + WINDOW_S + 2 * UNHEARD_S, 50) is None
+
+
+def test_time_stands_still_while_nothing_can_be_seen(buckets):
+    """All workers are gone for ten minutes: the rate is what it was, then time goes on."""
+    h = remembering(buckets)
+    before = h.snapshot(100.0).total_rate
+    hear(h, 100.0, 700.0, seen=0.0)
+    assert h.snapshot(700.0).total_rate == pytest.approx(before, rel=0.05)
+    hear(h, 700.0, 700.0 + WINDOW_S + TICK_S)
+
+    assert h.requests == 0
+
+
+def test_a_mix_of_a_few_requests_is_none(buckets):
+    """Sizes that were never known are not guessed."""
+    h = remembering(buckets, requests=40)
+    hear(h, 100.0, 400.0)
+
+    assert h.faded(400.0, 50) is None
+
+
+def test_what_was_not_observed_is_carried_over(buckets):
+    """Another configuration does not make the silence of a dead worker an observation, nor a window
+    longer than was kept."""
+    h = remembering(buckets)
+    hear(h, 100.0, 300.0)
+    longer = h.carried(buckets, window_s=3 * WINDOW_S, memory_s=MEMORY_S, dispersion=1.5, now_s=300)
+    hear(longer, 300.0, 320.0)
+    assert longer.faded(320.0, 50) is None
+    h.add(StatsDelta(), 300.0, seen=0.5)
+    same = carried(h, buckets, 300.0)
+    hear(same, 300.0, 320.0)
+
+    assert same.faded(320.0, 50) is None

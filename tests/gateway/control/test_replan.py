@@ -9,8 +9,10 @@ import pytest
 
 from gateway.control.observed import ObservedDemand
 from gateway.control.replan import Replanner, ReplanPolicy
+from gateway.control.solver import tasks
 from gateway.control.solver.compare import compare
 from gateway.control.solver.process import Solver
+from gateway.telemetry.stats_schema import StatsDelta
 from planner.errors import SolverFailed
 from planner.model.plan import Certificate
 from planner.program import solve
@@ -79,8 +81,9 @@ def loop_of(buckets, pools):
     """A replanner on a histogram that has seen a demand, and what it published."""
 
     def make(
-        plan, demand, *answers, objective="provision", requests=300, ready=(4, 4, 4), **policy
-    ):
+        plan, demand, *answers, objective="provision", requests=300, ready=(4, 4, 4),
+        outpaced=lambda: False, **policy,
+    ):  # fmt: skip
         there = pools
         if ready != (4, 4, 4):
             there = tuple(
@@ -106,6 +109,7 @@ def loop_of(buckets, pools):
             solver=cast(Solver, solver),
             publish=published.publish,
             on_look=published.results.append,
+            outpaced=outpaced,
         )
         return replanner, published, solver, requests / demand.total_rate
 
@@ -304,6 +308,28 @@ async def test_the_same_plan_is_not_published_again(loop_of, plans, make_demand)
     assert published == []
 
 
+async def test_figures_of_another_pace_are_replaced(loop_of, plans, make_demand):
+    """The same shares on slower engines are another plan: the router must know what each request
+    takes. It is certified anew, and once is enough."""
+    plan, settled = plans[30.0], list[bool]()
+    same = replace(plan, slots=tuple(tuple(1.2 * s for s in row) for row in plan.slots))
+    replanner, published, solver, now_s = loop_of(
+        plan, make_demand(20.0), same, outpaced=lambda: not settled
+    )
+    first = await replanner.look(now_s)
+    settled.append(True)
+    await all_done()
+    second = await replanner.look(now_s)
+
+    assert (first, second) == (same, None)
+    assert [reason for _, reason in published] == [
+        "the engines run at another pace than the plan was made for"
+    ]
+    assert [asked.objective for asked in solver.asked] == ["provision", "assign", "provision"]
+    assert solver.asked[1].running == plan.backends
+    assert [plan_id for plan_id, _ in solver.sealed] == [plan.plan_id]
+
+
 async def test_too_few_requests_are_not_trusted(loop_of, plans, make_demand):
     """A handful of requests starts no solve."""
     replanner, published, solver, now_s = loop_of(
@@ -313,6 +339,88 @@ async def test_too_few_requests_are_not_trusted(loop_of, plans, make_demand):
     await looks(replanner, now_s, 4)
 
     assert (published, solver.asked) == ([], [])
+
+
+class SolvesHere:
+    """Solves in this process."""
+
+    async def plan(self, request):
+        return tasks.plan(request)
+
+    async def compare(self, *arguments):
+        return compare(*arguments)
+
+    async def certify(self, plan, *_):
+        return plan
+
+
+FADING_S = 100.0  # of traffic, before nothing more comes
+
+
+def fading(buckets, pools, demand, *, objective="provision"):
+    """A replanner whose traffic has just stopped, with the plan for it, and what it published."""
+    observed = ObservedDemand(buckets, window_s=120.0, memory_s=900.0, dispersion=1.2, now_s=0.0)
+    observed.remember(demand, FADING_S)
+    rng, count = np.random.default_rng(5), round(demand.total_rate * FADING_S)
+    for n, bucket in enumerate(rng.choice(buckets.count, count, p=demand.rate / demand.total_rate)):
+        observed.add(StatsDelta(arrivals={int(bucket): 1}), n * FADING_S / count)
+    now = observed.snapshot(FADING_S)
+    plan = solve.assign(now, pools, (4, 4, 4))
+    if objective == "provision":
+        plan = solve.provision(now, pools)
+    published = Published()
+    replanner = Replanner(
+        plan=plan,
+        pools=lambda: pools,
+        running=lambda: (4, 4, 4),
+        ready=lambda: (4, 4, 4),
+        policy=ReplanPolicy(objective=objective, min_requests=50, min_saving=0.05, patience=6),
+        observed=observed,
+        solver=cast(Solver, SolvesHere()),
+        publish=published.publish,
+        on_look=published.results.append,
+    )
+    return replanner, observed, published
+
+
+async def silence(replanner, observed, seconds, *, seen=1.0):
+    """Looks every ten seconds, between reports of nothing."""
+    for second in range(round(FADING_S), round(FADING_S + seconds)):
+        observed.add(StatsDelta(), float(second), seen=seen)
+        if second % 10 == 0:
+            await replanner.look(float(second))
+
+
+@pytest.mark.parametrize("least", [0, 1])
+async def test_a_fleet_without_traffic_shrinks_in_minutes(buckets, pools, make_demand, least):
+    """To `min_backends`, or to the one backend that serves whoever comes next."""
+    there = tuple(replace(pool, min_backends=least) for pool in pools)
+    replanner, observed, published = fading(buckets, there, make_demand(120.0))
+    before = replanner.plan
+    await silence(replanner, observed, 300.0)
+    after = replanner.plan
+
+    assert sum(before.backends) > max(1, 3 * least)
+    assert after.backends == (least,) * 3 if least else sum(after.backends) == 1
+    assert "cheaper" in published[-1][1]
+    assert published.results[-1] == "kept"
+
+
+async def test_a_fleet_that_cannot_be_observed_keeps_its_plan(buckets, pools, make_demand):
+    """No worker reports: that nothing was counted says nothing, for however long."""
+    replanner, observed, published = fading(buckets, pools, make_demand(20.0))
+    before = replanner.plan
+    await silence(replanner, observed, 600.0, seen=0.0)
+
+    assert (replanner.plan, published) == (before, [])
+
+
+async def test_a_given_fleet_has_nothing_to_gain_from_silence(buckets, pools, make_demand):
+    """Its plan stays as it was made for the traffic that there was."""
+    replanner, observed, published = fading(buckets, pools, make_demand(20.0), objective="assign")
+    await silence(replanner, observed, 300.0)
+
+    assert set(published.results[-10:]) == {"idle"}
 
 
 async def test_a_failed_comparison_leaves_the_last_good_plan(loop_of, plans, make_demand):

@@ -12,15 +12,16 @@ import yaml
 from gateway.config.load import load
 from gateway.preflight.inquiry import expected, inquire, warn
 from loadtest.emulator.faults import NONE, Faults
+from loadtest.emulator.replies import VERSION
 from loadtest.emulator.server import Emulator
-from planner.engine.profiles import find_profile
+from planner.engine.profiles import FORMAT, ProfileFile, find_profile, write
 from planner.shipped import folder
 
 PROFILE = find_profile("llama-3-8b/H100", folder())
 
 
 @asynccontextmanager
-async def configured(tmp_path, *emulators):
+async def configured(tmp_path, *emulators, profile="llama-3-8b/H100"):
     """The configuration of these emulated engines, as one pool for the model `m`."""
     async with AsyncExitStack() as stack:
         urls = []
@@ -28,7 +29,7 @@ async def configured(tmp_path, *emulators):
             urls.append(f"http://127.0.0.1:{await emulator.start()}")
             stack.push_async_callback(emulator.stop)
         pool = {
-            "model": "m", "profile": "llama-3-8b/H100", "usd_per_hour": 1.0, "backends": urls,
+            "model": "m", "profile": profile, "usd_per_hour": 1.0, "backends": urls,
         }  # fmt: skip
         raw = {"models": {"m": {"slo": {"ttft_s": 2.0, "tpot_s": 0.1}}}, "pools": {"h100": pool}}
         path = tmp_path / "cuvee.yaml"
@@ -100,3 +101,22 @@ async def test_the_gateway_warns_of_a_backend_that_is_something_else(tmp_path, c
     [record] = caplog.records
 
     assert "of pool h100 does not serve `m`, but `other`" in record.getMessage()
+
+
+@pytest.mark.parametrize(("fitted", "lines"), [(VERSION, 0), ("0.2.7", 1)])
+async def test_the_gateway_warns_once_of_engines_of_another_version(
+    tmp_path, caplog, fitted, lines
+):
+    """As the engines themselves tell it; two of one pool and version are one line."""
+    spec = ProfileFile(
+        format=FORMAT, origin="analytic", gpu="H100", model="Llama-3-8B", engine_version=fitted
+    )
+    write(spec, tmp_path / "profile.yaml")
+    async with configured(tmp_path, emulator(), emulator(), profile="profile.yaml") as loaded:
+        with caplog.at_level(logging.WARNING, "cuvee"):
+            await warn(loaded, timeout_s=10.0)
+
+    assert [
+        f"runs version {VERSION}, and its profile was fitted for {fitted}" in line
+        for line in caplog.messages
+    ] == [True] * lines

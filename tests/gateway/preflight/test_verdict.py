@@ -74,3 +74,38 @@ def test_a_backend_that_cannot_be_compared(health, listed, keyed, text):
     kind, said = verdict(health, listed, keyed=keyed)
 
     assert (kind, said) == ("unknown", text) if text else kind == "mismatch"
+
+
+@pytest.mark.parametrize(
+    ("fitted", "told", "other"),
+    [
+        ("0.11", "0.11.2", False), ("0.11.0", "v0.11.2rc1+cu129", False), ("0.11", "0.9.2", True),
+        ("0.1", "0.11.2", True), ("1.0", "0.11.2", True), ("nightly", "0.11.2", False),
+        ("0.11", "dev", False),
+    ],
+)  # fmt: skip
+def test_another_release_is_a_warning(fitted, told, other):
+    """The first two numbers count; what has none cannot be compared. It serves all the same."""
+    backend = BACKEND._replace(engine_version=fitted)
+    listed = models({"id": "m", "max_model_len": 8192})
+    told = HttpAnswer(200, msgspec.json.encode({"version": told, "model_id": "m"}))
+    found = compare(backend, WELL, listed, told, keyed=False)
+
+    assert found.kind == "ok"
+    assert bool(found.warning) is other
+    assert not other or fitted in found.warning
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        HttpAnswer(404, b'{"version": "9.9"}'), HttpAnswer(200, b"9.9"), HttpAnswer(200, b"\xff"),
+        HttpAnswer(200, b'{"version": 9.9}'), REFUSED, None,
+    ],
+)  # fmt: skip
+def test_an_engine_that_does_not_say_its_version_is_no_other(answer):
+    """Nothing is said of what is not known."""
+    backend = BACKEND._replace(engine_version="0.11")
+    listed = models({"id": "m", "max_model_len": 8192})
+
+    assert compare(backend, WELL, listed, answer, keyed=False).warning == ""

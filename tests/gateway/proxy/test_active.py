@@ -91,6 +91,19 @@ def test_a_report_of_nothing_changes_nothing():
     assert w.output_tokens == 3
 
 
+@pytest.mark.parametrize(
+    ("one_choice", "retries", "in_flight"), [(True, 0, 1.0), (False, 0, None), (True, 1, None)]
+)
+def test_the_load_is_known_where_one_backend_made_one_answer(one_choice, retries, in_flight):
+    """Several answers at once, or an attempt before, take time that no profile tells."""
+    w = routed()
+    w.llm_request.one_choice = one_choice
+    w.retries = retries
+    w.finish(Outcome.OK, 200)
+
+    assert w.observation(12.0).in_flight == in_flight
+
+
 def test_the_receipt():
     """Every answer says its id and bucket, and what was decided once something was."""
     assert active().receipt() == b"x-request-id: r1\r\nx-cuvee-bucket: 4\r\n"

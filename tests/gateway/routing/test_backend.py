@@ -30,6 +30,19 @@ def test_a_lease_reserves_and_gives_back():
     assert (b.in_flight, b.load, b.pending_s) == (0, 0.0, 0.0)
 
 
+def test_a_lease_knows_how_many_were_there_meanwhile():
+    """Itself included: the mean of its start and its end."""
+    b = backend()
+    first = lease(b)
+    others = [lease(b) for _ in range(4)]
+    first.release()
+    for other in others:
+        other.release()
+
+    assert first.in_flight == (1 + 5) / 2
+    assert [other.in_flight for other in others] == [3.0, 3.0, 3.0, 3.0]
+
+
 def test_a_first_token_proves_earlier_prefills():
     """Engines prefill in order: the second's first token says that the first's prompt is done."""
     b = backend()

@@ -290,6 +290,17 @@ def test_a_configuration_that_cannot_be_used_is_shown(metrics):
     assert [bad[name] for name in names] == [0, 100]
 
 
+def test_paces_are_shown_where_they_are_known(metrics):
+    """Of pools and of backends."""
+    before = scrape(metrics)
+    metrics.paced({"h100": 1.2}, {("h100-0", "h100"): 1.25})
+    found = scrape(metrics)
+
+    assert ("cuvee_pool_pace", "h100") not in before
+    assert found["cuvee_pool_pace", "h100"] == 1.2
+    assert found["cuvee_backend_pace", "h100", "h100-0"] == 1.25
+
+
 def test_every_sample_is_of_a_defined_metric(metrics, plan):
     """Names, types, meanings and labels are those of the definitions, of which the page is made."""
     metrics.planned(plan, NOW_S)

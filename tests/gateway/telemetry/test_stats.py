@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.routing.endpoints import CHAT
 from gateway.routing.observation import Observation, Outcome
-from gateway.telemetry.stats import Stats
+from gateway.telemetry.stats import MOST_STAYS, Stats
 from gateway.telemetry.stats_schema import REQUEST_S, TPOT_S, TTFT_S, PoolStats, StatsDelta
 from planner.model.buckets import Buckets, SloClass
 from planner.sizes import Grid
@@ -127,6 +127,40 @@ def test_hits_merge_by_addition():
 
     assert one.hits == {("k", "h100"): (220, 110)}
     assert one.sizes == {(3, fine_cell(110, 40)): (2.0, 220.0, 80.0, 110.0)}
+
+
+def test_stays_tell_how_long_a_backend_took_at_which_load():
+    """From the placement to the last token: the wait for a turn is the gateway's own, and a slow
+    client that takes its time after the last token is the client's."""
+    streamed = ended(in_flight=4.5, waited_s=0.1, duration_s=9.0, cached_tokens=60)
+    whole = ended(in_flight=2.0, stream=False, ttft_s=None, tpot_s=None)
+    one_token = ended(in_flight=1.0, output_tokens=1, tpot_s=None)
+
+    assert summed(streamed, whole, one_token).stays == [
+        ("h100", "h100-0", pytest.approx(0.3 + 39 * 0.02 - 0.1), 4.5, 110, 60, 40),
+        ("h100", "h100-0", 2.0, 2.0, 110, 0, 40),
+        ("h100", "h100-0", 0.3, 1.0, 110, 0, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"in_flight": None}, {"outcome": Outcome.ABANDONED}, {"outcome": Outcome.FAILED},
+        {"output_tokens": None}, {"input_tokens": None}, {"ttft_s": None}, {"tpot_s": None},
+    ],
+)  # fmt: skip
+def test_what_does_not_tell_a_pace_is_no_stay(fields):
+    """Answers that were cut, or whose sizes, load or times are unknown."""
+    assert summed(ended(**({"in_flight": 3.0} | fields))).stays == []
+
+
+def test_of_many_requests_some_stays_are_kept():
+    """Between two drains, whoever ended first; merged, those of all workers."""
+    one, other = (summed(*[ended(in_flight=1.0)] * 3 * MOST_STAYS) for _ in range(2))
+    one.add(other)
+
+    assert len(one.stays) == 2 * MOST_STAYS
 
 
 @pytest.mark.parametrize("kind", ["ttft", "tpot"])

@@ -1,0 +1,89 @@
+"""How long requests stay in an engine beside others, by its profile: TTFT and all tokens after it.
+
+`Profile.tpot_s` is for requests of one size. Measured traffic has many sizes, so here a request is
+served beside the mix that it came with. Must not know routers or gateways.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from planner.engine.capacity import hits
+from planner.engine.profiles import Profile
+from planner.engine.roofline import Roofline
+from planner.errors import InvalidValue
+from planner.sizes import FloatArray
+
+# An iteration is half over, on average, when a request comes to an engine that is busy.
+UNDER_WAY = 0.5
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Stays:
+    """Requests of one mix, and how many were in flight beside them.
+
+    inputs, outputs: (N,) tokens. cached: (N,) of the inputs, prefix hits. in_flight: (N,) requests
+    in the engine while each was there, on average, itself included. weight: (N,) how much each
+    counts in the mix. Raises InvalidValue for columns of other lengths, and for none at all.
+    """
+
+    inputs: FloatArray
+    outputs: FloatArray
+    cached: FloatArray
+    in_flight: FloatArray
+    weight: FloatArray
+
+    def __post_init__(self) -> None:
+        columns = (self.inputs, self.outputs, self.cached, self.in_flight, self.weight)
+        lengths = {len(column) for column in columns}
+        if len(lengths) != 1 or not len(self.weight):
+            raise InvalidValue(f"the columns of stays must have one length: {sorted(lengths)}")
+
+
+def expected_s(profile: Profile, stays: Stays) -> FloatArray:
+    """(N,) seconds from the arrival of each request at an engine to its last token.
+
+    In each of its o iterations, B requests of the mix's mean context decode; besides, its own
+    prompt and, by Little's law, (B − 1)·o/ō prompts of others are prefilled: as many as end in that
+    time. A prompt takes what it adds to an iteration that decodes anyway. Proportional to the time
+    of everything that the engine does, so that a measured stay divided by this one is how much
+    slower the engine is than its profile, at whatever load. Where more are in flight than fit, the
+    others wait: the stay is longer in proportion.
+    """
+    outputs = np.maximum(stays.outputs, 1.0)
+    inputs = np.maximum(stays.inputs, 1.0)
+    tokens = float(np.average(outputs, weights=stays.weight))
+    context = float(np.average(inputs + outputs / 2, weights=stays.weight * outputs))
+    limit = max(1.0, min(profile.max_num_seqs, profile.kv_capacity / context))
+    batch = np.clip(stays.in_flight, 1.0, limit)
+    computed = inputs - hits(inputs, stays.cached)
+    chunks = np.ceil(computed / np.maximum(profile.max_num_batched_tokens - batch, 1.0))
+    own_s = _prompt_s(profile, inputs, computed, chunks, batch, context)
+    prompt_s = float(np.average(own_s, weights=stays.weight))
+    frontend_s, steps = profile.frontend
+    # Alone, a request waits for no iteration under way, and its last token for none after it.
+    iterations = outputs - 1 + chunks + np.minimum(batch - 1, 1.0) * (UNDER_WAY + steps)
+    others_s = (batch - 1) * outputs / tokens * prompt_s
+    engine_s = iterations * profile.times.decode_s(batch, context) + own_s + others_s
+    waits = np.maximum(stays.in_flight / limit, 1.0)
+    return np.asarray(waits * engine_s + frontend_s, dtype=float)
+
+
+def _prompt_s(
+    profile: Profile,
+    inputs: FloatArray,
+    computed: FloatArray,
+    chunks: FloatArray,
+    batch: FloatArray,
+    context: float,
+) -> FloatArray:
+    """(N,) seconds that a prompt adds to iterations in which `batch` sequences decode anyway.
+    computed: its tokens that are no hits, in so many chunks of equal size."""
+    times = profile.times
+    if not isinstance(times, Roofline):
+        return np.asarray(times.prefill_share_s(inputs, inputs - computed), dtype=float)
+    squares = (inputs**2 - (inputs - computed) ** 2) / chunks
+    tokens = batch + computed / chunks
+    mixed_s = times.step_s(tokens, batch, batch * context, squares, prefill=True)
+    added_s = chunks * (mixed_s - times.decode_s(batch, context))
+    return np.asarray(added_s + times.engine.request_s, dtype=float)
