@@ -86,7 +86,7 @@ def certify(path: Path, traces: tuple[str, ...], as_json: bool, **rehearsals: An
     them. Certificates are over seeds that were not used to choose. With several models or SLO
     classes a plan's certificate is that of the class that is worst off.
     """
-    loaded = configured(path)
+    loaded = configured(path).to_rent()
     console = Console()
     try:
         with console.status("planning") as status:

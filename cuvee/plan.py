@@ -63,7 +63,7 @@ def plan(
     what it does, and what the same demand costs on every single GPU type. Sizes are bucketed as the
     gateway's router would have believed them at arrival; loads are those of the actual sizes.
     """
-    loaded = configured(path)
+    loaded = configured(path).to_rent()
     pools = loaded.pools
     try:
         trace, estimator = read_trace(trace_path), Estimator()

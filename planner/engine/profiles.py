@@ -233,10 +233,26 @@ def find_profile(value: str, root: Path) -> Profile:
     `MODEL/GPU` and `MODEL/2xGPU` name a shipped file, or else the analytic profile of the two rows
     with the engine's defaults. Raises InvalidFile and InvalidValue.
     """
+    path = _path(value, root)
+    return build(_of_rows(value)) if path is None else read_profile(path)
+
+
+def find_file(value: str, root: Path) -> tuple[ProfileFile, Path]:
+    """The profile's file that a configuration's value names, and the folder of the paths in it.
+
+    Takes what `find_profile` takes, and raises what it does.
+    """
+    path = _path(value, root)
+    if path is None:
+        return _of_rows(value), root
+    return profile_file.read(path), path.parent
+
+
+def _path(value: str, root: Path) -> Path | None:
+    """The file that a value names; `None` where it names rows."""
     if shipped.is_path(value, root):
-        return read_profile(root / value)
-    path = shipped.lookup(value, shipped.shelf("profiles"))
-    return _of_rows(value) if path is None else read_profile(path)
+        return root / value
+    return shipped.lookup(value, shipped.shelf("profiles"))
 
 
 def read_profile(path: Path) -> Profile:
@@ -294,8 +310,9 @@ def _backend(spec: ProfileFile, gpu: Gpu, model: Model, engine: EngineKind) -> R
         raise InvalidValue(f"model: {model.name} has fp8 weights: {error}") from error
 
 
-def _of_rows(name: str) -> Profile:
-    """The analytic profile of a built-in name. Raises InvalidValue naming what is unknown."""
+def _of_rows(name: str) -> ProfileFile:
+    """The analytic profile of a built-in name, as a file. Raises InvalidValue naming what is
+    unknown."""
     model_name, slash, label = name.rpartition("/")
     match = LABEL.fullmatch(label)
     if not slash or match is None:
@@ -308,14 +325,12 @@ def _of_rows(name: str) -> Profile:
         raise InvalidValue(f"model: {shipped.unknown(model_name, catalogue.models())}")
     if gpu is None:
         raise InvalidValue(f"gpu: {shipped.unknown(match[2], catalogue.gpus())}")
-    return build(
-        ProfileFile(
-            format=FORMAT,
-            origin="analytic",
-            gpu=gpu,
-            model=model,
-            tensor_parallel_size=int(match[1] or 1),
-        )
+    return ProfileFile(
+        format=FORMAT,
+        origin="analytic",
+        gpu=gpu,
+        model=model,
+        tensor_parallel_size=int(match[1] or 1),
     )
 
 
