@@ -58,10 +58,14 @@ class SearchState:
     prices: list[FloatArray]
 
 
-def min_cost(subproblem: Subproblem, program: Program) -> Incumbent:
-    """The cheapest fleet found that serves all it can. Raises SolverFailed without an answer."""
+def min_cost(subproblem: Subproblem, program: Program, start: Incumbent | None = None) -> Incumbent:
+    """The cheapest fleet found that serves all it can. Raises SolverFailed without an answer.
+
+    start: a fleet that is known to hold and to serve everything.
+    """
     state = _state(subproblem, program, np.zeros(len(subproblem.rate)))
-    best = _search(state, tangents.first_points(subproblem), one_pool_per_model(subproblem))
+    first = _cheaper(start, one_pool_per_model(subproblem))
+    best = _search(state, tangents.first_points(subproblem), first)
     best = best or _search_partly_served(subproblem, program)
     if best is None:
         raise SolverFailed("the solver ended without a solution")
@@ -90,6 +94,18 @@ def min_peak(subproblem: Subproblem, program: Program, backends: FloatArray) -> 
     if best is None:
         raise SolverFailed("the solver ended without a solution")
     return best
+
+
+def relaxation(subproblem: Subproblem, program: Program) -> LpSolution | None:
+    """The program without integers once its tangents have settled; `None` if it is infeasible."""
+    state = _state(subproblem, program, np.zeros(len(subproblem.rate)))
+    return _solve_relaxation(state, tangents.first_points(subproblem))[0]
+
+
+def least_unserved(subproblem: Subproblem, program: Program) -> FloatArray | None:
+    """(n, m) shares that leave the least unserved if backends came in fractions; `None` if the time
+    is up."""
+    return _min_unserved(subproblem, program.loosened(), relaxed=True)
 
 
 def one_pool_per_model(subproblem: Subproblem) -> Incumbent | None:
@@ -288,16 +304,18 @@ def _search_partly_served(subproblem: Subproblem, program: Program) -> Incumbent
     return _search(_state(subproblem, program, unserved), points, first)
 
 
-def _min_unserved(subproblem: Subproblem, program: Program) -> FloatArray | None:
+def _min_unserved(
+    subproblem: Subproblem, program: Program, *, relaxed: bool = False
+) -> FloatArray | None:
     """(n, m) shares that leave the least requests/s unserved, the best of the tangent rounds.
 
-    With whole backends from the first round on: fractions of backends would serve more than any
-    fleet can.
+    With whole backends from the first round on, unless relaxed: fractions of backends would serve
+    more than any fleet can.
     """
     points, weights, least = tangents.first_points(subproblem), None, np.inf
     ready = np.ones(len(points))
     for _ in range(ROUNDS):
-        solution = program.min_unserved(points, ready, relaxed=False)
+        solution = program.min_unserved(points, ready, relaxed=relaxed)
         if solution is None:
             break
         lost = float((1 - solution.weights.sum(axis=1)) @ subproblem.rate)

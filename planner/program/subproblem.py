@@ -156,6 +156,10 @@ class Subproblem:
         load, tail = load_and_tail(weights, self.mean, self.variance)
         return load + tail
 
+    def lost(self, weights: FloatArray) -> float:
+        """Requests/s that (n, m) shares leave unserved."""
+        return float(np.maximum(1 - weights.sum(axis=1), 0.0) @ self.rate)
+
     def counts(self, weights: FloatArray) -> FloatArray:
         """(m,) the least backends that hold (n, m) shares.
 
