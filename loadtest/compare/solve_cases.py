@@ -40,8 +40,9 @@ MODELS = (
     "Llama-3-70B",
 )
 COLUMNS = 20  # engine configurations of each model
-STOCK = {"L4": 48, "A10G": 48, "A100-80G": 48, "H100": 8}  # GPUs for all models together; the
-MODELS_RATE = 100  # requests/s of all models want twice as many H100
+# GPUs for all models together, which at this rate want twice as many H100.
+STOCK = {"L4": 48, "A10G": 48, "A100-80G": 48, "H100": 8}
+MODELS_RATE = 100
 # What each column may be. Of those that fit into the memory `COLUMNS` are taken: with the most
 # sequences first, then with the fewest GPUs.
 CHOICES = Choices(
@@ -51,7 +52,9 @@ CHOICES = Choices(
     max_num_seqs=(256, 64),
 )
 START_USD = 1.0  # of a backend that is not running, when types are sold out
-REPAIR_S = 1.6  # of a solve then: with the search of the limit to lift two seconds
+# Time limits that leave something for what comes before and after the search, of 3 s and of 2 s.
+PLAN_S = 2.8
+REPAIR_S = 1.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,13 +117,13 @@ def six_models(seed: int) -> SolveCase:
     demand = log_normal_demand(seed, MODELS_RATE, 10, 6, models=MODELS)
     pools = tuple(pool for model in MODELS for pool in _columns(model))
     stock = tuple(Stock(gpu=gpu, most=most) for gpu, most in STOCK.items())
-    return SolveCase(demand=demand, pools=pools, limits=Limits(stock=stock))
+    return SolveCase(demand=demand, pools=pools, limits=Limits(stock=stock), limit_s=PLAN_S)
 
 
 def sold_out(seed: int) -> SolveCase:
     """Six models whose fleet runs when two of the GPU types that it uses are sold out."""
     case = six_models(seed)
-    plan = solve.provision(case.demand, case.pools, case.limits, time_limit_s=2.0)
+    plan = solve.provision(case.demand, case.pools, case.limits, time_limit_s=PLAN_S)
     counts = zip(case.pools, plan.backends, strict=True)
     used = sorted({pool.gpu for pool, count in counts if count})
     lost = {used[seed % len(used)], used[(seed + 1) % len(used)]}

@@ -1,8 +1,8 @@
 """Models that share a limit: many small programs instead of one large one.
 
 Alone, each model is a small program. If what all of them want is within the shared limits, that is
-the answer. If not, each model makes several offers, which are fleets of its own (`market`). The
-best offers that fit together are where the search over all models begins, in the time that is left.
+the answer. If not, each model makes several offers, fleets of its own (`negotiation`). The best
+offers that fit together are where the search over all models begins, in the time that is left.
 Must not know the solver (`lp.Program` stands for it), time, or plans.
 """
 
@@ -10,7 +10,8 @@ import numpy as np
 
 from planner.program import search
 from planner.program.lp import Program
-from planner.program.market import Market, Programs, model_parts
+from planner.program.negotiation import Negotiation, Programs
+from planner.program.parts import model_parts
 from planner.program.subproblem import Incumbent, Subproblem
 
 # Of the best offers, by every model. Over "two sold out" of `cuvee bench-solve` a third gave none.
@@ -25,41 +26,41 @@ def min_cost(whole: Subproblem, programs: Programs) -> Incumbent:
 
     programs: makes the program of a subproblem; all of them end at the same time.
     """
-    program = programs(whole)
     if len(model_parts(whole)) == 1:
-        return search.min_cost(whole, program)
-    market = Market(whole, programs, program)
-    market.ask()
-    if market.fits:
-        return market.best()
-    best = _negotiated(whole, market, program)
-    enough = best.gap <= program.gap if market.serves_all else _shares(whole) > LARGE
+        return search.min_cost(whole, programs(whole))
+    talks = Negotiation(whole, programs)
+    talks.ask()
+    if talks.fits:
+        return talks.best()
+    program = programs(whole)
+    best = _negotiated(whole, talks, program)
+    enough = talks.settled if talks.serves_all else _shares(whole) > LARGE
     if program.spent or enough:
         return best
-    found = search.min_cost(whole, program, best if market.serves_all else None)
-    return market.better(found, best)
+    found = search.min_cost(whole, program, best if talks.serves_all else None)
+    return talks.better(found, best)
 
 
-def _negotiated(whole: Subproblem, market: Market, program: Program) -> Incumbent:
+def _negotiated(whole: Subproblem, talks: Negotiation, program: Program) -> Incumbent:
     """The best offers that fit together when all models cannot have what they want."""
-    if not market.short:
-        market.take_turns()
-    if not market.serves_all:
+    if not talks.short:
+        talks.take_turns()
+    if not talks.serves_all:
         shares = search.least_unserved(whole, program)
         if shares is not None:
-            market.divide(shares)
-        market.take_turns()
-    _improve(market, program)
-    if not (market.short or program.spent):
+            talks.divide(shares)
+        talks.take_turns()
+    _improve(talks)
+    if not (talks.short or talks.spent or talks.settled):
         relaxed = search.relaxation(whole, program)
-        market.haggle(None if relaxed is None else relaxed.prices)
-        _improve(market, program)
-    return market.best()
+        talks.haggle(None if relaxed is None else relaxed.prices)
+        _improve(talks)
+    return talks.best()
 
 
-def _improve(market: Market, program: Program) -> None:
+def _improve(talks: Negotiation) -> None:
     for _ in range(IMPROVEMENTS):
-        if program.spent or not market.improve():
+        if talks.spent or not talks.improve():
             break
 
 

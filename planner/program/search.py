@@ -17,9 +17,15 @@ import numpy as np
 from planner.errors import SolverFailed
 from planner.program import tangents
 from planner.program.candidates import Candidates, list_fleets, nearby_fleets, useful_counts
-from planner.program.headroom import BoolArray
 from planner.program.lp import LpSolution, Program
-from planner.program.subproblem import DUST, EXACT, Incumbent, Subproblem, incumbent_from_shares
+from planner.program.subproblem import (
+    DUST,
+    EXACT,
+    Incumbent,
+    Subproblem,
+    incumbent_from_shares,
+    one_pool_per_model,
+)
 from planner.sizes import FloatArray
 
 # The figures below are over 48 made-up problems like those of `cuvee bench-solve`, with 4 and 12
@@ -106,33 +112,6 @@ def least_unserved(subproblem: Subproblem, program: Program) -> FloatArray | Non
     """(n, m) shares that leave the least unserved if backends came in fractions; `None` if the time
     is up."""
     return _min_unserved(subproblem, program.loosened(), relaxed=True)
-
-
-def one_pool_per_model(subproblem: Subproblem) -> Incumbent | None:
-    """A cheap fleet in which one pool serves each model; `None` if some model needs several.
-
-    It needs no solver, is the plan to beat, and makes the first list of fleets a short one.
-    """
-    weights, costs = np.zeros_like(subproblem.mean), subproblem.costs
-    for model in np.unique(subproblem.model_index):
-        rows = subproblem.model_index == model
-        able = np.isfinite(subproblem.mean[rows]).all(axis=0)
-        counts = subproblem.counts(np.where(able, rows[:, None], 0.0))
-        usd = costs.by_pool(counts) - costs.by_pool(subproblem.bounds.least)
-        order = np.flatnonzero(able)[np.argsort(usd[able])]
-        legal = (fleet for p in order if (fleet := _served_by(subproblem, rows, p)))
-        cheapest = next(legal, None)
-        if cheapest is None:
-            return None
-        weights += cheapest.weights
-    return incumbent_from_shares(subproblem, weights, np.zeros(len(subproblem.rate)))
-
-
-def _served_by(subproblem: Subproblem, rows: BoolArray, pool: int) -> Incumbent | None:
-    """The fleet in which one pool serves all of these buckets, and nothing serves the others."""
-    weights = np.zeros_like(subproblem.mean)
-    weights[rows, pool] = 1.0
-    return incumbent_from_shares(subproblem, weights, np.where(rows, 0.0, 1.0))
 
 
 def _state(subproblem: Subproblem, program: Program, unserved: FloatArray) -> SearchState:

@@ -13,16 +13,9 @@ import numpy as np
 
 from planner.program import search
 from planner.program.lp import Program
-from planner.program.subproblem import (
-    DUST,
-    EXACT,
-    CountBounds,
-    FleetCosts,
-    Incumbent,
-    SpotRegion,
-    Subproblem,
-)
-from planner.sizes import FloatArray, IntArray
+from planner.program.parts import ModelPart, cut, model_parts, part_costs
+from planner.program.subproblem import DUST, EXACT, Incumbent, Subproblem
+from planner.sizes import FloatArray
 
 # Over the problems of `cuvee bench-solve` more of either gave no cheaper fleet.
 ROUNDS = 8  # of prices
@@ -33,15 +26,7 @@ Programs = Callable[[Subproblem], Program]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ModelPart:
-    """One model: the places of its buckets (rows) and of its pools (columns) in the whole."""
-
-    rows: IntArray
-    columns: IntArray
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Offer:
+class ModelOffer:
     """A fleet of one model.
 
     lost: requests/s that it leaves unserved. takes: (k + 1,) GPUs of each stock, and $/h of the
@@ -54,28 +39,33 @@ class Offer:
     bound_usd: float = 0.0
 
 
-class Market:
+class Negotiation:
     """The offers of all models of a subproblem."""
 
-    def __init__(self, whole: Subproblem, programs: Programs, program: Program) -> None:
-        """programs: makes the program of a subproblem. program: that of the whole, for its time."""
-        self._whole, self._programs, self._program = whole, programs, program
+    def __init__(self, whole: Subproblem, programs: Programs) -> None:
+        """programs: makes the program of a subproblem; all of them end at the same time."""
+        self._whole, self._programs = whole, programs
+        self._program: Program | None = None  # the last one, which knows the time
         self._parts = model_parts(whole)
         self._limits = np.append(whole.bounds.stock, whole.bounds.budget_usd)
         # Nothing at all fits always.
         self._offers = [[self._nothing(part)] for part in self._parts]
-        self._solved: dict[tuple[int, bytes, bytes], Offer] = {}
+        self._solved: dict[tuple[int, bytes, bytes], ModelOffer] = {}
         self._agreed = [offers[0] for offers in self._offers]  # the best that fit together so far
         self._usd = whole.costs.usd  # at which models choose
         self._bound = 0.0  # $/h that no fleet for all demand undercuts
+        self.fits = self.short = False
 
     def ask(self) -> None:
-        """Let every model offer the fleet that it would have for itself."""
+        """Let every model offer the fleet that it would have for itself.
+
+        Sets whether all of these fit together, and whether one is short of serving its demand.
+        """
         wanted = [self._add(i, self._limits) for i in range(len(self._parts))]
         self._needs = np.array([offer.takes for offer in wanted])
         self.fits = bool(np.all(self._needs.sum(axis=0) <= self._limits + EXACT))
         self.short = any(offer.lost > DUST for offer in wanted)
-        if not self.short:
+        if self.fits or not self.short:
             self._bound = sum(offer.bound_usd for offer in wanted)
 
     def haggle(self, prices: FloatArray | None) -> None:
@@ -90,14 +80,17 @@ class Market:
         for _ in range(ROUNDS):
             self._usd = whole.costs.usd + scarce @ gpus
             offers = [self._add(i, self._limits) for i in range(len(self._parts))]
+            if any(offer.lost > DUST for offer in offers):  # for want of time: that is no bound
+                break
             over = np.sum([offer.takes[:-1] for offer in offers], axis=0) - stock
             bound = sum(offer.bound_usd for offer in offers) - float(scarce @ stock)
             # A step that proved no more was too far.
             part = part if bound > self._bound else part / 2
             self._bound = max(self._bound, bound)
             best = self.best()
+            # Where the scarce is free already, a stock that is not used up stays free.
             moved = np.where((scarce > 0) | (over > 0), over, 0.0)
-            if self._program.spent or best.gap <= self._program.gap or not moved.any():
+            if self.spent or not moved.any() or self.settled:
                 break
             ahead = best.usd - bound if self.serves_all else 0.0
             step = part * max(ahead, LEAST_STEP * bound) / float(moved @ moved)
@@ -129,7 +122,7 @@ class Market:
             seen.add(tuple(order))
             lost = self._turn(order, [self._limits] * len(order))
             order = [i for i in order if i in lost] + [i for i in order if i not in lost]
-            if tuple(order) in seen or self._program.spent:
+            if tuple(order) in seen or self.spent:
                 break
 
     def improve(self) -> bool:
@@ -137,10 +130,21 @@ class Market:
         whether that made a better fleet."""
         before = _rank(self._chosen())
         for i in reversed(self._order()):
-            if not self._program.spent:
+            if not self.spent:
                 others = [offer.takes for j, offer in enumerate(self._chosen()) if j != i]
                 self._add(i, self._limits - np.sum(others, axis=0))
         return _rank(self._chosen()) < before
+
+    @property
+    def spent(self) -> bool:
+        """Whether the time is up."""
+        return self._program is not None and self._program.spent
+
+    @property
+    def settled(self) -> bool:
+        """Whether the best offers serve everything, and their gap is small enough."""
+        enough = 0.0 if self._program is None else self._program.gap
+        return self.serves_all and self.best().gap <= enough
 
     @property
     def serves_all(self) -> bool:
@@ -165,7 +169,7 @@ class Market:
         order: list[int] = np.argsort(per_request, kind="stable").tolist()
         return order
 
-    def _chosen(self) -> list[Offer]:
+    def _chosen(self) -> list[ModelOffer]:
         """An offer of each model, the best combination that fits.
 
         A beam search over the models: after each, the best `BEAM` combinations are kept.
@@ -189,26 +193,28 @@ class Market:
         self._agreed = min(self._agreed, found, key=_rank)
         return self._agreed
 
-    def _add(self, i: int, limits: FloatArray) -> Offer:
+    def _add(self, i: int, limits: FloatArray) -> ModelOffer:
         """The offer of a model within (k + 1,) limits."""
         key = i, limits.tobytes(), self._usd.tobytes()
         if key not in self._solved:
             self._solved[key] = self._offer(i, limits)
         return self._solved[key]
 
-    def _offer(self, i: int, limits: FloatArray) -> Offer:
+    def _offer(self, i: int, limits: FloatArray) -> ModelOffer:
+        """Solve for one model, and keep its offer where no known one is as good."""
         part, costs = self._parts[i], self._whole.costs
-        cut = _cut(self._whole, part, limits, self._usd)
-        fleet = search.min_cost(cut, self._programs(cut))
-        true = replace(cut.costs, usd=costs.usd[part.columns])
-        offer = Offer(
+        one = cut(self._whole, part, limits, self._usd)
+        self._program = self._programs(one)
+        fleet = search.min_cost(one, self._program)
+        true = replace(one.costs, usd=costs.usd[part.columns])
+        offer = ModelOffer(
             bound_usd=fleet.usd * (1 - fleet.gap),
             fleet=replace(fleet, usd=float(true.total(fleet.backends))),
-            lost=cut.lost(fleet.weights),
-            takes=np.append(cut.bounds.gpus @ fleet.backends, true.bill(fleet.backends)),
+            lost=one.lost(fleet.weights),
+            takes=np.append(one.bounds.gpus @ fleet.backends, true.bill(fleet.backends)),
         )
-        known = [other.fleet.backends for other in self._offers[i]]
-        if not any(np.array_equal(fleet.backends, counts) for counts in known):
+        same = (o for o in self._offers[i] if np.array_equal(o.fleet.backends, fleet.backends))
+        if all(offer.lost < other.lost for other in same):
             self._offers[i].append(offer)
         return offer
 
@@ -219,7 +225,7 @@ class Market:
         taken, short = np.sum(least, axis=0), set()
         agreed = [offers[0] for offers in self._offers]
         for i in order:
-            if self._program.spent:
+            if self.spent:
                 break
             left = self._limits - taken + least[i]
             agreed[i] = self._add(i, np.maximum(least[i], np.minimum(left, most[i])))
@@ -229,12 +235,12 @@ class Market:
         self._agreed = min(self._agreed, agreed, key=_rank)
         return short
 
-    def _nothing(self, part: ModelPart) -> Offer:
+    def _nothing(self, part: ModelPart) -> ModelOffer:
         """The least counts of one model, which serve nothing."""
         whole, columns = self._whole, part.columns
         backends = whole.bounds.least[columns]
-        costs = _costs(whole, part, whole.costs.usd)
-        return Offer(
+        costs = part_costs(whole, part, whole.costs.usd)
+        return ModelOffer(
             fleet=Incumbent(
                 weights=np.zeros((len(part.rows), len(columns))),
                 backends=backends,
@@ -258,27 +264,14 @@ class Market:
     def _gap(self, fleet: Incumbent) -> float:
         """The part of a fleet's cost that is not proven to be needed."""
         bound = self._whole.fluid_bound(fleet.weights.sum(axis=1))
-        if self._whole.lost(fleet.weights) <= DUST:
+        if self.fits or self._whole.lost(fleet.weights) <= DUST:
             bound = max(bound, self._bound)
         return max(0.0, 1 - bound / fleet.usd) if fleet.usd > 0 else 0.0
 
 
-def _rank(offers: list[Offer]) -> tuple[float, float]:
+def _rank(offers: list[ModelOffer]) -> tuple[float, float]:
     """What the best offers have least of: requests/s unserved up to rounding, then $/h."""
     return round(sum(one.lost for one in offers), 6), sum(one.fleet.usd for one in offers)
-
-
-def model_parts(whole: Subproblem) -> list[ModelPart]:
-    """The models of a subproblem; a pool that can serve nothing belongs to the first one."""
-    models = np.unique(whole.model_index)
-    able = [np.isfinite(whole.mean[whole.model_index == model]).any(axis=0) for model in models]
-    owner = np.argmax(able, axis=0)
-    return [
-        ModelPart(
-            rows=np.flatnonzero(whole.model_index == model), columns=np.flatnonzero(owner == i)
-        )
-        for i, model in enumerate(models)
-    ]
 
 
 def _scarcity(whole: Subproblem, prices: FloatArray) -> FloatArray:
@@ -290,61 +283,3 @@ def _scarcity(whole: Subproblem, prices: FloatArray) -> FloatArray:
     gpus, over = whole.bounds.gpus, np.maximum(prices - whole.costs.usd, 0.0)
     each = np.divide(over, gpus, where=gpus > 0, out=np.zeros_like(gpus))
     return np.asarray(each.max(axis=1, initial=0.0))
-
-
-def _costs(whole: Subproblem, part: ModelPart, usd: FloatArray) -> FleetCosts:
-    """The costs of one model's backends; usd: (m,) of all."""
-    costs, columns = whole.costs, part.columns
-    return replace(
-        costs,
-        usd=usd[columns],
-        reserved=costs.reserved[columns],
-        running=costs.running[columns],
-    )
-
-
-def _bounds(whole: Subproblem, part: ModelPart, limits: FloatArray) -> CountBounds:
-    """The bounds of one model's counts within (k + 1,) limits."""
-    bounds, columns = whole.bounds, part.columns
-    gpus, stock = bounds.gpus[:, columns], limits[:-1]
-    # Implied by the stocks; a tight bound on each count makes the relaxation tighter.
-    most = np.divide(stock[:, None], gpus, where=gpus > 0, out=np.full_like(gpus, np.inf))
-    most = np.floor(most.min(axis=0, initial=np.inf) + EXACT)
-    least = bounds.least[columns]
-    return CountBounds(
-        least=least,
-        most=np.maximum(least, np.minimum(bounds.most[columns], most)),
-        gpus=gpus,
-        stock=stock,
-        budget_usd=float(limits[-1]),
-    )
-
-
-def _cut(whole: Subproblem, part: ModelPart, limits: FloatArray, usd: FloatArray) -> Subproblem:
-    """The subproblem of one model within (k + 1,) limits, at (m,) prices."""
-    rows, columns, availability = part.rows, part.columns, whole.availability
-    return Subproblem(
-        bucket_index=whole.bucket_index[rows],
-        pool_index=whole.pool_index[columns],
-        model_index=whole.model_index[rows],
-        rate=whole.rate[rows],
-        mean=whole.mean[np.ix_(rows, columns)],
-        variance=whole.variance[np.ix_(rows, columns)],
-        prefill=whole.prefill.subproblem(rows, columns),
-        costs=_costs(whole, part, usd),
-        bounds=_bounds(whole, part, limits),
-        availability=replace(
-            availability,
-            away=availability.away[columns],
-            confidence=availability.confidence[columns],
-        ),
-        regions=tuple(
-            SpotRegion(
-                rows=np.searchsorted(rows, region.rows),
-                columns=np.searchsorted(columns, region.columns),
-                most=region.most,
-            )
-            for region in whole.regions
-            if np.isin(region.columns, columns).all()
-        ),
-    )
