@@ -53,7 +53,7 @@ CHOICES = Choices(
 )
 START_USD = 1.0  # of a backend that is not running, when types are sold out
 # Time limits that leave something for what comes before and after the search, of 3 s and of 2 s.
-PLAN_S = 2.8
+PLAN_S = 2.6
 REPAIR_S = 1.4
 
 
