@@ -96,7 +96,7 @@ def certify(
     them. Certificates are over seeds that were not used to choose. With several models or SLO
     classes a plan's certificate is that of the class that is worst off.
     """
-    loaded = configured(path)
+    loaded = configured(path).to_rent()
     console = Console()
     try:
         with console.status("planning") as status:

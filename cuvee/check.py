@@ -11,6 +11,7 @@ from cuvee.options import CONFIG, POSITIVE, configured
 from gateway import runtime
 from gateway.config.load import Loaded
 from gateway.preflight.inquiry import expected, inquire
+from planner.model.pool import Pool
 
 
 @click.command()
@@ -62,7 +63,7 @@ def check(path: Path, strict: bool, connect: bool, key: str | None, timeout_s: f
 
 
 def understood(loaded: Loaded) -> Iterator[str]:
-    """What a configuration means: a line for each promise and each pool."""
+    """What a configuration means: a line for each promise, each pool and each alternative."""
     for one in loaded.buckets.classes:
         slo = one.slo
         yield (
@@ -77,6 +78,20 @@ def understood(loaded: Loaded) -> Iterator[str]:
             f"{pool.name}: {backends} of {pool.profile.gpu_label} with {pool.model}, "
             f"context {pool.profile.max_model_len}, ${pool.usd_per_hour:.2f}/h each{fitted}"
         )
+        yield from (f"  {line}" for line in _alternatives(loaded, pool))
+
+
+def _alternatives(loaded: Loaded, pool: Pool) -> Iterator[str]:
+    """A line for each alternative of a pool, those that no plan can use last."""
+    for one in loaded.alternatives:
+        if one.name.rpartition("/")[0] == pool.name:
+            yield (
+                f"or {one.name}: {one.profile.gpu_label}, at most {one.profile.max_num_seqs} "
+                f"requests, context {one.profile.max_model_len}, ${one.usd_per_hour:.2f}/h each"
+            )
+    for left in loaded.left_out:
+        if left.name.rpartition("/")[0] == pool.name:
+            yield f"not {left.name}: {left.reason}"
 
 
 async def agreed(loaded: Loaded, key: str | None, timeout_s: float) -> bool:

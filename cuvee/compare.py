@@ -143,7 +143,7 @@ def read_inputs(path: Path | None, trace_path: Path | None) -> tuple[Loaded, Tra
     if path is None or trace_path is None:
         raise click.UsageError("--config and --trace are needed")
     try:
-        return configured(path), read_trace(trace_path)
+        return configured(path).to_rent(), read_trace(trace_path)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
 

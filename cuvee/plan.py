@@ -104,6 +104,7 @@ def plan(
     if trace_path is None or fleetless.given():
         raise click.UsageError(_unfit(fleetless, path or DEFAULT_CONFIG))
     loaded = _configured(path or DEFAULT_CONFIG, diff)
+    loaded = loaded if diff else loaded.to_rent()  # the fleet that there is has no alternatives
     pools, limits = loaded.pools, limits_of_change(loaded) if diff else loaded.limits
     try:
         trace, estimator = read_trace(trace_path), Estimator()

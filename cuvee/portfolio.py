@@ -68,10 +68,13 @@ def portfolio(
     A pool's max_backends bounds its fleets only if the configuration says it: GPUs that do not run
     yet can be bought too.
     """
-    loaded = configured(path)
+    loaded = configured(path).to_rent()
     # A loaded pool is bounded by the backends that run; this question is what to buy.
+    sections = loaded.config.pools
     pools = tuple(
-        replace(pool, max_backends=loaded.config.pools[pool.name].max_backends)
+        replace(pool, max_backends=sections[pool.name].max_backends)
+        if pool.name in sections
+        else pool
         for pool in loaded.pools
     )
     try:

@@ -116,15 +116,23 @@ def _verdict(diff: FleetDiff) -> list[str]:
     return lines
 
 
+def _shown(plan: Plan) -> list[int]:
+    """The numbers of the pools that a table has: of many those with a backend."""
+    every = range(len(plan.pools))
+    return [p for p in every if plan.backends[p] or len(every) <= SHORT]
+
+
 def pools_table(plan: Plan) -> Table:
-    """Backends and load of every pool."""
+    """Backends and load of every pool; of many those that have a backend."""
     table = _table(f"plan {plan.plan_id}: ${plan.usd_per_hour:.2f}/h", "pool")
     for column in ("backends", "mean load", "with tail"):
         table.add_column(column, justify="right")
-    for name, count, mean, tail in zip(
-        plan.pools, plan.backends, plan.load, plan.tail, strict=True
-    ):
-        table.add_row(name, str(count), f"{mean:.2f}", f"{mean + tail:.2f}")
+    shown = _shown(plan)
+    for p in shown:
+        mean, tail = plan.load[p], plan.tail[p]
+        table.add_row(plan.pools[p], str(plan.backends[p]), f"{mean:.2f}", f"{mean + tail:.2f}")
+    if left_out := len(plan.pools) - len(shown):
+        table.add_row(f"({left_out} others)", "0", "", "")
     return table
 
 
@@ -137,10 +145,13 @@ def shares_table(plan: Plan, explanation: Explanation, *, whole: bool) -> Table:
         rows = sorted(dearest)
     more = f": the {SHORT} dearest, {left_out} more with --explain" if left_out else ""
     table = _table(f"which pool serves which size{more}", "bucket")
-    for column in ("req/s", "$/h", *(("next 1,000",) if whole else ()), *plan.pools):
+    shown = _shown(plan)
+    names = (plan.pools[p] for p in shown)
+    for column in ("req/s", "$/h", *(("next 1,000",) if whole else ()), *names):
         table.add_column(column, justify="right")
     for b in rows:
-        shares = [f"{weight:.0%}" if weight else "·" for weight in plan.weights[b]]
+        weights = (plan.weights[b][p] for p in shown)
+        shares = [f"{weight:.0%}" if weight else "·" for weight in weights]
         usd = explanation.next_usd[b]
         price = [f"${usd:.3f}" if usd is not None else "–"] if whole else []
         cost = f"{explanation.bucket[b]:.2f}"

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from gateway.config.addresses import check_addresses
+from gateway.config.alternatives import UnusableAlternative
 from gateway.config.findings import Findings
 from gateway.config.pools import Pools
 from gateway.config.promises import check_promises, check_unit, section_of, unit_mistakes
@@ -42,7 +43,9 @@ STAND_IN = {"model": "", "profile": "", "backends": []}
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     """A checked configuration, and the planner's values made of it.
 
-    pools: with profiles and prices, in the order of the file. limits: of provisioned plans.
+    pools: with profiles and prices, in the order of the file: what the gateway serves with.
+    alternatives: what could be rented beside them, by `any_of`; left_out: those of which no plan
+    would use one, with the reason. limits: of provisioned plans.
     workload: path of a trace, or `None`. warnings: what is allowed and hardly wanted, a line each.
     files: all that it was made from, its own first. overrides: settings of the section `gateway`
     that stand in place of the file's.
@@ -53,9 +56,17 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     buckets: Buckets
     workload: Path | None
     limits: Limits = Limits()
+    alternatives: tuple[Pool, ...] = ()
+    left_out: tuple[UnusableAlternative, ...] = ()
     warnings: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     overrides: Mapping[str, Any] = {}
+
+    def to_rent(self) -> "Loaded":
+        """The same with the alternatives among the pools: what commands that plan choose from. No
+        gateway serves with it, because alternatives have no backends."""
+        pools = (*self.pools, *self.alternatives)
+        return msgspec.structs.replace(self, pools=pools, alternatives=())
 
 
 def load(
@@ -147,7 +158,11 @@ def _checked(config: Config, raw: Any, root: Path, findings: Findings) -> Loaded
     _check_models(config, raw, findings)
     _check_times(config, findings)
     check_addresses(config.pools, config.gateway, findings)
-    pools = Pools(config, root, findings).made()
+    maker = Pools(config, root, findings)
+    pools = maker.made()
+    found = tuple(maker.alternatives(pools))
+    alternatives = tuple(one for one in found if isinstance(one, Pool))
+    left_out = tuple(one for one in found if isinstance(one, UnusableAlternative))
     grid = _grid(config.buckets, findings)
     classes = tuple(_classes(config, findings))
     limits = _limits(config.limits, findings)
@@ -158,11 +173,21 @@ def _checked(config: Config, raw: Any, root: Path, findings: Findings) -> Loaded
         return None
     buckets = Buckets(classes=classes, grid=grid)
     if classes and pools:
-        check_promises(buckets, pools, findings)
+        useless = check_promises(buckets, pools, alternatives, findings)
+        left_out += tuple(
+            UnusableAlternative(name=name, reason=text) for name, text in useless.items()
+        )
+        alternatives = tuple(pool for pool in alternatives if pool.name not in useless)
     if not findings.hides("pools") and limits is not None:
-        _check_limits(limits, pools, findings)
+        _check_limits(limits, pools, alternatives, findings)
     return Loaded(
-        config=config, pools=pools, buckets=buckets, workload=workload, limits=limits or Limits()
+        config=config,
+        pools=pools,
+        buckets=buckets,
+        workload=workload,
+        limits=limits or Limits(),
+        alternatives=alternatives,
+        left_out=left_out,
     )
 
 
@@ -285,8 +310,10 @@ def _limits(section: LimitsSection, findings: Findings) -> Limits | None:
         return None
 
 
-def _check_limits(limits: Limits, pools: tuple[Pool, ...], findings: Findings) -> None:
-    known = {pool.gpu for pool in pools}
+def _check_limits(
+    limits: Limits, pools: tuple[Pool, ...], alternatives: tuple[Pool, ...], findings: Findings
+) -> None:
+    known = {pool.gpu for pool in (*pools, *alternatives)}
     for index, stock in enumerate(limits.stock):
         if stock.gpu not in known:
             text = f"no pool has {shown(stock.gpu)}{did_you_mean(stock.gpu, known)}"

@@ -3,10 +3,12 @@
 Knows no backend and no promise.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
 
+from gateway.config.alternatives import UnusableAlternative, alternative_pools
 from gateway.config.findings import Findings
 from gateway.config.schema import Config, PoolSection
 from planner import shipped
@@ -38,6 +40,17 @@ class Pools:
         self._check_kinds(pools)
         return pools
 
+    def alternatives(self, pools: tuple[Pool, ...]) -> Iterator[Pool | UnusableAlternative]:
+        """What could be rented beside these pools, or why not."""
+        sections, usd = self._config.pools, self._listed_usd
+        for pool in pools:
+            found = alternative_pools(sections[pool.name], pool, self._root, usd, self._findings)
+            for one in found:
+                if one.name in sections:
+                    key = under("pools", one.name)
+                    self._findings.problem(key, f"an alternative of {pool.name} has this name")
+                yield one
+
     def _prices(self) -> dict[str, float] | None:
         """$/h by name of the GPU; `None` if the price list cannot be read."""
         value = self._config.prices
@@ -57,7 +70,9 @@ class Pools:
             return None
         usd = self._usd(section, profile, where)
         self._check_sense(section, where)
-        most = len(section.backends) if section.max_backends is None else section.max_backends
+        most = section.max_backends
+        if most is None and (section.backends or section.any_of is None):
+            most = len(section.backends)
         try:
             pool = Pool(
                 name=name,
@@ -87,18 +102,24 @@ class Pools:
         `None` if there is none."""
         if section.usd_per_hour is not None or self._usd_per_gpu is None:
             return section.usd_per_hour
-        usd = self._usd_per_gpu.get(profile.gpu, profile.usd_per_gpu_hour)
+        usd = self._listed_usd(profile)
         if usd is None:
             text = f"missing, and prices has none for {profile.gpu}"
             self._findings.problem(f"{where}.usd_per_hour", text)
+        return usd
+
+    def _listed_usd(self, profile: Profile) -> float | None:
+        """$/h of one backend by the price list, or by the profile's own GPU; `None` if neither has
+        one."""
+        usd = (self._usd_per_gpu or {}).get(profile.gpu, profile.usd_per_gpu_hour)
         return None if usd is None else usd * profile.gpus
 
     def _check_sense(self, section: PoolSection, where: str) -> None:
         """Warn of what offline planning needs, and a gateway hardly."""
         listed, most = len(section.backends), section.max_backends
-        if not listed:
+        if not listed and section.any_of is None:
             self._findings.warning(f"{where}.backends", "none: the gateway cannot use this pool")
-        elif most is not None and most > listed:
+        elif most is not None and most > listed and section.any_of is None:
             text = f"{most}, and `backends` has {listed}: the gateway plans with {most}"
             self._findings.warning(f"{where}.max_backends", text)
         if section.usd_per_hour == 0:

@@ -47,24 +47,36 @@ def unit_mistakes(slo: Slo) -> list[tuple[str, str]]:
     ]
 
 
-def check_promises(buckets: Buckets, pools: tuple[Pool, ...], findings: Findings) -> None:
-    """Note promises that no pool holds for any request size, and pools that hold none."""
-    misfit = bucket_loads(Demand.none(buckets), pools).misfit
-    cells = misfit.reshape(len(buckets.classes), buckets.grid.cells, len(pools))
+def check_promises(
+    buckets: Buckets, pools: tuple[Pool, ...], alternatives: tuple[Pool, ...], findings: Findings
+) -> dict[str, str]:
+    """Note promises that no pool holds for any request size, and pools that hold none.
+
+    alternatives: pools that could be rented beside them. Returns those of them that hold no
+    promise, with the reason by name.
+    """
+    every = (*pools, *alternatives)
+    misfit = bucket_loads(Demand.none(buckets), every).misfit
+    cells = misfit.reshape(len(buckets.classes), buckets.grid.cells, len(every))
     held = np.asarray((cells < 1).any(axis=1))
     for slo_class, by_pool in zip(buckets.classes, held, strict=True):
-        own = [pool for pool in pools if pool.model == slo_class.model]
+        own = [pool for pool in every if pool.model == slo_class.model]
         if own and not by_pool.any():
             best = "; ".join(f"{pool.name} {_best(pool, buckets.grid)}" for pool in own)
             text = f"no pool holds {_words(slo_class)} at any size; at best: {best}"
             findings.problem(section_of(slo_class.model, slo_class.name), text)
-    for p, pool in enumerate(pools):
+    useless = {}
+    for p, pool in enumerate(every):
         classes = [c for c, one in enumerate(buckets.classes) if one.model == pool.model]
         if classes and not held[classes, p].any() and held[classes].any():
             promises = " or ".join(_words(buckets.classes[c]) for c in classes)
-            best = _best(pool, buckets.grid)
-            text = f"{pool.profile.gpu_label} holds no {promises} at any size; at best {best}"
-            findings.warning(f"{under('pools', pool.name)}.profile", text)
+            text = f"holds no {promises} at any size; at best {_best(pool, buckets.grid)}"
+            if p < len(pools):
+                where = f"{under('pools', pool.name)}.profile"
+                findings.warning(where, f"{pool.profile.gpu_label} {text}")
+            else:
+                useless[pool.name] = text
+    return useless
 
 
 def _words(slo_class: SloClass) -> str:

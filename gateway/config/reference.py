@@ -12,6 +12,7 @@ import msgspec
 
 from gateway.config import schema
 from gateway.config.schema import (
+    AnyOfSection,
     BucketSection,
     Config,
     GatewaySection,
@@ -78,6 +79,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("models.NAME.classes.CLASS", SloSection),
     ("pools.NAME", PoolSection),
     ("pools.NAME.spot", SpotSection),
+    ("pools.NAME.any_of", AnyOfSection),
     ("buckets", BucketSection),
     ("planner", PlannerSection),
     ("limits", LimitsSection),

@@ -69,6 +69,27 @@ class SpotSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Until it does; default: none does."""
 
 
+class AnyOfSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What could be rented in place of the pool's own configuration: every combination of these
+    values is an alternative. A key without values stays as it is in `profile`.
+    """
+
+    gpu: tuple[str, ...] = ()
+    """GPU types, as `gpus.yaml` has them."""
+    tensor_parallel_size: tuple[Count, ...] = ()
+    """Numbers of GPUs that one backend takes."""
+    dtype: tuple[Literal["fp16", "bf16", "fp8"], ...] = ()
+    """Formats of weights and KV."""
+    max_num_seqs: tuple[Count, ...] = ()
+    """Most requests that an engine serves at one time."""
+    max_model_len: tuple[Count, ...] = ()
+    """Longest prompt and answer of one request."""
+    profile: tuple[str, ...] = ()
+    """Further profiles, taken as they are, for example measured ones; they take the place of a
+    combination of the same GPUs and limits.
+    """
+
+
 class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Interchangeable backends: one model, one GPU type and count, one profile, one price."""
 
@@ -89,13 +110,20 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     min_backends: int = 0
     """Fewest backends that a plan uses."""
     max_backends: int | None = None
-    """Most backends that a plan uses; default: the number of `backends`."""
+    """Most backends that a plan uses, of each alternative of `any_of` too; default: the number of
+    `backends`, and no bound for alternatives. A pool that has alternatives and no `backends` has no
+    bound either.
+    """
     reserved: int = 0
     """Backends that are paid for already: they cost a plan nothing."""
     zone: str | None = None
     """Where it runs, for stock by zone and for spot."""
     spot: SpotSection | None = None
     """For pools of spot instances."""
+    any_of: AnyOfSection | None = None
+    """Other configurations that could be rented. Commands that plan choose among these too; the
+    gateway serves with `profile` alone ([planning](planning.md#any-of-these)).
+    """
 
 
 class BucketSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -275,7 +275,7 @@ class World:
             backend.add(1, 0, (0.01,), 0.0, 0.0)
         for engine in self.engines.values():
             if self._sabotage.slow:
-                engine.spoil(slowdown=5.0)  # more than the gateway corrects for
+                engine.spoil(slowdown=2.2)  # faster than the gateway finds it out
             if self._sabotage.fail:
                 engine.spoil(share=1.0, fate=Fate.ERROR)
 

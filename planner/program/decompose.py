@@ -43,8 +43,9 @@ class _Whole:
 def subproblems(problem: Problem, *, keep_all_pools: bool = False) -> Iterator[Subproblem]:
     """The subproblems of a problem, without models that have no demand or no pool for it.
 
-    Pools that another pool dominates are left out: each of them makes the program slower and no
-    plan cheaper. keep_all_pools: for a given fleet, whose pools run whether they are good or not.
+    Pools that can have no backend and pools that another pool dominates are left out: each of them
+    makes the program slower and no plan cheaper. keep_all_pools: for a given fleet, whose pools run
+    whether they are good or not.
     """
     demand, loads = problem.demand, problem.loads
     mean, variance = load_terms(demand, loads)
@@ -56,6 +57,7 @@ def subproblems(problem: Problem, *, keep_all_pools: bool = False) -> Iterator[S
         rows = np.flatnonzero(servable[:, columns].any(axis=1))
         if len(rows):
             if not keep_all_pools:
+                columns = _open(whole, rows, columns)
                 columns = columns[_useful(whole, rows, columns)]
             yield _subproblem(whole, rows, columns)
 
@@ -74,6 +76,17 @@ def _coupled(pools: tuple[Pool, ...], limits: Limits) -> list[set[str]]:
     return groups
 
 
+def _open(whole: _Whole, rows: IntArray, columns: IntArray) -> IntArray:
+    """The pools in `columns` that can have a backend, and for every bucket in rows that only others
+    could serve the first of those: the program then says that it is unserved."""
+    pools, limits = whole.problem.pools, whole.problem.limits
+    shut = np.array([max(_most(pools[p], limits), pools[p].min_backends) == 0 for p in columns])
+    able = np.isfinite(whole.mean[np.ix_(rows, columns)])
+    left = able[~able[:, ~shut].any(axis=1)]
+    shut[left.argmax(axis=1)] = False
+    return np.asarray(columns[~shut])
+
+
 def _useful(whole: _Whole, rows: IntArray, columns: IntArray) -> list[int]:
     """The places in `columns` of the pools that no other pool dominates; of equals the first.
 
@@ -81,8 +94,9 @@ def _useful(whole: _Whole, rows: IntArray, columns: IntArray) -> list[int]:
     For all others a backend that runs or is paid for may be worth having although it is worse.
     """
     pools, limits = whole.problem.pools, whole.problem.limits
+    running = limits.running or (0,) * len(pools)
     plain = [
-        not (pools[p].min_backends or pools[p].reserved or pools[p].spot or limits.running)
+        not (pools[p].min_backends or pools[p].reserved or pools[p].spot or running[p])
         for p in columns
     ]
     gpus = np.array([[stock.gpus(p) for p in pools] for stock in limits.stock]).reshape(

@@ -53,6 +53,8 @@ SMALL_OPTIONS = {
 # Seconds that every solve may take even when the time is up: a plan needs an answer to all of its
 # subproblems, and the first of them may have used the time of the others.
 LEAST_S = 0.1
+# Of the time that is left: the rest is for other models, and for the search of the limit to lift.
+LOOSE = 0.6
 
 Row = tuple[dict[int, float], int, float]  # coefficients by column, sense, right side
 
@@ -97,8 +99,10 @@ class HighsProgram:
         return time.perf_counter() >= self._ends_s
 
     def loosened(self) -> "HighsProgram":
-        """The same program, within the same time, in which demand may be unserved."""
-        return HighsProgram(self.subproblem, ends_s=self._ends_s, gap=self.gap, loose=True)
+        """The same program in which demand may be unserved, within `LOOSE` of the time."""
+        now_s = time.perf_counter()
+        ends_s = now_s + LOOSE * max(0.0, self._ends_s - now_s)
+        return HighsProgram(self.subproblem, ends_s=ends_s, gap=self.gap, loose=True)
 
     def _open(self) -> Any:
         """HiGHS with the program in it. Integers are declared when they are first needed: often a

@@ -55,7 +55,7 @@ class Program(Protocol):
         """
 
     def loosened(self) -> Self:
-        """The same program, within the same time, in which demand may be unserved."""
+        """The same program in which demand may be unserved, within a part of the time left."""
 
     def allow(self, unserved: FloatArray) -> None:
         """Let (n,) these shares be unserved at most; only of a loosened program."""

@@ -17,9 +17,15 @@ import numpy as np
 from planner.errors import SolverFailed
 from planner.program import tangents
 from planner.program.candidates import Candidates, list_fleets, nearby_fleets, useful_counts
-from planner.program.headroom import BoolArray
 from planner.program.lp import LpSolution, Program
-from planner.program.subproblem import DUST, EXACT, Incumbent, Subproblem, incumbent_from_shares
+from planner.program.subproblem import (
+    DUST,
+    EXACT,
+    Incumbent,
+    Subproblem,
+    incumbent_from_shares,
+    one_pool_per_model,
+)
 from planner.sizes import FloatArray
 
 # The figures below are over 48 made-up problems like those of `cuvee bench-solve`, with 4 and 12
@@ -58,10 +64,14 @@ class SearchState:
     prices: list[FloatArray]
 
 
-def min_cost(subproblem: Subproblem, program: Program) -> Incumbent:
-    """The cheapest fleet found that serves all it can. Raises SolverFailed without an answer."""
+def min_cost(subproblem: Subproblem, program: Program, start: Incumbent | None = None) -> Incumbent:
+    """The cheapest fleet found that serves all it can. Raises SolverFailed without an answer.
+
+    start: a fleet that is known to hold and to serve everything.
+    """
     state = _state(subproblem, program, np.zeros(len(subproblem.rate)))
-    best = _search(state, tangents.first_points(subproblem), one_pool_per_model(subproblem))
+    first = _cheaper(start, one_pool_per_model(subproblem))
+    best = _search(state, tangents.first_points(subproblem), first)
     best = best or _search_partly_served(subproblem, program)
     if best is None:
         raise SolverFailed("the solver ended without a solution")
@@ -92,31 +102,16 @@ def min_peak(subproblem: Subproblem, program: Program, backends: FloatArray) -> 
     return best
 
 
-def one_pool_per_model(subproblem: Subproblem) -> Incumbent | None:
-    """A cheap fleet in which one pool serves each model; `None` if some model needs several.
-
-    It needs no solver, is the plan to beat, and makes the first list of fleets a short one.
-    """
-    weights, costs = np.zeros_like(subproblem.mean), subproblem.costs
-    for model in np.unique(subproblem.model_index):
-        rows = subproblem.model_index == model
-        able = np.isfinite(subproblem.mean[rows]).all(axis=0)
-        counts = subproblem.counts(np.where(able, rows[:, None], 0.0))
-        usd = costs.by_pool(counts) - costs.by_pool(subproblem.bounds.least)
-        order = np.flatnonzero(able)[np.argsort(usd[able])]
-        legal = (fleet for p in order if (fleet := _served_by(subproblem, rows, p)))
-        cheapest = next(legal, None)
-        if cheapest is None:
-            return None
-        weights += cheapest.weights
-    return incumbent_from_shares(subproblem, weights, np.zeros(len(subproblem.rate)))
+def relaxation(subproblem: Subproblem, program: Program) -> LpSolution | None:
+    """The program without integers once its tangents have settled; `None` if it is infeasible."""
+    state = _state(subproblem, program, np.zeros(len(subproblem.rate)))
+    return _solve_relaxation(state, tangents.first_points(subproblem))[0]
 
 
-def _served_by(subproblem: Subproblem, rows: BoolArray, pool: int) -> Incumbent | None:
-    """The fleet in which one pool serves all of these buckets, and nothing serves the others."""
-    weights = np.zeros_like(subproblem.mean)
-    weights[rows, pool] = 1.0
-    return incumbent_from_shares(subproblem, weights, np.where(rows, 0.0, 1.0))
+def least_unserved(subproblem: Subproblem, program: Program) -> FloatArray | None:
+    """(n, m) shares that leave the least unserved if backends came in fractions; `None` if the time
+    is up."""
+    return _min_unserved(subproblem, program.loosened(), relaxed=True)
 
 
 def _state(subproblem: Subproblem, program: Program, unserved: FloatArray) -> SearchState:
@@ -288,16 +283,18 @@ def _search_partly_served(subproblem: Subproblem, program: Program) -> Incumbent
     return _search(_state(subproblem, program, unserved), points, first)
 
 
-def _min_unserved(subproblem: Subproblem, program: Program) -> FloatArray | None:
+def _min_unserved(
+    subproblem: Subproblem, program: Program, *, relaxed: bool = False
+) -> FloatArray | None:
     """(n, m) shares that leave the least requests/s unserved, the best of the tangent rounds.
 
-    With whole backends from the first round on: fractions of backends would serve more than any
-    fleet can.
+    With whole backends from the first round on, unless relaxed: fractions of backends would serve
+    more than any fleet can.
     """
     points, weights, least = tangents.first_points(subproblem), None, np.inf
     ready = np.ones(len(points))
     for _ in range(ROUNDS):
-        solution = program.min_unserved(points, ready, relaxed=False)
+        solution = program.min_unserved(points, ready, relaxed=relaxed)
         if solution is None:
             break
         lost = float((1 - solution.weights.sum(axis=1)) @ subproblem.rate)

@@ -8,6 +8,7 @@ is solved.
 
 import time
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 
@@ -15,7 +16,7 @@ from planner.errors import InvalidValue
 from planner.model.demand import Demand
 from planner.model.plan import Plan, Relaxation
 from planner.model.pool import Pool
-from planner.program import search
+from planner.program import by_model, search
 from planner.program.assemble import Answer, assemble_plan, relaxation
 from planner.program.decompose import subproblems
 from planner.program.headroom import load_table, loads_of
@@ -24,6 +25,7 @@ from planner.program.limits import UNLIMITED, Limits, lift_each_limit
 from planner.program.problem import Problem
 from planner.program.request import PlanRequest
 
+LIFTING = 0.2  # of the time limit, at least, is for the limit to lift where demand is unserved
 LEAST_GAIN = 1e-6  # requests/s; a limit whose removal serves less than that more does not help
 
 
@@ -55,8 +57,8 @@ def provision(
 
     time_limit_s: bounds the search over all models. gap: a cost so near to its bound, relative to
     it, is near enough. Demand that cannot be served is in `Plan.unserved`. If limits are the
-    reason, they are lifted one at a time, all within as much time again, and `Plan.relaxation` is
-    the one that helps most.
+    reason, they are lifted one at a time, all within what is left of the time (but at least
+    `LIFTING` of it), and `Plan.relaxation` is the one that helps most.
     Raises InvalidValue if min_backends are beyond the limits, and SolverFailed if the solver ended
     without any solution.
     """
@@ -67,7 +69,8 @@ def provision(
     plan = _provision(problem, effort)
     if all(bucket.served for bucket in plan.unserved):
         return plan
-    best = _best_relaxation(problem, plan, time_limit_s, gap)
+    ends_s = max(effort.ends_s, time.perf_counter() + LIFTING * time_limit_s)
+    best = _best_relaxation(problem, plan, ends_s, gap)
     return replace(plan, relaxation=best, solve_s=time.perf_counter() - start_s)
 
 
@@ -107,8 +110,8 @@ def _provision(problem: Problem, effort: _Effort) -> Plan:
     backends = np.array([float(pool.min_backends) for pool in problem.pools])
     # All subproblems share one end: the time that an early one leaves goes to those after it.
     for subproblem in subproblems(problem):
-        program = HighsProgram(subproblem, ends_s=effort.ends_s, gap=effort.gap)
-        best = search.min_cost(subproblem, program)
+        programs = partial(HighsProgram, ends_s=effort.ends_s, gap=effort.gap)
+        best = by_model.min_cost(subproblem, programs)
         backends[subproblem.pool_index] = best.backends
         unproven_usd = best.gap * best.usd
         answers.append(
@@ -118,18 +121,19 @@ def _provision(problem: Problem, effort: _Effort) -> Plan:
     return assemble_plan("provision", problem, backends, answers, took_s)
 
 
-def _best_relaxation(
-    problem: Problem, plan: Plan, time_limit_s: float, gap: float
-) -> Relaxation | None:
+def _best_relaxation(problem: Problem, plan: Plan, ends_s: float, gap: float) -> Relaxation | None:
     """The limit whose removal serves most, and of several the cheapest; `None` if none helps."""
     feasible = problem.loads.feasible
     left = [u for u in plan.unserved if not u.served]
     able = {p for u in left for p in np.flatnonzero(feasible[u.bucket]).tolist()}
-    ends_s, options = time.perf_counter() + time_limit_s, []
-    for name, pools, limits in lift_each_limit(problem.limits, problem.pools, plan.backends, able):
+    lifted = [*lift_each_limit(problem.limits, problem.pools, plan.backends, able)]
+    options = []
+    for i, (name, pools, limits) in enumerate(lifted):
         now_s = time.perf_counter()
         if now_s < ends_s:
-            effort = _Effort(start_s=now_s, ends_s=ends_s, gap=gap)
+            # An equal part for each, so that the first ones do not take the time of the others.
+            own_s = (ends_s - now_s) / (len(lifted) - i)
+            effort = _Effort(start_s=now_s, ends_s=now_s + own_s, gap=gap)
             relaxed = _provision(replace(problem, pools=pools, limits=limits), effort)
             options.append(relaxation(name, problem, relaxed))
     # Rounded: plans that serve the same rate but for the solver's rounding differ in cost only.

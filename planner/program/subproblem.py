@@ -156,6 +156,10 @@ class Subproblem:
         load, tail = load_and_tail(weights, self.mean, self.variance)
         return load + tail
 
+    def lost(self, weights: FloatArray) -> float:
+        """Requests/s that (n, m) shares leave unserved."""
+        return float(np.maximum(1 - weights.sum(axis=1), 0.0) @ self.rate)
+
     def counts(self, weights: FloatArray) -> FloatArray:
         """(m,) the least backends that hold (n, m) shares.
 
@@ -236,6 +240,33 @@ def incumbent_from_shares(
         if rate > region.most + DUST * subproblem.rate.sum():
             return None
     return Incumbent(weights=weights, backends=counts, usd=float(subproblem.costs.total(counts)))
+
+
+def one_pool_per_model(subproblem: Subproblem) -> Incumbent | None:
+    """A cheap fleet in which one pool serves each model; `None` if some model needs several.
+
+    It needs no solver, is the plan to beat, and makes the first list of fleets a short one.
+    """
+    weights, costs = np.zeros_like(subproblem.mean), subproblem.costs
+    for model in np.unique(subproblem.model_index):
+        rows = subproblem.model_index == model
+        able = np.isfinite(subproblem.mean[rows]).all(axis=0)
+        counts = subproblem.counts(np.where(able, rows[:, None], 0.0))
+        usd = costs.by_pool(counts) - costs.by_pool(subproblem.bounds.least)
+        order = np.flatnonzero(able)[np.argsort(usd[able])]
+        legal = (fleet for p in order if (fleet := _served_by(subproblem, rows, p)))
+        cheapest = next(legal, None)
+        if cheapest is None:
+            return None
+        weights += cheapest.weights
+    return incumbent_from_shares(subproblem, weights, np.zeros(len(subproblem.rate)))
+
+
+def _served_by(subproblem: Subproblem, rows: BoolArray, pool: int) -> Incumbent | None:
+    """The fleet in which one pool serves all of these buckets, and nothing serves the others."""
+    weights = np.zeros_like(subproblem.mean)
+    weights[rows, pool] = 1.0
+    return incumbent_from_shares(subproblem, weights, np.where(rows, 0.0, 1.0))
 
 
 def plain_subproblem(mean: FloatArray, rate: FloatArray, usd: FloatArray) -> Subproblem:

@@ -63,6 +63,21 @@ def test_a_profile_says_for_which_engine_version_it_is(config, tmp_path):
     assert "version" not in h100
 
 
+def test_alternatives_are_a_line_each(config):
+    """What could be rented in place of a pool's own configuration, and what could not and why."""
+    choices = {"gpu": ["L4", "A10G"], "tensor_parallel_size": [2], "dtype": ["fp16", "fp8"]}
+
+    result = run("--config", config(any_of=choices))
+
+    assert result.exit_code == 0
+    lines = result.stdout.splitlines()
+    at = lines.index("  a10g: 1 backend of A10G with m, context 8192, $1.00/h each")
+    assert lines[at + 1].startswith("    or a10g/2xA10G-fp16: 2xA10G, at most 256 requests")
+    assert lines[at + 1].endswith("$2.00/h each")
+    assert "    not a10g/2xL4-fp16: prices has none for L4" in lines[at + 2 : at + 5]
+    assert "    not a10g/2xA10G-fp8: dtype: fp8, and A10G has no fp8 units" in lines
+
+
 def test_mistakes_are_a_line_each(config):
     """On stderr, nothing on stdout, and exit code 2."""
     path = config(usd_per_hour=-1, profile="missing.yaml", zoen="z")

@@ -52,6 +52,16 @@ def test_the_whole_plan_has_buckets_keys_and_changes():
     assert "fewer than 10 backends" in text
 
 
+def test_of_many_pools_those_without_a_backend_are_a_number():
+    """Twenty engine configurations fit on no screen, and a plan uses few of them."""
+    dear = [replace(POOLS[0], name=f"h{n}", usd_per_hour=8.0 + n) for n in range(20)]
+
+    text = shown((*POOLS, *dear))
+
+    assert "(20 others)" in text
+    assert "h19" not in text
+
+
 def test_what_limits_leave_out_is_stated():
     """The bucket, its rate and the reason; what idles has a row of its own in the bill."""
     few = shown((replace(POOLS[0], max_backends=1),))

@@ -46,6 +46,8 @@ def test_every_file_is_loaded_or_refused_in_lines(tmp_path):
     del good["planner"]["workload"]
     good["models"]["llama-3-8b"]["classes"] = {"batch": {"ttft_s": 30, "tpot_s": 0.5}}
     good["limits"] = {"stock": [{"gpu": "H100", "most": 3}], "survive": 1}
+    any_of = {"gpu": ["L4", "H100"], "dtype": ["fp16", "fp8"], "tensor_parallel_size": [1, 2]}
+    good["pools"]["a10g"]["any_of"] = any_of | {"profile": ["llama-3-8b/L4"]}
     path, random_ = tmp_path / "cuvee.yaml", random.Random(1)
     refused = []
     for _ in range(FILES):
