@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 
 from planner.engine import catalogue
 from planner.engine.batching import Engine, FirstToken, LastToken
+from planner.engine.capacity import hits
 from planner.engine.hardware import ENGINES
 from planner.engine.iteration import IterationTime
-from planner.engine.profiles import analytic, hits
+from planner.engine.profiles import analytic
 from planner.engine.roofline import roofline
 from planner.errors import InvalidValue
 
