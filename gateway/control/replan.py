@@ -125,6 +125,7 @@ class Replanner:
             self._on_look("kept")
             return None
         self._replace(candidate, reason)
+        await self._give_up_seal()
         self._seal_if_moved(request)
         self._on_look("replaced")
         return candidate
@@ -154,6 +155,13 @@ class Replanner:
                 return
         self._sealed = self.plan.plan_id, request.demand
         self._sealing = asyncio.create_task(self._seal(request, self.plan))
+
+    async def _give_up_seal(self) -> None:
+        """End a search that began from a plan which is no longer in force: its result would not be
+        used, and the search from the present plan would wait for it."""
+        if self._sealing is not None:
+            self._sealing.cancel()
+            await asyncio.gather(self._sealing, return_exceptions=True)
 
     async def _seal(self, request: PlanRequest, plan: Plan) -> None:
         """Certify the plan in force, and replace it by the cheapest certified plan."""
