@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isinf
 
 import numpy as np
 
@@ -203,7 +204,10 @@ class Replanner:
         self._short = self._short + 1 if not comparison.holds and improves else 0
         self._better = self._better + 1 if comparison.holds and saves else 0
         if self._short >= URGENT_LOOKS:
-            return f"the plan no longer holds: peak {peak:.2f} of what its backends keep"
+            why = f"peak {peak:.2f} of what its backends keep"
+            if isinf(peak):
+                why = "it has no backend for some of the sizes that came"
+            return f"the plan no longer holds: {why}"
         if self._better >= policy.patience:
             gain = "less loaded" if policy.objective == "assign" else "cheaper"
             return f"{comparison.saving:.0%} {gain}"
