@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -148,6 +149,7 @@ class _PlanWatch:
             plan = PlanSeen(at_s=at_s, body=await reply.json())
         known = self._progress.plans
         if known and known[-1].name == plan.name:
+            known[-1] = replace(plan, at_s=known[-1].at_s)  # its certificate may have come
             return
         self._progress.on_plan(plan)
         # A thread: to play the rest of the requests takes half a second, and others are due.

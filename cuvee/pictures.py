@@ -85,8 +85,8 @@ def colour(gpu: str) -> str:
 
 
 def draw_demo(run: DemoSummary, path: Path) -> None:
-    """Draw the dollars and the kept promises of every lane over time, and below them the size map
-    of the first and of the last plan.
+    """Draw the dollars and the kept promises of every lane over time, and below them the size maps
+    of the last plan before the turn and of the last plan.
 
     Raises NoPicture without matplotlib, OSError if the file cannot be written.
     """
@@ -106,8 +106,8 @@ def draw_demo(run: DemoSummary, path: Path) -> None:
     axes[0][1].set(
         title=f"requests within the SLO, of those that came in {WINDOW_S:g} s", ylabel="%"
     )
-    ends = [run.plans[0], run.plans[-1]] if run.plans else []
-    for axis, plan in zip(axes[1], ends, strict=False):
+    before = [plan for plan in run.plans if plan.at_s < run.turn_s]
+    for axis, plan in zip(axes[1], [*before[-1:], *run.plans[-1:]], strict=False):
         when = f"from {plan.at_s:.0f} s" if plan.at_s else "from the start"
         title = f"the plan {when}: ${plan.body['usd_per_hour']:.2f}/h"
         size_map(axis, plan.body, title, run.gpus)

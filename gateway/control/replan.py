@@ -187,7 +187,7 @@ class Replanner:
             return
         saving = 1 - refined.usd_per_hour / plan.usd_per_hour if plan.usd_per_hour else 0.0
         if saving >= self._policy.min_saving:
-            reason = f"certified, and {saving:.0%} cheaper than the plan that is safe at once"
+            reason = f"certified, and {saving:.0%} cheaper than the plan before"
         elif short:
             reason = "the plan did not hold when it was played; this one does"
         else:
