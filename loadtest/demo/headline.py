@@ -34,7 +34,9 @@ def _offer(plan: PlanSeen, gpus: Mapping[str, str]) -> str:
     mix = race.fleet_of(plan.body, plan.at_s)
     single = race.best_single(plan.body, plan.at_s)
     text = f"${mix.usd_per_hour:.2f}/h ({described(mix, gpus)})"
-    if single is not None:
+    if single is not None and dict(single.backends) == dict(mix.backends):
+        text += ": no mix is cheaper"
+    elif single is not None:
         kind = "" if single.certified else ", not certified"
         text += f" instead of ${single.usd_per_hour:.2f} ({described(single, gpus)}{kind})"
         text += f": {1 - mix.usd_per_hour / single.usd_per_hour:.0%} less"
