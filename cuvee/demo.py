@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import aiohttp
@@ -10,60 +11,24 @@ import click
 import uvloop
 from rich.console import Console
 from rich.live import Live
-from rich.text import Text
 
+from cuvee.demo_progress import DemoProgress
 from cuvee.options import FILE, JSON_FILE
 from cuvee.pictures import NoPicture, canvas, draw_demo
 from gateway.errors import ConfigError
-from loadtest.demo import summary
+from loadtest.demo import headline, summary
 from loadtest.demo.fleet import LocalFleet, LocalFleetError
+from loadtest.demo.race import Race
 from loadtest.demo.summary import DemoSummary, PlanSeen
-from loadtest.replay import report
-from loadtest.replay.record import Record
 from loadtest.replay.send import ReplayOptions, replay
 from planner import shipped
 from planner.errors import PlannerError
-from planner.slo import Slo
 from planner.traffic.trace import Trace, read_trace
 
 CONFIGS = shipped.folder()
 TURN_S = 45.0  # configs/workloads/ATTRIBUTION.md: where conversation turns into code
 POLL_S = 0.5  # how often the demo asks which plan is in force
 LINE_S = 10.0  # without a terminal: a line of progress this often
-
-
-class DemoProgress:
-    """What a person sees while the demo runs: records and plans, added up as they come."""
-
-    def __init__(self, console: Console, slo: Slo, trace: Trace) -> None:
-        self._console = console
-        self._slo = slo
-        self._trace = trace
-        self._done = self._failed = self._met = 0  # requests
-        self.plans: list[PlanSeen] = []
-
-    def on_record(self, record: Record) -> None:
-        """Count a request that has ended."""
-        self._done += 1
-        self._failed += record.error is not None
-        self._met += report.met_slo(record, self._slo)
-
-    def on_plan(self, plan: PlanSeen) -> None:
-        """Print a plan that has come into force, with the reason for every plan but the first."""
-        fleet = ", ".join(f"{n} {c}" for n, c in plan.body["backends"].items())
-        why = f": {plan.body['reason']}" if self.plans else ""
-        cost = f"${plan.body['usd_per_hour']:.2f}/h"
-        self._console.print(f"[{plan.at_s:5.1f} s] plan {plan.name}: {fleet}, {cost}{why}")
-        self.plans.append(plan)
-
-    def line(self, at_s: float) -> str:
-        """The state in one line."""
-        attained = f"{self._met / self._done:.1%}" if self._done else "–"
-        mix = "conversation" if at_s < TURN_S else "code"
-        return (
-            f"[{at_s:5.1f} s] mostly {mix}: {self._done} of {len(self._trace)} done, "
-            f"{self._failed} failed, {attained} within SLO"
-        )
 
 
 @click.command()
@@ -78,24 +43,29 @@ class DemoProgress:
     "--trace",
     "trace_path",
     type=click.Path(path_type=Path),
-    default=CONFIGS / "workloads" / "azure-2023-turn.csv",
-    help="Trace to replay.  [default: the shipped azure-2023-turn.csv]",
+    default=CONFIGS / "workloads" / "azure-2023-race.csv",
+    help="Trace to replay.  [default: the shipped azure-2023-race.csv]",
 )
 @JSON_FILE
 @click.option("--plot", "plot_path", type=FILE, help="Write it as a picture.")
 @click.option("--log", "log_path", type=FILE, help="Keep the gateway's log.")
+@click.option("--verbose", is_flag=True, help="Also print plans, shares, latencies and all prices.")
 def demo(
     path: Path,
     trace_path: Path,
     json_path: Path | None,
     plot_path: Path | None,
     log_path: Path | None,
+    verbose: bool,
 ) -> None:
-    """Show the whole loop on this machine, without a GPU, in under two minutes.
+    """Show the whole loop on this machine, without a GPU, in under three minutes.
 
     Starts emulated backends (A10G, A100-80G and H100 with Llama-3-8B, in real time), plans a fleet
-    for real traffic, and replays such traffic through the gateway. Halfway it turns from
-    conversation to code; the gateway notices, plans again and swaps its table under load.
+    for real traffic, and replays such traffic through the gateway. Then code completion comes on
+    top and traffic more than doubles; the gateway notices, plans again and swaps its table under
+    load. Each time the safe plan comes first, and the cheapest certified one as soon as it is
+    known. The best fleet of one GPU type, and round robin on Cuvée's own mix, race along: both are
+    played in virtual time on the same requests.
     """
     console = Console()
     try:
@@ -105,14 +75,15 @@ def demo(
         if json_path is not None:
             json_path.write_text(json.dumps(summary.to_json(result), indent=1))
         if plot_path is not None:
-            draw_demo(result.plans, plot_path)
+            draw_demo(result, plot_path)
     except (PlannerError, ConfigError, LocalFleetError, NoPicture, OSError) as error:
         raise click.ClickException(str(error)) from error
-    for table in summary.tables(result):
+    for table in summary.tables(result) if verbose else ():
         console.print()
         console.print(table)
     console.print()
-    console.print(closing(result))
+    for line in closing(result, verbose=verbose):
+        console.print(line, highlight=False, soft_wrap=True)
     if result.failed:
         raise click.exceptions.Exit(1)
 
@@ -123,19 +94,19 @@ async def run_demo(
     """Start backends and gateway, replay the trace, and sum up the run."""
     console.print("starting the emulated backends and the gateway …")
     async with LocalFleet(path, log=log_path) as local_fleet:
-        slo_class = local_fleet.loaded.buckets.classes[0]
-        progress = DemoProgress(console, slo_class.slo, trace)
+        loaded = local_fleet.loaded
+        slo_class = loaded.buckets.classes[0]
+        gpus = {pool.name: pool.gpu for pool in loaded.pools}
+        race = Race(loaded, trace)
+        progress = DemoProgress(console, slo_class.slo, trace, race, gpus, TURN_S)
         async with aiohttp.ClientSession() as session:
-            progress.on_plan(await _plan_in_force(session, local_fleet.admin_url, 0.0))
+            watch = _PlanWatch(session, local_fleet.admin_url, progress, race)
+            await watch.look(0.0)
             clock = asyncio.get_running_loop().time
             start_s = clock()
             tasks = (
-                asyncio.create_task(
-                    _watch_plans(
-                        session, local_fleet.admin_url, progress, lambda: clock() - start_s
-                    )
-                ),
-                asyncio.create_task(_show_line(console, progress, lambda: clock() - start_s)),
+                asyncio.create_task(watch.run(lambda: clock() - start_s)),
+                asyncio.create_task(_show(progress, lambda: clock() - start_s)),
             )
             try:
                 options = ReplayOptions(model=slo_class.model)
@@ -146,47 +117,60 @@ async def run_demo(
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
-    return summary.summarise(records, progress.plans, slo_class.slo, turn_s=TURN_S)
+    return summary.summarise(
+        records,
+        progress.plans,
+        slo_class.slo,
+        turn_s=TURN_S,
+        gpus=gpus,
+        others=(race.single, race.round_robin),
+    )
 
 
-async def _plan_in_force(session: aiohttp.ClientSession, admin_url: str, at_s: float) -> PlanSeen:
-    async with session.get(f"{admin_url}/cuvee/plan") as reply:
-        return PlanSeen(at_s=at_s, body=await reply.json())
+class _PlanWatch:
+    """Asks which plan is in force, and tells the race and the screen of every new one."""
+
+    def __init__(
+        self, session: aiohttp.ClientSession, admin_url: str, progress: DemoProgress, race: Race
+    ) -> None:
+        self._session = session
+        self._url = f"{admin_url}/cuvee/plan"
+        self._progress = progress
+        self._race = race
+
+    async def run(self, now: Callable[[], float]) -> None:
+        """Look again and again. now: seconds since the replay's start."""
+        while True:
+            await asyncio.sleep(POLL_S)
+            await self.look(now())
+
+    async def look(self, at_s: float) -> None:
+        async with self._session.get(self._url) as reply:
+            plan = PlanSeen(at_s=at_s, body=await reply.json())
+        known = self._progress.plans
+        if known and known[-1].name == plan.name:
+            known[-1] = replace(plan, at_s=known[-1].at_s)  # its certificate may have come
+            return
+        self._progress.on_plan(plan)
+        # A thread: to play the rest of the requests takes half a second, and others are due.
+        await asyncio.to_thread(self._race.on_plan, plan.body, at_s)
 
 
-async def _watch_plans(
-    session: aiohttp.ClientSession, admin_url: str, progress: DemoProgress, now: Callable[[], float]
-) -> None:
-    """Report every plan that comes into force. now: seconds since the replay's start."""
-    while True:
-        await asyncio.sleep(POLL_S)
-        plan = await _plan_in_force(session, admin_url, now())
-        if plan.name != progress.plans[-1].name:
-            progress.on_plan(plan)
-
-
-async def _show_line(console: Console, progress: DemoProgress, now: Callable[[], float]) -> None:
-    """Show a line that renews itself on a terminal, and print one now and then elsewhere."""
+async def _show(progress: DemoProgress, now: Callable[[], float]) -> None:
+    """Show a panel that renews itself on a terminal, and print a line now and then elsewhere."""
+    console = progress.console
     if not console.is_terminal:
         while True:
             await asyncio.sleep(LINE_S)
-            console.print(progress.line(now()))
+            console.print(progress.line(now()), highlight=False, soft_wrap=True)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
-            live.update(Text(progress.line(now())), refresh=True)
+            live.update(progress.panel(now()), refresh=True)
             await asyncio.sleep(POLL_S)
 
 
-def closing(result: DemoSummary) -> str:
-    """The run in a sentence or two."""
-    swaps = len(result.plans) - 1
-    swapped = "one plan" if swaps == 1 else f"{swaps} plans"
-    outcome = f"{result.requests} requests, {result.failed} failed, {swapped} swapped in"
-    attainment = result.periods[-1].attainment
-    if attainment is None:
-        return f"{outcome}."
-    promise = f"TTFT ≤ {result.slo.ttft_s:g} s and TPOT ≤ {result.slo.tpot_s * 1e3:g} ms"
-    return (
-        f"{outcome}; {attainment.share:.1%} kept {promise} ({result.slo.attainment:.0%} promised). "
-        f"The load generator itself was late by {result.lag_p99_s * 1e3:.0f} ms at p99."
-    )
+def closing(result: DemoSummary, *, verbose: bool = False) -> list[str]:
+    """The run in six lines at most."""
+    late = f"The load generator itself was late by {result.lag_p99_s * 1e3:.0f} ms at p99"
+    more = "." if verbose else "; --verbose prints plans, shares and latencies."
+    return [*headline.headline(result), late + more]

@@ -212,6 +212,7 @@ def _draw(
         plan,
         explanation,
         to,
+        gpus={pool.name: pool.gpu for pool in pools},
         over_rate=curves.over_rate(demand, pools, rates),
         over_tpot=curves.over_tpot(demand, pools, tuple(tpot_s * t for t in CURVE_TPOTS)),
     )

@@ -61,7 +61,8 @@ LAYERS = {
     "loadtest.torture": "PLANNER GATEWAY",
     "loadtest.overhead": "loadtest loadtest.replay gateway.runtime",
     "loadtest.soak": "loadtest gateway.processes",
-    "loadtest.demo": "PLANNER gateway.config loadtest loadtest.emulator loadtest.replay",
+    "loadtest.demo": "PLANNER gateway.config gateway.rehearsal gateway.routing loadtest "
+    "loadtest.compare loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",
 }
 PURE = ("planner", "gateway.access", "gateway.routing", "gateway.telemetry")

@@ -14,6 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from math import isinf
 
 import numpy as np
 
@@ -136,6 +137,7 @@ class Replanner:
             self._on_look("kept")
             return None
         self._replace(candidate, reason)
+        await self._give_up_seal()
         self._seal_if_moved(request)
         self._on_look("replaced")
         return candidate
@@ -180,6 +182,13 @@ class Replanner:
         self._sealed = self.plan.plan_id, request.demand
         self._sealing = asyncio.create_task(self._seal(request, self.plan))
 
+    async def _give_up_seal(self) -> None:
+        """End a search that began from a plan which is no longer in force: its result would not be
+        used, and the search from the present plan would wait for it."""
+        if self._sealing is not None:
+            self._sealing.cancel()
+            await asyncio.gather(self._sealing, return_exceptions=True)
+
     async def _seal(self, request: PlanRequest, plan: Plan) -> None:
         """Certify the plan in force, and replace it by the cheapest certified plan."""
         try:
@@ -203,7 +212,7 @@ class Replanner:
             return
         saving = 1 - refined.usd_per_hour / plan.usd_per_hour if plan.usd_per_hour else 0.0
         if saving >= self._policy.min_saving:
-            reason = f"certified, and {saving:.0%} cheaper than the plan that is safe at once"
+            reason = f"certified, and {saving:.0%} cheaper than the plan before"
         elif short:
             reason = "the plan did not hold when it was played; this one does"
         else:
@@ -220,7 +229,10 @@ class Replanner:
         self._short = self._short + 1 if not comparison.holds and improves else 0
         self._better = self._better + 1 if comparison.holds and saves else 0
         if self._short >= URGENT_LOOKS:
-            return f"the plan no longer holds: peak {peak:.2f} of what its backends keep"
+            why = f"peak {peak:.2f} of what its backends keep"
+            if isinf(peak):
+                why = "it has no backend for some of the sizes that came"
+            return f"the plan no longer holds: {why}"
         if self._better >= policy.patience:
             gain = "less loaded" if policy.objective == "assign" else "cheaper"
             return f"{comparison.saving:.0%} {gain}"

@@ -278,14 +278,15 @@ def sealed(
     if request.objective == "assign":
         return replace(plan, certificate=search.certificate(plan)), None
     found = search.run(plan, length)
-    plan = replace(plan, certificate=found.first[1])
+    singles = tuple(_single(gpu, single) for gpu, single, _ in found.singles) or plan.singles
+    plan = replace(plan, certificate=found.first[1], singles=singles)
     if not found.refined.certificate.holds:
         return plan, None
     refined = replace(
         found.refined.plan,
         certificate=found.refined.certificate,
         safe_usd_per_hour=plan.usd_per_hour,
-        singles=tuple(_single(gpu, single) for gpu, single, _ in found.singles),
+        singles=singles,
     )
     return plan, refined
 

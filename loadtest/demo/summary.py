@@ -4,13 +4,14 @@ Knows `/cuvee/plan` and the records of a replay; must not know processes or cons
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
+from loadtest.demo.race import Lane, best_single, fleet_of, gateway_lane
 from loadtest.replay import report
 from loadtest.replay.record import Record
 from loadtest.replay.report import Attainment, Percentiles
@@ -69,8 +70,9 @@ class BucketShares:
 class DemoSummary:
     """The whole run.
 
-    lag_p99_s: of the load generator itself. turn_s: when the traffic mix turned, since the start.
-    periods: the last one is the whole run. pools: the run by pool.
+    lag_p99_s: of the load generator itself. turn_s, until_s: when the traffic mix turned, and when
+    the last request ended, since the start. gpus: the GPU type of each pool. lanes: the gateway's
+    first. periods: the last one is the whole run. pools: the run by pool.
     """
 
     slo: Slo
@@ -78,18 +80,29 @@ class DemoSummary:
     failed: int
     lag_p99_s: float
     turn_s: float
+    until_s: float
+    gpus: Mapping[str, str]
     plans: tuple[PlanSeen, ...]
+    lanes: tuple[Lane, ...]
     periods: tuple[Period, ...]
     pools: tuple[Period, ...]
     slices: tuple[BucketShares, ...]
 
 
 def summarise(
-    records: Sequence[Record], plans: Sequence[PlanSeen], slo: Slo, *, turn_s: float
+    records: Sequence[Record],
+    plans: Sequence[PlanSeen],
+    slo: Slo,
+    *,
+    turn_s: float,
+    gpus: Mapping[str, str],
+    others: Sequence[Lane] = (),
 ) -> DemoSummary:
-    """Add up a run; a plan that served no request is left out."""
+    """Add up a run; a plan that served no request is left out. others: the lanes beside the
+    gateway's."""
     whole = report.summarise(records, slo)
     names = sorted({record.pool for record in records if record.pool})
+    own = gateway_lane(records, [fleet_of(plan.body, plan.at_s) for plan in plans], slo)
     used = {record.plan for record in records}
     plans = [plan for plan in plans if plan.name in used]
     return DemoSummary(
@@ -98,7 +111,10 @@ def summarise(
         failed=whole.failed,
         lag_p99_s=whole.lag_p99_s,
         turn_s=turn_s,
+        until_s=max((record.sent_s + record.e2e_s for record in records), default=0.0),
+        gpus=gpus,
         plans=tuple(plans),
+        lanes=(own, *others),
         periods=tuple(_periods(records, plans, slo, turn_s)),
         pools=tuple(_period(n, [r for r in records if r.pool == n], slo) for n in names),
         slices=tuple(s for plan in plans for s in _bucket_shares(records, plan)),
@@ -229,11 +245,15 @@ def _costs_table(summary: DemoSummary) -> Table:
     table.add_row("rehearsed attainment", *(_rehearsed(plan.body) for plan in summary.plans))
     gpus = sorted({gpu for plan in summary.plans for gpu in plan.body["single_types"]})
     for gpu in gpus:
-        table.add_row(f"{gpu} only", *(_single(p.body["single_types"][gpu]) for p in summary.plans))
+        singles = (plan.body["single_types"].get(gpu) for plan in summary.plans)
+        table.add_row(f"{gpu} only", *map(_single, singles))
     table.add_row("saved against the best", *(_saving(plan.body) for plan in summary.plans))
     bounds = (f"{plan.body['lower_bound_usd_per_hour']:.2f}" for plan in summary.plans)
     table.add_row("lower bound (fluid)", *bounds)
-    table.caption = "cannot: the share of requests whose SLO none of these GPUs holds"
+    table.caption = (
+        "certified types are marked ✓; –: cannot be the cheapest, so not played; "
+        "cannot: the share of requests whose SLO none of these GPUs holds"
+    )
     return table
 
 
@@ -245,13 +265,16 @@ def _rehearsed(body: dict[str, Any]) -> str:
     return f"{certificate['attainment']:.1%} ≥{certificate['low']:.1%}"
 
 
-def _single(single: dict[str, Any]) -> str:
+def _single(single: dict[str, Any] | None) -> str:
+    if single is None:
+        return "–"
     if not single["feasible"]:
         return f"cannot: {single['unserved_share']:.0%}"
-    return f"{single['usd_per_hour']:.2f} (× {sum(single['backends'].values())})"
+    mark = " ✓" if single["certified"] else ""
+    return f"{single['usd_per_hour']:.2f} (× {sum(single['backends'].values())}){mark}"
 
 
 def _saving(body: dict[str, Any]) -> str:
-    """Saved against the best single type of those that can serve everything."""
-    feasible = [s["usd_per_hour"] for s in body["single_types"].values() if s["feasible"]]
-    return f"{1 - body['usd_per_hour'] / min(feasible):.0%}" if feasible else "no type can"
+    """Saved against the best single type."""
+    best = best_single(body, 0.0)
+    return "no type can" if best is None else f"{1 - body['usd_per_hour'] / best.usd_per_hour:.0%}"

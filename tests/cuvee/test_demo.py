@@ -26,12 +26,14 @@ async def test_the_loop_runs_and_can_be_drawn(tmp_path: Path):
     console = Console(file=(tmp_path / "out").open("w"))
     result = await run_demo(CONFIGS / "demo.yaml", TRACE, console, tmp_path / "log")
     console.file.close()
-    pictures.draw_demo(result.plans, tmp_path / "demo.png")
+    pictures.draw_demo(result, tmp_path / "demo.png")
 
     assert (result.requests, result.failed) == (12, 0)
     assert sum(period.requests for period in result.pools) == 12
     assert {s.plan for s in result.slices} == {result.plans[0].name}
-    assert "12 requests, 0 failed" in closing(result)
+    assert [len(lane.requests) for lane in result.lanes] == [12, 12, 12]
+    assert "12 requests, 0 failed" in "\n".join(closing(result))
+    assert len(closing(result)) <= 6
     assert (tmp_path / "demo.png").read_bytes().startswith(b"\x89PNG")
     assert "listening" in (tmp_path / "log").read_text()
 

@@ -29,6 +29,9 @@ CURVES = (
 )
 
 
+GIVEN = {"gpus": {"h": "H100"}, "over_rate": CURVES, "over_tpot": CURVES}
+
+
 def plan_at(rate: float, tpot_s: float = 0.1) -> tuple[Plan, Explanation]:
     buckets = Buckets(classes=(SloClass(model="m", slo=Slo(ttft_s=2, tpot_s=tpot_s)),), grid=GRID)
     sizes = (np.array([0, 1, 2]), np.array([100.0, 100, 2000]), np.array([50.0, 500, 20]))
@@ -40,7 +43,7 @@ def plan_at(rate: float, tpot_s: float = 0.1) -> tuple[Plan, Explanation]:
 @pytest.mark.parametrize(("name", "start"), [("plan.png", b"\x89PNG"), ("plan.svg", b"<?xml")])
 def test_a_picture_is_what_its_name_says(tmp_path: Path, name: str, start: bytes):
     """PNG or SVG by the ending."""
-    draw(*plan_at(5.0), tmp_path / name, over_rate=CURVES, over_tpot=CURVES)
+    draw(*plan_at(5.0), tmp_path / name, **GIVEN)
 
     assert (tmp_path / name).read_bytes().startswith(start)
 
@@ -49,7 +52,13 @@ def test_a_plan_that_serves_nothing_can_be_drawn(tmp_path: Path):
     """No backend, no cost and no curve: still a picture."""
     nothing = tuple(CostCurve(name=c.name, x=c.x, usd_per_hour=(None, None)) for c in CURVES)
 
-    draw(*plan_at(5.0, tpot_s=0.001), tmp_path / "a.png", over_rate=nothing, over_tpot=nothing)
+    draw(
+        *plan_at(5.0, tpot_s=0.001),
+        tmp_path / "a.png",
+        gpus={},
+        over_rate=nothing,
+        over_tpot=nothing,
+    )
 
     assert (tmp_path / "a.png").stat().st_size > 0
 
@@ -57,9 +66,9 @@ def test_a_plan_that_serves_nothing_can_be_drawn(tmp_path: Path):
 def test_a_place_that_cannot_be_written_is_an_error(tmp_path: Path):
     """An OSError with the path; an ending that says nothing is a ValueError."""
     with pytest.raises(OSError, match="missing"):
-        draw(*plan_at(5.0), tmp_path / "missing" / "a.png", over_rate=CURVES, over_tpot=CURVES)
+        draw(*plan_at(5.0), tmp_path / "missing" / "a.png", **GIVEN)
     with pytest.raises(ValueError, match="txt"):
-        draw(*plan_at(5.0), tmp_path / "a.txt", over_rate=CURVES, over_tpot=CURVES)
+        draw(*plan_at(5.0), tmp_path / "a.txt", **GIVEN)
 
 
 def test_without_matplotlib_the_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -67,4 +76,4 @@ def test_without_matplotlib_the_package_is_named(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(sys.modules, "matplotlib", None)
 
     with pytest.raises(NoPicture, match=r"pip install matplotlib$"):
-        draw(*plan_at(5.0), tmp_path / "a.png", over_rate=CURVES, over_tpot=CURVES)
+        draw(*plan_at(5.0), tmp_path / "a.png", **GIVEN)

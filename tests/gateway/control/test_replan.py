@@ -42,10 +42,14 @@ class Solves:
         self.answers = list(answers)
         self.asked = []
         self.sealed, self.refined = [], None
-        self.uncertain = self.speechless = False
+        self.uncertain = self.speechless = self.endless = False
+        self.began = asyncio.Event()
 
     async def seal(self, request, plan):
         self.sealed.append((plan.plan_id, request.demand.total_rate))
+        self.began.set()
+        if self.endless:
+            await asyncio.Event().wait()
         if self.uncertain:
             raise SolverFailed("the plays took too long")
         return replace(plan, certificate=CERTIFICATE), self.refined
@@ -173,6 +177,21 @@ async def test_fleets_are_played_beside_the_looks_and_when_demand_has_moved(
     assert uncertain.certificate is None
     assert once == 1
     assert len(solver.sealed) == 2
+
+
+async def test_a_search_from_a_plan_that_was_replaced_is_given_up(loop_of, plans, make_demand):
+    """Its result would not be used, and the search from the present plan would wait for it."""
+    replanner, _, solver, now_s = loop_of(plans[3.0], make_demand(12.0), plans[30.0])
+    solver.endless = True
+
+    await replanner.look(now_s)
+    await solver.began.wait()
+    solver.endless = False
+    await replanner.look(now_s)
+    await all_done()
+
+    assert [plan_id for plan_id, _ in solver.sealed] == [plans[3.0].plan_id, plans[30.0].plan_id]
+    assert replanner.plan.certificate == CERTIFICATE
 
 
 async def test_the_certified_plan_replaces_the_safe_one(loop_of, plans, make_demand):

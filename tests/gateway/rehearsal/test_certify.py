@@ -201,6 +201,22 @@ def test_several_models_and_classes_are_certified_together(shared):
     assert all(certificate.holds for _, _, certificate in found.singles)
 
 
+def test_a_certified_plan_tells_the_certified_fleets_of_one_gpu_type(shared):
+    """Also the plan that was in force already: what it saves is against what was proven."""
+    demand = demand_together(THREE[:1], shared, estimator=Estimator()).scaled_to(2.0)
+    pools = shared.pools[:3]
+    plan = solve.provision(demand, pools)
+    request = PlanRequest(objective="provision", demand=demand, pools=pools, running=plan.backends)
+
+    own, refined = sealed(request, plan)
+
+    assert own.certificate is not None
+    assert refined is not None
+    assert own.singles == refined.singles
+    assert own.singles
+    assert all(single.certified for single in own.singles)
+
+
 def seal(plan, demand, pools):
     """A given fleet with its certificate."""
     request = PlanRequest(objective="assign", demand=demand, pools=pools, running=plan.backends)

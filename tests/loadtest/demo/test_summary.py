@@ -32,15 +32,29 @@ def plan(name, at_s, weights, usd, singles):
                 "output_edges": [1, 20],
                 "cells": [{"model": "m", "input": [1, 10], "output": [1, 20]}],
             },
+            "certificate": None,
             "single_types": singles,
         },
     )
 
 
 SINGLES = {
-    "A": {"feasible": True, "usd_per_hour": 10.0, "backends": {"a": 4}, "unserved_share": 0.0},
-    "B": {"feasible": False, "usd_per_hour": 1.0, "backends": {"b": 1}, "unserved_share": 0.25},
+    "A": {
+        "feasible": True,
+        "usd_per_hour": 10.0,
+        "backends": {"a": 4},
+        "unserved_share": 0.0,
+        "certified": False,
+    },
+    "B": {
+        "feasible": False,
+        "usd_per_hour": 1.0,
+        "backends": {"b": 1},
+        "unserved_share": 0.25,
+        "certified": False,
+    },
 }
+GPUS = {"a": "A", "b": "B"}
 PLANS = [plan("p1", 0.0, [0.5, 0.5], 8.0, SINGLES), plan("p2", 6.0, [1.0, 0.0], 5.0, SINGLES)]
 
 
@@ -71,7 +85,7 @@ def row(period: Period) -> tuple[str, int, int, int, int]:
 
 def test_periods_part_at_the_turn_and_at_the_swap():
     """Every request is in one period and in the whole; failed and slow ones missed the SLO."""
-    run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0)
+    run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0, gpus=GPUS)
 
     assert [row(period) for period in run.periods] == [
         ("before, plan 1", 2, 0, 1, 2),
@@ -84,7 +98,7 @@ def test_periods_part_at_the_turn_and_at_the_swap():
 
 def test_shares_are_planned_beside_real():
     """Per plan and bucket: the plan's weights, and where its requests went."""
-    run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0)
+    run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0, gpus=GPUS)
 
     assert [(s.plan, s.requests, s.planned, s.real) for s in run.slices] == [
         ("p1", 4, (0.5, 0.5), (0.75, 0.25)),
@@ -96,7 +110,7 @@ def test_a_plan_that_served_no_request_is_left_out():
     """A plan seen after the last request says nothing about the run."""
     late = plan("p3", 9.0, [0.0, 1.0], 3.0, SINGLES)
 
-    run = summary.summarise(RECORDS, [*PLANS, late], SLO, turn_s=4.0)
+    run = summary.summarise(RECORDS, [*PLANS, late], SLO, turn_s=4.0, gpus=GPUS)
 
     assert [p.name for p in run.plans] == ["p1", "p2"]
 
@@ -104,12 +118,13 @@ def test_a_plan_that_served_no_request_is_left_out():
 def test_the_tables_fit_a_terminal_and_name_the_best_single_type():
     """80 columns; the saving is against the best type that can serve everything."""
     console = Console(width=80, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
-    for table in summary.tables(summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0)):
+    for table in summary.tables(summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0, gpus=GPUS)):
         console.print(table)
     console.file.close()
     text = console.export_text()
 
     assert "cannot: 25%" in text
+    assert "10.00 (× 4)" in text
     assert "20%" in text  # 8 against 10
     assert "50%" in text  # 5 against 10
     assert "…" not in text
@@ -117,7 +132,7 @@ def test_the_tables_fit_a_terminal_and_name_the_best_single_type():
 
 def test_json_holds_everything():
     """The JSON form has the same figures under the names of the fields."""
-    run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0)
+    run = summary.summarise(RECORDS, PLANS, SLO, turn_s=4.0, gpus=GPUS)
 
     read = json.loads(json.dumps(summary.to_json(run)))
 
