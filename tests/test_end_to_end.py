@@ -966,7 +966,7 @@ async def test_prefix_hits_are_observed_by_caller_and_pool(tmp_path: Path):
     usage."""
     count = 40
     trace = Trace(
-        arrival_s=np.arange(count) * 0.01,
+        arrival_s=np.linspace(0.0, 0.39, count),
         input_tokens=np.full(count, 2000.0),
         output_tokens=np.full(count, 3.0),
         key=("sk-test",) * count,

@@ -2,6 +2,7 @@
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ CURVES = (
 )
 
 
-GIVEN = {"gpus": {"h": "H100"}, "over_rate": CURVES, "over_tpot": CURVES}
+GIVEN: dict[str, Any] = {"gpus": {"h": "H100"}, "over_rate": CURVES, "over_tpot": CURVES}
 
 
 def plan_at(rate: float, tpot_s: float = 0.1) -> tuple[Plan, Explanation]:

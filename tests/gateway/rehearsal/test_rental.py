@@ -1,5 +1,8 @@
 """The cheapest certified fleet where there is no fleet yet."""
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from gateway.rehearsal.rental import Rental, RentalRequest, cheapest_rental
@@ -13,15 +16,15 @@ CHAT = read_trace(shipped.workload("chat"))
 USD = {"L4": 0.8, "A10G": 1.0, "A100-80G": 3.4, "H100": 6.9}
 
 
-def make_request(**changes) -> RentalRequest:
-    whole = {
-        "model": catalogue.models()["Qwen3-8B"],
-        "slo": Slo(ttft_s=2, tpot_s=0.06),
-        "trace": CHAT,
-        "rate": 4.0,
-        "usd": USD,
-    }
-    return RentalRequest(**(whole | changes))
+def make_request(**changes: Any) -> RentalRequest:
+    usual = RentalRequest(
+        model=catalogue.models()["Qwen3-8B"],
+        slo=Slo(ttft_s=2, tpot_s=0.06),
+        trace=CHAT,
+        rate=4.0,
+        usd=USD,
+    )
+    return replace(usual, **changes)
 
 
 @pytest.fixture(scope="module")

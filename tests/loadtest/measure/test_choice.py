@@ -1,5 +1,7 @@
 """Which load comes next, from what was measured so far."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -36,7 +38,7 @@ def unfitted(_: object) -> None:
     """No profile yet."""
 
 
-def walked(bounds: Bounds, **engine: float) -> list[int]:
+def walked(bounds: Bounds, **engine: Any) -> list[int]:
     """The numbers of users that are measured at one size, in order."""
     seen: list[LoadPoint] = []
     while (users := next_users(bounds, SIZE, seen, None)) is not None:

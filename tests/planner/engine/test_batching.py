@@ -66,7 +66,9 @@ class Naive:
         self.chunks = []
         if not self.patient(decoding):
             self.admit(self.budget - len(decoding) if self.schedule == "mixed" else self.budget)
-        self.alone = self.chunks and self.schedule != "mixed"  # the answers wait for the prompts
+        self.alone = (
+            bool(self.chunks) and self.schedule != "mixed"
+        )  # the answers wait for the prompts
         if self.chunks:
             self.steps = 0
         self.start_s = start_s
@@ -332,8 +334,10 @@ def test_answers_wait_for_a_prompt_as_the_engine_has_it(kind, iterations, tokens
     engine.submit("old", input_tokens=10, output_tokens=100, now_s=0.0)
     end_iteration(engine)
     end_iteration(engine)  # an answer of TGI's has its turn first
-    engine.submit("new", input_tokens=(100 - (kind == "vllm-v1")) * 10, output_tokens=5,
-                  now_s=engine.step_end_s)  # fmt: skip
+    now_s = engine.step_end_s
+    assert now_s is not None
+    prompt = (100 - (kind == "vllm-v1")) * 10
+    engine.submit("new", input_tokens=prompt, output_tokens=5, now_s=now_s)
     before = engine.produced("old")
 
     for _ in range(iterations):
@@ -354,6 +358,7 @@ def test_few_prompts_wait_for_company_in_an_alternating_engine():
             engine.submit(key, input_tokens=10, output_tokens=200, now_s=0.0)
         end_iteration(engine)
         before, now_s = engine.produced(0), engine.step_end_s
+        assert now_s is not None
         for key in range(10, 11 + others):
             engine.submit(key, input_tokens=10, output_tokens=2, now_s=now_s)
         while engine.produced(10) == 0:

@@ -48,7 +48,7 @@ def test_the_sustained_batch_holds_the_targets(
     stay_s = outputs * decode_s + batch * added_s
 
     if capacity.rate[0] > 0:
-        assert one.tpot_s(batch, *sizes)[0] <= tpot_s * (1 + 1e-9)
+        assert np.asarray(one.tpot_s(batch, *sizes))[0] <= tpot_s * (1 + 1e-9)
         assert 1 <= capacity.n_star[0] <= one.max_num_seqs
         assert capacity.n_star[0] * (inputs + outputs / 2) <= one.roofline.kv_capacity
         assert capacity.rate[0] * stay_s[0] == pytest.approx(capacity.n_star[0])
@@ -431,7 +431,8 @@ def closed_loop_rate(one: profiles.Profile, users: int, inputs: int, outputs: in
     sizes = rng.integers(
         [inputs // 2, outputs // 2], [inputs * 3 // 2, outputs * 3 // 2], (2000, 2)
     )
-    engine, ends_s, total = Engine(one), [], 25 * users
+    engine, total = Engine(one), 25 * users
+    ends_s: list[float] = []
 
     def submit(key: int, now_s: float) -> None:
         size = sizes[key].tolist()

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from planner.engine.batching import Engine, FirstToken
-from planner.engine.fit import Calibration
+from planner.engine.calibration import Calibration
 from planner.engine.profiles import find_profile
 from planner.engine.stay import Stays, expected_s
 from planner.errors import InvalidValue

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from planner.model.buckets import SloClass
 from planner.model.plan import Plan
-from planner.proof.certify import EARLY, Score, certificates, certify
+from planner.proof.certify import EARLY, certificates, certify
+from planner.proof.score import Score
 from planner.slo import Slo
 
 PLAN = cast(Plan, SimpleNamespace(plan_id="p"))  # it is only handed to the rehearsal

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from planner.model.buckets import Buckets, SloClass
 from planner.model.plan import Plan
-from planner.proof.certify import Score
 from planner.proof.refine import refine
+from planner.proof.score import Score
 from planner.sizes import Grid
 from planner.slo import Slo
 

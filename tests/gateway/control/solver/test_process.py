@@ -85,7 +85,8 @@ async def test_plans_are_sealed_in_a_process_that_ends_with_it(make_demand, pool
     assert left == [pid]
     assert found.certificate is None
     assert sealed.certificate is not None
-    assert replace(sealed, certificate=None) == found
+    assert all(single.certified for single in sealed.singles)
+    assert replace(sealed, certificate=None, singles=found.singles) == found
     assert refined is not None
     assert refined.certificate is not None
     assert refined.certificate.holds
