@@ -14,7 +14,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from math import isinf
+from math import isinf, pi, sqrt
 
 import numpy as np
 
@@ -35,6 +35,7 @@ URGENT_LOOKS = 2  # looks in a row at which the plan does not hold; a single one
 # Fleets are played again when so much of the demand is another than when they were played last, as
 # a share of its requests. Certificates have a margin of about as much.
 MOVED = 0.1
+MOST_ERROR = 0.2  # of an observed rate; what is less certain is not trusted any further
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +129,8 @@ class Replanner:
         candidate = await self._solver.plan(request)
         comparison = await self._solver.compare(request, self.plan, candidate)
         outpaced = self._outpaced()
-        reason = self._reason(comparison) or (OUTPACED if outpaced else None)
+        reason = self._reason(comparison, self._error(request.demand))
+        reason = reason or (OUTPACED if outpaced else None)
         log.debug("look: %s, candidate %s, reason %s", comparison, candidate.plan_id, reason)
         if reason is OUTPACED:
             candidate = await self._repaced(request)
@@ -177,7 +179,9 @@ class Replanner:
             return
         if self._sealed is not None:
             plan_id, demand = self._sealed
-            if plan_id == self.plan.plan_id and moved(demand, request.demand) <= MOVED:
+            chance = by_chance(request.demand, self._observed.requests)
+            same = moved(demand, request.demand) <= MOVED + chance
+            if plan_id == self.plan.plan_id and same:
                 return
         self._sealed = self.plan.plan_id, request.demand
         self._sealing = asyncio.create_task(self._seal(request, self.plan))
@@ -220,14 +224,22 @@ class Replanner:
         self._replace(refined, reason)
         self._sealed = refined.plan_id, request.demand
 
-    def _reason(self, comparison: Comparison) -> str | None:
-        """Count this look; return the reason to replace the plan now, or `None`."""
+    def _error(self, demand: Demand) -> float:
+        """The standard error of the observed rate, as a share: √(z/N) for N requests whose counts
+        have the index of dispersion z."""
+        return min(MOST_ERROR, sqrt(max(demand.dispersion) / max(1, self._observed.requests)))
+
+    def _reason(self, comparison: Comparison, error: float) -> str | None:
+        """Count this look; return the reason to replace the plan now, or `None`.
+
+        error: of the observed rate, a share."""
         policy = self._policy
         peak, candidate_peak = comparison.peak, comparison.candidate_peak
         improves = candidate_peak < peak * (1 - policy.min_saving)
         saves = comparison.saving >= policy.min_saving
-        self._short = self._short + 1 if not comparison.holds and improves else 0
-        self._better = self._better + 1 if comparison.holds and saves else 0
+        short = comparison.beyond(error)
+        self._short = self._short + 1 if short and improves else 0
+        self._better = self._better + 1 if not short and saves else 0
         if self._short >= URGENT_LOOKS:
             why = f"peak {peak:.2f} of what its backends keep"
             if isinf(peak):
@@ -237,6 +249,17 @@ class Replanner:
             gain = "less loaded" if policy.objective == "assign" else "cheaper"
             return f"{comparison.saving:.0%} {gain}"
         return None
+
+
+def by_chance(demand: Demand, requests: int) -> float:
+    """How much two looks at one demand differ by chance, as `moved` has it.
+
+    requests: in the window, N. Of each bucket of share p the two differ by √(2/π) standard errors
+    √(2 z p/N) on average.
+    """
+    share = demand.rate / demand.total_rate if demand.total_rate else demand.rate
+    error = np.sqrt(2 * max(demand.dispersion) * share / max(1, requests)).sum()
+    return float(sqrt(2 / pi) * error)
 
 
 def moved(before: Demand, now: Demand) -> float:

@@ -28,6 +28,11 @@ class Comparison:
         """Whether the plan in force holds the demand."""
         return self.peak <= self.allowed
 
+    def beyond(self, error: float) -> bool:
+        """Whether the plan in force does not hold, though the demand may be overstated by this
+        share. A safe plan has headroom for less than that, and is not given the doubt."""
+        return self.peak > self.allowed * (1 + (error if self.allowed > 1 else 0.0))
+
 
 def compare(request: PlanRequest, plan: Plan, candidate: Plan) -> Comparison:
     """Compare two plans on the demand of a request. plan: the one in force."""

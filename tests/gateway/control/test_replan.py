@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from gateway.control.observed import ObservedDemand
-from gateway.control.replan import Replanner, ReplanPolicy
+from gateway.control.replan import MOVED, Replanner, ReplanPolicy, by_chance, moved
 from gateway.control.solver import tasks
 from gateway.control.solver.compare import compare
 from gateway.control.solver.process import Solver
@@ -170,7 +170,7 @@ async def test_fleets_are_played_beside_the_looks_and_when_demand_has_moved(
     await replanner.look(now_s)
     await all_done()
     once = len(solver.sealed)
-    await replanner.look(1.5 * now_s)  # nothing came since: a third less per second
+    await replanner.look(3 * now_s)  # nothing came since: a third as many per second
     await all_done()
 
     assert published == []
@@ -473,3 +473,21 @@ async def test_a_failed_solve_leaves_the_last_good_plan(loop_of, plans, make_dem
 
     assert published[0][0] == plans[30.0].plan_id
     assert len(solver.asked) >= 4
+
+
+def test_chance_is_told_from_change(make_demand):
+    """Two draws of one demand differ about as much as is expected; twice the rate, far more."""
+    demand, rng = make_demand(10.0), np.random.default_rng(3)
+    share = demand.rate / demand.total_rate
+    seconds = 60.0
+
+    def drawn(rate: float):
+        return replace(demand, rate=rng.poisson(share * rate * seconds) / seconds)
+
+    demand = replace(demand, dispersion=(1.0,))
+    expected = by_chance(demand, round(10.0 * seconds))
+    by_luck = [moved(drawn(10.0), drawn(10.0)) for _ in range(50)]
+    changed = [moved(drawn(10.0), drawn(20.0)) for _ in range(50)]
+
+    assert np.mean(by_luck) == pytest.approx(expected, rel=0.25)
+    assert max(by_luck) < MOVED + expected < min(changed)
