@@ -35,6 +35,7 @@ URGENT_LOOKS = 2  # looks in a row at which the plan does not hold; a single one
 # Fleets are played again when so much of the demand is another than when they were played last, as
 # a share of its requests. Certificates have a margin of about as much.
 MOVED = 0.1
+MOST_CHANCE = 0.4  # a change that is larger is none of chance, however bursty the traffic
 MOST_ERROR = 0.2  # of an observed rate; what is less certain is not trusted any further
 
 
@@ -255,11 +256,11 @@ def by_chance(demand: Demand, requests: int) -> float:
     """How much two looks at one demand differ by chance, as `moved` has it.
 
     requests: in the window, N. Of each bucket of share p the two differ by √(2/π) standard errors
-    √(2 z p/N) on average.
+    √(2 z p/N) on average. At most `MOST_CHANCE`: a change of the rate looks like a burst, too.
     """
     share = demand.rate / demand.total_rate if demand.total_rate else demand.rate
     error = np.sqrt(2 * max(demand.dispersion) * share / max(1, requests)).sum()
-    return float(sqrt(2 / pi) * error)
+    return min(MOST_CHANCE, float(sqrt(2 / pi) * error))
 
 
 def moved(before: Demand, now: Demand) -> float:
