@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from planner.model.buckets import SloClass
 from planner.model.plan import Plan
-from planner.proof.certify import EARLY, certificates, certify
+from planner.proof.certify import EARLY, certificates, certify, proven
 from planner.proof.score import Score
 from planner.slo import Slo
 
@@ -125,3 +125,48 @@ def test_seeds_without_a_request_of_the_class_say_nothing_of_it():
         8,
         False,
     )
+
+
+def test_a_growing_backlog_refuses_a_fleet_that_keeps_its_promise_so_far():
+    """More in flight in the second half of every play: it is a matter of time."""
+
+    def rehearse(second):
+        return lambda plan, seed: (
+            Score(slo_class=promise(), met=1000, requests=1000, backlog=(100.0, second + seed)),
+        )
+
+    growing, steady = certify(PLAN, rehearse(112.0)), certify(PLAN, rehearse(92.0))
+
+    assert (growing.attainment, growing.grows, growing.holds) == (1.0, True, False)
+    assert (steady.grows, steady.holds) == (False, True)
+
+
+def test_the_lower_end_of_the_interval_must_meet_the_target():
+    """A mean above the target with an interval that reaches below it is no proof."""
+    shares = [0.985, 0.999] * 8
+
+    certificate = certify(PLAN, play(shares))
+
+    assert certificate.attainment > 0.99 > certificate.low
+    assert not certificate.holds
+
+
+def test_one_of_many_is_proven_on_seeds_that_did_not_choose_it():
+    """A few seeds choose, all of the proof are fresh; what fails the choice is not proven."""
+    chosen, proving = [], []
+
+    def choose(plan, seed):
+        chosen.append(seed)
+        return (score(1000),)
+
+    def prove(plan, seed):
+        proving.append(seed)
+        return (score(995),)
+
+    certificate = proven(PLAN, choose, prove, 16)
+    failed = proven(PLAN, lambda plan, seed: (score(985),), prove, 16)
+
+    assert certificate.attainment == pytest.approx(0.995)
+    assert set(chosen).isdisjoint(proving)
+    assert (len(chosen), len(proving)) == (4, 16)
+    assert not failed.holds
