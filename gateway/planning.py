@@ -65,7 +65,11 @@ class Planning:
         self._publish = publish
         self._on_look = on_look
         self._clock = asyncio.get_running_loop().time
-        self._solver = solver or Solver(limit_s=loaded.config.planner.solve_limit_s, sealer=SEALER)
+        self._solver = solver or Solver(
+            limit_s=loaded.config.planner.solve_limit_s,
+            sealer=SEALER,
+            seal_cpu_s=loaded.config.planner.certify_cpu_s,
+        )
         self.paces = Paces(loaded.pools)
         self._review_s = self._clock() + REVIEW_S
         self._looking: asyncio.Task[None] | None = None
@@ -171,6 +175,7 @@ class Planning:
             self.paces.settle()
         self._fleet.warmup_s = loaded.config.gateway.warmup_s
         self._solver.limit_s = loaded.config.planner.solve_limit_s
+        self._solver.seal_cpu_s = loaded.config.planner.certify_cpu_s
         self._follow(draft)
 
     def _bytes_per_token(self, loaded: Loaded) -> dict[str, float]:

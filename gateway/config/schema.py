@@ -173,6 +173,10 @@ class PlannerSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """So many looks in a row must find a plan that is better by `min_saving`, before it replaces
     the plan in force.
     """
+    certify_cpu_s: NotNegative = 60.0
+    """Most CPU seconds of one search for the cheapest certified plan, in a process of low priority;
+    0: no search, and no certificates. The search takes some 100 MiB while it lasts.
+    """
     solve_limit_s: Positive = 5.0
     """A solve that takes longer is abandoned; the last good plan stays. The solver runs with low
     priority: on a machine whose cores are busy with requests, the same solve takes longer.

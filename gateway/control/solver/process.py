@@ -23,10 +23,10 @@ PLAN = "gateway.control.solver.tasks:plan"
 COMPARE = "gateway.control.solver.compare:compare"
 
 COMPARE_S = 60.0  # limit of a comparison, which is not limited by the user
-# CPU time for a search, and its limit on the clock: it gives way to requests. One that is cut off
-# ends with what it knows, so only a process that gets nearly no time comes to the second.
-SEAL_CPU_S = 60.0
+# Limit of a search on the clock. It gives way to requests, and ends with what it knows when its CPU
+# time is up, so only a process that gets nearly no time comes to this.
 SEAL_S = 600.0
+SEAL_CPU_S = 60.0  # if nothing else is configured
 START_S = 60.0  # more for the first task of a process, which imports the solver on a busy machine
 
 
@@ -80,12 +80,18 @@ class TaskProcess:
 
 
 class Solver:
-    """The solver's processes; a context manager. limit_s: of one solve."""
+    """The solver's processes; a context manager.
 
-    def __init__(self, *, limit_s: float, sealer: str | None = None) -> None:
+    limit_s: of one solve. seal_cpu_s: CPU seconds of one search; 0: there is none.
+    """
+
+    def __init__(
+        self, *, limit_s: float, sealer: str | None = None, seal_cpu_s: float = SEAL_CPU_S
+    ) -> None:
         """limit_s: of one solve. sealer: `module:function` that takes a request, a plan for it and
         CPU seconds, and returns what `seal` does; `None`: plans get no certificate."""
         self.limit_s = limit_s
+        self.seal_cpu_s = seal_cpu_s
         self._sealer = sealer
         self._solves = TaskProcess(NICENESS)
         self._seals = TaskProcess(SEAL_NICENESS)
@@ -122,11 +128,11 @@ class Solver:
     async def seal(self, request: PlanRequest, plan: Plan) -> tuple[Plan, Plan | None]:
         """The plan with its certificate, and the cheapest certified plan, `None` where there is
         none; takes a minute. Raises SolverFailed as `plan` does."""
-        if self._sealer is None:
+        if self._sealer is None or not self.seal_cpu_s:
             return plan, None
         try:
             found: tuple[Plan, Plan | None] = await self._seals.perform(
-                SEAL_S, self._sealer, request, plan, SEAL_CPU_S
+                SEAL_S, self._sealer, request, plan, self.seal_cpu_s
             )
         finally:
             self._seals.stop()  # its memory is better used by others until demand moves

@@ -125,3 +125,13 @@ def test_objectives(make_demand, pools):
 
     assert plan(request("assign", demand, pools, (1, 2, 3))).backends == (1, 2, 3)
     assert plan(request("provision", demand, pools, (9, 9, 9))).backends != (9, 9, 9)
+
+
+async def test_without_time_for_it_no_search_begins(make_demand, pools):
+    """`planner.certify_cpu_s: 0`: the plan stays as it is, and no process starts."""
+    demand = make_demand(3.0)
+    asked = request("provision", demand, pools, (4, 4, 4))
+    with Solver(limit_s=60.0, sealer="no_such:module", seal_cpu_s=0.0) as solver:
+        found = await solver.plan(asked)
+
+        assert await solver.seal(asked, found) == (found, None)
