@@ -18,7 +18,7 @@ from gateway.rehearsal.traffic import Process
 from gateway.routing.estimator import Estimator
 from planner.costs import single_types
 from planner.model.demand import Demand
-from planner.model.plan import Certificate, Plan, SingleType
+from planner.model.plan import Certificate, Plan
 from planner.model.pool import Pool
 from planner.program import solve
 from planner.program.headroom import utilisations
@@ -278,7 +278,10 @@ def sealed(
     if request.objective == "assign":
         return replace(plan, certificate=search.certificate(plan)), None
     found = search.run(plan, length)
-    singles = tuple(_single(gpu, single) for gpu, single, _ in found.singles) or plan.singles
+    singles = tuple(
+        single_types.summary(gpu, single, certified=True) for gpu, single, _ in found.singles
+    )
+    singles = singles or plan.singles
     plan = replace(plan, certificate=found.first[1], singles=singles)
     if not found.refined.certificate.holds:
         return plan, None
@@ -289,15 +292,6 @@ def sealed(
         singles=singles,
     )
     return plan, refined
-
-
-def _single(gpu: str, plan: Plan) -> SingleType:
-    return SingleType(
-        gpu=gpu,
-        usd_per_hour=plan.usd_per_hour,
-        backends=tuple(zip(plan.pools, plan.backends, strict=True)),
-        certified=True,
-    )
 
 
 def _within(pools: tuple[Pool, ...], limits: Limits) -> Callable[[Counts], bool]:

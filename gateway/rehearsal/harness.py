@@ -4,7 +4,6 @@ Owns how long a fleet is played and on which samples. Knows no HTTP and no live 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from math import ceil, sqrt
 
 import numpy as np
@@ -18,6 +17,7 @@ from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.proof.length import PlayLength
+from planner.proof.refine import fullest
 from planner.proof.score import PlayedRequests, Score, scores
 
 # A fleet that is busier than this needs long until it is in its usual state, by queueing theory
@@ -63,11 +63,7 @@ class Harness:
         """`play`, and `LONGER` where the fleet is so busy that it needs long to settle."""
         # The load of this demand, which may be more than the one that the plan was made for.
         more = self._demand.total_rate / (sum(plan.rate) or 1.0)
-        busiest = max(
-            (more * load / n for load, n in zip(plan.load, plan.backends, strict=True) if n),
-            default=0.0,
-        )
-        return self.play(plan, seed, LONGER if busiest > BUSY else 1.0)
+        return self.play(plan, seed, LONGER if more * fullest(plan) > BUSY else 1.0)
 
     def sample(self, seed: int, longer: float = 1.0) -> FilledSample:
         """What is played with a seed; longer: so many times as long."""
@@ -77,14 +73,7 @@ class Harness:
             count = length.total_s * demand.total_rate
             spare = SPARE * sqrt(count * max(demand.dispersion)) + SPARE
             drawn = self._traffic_for(ceil(count + spare)).draw(seed)
-            n = int(np.searchsorted(drawn.trace.arrival_s, length.total_s))
-            drawn = replace(
-                drawn,
-                trace=drawn.trace.take(np.arange(n)),
-                estimated=drawn.estimated[:n],
-                slo_class=drawn.slo_class[:n],
-            )
-            self._samples[key] = filled(drawn, length, demand.buckets.classes)
+            self._samples[key] = filled(drawn.until(length.total_s), length, demand.buckets.classes)
         return self._samples[key]
 
     def _play(self, plan: Plan, seed: int, longer: float) -> tuple[Score, ...]:

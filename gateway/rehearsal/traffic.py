@@ -39,6 +39,14 @@ class TrafficSample:
     estimated: FloatArray
     slo_class: IntArray
 
+    def until(self, end_s: float) -> "TrafficSample":
+        """The requests that arrive before end_s."""
+        trace = self.trace.slice(0.0, end_s)
+        n = len(trace)
+        return TrafficSample(
+            trace=trace, estimated=self.estimated[:n], slo_class=self.slo_class[:n]
+        )
+
 
 class Traffic(Protocol):
     """A source of samples."""
@@ -152,9 +160,8 @@ class MergedTraffic:
         trace, order = merge_traces([part.trace for part in drawn])
         estimated = np.concatenate([part.estimated for part in drawn])[order]
         slo_class = np.concatenate([part.slo_class for part in drawn])[order]
-        trace = trace.slice(0.0, self._length_s)
-        n = len(trace)
-        return TrafficSample(trace=trace, estimated=estimated[:n], slo_class=slo_class[:n])
+        whole = TrafficSample(trace=trace, estimated=estimated, slo_class=slo_class)
+        return whole.until(self._length_s)
 
 
 def replayed(

@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.costs import single_types
 from planner.model.demand import Demand
-from planner.model.plan import Plan, SingleType
+from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program.headroom import bucket_loads, load_terms
 from planner.program.limits import UNLIMITED, Limits, backend_price
@@ -189,7 +189,9 @@ def served_demand(plan: Plan, demand: Demand) -> Demand:
 def with_single_types(plan: Plan, demand: Demand, pools: tuple[Pool, ...]) -> Plan:
     """The plan together with the same demand and promise on every single GPU type."""
     singles = single_types.single_types(demand, pools)
-    return replace(plan, singles=tuple(_single(gpu, single) for gpu, single in singles.items()))
+    return replace(
+        plan, singles=tuple(single_types.summary(gpu, single) for gpu, single in singles.items())
+    )
 
 
 def _unreserved_bill(plan: Plan, pools: tuple[Pool, ...]) -> float:
@@ -199,16 +201,6 @@ def _unreserved_bill(plan: Plan, pools: tuple[Pool, ...]) -> float:
         for count, pool in zip(plan.backends, pools, strict=True)
     )
     return plan.usd_per_hour + sum(reserved)
-
-
-def _single(gpu: str, plan: Plan) -> SingleType:
-    return SingleType(
-        gpu=gpu,
-        usd_per_hour=plan.usd_per_hour,
-        backends=tuple(zip(plan.pools, plan.backends, strict=True)),
-        unserved_share=plan.unserved_share,
-        why=plan.unserved[0].reason if plan.unserved else None,
-    )
 
 
 def _seconds(demand: Demand, pool: Pool, sent: SentRequests) -> FloatArray:

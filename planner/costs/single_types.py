@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from planner.model.demand import Demand
-from planner.model.plan import Plan
+from planner.model.plan import Plan, SingleType
 from planner.model.pool import Pool
 from planner.program.solve import provision
 
@@ -26,3 +26,16 @@ def single_types(
         alone = tuple(replace(pool, max_backends=None) for pool in pools if pool.gpu == gpu)
         plans[gpu] = provision(demand, alone, time_limit_s=time_limit_s, gap=gap)
     return plans
+
+
+def summary(gpu: str, plan: Plan, *, certified: bool = False) -> SingleType:
+    """What a plan keeps of the fleet of one GPU type. certified: the fleet was played and holds, so
+    that it serves the demand whatever the program says."""
+    return SingleType(
+        gpu=gpu,
+        usd_per_hour=plan.usd_per_hour,
+        backends=tuple(zip(plan.pools, plan.backends, strict=True)),
+        unserved_share=0.0 if certified else plan.unserved_share,
+        why=plan.unserved[0].reason if plan.unserved and not certified else None,
+        certified=certified,
+    )
