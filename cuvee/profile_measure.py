@@ -155,7 +155,7 @@ async def _over_http(url: str, key: str | None, options: MeasureOptions) -> None
                 err=True,
             )
         kv_tokens = options.kv_tokens or (gauges.kv_tokens if gauges else None)
-        subject = _subject(options, listed, kv_tokens)
+        subject = _subject(options, listed, kv_tokens, await backend.version())
         await backend.prepare(listed.name)
         await _measured(backend, subject, options, f"cuvee profile measure --url {url}")
 
@@ -170,7 +170,9 @@ def _listed(models: tuple[ListedModel, ...], name: str | None) -> ListedModel:
     raise click.ClickException("/v1/models lists no model: give --served-model-name")
 
 
-def _subject(options: MeasureOptions, listed: ListedModel, kv_tokens: int | None) -> Subject:
+def _subject(
+    options: MeasureOptions, listed: ListedModel, kv_tokens: int | None, version: str | None
+) -> Subject:
     """What is measured, as far as options and backend say. Raises UsageError where that is too
     little for any profile."""
     model = options.model or listed.name.rpartition("/")[2]
@@ -193,6 +195,7 @@ def _subject(options: MeasureOptions, listed: ListedModel, kv_tokens: int | None
         max_num_seqs=options.max_num_seqs,
         max_model_len=options.max_model_len or listed.max_model_len,
         kv_tokens=kv_tokens,
+        engine_version=version,
     )
 
 

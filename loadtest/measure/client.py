@@ -13,6 +13,7 @@ from typing import NamedTuple, Self
 import aiohttp
 import msgspec
 
+from gateway.proxy.engines import DIALECTS
 from loadtest.measure.closed_loop import ClosedLoop
 from loadtest.measure.load import Exchanged, Load, LoadPoint, Unmeasurable
 from loadtest.measure.prompt_length import PROBES, PromptLength, random_text
@@ -80,6 +81,15 @@ class HttpBackend:
         except (msgspec.DecodeError, KeyError, TypeError) as error:
             raise Unmeasurable(f"{self.url}/v1/models: no list of models") from error
 
+    async def version(self) -> str | None:
+        """The engine's version, asked for where each known engine tells it; `None`: it does not."""
+        for path in dict.fromkeys(dialect.version for dialect in DIALECTS.values()):
+            with contextlib.suppress(Unmeasurable, msgspec.DecodeError):
+                answer = msgspec.json.decode(await self._get(path))
+                if isinstance(answer, dict) and isinstance(answer.get("version"), str):
+                    return str(answer["version"])
+        return None
+
     async def gauges(self) -> Gauges | None:
         """What its metrics say now; `None` where it has none that we know."""
         with contextlib.suppress(Unmeasurable):
@@ -116,11 +126,12 @@ class HttpBackend:
 
         async def user() -> None:
             while True:
-                outputs, counts = loop.begin()
-                words = self._length.words(load.input_tokens)
-                loop.end(await self._ask(words, outputs), counts)
+                inputs, outputs, counts = loop.begin()
+                words = self._length.words(inputs)
+                pause_s = loop.end(await self._ask(words, outputs), counts)
                 if loop.whole:
                     whole.set()
+                await asyncio.sleep(pause_s)
 
         async def look() -> None:
             while (gauges := await self.gauges()) is not None:

@@ -2,7 +2,7 @@
 
 import msgspec
 
-from planner.engine.fit import Point
+from planner.engine.points import Point
 from planner.errors import PlannerError
 from planner.slo import Slo
 
@@ -40,9 +40,10 @@ class LoadPoint(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
 
     load: as it was chosen. input_tokens, output_tokens: as the backend counted them. rate: in
     requests/s. spread: the largest TPOT of a request over the smallest. seconds: how long the load
-    lasted. seats: requests in the backend's batch while others waited for a seat in it and not for
-    memory; `None`: none did, or the backend does not say. own_cpu: the share of one CPU that the
-    measuring process took; near 1 it measured itself.
+    lasted. running: requests in the backend's batch, on average; `None`: not known. seats: requests
+    in the batch while others waited for a seat in it and not for memory; `None`: none did, or the
+    backend does not say. own_cpu: the share of one CPU that the measuring process took; near 1 it
+    measured itself.
     """
 
     load: Load
@@ -53,6 +54,7 @@ class LoadPoint(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
     tpot_s: float
     spread: float
     seconds: float
+    running: float | None = None
     seats: int | None = None
     own_cpu: float = 0.0
 

@@ -16,7 +16,7 @@ SAMPLE = re.compile(
 LABEL = re.compile(r'(\w+)="([^"]*)"', re.ASCII)
 KV_TOKENS = "sglang:max_total_num_tokens"
 CACHE_CONFIG = "vllm:cache_config_info"
-FASTER = 0.9  # with more users, of the TPOT with fewer: no engine is
+FASTER = 0.8  # with more users, of the TPOT with fewer: by chance it is not that
 APART = 1.5  # the slowest TPOT of one user over the fastest, while nobody else is served
 
 

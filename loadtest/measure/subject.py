@@ -16,8 +16,8 @@ from planner.engine.profiles import FORMAT, Profile, ProfileFile
 class Subject(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """The engine that is measured: fields of a profile file.
 
-    served_as: the model's name in the API. max_model_len, kv_tokens: as the backend states them;
-    `None`: it does not.
+    served_as: the model's name in the API. max_model_len, kv_tokens, engine_version: as the backend
+    states them; `None`: it does not.
     """
 
     gpu: str | Gpu
@@ -30,6 +30,7 @@ class Subject(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
     max_num_seqs: int | None = None
     max_model_len: int | None = None
     kv_tokens: int | None = None
+    engine_version: str | None = None
 
     @property
     def longest(self) -> int:

@@ -341,5 +341,5 @@ class Engine:
         if self._mixes:
             step_s = times.mixed_s(tokens + decoding, decoding, self._context, squares)
         else:
-            step_s = times.alone_s(tokens, squares, decoding)
+            step_s = times.mixed_s(tokens, 0, 0, squares)
         return step_s + self._request_s * prompts

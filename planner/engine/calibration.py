@@ -3,16 +3,17 @@
 Owns the formulas; `fit` finds the constants. Knows no points, SLOs or GPUs.
 
 An iteration in which B sequences of mean context c decode, and n prompt tokens are computed, takes
-`a + m·k(B + n) + B·(β + κ·c)`, and for each prompt of i tokens that it finishes `ω + π·i + ρ·i²`.
-`k(t) = (1 + (t/b)^p)^(1/p)` is the corner of the roofline: while t is far below the knee b, reading
-the weights (m) takes longest, and computing hides behind it; far above, it is `t/b`. So a prompt
-that shares its iterations with few sequences costs less than it does alone. With m = 0 the model is
-linear in all that it counts. A mixture of experts adds `e·(1 − q^(B + n))`: reading the experts
-that at least one of the tokens was routed to (`roofline` has the reasons).
+`a + m·k(B + n) + B·(β + κ·c) + π·n`, and ρ for each squared token of a prompt; besides, each prompt
+costs ω once. `k(t) = (1 + (t/b)^p)^(1/p)` is the corner of the roofline: while t is far below the
+knee b, reading the weights (m) takes longest, and computing hides behind it; far above, it is
+`t/b`. So a prompt that shares its iterations with few sequences costs less than it does alone.
+With m = 0 the model is linear in all that it counts. A mixture of experts adds `e·(1 − q^(B + n))`:
+reading the experts that at least one of the tokens was routed to (`roofline` has the reasons).
+Some engines launch the kernels of a short prompt slower than the GPU runs them: an iteration with
+prompts counts at least `floor` tokens. How prompts share iterations is the schedule's (`prefill`).
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -27,10 +28,12 @@ class Curve:
 
     knee (b): tokens of an iteration at which computing takes as long as reading the weights;
     infinite: no corner. idle_share (q): of a mixture's routed experts, that one token passes by.
+    floor: the fewest tokens that an iteration with prompts counts.
     """
 
     knee: float = math.inf
     idle_share: float = 0.0
+    floor: float = 0.0
 
     def corner(self, tokens: Number) -> Number:
         """k(t): the time of the kernels over that of reading the weights."""
@@ -42,17 +45,12 @@ class Curve:
         share: Number = 1 - self.idle_share**tokens
         return share
 
-    def raised(
-        self, of: Callable[[Number], Number], inputs: Number, batch: Number, prompts: Number
-    ) -> Number:
-        """By how much one prompt raises a function of an iteration's tokens: arguments as of
-        `Calibration.prefill_share_s`."""
-        together = np.maximum(prompts, 1.0)
-        more: Number = (of(batch + together * inputs) - of(batch)) / together
-        return more
-
 
 LINE = Curve()
+CONSTANTS = (
+    "iteration_s", "sequence_s", "context_s", "request_s", "prompt_s", "square_s", "weights_s",
+    "experts_s", "first_s",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +59,8 @@ class Calibration:
 
     iteration_s (a) per iteration; sequence_s (β) per decoding sequence; context_s (κ) per context
     token read; prompt_s (π) per prompt token; square_s (ρ) per squared prompt token; request_s (ω)
-    per request; weights_s (m) and experts_s (e) to read the weights and all routed experts.
+    per request; weights_s (m) and experts_s (e) to read the weights and all routed experts;
+    first_s: what a client waits longer for a first token, though the backend does not.
     n: number of measured values behind the fit; error: the median of |fitted/measured − 1| over
     them; largest: the most sequences in flight in any of them, beyond which the model extrapolates.
     """
@@ -74,6 +73,7 @@ class Calibration:
     request_s: float
     weights_s: float = 0.0
     experts_s: float = 0.0
+    first_s: float = 0.0
     curve: Curve = LINE
     n: int = 0
     error: float = 0.0
@@ -81,11 +81,8 @@ class Calibration:
 
     @property
     def constants(self) -> FloatArray:
-        """a, β, κ, ω, π, ρ, m, e: the order of the regression's columns."""
-        return np.array(
-            [self.iteration_s, self.sequence_s, self.context_s,
-             self.request_s, self.prompt_s, self.square_s, self.weights_s, self.experts_s]
-        )  # fmt: skip
+        """a, β, κ, ω, π, ρ, m, e and the first token's: as in CONSTANTS."""
+        return np.array([getattr(self, name) for name in CONSTANTS])
 
     @property
     def curved(self) -> bool:
@@ -99,61 +96,32 @@ class Calibration:
 
     def slowed(self, factor: float) -> "Calibration":
         """The same engine when everything takes `factor` times as long."""
-        a, beta, kappa, omega, pi, rho, weights, experts = (self.constants * factor).tolist()
         return replace(
-            self, iteration_s=a, sequence_s=beta, context_s=kappa, request_s=omega, prompt_s=pi,
-            square_s=rho, weights_s=weights, experts_s=experts,
-        )  # fmt: skip
+            self, **dict(zip(CONSTANTS, (self.constants * factor).tolist(), strict=True))
+        )
+
+    def step_s(
+        self,
+        tokens: Number,
+        sequences: Number,
+        context_tokens: Number = 0.0,
+        prompt_squares: Number = 0.0,
+        *,
+        prefill: bool,
+    ) -> Number:
+        """Seconds of one iteration; arguments as of `Roofline.step_s`."""
+        counted = np.maximum(tokens, self.curve.floor) if prefill else tokens
+        prompts_s = self.prompt_s * (counted - sequences) + self.square_s * prompt_squares
+        decode_s = self.sequence_s * sequences + self.context_s * context_tokens
+        return self.iteration_s + self.tokens_s(counted) + decode_s + prompts_s
 
     def decode_s(self, batch: Number, context: Number) -> Number:
         """Seconds of an iteration in which `batch` sequences of mean `context` decode."""
-        fixed_s = self.iteration_s + self.tokens_s(batch)
-        return fixed_s + batch * (self.sequence_s + self.context_s * context)
+        return self.step_s(batch, batch, batch * context, prefill=False)
 
     def prefill_s(self, input_tokens: Number, cached: Number = 0.0) -> Number:
         """Seconds of an iteration that prefills one prompt alone. cached: tokens of it that need
         not be computed (prefix hits), though attention reads them."""
-        return self.iteration_s + self.tokens_s(0.0) + self.prefill_share_s(input_tokens, cached)
-
-    def prefill_share_s(
-        self,
-        input_tokens: Number,
-        cached: Number = 0.0,
-        *,
-        batch: Number = 0.0,
-        prompts: Number = 0.0,
-    ) -> Number:
-        """Seconds that one prompt adds to iterations in which `batch` sequences decode.
-
-        cached: as in `prefill_s`. prompts: how many of them start in an iteration, on average;
-        where it is more than one, they share it.
-        """
-        tokens, squares = input_tokens - cached, input_tokens**2 - cached**2
-        own_s = self.request_s + self.prompt_s * tokens + self.square_s * squares
-        return own_s + self.curve.raised(self.tokens_s, tokens, batch, prompts)
-
-    def added_s(
-        self,
-        batch: Number,
-        inputs: Number,
-        outputs: Number,
-        budget: int,
-        cached: Number = 0.0,
-    ) -> Number:
-        """Seconds that each prompt adds to the answers beside it, with `batch` requests in flight.
-        cached: as in `prefill_s`. budget: of an iteration's tokens; only `Roofline` minds it."""
-        prompts = others(batch, outputs)
-        return self.prefill_share_s(inputs, cached, batch=batch, prompts=prompts)
-
-    def tpot_s(self, batch: Number, inputs: Number, outputs: Number) -> Number:
-        """Seconds per output token with `batch` requests of one size in flight. A request waits for
-        the prompts of the others, and not for its own."""
-        decode_s = self.decode_s(batch, inputs + outputs / 2)
-        added_s = self.added_s(batch, inputs, outputs, 0)
-        return decode_s + others(batch, outputs) * added_s
-
-
-def others(batch: Number, outputs: Number) -> Number:
-    """Prompts of other requests that start in an iteration, on average: `(B − 1)/o`."""
-    count: Number = np.maximum(batch - 1, 0.0) / outputs
-    return count
+        squares = input_tokens * input_tokens - cached * cached
+        step_s = self.step_s(input_tokens - cached, 0.0, 0.0, squares, prefill=True)
+        return step_s + self.request_s

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from planner import shipped
-from planner.engine.fit import Point, checked
+from planner.engine.points import Point, checked
 from planner.engine.rates import Rates
 from planner.errors import InvalidFile, InvalidValue
 from planner.files import converted, lines

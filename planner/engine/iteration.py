@@ -61,11 +61,6 @@ class IterationTime:
         host_s = self._iteration_s + self._sequence_s * sequences
         return (kernels_s if kernels_s > floor_s else floor_s) + host_s
 
-    def alone_s(self, tokens: int, squares: int, waiting: int) -> float:
-        """Seconds of an iteration of prompt tokens only, as `Roofline.prefill_s`. waiting: number
-        of answers that go on after it."""
-        return self.mixed_s(tokens, 0, 0, squares)
-
 
 class MoeIterationTime(IterationTime):
     """`IterationTime` of a mixture of experts: the weights that it reads depend on the tokens.
@@ -93,35 +88,27 @@ class FittedIterationTime:
         self._fitted, self._curved = fitted, fitted.curved
         self._iteration_s, self._sequence_s = fitted.iteration_s, fitted.sequence_s
         self._prompt_s, self._square_s = fitted.prompt_s, fitted.square_s
+        self._floor: float = fitted.curve.floor
         self.context_s: float = fitted.context_s
         self.request_s: float = fitted.request_s
 
-    def kernels_s(self, tokens: int, sequences: int) -> float:
+    def kernels_s(self, tokens: float, sequences: int) -> float:
         """Seconds that depend on neither context nor squared prompts."""
         fixed_s = self._iteration_s
         if self._curved:
-            fixed_s += float(self._fitted.tokens_s(float(tokens)))
+            fixed_s += float(self._fitted.tokens_s(tokens))
         prompts_s = self._prompt_s * (tokens - sequences)
         return fixed_s + self._sequence_s * sequences + prompts_s
 
     def decode_s(self, batch: int) -> tuple[float, float, float]:
         """As `IterationTime.decode_s`."""
-        return self.kernels_s(batch, batch), 0.0, 0.0
+        return self.kernels_s(float(batch), batch), 0.0, 0.0
 
     def mixed_s(self, tokens: int, sequences: int, context: int, squares: int) -> float:
         """Seconds of an iteration with prompt tokens in it; arguments as in `Roofline.step_s`."""
-        kernels_s = self.kernels_s(tokens, sequences) + self.context_s * context
+        counted = tokens if tokens > self._floor else self._floor
+        kernels_s = self.kernels_s(float(counted), sequences) + self.context_s * context
         return kernels_s + self._square_s * squares
-
-    def alone_s(self, tokens: int, squares: int, waiting: int) -> float:
-        """Seconds of an iteration of prompt tokens only, by which `waiting` answers get longer.
-
-        What a prompt adds to answers is fitted, so it contains the iteration that the prompt has
-        for itself."""
-        prompts_s = self._prompt_s * tokens + self._square_s * squares
-        if self._curved:
-            prompts_s += float(self._fitted.tokens_s(float(tokens)))
-        return prompts_s if waiting else self._iteration_s + prompts_s
 
 
 def analytic_time(roofline: Roofline) -> IterationTime:

@@ -12,6 +12,7 @@ import numpy as np
 from planner.engine.calibration import Calibration
 from planner.engine.capacity import LEAST_BATCH, BoolArray, Capacity, hits, largest
 from planner.engine.hardware import Schedule
+from planner.engine.prefill import Mix, PromptSchedule, added, prompt_schedule
 from planner.engine.profile_file import Origin
 from planner.engine.rates import Rates
 from planner.engine.roofline import Number, Roofline
@@ -98,18 +99,23 @@ class Profile:
         )
 
     @property
+    def prompts(self) -> PromptSchedule:
+        """How prompts get into iterations."""
+        return prompt_schedule(
+            self.schedule, self.max_num_batched_tokens, self.max_num_seqs, self.max_model_len
+        )
+
+    @property
     def prompt_budget(self) -> int:
-        """Tokens that one iteration can take. An engine that does not cut prompts refuses to start
-        with fewer than the longest has; vLLM V1 with fewer than one for each sequence."""
-        least = max(self.max_num_batched_tokens, self.max_num_seqs)
-        cuts = self.schedule in ("mixed", "prefill-first")
-        return least if cuts else max(least, self.max_model_len)
+        """Tokens that one iteration can take."""
+        return int(self.prompts.budget)
 
     @property
     def frontend(self) -> tuple[float, float]:
-        """What a client waits beside the engine's iterations: seconds, and iterations. Nothing for
-        a calibration: measured times contain it."""
-        if self.roofline is None or self.calibration is not None:
+        """What a client waits beside the engine's iterations: seconds, and iterations."""
+        if self.calibration is not None:
+            return self.calibration.first_s, 0.0
+        if self.roofline is None:
             return 0.0, 0.0
         return self.roofline.engine.frontend_s, self.roofline.engine.frontend_steps
 
@@ -141,12 +147,14 @@ class Profile:
     ) -> Callable[[Number], Number]:
         """`t_dec + (B − own)·t_pre/o` of one size as a function of B alone. own 1: TPOT; own 0:
         what one token takes of the backend, by Little's law `B/(o·X)`."""
-        times, budget, context = self.times, self.prompt_budget, inputs + outputs / 2
+        times, prompts, context = self.times, self.prompts, inputs + outputs / 2
         hit = hits(inputs, cached)
 
         def pace(batch: Number) -> Number:
-            added_s = times.added_s(batch, inputs, outputs, budget, hit)
-            return times.decode_s(batch, context) + (batch - own) / outputs * added_s
+            mix = Mix(batch=batch, inputs=inputs, outputs=outputs, cached=hit)
+            prompt = added(times, prompts, mix)
+            delaying = np.maximum(batch - own * prompt.together, 0.0)
+            return times.decode_s(batch, context) + delaying / outputs * prompt.seconds
 
         return pace
 
@@ -185,9 +193,7 @@ class Profile:
             return self._fixed(self.rates, inputs, outputs, high)
         # A single output token has no TPOT: only memory and TTFT bound it.
         target_s = np.where(outputs < 2, np.inf, slo.tpot_s)
-        # A fitted prompt's share is of others' TPOT: with it rates came out 3 % further from truth.
-        own = 0.0 if self.calibration is None else 1.0
-        tpot_s, token_s = (self._pace(inputs, outputs, part, cached) for part in (1.0, own))
+        tpot_s, token_s = (self._pace(inputs, outputs, own, cached) for own in (1.0, 0.0))
         low = np.full_like(high, LEAST_BATCH)
         alone_s = np.asarray(tpot_s(low))
         paced = alone_s <= target_s

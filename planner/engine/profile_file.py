@@ -13,8 +13,9 @@ from msgspec import Meta
 
 from planner import shipped
 from planner.engine import catalogue
-from planner.engine.fit import Point, shortage, unusable
+from planner.engine.fit import shortage
 from planner.engine.hardware import ENGINES, Gpu, Model
+from planner.engine.points import Point, unusable
 from planner.engine.rates import Rates
 from planner.errors import InvalidFile, InvalidValue, PlannerError
 from planner.files import lines, outside, parts, refuse

@@ -15,6 +15,7 @@ from planner import shipped
 from planner.engine import catalogue, profile_file
 from planner.engine.fit import fit, fit_alone
 from planner.engine.hardware import ENGINES, EngineKind, Gpu, Model
+from planner.engine.prefill import prompt_schedule
 from planner.engine.profile import Profile as Profile
 from planner.engine.profile import analytic as analytic
 from planner.engine.profile_file import FORMAT as FORMAT
@@ -77,19 +78,22 @@ def _profile(spec: ProfileFile, root: Path) -> Profile:
     engine = shipped.lookup(spec.engine, ENGINES)
     assert engine is not None  # checked by profile_file
     backend, calibration = None, None
+    seats = spec.max_num_seqs or engine.default_sequences(gpu)
+    longest = profile_file.max_model_len(spec, model)
+    prompts = prompt_schedule(engine.schedule, spec.max_num_batched_tokens, seats, longest)
     if gpu is not None and model is not None:
         backend = _backend(spec, gpu, model, engine)
-        calibration = fit(spec.points, backend) if spec.points else None
+        calibration = fit(spec.points, backend, prompts) if spec.points else None
     else:
-        calibration = fit_alone(spec.points)
+        calibration = fit_alone(spec.points, prompts)
     return Profile(
         gpu=str(spec.gpu) if gpu is None else gpu.name,
         model=str(spec.model) if model is None else model.name,
         gpus=spec.tensor_parallel_size,
         roofline=backend,
-        max_num_seqs=spec.max_num_seqs or engine.default_sequences(gpu),
+        max_num_seqs=seats,
         max_num_batched_tokens=spec.max_num_batched_tokens,
-        max_model_len=profile_file.max_model_len(spec, model),
+        max_model_len=longest,
         origin=spec.origin,
         calibration=calibration,
         rates=spec.rates,

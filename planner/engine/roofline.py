@@ -17,13 +17,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from planner.engine.hardware import PATIENCE, WORTHWHILE, EngineKind, Gpu, Model
+from planner.engine.hardware import EngineKind, Gpu, Model
 from planner.errors import InvalidValue
 from planner.sizes import FloatArray
 
 CORNER = 2.5  # p of the p-norm, from the kernels' distance to both roofs
 PREFILL_TOKENS = 2048  # prompts share prefill iterations up to about this many tokens
-HALF_FULL = 0.5  # of an iteration that the last prompts do not fill
 FP8_FLOPS = 0.85  # of the fp8 peak is reached with fp8 weights
 
 Number = float | FloatArray
@@ -72,6 +71,11 @@ class Roofline:
             comm_fixed_s=self.comm_fixed_s * factor,
             comm_token_s=self.comm_token_s * factor,
         )
+
+    @property
+    def request_s(self) -> float:
+        """Seconds of host work that each request costs once, beside its tokens."""
+        return self.engine.request_s
 
     @property
     def layer_s(self) -> float:
@@ -136,47 +140,6 @@ class Roofline:
         squares = together * (input_tokens * input_tokens - cached * cached)
         shared_s = self.step_s(tokens, 0.0, 0.0, squares, prefill=True)
         return shared_s / together + self.engine.request_s
-
-    def added_s(
-        self,
-        batch: Number,
-        inputs: Number,
-        outputs: Number,
-        budget: int,
-        cached: Number = 0.0,
-    ) -> Number:
-        """Seconds that each prompt adds to the answers beside it, at a steady load.
-
-        batch: requests of the size inputs, outputs in flight. budget: tokens of an iteration.
-        cached: of the inputs, those that are not computed, though attention reads them.
-
-        While `batch` answers go on, a = batch/outputs of them end in an iteration and as many
-        prompts come: `a/(1 − e^−a)` on average where any comes. They take one iteration, or more if
-        the budget is small; the last one is half full. A mixed iteration costs what it takes longer
-        than without prompts; the others let all answers wait. A mixed budget is used up when
-        `budget·outputs/(inputs + outputs)` answers go on; more requests in flight wait for prefill.
-        """
-        schedule, asked = self.engine.schedule, np.maximum(batch, 1.0)
-        computed, squares = inputs - cached, inputs * inputs - cached * cached
-        batch = asked
-        if schedule == "mixed":
-            batch = np.minimum(asked, np.maximum(budget * outputs / (computed + outputs), 1.0))
-        arrivals = batch / outputs
-        together: Number = arrivals / -np.expm1(-arrivals)
-        if schedule == "alternating":
-            waiting = np.minimum(PATIENCE * arrivals, WORTHWHILE * batch)
-            together = np.maximum(together, waiting)
-        room = budget - batch if schedule == "mixed" else budget
-        share = np.maximum(together * computed / room + HALF_FULL, 1.0) / together  # iterations
-        tokens, squares = computed / share, squares / share
-        if schedule != "mixed":
-            alone_s = self.step_s(tokens, 0.0, 0.0, squares, prefill=True)
-            return share * alone_s + self.engine.request_s
-        mean = inputs + outputs / 2
-        mixed_s = self.step_s(batch + tokens, batch, batch * mean, squares, prefill=True)
-        decode_s = self.decode_s(batch, mean)
-        waits_s = outputs * (decode_s / batch - self.decode_s(asked, mean) / asked)
-        return share * (mixed_s - decode_s) + waits_s + self.engine.request_s
 
 
 def roofline(

@@ -10,7 +10,6 @@ import numpy as np
 
 from planner.engine.capacity import hits
 from planner.engine.profiles import Profile
-from planner.engine.roofline import Roofline
 from planner.errors import InvalidValue
 from planner.sizes import FloatArray
 
@@ -58,7 +57,9 @@ def expected_s(profile: Profile, stays: Stays) -> FloatArray:
     batch = np.clip(stays.in_flight, 1.0, limit)
     computed = inputs - hits(inputs, stays.cached)
     chunks = np.ceil(computed / np.maximum(profile.max_num_batched_tokens - batch, 1.0))
-    own_s = _prompt_s(profile, inputs, computed, chunks, batch, context)
+    arrivals = batch / tokens
+    together = arrivals / -np.expm1(-arrivals)
+    own_s = _prompt_s(profile, inputs, computed, chunks, batch, context, together)
     prompt_s = float(np.average(own_s, weights=stays.weight))
     frontend_s, steps = profile.frontend
     # Alone, a request waits for no iteration under way, and its last token for none after it.
@@ -76,14 +77,13 @@ def _prompt_s(
     chunks: FloatArray,
     batch: FloatArray,
     context: float,
+    together: FloatArray,
 ) -> FloatArray:
     """(N,) seconds that a prompt adds to iterations in which `batch` sequences decode anyway.
     computed: its tokens that are no hits, in so many chunks of equal size."""
     times = profile.times
-    if not isinstance(times, Roofline):
-        return np.asarray(times.prefill_share_s(inputs, inputs - computed), dtype=float)
     squares = (inputs**2 - (inputs - computed) ** 2) / chunks
-    tokens = batch + computed / chunks
-    mixed_s = times.step_s(tokens, batch, batch * context, squares, prefill=True)
-    added_s = chunks * (mixed_s - times.decode_s(batch, context))
-    return np.asarray(added_s + times.engine.request_s, dtype=float)
+    tokens = batch + together * computed / chunks
+    mixed_s = times.step_s(tokens, batch, batch * context, together * squares, prefill=True)
+    added_s = chunks / together * (mixed_s - times.decode_s(batch, context))
+    return np.asarray(added_s + times.request_s, dtype=float)

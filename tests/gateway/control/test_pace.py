@@ -107,16 +107,18 @@ def n_star(profile, sizes):
 @pytest.mark.parametrize("sizes", [CHAT, DOCUMENTS])
 @pytest.mark.parametrize("load", [0.3, 0.55, 0.8])
 def test_engines_a_fifth_slower_are_found_in_five_minutes(load, sizes):
-    """The pace within 4 %, and n* of what plans count with within 5 % of the slower engine's."""
-    paces = Paces([POOL])
-    said = told(paces, play(load, slower=(1.2,) * 4, sizes=sizes))
-    [corrected] = paces.corrected([POOL])
+    """In the middle one of three plays the pace is within 3 %, and n* of what plans count with
+    within 5 % of the slower engine's; chance alone moves a single one further."""
+    plays = []
+    for seed in (7, 8, 9):
+        paces = Paces([POOL])
+        said = told(paces, play(load, slower=(1.2,) * 4, sizes=sizes, seed=seed))
+        assert len([line for line in said if "times as long as its profile" in line]) == 1
+        plays.append((paces.found[0].pace, paces.corrected([POOL])[0].profile))
+    pace, corrected = sorted(plays, key=lambda one: one[0] or 0.0)[1]
 
-    assert paces.found[0].pace == pytest.approx(1.2, rel=0.04)
-    assert n_star(corrected.profile, sizes) == pytest.approx(
-        n_star(PROFILE.slowed(1.2), sizes), rel=0.05
-    )
-    assert len([line for line in said if "times as long as its profile" in line]) == 1
+    assert pace == pytest.approx(1.2, rel=0.03)
+    assert n_star(corrected, sizes) == pytest.approx(n_star(PROFILE.slowed(1.2), sizes), rel=0.05)
 
 
 @pytest.mark.parametrize("sizes", [CHAT, DOCUMENTS])

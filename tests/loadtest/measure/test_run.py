@@ -10,7 +10,7 @@ from loadtest.measure import journal
 from loadtest.measure.choice import Bounds
 from loadtest.measure.load import Load, LoadPoint, Size, Unmeasurable
 from loadtest.measure.run import MeasureResult, Step, measure
-from loadtest.measure.subject import Subject, errors
+from loadtest.measure.subject import Subject
 from loadtest.measure.virtual import VirtualBackend, played_n_star
 from planner.engine.profiles import FORMAT, Profile, ProfileFile, build
 from planner.slo import Slo
@@ -62,17 +62,24 @@ def measured(
     return result, steps
 
 
+V1, TRT = "vllm-v1", "tensorrt-llm"
+
+
 @pytest.mark.parametrize(
     ("tpot_s", "fields", "believed"),
     [
-        (0.03, {}, {}),
-        (0.06, {"gpu": "A10G", "max_num_batched_tokens": 1024}, {}),
-        (0.03, {"gpu": "A100-80G", "tensor_parallel_size": 2}, {}),
+        (0.03, {"dtype": "fp8"}, {}),
+        # Prompts of up to four budgets: cut into chunks.
+        (0.06, {"gpu": "A10G", "max_num_batched_tokens": 512}, {}),
+        (0.04, {"engine": "vllm-v0"}, {}),
+        # An iteration with prompts takes half as long again as the target at least.
+        (0.03, {"engine": TRT}, {}),
+        (0.02, {"model": "Qwen3-30B-A3B", "max_num_batched_tokens": 8192}, {}),
         # The rows that the user states are those of another engine, or none at all.
-        (0.04, {"engine": "tgi"}, {"engine": "vllm-v1", "max_num_seqs": 128}),
+        (0.04, {"engine": "sglang", "max_num_seqs": 256}, {"engine": V1}),
         (0.04, {"max_num_seqs": 256}, {"gpu": "X1", "model": "Own"}),
     ],
-    ids=["H100", "A10G", "2xA100", "another engine", "no rows"],
+    ids=["fp8", "A10G", "V0", "TensorRT-LLM", "mixture", "another engine", "no rows"],
 )
 def test_n_star_and_rate_of_an_engine_are_recovered(
     tpot_s: float, fields: dict[str, object], believed: dict[str, object]
@@ -97,21 +104,7 @@ def test_n_star_and_rate_of_an_engine_are_recovered(
         assert found.rate[0] == pytest.approx(truth[1], rel=0.05)
         judged += 1
     assert judged >= 2
-    assert len(result.measured) < 70
-
-
-def test_a_mixture_of_experts_is_met_at_what_was_measured():
-    """Its decode steps grow with the experts that are read, which the row of the model tells."""
-    subject = subject_of(model="Qwen3-30B-A3B")
-    engine = engine_of(subject)
-
-    result, _ = measured(engine, subject, 0.04)
-
-    profile = subject.profile(result.measured)
-    assert profile is not None
-    assert profile.calibration is not None
-    assert profile.calibration.error < 0.02
-    assert max(errors(profile, result.measured).values()) < 0.1
+    assert len(result.measured) <= 80
 
 
 def test_a_broken_measurement_ends_as_a_whole_one(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from planner.costs.curves import MIX, over_rate, over_tpot
 from planner.costs.whatif import alternative
 from planner.engine import profiles
-from planner.engine.fit import Point
+from planner.engine.points import Point
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidValue
 from planner.model.buckets import Buckets, SloClass

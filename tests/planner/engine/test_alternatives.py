@@ -7,7 +7,7 @@ import pytest
 
 from planner.engine import profiles
 from planner.engine.alternatives import Choices, alternatives, setup
-from planner.engine.fit import Point
+from planner.engine.points import Point
 from planner.engine.profiles import ProfileFile
 
 BASE = ProfileFile(format="cuvee-profile/1", origin="analytic", gpu="H100", model="Llama-3-8B")

@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from planner import shipped
 from planner.engine import fit, profiles
 from planner.engine.batching import Engine, LastToken
-from planner.engine.fit import Point
+from planner.engine.points import Point
+from planner.engine.prefill import Mix, added
 from planner.engine.profiles import ProfileFile
 from planner.errors import InvalidFile, InvalidValue, PlannerError
 from planner.slo import Slo
@@ -43,7 +44,8 @@ def test_the_sustained_batch_holds_the_targets(
     capacity = one.capacity(*sizes, Slo(ttft_s=ttft_s, tpot_s=tpot_s))
     batch = capacity.n_star
     assert one.roofline is not None
-    added_s = one.roofline.added_s(batch, *sizes, one.prompt_budget)
+    mix = Mix(batch=batch, inputs=sizes[0], outputs=sizes[1])
+    added_s = added(one.roofline, one.prompts, mix).seconds
     decode_s = one.roofline.decode_s(batch, sizes[0] + sizes[1] / 2)
     stay_s = outputs * decode_s + batch * added_s
 
@@ -205,7 +207,10 @@ def test_a_measured_profile_holds_the_targets(
         assert 1 <= batch <= one.max_num_seqs
         assert batch * (inputs + outputs / 2) <= 100_000
         assert one.tpot_s(batch, inputs, outputs) <= tpot_s * (1 + 1e-9)
-        assert found.rate[0] * outputs * one.tpot_s(batch, inputs, outputs) == pytest.approx(batch)
+        prompt = added(one.times, one.prompts, Mix(batch=batch, inputs=inputs, outputs=outputs))
+        token_s = one.times.decode_s(batch, inputs + outputs / 2)
+        token_s += batch / outputs * prompt.seconds
+        assert found.rate[0] * outputs * token_s == pytest.approx(batch)
     else:
         assert batch == 0
 
@@ -223,7 +228,8 @@ def test_fixed_rates_ignore_the_slo_and_say_which_they_have(tmp_path: Path):
     assert (loose.n_star[:3] >= 1).all()
     assert (loose.n_star[3:] == 0).all()
     batch = loose.n_star[0]
-    own_s = float(found.times.added_s(batch, 100.0, 50.0, found.prompt_budget))
+    prompt = added(found.times, found.prompts, Mix(batch=batch, inputs=100.0, outputs=50.0))
+    own_s = float(prompt.seconds * prompt.together)
     in_flight = 9.0 * (50 * found.tpot_s(batch, 100, 50) + own_s)
     assert loose.n_star[0] == pytest.approx(in_flight, rel=1e-3)
 
@@ -460,7 +466,8 @@ def test_the_formula_is_the_play_s_mean(
     """However an engine shares its iterations, the formula's rate is within 10 % of the one that
     the simulated engine keeps up for so many requests in flight."""
     one = profile(gpu, engine=engine, model="Llama-3-8B")
-    added_s = one.times.added_s(users, inputs, outputs, one.prompt_budget)
+    mix = Mix(batch=float(users), inputs=float(inputs), outputs=float(outputs))
+    added_s = added(one.times, one.prompts, mix).seconds
     stated = users / (outputs * one.times.decode_s(users, inputs + outputs / 2) + users * added_s)
 
     assert closed_loop_rate(one, users, inputs, outputs) == pytest.approx(stated, rel=0.1)
