@@ -13,7 +13,7 @@ import numpy as np
 from planner.engine.hardware import PATIENCE, WORTHWHILE, Schedule
 from planner.engine.roofline import Number
 
-TURNS = 3  # until the share of iterations with prompts moves by less than a hundredth
+TURNS = 2  # until the share of iterations with prompts moves by less than a fiftieth
 HALF_FULL = 0.5  # of an iteration that the last of several prompts do not fill
 VARIED = 0.25  # by how much prompts of one size are shorter and longer
 SATURATED = 50.0  # prompts that come in one iteration: e⁵⁰ to 1 that the next one has some

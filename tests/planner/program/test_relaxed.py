@@ -108,7 +108,7 @@ def test_the_price_of_more_is_the_slope_of_the_cost(
     assert fleet.marginal[bucket] == pytest.approx(slope, rel=1e-3)
 
 
-@pytest.mark.parametrize("rate", [800.0, 3200.0])
+@pytest.mark.parametrize("rate", [1600.0, 3200.0])
 def test_in_large_fleets_the_price_predicts_a_plan(rate: float):
     """A tenth more of the commonest bucket changes the plan's cost as the price says, within 1 %
     of the bill.
