@@ -15,6 +15,7 @@ from planner.sizes import FloatArray
 
 # An iteration is half over, on average, when a request comes to an engine that is busy.
 UNDER_WAY = 0.5
+FULL = 0.9  # of the token budget: beyond it no queue is steady, and the formula has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -58,16 +59,35 @@ def expected_s(profile: Profile, stays: Stays) -> FloatArray:
     computed = inputs - hits(inputs, stays.cached)
     chunks = np.ceil(computed / np.maximum(profile.max_num_batched_tokens - batch, 1.0))
     arrivals = batch / tokens
+    queue = _queue(profile, computed, arrivals, batch, stays.weight)
     together = arrivals / -np.expm1(-arrivals)
     own_s = _prompt_s(profile, inputs, computed, chunks, batch, context, together)
     prompt_s = float(np.average(own_s, weights=stays.weight))
     frontend_s, steps = profile.frontend
     # Alone, a request waits for no iteration under way, and its last token for none after it.
-    iterations = outputs - 1 + chunks + np.minimum(batch - 1, 1.0) * (UNDER_WAY + steps)
+    busy = np.minimum(batch - 1, 1.0)
+    iterations = outputs - 1 + chunks + busy * (UNDER_WAY + steps + queue)
     others_s = (batch - 1) * outputs / tokens * prompt_s
     engine_s = iterations * profile.times.decode_s(batch, context) + own_s + others_s
     waits = np.maximum(stays.in_flight / limit, 1.0)
     return np.asarray(waits * engine_s + frontend_s, dtype=float)
+
+
+def _queue(
+    profile: Profile,
+    computed: FloatArray,
+    arrivals: FloatArray,
+    batch: FloatArray,
+    weight: FloatArray,
+) -> FloatArray:
+    """(N,) iterations that a prompt waits for those before it where they share a token budget, by
+    Pollaczek and Khinchine: `a·E[s²] / 2(1 − a·E[s])` with a prompts an iteration, of which each
+    takes the part s. Prompts that have iterations of their own do not wait for a budget."""
+    if profile.schedule != "mixed":
+        return np.zeros_like(batch)
+    part = computed / max(profile.prompts.budget - float(np.average(batch, weights=weight)), 1.0)
+    first, second = (float(np.average(part**k, weights=weight)) for k in (1, 2))
+    return np.asarray(arrivals * second / (2 * (1 - np.minimum(arrivals * first, FULL))))
 
 
 def _prompt_s(
