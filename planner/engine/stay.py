@@ -15,7 +15,6 @@ from planner.sizes import FloatArray
 
 # An iteration is half over, on average, when a request comes to an engine that is busy.
 UNDER_WAY = 0.5
-FULL = 0.9  # of the token budget: beyond it no queue is steady, and the formula has none
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -44,50 +43,54 @@ def expected_s(profile: Profile, stays: Stays) -> FloatArray:
     """(N,) seconds from the arrival of each request at an engine to its last token.
 
     In each of its o iterations, B requests of the mix's mean context decode; besides, its own
-    prompt and, by Little's law, (B − 1)·o/ō prompts of others are prefilled: as many as end in that
-    time. A prompt takes what it adds to an iteration that decodes anyway. Proportional to the time
-    of everything that the engine does, so that a measured stay divided by this one is how much
-    slower the engine is than its profile, at whatever load. Where more are in flight than fit, the
-    others wait: the stay is longer in proportion.
+    prompt and those of others are prefilled, by Little's law B − 1 of them in a mean stay. A prompt
+    takes what it adds to an iteration that decodes anyway, and waits where others use up the token
+    budget. Proportional to the time of everything that the engine does, so that a measured stay
+    divided by this one is how much slower the engine is than its profile, at whatever load. Where
+    more are in flight than fit, the others wait: the stay is longer in proportion.
     """
     outputs = np.maximum(stays.outputs, 1.0)
     inputs = np.maximum(stays.inputs, 1.0)
-    tokens = float(np.average(outputs, weights=stays.weight))
     context = float(np.average(inputs + outputs / 2, weights=stays.weight * outputs))
     limit = max(1.0, min(profile.max_num_seqs, profile.kv_capacity / context))
     batch = np.clip(stays.in_flight, 1.0, limit)
     computed = inputs - hits(inputs, stays.cached)
     chunks = np.ceil(computed / np.maximum(profile.max_num_batched_tokens - batch, 1.0))
-    arrivals = batch / tokens
-    queue = _queue(profile, computed, arrivals, batch, stays.weight)
-    together = arrivals / -np.expm1(-arrivals)
-    own_s = _prompt_s(profile, inputs, computed, chunks, batch, context, together)
-    prompt_s = float(np.average(own_s, weights=stays.weight))
     frontend_s, steps = profile.frontend
     # Alone, a request waits for no iteration under way, and its last token for none after it.
     busy = np.minimum(batch - 1, 1.0)
-    iterations = outputs - 1 + chunks + busy * (UNDER_WAY + steps + queue)
-    others_s = (batch - 1) * outputs / tokens * prompt_s
+    iterations = outputs - 1 + chunks + busy * (UNDER_WAY + steps)
+    mean = float(np.average(iterations, weights=stays.weight))
+    arrivals, queue = _queue(profile, computed, batch, mean, stays.weight)
+    iterations = iterations + busy * queue
+    together = arrivals / -np.expm1(-arrivals)
+    own_s = _prompt_s(profile, inputs, computed, chunks, batch, context, together)
+    prompt_s = float(np.average(own_s, weights=stays.weight))
+    others_s = (batch - 1) / batch * arrivals * iterations * prompt_s
     engine_s = iterations * profile.times.decode_s(batch, context) + own_s + others_s
     waits = np.maximum(stays.in_flight / limit, 1.0)
     return np.asarray(waits * engine_s + frontend_s, dtype=float)
 
 
 def _queue(
-    profile: Profile,
-    computed: FloatArray,
-    arrivals: FloatArray,
-    batch: FloatArray,
-    weight: FloatArray,
-) -> FloatArray:
-    """(N,) iterations that a prompt waits for those before it where they share a token budget, by
-    Pollaczek and Khinchine: `a·E[s²] / 2(1 − a·E[s])` with a prompts an iteration, of which each
-    takes the part s. Prompts that have iterations of their own do not wait for a budget."""
+    profile: Profile, computed: FloatArray, batch: FloatArray, mean: float, weight: FloatArray
+) -> tuple[FloatArray, FloatArray]:
+    """(N,) prompts that come in an iteration, and (N,) iterations that a prompt waits for those
+    before it where they share a token budget.
+
+    mean: iterations of a stay without that wait. By Pollaczek and Khinchine a prompt waits for
+    `W = a·E[s²] / 2(1 − a·E[s])` iterations where a of them come in each, of which each takes the
+    part s; by Little's law `B = a·(mean + W)`, and both together are a quadratic equation for a.
+    Prompts that have iterations of their own do not wait for a budget.
+    """
     if profile.schedule != "mixed":
-        return np.zeros_like(batch)
+        return batch / mean, np.zeros_like(batch)
     part = computed / max(profile.prompts.budget - float(np.average(batch, weights=weight)), 1.0)
     first, second = (float(np.average(part**k, weights=weight)) for k in (1, 2))
-    return np.asarray(arrivals * second / (2 * (1 - np.minimum(arrivals * first, FULL))))
+    half = mean + batch * first
+    root = np.sqrt(half**2 + 2 * (second - 2 * mean * first) * batch)
+    arrivals = 2 * batch / (half + root)
+    return arrivals, np.asarray(batch / arrivals - mean)
 
 
 def _prompt_s(
