@@ -29,6 +29,9 @@ NEAR = 1.15  # backends of a pool whose paces lie within this factor of their me
 WATCHED_S = 60.0  # the first requests that end are short ones, beside few others
 CLIP = 1.5  # a stay that lies further from the median by this factor counts as one at it
 LOWEST, HIGHEST = 0.5, 3.0  # beyond these it is another engine, and not a slower one
+# A slower pace is believed at once, a faster one when it was seen for so long: while the sizes
+# change, requests have others beside them than the mean says, and look up to 20 % too fast.
+FASTER_S = 600.0
 STEP = 0.01  # smaller changes do not change the profiles that are planned with
 OUTPACED = 1.10  # a plan is made anew when a pool's pace has changed by more since it was made
 ALARM, RETURN = 1.15, 1.10  # a pool departs from its profile beyond the first, until the second
@@ -105,6 +108,17 @@ class PoolWatch:
         self.settled = 1.0
         self.departs = False
         self.slow: tuple[str, ...] = ()
+        self._seen: list[tuple[float, float]] = []
+
+    def believed(self, pace: float, now_s: float) -> float:
+        """The pace to plan with, after one that was measured just now: below 1 the slowest of the
+        last `FASTER_S`."""
+        self._seen = [one for one in self._seen if one[0] > now_s - FASTER_S]
+        long = bool(self._seen) and self._seen[0][0] < now_s - 0.8 * FASTER_S
+        self._seen.append((now_s, pace))
+        if pace >= 1.0:
+            return pace
+        return min(1.0, max(seen for _, seen in self._seen)) if long else 1.0
 
     def use(self, factor: float) -> None:
         """Plan with this pace from now on, unless that makes no difference."""
@@ -187,7 +201,7 @@ class Paces:
             watch = self._watches[found.pool]
             if found.pace is not None:
                 watch.known, watch.known_s = found.pace, now_s
-                watch.use(found.pace)
+                watch.use(watch.believed(found.pace, now_s))
                 said += _departure(watch, found.pool, found.pace)
             elif watch.factor is not None:
                 watch.use(watch.known**0.5 ** ((now_s - watch.known_s) / FADE_S))

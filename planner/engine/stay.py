@@ -63,11 +63,14 @@ def expected_s(profile: Profile, stays: Stays) -> FloatArray:
     mean = float(np.average(iterations, weights=stays.weight))
     arrivals, queue = _queue(profile, computed, batch, mean, stays.weight)
     iterations = iterations + busy * queue
+    # Of those in flight some wait for prefill and do not decode.
+    tokens = float(np.average(outputs, weights=stays.weight))
+    decoding = np.clip(arrivals * tokens, 1.0, batch)
     together = arrivals / -np.expm1(-arrivals)
-    own_s = _prompt_s(profile, inputs, computed, chunks, batch, context, together)
+    own_s = _prompt_s(profile, inputs, computed, chunks, decoding, context, together)
     prompt_s = float(np.average(own_s, weights=stays.weight))
     others_s = (batch - 1) / batch * arrivals * iterations * prompt_s
-    engine_s = iterations * profile.times.decode_s(batch, context) + own_s + others_s
+    engine_s = iterations * profile.times.decode_s(decoding, context) + own_s + others_s
     waits = np.maximum(stays.in_flight / limit, 1.0)
     return np.asarray(waits * engine_s + frontend_s, dtype=float)
 

@@ -123,13 +123,39 @@ def test_engines_a_fifth_slower_are_found_in_five_minutes(load, sizes):
 
 @pytest.mark.parametrize("load", [0.3, 0.55, 0.8])
 def test_prompts_that_wait_for_the_token_budget_are_no_slow_engine(load):
-    """Long prompts and short answers: within 6 %, and never faster than the profile by more than
+    """Long prompts and short answers: within 7 %, and never faster than the profile by more than
     chance, since a plan would be too small for that."""
     paces = Paces([POOL])
     said = told(paces, play(load, sizes=CODE))
 
-    assert 0.98 <= paces.found[0].pace <= 1.06
+    pace = paces.found[0].pace
+    assert pace is not None
+    assert 0.98 <= pace <= 1.07
     assert said == []
+
+
+def test_engines_that_seem_faster_are_believed_when_it_lasts():
+    """A plan that counts with a speed that is not there is too small; while sizes change, engines
+    look faster than they are. One slow review takes it back."""
+    paces = watched(steady(0.8, 60))
+    paces.review(60.0)
+    early = paces.corrected([POOL])[0].profile
+    for minute in range(2, 13):
+        for stay, at_s in steady(0.8, 60, at_s=60.0 * minute):
+            paces.add([stay], at_s)
+        paces.review(60.0 * (minute + 1))
+    late = paces.corrected([POOL])[0].profile
+    for stay, at_s in steady(1.0, 60, at_s=900.0):
+        paces.add([stay], at_s)
+    paces.review(1300.0)
+    again = paces.corrected([POOL])[0].profile
+    own_s, early_s, late_s, again_s = (
+        float(profile.times.decode_s(4.0, 500.0)) for profile in (PROFILE, early, late, again)
+    )
+
+    assert early_s == own_s
+    assert late_s / own_s == pytest.approx(0.8, rel=0.05)
+    assert again_s == pytest.approx(own_s, rel=0.05)
 
 
 @pytest.mark.parametrize("sizes", [CHAT, DOCUMENTS])
