@@ -114,7 +114,7 @@ class PoolWatch:
         """The pace to plan with, after one that was measured just now: below 1 the slowest of the
         last `FASTER_S`."""
         self._seen = [one for one in self._seen if one[0] > now_s - FASTER_S]
-        long = bool(self._seen) and self._seen[0][0] < now_s - 0.8 * FASTER_S
+        long = bool(self._seen) and self._seen[0][0] < now_s - 0.75 * FASTER_S
         self._seen.append((now_s, pace))
         if pace >= 1.0:
             return pace
