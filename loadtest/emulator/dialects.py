@@ -55,7 +55,8 @@ def chat_of_response(body: JsonObject) -> JsonObject:
     if isinstance(turns, list):
         turns = [_turn(item) if isinstance(item, dict) else item for item in turns]
     if body.get("instructions"):
-        turns = [{"role": "system", "content": body["instructions"]}, *turns]
+        first = [{"role": "system", "content": body["instructions"]}]
+        turns = first + turns if isinstance(turns, list) else turns
     chat["messages"] = turns
     if body.get("max_output_tokens") is not None:
         chat["max_tokens"] = body["max_output_tokens"]

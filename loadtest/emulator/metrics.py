@@ -21,7 +21,6 @@ from loadtest.emulator.buckets import (
 )
 from loadtest.emulator.prefix_cache import BLOCK_TOKENS, PrefixCache
 from loadtest.emulator.requests import GenerationRequest
-from loadtest.emulator.sampling import int_field
 from loadtest.emulator.served import EmulatedModel
 from planner.engine.batching import Engine
 
@@ -74,7 +73,9 @@ class VllmMetrics(Collector):
     def accepted(self, generation: GenerationRequest) -> None:
         """Count what a request asks for."""
         self._sizes["request_params_n"].observe(generation.answered)
-        limit = int_field(generation.body, "max_tokens") if generation.body else None
+        names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+        limits = (generation.body.get(name) for name in names)
+        limit = next((limit for limit in limits if isinstance(limit, int)), None)
         if limit is not None:
             self._sizes["request_params_max_tokens"].observe(limit)
 

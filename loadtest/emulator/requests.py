@@ -24,6 +24,7 @@ from loadtest.emulator.refusals import (
 )
 from loadtest.emulator.sampling import int_field
 from loadtest.emulator.served import EmulatedModel
+from loadtest.emulator.shape import check_shape
 from loadtest.emulator.structure import ForcedText, structure_of
 
 Api = Literal["chat", "text", "embedding", "response", "message"]
@@ -114,6 +115,7 @@ def read_request(
     cache: where prompts are looked up and then kept; embeddings are in none.
     """
     body = given = decode_body(raw)
+    check_shape(body)
     if api == "response":
         body = dialects.chat_of_response(given)
     elif api == "message":

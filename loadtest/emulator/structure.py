@@ -14,6 +14,7 @@ from loadtest.emulator.served import EmulatedModel
 
 PIECES = re.compile(r"\w+|[^\w]")  # the tokens of a JSON text: words, and single other characters
 DEPTH = 8  # of nested samples: a schema may refer to itself
+MOST = 1000  # items or characters of a sample, whatever a schema asks for
 SCALARS: dict[str, Any] = {
     "string": "sun", "integer": 7, "number": 1.5, "boolean": True, "null": None,
 }  # fmt: skip
@@ -68,7 +69,10 @@ def wanted_schema(body: JsonObject) -> JsonObject | None:
     own = body.get("structured_outputs")
     schema = own.get("json") if isinstance(own, dict) else None
     if isinstance(schema, str):
-        schema = json.loads(schema)
+        try:
+            schema = json.loads(schema)
+        except ValueError:
+            raise refused("Invalid grammar specification.") from None
     return schema if isinstance(schema, dict) else None
 
 
@@ -110,29 +114,34 @@ def sample(schema: object, depth: int = DEPTH) -> Any:
     for given in ("const", "default"):
         if given in schema:
             return schema[given]
-    if isinstance(schema.get("enum"), list) and schema["enum"]:
-        return schema["enum"][0]
-    for several in ("anyOf", "oneOf", "allOf"):
-        if isinstance(schema.get(several), list) and schema[several]:
-            return sample(schema[several][0], depth - 1)
+    for several in ("enum", "anyOf", "oneOf", "allOf"):
+        choices = schema.get(several)
+        if isinstance(choices, list) and choices:
+            return choices[0] if several == "enum" else sample(choices[0], depth - 1)
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     if kind not in KINDS:
         raise refused("The provided JSON schema contains features not supported by xgrammar.")
     if kind == "object":
-        return {
-            name: sample(part, depth - 1) for name, part in (schema.get("properties") or {}).items()
-        }
+        parts = schema.get("properties")
+        parts = parts if isinstance(parts, dict) else {}
+        return {name: sample(part, depth - 1) for name, part in parts.items()}
     if kind == "array":
-        return [sample(schema.get("items"), depth - 1)] * max(1, schema.get("minItems") or 1)
-    if kind in ("integer", "number") and "minimum" in schema:
-        return schema["minimum"]
-    if kind in ("integer", "number") and "maximum" in schema:
-        return schema["maximum"]
+        return [sample(schema.get("items"), depth - 1)] * max(1, _count(schema, "minItems") or 1)
+    if kind in ("integer", "number"):
+        bounds = (schema.get("minimum"), schema.get("maximum"))
+        return next((bound for bound in bounds if isinstance(bound, int | float)), SCALARS[kind])
     if kind == "string":
-        least, most = schema.get("minLength") or 0, schema.get("maxLength")
-        return (SCALARS["string"] * (1 + least // 3))[: most if most is not None else None]
+        word: str = SCALARS["string"]
+        return (word * (1 + (_count(schema, "minLength") or 0) // 3))[: _count(schema, "maxLength")]
     return SCALARS[kind]
+
+
+def _count(schema: JsonObject, name: str) -> int | None:
+    """A number of items or characters, at most `MOST`; `None` if the schema has none."""
+    value = schema.get(name)
+    whole = isinstance(value, int) and not isinstance(value, bool)
+    return min(max(value, 0), MOST) if whole else None
 
 
 def refused(message: str) -> RequestRefused:
