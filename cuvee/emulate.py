@@ -18,7 +18,7 @@ from planner.engine.profiles import FORMAT, Profile, ProfileFile, build, find_pr
 from planner.errors import PlannerError
 
 SERVER_OPTIONS = (
-    "api_key", "events_per_step", "image_tokens", "load_tracking", "loras", "max_num_queued_reqs",
+    "api_key", "events_per_step", "force_usage", "image_tokens", "load_tracking", "loras", "max_num_queued_reqs",
     "prefix_cache", "tool_parser",
 )  # fmt: skip
 
@@ -116,6 +116,12 @@ def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Mod
     "tool_parser",
     is_flag=True,
     help="Call a tool where the choice is the model's.",
+)
+@click.option(
+    "--enable-force-include-usage",
+    "force_usage",
+    is_flag=True,
+    help="Put the usage on every chunk of every stream.",
 )
 @click.option(
     "--events-per-step",

@@ -24,6 +24,7 @@ CHAT_TOKENS = 3  # once per conversation
 PICTURES = ("image_url", "input_image", "image")  # types of content parts
 # vLLM refuses a text without tokenizing it when it is longer than so many characters a token.
 MOST_CHARACTERS_A_TOKEN = 33
+MOST_ID = 2**18  # of a token, beyond the vocabulary of any model that is emulated
 
 Prompts = list[list[str]]
 
@@ -93,6 +94,8 @@ def pictures(body: JsonObject) -> int:
 
 def text_prompts(body: JsonObject, served: EmulatedModel) -> Prompts:
     """The tokens of each prompt of a completion."""
+    if body.get("suffix"):
+        raise RequestRefused(400, "suffix is not currently supported", REFUSED)
     prompts = list(listed(body.get("prompt"), served))
     if not prompts or not all(prompts):
         message = "Either prompt or prompt_embeds must be provided and non-empty."
@@ -116,7 +119,12 @@ def listed(prompt: object, served: EmulatedModel) -> Iterator[list[str]]:
             check_characters(item, served.max_model_len)
             yield item.split()
         else:
-            yield list(map(str, item)) if isinstance(item, list) else []
+            ids = item if isinstance(item, list) else []
+            strange = next((each for each in ids if is_id(each) and not 0 <= each < MOST_ID), None)
+            if strange is not None:
+                text = f"Token id {strange} is out of vocabulary"
+                raise RequestRefused(400, text, REFUSED)
+            yield list(map(str, ids))
 
 
 def is_id(value: object) -> bool:

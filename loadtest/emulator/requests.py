@@ -134,7 +134,8 @@ def read_request(
         output_end(body, api, len(prompt), served.max_model_len, seed + LENGTH_STEP * n, structure)
         for n, prompt in enumerate(tokens)
     ]
-    include_usage = bool(options.get("include_usage"))
+    include_usage = served.force_usage or bool(options.get("include_usage"))
+    continuous = served.force_usage or bool(options.get("continuous_usage_stats"))
     images = served.image_tokens or 0
     return GenerationRequest(
         api=api,
@@ -146,7 +147,7 @@ def read_request(
         answered=answered,
         stream=bool(body.get("stream")),
         include_usage=include_usage,
-        continuous_usage=include_usage and bool(options.get("continuous_usage_stats")),
+        continuous_usage=include_usage and continuous,
         seed=seed,
         cached_tokens=None if cache is None else tuple(map(cache.find, tokens)),
         image_tokens=images * prompts.pictures(body) if images else 0,

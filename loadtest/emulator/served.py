@@ -13,6 +13,8 @@ class EmulatedModel:
     loras: adapters, each a model name of its own (`--lora-modules`). max_model_len: tokens of
     prompt and output together. image_tokens: of each picture; `None`: not a multimodal model.
     tool_parser: whether the model may decide to call a tool (`--enable-auto-tool-choice`).
+    force_usage: whether every chunk of every stream carries the usage, whatever was asked for
+    (`--enable-force-include-usage`).
     """
 
     names: tuple[str, ...]
@@ -20,6 +22,7 @@ class EmulatedModel:
     loras: tuple[str, ...] = ()
     image_tokens: int | None = None
     tool_parser: bool = False
+    force_usage: bool = False
 
     @property
     def name(self) -> str:

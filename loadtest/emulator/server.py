@@ -60,8 +60,8 @@ EVENTS_PER_STEP = 64
 class Emulator:
     """A vLLM server without a GPU: `port = await emulator.start()`, then `await emulator.stop()`.
 
-    model: the name it serves; aliases: further ones. loras, image_tokens, tool_parser: as in
-    `EmulatedModel`. max_num_queued_reqs: with so many requests running or waiting it refuses more
+    model: the name it serves; aliases: further ones. loras, image_tokens, tool_parser,
+    force_usage: as in `EmulatedModel`. max_num_queued_reqs: with so many requests running or waiting it refuses more
     (vLLM's flag; `None`: an unbounded queue, vLLM's default). api_key: without it paths below /v1
     get 401, as in vLLM. prefix_cache: whether the beginnings of earlier prompts are not computed
     again, and told in the usage. events_per_step: as in `EngineClock`. load_tracking: whether
@@ -82,6 +82,7 @@ class Emulator:
         loras: Sequence[str] = (),
         image_tokens: int | None = None,
         tool_parser: bool = False,
+        force_usage: bool = False,
         events_per_step: int = EVENTS_PER_STEP,
         load_tracking: bool = False,
     ) -> None:
@@ -92,6 +93,7 @@ class Emulator:
             loras=tuple(loras),
             image_tokens=image_tokens,
             tool_parser=tool_parser,
+            force_usage=force_usage,
         )
         self._cache = PrefixCache(profile.kv_capacity // BLOCK_TOKENS) if prefix_cache else None
         self.metrics = VllmMetrics(self.engine, self.served, profile.kv_capacity, self._cache)

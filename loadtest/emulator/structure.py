@@ -140,8 +140,9 @@ def sample(schema: object, depth: int = DEPTH) -> Any:
 def _count(schema: JsonObject, name: str) -> int | None:
     """A number of items or characters, at most `MOST`; `None` if the schema has none."""
     value = schema.get(name)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return min(max(value, 0), MOST) if whole else None
+    if not isinstance(value, int) or isinstance(value, bool):
+        return None
+    return min(max(value, 0), MOST)
 
 
 def refused(message: str) -> RequestRefused:

@@ -185,6 +185,17 @@ async def test_continuous_usage_counts_up():
     assert counts == [0, 1, 2, 3, 3]
 
 
+async def test_usage_can_be_forced():
+    """Then every chunk of every stream has it, whether it was asked for or not."""
+    async with running(force_usage=True) as (emulator, _):
+        body = {**CHAT, "stream": True, "max_tokens": 3, "ignore_eos": True}
+
+        answer = await raw(emulator, body)
+
+    counts = [event["usage"]["completion_tokens"] for event in events(answer)]
+    assert counts == [0, 1, 2, 3, 3]
+
+
 async def test_a_completion_stream_has_no_role_chunk():
     """/v1/completions streams text, with the recorded fields in the recorded order."""
     async with running() as (emulator, _):
@@ -316,6 +327,10 @@ REFUSALS = [
      "tiny is not a multimodal model"),
     (CHAT_PATH, {"messages": [{"role": "user", "content": "x" * 33_001}]}, 400, REFUSED,
      "input_text", "33001 characters (more than 33000 characters, which is the upper bound"),
+    (TEXT_PATH, {"prompt": [5, 999_999_999]}, 400, REFUSED, None, "Token id 999999999 is out of"),
+    (TEXT_PATH, {"prompt": "a", "suffix": "b"}, 400, REFUSED, None, "suffix is not currently"),
+    (CHAT_PATH, {**CHAT, "stream": True, "stream_options": "x"}, 400, INVALID,
+     "body.stream_options", "valid dictionary"),
     ("/v1/messages", {"messages": []}, 400, INVALID, "body.max_tokens", "'missing'"),
     ("/v1/responses", {"model": MODEL}, 400, INVALID, "body.input", "'missing'"),
     (TEXT_PATH, {"prompt": ""}, 400, REFUSED, "prompt", "non-empty"),
