@@ -18,8 +18,8 @@ from planner.engine.profiles import FORMAT, Profile, ProfileFile, build, find_pr
 from planner.errors import PlannerError
 
 SERVER_OPTIONS = (
-    "api_key", "events_per_step", "force_usage", "image_tokens", "load_tracking", "loras", "max_num_queued_reqs",
-    "prefix_cache", "tool_parser",
+    "api_key", "events_per_step", "force_usage", "image_tokens", "load_tracking", "loras",
+    "max_num_queued_reqs", "prefix_cache", "tool_parser",
 )  # fmt: skip
 
 
