@@ -63,10 +63,10 @@ class Emulator:
     model: the name it serves; aliases: further ones. loras, image_tokens, tool_parser,
     force_usage: as in `EmulatedModel`. max_num_queued_reqs: with so many requests running or
     waiting it refuses more (vLLM's flag; `None`: an unbounded queue, vLLM's default). api_key:
-    without it paths below /v1 get 401, as in vLLM. prefix_cache: whether the beginnings of earlier prompts are not computed
-    again, and told in the usage. events_per_step: as in `EngineClock`. load_tracking: whether
-    `/load` counts; vLLM's says 0 without its flag. All state lives in the instance, so several
-    emulators share a process.
+    without it paths below /v1 get 401, as in vLLM. prefix_cache: whether the beginnings of earlier
+    prompts are not computed again, and told in the usage. events_per_step: as in `EngineClock`.
+    load_tracking: whether `/load` counts; vLLM's says 0 without its flag. All state lives in the
+    instance, so several emulators share a process.
     """
 
     def __init__(
