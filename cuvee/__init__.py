@@ -13,7 +13,7 @@ COMMANDS = {
     for name in (
         "bench-solve", "certify", "check", "compare", "demo", "dispatch", "emulate", "foresight",
         "overhead", "overload", "plan", "portfolio", "profile", "replay", "serve", "soak",
-        "sweep", "torture",
+        "sweep", "torture", "trace",
     )
 }  # fmt: skip
 

@@ -10,12 +10,17 @@ import click
 import uvloop
 
 from loadtest.emulator.faults import Faults
-from loadtest.emulator.server import Emulator
+from loadtest.emulator.server import EVENTS_PER_STEP, Emulator
 from planner import shipped
 from planner.engine import catalogue
 from planner.engine.hardware import ENGINES, Gpu, Model
 from planner.engine.profiles import FORMAT, Profile, ProfileFile, build, find_profile
 from planner.errors import PlannerError
+
+SERVER_OPTIONS = (
+    "api_key", "events_per_step", "force_usage", "image_tokens", "load_tracking", "loras",
+    "max_num_queued_reqs", "prefix_cache", "tool_parser",
+)  # fmt: skip
 
 
 async def serve(emulator: Emulator, host: str, port: int) -> None:
@@ -94,7 +99,40 @@ def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Mod
     help="Do not compute again how earlier prompts began, and tell the hits in the usage.",
 )
 @click.option("--api-key", help="Refuse (401) requests below /v1 without it.")
-@click.option("--served-model-name", help="Name in the API.  [default: the model's]")
+@click.option(
+    "--served-model-name",
+    "served_names",
+    multiple=True,
+    help="Name in the API; several for aliases.  [default: the model's]",
+)
+@click.option(
+    "--lora", "loras", multiple=True, metavar="NAME", help="An adapter, served under this name."
+)
+@click.option(
+    "--image-tokens", type=at_least(1), help="Take pictures; tokens of each.  [default: none]"
+)
+@click.option(
+    "--enable-auto-tool-choice",
+    "tool_parser",
+    is_flag=True,
+    help="Call a tool where the choice is the model's.",
+)
+@click.option(
+    "--enable-force-include-usage",
+    "force_usage",
+    is_flag=True,
+    help="Put the usage on every chunk of every stream.",
+)
+@click.option(
+    "--events-per-step",
+    type=at_least(1),
+    default=EVENTS_PER_STEP,
+    show_default=True,
+    help="With more sequences in the batch, an event carries several tokens.",
+)
+@click.option(
+    "--enable-server-load-tracking", "load_tracking", is_flag=True, help="Let /load count."
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, help="0: any free one; it is printed.")
 @click.option("--start-delay", "start_delay_s", default=0.0, help="Fault: seconds until ready.")
@@ -116,10 +154,7 @@ def emulate(
     host: str,
     port: int,
     profile_name: str | None,
-    served_model_name: str | None,
-    max_num_queued_reqs: int | None,
-    api_key: str | None,
-    prefix_cache: bool,
+    served_names: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Runs one emulated vLLM backend: the real API at the pace of the engine model, without a GPU.
@@ -130,23 +165,21 @@ def emulate(
       '{"prompt": "hello", "max_tokens": 9, "stream": true}'
 
     Tokens are words. A request says with "vllm_xargs": {"output_tokens": N} after how many tokens
-    the model stops by itself; otherwise that follows from the body. Sampling parameters, tools and
-    n > 1 are not emulated.
+    the model stops by itself; otherwise that follows from the body. What is said is made up: words,
+    or with tools and schemas JSON that fits. Sampling parameters are checked and change nothing.
     """
-    # The options named like fields of Faults are the faults; what is left describes the engine.
+    # The options named like fields of Faults are the faults, some are the server's; what is left
+    # describes the engine.
     names = {field.name for field in dataclasses.fields(Faults)} - {"status"}
     fault = {name: options.pop(name) for name in names}
     # click's choices are strings, the status is a number.
     status: Literal[500, 503] | None = {"500": 500, "503": 503, None: None}[options.pop("status")]
+    server = {name: options.pop(name) for name in SERVER_OPTIONS}
     try:
         profile = emulated_profile(profile_name, options)
+        name, *aliases = served_names or (profile.model,)
         emulator = Emulator(
-            profile,
-            served_model_name or profile.model,
-            faults=Faults(status=status, **fault),
-            max_num_queued_reqs=max_num_queued_reqs,
-            api_key=api_key,
-            prefix_cache=prefix_cache,
+            profile, name, aliases=aliases, faults=Faults(status=status, **fault), **server
         )
         uvloop.run(serve(emulator, host, port))
     except (PlannerError, OSError) as error:

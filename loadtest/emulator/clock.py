@@ -8,28 +8,30 @@ up the others; what it buffers is bounded by the output's length.
 import asyncio
 import dataclasses
 import itertools
+from collections import deque
 from typing import cast
 
 from loadtest.emulator import refusals
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.metrics import VllmMetrics
 from loadtest.emulator.refusals import JsonObject
-from loadtest.emulator.replies import StreamChunks
 from loadtest.emulator.requests import GenerationRequest
+from loadtest.emulator.streams import ChoiceEvents, choice_events
 from planner.engine.batching import Engine, FirstToken, LastToken
 
 
 class EmulatedExchange:
     """One request under way: what was asked, its socket, and a future for its end.
 
-    head: id, object, created and model of every answer. done: resolves when the last choice has
+    head: id, object, created and model of every answer. done: resolves when the last sequence has
     finished; fails with RequestRefused when the engine breaks. open: engine keys of the unfinished
-    choices. output_tokens: of the finished ones. cut_off: whether a fault has ended it.
+    sequences. output_tokens: of the finished choices. ending: the events that end its stream.
+    cut_off: whether a fault has ended it.
     """
 
     __slots__ = (
-        "cut_off", "done", "fault", "generation", "head", "open", "output_tokens", "started_s",
-        "token_limit", "transport",
+        "cut_off", "done", "ending", "fault", "generation", "head", "open", "output_tokens",
+        "started_s", "token_limit", "transport",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +51,7 @@ class EmulatedExchange:
         self.started_s = 0.0
         self.output_tokens = 0
         self.cut_off = False
+        self.ending: ChoiceEvents | None = None
         self.open: set[int] = set()
 
     def write(self, data: bytes) -> None:
@@ -62,7 +65,7 @@ class EmulatedExchange:
             self.transport.write(data)
 
     def give_up(self, tokens: dict[int, int]) -> None:
-        """End with finish reason "abort". tokens: output of the unfinished choices, by index."""
+        """End with finish reason "abort". tokens: output of the unfinished sequences, by index."""
         ends = list(zip(self.generation.output_tokens, self.generation.finish_reasons, strict=True))
         for index, sent in tokens.items():
             ends[index] = sent, "abort"
@@ -85,24 +88,31 @@ class EmulatedExchange:
 
 
 class EmulatedChoice:
-    """One sequence of an exchange. sent: its tokens handled so far. chunks: `None` if unary."""
+    """One sequence of an exchange. sent: its tokens handled so far. events: `None` if it is not
+    streamed. admitted_s: when it came from the queue into the batch."""
 
-    __slots__ = ("chunks", "exchange", "first_s", "index", "last_s", "sent")
+    __slots__ = ("admitted_s", "events", "exchange", "first_s", "index", "last_s", "sent")
 
-    def __init__(self, exchange: EmulatedExchange, index: int, chunks: StreamChunks | None) -> None:
+    def __init__(self, exchange: EmulatedExchange, index: int, events: ChoiceEvents | None) -> None:
         self.exchange = exchange
         self.index = index
-        self.chunks = chunks
+        self.events = events
         self.sent = 0
-        self.first_s = self.last_s = 0.0
+        self.admitted_s = self.first_s = self.last_s = 0.0
 
 
 class EngineClock:
-    """One engine on an event loop's clock. All its methods run on that loop and never wait."""
+    """One engine on an event loop's clock. All its methods run on that loop and never wait.
 
-    def __init__(self, engine: Engine, metrics: VllmMetrics) -> None:
+    events_per_step: what the front end can send in one iteration. With more sequences in the batch
+    it falls behind, and an event carries several tokens, as of a busy vLLM.
+    """
+
+    def __init__(self, engine: Engine, metrics: VllmMetrics, events_per_step: int) -> None:
         self.engine = engine
         self.metrics = metrics
+        self._events_per_step = events_per_step
+        self._queued: deque[tuple[int, EmulatedChoice]] = deque()
         self._loop = asyncio.get_running_loop()
         self._keys = itertools.count()
         self._choices: dict[int, EmulatedChoice] = {}
@@ -112,17 +122,19 @@ class EngineClock:
         self._now_s = 0.0
 
     def submit(self, exchange: EmulatedExchange, *, chunked: bool = True) -> None:
-        """Hand every choice to the engine now. chunked: as in `StreamChunks`."""
+        """Hand every sequence to the engine now. chunked: as in `StreamChunks`."""
         self.advance()
         generation, exchange.started_s = exchange.generation, self._now_s
         cached = generation.cached_tokens or (0,) * len(generation.prompt_tokens)
         sizes = zip(generation.prompt_tokens, generation.output_tokens, cached, strict=True)
         for index, (input_tokens, output_tokens, cached_tokens) in enumerate(sizes):
-            chunks = None
-            if generation.stream:
-                chunks = StreamChunks(generation, exchange.head, index, chunked=chunked)
+            events = choice_events(generation, exchange.head, index, chunked=chunked)
+            if events is not None:
+                exchange.ending = events
+                exchange.write(events.begin())
             key = next(self._keys)
-            self._choices[key] = EmulatedChoice(exchange, index, chunks)
+            choice = self._choices[key] = EmulatedChoice(exchange, index, events)
+            self._queued.append((key, choice))
             exchange.open.add(key)
             self.engine.submit(
                 key,
@@ -131,6 +143,8 @@ class EngineClock:
                 now_s=self._now_s,
                 cached_tokens=cached_tokens,
             )
+        self.metrics.accepted(generation)
+        self._note_admissions()
         self._schedule()
 
     def abort(self, exchange: EmulatedExchange) -> None:
@@ -138,6 +152,7 @@ class EngineClock:
         if not exchange.open:
             return
         self.advance()
+        self._queued = deque(entry for entry in self._queued if entry[1].exchange is not exchange)
         for key in exchange.open:
             self._choices.pop(key, None)
             self._decoding.pop(key, None)
@@ -159,11 +174,13 @@ class EngineClock:
             if exchange.done.done():  # its last token came just now
                 continue
             tokens = {choice.index: choice.sent for choice in choices}
+            sent = exchange.output_tokens
             for choice in choices:
-                if choice.chunks is not None:
-                    exchange.write(choice.chunks.aborted(choice.sent))
-            if choices[0].chunks is not None:
-                exchange.write(choices[0].chunks.end(sum(tokens.values())))
+                if choice.events is not None:
+                    sent += choice.sent
+                    exchange.write(choice.events.aborted(choice.sent))
+            if exchange.ending is not None:
+                exchange.write(exchange.ending.end(sent))
             exchange.give_up(tokens)
 
     def close(self) -> None:
@@ -179,6 +196,7 @@ class EngineClock:
         events = self.engine.advance(self._now_s)
         if self.engine.generation_tokens == before and not events:
             return  # within an iteration: spare the walk over all streams
+        self._note_admissions()
         finished = []
         for event in events:
             key = cast(int, event.key)
@@ -192,10 +210,18 @@ class EngineClock:
             elif isinstance(event, LastToken):
                 del self._decoding[key], self._choices[key]  # the engine forgets the key as well
                 finished.append((key, choice, event.at_s))
+        step = -(-self.engine.running // self._events_per_step) or 1
         for key, choice in self._decoding.items():
-            self._send(choice, self.engine.produced(key))
+            self._send(choice, self.engine.produced(key), step)
         for key, choice, at_s in finished:
-            self._finish(key, choice, at_s)
+            self._finish(key, choice, at_s, step)
+
+    def _note_admissions(self) -> None:
+        """Note which sequences have left the queue: admission is in order of arrival. One that was
+        preempted waits again, so that those behind it may be noted late."""
+        while len(self._queued) > self.engine.waiting:
+            _, choice = self._queued.popleft()
+            choice.admitted_s = self._now_s
 
     def _on_timer(self) -> None:
         # uvloop's timers are whole milliseconds and may fire early: the iteration ends on time.
@@ -215,37 +241,45 @@ class EngineClock:
             self._due_s = end_s
             self._timer = self._loop.call_at(end_s, self._on_timer)
 
-    def _send(self, choice: EmulatedChoice, produced: int) -> None:
-        """Send a choice's tokens up to `produced`: an event for each, one write for all of them."""
+    def _send(self, choice: EmulatedChoice, produced: int, step: int) -> None:
+        """Send a choice's tokens up to `produced`, `step` of them in an event and one write for all
+        of them. Behind the first token, fewer than `step` wait for the next iterations."""
         new = produced - choice.sent
-        if new <= 0:
-            return
         exchange = choice.exchange
+        total = exchange.generation.output_tokens[choice.index]
+        if new <= 0 or (new < step and choice.sent and produced < total):
+            return
         gaps = new if choice.sent else new - 1  # the first token has none before it
         if gaps:
             self.metrics.inter_token.observe((self._now_s - choice.last_s) / gaps, gaps)
         choice.last_s = self._now_s
         limit = exchange.token_limit
         stop = produced if limit is None else min(produced, limit)
-        if choice.chunks is not None and stop > choice.sent:
-            exchange.write(choice.chunks.tokens(choice.sent, stop))
+        if choice.events is not None and stop > choice.sent:
+            exchange.write(choice.events.tokens(choice.sent, stop, step))
         choice.sent = produced
         if limit is not None and produced >= limit:
             exchange.cut()
 
-    def _finish(self, key: int, choice: EmulatedChoice, at_s: float) -> None:
-        """Send the rest of a choice, and with the last choice the end of the exchange."""
-        exchange = choice.exchange
+    def _finish(self, key: int, choice: EmulatedChoice, at_s: float, step: int) -> None:
+        """Send the rest of a sequence, and with the last one the end of the exchange."""
+        exchange, index = choice.exchange, choice.index
+        generation = exchange.generation
         exchange.open.discard(key)
-        output_tokens = exchange.generation.output_tokens[choice.index]
-        self._send(choice, output_tokens)
-        exchange.output_tokens += output_tokens
-        self.metrics.finished[exchange.generation.finish_reasons[choice.index]] += 1
-        self.metrics.e2e.observe(at_s - exchange.started_s)
-        if output_tokens > 1:
-            self.metrics.tpot.observe((at_s - choice.first_s) / (output_tokens - 1))
+        output_tokens = generation.output_tokens[index]
+        self._send(choice, output_tokens, step)
+        if generation.choice(index) is not None:
+            exchange.output_tokens += output_tokens
+        self.metrics.completed(
+            generation,
+            index,
+            started_s=exchange.started_s,
+            admitted_s=choice.admitted_s,
+            first_s=choice.first_s,
+            ended_s=at_s,
+        )
         if exchange.open or exchange.cut_off or exchange.done.done():
             return
-        if choice.chunks is not None:
-            exchange.write(choice.chunks.end(exchange.output_tokens))
+        if exchange.ending is not None:
+            exchange.write(exchange.ending.end(exchange.output_tokens))
         exchange.done.set_result(None)

@@ -3,8 +3,7 @@
 Gauges and token counters are read from the engine at each scrape, so a token costs nothing.
 """
 
-from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -12,67 +11,57 @@ from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
+from loadtest.emulator.buckets import (
+    COUNT_BOUNDS,
+    E2E_BOUNDS_S,
+    TOKEN_BOUNDS_S,
+    TTFT_BOUNDS_S,
+    BucketCounts,
+    size_bounds,
+)
 from loadtest.emulator.prefix_cache import BLOCK_TOKENS, PrefixCache
+from loadtest.emulator.requests import GenerationRequest
+from loadtest.emulator.served import EmulatedModel
 from planner.engine.batching import Engine
 
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
-# Upper bounds of the histograms in seconds, as vLLM 0.32 shows them.
-TTFT_BOUNDS_S = (
-    *(0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0),
-    *(2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0, 640.0, 2560.0),
-)
-TOKEN_BOUNDS_S = (
-    *(0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0),
-    *(2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0),
-)
-E2E_BOUNDS_S = (
-    *(0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0),
-    *(120.0, 240.0, 480.0, 960.0, 1920.0, 7680.0),
-)
-
-
-class SecondsHistogram:
-    """Counts by bucket and a sum of seconds; observing many equal values costs as much as one."""
-
-    def __init__(self, bounds_s: tuple[float, ...]) -> None:
-        self._bounds_s = bounds_s
-        self._counts = [0] * (len(bounds_s) + 1)
-        self._sum_s = 0.0
-
-    def observe(self, value_s: float, times: int = 1) -> None:
-        """Count a value `times` times."""
-        self._counts[bisect_left(self._bounds_s, value_s)] += times
-        self._sum_s += value_s * times
-
-    def export(self) -> tuple[list[tuple[str, float]], float]:
-        """Cumulative counts by upper bound, and the sum, as prometheus_client takes them."""
-        names = [*map(str, self._bounds_s), "+Inf"]
-        total, buckets = 0, []
-        for name, count in zip(names, self._counts, strict=True):
-            total += count
-            buckets.append((name, float(total)))
-        return buckets, self._sum_s
 
 
 class VllmMetrics(Collector):
     """All metrics of one emulated engine, in a registry of its own.
 
-    finished: choices by finish reason. As on a real engine an aborted request is in none of them.
-    ttft, inter_token, tpot, e2e: latencies by choice, in seconds.
+    finished: sequences by finish reason. As on a real engine an aborted request is in none of them.
+    ttft, inter_token, tpot, e2e: latencies by sequence, in seconds. rejected: requests that the
+    admission limit refused.
     """
 
     def __init__(
-        self, engine: Engine, model: str, kv_tokens: int, cache: PrefixCache | None = None
+        self,
+        engine: Engine,
+        served: EmulatedModel,
+        kv_tokens: int,
+        cache: PrefixCache | None = None,
     ) -> None:
         self._engine = engine
-        self._model = model
+        self._served = served
         self._kv_tokens = kv_tokens
         self._cache = cache
         self.finished = dict.fromkeys(FINISH_REASONS, 0)
-        self.ttft = SecondsHistogram(TTFT_BOUNDS_S)
-        self.inter_token = SecondsHistogram(TOKEN_BOUNDS_S)
-        self.tpot = SecondsHistogram(TOKEN_BOUNDS_S)
-        self.e2e = SecondsHistogram(E2E_BOUNDS_S)
+        self.rejected = 0
+        self.ttft = BucketCounts(TTFT_BOUNDS_S)
+        self.inter_token = BucketCounts(TOKEN_BOUNDS_S)
+        self.tpot = BucketCounts(TOKEN_BOUNDS_S)
+        self.e2e = BucketCounts(E2E_BOUNDS_S)
+        sizes = size_bounds(served.max_model_len)
+        phases = ("queue", "inference", "prefill", "decode")
+        self._phases = {name: BucketCounts(E2E_BOUNDS_S) for name in phases}
+        self._sizes = {
+            "request_prompt_tokens": BucketCounts(sizes),
+            "request_generation_tokens": BucketCounts(sizes),
+            "request_prefill_kv_computed_tokens": BucketCounts(sizes),
+            "request_params_max_tokens": BucketCounts(sizes),
+            "request_params_n": BucketCounts(COUNT_BOUNDS),
+        }
         # Not the library's global registry: several emulators share a process.
         self._registry = CollectorRegistry()
         self._registry.register(self)
@@ -81,49 +70,106 @@ class VllmMetrics(Collector):
         """The page as Prometheus reads it."""
         return generate_latest(self._registry)
 
+    def accepted(self, generation: GenerationRequest) -> None:
+        """Count what a request asks for."""
+        self._sizes["request_params_n"].observe(generation.answered)
+        names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
+        limits = (generation.body.get(name) for name in names)
+        limit = next((limit for limit in limits if isinstance(limit, int)), None)
+        if limit is not None:
+            self._sizes["request_params_max_tokens"].observe(limit)
+
+    def completed(
+        self,
+        generation: GenerationRequest,
+        sequence: int,
+        *,
+        started_s: float,
+        admitted_s: float,
+        first_s: float,
+        ended_s: float,
+    ) -> None:
+        """Count a sequence that has all its tokens. Times are on the engine's clock."""
+        reason = generation.finish_reasons[sequence]
+        # The engine knows no tools: for it a call of one is text that stops.
+        self.finished["stop" if reason == "tool_calls" else reason] += 1
+        prompt, output = generation.prompt_tokens[sequence], generation.output_tokens[sequence]
+        cached = generation.cached_tokens[sequence] if generation.cached_tokens else 0
+        self.e2e.observe(ended_s - started_s)
+        if output > 1:
+            self.tpot.observe((ended_s - first_s) / (output - 1))
+        self._phases["queue"].observe(admitted_s - started_s)
+        self._phases["inference"].observe(ended_s - admitted_s)
+        self._phases["prefill"].observe(first_s - admitted_s)
+        self._phases["decode"].observe(ended_s - first_s)
+        self._sizes["request_prompt_tokens"].observe(prompt)
+        self._sizes["request_generation_tokens"].observe(output)
+        self._sizes["request_prefill_kv_computed_tokens"].observe(prompt - cached)
+
     def collect(self) -> Iterator[Metric]:
         """The families of the page; prometheus_client calls it at each scrape."""
-        engine = self._engine
+        engine, cache = self._engine, self._cache
         yield self._gauge("num_requests_running", "Requests in the batch.", engine.running)
         yield self._gauge("num_requests_waiting", "Requests in the queue.", engine.waiting)
+        waiting = {"capacity": engine.waiting, "deferred": 0}
+        yield self._labelled("num_requests_waiting_by_reason", "reason", waiting, gauge=True)
         yield self._gauge("kv_cache_usage_perc", "KV usage, 1 is full.", engine.kv_used)
+        queries, hits = (0, 0) if cache is None else (cache.queries, cache.hits)
+        yield self._counter("prefix_cache_queries", "Prefix cache queries, tokens.", queries)
+        yield self._counter("prefix_cache_hits", "Prefix cache hits, tokens.", hits)
         yield self._counter("num_preemptions", "Preemptions.", engine.preemptions)
         yield self._counter("prompt_tokens", "Prompt tokens processed.", engine.prompt_tokens)
+        sources = {"local_compute": max(0, engine.prompt_tokens - hits), "local_cache_hit": hits}
+        yield self._labelled("prompt_tokens_by_source", "source", sources)
+        yield self._counter("prompt_tokens_cached", "Prompt tokens from a cache.", hits)
         yield self._counter("generation_tokens", "Tokens generated.", engine.generation_tokens)
-        if self._cache is not None:
-            queries, hits = self._cache.queries, self._cache.hits
-            yield self._counter("prefix_cache_queries", "Prefix cache queries, tokens.", queries)
-            yield self._counter("prefix_cache_hits", "Prefix cache hits, tokens.", hits)
-        yield self._request_success()
+        yield self._labelled("request_success", "finished_reason", self.finished)
+        rejections = {"max_num_queued_reqs": self.rejected, "max_num_queued_tokens": 0}
+        yield self._labelled("admission_rejections", "reason", rejections, engine=False)
+        for name, counts in self._sizes.items():
+            yield self._histogram(name, counts)
         yield self._histogram("time_to_first_token_seconds", self.ttft)
         yield self._histogram("inter_token_latency_seconds", self.inter_token)
         yield self._histogram("request_time_per_output_token_seconds", self.tpot)
         yield self._histogram("e2e_request_latency_seconds", self.e2e)
+        for name, counts in self._phases.items():
+            yield self._histogram(f"request_{name}_time_seconds", counts)
         yield self._cache_config_info()
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(f"vllm:{name}", text, labels=("engine", "model_name"))
-        family.add_metric(("0", self._model), value)
+        family.add_metric(("0", self._served.name), value)
         return family
 
     def _counter(self, name: str, text: str, value: float) -> Metric:
         family = CounterMetricFamily(f"vllm:{name}", text, labels=("engine", "model_name"))
-        family.add_metric(("0", self._model), value)
+        family.add_metric(("0", self._served.name), value)
         return family
 
-    def _histogram(self, name: str, histogram: SecondsHistogram) -> Metric:
+    def _labelled(
+        self,
+        name: str,
+        label: str,
+        values: Mapping[str, int],
+        *,
+        gauge: bool = False,
+        engine: bool = True,
+    ) -> Metric:
+        """A family with one more label; engine: whether it has the label `engine` as well."""
+        labels = sorted(("model_name", label, *(("engine",) if engine else ())))
+        kind = GaugeMetricFamily if gauge else CounterMetricFamily
+        family = kind(f"vllm:{name}", name.replace("_", " ").capitalize() + ".", labels=labels)
+        for value, count in values.items():
+            given = {"engine": "0", "model_name": self._served.name, label: value}
+            family.add_metric([given[key] for key in labels], count)
+        return family
+
+    def _histogram(self, name: str, counts: BucketCounts) -> Metric:
         labels = ("engine", "model_name")
         text = name.replace("_", " ").capitalize() + "."
         family = HistogramMetricFamily(f"vllm:{name}", text, labels=labels)
-        buckets, sum_s = histogram.export()
-        family.add_metric(("0", self._model), buckets, sum_s)
-        return family
-
-    def _request_success(self) -> Metric:
-        labels = ("engine", "finished_reason", "model_name")
-        family = CounterMetricFamily("vllm:request_success", "Finished requests.", labels=labels)
-        for reason, count in self.finished.items():
-            family.add_metric(("0", reason, self._model), count)
+        buckets, total = counts.export()
+        family.add_metric(("0", self._served.name), buckets, total)
         return family
 
     def _cache_config_info(self) -> Metric:

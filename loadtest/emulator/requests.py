@@ -1,127 +1,185 @@
 """What a client asks of an emulated vLLM: request bodies read and checked as vLLM 0.32 does it.
 
 Keeps vLLM's order of checks, so that a body with two mistakes gets the error that vLLM would give.
-The emulated tokenizer counts maximal runs of non-space characters. Knows nothing of HTTP or pace.
+Knows nothing of HTTP or pace.
 """
 
 import json
 import zlib
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 import msgspec
 
+from loadtest.emulator import dialects, prompts, sampling
 from loadtest.emulator.prefix_cache import PrefixCache
+from loadtest.emulator.prompts import Prompts, check_prompt_fits
 from loadtest.emulator.refusals import (
     REFUSED,
     JsonObject,
     RequestRefused,
     bad_parameter,
-    model_not_found,
     validation_error,
 )
+from loadtest.emulator.sampling import int_field
+from loadtest.emulator.served import EmulatedModel
+from loadtest.emulator.shape import check_shape
+from loadtest.emulator.structure import ForcedText, structure_of
 
-Api = Literal["chat", "text", "embedding"]
+Api = Literal["chat", "text", "embedding", "response", "message"]
 
-# The emulated chat template. `loadtest/replay/send.py` subtracts the same numbers, so that a prompt
-# has exactly the tokens of its trace row.
-MESSAGE_TOKENS = 4  # per message
-CHAT_TOKENS = 3  # once per conversation
 TEXT_MAX_TOKENS = 16  # OpenAI's default of /v1/completions, which vLLM keeps
 MAX_NATURAL_TOKENS = 400  # where nothing in the request says how long the output is
+LENGTH_STEP = 131  # natural tokens between two choices of one prompt: they differ in length
 VOCABULARY = 32_000  # ids of the emulated tokenizer, 0 and 1 left to special tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GenerationRequest:
-    """One accepted request.
+    """One accepted request: its sequences, and how they are answered.
 
-    prompt_tokens, output_tokens, finish_reasons: one entry per choice. include_usage: a stream ends
-    with a usage chunk. continuous_usage: every chunk carries usage. base64: encoding of embeddings.
-    seed: a checksum of the body; the emulated text depends on nothing else. cached_tokens: of each
-    prompt, prefix hits; `None` without a prefix cache.
+    model: the name in the answer. prompt_tokens, output_tokens, finish_reasons: one entry per
+    sequence, those of one prompt beside each other. per_prompt: sequences of each prompt;
+    answered: how many of them are choices of the answer. include_usage: a stream ends with a usage
+    chunk. continuous_usage: every chunk carries usage. base64: encoding of embeddings. seed: a
+    checksum of the body; the emulated text depends on nothing else. cached_tokens: prefix hits by
+    sequence; `None` without a prefix cache. image_tokens: of all pictures. scripts: the texts of
+    each sequence's tokens; `None`: words. tool: the function that is called; named: by the client's
+    own choice. logprobs: alternatives shown of each token; `None`: no log probabilities. echo: what
+    is repeated before the answer, by prompt; `None`: nothing. body: as it came.
     """
 
     api: Api
+    model: str
     prompt_tokens: tuple[int, ...]
     output_tokens: tuple[int, ...]
     finish_reasons: tuple[str, ...]
+    per_prompt: int = 1
+    answered: int = 1
     stream: bool = False
     include_usage: bool = False
     continuous_usage: bool = False
     base64: bool = False
     seed: int = 0
     cached_tokens: tuple[int, ...] | None = None
+    image_tokens: int = 0
+    scripts: tuple[tuple[str, ...], ...] | None = None
+    tool: str | None = None
+    named: bool = False
+    logprobs: int | None = None
+    echo: tuple[str, ...] | None = None
+    body: JsonObject = field(default_factory=dict)
+
+    def choice(self, sequence: int) -> int | None:
+        """The index of a sequence in the answer; `None` for one that only `best_of` wanted."""
+        prompt, place = divmod(sequence, self.per_prompt)
+        return prompt * self.answered + place if place < self.answered else None
+
+    @property
+    def choices(self) -> list[int]:
+        """The sequences that are answered."""
+        return [s for s in range(len(self.output_tokens)) if self.choice(s) is not None]
+
+    @property
+    def prompt_total(self) -> int:
+        """Tokens of all prompts, each counted once."""
+        return sum(self.prompt_tokens[:: self.per_prompt])
+
+    @property
+    def cached_total(self) -> int | None:
+        """Prefix hits of all prompts, each counted once; `None` without a prefix cache."""
+        hits = self.cached_tokens
+        return None if hits is None else sum(hits[:: self.per_prompt])
+
+    @property
+    def output_total(self) -> int:
+        """Output tokens of all choices."""
+        return sum(self.output_tokens[sequence] for sequence in self.choices)
+
+
+READERS: dict[Api, Callable[[JsonObject, EmulatedModel], Prompts]] = {
+    "chat": prompts.chat_prompt,
+    "text": prompts.text_prompts,
+    "embedding": prompts.embedding_prompts,
+    "response": prompts.chat_prompt,
+    "message": prompts.chat_prompt,
+}
 
 
 def read_request(
-    raw: bytes, api: Api, *, model: str, max_model_len: int, cache: PrefixCache | None = None
+    raw: bytes, api: Api, served: EmulatedModel, cache: PrefixCache | None = None
 ) -> GenerationRequest:
-    """Read a body for an engine that serves `model`. Raises RequestRefused as vLLM words it.
+    """Read a body for an engine that serves a model. Raises RequestRefused as vLLM words it.
 
     cache: where prompts are looked up and then kept; embeddings are in none.
     """
-    body = decode_body(raw)
-    prompts = {"chat": chat_prompt, "text": text_prompts, "embedding": embedding_prompts}[api](
-        body, model
-    )
+    body = given = decode_body(raw)
+    check_shape(body)
+    if api == "response":
+        body = dialects.chat_of_response(given)
+    elif api == "message":
+        body = dialects.chat_of_message(given)
+    tokens = READERS[api](body, served)
     options = stream_options(body)
-    check_model(body, model)
-    check_n(body)
+    model = served.answering(body)
     if api == "embedding":
-        return _embedding_request(body, prompts, max_model_len)
+        return _embedding_request(body, model, tokens, served.max_model_len)
+    sampling.check_sampling(body)
+    per_prompt, answered = sampling.choices_per_prompt(body)
+    structure = structure_of(body, served)
+    tokens = [prompt for prompt in tokens for _ in range(per_prompt)]
     seed = zlib.crc32(raw)
-    ends = [output_end(body, api, prompt, max_model_len, seed) for prompt in prompts]
-    include_usage = bool(options.get("include_usage"))
+    ends = [
+        output_end(body, api, len(prompt), served.max_model_len, seed + LENGTH_STEP * n, structure)
+        for n, prompt in enumerate(tokens)
+    ]
+    include_usage = served.force_usage or bool(options.get("include_usage"))
+    continuous = served.force_usage or bool(options.get("continuous_usage_stats"))
+    images = served.image_tokens or 0
     return GenerationRequest(
         api=api,
-        prompt_tokens=prompts,
-        output_tokens=tuple(tokens for tokens, _ in ends),
-        finish_reasons=tuple(reason for _, reason in ends),
+        model=model,
+        prompt_tokens=tuple(map(len, tokens)),
+        output_tokens=tuple(end.tokens for end in ends),
+        finish_reasons=tuple(end.reason for end in ends),
+        per_prompt=per_prompt,
+        answered=answered,
         stream=bool(body.get("stream")),
         include_usage=include_usage,
-        continuous_usage=include_usage and bool(options.get("continuous_usage_stats")),
+        continuous_usage=include_usage and continuous,
         seed=seed,
-        cached_tokens=None if cache is None else tuple(map(cache.find, token_lists(body, api))),
+        cached_tokens=None if cache is None else tuple(map(cache.find, tokens)),
+        image_tokens=images * prompts.pictures(body) if images else 0,
+        scripts=None if structure is None else tuple(end.script for end in ends),
+        tool=None if structure is None else structure.tool,
+        named=structure is not None and structure.named,
+        logprobs=sampling.alternatives(body, api),
+        echo=prompts.prompt_texts(body) if api == "text" and body.get("echo") else None,
+        body=given,
     )
-
-
-def token_lists(body: JsonObject, api: Api) -> list[list[str]]:
-    """The tokens of each prompt: words, token ids, and those of the emulated chat template, which
-    stand where they leave the beginning of a longer conversation the same."""
-    if api == "chat":
-        tokens = ["<s>"] * CHAT_TOKENS
-        for message in body["messages"]:
-            tokens += [f"<{message.get('role')}>"] * MESSAGE_TOKENS
-            content = message.get("content")
-            parts = content if isinstance(content, list) else [{"text": content}]
-            for part in parts:
-                text = part.get("text") if isinstance(part, dict) else None
-                tokens += text.split() if isinstance(text, str) else []
-        return [tokens]
-    prompt = body["prompt"]
-    if isinstance(prompt, str) or isinstance(prompt[0], int):
-        prompt = [prompt]
-    return [item.split() if isinstance(item, str) else list(map(str, item)) for item in prompt]
 
 
 def _embedding_request(
-    body: JsonObject, prompts: tuple[int, ...], max_model_len: int
+    body: JsonObject, model: str, tokens: Prompts, max_model_len: int
 ) -> GenerationRequest:
     """An embedding is one prefill, which the engine model runs as a request of one output token."""
-    for prompt in prompts:
-        check_prompt_fits(prompt, max_model_len - 1)  # the output token needs its place
+    for prompt in tokens:
+        check_prompt_fits(len(prompt), max_model_len - 1)  # the output token needs its place
     return GenerationRequest(
         api="embedding",
-        prompt_tokens=prompts,
-        output_tokens=(1,) * len(prompts),
-        finish_reasons=("stop",) * len(prompts),
+        model=model,
+        prompt_tokens=tuple(map(len, tokens)),
+        output_tokens=(1,) * len(tokens),
+        finish_reasons=("stop",) * len(tokens),
         base64=body.get("encoding_format") == "base64",
     )
 
 
 def decode_body(raw: bytes) -> JsonObject:
     """The JSON object in a body. Raises RequestRefused as vLLM words it."""
+    if not raw:
+        raise validation_error("missing", "body", "Field required", None)
     try:
         body = msgspec.json.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -144,11 +202,6 @@ def _decode_with_stdlib(raw: bytes) -> object:
         raise validation_error("json_invalid", where, "JSON decode error", {}, context) from None
 
 
-def count_tokens(text: str) -> int:
-    """Tokens that the emulated tokenizer makes of a text."""
-    return len(text.split())
-
-
 def stream_options(body: JsonObject) -> JsonObject:
     """The request's `stream_options`, empty if there are none. Refuses them without a stream."""
     options = body.get("stream_options")
@@ -160,113 +213,25 @@ def stream_options(body: JsonObject) -> JsonObject:
     return options if isinstance(options, dict) else {}
 
 
-def check_model(body: JsonObject, model: str) -> None:
-    """Refuse another model's name. vLLM serves a request without one."""
-    if body.get("model") not in (None, model):
-        raise model_not_found(body["model"], model)
+@dataclass(frozen=True, slots=True)
+class SequenceEnd:
+    """How one sequence ends: output tokens, finish reason, and the texts of the tokens, which are
+    empty for words."""
 
-
-def check_n(body: JsonObject) -> None:
-    """Refuse n > 1, which is not emulated, in the words that vLLM has for greedy sampling."""
-    n = int_field(body, "n")
-    if n is not None and n < 1:
-        raise RequestRefused(400, f"n must be at least 1, got {n}.", REFUSED)
-    if n is not None and n > 1:
-        message = f"n must be 1 when using greedy sampling, got {n}."
-        raise RequestRefused(400, message, REFUSED)
-
-
-def chat_prompt(body: JsonObject, model: str) -> tuple[int, ...]:
-    """Prompt tokens of a conversation: its words and those of the emulated template."""
-    if "messages" not in body:
-        raise validation_error("missing", "body.messages", "Field required", body)
-    messages = body["messages"]
-    if not isinstance(messages, list):
-        text = "Input should be a valid list"
-        raise validation_error("list_type", "body.messages", text, messages)
-    if not messages:
-        text = "Cannot apply chat template to an empty conversation. "
-        raise RequestRefused(400, f"{text}Provide at least one message.", REFUSED)
-    tokens = CHAT_TOKENS
-    for index, message in enumerate(messages):
-        if not isinstance(message, dict):
-            where = f"body.messages.{index}"
-            text = "Input should be a valid dictionary"
-            raise validation_error("dict_type", where, text, message)
-        tokens += MESSAGE_TOKENS + content_tokens(message.get("content"), model)
-    return (tokens,)
-
-
-def content_tokens(content: object, model: str) -> int:
-    """Tokens of one message's content: a text, or a list of text parts."""
-    if isinstance(content, str):
-        return count_tokens(content)
-    tokens = 0
-    for part in content if isinstance(content, list) else []:
-        if isinstance(part, dict) and isinstance(part.get("text"), str):
-            tokens += count_tokens(part["text"])
-        elif isinstance(part, dict) and part.get("type") != "text":
-            raise RequestRefused(400, f"{model} is not a multimodal model", REFUSED)
-    return tokens
-
-
-def text_prompts(body: JsonObject, _: str) -> tuple[int, ...]:
-    """Tokens of each prompt of a completion."""
-    counts = prompt_tokens(body.get("prompt"))
-    if not counts or min(counts) == 0:
-        message = "Either prompt or prompt_embeds must be provided and non-empty."
-        raise RequestRefused(400, f"{message} (parameter=prompt)", REFUSED, "prompt")
-    return counts
-
-
-def embedding_prompts(body: JsonObject, _: str) -> tuple[int, ...]:
-    """Tokens of each input of an embedding; an empty text counts as one."""
-    if "input" not in body:
-        raise validation_error("missing", "body.input", "Field required", body)
-    return tuple(max(tokens, 1) for tokens in prompt_tokens(body["input"]))
-
-
-def prompt_tokens(prompt: object) -> tuple[int, ...]:
-    """Tokens of each prompt in OpenAI's four forms: a text, token ids, or a list of either."""
-    if isinstance(prompt, str):
-        return (count_tokens(prompt),)
-    if not isinstance(prompt, list) or not prompt:
-        return ()
-    if isinstance(prompt[0], int):
-        return (len(prompt),)
-    return tuple(count_tokens(item) if isinstance(item, str) else len(item) for item in prompt)
-
-
-def int_field(body: JsonObject, name: str) -> int | None:
-    """An optional integer field. Digits in a string count, as pydantic accepts them for vLLM."""
-    value = body.get(name)
-    if value is None or isinstance(value, int):
-        return value
-    if isinstance(value, str):
-        try:
-            return int(value)
-        except ValueError:
-            message = "Input should be a valid integer, unable to parse string as an integer"
-            raise validation_error("int_parsing", f"body.{name}", message, value) from None
-    raise validation_error("int_type", f"body.{name}", "Input should be a valid integer", value)
-
-
-def check_prompt_fits(prompt: int, max_tokens: int) -> None:
-    """Refuse a prompt that alone is longer than `max_tokens`."""
-    if prompt > max_tokens:
-        counted = max_tokens + 1  # as recorded: not the prompt's own length
-        message = (
-            f"This model's maximum context length is {max_tokens} tokens. However, your prompt "
-            f"contains at least {counted} input tokens, which exceeds this limit even without "
-            "any output tokens. Please reduce the length of the input prompt."
-        )
-        raise bad_parameter(message, "input_tokens", counted)
+    tokens: int
+    reason: str
+    script: tuple[str, ...] = ()
 
 
 def output_end(
-    body: JsonObject, api: Api, prompt: int, max_model_len: int, seed: int
-) -> tuple[int, str]:
-    """Output tokens of one choice, and its finish reason.
+    body: JsonObject,
+    api: Api,
+    prompt: int,
+    max_model_len: int,
+    seed: int,
+    structure: ForcedText | None = None,
+) -> SequenceEnd:
+    """The end of one sequence. Raises RequestRefused where it has no room.
 
     The model stops after its natural length; `max_tokens` and the context cap it.
     """
@@ -285,15 +250,24 @@ def output_end(
     cap = room if limit is None else min(limit, room)
     if cap < 1:
         raise bad_parameter(f"max_tokens must be at least 1, got {cap}.", "max_tokens", cap)
-    natural = natural_length(body, seed)
-    return (natural, "stop") if natural is not None and natural <= cap else (cap, "length")
+    natural = natural_length(body, seed, structure)
+    if natural is not None:
+        natural = max(natural, int_field(body, "min_tokens") or 0)
+    whole = natural is not None and natural <= cap
+    tokens = natural if natural is not None and whole else cap
+    script = structure.tokens(natural or cap)[:tokens] if structure is not None else ()
+    if not whole:
+        return SequenceEnd(tokens, "length", script)
+    calls = structure is not None and structure.tool is not None and not structure.named
+    return SequenceEnd(tokens, "tool_calls" if calls else "stop", script)
 
 
-def natural_length(body: JsonObject, seed: int) -> int | None:
+def natural_length(body: JsonObject, seed: int, structure: ForcedText | None = None) -> int | None:
     """Tokens after which the model stops by itself; `None`: never (`ignore_eos`).
 
     A request can state it in `vllm_xargs.output_tokens`: vLLM keeps that field for extensions, so a
-    real engine accepts it and does nothing. Otherwise the length follows from the body alone.
+    real engine accepts it and does nothing. Otherwise the length follows from the body alone, or
+    from the text that a structure forces.
     """
     if body.get("ignore_eos"):
         return None
@@ -301,25 +275,41 @@ def natural_length(body: JsonObject, seed: int) -> int | None:
     stated = extra.get("output_tokens") if isinstance(extra, dict) else None
     if isinstance(stated, int | float) and stated >= 1:
         return int(stated)
+    if structure is not None:
+        return len(structure.pieces)
     return 1 + seed % MAX_NATURAL_TOKENS
 
 
-def tokenize_answer(body: JsonObject, model: str, max_model_len: int) -> JsonObject:
+def tokenize_answer(body: JsonObject, served: EmulatedModel) -> JsonObject:
     """The answer of `/tokenize`. A word's id is its checksum; a template token has id 1."""
-    check_model(body, model)
+    served.answering(body)
     if "messages" in body:
-        (count,) = chat_prompt(body, model)
-        texts = [message.get("content") for message in body["messages"]]
-        words = " ".join(text for text in texts if isinstance(text, str)).split()
-        words = ["<s>"] * (count - len(words)) + words
+        (words,) = prompts.chat_prompt(body, served)
     elif isinstance(body.get("prompt"), str):
         words = body["prompt"].split()
     else:
         raise validation_error("missing", "body.prompt", "Field required", body)
-    ids = [
-        1 if word == "<s>" else 2 + zlib.crc32(word.encode()) % (VOCABULARY - 2) for word in words
-    ]
-    token_strs = words if body.get("return_token_strs") else None
     return {
-        "count": len(ids), "max_model_len": max_model_len, "tokens": ids, "token_strs": token_strs,
-    }  # fmt: skip
+        "count": len(words),
+        "max_model_len": served.max_model_len,
+        "tokens": [token_id(word) for word in words],
+        "token_strs": words if body.get("return_token_strs") else None,
+    }
+
+
+def detokenize_answer(
+    body: JsonObject, served: EmulatedModel, words: tuple[str, ...]
+) -> JsonObject:
+    """The answer of `/detokenize`: a checksum leads back only to the words that the model says."""
+    served.answering(body)
+    if not isinstance(body.get("tokens"), list):
+        raise validation_error("missing", "body.tokens", "Field required", body)
+    known = {token_id(word): word for word in words}
+    return {"prompt": " ".join(known.get(token, f"<{token}>") for token in body["tokens"])}
+
+
+def token_id(word: str) -> int:
+    """The id of a token: 1 for those of the template and of pictures."""
+    if word.startswith("<") and word.endswith(">"):
+        return 1
+    return 2 + zlib.crc32(word.encode()) % (VOCABULARY - 2)

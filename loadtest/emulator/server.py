@@ -8,43 +8,65 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Sequence
 
-import msgspec
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-from loadtest.emulator import faults, refusals, replies, requests
+from loadtest.emulator import dialects, faults, prompts, refusals, replies, requests
 from loadtest.emulator.clock import EmulatedExchange, EngineClock
 from loadtest.emulator.faults import Faults
+from loadtest.emulator.framework import (
+    HEADERS,
+    JSON_HEADERS,
+    SSE_HEADERS,
+    Route,
+    error_events,
+    error_response,
+    json_response,
+    method_not_allowed,
+    not_found,
+    read_json_body,
+    version,
+)
 from loadtest.emulator.metrics import VllmMetrics
 from loadtest.emulator.prefix_cache import BLOCK_TOKENS, PrefixCache
 from loadtest.emulator.refusals import JsonObject, RequestRefused
 from loadtest.emulator.requests import Api
+from loadtest.emulator.served import EmulatedModel
+from loadtest.emulator.streams import whole_body
+from loadtest.emulator.text import WORDS
 from planner.engine.batching import Engine
 from planner.engine.profiles import Profile
 
 KEEPALIVE_S = 5.0  # uvicorn's default: vLLM closes an idle connection after it
 MAX_BODY_BYTES = 64 * 2**20
 SHUTDOWN_S = 0.1  # connections are aborted by then; what is left is aiohttp's own bookkeeping
-HEADERS = {"Server": "uvicorn", "Vary": "Origin"}
-JSON_HEADERS = {**HEADERS, "Content-Type": "application/json"}
-SSE_HEADERS = {**HEADERS, "Content-Type": "text/event-stream; charset=utf-8"}
 METRICS_HEADERS = {**HEADERS, "Content-Type": "text/plain; version=1.0.0; charset=utf-8"}
-ID_PREFIXES = {"chat": "chatcmpl", "text": "cmpl", "embedding": "embd"}
-OBJECTS = {"chat": "chat.completion", "text": "text_completion", "embedding": "list"}
-
-Route = Callable[[web.Request], Awaitable[web.StreamResponse]]
+# vLLM makes a message from a chat, and leaves the chat's id.
+ID_PREFIXES: dict[Api, str] = {
+    "chat": "chatcmpl-", "text": "cmpl-", "embedding": "embd-", "response": "resp_",
+    "message": "chatcmpl-",
+}  # fmt: skip
+OBJECTS: dict[Api, str] = {
+    "chat": "chat.completion", "text": "text_completion", "embedding": "list",
+    "response": "response", "message": "message",
+}  # fmt: skip
+# Events that the front end of a vLLM on one fast core makes in an iteration of ten milliseconds;
+# the number is chosen, not measured.
+EVENTS_PER_STEP = 64
 
 
 class Emulator:
     """A vLLM server without a GPU: `port = await emulator.start()`, then `await emulator.stop()`.
 
-    model: the name it serves. max_num_queued_reqs: with so many requests running or waiting it
-    refuses more (vLLM's flag; `None`: an unbounded queue, vLLM's default). api_key: without it
-    paths below /v1 get 401, as in vLLM. prefix_cache: whether the beginnings of earlier prompts are
-    not computed again, and told in the usage. All state lives in the instance, so several emulators
-    share a process.
+    model: the name it serves; aliases: further ones. loras, image_tokens, tool_parser,
+    force_usage: as in `EmulatedModel`. max_num_queued_reqs: with so many requests running or
+    waiting it refuses more (vLLM's flag; `None`: an unbounded queue, vLLM's default). api_key:
+    without it paths below /v1 get 401, as in vLLM. prefix_cache: whether the beginnings of earlier
+    prompts are not computed again, and told in the usage. events_per_step: as in `EngineClock`.
+    load_tracking: whether `/load` counts; vLLM's says 0 without its flag. All state lives in the
+    instance, so several emulators share a process.
     """
 
     def __init__(
@@ -56,11 +78,28 @@ class Emulator:
         max_num_queued_reqs: int | None = None,
         api_key: str | None = None,
         prefix_cache: bool = False,
+        aliases: Sequence[str] = (),
+        loras: Sequence[str] = (),
+        image_tokens: int | None = None,
+        tool_parser: bool = False,
+        force_usage: bool = False,
+        events_per_step: int = EVENTS_PER_STEP,
+        load_tracking: bool = False,
     ) -> None:
         self.engine = Engine(profile)
+        self.served = EmulatedModel(
+            names=(model, *aliases),
+            max_model_len=self.engine.longest,
+            loras=tuple(loras),
+            image_tokens=image_tokens,
+            tool_parser=tool_parser,
+            force_usage=force_usage,
+        )
         self._cache = PrefixCache(profile.kv_capacity // BLOCK_TOKENS) if prefix_cache else None
-        self.metrics = VllmMetrics(self.engine, model, profile.kv_capacity, self._cache)
+        self.metrics = VllmMetrics(self.engine, self.served, profile.kv_capacity, self._cache)
         self.model = model
+        self._events_per_step = events_per_step
+        self._load_tracking = load_tracking
         self.port = 0
         self._faults = faults
         self._max_queued = max_num_queued_reqs
@@ -76,7 +115,7 @@ class Emulator:
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> int:
         """Listen, and return the port. Raises OSError if the address cannot be bound."""
         self._loop = asyncio.get_running_loop()
-        self._clock = EngineClock(self.engine, self.metrics)
+        self._clock = EngineClock(self.engine, self.metrics, self._events_per_step)
         self._ready_s = self._loop.time() + self._faults.start_delay_s
         self._runner = web.AppRunner(
             self._application(),
@@ -129,10 +168,15 @@ class Emulator:
             ("POST", "/v1/chat/completions", self._generation("chat")),
             ("POST", "/v1/completions", self._generation("text")),
             ("POST", "/v1/embeddings", self._generation("embedding")),
-            ("POST", "/tokenize", self._tokenize),
+            ("POST", "/v1/responses", self._generation("response")),
+            ("POST", "/v1/messages", self._generation("message")),
+            ("POST", "/v1/messages/count_tokens", self._about(self._count_tokens)),
+            ("POST", "/tokenize", self._about(self._tokenize)),
+            ("POST", "/detokenize", self._about(self._detokenize)),
             ("GET", "/v1/models", self._models),
             ("GET", "/health", self._health),
             ("GET", "/ping", self._health),
+            ("GET", "/load", self._load),
             ("GET", "/version", version),
             ("GET", "/metrics", self._metrics),
         ):
@@ -157,7 +201,7 @@ class Emulator:
             try:
                 exchange = await self._read(request, api, fault)
             except RequestRefused as refused:
-                return error_response(refused)
+                return error_response(refused, api)
             if exchange is None:
                 return web.Response()
             if exchange.generation.stream:
@@ -178,26 +222,25 @@ class Emulator:
             raise refusals.engine_dead()
         if fault.status == 503 or self._loop.time() < self._ready_s:
             raise refusals.overloaded()
-        generation = requests.read_request(
-            raw, api, model=self.model, max_model_len=self.engine.longest, cache=self._cache
-        )
+        generation = requests.read_request(raw, api, self.served, self._cache)
         object_type = OBJECTS[api] + (".chunk" if api == "chat" and generation.stream else "")
         # vLLM puts the client's x-request-id into the body's id; the response header needs a flag
         # (--enable-request-id-headers) that is off by default.
         number = request.headers.get("x-request-id") or secrets.token_hex(8)
         head: JsonObject = {
-            "id": f"{ID_PREFIXES[api]}-{number}",
+            "id": f"{ID_PREFIXES[api]}{number}",
             "object": object_type,
             "created": int(time.time()),
-            "model": self.model,
+            "model": generation.model,
         }
         return EmulatedExchange(generation, head, fault, transport, self._loop.create_future())
 
-    @property
-    def _full(self) -> bool:
-        """Whether the admission limit is reached: vLLM counts running and waiting requests."""
+    def _check_room(self) -> None:
+        """Refuse at the admission limit: vLLM counts running and waiting requests."""
         queued = self.engine.running + self.engine.waiting
-        return self._max_queued is not None and queued >= self._max_queued
+        if self._max_queued is not None and queued >= self._max_queued:
+            self.metrics.rejected += 1
+            raise refusals.overloaded()
 
     async def _front_end(self) -> None:
         """Wait as long as the engine's front end takes, all of it before the first token."""
@@ -205,40 +248,36 @@ class Emulator:
             await asyncio.sleep(self.engine.delay_s)
 
     async def _unary(self, exchange: EmulatedExchange) -> web.StreamResponse:
-        if self._full:
-            return error_response(refusals.overloaded())
-        await self._front_end()
-        self._clock.submit(exchange)
         try:
+            self._check_room()
+            await self._front_end()
+            self._clock.submit(exchange)
             await exchange.done
         except RequestRefused as refused:
-            return error_response(refused)
+            return error_response(refused, exchange.generation.api)
         finally:
             self._clock.abort(exchange)
-        body = replies.unary_body(exchange.generation, exchange.head)
+        body = whole_body(exchange.generation, exchange.head)
         return web.Response(body=body, headers=JSON_HEADERS)
 
     async def _stream(self, request: web.Request, exchange: EmulatedExchange) -> web.StreamResponse:
         response = web.StreamResponse(headers=SSE_HEADERS)
         await response.prepare(request)  # vLLM sends the head before the first token,
-        if self._full:  # so it can refuse a stream only inside a 200, by an error event
-            await response.write(replies.error_event(refusals.overloaded()))
-            await response.write_eof(replies.DONE)
-            return response
-        await self._front_end()
-        self._clock.submit(exchange, chunked=request.version >= HttpVersion11)
         try:
+            self._check_room()  # so it can refuse a stream only inside a 200, by an error event
+            await self._front_end()
+            self._clock.submit(exchange, chunked=request.version >= HttpVersion11)
             await exchange.done
         except RequestRefused as refused:
-            await response.write(replies.error_event(refused))
-            await response.write(replies.DONE)
+            for event in error_events(refused, exchange.generation.api):
+                await response.write(event)
         finally:
             self._clock.abort(exchange)
         await response.write_eof()
         return response
 
     async def _models(self, _: web.Request) -> web.Response:
-        body = replies.models_body(self.model, self.engine.longest, int(time.time()))
+        body = replies.models_body(self.served, int(time.time()))
         return web.Response(body=body, headers=JSON_HEADERS)
 
     async def _health(self, _: web.Request) -> web.Response:
@@ -249,46 +288,32 @@ class Emulator:
         self._clock.advance()  # gauges are read from the engine: bring it up to now first
         return web.Response(body=self.metrics.page(), headers=METRICS_HEADERS)
 
-    async def _tokenize(self, request: web.Request) -> web.Response:
-        try:
-            body = requests.decode_body(await read_json_body(request))
-            return json_response(
-                200, requests.tokenize_answer(body, self.model, self.engine.longest)
-            )
-        except RequestRefused as refused:
-            return error_response(refused)
+    async def _load(self, _: web.Request) -> web.Response:
+        load = self.engine.running + self.engine.waiting if self._load_tracking else 0
+        return json_response(200, {"server_load": load})
 
+    def _tokenize(self, body: JsonObject) -> JsonObject:
+        return requests.tokenize_answer(body, self.served)
 
-def json_response(status: int, value: object, **headers: str) -> web.Response:
-    """A JSON answer with vLLM's headers."""
-    body = msgspec.json.encode(value)
-    return web.Response(status=status, body=body, headers=JSON_HEADERS | headers)
+    def _detokenize(self, body: JsonObject) -> JsonObject:
+        return requests.detokenize_answer(body, self.served, tuple(map(str.strip, WORDS)))
 
+    def _count_tokens(self, body: JsonObject) -> JsonObject:
+        chat = dialects.counted_chat(body)
+        (tokens,) = prompts.chat_prompt(chat, self.served)
+        self.served.answering(chat)
+        count = len(tokens)
+        return {"input_tokens": count, "context_management": {"original_input_tokens": count}}
 
-def error_response(refused: RequestRefused) -> web.Response:
-    """A refusal as an HTTP answer."""
-    return json_response(refused.status, refused.body)
+    def _about(self, answer: Callable[[JsonObject], JsonObject]) -> Route:
+        """A path that says something of a text and generates nothing."""
 
+        async def say(request: web.Request) -> web.Response:
+            api: Api = "message" if request.path.startswith("/v1/messages") else "text"
+            try:
+                body = requests.decode_body(await read_json_body(request))
+                return json_response(200, answer(body))
+            except RequestRefused as refused:
+                return error_response(refused, api)
 
-async def read_json_body(request: web.Request) -> bytes:
-    """The body. Raises RequestRefused unless it is declared as JSON."""
-    if request.content_type != "application/json":  # absent: aiohttp says application/octet-stream
-        raise refusals.not_json()
-    return await request.read()
-
-
-async def version(_: web.Request) -> web.Response:
-    return json_response(200, {"version": replies.VERSION})
-
-
-async def not_found(_: web.Request) -> web.Response:
-    return json_response(404, {"detail": "Not Found"})
-
-
-def method_not_allowed(allowed: str) -> Route:
-    """The answer to every method of a path but the allowed one."""
-
-    async def refuse(_: web.Request) -> web.Response:
-        return json_response(405, {"detail": "Method Not Allowed"}, Allow=allowed)
-
-    return refuse
+        return say

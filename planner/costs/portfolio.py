@@ -19,7 +19,7 @@ from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program.solve import provision
 from planner.sizes import FloatArray, IntArray
-from planner.traffic.trace import parse_number, parse_rows
+from planner.traffic.trace import MOST_RATE, YEAR_S, parse_number, parse_rows
 
 HOUR_S = 3600.0
 # Rates that fleets are planned for, in even steps up to the highest. An hour is rounded up by a
@@ -27,6 +27,7 @@ HOUR_S = 3600.0
 LEVELS = 48
 SPAN = 1000.0  # hours below the highest rate ÷ this all count as the same quiet hour
 COLUMNS = ("t_s", "requests_per_s")
+LONGEST_HISTORY_S = 20 * YEAR_S  # every hour of a history has its place in memory
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,12 +151,19 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[tuple[float, float]]:
         missing = [name for name in COLUMNS if name not in (reader.fieldnames or ())]
         if missing:
             raise InvalidValue(f"the header lacks {', '.join(missing)}")
-        before_s = -float("inf")
+        before_s, first_s = -float("inf"), None
         for row in reader:
             t_s, rate = (parse_number(name, row[name]) for name in COLUMNS)
             if t_s <= before_s:
                 raise InvalidValue(f"t_s {row['t_s']} is not after the line above")
             before_s = t_s
+            first_s = t_s if first_s is None else first_s
+            if t_s - first_s > LONGEST_HISTORY_S:
+                years = (t_s - first_s) / YEAR_S
+                raise InvalidValue(f"t_s {row['t_s']} is {years:.3g} years after the first line")
+            if rate > MOST_RATE:
+                text = f"requests_per_s {row['requests_per_s']} is more than any fleet serves"
+                raise InvalidValue(text)
             yield t_s, rate
     except (InvalidValue, csv.Error) as error:
         raise InvalidFile(f"{path}:{max(reader.line_num, 1)}: {error}") from error

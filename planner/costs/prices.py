@@ -15,6 +15,8 @@ import msgspec
 from planner.errors import InvalidFile
 from planner.files import decoded
 
+MOST_USD = 1000.0  # of one GPU for an hour: no offer is near it, and prices in cents are above
+
 
 class Price(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
     """US dollars per GPU-hour, with source, region and date of the offer."""
@@ -47,4 +49,10 @@ def _price(path: Path, gpu: str, entry: Any) -> Price:
         raise InvalidFile(f"{path}: {key}: {error}") from error
     if not 0 <= price.usd < math.inf:
         raise InvalidFile(f"{path}: {key}.usd: must be finite and not negative: {price.usd}")
+    if price.usd == 0:
+        text = "0: nobody rents out GPUs for nothing, and a plan would take all there are"
+        raise InvalidFile(f"{path}: {key}.usd: {text}; for what is paid for there is `reserved`")
+    if price.usd > MOST_USD:
+        text = f"{price.usd:g}: in dollars per GPU-hour, at most {MOST_USD:g}"
+        raise InvalidFile(f"{path}: {key}.usd: {text}")
     return price

@@ -12,6 +12,8 @@ from planner.errors import InvalidValue
 from planner.sizes import FloatArray, IntArray
 from planner.traffic.trace import Trace
 
+# Requests of one drawn trace: a few GiB. More than these come of a file whose times are wrong.
+MOST_DRAWN = 3 * 10**7
 STEPS = 288  # pieces of a daily curve: five minutes each, little beside the swing of a day
 
 
@@ -85,6 +87,7 @@ def at_rate(
     in all parts alike; without it anywhere.
     """
     share = _positive("rate", rate) / _rate(trace)
+    _check_count(rate * trace.duration_s, f"{rate:g} requests/s for {trace.duration_s:g} s")
     whole = floor(share + 1e-9)  # a multiple of the trace's rate needs no thinned copy
     kept = [np.arange(len(trace))] * whole
     if share - whole > 1e-9:
@@ -107,6 +110,7 @@ def window(
     """The first length_s seconds of `at_rate`, which begins anew where the trace is shorter."""
     drawn = at_rate(trace, rate, rng, stratum=stratum)
     rounds = ceil(length_s / trace.duration_s)
+    _check_count(rounds * (len(drawn) + 1), f"{length_s:g} s of a trace of {trace.duration_s:g} s")
     if rounds > 1:
         rows = np.tile(np.arange(len(drawn)), rounds)
         later_s = np.repeat(np.arange(rounds) * trace.duration_s, len(drawn))
@@ -131,6 +135,12 @@ def _rate(trace: Trace) -> float:
     if trace.rate is None:
         raise InvalidValue("the rate of a trace without duration is unknown")
     return trace.rate
+
+
+def _check_count(count: float, what: str) -> None:
+    """Refuse to draw more requests than fit into memory."""
+    if count > MOST_DRAWN:
+        raise InvalidValue(f"{what} are {count:.3g} requests, more than {MOST_DRAWN:.0e}")
 
 
 def _gaps(cv: float, count: int, rng: np.random.Generator) -> FloatArray:

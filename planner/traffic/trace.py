@@ -9,7 +9,7 @@ import csv
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import TextIO, TypeVar
 
 import numpy as np
 
@@ -17,8 +17,13 @@ from planner.errors import InvalidFile, InvalidValue
 from planner.sizes import FloatArray, IntArray
 
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
+LEAST_FOR_RATE = 100  # fewer requests may well come at one moment
 LEAST_WINDOWS = 5  # the variance of fewer counts says next to nothing
 MOST_TOKENS = 10**8  # beyond any model's context: a larger count is a broken file
+# What no fleet has served: such a file has its times in another unit, or counts from 1970.
+LONGEST_S = 731 * 86_400.0  # two years
+MOST_RATE = 1e6  # requests/s
+YEAR_S = 365 * 86_400.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -103,6 +108,10 @@ def merge_traces(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
 def read_trace(path: Path) -> Trace:
     """Read a trace. Raises InvalidFile, `path:line: …`, for the first thing that is wrong."""
     rows = parse_rows(path, _rows, empty="no requests")
+    duration_s = rows[-1][0]
+    if duration_s > 0 and len(rows) > max(MOST_RATE * duration_s, LEAST_FOR_RATE):
+        text = f"{len(rows)} requests in {duration_s:g} s, which no fleet has"
+        raise InvalidFile(f"{path}:{len(rows) + 1}: {text}: arrival_s is in seconds")
     arrivals, inputs, outputs, keys, cached = zip(*rows, strict=True)
     return Trace(
         arrival_s=np.array(arrivals, dtype=float),
@@ -111,6 +120,20 @@ def read_trace(path: Path) -> Trace:
         key=keys,
         cached_tokens=np.array(cached, dtype=float),
     )
+
+
+def write_trace(trace: Trace, file: TextIO) -> None:
+    """Write a trace as `read_trace` reads it. Columns in which nothing stands are left out."""
+    columns = {"key": any(trace.key), "cached_tokens": bool(trace.cached_tokens.any())}
+    extra = [name for name, filled in columns.items() if filled]
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow((*COLUMNS, *extra))
+    for row in range(len(trace)):
+        sizes = (trace.input_tokens[row], trace.output_tokens[row], trace.cached_tokens[row])
+        inputs, outputs, cached = map(int, sizes)
+        more = {"key": trace.key[row], "cached_tokens": cached}
+        arrival = f"{trace.arrival_s[row]:.6f}".rstrip("0").rstrip(".")
+        writer.writerow((arrival, inputs, outputs, *(more[name] for name in extra)))
 
 
 T = TypeVar("T")
@@ -160,11 +183,18 @@ def dispersion(arrival_s: FloatArray, window_s: float, duration_s: float) -> flo
     windows = int(duration_s / window_s + 1e-9)  # 0.3 / 0.1 is a little less than 3
     if windows < LEAST_WINDOWS:
         return None
-    # Only whole windows: a part of one would count too few arrivals.
-    edges = np.arange(windows + 1) * window_s
-    counts = np.diff(np.searchsorted(np.sort(arrival_s), edges, side="left"))
-    mean = float(counts.mean())
-    return float(counts.var(ddof=1)) / mean if mean > 0 else None
+    # Only whole windows: a part of one would count too few arrivals. Only those with arrivals are
+    # counted one by one: a file may name a moment in a billion windows.
+    place = np.floor(arrival_s / window_s)
+    place += (place + 1) * window_s <= arrival_s  # where the quotient was rounded
+    place -= place * window_s > arrival_s
+    inside = place[(place >= 0) & (place < windows)]
+    _, counts = np.unique(inside, return_counts=True)
+    mean = len(inside) / windows
+    if mean == 0:
+        return None
+    squares = float(((counts - mean) ** 2).sum()) + (windows - len(counts)) * mean**2
+    return squares / (windows - 1) / mean
 
 
 Row = tuple[float, int, int, str, int]
@@ -189,6 +219,10 @@ def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
             if arrival_s < before_s:
                 raise InvalidValue(f"arrival_s {arrival} is before the line above")
             before_s = arrival_s
+            if arrival_s > LONGEST_S:
+                years = arrival_s / YEAR_S
+                text = "it counts seconds since the trace's start (`cuvee trace import` shifts)"
+                raise InvalidValue(f"arrival_s {arrival} is {years:.3g} years: {text}")
             input_tokens = _tokens("input_tokens", inputs, 1)
             yield (
                 arrival_s,

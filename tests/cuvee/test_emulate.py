@@ -1,9 +1,12 @@
 """`cuvee emulate`: what it says of a wrong command line."""
 
+import inspect
+
 import pytest
 from click.testing import CliRunner
 
-from cuvee.emulate import emulate, emulated_profile
+from cuvee.emulate import SERVER_OPTIONS, emulate, emulated_profile
+from loadtest.emulator.server import Emulator
 
 
 @pytest.mark.parametrize(
@@ -54,3 +57,24 @@ def test_names_and_files_are_emulated_alike(tmp_path, monkeypatch, profile, give
     emulated = emulated_profile(profile, options)
 
     assert emulated.gpu_label == label
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name", "value"),
+    [
+        (["--served-model-name", "a", "--served-model-name", "b"], "served_names", ("a", "b")),
+        (["--lora", "sql", "--lora", "law"], "loras", ("sql", "law")),
+        (["--image-tokens", "576"], "image_tokens", 576),
+        (["--enable-auto-tool-choice"], "tool_parser", True),
+        (["--enable-force-include-usage"], "force_usage", True),
+        (["--enable-server-load-tracking"], "load_tracking", True),
+        (["--events-per-step", "8"], "events_per_step", 8),
+    ],
+)
+def test_every_option_of_the_server_is_known_to_it(arguments, name, value):
+    """What the command line says reaches the emulator under the same name."""
+    context = emulate.make_context("emulate", arguments)
+
+    assert context.params[name] == value
+    assert name in {*SERVER_OPTIONS, "served_names"}
+    assert set(SERVER_OPTIONS) < set(inspect.signature(Emulator).parameters)

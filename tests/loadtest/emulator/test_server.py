@@ -15,7 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from loadtest.emulator.faults import Faults
-from loadtest.emulator.requests import count_tokens
+from loadtest.emulator.prompts import count_tokens
 from loadtest.emulator.server import Emulator
 from planner.engine import catalogue
 from planner.engine.hardware import ENGINES
@@ -185,6 +185,17 @@ async def test_continuous_usage_counts_up():
     assert counts == [0, 1, 2, 3, 3]
 
 
+async def test_usage_can_be_forced():
+    """Then every chunk of every stream has it, whether it was asked for or not."""
+    async with running(force_usage=True) as (emulator, _):
+        body = {**CHAT, "stream": True, "max_tokens": 3, "ignore_eos": True}
+
+        answer = await raw(emulator, body)
+
+    counts = [event["usage"]["completion_tokens"] for event in events(answer)]
+    assert counts == [0, 1, 2, 3, 3]
+
+
 async def test_a_completion_stream_has_no_role_chunk():
     """/v1/completions streams text, with the recorded fields in the recorded order."""
     async with running() as (emulator, _):
@@ -282,6 +293,8 @@ async def test_prompt_and_output_beyond_the_context_are_clamped():
 
 
 CHAT_PATH, TEXT_PATH = "/v1/chat/completions", "/v1/completions"
+TOOL = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AAAA"}}
 INVALID, REFUSED, UNKNOWN = "Bad Request", "BadRequestError", "NotFoundError"
 REFUSALS = [
     (CHAT_PATH, {"model": MODEL}, 400, INVALID, "body.messages", "'missing'"),
@@ -290,11 +303,36 @@ REFUSALS = [
     (CHAT_PATH, [], 400, INVALID, "body", "model_attributes_type"),
     (CHAT_PATH, {**CHAT, "max_tokens": "abc"}, 400, INVALID, "body.max_tokens", "int_parsing"),
     (CHAT_PATH, {**CHAT, "max_tokens": 0}, 400, REFUSED, "max_tokens", "at least 1, got 0"),
-    (CHAT_PATH, {**CHAT, "n": 2}, 400, REFUSED, None, "n must be 1"),
+    (CHAT_PATH, {**CHAT, "n": 2, "temperature": 0}, 400, REFUSED, None, "n must be 1"),
     (CHAT_PATH, {**CHAT, "stream_options": {}}, 400, REFUSED, "stream_options", "stream"),
     (CHAT_PATH, {**CHAT, "model": "no"}, 404, UNKNOWN, "model", "`no` does not exist"),
     (CHAT_PATH, {**CHAT, "model": "no", "stream": True}, 404, UNKNOWN, "model", ": tiny."),
     (CHAT_PATH, {**CHAT, "max_tokens": 5000}, 400, REFUSED, "max_tokens", "max_model_len=1000"),
+    (CHAT_PATH, {**CHAT, "n": 0}, 400, REFUSED, None, "n must be at least 1, got 0."),
+    (CHAT_PATH, {**CHAT, "temperature": -1}, 400, REFUSED, "temperature",
+     "temperature must be non-negative, got -1.0. (parameter=temperature, value=-1.0)"),
+    (CHAT_PATH, {**CHAT, "top_p": 3}, 400, REFUSED, "top_p", "top_p must be in (0, 1], got 3.0."),
+    (CHAT_PATH, {**CHAT, "top_p": 0}, 400, REFUSED, "top_p", "top_p must be in (0, 1], got 0.0."),
+    (CHAT_PATH, {**CHAT, "stop": 5}, 400, INVALID, "body.stop", "valid string"),
+    (CHAT_PATH, {**CHAT, "logprobs": True, "top_logprobs": 999}, 400, REFUSED, "logprobs",
+     "Requested sample logprobs of 999, which is greater than max allowed: 20 (parameter="),
+    (CHAT_PATH, {**CHAT, "top_logprobs": 2}, 400, REFUSED, "top_logprobs", "must be set to true"),
+    (TEXT_PATH, {"prompt": "a", "logprobs": 99}, 400, REFUSED, "logprobs", "of 99, which"),
+    (CHAT_PATH, {**CHAT, "max_tokens": 7.5}, 400, INVALID, "body.max_tokens", "int_from_float"),
+    (CHAT_PATH, {**CHAT, "tools": [TOOL]}, 400, REFUSED, None, "--enable-auto-tool-choice"),
+    (CHAT_PATH, {**CHAT, "tool_choice": "required"}, 400, REFUSED, None, "`tools` must be set"),
+    (CHAT_PATH, {**CHAT, "response_format": {"type": "json_schema", "json_schema": {
+        "name": "x", "schema": {"type": "wat"}}}}, 400, REFUSED, None, "JSON schema"),
+    (CHAT_PATH, {"messages": [{"role": "user", "content": [PICTURE]}]}, 400, REFUSED, None,
+     "tiny is not a multimodal model"),
+    (CHAT_PATH, {"messages": [{"role": "user", "content": "x" * 33_001}]}, 400, REFUSED,
+     "input_text", "33001 characters (more than 33000 characters, which is the upper bound"),
+    (TEXT_PATH, {"prompt": [5, 999_999_999]}, 400, REFUSED, None, "Token id 999999999 is out of"),
+    (TEXT_PATH, {"prompt": "a", "suffix": "b"}, 400, REFUSED, None, "suffix is not currently"),
+    (CHAT_PATH, {**CHAT, "stream": True, "stream_options": "x"}, 400, INVALID,
+     "body.stream_options", "valid dictionary"),
+    ("/v1/messages", {"messages": []}, 400, INVALID, "body.max_tokens", "'missing'"),
+    ("/v1/responses", {"model": MODEL}, 400, INVALID, "body.input", "'missing'"),
     (TEXT_PATH, {"prompt": ""}, 400, REFUSED, "prompt", "non-empty"),
     (TEXT_PATH, {"prompt": [5] * 1001}, 400, REFUSED, "input_tokens", "at least 1001 input"),
     (TEXT_PATH, {"prompt": [5] * 1000}, 400, REFUSED, "max_tokens", "got 0"),
@@ -330,6 +368,17 @@ async def test_broken_json_is_located():
     error = {"message": message, "type": "Bad Request", "param": "body.37", "code": 400}
     assert response.status == 400
     assert answer == {"error": error}
+
+
+async def test_an_empty_body_is_a_missing_one():
+    """As recorded: the whole body is the field that is missing."""
+    async with running() as (_, session):
+        headers = {"content-type": "application/json"}
+        async with session.post(CHAT_PATH, data=b"", headers=headers) as response:
+            error = (await response.json())["error"]
+
+    assert (response.status, error["param"]) == (400, "body")
+    assert "'type': 'missing'" in error["message"]
 
 
 async def test_bodies_that_are_not_json_are_refused():
@@ -467,7 +516,11 @@ async def test_the_admission_limit_refuses_in_both_shapes():
     async with running(max_num_queued_reqs=0) as (emulator, session):
         status, answer = await post(session, CHAT_PATH, CHAT)
         stream = await raw(emulator, {**CHAT, "stream": True})
+        async with session.get("/metrics") as response:
+            page = await response.text()
 
+    name = 'vllm:admission_rejections_total{model_name="tiny",reason="max_num_queued_reqs"}'
+    assert f"{name} 2.0" in page
     (event,) = events(stream)
     assert status == 503
     assert stream.startswith(b"HTTP/1.1 200 OK")
@@ -505,6 +558,16 @@ async def test_metrics_have_vllms_names_and_count():
         ("vllm:inter_token_latency_seconds_count", None, None): 8,
         ("vllm:request_time_per_output_token_seconds_count", None, None): 2,
         ("vllm:e2e_request_latency_seconds_bucket", None, "+Inf"): 2,
+        ("vllm:request_queue_time_seconds_count", None, None): 2,
+        ("vllm:request_prefill_time_seconds_count", None, None): 2,
+        ("vllm:request_decode_time_seconds_count", None, None): 2,
+        ("vllm:request_inference_time_seconds_bucket", None, "0.3"): 2,
+        ("vllm:request_prompt_tokens_sum", None, None): 22,
+        ("vllm:request_generation_tokens_bucket", None, "500.0"): 2,
+        ("vllm:request_params_n_sum", None, None): 2,
+        ("vllm:request_params_max_tokens_sum", None, None): 10,
+        ("vllm:prompt_tokens_cached_total", None, None): 0,
+        ("vllm:prefix_cache_hits_total", None, None): 0,
     }
     assert {name: samples[name].value for name in expected} == expected
     running_labels = samples["vllm:num_requests_running", None, None].labels
@@ -718,8 +781,12 @@ async def test_the_beginnings_of_earlier_prompts_are_not_computed_again():
     async with running() as (_, session):
         plain = [(await post(session, CHAT_PATH, body))[1]["usage"] for body in bodies[:1] * 2]
 
-    assert [usage["prompt_tokens_details"] for usage in usages] == [None, {"cached_tokens": 192}]
-    assert streamed["prompt_tokens_details"] == {"cached_tokens": 192}
+    details = {"created_cache_tokens": 0, "multimodal_tokens": None}
+    assert [usage["prompt_tokens_details"] for usage in usages] == [
+        {"cached_tokens": 0, **details},
+        {"cached_tokens": 192, **details},
+    ]
+    assert streamed["prompt_tokens_details"] == {"cached_tokens": 192, "created_cache_tokens": 0}
     assert [usage["prompt_tokens_details"] for usage in plain] == [None, None]
     hits = {f.name: f.samples[0].value for f in text_string_to_metric_families(page)}
     assert hits["vllm:prefix_cache_hits"] == 384

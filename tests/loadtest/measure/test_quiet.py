@@ -4,6 +4,7 @@ import msgspec
 import pytest
 
 from loadtest.emulator.metrics import VllmMetrics
+from loadtest.emulator.served import EmulatedModel
 from loadtest.measure.load import Load, LoadPoint
 from loadtest.measure.quiet import Gauges, contradiction, read_gauges, seats, strangers
 from planner.engine.batching import Engine
@@ -38,7 +39,8 @@ def test_the_page_of_a_vllm_says_what_it_serves_and_what_fits(tmp_path):
     engine = Engine(profile)
     for key in range(3):
         engine.submit(key, input_tokens=1000, output_tokens=10, now_s=0.0)
-    page = VllmMetrics(engine, "llama", profile.kv_capacity).page().decode()
+    served = EmulatedModel(names=("llama",), max_model_len=engine.longest)
+    page = VllmMetrics(engine, served, profile.kv_capacity).page().decode()
 
     found = read_gauges(page)
 

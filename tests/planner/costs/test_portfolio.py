@@ -176,6 +176,8 @@ def test_an_hour_has_its_highest_rate(tmp_path: Path):
         ("t_s,requests_per_s\n0,-1\n", ":2: requests_per_s must"),
         ("t_s,requests_per_s\n0,nan\n", ":2: requests_per_s must"),
         ("t_s,requests_per_s\n0\n", ":2: requests_per_s is not a number"),
+        ("t_s,requests_per_s\n1700000000,1\n9e15,1\n", ":3: t_s 9e15 is 2.85e+08 years after"),
+        ("t_s,requests_per_s\n0,1\n9,2e6\n", ":3: requests_per_s 2e6 is more than any fleet"),
     ],
 )  # fmt: skip
 def test_a_bad_history_names_its_line(tmp_path: Path, text: str, where: str):

@@ -24,7 +24,8 @@ def test_the_shipped_prices_load_with_their_sources():
 @pytest.mark.parametrize(
     ("usd", "words"),
     [("-1", "usd_per_gpu_hour.H100.usd"), (".nan", "usd_per_gpu_hour.H100.usd"),
-     (".inf", "H100.usd"),
+     (".inf", "H100.usd"), ("0", "nobody rents out GPUs for nothing"),
+     ("1104", "dollars per GPU-hour"),
      ("cheap", "usd_per_gpu_hour.H100"), ("1\n    colour: red", "usd_per_gpu_hour.H100")],
 )  # fmt: skip
 def test_a_wrong_price_names_file_and_key(tmp_path: Path, usd: str, words: str):

@@ -173,3 +173,11 @@ def test_nonsense_is_refused(make, rng):
     """Rates, periods and counts outside their domain are errors, not empty arrays."""
     with pytest.raises(InvalidValue):
         make(rng)
+
+
+def test_no_trace_is_drawn_that_fits_no_memory(rng):
+    """Few requests over years, or at one moment, are no reason to make a billion of them."""
+    with pytest.raises(InvalidValue, match=r"40 requests/s for 6e\+07 s are 2.4e\+09 requests"):
+        arrivals.at_rate(make_trace([0.0, 6e7]), 40, rng)
+    with pytest.raises(InvalidValue, match="600 s of a trace of 1e-09 s are"):
+        arrivals.window(make_trace([0.0, 1e-9]), 40, 600, rng)

@@ -131,6 +131,28 @@ def test_regular_poisson_and_bursty_arrivals_are_told_apart():
     assert dispersion(np.repeat(poisson, 6), 10, 20_000) == pytest.approx(6, abs=0.6)
 
 
+def test_a_moment_far_away_needs_no_memory():
+    """Windows without arrivals are counted and not stored: a billion of them, and more."""
+    arrival_s = np.array([0.0, 1.0, 1e15])
+
+    assert dispersion(arrival_s, 1.0, 1e15) == pytest.approx(1)
+    assert dispersion(np.repeat(arrival_s, 4), 1.0, 1e15) == pytest.approx(4)
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (["1700000000,5,5"], r"trace.csv:2: arrival_s 1700000000 is 53.9 years: .*trace import"),
+        (["0,5,5", "1e300,5,5"], r"trace.csv:3: arrival_s 1e300"),
+        (["0,5,5"] * 150 + ["1e-9,5,5"], r"trace.csv:152: 151 requests in 1e-09 s, which no fleet"),
+    ],
+)
+def test_times_that_no_fleet_has_seen_are_refused(tmp_path: Path, lines: list[str], words: str):
+    """Clocks since 1970 and other units are told from seconds since the start."""
+    with pytest.raises(InvalidFile, match=words):
+        read_trace(written(tmp_path, HEADER, *lines))
+
+
 def test_too_little_to_know_is_unknown():
     """Fewer than five whole windows, or no arrivals, give None."""
     assert dispersion(np.arange(49.0), 10, 49.9) is None
