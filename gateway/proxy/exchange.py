@@ -24,6 +24,7 @@ from gateway.errors import (
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import usage_of
+from gateway.proxy.framing import error_event
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import not_sent, reply_head, request_lines
@@ -32,7 +33,6 @@ from gateway.proxy.http.request import Request
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
 from gateway.proxy.responses import outcome_of, stream_head
-from gateway.proxy.sse import error_event
 from gateway.proxy.timeouts import Timeouts
 from gateway.routing.body import read_body
 from gateway.routing.endpoints import Endpoint
@@ -227,6 +227,7 @@ class Exchange:
                 if reply.error is not None:
                     raise reply.error
                 await reply.next_change()
+            relay.close()
             whole, error = meter.finish()
             if not whole and error is None:
                 raise StreamBroken("The backend's stream ended too early.")
@@ -241,7 +242,7 @@ class Exchange:
         except UpstreamError as broken:
             self._dispatcher.judge.blame(lease, broken, active.caller)
             active.finish(Outcome.FAILED, broken.status, broken.code)
-            client.write(error_event(broken.body()))
+            client.write(meter.release() + error_event(broken.body()))
         finally:
             self.timeouts.unfollow(active)
             active.add_usage(meter.usage)

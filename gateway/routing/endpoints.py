@@ -12,14 +12,16 @@ class Endpoint:
 
     name: used by learned lengths and observations. path: of POST requests. prompt: the field of the
     body that holds the prompt. token_ids: whether the prompt may be a list of token ids. generates:
-    whether the answer is generated token by token; if so it may stream, its length can be learned,
-    and the body may have `stream_options`. end: the data of the last event of a stream.
+    whether the answer is generated token by token; if so it may stream, and its length can be
+    learned. typed: whether each event of a stream says its kind, and the last one ends it; else
+    `[DONE]` does, and the body may have `stream_options`. answer: the keys of which a whole answer
+    has one; empty for choices.
 
     A plain class instead of a frozen dataclass, so that compiled code reads its attributes as C
     fields.
     """
 
-    __slots__ = ("end", "generates", "name", "path", "prompt", "token_ids")
+    __slots__ = ("answer", "generates", "name", "path", "prompt", "token_ids", "typed")
 
     def __init__(
         self,
@@ -27,29 +29,29 @@ class Endpoint:
         name: str,
         path: str,
         prompt: str,
-        token_ids: bool,
-        generates: bool,
-        end: bytes = b"[DONE]",
+        token_ids: bool = False,
+        generates: bool = False,
+        typed: bool = False,
+        answer: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.path = path
         self.prompt = prompt
         self.token_ids = token_ids
         self.generates = generates
-        self.end = end
+        self.typed = typed
+        self.answer = answer
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.path}>"
 
 
-CHAT: Final = Endpoint(
-    name="chat", path="/v1/chat/completions", prompt="messages", token_ids=False, generates=True
-)
+CHAT: Final = Endpoint(name="chat", path="/v1/chat/completions", prompt="messages", generates=True)
 COMPLETIONS: Final = Endpoint(
     name="completions", path="/v1/completions", prompt="prompt", token_ids=True, generates=True
 )
 EMBEDDINGS: Final = Endpoint(
-    name="embeddings", path="/v1/embeddings", prompt="input", token_ids=True, generates=False
+    name="embeddings", path="/v1/embeddings", prompt="input", token_ids=True, answer=("data",)
 )
 ENDPOINTS: Final = {e.name: e for e in (CHAT, COMPLETIONS, EMBEDDINGS)}
 BY_PATH: Final = {e.path: e for e in ENDPOINTS.values()}
