@@ -35,8 +35,8 @@ MODULES = {
         "usage_memory",
     ],
     "gateway/proxy/http": [
-        "answer", "backend", "body_budget", "chunked", "client", "fiber", "head_memo", "headers",
-        "host", "pool", "reply", "request", "request_parser",
+        "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",
+        "fiber", "head_memo", "headers", "host", "pool", "reply", "request", "request_parser",
     ],
     "gateway/routing": [
         "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator",

@@ -1,6 +1,9 @@
 """What a client sees of a backend through the whole gateway, over real sockets, and of its own."""
 
+import asyncio
+import gzip
 import json
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
@@ -9,10 +12,12 @@ from typing import Any
 
 import pytest
 import yaml
+import yarl
 from aiohttp import ClientSession, web
 
 from gateway.app import App
 from gateway.config.load import load
+from gateway.runtime import build
 
 MODEL = "org/m"
 CHAT = "/v1/chat/completions"
@@ -75,7 +80,7 @@ async def events(
     return response
 
 
-async def ask(url: str, body: Any, **headers: str) -> tuple[int, bytes]:
+async def ask(url: str | yarl.URL, body: Any, **headers: str) -> tuple[int, bytes]:
     async with ClientSession() as session, session.post(url, json=body, headers=headers) as reply:
         return reply.status, await reply.read()
 
@@ -145,3 +150,168 @@ async def test_the_last_event_needs_no_empty_line(last: tuple[bytes, ...]):
         # All in one event that has no end, and nothing before it.
     async with served(lambda request: events(request, FINISH.strip())) as url:
         assert await ask(url + CHAT, STREAMED) == (200, FINISH.strip())
+
+
+async def whole(request: web.Request) -> web.StreamResponse:
+    """A backend that answers what it was asked, and says at which path."""
+    body = await request.json()
+    if body.get("stream"):
+        return await events(request, WORD, FINISH, DONE)
+    page = {"access-control-allow-origin": "http://evil.example"}
+    return web.json_response(WHOLE | {"path": request.path, "body": body}, headers=page)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        CHAT, "/chat/completions", "/v1/chat/completions/", "//v1/chat/completions",
+        "/v1//chat/completions//", "/v1/chat%2Fcompletions", "/chat/completions/?api-version=1",
+    ],
+)  # fmt: skip
+async def test_a_path_may_be_bare_or_end_in_a_slash(path: str):
+    """Clients' base URLs have `/v1` or not, and a slash too many; the backend gets the one path."""
+    async with served(whole) as url:
+        status, body = await ask(yarl.URL(url + path, encoded=True), ASKED)
+
+    assert (status, json.loads(body)["path"]) == (200, CHAT)
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "key", "value"),
+    [
+        ("/v1/models/org/m", 200, "id", MODEL),
+        ("/v1/models/org%2Fm", 200, "id", MODEL),
+        ("/models/org%2Fm/", 200, "id", MODEL),
+        ("/models", 200, "object", "list"),
+        ("/v1/models/nope", 404, "code", "model_not_found"),
+        ("/v1/nope", 404, "code", "not_found"),
+        ("/ping", 200, "status", "ready"),
+        ("/version", 200, "version", build()["version"]),
+    ],
+)
+async def test_what_the_gateway_answers_itself(path: str, status: int, key: str, value: str):
+    """As the engines do: a model whose name has a slash, escaped or not; who is there at all."""
+    async with (
+        served(whole) as url,
+        ClientSession() as session,
+        session.get(yarl.URL(url + path, encoded=True)) as reply,
+    ):
+        body = await reply.json()
+
+    assert reply.status == status
+    assert body.get("error", body)[key] == value
+
+
+PAGE = "https://app.example"
+
+
+@pytest.mark.parametrize(
+    ("origins", "origin", "allowed"),
+    [
+        ([PAGE], PAGE, PAGE),
+        (["*"], PAGE, "*"),
+        ([PAGE], "https://evil.example", None),
+        ([], PAGE, None),
+    ],
+)
+async def test_a_page_of_another_origin_reads_what_the_operator_lets_it(
+    origins: list[str], origin: str, allowed: str | None
+):
+    """Every answer says so, errors and streams too, and the backend's own word does not count."""
+    bodies: list[dict[str, Any]] = [ASKED, STREAMED, {"model": "nope"}]
+    async with served(whole, cors_origins=origins) as url, ClientSession() as session:
+        for body in bodies:
+            async with session.post(url + CHAT, json=body, headers={"origin": origin}) as reply:
+                found = reply.headers.getall("access-control-allow-origin", [])
+                assert found == ([] if allowed is None else [allowed])
+        async with session.get(f"{url}/v1/nope", headers={"origin": origin}) as reply:
+            assert reply.headers.get("access-control-allow-origin") == allowed
+
+
+async def test_a_browser_asks_first():
+    """OPTIONS is answered here, with the headers that the page wants to send."""
+    asked = {
+        "origin": PAGE,
+        "access-control-request-method": "POST",
+        "access-control-request-headers": "authorization,content-type",
+    }
+    async with served(whole, cors_origins=[PAGE]) as url, ClientSession() as session:
+        async with session.options(url + CHAT, headers=asked) as reply:
+            assert (reply.status, await reply.read()) == (204, b"")
+            assert reply.headers["allow"] == "POST, OPTIONS"
+            assert reply.headers["access-control-allow-origin"] == PAGE
+            assert reply.headers["access-control-allow-headers"] == "authorization,content-type"
+            assert "POST" in reply.headers["access-control-allow-methods"]
+            assert "Origin" in reply.headers["vary"]
+        async with session.options(url + CHAT) as reply:
+            assert reply.status == 204
+            assert "access-control-allow-origin" not in reply.headers
+
+
+@pytest.mark.parametrize(
+    ("coding", "encode"),
+    [
+        ("gzip", gzip.compress),
+        ("X-GZIP", lambda body: gzip.compress(body[:9]) + gzip.compress(body[9:])),
+        ("deflate", zlib.compress),
+        ("deflate", lambda body: zlib.compress(body)[2:-4]),
+        ("identity", bytes),
+        ("deflate, gzip", lambda body: gzip.compress(zlib.compress(body))),
+    ],
+)
+async def test_a_compressed_body_is_decoded(coding: str, encode: Callable[[bytes], bytes]):
+    """The backend gets it plain, whatever it could decode; the next request is not confused."""
+    seen: list[str | None] = []
+
+    async def plain(request: web.Request) -> web.StreamResponse:
+        seen.append(request.headers.get("content-encoding"))
+        return await whole(request)
+
+    async with served(plain) as url, ClientSession() as session:
+        body, headers = encode(json.dumps(ASKED).encode()), {"content-encoding": coding}
+        for _ in range(3):
+            async with session.post(url + CHAT, data=body, headers=headers) as reply:
+                assert (await reply.json())["body"] == ASKED
+        assert (await ask(url + CHAT, ASKED))[0] == 200
+
+    assert seen == [None] * 4
+
+
+@pytest.mark.parametrize(
+    ("coding", "body", "status"),
+    [
+        ("br", b"x", 415),
+        ("gzip, gzip, gzip", b"x", 415),
+        ("gzip", b"x", 400),
+        ("gzip", gzip.compress(b"{}" * 99)[:-9], 400),
+        ("deflate", b"\xff\xff", 400),
+        ("gzip", gzip.compress(b" " * 70_000), 413),
+        ("gzip", gzip.compress(b" " * 40_000) * 2, 413),
+        ("deflate", zlib.compress(b" " * 70_000), 413),
+    ],
+)
+async def test_a_body_is_decoded_within_bounds(coding: str, body: bytes, status: int):
+    """What is not known here gets 415 with what is; too much, or not what it says, other errors."""
+    async with served(whole, max_body_bytes=65_536) as url, ClientSession() as session:
+        headers = {"content-encoding": coding}
+        async with session.post(url + CHAT, data=body, headers=headers) as reply:
+            assert reply.status == status
+            error = (await reply.json())["error"]
+            assert (status == 415) == ("accept-encoding" in reply.headers)
+            assert status != 415 or coding in error["message"]
+
+
+async def test_a_stream_for_a_client_of_http_1_0_ends_with_its_connection():
+    """It knows no chunks."""
+    async with served(whole) as url:
+        reader, writer = await asyncio.open_connection("127.0.0.1", yarl.URL(url).port)
+        body = json.dumps(STREAMED).encode()
+        start = f"POST {CHAT} HTTP/1.0\r\ncontent-length: {len(body)}\r\nconnection: keep-alive\r\n"
+        writer.write(start.encode() + b"\r\n" + body)
+        answer = await reader.read()
+        writer.close()
+
+    head, _, rest = answer.partition(b"\r\n\r\n")
+    assert rest == WORD + FINISH + DONE
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head

@@ -26,6 +26,7 @@ from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import usage_of
 from gateway.proxy.framing import error_event
 from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.content_coding import CODING, decode
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
@@ -87,6 +88,7 @@ class Exchange:
         finish where it is; if it has not been sent to a backend, it ends as an unknown model.
         """
         self._not_sent = not_sent(settings.withheld_headers)
+        self._body_bytes = settings.max_body_bytes
         classes = self._router.table.buckets.classes
         self._models = list(dict.fromkeys(c.model for c in classes))
         self.timeouts.configure(settings)
@@ -114,6 +116,8 @@ class Exchange:
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None
         try:
+            if CODING in request.fields:
+                self._decode(client, request)
             active = self._admit(client, request, endpoint, fiber, request_id, arrival_s)
             self.timeouts.begin(active)
             client.on_disconnect = active.abandon
@@ -144,6 +148,12 @@ class Exchange:
                     self._conclude(active)
             finally:
                 client.finish()
+
+    def _decode(self, client: ClientConnection, request: Request) -> None:
+        """Decode a compressed body, which the engines could not read."""
+        size = len(request.body)
+        decode(request, self._body_bytes)
+        client.count(len(request.body) - size)
 
     def _admit(
         self,

@@ -1,10 +1,12 @@
-"""The table of the OpenAI endpoints that are served.
+"""The table of the endpoints that are served by backends.
 
 A new endpoint is a new row here, and its prompt's field in `body_schema` if that is new. Knows no
 request and no engine.
 """
 
 from typing import Final
+
+OPENAI, ANTHROPIC = "openai", "anthropic"  # whose error objects clients of an endpoint read
 
 
 class Endpoint:
@@ -15,13 +17,13 @@ class Endpoint:
     whether the answer is generated token by token; if so it may stream, and its length can be
     learned. typed: whether each event of a stream says its kind, and the last one ends it; else
     `[DONE]` does, and the body may have `stream_options`. answer: the keys of which a whole answer
-    has one; empty for choices.
+    has one; empty for choices. error: whose error objects its clients read.
 
     A plain class instead of a frozen dataclass, so that compiled code reads its attributes as C
     fields.
     """
 
-    __slots__ = ("answer", "generates", "name", "path", "prompt", "token_ids", "typed")
+    __slots__ = ("answer", "error", "generates", "name", "path", "prompt", "token_ids", "typed")
 
     def __init__(
         self,
@@ -33,6 +35,7 @@ class Endpoint:
         generates: bool = False,
         typed: bool = False,
         answer: tuple[str, ...] = (),
+        error: str = OPENAI,
     ) -> None:
         self.name = name
         self.path = path
@@ -41,6 +44,12 @@ class Endpoint:
         self.generates = generates
         self.typed = typed
         self.answer = answer
+        self.error = error
+
+    @property
+    def usage_option(self) -> bool:
+        """Whether a body may have `stream_options`; other streams say their usage anyway."""
+        return self.generates and not self.typed
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.path}>"
@@ -53,5 +62,49 @@ COMPLETIONS: Final = Endpoint(
 EMBEDDINGS: Final = Endpoint(
     name="embeddings", path="/v1/embeddings", prompt="input", token_ids=True, answer=("data",)
 )
-ENDPOINTS: Final = {e.name: e for e in (CHAT, COMPLETIONS, EMBEDDINGS)}
-BY_PATH: Final = {e.path: e for e in ENDPOINTS.values()}
+RESPONSES: Final = Endpoint(
+    name="responses", path="/v1/responses", prompt="input", generates=True, typed=True,
+    answer=("output",),
+)  # fmt: skip
+MESSAGES: Final = Endpoint(
+    name="messages", path="/v1/messages", prompt="messages", generates=True, typed=True,
+    answer=("content",), error=ANTHROPIC,
+)  # fmt: skip
+COUNT_TOKENS: Final = Endpoint(
+    name="count_tokens", path="/v1/messages/count_tokens", prompt="messages",
+    answer=("input_tokens",), error=ANTHROPIC,
+)  # fmt: skip
+RERANK: Final = Endpoint(
+    name="rerank", path="/v1/rerank", prompt="documents", answer=("results", "data")
+)
+SCORE: Final = Endpoint(
+    name="score", path="/v1/score", prompt="text_2", answer=("data", "scores", "results")
+)
+POOLING: Final = Endpoint(
+    name="pooling", path="/pooling", prompt="input", token_ids=True, answer=("data",)
+)
+CLASSIFY: Final = Endpoint(
+    name="classify", path="/classify", prompt="input", token_ids=True, answer=("data",)
+)
+TOKENIZE: Final = Endpoint(
+    name="tokenize", path="/tokenize", prompt="prompt", answer=("tokens", "count")
+)
+DETOKENIZE: Final = Endpoint(
+    name="detokenize", path="/detokenize", prompt="tokens", token_ids=True,
+    answer=("prompt", "text"),
+)  # fmt: skip
+ALL: Final = (
+    CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS, RERANK, SCORE, POOLING,
+    CLASSIFY, TOKENIZE, DETOKENIZE,
+)  # fmt: skip
+ENDPOINTS: Final = {e.name: e for e in ALL}
+VERSION: Final = "/v1"
+
+
+def _paths(endpoint: Endpoint) -> tuple[str, str]:
+    """The path with the version and without: clients' base URLs have it, or forget it."""
+    bare = endpoint.path.removeprefix(VERSION)
+    return bare, VERSION + bare
+
+
+BY_PATH: Final = {path: e for e in ALL for path in _paths(e)} | {"/v2/rerank": RERANK}
