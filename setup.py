@@ -30,9 +30,9 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "answers", "attempts", "beginning", "dispatch", "engines", "events", "exchange",
-        "framing", "judge", "receipt", "relay", "responses", "retry", "sse", "timeouts",
-        "usage_memory",
+        "active", "answer_homes", "answers", "attempts", "beginning", "dispatch", "engines",
+        "events", "exchange", "framing", "judge", "receipt", "relay", "responses", "retry", "sse",
+        "timeouts", "usage_memory",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",

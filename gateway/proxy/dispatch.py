@@ -6,7 +6,7 @@ wait for a turn and the retry budget. Knows no plan, no price and no other reque
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import inf
 
 from gateway.config.schema import GatewaySection
@@ -14,11 +14,13 @@ from gateway.errors import (
     ConnectionLost,
     InvalidAnswer,
     ModelNotFound,
+    NotFound,
     Saturated,
     Unavailable,
     UpstreamError,
 )
 from gateway.proxy.active import ActiveRequest
+from gateway.proxy.answer_homes import AnswerHomes
 from gateway.proxy.answers import fault
 from gateway.proxy.attempts import Attempts
 from gateway.proxy.beginning import first_output, look_for_events, no_answer
@@ -70,7 +72,7 @@ class Dispatcher:
         self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
         self.budget, self.doubts = RetryBudget(), RetryBudget()
         self.judge = Judge(fleet, on_failure, clock)
-        self._usage = UsageMemory()
+        self._usage, self._homes = UsageMemory(), AnswerHomes()
         self.configure(dialects, settings)
 
     def configure(self, dialects: dict[str, EngineDialect], settings: GatewaySection) -> None:
@@ -150,6 +152,26 @@ class Dispatcher:
         """Note the error event at the end of a stream at its backend."""
         self.judge.blame(lease, stream_refusal(error, self._dialect(lease)), caller)
 
+    def unable(self, active: ActiveRequest) -> Collection[str]:
+        """Names of the backends that cannot serve a request: their engine does not have its
+        endpoint, or another one has the answer that it goes on from. Raises NotFound if no engine
+        of the model has the endpoint."""
+        request, table = active.llm_request, self.admission.table
+        pools = [table.pools[pool] for pool in table.order[active.bucket]]
+        able = [p for p in pools if request.endpoint.name not in self._dialects.get(p, ANY).lacks]
+        if not able:
+            raise NotFound(f"No engine of the model has {request.endpoint.path}.")
+        backends = [backend for pool in pools for backend in self._fleet.pool(pool)]
+        home = None if request.previous is None else self._homes.home(request.previous)
+        if home is not None and any(b.name == home and b.live(self._clock()) for b in backends):
+            return [backend.name for backend in backends if backend.name != home]
+        return [backend.name for backend in backends if backend.pool not in able]
+
+    def note_answer(self, active: ActiveRequest, answer_id: str | None) -> None:
+        """Remember which backend has an answer that later requests may go on from."""
+        if answer_id is not None and active.lease is not None:
+            self._homes.note(answer_id, active.lease.backend)
+
     def forget(self, backend: Backend) -> None:
         """Close the connections of a backend that left the fleet, busy ones when they get idle."""
         for key in [key for key in self._targets if key[0] == backend.url]:
@@ -165,7 +187,7 @@ class Dispatcher:
     def _at_once(self, active: ActiveRequest) -> Lease | None:
         """The lease of a new request for which there is room; `None` if it has to wait. Apart from
         the wait, because most requests find room and a coroutine costs as much as the choice."""
-        if active.bucket == NO_BUCKET:
+        if active.bucket == NO_BUCKET or active.exclude:
             return None
         return self.admission.enter(
             active.estimate, bucket=active.bucket, caller=active.caller, now_s=self._clock()
@@ -194,7 +216,7 @@ class Dispatcher:
             ready=_resolver(turn),
             due_s=due_s,
             until_s=until_s,
-            exclude=() if attempts is None else attempts.tried,
+            exclude=active.exclude if attempts is None else (*active.exclude, *attempts.tried),
         )
         try:
             admission.expect_room(ticket, now_s)
@@ -217,7 +239,7 @@ class Dispatcher:
         admission.wait(ticket, now_s, again=again)
         timer = asyncio.get_running_loop().call_at(ticket.until_s, self._late)
         try:
-            if again:  # a backend had it: perhaps another one has room now
+            if again or active.exclude:  # it was not tried yet, or another backend had it
                 admission.turn(now_s)
             await turn
         except BaseException:  # its client left

@@ -100,6 +100,14 @@ def usage_of(reply: bytes) -> Usage | None:
         return None
 
 
+def answer_id_of(reply: bytes) -> str | None:
+    """The id of a whole reply, by which a later request may refer to it."""
+    try:
+        return _WHOLE.decode(reply).id
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
 def _end(reply: bytes, start: int) -> int:
     """Where the object that begins at `start` ends, by its braces; 0 if it is not found."""
     end = start

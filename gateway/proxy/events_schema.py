@@ -183,8 +183,11 @@ class TypedEvent(msgspec.Struct):
         """The usage, if it can be read."""
         if self.response is not None:
             return _usage(self.response.reported)
-        if type(self.message) is dict and type(self.message.get("usage")) is dict:
-            return _usage(msgspec.Raw(msgspec.json.encode(self.message["usage"])))
+        if type(self.message) is dict:
+            begun = _usage(msgspec.Raw(msgspec.json.encode(self.message.get("usage"))))
+            if begun is not None:
+                begun.completion_tokens = None  # of an answer that has just begun
+            return begun
         return _usage(self.reported)
 
     @property
@@ -269,6 +272,7 @@ class _WholeChoice(msgspec.Struct):
 class WholeReply(msgspec.Struct):
     """A reply that does not stream."""
 
+    id: str | None = None
     choices: list[_WholeChoice] = []
     data: list[Any] = []
     error: msgspec.Raw = NULL

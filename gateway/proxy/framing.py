@@ -45,8 +45,3 @@ def looks_like_events(start: bytes) -> bool | None:
         return True
     unknown = len(start) < BLANK_BYTES and any(s.startswith(begun) for s in STARTS)
     return None if unknown else False
-
-
-def error_event(error: bytes) -> bytes:
-    """An error object as the last event of a stream."""
-    return b"data: " + error + b"\n\n"

@@ -122,11 +122,12 @@ class StreamMeter:
         if count:
             self._earlier, self._before, self._last = self._before, self._last, chunk
             self.last_at_s = now_s
+            looked_at = 0
             if self.first_at_s is None:
-                self._find_first_token(chunk, now_s)
+                looked_at = self._find_first_token(chunk, now_s)
             self._count += count
             if self._typed or _says(chunk, USAGE) or _says(chunk, FINISH):
-                chunk = self._told(chunk)
+                chunk = self._told(chunk, looked_at)
             elif self._waiting:
                 chunk = self.release() + chunk
             if chunk and chunk[len(chunk) - 3] != BRACE and self._ends(chunk):
@@ -135,33 +136,41 @@ class StreamMeter:
             chunk = self.release() + chunk
         return chunk
 
-    def _find_first_token(self, chunk: bytes, now_s: float) -> None:
-        """Look for the first token; events before it carry no output (`_silent`)."""
+    def _find_first_token(self, chunk: bytes, now_s: float) -> int:
+        """Look for the first token; events before it carry no output (`_silent`). Return how many
+        events were looked at."""
+        looked_at = 0
         for data in events(chunk):
+            looked_at += 1
             event = self._read(data)
             if event is not None:
                 if event.failure is not None:
                     self.refused = event.failure
-                    return
+                    break
                 if event.stopped:
                     self._stopped = True
-                    return
+                    break
                 if event.token:
                     self.first_at_s = now_s
-                    return
+                    break
             self._silent += 1
+        return looked_at
 
-    def _told(self, chunk: bytes) -> bytes:
+    def _told(self, chunk: bytes, looked_at: int) -> bytes:
         """Read the events of a chunk in which an answer ends or a usage stands; return what can be
         passed on now.
 
         An event that the client would not get without the usage that it did not ask for is left
         out. In it vLLM says its `system_fingerprint`, without it in the event before; so the last
-        event of an answer waits for what comes behind it.
+        event of an answer waits for what comes behind it. looked_at: events of which it is known
+        whether they are output.
         """
         passed: list[bytes] = []
         for piece in pieces(chunk):
             event = self._note(piece)
+            looked_at -= DATA in piece
+            if event is not None and looked_at < 0:
+                self._silent += not event.choices
             if event is None or not self._hide:
                 passed += (self.release(), piece)
             elif event.choices:
@@ -190,7 +199,6 @@ class StreamMeter:
                 usage = event.usage
                 if usage is not None:
                     self.usage = usage if self.usage is None else merged(self.usage, usage)
-                self._silent += not event.choices
                 return event
         return None
 

@@ -25,11 +25,12 @@ from gateway.errors import (
 )
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.headers import reply_head, status_line
+from gateway.proxy.http.headers import error_head, reply_head, status_line
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request, canonical_path
-from gateway.routing.endpoints import BY_PATH
+from gateway.proxy.responses import error_body
+from gateway.routing.endpoints import BY_PATH, CHAT
 from gateway.routing.fleet import Fleet
 from gateway.runtime import build
 
@@ -119,7 +120,8 @@ class LocalEndpoints:
 
     def _refuse(self, client: ClientConnection, request: Request, error: GatewayError) -> None:
         self._on_refusal(error)
-        client.respond_error(error, _id(request))
+        endpoint = BY_PATH.get(canonical_path(request.target), CHAT)
+        client.respond(error_head(error) + _id(request), error_body(error, endpoint))
 
     async def _fetch(self, client: ClientConnection, request: Request, fiber: Fiber) -> None:
         late = UpstreamTimeout("The supervisor did not answer in time.")

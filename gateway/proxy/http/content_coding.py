@@ -108,4 +108,6 @@ CODINGS: Final[dict[str, Callable[[bytes, int], bytes]]] = {
     "gzip": _gzip,
     "x-gzip": _gzip,
     "deflate": _deflate,
-} | ({} if _ZSTD is None else {"zstd": _unzstd})
+}
+if _ZSTD is not None:
+    CODINGS["zstd"] = _unzstd

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.proxy.events import event_of
-from gateway.proxy.framing import error_event, events
+from gateway.proxy.framing import events
 from gateway.proxy.sse import LONGEST_EVENT, UNKNOWN, StreamMeter
+from gateway.routing.endpoints import MESSAGES, RESPONSES
 
 
 def event(data):
@@ -260,7 +261,6 @@ def test_framing():
     chunk = b': x\n\nevent: e\nid: 1\ndata:{"a":1}\n\ndata: [DONE]\r\n\r\n'
 
     assert [data.strip() for data in events(chunk)] == [b'{"a":1}', b"[DONE]"]
-    assert error_event(b'{"error":{}}') == b'data: {"error":{}}\n\n'
 
 
 @given(data=st.data())
@@ -413,3 +413,94 @@ def test_an_event_may_have_several_lines():
     meter, _ = play(ROLE, WORDS[0], event(lines.encode().replace(b"\n", b"\ndata: ")), DONE)
 
     assert meter.finish() == (True, None)
+
+
+def typed(kind, **fields):
+    """An event that says its kind, twice."""
+    data = json.dumps({"type": kind, **fields}, separators=(",", ":"))
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+ANSWER = {"id": "resp_1", "error": None, "usage": None}
+ANSWERED = ANSWER | {"usage": {"input_tokens": 11, "output_tokens": 4}}
+RESPONSE = [
+    typed("response.created", response=ANSWER | {"status": "in_progress"}),
+    typed("response.output_item.added", item={"type": "message"}),
+    *[typed("response.output_text.delta", delta=word) for word in ("a", " b")],
+    typed("response.output_text.done", text="a b"),
+    typed("response.completed", response=ANSWERED | {"status": "completed"}),
+]
+MESSAGE = [
+    typed("message_start", message={"id": "m", "usage": {"input_tokens": 11, "output_tokens": 0}}),
+    typed("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+    typed("ping"),
+    *[
+        typed("content_block_delta", index=0, delta={"type": "text_delta", "text": word})
+        for word in ("a", " b")
+    ],
+    typed("content_block_stop", index=0),
+    typed("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 4}),
+    typed("message_stop"),
+]
+
+
+def follow(endpoint, *chunks):
+    meter = StreamMeter(endpoint=endpoint)
+    return meter, [meter.feed(chunk, float(now_s)) for now_s, chunk in enumerate(chunks)]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "stream", "first_s"), [(RESPONSES, RESPONSE, 2.0), (MESSAGES, MESSAGE, 3.0)]
+)
+def test_streams_whose_events_say_their_kind(endpoint, stream, first_s):
+    """First output, usage and end are read, in whatever pieces; there is no [DONE]."""
+    meter, passed = follow(endpoint, *stream)
+
+    assert passed == stream
+    assert story(meter) == (True, None, (11, 4), 4)
+    assert (meter.first_at_s, meter.over) == (first_s, True)
+    assert meter.answer_id == ("resp_1" if endpoint is RESPONSES else None)
+
+    whole = b"".join(stream)
+    meter, passed = follow(endpoint, *[whole[at : at + 7] for at in range(0, len(whole), 7)])
+    assert b"".join(passed) == whole
+    assert story(meter) == (True, None, (11, 4), 4)
+
+
+@pytest.mark.parametrize(("endpoint", "stream"), [(RESPONSES, RESPONSE), (MESSAGES, MESSAGE)])
+def test_such_a_stream_that_is_cut_is_not_whole(endpoint, stream):
+    """It is counted by its events, and ends in an error."""
+    end = -1 if endpoint is RESPONSES else -2
+    meter, _ = follow(endpoint, *stream[:end])
+
+    assert meter.finish() == (False, None)
+    assert meter.output_tokens == 2
+    assert not meter.over
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "event"),
+    [
+        (RESPONSES, typed("response.failed", response={"id": "r", "error": {"message": "oh"}})),
+        (RESPONSES, typed("error", message="oh", code="x")),
+        (RESPONSES, b'data: {"error":{"message":"oh"}}\n\n'),
+        (MESSAGES, typed("error", error={"type": "overloaded_error", "message": "oh"})),
+    ],
+)
+def test_such_a_stream_tells_errors(endpoint, event):
+    """Before the first output it is a refusal; later it is the end."""
+    begin = RESPONSE if endpoint is RESPONSES else MESSAGE
+    meter, _ = follow(endpoint, begin[0], event)
+    assert json.loads(meter.refused)["message"] == "oh"
+
+    meter, passed = follow(endpoint, *begin[:5], event)
+    whole, error = meter.finish()
+    assert (whole, json.loads(error)["message"], passed[-1]) == (False, "oh", event)
+
+
+def test_a_message_that_was_given_up_is_not_whole():
+    """As for choices."""
+    given_up = typed("message_delta", delta={"stop_reason": "abort"}, usage={"output_tokens": 4})
+    meter, _ = follow(MESSAGES, *MESSAGE[:6], given_up, MESSAGE[-1])
+
+    assert meter.finish() == (False, None)
