@@ -33,22 +33,40 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def served(handler: Handler, *more: Handler, **gateway: Any) -> AsyncIterator[str]:
-    """The base URL of a gateway before one backend for each handler, in one pool."""
+async def served(
+    handler: Handler, *more: Handler, engines: tuple[str | None, ...] = (), **gateway: Any
+) -> AsyncIterator[str]:
+    """The base URL of a gateway before one backend for each handler: in one pool, or each in a pool
+    of its own with this engine."""
     async with AsyncExitStack() as stack:
         urls = [await stack.enter_async_context(backend(h)) for h in (handler, *more)]
-        pool = {
-            "model": MODEL, "profile": "llama-3-8b/h100", "usd_per_hour": 1.0, "backends": urls
-        }  # fmt: skip
+        pool = {"model": MODEL, "profile": "llama-3-8b/h100", "usd_per_hour": 1.0}
+        pools = {
+            f"p{n}": pool | {"engine": engine, "backends": [url]}
+            for n, (engine, url) in enumerate(zip(engines, urls, strict=False))
+        } or {"p": pool | {"backends": urls}}
         config = {
             "models": {MODEL: {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}}},
-            "pools": {"p": pool},
+            "pools": pools,
             "gateway": {"admin_port": 0, "drain_s": 1.0, "drain_delay_s": 0} | gateway,
         }
         path = Path(stack.enter_context(TemporaryDirectory())) / "cuvee.yaml"
         path.write_text(yaml.safe_dump(config))
         app = await stack.enter_async_context(App(load(path), host="127.0.0.1", port=0))
         yield f"http://127.0.0.1:{app.port}"
+
+
+async def counted(url: str) -> dict[str, float]:
+    """The gateway's counters of requests and tokens."""
+    async with ClientSession() as session, session.get(f"{url}/metrics") as reply:
+        lines = [line for line in (await reply.text()).splitlines() if line[0] != "#"]
+    return {name: float(value) for name, value in (line.rsplit(" ", 1) for line in lines)}
+
+
+def tokens(counters: dict[str, float], direction: str) -> float:
+    """Tokens of one direction, over all pools."""
+    found = f'cuvee_tokens_total{{direction="{direction}"'
+    return sum(value for name, value in counters.items() if name.startswith(found))
 
 
 @asynccontextmanager
@@ -315,3 +333,168 @@ async def test_a_stream_for_a_client_of_http_1_0_ends_with_its_connection():
     assert rest == WORD + FINISH + DONE
     assert b"transfer-encoding" not in head
     assert b"connection: close" in head
+
+
+def typed(kind: str, **fields: Any) -> bytes:
+    """An event that says its kind."""
+    return f"event: {kind}\ndata: {json.dumps({'type': kind, **fields})}\n\n".encode()
+
+
+OUTPUT = {"input_tokens": 7, "output_tokens": 2}
+RESPONSE = [
+    typed("response.created", response={"id": "resp_1", "usage": None}),
+    typed("response.output_text.delta", delta="hi"),
+    typed("response.completed", response={"id": "resp_1", "status": "completed", "usage": OUTPUT}),
+]
+MESSAGE = [
+    typed("message_start", message={"id": "m", "usage": {"input_tokens": 7, "output_tokens": 1}}),
+    typed("content_block_delta", index=0, delta={"type": "text_delta", "text": "hi"}),
+    typed("ping"),
+    typed("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 2}),
+    typed("message_stop"),
+]
+# Bodies and answers of vLLM's documentation, made short.
+OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "/v1/responses": ({"input": "hi"}, {"id": "resp_1", "output": [{}], "usage": OUTPUT}),
+    "/v1/messages": (
+        {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 4},
+        {"type": "message", "content": [{"text": "hi"}], "usage": OUTPUT},
+    ),
+    "/v1/messages/count_tokens": ({"messages": []}, {"input_tokens": 7}),
+    "/v1/rerank": (
+        {"query": "q", "documents": ["a", "b"]},
+        {"results": [{"index": 0}], "usage": {"prompt_tokens": 7, "total_tokens": 7}},
+    ),
+    "/v1/score": ({"text_1": "q", "text_2": ["a"]}, {"data": [{"score": 0.5}]}),
+    "/pooling": ({"input": "a"}, {"data": [{"data": [0.5]}]}),
+    "/classify": ({"input": "a"}, {"data": [{"label": "x"}]}),
+    "/tokenize": ({"prompt": "a"}, {"count": 1, "tokens": [5]}),
+    "/detokenize": ({"tokens": [5, 6]}, {"prompt": "ab"}),
+}
+
+
+@pytest.mark.parametrize("path", OTHERS)
+async def test_other_endpoints_pass_through_and_are_observed(path: str):
+    """The body as it came, to the engine's own path; one request, one observation."""
+    body, answer = OTHERS[path]
+    seen: list[tuple[str, Any]] = []
+
+    async def engine(request: web.Request) -> web.StreamResponse:
+        seen.append((request.path, await request.json()))
+        return web.json_response(answer)
+
+    async with served(engine, operator_paths="both") as url:
+        status, found = await ask(url + path, {"model": MODEL, **body})
+        assert (status, json.loads(found)) == (200, answer)
+        counters = await counted(url)
+
+    assert seen == [(path, {"model": MODEL, **body})]
+    ok = [v for k, v in counters.items() if k.startswith("cuvee_requests_total{") and '"ok"' in k]
+    assert sum(ok) == 1
+    if "usage" in answer:
+        assert tokens(counters, "input") == 7
+
+
+@pytest.mark.parametrize(
+    ("path", "stream"), [("/v1/responses", RESPONSE), ("/v1/messages", MESSAGE)]
+)
+async def test_their_streams_pass_through_and_are_measured(path: str, stream: list[bytes]):
+    """Event by event; the tokens are those that the engine reports; a cut ends in an error."""
+    cut, read = False, asyncio.Event()
+
+    async def engine(request: web.Request) -> web.StreamResponse:
+        assert "stream_options" not in await request.json()
+        if not cut:
+            return await events(request, *stream)
+        response = await events(request, *stream[:2])
+        await read.wait()
+        return response
+
+    body = {"model": MODEL, **OTHERS[path][0], "stream": True}
+    async with served(engine, operator_paths="both") as url:
+        assert await ask(url + path, body) == (200, b"".join(stream))
+        counters = await counted(url)
+        cut = True
+        async with ClientSession() as session, session.post(url + path, json=body) as reply:
+            begun = await reply.content.readexactly(len(b"".join(stream[:2])))
+            read.set()
+            last = await reply.read()
+
+    assert (tokens(counters, "input"), tokens(counters, "output")) == (7, 2)
+    assert begun == b"".join(stream[:2])
+    assert last.startswith(b"event: error\ndata: ")
+    assert json.loads(last.partition(b"data: ")[2])["error"]["message"]
+
+
+async def test_a_response_goes_on_at_the_backend_that_has_the_one_before():
+    """However busy the others are; one whose answer is not known goes anywhere."""
+    made: list[str] = []
+
+    def engine(name: str) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            made.append(name)
+            body = await request.json()
+            response_id = f"resp_{len(made)}"
+            if body.get("stream"):
+                pieces = [piece.replace(b"resp_1", response_id.encode()) for piece in RESPONSE]
+                return await events(request, *pieces)
+            return web.json_response({"id": response_id, "output": [{}], "usage": OUTPUT})
+
+        return answer
+
+    asked = {"model": MODEL, "input": "hi"}
+    path = "/v1/responses"
+    async with served(engine("a"), engine("b")) as url:
+        await ask(url + path, asked)
+        await ask(url + path, asked | {"stream": True})
+        homes = dict(zip(("resp_1", "resp_2"), made, strict=True))
+        for previous in ("resp_1", "resp_2") * 3:
+            for stream in (False, True):
+                status, _ = await ask(
+                    url + path, asked | {"previous_response_id": previous, "stream": stream}
+                )
+                assert (status, made[-1]) == (200, homes[previous])
+        assert (await ask(url + path, asked | {"previous_response_id": "resp_x"}))[0] == 200
+
+
+async def test_a_pool_gets_only_what_its_engine_has():
+    """TGI ranks nothing; where no engine of the model has an endpoint, there is no such path."""
+
+    async def never(request: web.Request) -> web.StreamResponse:
+        raise AssertionError(request.path)
+
+    async def engine(request: web.Request) -> web.StreamResponse:
+        return web.json_response(OTHERS["/v1/rerank"][1])
+
+    body = {"model": MODEL, **OTHERS["/v1/rerank"][0]}
+    async with served(never, engine, engines=("tgi", "vllm")) as url:
+        for _ in range(4):
+            assert (await ask(f"{url}/v1/rerank", body))[0] == 200
+    async with served(never, engines=("tgi",)) as url:
+        status, found = await ask(f"{url}/v1/rerank", body)
+        assert (status, json.loads(found)["error"]["code"]) == (404, "not_found")
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "status", "kind"),
+    [
+        ("POST", {"model": "nope", "messages": []}, 404, "not_found_error"),
+        ("POST", "x", 400, "invalid_request_error"),
+        ("POST", {"model": MODEL, "messages": []}, 529, "overloaded_error"),
+        ("GET", None, 405, "invalid_request_error"),
+    ],
+)
+async def test_errors_of_messages_are_anthropics(method: str, body: Any, status: int, kind: str):
+    """The gateway's own too, so that Anthropic's clients can read them."""
+
+    async def engine(request: web.Request) -> web.StreamResponse:
+        error = {"type": "error", "error": {"type": "overloaded_error", "message": "full"}}
+        return web.json_response(error, status=529)
+
+    async with served(engine) as url, ClientSession() as session:
+        data = None if body is None else body if isinstance(body, str) else json.dumps(body)
+        async with session.request(method, f"{url}/v1/messages", data=data) as reply:
+            found = await reply.json()
+
+    assert (reply.status, found["type"], found["error"]["type"]) == (status, "error", kind)
+    assert found["error"]["message"]
