@@ -146,6 +146,15 @@ async def test_a_stream_is_one_whatever_its_type_says(kind: str):
         assert await ask(url + CHAT, STREAMED) == (200, WORD + FINISH + DONE)
 
 
+async def test_a_first_event_of_megabytes_passes():
+    """A picture in one event, longer than what is held back."""
+    picture = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"A" * (3 << 20))
+    pieces = [picture[at : at + 16_384] for at in range(0, len(picture), 16_384)]
+
+    async with served(lambda request: events(request, *pieces, FINISH, DONE)) as url:
+        assert await ask(url + CHAT, STREAMED) == (200, picture + FINISH + DONE)
+
+
 async def test_what_is_no_stream_is_no_answer():
     """A page, or a whole answer, where a stream was asked for."""
 

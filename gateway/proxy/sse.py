@@ -94,6 +94,8 @@ class StreamMeter:
                 chunk, self._held = chunk[:cut], chunk[cut:]
             else:
                 self.torn = True
+                if self.first_at_s is None:  # so much is output
+                    self.first_at_s = now_s
         return self._take(chunk, now_s)
 
     def flush(self, now_s: float) -> bytes:

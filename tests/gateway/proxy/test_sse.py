@@ -218,9 +218,11 @@ def test_a_stream_ends_whole_or_not():
 def test_an_endless_event_is_passed_on():
     """Held-back bytes are bounded."""
     chunk = b"data: " + b"x" * LONGEST_EVENT
-    _, passed = play(chunk, b"y\n\n")
+    meter, passed = play(chunk, b"y\n\n")
 
     assert passed == [chunk, b"y\n\n"]
+    assert meter.begun  # nobody waits for the rest before the client gets it
+    assert not meter.empty
 
 
 FINISH = delta("stop", content="")
