@@ -30,12 +30,13 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "answers", "attempts", "dispatch", "engines", "events", "exchange", "judge",
-        "receipt", "relay", "responses", "retry", "sse", "timeouts",
+        "active", "answer_homes", "answers", "attempts", "beginning", "dispatch", "engines",
+        "events", "exchange", "framing", "judge", "receipt", "relay", "responses", "retry", "sse",
+        "timeouts", "usage_memory",
     ],
     "gateway/proxy/http": [
-        "answer", "backend", "body_budget", "chunked", "client", "fiber", "head_memo", "headers",
-        "host", "pool", "reply", "request", "request_parser",
+        "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",
+        "fiber", "head_memo", "headers", "host", "pool", "reply", "request", "request_parser",
     ],
     "gateway/routing": [
         "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator",

@@ -7,6 +7,7 @@ GatewayError              500 server_error
 │   ├── NotFound          404 no such path
 │   ├── MethodNotAllowed  405 the path exists, but not for this method
 │   ├── TooLarge          413 the body exceeds the limit
+│   ├── UnsupportedCoding 415 the body is compressed by what is not known here
 │   ├── VersionNotSupported  505 the request is of no version of HTTP that is spoken here
 │   ├── HeadTooLarge      431 the head of the request exceeds the limit
 │   └── RequestTimeout    408 the request did not arrive in time
@@ -121,6 +122,18 @@ class TooLarge(BadRequest):
 
     status = 413
     code = "request_too_large"
+
+
+class UnsupportedCoding(BadRequest):
+    """The body has a Content-Encoding that is not known here. accepted: those that are."""
+
+    status = 415
+    code = "unsupported_content_encoding"
+
+    def __init__(self, coding: str, accepted: str) -> None:
+        message = f"Content-Encoding `{coding}` is not known here; known are {accepted}."
+        super().__init__(message, param="content-encoding")
+        self.accepted = accepted
 
 
 class HeadTooLarge(BadRequest):

@@ -25,6 +25,7 @@ Edge = Annotated[int, Meta(ge=1, le=10_000_000, description="in tokens, 1 to ten
 ADMIN_PORT = 8790
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="between 0 and 65535")]
+Origin = Annotated[str, Meta(pattern=r"^(\*|\w[\w+.-]*://[^/\s]+)$", description="an origin")]
 HeaderName = Annotated[
     str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="the name of a header")
 ]
@@ -236,6 +237,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What answers tell of their way: bucket, pool, backend, plan and decision in `x-cuvee-*`, or
     only `x-request-id`.
     """
+    cors_origins: tuple[Origin, ...] = ()
+    """Pages that may call from a browser: origins as `https://app.example`, or `*` for all."""
     max_body_bytes: Count = 33554432
     """Largest request body; a larger one gets 413."""
     buffer_bytes: Count | None = None

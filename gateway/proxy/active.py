@@ -1,6 +1,6 @@
 """The state of one request under way, from its arrival to its Observation. No I/O, no clock."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import inf
 from typing import Final
 
@@ -25,12 +25,13 @@ class ActiveRequest:
     caller: id of the caller. fiber: runs the handler. lease: the present one, or the last. waiting:
     whether a backend has the request and has not begun to answer. committed: whether a stream has
     begun towards the client, so that an error can only be an event inside it. due_s: when the
-    present wait times out. ping_s: when the client gets its next keep-alive comment.
+    present wait times out. exclude: names of backends that cannot serve it. ping_s: when the client
+    gets its next keep-alive comment.
     """
 
     __slots__ = (
         "_receipts", "_room", "arrival_s", "bucket", "cached_tokens", "caller", "client",
-        "committed", "due_s", "estimate", "fiber", "first_at_s", "input_tokens", "lease",
+        "committed", "due_s", "estimate", "exclude", "fiber", "first_at_s", "input_tokens", "lease",
         "llm_request", "outcome", "output_tokens", "ping_s", "reason", "relay", "request_id",
         "retries", "status", "tpot_s", "waited_s", "waiting",
     )  # fmt: skip
@@ -56,6 +57,7 @@ class ActiveRequest:
         self.estimate = estimate
         self.caller = caller
         self.bucket = bucket
+        self.exclude: Collection[str] = ()
         self.fiber = fiber
         self.lease: Lease | None = None
         self.client = client

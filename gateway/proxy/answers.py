@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from gateway.proxy.events_schema import STOPPED, WholeReply
-from gateway.routing.endpoints import Endpoint
+from gateway.routing.endpoints import EMBEDDINGS, Endpoint
 
 # Neither can occur inside a JSON string: the quotes would have backslashes there.
 REASON: Final = b'"finish_reason":"'
@@ -17,7 +17,19 @@ VECTOR: Final = b'"embedding":'
 DONE: Final = b'stop"'  # the reason of most answers
 STOPS: Final = tuple(b'%b"' % reason.encode() for reason in STOPPED)
 LONGEST: Final = max(len(stop) for stop in STOPS)
+NO_JSON: Final = "The backend answered with what is no JSON of its kind."
+NO_DATA: Final = "The backend answered without any data."
+ERROR_INSIDE: Final = "The backend answered with an error inside a 200."
+STOPPED_EARLY: Final = "The backend stopped before its answer was whole."
 _WHOLE: Final = msgspec.json.Decoder(WholeReply)
+_OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+NULL, NONE, BLANKS = b"null", b"[]", b" \t\r\n"
+NOTHING: Final = msgspec.Raw(NULL)
+# How Responses and Messages say why an answer ends, and that the engine gave it up.
+REASON_KEYS: Final = ("status", "stop_reason")
+GAVE_UP: Final = (b'"failed"', b'"cancelled"', b'"abort"', b'"error"')
+# Keys of lists with an entry for each input: an empty one answers nothing.
+LISTS: Final = ("data", "results", "scores")
 
 
 def fault(reply: bytes, endpoint: Endpoint, *, one_choice: bool = False) -> str | None:
@@ -26,30 +38,57 @@ def fault(reply: bytes, endpoint: Endpoint, *, one_choice: bool = False) -> str 
     A reply that has the finish reasons of its choices, or a vector, is not decoded: it may have
     100 KiB. one_choice: whether it was asked for one only, so that there is one reason to look for.
     """
-    if endpoint.generates:
-        at = reply.find(REASON)
-        if at >= 0:
-            start = at + len(REASON)
-            if one_choice and reply[start : start + len(DONE)] == DONE:
-                return None
-            return _stopped(reply, at)
-    else:
-        at = reply.find(VECTOR)
-        if at >= 0:
-            start = at + len(VECTOR)
-            empty = reply[start : start + 4].lstrip().startswith(b"[]")
-            return "The backend answered without any data." if empty else None
+    if endpoint.answer:
+        return _fault_of_object(reply, endpoint)
+    at = reply.find(REASON)
+    if at >= 0:
+        start = at + len(REASON)
+        if one_choice and reply[start : start + len(DONE)] == DONE:
+            return None
+        return _stopped(reply, at)
     try:
         whole = _WHOLE.decode(reply)
     except (msgspec.DecodeError, UnicodeDecodeError):
-        return "The backend answered with what is no JSON of its kind."
-    if bytes(whole.error) != b"null":
-        return "The backend answered with an error inside a 200."
-    if endpoint.generates and any(choice.stopped for choice in whole.choices):
-        return "The backend stopped before its answer was whole."
-    if endpoint.generates and not (whole.choices and all(c.ended for c in whole.choices)):
+        return NO_JSON
+    if bytes(whole.error) != NULL:
+        return ERROR_INSIDE
+    if any(choice.stopped for choice in whole.choices):
+        return STOPPED_EARLY
+    if not (whole.choices and all(c.ended for c in whole.choices)):
         return "The backend answered without any output."
-    return None if endpoint.generates or whole.data else "The backend answered without any data."
+    return None
+
+
+def _fault_of_object(reply: bytes, endpoint: Endpoint) -> str | None:
+    """The same where the answer stands under a key of its own."""
+    at = reply.find(VECTOR) if endpoint is EMBEDDINGS else -1
+    if at >= 0:
+        start = at + len(VECTOR)
+        empty = reply[start : start + 4].lstrip().startswith(NONE)
+        return NO_DATA if empty else None
+    try:
+        fields = _OBJECT.decode(reply)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        # Some engines rank without an object around the list.
+        listed = "results" in endpoint.answer and reply.lstrip()[:1] == b"["
+        return None if listed and _entries(reply) else NO_JSON
+    if bytes(fields.get("error", NOTHING)) != NULL:
+        return ERROR_INSIDE
+    if endpoint.typed and any(bytes(fields.get(k, NOTHING)) in GAVE_UP for k in REASON_KEYS):
+        return STOPPED_EARLY
+    for key in endpoint.answer:
+        value = bytes(fields.get(key, NOTHING))
+        if value != NULL and not (key in LISTS and value.translate(None, BLANKS) == NONE):
+            return None
+    return NO_DATA
+
+
+def _entries(reply: bytes) -> bool:
+    """Whether a reply is a list with entries."""
+    try:
+        return bool(msgspec.json.decode(reply, type=list))
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return False
 
 
 def _stopped(reply: bytes, at: int) -> str | None:
@@ -57,6 +96,6 @@ def _stopped(reply: bytes, at: int) -> str | None:
     while at >= 0:
         start = at + len(REASON)
         if reply[start : start + LONGEST].startswith(STOPS):
-            return "The backend stopped before its answer was whole."
+            return STOPPED_EARLY
         at = reply.find(REASON, start)
     return None

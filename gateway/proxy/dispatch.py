@@ -6,41 +6,35 @@ wait for a turn and the retry budget. Knows no plan, no price and no other reque
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import inf
-from time import time
 
 from gateway.config.schema import GatewaySection
 from gateway.errors import (
     ConnectionLost,
     InvalidAnswer,
     ModelNotFound,
+    NotFound,
     Saturated,
     Unavailable,
     UpstreamError,
 )
 from gateway.proxy.active import ActiveRequest
+from gateway.proxy.answer_homes import AnswerHomes
 from gateway.proxy.answers import fault
 from gateway.proxy.attempts import Attempts
-from gateway.proxy.engines import (
-    ANY,
-    EngineDialect,
-    EngineRefusal,
-    pause_s,
-    refusal,
-    stream_refusal,
-)
+from gateway.proxy.beginning import first_output, look_for_events, no_answer
+from gateway.proxy.engines import ANY, EngineDialect, EngineRefusal, stream_refusal
 from gateway.proxy.http.client import ClientConnection
-from gateway.proxy.http.headers import first_value
 from gateway.proxy.http.pool import ConnectionPool, ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.judge import Judge
 from gateway.proxy.relay import Relay
 from gateway.proxy.retry import RetryBudget
 from gateway.proxy.sse import StreamMeter
+from gateway.proxy.usage_memory import UsageMemory
 from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend, Lease
-from gateway.routing.body import with_usage
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.fleet import Fleet
 from gateway.routing.observation import NO_BUCKET
@@ -78,6 +72,7 @@ class Dispatcher:
         self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
         self.budget, self.doubts = RetryBudget(), RetryBudget()
         self.judge = Judge(fleet, on_failure, clock)
+        self._usage, self._homes = UsageMemory(), AnswerHomes()
         self.configure(dialects, settings)
 
     def configure(self, dialects: dict[str, EngineDialect], settings: GatewaySection) -> None:
@@ -86,7 +81,7 @@ class Dispatcher:
         # Copies of what every request reads: the settings are a class that is not compiled, and
         # each attribute of such a class costs compiled code 110 instructions.
         self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
-        self._retries, self._include_usage = settings.retries, settings.include_usage
+        self._retries, self._usage.wanted = settings.retries, settings.include_usage
         self._fleet.max_ejection_share = settings.max_ejection_share
         self._fleet.warmup_s = settings.warmup_s
         self._targets.clear()
@@ -157,11 +152,32 @@ class Dispatcher:
         """Note the error event at the end of a stream at its backend."""
         self.judge.blame(lease, stream_refusal(error, self._dialect(lease)), caller)
 
+    def unable(self, active: ActiveRequest) -> Collection[str]:
+        """Names of the backends that cannot serve a request: their engine does not have its
+        endpoint, or another one has the answer that it goes on from. Raises NotFound if no engine
+        of the model has the endpoint."""
+        request, table = active.llm_request, self.admission.table
+        pools = [table.pools[pool] for pool in table.order[active.bucket]]
+        able = [p for p in pools if request.endpoint.name not in self._dialects.get(p, ANY).lacks]
+        if not able:
+            raise NotFound(f"No engine of the model has {request.endpoint.path}.")
+        backends = [backend for pool in pools for backend in self._fleet.pool(pool)]
+        home = None if request.previous is None else self._homes.home(request.previous)
+        if home is not None and any(b.name == home and b.live(self._clock()) for b in backends):
+            return [backend.name for backend in backends if backend.name != home]
+        return [backend.name for backend in backends if backend.pool not in able]
+
+    def note_answer(self, active: ActiveRequest, answer_id: str | None) -> None:
+        """Remember which backend has an answer that later requests may go on from."""
+        if answer_id is not None and active.lease is not None:
+            self._homes.note(answer_id, active.lease.backend)
+
     def forget(self, backend: Backend) -> None:
         """Close the connections of a backend that left the fleet, busy ones when they get idle."""
         for key in [key for key in self._targets if key[0] == backend.url]:
             del self._targets[key]
         self._connection_pools.forget(backend.url)
+        self._usage.forget(backend)
 
     def room(self, now_s: float) -> None:
         """There may be room: let waiting requests take their turns."""
@@ -171,7 +187,7 @@ class Dispatcher:
     def _at_once(self, active: ActiveRequest) -> Lease | None:
         """The lease of a new request for which there is room; `None` if it has to wait. Apart from
         the wait, because most requests find room and a coroutine costs as much as the choice."""
-        if active.bucket == NO_BUCKET:
+        if active.bucket == NO_BUCKET or active.exclude:
             return None
         return self.admission.enter(
             active.estimate, bucket=active.bucket, caller=active.caller, now_s=self._clock()
@@ -200,7 +216,7 @@ class Dispatcher:
             ready=_resolver(turn),
             due_s=due_s,
             until_s=until_s,
-            exclude=() if attempts is None else attempts.tried,
+            exclude=active.exclude if attempts is None else (*active.exclude, *attempts.tried),
         )
         try:
             admission.expect_room(ticket, now_s)
@@ -223,7 +239,7 @@ class Dispatcher:
         admission.wait(ticket, now_s, again=again)
         timer = asyncio.get_running_loop().call_at(ticket.until_s, self._late)
         try:
-            if again:  # a backend had it: perhaps another one has room now
+            if again or active.exclude:  # it was not tried yet, or another backend had it
                 admission.turn(now_s)
             await turn
         except BaseException:  # its client left
@@ -252,68 +268,45 @@ class Dispatcher:
         lines: bytes,
         body: bytes,
         fresh: bool,
+        ask: bool = True,
     ) -> tuple[Reply, Relay | bytes]:
         """Send the request to one backend; return its reply with the stream up to the first event,
-        or with the whole body. fresh: on a new connection."""
+        or with the whole body. fresh: on a new connection. ask: whether its usage may be asked for.
+        """
         request = active.llm_request
         limit_s = self._first_byte_s if request.stream else self._unary_s
         active.waiting, active.due_s = True, self._clock() + limit_s
         connections, prefix = self._target(lease.backend, request.endpoint)
-        add_usage = self._include_usage and request.stream and not request.asks_usage
-        spliced = with_usage(body) if add_usage else None
+        spliced = self._usage.spliced(lease.backend, request, body) if ask else None
+        sent = spliced or body
         reply: Reply | None = None
         try:
-            body = spliced or body
-            head = b"".join((prefix, lines, b"content-length: %d\r\n\r\n" % len(body)))
-            reply = await connections.send_once(head, body, fresh=fresh)
+            head = b"".join((prefix, lines, b"content-length: %d\r\n\r\n" % len(sent)))
+            reply = await connections.send_once(head, sent, fresh=fresh)
+            if request.stream and not reply.stream and reply.status == 200:
+                await look_for_events(reply)
             if reply.status >= 300 or reply.stream is not request.stream:
-                raise await self._no_answer(reply, lease)
+                raise await no_answer(reply, self._dialect(lease))
             if not reply.stream:
                 whole = reply.body if reply.complete else await reply.read()
                 wrong = fault(whole, request.endpoint, one_choice=request.one_choice)
                 if wrong is not None:
                     raise InvalidAnswer(wrong)
                 return reply, whole
-            meter = StreamMeter(end=request.endpoint.end, hide_usage=spliced is not None)
+            meter = StreamMeter(endpoint=request.endpoint, hide_usage=spliced is not None)
             relay = Relay(reply, client, self._clock, meter, active.first_token)
-            await self._first_event(lease, reply, meter)
+            await first_output(reply, relay, self._dialect(lease))
+            if spliced is not None or not ask:
+                self._usage.took(lease.backend, asked=ask)
             return reply, relay
-        except BaseException:
+        except BaseException as error:
             if reply is not None:
                 reply.close()
-            raise
+            if spliced is None or not self._usage.doubts(lease.backend, error):
+                raise
         finally:
             active.waiting, active.due_s = False, inf
-
-    async def _no_answer(self, reply: Reply, lease: Lease) -> UpstreamError:
-        """What a reply says that is no answer by its head."""
-        if reply.status >= 400:
-            asked = pause_s(first_value(reply.headers, b"retry-after"), time())
-            body = await reply.read()
-            return refusal(reply.status, body, self._dialect(lease), pause_s=asked)
-        if reply.status >= 300:  # a Location may be an internal address
-            return InvalidAnswer(f"The backend answered {reply.status}.")
-        what = "a stream that nobody asked for" if reply.stream else "what is no stream"
-        return InvalidAnswer(f"The backend answered with {what}.")
-
-    async def _first_event(self, lease: Lease, reply: Reply, meter: StreamMeter) -> None:
-        """Wait for the first output of a stream. An error event before it counts as an error reply:
-        vLLM and TGI refuse a request inside a 200. One that ends before it is no answer."""
-        while not meter.begun:
-            if reply.error is not None:
-                raise reply.error
-            if reply.complete:
-                break
-            await reply.next_change()
-        if meter.refused is not None:
-            raise stream_refusal(meter.refused, self._dialect(lease))
-        if not (meter.empty or meter.over or reply.complete):
-            return
-        whole, error = meter.finish()
-        if error is not None:
-            raise stream_refusal(error, self._dialect(lease))
-        if not whole:
-            raise InvalidAnswer("The backend stopped before its answer was whole.")
+        return await self._attempt(client, active, lease, lines, body, fresh, ask=False)
 
     def _target(self, backend: Backend, endpoint: Endpoint) -> tuple[ConnectionPool, bytes]:
         """The connections of a backend, and the first lines of requests to this endpoint there."""

@@ -11,6 +11,7 @@ import msgspec
 
 from gateway.errors import FailureKind, UpstreamError
 from gateway.proxy.http.pool import REUSE_S
+from gateway.routing.endpoints import ALL, CHAT, COMPLETIONS, POOLING
 
 LONGEST_MESSAGE: Final = 500  # characters that are passed on of a body without an error object
 
@@ -51,10 +52,19 @@ class EngineDialect:
     connection is not used again; below the engine's own limit, so that no request meets a
     connection that is being closed. statuses: HTTP statuses of the engine, and those that OpenAI
     clients expect instead. overloaded: text in an error message that means that the engine is full,
-    whatever its status.
+    whatever its status. lacks: names of endpoints that the engine does not have.
     """
 
-    __slots__ = ("health", "metrics", "name", "overloaded", "reuse_s", "statuses", "version")
+    __slots__ = (
+        "health",
+        "lacks",
+        "metrics",
+        "name",
+        "overloaded",
+        "reuse_s",
+        "statuses",
+        "version",
+    )
 
     def __init__(
         self,
@@ -65,6 +75,7 @@ class EngineDialect:
         reuse_s: float,
         statuses: dict[int, int],
         overloaded: str | None = None,
+        lacks: frozenset[str] = frozenset(),
         metrics: EngineMetrics,
     ) -> None:
         self.name = name
@@ -73,6 +84,7 @@ class EngineDialect:
         self.reuse_s = reuse_s
         self.statuses = statuses
         self.overloaded = overloaded
+        self.lacks = lacks
         self.metrics = metrics
 
     def __repr__(self) -> str:
@@ -101,6 +113,7 @@ SGLANG: Final = EngineDialect(
     version="/get_server_info",
     reuse_s=REUSE_S,
     statuses=INVALID,
+    lacks=frozenset((POOLING.name,)),
     metrics=EngineMetrics(  # only with --enable-metrics
         running="sglang:num_running_reqs",
         waiting="sglang:num_queue_reqs",
@@ -115,6 +128,7 @@ TGI: Final = EngineDialect(
     statuses=INVALID | {424: 502},  # 424: generation failed
     # Inside a stream TGI's code for overload is 422, the same as for a client's mistake.
     overloaded="overloaded",
+    lacks=frozenset(e.name for e in ALL if e not in (CHAT, COMPLETIONS)),
     metrics=EngineMetrics(running="tgi_batch_current_size", waiting="tgi_queue_size"),
 )
 # For pools whose engine the configuration does not name: the rules of all engines together.

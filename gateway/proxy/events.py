@@ -3,16 +3,21 @@
 JSON of another shape decodes to `None`; the bytes are passed on to the client all the same.
 """
 
+from collections.abc import Callable
 from typing import Final
 
 import msgspec
 
-from gateway.proxy.events_schema import Event, Usage, WholeReply
+from gateway.proxy.events_schema import Event, StreamEvent, TypedEvent, Usage, WholeReply
+from gateway.proxy.framing import events
+from gateway.routing.endpoints import Endpoint
 
 # Cannot occur inside a JSON string: the quotes would have backslashes there.
 USAGE: Final = b'"usage":'
 OBJECTS: Final = 8  # in a usage at most: itself and the details of prompt and answer
+FINGERPRINT: Final = b'"system_fingerprint"'
 _EVENT: Final = msgspec.json.Decoder(Event)
+_TYPED: Final = msgspec.json.Decoder(TypedEvent)
 _WHOLE: Final = msgspec.json.Decoder(WholeReply)
 _USAGE: Final = msgspec.json.Decoder(Usage)
 
@@ -23,6 +28,50 @@ def event_of(data: bytes) -> Event | None:
         return _EVENT.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
+
+
+def typed_event_of(data: bytes) -> TypedEvent | None:
+    """The same for a stream whose events say their kind."""
+    try:
+        return _TYPED.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def reader(endpoint: Endpoint) -> Callable[[bytes], StreamEvent | None]:
+    """What decodes the data of an endpoint's events."""
+    return typed_event_of if endpoint.typed else event_of
+
+
+def merged(earlier: Usage, later: Usage) -> Usage:
+    """The usage of an answer that reports it twice: the later numbers count, and the earlier ones
+    where there is no later one. Messages says the prompt first and the answer last."""
+    if later.prompt_tokens is None:
+        later.prompt_tokens = earlier.prompt_tokens
+        later.cache_read_input_tokens = earlier.cache_read_input_tokens
+    if later.completion_tokens is None:
+        later.completion_tokens = earlier.completion_tokens
+    return later
+
+
+def fingerprint_of(piece: bytes) -> str | None:
+    """The `system_fingerprint` in one event; `None` if it has none."""
+    if FINGERPRINT in piece:
+        for data in events(piece):
+            event = event_of(data)
+            if event is not None and isinstance(event.system_fingerprint, str):
+                return event.system_fingerprint
+    return None
+
+
+def with_fingerprint(piece: bytes, fingerprint: str | None) -> bytes:
+    """One event with a `system_fingerprint` as its last key, unless it has one."""
+    at = piece.rfind(b"}")
+    if fingerprint is None or at < 0 or fingerprint_of(piece) is not None:
+        return piece
+    # Of two equal keys, the other one null, JSON parsers take the last.
+    value = msgspec.json.encode(fingerprint)
+    return b"%b,%b:%b%b" % (piece[:at], FINGERPRINT, value, piece[at:])
 
 
 def usage_of(reply: bytes) -> Usage | None:
@@ -47,6 +96,14 @@ def usage_of(reply: bytes) -> Usage | None:
                 return usage
     try:
         return _WHOLE.decode(reply).usage
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        return None
+
+
+def answer_id_of(reply: bytes) -> str | None:
+    """The id of a whole reply, by which a later request may refer to it."""
+    try:
+        return _WHOLE.decode(reply).id
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None
 

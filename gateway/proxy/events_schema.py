@@ -4,7 +4,7 @@ They are not in `events` because mypyc cannot compile a `msgspec.Struct`. Unknow
 skipped.
 """
 
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -50,16 +50,25 @@ class _Choice(msgspec.Struct):
 class Usage(msgspec.Struct):
     """The numbers of tokens that a backend reports for one request.
 
-    prompt_tokens_details, input_tokens_details: objects with `cached_tokens`, of completions and of
-    Responses; cache_read_input_tokens: the same of Anthropic's Messages. They may be anything:
-    a shape that is not known must not hide the other numbers.
+    input_tokens, output_tokens: the names of Responses and Messages. prompt_tokens_details,
+    input_tokens_details: objects with `cached_tokens`, of completions and of Responses;
+    cache_read_input_tokens: the same of Anthropic's Messages. They may be anything: a shape that is
+    not known must not hide the other numbers.
     """
 
     prompt_tokens: int | None = None
     completion_tokens: int | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
     prompt_tokens_details: Any = None
     input_tokens_details: Any = None
     cache_read_input_tokens: Any = None
+
+    def __post_init__(self) -> None:
+        if self.prompt_tokens is None:
+            self.prompt_tokens = self.input_tokens
+        if self.completion_tokens is None:
+            self.completion_tokens = self.output_tokens
 
     @property
     def cached_tokens(self) -> int | None:
@@ -74,12 +83,43 @@ class Usage(msgspec.Struct):
         return max(0, cached if self.prompt_tokens is None else min(cached, self.prompt_tokens))
 
 
-class Event(msgspec.Struct):
-    """One event of a stream."""
+NULL = msgspec.Raw(b"null")
+_USAGE: msgspec.json.Decoder[Usage] = msgspec.json.Decoder(Usage, strict=False)
 
-    choices: list[_Choice] = []
-    usage: Usage | None = None
-    error: msgspec.Raw = msgspec.Raw(b"null")
+
+def _usage(raw: msgspec.Raw) -> Usage | None:
+    """A usage; `None` if there is none, or none of the expected shape."""
+    if bytes(raw) == b"null":
+        return None
+    try:
+        return _USAGE.decode(raw)
+    except msgspec.DecodeError:
+        return None
+
+
+class Event(msgspec.Struct):
+    """One event of a stream of a chat or a completion.
+
+    last, answer_id: as in `TypedEvent`; nothing here says them.
+    """
+
+    choices: list[_Choice] | None = None
+    reported: msgspec.Raw = msgspec.field(default=NULL, name="usage")
+    error: msgspec.Raw = NULL
+    system_fingerprint: Any = None
+
+    last: ClassVar[bool] = False
+    answer_id: ClassVar[str | None] = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage, if it can be read."""
+        return _usage(self.reported)
+
+    @property
+    def reports(self) -> bool:
+        """Whether there is a usage, of whatever shape."""
+        return bytes(self.reported) != b"null"
 
     @property
     def failure(self) -> bytes | None:
@@ -91,17 +131,124 @@ class Event(msgspec.Struct):
     def token(self) -> bool:
         """Whether the event carries output. A first event with only the role does not; one with a
         `finish_reason` does, because an empty answer has no other."""
-        return any(c.delta or c.text or c.finish_reason for c in self.choices)
+        return any(c.delta or c.text or c.finish_reason for c in self.choices or ())
 
     @property
     def finished(self) -> bool:
         """Whether a choice has its finish reason here."""
-        return any(c.finish_reason for c in self.choices)
+        return any(c.finish_reason for c in self.choices or ())
 
     @property
     def stopped(self) -> bool:
         """Whether the engine gave a choice up."""
-        return any(c.stopped for c in self.choices)
+        return any(c.stopped for c in self.choices or ())
+
+
+class _Inner(msgspec.Struct):
+    """The answer inside an event: `response` of Responses, `message` of Messages."""
+
+    id: str | None = None
+    reported: msgspec.Raw = msgspec.field(default=NULL, name="usage")
+    error: msgspec.Raw = NULL
+    status: str | None = None
+
+
+class _Stop(msgspec.Struct):
+    """What a `message_delta` changes."""
+
+    stop_reason: str | None = None
+
+
+# The last events of Responses and Messages, the former with how the answer ended.
+LAST = ("response.completed", "response.incomplete", "response.failed", "message_stop")
+GAVE_UP = "response.failed"
+
+
+class TypedEvent(msgspec.Struct):
+    """One event of a stream of Responses or Messages, which says its kind in `type`.
+
+    choices: true for every event that is a part of the answer, so that none is taken for a usage.
+    """
+
+    type: str = ""
+    delta: msgspec.Raw = NULL
+    response: _Inner | None = None
+    message: Any = None
+    reported: msgspec.Raw = msgspec.field(default=NULL, name="usage")
+    error: msgspec.Raw = NULL
+    code: Any = None
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage, if it can be read."""
+        if self.response is not None:
+            return _usage(self.response.reported)
+        if type(self.message) is dict:
+            begun = _usage(msgspec.Raw(msgspec.json.encode(self.message.get("usage"))))
+            if begun is not None:
+                begun.completion_tokens = None  # of an answer that has just begun
+            return begun
+        return _usage(self.reported)
+
+    @property
+    def reports(self) -> bool:
+        """Whether there is a usage that can be read."""
+        return self.usage is not None
+
+    @property
+    def choices(self) -> bool:
+        """Whether the event is output."""
+        return self.token
+
+    @property
+    def failure(self) -> bytes | None:
+        """The error object as JSON if the answer failed, else `None`."""
+        error = bytes(self.error)
+        if self.response is not None and self.type == GAVE_UP:
+            error = bytes(self.response.error)
+            return b'{"message":"The answer failed."}' if error == b"null" else error
+        if error == b"null" and self.type == "error":  # of Responses: its fields stand beside it
+            return msgspec.json.encode({"message": str(self.message), "code": self.code})
+        return None if error == b"null" else error
+
+    @property
+    def token(self) -> bool:
+        """Whether the event carries output, or ends an answer, as for choices."""
+        output = self.type.endswith((".delta", "_block_delta")) and bytes(self.delta) != b"null"
+        return output or self.finished
+
+    @property
+    def finished(self) -> bool:
+        """Whether it says why the answer ends."""
+        if self.type == "message_delta":
+            return self._stop_reason is not None
+        return self.type in LAST[:2]
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the engine gave the answer up."""
+        return self.type == "message_delta" and self._stop_reason in STOPPED
+
+    @property
+    def last(self) -> bool:
+        """Whether no other event follows."""
+        return self.type in LAST
+
+    @property
+    def answer_id(self) -> str | None:
+        """The id by which a later request may refer to the answer."""
+        return None if self.response is None else self.response.id
+
+    @property
+    def _stop_reason(self) -> str | None:
+        try:
+            return _STOP.decode(self.delta).stop_reason
+        except msgspec.DecodeError:
+            return None
+
+
+_STOP: msgspec.json.Decoder[_Stop] = msgspec.json.Decoder(_Stop)
+StreamEvent = Event | TypedEvent
 
 
 class _WholeChoice(msgspec.Struct):
@@ -125,7 +272,13 @@ class _WholeChoice(msgspec.Struct):
 class WholeReply(msgspec.Struct):
     """A reply that does not stream."""
 
+    id: str | None = None
     choices: list[_WholeChoice] = []
     data: list[Any] = []
-    error: msgspec.Raw = msgspec.Raw(b"null")
-    usage: Usage | None = None
+    error: msgspec.Raw = NULL
+    reported: msgspec.Raw = msgspec.field(default=NULL, name="usage")
+
+    @property
+    def usage(self) -> Usage | None:
+        """The usage, if it can be read."""
+        return _usage(self.reported)

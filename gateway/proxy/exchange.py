@@ -23,19 +23,19 @@ from gateway.errors import (
 )
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.dispatch import Dispatcher
-from gateway.proxy.events import usage_of
+from gateway.proxy.events import answer_id_of, usage_of
 from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.content_coding import CODING, decode
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.headers import not_sent, reply_head, request_lines
+from gateway.proxy.http.headers import error_head, not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
-from gateway.proxy.responses import outcome_of, stream_head
-from gateway.proxy.sse import error_event
+from gateway.proxy.responses import error_body, error_event, outcome_of, stream_head
 from gateway.proxy.timeouts import Timeouts
 from gateway.routing.body import read_body
-from gateway.routing.endpoints import Endpoint
+from gateway.routing.endpoints import RESPONSES, Endpoint
 from gateway.routing.estimator import Estimator
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.routing.router import CLASS_HEADER, LEFT_OVER, Router
@@ -87,6 +87,7 @@ class Exchange:
         finish where it is; if it has not been sent to a backend, it ends as an unknown model.
         """
         self._not_sent = not_sent(settings.withheld_headers)
+        self._body_bytes = settings.max_body_bytes
         classes = self._router.table.buckets.classes
         self._models = list(dict.fromkeys(c.model for c in classes))
         self.timeouts.configure(settings)
@@ -114,6 +115,8 @@ class Exchange:
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None
         try:
+            if CODING in request.fields:
+                self._decode(client, request)
             active = self._admit(client, request, endpoint, fiber, request_id, arrival_s)
             self.timeouts.begin(active)
             client.on_disconnect = active.abandon
@@ -131,19 +134,26 @@ class Exchange:
             finally:
                 reply.close()
         except GatewayError as error:
-            self._refuse(client, active, request_id, error)
+            self._refuse(client, active, endpoint, request_id, error)
         except ClientGone:
             if active is not None:
                 active.finish(Outcome.ABANDONED, 499)  # nginx's status for a client that left
         except Exception:  # the outermost handler: after a bug too the client gets an error object
             log.exception("a request failed by an error in the gateway")
-            self._refuse(client, active, request_id, GatewayError("The gateway failed."))
+            failed = GatewayError("The gateway failed.")
+            self._refuse(client, active, endpoint, request_id, failed)
         finally:
             try:
                 if active is not None:
                     self._conclude(active)
             finally:
                 client.finish()
+
+    def _decode(self, client: ClientConnection, request: Request) -> None:
+        """Decode a compressed body, which the engines could not read."""
+        size = len(request.body)
+        decode(request, self._body_bytes)
+        client.count(len(request.body) - size)
 
     def _admit(
         self,
@@ -161,14 +171,14 @@ class Exchange:
             if len(self._models) > 1:
                 raise BadRequest("you must provide a model parameter", param="model")
             model = self._models[0]
-        caller = self._callers.identify(request.fields.get(b"authorization", b""))
+        caller = self._callers.identify(_credential(request))
         slo_class = self._slo_class(request, model) or caller.slo_class or DEFAULT
         class_index = self._router.class_index(model, slo_class)
         estimate = self._estimator.estimate(
             llm_request, model=model, caller=caller.id, slo_class=slo_class
         )
         bucket = self._router.bucket_of(class_index, estimate.input_tokens, estimate.output_tokens)
-        return ActiveRequest(
+        active = ActiveRequest(
             arrival_s=arrival_s,
             request_id=request_id,
             llm_request=llm_request,
@@ -180,6 +190,9 @@ class Exchange:
             receipts=self._receipts,
             room=self._dispatcher.room,
         )
+        if endpoint.answer:  # every engine has the others
+            active.exclude = self._dispatcher.unable(active)
+        return active
 
     def _slo_class(self, request: Request, model: str) -> str | None:
         """The SLO class that a request names, or `None`.
@@ -201,6 +214,8 @@ class Exchange:
     ) -> None:
         """Pass on a reply that does not stream, unchanged, and note its usage."""
         active.add_usage(usage_of(body))
+        if active.llm_request.endpoint is RESPONSES:
+            self._dispatcher.note_answer(active, answer_id_of(body))
         active.finish(OK, reply.status)
         head = reply_head(reply.status, reply.headers, reply.end_to_end)
         client.respond(head + active.receipt(), body)
@@ -227,6 +242,7 @@ class Exchange:
                 if reply.error is not None:
                     raise reply.error
                 await reply.next_change()
+            relay.close()
             whole, error = meter.finish()
             if not whole and error is None:
                 raise StreamBroken("The backend's stream ended too early.")
@@ -241,18 +257,20 @@ class Exchange:
         except UpstreamError as broken:
             self._dispatcher.judge.blame(lease, broken, active.caller)
             active.finish(Outcome.FAILED, broken.status, broken.code)
-            client.write(error_event(broken.body()))
+            client.write(meter.release() + error_event(broken, active.llm_request.endpoint))
         finally:
             self.timeouts.unfollow(active)
             active.add_usage(meter.usage)
             active.output_tokens = meter.output_tokens
             active.tpot_s = meter.tpot_s
+            self._dispatcher.note_answer(active, meter.answer_id)
         client.end()
 
     def _refuse(
         self,
         client: ClientConnection,
         active: ActiveRequest | None,
+        endpoint: Endpoint,
         request_id: bytes,
         error: GatewayError,
     ) -> None:
@@ -264,9 +282,9 @@ class Exchange:
         else:
             self._on_refusal(error)
         if active is None or not active.committed:
-            client.respond_error(error, receipt)
+            client.respond(error_head(error) + receipt, error_body(error, endpoint))
         else:
-            client.write(error_event(error.body()))
+            client.write(error_event(error, endpoint))
             client.end()
 
     def _conclude(self, active: ActiveRequest) -> None:
@@ -276,3 +294,8 @@ class Exchange:
             active.lease.release()
             self._dispatcher.room(self._clock())
         self._observe(active.observation(self._clock()))
+
+
+def _credential(request: Request) -> bytes:
+    """What tells callers apart: Anthropic's clients send their key under another name."""
+    return request.fields.get(b"authorization") or request.fields.get(b"x-api-key", b"")

@@ -71,6 +71,17 @@ class Relay:
             elif len(self._ready) > HELD_BYTES:
                 self._reply.pause()  # comments without end: the timeout will end it
 
+    def close(self) -> None:
+        """Pass on what is held at the end of a body that ended as HTTP says."""
+        rest = self.meter.flush(self._clock())
+        if self._on_first_token is not None and self.meter.first_at_s is not None:
+            on_first_token, self._on_first_token = self._on_first_token, None
+            on_first_token(self.meter.first_at_s)
+        if self._open:
+            self._client.write(rest)
+        else:
+            self._ready += rest
+
     def open(self) -> bytes:
         """Return what was held; from now on pieces go to the client at once."""
         ready, self._ready, self._open = self._ready, b"", True

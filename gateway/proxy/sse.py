@@ -1,62 +1,67 @@
 """Server-sent events: cuts a stream into whole events, and measures it. No I/O, no clock.
 
-The bytes pass unchanged. Events are decoded only until the first token and at the end; in between a
-chunk costs one search for its last boundary and one count. A partial event is held back until its
-rest has come (a client could not read it anyway), so that an error event can follow cleanly at any
-time.
+The bytes pass unchanged. Events are decoded only until the first token, where one says why an
+answer ends or has a usage, and at the end; in between a chunk costs a search for its last boundary,
+a count, and a search for each of these two. A partial event is held back until its rest has come (a
+client could not read it anyway), so that an error event can follow cleanly at any time.
 """
 
-import re
 from typing import Final
 
-from gateway.proxy.events import event_of
-from gateway.proxy.events_schema import Usage
+from gateway.proxy.events import fingerprint_of, merged, reader, with_fingerprint
+from gateway.proxy.events_schema import StreamEvent, Usage
+from gateway.proxy.framing import DATA, events, pieces
+from gateway.routing.endpoints import CHAT, Endpoint
 
-DATA: Final = b"data:"
-BOUNDARY: Final = re.compile(rb"\r?\n\r?\n")
+DONE: Final = b"[DONE]"
 LONGEST_EVENT: Final = 1 << 20  # bytes held at most; a longer event is passed on in pieces
 # Events without output after which a stream counts as begun: they are of a kind not known here.
 # Engines send one with the role for each choice.
 UNKNOWN: Final = 16
 BRACE: Final = 125  # `}`: the last byte of an event that is JSON, before its empty line
-
-
-def events(chunk: bytes) -> list[bytes]:
-    """The data of the events in a chunk of whole events, with `[DONE]` and without comments; white
-    space around the data is kept."""
-    return [line[len(DATA) :] for line in chunk.split(b"\n") if line[: len(DATA)] == DATA]
+# Neither can occur inside a JSON string: the quotes would have backslashes there.
+FINISH: Final = b'"finish_reason"'
+USAGE: Final = b'"usage"'
+NULL: Final = 110  # `n`: the first byte of null
+BETWEEN: Final = (58, 32)  # `:` and a space, between a key and its value
 
 
 class StreamMeter:
     """Follows one stream: its first and last token, the number of tokens, and its end.
 
     first_at_s, last_at_s: times of the first token and of the last event; `None` before them.
-    refused: an error event that came before any output, as JSON. usage: as the backend reported
-    it. over: whether the stream's last event has come. torn: whether an event was passed on in
-    pieces.
+    refused: an error event that came before any output, as JSON. usage: as the backend reported it
+    last. over: whether the stream's last event has come. torn: whether an event was passed on in
+    pieces. answer_id: the id of the answer, where the endpoint's answers can be referred to.
     """
 
     __slots__ = (
-        "_before", "_count", "_earlier", "_end", "_error", "_finished", "_held", "_hide", "_last",
-        "_silent", "_stopped", "first_at_s", "last_at_s", "over", "refused", "torn", "usage",
+        "_before", "_count", "_earlier", "_error", "_finished", "_forced", "_held", "_hide",
+        "_last", "_read", "_silent", "_stopped", "_typed", "_waiting", "answer_id", "first_at_s",
+        "last_at_s", "over", "refused", "torn", "usage",
     )  # fmt: skip
 
-    def __init__(self, *, end: bytes = b"[DONE]", hide_usage: bool = False) -> None:
-        """end: the data of the stream's last event. hide_usage: whether the event that carries the
-        usage is taken out, because the client did not ask for it."""
-        self._end = end
+    def __init__(self, *, endpoint: Endpoint = CHAT, hide_usage: bool = False) -> None:
+        """endpoint: says what its events are. hide_usage: whether the event that carries the usage
+        is taken out, because the client did not ask for it."""
+        self._read = reader(endpoint)
+        self._typed = endpoint.typed
         self._hide = hide_usage
         self.first_at_s: float | None = None
         self.last_at_s: float | None = None
         self.refused: bytes | None = None
         self.usage: Usage | None = None
-        self.over = self.torn = self._finished = self._stopped = False
+        self.answer_id: str | None = None
+        self.over = self.torn = self._finished = self._stopped = self._forced = False
         self._error: bytes | None = None
         self._count = 0
         self._silent = 0
-        # The last three chunks of events: engines send the finish reason, the usage and the end in
-        # one chunk each.
-        self._held = self._earlier = self._before = self._last = b""
+        # The part of an event that has come; and a whole last event of an answer that waits for the
+        # usage behind it.
+        self._held = self._waiting = b""
+        # The last three chunks of events: an engine that fails may say so before the usage and the
+        # end, which have a chunk each.
+        self._earlier = self._before = self._last = b""
 
     @property
     def begun(self) -> bool:
@@ -89,75 +94,145 @@ class StreamMeter:
                 chunk, self._held = chunk[:cut], chunk[cut:]
             else:
                 self.torn = True
+                if self.first_at_s is None:  # so much is output
+                    self.first_at_s = now_s
+        return self._take(chunk, now_s)
+
+    def flush(self, now_s: float) -> bytes:
+        """After the last chunk of a body that ended as HTTP says: what was held, if it says
+        anything. Some servers end their last event without its empty line."""
+        rest, self._held = self._held, b""
+        ready = b""
+        if rest:
+            # Bytes that are no event would stand in the way of an error event.
+            told = [d for d in events(rest) if d.strip() == DONE or self._read(d) is not None]
+            ready = self._take(rest, now_s) if told or self._finished else b""
+            if ready and not self._finished and self._error is None:
+                ready = ready.rstrip(b"\r\n") + b"\n\n"  # an error event follows
+        return self.release() + ready
+
+    def release(self) -> bytes:
+        """The last event of an answer, if it waits for what comes behind it."""
+        waiting, self._waiting = self._waiting, b""
+        return waiting
+
+    def _take(self, chunk: bytes, now_s: float) -> bytes:
+        """Measure a chunk of whole events; return what of it can be passed on now."""
         count = 1  # most chunks are one event: a data line and an empty line
         if chunk[: len(DATA)] != DATA or chunk.find(b"\n") != len(chunk) - 2:
             count = chunk.count(b"\n" + DATA) + chunk.startswith(DATA)
         if count:
             self._earlier, self._before, self._last = self._before, self._last, chunk
             self.last_at_s = now_s
+            looked_at = 0
             if self.first_at_s is None:
-                self._find_first_token(chunk, now_s)
+                looked_at = self._find_first_token(chunk, now_s)
             self._count += count
-            if chunk[len(chunk) - 3] != BRACE and self._ends(chunk):
+            if self._typed or _says(chunk, USAGE) or _says(chunk, FINISH):
+                chunk = self._told(chunk, looked_at)
+            elif self._waiting:
+                chunk = self.release() + chunk
+            if chunk and chunk[len(chunk) - 3] != BRACE and self._ends(chunk):
                 chunk = self._judged(chunk)
-            if self._hide and (b'"choices":[]' in chunk or b'"choices": []' in chunk):
-                return _without_usage(chunk)
+        elif self._waiting:
+            chunk = self.release() + chunk
         return chunk
 
-    def _find_first_token(self, chunk: bytes, now_s: float) -> None:
-        """Look for the first token; events before it carry no output (`_silent`)."""
+    def _find_first_token(self, chunk: bytes, now_s: float) -> int:
+        """Look for the first token; events before it carry no output (`_silent`). Return how many
+        events were looked at."""
+        looked_at = 0
         for data in events(chunk):
-            event = event_of(data)
+            looked_at += 1
+            event = self._read(data)
             if event is not None:
                 if event.failure is not None:
                     self.refused = event.failure
-                    return
+                    break
                 if event.stopped:
                     self._stopped = True
-                    return
+                    break
                 if event.token:
                     self.first_at_s = now_s
-                    return
+                    break
             self._silent += 1
+        return looked_at
+
+    def _told(self, chunk: bytes, looked_at: int) -> bytes:
+        """Read the events of a chunk in which an answer ends or a usage stands; return what can be
+        passed on now.
+
+        An event that the client would not get without the usage that it did not ask for is left
+        out. In it vLLM says its `system_fingerprint`, without it in the event before; so the last
+        event of an answer waits for what comes behind it. looked_at: events of which it is known
+        whether they are output.
+        """
+        passed: list[bytes] = []
+        for piece in pieces(chunk):
+            event = self._note(piece)
+            looked_at -= DATA in piece
+            if event is not None and looked_at < 0:
+                self._silent += not event.choices
+            if event is None or not self._hide:
+                passed += (self.release(), piece)
+            elif event.choices:
+                # An engine that was told to give its usage in every event gives it without us too.
+                self._forced = self._forced or (event.reports and not event.finished)
+                passed.append(self.release())
+                if event.finished:
+                    self._waiting = piece
+                else:
+                    passed.append(piece)
+            elif not event.reports or self._forced:
+                passed += (self.release(), piece)
+            elif self._waiting:
+                self._waiting = with_fingerprint(self._waiting, fingerprint_of(piece))
+        return b"".join(passed)
+
+    def _note(self, piece: bytes) -> StreamEvent | None:
+        """Note what an event says; return it, or `None` if it is none."""
+        for data in events(piece):
+            event = self._read(data)
+            if event is not None:
+                self._finished = self._finished or event.finished
+                self._stopped = self._stopped or event.stopped
+                self.over = self.over or event.last
+                self.answer_id = event.answer_id or self.answer_id
+                usage = event.usage
+                if usage is not None:
+                    self.usage = usage if self.usage is None else merged(self.usage, usage)
+                return event
+        return None
 
     def finish(self) -> tuple[bool, bytes | None]:
         """After the last chunk: whether the stream is complete, and its error event if it has one.
         It is complete if the engine said why it ends, and did not give it up: one that stops may
         end its streams as if they were."""
-        if not self.over:
-            self._read_end()
+        self._read_end()
         return self._finished and not self._stopped, self._error
 
     def _ends(self, chunk: bytes) -> bool:
         """Whether the stream's last event is at the end of a chunk."""
-        return not self.over and chunk.rstrip().endswith(self._end)
+        return not self.over and not self._typed and chunk.rstrip().endswith(DONE)
 
     def _judged(self, chunk: bytes) -> bytes:
         """The stream's last chunk; without its last event if the stream is not complete, so that
         an error event can take its place."""
         self._read_end()
         self.over = True
+        self._silent += 1
         if (self._finished and not self._stopped) or self._error is not None:
             return chunk
         return chunk[: chunk.rfind(DATA)]
 
     def _read_end(self) -> None:
-        """Read what the last chunks say about the end."""
-        for data in reversed(events(self._earlier + self._before + self._last)):
-            if data.strip() == self._end:
-                self._silent += 1
-                continue
-            if self._finished and self.usage is not None and b'"error"' not in data:
-                continue  # nothing else is needed
-            event = event_of(data)
-            if event is None:
-                continue
-            self._finished = self._finished or event.finished
-            self._stopped = self._stopped or event.stopped
-            self._error = event.failure or self._error
-            if event.usage is not None:
-                self.usage = self.usage or event.usage
-                self._silent += not event.choices
+        """Look for an error in the last chunks."""
+        for chunk in (self._earlier, self._before, self._last):
+            if b'"error"' in chunk:
+                for data in events(chunk):
+                    event = self._read(data)
+                    if event is not None and event.failure is not None:
+                        self._error = event.failure
 
     @property
     def output_tokens(self) -> int:
@@ -174,17 +249,14 @@ class StreamMeter:
         return (self.last_at_s - self.first_at_s) / (self.output_tokens - 1)
 
 
-def _without_usage(chunk: bytes) -> bytes:
-    """A chunk of whole events without the event that carries the usage and no choice."""
-    kept, at = [], 0
-    for match in BOUNDARY.finditer(chunk):
-        piece, at = chunk[at : match.end()], match.end()
-        decoded = [event_of(data) for data in events(piece)]
-        if not any(e is not None and e.usage is not None and not e.choices for e in decoded):
-            kept.append(piece)
-    return b"".join(kept) + chunk[at:]
-
-
-def error_event(error: bytes) -> bytes:
-    """An error object as the last event of a stream."""
-    return b"data: " + error + b"\n\n"
+def _says(chunk: bytes, key: bytes) -> bool:
+    """Whether a key has a value other than null in a chunk; most engines send null in most."""
+    at = chunk.find(key)
+    while at >= 0:
+        at += len(key)
+        while at < len(chunk) and chunk[at] in BETWEEN:
+            at += 1
+        if at < len(chunk) and chunk[at] != NULL:
+            return True
+        at = chunk.find(key, at)
+    return False

@@ -17,6 +17,7 @@ from gateway.routing.estimate import Estimate
 from gateway.routing.pressure import PROMPT
 from gateway.routing.router import Router
 from gateway.routing.shared_queue import Claim, QueueView
+from gateway.routing.table import RoutingTable
 from gateway.routing.ticket import Ticket
 from gateway.routing.turns import Served, Turns
 
@@ -68,6 +69,11 @@ class Admission:
 
     def __repr__(self) -> str:
         return f"<Admission, {self.waiting} of {self._limits.requests} wait>"
+
+    @property
+    def table(self) -> RoutingTable:
+        """The table in force."""
+        return self._router.table
 
     def configure(self, limits: QueueLimits, weights: Mapping[str, float], now_s: float) -> None:
         """Use these bounds and weights from now on, and the router's present table, whose classes

@@ -33,7 +33,7 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
         raise BadRequest("the body is nested too deeply") from error
     prompt: msgspec.Raw = getattr(fields, endpoint.prompt)
     # OpenAI renamed max_tokens; engines take the new name first where a client sends both.
-    cap = fields.max_completion_tokens or fields.max_tokens
+    cap = fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens
     listed = endpoint.token_ids and bytes(prompt).startswith(b"[")
     return LlmRequest(
         endpoint=endpoint,
@@ -43,7 +43,8 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
         prompt_tokens=_token_ids(bytes(prompt)) if listed else None,
         max_tokens=cap if cap is not None and cap > 0 else None,
         one_choice=(fields.n is None or fields.n == 1) and not listed,
-        asks_usage=fields.stream_options is not None or not endpoint.generates,
+        asks_usage=fields.stream_options is not None or not endpoint.usage_option,
+        previous=fields.previous_response_id,
     )
 
 

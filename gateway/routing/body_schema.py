@@ -23,8 +23,13 @@ class BodyFields(msgspec.Struct):
     stream: bool | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
     stream_options: StreamOptions | None = None
     n: Any = None
     messages: msgspec.Raw = NOTHING
     prompt: msgspec.Raw = NOTHING
     input: msgspec.Raw = NOTHING
+    documents: msgspec.Raw = NOTHING
+    text_2: msgspec.Raw = NOTHING
+    tokens: msgspec.Raw = NOTHING
+    previous_response_id: str | None = None

@@ -1,4 +1,4 @@
-"""The table of the OpenAI endpoints that are served.
+"""The table of the endpoints that are served by backends.
 
 A new endpoint is a new row here, and its prompt's field in `body_schema` if that is new. Knows no
 request and no engine.
@@ -6,20 +6,24 @@ request and no engine.
 
 from typing import Final
 
+OPENAI, ANTHROPIC = "openai", "anthropic"  # whose error objects clients of an endpoint read
+
 
 class Endpoint:
     """One endpoint; never changed.
 
     name: used by learned lengths and observations. path: of POST requests. prompt: the field of the
     body that holds the prompt. token_ids: whether the prompt may be a list of token ids. generates:
-    whether the answer is generated token by token; if so it may stream, its length can be learned,
-    and the body may have `stream_options`. end: the data of the last event of a stream.
+    whether the answer is generated token by token; if so it may stream, and its length can be
+    learned. typed: whether each event of a stream says its kind, and the last one ends it; else
+    `[DONE]` does, and the body may have `stream_options`. answer: the keys of which a whole answer
+    has one; empty for choices. error: whose error objects its clients read.
 
     A plain class instead of a frozen dataclass, so that compiled code reads its attributes as C
     fields.
     """
 
-    __slots__ = ("end", "generates", "name", "path", "prompt", "token_ids")
+    __slots__ = ("answer", "error", "generates", "name", "path", "prompt", "token_ids", "typed")
 
     def __init__(
         self,
@@ -27,29 +31,80 @@ class Endpoint:
         name: str,
         path: str,
         prompt: str,
-        token_ids: bool,
-        generates: bool,
-        end: bytes = b"[DONE]",
+        token_ids: bool = False,
+        generates: bool = False,
+        typed: bool = False,
+        answer: tuple[str, ...] = (),
+        error: str = OPENAI,
     ) -> None:
         self.name = name
         self.path = path
         self.prompt = prompt
         self.token_ids = token_ids
         self.generates = generates
-        self.end = end
+        self.typed = typed
+        self.answer = answer
+        self.error = error
+
+    @property
+    def usage_option(self) -> bool:
+        """Whether a body may have `stream_options`; other streams say their usage anyway."""
+        return self.generates and not self.typed
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.path}>"
 
 
-CHAT: Final = Endpoint(
-    name="chat", path="/v1/chat/completions", prompt="messages", token_ids=False, generates=True
-)
+CHAT: Final = Endpoint(name="chat", path="/v1/chat/completions", prompt="messages", generates=True)
 COMPLETIONS: Final = Endpoint(
     name="completions", path="/v1/completions", prompt="prompt", token_ids=True, generates=True
 )
 EMBEDDINGS: Final = Endpoint(
-    name="embeddings", path="/v1/embeddings", prompt="input", token_ids=True, generates=False
+    name="embeddings", path="/v1/embeddings", prompt="input", token_ids=True, answer=("data",)
 )
-ENDPOINTS: Final = {e.name: e for e in (CHAT, COMPLETIONS, EMBEDDINGS)}
-BY_PATH: Final = {e.path: e for e in ENDPOINTS.values()}
+RESPONSES: Final = Endpoint(
+    name="responses", path="/v1/responses", prompt="input", generates=True, typed=True,
+    answer=("output",),
+)  # fmt: skip
+MESSAGES: Final = Endpoint(
+    name="messages", path="/v1/messages", prompt="messages", generates=True, typed=True,
+    answer=("content",), error=ANTHROPIC,
+)  # fmt: skip
+COUNT_TOKENS: Final = Endpoint(
+    name="count_tokens", path="/v1/messages/count_tokens", prompt="messages",
+    answer=("input_tokens",), error=ANTHROPIC,
+)  # fmt: skip
+RERANK: Final = Endpoint(
+    name="rerank", path="/v1/rerank", prompt="documents", answer=("results", "data")
+)
+SCORE: Final = Endpoint(
+    name="score", path="/v1/score", prompt="text_2", answer=("data", "scores", "results")
+)
+POOLING: Final = Endpoint(
+    name="pooling", path="/pooling", prompt="input", token_ids=True, answer=("data",)
+)
+CLASSIFY: Final = Endpoint(
+    name="classify", path="/classify", prompt="input", token_ids=True, answer=("data",)
+)
+TOKENIZE: Final = Endpoint(
+    name="tokenize", path="/tokenize", prompt="prompt", answer=("tokens", "count")
+)
+DETOKENIZE: Final = Endpoint(
+    name="detokenize", path="/detokenize", prompt="tokens", token_ids=True,
+    answer=("prompt", "text"),
+)  # fmt: skip
+ALL: Final = (
+    CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS, RERANK, SCORE, POOLING,
+    CLASSIFY, TOKENIZE, DETOKENIZE,
+)  # fmt: skip
+ENDPOINTS: Final = {e.name: e for e in ALL}
+VERSION: Final = "/v1"
+
+
+def _paths(endpoint: Endpoint) -> tuple[str, str]:
+    """The path with the version and without: clients' base URLs have it, or forget it."""
+    bare = endpoint.path.removeprefix(VERSION)
+    return bare, VERSION + bare
+
+
+BY_PATH: Final = {path: e for e in ALL for path in _paths(e)} | {"/v2/rerank": RERANK}

@@ -11,14 +11,15 @@ class LlmRequest:
     prompt that came as token ids, else `None`. max_tokens: the client's limit on output tokens,
     `None` if there is none. asks_usage: whether the client set `stream_options` itself, or the
     endpoint knows none (embeddings); otherwise the gateway adds `include_usage`. one_choice:
-    whether the answer has one choice; false where it may have more.
+    whether the answer has one choice; false where it may have more. previous: the id of the answer
+    that this one goes on from, which one backend has.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "asks_usage", "endpoint", "max_tokens", "model", "one_choice", "prompt_bytes",
-        "prompt_tokens", "stream",
+        "asks_usage", "endpoint", "max_tokens", "model", "one_choice", "previous",
+        "prompt_bytes", "prompt_tokens", "stream",
     )  # fmt: skip
 
     def __init__(
@@ -32,6 +33,7 @@ class LlmRequest:
         max_tokens: int | None,
         asks_usage: bool = True,
         one_choice: bool = False,
+        previous: str | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.model = model
@@ -41,6 +43,7 @@ class LlmRequest:
         self.max_tokens = max_tokens
         self.asks_usage = asks_usage
         self.one_choice = one_choice
+        self.previous = previous
 
     def __repr__(self) -> str:
         return (

@@ -3,6 +3,7 @@
 from math import ceil
 
 from gateway.config.schema import GatewaySection
+from gateway.proxy.http.cors import CrossOrigin
 from gateway.proxy.http.headers import not_sent
 from gateway.proxy.http.request import ClientLimits
 from gateway.routing.admission import QueueLimits
@@ -17,6 +18,7 @@ def client_limits(settings: GatewaySection) -> ClientLimits:
         body_bytes=settings.max_body_bytes,
         connections=most_clients(open_files()),
         not_sent=not_sent(settings.withheld_headers),
+        cross_origin=CrossOrigin(settings.cors_origins) if settings.cors_origins else None,
     )
 
 

@@ -1,8 +1,8 @@
 """The paths of the data port that need no backend.
 
-`/livez`, `/readyz`, `/health` and `/v1/models` are answered from the worker's own state, so that
-they work without a supervisor too; `/metrics` and `/cuvee/…` are fetched from the admin port, where
-the configuration says so.
+`/livez`, `/readyz`, `/health`, `/ping`, `/version` and `/v1/models` are answered from the worker's
+own state, so that they work without a supervisor too, and so is OPTIONS for every path; `/metrics`
+and `/cuvee/…` are fetched from the admin port, where the configuration says so.
 """
 
 import asyncio
@@ -17,6 +17,7 @@ from gateway.config.serving import ServedModel, ServingConfig
 from gateway.errors import (
     Draining,
     GatewayError,
+    ModelNotFound,
     NotFound,
     Unavailable,
     UpstreamError,
@@ -24,13 +25,16 @@ from gateway.errors import (
 )
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.headers import reply_head, status_line
+from gateway.proxy.http.headers import error_head, reply_head, status_line
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
-from gateway.proxy.http.request import Request
-from gateway.routing.endpoints import BY_PATH
+from gateway.proxy.http.request import Request, canonical_path
+from gateway.proxy.responses import error_body
+from gateway.routing.endpoints import BY_PATH, CHAT
 from gateway.routing.fleet import Fleet
+from gateway.runtime import build
 
+MODELS = "/v1/models/"
 FETCH_S = 10.0  # the supervisor must answer within this time
 JSON = b"content-type: application/json\r\n"
 
@@ -65,15 +69,24 @@ class LocalEndpoints:
             "/livez": lambda: (200, {"status": "alive"}),
             "/readyz": self._ready,
             "/health": self._ready,
+            "/ping": self._ready,
+            "/version": _always({"version": build()["version"]}),
             "/v1/models": lambda: (200, listed),
-        } | {f"/v1/models/{name}": _always(model) for name, model in models.items()}
+            "/models": lambda: (200, listed),
+        } | {
+            f"{prefix}{name}": _always(model)
+            for name, model in models.items()
+            for prefix in (MODELS, MODELS.removeprefix("/v1"))
+        }
 
     def serve(self, client: ClientConnection, request: Request) -> None:
         """Answer one request, at once or when the supervisor has answered; then call
         `client.finish()`."""
-        path = request.path
+        path = canonical_path(request.target)
         try:
-            if path in self._states:
+            if request.method == b"OPTIONS":
+                client.respond(status_line(204) + self._allowed(path) + _id(request), b"")
+            elif path in self._states:
                 request.require_method(b"GET")
                 status, body = self._states[path]()
                 head = status_line(status) + JSON + _id(request)
@@ -88,15 +101,27 @@ class LocalEndpoints:
             elif path in BY_PATH:
                 request.require_method(b"POST")
                 raise Draining
+            elif path.startswith(MODELS):
+                name = path.removeprefix(MODELS)
+                raise ModelNotFound(f"The model `{name}` does not exist.", param="model")
             else:
                 raise NotFound(f"Unknown path: {path}")
         except GatewayError as error:
             self._refuse(client, request, error)
         client.finish()
 
+    def _allowed(self, path: str) -> bytes:
+        """The header line that says what a path takes, of a path that is served."""
+        if path in BY_PATH:
+            return b"allow: POST, OPTIONS\r\n"
+        if path in self._states:
+            return b"allow: GET, HEAD, OPTIONS\r\n"
+        raise NotFound(f"Unknown path: {path}")
+
     def _refuse(self, client: ClientConnection, request: Request, error: GatewayError) -> None:
         self._on_refusal(error)
-        client.respond_error(error, _id(request))
+        endpoint = BY_PATH.get(canonical_path(request.target), CHAT)
+        client.respond(error_head(error) + _id(request), error_body(error, endpoint))
 
     async def _fetch(self, client: ClientConnection, request: Request, fiber: Fiber) -> None:
         late = UpstreamTimeout("The supervisor did not answer in time.")

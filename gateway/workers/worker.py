@@ -25,7 +25,7 @@ from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
-from gateway.proxy.http.request import Request
+from gateway.proxy.http.request import Request, canonical_path
 from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend
 from gateway.routing.endpoints import BY_PATH
@@ -276,6 +276,8 @@ class Worker:
     def _serve(self, client: ClientConnection, request: Request) -> None:
         """Serve one request of the data port."""
         endpoint = self._endpoints.get(request.target.partition(b"?")[0])
+        if endpoint is None:
+            endpoint = BY_PATH.get(canonical_path(request.target))
         if endpoint is not None and request.method == b"POST" and not self._over:
             self._exchange.serve(client, request, endpoint)
         else:

@@ -6,7 +6,7 @@ from uuid import uuid4
 
 from gateway.errors import GatewayError
 from gateway.proxy.http.headers import error_head
-from gateway.proxy.http.request import Request
+from gateway.proxy.http.request import ClientLimits, Request
 
 NO_CONTENT: Final = b"HTTP/1.1 204 "
 COPIED_BYTES: Final = 65536  # a shorter body is copied behind its head: one system call, not two
@@ -18,6 +18,23 @@ def send(transport: asyncio.Transport, head: bytes, body: bytes) -> None:
         transport.write(head + body)
     else:
         transport.writelines((head, body))
+
+
+def send_whole(
+    transport: asyncio.Transport, head: bytes, body: bytes, request: Request, *, keep: bool
+) -> None:
+    """Write a complete answer. head, keep: as of `whole_head`."""
+    whole = whole_head(head, len(body), request, keep=keep)
+    if request.method == b"HEAD" or head.startswith(NO_CONTENT):
+        transport.write(whole)
+    else:
+        send(transport, whole, body)
+
+
+def for_page(head: bytes, request: Request, limits: ClientLimits) -> bytes:
+    """The head of an answer with what a browser wants to read in it, where that is configured."""
+    pages = limits.cross_origin
+    return head if pages is None else head + pages.lines(request.method, request.fields)
 
 
 def whole_head(head: bytes, size: int, request: Request, *, keep: bool) -> bytes:

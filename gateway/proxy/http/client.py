@@ -11,7 +11,7 @@ from math import inf
 from typing import Final, Protocol, cast
 
 from gateway.errors import GatewayError, Overloaded, RequestTimeout
-from gateway.proxy.http.answer import NO_CONTENT, last_answer, send, stream_start, whole_head
+from gateway.proxy.http.answer import for_page, last_answer, send_whole, stream_start
 from gateway.proxy.http.body_budget import SMALL, BodyBudget
 from gateway.proxy.http.chunked import LAST_CHUNK
 from gateway.proxy.http.headers import error_head
@@ -177,13 +177,13 @@ class ClientConnection:
     def respond(self, head: bytes, body: bytes) -> None:
         """Write a complete answer. head: status line and headers, without length and connection."""
         request, self._answer_complete = self._request, True
-        if self._transport is None or request is None:
-            return
-        whole = whole_head(head, len(body), request, keep=self._keep(request))
-        if request.method == b"HEAD" or head.startswith(NO_CONTENT):
-            self._transport.write(whole)
-        else:
-            send(self._transport, whole, body)
+        if self._transport is not None and request is not None:
+            head = for_page(head, request, self._limits)
+            send_whole(self._transport, head, body, request, keep=self._keep(request))
+
+    def count(self, size: int) -> None:
+        """Note by how many bytes the body of the request under way has grown."""
+        self._budget.used += size
 
     def respond_error(self, error: GatewayError, lines: bytes = b"") -> None:
         """Write an error as a complete answer: an OpenAI error object. lines: header lines besides
@@ -195,6 +195,7 @@ class ClientConnection:
         request = self._request
         if self._transport is None or request is None:
             return
+        head = for_page(head, request, self._limits)
         # An HTTP/1.0 client knows no chunks (RFC 9112 §7.1): the end of the connection is the end
         # of the answer.
         request.keep_alive = request.keep_alive and request.http11
@@ -207,8 +208,7 @@ class ClientConnection:
             transport.write(b"%x\r\n%b\r\n" % (len(piece), piece) if request.http11 else piece)
 
     def forward(self, chunks: bytes, piece: bytes) -> None:
-        """Write another piece of a streamed answer that came as whole chunks. piece: the content
-        of the chunks."""
+        """Write another piece of a streamed answer that came as whole chunks of this content."""
         transport, request = self._transport, self._request
         if transport is not None and request is not None:
             transport.write(chunks if request.http11 else piece)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
-from gateway.errors import GatewayError, MethodNotAllowed
+from gateway.errors import GatewayError, MethodNotAllowed, UnsupportedCoding
 
 Headers = list[tuple[bytes, bytes]]  # names in lower case, in the order of the wire
 
@@ -27,8 +27,13 @@ NOT_SENT: Final = HOP_BY_HOP | {
     b"accept-encoding", b"content-length", b"expect", b"host", b"http2-settings", b"x-request-id",
 }  # fmt: skip
 # Not forwarded to a client. The gateway writes length, date, server and request id itself, or not
-# at all.
-NOT_RETURNED: Final = HOP_BY_HOP | {b"content-length", b"date", b"server", b"x-request-id"}
+# at all; and which pages may call it, nobody else can say.
+NOT_RETURNED: Final = HOP_BY_HOP | {
+    b"access-control-allow-credentials", b"access-control-allow-headers",
+    b"access-control-allow-methods", b"access-control-allow-origin",
+    b"access-control-expose-headers", b"access-control-max-age", b"content-length", b"date",
+    b"server", b"x-request-id",
+}  # fmt: skip
 # How the names of the gateway's own headers begin. A client's say nothing to an engine, and an
 # engine's would look like the receipt.
 PREFIX: Final = b"x-cuvee-"
@@ -88,6 +93,8 @@ def error_head(error: GatewayError) -> bytes:
         head += b"retry-after: %d\r\n" % max(1, round(error.retry_after_s))
     if isinstance(error, MethodNotAllowed):
         head += f"allow: {error.allowed}\r\n".encode()
+    elif isinstance(error, UnsupportedCoding):
+        head += f"accept-encoding: {error.accepted}\r\n".encode()
     return head
 
 

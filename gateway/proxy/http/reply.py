@@ -101,6 +101,10 @@ class Reply:
             sink(b"".join(pieces), None)
         self.resume()
 
+    def put_back(self, pieces: bytes) -> None:
+        """Collect again what a sink has taken, and what comes from now on."""
+        self.sink, self._pieces, self._held_bytes = None, [pieces], len(pieces)
+
     def pause(self) -> None:
         """Read no more from the backend for now."""
         if self._connection is not None:

@@ -1,11 +1,15 @@
 """One complete request of a client, and the limits of a client. Data; knows no connection."""
 
+import re
 from dataclasses import dataclass
 from typing import Final, Protocol
+from urllib.parse import unquote
 
 from gateway.errors import MethodNotAllowed
+from gateway.proxy.http.cors import CrossOrigin
 from gateway.proxy.http.headers import NOT_SENT, Headers
 
+SLASHES: Final = re.compile("//+")
 LONGEST_ID: Final = 256  # bytes of a client's x-request-id; a longer one is replaced
 
 
@@ -17,7 +21,7 @@ class ClientLimits:
     seconds between two pieces of a body. idle_s: seconds without a request. stalled_s: seconds
     without the client reading any of its answer. connections: of all clients together; beyond
     them, the connection that was idle for longest is closed. not_sent: names of the headers that no
-    backend gets.
+    backend gets. cross_origin: which pages of other origins may call; `None`: nobody asks.
     """
 
     body_bytes: int
@@ -27,6 +31,7 @@ class ClientLimits:
     stalled_s: float = 60.0
     connections: int = 1 << 30
     not_sent: frozenset[bytes] = NOT_SENT
+    cross_origin: CrossOrigin | None = None
 
 
 class Request:
@@ -114,3 +119,10 @@ def origin_form(target: bytes) -> bytes:
         return target
     _, found, rest = target.partition(b"://")
     return b"/" + rest.partition(b"/")[2] if found else target
+
+
+def canonical_path(target: bytes) -> str:
+    """The path of a target as it is looked up: without its query, without slashes that double or
+    end it, and with what was escaped. Raises nothing: what is no path is found nowhere."""
+    path = unquote(target.partition(b"?")[0].decode("latin-1"))
+    return SLASHES.sub("/", path).rstrip("/") or "/"

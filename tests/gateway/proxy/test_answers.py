@@ -5,7 +5,20 @@ import json
 import pytest
 
 from gateway.proxy.answers import fault
-from gateway.routing.endpoints import CHAT, COMPLETIONS, EMBEDDINGS
+from gateway.routing.endpoints import (
+    CHAT,
+    CLASSIFY,
+    COMPLETIONS,
+    COUNT_TOKENS,
+    DETOKENIZE,
+    EMBEDDINGS,
+    MESSAGES,
+    POOLING,
+    RERANK,
+    RESPONSES,
+    SCORE,
+    TOKENIZE,
+)
 
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
 
@@ -25,6 +38,18 @@ def reply(*choices, **fields):
         (reply(CHOICE | {"message": {"content": '"finish_reason":"abort"'}}), CHAT),
         (reply({"text": "hi", "finish_reason": "eos_token"}), COMPLETIONS),
         ({"data": [{"embedding": [0.5]}]}, EMBEDDINGS),
+        ({"output": [{"type": "message"}], "status": "completed", "error": None}, RESPONSES),
+        ({"output": [], "status": "incomplete", "error": None}, RESPONSES),
+        ({"type": "message", "content": [], "stop_reason": "end_turn"}, MESSAGES),
+        ({"input_tokens": 0}, COUNT_TOKENS),
+        ({"results": [{"index": 0, "relevance_score": 0.5}]}, RERANK),
+        ([{"index": 0, "score": 0.5}], RERANK),
+        ({"data": [{"index": 0, "score": 0.5}]}, SCORE),
+        ({"data": [{"data": [0.5]}]}, POOLING),
+        ({"data": [{"label": "x", "probs": [0.5]}]}, CLASSIFY),
+        ({"count": 0, "tokens": []}, TOKENIZE),
+        ({"prompt": ""}, DETOKENIZE),
+        ({"text": "hi"}, DETOKENIZE),
     ],
 )
 def test_answers_are_answers(answer, endpoint, separators):
@@ -49,6 +74,16 @@ def test_answers_are_answers(answer, endpoint, separators):
         ({"data": []}, EMBEDDINGS),
         ({"data": [{"embedding": []}]}, EMBEDDINGS),
         ({"error": "x"}, EMBEDDINGS),
+        ({"output": [], "status": "failed", "error": {"message": "x"}}, RESPONSES),
+        ({"output": [], "status": "cancelled", "error": None}, RESPONSES),
+        ({"type": "message", "content": [], "stop_reason": "abort"}, MESSAGES),
+        ({"type": "error", "error": {"type": "x"}}, MESSAGES),
+        (reply(CHOICE), MESSAGES),
+        ({"results": []}, RERANK),
+        ([], RERANK),
+        ({"status": "ok"}, SCORE),
+        ([1], TOKENIZE),
+        ({"input_tokens": None}, COUNT_TOKENS),
     ],
 )
 def test_what_lacks_an_answer_is_none(answer, endpoint, separators):

@@ -1,10 +1,12 @@
 """Heads of streamed answers, and what an error makes of a request."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 
 from gateway.errors import (
+    BadRequest,
     GatewayError,
     ModelNotFound,
     Saturated,
@@ -20,8 +22,8 @@ from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.receipt import Receipts
-from gateway.proxy.responses import outcome_of, stream_head
-from gateway.routing.endpoints import CHAT
+from gateway.proxy.responses import KINDS, error_body, error_event, outcome_of, stream_head
+from gateway.routing.endpoints import CHAT, MESSAGES, RESPONSES
 from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
@@ -88,3 +90,38 @@ def test_a_backends_own_word_on_caching_counts():
 def test_how_a_request_ended(error, outcome):
     """Refused for lack of room, the client's own mistake, or somebody's fault."""
     assert outcome_of(error) is outcome
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (TooLarge("long"), "request_too_large"),
+        (BadRequest("wrong"), "invalid_request_error"),
+        (ModelNotFound("what"), "not_found_error"),
+        (Saturated("full", retry_after_s=1.0), "rate_limit_error"),
+        (Unavailable("none"), "overloaded_error"),
+        (UpstreamError("oh"), "api_error"),
+        (EngineRefusal(404, {"message": "x", "type": "NotFoundError", "code": 404}), KINDS[404]),
+        (EngineRefusal(400, {"message": "x", "type": "permission_error"}), "permission_error"),
+    ],
+)
+def test_anthropics_clients_get_an_error_of_their_kind(error, kind):
+    """Whoever the error comes from; all others get OpenAI's."""
+    body = json.loads(error_body(error, MESSAGES))
+
+    assert (body["type"], body["error"]["type"]) == ("error", kind)
+    assert body["error"]["message"] == error.message
+    assert error_body(error, CHAT) == error.body()
+
+
+def test_an_error_ends_a_stream_as_its_clients_read_it():
+    """By the name of the event where events have one."""
+    error = StreamBroken("oh")
+
+    assert error_event(error, CHAT) == b"data: " + error.body() + b"\n\n"
+    for endpoint in (MESSAGES, RESPONSES):
+        name, _, data = error_event(error, endpoint).partition(b"\ndata: ")
+        assert name == b"event: error"
+        assert json.loads(data)["type"] == "error"
+        assert json.loads(data)["error"]["message"] == "oh"
+    assert json.loads(data)["message"] == "oh"

@@ -8,7 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.proxy.events import event_of
-from gateway.proxy.sse import LONGEST_EVENT, UNKNOWN, StreamMeter, error_event, events
+from gateway.proxy.framing import events
+from gateway.proxy.sse import LONGEST_EVENT, UNKNOWN, StreamMeter
+from gateway.routing.endpoints import MESSAGES, RESPONSES
 
 
 def event(data):
@@ -216,9 +218,11 @@ def test_a_stream_ends_whole_or_not():
 def test_an_endless_event_is_passed_on():
     """Held-back bytes are bounded."""
     chunk = b"data: " + b"x" * LONGEST_EVENT
-    _, passed = play(chunk, b"y\n\n")
+    meter, passed = play(chunk, b"y\n\n")
 
     assert passed == [chunk, b"y\n\n"]
+    assert meter.begun  # nobody waits for the rest before the client gets it
+    assert not meter.empty
 
 
 FINISH = delta("stop", content="")
@@ -259,7 +263,6 @@ def test_framing():
     chunk = b': x\n\nevent: e\nid: 1\ndata:{"a":1}\n\ndata: [DONE]\r\n\r\n'
 
     assert [data.strip() for data in events(chunk)] == [b'{"a":1}', b"[DONE]"]
-    assert error_event(b'{"error":{}}') == b'data: {"error":{}}\n\n'
 
 
 @given(data=st.data())
@@ -274,3 +277,232 @@ def test_usage_nobody_asked_for_is_read_and_not_passed_on(data):
 
     assert passed == stream.replace(USAGE, b"")
     assert story(meter) == (True, None, (11, 4), 4)
+
+
+REPORT = {"prompt_tokens": 11, "completion_tokens": 4}
+
+
+def flat(value):
+    """JSON without spaces, as vLLM writes it."""
+    return event(json.dumps(value, separators=(",", ":")).encode())
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [
+        event({"choices": [], "usage": REPORT}),
+        flat({"choices": [], "usage": REPORT}),
+        flat({"usage": REPORT}),
+        flat({"choices": None, "usage": REPORT}),
+        event(b'{"choices" : [ ], "usage" :\t' + json.dumps(REPORT).encode() + b"}"),
+        event(json.dumps({"usage": REPORT}, indent=1).encode().replace(b"\n", b"\ndata: ")),
+        flat({"choices": [], "usage": {"prompt_tokens": 11.0, "completion_tokens": "4", "x": []}}),
+    ],
+    ids=["spaces", "plain", "no choices", "null", "odd spaces", "lines", "odd numbers"],
+)
+def test_usage_nobody_asked_for_is_hidden_in_every_form(usage):
+    """It is read as JSON: neither spaces nor how the choices are missing matter."""
+    for stream in ([ROLE, *WORDS, FINISH, usage, DONE], [ROLE + FINISH + usage + DONE]):
+        meter = StreamMeter(hide_usage=True)
+        passed = b"".join(meter.feed(chunk, 1.0) for chunk in stream)
+
+        assert passed == b"".join(stream).replace(usage, b"")
+        assert story(meter) == (True, None, (11, 4), 4)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        flat({"choices": [], "prompt_filter_results": [{}]}),
+        flat({"choices": [], "usage": None}),
+        delta(content='{"choices":[],"usage":{"prompt_tokens":1}}'),
+        flat({"choices": [{"index": 0, "delta": {}, "finish_reason": None}], "usage": REPORT}),
+        event(b'"usage"'),
+    ],
+    ids=["filter", "null usage", "text", "with a choice", "no object"],
+)
+def test_nothing_else_is_hidden(other):
+    """What a backend says without being asked reaches the client, in its place."""
+    stream = [other, ROLE, *WORDS, FINISH, other, USAGE, DONE]
+    meter = StreamMeter(hide_usage=True)
+
+    passed = b"".join(meter.feed(chunk, 1.0) for chunk in stream)
+
+    assert passed.replace(USAGE, b"") == b"".join(stream).replace(USAGE, b"")
+
+
+def test_the_last_usage_counts_wherever_it_stands():
+    """Before the end, with a finish reason, or with empty events behind it; null says nothing."""
+    empty = flat({"choices": [{"index": 0, "delta": {}, "finish_reason": None}], "usage": None})
+    early = flat({"choices": [{"delta": {}, "finish_reason": "stop"}], "usage": REPORT})
+    older = flat({"choices": [{"delta": {"content": "a"}}], "usage": {"prompt_tokens": 9}})
+
+    meter, _ = play(ROLE, older, WORDS[0], early, *[empty] * 5, DONE)
+
+    assert story(meter) == (True, None, (11, 4), 4)
+
+
+def test_usage_that_an_operator_forced_stays():
+    """vLLM with --enable-force-include-usage gives it in every event, with or without us."""
+    words = [
+        flat({"choices": [{"delta": {"content": "a"}}], "usage": {"prompt_tokens": 11}})
+        for _ in range(3)
+    ]
+    stream = [ROLE, *words, FINISH, USAGE, DONE]
+    meter = StreamMeter(hide_usage=True)
+
+    assert b"".join(meter.feed(chunk, 1.0) for chunk in stream) == b"".join(stream)
+    assert story(meter) == (True, None, (11, 4), 4)
+
+
+@given(data=st.data())
+def test_the_fingerprint_stays_where_the_client_would_find_it(data):
+    """vLLM says it in the last object of a stream, which without us is the end of the answer."""
+    end = {"choices": [{"index": 0, "delta": {"content": " c"}, "finish_reason": "stop"}]}
+    usage = flat({"choices": [], "usage": REPORT, "system_fingerprint": "vllm-1"})
+    stream = b"".join([ROLE, *WORDS, flat(end), usage, DONE])
+    places = data.draw(st.lists(st.integers(1, len(stream) - 1), max_size=8, unique=True))
+    edges = [0, *sorted(places), len(stream)]
+    meter = StreamMeter(hide_usage=True)
+
+    passed = b"".join(meter.feed(stream[a:b], 1.0) for a, b in pairwise(edges))
+
+    expected = [ROLE, *WORDS, flat({**end, "system_fingerprint": "vllm-1"}), DONE]
+    assert passed == b"".join(expected)
+
+
+def test_the_end_of_an_answer_never_waits_for_long():
+    """Whatever comes behind it brings it to the client: an answer beside it, a comment, the end."""
+    for behind in (WORDS[0], b": ping\n\n", ERROR, DONE):
+        meter = StreamMeter(hide_usage=True)
+        assert meter.feed(FINISH, 1.0) == b""
+        assert meter.feed(behind, 2.0) == FINISH + behind
+    meter = StreamMeter(hide_usage=True)
+    meter.feed(FINISH, 1.0)
+    assert meter.flush(2.0) == FINISH
+    meter.feed(FINISH, 1.0)
+    assert meter.release() == FINISH
+
+
+@pytest.mark.parametrize("hide", [True, False])
+@pytest.mark.parametrize(
+    ("last", "passed", "whole"),
+    [
+        ([FINISH, b"data: [DONE]\n"], FINISH + b"data: [DONE]\n", True),
+        ([FINISH, b"data: [DONE]"], FINISH + b"data: [DONE]", True),
+        ([FINISH[:-1]], FINISH[:-1], True),
+        ([FINISH.strip()], FINISH.strip(), True),
+        ([FINISH, b": bye"], FINISH + b": bye", True),
+        ([WORDS[0][:-1]], WORDS[0], False),
+        ([b"data: [DONE]\n"], b"", False),
+        ([WORDS[0][:-9]], b"", False),
+    ],
+)
+def test_what_is_held_at_the_end_of_a_body_passes(last, passed, whole, hide):
+    """Servers forget the empty line behind their last event; but bytes that are no event would
+    stand in the way of the error that follows."""
+    meter = StreamMeter(hide_usage=hide)
+    begun = [ROLE, WORDS[0]]
+    out = b"".join(meter.feed(chunk, 1.0) for chunk in [*begun, *last]) + meter.flush(2.0)
+
+    assert out == b"".join(begun) + passed
+    assert meter.finish() == (whole, None)
+
+
+def test_an_event_may_have_several_lines():
+    """Data lines of one event belong together (WHATWG HTML §9.2.6)."""
+    lines = json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]}, indent=1)
+    meter, _ = play(ROLE, WORDS[0], event(lines.encode().replace(b"\n", b"\ndata: ")), DONE)
+
+    assert meter.finish() == (True, None)
+
+
+def typed(kind, **fields):
+    """An event that says its kind, twice."""
+    data = json.dumps({"type": kind, **fields}, separators=(",", ":"))
+    return f"event: {kind}\ndata: {data}\n\n".encode()
+
+
+ANSWER = {"id": "resp_1", "error": None, "usage": None}
+ANSWERED = ANSWER | {"usage": {"input_tokens": 11, "output_tokens": 4}}
+RESPONSE = [
+    typed("response.created", response=ANSWER | {"status": "in_progress"}),
+    typed("response.output_item.added", item={"type": "message"}),
+    *[typed("response.output_text.delta", delta=word) for word in ("a", " b")],
+    typed("response.output_text.done", text="a b"),
+    typed("response.completed", response=ANSWERED | {"status": "completed"}),
+]
+MESSAGE = [
+    typed("message_start", message={"id": "m", "usage": {"input_tokens": 11, "output_tokens": 0}}),
+    typed("content_block_start", index=0, content_block={"type": "text", "text": ""}),
+    typed("ping"),
+    *[
+        typed("content_block_delta", index=0, delta={"type": "text_delta", "text": word})
+        for word in ("a", " b")
+    ],
+    typed("content_block_stop", index=0),
+    typed("message_delta", delta={"stop_reason": "end_turn"}, usage={"output_tokens": 4}),
+    typed("message_stop"),
+]
+
+
+def follow(endpoint, *chunks):
+    meter = StreamMeter(endpoint=endpoint)
+    return meter, [meter.feed(chunk, float(now_s)) for now_s, chunk in enumerate(chunks)]
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "stream", "first_s"), [(RESPONSES, RESPONSE, 2.0), (MESSAGES, MESSAGE, 3.0)]
+)
+def test_streams_whose_events_say_their_kind(endpoint, stream, first_s):
+    """First output, usage and end are read, in whatever pieces; there is no [DONE]."""
+    meter, passed = follow(endpoint, *stream)
+
+    assert passed == stream
+    assert story(meter) == (True, None, (11, 4), 4)
+    assert (meter.first_at_s, meter.over) == (first_s, True)
+    assert meter.answer_id == ("resp_1" if endpoint is RESPONSES else None)
+
+    whole = b"".join(stream)
+    meter, passed = follow(endpoint, *[whole[at : at + 7] for at in range(0, len(whole), 7)])
+    assert b"".join(passed) == whole
+    assert story(meter) == (True, None, (11, 4), 4)
+
+
+@pytest.mark.parametrize(("endpoint", "stream"), [(RESPONSES, RESPONSE), (MESSAGES, MESSAGE)])
+def test_such_a_stream_that_is_cut_is_not_whole(endpoint, stream):
+    """It is counted by its events, and ends in an error."""
+    end = -1 if endpoint is RESPONSES else -2
+    meter, _ = follow(endpoint, *stream[:end])
+
+    assert meter.finish() == (False, None)
+    assert meter.output_tokens == 2
+    assert not meter.over
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "event"),
+    [
+        (RESPONSES, typed("response.failed", response={"id": "r", "error": {"message": "oh"}})),
+        (RESPONSES, typed("error", message="oh", code="x")),
+        (RESPONSES, b'data: {"error":{"message":"oh"}}\n\n'),
+        (MESSAGES, typed("error", error={"type": "overloaded_error", "message": "oh"})),
+    ],
+)
+def test_such_a_stream_tells_errors(endpoint, event):
+    """Before the first output it is a refusal; later it is the end."""
+    begin = RESPONSE if endpoint is RESPONSES else MESSAGE
+    meter, _ = follow(endpoint, begin[0], event)
+    assert json.loads(meter.refused)["message"] == "oh"
+
+    meter, passed = follow(endpoint, *begin[:5], event)
+    whole, error = meter.finish()
+    assert (whole, json.loads(error)["message"], passed[-1]) == (False, "oh", event)
+
+
+def test_a_message_that_was_given_up_is_not_whole():
+    """As for choices."""
+    given_up = typed("message_delta", delta={"stop_reason": "abort"}, usage={"output_tokens": 4})
+    meter, _ = follow(MESSAGES, *MESSAGE[:6], given_up, MESSAGE[-1])
+
+    assert meter.finish() == (False, None)
