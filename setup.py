@@ -30,8 +30,8 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "answers", "attempts", "dispatch", "engines", "events", "exchange", "judge",
-        "receipt", "relay", "responses", "retry", "sse", "timeouts",
+        "active", "answers", "attempts", "context_refusal", "dispatch", "engines", "events",
+        "exchange", "judge", "receipt", "relay", "responses", "retry", "sse", "timeouts",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "fiber", "head_memo", "headers",
