@@ -39,8 +39,9 @@ MODULES = {
     ],
     "gateway/routing": [
         "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator",
-        "failure_rate", "fleet", "lengths", "llm_request", "observation", "pressure", "ramp",
-        "rotation", "router", "selection", "shared_queue", "ticket", "tokens", "turns",
+        "failure_rate", "fleet", "lengths", "llm_request", "observation", "payload_tokens",
+        "pressure", "prompt_text", "ramp", "rotation", "router", "selection", "shared_queue",
+        "ticket", "token_fit", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
     "gateway/rehearsal": ["estimates", "gateway"],

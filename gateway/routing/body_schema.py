@@ -1,6 +1,7 @@
 """The fields of a request body that the gateway reads, as msgspec decodes them.
 
-They are not in `body` because mypyc cannot compile a `msgspec.Struct`.
+They are not in `body` because mypyc cannot compile a `msgspec.Struct`. Unknown fields are skipped
+without being decoded; whatever may be part of the prompt stays raw bytes.
 """
 
 from typing import Any
@@ -16,8 +17,16 @@ class StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
-class BodyFields(msgspec.Struct):
-    """A request body. Unknown fields are skipped without being decoded; prompts stay raw bytes."""
+class Message(msgspec.Struct, gc=False):
+    """One message of a chat. function_call: what `tool_calls` was called before."""
+
+    content: msgspec.Raw = NOTHING
+    tool_calls: msgspec.Raw = NOTHING
+    function_call: msgspec.Raw = NOTHING
+
+
+class CommonFields(msgspec.Struct):
+    """What all endpoints' bodies have, or may have."""
 
     model: str | None = None
     stream: bool | None = None
@@ -25,6 +34,25 @@ class BodyFields(msgspec.Struct):
     max_completion_tokens: int | None = None
     stream_options: StreamOptions | None = None
     n: Any = None
-    messages: msgspec.Raw = NOTHING
+    best_of: Any = None
     prompt: msgspec.Raw = NOTHING
+    prompt_embeds: msgspec.Raw = NOTHING
     input: msgspec.Raw = NOTHING
+    instructions: msgspec.Raw = NOTHING
+    system: msgspec.Raw = NOTHING
+    suffix: msgspec.Raw = NOTHING
+    documents: msgspec.Raw = NOTHING
+    tools: msgspec.Raw = NOTHING
+    functions: msgspec.Raw = NOTHING
+
+
+class ChatFields(CommonFields):
+    """A body whose prompt is a list of messages."""
+
+    messages: list[Message] = []
+
+
+class BodyFields(CommonFields):
+    """Any body, also one with messages of a shape that is not known here."""
+
+    messages: msgspec.Raw = NOTHING

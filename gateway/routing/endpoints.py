@@ -14,12 +14,14 @@ class Endpoint:
     body that holds the prompt. token_ids: whether the prompt may be a list of token ids. generates:
     whether the answer is generated token by token; if so it may stream, its length can be learned,
     and the body may have `stream_options`. end: the data of the last event of a stream.
+    unit_tokens: that a message, or a prompt of a list, takes beside its text, until it is learned:
+    the marks of a chat template, or of the beginning.
 
     A plain class instead of a frozen dataclass, so that compiled code reads its attributes as C
     fields.
     """
 
-    __slots__ = ("end", "generates", "name", "path", "prompt", "token_ids")
+    __slots__ = ("end", "generates", "name", "path", "prompt", "token_ids", "unit_tokens")
 
     def __init__(
         self,
@@ -30,6 +32,7 @@ class Endpoint:
         token_ids: bool,
         generates: bool,
         end: bytes = b"[DONE]",
+        unit_tokens: float = 1.0,
     ) -> None:
         self.name = name
         self.path = path
@@ -37,13 +40,19 @@ class Endpoint:
         self.token_ids = token_ids
         self.generates = generates
         self.end = end
+        self.unit_tokens = unit_tokens
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.path}>"
 
 
 CHAT: Final = Endpoint(
-    name="chat", path="/v1/chat/completions", prompt="messages", token_ids=False, generates=True
+    name="chat",
+    path="/v1/chat/completions",
+    prompt="messages",
+    token_ids=False,
+    generates=True,
+    unit_tokens=4.0,
 )
 COMPLETIONS: Final = Endpoint(
     name="completions", path="/v1/completions", prompt="prompt", token_ids=True, generates=True
