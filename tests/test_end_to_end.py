@@ -864,7 +864,7 @@ async def test_swapping_tables_under_load_loses_nothing(tmp_path: Path):
 
 async def test_prompt_tokens_are_learned_from_replies(tmp_path: Path):
     """The bucket of a prompt becomes that of its true tokens, which only the backend knows."""
-    words = CHAT | {"messages": [{"role": "user", "content": "incomprehensibility " * 200}]}
+    words = CHAT | {"messages": [{"role": "user", "content": "friendship " * 200}]}
     async with running(tmp_path) as fleet, ClientSession() as session:
         url = f"{fleet.url}/v1/chat/completions"
         grid = fleet.app.plan.buckets.grid
