@@ -45,16 +45,14 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     else:
         loose = _decoded(body)
         prompt = bytes(getattr(loose, endpoint.prompt))
-        if not prompt:  # vLLM's embeddings take messages instead
-            prompt = bytes(loose.messages)
-        elif endpoint.token_ids and prompt[:1] == b"[":
-            tokens = _token_ids(prompt)
-            if tokens is not None:
-                prompts, prompt = max(1, prompt.count(b"[") - 1), b""
-        listed = text.add_content(prompt)
-        units = listed
-        if endpoint.token_ids and tokens is None:
-            prompts = max(1, listed)
+        tokens = _token_ids(prompt) if endpoint.token_ids and prompt[:1] == b"[" else None
+        if tokens is not None:
+            prompts = max(1, prompt.count(b"[") - 1)
+        elif prompt:
+            units = text.add_content(prompt)
+            prompts = max(1, units) if endpoint.token_ids else 1
+        else:  # vLLM's embeddings take messages instead
+            units = text.add_content(bytes(loose.messages))
         fields = loose
     _add_beside(text, fields)
     # OpenAI renamed max_tokens; engines take the new name first where a client sends both.

@@ -232,6 +232,7 @@ def test_base64_that_somebody_writes_is_text():
         ("completions", {"prompt": ["a", "b"], "n": 2, "best_of": 5}, (2, 4, 10)),
         ("embeddings", {"input": ["a", "b", "c"]}, (3, 3, 3)),
         ("embeddings", {"input": ["a"], "n": 5}, (1, 1, 1)),
+        ("embeddings", {"messages": [{"role": "user", "content": "a"}] * 3}, (1, 1, 1)),
     ],
 )
 def test_a_request_is_as_many_sequences_as_an_engine_works_on(endpoint, fields, sequences):
