@@ -65,6 +65,13 @@ class Estimate:
         return self.input_tokens * self.prompts
 
     @property
+    def lasting(self) -> int:
+        """Sequences that stay in the batch. Where answers have one token, as in embeddings, each is
+        gone with its prefill, and they never stand beside each other for long: they count as one.
+        """
+        return self.width if self.output_p90 > 1 else 1
+
+    @property
     def tokens(self) -> int:
         """All that an engine works on: prompts and answers."""
         return self.input_tokens * self.prompts + self.output_tokens * self.width

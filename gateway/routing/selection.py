@@ -65,7 +65,7 @@ class Selection:
         if not self._feasible[bucket][pool]:
             return None
         prefill_s = estimate.prompt_tokens * self._prefill_s[pool]
-        own, memory, width = self._own[bucket], self.memory(pool, estimate), estimate.width
+        own, memory, width = self._own[bucket], self.memory(pool, estimate), estimate.lasting
         best, least = self._least_pressed(
             pool, bucket, own, memory, prefill_s, now_s, exclude, limit, width
         )
@@ -95,7 +95,7 @@ class Selection:
         is set aside: it gets promised requests only where no other has room.
         """
         pressure, prefill_s = self.pressure, estimate.prompt_tokens * self._prefill_s[pool]
-        memory, width = self.memory(pool, estimate), estimate.width
+        memory, width = self.memory(pool, estimate), estimate.lasting
         best, least = self._least_pressed(
             pool, bucket, NO_CLASS, memory, prefill_s, now_s, exclude, limit, width
         )
@@ -127,7 +127,7 @@ class Selection:
         feasible, slots, own = self._feasible[bucket], self._slots[bucket], self._own[bucket]
         return any(
             feasible[pool]
-            and slots[pool][own] * estimate.width <= FULL
+            and slots[pool][own] * estimate.lasting <= FULL
             and self.memory(pool, estimate) <= FULL
             and estimate.prompt_tokens * self._prefill_s[pool] <= PROMPT * allowed_s
             for pool in self._order[bucket]

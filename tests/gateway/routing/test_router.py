@@ -312,6 +312,22 @@ def test_what_is_wider_than_a_backend_is_promised_nothing_and_gets_one_to_itself
     assert third.in_flight >= 0
 
 
+def test_a_list_of_embeddings_needs_no_backend_to_itself():
+    """It is gone with its prefill, and a trickle of others must not keep it waiting for ever; while
+    it is there, it counts in full."""
+    router = make_router(make_table((1.0,), slots=(0.01,), prefill_s=1e-5), per_pool=1)
+    (backend,) = router.fleet.backends
+    router.route(estimate(outputs=1), now_s=0.0)
+    batch = estimate(outputs=1, prompts=500, width=500)
+
+    assert router.promised(batch, SHORT)
+    assert router.route(batch, now_s=0.0).decision == "planned"
+    assert backend.load == pytest.approx(5.01)
+    assert router.route(batch, now_s=0.0) is None
+    assert not router.promised(estimate(prompts=500, width=500), SHORT)
+    assert not router.promised(estimate(outputs=1, prompts=8000, width=8000), SHORT)
+
+
 def test_a_wide_request_must_fit_into_memory_and_time_as_well():
     """Its sequences hold their prompts together, and their prefill is one queue."""
     table = make_table((1.0,), slots=(0.001,), prefill_s=0.001)
