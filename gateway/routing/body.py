@@ -9,19 +9,15 @@ from typing import Any, Final
 import msgspec
 
 from gateway.errors import BadRequest
-from gateway.routing.body_schema import NOTHING, BodyFields, ChatFields, CommonFields
+from gateway.routing.body_schema import NOTHING, BodyFields, ChatFields, CommonFields, Message
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.llm_request import LlmRequest
-from gateway.routing.prompt_text import OTHER, PromptText
+from gateway.routing.prompt_text import OTHER, PARTS, PromptText, too_many
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
 MESSAGES: Final = "messages"
-QUOTE: Final = 34
 MOST_CHOICES: Final = 16_384  # of one prompt: vLLM's limit; more are refused by every engine
 MOST_SEQUENCES: Final = 1 << 20
-# A body with more objects than one in so many bytes is not taken apart: each takes 50 bytes.
-LARGE: Final = 1 << 20
-DENSE: Final = 32
 # More of a prompt's bytes than this share are those of characters that take several: it is written
 # in another script than Latin, where a token has other lengths.
 WIDE: Final = 4
@@ -40,8 +36,9 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     chat = _chat(body) if endpoint.prompt == MESSAGES else None
     fields: CommonFields
     if chat is not None:
-        fields, units = chat, len(chat.messages) + 1
-        _add_messages(text, chat)
+        fields, messages = chat, chat.messages
+        units = len(messages) + 1
+        _add_messages(text, messages)
     else:
         loose = _decoded(body)
         prompt = bytes(getattr(loose, endpoint.prompt))
@@ -93,7 +90,7 @@ def with_usage(body: bytes) -> bytes | None:
 
 def _chat(body: bytes) -> ChatFields | None:
     """The fields of a body with messages; `None` if they are not as they usually are."""
-    if len(body) > LARGE and body.count(b"{") * DENSE > len(body):
+    if too_many(body):
         return None
     try:
         return _CHAT.decode(body)
@@ -113,28 +110,36 @@ def _decoded(body: bytes) -> BodyFields:
         raise BadRequest("the body is nested too deeply") from error
 
 
-def _add_messages(text: PromptText, chat: ChatFields) -> None:
-    for message in chat.messages:
-        content = bytes(message.content)
-        if content and content[0] == QUOTE:
-            text.add_string(content)
+def _add_messages(text: PromptText, messages: list[Message]) -> None:
+    nothing = NOTHING
+    for message in messages:
+        content = message.content
+        if isinstance(content, str):
+            text.add(content)
         else:
-            text.add_content(content)
+            for part in content or ():
+                text.add_content(bytes(part), PARTS)
             text.add_json(bytes(message.function_call))
-        if message.tool_calls is not NOTHING:
+        if message.tool_calls is not nothing:
             text.add_json(bytes(message.tool_calls))
 
 
 def _add_beside(text: PromptText, fields: CommonFields) -> None:
     """Add what is part of the prompt and stands beside it."""
-    if fields.tools is not NOTHING:
+    nothing = NOTHING
+    if fields.tools is not nothing:
         text.add_json(bytes(fields.tools))
-    if fields.functions is not NOTHING:
+    if fields.system is not nothing:
+        text.add_content(bytes(fields.system))
+    if fields.documents is not nothing:
+        text.add_content(bytes(fields.documents))
+    if fields.functions is not nothing:
         text.add_json(bytes(fields.functions))
-    for beside in (fields.system, fields.instructions, fields.documents, fields.suffix):
-        if beside is not NOTHING:
-            text.add_content(bytes(beside))
-    if fields.prompt_embeds is not NOTHING and bytes(fields.prompt_embeds) != b"null":
+    if fields.instructions is not nothing:
+        text.add_content(bytes(fields.instructions))
+    if fields.suffix is not nothing:
+        text.add_content(bytes(fields.suffix))
+    if fields.prompt_embeds is not nothing and bytes(fields.prompt_embeds) != b"null":
         text.count(OTHER)
 
 

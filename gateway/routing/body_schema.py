@@ -18,9 +18,10 @@ class StreamOptions(msgspec.Struct):
 
 
 class Message(msgspec.Struct, gc=False):
-    """One message of a chat. function_call: what `tool_calls` was called before."""
+    """One message of a chat. content: text, or parts. function_call: what `tool_calls` was called
+    before."""
 
-    content: msgspec.Raw = NOTHING
+    content: str | list[msgspec.Raw] | None = None
     tool_calls: msgspec.Raw = NOTHING
     function_call: msgspec.Raw = NOTHING
 

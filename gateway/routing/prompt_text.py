@@ -49,10 +49,10 @@ PLACES: Final = frozenset(("url", "data", "file_data", "file_id", "uuid"))
 PLACE: Final = re.compile(rb'"(?:data:|https?:|file:|s3:|gs:|[A-Za-z0-9+/_=-]{200})')
 PARTS: Final = 1  # the level of the parts of a message; those in results of tools have a type
 DEEPEST: Final = 8  # levels that are looked into; deeper ones count as text
-# A larger list with more commas than one in so many bytes is not looked into: each of its elements
-# would take a hundred bytes of memory.
-LARGE: Final = 1 << 16
-DENSE: Final = 16
+# What may have more elements than this is not taken apart: each takes a hundred bytes of memory. No
+# engine has the context for so many. A smaller one than that cannot have so many.
+MOST: Final = 500_000
+LARGE: Final = 2 * MOST
 NULL: Final = b"null"
 BACKSLASH: Final = b"\\"
 ESCAPE: Final = b"\\u"
@@ -77,33 +77,30 @@ class PromptText:
     def __repr__(self) -> str:
         return f"<PromptText of {self.text_bytes} bytes and {self.payload or 'nothing else'}>"
 
+    def add(self, text: str) -> None:
+        """Add a decoded text."""
+        size = len(text)
+        if not text.isascii():
+            characters = size
+            size = len(text.encode("utf-8", "surrogatepass"))
+            self.wide_bytes += size - characters
+        self.text_bytes += size
+
     def add_string(self, raw: bytes) -> None:
         """Add a JSON string. An escape counts as the bytes that it stands for."""
-        if BACKSLASH in raw:
-            self._add_escaped(raw)
-            return
-        self.text_bytes += len(raw) - 2
-        if not raw.isascii():
-            self.wide_bytes += len(raw) - len(raw.decode(errors="ignore"))
-
-    def _add_escaped(self, raw: bytes) -> None:
-        try:
-            text = _STRING.decode(raw)
-        except (msgspec.DecodeError, UnicodeDecodeError):  # half of a pair of surrogates
+        if BACKSLASH not in raw and raw.isascii():
             self.text_bytes += len(raw) - 2
             return
-        if text.isascii():
-            self.text_bytes += len(text)
-            return
-        size = len(text.encode(errors="ignore"))
-        self.text_bytes += size
-        self.wide_bytes += size - len(text)
+        try:
+            self.add(_STRING.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError):  # half of a pair of surrogates
+            self.text_bytes += len(raw) - 2
 
     def add_json(self, raw: bytes) -> None:
         """Add what templates write into the prompt as JSON: tools and their calls."""
         if raw == NULL:
             return
-        if BACKSLASH in raw and ESCAPE in raw and not _dense(raw):
+        if BACKSLASH in raw and ESCAPE in raw and not too_many(raw):
             with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
                 raw = msgspec.json.encode(msgspec.json.decode(raw))
         self.text_bytes += len(raw)
@@ -188,7 +185,7 @@ def _kind(fields: dict[str, msgspec.Raw]) -> str | None:
 
 def _items(raw: bytes) -> list[msgspec.Raw] | None:
     """The elements of a list; `None` if they are too many to look into."""
-    if _dense(raw):
+    if too_many(raw):
         return None
     try:
         return _LIST.decode(raw)
@@ -198,7 +195,7 @@ def _items(raw: bytes) -> list[msgspec.Raw] | None:
 
 def _fields(raw: bytes) -> dict[str, msgspec.Raw] | None:
     """The fields of an object; `None` if they are too many to look into."""
-    if _dense(raw):
+    if too_many(raw):
         return None
     try:
         return _OBJECT.decode(raw)
@@ -206,5 +203,6 @@ def _fields(raw: bytes) -> dict[str, msgspec.Raw] | None:
         return None
 
 
-def _dense(raw: bytes) -> bool:
-    return len(raw) > LARGE and raw.count(b",") * DENSE > len(raw)
+def too_many(raw: bytes) -> bool:
+    """Whether JSON may have so many elements that taking it apart is too much."""
+    return len(raw) > LARGE and raw.count(b",") > MOST

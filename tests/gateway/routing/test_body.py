@@ -259,11 +259,24 @@ def test_messages_of_another_shape_are_the_engines_business(messages):
 
 def test_very_many_small_things_are_not_taken_apart():
     """Each would take a hundred bytes of memory: they count as text."""
-    body = b'{"messages":[' + b"{}," * 400_000 + b"{}]}"
-    listed = b'{"messages":[{"content":[' + b"1," * 400_000 + b"1]}]}"
+    body = b'{"messages":[' + b"{}," * 600_000 + b"{}]}"
+    listed = b'{"messages":[{"content":[' + b"1," * 600_000 + b"1]}]}"
 
     for raw in (body, listed):
-        assert read_body(raw, CHAT).prompt_bytes > 700_000
+        found = read_body(raw, CHAT)
+        assert found.prompt_bytes > 700_000
+        assert found.units <= 2
+
+
+def test_a_table_with_a_picture_is_still_read():
+    """However many commas its text has."""
+    part = {"type": "image_url", "image_url": {"url": "https://example.org/" + "a" * 9}}
+    numbers = ",".join(map(str, range(100_000)))
+    content = [part] * 20 + [{"type": "text", "text": numbers}]
+    found = llm_request(messages=[{"role": "user", "content": content}])
+
+    assert found.payload == (("image", 20),)
+    assert found.prompt_bytes == pytest.approx(len(numbers), abs=20)
 
 
 JSON = st.recursive(
