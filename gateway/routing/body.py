@@ -54,10 +54,10 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     _add_beside(text, fields)
     # OpenAI renamed max_tokens; engines take the new name first where a client sends both.
     cap = fields.max_completion_tokens or fields.max_tokens
-    answers = width = prompts
+    answers, width = prompts, prompts
     if endpoint.generates and (fields.n is not None or fields.best_of is not None):
-        answers = prompts * _choices(fields.n)
-        width = max(answers, prompts * _choices(fields.best_of))
+        answers = min(prompts * _choices(fields.n), MOST_SEQUENCES)
+        width = max(answers, min(prompts * _choices(fields.best_of), MOST_SEQUENCES))
     return LlmRequest(
         endpoint=endpoint,
         model=fields.model,
@@ -71,8 +71,8 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
         wide=text.wide_bytes * WIDE > text.text_bytes,
         payload=() if text.payload is None else tuple(sorted(text.payload.items())),
         prompts=prompts,
-        answers=min(answers, MOST_SEQUENCES),
-        width=min(width, MOST_SEQUENCES),
+        answers=answers,
+        width=width,
     )
 
 

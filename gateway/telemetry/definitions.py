@@ -95,12 +95,13 @@ CACHED_TOKENS = Metric(
     "say so; divided by `cuvee_tokens_total` of the direction `input` it is the share of hits.",
     ("model", "pool"),
 )
-INPUT_ESTIMATE = Metric(
-    "cuvee_input_estimate_ratio",
+ESTIMATE = Metric(
+    "cuvee_estimate_ratio",
     "histogram",
-    "Prompt tokens of a request as estimated when it came, over those that the engine counted; "
-    "1.0 is exact. Prompts that come as token ids are not estimated.",
-    ("model",),
+    "Tokens of a request as estimated when it came, over those that the engine counted: of the "
+    "prompt (1.0 is exact; prompts that come as token ids are not estimated), and of one answer "
+    "(the estimate is the median of answers to such requests).",
+    ("direction", "model"),
 )
 BYTES_PER_TOKEN = Metric(
     "cuvee_bytes_per_token",

@@ -10,14 +10,16 @@ Figures = Sequence[tuple[str, str, float]]  # by model and something else
 
 
 def estimates(by_pool: Mapping[tuple[str, str], PoolStats]) -> Family:
-    """Estimated over actual tokens, by model. by_pool: by model and pool."""
-    family = Family(metric.INPUT_ESTIMATE)
-    by_model: dict[str, Histogram] = {}
+    """Estimated over actual tokens, by direction and model. by_pool: by model and pool."""
+    family = Family(metric.ESTIMATE)
+    by_label: dict[tuple[str, str], Histogram] = {}
     for (model, _), stats in by_pool.items():
-        by_model.setdefault(model, Histogram.none(RATIO)).add(stats.input_estimate)
-    for model, ratios in by_model.items():
+        for name, ratios in (("input", stats.input_estimate), ("output", stats.output_estimate)):
+            by_label.setdefault((name, model), Histogram.none(RATIO)).add(ratios)
+    for (name, model), ratios in by_label.items():
         if any(ratios.counts):
-            family.histogram(labelled(model=model), RATIO, ratios.counts, ratios.seconds)
+            labels = labelled(direction=name, model=model)
+            family.histogram(labels, RATIO, ratios.counts, ratios.seconds)
     return family
 
 

@@ -70,8 +70,8 @@ class PoolSums:
     """The `PoolStats` of one SLO class in one pool while they grow, for the same reason."""
 
     __slots__ = (
-        "cached_tokens", "duration", "ends", "input_estimate", "input_tokens", "output_tokens",
-        "retries", "sheds", "tpot", "ttft", "waited",
+        "cached_tokens", "duration", "ends", "input_estimate", "input_tokens", "output_estimate",
+        "output_tokens", "retries", "sheds", "tpot", "ttft", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class PoolSums:
         self.sheds: dict[str, int] = {}
         self.ttft, self.tpot = SecondsSum(TTFT_S), SecondsSum(TPOT_S)
         self.duration, self.waited = SecondsSum(REQUEST_S), SecondsSum(REQUEST_S)
-        self.input_estimate = SecondsSum(RATIO)
+        self.input_estimate, self.output_estimate = SecondsSum(RATIO), SecondsSum(RATIO)
         self.input_tokens = self.output_tokens = self.cached_tokens = self.retries = 0
 
     def value(self) -> PoolStats:
@@ -95,6 +95,7 @@ class PoolSums:
             retries=self.retries,
             cached_tokens=self.cached_tokens,
             input_estimate=self.input_estimate.value(),
+            output_estimate=self.output_estimate.value(),
         )
 
 
@@ -208,6 +209,8 @@ class Stats:
             sums.duration.add(o.duration_s)
             if inputs and not o.exact_input:
                 sums.input_estimate.add(o.estimated_input * o.prompts / inputs)
+            if outputs and o.endpoint.generates:
+                sums.output_estimate.add(o.estimated_output * o.answers / outputs)
         if promised and o.bucket != NO_BUCKET:
             if o.width > 1:
                 self._widened(o, cached)

@@ -63,9 +63,9 @@ class PoolStats(msgspec.Struct):
     says) and the router's decision, empty if there was none: one step for each request. ttft, tpot,
     duration, waited: seconds; the third of whole answers, the last of those that had to wait for
     their turn. sheds: numbers of refused requests by reason. input_tokens, output_tokens: as the
-    engines reported. input_estimate: estimated over actual input tokens. retries: attempts beyond
-    the first of each request. cached_tokens: of the input, that engines had computed for earlier
-    requests.
+    engines reported. input_estimate, output_estimate: estimated over actual tokens, of prompts and
+    of single answers. retries: attempts beyond the first of each request. cached_tokens: of the
+    input, that engines had computed for earlier requests.
     """
 
     ends: dict[tuple[str, int, str, str], int]
@@ -79,6 +79,7 @@ class PoolStats(msgspec.Struct):
     retries: int = 0
     cached_tokens: int = 0
     input_estimate: Histogram = msgspec.field(default_factory=lambda: Histogram.none(RATIO))
+    output_estimate: Histogram = msgspec.field(default_factory=lambda: Histogram.none(RATIO))
 
     @classmethod
     def none(cls) -> "PoolStats":
@@ -99,6 +100,7 @@ class PoolStats(msgspec.Struct):
         self.retries += other.retries
         self.cached_tokens += other.cached_tokens
         self.input_estimate.add(other.input_estimate)
+        self.output_estimate.add(other.output_estimate)
 
 
 class StatsDelta(msgspec.Struct):

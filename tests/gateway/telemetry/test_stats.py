@@ -96,6 +96,7 @@ def test_a_request_of_several_sequences_is_a_demand_of_as_many():
     pool = delta.by_pool["m", "default", "h100"]
     assert sum(pool.ends.values()) == 2
     assert (sum(pool.input_estimate.counts), pool.input_estimate.seconds) == (1, 0.5)
+    assert (sum(pool.output_estimate.counts), pool.output_estimate.seconds) == (1, 50 / 40)
 
 
 def test_wide_requests_that_were_shed_are_demand_too():
