@@ -41,12 +41,12 @@ TEXTS: Final = frozenset(
     ("text", "content", "output", "arguments", "input", "thinking", "reasoning", "refusal", "name",
      "title", "description", "summary", "query")
 )  # fmt: skip
-# A string under any other key that begins with so many characters of Base64 is no text. Names,
-# paths and hashes are shorter.
-ENCODED: Final = re.compile(rb'"(?:data:|[A-Za-z0-9+/_=-]{200})')
+# A string under any other key that begins as a data URL, or with so many characters of Base64, is
+# no text. Names, paths and hashes are shorter. PHP writes a backslash before each slash.
+ENCODED: Final = re.compile(rb'"(?:data:[\w.+/\\-]{1,80}[;,]|[\w+/=\\-]{200})')
 # Where the payload of a part stands, or the place from which an engine fetches it.
 PLACES: Final = frozenset(("url", "data", "file_data", "file_id", "uuid"))
-PLACE: Final = re.compile(rb'"(?:data:|https?:|file:|s3:|gs:|[A-Za-z0-9+/_=-]{200})')
+PLACE: Final = re.compile(rb'"(?:data:|https?:|file:|s3:|gs:|[\w+/=\\-]{200})')
 PARTS: Final = 1  # the level of the parts of a message; those in results of tools have a type
 DEEPEST: Final = 8  # levels that are looked into; deeper ones count as text
 # What may have more elements than this is not taken apart: each takes a hundred bytes of memory. No

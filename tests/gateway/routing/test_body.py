@@ -195,6 +195,7 @@ def test_what_is_no_text_counts_by_its_kind(part, kind):
         {"image": "a cat", "content": TEXT},
         {"type": "function_call", "arguments": IMAGE},
         {"url": "https://example.org/", "note": TEXT},
+        {"note": "data: " + TEXT},
     ],
 )
 def test_what_only_looks_like_it_is_text(data):
@@ -204,6 +205,14 @@ def test_what_only_looks_like_it_is_text(data):
 
     assert found.payload == ()
     assert found.prompt_bytes >= len(TEXT)
+
+
+def test_slashes_may_be_escaped():
+    """As PHP does."""
+    part = {"type": "hologram", "hologram": {"data": "iVBO/Rw0" * 99, "more": IMAGE}}
+    body = json.dumps({"messages": [{"role": "user", "content": [part]}]}).replace("/", "\\/")
+
+    assert read_body(body.encode(), CHAT).payload == (("other", 2),)
 
 
 def test_base64_that_somebody_writes_is_text():
