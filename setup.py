@@ -30,9 +30,9 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "answer_homes", "answers", "attempts", "beginning", "dispatch", "engines",
-        "events", "exchange", "framing", "judge", "receipt", "relay", "responses", "retry", "sse",
-        "timeouts", "usage_memory",
+        "active", "answer_homes", "answers", "attempts", "beginning", "context_refusal", "dispatch",
+        "engines", "events", "exchange", "framing", "judge", "receipt", "relay", "responses",
+        "retry", "sse", "timeouts", "usage_memory",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",
@@ -40,8 +40,9 @@ MODULES = {
     ],
     "gateway/routing": [
         "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator",
-        "failure_rate", "fleet", "lengths", "llm_request", "observation", "pressure", "ramp",
-        "rotation", "router", "selection", "shared_queue", "ticket", "tokens", "turns",
+        "failure_rate", "fleet", "lengths", "llm_request", "observation", "payload_tokens",
+        "pressure", "prompt_text", "ramp", "rotation", "router", "selection", "shared_queue",
+        "ticket", "token_fit", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
     "gateway/rehearsal": ["estimates", "gateway"],

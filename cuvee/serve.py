@@ -77,14 +77,14 @@ async def run(loaded: Loaded, path: Path, *, replace: bool = False) -> None:
 
     def on_signal(signum: signal.Signals) -> None:
         if stop.is_set():
-            log.warning("%s again: ending now, %d requests are cut", signum.name, app.in_flight)
+            log.warning("%s again: ending now, %d answers are cut", signum.name, app.in_flight)
             app.kill()
             logging.shutdown()
             os._exit(128 + signum)  # as a shell reports a process that a signal has ended
         settings = loaded.config.gateway
         log.info(
             "%s: not ready from now on, new requests for %g s more, then %g s at most for those "
-            "under way, %d now; a second signal ends at once",
+            "under way, %d answers now; a second signal ends at once",
             signum.name, settings.drain_delay_s, settings.drain_s, app.in_flight,
         )  # fmt: skip
         stop.set()

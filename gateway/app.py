@@ -123,7 +123,7 @@ class App:
 
     @property
     def in_flight(self) -> int:
-        """Requests that backends hold now, as of the last count."""
+        """Sequences that backends hold now, as of the last count; most requests are one."""
         return sum(backend.in_flight for backend in self.fleet.backends)
 
     @property
@@ -300,6 +300,8 @@ class App:
     def _scrape(self) -> Answer:
         self._counting.take()
         self._counting.measure()
+        learned = self._estimator
+        self._metrics.learned(learned.tokens.figures(), learned.payload.figures())
         if self._reload is not None:
             self._metrics.configured(not self._reload.problems, self._reload.at_s)
         return 200, CONTENT_TYPE, self._metrics.text()

@@ -864,7 +864,7 @@ async def test_swapping_tables_under_load_loses_nothing(tmp_path: Path):
 
 async def test_prompt_tokens_are_learned_from_replies(tmp_path: Path):
     """The bucket of a prompt becomes that of its true tokens, which only the backend knows."""
-    words = CHAT | {"messages": [{"role": "user", "content": "incomprehensibility " * 200}]}
+    words = CHAT | {"messages": [{"role": "user", "content": "friendship " * 200}]}
     async with running(tmp_path) as fleet, ClientSession() as session:
         url = f"{fleet.url}/v1/chat/completions"
         grid = fleet.app.plan.buckets.grid
@@ -877,6 +877,59 @@ async def test_prompt_tokens_are_learned_from_replies(tmp_path: Path):
 
     assert rows[0][0] > used  # four bytes a token is far off for such words
     assert rows[-1][0] <= used < rows[-1][1]
+
+
+@pytest.mark.parametrize(
+    ("fields", "width", "answers"), [({"n": 4}, 4, 4), ({"n": 2, "best_of": 5}, 5, 2)]
+)
+async def test_a_request_of_several_sequences_is_held_and_learned_as_such(
+    tmp_path: Path, fields: dict[str, Any], width: int, answers: int
+):
+    """While it is served it is so many in flight; then it teaches the length of one answer, and is
+    as many requests of the demand."""
+    held: list[int] = []
+
+    async def choices(_: web.Request) -> web.Response:
+        held.extend(backend.in_flight for backend in fleet.worker.router.fleet.backends)
+        usage = {"prompt_tokens": 12, "completion_tokens": 20 * answers}
+        return web.json_response(ANSWER | {"usage": usage})
+
+    async with serving(choices) as url, running(tmp_path, urls={"H100": [url]}) as fleet:
+        async with (
+            ClientSession() as session,
+            session.post(f"{fleet.url}/v1/chat/completions", json=CHAT | fields) as reply,
+        ):
+            assert reply.status == 200
+            bucket = int(reply.headers["x-cuvee-bucket"])
+        delta = fleet.worker.drain()
+        lesson = fleet.worker.recent[-1]
+        after = [backend.in_flight for backend in fleet.worker.router.fleet.backends]
+
+    assert (held, after) == ([width], [0])
+    assert lesson.output_tokens == 20
+    assert sum(count for count, *_ in delta.sizes.values()) == width
+    assert delta.arrivals.get(bucket, 0) >= width - 1  # the first was counted when it came
+
+
+async def test_a_refusal_for_length_is_learned_from(tmp_path: Path):
+    """The engine's words reach the client unchanged, and the estimator."""
+    message = "The input (5000 tokens) is longer than the model's context length (4096 tokens)."
+    error = {"message": message, "type": "BadRequestError", "code": 400}
+
+    async def too_long(_: web.Request) -> web.Response:
+        return web.json_response({"error": error}, status=400)
+
+    async with serving(too_long) as url, running(tmp_path, urls={"H100": [url]}) as fleet:
+        async with (
+            ClientSession() as session,
+            session.post(f"{fleet.url}/v1/chat/completions", json=CHAT) as reply,
+        ):
+            told = await reply.json()
+        fleet.worker.drain()
+        lesson = fleet.worker.recent[-1]
+
+    assert told == {"error": error}
+    assert (lesson.input_tokens, lesson.least_input) == (None, 5000)
 
 
 async def test_what_is_no_request_is_refused_in_openais_shape(tmp_path: Path):

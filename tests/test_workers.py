@@ -327,7 +327,7 @@ async def test_the_load_of_every_worker_is_shown(tmp_path: Path):
 
 async def test_a_replacement_knows_what_was_learned(tmp_path: Path):
     """A worker that starts late believes of a prompt what the others found out about such."""
-    words = {"messages": [{"role": "user", "content": "incomprehensibility " * 200}]}
+    words = {"messages": [{"role": "user", "content": "friendship " * 200}]}
     async with supervisor(tmp_path) as (app, plane, _), fresh() as session:
         url = f"http://127.0.0.1:{app.port}/v1/chat/completions"
 

@@ -4,7 +4,9 @@ from collections.abc import Callable, Collection
 from math import inf
 from typing import Final
 
-from gateway.errors import ClientGone
+from gateway.errors import ClientGone, GatewayError
+from gateway.proxy.context_refusal import context_refusal
+from gateway.proxy.engines import EngineRefusal
 from gateway.proxy.events_schema import Usage
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.request import StreamWriter
@@ -32,8 +34,8 @@ class ActiveRequest:
     __slots__ = (
         "_receipts", "_room", "arrival_s", "bucket", "cached_tokens", "caller", "client",
         "committed", "due_s", "estimate", "exclude", "fiber", "first_at_s", "input_tokens", "lease",
-        "llm_request", "outcome", "output_tokens", "ping_s", "reason", "relay", "request_id",
-        "retries", "status", "tpot_s", "waited_s", "waiting",
+        "least_input", "llm_request", "outcome", "output_tokens", "ping_s", "reason", "relay",
+        "request_id", "retries", "status", "tpot_s", "waited_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -74,6 +76,7 @@ class ActiveRequest:
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
         self.cached_tokens: int | None = None
+        self.least_input: int | None = None
         self._receipts = receipts
         self._room = room
 
@@ -98,6 +101,23 @@ class ActiveRequest:
             self.output_tokens = usage.completion_tokens
             self.cached_tokens = usage.cached_tokens
 
+    def add_pace(self, output_tokens: int, tpot_s: float | None) -> None:
+        """Note the tokens of a stream and their pace, as of one sequence: those of several choices
+        come at the same time. tpot_s: as if they were all of one."""
+        self.output_tokens = output_tokens
+        answers = self.llm_request.answers
+        if answers > 1 and tpot_s is not None:
+            steps = output_tokens / answers - 1.0
+            tpot_s = tpot_s * (output_tokens - 1) / steps if steps >= 1.0 else None
+        self.tpot_s = tpot_s
+
+    def add_refusal(self, error: GatewayError) -> None:
+        """Note what an engine's refusal says of the length of the prompt."""
+        if isinstance(error, EngineRefusal) and error.status < 500:
+            told = context_refusal(error.body())
+            if told is not None:
+                self.least_input = told.least(self.llm_request.max_tokens)
+
     def finish(self, outcome: Outcome, status: int, reason: str | None = None) -> None:
         """Note how the request ended, the status that its client saw, and the code of an error."""
         self.outcome = outcome
@@ -121,7 +141,9 @@ class ActiveRequest:
         ttft_s: float | None = None
         if self.first_at_s is not None:
             ttft_s = self.first_at_s - self.arrival_s
-        elif self.outcome is OK and (self.output_tokens == 1 or not request.endpoint.generates):
+        elif self.outcome is OK and (
+            self.output_tokens == request.answers or not request.endpoint.generates
+        ):
             ttft_s = duration_s  # the whole answer is one token, or an embedding
         return Observation(
             model=estimate.model,
@@ -153,4 +175,11 @@ class ActiveRequest:
             plan_id=None if lease is None else lease.plan_id,
             decision=None if lease is None else lease.decision,
             retries=self.retries,
+            least_input=self.least_input,
+            units=request.units,
+            wide=request.wide,
+            payload=request.payload,
+            prompts=request.prompts,
+            answers=request.answers,
+            width=request.width,
         )

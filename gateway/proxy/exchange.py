@@ -261,8 +261,7 @@ class Exchange:
         finally:
             self.timeouts.unfollow(active)
             active.add_usage(meter.usage)
-            active.output_tokens = meter.output_tokens
-            active.tpot_s = meter.tpot_s
+            active.add_pace(meter.output_tokens, meter.tpot_s)
             self._dispatcher.note_answer(active, meter.answer_id)
         client.end()
 
@@ -278,6 +277,7 @@ class Exchange:
         receipt = unrouted(request_id)
         if active is not None:
             active.finish(outcome_of(error), error.status, error.reason)
+            active.add_refusal(error)
             receipt = active.receipt()
         else:
             self._on_refusal(error)

@@ -40,7 +40,7 @@ class Judge:
         caller: id of the caller. counts: whether it counts against the backend.
         """
         if isinstance(error, EngineRefusal) and error.admission:
-            lease.backend.refused(self._clock(), error.pause_s)
+            lease.backend.refused(self._clock(), error.pause_s, lease.width)
             self._on_failure(lease.backend.name, error.kind, False)
         elif not isinstance(error, EngineRefusal) or error.status >= 500:
             if counts or isinstance(error, ConnectFailed):

@@ -109,7 +109,7 @@ class Admission:
             estimate, bucket=bucket, now_s=now_s, barred=barred, slack_s=slack_s
         )
         if lease is not None:
-            self._served.add(caller, estimate.input_tokens + estimate.output_tokens, now_s)
+            self._served.add(caller, estimate.tokens, now_s)
         return lease
 
     def due(
@@ -124,7 +124,7 @@ class Admission:
         if again or not self._router.promised(estimate, bucket):
             return inf, longest_s
         due_s = arrival_s + self._router.allowed_s(bucket)
-        prefill_s = self._router.prefill_s(bucket, estimate.input_tokens)
+        prefill_s = self._router.prefill_s(bucket, estimate.prompt_tokens)
         return due_s, min(longest_s, due_s - prefill_s / PROMPT)
 
     def expect_room(self, ticket: Ticket, now_s: float) -> None:

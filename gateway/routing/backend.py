@@ -30,7 +30,8 @@ WIDTH: Final = FIRST_PRESENT + MOST_CLASSES
 class Backend:
     """One running engine behind one URL.
 
-    in_flight: number of leases. loads: by class of its model, Σ 1/n* over all leases, as measured
+    in_flight: sequences that requests hold here, one for each prompt and choice; most requests are
+    one. loads: by class of its model, Σ 1/n* over all leases, as measured
     by the promise of the class; at 1.0 the backend just keeps it. present: by class, number of
     leases of its requests. pending_s: seconds of prefill of the leases without a first token.
     memory: the share of the KV cache that all leases fill on average, as estimated. All are totals
@@ -103,11 +104,11 @@ class Backend:
         """Whether it gets no requests, or one on trial, because of what became of others."""
         return self.silent or self.breaker.tripped
 
-    def refused(self, now_s: float, pause_s: float = 0.0) -> None:
-        """Note that the engine refused a request for lack of room. It is full with one request less
-        than are in flight now; that is no failure. pause_s: for how long it wants no requests at
-        all, if it said so."""
-        self._full_at = self.in_flight - 1  # the refused request holds a lease too
+    def refused(self, now_s: float, pause_s: float = 0.0, width: int = 1) -> None:
+        """Note that the engine refused a request for lack of room. It is full with that request
+        less than is in flight now; that is no failure. pause_s: for how long it wants no requests
+        at all, if it said so. width: of the request, in sequences."""
+        self._full_at = self.in_flight - width  # the refused request holds a lease too
         self._full_until_s = now_s + FULL_S
         if pause_s:
             self.paused_until_s = max(self.paused_until_s, now_s + pause_s)
@@ -169,14 +170,20 @@ class Backend:
         self.present = [int(count) for count in totals[FIRST_PRESENT:]]
 
     def add(
-        self, sign: int, own: int, slots: tuple[float, ...], memory: float, pending_s: float
+        self,
+        sign: int,
+        own: int,
+        slots: tuple[float, ...],
+        memory: float,
+        pending_s: float,
+        width: int = 1,
     ) -> None:
         """Add a request to this worker's leases (sign 1), or take one out (sign -1).
 
         own: number of its class among those of the model, or `NO_CLASS`. slots: its loads. memory:
-        its share of the KV cache. pending_s: to add to the pending prefill.
+        its share of the KV cache. pending_s: to add to the pending prefill. width: its sequences.
         """
-        self.in_flight += sign
+        self.in_flight += sign * width
         loads = self.loads
         if self.in_flight == 0:  # the count is exact; sums of floats drift away from zero
             self.pending_s = self.memory = 0.0
@@ -195,7 +202,7 @@ class Backend:
         if own >= 0:
             self.present[own] += sign
         if self._cell is not None:
-            self._publish(self._cell, sign, own, slots, memory, pending_s)
+            self._publish(self._cell, sign, own, slots, memory, pending_s, width)
 
     def pend(self, seconds: float) -> None:
         """Add to the pending prefill of this worker's leases, or subtract (negative)."""
@@ -211,8 +218,9 @@ class Backend:
         slots: tuple[float, ...],
         memory: float,
         pending_s: float,
+        width: int,
     ) -> None:
-        cell[0] += sign
+        cell[0] += sign * width
         idle = cell[0] == 0.0
         cell[1] = 0.0 if idle else cell[1] + pending_s
         cell[2] = 0.0 if idle else cell[2] + sign * memory
@@ -225,14 +233,14 @@ class Backend:
 class Lease:
     """The hold of one request on one backend; a context manager, released once on every path.
 
-    in_flight: requests on the backend while it was held, itself included: the mean of those at its
-    start and at its end, which over many requests is the mean of all that time. Until the end,
-    those at its start.
+    in_flight: sequences on the backend while it was held, its own included: the mean of those at
+    its start and at its end, which over many requests is the mean of all that time. Until the end,
+    those at its start. width: its own sequences.
     """
 
     __slots__ = (
         "_due_s", "_held", "_memory", "_own", "_prefill_s", "_slots", "_streams", "backend",
-        "bucket", "decision", "in_flight", "plan_id",
+        "bucket", "decision", "in_flight", "plan_id", "width",
     )  # fmt: skip
 
     def __init__(
@@ -248,6 +256,7 @@ class Lease:
         memory: float = 0.0,
         due_s: float = inf,
         streams: bool = True,
+        width: int = 1,
     ) -> None:
         """Reserve. own, slots: its class and loads, as for `Backend.add`. prefill_s: seconds of
         its prefill. memory: its share of the KV cache. due_s: when its first token is due, if
@@ -263,7 +272,8 @@ class Lease:
         self._due_s = due_s
         self._streams = streams
         self._held = True
-        backend.add(1, own, slots, memory, prefill_s)
+        self.width = width
+        backend.add(1, own, slots, memory, prefill_s, width)
         self.in_flight = float(backend.in_flight)
         backend.breaker.begin(self)
         # In order of arrival, which is the order of prefill; see `prefilled`.
@@ -302,7 +312,7 @@ class Lease:
         while backend._unprefilled and not backend._unprefilled[0]._prefill_s:
             backend._unprefilled.popleft()
         self.in_flight = (self.in_flight + backend.in_flight) / 2
-        backend.add(-1, self._own, self._slots, self._memory, -prefill_s)
+        backend.add(-1, self._own, self._slots, self._memory, -prefill_s, self.width)
 
     def _forget_prefill(self) -> None:
         if self._prefill_s:

@@ -18,12 +18,17 @@ class Endpoint:
     learned. typed: whether each event of a stream says its kind, and the last one ends it; else
     `[DONE]` does, and the body may have `stream_options`. answer: the keys of which a whole answer
     has one; empty for choices. error: whose error objects its clients read.
+    unit_tokens: that a message, or a prompt of a list, takes beside its text, until it is learned:
+    the marks of a chat template, or of the beginning.
 
     A plain class instead of a frozen dataclass, so that compiled code reads its attributes as C
     fields.
     """
 
-    __slots__ = ("answer", "error", "generates", "name", "path", "prompt", "token_ids", "typed")
+    __slots__ = (
+        "answer", "error", "generates", "name", "path", "prompt", "token_ids", "typed",
+        "unit_tokens",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -36,6 +41,7 @@ class Endpoint:
         typed: bool = False,
         answer: tuple[str, ...] = (),
         error: str = OPENAI,
+        unit_tokens: float = 1.0,
     ) -> None:
         self.name = name
         self.path = path
@@ -45,6 +51,7 @@ class Endpoint:
         self.typed = typed
         self.answer = answer
         self.error = error
+        self.unit_tokens = unit_tokens
 
     @property
     def usage_option(self) -> bool:
@@ -55,7 +62,9 @@ class Endpoint:
         return f"<Endpoint {self.name} {self.path}>"
 
 
-CHAT: Final = Endpoint(name="chat", path="/v1/chat/completions", prompt="messages", generates=True)
+CHAT: Final = Endpoint(
+    name="chat", path="/v1/chat/completions", prompt="messages", generates=True, unit_tokens=4.0
+)
 COMPLETIONS: Final = Endpoint(
     name="completions", path="/v1/completions", prompt="prompt", token_ids=True, generates=True
 )
@@ -64,15 +73,15 @@ EMBEDDINGS: Final = Endpoint(
 )
 RESPONSES: Final = Endpoint(
     name="responses", path="/v1/responses", prompt="input", generates=True, typed=True,
-    answer=("output",),
+    answer=("output",), unit_tokens=4.0,
 )  # fmt: skip
 MESSAGES: Final = Endpoint(
     name="messages", path="/v1/messages", prompt="messages", generates=True, typed=True,
-    answer=("content",), error=ANTHROPIC,
+    answer=("content",), error=ANTHROPIC, unit_tokens=4.0,
 )  # fmt: skip
 COUNT_TOKENS: Final = Endpoint(
     name="count_tokens", path="/v1/messages/count_tokens", prompt="messages",
-    answer=("input_tokens",), error=ANTHROPIC,
+    answer=("input_tokens",), error=ANTHROPIC, unit_tokens=4.0,
 )  # fmt: skip
 RERANK: Final = Endpoint(
     name="rerank", path="/v1/rerank", prompt="documents", answer=("results", "data")

@@ -22,11 +22,16 @@ class PredictedLength:
 class Estimate:
     """The size of a request as the router estimates it.
 
-    input_tokens, output_tokens: estimated medians. output_p90: 90th percentile of the output.
-    streams: whether the answer streams, so that its first token is seen.
+    input_tokens, output_tokens: estimated medians, of one prompt and of one answer. output_p90:
+    90th percentile of the output. streams: whether the answer streams, so that its first token is
+    seen. prompts: that it has. width: sequences, each of this size, that an engine works on for it:
+    the prompts, each as often as it has choices.
     """
 
-    __slots__ = ("input_tokens", "model", "output_p90", "output_tokens", "slo_class", "streams")
+    __slots__ = (
+        "input_tokens", "model", "output_p90", "output_tokens", "prompts", "slo_class", "streams",
+        "width",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,6 +42,8 @@ class Estimate:
         output_p90: int,
         slo_class: str = DEFAULT,
         streams: bool = True,
+        prompts: int = 1,
+        width: int = 1,
     ) -> None:
         self.model = model
         self.input_tokens = input_tokens
@@ -44,8 +51,27 @@ class Estimate:
         self.output_p90 = output_p90
         self.slo_class = slo_class
         self.streams = streams
+        self.prompts = prompts
+        self.width = width
 
     def __repr__(self) -> str:
         return (
             f"<Estimate {self.model}/{self.slo_class} {self.input_tokens} → {self.output_tokens}>"
         )
+
+    @property
+    def prompt_tokens(self) -> int:
+        """Of all prompts. Choices of one prompt share its prefill."""
+        return self.input_tokens * self.prompts
+
+    @property
+    def lasting(self) -> int:
+        """Sequences that stay in the batch. Where answers have one token, as in embeddings, each is
+        gone with its prefill, and they never stand beside each other for long: they count as one.
+        """
+        return self.width if self.output_p90 > 1 else 1
+
+    @property
+    def tokens(self) -> int:
+        """All that an engine works on: prompts and answers."""
+        return self.input_tokens * self.prompts + self.output_tokens * self.width

@@ -12,7 +12,8 @@ from gateway.routing.estimate import Estimate, PredictedLength
 from gateway.routing.estimator_schema import EstimatorState, Lesson
 from gateway.routing.lengths import OutputLengths
 from gateway.routing.llm_request import LlmRequest
-from gateway.routing.tokens import BytesPerToken
+from gateway.routing.payload_tokens import PayloadTokens
+from gateway.routing.tokens import SURE, BytesPerToken
 from planner.model.buckets import DEFAULT
 
 NO_OUTPUT: Final = PredictedLength(median=1, p90=1)  # an embedding has no output to decode
@@ -28,6 +29,7 @@ class Estimator:
         tokens, as in traces."""
         self.lengths = OutputLengths()
         self.tokens = BytesPerToken(bytes_per_token or {})
+        self.payload = PayloadTokens()
         self._quota = QUOTA
 
     def __repr__(self) -> str:
@@ -41,12 +43,25 @@ class Estimator:
         self, request: LlmRequest, *, model: str, caller: str, slo_class: str = DEFAULT
     ) -> Estimate:
         """Estimate a request at its arrival: input tokens from its bytes, output tokens from the
-        lengths of similar requests."""
-        endpoint, inputs = request.endpoint, request.prompt_tokens
+        lengths of similar requests; both of one of its sequences."""
+        endpoint, inputs, prompts = request.endpoint, request.prompt_tokens, request.prompts
         if inputs is None:
-            inputs = self.tokens.estimate(model, endpoint.name, request.prompt_bytes)
+            inputs = self.tokens.estimate(
+                model,
+                endpoint.name,
+                request.prompt_bytes,
+                caller=caller,
+                units=request.units,
+                wide=request.wide,
+            )
+            if request.payload:
+                inputs += self.payload.estimate(model, request.payload)
+        if prompts > 1:
+            inputs = max(1, round(inputs / prompts))
         return self.estimate_size(
             inputs,
+            prompts=prompts,
+            width=request.width,
             model=model,
             caller=caller,
             endpoint=endpoint,
@@ -65,6 +80,8 @@ class Estimator:
         max_tokens: int | None = None,
         slo_class: str = DEFAULT,
         streams: bool = True,
+        prompts: int = 1,
+        width: int = 1,
     ) -> Estimate:
         """Estimate a request whose input tokens are known, as in a trace."""
         length = NO_OUTPUT
@@ -77,20 +94,54 @@ class Estimator:
             output_p90=length.p90,
             slo_class=slo_class,
             streams=streams,
+            prompts=prompts,
+            width=width,
         )
 
     def learn(self, lesson: Lesson) -> None:
         """Learn the actual sizes of one finished request."""
-        model, endpoint = lesson.model, lesson.endpoint
-        inputs, outputs = lesson.input_tokens, lesson.output_tokens
-        if inputs is not None:
-            self.tokens.learn(model, endpoint, lesson.prompt_bytes, inputs)
+        model, endpoint, outputs = lesson.model, lesson.endpoint, lesson.output_tokens
+        if lesson.input_tokens is not None:
+            self._learn_input(lesson, lesson.input_tokens, 1.0)
+        elif lesson.least_input is not None:
+            least = lesson.least_input
+            # It says nothing of a prompt that was thought longer: engines stop counting.
+            if least > self._text(lesson) + self.payload.estimate(model, lesson.payload):
+                self._learn_input(lesson, least, SURE)
         if outputs is not None:
             # By the estimated input, not the actual one: that is what the next request is looked up
             # by.
             self.lengths.learn(
                 model, lesson.caller, endpoint, lesson.estimated_input, lesson.max_tokens, outputs
             )
+
+    def _learn_input(self, lesson: Lesson, tokens: int, weight: float) -> None:
+        """Learn the tokens of a prompt: of its text, or else of what is no text."""
+        if lesson.payload:
+            text = self._text(lesson)
+            self.payload.learn(lesson.model, lesson.payload, text=text, tokens=tokens)
+            return
+        self.tokens.learn(
+            lesson.model,
+            lesson.endpoint,
+            lesson.prompt_bytes,
+            tokens,
+            caller=lesson.caller,
+            units=lesson.units,
+            wide=lesson.wide,
+            weight=weight,
+        )
+
+    def _text(self, lesson: Lesson) -> int:
+        """The tokens of a prompt's text, as they would be estimated now."""
+        return self.tokens.estimate(
+            lesson.model,
+            lesson.endpoint,
+            lesson.prompt_bytes,
+            caller=lesson.caller,
+            units=lesson.units,
+            wide=lesson.wide,
+        )
 
     def learn_size(self, input_tokens: int, output_tokens: int, *, model: str, caller: str) -> None:
         """Learn the sizes of one request of a trace, as a chat without `max_tokens`."""
@@ -113,9 +164,14 @@ class Estimator:
 
     def state(self) -> EstimatorState:
         """All that was learned, as a value that can be sent to another process."""
-        return EstimatorState(tokens=self.tokens.state(), lengths=self.lengths.state())
+        return EstimatorState(
+            tokens=self.tokens.state(),
+            lengths=self.lengths.state(),
+            payload=self.payload.state(),
+        )
 
     def restore(self, state: EstimatorState) -> None:
         """Replace all that was learned by the state of another process."""
         self.tokens.restore(state.tokens)
         self.lengths.restore(state.lengths)
+        self.payload.restore(state.payload)

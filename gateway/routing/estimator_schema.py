@@ -9,9 +9,11 @@ import msgspec
 class Lesson(msgspec.Struct, frozen=True, array_like=True):
     """The actual sizes of one finished request, beside its estimate.
 
-    estimated_input: tokens. prompt_bytes, max_tokens: of its body. input_tokens: as the backend
-    reported; `None` if it did not, or if the prompt came as token ids. output_tokens: of a whole
-    answer; `None` if the answer was cut or failed, or if the endpoint generates none.
+    estimated_input: tokens of one prompt. prompt_bytes, units, wide, payload, max_tokens: of its
+    body, see `LlmRequest`. input_tokens: of all prompts, as the backend reported; `None` if it did
+    not, or if the prompts came as token ids. output_tokens: of one of its answers; `None` if the
+    answer was cut or failed, or if the endpoint generates none. least_input: tokens that the
+    prompts have at least, as a backend said that refused them for their length.
     """
 
     model: str
@@ -22,15 +24,25 @@ class Lesson(msgspec.Struct, frozen=True, array_like=True):
     estimated_input: int
     input_tokens: int | None
     output_tokens: int | None
+    units: int = 0
+    wide: bool = False
+    payload: tuple[tuple[str, int], ...] = ()
+    least_input: int | None = None
 
 
-class TokenRatioState(msgspec.Struct, frozen=True):
-    """Bytes per token of one model on one endpoint."""
+class TokenFitState(msgspec.Struct, frozen=True):
+    """What a line of `token_fit` is made of. key: model and endpoint, then caller, then size."""
+
+    key: tuple[str | int, ...]
+    sums: tuple[float, ...]
+
+
+class PayloadState(msgspec.Struct, frozen=True):
+    """Tokens of one thing of a kind that is no text."""
 
     model: str
-    endpoint: str
-    whole: float
-    by_size: dict[int, float]
+    kind: str
+    tokens: float
 
 
 HistoryKey = tuple[str | int, ...]
@@ -52,5 +64,6 @@ class LengthsState(msgspec.Struct, frozen=True):
 class EstimatorState(msgspec.Struct, frozen=True):
     """All that an estimator has learned."""
 
-    tokens: list[TokenRatioState]
+    tokens: list[TokenFitState]
     lengths: LengthsState
+    payload: list[PayloadState]

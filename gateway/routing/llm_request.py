@@ -7,19 +7,23 @@ class LlmRequest:
     """One request, as its body states it.
 
     model: `None` if the body names none. stream: whether the answer is a stream of events.
-    prompt_bytes: length of the prompt in the body. prompt_tokens: exact number of tokens of a
-    prompt that came as token ids, else `None`. max_tokens: the client's limit on output tokens,
-    `None` if there is none. asks_usage: whether the client set `stream_options` itself, or the
-    endpoint knows none (embeddings); otherwise the gateway adds `include_usage`. one_choice:
-    whether the answer has one choice; false where it may have more. previous: the id of the answer
-    that this one goes on from, which one backend has.
+    prompt_bytes: of the text of the prompt, wherever it stands, as UTF-8. units: its messages and
+    the answer's, or its prompts; each takes a few tokens more than its text. wide: whether it is
+    written in another script than Latin. payload: kinds and numbers of what is no text, such as
+    pictures. prompt_tokens: exact number of tokens of a prompt that came as token ids, else `None`.
+    max_tokens: the client's limit on output tokens, `None` if there is none. asks_usage: whether
+    the client set `stream_options` itself, or the endpoint knows none (embeddings); otherwise the
+    gateway adds `include_usage`. prompts: in the list. answers: choices in the reply, of all
+    prompts. width: sequences that an engine works on for it, more than answers with `best_of`.
+    one_choice: whether the answer has one choice; false where it may have more. previous: the id of
+    the answer that this one goes on from, which one backend has.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "asks_usage", "endpoint", "max_tokens", "model", "one_choice", "previous",
-        "prompt_bytes", "prompt_tokens", "stream",
+        "answers", "asks_usage", "endpoint", "max_tokens", "model", "one_choice", "payload",
+        "previous", "prompt_bytes", "prompt_tokens", "prompts", "stream", "units", "wide", "width",
     )  # fmt: skip
 
     def __init__(
@@ -34,6 +38,12 @@ class LlmRequest:
         asks_usage: bool = True,
         one_choice: bool = False,
         previous: str | None = None,
+        units: int = 0,
+        wide: bool = False,
+        payload: tuple[tuple[str, int], ...] = (),
+        prompts: int = 1,
+        answers: int = 1,
+        width: int = 1,
     ) -> None:
         self.endpoint = endpoint
         self.model = model
@@ -44,10 +54,17 @@ class LlmRequest:
         self.asks_usage = asks_usage
         self.one_choice = one_choice
         self.previous = previous
+        self.units = units
+        self.wide = wide
+        self.payload = payload
+        self.prompts = prompts
+        self.answers = answers
+        self.width = width
 
     def __repr__(self) -> str:
         return (
             f"<LlmRequest {self.endpoint.name} of {self.model}, stream {self.stream}, "
-            f"{self.prompt_bytes} bytes, {self.prompt_tokens} tokens, "
-            f"at most {self.max_tokens}, asks usage {self.asks_usage}>"
+            f"{self.prompt_bytes} bytes in {self.units}, {self.payload}, "
+            f"{self.prompt_tokens} tokens, at most {self.max_tokens}, "
+            f"asks usage {self.asks_usage}, {self.width} sequences>"
         )

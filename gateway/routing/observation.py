@@ -35,25 +35,29 @@ REJECTED: Final = Outcome.REJECTED
 class Observation:
     """One accepted request: its estimate, the decision, and the actual values.
 
-    caller: id of the caller. exact_input: whether the prompt came as token ids, so that its
-    estimate was exact and teaches nothing. input_tokens, output_tokens: as the backend reported, or
-    counted; `None` if neither. cached_tokens: of the input, that the engine had computed for an
-    earlier request; `None` if it does not say. reason: of the error that the client got. waited_s:
-    for its turn, `None` if it was placed or refused at once. arrival_s: on the gateway's clock.
-    duration_s, ttft_s: from the arrival at the gateway; TTFT is `None` where no first token was
-    seen, as in most answers that do not stream. in_flight: requests on its backend meanwhile, on
-    average; `None` unless it was sent there once, for one answer. pool, backend, plan_id, decision:
-    of the last attempt; `None` if the request was never routed. retries: attempts after the first.
+    caller: id of the caller. prompt_bytes, units, wide, payload, prompts, answers, width: as of
+    `LlmRequest`. estimated_input, estimated_output: tokens of one prompt and of one answer.
+    exact_input: whether the prompt came as token ids, so that its estimate was exact and teaches
+    nothing. least_input: tokens that the prompts have at least, as a backend said that refused them
+    for their length; `None` if none did. input_tokens, output_tokens: of all its prompts and
+    answers, as the backend reported, or counted; `None` if neither. cached_tokens: of the input,
+    that the engine had computed for an earlier request; `None` if it does not say. reason: of the
+    error that the client got. waited_s: for its turn, `None` if it was placed or refused at once.
+    arrival_s: on the gateway's clock. duration_s, ttft_s: from the arrival at the gateway; TTFT is
+    `None` where no first token was seen, as in most answers that do not stream. in_flight:
+    sequences on its backend meanwhile, on average; `None` unless it was sent there once, for one
+    answer. pool, backend, plan_id, decision: of the last attempt; `None` if the request was never
+    routed. retries: attempts after the first.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "arrival_s", "backend", "bucket", "cached_tokens", "caller", "decision", "duration_s",
-        "endpoint", "estimated_input", "estimated_output", "exact_input", "in_flight",
-        "input_tokens", "max_tokens", "model", "outcome", "output_tokens", "plan_id", "pool",
-        "prompt_bytes", "reason", "request_id", "retries", "slo_class", "status", "stream",
-        "tpot_s", "ttft_s", "waited_s",
+        "answers", "arrival_s", "backend", "bucket", "cached_tokens", "caller", "decision",
+        "duration_s", "endpoint", "estimated_input", "estimated_output", "exact_input", "in_flight",
+        "input_tokens", "least_input", "max_tokens", "model", "outcome", "output_tokens", "payload",
+        "plan_id", "pool", "prompt_bytes", "prompts", "reason", "request_id", "retries",
+        "slo_class", "status", "stream", "tpot_s", "ttft_s", "units", "waited_s", "wide", "width",
     )  # fmt: skip
 
     def __init__(
@@ -88,6 +92,13 @@ class Observation:
         plan_id: str | None = None,
         decision: str | None = None,
         retries: int = 0,
+        least_input: int | None = None,
+        units: int = 0,
+        wide: bool = False,
+        payload: tuple[tuple[str, int], ...] = (),
+        prompts: int = 1,
+        answers: int = 1,
+        width: int = 1,
     ) -> None:
         self.model = model
         self.caller = caller
@@ -118,6 +129,13 @@ class Observation:
         self.plan_id = plan_id
         self.decision = decision
         self.retries = retries
+        self.least_input = least_input
+        self.units = units
+        self.wide = wide
+        self.payload = payload
+        self.prompts = prompts
+        self.answers = answers
+        self.width = width
 
     def __repr__(self) -> str:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"
@@ -141,12 +159,19 @@ class Observation:
         late = waited_s > ttft_s or (self.tpot_s or 0.0) > tpot_s
         if outcome is ABANDONED:
             return "no" if late and streamed else "unknown"
-        tokens = self.output_tokens
+        tokens = self.answer_tokens
         if not late or streamed:
             return "no" if late else "yes"
         if not tokens:
             return "unknown"
         return "yes" if waited_s <= ttft_s + tpot_s * (tokens - 1) else "no"
+
+    @property
+    def answer_tokens(self) -> int | None:
+        """Tokens of one answer, the mean of all; `None` where they are not known."""
+        if self.output_tokens is None or self.answers == 1:
+            return self.output_tokens
+        return round(self.output_tokens / self.answers)
 
     @property
     def stay_s(self) -> float | None:
@@ -175,7 +200,11 @@ class Observation:
             max_tokens=self.max_tokens,
             estimated_input=self.estimated_input,
             input_tokens=self.input_tokens if ok and not self.exact_input else None,
-            output_tokens=self.output_tokens if ok and self.endpoint.generates else None,
+            output_tokens=self.answer_tokens if ok and self.endpoint.generates else None,
+            units=self.units,
+            wide=self.wide,
+            payload=self.payload,
+            least_input=None if self.exact_input else self.least_input,
         )
 
     def log_fields(self) -> dict[str, object]:
@@ -201,6 +230,7 @@ class Observation:
             "estimated_output": self.estimated_output,
             "output_tokens": self.output_tokens,
             "max_tokens": self.max_tokens,
+            "sequences": self.width,
             "waited_s": _microseconds(self.waited_s),
             "ttft_s": _microseconds(self.ttft_s),
             "tpot_s": _microseconds(self.tpot_s),

@@ -80,6 +80,7 @@ class Pressure:
         memory: float,
         prefill_s: float,
         now_s: float,
+        width: int = 1,
     ) -> float:
         """The pressure of a backend with a request of the bucket, by the strictest promise there:
         that of the request, of those in flight, and of classes that lately used the pool.
@@ -89,6 +90,7 @@ class Pressure:
 
         own: number of the request's class among those of its model, `NO_CLASS` without a promise:
         then the default class counts as present. memory: the request's share of the KV cache.
+        width: its sequences. Each counts, as far as one does: they stay for as long as one.
         """
         slots, siblings = self._slots[bucket][pool], self._siblings[bucket]
         worst: float = backend.memory + memory
@@ -104,7 +106,7 @@ class Pressure:
             ):
                 slot = slots[k]
                 one = measured(
-                    backend.loads[k] + (slot if slot < LARGE else LARGE),
+                    backend.loads[k] + (slot if slot < LARGE else LARGE) * width,
                     backend.pending_s,
                     prefill_s,
                     self._backlog_s[slo_class],
@@ -131,13 +133,17 @@ class Pressure:
         """Whether a backend has such a prompt."""
         return self.long(bucket, backend.pending_s)
 
-    def stall(self, backend: Backend, pool: int, bucket: int, prefill_s: float) -> float:
+    def stall(
+        self, backend: Backend, pool: int, bucket: int, prefill_s: float, width: int = 1
+    ) -> float:
         """The pressure of a backend with a long prompt: its load, and the prompt as a stall of the
         answers in flight, by the strictest promise of the model."""
         slots, siblings = self._slots[bucket][pool], self._siblings[bucket]
         return max(
             [
-                backend.loads[k] + slots[k] + prefill_s / (STALL * self._tpot_s[siblings[k]])
+                backend.loads[k]
+                + slots[k] * width
+                + prefill_s / (STALL * self._tpot_s[siblings[k]])
                 for k in range(len(siblings))
             ]
         )
@@ -156,10 +162,10 @@ class Alone:
         self._backlog_s = backlog_s
         self._allowed_s = allowed_s
 
-    def of(self, backend: Backend, memory: float, prefill_s: float) -> float:
+    def of(self, backend: Backend, memory: float, prefill_s: float, width: int = 1) -> float:
         """The pressure of a backend with the request, as `Pressure.of`."""
         filled = backend.memory + memory
-        load: float = backend.loads[0] + self._slot
+        load: float = backend.loads[0] + self._slot * width
         pressure = measured(load, backend.pending_s, prefill_s, self._backlog_s, self._allowed_s)
         return pressure if pressure > filled else filled
 

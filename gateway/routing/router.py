@@ -127,8 +127,12 @@ class Router:
 
     def promised(self, estimate: Estimate, bucket: int) -> bool:
         """Whether a latency is promised to a request: not to one of the class `best-effort`, nor
-        to one that no idle backend could serve in time."""
-        return self._promised[bucket] and estimate.slo_class != LEFT_OVER
+        to one that no idle backend could serve in time, nor to one of more sequences than that."""
+        if not self._promised[bucket] or estimate.slo_class == LEFT_OVER:
+            return False
+        return estimate.width == 1 or self._selection.holds(
+            bucket, estimate, self.allowed_s(bucket)
+        )
 
     def allowed_s(self, bucket: int) -> float:
         """Seconds from its arrival in which a request may wait for its turn and for prefill: the
@@ -325,11 +329,13 @@ class Router:
         decision: str,
         now_s: float,
     ) -> Lease:
-        prefill_s = estimate.input_tokens * self._prefill_s[pool]
+        prefill_s = estimate.prompt_tokens * self._prefill_s[pool]
+        slots, width = self._slots[bucket][pool], estimate.width
         return Lease(
             backend,
             own=NO_CLASS if decision == LEFT_OVER else self._own[bucket],
-            slots=self._slots[bucket][pool],
+            slots=slots if width == 1 else tuple([slot * width for slot in slots]),
+            width=width,
             prefill_s=prefill_s,
             bucket=bucket,
             plan_id=self._plan_id,

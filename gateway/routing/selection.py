@@ -7,7 +7,7 @@ from typing import Final
 from gateway.routing.backend import NO_CLASS, Backend
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
-from gateway.routing.pressure import Pressure
+from gateway.routing.pressure import PROMPT, Pressure
 from gateway.routing.table import RoutingTable
 
 FULL: Final = 1.0  # the pressure at which a backend just keeps its SLO
@@ -35,7 +35,7 @@ class Selection:
         # processes), and compiled code pays 110 instructions for each attribute of such a class.
         self._feasible, self._own = table.feasible, table.own
         self._prefill_s, self._order, self._names = table.prefill_s, table.order, table.pools
-        self._kv_tokens = table.kv_tokens
+        self._kv_tokens, self._slots = table.kv_tokens, table.slots
         served = [set(order) for order in table.order]
         self._alone = [
             [self.pressure.alone(p, b) if p in served[b] else None for p in range(len(table.pools))]
@@ -64,15 +64,16 @@ class Selection:
         request."""
         if not self._feasible[bucket][pool]:
             return None
-        prefill_s = estimate.input_tokens * self._prefill_s[pool]
-        own, memory = self._own[bucket], self.memory(pool, estimate)
+        prefill_s = estimate.prompt_tokens * self._prefill_s[pool]
+        own, memory, width = self._own[bucket], self.memory(pool, estimate), estimate.lasting
         best, least = self._least_pressed(
-            pool, bucket, own, memory, prefill_s, now_s, exclude, limit
+            pool, bucket, own, memory, prefill_s, now_s, exclude, limit, width
         )
         if best is None or least == NEVER:
             return None
-        # An idle backend of a feasible pool holds the SLO, however large the request is.
-        if best.in_flight == 0:
+        # An idle backend of a feasible pool holds the SLO, however large the request is; but not
+        # however wide.
+        if best.in_flight == 0 and width == 1:
             return best
         if least <= FULL and best.pending_s + prefill_s <= slack_s:
             return best
@@ -89,24 +90,24 @@ class Selection:
     ) -> Backend | None:
         """A backend of the pool that has room for a request without a promise.
 
-        A long prompt keeps a backend from others for seconds: it gets one that is idle or nearly
-        so, and only a third of the pool may be so busy. While there is none, one is set aside: it
-        gets promised requests only where no other has room.
+        A long prompt keeps a backend from others for seconds, and so do very many. It gets one that
+        is idle or nearly so, and only a third of the pool may be so busy. While there is none, one
+        is set aside: it gets promised requests only where no other has room.
         """
-        pressure, prefill_s = self.pressure, estimate.input_tokens * self._prefill_s[pool]
-        memory = self.memory(pool, estimate)
+        pressure, prefill_s = self.pressure, estimate.prompt_tokens * self._prefill_s[pool]
+        memory, width = self.memory(pool, estimate), estimate.lasting
         best, least = self._least_pressed(
-            pool, bucket, NO_CLASS, memory, prefill_s, now_s, exclude, limit
+            pool, bucket, NO_CLASS, memory, prefill_s, now_s, exclude, limit, width
         )
         if best is None or least == NEVER:
             return None
-        if not pressure.long(bucket, prefill_s):
+        if not pressure.long(bucket, prefill_s) and not self._fills(pool, bucket, width):
             return best if best.in_flight == 0 or least <= LEFT else None
         stalled = sum(pressure.stalled(backend, bucket) for backend in self.pools[pool])
         if stalled >= max(1, min(limit, len(self.pools[pool])) // 3):
             return None
         alone = len(self.pools[pool]) == 1  # then no other backend serves those that come meanwhile
-        calm = not alone and pressure.stall(best, pool, bucket, prefill_s) <= LEFT
+        calm = not alone and pressure.stall(best, pool, bucket, prefill_s, width) <= LEFT
         if best.in_flight == 0 or calm:
             self.aside = None
             return best
@@ -116,8 +117,25 @@ class Selection:
     def memory(self, pool: int, estimate: Estimate) -> float:
         """The share of a backend's KV cache that a request fills: its prompt and, on average over
         its time, half of its answer; a little more, since answers that began together are long
-        together."""
-        return (estimate.input_tokens + HELD * estimate.output_tokens) / self._kv_tokens[pool]
+        together. The choices of one prompt share it."""
+        answers = HELD * estimate.output_tokens * estimate.width
+        return (estimate.prompt_tokens + answers) / self._kv_tokens[pool]
+
+    def holds(self, bucket: int, estimate: Estimate, allowed_s: float) -> bool:
+        """Whether some backend keeps the promise to all sequences of a request, if it has no other
+        request. allowed_s: seconds of prefill that the promise allows."""
+        feasible, slots, own = self._feasible[bucket], self._slots[bucket], self._own[bucket]
+        return any(
+            feasible[pool]
+            and slots[pool][own] * estimate.lasting <= FULL
+            and self.memory(pool, estimate) <= FULL
+            and estimate.prompt_tokens * self._prefill_s[pool] <= PROMPT * allowed_s
+            for pool in self._order[bucket]
+        )
+
+    def _fills(self, pool: int, bucket: int, width: int) -> bool:
+        """Whether a request has so many sequences that it fits beside no other."""
+        return width > 1 and max(self._slots[bucket][pool]) * width > LEFT
 
     def any_live(self, bucket: int, now_s: float, exclude: Collection[str]) -> bool:
         return any(
@@ -136,6 +154,7 @@ class Selection:
         now_s: float,
         exclude: Collection[str],
         limit: int,
+        width: int,
     ) -> tuple[Backend | None, float]:
         """The backend that would have the least pressure with this request, among the first `limit`
         live ones of a pool, and that pressure; (`None`, 0) if there is none. Recent failures count
@@ -160,9 +179,11 @@ class Selection:
             if backend.behind(now_s) or backend.full(now_s):
                 pressure = NEVER
             elif alone is not None:
-                pressure = alone.of(backend, memory, prefill_s)
+                pressure = alone.of(backend, memory, prefill_s, width)
             else:
-                pressure = self.pressure.of(backend, pool, bucket, own, memory, prefill_s, now_s)
+                pressure = self.pressure.of(
+                    backend, pool, bucket, own, memory, prefill_s, now_s, width
+                )
             if now_s < backend.cold_until_s:
                 pressure += backend.cold(now_s)
             penalised = pressure + backend.breaker.penalty

@@ -37,7 +37,7 @@ class Ticket:
         self.bucket = bucket
         self.caller = caller
         self.ready = ready
-        self.tokens = estimate.input_tokens + estimate.output_tokens
+        self.tokens = estimate.tokens
         self.due_s = due_s
         self.until_s = until_s
         self.exclude = exclude

@@ -95,6 +95,27 @@ CACHED_TOKENS = Metric(
     "say so; divided by `cuvee_tokens_total` of the direction `input` it is the share of hits.",
     ("model", "pool"),
 )
+ESTIMATE = Metric(
+    "cuvee_estimate_ratio",
+    "histogram",
+    "Tokens of a request as estimated when it came, over those that the engine counted: of the "
+    "prompt (1.0 is exact; prompts that come as token ids are not estimated), and of one answer "
+    "(the estimate is the median of answers to such requests).",
+    ("direction", "model"),
+)
+BYTES_PER_TOKEN = Metric(
+    "cuvee_bytes_per_token",
+    "gauge",
+    "Bytes of text for each prompt token, as learned from all callers. Each caller has its own, "
+    "which starts there.",
+    ("endpoint", "model"),
+)
+PAYLOAD_TOKENS = Metric(
+    "cuvee_payload_tokens",
+    "gauge",
+    "Prompt tokens that one picture, sound, video or file counts, as learned.",
+    ("kind", "model"),
+)
 TTFT = Metric(
     "cuvee_ttft_seconds",
     "histogram",
@@ -105,7 +126,7 @@ TTFT = Metric(
 TPOT = Metric(
     "cuvee_tpot_seconds",
     "histogram",
-    "Time per output token after the first one.",
+    "Time per output token after the first one; of each choice, where there are several.",
     ("model", "pool"),
 )
 REQUEST = Metric(
@@ -115,7 +136,11 @@ REQUEST = Metric(
     ("model", "pool"),
 )
 IN_FLIGHT = Metric(
-    "cuvee_in_flight", "gauge", "Requests that the backend holds now.", ("backend", "pool")
+    "cuvee_in_flight",
+    "gauge",
+    "Sequences that the backend holds now: one for each prompt and choice of a request; most "
+    "requests are one.",
+    ("backend", "pool"),
 )
 LOAD = Metric(
     "cuvee_load",

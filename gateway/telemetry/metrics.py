@@ -9,6 +9,7 @@ from gateway.routing.fleet import Fleet
 from gateway.telemetry import definitions as metric
 from gateway.telemetry.exposition import Family, labelled, text
 from gateway.telemetry.prefix_hits import PrefixHits
+from gateway.telemetry.size_metrics import Figures, estimates, learned
 from gateway.telemetry.stats_schema import (
     LAG_S,
     REQUEST_S,
@@ -50,6 +51,8 @@ class Metrics:
         self._reloaded, self._reloaded_at_s = True, 0.0
         self._pool_paces: Mapping[str, float] = {}
         self._backend_paces: Mapping[tuple[str, str], float] = {}
+        self._bytes_per_token: Figures = ()
+        self._payload_tokens: Figures = ()
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -95,6 +98,11 @@ class Metrics:
         """Show how fast pools, and backends by their name and pool, are beside their profiles."""
         self._pool_paces, self._backend_paces = pools, backends
 
+    def learned(self, bytes_per_token: Figures, payload_tokens: Figures) -> None:
+        """Show what was learned of prompts: by model and endpoint, and by model and kind of what is
+        no text."""
+        self._bytes_per_token, self._payload_tokens = bytes_per_token, payload_tokens
+
     def configured(self, successful: bool, at_s: float) -> None:
         """Show whether the configuration could be used when it was read last, and when one could,
         in seconds since 1970."""
@@ -104,6 +112,8 @@ class Metrics:
         """The page in Prometheus' text format."""
         by_pool = _by_pool(self._by_class)
         families = [*_requests(by_pool), *_latencies(by_pool), *_promises(self._by_class)]
+        families.append(estimates(by_pool))
+        families += learned(self._bytes_per_token, self._payload_tokens)
         families += _backends(self._fleet)
         families += _paces(self._pool_paces, self._backend_paces)
         families += _faults(self._totals, self._fleet, self._workers)

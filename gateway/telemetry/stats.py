@@ -10,6 +10,7 @@ from typing import Any, Final
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.telemetry.stats_schema import (
     LAG_S,
+    RATIO,
     REQUEST_S,
     TPOT_S,
     TTFT_S,
@@ -25,6 +26,7 @@ from planner.traffic.size_histogram import FINE, CellSum
 
 OK: Final = Outcome.OK
 SHED: Final = Outcome.SHED
+REJECTED: Final = Outcome.REJECTED
 UNPROMISED: Final = BEST_EFFORT
 # Of a request whose model left the configuration under it: name, TTFT and TPOT.
 UNKNOWN_CLASS: Final = ("", inf, inf)
@@ -33,7 +35,7 @@ MOST_STAYS: Final = 64  # between two drains: more would not make a pace more ce
 
 
 class SecondsSum:
-    """A histogram that grows: numbers of durations by their bounds, and the sum of all.
+    """A histogram that grows: numbers of durations, or ratios, by their bounds, and the sum of all.
 
     Not the `Histogram` that it becomes: compiled code pays 110 instructions for each attribute of
     such a class, and a request has three histograms.
@@ -68,8 +70,8 @@ class PoolSums:
     """The `PoolStats` of one SLO class in one pool while they grow, for the same reason."""
 
     __slots__ = (
-        "cached_tokens", "duration", "ends", "input_tokens", "output_tokens", "retries", "sheds",
-        "tpot", "ttft", "waited",
+        "cached_tokens", "duration", "ends", "input_estimate", "input_tokens", "output_estimate",
+        "output_tokens", "retries", "sheds", "tpot", "ttft", "waited",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -77,6 +79,7 @@ class PoolSums:
         self.sheds: dict[str, int] = {}
         self.ttft, self.tpot = SecondsSum(TTFT_S), SecondsSum(TPOT_S)
         self.duration, self.waited = SecondsSum(REQUEST_S), SecondsSum(REQUEST_S)
+        self.input_estimate, self.output_estimate = SecondsSum(RATIO), SecondsSum(RATIO)
         self.input_tokens = self.output_tokens = self.cached_tokens = self.retries = 0
 
     def value(self) -> PoolStats:
@@ -91,6 +94,8 @@ class PoolSums:
             output_tokens=self.output_tokens,
             retries=self.retries,
             cached_tokens=self.cached_tokens,
+            input_estimate=self.input_estimate.value(),
+            output_estimate=self.output_estimate.value(),
         )
 
 
@@ -202,10 +207,32 @@ class Stats:
             sums.tpot.add(tpot_s)
         if outcome is OK:
             sums.duration.add(o.duration_s)
-        if outcome is OK and promised and o.bucket != NO_BUCKET:
-            self._sized(o.bucket, inputs or o.estimated_input, outputs or 1, cached)
+            if inputs and not o.exact_input:
+                sums.input_estimate.add(o.estimated_input * o.prompts / inputs)
+            if outputs and o.endpoint.generates:
+                sums.output_estimate.add(o.estimated_output * o.answers / outputs)
+        if promised and o.bucket != NO_BUCKET:
+            if o.width > 1:
+                self._widened(o, cached)
+            elif outcome is OK:
+                self._sized(o.bucket, inputs or o.estimated_input, outputs or 1, cached)
         if len(self._stays) < MOST_STAYS:
             self._stayed(o, cached)
+
+    def _widened(self, o: Observation, cached: int) -> None:
+        """Count a request of several sequences as so many requests of one: to the engine it is
+        nothing else. All but one of the choices of a prompt find it computed, as prefix hits do.
+
+        What an engine refused as wrong counts once: it may have asked for any number.
+        """
+        width, prompts = o.width, o.prompts
+        if o.outcome is not REJECTED:
+            self._arrivals[o.bucket] = self._arrivals.get(o.bucket, 0) + width - 1
+        if o.outcome is OK:
+            inputs = o.estimated_input if o.input_tokens is None else o.input_tokens // prompts
+            shared = cached // prompts + inputs * (width - prompts) // width
+            hits = min(inputs, shared)
+            self._sized(o.bucket, max(1, inputs), o.answer_tokens or 1, hits, width)
 
     def _stayed(self, o: Observation, cached: int) -> None:
         stay_s, inputs, in_flight = o.stay_s, o.input_tokens, o.in_flight
@@ -228,14 +255,16 @@ class Stats:
             inputs, cached = before[0] + inputs, before[1] + cached
         self._hits[key] = (inputs, cached)
 
-    def _sized(self, bucket: int, inputs: int, outputs: int, cached: int) -> None:
+    def _sized(self, bucket: int, inputs: int, outputs: int, cached: int, times: int = 1) -> None:
         sizes, key = self._sizes, (bucket, cell(FINE_EDGES, FINE_EDGES, inputs, outputs))
         before = sizes.get(key)
+        if times > 1:
+            inputs, outputs, cached = inputs * times, outputs * times, cached * times
         if before is None:
-            sizes[key] = (1.0, float(inputs), float(outputs), float(cached))
+            sizes[key] = (float(times), float(inputs), float(outputs), float(cached))
         else:
             count, sum_in, sum_out, hits = before
-            sizes[key] = (count + 1.0, sum_in + inputs, sum_out + outputs, hits + cached)
+            sizes[key] = (count + times, sum_in + inputs, sum_out + outputs, hits + cached)
 
 
 def _count(counts: dict[Any, int], key: Any) -> None:

@@ -21,6 +21,8 @@ TPOT_S: Bounds = (
 REQUEST_S: Bounds = (
     0.1, 0.25, 0.5, 1.0, 2.0, 3.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0
 )  # fmt: skip
+# Estimated over actual tokens of a prompt.
+RATIO: Bounds = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
 LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
 Hits = tuple[int, int]  # prompt tokens, and how many of them were prefix hits
@@ -38,8 +40,8 @@ def add_counts(counts: dict[Key, int], others: Mapping[Key, int]) -> None:
 
 
 class Histogram(msgspec.Struct):
-    """A histogram of durations. counts: one for each bound, and one for values above the last
-    bound. seconds: the sum of all values."""
+    """A histogram of durations, or of ratios. counts: one for each bound, and one for values above
+    the last bound. seconds: the sum of all values."""
 
     counts: list[int]
     seconds: float = 0.0
@@ -61,7 +63,8 @@ class PoolStats(msgspec.Struct):
     says) and the router's decision, empty if there was none: one step for each request. ttft, tpot,
     duration, waited: seconds; the third of whole answers, the last of those that had to wait for
     their turn. sheds: numbers of refused requests by reason. input_tokens, output_tokens: as the
-    engines reported. retries: attempts beyond the first of each request. cached_tokens: of the
+    engines reported. input_estimate, output_estimate: estimated over actual tokens, of prompts and
+    of single answers. retries: attempts beyond the first of each request. cached_tokens: of the
     input, that engines had computed for earlier requests.
     """
 
@@ -75,6 +78,8 @@ class PoolStats(msgspec.Struct):
     output_tokens: int = 0
     retries: int = 0
     cached_tokens: int = 0
+    input_estimate: Histogram = msgspec.field(default_factory=lambda: Histogram.none(RATIO))
+    output_estimate: Histogram = msgspec.field(default_factory=lambda: Histogram.none(RATIO))
 
     @classmethod
     def none(cls) -> "PoolStats":
@@ -94,6 +99,8 @@ class PoolStats(msgspec.Struct):
         self.output_tokens += other.output_tokens
         self.retries += other.retries
         self.cached_tokens += other.cached_tokens
+        self.input_estimate.add(other.input_estimate)
+        self.output_estimate.add(other.output_estimate)
 
 
 class StatsDelta(msgspec.Struct):

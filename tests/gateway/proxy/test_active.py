@@ -4,8 +4,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from gateway.errors import ClientGone
+from gateway.errors import BadRequest, ClientGone
 from gateway.proxy.active import ActiveRequest
+from gateway.proxy.engines import refusal
 from gateway.proxy.events_schema import Usage
 from gateway.proxy.http.fiber import Fiber, Promise
 from gateway.proxy.receipt import Receipts
@@ -16,13 +17,13 @@ from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
 
 
-def active(endpoint=CHAT, *, stream=True):
+def active(endpoint=CHAT, *, stream=True, answers=1):
     return ActiveRequest(
         arrival_s=10.0,
         request_id=b"r1",
         llm_request=LlmRequest(
             endpoint=endpoint, model=None, stream=stream, prompt_bytes=80, prompt_tokens=None,
-            max_tokens=9,
+            max_tokens=9, answers=answers, width=answers,
         ),
         estimate=Estimate(model="m", input_tokens=20, output_tokens=5, output_p90=9),
         caller="k",
@@ -71,6 +72,31 @@ def test_one_token_is_the_first_one(endpoint, tokens, ttft_s):
     w.finish(Outcome.OK, 200)
 
     assert w.observation(12.0).ttft_s == ttft_s
+
+
+@pytest.mark.parametrize(
+    ("answers", "tokens", "tpot_s"), [(1, 61, 0.004), (4, 244, 0.0162), (4, 7, None), (4, 0, None)]
+)
+def test_the_pace_is_that_of_one_answer(answers, tokens, tpot_s):
+    """The tokens of four choices come four at a time: 60 steps of 16 ms are no 243 of 4."""
+    w = active(answers=answers)
+    w.add_pace(tokens, 0.004 if tokens > 1 else None)
+
+    assert (w.output_tokens, w.tpot_s) == (tokens, pytest.approx(tpot_s))
+
+
+def test_a_refusal_for_length_says_how_long_the_prompt_is():
+    """Of an engine; of anybody else it says nothing."""
+    words = b'{"error":{"message":"The input (5000 tokens) is longer than the context length (4)"}}'
+    for error, least in (
+        (refusal(400, words), 5000),
+        (refusal(400, b'{"error":{"message":"bad schema"}}'), None),
+        (refusal(500, words), None),
+        (BadRequest("context length 5: 9 given"), None),
+    ):
+        w = active()
+        w.add_refusal(error)
+        assert w.observation(11.0).least_input == least
 
 
 def test_a_request_that_was_never_routed():

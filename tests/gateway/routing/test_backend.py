@@ -3,17 +3,18 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.routing.backend import Backend, Lease
+from gateway.routing.backend import WIDTH, Backend, Lease
 
 
 def backend():
     return Backend(name="a-0", pool="a", url="http://a")
 
 
-def lease(on, *, slot=0.25, prefill_s=0.5):
+def lease(on, *, slot=0.25, prefill_s=0.5, width=1):
     return Lease(
-        on, own=0, slots=(slot,), prefill_s=prefill_s, bucket=0, plan_id="p", decision="planned"
-    )
+        on, own=0, slots=(slot,), prefill_s=prefill_s, bucket=0, plan_id="p", decision="planned",
+        width=width,
+    )  # fmt: skip
 
 
 def test_a_lease_reserves_and_gives_back():
@@ -41,6 +42,22 @@ def test_a_lease_knows_how_many_were_there_meanwhile():
 
     assert first.in_flight == (1 + 5) / 2
     assert [other.in_flight for other in others] == [3.0, 3.0, 3.0, 3.0]
+
+
+def test_a_request_of_several_sequences_is_so_many_in_flight():
+    """Here and in what other workers see; an engine that refused it is full with so many less."""
+    b, cell = backend(), memoryview(bytearray(8 * WIDTH)).cast("d")
+    b.publish_to(cell)
+    wide = lease(b, width=128)
+    one = lease(b)
+
+    assert (b.in_flight, cell[0], b.present[0], wide.width) == (129, 129.0, 2, 128)
+    b.refused(5.0, width=128)
+    wide.release()
+    assert (b.in_flight, cell[0]) == (1, 1.0)
+    assert b.full(5.1)
+    one.release()
+    assert (b.in_flight, cell[0], b.load) == (0, 0.0, 0.0)
 
 
 def test_a_first_token_proves_earlier_prefills():

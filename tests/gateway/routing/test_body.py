@@ -17,20 +17,20 @@ def llm_request(endpoint="chat", **fields):
 
 
 def test_a_chat_request():
-    """Model, stream, cap and usage are read; the prompt's bytes are the messages' as received."""
+    """Model, stream, cap and usage are read; the prompt is what the messages say."""
     body = b'{"messages": [ {"role":"user","content":"h\\u00e9 \xc3\xa9"} ], "model":"m",'
     body += b'"stream":true,"max_tokens":7,"stream_options":{"include_usage":true,"x":1}}'
     found = read_body(body, CHAT)
 
     assert (found.model, found.stream, found.max_tokens, found.asks_usage) == ("m", True, 7, True)
-    assert found.prompt_bytes == len(b'[ {"role":"user","content":"h\\u00e9 \xc3\xa9"} ]')
+    assert (found.prompt_bytes, found.units) == (len("hé é".encode()), 2)
     assert found.prompt_tokens is None
 
 
 def test_unknown_fields_are_skipped():
     """Engines have extensions without end; none of them is our business."""
     found = llm_request(
-        model="m", vllm_xargs={"a": [1, {"b": None}]}, tools=[1], logit_bias={"5": -1}
+        model="m", vllm_xargs={"a": [1, {"b": None}]}, response_format={}, logit_bias={"5": -1}
     )
 
     assert repr(found) == repr(llm_request(model="m"))
@@ -62,12 +62,249 @@ def test_null_is_absent():
         ("chat", {"messages": [{}, {}]}, True),
         ("completions", {"prompt": "one"}, True),
         ("completions", {"prompt": ["one", "two"]}, False),
+        ("completions", {"prompt": ["one"]}, True),
+        ("completions", {"prompt": [1, 2]}, True),
         ("completions", {"prompt": [[1], [2]]}, False),
+        ("completions", {"best_of": 2}, False),
     ],
 )
 def test_who_asks_for_one_choice(endpoint, fields, one):
     """By `n`, and by the number of prompts."""
     assert llm_request(endpoint, **fields).one_choice is one
+
+
+TEXT = "plain text of a prompt, " * 20
+IMAGE = "data:image/png;base64," + "iVBORw0KGgo" * 4000
+
+
+def text_of(**fields):
+    return llm_request(**fields).prompt_bytes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        TEXT,
+        [{"type": "text", "text": TEXT}],
+        [TEXT],
+        [{"type": "text", "text": TEXT[:99]}, {"type": "input_text", "text": TEXT[99:]}],
+        [{"type": "tool_result", "tool_use_id": "t", "content": [{"type": "text", "text": TEXT}]}],
+        [{"type": "document", "source": {"type": "text", "data": TEXT}}],
+    ],
+)
+def test_text_is_the_same_however_it_is_put(content):
+    """A string, parts, and results of tools: what the model reads is what counts."""
+    found = llm_request(messages=[{"role": "user", "content": content}])
+
+    assert found.prompt_bytes == pytest.approx(len(TEXT), abs=12)
+    assert found.payload == ()
+
+
+@pytest.mark.parametrize(
+    "text", ['line\n"quoted" \\ line\t', "机器学习是人工智能的一个分支", "🎉 ça"]
+)
+@pytest.mark.parametrize("ascii_only", [True, False])
+def test_an_escape_counts_as_what_it_stands_for(text, ascii_only):
+    """Clients that escape and clients that do not send the same prompt."""
+    body = {"messages": [{"role": "user", "content": text * 9}], "prompt": [text * 9]}
+    raw = json.dumps(body, ensure_ascii=ascii_only).encode()
+
+    for endpoint in (CHAT, COMPLETIONS):
+        assert read_body(raw, endpoint).prompt_bytes == len((text * 9).encode())
+
+
+@pytest.mark.parametrize(
+    ("text", "wide"),
+    [("word ", False), ("café naïve ", False), ("机器学习", True), ("слово", True)],
+)
+def test_other_scripts_than_latin_are_told_apart(text, wide):
+    """A token has other lengths there."""
+    assert llm_request(messages=[{"role": "user", "content": text * 20}]).wide is wide
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"tools": [{"type": "function", "function": {"name": "f", "description": TEXT}}]},
+        {"functions": [{"name": "f", "description": TEXT}]},
+        {"documents": [{"title": "t", "text": TEXT}]},
+        {"instructions": TEXT},
+        {"system": [{"type": "text", "text": TEXT}]},
+    ],
+)
+def test_what_stands_beside_the_messages_is_prompt_too(beside):
+    """Tools and documents are written into the prompt by the template."""
+    alone = text_of(messages=[{"role": "user", "content": "hi"}])
+    found = text_of(messages=[{"role": "user", "content": "hi"}], **beside)
+
+    assert len(TEXT) <= found - alone <= len(json.dumps(beside))
+
+
+def test_what_comes_after_the_answer_is_prompt_too():
+    """The suffix of a completion."""
+    assert llm_request("completions", prompt="ab", suffix=TEXT).prompt_bytes == len(TEXT) + 2
+
+
+def test_calls_of_tools_are_prompt_too():
+    """In a message without content, and in one with both."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": TEXT}}
+    for message in (
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "assistant", "content": "", "tool_calls": [call]},
+        {"role": "assistant", "content": None, "function_call": call["function"]},
+    ):
+        assert text_of(messages=[message]) >= len(TEXT)
+
+
+PARTS = [
+    ({"type": "image_url", "image_url": {"url": IMAGE}}, "image"),
+    ({"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}, "image"),
+    ({"type": "image_url", "image_url": IMAGE}, "image"),
+    ({"image_url": {"url": IMAGE}}, "image"),
+    ({"image": IMAGE}, "image"),
+    ({"type": "input_image", "image_url": IMAGE}, "image"),
+    ({"type": "image", "source": {"type": "base64", "data": IMAGE}}, "image"),
+    ({"type": "image_embeds", "image_embeds": IMAGE}, "image"),
+    ({"type": "input_audio", "input_audio": {"data": IMAGE, "format": "wav"}}, "audio"),
+    ({"type": "audio_url", "audio_url": {"url": "https://example.org/a.wav"}}, "audio"),
+    ({"type": "video_url", "video_url": {"url": IMAGE}}, "video"),
+    ({"type": "file", "file": {"file_data": IMAGE, "filename": "a.pdf"}}, "file"),
+    ({"type": "input_file", "file_id": "file-1"}, "file"),
+    ({"type": "document", "source": {"type": "base64", "data": IMAGE}}, "file"),
+    ({"type": "hologram", "hologram": {"data": IMAGE}}, "other"),
+    ({"type": "cloud_url", "cloud_url": {"url": "https://example.org/a"}}, "other"),
+    ({"type": "reasoning", "encrypted_content": IMAGE[22:]}, "other"),
+    ({"type": "tool_result", "content": [{"type": "image", "source": {"data": IMAGE}}]}, "image"),
+]
+
+
+@pytest.mark.parametrize(("part", "kind"), PARTS)
+def test_what_is_no_text_counts_by_its_kind(part, kind):
+    """Its bytes, if they stand in the body at all, have nothing to do with tokens."""
+    content = [{"type": "text", "text": TEXT}, part, part]
+    found = llm_request(messages=[{"role": "user", "content": content}])
+
+    assert found.payload == ((kind, 2),)
+    assert len(TEXT) <= found.prompt_bytes < len(TEXT) + 40
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"file": "src/main.py", "content": TEXT},
+        {"image": "a cat", "content": TEXT},
+        {"type": "function_call", "arguments": IMAGE},
+        {"url": "https://example.org/", "note": TEXT},
+        {"note": "data: " + TEXT},
+    ],
+)
+def test_what_only_looks_like_it_is_text(data):
+    """A tool may have an argument of that name, and Base64 in a text is read as text."""
+    call = {"type": "tool_use", "id": "1", "name": "f", "input": data}
+    found = llm_request(messages=[{"role": "assistant", "content": [call]}])
+
+    assert found.payload == ()
+    assert found.prompt_bytes >= len(TEXT)
+
+
+def test_slashes_may_be_escaped():
+    """As PHP does."""
+    part = {"type": "hologram", "hologram": {"data": "iVBO/Rw0" * 99, "more": IMAGE}}
+    body = json.dumps({"messages": [{"role": "user", "content": [part]}]}).replace("/", "\\/")
+
+    assert read_body(body.encode(), CHAT).payload == (("other", 2),)
+
+
+def test_base64_that_somebody_writes_is_text():
+    """The engine turns it into tokens like every other text."""
+    found = llm_request(messages=[{"role": "user", "content": IMAGE}])
+
+    assert (found.prompt_bytes, found.payload) == (len(IMAGE), ())
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "fields", "sequences"),
+    [
+        ("chat", {"n": 4}, (1, 4, 4)),
+        ("chat", {"n": "4"}, (1, 4, 4)),
+        ("chat", {"n": 4.0}, (1, 4, 4)),
+        ("chat", {"n": 0}, (1, 1, 1)),
+        ("chat", {"n": "many"}, (1, 1, 1)),
+        ("chat", {"n": float("1e300")}, (1, 16384, 16384)),
+        ("chat", {"n": [2]}, (1, 1, 1)),
+        ("chat", {"n": True}, (1, 1, 1)),
+        ("completions", {"prompt": ["a", "b", "c"]}, (3, 3, 3)),
+        ("completions", {"prompt": [[1, 2], [3], [4]]}, (3, 3, 3)),
+        ("completions", {"prompt": [1, 2, 3]}, (1, 1, 1)),
+        ("completions", {"prompt": []}, (1, 1, 1)),
+        ("completions", {"prompt": ["a", "b"], "n": 3}, (2, 6, 6)),
+        ("completions", {"prompt": ["a", "b"], "n": 2, "best_of": 5}, (2, 4, 10)),
+        ("embeddings", {"input": ["a", "b", "c"]}, (3, 3, 3)),
+        ("embeddings", {"input": ["a"], "n": 5}, (1, 1, 1)),
+        ("embeddings", {"messages": [{"role": "user", "content": "a"}] * 3}, (1, 1, 1)),
+    ],
+)
+def test_a_request_is_as_many_sequences_as_an_engine_works_on(endpoint, fields, sequences):
+    """Prompts, answers, and sequences: prompts times the larger of `n` and `best_of`."""
+    found = llm_request(endpoint, **fields)
+
+    assert (found.prompts, found.answers, found.width) == sequences
+
+
+def test_token_ids_of_many_prompts_are_counted_together():
+    """They are exact, and so are their prompts."""
+    found = llm_request("completions", prompt=[[1, 2], [3], [4, 5, 6]])
+
+    assert (found.prompt_tokens, found.prompts) == (6, 3)
+
+
+@pytest.mark.parametrize(
+    "messages", [5, "hi", [1], [["x"]], {"a": 1}, None, [{"content": {}}], [{}]]
+)
+def test_messages_of_another_shape_are_the_engines_business(messages):
+    """It says better what it wants."""
+    assert llm_request(model="m", messages=messages).model == "m"
+
+
+def test_very_many_small_things_are_not_taken_apart():
+    """Each would take a hundred bytes of memory: they count as text."""
+    body = b'{"messages":[' + b"{}," * 600_000 + b"{}]}"
+    listed = b'{"messages":[{"content":[' + b"1," * 600_000 + b"1]}]}"
+
+    for raw in (body, listed):
+        found = read_body(raw, CHAT)
+        assert found.prompt_bytes > 700_000
+        assert found.units <= 2
+
+
+def test_a_table_with_a_picture_is_still_read():
+    """However many commas its text has."""
+    part = {"type": "image_url", "image_url": {"url": "https://example.org/" + "a" * 9}}
+    numbers = ",".join(map(str, range(100_000)))
+    content = [part] * 20 + [{"type": "text", "text": numbers}]
+    found = llm_request(messages=[{"role": "user", "content": content}])
+
+    assert found.payload == (("image", 20),)
+    assert found.prompt_bytes == pytest.approx(len(numbers), abs=20)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["type", "text", "image_url", "source", "x"]), inner)
+    ),
+    max_leaves=12,
+)
+
+
+@given(JSON, st.sampled_from(["messages", "prompt", "input", "tools", "documents", "system", "n"]))
+def test_whatever_a_prompt_is_it_is_read(value, name):
+    """No shape of it is an error here."""
+    for endpoint in ENDPOINTS:
+        found = llm_request(endpoint, **{name: value})
+        assert found.prompt_bytes >= 0
+        assert found.width >= 1
 
 
 @pytest.mark.parametrize(
@@ -94,7 +331,6 @@ def test_token_ids_are_counted(endpoint, prompt, tokens):
     found = llm_request(endpoint, **{field: prompt})
 
     assert found.prompt_tokens == tokens
-    assert found.prompt_bytes == len(json.dumps(prompt))
 
 
 @given(st.lists(st.integers(0, 200_000), min_size=1), st.sampled_from([None, 0, 2]))

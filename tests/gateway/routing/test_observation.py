@@ -65,3 +65,23 @@ def test_who_leaves_takes_the_answer_along(fields, met):
     abandoned = Observation(**(FIELDS | {"outcome": Outcome.ABANDONED, "status": 499} | fields))
 
     assert abandoned.met(TTFT_S, TPOT_S) == met
+
+
+def test_several_answers_are_held_to_the_targets_of_one():
+    """Their tokens come at the same time, and are counted together."""
+    fields = {"stream": False, "duration_s": 2.9, "output_tokens": 80, "answers": 4, "width": 4}
+    found = Observation(**(FIELDS | fields))
+    late = Observation(**(FIELDS | fields | {"duration_s": 3.0}))
+
+    assert found.answer_tokens == found.lesson().output_tokens == 20
+    assert (found.met(TTFT_S, TPOT_S), late.met(TTFT_S, TPOT_S)) == ("yes", "no")
+    assert found.log_fields()["sequences"] == 4
+
+
+def test_only_a_refusal_for_length_teaches_of_what_was_refused():
+    """Nothing else that was refused has a size."""
+    refused = {"outcome": Outcome.REJECTED, "status": 400}
+
+    assert Observation(**(FIELDS | refused)).lesson().least_input is None
+    told = Observation(**(FIELDS | refused | {"least_input": 5000})).lesson()
+    assert (told.input_tokens, told.least_input) == (None, 5000)

@@ -62,10 +62,11 @@ def make_router(table, per_pool=2):
     return Router(table, fleet)
 
 
-def estimate(outputs=10, p90=None, inputs=10, model="m"):
+def estimate(outputs=10, p90=None, inputs=10, model="m", prompts=1, width=1):
     return Estimate(
-        model=model, input_tokens=inputs, output_tokens=outputs, output_p90=p90 or outputs
-    )
+        model=model, input_tokens=inputs, output_tokens=outputs, output_p90=p90 or outputs,
+        prompts=prompts, width=width,
+    )  # fmt: skip
 
 
 def fill(router, pool, load):
@@ -270,6 +271,72 @@ def test_an_idle_backend_takes_what_is_larger_than_itself():
 
     assert lease.decision == "planned"
     assert router.route(estimate(), now_s=0.0) is None
+
+
+def test_a_request_of_several_sequences_weighs_as_many():
+    """Four choices are four times the load of one, and four prompts four times the prefill."""
+    table = make_table((1.0,), slots=(0.1,), prefill_s=0.001)
+    router = make_router(table, per_pool=1)
+    (backend,) = router.fleet.backends
+    choices = router.route(estimate(width=4), now_s=0.0)
+    after = backend.load, backend.pending_s, backend.in_flight
+    prompts = router.route(estimate(prompts=4, width=4), now_s=0.0)
+
+    assert after == pytest.approx((0.4, 0.01, 4))
+    assert (backend.load, backend.pending_s) == pytest.approx((0.8, 0.05))
+    assert (choices.width, prompts.width, backend.in_flight) == (4, 4, 8)
+    assert router.route(estimate(width=3), now_s=0.0) is None
+    assert router.route(estimate(), now_s=0.0) is not None
+
+
+def test_what_is_wider_than_a_backend_is_promised_nothing_and_gets_one_to_itself():
+    """It is served where no other request is disturbed, and not refused: the engine can do it."""
+    router = make_router(make_table((1.0,), slots=(0.1,)), per_pool=3)
+    first, _, third = router.fleet.backends
+    first_lease = router.route(estimate(), now_s=0.0)
+    wide = estimate(width=128)
+
+    assert router.promised(estimate(width=10), SHORT)
+    assert not router.promised(wide, SHORT)
+    lease = router.route(wide, now_s=0.0)
+    assert lease.decision == "best-effort"
+    assert first_lease.backend is first
+    assert lease.backend is not first
+    assert lease.backend.load == pytest.approx(12.8)
+    # None is idle: it waits, and small requests are not placed beside the wide one.
+    beside = [router.route(estimate(), now_s=0.0).backend for _ in range(15)]
+    assert lease.backend not in beside
+    assert router.route(wide, now_s=0.0) is None
+    lease.release()
+    assert lease.backend.load == 0.0
+    assert third.in_flight >= 0
+
+
+def test_a_list_of_embeddings_needs_no_backend_to_itself():
+    """It is gone with its prefill, and a trickle of others must not keep it waiting for ever; while
+    it is there, it counts in full."""
+    router = make_router(make_table((1.0,), slots=(0.01,), prefill_s=1e-5), per_pool=1)
+    (backend,) = router.fleet.backends
+    router.route(estimate(outputs=1), now_s=0.0)
+    batch = estimate(outputs=1, prompts=500, width=500)
+
+    assert router.promised(batch, SHORT)
+    assert router.route(batch, now_s=0.0).decision == "planned"
+    assert backend.load == pytest.approx(5.01)
+    assert router.route(batch, now_s=0.0) is None
+    assert not router.promised(estimate(prompts=500, width=500), SHORT)
+    assert not router.promised(estimate(outputs=1, prompts=8000, width=8000), SHORT)
+
+
+def test_a_wide_request_must_fit_into_memory_and_time_as_well():
+    """Its sequences hold their prompts together, and their prefill is one queue."""
+    table = make_table((1.0,), slots=(0.001,), prefill_s=0.001)
+    small = replace(table, kv_tokens=(1000,))
+
+    assert make_router(table).promised(estimate(prompts=50, width=50), SHORT)
+    assert not make_router(small).promised(estimate(prompts=50, width=50, outputs=40), SHORT)
+    assert not make_router(table).promised(estimate(prompts=100, width=100), SHORT)
+    assert make_router(table).promised(estimate(width=100), SHORT)
 
 
 def test_without_a_live_backend_it_is_unavailable():

@@ -68,6 +68,23 @@ def metrics(fleet):
     return Metrics(fleet, build={"version": "1", "python": "3", "data_path": "compiled"})
 
 
+def test_estimates_and_what_was_learned_are_shown(metrics):
+    """How near the estimates of prompts come, and what they are made of."""
+    count(metrics, GOOD, ended(estimated_input=220), ended(exact_input=True))
+    before = scrape(metrics)
+    metrics.learned([("m", "chat", 3.25)], [("m", "image", 1105.0)])
+    found = scrape(metrics)
+
+    assert found["cuvee_estimate_ratio_count", "input", "m"] == 2
+    assert found["cuvee_estimate_ratio_sum", "input", "m"] == pytest.approx(100 / 110 + 2)
+    assert found["cuvee_estimate_ratio_bucket", "0.95", "input", "m"] == 1
+    assert found["cuvee_estimate_ratio_count", "m", "output"] == 3
+    assert found["cuvee_estimate_ratio_sum", "m", "output"] == pytest.approx(3 * 50 / 40)
+    assert not any(name.startswith("cuvee_bytes_per_token") for name, *_ in before)
+    assert found["cuvee_bytes_per_token", "chat", "m"] == 3.25
+    assert found["cuvee_payload_tokens", "image", "m"] == 1105
+
+
 def test_requests_are_counted_by_how_they_ended(metrics):
     """Every observation counts once; retries and decisions are counted beside it."""
     count(metrics, GOOD, ended(retries=2, decision="spill"))

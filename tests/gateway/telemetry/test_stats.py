@@ -79,6 +79,44 @@ def test_every_arrival_counts_whatever_becomes_of_it():
     assert delta.by_pool["m", "default", ""].ends == {("shed", 429, "refused", ""): 1}
 
 
+def test_a_request_of_several_sequences_is_a_demand_of_as_many():
+    """Two prompts with three choices each: six requests of the size of one, of which four find
+    their prompt computed; as requests, and in their tokens, they are what they are."""
+    stats = Stats(BUCKETS)
+    wide = ended(
+        prompts=2, answers=6, width=6, estimated_input=50, input_tokens=200, output_tokens=240
+    )
+    for observation in (wide, ended(outcome=Outcome.REJECTED, prompts=9, width=9, answers=9)):
+        stats.arrived(observation.bucket)
+        stats.observed(observation)
+    delta = stats.drain()
+
+    assert delta.arrivals == {3: 7}
+    assert delta.sizes == {(3, fine_cell(100, 40)): (6.0, 600.0, 240.0, 6 * 66.0)}
+    pool = delta.by_pool["m", "default", "h100"]
+    assert sum(pool.ends.values()) == 2
+    assert (sum(pool.input_estimate.counts), pool.input_estimate.seconds) == (1, 0.5)
+    assert (sum(pool.output_estimate.counts), pool.output_estimate.seconds) == (1, 50 / 40)
+
+
+def test_wide_requests_that_were_shed_are_demand_too():
+    """Or less would be provided for what was just shed."""
+    shed = ended(outcome=Outcome.SHED, status=429, input_tokens=None, prompts=5, width=5, answers=5)
+    assert summed(shed).arrivals == {3: 4}
+
+
+def test_estimated_and_actual_prompts_are_compared():
+    """Where the engine counted what was estimated."""
+    for one, ratio in (
+        (GOOD, 100 / 110),
+        (ended(exact_input=True), 0.0),
+        (ended(input_tokens=None), 0.0),
+        (ended(outcome=Outcome.FAILED), 0.0),
+    ):
+        found = summed(one).by_pool["m", "default", "h100"].input_estimate
+        assert found.seconds == pytest.approx(ratio)
+
+
 def test_each_class_is_held_to_its_own_promise():
     """The same answer is late for one and in time for the other."""
     by_pool = summed(ended(ttft_s=3.0), ended(bucket=4, ttft_s=3.0)).by_pool

@@ -52,7 +52,8 @@ def test_a_line_says_what_became_of_a_request(written):
         "attempts": 2, "bucket": 3, "plan": "p", "pool": "a", "backend": "a-0",
         "decision": "planned", "estimated_input": 100, "input_tokens": None,
         "cached_tokens": None,
-        "estimated_output": 50, "output_tokens": None, "max_tokens": None, "ttft_s": 0.123457,
+        "estimated_output": 50, "output_tokens": None, "max_tokens": None, "sequences": 1,
+        "ttft_s": 0.123457,
         "waited_s": None, "tpot_s": None, "duration_s": 2.0, "class": "default",
         "slo_met": "yes",
     }  # fmt: skip
