@@ -30,15 +30,16 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "answers", "attempts", "dispatch", "engines", "events", "exchange", "judge",
-        "receipt", "relay", "responses", "retry", "sse", "timeouts",
+        "active", "answers", "attempts", "context_refusal", "dispatch", "engines", "events",
+        "exchange", "judge", "names", "receipt", "relay", "renaming", "responses", "retry", "sse",
+        "targets", "timeouts",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "fiber", "head_memo", "headers",
-        "host", "pool", "reply", "request", "request_parser",
+        "host", "pool", "reply", "request", "request_parser", "tls",
     ],
     "gateway/routing": [
-        "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator",
+        "admission", "backend", "body", "breaker", "eligibility", "endpoints", "estimate", "estimator",
         "failure_rate", "fleet", "lengths", "llm_request", "observation", "pressure", "ramp",
         "rotation", "router", "selection", "shared_queue", "ticket", "tokens", "turns",
     ],

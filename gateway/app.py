@@ -24,7 +24,6 @@ from gateway.control.health import Health
 from gateway.counting import Counting
 from gateway.errors import ConfigError, NotFound
 from gateway.planning import Planning
-from gateway.proxy.engines import dialects
 from gateway.proxy.probe import Probe
 from gateway.reload import Reload
 from gateway.rollout import Rollout
@@ -202,7 +201,7 @@ class App:
     async def _start(self) -> None:
         stack, settings = self._stack, self._settings
         self._probe = await stack.enter_async_context(
-            Probe(timeout_s=settings.health_timeout_s, dialects=dialects(self._serving.engines))
+            Probe(timeout_s=settings.health_timeout_s, upstreams=self._serving.upstreams)
         )
         # Before the plan is made: what connects waits then, and is not refused, even if the
         # predecessor ends before this gateway serves.

@@ -10,18 +10,16 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.config import schema
+from gateway.config import pool_schema, schema
+from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
 from gateway.config.schema import (
-    AnyOfSection,
     BucketSection,
     Config,
     GatewaySection,
     LimitsSection,
     ModelSection,
     PlannerSection,
-    PoolSection,
     SloSection,
-    SpotSection,
     StockSection,
 )
 
@@ -114,7 +112,8 @@ def _table(
 def _notes() -> dict[tuple[str, str], str]:
     """The text below each field in the source, by class name and field name."""
     notes = {}
-    for node in ast.parse(inspect.getsource(schema)).body:
+    bodies = [ast.parse(inspect.getsource(module)).body for module in (schema, pool_schema)]
+    for node in (node for body in bodies for node in body):
         if isinstance(node, ast.ClassDef):
             for before, after in zip(node.body, node.body[1:], strict=False):
                 if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):

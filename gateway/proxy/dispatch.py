@@ -6,11 +6,12 @@ wait for a turn and the retry budget. Knows no plan, no price and no other reque
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from time import time
 
 from gateway.config.schema import GatewaySection
+from gateway.config.upstream import Upstream
 from gateway.errors import (
     ConnectionLost,
     InvalidAnswer,
@@ -22,28 +23,24 @@ from gateway.errors import (
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.answers import fault
 from gateway.proxy.attempts import Attempts
-from gateway.proxy.engines import (
-    ANY,
-    EngineDialect,
-    EngineRefusal,
-    pause_s,
-    refusal,
-    stream_refusal,
-)
+from gateway.proxy.engines import EngineRefusal, pause_s, refusal, stream_refusal
 from gateway.proxy.http.client import ClientConnection
-from gateway.proxy.http.headers import first_value
-from gateway.proxy.http.pool import ConnectionPool, ConnectionPools
+from gateway.proxy.http.headers import Headers, credential_lines, first_value
+from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.judge import Judge
+from gateway.proxy.names import Names
 from gateway.proxy.relay import Relay
+from gateway.proxy.renaming import Renaming
 from gateway.proxy.retry import RetryBudget
 from gateway.proxy.sse import StreamMeter
+from gateway.proxy.targets import Targets
 from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend, Lease
 from gateway.routing.body import with_usage
-from gateway.routing.endpoints import Endpoint
 from gateway.routing.fleet import Fleet
 from gateway.routing.observation import NO_BUCKET
+from gateway.routing.router import PLANNED, SPILL
 from gateway.routing.ticket import Ticket
 
 log = logging.getLogger("cuvee")
@@ -63,41 +60,47 @@ class Dispatcher:
         admission: Admission,
         fleet: Fleet,
         connection_pools: ConnectionPools,
-        dialects: dict[str, EngineDialect],
+        upstreams: Mapping[str, Upstream],
+        names: Names,
         settings: GatewaySection,
         on_failure: Callable[[str, str, bool], None],
         clock: Callable[[], float],
     ) -> None:
-        """dialects: by pool; for other pools the engine is unknown, and `ANY` is used. on_failure:
-        called with the name of a backend that failed a request, the kind of failure, and whether
-        the backend must rest because of it."""
+        """upstreams: by pool. on_failure: called with the name of a backend that failed a request,
+        the kind of failure, and whether the backend must rest because of it."""
         self.admission = admission
         self._fleet = fleet
-        self._connection_pools = connection_pools
         self._clock = clock
-        self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
+        self._targets = Targets(connection_pools)
         self.budget, self.doubts = RetryBudget(), RetryBudget()
         self.judge = Judge(fleet, on_failure, clock)
-        self.configure(dialects, settings)
+        self.configure(upstreams, names, settings)
 
-    def configure(self, dialects: dict[str, EngineDialect], settings: GatewaySection) -> None:
+    def configure(
+        self, upstreams: Mapping[str, Upstream], names: Names, settings: GatewaySection
+    ) -> None:
         """Serve by these settings from now on, requests under way as well."""
-        self._dialects = dialects
+        self._names = names
+        self._targets.configure(upstreams, settings)
         # Copies of what every request reads: the settings are a class that is not compiled, and
         # each attribute of such a class costs compiled code 110 instructions.
-        self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
         self._retries, self._include_usage = settings.retries, settings.include_usage
         self._fleet.max_ejection_share = settings.max_ejection_share
         self._fleet.warmup_s = settings.warmup_s
-        self._targets.clear()
 
     async def begin(
-        self, client: ClientConnection, active: ActiveRequest, lines: bytes, body: bytes
+        self,
+        client: ClientConnection,
+        active: ActiveRequest,
+        lines: bytes,
+        body: bytes,
+        headers: Headers,
     ) -> tuple[Reply, Relay | bytes]:
         """Return the reply of the first backend that begins to answer: with its stream up to the
         first event, or with its whole body. The request holds the lease of that backend.
 
-        lines: header lines of the client to send on. Raises UpstreamError when the last attempt
+        lines: header lines of the client to send on. headers: all of the client, of which some
+        backends get its keys too. Raises UpstreamError when the last attempt
         failed, Saturated or Unavailable when there is no backend to try.
         """
         attempts: Attempts | None = None
@@ -105,17 +108,22 @@ class Dispatcher:
         while True:
             if lease is None:
                 lease = await self._lease(active, attempts)
+                if attempts is not None and attempts.outgrown and lease.decision == PLANNED:
+                    lease.decision = SPILL  # the plan meant another pool
             active.lease = lease
             active.retries += attempts is not None
             fresh = attempts is not None and attempts.broken > 0
             try:
-                begun = await self._attempt(client, active, lease, lines, body, fresh)
+                begun = await self._attempt(client, active, lease, lines, body, headers, fresh)
             except UpstreamError as error:
                 if attempts is None:
                     attempts = Attempts()
                 # A request that fails everywhere says nothing about the second backend.
                 self.judge.blame(lease, error, active.caller, counts=not attempts.broken)
                 lease.release()
+                if attempts.outgrow(error, lease, active, self.admission):
+                    active.first_at_s = lease = None
+                    continue
                 attempts.note(lease, error)
                 if attempts.last(error, self._retries) or not self._spend(error):
                     raise
@@ -155,13 +163,11 @@ class Dispatcher:
 
     def blame_stream(self, lease: Lease, error: bytes, caller: str) -> None:
         """Note the error event at the end of a stream at its backend."""
-        self.judge.blame(lease, stream_refusal(error, self._dialect(lease)), caller)
+        self.judge.blame(lease, stream_refusal(error, self._targets.dialect(lease.backend)), caller)
 
     def forget(self, backend: Backend) -> None:
         """Close the connections of a backend that left the fleet, busy ones when they get idle."""
-        for key in [key for key in self._targets if key[0] == backend.url]:
-            del self._targets[key]
-        self._connection_pools.forget(backend.url)
+        self._targets.forget(backend)
 
     def room(self, now_s: float) -> None:
         """There may be room: let waiting requests take their turns."""
@@ -251,21 +257,29 @@ class Dispatcher:
         lease: Lease,
         lines: bytes,
         body: bytes,
+        headers: Headers,
         fresh: bool,
     ) -> tuple[Reply, Relay | bytes]:
         """Send the request to one backend; return its reply with the stream up to the first event,
         or with the whole body. fresh: on a new connection."""
         request = active.llm_request
-        limit_s = self._first_byte_s if request.stream else self._unary_s
+        target = self._targets.target(lease.backend, request.endpoint)
+        limit_s = target.first_byte_s if request.stream else target.unary_s
         active.waiting, active.due_s = True, self._clock() + limit_s
-        connections, prefix = self._target(lease.backend, request.endpoint)
+        if target.forwards:
+            lines += credential_lines(headers)
+        renaming: Renaming | None = None
+        if not self._names.plain:
+            renaming = self._names.renaming(lease.backend.pool, request.model)
+            if renaming is not None:
+                body = renaming.request(body)
         add_usage = self._include_usage and request.stream and not request.asks_usage
         spliced = with_usage(body) if add_usage else None
         reply: Reply | None = None
         try:
             body = spliced or body
-            head = b"".join((prefix, lines, b"content-length: %d\r\n\r\n" % len(body)))
-            reply = await connections.send_once(head, body, fresh=fresh)
+            head = b"".join((target.start, lines, b"content-length: %d\r\n\r\n" % len(body)))
+            reply = await target.connections.send_once(head, body, fresh=fresh)
             if reply.status >= 300 or reply.stream is not request.stream:
                 raise await self._no_answer(reply, lease)
             if not reply.stream:
@@ -273,9 +287,9 @@ class Dispatcher:
                 wrong = fault(whole, request.endpoint, one_choice=request.one_choice)
                 if wrong is not None:
                     raise InvalidAnswer(wrong)
-                return reply, whole
+                return reply, whole if renaming is None else renaming.answer(whole)
             meter = StreamMeter(end=request.endpoint.end, hide_usage=spliced is not None)
-            relay = Relay(reply, client, self._clock, meter, active.first_token)
+            relay = Relay(reply, client, self._clock, meter, active.first_token, renaming)
             await self._first_event(lease, reply, meter)
             return reply, relay
         except BaseException:
@@ -290,7 +304,7 @@ class Dispatcher:
         if reply.status >= 400:
             asked = pause_s(first_value(reply.headers, b"retry-after"), time())
             body = await reply.read()
-            return refusal(reply.status, body, self._dialect(lease), pause_s=asked)
+            return refusal(reply.status, body, self._targets.dialect(lease.backend), pause_s=asked)
         if reply.status >= 300:  # a Location may be an internal address
             return InvalidAnswer(f"The backend answered {reply.status}.")
         what = "a stream that nobody asked for" if reply.stream else "what is no stream"
@@ -305,29 +319,16 @@ class Dispatcher:
             if reply.complete:
                 break
             await reply.next_change()
+        dialect = self._targets.dialect(lease.backend)
         if meter.refused is not None:
-            raise stream_refusal(meter.refused, self._dialect(lease))
+            raise stream_refusal(meter.refused, dialect)
         if not (meter.empty or meter.over or reply.complete):
             return
         whole, error = meter.finish()
         if error is not None:
-            raise stream_refusal(error, self._dialect(lease))
+            raise stream_refusal(error, dialect)
         if not whole:
             raise InvalidAnswer("The backend stopped before its answer was whole.")
-
-    def _target(self, backend: Backend, endpoint: Endpoint) -> tuple[ConnectionPool, bytes]:
-        """The connections of a backend, and the first lines of requests to this endpoint there."""
-        key = (backend.url, endpoint.path)
-        target = self._targets.get(key)
-        if target is None:
-            dialect = self._dialects.get(backend.pool, ANY)
-            connections = self._connection_pools.pool(backend.url, reuse_s=dialect.reuse_s)
-            start = connections.request_start("POST", endpoint.path)
-            target = self._targets[key] = connections, start
-        return target
-
-    def _dialect(self, lease: Lease) -> EngineDialect:
-        return self._dialects.get(lease.backend.pool, ANY)
 
 
 def _resolver(turn: "asyncio.Future[None]") -> Callable[[], None]:

@@ -23,10 +23,16 @@ class Estimate:
     """The size of a request as the router estimates it.
 
     input_tokens, output_tokens: estimated medians. output_p90: 90th percentile of the output.
-    streams: whether the answer streams, so that its first token is seen.
+    streams: whether the answer streams, so that its first token is seen. max_tokens: the client's
+    limit on output tokens, `None` if there is none: engines refuse a prompt that leaves no room for
+    it. only: names of the pools that can serve the request, `None`: all of the model; the one field
+    that changes, where a pool turns out to be unable.
     """
 
-    __slots__ = ("input_tokens", "model", "output_p90", "output_tokens", "slo_class", "streams")
+    __slots__ = (
+        "input_tokens", "max_tokens", "model", "only", "output_p90", "output_tokens", "slo_class",
+        "streams",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -37,8 +43,11 @@ class Estimate:
         output_p90: int,
         slo_class: str = DEFAULT,
         streams: bool = True,
+        max_tokens: int | None = None,
     ) -> None:
         self.model = model
+        self.max_tokens = max_tokens
+        self.only: frozenset[str] | None = None
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.output_p90 = output_p90

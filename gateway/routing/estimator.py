@@ -77,6 +77,7 @@ class Estimator:
             output_p90=length.p90,
             slo_class=slo_class,
             streams=streams,
+            max_tokens=max_tokens,
         )
 
     def learn(self, lesson: Lesson) -> None:

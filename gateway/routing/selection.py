@@ -1,6 +1,6 @@
 """Chooses a backend inside one pool: the one with the least pressure, if it has room. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import inf
 from typing import Final
 
@@ -34,7 +34,7 @@ class Selection:
         # Copies of what every request looks up: RoutingTable is not compiled (it travels between
         # processes), and compiled code pays 110 instructions for each attribute of such a class.
         self._feasible, self._own = table.feasible, table.own
-        self._prefill_s, self._order, self._names = table.prefill_s, table.order, table.pools
+        self._prefill_s, self._names = table.prefill_s, table.pools
         self._kv_tokens = table.kv_tokens
         served = [set(order) for order in table.order]
         self._alone = [
@@ -119,10 +119,10 @@ class Selection:
         together."""
         return (estimate.input_tokens + HELD * estimate.output_tokens) / self._kv_tokens[pool]
 
-    def any_live(self, bucket: int, now_s: float, exclude: Collection[str]) -> bool:
+    def any_live(self, pools: Iterable[int], now_s: float, exclude: Collection[str]) -> bool:
         return any(
             backend.live(now_s) and backend.name not in exclude
-            for pool in self._order[bucket]
+            for pool in pools
             for backend in self.pools[pool]
         )
 
