@@ -133,7 +133,7 @@ class Router:
         if not self._promised[bucket] or estimate.slo_class == LEFT_OVER:
             return False
         order, feasible = self.eligibility.order(bucket, estimate), self._feasible[bucket]
-        return order is self._order[bucket] or any([feasible[pool] for pool in order])
+        return order is self._order[bucket] or any(feasible[pool] for pool in order)
 
     def allowed_s(self, bucket: int) -> float:
         """Seconds from its arrival in which a request may wait for its turn and for prefill: the

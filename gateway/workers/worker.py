@@ -107,6 +107,7 @@ class Worker:
             connection_pools=self._connection_pools,
             admin=admin,
             on_refusal=self._refused,
+            contexts=lambda: self.table.contexts,
         )
         self._listener = Listener(
             client_limits(settings), self._serve, refused=self._refused, budget=budget

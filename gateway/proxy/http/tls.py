@@ -10,7 +10,8 @@ class TlsFiles:
     """PEM files by path; never changed.
 
     ca: of the authorities that are trusted, `None`: those that the system trusts. certificate, key:
-    that the gateway shows, `None`: none. print: of what is in the files; other content, other files.
+    that the gateway shows, `None`: none. print: digest of what is in them, so that files with other
+    content are others.
     """
 
     __slots__ = ("ca", "certificate", "key", "print")
