@@ -1,5 +1,6 @@
 """Names, keys and contexts over real sockets: what clients ask for, and what engines get."""
 
+import asyncio
 import json
 import ssl
 import subprocess
@@ -251,38 +252,41 @@ async def test_a_private_authority_and_a_client_certificate(tmp_path):
 
 
 async def test_a_request_goes_where_prompt_and_cap_fit(tmp_path):
-    """However cheap the small pool is: its engine would refuse the request before it begins."""
-    small, large = Engine(MODEL, context=1024), Engine(MODEL)
-    async with gateway(tmp_path, {"small": small, "h100": large}) as served:
+    """By what the engines say of themselves: the small one would refuse the request before it
+    begins. What fits goes to both; `/v1/models` says what the largest holds."""
+    small, large = Engine(MODEL, context=1024), Engine(MODEL, context=4096)
+    async with gateway(tmp_path, {"a": small, "b": large}) as served:
+        [listed] = [entry async for entry in served.sdk.models.list()]
         for _ in range(4):
-            answer = await served.sdk.chat.completions.create(**hello(max_tokens=3000))
-            assert answer.choices[0].finish_reason == "stop"
+            await served.sdk.chat.completions.create(**hello(max_tokens=3000))
+        assert not small.bodies
+        for _ in range(4):
+            await served.sdk.chat.completions.create(**hello(max_tokens=30))
 
-    assert not small.bodies
-    assert len(large.bodies) == 4
+    assert small.bodies
+    assert listed.max_model_len == 4096
 
 
 async def test_a_refusal_for_length_goes_on_to_a_larger_pool(tmp_path):
     """Where the estimate was wrong: marked as a spill, at no cost to the small backend; where no
     pool is larger, the client gets the engine's words."""
     small, large = Engine(MODEL, context=4096), Engine(MODEL)
-    pools = {"small": {"max_backends": 1}, "h100": {"min_backends": 0}}
     model = {"bytes_per_token": 100.0}  # believes that prompts are 25 times shorter
-    async with gateway(tmp_path, {"small": small, "h100": large}, model=model, pools=pools) as served:
-        chat = served.sdk.chat.completions
-        for _ in range(8):
-            raw = await chat.with_raw_response.create(**hello(words=6000))
-            if small.bodies:
-                break
+    async with gateway(tmp_path, {"a": small, "b": large}, model=model) as served:
+        chat = served.sdk.chat.completions.with_raw_response
+        answers = await asyncio.gather(*(chat.create(**hello(words=6000)) for _ in range(6)))
+        refused = len(small.bodies)
         with pytest.raises(openai.BadRequestError, match="maximum context length is 8192"):
-            await chat.create(**hello(words=12000))
-        backend = served.app.fleet.pool("small")[0]
+            await served.sdk.chat.completions.create(**hello(words=12000))
+        backend = served.app.fleet.pool("a")[0]
 
         assert backend.breaker.penalty == 0.0
+        assert backend.in_flight == 0
 
-    assert small.bodies, "the first one went to the large pool at once"
-    assert raw.headers["x-cuvee-pool"] == "h100"
-    assert raw.headers["x-cuvee-decision"] in ("spill", "best-effort")
+    assert refused
+    assert {answer.headers["x-cuvee-pool"] for answer in answers} == {"b"}
+    decisions = [answer.headers["x-cuvee-decision"] for answer in answers]
+    assert sum(decision != "planned" for decision in decisions) >= refused
 
 
 async def test_what_an_engine_cannot_do_goes_elsewhere(tmp_path):
