@@ -25,10 +25,18 @@ USAGE = {"prompt_tokens": 9, "completion_tokens": 1, "total_tokens": 10}
 class Engine:
     """A scripted engine that keeps what it got.
 
-    names: that `/v1/models` lists, with their contexts. context: beyond which it refuses.
+    names: that `/v1/models` lists, with their contexts. context: beyond which it refuses. key: that
+    it asks for, of probes too unless `asks_probes` is false.
     """
 
-    def __init__(self, *names: str, context: int = 8192, key: str | None = None) -> None:
+    def __init__(
+        self,
+        *names: str,
+        context: int = 8192,
+        key: str | None = None,
+        asks_probes: bool = True,
+    ) -> None:
+        self.asks_probes = asks_probes
         self.names = names
         self.context = context
         self.key = key
@@ -40,7 +48,8 @@ class Engine:
     async def probe(self, request: web.Request) -> web.Response:
         headers = {name.lower(): value for name, value in request.headers.items()}
         self.probes.append((request.path, headers))
-        if self.key is not None and headers.get("authorization") != f"Bearer {self.key}":
+        asks = self.key is not None and self.asks_probes
+        if asks and headers.get("authorization") != f"Bearer {self.key}":
             return web.json_response({"error": {"message": "no"}}, status=401)
         if request.path == "/v1/models":
             entries = [{"id": name, "max_model_len": self.context} for name in self.names]
@@ -107,10 +116,10 @@ async def gateway(
     async with AsyncExitStack() as stack:
         sections = {}
         for name, engine in engines.items():
-            app = web.Application()
-            app.router.add_get("/{path:.*}", engine.probe)
-            app.router.add_post("/{path:.*}", engine.serve)
-            runner = web.AppRunner(app)
+            scripted = web.Application()
+            scripted.router.add_get("/{path:.*}", engine.probe)
+            scripted.router.add_post("/{path:.*}", engine.serve)
+            runner = web.AppRunner(scripted)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             site = web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls)
@@ -197,7 +206,7 @@ async def test_all_names_are_listed_and_found(tmp_path):
             assert (await reply.json())["id"] == MODEL
 
     assert list(listed) == [MODEL, "fast", "org/sql"]
-    assert [entry.parent for entry in listed.values()] == [None, None, MODEL]
+    assert [entry.model_dump()["parent"] for entry in listed.values()] == [None, None, MODEL]
     assert found.id == "org/sql"
     assert missing.value.code == "model_not_found"
 
@@ -221,17 +230,12 @@ async def test_an_engine_gets_its_own_key_and_no_clients(tmp_path):
 
 async def test_a_pool_may_ask_for_the_keys_of_clients(tmp_path):
     """Its engines know them; other pools' do not get them."""
-    engine = Engine(MODEL, key="sk-client")
-    pool = {"forward_authorization": True, "health_path": "/health"}
-    engine.probe = _well  # type: ignore[method-assign]  # the gateway itself has no key
+    engine = Engine(MODEL, key="sk-client", asks_probes=False)  # the gateway itself has no key
+    pool = {"forward_authorization": True}
     async with gateway(tmp_path, {"h100": engine}, pools={"h100": pool}) as served:
         await served.sdk.chat.completions.create(**hello())
 
     assert engine.headers[0]["authorization"] == "Bearer sk-client"
-
-
-async def _well(_: web.Request) -> web.Response:
-    return web.Response()
 
 
 async def test_a_private_authority_and_a_client_certificate(tmp_path):
@@ -264,7 +268,7 @@ async def test_a_request_goes_where_prompt_and_cap_fit(tmp_path):
             await served.sdk.chat.completions.create(**hello(max_tokens=30))
 
     assert small.bodies
-    assert listed.max_model_len == 4096
+    assert listed.model_dump()["max_model_len"] == 4096
 
 
 async def test_a_refusal_for_length_goes_on_to_a_larger_pool(tmp_path):
@@ -297,16 +301,15 @@ async def test_what_an_engine_cannot_do_goes_elsewhere(tmp_path):
         "small": {"without": ["pictures", "tools", "embeddings"]},
         "h100": {"without": ["pictures"]},
     }
-    picture = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]
-    tool = {"type": "function", "function": {"name": "f", "parameters": {}}}
+    picture: Any = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]
+    tool: Any = {"type": "function", "function": {"name": "f", "parameters": {}}}
     async with gateway(tmp_path, {"small": text, "h100": tools}, pools=pools) as served:
         for _ in range(3):
             await served.sdk.chat.completions.create(**hello(tools=[tool]))
             await served.sdk.embeddings.create(model=MODEL, input="hi")
         with pytest.raises(openai.BadRequestError, match="not served with pictures"):
-            await served.sdk.chat.completions.create(
-                model=MODEL, messages=[{"role": "user", "content": picture}]
-            )
+            shown: Any = [{"role": "user", "content": picture}]
+            await served.sdk.chat.completions.create(model=MODEL, messages=shown)
 
     assert not text.bodies
     assert len(tools.bodies) == 6
