@@ -238,13 +238,19 @@ async def test_a_pool_may_ask_for_the_keys_of_clients(tmp_path):
     assert engine.headers[0]["authorization"] == "Bearer sk-client"
 
 
-async def test_a_private_authority_and_a_client_certificate(tmp_path):
-    """The gateway trusts the authority of the pool, and shows who it is."""
+@pytest.fixture
+def certificate(tmp_path: Path) -> None:
+    """A certificate for this machine, which is its own authority, and its key."""
     command = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=127.0.0.1 "
         "-addext subjectAltName=IP:127.0.0.1 -keyout key.pem -out cert.pem"
     )
     subprocess.run(command.split(), cwd=tmp_path, check=True, capture_output=True)
+
+
+@pytest.mark.usefixtures("certificate")
+async def test_a_private_authority_and_a_client_certificate(tmp_path):
+    """The gateway trusts the authority of the pool, and shows who it is."""
     tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=str(tmp_path / "cert.pem"))
     tls.load_cert_chain(tmp_path / "cert.pem", tmp_path / "key.pem")
     tls.verify_mode = ssl.CERT_REQUIRED
@@ -301,15 +307,15 @@ async def test_what_an_engine_cannot_do_goes_elsewhere(tmp_path):
         "small": {"without": ["pictures", "tools", "embeddings"]},
         "h100": {"without": ["pictures"]},
     }
-    picture: Any = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}]
+    part = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA"}}
+    picture: Any = [{"role": "user", "content": [part]}]
     tool: Any = {"type": "function", "function": {"name": "f", "parameters": {}}}
     async with gateway(tmp_path, {"small": text, "h100": tools}, pools=pools) as served:
         for _ in range(3):
             await served.sdk.chat.completions.create(**hello(tools=[tool]))
             await served.sdk.embeddings.create(model=MODEL, input="hi")
         with pytest.raises(openai.BadRequestError, match="not served with pictures"):
-            shown: Any = [{"role": "user", "content": picture}]
-            await served.sdk.chat.completions.create(model=MODEL, messages=shown)
+            await served.sdk.chat.completions.create(model=MODEL, messages=picture)
 
     assert not text.bodies
     assert len(tools.bodies) == 6
