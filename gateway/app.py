@@ -188,6 +188,7 @@ class App:
     def _adopted(self, loaded: Loaded, plan: Plan | None) -> None:
         self._loaded, self._serving = loaded, self._adoption.serving
         self._settings = loaded.config.gateway
+        self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
             self._planned(plan, "the configuration has changed")
 

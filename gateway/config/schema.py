@@ -231,7 +231,9 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     parts, in tokens, of what a class is given while it waits; of twice the weight, twice the part.
     """
     health_interval_s: Positive = 2.0
-    """Seconds between two probes of each backend's `/health`, which is to answer 200."""
+    """Seconds between two probes of each backend's `/health`, or its pool's `health_path`, which is
+    to answer 200.
+    """
     health_timeout_s: Positive = 2.0
     """A probe whose status takes longer marks the backend down."""
     log_format: Literal["text", "json"] = "text"

@@ -104,7 +104,7 @@ class Acquaintance:
             self._told[backend.name] = found.text
             return False, f"it {found.text}"
         if found.kind == "mismatch" and self._told.get(backend.name) != found.text:
-            log.warning("backend %s of pool %s %s", backend.url, backend.pool, found.text)
+            log.warning("backend %s of pool %s: %s", backend.url, backend.pool, found.text)
             self._told[backend.name] = found.text
         self._warn(one, found)
         own = EngineLimits(context=found.context)
