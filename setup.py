@@ -39,9 +39,9 @@ MODULES = {
         "host", "pool", "reply", "request", "request_parser", "tls",
     ],
     "gateway/routing": [
-        "admission", "backend", "body", "breaker", "eligibility", "endpoints", "estimate", "estimator",
-        "failure_rate", "fleet", "lengths", "llm_request", "observation", "pressure", "ramp",
-        "rotation", "router", "selection", "shared_queue", "ticket", "tokens", "turns",
+        "admission", "backend", "body", "breaker", "eligibility", "endpoints", "estimate",
+        "estimator", "failure_rate", "fleet", "lengths", "llm_request", "observation", "pressure",
+        "ramp", "rotation", "router", "selection", "shared_queue", "ticket", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
     "gateway/rehearsal": ["estimates", "gateway"],

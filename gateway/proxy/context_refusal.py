@@ -67,6 +67,13 @@ class ContextRefusal:
         self.limit = limit
         self.prompt_tokens = prompt_tokens
 
+    def least(self, max_tokens: int | None) -> int | None:
+        """Tokens that the prompt has at least, as far as can be told. max_tokens: those of the
+        answer that did not fit beside it."""
+        if self.prompt_tokens is not None or self.limit is None:
+            return self.prompt_tokens
+        return max(0, self.limit - (max_tokens or 0)) or None
+
     def __repr__(self) -> str:
         return f"<ContextRefusal of {self.prompt_tokens} tokens by {self.limit}>"
 

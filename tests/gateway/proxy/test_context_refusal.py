@@ -4,13 +4,14 @@ import json
 
 import pytest
 
-from gateway.proxy.context_refusal import context_refusal
+from gateway.proxy.context_refusal import ContextRefusal, context_refusal
 
 OPENAI = "This model's maximum context length is 4096 tokens. However, "
 WORDS = [
     (OPENAI + "you requested 5000 tokens (4500 in the messages, 500 in the completion). Please "
      "reduce the length of the messages or completion.", 4096, 4500),
-    (OPENAI + "you requested 5000 tokens (4500 in your prompt; 500 for the completion).", 4096, 4500),
+    (OPENAI + "you requested 5000 tokens (4500 in your prompt; 500 for the completion).", 4096,
+     4500),
     (OPENAI + "your request has 12014 input tokens. Please reduce the length of the input "
      "messages.", 4096, 12014),
     (OPENAI + "your messages resulted in 5,012 tokens.", 4096, 5012),
@@ -22,7 +23,8 @@ WORDS = [
      "length is only 4096 tokens, resulting in a maximum input length of 4080 tokens.", 4096, 5000),
     ("The decoder prompt (length 5000) is longer than the maximum model length of 4096. Make sure "
      "that `max_model_len` is no smaller than the number of text tokens.", 4096, 5000),
-    ("The input (5000 tokens) is longer than the model's context length (4096 tokens).", 4096, 5000),
+    ("The input (5000 tokens) is longer than the model's context length (4096 tokens).", 4096,
+     5000),
     ("Requested token count exceeds the model's maximum context length of 4096 tokens. You "
      "requested a total of 5000 tokens: 4500 tokens from the input messages and 500 tokens for the "
      "completion.", 4096, 4500),
@@ -45,34 +47,54 @@ WORDS = [
 ]  # fmt: skip
 
 
+def numbers(body):
+    refused = context_refusal(body)
+    assert refused is not None
+    return refused.limit, refused.prompt_tokens
+
+
 @pytest.mark.parametrize(("words", "limit", "prompt"), WORDS)
-def test_limit_and_prompt_are_read_from_every_engines_words(
-    words: str, limit: int | None, prompt: int | None
-) -> None:
+def test_every_engines_words_are_read(words, limit, prompt):
+    """As an error object of OpenAI's shape, as TGI's, and as FastAPI's."""
     for error in ({"error": {"message": words, "code": 400}}, {"error": words}, {"detail": words}):
-        refused = context_refusal(json.dumps(error).encode())
-        assert refused is not None
-        assert (refused.limit, refused.prompt_tokens) == (limit, prompt)
+        assert numbers(json.dumps(error).encode()) == (limit, prompt)
 
 
-def test_error_object_of_an_event_and_plain_text_are_read_as_well() -> None:
+def test_error_events_and_plain_text_are_read_as_well():
+    """An event has the error object alone."""
     words = WORDS[0][0]
-    event, text = json.dumps({"message": words, "code": 400}).encode(), words.encode()
-    for body in (event, text):
-        refused = context_refusal(body)
-        assert refused is not None and refused.prompt_tokens == 4500
+    for body in (json.dumps({"message": words, "code": 400}).encode(), words.encode()):
+        assert numbers(body) == (4096, 4500)
 
 
-def test_codes_and_fields_say_it_without_words() -> None:
-    refused = context_refusal(
-        b'{"error": {"message": "too big", "code": "context_length_exceeded"}}'
+def test_codes_and_fields_say_it_without_words():
+    """OpenAI's code, and the type and the numbers of llama.cpp."""
+    assert numbers(b'{"error": {"message": "no", "code": "context_length_exceeded"}}') == (
+        None,
+        None,
     )
-    assert refused is not None and refused.limit is None and refused.prompt_tokens is None
-    refused = context_refusal(
+    told = (
         b'{"error":{"code":400,"message":"no","type":"exceed_context_size_error",'
         b'"n_prompt_tokens":5000,"n_ctx":4096}}'
     )
-    assert refused is not None and (refused.limit, refused.prompt_tokens) == (4096, 5000)
+    assert numbers(told) == (4096, 5000)
+
+
+@pytest.mark.parametrize(
+    ("limit", "prompt", "max_tokens", "least"),
+    [
+        (4096, 5000, 10, 5000),
+        (4096, None, None, 4096),
+        (4096, None, 96, 4000),
+        (4096, None, 8000, None),
+        (None, None, 10, None),
+    ],
+)
+def test_the_prompt_is_so_long_at_least(limit, prompt, max_tokens, least):
+    """Where the engine does not say, what its answer leaves of the room did not do."""
+    refused = ContextRefusal(limit=limit, prompt_tokens=prompt)
+
+    assert refused.least(max_tokens) == least
 
 
 @pytest.mark.parametrize(
@@ -85,5 +107,6 @@ def test_codes_and_fields_say_it_without_words() -> None:
         b'{"error": {"message": {"a": 1}, "code": ["x"]}}',
     ],
 )  # fmt: skip
-def test_any_other_error_is_none(body: bytes) -> None:
+def test_any_other_error_is_none(body):
+    """Also one that cannot be read."""
     assert context_refusal(body) is None
