@@ -103,15 +103,22 @@ class Acquaintance:
                 log.warning("backend %s (%s) is down: it %s", backend.name, backend.url, found.text)
             self._told[backend.name] = found.text
             return False, f"it {found.text}"
-        if found.kind == "mismatch" and self._told.get(backend.name) != found.text:
-            log.warning("backend %s of pool %s: %s", backend.url, backend.pool, found.text)
-            self._told[backend.name] = found.text
+        if found.kind == "mismatch":
+            self._tell(backend, found.text)
+        elif any(answer.status in (401, 403) for answer in answers) and not one.upstream.forwards:
+            self._tell(backend, f"{found.text} (api_key_file or api_key_env of its pool)")
         self._warn(one, found)
         own = EngineLimits(context=found.context)
         if answers[-1].status == 200:
             own = own.least(limits(engine, answers[-1].body))
         self._known[backend.name] = one, own
         return True, reason
+
+    def _tell(self, backend: Backend, text: str) -> None:
+        """Log what is to be known of a backend that may serve, once."""
+        if self._told.get(backend.name) != text:
+            self._told[backend.name] = text
+            log.warning("backend %s of pool %s: %s", backend.url, backend.pool, text)
 
     def _warn(self, one: Expected, found: Answered) -> None:
         """Say once for each pool and version that the profile is of another version."""

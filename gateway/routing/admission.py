@@ -139,6 +139,7 @@ class Admission:
     def wait(self, ticket: Ticket, now_s: float, *, again: bool = False) -> None:
         """Let a request wait for its turn. again: whether it had its turn before, so that it is the
         next one of its caller. Raises Saturated where waiting cannot help, or for lack of room."""
+        ticket.rank = self._rank(ticket.estimate, ticket.bucket)
         turns = self._turns_of(ticket)
         if not again:
             self._check(turns, ticket, now_s)
@@ -198,7 +199,7 @@ class Admission:
         others = () if self._view is None else self._view.others(now_s).items()
         for level, ticket in turns.order(self._served, now_s):
             pools = self._router.eligibility.pools_for(ticket.bucket, ticket.estimate)
-            if all(pool in self._claims for pool in pools):
+            if pools and all(pool in self._claims for pool in pools):
                 if len(pools) == self._router.pool_count:
                     break
                 continue
@@ -314,7 +315,7 @@ class Admission:
         return self._router.rank(bucket) if self._router.promised(estimate, bucket) else LAST
 
     def _turns_of(self, ticket: Ticket) -> Turns:
-        key = ticket.estimate.model, self._rank(ticket.estimate, ticket.bucket)
+        key = ticket.estimate.model, ticket.rank
         turns = self._turns.get(key)
         if turns is None:
             turns = self._turns[key] = Turns(key[1])

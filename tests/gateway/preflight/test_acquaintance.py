@@ -111,6 +111,20 @@ async def test_a_missing_adapter_is_told_by_name(tmp_path, caplog):
     assert "does not have `sql`" in line
 
 
+@pytest.mark.parametrize(("pool", "lines"), [({}, 1), ({"forward_authorization": True}, 0)])
+async def test_an_engine_that_asks_for_a_key_is_told(tmp_path, caplog, pool, lines):
+    """With the keys that would help; not where it is the clients who have one."""
+    keyed = Emulator(PROFILE, "m", api_key="k")
+    with caplog.at_level(logging.WARNING, "cuvee"):
+        async with met(tmp_path, keyed, **pool) as found:
+            rounds = [await found.round() for _ in range(2)]
+
+    assert [up for ((up, _),) in rounds] == [True, True]
+    assert ["asks for a key" in line and "api_key_file" in line for line in caplog.messages] == (
+        [True] * lines
+    )
+
+
 async def test_the_least_limits_of_a_pool_are_told_once(tmp_path):
     """What every engine of the pool can do; told again only when it changes."""
     engines = emulator(max_model_len=4096), emulator(kv_tokens=50_000)
