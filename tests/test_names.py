@@ -150,7 +150,8 @@ def hello(model: str = MODEL, words: int = 1, **fields: Any) -> dict[str, Any]:
     return {"model": model, "messages": [{"role": "user", "content": "hi " * words}]} | fields
 
 
-async def test_clients_engines_and_paths_may_use_different_names(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_clients_engines_and_paths_may_use_different_names(tmp_path, workers):
     """An alias reaches the engine under its own name, and comes back as the client wrote it, in
     whole answers and in streams; text that looks like a name stays."""
     engine = Engine("served/v2")
@@ -159,6 +160,7 @@ async def test_clients_engines_and_paths_may_use_different_names(tmp_path):
         {"h100": engine},
         model={"aliases": ["fast"]},
         pools={"h100": {"served_name": "served/v2"}},
+        workers=workers,
     ) as served:
         chat = served.sdk.chat.completions
         for name in ("fast", MODEL):
@@ -261,11 +263,12 @@ async def test_a_private_authority_and_a_client_certificate(tmp_path):
     assert answer.model == MODEL
 
 
-async def test_a_request_goes_where_prompt_and_cap_fit(tmp_path):
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_a_request_goes_where_prompt_and_cap_fit(tmp_path, workers):
     """By what the engines say of themselves: the small one would refuse the request before it
     begins. What fits goes to both; `/v1/models` says what the largest holds."""
     small, large = Engine(MODEL, context=1024), Engine(MODEL, context=4096)
-    async with gateway(tmp_path, {"a": small, "b": large}) as served:
+    async with gateway(tmp_path, {"a": small, "b": large}, workers=workers) as served:
         [listed] = [entry async for entry in served.sdk.models.list()]
         for _ in range(4):
             await served.sdk.chat.completions.create(**hello(max_tokens=3000))
