@@ -95,7 +95,9 @@ def test_a_request_is_routed_where_it_fits(bounded, slo_class):
     assert lease is not None
     assert lease.backend.pool == "h100"
     assert lease.decision == (BEST_EFFORT if slo_class == BEST_EFFORT else SPILL)
-    assert router.route(ask(slo_class="default"), now_s=0.0).decision == PLANNED
+    short = router.route(ask(), now_s=0.0)
+    assert short is not None
+    assert short.decision == PLANNED
 
 
 def test_one_that_only_slow_pools_hold_is_served_without_a_promise(bounded):
@@ -121,6 +123,7 @@ def test_shares_are_kept_as_far_as_requests_allow():
     served = [0, 0]
     for number in range(200):
         taken = rotation.take(0)
+        assert taken is not None
         if number % 2 and taken == 0:
             rotation.pass_on(0, 0, 1)
             taken = 1
