@@ -16,7 +16,6 @@ from cuvee.options import CONFIG, configured
 from gateway import logs, runtime
 from gateway.app import App
 from gateway.config.load import Loaded
-from gateway.preflight.inquiry import warn
 from planner.errors import PlannerError
 
 log = logging.getLogger("cuvee")
@@ -93,11 +92,10 @@ async def run(loaded: Loaded, path: Path, *, replace: bool = False) -> None:
         loop.add_signal_handler(number, on_signal, number)
     loop.add_signal_handler(signal.SIGHUP, on_hangup)
     async with app:
-        comparing = loop.create_task(warn(loaded))
         runtime.settle()  # now that all that lives for good is built, the collector can skip it
         ends = [loop.create_task(event.wait()) for event in (stop, app.replaced)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        for task in (*ends, comparing):
+        for task in ends:
             task.cancel()
         if not stop.is_set():
             log.info("another gateway serves the port; requests under way may finish")

@@ -10,7 +10,6 @@ from gateway.config.load import Loaded
 from gateway.config.serving import ServingConfig, serving
 from gateway.counting import Counting
 from gateway.planning import Planning
-from gateway.proxy.engines import dialects
 from gateway.proxy.probe import Probe
 from gateway.rollout import Rollout
 from gateway.routing.table import compile_table
@@ -73,7 +72,5 @@ class Adoption:
 
     def _configure_probe(self, wanted: ServingConfig) -> None:
         """Probe the pools in force and those that are wanted."""
-        engines = wanted.engines | self.serving.engines
-        self._probe.configure(
-            timeout_s=self.serving.gateway.health_timeout_s, dialects=dialects(engines)
-        )
+        upstreams = wanted.upstreams | self.serving.upstreams
+        self._probe.configure(timeout_s=self.serving.gateway.health_timeout_s, upstreams=upstreams)

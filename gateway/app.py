@@ -24,7 +24,7 @@ from gateway.control.health import Health
 from gateway.counting import Counting
 from gateway.errors import ConfigError, NotFound
 from gateway.planning import Planning
-from gateway.proxy.engines import dialects
+from gateway.preflight.acquaintance import Acquaintance
 from gateway.proxy.probe import Probe
 from gateway.reload import Reload
 from gateway.rollout import Rollout
@@ -39,6 +39,7 @@ from gateway.workers.local import readiness
 from gateway.workers.plane import DataPlane
 from gateway.workers.supervisor import Supervisor
 from gateway.workers.worker import Worker
+from planner.engine.limits import EngineLimits
 from planner.model.plan import Plan
 from planner.model.plan_json import plan_figures
 from planner.model.pool import Pool
@@ -178,11 +179,16 @@ class App:
         async with self._changing:
             if self._leaving:
                 raise ConfigError(("the gateway is shutting down",))
-            await self._adoption.adopt(change, adopted=self._adopted)
+            self._acquaintance.configure(self._loaded, coming=change.loaded)
+            try:
+                await self._adoption.adopt(change, adopted=self._adopted)
+            finally:
+                self._acquaintance.configure(self._loaded)
 
     def _adopted(self, loaded: Loaded, plan: Plan | None) -> None:
         self._loaded, self._serving = loaded, self._adoption.serving
         self._settings = loaded.config.gateway
+        self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
             self._planned(plan, "the configuration has changed")
 
@@ -202,7 +208,7 @@ class App:
     async def _start(self) -> None:
         stack, settings = self._stack, self._settings
         self._probe = await stack.enter_async_context(
-            Probe(timeout_s=settings.health_timeout_s, dialects=dialects(self._serving.engines))
+            Probe(timeout_s=settings.health_timeout_s, upstreams=self._serving.upstreams)
         )
         # Before the plan is made: what connects waits then, and is not refused, even if the
         # predecessor ends before this gateway serves.
@@ -215,7 +221,15 @@ class App:
         await self._open_admin()
         self.plane = self._new_plane(self.plan)
         self._counting = Counting(self.plane, self._planning, self._metrics)
-        self._health = self._new_health()
+        self._acquaintance = await stack.enter_async_context(
+            Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
+        )
+        self._health = Health(
+            self.fleet,
+            self._acquaintance.well,
+            on_probed=self._on_probed,
+            on_lost=self.plane.backend_lost,
+        )
         self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
         self._adoption = Adoption(
             self._serving,
@@ -275,13 +289,14 @@ class App:
             self._serving, table, fleet=fleet, estimator=estimator, sockets=sockets, admin=admin
         )
 
-    def _new_health(self) -> Health:
-        return Health(
-            self.fleet,
-            self._probe.well,
-            on_probed=self.plane.on_probed,
-            on_lost=self.plane.backend_lost,
-        )
+    def _on_probed(self) -> None:
+        self._acquaintance.settle({backend.name for backend in self.fleet.backends})
+        self.plane.on_probed()
+
+    def _on_limits(self, limits: Mapping[str, EngineLimits]) -> None:
+        """Route by what the engines say of themselves, and plan with it from the next look on."""
+        self._planning.limits = limits
+        self.plane.table = compile_table(self.plan, self.pools)
 
     def _background(self, loop: Any) -> None:
         task = asyncio.get_running_loop().create_task(loop)
@@ -294,7 +309,7 @@ class App:
             "/cuvee/plan": self._explain,
             "/cuvee/hits": self._hits,
             "/readyz": self._ready,
-            "/livez": _alive,
+            "/livez": lambda: (200, JSON, b'{"status":"alive"}'),
         }
 
     def _scrape(self) -> Answer:
@@ -333,7 +348,3 @@ class App:
             return 400, JSON, msgspec.json.encode(refused)
         body = {"status": "in force", "changed": step.keys, "needs_restart": step.restart}
         return 200, JSON, msgspec.json.encode(body)
-
-
-def _alive() -> Answer:
-    return 200, JSON, b'{"status":"alive"}'

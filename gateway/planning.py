@@ -4,7 +4,7 @@ another configuration. Owns solver, observed demand and the loop that plans agai
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from gateway.config.load import Loaded
@@ -16,6 +16,7 @@ from gateway.rehearsal.history import demand_of
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.telemetry.stats_schema import StatsDelta
+from planner.engine.limits import EngineLimits
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
@@ -42,7 +43,8 @@ class Draft:
 class Planning:
     """The plan in force, and what replaces it; an async context manager.
 
-    paces: how fast pools and backends are beside their profiles.
+    paces: how fast pools and backends are beside their profiles. limits: that engines tell of
+    themselves, by pool; where they are tighter than the profile's, they are planned with.
     """
 
     def __init__(
@@ -70,6 +72,7 @@ class Planning:
             sealer=SEALER,
             seal_cpu_s=loaded.config.planner.certify_cpu_s,
         )
+        self.limits: Mapping[str, EngineLimits] = {}
         self.paces = Paces(loaded.pools)
         self._review_s = self._clock() + REVIEW_S
         self._looking: asyncio.Task[None] | None = None
@@ -225,7 +228,14 @@ class Planning:
     def paced(self, loaded: Loaded, running: tuple[int, ...]) -> tuple[Pool, ...]:
         """The pools of a configuration with the profiles that plans count with."""
         pools = _bounded(loaded, running)
-        return self.paces.corrected(pools) if loaded.config.planner.correction else pools
+        if loaded.config.planner.correction:
+            pools = self.paces.corrected(pools)
+        return tuple(
+            replace(pool, profile=told.within(pool.profile))
+            if (told := self.limits.get(pool.name)) is not None
+            else pool
+            for pool in pools
+        )
 
     def _carried(self, loaded: Loaded) -> ObservedDemand:
         settings = loaded.config.planner

@@ -65,14 +65,19 @@ def noted() -> Iterator[list[Path]]:
             outer += paths
 
 
+def note(path: Path) -> None:
+    """Note a file that is read otherwise; see `noted`."""
+    if (notes := _notes.get()) is not None:
+        notes.append(path)
+
+
 def read(path: Path) -> Document:
     """Read a file. Raises InvalidFile.
 
     A key that stands twice in one mapping of YAML is an error: all but its last value would be
     lost without a word.
     """
-    if (notes := _notes.get()) is not None:
-        notes.append(path)
+    note(path)
     try:
         data = path.read_bytes()
         if path.suffix.lower() == ".json":

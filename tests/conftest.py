@@ -26,7 +26,11 @@ def shared(tmp_path_factory):
         "batch": {"ttft_s": 20, "tpot_s": 0.4, "attainment": 0.95}
     }
     raw["models"]["other"] = {"slo": {"ttft_s": 3.0, "tpot_s": 0.15, "attainment": 0.98}}
-    raw["pools"] |= {f"{n}-other": p | {"model": "other"} for n, p in raw["pools"].items()}
+    raw["pools"] |= {
+        f"{name}-other": pool
+        | {"model": "other", "backends": [f"{url}/other" for url in pool["backends"]]}
+        for name, pool in raw["pools"].items()
+    }
     raw["limits"] = {"stock": [{"gpu": "H100", "most": 8}]}
     path = tmp_path_factory.mktemp("shared") / "shared.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))

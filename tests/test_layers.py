@@ -49,7 +49,8 @@ LAYERS = {
     "gateway.adoption": "planner.model gateway.config gateway.counting gateway.planning "
     "gateway.proxy gateway.rollout gateway.routing gateway.workers",
     "gateway.reload": "PLANNER gateway.errors gateway.config",
-    "gateway.preflight": "gateway.errors gateway.config gateway.proxy gateway.proxy.http",
+    "gateway.preflight": "PLANNER gateway.errors gateway.config gateway.routing gateway.proxy "
+    "gateway.proxy.http",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",

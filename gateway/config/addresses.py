@@ -11,7 +11,8 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from gateway.config.findings import Findings
-from gateway.config.schema import GatewaySection, PoolSection
+from gateway.config.pool_schema import PoolSection
+from gateway.config.schema import GatewaySection
 from planner.document import shown, under
 
 LOOPBACK = "127.0.0.1"
@@ -104,15 +105,13 @@ def _check_twice(listed: list[Listed], findings: Findings) -> None:
         other = first.setdefault(one.address, one)
         if other is one:
             continue
-        if one.pool == other.pool or one.model == other.model:
-            text = f"{one.url} is the backend {other.url} of {other.key}: list it once"
-            findings.problem(one.key, text)
-        else:
+        text = f"{one.url} is the backend {other.url} of {other.key}: list it once"
+        if one.pool != other.pool and one.model != other.model:
             text = (
-                f"{one.url} is also {other.key}, for another model: right if this engine serves "
-                "both, as adapters; the planner takes it for two engines"
+                f"{one.url} is also {other.key}, for another model: an engine has one load, so its "
+                "names belong to one pool; give the model `aliases` or `adapters` instead"
             )
-            findings.warning(one.key, text)
+        findings.problem(one.key, text)
 
 
 def _check_ports(listed: list[Listed], gateway: GatewaySection, findings: Findings) -> None:

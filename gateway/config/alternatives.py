@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from gateway.config.findings import Findings
-from gateway.config.schema import AnyOfSection, PoolSection
+from gateway.config.pool_schema import AnyOfSection, PoolSection
 from planner import shipped
 from planner.document import under
 from planner.engine import catalogue, profiles

@@ -49,6 +49,7 @@ def _keys(before: Loaded, after: Loaded) -> Iterator[str]:
     """Paths of the keys that differ, and of those that name a file whose content does."""
     keys = list(_differences(_plain(before.config), _plain(after.config), ""))
     yield from keys
+    yield from _files(before, after, keys)
     pools = {pool.name: pool for pool in before.pools}
     for pool in after.pools:
         known = pools.get(pool.name)
@@ -58,6 +59,22 @@ def _keys(before: Loaded, after: Loaded) -> Iterator[str]:
                 continue
             if getattr(known, key) != getattr(pool, key):
                 yield path
+
+
+def _files(before: Loaded, after: Loaded, keys: list[str]) -> Iterator[str]:
+    """Paths of keys and certificates of pools whose file has another content."""
+    for name, one in after.upstreams.items():
+        known = before.upstreams.get(name)
+        if known is None or known == one or any(key.startswith(f"pools.{name}.") for key in keys):
+            continue
+        if known.headers != one.headers:
+            yield f"pools.{name}.api_key_file"
+        if known.tls != one.tls:
+            yield (
+                f"pools.{name}.ca_file"
+                if one.tls and one.tls.ca
+                else f"pools.{name}.client_cert_file"
+            )
 
 
 def _plain(config: Config) -> dict[str, Any]:

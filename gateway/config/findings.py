@@ -1,8 +1,10 @@
 """What is wrong with a configuration file, gathered while it is read. Knows no key by name."""
 
+import difflib
 from collections.abc import Iterable
 from pathlib import Path
 
+from planner import files
 from planner.document import Document
 
 
@@ -73,3 +75,9 @@ class Findings:
         line = self._document.line_of(key)
         where = str(self._path) if line is None else f"{self._path}:{line}"
         return line or 0, f"{where}: {key}: {text}" if key else f"{where}: {text}"
+
+
+def did_you_mean(name: str, known: Iterable[object]) -> str:
+    """The end of a line about an unknown name: what is near it, or nothing."""
+    near = difflib.get_close_matches(name, [str(one) for one in known], 1, files.NEARNESS)
+    return f"; did you mean {near[0]}?" if near else ""

@@ -4,9 +4,8 @@ Every mistake is reported at once, one line each, with the line in the file and 
 Paths in the file are relative to the file.
 """
 
-import difflib
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,9 @@ import msgspec
 
 from gateway.config.addresses import check_addresses
 from gateway.config.alternatives import UnusableAlternative
-from gateway.config.findings import Findings
+from gateway.config.findings import Findings, did_you_mean
+from gateway.config.names import check_names
+from gateway.config.pool_schema import PoolSection
 from gateway.config.pools import Pools
 from gateway.config.promises import check_promises, check_unit, section_of, unit_mistakes
 from gateway.config.schema import (
@@ -22,15 +23,15 @@ from gateway.config.schema import (
     Config,
     LimitsSection,
     ModelSection,
-    PoolSection,
     SloSection,
 )
+from gateway.config.upstream import Upstream, upstreams
 from gateway.config.variables import expanded
 from gateway.errors import ConfigError
 from planner import files
 from planner.document import Document, noted, read, shown, under
 from planner.errors import InvalidFile, InvalidValue
-from planner.model.buckets import BEST_EFFORT, DEFAULT, MOST_CLASSES, Buckets, SloClass
+from planner.model.buckets import DEFAULT, Buckets, SloClass
 from planner.model.pool import Pool
 from planner.program.limits import Limits, Stock
 from planner.sizes import Grid, log_edges
@@ -48,7 +49,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     would use one, with the reason. limits: of provisioned plans.
     workload: path of a trace, or `None`. warnings: what is allowed and hardly wanted, a line each.
     files: all that it was made from, its own first. overrides: settings of the section `gateway`
-    that stand in place of the file's.
+    that stand in place of the file's. upstreams: how engines are spoken to, by pool.
     """
 
     config: Config
@@ -61,6 +62,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
     files: tuple[Path, ...] = ()
     overrides: Mapping[str, Any] = {}
+    upstreams: Mapping[str, Upstream] = {}
 
     def to_rent(self) -> "Loaded":
         """The same with the alternatives among the pools: what commands that plan choose from. No
@@ -112,7 +114,7 @@ def _load(path: Path, gateway: Mapping[str, Any], environ: Mapping[str, str]) ->
     findings.unusable(line for line in mistakes if not findings.hides(line.partition(": ")[0]))
     if config is None:
         raise ConfigError(findings.problems)
-    loaded = _checked(_completed(config, raw, findings), raw, path.parent, findings)
+    loaded = _checked(_completed(config, raw, findings), raw, path.parent, findings, environ)
     if findings.problems or loaded is None:
         raise ConfigError(findings.problems)
     return msgspec.structs.replace(loaded, warnings=findings.warnings)
@@ -152,12 +154,15 @@ def _completed(config: Config, raw: Any, findings: Findings) -> Config:
     return msgspec.structs.replace(config, pools=made)
 
 
-def _checked(config: Config, raw: Any, root: Path, findings: Findings) -> Loaded | None:
+def _checked(
+    config: Config, raw: Any, root: Path, findings: Findings, environ: Mapping[str, str]
+) -> Loaded | None:
     """The planner's values, as far as they can be made; findings hear of the rest."""
-    _check_names(config, findings)
+    check_names(config, findings)
     _check_models(config, raw, findings)
     _check_times(config, findings)
     check_addresses(config.pools, config.gateway, findings)
+    reached = upstreams(config, root, environ, findings)
     maker = Pools(config, root, findings)
     pools = maker.made()
     found = tuple(maker.alternatives(pools))
@@ -188,34 +193,8 @@ def _checked(config: Config, raw: Any, root: Path, findings: Findings) -> Loaded
         limits=limits or Limits(),
         alternatives=alternatives,
         left_out=left_out,
+        upstreams=reached,
     )
-
-
-def _check_names(config: Config, findings: Findings) -> None:
-    """Names travel: those of pools and classes in headers, those of models in paths and logs."""
-    for name in config.pools:
-        if not (name.isascii() and _is_plain(name)):
-            text = "the name must be printable ASCII: it travels in a header"
-            findings.problem(under("pools", name), text)
-    for model, section in config.models.items():
-        where = under("models", model)
-        if not _is_plain(model):
-            findings.problem(where, "the name must be printable, without blanks around it")
-        for name in section.classes:
-            key = under(f"{where}.classes", name)
-            if not (name.isascii() and _is_plain(name)):
-                text = "the name must be printable ASCII: it travels in a header"
-                findings.problem(key, text)
-            elif name == DEFAULT:
-                findings.problem(key, f"the class `{DEFAULT}` is {where}.slo")
-            elif name == BEST_EFFORT:
-                findings.problem(key, f"the class `{BEST_EFFORT}` is built in and has no promise")
-        if len(section.classes) >= MOST_CLASSES:
-            findings.problem(f"{where}.classes", f"at most {MOST_CLASSES - 1} beside `{DEFAULT}`")
-
-
-def _is_plain(name: str) -> bool:
-    return bool(name) and name.isprintable() and name == name.strip()
 
 
 def _check_models(config: Config, raw: Any, findings: Findings) -> None:
@@ -234,12 +213,6 @@ def _check_models(config: Config, raw: Any, findings: Findings) -> None:
         for model in config.models:  # else a pool may be meant for it
             if model not in served:
                 findings.problem(under("models", model), "no pool serves it")
-
-
-def did_you_mean(name: str, known: Iterable[object]) -> str:
-    """The end of a line about an unknown name: what is near it, or nothing."""
-    near = difflib.get_close_matches(name, [str(one) for one in known], 1, files.NEARNESS)
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _check_times(config: Config, findings: Findings) -> None:

@@ -10,7 +10,8 @@ import msgspec
 
 from gateway.config.alternatives import UnusableAlternative, alternative_pools
 from gateway.config.findings import Findings
-from gateway.config.schema import Config, PoolSection
+from gateway.config.pool_schema import PoolSection
+from gateway.config.schema import Config
 from planner import shipped
 from planner.costs import prices
 from planner.document import under

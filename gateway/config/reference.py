@@ -10,18 +10,16 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.config import schema
+from gateway.config import pool_schema, schema
+from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
 from gateway.config.schema import (
-    AnyOfSection,
     BucketSection,
     Config,
     GatewaySection,
     LimitsSection,
     ModelSection,
     PlannerSection,
-    PoolSection,
     SloSection,
-    SpotSection,
     StockSection,
 )
 
@@ -39,10 +37,13 @@ pool, `buckets`, `limits`. What would follow from a value that cannot be used is
 are about what is allowed and hardly wanted, such as a price of 0; with `--strict` they are
 mistakes. `cuvee serve` logs them.
 
-`--connect` asks all backends at once for their health and for `/v1/models`, and compares model and
-context with the configuration and the profiles: a line for each, and exit code 1 if one does not
-answer, serves something else, or asks for a key (`CUVEE_API_KEY`). `cuvee serve` asks too when it
-has started, and logs a warning for each backend that serves something else.
+`--connect` asks all backends at once for their health and for `/v1/models`, and compares model,
+adapters and context with the configuration and the profiles: a line for each, and exit code 1 if
+one does not answer, serves something else, or asks for a key (that of its pool is sent, else
+`CUVEE_API_KEY`). `cuvee serve` asks each backend that comes up. One that serves another model gets
+no requests, and counts as down until it serves the right one; the log says so once, with both
+names. Where an engine tells tighter limits than its profile has (context, tokens of KV, requests at
+one time), the gateway routes and plans with the engine's.
 
 A value may contain variables of the environment: `${NAME}`, or `${NAME:-default}` for one that may
 be missing or empty; `$${` stands for the characters `${`. A variable without a value or a default
@@ -114,7 +115,8 @@ def _table(
 def _notes() -> dict[tuple[str, str], str]:
     """The text below each field in the source, by class name and field name."""
     notes = {}
-    for node in ast.parse(inspect.getsource(schema)).body:
+    bodies = [ast.parse(inspect.getsource(module)).body for module in (schema, pool_schema)]
+    for node in (node for body in bodies for node in body):
         if isinstance(node, ast.ClassDef):
             for before, after in zip(node.body, node.body[1:], strict=False):
                 if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):

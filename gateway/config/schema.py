@@ -4,31 +4,24 @@ The text below each key is its documentation: `gateway/config/reference.py` make
 depends on several keys is checked in `load`; a promise, a pool and the limits check themselves.
 """
 
-import sys
 from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
-LARGEST = sys.float_info.max  # so that infinity is outside; a comparison with NaN fails as well
-
-Positive = Annotated[float, Meta(gt=0.0, le=LARGEST, description="positive and finite")]
-NotNegative = Annotated[float, Meta(ge=0.0, le=LARGEST, description="not negative and finite")]
-Count = Annotated[int, Meta(ge=1, description="positive")]
-CountOrZero = Annotated[int, Meta(ge=0, description="not negative")]
-Share = Annotated[float, Meta(ge=0.0, le=1.0, description="between 0 and 1")]
-# Finer or wider grids have more buckets than a plan can be made for.
-Edge = Annotated[int, Meta(ge=1, le=10_000_000, description="in tokens, 1 to ten million")]
-# Prometheus' list of default ports gives exporters 9090 to 9999 and goes on from 10000; engines and
-# proxies have 8000 to 8002, 8080, 9901 and 30000; from 32768 on Linux takes ports for outgoing
-# connections. 8790 is in none of these, and IANA has not assigned it.
-ADMIN_PORT = 8790
-
-Port = Annotated[int, Meta(ge=0, le=65535, description="between 0 and 65535")]
-Origin = Annotated[str, Meta(pattern=r"^(\*|\w[\w+.-]*://[^/\s]+)$", description="an origin")]
-HeaderName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="the name of a header")
-]
+from gateway.config.domains import (
+    ADMIN_PORT,
+    Count,
+    CountOrZero,
+    Edge,
+    HeaderName,
+    NotNegative,
+    Origin,
+    Port,
+    Positive,
+    Share,
+)
+from gateway.config.pool_schema import PoolSection
 
 
 class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -51,79 +44,13 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Further SLO classes by name; a request chooses one with the header `x-cuvee-slo-class`."""
     bytes_per_token: Positive = 4.0
     """Where the estimate of prompt tokens starts; learned from the backends' replies."""
-
-
-class SpotSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Backends that may be taken away at any time."""
-
-    preemptions_per_hour: float
-    """How often one backend is taken away."""
-    restart_s: float
-    """Until a lost one is ready again."""
-    confidence: float = 0.99
-    """With which enough backends are ready."""
-    most_share: float = 0.5
-    """Of the model's requests, the most that spot pools of one zone may serve."""
-    backfill_usd_per_hour: float = 0.0
-    """Price of an on-demand backend that stands in for a lost one."""
-    backfill_s: float | None = None
-    """Until it does; default: none does."""
-
-
-class AnyOfSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What could be rented in place of the pool's own configuration: every combination of these
-    values is an alternative. A key without values stays as it is in `profile`.
+    aliases: tuple[str, ...] = ()
+    """Further names that clients may use. The engines never see them; the answer has the name that
+    the client used.
     """
-
-    gpu: tuple[str, ...] = ()
-    """GPU types, as `gpus.yaml` has them."""
-    tensor_parallel_size: tuple[Count, ...] = ()
-    """Numbers of GPUs that one backend takes."""
-    dtype: tuple[Literal["fp16", "bf16", "fp8"], ...] = ()
-    """Formats of weights and KV."""
-    max_num_seqs: tuple[Count, ...] = ()
-    """Most requests that an engine serves at one time."""
-    max_model_len: tuple[Count, ...] = ()
-    """Longest prompt and answer of one request."""
-    profile: tuple[str, ...] = ()
-    """Further profiles, taken as they are, for example measured ones; they take the place of a
-    combination of the same GPUs and limits.
-    """
-
-
-class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Interchangeable backends: one model, one GPU type and count, one profile, one price."""
-
-    model: str
-    """Which of `models` the backends serve."""
-    profile: str
-    """Profile: a file, relative to this file, or a built-in name such as `llama-3-8b/H100`."""
-    backends: tuple[str, ...]
-    """Base URLs, one per running engine."""
-    engine: Literal["vllm", "sglang", "tgi"] | None = None
-    """The engine behind the URLs; the gateway then reads health and errors as this engine reports
-    them. Default: the gateway accepts what any of the three reports.
-    """
-    usd_per_hour: float | None = None
-    """Price of one backend. Default: the price of its GPU type in `prices`, or, if the list does
-    not have that type, `usd_per_hour` of the GPU in the profile, times the number of GPUs.
-    """
-    min_backends: int = 0
-    """Fewest backends that a plan uses."""
-    max_backends: int | None = None
-    """Most backends that a plan uses, of each alternative of `any_of` too; default: the number of
-    `backends`, and no bound for alternatives. A pool that has alternatives and no `backends` has no
-    bound either.
-    """
-    reserved: int = 0
-    """Backends that are paid for already: they cost a plan nothing."""
-    zone: str | None = None
-    """Where it runs, for stock by zone and for spot."""
-    spot: SpotSection | None = None
-    """For pools of spot instances."""
-    any_of: AnyOfSection | None = None
-    """Other configurations that could be rented. Commands that plan choose among these too; the
-    gateway serves with `profile` alone ([planning](planning.md#any-of-these)).
+    adapters: tuple[str, ...] = ()
+    """Names of adapters (LoRA) of this model. A request for one is a request for this model, with
+    its promises and its load; it goes to pools whose engines have the adapter.
     """
 
 
@@ -307,7 +234,9 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     parts, in tokens, of what a class is given while it waits; of twice the weight, twice the part.
     """
     health_interval_s: Positive = 2.0
-    """Seconds between two probes of each backend's `/health`, which is to answer 200."""
+    """Seconds between two probes of each backend's `/health`, or its pool's `health_path`, which is
+    to answer 200.
+    """
     health_timeout_s: Positive = 2.0
     """A probe whose status takes longer marks the backend down."""
     log_format: Literal["text", "json"] = "text"

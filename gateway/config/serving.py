@@ -7,28 +7,30 @@ import msgspec
 
 from gateway.config.load import Loaded
 from gateway.config.schema import GatewaySection
+from gateway.config.upstream import Upstream, withheld
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model.
 
     max_model_len: of the pool with the longest context, tokens. bytes_per_token: first value of the
-    estimate. pools: names of the pools that serve it.
+    estimate. pools: names of the pools that serve it. aliases, adapters: further names.
     """
 
     name: str
     max_model_len: int
     bytes_per_token: float
     pools: tuple[str, ...]
+    aliases: tuple[str, ...] = ()
+    adapters: tuple[str, ...] = ()
 
 
 class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the data path, the models, and engines by pool, where the configuration names
-    one."""
+    """Settings of the data path, the models, and how the engines are spoken to, by pool."""
 
     gateway: GatewaySection
     models: tuple[ServedModel, ...]
-    engines: dict[str, str]
+    upstreams: dict[str, Upstream]
 
     @property
     def bytes_per_token(self) -> dict[str, float]:
@@ -38,20 +40,20 @@ class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
 
 def serving(loaded: Loaded) -> ServingConfig:
     """Make the value from a configuration."""
+    settings = loaded.config.gateway
+    names = withheld(settings, loaded.upstreams)
     return ServingConfig(
-        gateway=loaded.config.gateway,
+        gateway=msgspec.structs.replace(settings, withheld_headers=names),
         models=tuple(
             ServedModel(
                 name=name,
                 max_model_len=max(p.profile.max_model_len for p in loaded.pools if p.model == name),
                 bytes_per_token=section.bytes_per_token,
                 pools=tuple(p.name for p in loaded.pools if p.model == name),
+                aliases=section.aliases,
+                adapters=section.adapters,
             )
             for name, section in loaded.config.models.items()
         ),
-        engines={
-            name: pool.engine
-            for name, pool in loaded.config.pools.items()
-            if pool.engine is not None
-        },
+        upstreams=dict(loaded.upstreams),
     )

@@ -4,38 +4,44 @@ Owns the requests and their time limit; what the answers mean is `verdict`'s.
 """
 
 import asyncio
-import logging
 from collections.abc import Sequence
 
 from gateway.config.load import Loaded
 from gateway.errors import Unavailable, UpstreamError, UpstreamTimeout
 from gateway.preflight.verdict import Expected, HttpAnswer, Verdict, compare
-from gateway.proxy.engines import ANY, DIALECTS
+from gateway.proxy.engines import dialects
 from gateway.proxy.http.fiber import Fiber
-from gateway.proxy.http.pool import ConnectionPools
+from gateway.proxy.http.pool import ConnectionPool, ConnectionPools
 from gateway.proxy.http.reply import Reply
-
-log = logging.getLogger("cuvee")
-
-WARN_S = 5.0  # for the answers to `warn`
+from gateway.proxy.targets import header_lines, tls_files
 
 
 def expected(loaded: Loaded) -> tuple[Expected, ...]:
     """All backends of a configuration, in the order of the file."""
     profiles = {pool.name: pool.profile for pool in loaded.pools}
+    spoken = dialects(loaded.upstreams)
     return tuple(
         Expected(
             pool=name,
             url=url,
-            model=section.model,
+            model=loaded.upstreams[name].names[section.model],
             context=profiles[name].max_model_len,
-            health=(DIALECTS[section.engine] if section.engine else ANY).health,
+            health=spoken[name].health,
             engine_version=profiles[name].engine_version,
-            version=(DIALECTS[section.engine] if section.engine else ANY).version,
+            version=spoken[name].version,
+            adapters=_adapters(loaded, name),
+            upstream=loaded.upstreams[name],
         )
         for name, section in loaded.config.pools.items()
         for url in section.backends
     )
+
+
+def _adapters(loaded: Loaded, pool: str) -> tuple[str, ...]:
+    """The engines' names of a pool's adapters."""
+    model = loaded.config.pools[pool].model
+    own = loaded.config.models[model].adapters
+    return tuple(name for asked, name in loaded.upstreams[pool].names.items() if asked in own)
 
 
 async def inquire(
@@ -44,70 +50,60 @@ async def inquire(
     """Ask backends for their health and their models, and for their version where the profile
     states one; the verdicts are in their order.
 
-    key: sent as `Authorization: Bearer`. timeout_s: until the whole answer of each; all are asked
-    at the same time, so that all of it takes no longer.
+    key: sent as `Authorization: Bearer` to pools that have no key of their own. timeout_s: until
+    the whole answer of each; all are asked at the same time, so that all of it takes no longer.
     """
-    header = "" if key is None else f"authorization: Bearer {key}\r\n"
     async with ConnectionPools(connect_timeout_s=2 * timeout_s) as pools:
-
-        async def ask(backend: Expected) -> Verdict:
-            paths = [backend.health, "/v1/models"]
-            if backend.engine_version is not None:
-                paths.append(backend.version)
-            answers = await asyncio.gather(
-                *(_get(pools, backend.url, path, header, timeout_s) for path in paths)
-            )
-            return compare(backend, *answers, keyed=key is not None)
-
-        return tuple(await asyncio.gather(*map(ask, backends)))
+        asked = (ask(pools, backend, key=key, timeout_s=timeout_s) for backend in backends)
+        return tuple(verdict for verdict, _ in await asyncio.gather(*asked))
 
 
-async def warn(loaded: Loaded, *, timeout_s: float = WARN_S) -> None:
-    """Log a warning for each backend that serves, and serves something else than is configured:
-    it passes its health probes, and all of its requests fail. Log one for each pool and version of
-    engines that its profile was not fitted for.
+async def ask(
+    pools: ConnectionPools,
+    backend: Expected,
+    *,
+    key: str | None,
+    timeout_s: float,
+    extra: Sequence[str] = (),
+) -> tuple[Verdict, list[HttpAnswer]]:
+    """Ask one backend as `inquire` does; return the verdict, and all answers, those of the paths in
+    `extra` last."""
+    own = any(name.lower() == "authorization" for name, _ in backend.upstream.headers)
+    lines = header_lines(backend.upstream)
+    if key is not None and not own:
+        lines += f"authorization: Bearer {key}\r\n".encode()
+    connections = pools.pool(backend.url, tls=tls_files(backend.upstream))
+    paths = [backend.health, "/v1/models"]
+    if backend.engine_version is not None:
+        paths.append(backend.version)
+    asked = (_get(connections, path, lines, timeout_s) for path in (*paths, *extra))
+    answers = await asyncio.gather(*asked)
+    verdict = compare(backend, *answers[: len(paths)], keyed=own or key is not None)
+    return verdict, answers
 
-    Those that do not answer, or ask for a key that only clients have, are not told.
-    """
-    try:
-        said = set()
-        for one in await inquire(expected(loaded), key=None, timeout_s=timeout_s):
-            backend, about = one.backend, (one.backend.pool, one.warning)
-            if one.kind == "mismatch":
-                log.warning("backend %s of pool %s %s", backend.url, backend.pool, one.text)
-            if one.warning and about not in said:
-                said.add(about)
-                log.warning("backend %s of pool %s %s", backend.url, backend.pool, one.warning)
-    except Exception:
-        log.exception("the backends could not be compared with the configuration")
 
-
-async def _get(
-    pools: ConnectionPools, url: str, path: str, header: str, timeout_s: float
-) -> HttpAnswer:
+async def _get(pool: ConnectionPool, path: str, lines: bytes, timeout_s: float) -> HttpAnswer:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[HttpAnswer] = loop.create_future()
     fiber = Fiber()
     late = UpstreamTimeout(f"did not answer within {timeout_s:g} s")
     timer = loop.call_later(timeout_s, fiber.cancel, late)
     try:
-        fiber.start(_receive(pools, url, path, header, answer))
+        fiber.start(_receive(pool, path, lines, answer))
         return await answer
     finally:
         timer.cancel()
+        fiber.cancel(UpstreamError("was given up"))
 
 
 async def _receive(
-    pools: ConnectionPools, url: str, path: str, header: str, answer: "asyncio.Future[HttpAnswer]"
+    pool: ConnectionPool, path: str, lines: bytes, answer: "asyncio.Future[HttpAnswer]"
 ) -> None:
     reply: Reply | None = None
     found = HttpAnswer(0, fault="was not asked")
     try:
-        pool = pools.pool(url)
-        head = (
-            pool.request_start("GET", path) + f"accept-encoding: identity\r\n{header}\r\n".encode()
-        )
-        reply = await pool.send(head, b"")
+        head = pool.request_start("GET", path) + b"accept-encoding: identity\r\n" + lines
+        reply = await pool.send(head + b"\r\n", b"")
         found = HttpAnswer(reply.status, await reply.read())
     except (UpstreamError, Unavailable) as error:
         found = HttpAnswer(0, fault=error.message)

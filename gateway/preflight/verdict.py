@@ -6,6 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 import msgspec
 
+from gateway.config.upstream import Upstream
+from gateway.preflight.limits import whole
+
 LISTED = 5  # models that a line names
 OWNER = "cuvee"  # what a gateway answers as `owned_by`
 RELEASE = re.compile(r"\D*(\d+)\.(\d+)", re.ASCII)  # of `0.11.2`, `v0.11.2rc1`: 0 and 11
@@ -14,9 +17,10 @@ Kind = Literal["ok", "mismatch", "unknown"]
 
 
 class Expected(NamedTuple):
-    """One configured backend. context: tokens, by the pool's profile. health: path of the probe.
-    engine_version: for which the profile was fitted, `None` if it does not say; version: path where
-    the engine says its own."""
+    """One configured backend. model: the engine's own name for it, and adapters: for those of its
+    pool. context: tokens, by the pool's profile. health: path of the probe. engine_version: for
+    which the profile was fitted, `None` if it does not say; version: path where the engine says its
+    own. upstream: how it is spoken to."""
 
     pool: str
     url: str
@@ -25,6 +29,8 @@ class Expected(NamedTuple):
     health: str
     engine_version: str | None = None
     version: str = "/version"
+    adapters: tuple[str, ...] = ()
+    upstream: Upstream = Upstream()
 
 
 class HttpAnswer(NamedTuple):
@@ -38,12 +44,15 @@ class HttpAnswer(NamedTuple):
 class Verdict(NamedTuple):
     """What is to be said of one backend, in words. kind: `mismatch`, if it serves and is another
     than the configuration says; `unknown`, if it could not be compared. warning: what else is to
-    be known of it, or empty."""
+    be known of it, or empty. other: whether it serves another model, so that no request should go
+    there. context: that it tells, tokens."""
 
     backend: Expected
     kind: Kind
     text: str
     warning: str = ""
+    other: bool = False
+    context: int | None = None
 
 
 def compare(
@@ -79,7 +88,15 @@ def _compare(backend: Expected, health: HttpAnswer, models: HttpAnswer, keyed: b
     if any(entry.get("owned_by") == OWNER for entry in listed.values()):
         return Verdict(backend, "mismatch", "is a Cuvée gateway, not an engine")
     if backend.model not in listed:
-        return Verdict(backend, "mismatch", _other_models(backend.model, list(listed)))
+        text = _other_models(backend.model, list(listed))
+        return Verdict(backend, "mismatch", text, other=bool(listed))
+    missing = [name for name in backend.adapters if name not in listed]
+    if missing:
+        names = ", ".join(f"`{name}`" for name in missing)
+        text = f"does not have {names}, which `adapters` of its pool names"
+        return Verdict(
+            backend, "mismatch", text, context=whole(listed[backend.model].get("max_model_len"))
+        )
     return _context(backend, listed[backend.model].get("max_model_len"))
 
 
@@ -133,21 +150,22 @@ def _other_models(model: str, listed: list[str]) -> str:
     more = f" and {len(listed) - LISTED} more" if len(listed) > LISTED else ""
     return (
         f"does not serve `{model}`, but {names}{more}: give the engine that name "
-        "(--served-model-name), or use the engine's in `models`"
+        "(--served-model-name), or use the engine's as `served_name` of the pool"
     )
 
 
 def _context(backend: Expected, told: object) -> Verdict:
-    if not isinstance(told, int):
+    context = whole(told)
+    if context is None:
         text = f"serves `{backend.model}`; tells no context length"
         return Verdict(backend, "ok", text)
-    if told < backend.context:
+    if context < backend.context:
         text = (
-            f"its context is {told} tokens and the profile's {backend.context}: it would refuse "
-            "what is planned for it (max_model_len of both)"
+            f"its context is {context} tokens and the profile's {backend.context}: the gateway "
+            f"plans with {context} (max_model_len of both)"
         )
-        return Verdict(backend, "mismatch", text)
-    text = f"serves `{backend.model}`, context {told} tokens"
-    if told > backend.context:
+        return Verdict(backend, "mismatch", text, context=context)
+    text = f"serves `{backend.model}`, context {context} tokens"
+    if context > backend.context:
         text += f"; the plan uses {backend.context}, as the profile says"
-    return Verdict(backend, "ok", text)
+    return Verdict(backend, "ok", text, context=context)

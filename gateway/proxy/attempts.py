@@ -8,8 +8,11 @@ from gateway.errors import (
     GatewayError,
     UpstreamError,
 )
+from gateway.proxy.active import ActiveRequest
 from gateway.proxy.engines import EngineRefusal
+from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend, Lease
+from gateway.routing.observation import NO_BUCKET
 
 # Refusals for lack of room that are tried again; the next one is the client's answer. One refusal
 # means that a backend is fuller than the router knew; nine in a row mean that all are.
@@ -25,14 +28,18 @@ class Attempts:
     tried: names of backends that are not asked again. broken: attempts that may have broken their
     backend. failure: the last failure, `None` if there were only refusals for lack of room.
     refusal: the last of those. blamed: backends where it failed. suspects: those that refused what
-    another one may serve.
+    another one may serve. outgrown: whether a pool refused it for its length, so that it is for
+    larger ones.
     """
 
-    __slots__ = ("_refused", "blamed", "broken", "failure", "refusal", "suspects", "tried")
+    __slots__ = (
+        "_refused", "blamed", "broken", "failure", "outgrown", "refusal", "suspects", "tried",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.tried: list[str] = []
         self.broken = self._refused = 0
+        self.outgrown = False
         self.failure: UpstreamError | None = None
         self.refusal: EngineRefusal | None = None
         self.blamed: list[Backend] = []
@@ -40,6 +47,27 @@ class Attempts:
 
     def __repr__(self) -> str:
         return f"<Attempts, tried {self.tried}, {self._refused} times without room>"
+
+    def outgrow(
+        self, error: UpstreamError, lease: Lease, active: ActiveRequest, admission: Admission
+    ) -> bool:
+        """Whether an engine refused the request for its length and other pools hold more. From then
+        on the request is for those: each pool is asked once at most, it costs no retry, and it is
+        no failure of the backend."""
+        if not isinstance(error, EngineRefusal) or error.context is None:
+            return False
+        if active.bucket == NO_BUCKET:
+            return False
+        larger = admission.larger(
+            active.estimate,
+            bucket=active.bucket,
+            pool=lease.backend.pool,
+            limit=error.context.limit,
+        )
+        if larger:
+            active.estimate.only = larger
+            self.failure, self.outgrown = error, True
+        return bool(larger)
 
     def note(self, lease: Lease, error: UpstreamError) -> None:
         """Note a failed attempt."""

@@ -6,10 +6,11 @@ wait for a turn and the retry budget. Knows no plan, no price and no other reque
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from math import inf
 
 from gateway.config.schema import GatewaySection
+from gateway.config.upstream import Upstream
 from gateway.errors import (
     ConnectionLost,
     InvalidAnswer,
@@ -24,20 +25,24 @@ from gateway.proxy.answer_homes import AnswerHomes
 from gateway.proxy.answers import fault
 from gateway.proxy.attempts import Attempts
 from gateway.proxy.beginning import first_output, look_for_events, no_answer
-from gateway.proxy.engines import ANY, EngineDialect, EngineRefusal, stream_refusal
+from gateway.proxy.engines import EngineRefusal, stream_refusal
 from gateway.proxy.http.client import ClientConnection
-from gateway.proxy.http.pool import ConnectionPool, ConnectionPools
+from gateway.proxy.http.headers import Headers, credential_lines
+from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.judge import Judge
+from gateway.proxy.names import Names
 from gateway.proxy.relay import Relay
+from gateway.proxy.renaming import Renaming
 from gateway.proxy.retry import RetryBudget
 from gateway.proxy.sse import StreamMeter
+from gateway.proxy.targets import Targets
 from gateway.proxy.usage_memory import UsageMemory
 from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend, Lease
-from gateway.routing.endpoints import Endpoint
 from gateway.routing.fleet import Fleet
 from gateway.routing.observation import NO_BUCKET
+from gateway.routing.router import PLANNED, SPILL
 from gateway.routing.ticket import Ticket
 
 log = logging.getLogger("cuvee")
@@ -57,42 +62,48 @@ class Dispatcher:
         admission: Admission,
         fleet: Fleet,
         connection_pools: ConnectionPools,
-        dialects: dict[str, EngineDialect],
+        upstreams: Mapping[str, Upstream],
+        names: Names,
         settings: GatewaySection,
         on_failure: Callable[[str, str, bool], None],
         clock: Callable[[], float],
     ) -> None:
-        """dialects: by pool; for other pools the engine is unknown, and `ANY` is used. on_failure:
-        called with the name of a backend that failed a request, the kind of failure, and whether
-        the backend must rest because of it."""
+        """upstreams: by pool. on_failure: called with the name of a backend that failed a request,
+        the kind of failure, and whether the backend must rest because of it."""
         self.admission = admission
         self._fleet = fleet
-        self._connection_pools = connection_pools
         self._clock = clock
-        self._targets: dict[tuple[str, str], tuple[ConnectionPool, bytes]] = {}
+        self._targets = Targets(connection_pools)
         self.budget, self.doubts = RetryBudget(), RetryBudget()
         self.judge = Judge(fleet, on_failure, clock)
         self._usage, self._homes = UsageMemory(), AnswerHomes()
-        self.configure(dialects, settings)
+        self.configure(upstreams, names, settings)
 
-    def configure(self, dialects: dict[str, EngineDialect], settings: GatewaySection) -> None:
+    def configure(
+        self, upstreams: Mapping[str, Upstream], names: Names, settings: GatewaySection
+    ) -> None:
         """Serve by these settings from now on, requests under way as well."""
-        self._dialects = dialects
+        self._names = names
+        self._targets.configure(upstreams, settings)
         # Copies of what every request reads: the settings are a class that is not compiled, and
         # each attribute of such a class costs compiled code 110 instructions.
-        self._first_byte_s, self._unary_s = settings.first_byte_timeout_s, settings.unary_timeout_s
         self._retries, self._usage.wanted = settings.retries, settings.include_usage
         self._fleet.max_ejection_share = settings.max_ejection_share
         self._fleet.warmup_s = settings.warmup_s
-        self._targets.clear()
 
     async def begin(
-        self, client: ClientConnection, active: ActiveRequest, lines: bytes, body: bytes
+        self,
+        client: ClientConnection,
+        active: ActiveRequest,
+        lines: bytes,
+        body: bytes,
+        headers: Headers,
     ) -> tuple[Reply, Relay | bytes]:
         """Return the reply of the first backend that begins to answer: with its stream up to the
         first event, or with its whole body. The request holds the lease of that backend.
 
-        lines: header lines of the client to send on. Raises UpstreamError when the last attempt
+        lines: header lines of the client to send on. headers: all of the client, of which some
+        backends get its keys too. Raises UpstreamError when the last attempt
         failed, Saturated or Unavailable when there is no backend to try.
         """
         attempts: Attempts | None = None
@@ -100,17 +111,22 @@ class Dispatcher:
         while True:
             if lease is None:
                 lease = await self._lease(active, attempts)
+                if attempts is not None and attempts.outgrown and lease.decision == PLANNED:
+                    lease.decision = SPILL  # the plan meant another pool
             active.lease = lease
             active.retries += attempts is not None
             fresh = attempts is not None and attempts.broken > 0
             try:
-                begun = await self._attempt(client, active, lease, lines, body, fresh)
+                begun = await self._attempt(client, active, lease, lines, body, headers, fresh)
             except UpstreamError as error:
                 if attempts is None:
                     attempts = Attempts()
                 # A request that fails everywhere says nothing about the second backend.
                 self.judge.blame(lease, error, active.caller, counts=not attempts.broken)
                 lease.release()
+                if attempts.outgrow(error, lease, active, self.admission):
+                    active.first_at_s = lease = None
+                    continue
                 attempts.note(lease, error)
                 if attempts.last(error, self._retries) or not self._spend(error):
                     raise
@@ -150,7 +166,7 @@ class Dispatcher:
 
     def blame_stream(self, lease: Lease, error: bytes, caller: str) -> None:
         """Note the error event at the end of a stream at its backend."""
-        self.judge.blame(lease, stream_refusal(error, self._dialect(lease)), caller)
+        self.judge.blame(lease, stream_refusal(error, self._targets.dialect(lease.backend)), caller)
 
     def unable(self, active: ActiveRequest) -> Collection[str]:
         """Names of the backends that cannot serve a request: their engine does not have its
@@ -158,7 +174,8 @@ class Dispatcher:
         of the model has the endpoint."""
         request, table = active.llm_request, self.admission.table
         pools = [table.pools[pool] for pool in table.order[active.bucket]]
-        able = [p for p in pools if request.endpoint.name not in self._dialects.get(p, ANY).lacks]
+        name, targets = request.endpoint.name, self._targets
+        able = [p for p in pools if name not in targets.dialect_of(p).lacks]
         if not able:
             raise NotFound(f"No engine of the model has {request.endpoint.path}.")
         backends = [backend for pool in pools for backend in self._fleet.pool(pool)]
@@ -174,9 +191,7 @@ class Dispatcher:
 
     def forget(self, backend: Backend) -> None:
         """Close the connections of a backend that left the fleet, busy ones when they get idle."""
-        for key in [key for key in self._targets if key[0] == backend.url]:
-            del self._targets[key]
-        self._connection_pools.forget(backend.url)
+        self._targets.forget(backend)
         self._usage.forget(backend)
 
     def room(self, now_s: float) -> None:
@@ -267,6 +282,7 @@ class Dispatcher:
         lease: Lease,
         lines: bytes,
         body: bytes,
+        headers: Headers,
         fresh: bool,
         ask: bool = True,
     ) -> tuple[Reply, Relay | bytes]:
@@ -274,28 +290,37 @@ class Dispatcher:
         or with the whole body. fresh: on a new connection. ask: whether its usage may be asked for.
         """
         request = active.llm_request
-        limit_s = self._first_byte_s if request.stream else self._unary_s
+        target = self._targets.target(lease.backend, request.endpoint)
+        limit_s = target.first_byte_s if request.stream else target.unary_s
         active.waiting, active.due_s = True, self._clock() + limit_s
-        connections, prefix = self._target(lease.backend, request.endpoint)
-        spliced = self._usage.spliced(lease.backend, request, body) if ask else None
-        sent = spliced or body
+        renaming: Renaming | None = None
+        renamed, own_lines = body, lines
+        if target.forwards:
+            own_lines = lines + credential_lines(headers)
+        if not self._names.plain:
+            renaming = self._names.renaming(lease.backend.pool, request.model)
+            if renaming is not None:
+                renamed = renaming.request(body)
+        spliced = self._usage.spliced(lease.backend, request, renamed) if ask else None
+        sent = spliced or renamed
         reply: Reply | None = None
+        dialect = self._targets.dialect(lease.backend)
         try:
-            head = b"".join((prefix, lines, b"content-length: %d\r\n\r\n" % len(sent)))
-            reply = await connections.send_once(head, sent, fresh=fresh)
+            head = b"".join((target.start, own_lines, b"content-length: %d\r\n\r\n" % len(sent)))
+            reply = await target.connections.send_once(head, sent, fresh=fresh)
             if request.stream and not reply.stream and reply.status == 200:
                 await look_for_events(reply)
             if reply.status >= 300 or reply.stream is not request.stream:
-                raise await no_answer(reply, self._dialect(lease))
+                raise await no_answer(reply, dialect)
             if not reply.stream:
                 whole = reply.body if reply.complete else await reply.read()
                 wrong = fault(whole, request.endpoint, one_choice=request.one_choice)
                 if wrong is not None:
                     raise InvalidAnswer(wrong)
-                return reply, whole
+                return reply, whole if renaming is None else renaming.answer(whole)
             meter = StreamMeter(endpoint=request.endpoint, hide_usage=spliced is not None)
-            relay = Relay(reply, client, self._clock, meter, active.first_token)
-            await first_output(reply, relay, self._dialect(lease))
+            relay = Relay(reply, client, self._clock, meter, active.first_token, renaming)
+            await first_output(reply, relay, dialect)
             if spliced is not None or not ask:
                 self._usage.took(lease.backend, asked=ask)
             return reply, relay
@@ -306,21 +331,7 @@ class Dispatcher:
                 raise
         finally:
             active.waiting, active.due_s = False, inf
-        return await self._attempt(client, active, lease, lines, body, fresh, ask=False)
-
-    def _target(self, backend: Backend, endpoint: Endpoint) -> tuple[ConnectionPool, bytes]:
-        """The connections of a backend, and the first lines of requests to this endpoint there."""
-        key = (backend.url, endpoint.path)
-        target = self._targets.get(key)
-        if target is None:
-            dialect = self._dialects.get(backend.pool, ANY)
-            connections = self._connection_pools.pool(backend.url, reuse_s=dialect.reuse_s)
-            start = connections.request_start("POST", endpoint.path)
-            target = self._targets[key] = connections, start
-        return target
-
-    def _dialect(self, lease: Lease) -> EngineDialect:
-        return self._dialects.get(lease.backend.pool, ANY)
+        return await self._attempt(client, active, lease, lines, body, headers, fresh, ask=False)
 
 
 def _resolver(turn: "asyncio.Future[None]") -> Callable[[], None]:

@@ -4,12 +4,15 @@ A new engine is a new row. Error replies of every engine become OpenAI error obj
 router and no connection.
 """
 
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from typing import Any, Final
 
 import msgspec
 
+from gateway.config.upstream import Upstream
 from gateway.errors import FailureKind, UpstreamError
+from gateway.proxy.context_refusal import ContextRefusal, context_refusal
 from gateway.proxy.http.pool import REUSE_S
 from gateway.routing.endpoints import ALL, CHAT, COMPLETIONS, POOLING
 
@@ -90,9 +93,22 @@ class EngineDialect:
     def __repr__(self) -> str:
         return f"<EngineDialect {self.name}>"
 
+    def at(self, health: str) -> "EngineDialect":
+        """The same with another health path."""
+        return EngineDialect(
+            self.name,
+            health=health,
+            version=self.version,
+            reuse_s=self.reuse_s,
+            statuses=self.statuses,
+            overloaded=self.overloaded,
+            metrics=self.metrics,
+        )
+
 
 # Not allowed, not found, too slow: no engine says this of a body.
 DOUBTFUL: Final = (401, 403, 404, 405, 408)
+TOO_LONG: Final = (400, 413)  # what engines answer to a prompt that is too long for them
 LONGEST_PAUSE_S: Final = 300.0  # a longer one is not believed
 INVALID: Final = {422: 400}  # FastAPI and TGI say 422 where OpenAI's clients expect 400
 
@@ -142,23 +158,39 @@ ANY: Final = EngineDialect(
 DIALECTS: Final = {dialect.name: dialect for dialect in (VLLM, SGLANG, TGI)}
 
 
-def dialects(engines: dict[str, str]) -> dict[str, EngineDialect]:
-    """The dialects by pool. engines: names of engines by pool."""
-    return {pool: DIALECTS[name] for pool, name in engines.items()}
+def dialects(upstreams: Mapping[str, Upstream]) -> dict[str, EngineDialect]:
+    """The dialects by pool, with the health path that the pool has."""
+    return {
+        pool: _dialect(upstream.engine, upstream.health) for pool, upstream in upstreams.items()
+    }
+
+
+def _dialect(engine: str | None, health: str | None) -> EngineDialect:
+    dialect = ANY if engine is None else DIALECTS[engine]
+    return dialect if health is None else dialect.at(health)
 
 
 class EngineRefusal(UpstreamError):
     """A backend answered with an error.
 
     status: for the client. error: the error object that the client gets. pause_s: for how long the
-    engine wants no requests, 0 if it said nothing of it.
+    engine wants no requests, 0 if it said nothing of it. context: what it says of the length of the
+    request, `None` if it refused it for anything else.
     """
 
-    def __init__(self, status: int, error: dict[str, Any], *, pause_s: float = 0.0) -> None:
+    def __init__(
+        self,
+        status: int,
+        error: dict[str, Any],
+        *,
+        pause_s: float = 0.0,
+        context: ContextRefusal | None = None,
+    ) -> None:
         retry_after_s = pause_s or (1.0 if status in (429, 503) else None)
         super().__init__(str(error.get("message")), retry_after_s=retry_after_s)
         self.status = status
         self.pause_s = pause_s
+        self.context = context
         self.kind = FailureKind.FULL if self.admission else FailureKind.ERROR
         self.error = error
 
@@ -195,15 +227,16 @@ def refusal(
     fields = reply if isinstance(reply, dict) else {}
     error = fields.get("error")
     status = dialect.statuses.get(status, status)
+    context = context_refusal(body) if status in TOO_LONG else None
     if isinstance(error, dict) and "message" in error:
-        return EngineRefusal(status, error, pause_s=pause_s)
+        return EngineRefusal(status, error, pause_s=pause_s, context=context)
     text = error or fields.get("detail") or fields.get("message") or body.decode(errors="replace")
     error_type = fields.get("error_type") or (
         "upstream_error" if status >= 500 else "invalid_request_error"
     )
     message = str(text)[:LONGEST_MESSAGE] or f"The backend answered {status}."
     error = {"message": message, "type": error_type, "param": None, "code": status}
-    return EngineRefusal(status, error, pause_s=pause_s)
+    return EngineRefusal(status, error, pause_s=pause_s, context=context)
 
 
 def pause_s(retry_after: bytes | None, wall_s: float) -> float:
@@ -233,4 +266,5 @@ def stream_refusal(error: bytes, dialect: EngineDialect = ANY) -> EngineRefusal:
         status = dialect.statuses.get(code, code)
     if dialect.overloaded is not None and dialect.overloaded in str(refused.error.get("message")):
         status = 503
-    return EngineRefusal(status, refused.error)
+    context = context_refusal(error) if status in TOO_LONG else None
+    return EngineRefusal(status, refused.error, context=context)

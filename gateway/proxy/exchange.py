@@ -6,13 +6,14 @@ one Observation. Knows no plan, no price and no other request.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Final
 from uuid import uuid4
 
 from gateway.access.callers import Callers
 from gateway.config.schema import GatewaySection
+from gateway.config.upstream import Upstream
 from gateway.errors import (
     BadRequest,
     ClientGone,
@@ -30,6 +31,7 @@ from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import error_head, not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
+from gateway.proxy.names import Names
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
 from gateway.proxy.responses import error_body, error_event, outcome_of, stream_head
@@ -57,6 +59,8 @@ class Exchange:
         router: Router,
         estimator: Estimator,
         dispatcher: Dispatcher,
+        names: Names,
+        upstreams: Mapping[str, Upstream],
         settings: GatewaySection,
         on_arrival: Callable[[int], None],
         observe: Callable[[Observation], None],
@@ -77,9 +81,11 @@ class Exchange:
         self._receipts = Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings, router.fleet.may_rest)
-        self.configure(settings)
+        self.configure(settings, names, upstreams)
 
-    def configure(self, settings: GatewaySection) -> None:
+    def configure(
+        self, settings: GatewaySection, names: Names, upstreams: Mapping[str, Upstream]
+    ) -> None:
         """Serve by these settings and by the router's present table, whose classes and sizes may be
         others, from now on.
 
@@ -90,7 +96,8 @@ class Exchange:
         self._body_bytes = settings.max_body_bytes
         classes = self._router.table.buckets.classes
         self._models = list(dict.fromkeys(c.model for c in classes))
-        self.timeouts.configure(settings)
+        self._names = names
+        self.timeouts.configure(settings, upstreams)
         for active in self.timeouts.requests:
             try:
                 active.bucket = self._router.rebucket(active.estimate)
@@ -124,7 +131,9 @@ class Exchange:
                 self._on_arrival(active.bucket)
             self._dispatcher.earn()
             lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
-            reply, begun = await self._dispatcher.begin(client, active, lines, request.body)
+            reply, begun = await self._dispatcher.begin(
+                client, active, lines, request.body, request.headers
+            )
             active.ping_s = inf
             try:
                 if isinstance(begun, Relay):
@@ -171,12 +180,16 @@ class Exchange:
             if len(self._models) > 1:
                 raise BadRequest("you must provide a model parameter", param="model")
             model = self._models[0]
+        if not self._names.plain:
+            model = self._names.base(model)
         caller = self._callers.identify(_credential(request))
         slo_class = self._slo_class(request, model) or caller.slo_class or DEFAULT
         class_index = self._router.class_index(model, slo_class)
         estimate = self._estimator.estimate(
             llm_request, model=model, caller=caller.id, slo_class=slo_class
         )
+        if not self._names.plain:
+            estimate.only = self._names.able(model, llm_request, request.body)
         bucket = self._router.bucket_of(class_index, estimate.input_tokens, estimate.output_tokens)
         active = ActiveRequest(
             arrival_s=arrival_s,

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.reply import HELD_BYTES, Reply
+from gateway.proxy.renaming import Renaming
 from gateway.proxy.sse import StreamMeter
 
 
@@ -23,6 +24,7 @@ class Relay:
         "_on_first_token",
         "_open",
         "_ready",
+        "_renaming",
         "_reply",
         "last_s",
         "meter",
@@ -35,8 +37,11 @@ class Relay:
         clock: Callable[[], float],
         meter: StreamMeter,
         on_first_token: Callable[[float], None],
+        renaming: Renaming | None = None,
     ) -> None:
-        """on_first_token: called once, with the time of the first token."""
+        """on_first_token: called once, with the time of the first token. renaming: of the model in
+        the events."""
+        self._renaming = renaming
         self.meter = meter
         self.last_s = clock()
         self._on_first_token: Callable[[float], None] | None = on_first_token
@@ -56,6 +61,8 @@ class Relay:
         """Take a piece of the body. chunks: the same piece as whole HTTP chunks, if it came so."""
         self.last_s = now_s = self._clock()
         ready = self.meter.feed(piece, now_s)
+        if self._renaming is not None:
+            ready = self._renaming.events(ready)
         if self._on_first_token is not None and self.meter.first_at_s is not None:
             on_first_token, self._on_first_token = self._on_first_token, None
             on_first_token(self.meter.first_at_s)

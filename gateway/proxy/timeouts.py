@@ -5,11 +5,12 @@ A check of all requests several times a second costs less than a timer for each 
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import inf
 from typing import Final
 
 from gateway.config.schema import GatewaySection
+from gateway.config.upstream import Upstream
 from gateway.errors import Draining, UpstreamTimeout
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.responses import stream_head
@@ -43,8 +44,16 @@ class Timeouts:
     def __repr__(self) -> str:
         return f"<Timeouts with {len(self._active)} requests>"
 
-    def configure(self, settings: GatewaySection) -> None:
-        """Use these settings from now on."""
+    def configure(
+        self, settings: GatewaySection, upstreams: Mapping[str, Upstream] | None = None
+    ) -> None:
+        """Use these settings from now on. upstreams: by pool, which may have limits of their
+        own."""
+        own = (upstreams or {}).items()
+        self._idle_by_pool = {p: u.idle_timeout_s for p, u in own if u.idle_timeout_s is not None}
+        self._first_by_pool = {
+            p: u.first_byte_timeout_s for p, u in own if u.first_byte_timeout_s is not None
+        }
         self._idle_s, self._first_byte_s = settings.idle_timeout_s, settings.first_byte_timeout_s
         self._ping_s = settings.sse_keepalive_s or inf
 
@@ -61,7 +70,7 @@ class Timeouts:
 
     def follow(self, active: ActiveRequest, now_s: float) -> None:
         """Watch the stream of a request, which has begun, until `unfollow`."""
-        active.due_s, active.ping_s = now_s + self._idle_s, now_s + self._ping_s
+        active.due_s, active.ping_s = now_s + self._idle_limit_s(active), now_s + self._ping_s
 
     def unfollow(self, active: ActiveRequest) -> None:
         """The stream has ended."""
@@ -127,7 +136,8 @@ class Timeouts:
     def _overdue(self, active: ActiveRequest, now_s: float, heard_s: dict[Backend, float]) -> None:
         """End a request whose timeout passed, unless its stream went on since, or waits for its
         client. heard_s: when each backend's streams went on last."""
-        relay, lease, limit_s = active.relay, active.lease, self._idle_s
+        relay, lease, idle_s = active.relay, active.lease, self._idle_limit_s(active)
+        limit_s = idle_s
         if relay is None or lease is None:
             active.fiber.cancel(UpstreamTimeout("The backend did not answer in time."))
             return
@@ -139,9 +149,15 @@ class Timeouts:
         elif heard_s.get(lease.backend, 0.0) + limit_s > now_s:  # another stream goes on
             limit_s *= ALONE
         if relay.last_s + limit_s > now_s:
-            active.due_s = min(relay.last_s + limit_s, now_s + self._idle_s)
+            active.due_s = min(relay.last_s + limit_s, now_s + idle_s)
         else:
             active.fiber.cancel(UpstreamTimeout(f"The backend was silent for {limit_s:g} s."))
+
+    def _idle_limit_s(self, active: ActiveRequest) -> float:
+        """The longest silence inside the stream of a request."""
+        if not self._idle_by_pool or active.lease is None:
+            return self._idle_s
+        return self._idle_by_pool.get(active.lease.backend.pool, self._idle_s)
 
     def _hear(
         self,
@@ -156,7 +172,8 @@ class Timeouts:
             if not relay.stalled:
                 heard_s[backend] = max(relay.last_s, heard_s.get(backend, 0.0))
         elif active.waiting and active.llm_request.stream:
-            sent_s = active.due_s - self._first_byte_s
+            limit_s = self._first_by_pool.get(backend.pool, self._first_byte_s)
+            sent_s = active.due_s - limit_s
             asked_s[backend] = min(sent_s, asked_s.get(backend, inf))
 
     def _rest(self, heard_s: dict[Backend, float], asked_s: dict[Backend, float]) -> None:

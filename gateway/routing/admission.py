@@ -112,6 +112,13 @@ class Admission:
             self._served.add(caller, estimate.tokens, now_s)
         return lease
 
+    def larger(
+        self, estimate: Estimate, *, bucket: int, pool: str, limit: int | None
+    ) -> frozenset[str]:
+        """Names of the pools to which a request may go that this pool's engine refused for its
+        length. limit: that the engine told, tokens."""
+        return self._router.eligibility.larger(bucket, estimate, pool, limit)
+
     def due(
         self, estimate: Estimate, *, bucket: int, arrival_s: float, again: bool
     ) -> tuple[float, float]:
@@ -124,13 +131,13 @@ class Admission:
         if again or not self._router.promised(estimate, bucket):
             return inf, longest_s
         due_s = arrival_s + self._router.allowed_s(bucket)
-        prefill_s = self._router.prefill_s(bucket, estimate.prompt_tokens)
+        prefill_s = self._router.eligibility.prefill_s(bucket, estimate)
         return due_s, min(longest_s, due_s - prefill_s / PROMPT)
 
     def expect_room(self, ticket: Ticket, now_s: float) -> None:
         """Raise Saturated if all backends of a request want no requests for longer than it may
         wait."""
-        resumes_s = self._router.resumes_s(ticket.bucket, now_s, ticket.exclude)
+        resumes_s = self._router.resumes_s(ticket.bucket, ticket.estimate, now_s, ticket.exclude)
         if resumes_s > ticket.until_s:
             retry_after_s = float(ceil(resumes_s - now_s))
             raise Saturated("Every backend asked to wait.", retry_after_s=retry_after_s)
@@ -138,6 +145,7 @@ class Admission:
     def wait(self, ticket: Ticket, now_s: float, *, again: bool = False) -> None:
         """Let a request wait for its turn. again: whether it had its turn before, so that it is the
         next one of its caller. Raises Saturated where waiting cannot help, or for lack of room."""
+        ticket.rank = self._rank(ticket.estimate, ticket.bucket)
         turns = self._turns_of(ticket)
         if not again:
             self._check(turns, ticket, now_s)
@@ -196,8 +204,8 @@ class Admission:
         settled = []
         others = () if self._view is None else self._view.others(now_s).items()
         for level, ticket in turns.order(self._served, now_s):
-            pools = self._router.pools_for(ticket.bucket)
-            if all(pool in self._claims for pool in pools):
+            pools = self._router.eligibility.pools_for(ticket.bucket, ticket.estimate)
+            if pools and all(pool in self._claims for pool in pools):
                 if len(pools) == self._router.pool_count:
                     break
                 continue
@@ -298,7 +306,7 @@ class Admission:
 
     def _claim(self, rank: int, level: float, ticket: Ticket) -> None:
         claim = rank, _coarse(level), ticket.due_s
-        for pool in self._router.pools_for(ticket.bucket):
+        for pool in self._router.eligibility.pools_for(ticket.bucket, ticket.estimate):
             self._claims[pool] = min(claim, self._claims.get(pool, claim))
 
     def _yields(self, estimate: Estimate, bucket: int, caller: str, now_s: float) -> bool:
@@ -313,7 +321,7 @@ class Admission:
         return self._router.rank(bucket) if self._router.promised(estimate, bucket) else LAST
 
     def _turns_of(self, ticket: Ticket) -> Turns:
-        key = ticket.estimate.model, self._rank(ticket.estimate, ticket.bucket)
+        key = ticket.estimate.model, ticket.rank
         turns = self._turns.get(key)
         if turns is None:
             turns = self._turns[key] = Turns(key[1])

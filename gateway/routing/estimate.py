@@ -25,12 +25,15 @@ class Estimate:
     input_tokens, output_tokens: estimated medians, of one prompt and of one answer. output_p90:
     90th percentile of the output. streams: whether the answer streams, so that its first token is
     seen. prompts: that it has. width: sequences, each of this size, that an engine works on for it:
-    the prompts, each as often as it has choices.
+    the prompts, each as often as it has choices. max_tokens: the client's limit on output tokens,
+    `None` if there is none: engines refuse a prompt that leaves no room for it. only: names of the
+    pools that can serve the request, `None`: all of the model; the one field that changes, where a
+    pool turns out to be unable.
     """
 
     __slots__ = (
-        "input_tokens", "model", "output_p90", "output_tokens", "prompts", "slo_class", "streams",
-        "width",
+        "input_tokens", "max_tokens", "model", "only", "output_p90", "output_tokens", "prompts",
+        "slo_class", "streams", "width",
     )  # fmt: skip
 
     def __init__(
@@ -44,8 +47,11 @@ class Estimate:
         streams: bool = True,
         prompts: int = 1,
         width: int = 1,
+        max_tokens: int | None = None,
     ) -> None:
         self.model = model
+        self.max_tokens = max_tokens
+        self.only: frozenset[str] | None = None
         self.input_tokens = input_tokens
         self.output_tokens = output_tokens
         self.output_p90 = output_p90

@@ -96,6 +96,7 @@ class Estimator:
             streams=streams,
             prompts=prompts,
             width=width,
+            max_tokens=max_tokens,
         )
 
     def learn(self, lesson: Lesson) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+OWED = 8.0  # turns that a pool may be given later, or have had before, at most
 Slices = Sequence[tuple[tuple[int, float], ...]]
 
 
@@ -41,3 +42,12 @@ class Rotation:
         credit[taken] += 1.0
         for pool, weight in slices:
             credit[pool] -= weight
+
+    def pass_on(self, bucket: int, taken: int, served: int) -> None:
+        """Another pool has served the request, because the one whose turn it was cannot hold it. It
+        has the next turn instead, and the other one fewer, so that the shares of the bucket are
+        kept as far as its requests allow."""
+        if len(self._slices[bucket]) > 1:
+            credit = self._credit[bucket]
+            credit[taken] = min(credit[taken] + 1.0, OWED)
+            credit[served] = max(credit[served] - 1.0, -OWED)

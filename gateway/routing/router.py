@@ -16,6 +16,7 @@ from typing import Final
 
 from gateway.errors import ClassNotFound, ModelNotFound, Unavailable
 from gateway.routing.backend import NO_CLASS, Backend, Lease
+from gateway.routing.eligibility import Eligibility
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
@@ -38,7 +39,7 @@ LEFT_OVER: Final = BEST_EFFORT  # named like the class; a copy, which compiled c
 
 class Router:
     """Executes a table on a fleet. The table may be replaced at any moment by one assignment, also
-    by one of other classes and sizes."""
+    by one of other classes and sizes. eligibility: which pools of it can serve a request."""
 
     def __init__(self, table: RoutingTable, fleet: Fleet, *, peers: Peers | None = None) -> None:
         """peers: other routers that use the same fleet; `None`: there are none."""
@@ -67,6 +68,7 @@ class Router:
         self._backends, self._prefill_s = table.backends, table.prefill_s
         self._own, self._order = table.own, table.order
         self._context, self._plan_id = table.context, table.plan_id
+        self.eligibility = Eligibility(table)
         self._promised = [any(row) for row in table.feasible]
         self._ranks, self.pool_count = table.ranks, len(table.pools)
         self._strictest, self._allowed_s = table.strictest, table.allowed_s
@@ -130,8 +132,11 @@ class Router:
         to one that no idle backend could serve in time, nor to one of more sequences than that."""
         if not self._promised[bucket] or estimate.slo_class == LEFT_OVER:
             return False
+        order, feasible = self.eligibility.order(bucket, estimate), self._feasible[bucket]
+        if order is not self._order[bucket] and not any(feasible[pool] for pool in order):
+            return False
         return estimate.width == 1 or self._selection.holds(
-            bucket, estimate, self.allowed_s(bucket)
+            order, bucket, estimate, self.allowed_s(bucket)
         )
 
     def allowed_s(self, bucket: int) -> float:
@@ -147,16 +152,6 @@ class Router:
         """The rank of a bucket's class among those of its model: 0 for the strictest promise."""
         return self._ranks[bucket // self._cells]
 
-    def pools_for(self, bucket: int) -> tuple[int, ...]:
-        """The pools that may serve a bucket: those that keep its SLO, or all of the model if none
-        does."""
-        order, feasible = self._order[bucket], self._feasible[bucket]
-        return tuple(p for p in order if feasible[p]) or order
-
-    def prefill_s(self, bucket: int, input_tokens: int) -> float:
-        """The least seconds of prefill of a prompt on a pool that may serve the bucket."""
-        return input_tokens * min([self._prefill_s[p] for p in self.pools_for(bucket)])
-
     def route(
         self,
         estimate: Estimate,
@@ -169,38 +164,41 @@ class Router:
     ) -> Lease | None:
         """Choose a backend and reserve it; `None` if none has room for the request now.
 
-        bucket: of the estimate, if it is known and there is one. exclude: names of backends where
-        this request failed. barred: pools that other requests wait for and that it must leave
-        alone. slack_s: seconds in which its first token is due. Raises ModelNotFound,
-        ClassNotFound, and Unavailable if no backend of the model is live.
+        bucket: of the estimate, if there is one. exclude: names of backends where it failed.
+        barred: pools that other requests wait for and that it must leave alone. slack_s: seconds in
+        which its first token is due. Raises ModelNotFound, ClassNotFound, and Unavailable if no
+        backend of the model is live.
         """
         if self.peers is not None:
             self.peers.refresh(now_s)
         if bucket is None or bucket == NO_BUCKET:
             bucket = self.bucket(estimate)
+        order = self.eligibility.order(bucket, estimate)
         if not self.promised(estimate, bucket):
-            lease = self._left_over(bucket, estimate, now_s, exclude, barred)
+            lease = self._left_over(bucket, order, estimate, now_s, exclude, barred)
         else:
             self._selection.pressure.seen(bucket, now_s)
-            lease = self._keeping(bucket, estimate, now_s, exclude, barred, slack_s)
+            lease = self._keeping(bucket, order, estimate, now_s, exclude, barred, slack_s)
             if lease is None and self._selection.aside is not None:
                 self._selection.aside = None  # it is needed
-                lease = self._keeping(bucket, estimate, now_s, exclude, barred, slack_s)
+                lease = self._keeping(bucket, order, estimate, now_s, exclude, barred, slack_s)
         if lease is None:
-            lease = self._beyond_context(bucket, estimate, now_s, exclude)
-        if lease is None and not self._selection.any_live(bucket, now_s, exclude):
+            lease = self._beyond_context(bucket, order, estimate, now_s, exclude)
+        if lease is None and not self._selection.any_live(order, now_s, exclude):
             raise Unavailable(
                 f"No backend for the model `{estimate.model}` is available.", retry_after_s=2.0
             )
         return lease
 
-    def resumes_s(self, bucket: int, now_s: float, exclude: Collection[str]) -> float:
-        """Until when all live backends that may serve a bucket want no requests; `now_s` if one
-        takes them."""
+    def resumes_s(
+        self, bucket: int, estimate: Estimate, now_s: float, exclude: Collection[str]
+    ) -> float:
+        """Until when all live backends that may serve a request want none; `now_s` if one takes
+        it."""
         return min(
             [
                 backend.paused_until_s
-                for pool in self.pools_for(bucket)
+                for pool in self.eligibility.pools_for(bucket, estimate)
                 for backend in self._selection.pools[pool]
                 if backend.live(now_s) and backend.name not in exclude
             ],
@@ -229,6 +227,7 @@ class Router:
     def _keeping(
         self,
         bucket: int,
+        order: tuple[int, ...],
         estimate: Estimate,
         now_s: float,
         exclude: Collection[str],
@@ -238,7 +237,8 @@ class Router:
         """A lease where the request and all others keep their promises: at the pool whose turn it
         is, else at another one, else at a backend that runs although the plan does not use it."""
         planned = self._rotation.take(bucket)
-        if planned is not None and planned not in barred:
+        able = planned is None or order is self._order[bucket] or planned in order
+        if planned is not None and able and planned not in barred:
             limit = self._backends[planned]
             backend = self._selection.fitting(
                 planned, bucket, estimate, now_s, exclude, limit, slack_s
@@ -247,7 +247,7 @@ class Router:
                 return self._reserve(backend, planned, bucket, estimate, PLANNED, now_s)
         feasible = self._feasible_at_p90(bucket, estimate)
         for beyond in (False, True):
-            for pool in self._order[bucket]:
+            for pool in order:
                 if pool in barred or not feasible[pool] or (pool == planned and not beyond):
                     continue
                 running, used = len(self._selection.pools[pool]), self._backends[pool]
@@ -258,6 +258,8 @@ class Router:
                     pool, bucket, estimate, now_s, exclude, limit, slack_s
                 )
                 if backend is not None:
+                    if planned is not None and not able:
+                        self._rotation.pass_on(bucket, planned, pool)
                     return self._reserve(backend, pool, bucket, estimate, SPILL, now_s)
         if planned is not None:
             self._rotation.give_back(bucket, planned)
@@ -276,6 +278,7 @@ class Router:
     def _left_over(
         self,
         bucket: int,
+        order: tuple[int, ...],
         estimate: Estimate,
         now_s: float,
         exclude: Collection[str],
@@ -285,7 +288,6 @@ class Router:
 
         The plan's backends come first; backends beyond the plan serve only if no other has room.
         """
-        order = self._order[bucket]
         # A prompt beyond a pool's context is an error there.
         roomy = [pool for pool in order if estimate.input_tokens < self._context[pool]]
         for beyond in (False, True):
@@ -299,11 +301,15 @@ class Router:
         return None
 
     def _beyond_context(
-        self, bucket: int, estimate: Estimate, now_s: float, exclude: Collection[str]
+        self,
+        bucket: int,
+        order: tuple[int, ...],
+        estimate: Estimate,
+        now_s: float,
+        exclude: Collection[str],
     ) -> Lease | None:
         """A lease on any backend for a prompt that no pool has the context for: its engine refuses
         it at once, in words that tell the client best, and works no more for it."""
-        order = self._order[bucket]
         if any(estimate.input_tokens < self._context[pool] for pool in order):
             return None
         for pool in order:

@@ -1,6 +1,6 @@
 """Chooses a backend inside one pool: the one with the least pressure, if it has room. Pure."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from math import inf
 from typing import Final
 
@@ -34,7 +34,7 @@ class Selection:
         # Copies of what every request looks up: RoutingTable is not compiled (it travels between
         # processes), and compiled code pays 110 instructions for each attribute of such a class.
         self._feasible, self._own = table.feasible, table.own
-        self._prefill_s, self._order, self._names = table.prefill_s, table.order, table.pools
+        self._prefill_s, self._names = table.prefill_s, table.pools
         self._kv_tokens, self._slots = table.kv_tokens, table.slots
         served = [set(order) for order in table.order]
         self._alone = [
@@ -121,26 +121,28 @@ class Selection:
         answers = HELD * estimate.output_tokens * estimate.width
         return (estimate.prompt_tokens + answers) / self._kv_tokens[pool]
 
-    def holds(self, bucket: int, estimate: Estimate, allowed_s: float) -> bool:
-        """Whether some backend keeps the promise to all sequences of a request, if it has no other
-        request. allowed_s: seconds of prefill that the promise allows."""
+    def holds(
+        self, pools: Iterable[int], bucket: int, estimate: Estimate, allowed_s: float
+    ) -> bool:
+        """Whether some backend of these pools keeps the promise to all sequences of a request, if
+        it has no other request. allowed_s: seconds of prefill that the promise allows."""
         feasible, slots, own = self._feasible[bucket], self._slots[bucket], self._own[bucket]
         return any(
             feasible[pool]
             and slots[pool][own] * estimate.lasting <= FULL
             and self.memory(pool, estimate) <= FULL
             and estimate.prompt_tokens * self._prefill_s[pool] <= PROMPT * allowed_s
-            for pool in self._order[bucket]
+            for pool in pools
         )
 
     def _fills(self, pool: int, bucket: int, width: int) -> bool:
         """Whether a request has so many sequences that it fits beside no other."""
         return width > 1 and max(self._slots[bucket][pool]) * width > LEFT
 
-    def any_live(self, bucket: int, now_s: float, exclude: Collection[str]) -> bool:
+    def any_live(self, pools: Iterable[int], now_s: float, exclude: Collection[str]) -> bool:
         return any(
             backend.live(now_s) and backend.name not in exclude
-            for pool in self._order[bucket]
+            for pool in pools
             for backend in self.pools[pool]
         )
 

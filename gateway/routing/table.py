@@ -69,6 +69,11 @@ class RoutingTable:
     strictest: tuple[int, ...]
     ranks: tuple[int, ...]
 
+    @property
+    def contexts(self) -> dict[str, int]:
+        """Longest prompt and output by pool, tokens."""
+        return dict(zip(self.pools, self.context, strict=True))
+
 
 def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
     """Compile a plan. pools: the planner's, in the plan's order."""

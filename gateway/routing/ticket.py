@@ -13,12 +13,13 @@ class Ticket:
 
     caller: id of the caller. tokens: estimated, input and output. due_s: when its first token is
     due, infinite without a promise. until_s: how long it may wait. exclude: names of backends where
-    it failed. lease, error: what became of it.
+    it failed. rank: under which it waits: whether a promise holds may change meanwhile. lease,
+    error: what became of it.
     """
 
     __slots__ = (
-        "bucket", "caller", "due_s", "error", "estimate", "exclude", "lease", "ready", "tokens",
-        "until_s",
+        "bucket", "caller", "due_s", "error", "estimate", "exclude", "lease", "rank", "ready",
+        "tokens", "until_s",
     )  # fmt: skip
 
     def __init__(
@@ -41,6 +42,7 @@ class Ticket:
         self.due_s = due_s
         self.until_s = until_s
         self.exclude = exclude
+        self.rank = 0
         self.lease: Lease | None = None
         self.error: GatewayError | None = None
 

@@ -7,8 +7,9 @@ and `/cuvee/…` are fetched from the admin port, where the configuration says s
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import unquote
 from uuid import uuid4
 
 import msgspec
@@ -34,8 +35,8 @@ from gateway.routing.endpoints import BY_PATH, CHAT
 from gateway.routing.fleet import Fleet
 from gateway.runtime import build
 
-MODELS = "/v1/models/"
 FETCH_S = 10.0  # the supervisor must answer within this time
+MODELS, BARE_MODELS = "/v1/models/", "/models/"
 JSON = b"content-type: application/json\r\n"
 
 State = tuple[int, dict[str, Any]]  # status, body
@@ -52,9 +53,12 @@ class LocalEndpoints:
         connection_pools: ConnectionPools,
         admin: str,
         on_refusal: Callable[[GatewayError], None],
+        contexts: Callable[[], Mapping[str, int]],
     ) -> None:
         """ready: returns the worker's readiness. admin: base URL of the supervisor's admin port.
-        on_refusal: called with the error of every request that is answered with one."""
+        on_refusal: called with the error of every request that is answered with one. contexts:
+        returns by pool the longest context, tokens, as plans count with it."""
+        self._contexts = contexts
         self._admin = connection_pools.pool(admin)
         self._on_refusal = on_refusal
         self._ready = ready
@@ -63,20 +67,17 @@ class LocalEndpoints:
     def configure(self, config: ServingConfig) -> None:
         """Name these models from now on."""
         self._operator_paths = config.gateway.operator_paths == "both"
-        models = {model.name: _described(model) for model in config.models}
-        listed = {"object": "list", "data": list(models.values())}
+        self._models = {name: model for model in config.models for name in _names(model)}
+        self._created_s = int(time.time())
+        version = {"version": build()["version"]}
         self._states: dict[str, Callable[[], State]] = {
             "/livez": lambda: (200, {"status": "alive"}),
             "/readyz": self._ready,
             "/health": self._ready,
             "/ping": self._ready,
-            "/version": _always({"version": build()["version"]}),
-            "/v1/models": lambda: (200, listed),
-            "/models": lambda: (200, listed),
-        } | {
-            f"{prefix}{name}": _always(model)
-            for name, model in models.items()
-            for prefix in (MODELS, MODELS.removeprefix("/v1"))
+            "/version": lambda: (200, version),
+            "/v1/models": self._list,
+            "/models": self._list,
         }
 
     def serve(self, client: ClientConnection, request: Request) -> None:
@@ -91,6 +92,10 @@ class LocalEndpoints:
                 status, body = self._states[path]()
                 head = status_line(status) + JSON + _id(request)
                 client.respond(head, msgspec.json.encode(body))
+            elif path.startswith((MODELS, BARE_MODELS)):
+                request.require_method(b"GET")
+                body = self._described(self._named(path.partition(BARE_MODELS)[2]))
+                client.respond(status_line(200) + JSON + _id(request), msgspec.json.encode(body))
             elif path == "/metrics" or path.startswith("/cuvee/"):
                 if not self._operator_paths:
                     raise NotFound(f"{path} is answered on the admin port only.")
@@ -101,9 +106,6 @@ class LocalEndpoints:
             elif path in BY_PATH:
                 request.require_method(b"POST")
                 raise Draining
-            elif path.startswith(MODELS):
-                name = path.removeprefix(MODELS)
-                raise ModelNotFound(f"The model `{name}` does not exist.", param="model")
             else:
                 raise NotFound(f"Unknown path: {path}")
         except GatewayError as error:
@@ -114,9 +116,35 @@ class LocalEndpoints:
         """The header line that says what a path takes, of a path that is served."""
         if path in BY_PATH:
             return b"allow: POST, OPTIONS\r\n"
-        if path in self._states:
+        if path in self._states or path.startswith((MODELS, BARE_MODELS)):
             return b"allow: GET, HEAD, OPTIONS\r\n"
         raise NotFound(f"Unknown path: {path}")
+
+    def _list(self) -> State:
+        return 200, {"object": "list", "data": [self._described(name) for name in self._models]}
+
+    def _named(self, written: str) -> str:
+        """The name of a model as it is written in a path: as it is, or with `%2F` for a slash, as
+        the openai SDK sends it. Raises ModelNotFound."""
+        raw = written.encode("latin-1").decode(errors="replace")  # a path may have UTF-8 as it is
+        for name in (written, unquote(written), raw):
+            if name in self._models:
+                return name
+        raise ModelNotFound(f"The model `{unquote(written)}` does not exist.", param="model")
+
+    def _described(self, name: str) -> dict[str, Any]:
+        """One name as `/v1/models` has it: adapters have their model as `parent`, as with vLLM."""
+        model, told = self._models[name], self._contexts()
+        context = max((told[p] for p in model.pools if p in told), default=model.max_model_len)
+        return {
+            "id": name,
+            "object": "model",
+            "created": self._created_s,
+            "owned_by": "cuvee",
+            "root": name if name in model.adapters else model.name,
+            "parent": model.name if name in model.adapters else None,
+            "max_model_len": context,
+        }
 
     def _refuse(self, client: ClientConnection, request: Request, error: GatewayError) -> None:
         self._on_refusal(error)
@@ -158,18 +186,9 @@ def readiness(
     return 200 if status == "ready" else 503, body
 
 
-def _described(model: ServedModel) -> dict[str, Any]:
-    return {
-        "id": model.name,
-        "object": "model",
-        "created": int(time.time()),
-        "owned_by": "cuvee",
-        "max_model_len": model.max_model_len,
-    }
-
-
-def _always(body: dict[str, Any]) -> Callable[[], State]:
-    return lambda: (200, body)
+def _names(model: ServedModel) -> tuple[str, ...]:
+    """All names by which clients may ask for a model."""
+    return model.name, *model.aliases, *model.adapters
 
 
 def _id(request: Request) -> bytes:

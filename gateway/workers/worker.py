@@ -19,13 +19,13 @@ from gateway.config.serving import ServingConfig
 from gateway.errors import GatewayError
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.dispatch import Dispatcher
-from gateway.proxy.engines import dialects
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.request import Request, canonical_path
+from gateway.proxy.names import Names
 from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend
 from gateway.routing.endpoints import BY_PATH
@@ -97,6 +97,7 @@ class Worker:
         self._rested, self._shedding = Rested(), Shedding()
         self._trimming = Trimming(return_free_memory)
         self._stack = AsyncExitStack()
+        self._names = Names(config.models, config.upstreams)
         self.router = Router(table, fleet, peers=peers)
         self.dispatcher = self._new_dispatcher()
         self._exchange = self._new_exchange()
@@ -106,6 +107,7 @@ class Worker:
             connection_pools=self._connection_pools,
             admin=admin,
             on_refusal=self._refused,
+            contexts=lambda: self.table.contexts,
         )
         self._listener = Listener(
             client_limits(settings), self._serve, refused=self._refused, budget=budget
@@ -166,11 +168,12 @@ class Worker:
         self._stats.configure(table.buckets)
         self._request_log = self._new_request_log(table)
         self.router.table = table
-        self.dispatcher.configure(dialects(config.engines), config.gateway)
+        self._names = Names(config.models, config.upstreams)
+        self.dispatcher.configure(config.upstreams, self._names, config.gateway)
         self.dispatcher.admission.configure(
             queue_limits(self._settings), config.gateway.caller_weights, self._clock()
         )
-        self._exchange.configure(config.gateway)
+        self._exchange.configure(config.gateway, self._names, config.upstreams)
         self._local_endpoints.configure(config)
         self._listener.limits = client_limits(self._settings)
         self._listener.budget.limit = body_budget(self._settings)
@@ -246,7 +249,8 @@ class Worker:
             ),
             fleet=self.router.fleet,
             connection_pools=self._connection_pools,
-            dialects=dialects(self._config.engines),
+            upstreams=self._config.upstreams,
+            names=self._names,
             settings=self._settings,
             on_failure=self._stats.failed,
             clock=self._clock,
@@ -257,6 +261,8 @@ class Worker:
             router=self.router,
             estimator=self._estimator,
             dispatcher=self.dispatcher,
+            names=self._names,
+            upstreams=self._config.upstreams,
             settings=self._settings,
             on_arrival=self._stats.arrived,
             observe=self._observe,

@@ -16,7 +16,6 @@ from gateway.control.solver.compare import Comparison, compare
 from gateway.control.solver.process import Solver
 from gateway.counting import Counting
 from gateway.planning import Planning
-from gateway.proxy.engines import dialects
 from gateway.proxy.probe import Probe
 from gateway.rollout import Rollout
 from gateway.routing.estimator import Estimator
@@ -79,7 +78,7 @@ class VirtualGateway:
     async def __aenter__(self) -> "VirtualGateway":
         stack, settings = self._stack, self.loaded.config.gateway
         self._probe = await stack.enter_async_context(
-            Probe(timeout_s=settings.health_timeout_s, dialects=dialects(self._serving.engines))
+            Probe(timeout_s=settings.health_timeout_s, upstreams=self._serving.upstreams)
         )
         await stack.enter_async_context(self._planning)
         self.plane = self._new_plane()

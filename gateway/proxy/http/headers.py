@@ -20,11 +20,14 @@ HOP_BY_HOP: Final = frozenset(
         b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade",
     )
 )  # fmt: skip
+# By which clients identify themselves: to the gateway, and to engines of pools that want it.
+CREDENTIALS: Final = (b"authorization", b"x-api-key", b"api-key")
 # Not forwarded to a backend. The gateway writes length, host and request id itself and has answered
 # Expect; it could not read the usage in a compressed reply; http2-settings belongs to an upgrade
-# that the gateway does not make.
+# that the gateway does not make; credentials are sent where the pool says so.
 NOT_SENT: Final = HOP_BY_HOP | {
     b"accept-encoding", b"content-length", b"expect", b"host", b"http2-settings", b"x-request-id",
+    *CREDENTIALS,
 }  # fmt: skip
 # Not forwarded to a client. The gateway writes length, date, server and request id itself, or not
 # at all; and which pages may call it, nobody else can say.
@@ -70,6 +73,13 @@ def request_lines(
     """
     lines = end_to_end_lines(headers, dropped) if end_to_end is None else end_to_end
     return b"%bx-request-id: %b\r\n" % (lines, request_id)
+
+
+def credential_lines(headers: Headers) -> bytes:
+    """The header lines by which a client identifies itself."""
+    return b"".join(
+        [b"%b: %b\r\n" % (name, value) for name, value in headers if name in CREDENTIALS]
+    )
 
 
 def reply_head(status: int, headers: Headers, end_to_end: bytes | None = None) -> bytes:

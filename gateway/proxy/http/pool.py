@@ -5,9 +5,7 @@ Owns dialling, keeping and closing. Knows no route, no lease and no client.
 
 import asyncio
 import errno
-import ssl
 from collections import deque
-from collections.abc import Callable
 from typing import Final, cast
 from urllib.parse import urlsplit
 
@@ -17,6 +15,7 @@ from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.head_memo import HeadMemo
 from gateway.proxy.http.headers import NOT_RETURNED
 from gateway.proxy.http.reply import Reply
+from gateway.proxy.http.tls import TlsContexts, TlsFiles
 
 # Seconds after which an idle connection is not used again, unless the server is known to keep it
 # longer: uvicorn, under vLLM and SGLang, closes idle connections after 5 s.
@@ -36,7 +35,8 @@ class ConnectionPool:
     and are closed when the load falls.
 
     host, port: from the URL. memo: of the heads of the backend's replies. connect_timeout_s: of
-    the next connections. budget: for replies that are collected.
+    the next connections. budget: for replies that are collected. tls: files for an https URL,
+    `None`: as the system has it.
     """
 
     def __init__(
@@ -45,17 +45,19 @@ class ConnectionPool:
         *,
         connect_timeout_s: float,
         reuse_s: float = REUSE_S,
-        tls: Callable[[], ssl.SSLContext] = ssl.create_default_context,
+        contexts: TlsContexts | None = None,
         budget: BodyBudget | None = None,
     ) -> None:
         """url: base URL of the backend. reuse_s: seconds after which an idle connection is not used
         again; below the backend's own limit, so that no request meets a connection that the
-        backend is closing. tls: the context for an https URL."""
+        backend is closing. contexts: for https URLs; default: none are shared."""
         self._clock = asyncio.get_running_loop().time
         parts = urlsplit(url)
-        self._tls = tls() if parts.scheme == "https" else None
+        self._contexts = contexts or TlsContexts()
+        self._secure = parts.scheme == "https"
+        self.tls: TlsFiles | None = None
         self.host = parts.hostname or ""
-        self.port = parts.port or (443 if self._tls else 80)
+        self.port = parts.port or (443 if self._secure else 80)
         self.memo = HeadMemo(NOT_RETURNED)
         self.budget = budget or BodyBudget()
         self._base_path = parts.path.rstrip("/")
@@ -166,9 +168,10 @@ class ConnectionPool:
         late."""
         due_s = loop.time() + self.connect_timeout_s
         try:
+            tls = self._contexts.context(self.tls) if self._secure else None
             async with asyncio.timeout_at(due_s):
                 _, made = await loop.create_connection(
-                    self._connection, self.host, self.port, ssl=self._tls
+                    self._connection, self.host, self.port, ssl=tls
                 )
         except TimeoutError:
             if again and loop.time() - due_s > LATE_S:
@@ -198,6 +201,16 @@ class ConnectionPool:
     def retire(self) -> None:
         """Close the idle connections now, and the others when their exchange ends."""
         self._retired = True
+        self._close_idle()
+
+    def secure(self, tls: TlsFiles | None) -> None:
+        """Dial with these files from now on, and use no idle connection that was made with
+        others."""
+        before, self.tls = self.tls, tls
+        if (before and before.identity) != (tls and tls.identity):
+            self._close_idle()
+
+    def _close_idle(self) -> None:
         while self._idle:
             self._idle.popleft().abort()
 
@@ -216,7 +229,7 @@ class ConnectionPools:
         self._budget = budget
         self._connect_timeout_s = connect_timeout_s
         self._by_url: dict[str, ConnectionPool] = {}
-        self._tls: ssl.SSLContext | None = None
+        self._contexts = TlsContexts()
         self._sweeping: asyncio.TimerHandle | None = None
 
     @property
@@ -234,17 +247,29 @@ class ConnectionPools:
         for pool in self._by_url.values():
             pool.close()
 
-    def pool(self, url: str, *, reuse_s: float = REUSE_S) -> ConnectionPool:
-        """The pool of a backend, the same for the same base URL. reuse_s: see `ConnectionPool`."""
+    def pool(
+        self,
+        url: str,
+        *,
+        reuse_s: float = REUSE_S,
+        tls: TlsFiles | None = None,
+        connect_timeout_s: float | None = None,
+    ) -> ConnectionPool:
+        """The pool of a backend, the same for the same base URL. reuse_s, tls: see
+        `ConnectionPool`. connect_timeout_s: default: that of all."""
         pool = self._by_url.get(url)
         if pool is None:
             pool = self._by_url[url] = ConnectionPool(
                 url,
                 connect_timeout_s=self._connect_timeout_s,
                 reuse_s=reuse_s,
-                tls=self._tls_context,
+                contexts=self._contexts,
                 budget=self._budget,
             )
+        if tls is not pool.tls:
+            pool.secure(tls)
+        if connect_timeout_s is not None:
+            pool.connect_timeout_s = connect_timeout_s
         return pool
 
     def configure(self, *, connect_timeout_s: float) -> None:
@@ -252,13 +277,6 @@ class ConnectionPools:
         self._connect_timeout_s = connect_timeout_s
         for pool in self._by_url.values():
             pool.connect_timeout_s = connect_timeout_s
-
-    def _tls_context(self) -> ssl.SSLContext:
-        """One context for all pools: to read the certificates that the system trusts blocks for
-        24 ms."""
-        if self._tls is None:
-            self._tls = ssl.create_default_context()
-        return self._tls
 
     def forget(self, url: str) -> None:
         """Close the idle connections of a backend that left, and the others when their exchange

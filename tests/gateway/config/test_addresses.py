@@ -6,7 +6,8 @@ import pytest
 
 from gateway.config.addresses import address, check_addresses
 from gateway.config.findings import Findings
-from gateway.config.schema import GatewaySection, PoolSection
+from gateway.config.pool_schema import PoolSection
+from gateway.config.schema import GatewaySection
 from planner.document import Document
 
 
@@ -53,12 +54,12 @@ def test_a_backend_that_is_listed_twice_is_refused():
     )
 
 
-def test_a_backend_of_two_models_is_a_warning():
-    """One engine can serve both, as adapters of one base model."""
+def test_a_backend_of_two_models_is_refused():
+    """Its load would be counted apart under each; names of one engine belong to one pool."""
     findings = found({"a": ("m", ["http://x:1"]), "b": ("n", ["http://x:1"])})
 
-    assert findings.problems == ()
-    assert findings.warnings[0].startswith("f: pools.b.backends[0]: http://x:1 is also pools.a")
+    assert findings.problems[0].startswith("f: pools.b.backends[0]: http://x:1 is also pools.a")
+    assert "aliases" in findings.problems[0]
 
 
 @pytest.mark.parametrize(

@@ -38,5 +38,9 @@ def test_serving_processes_get_the_models_and_the_engines(tmp_path):
     ]
     assert config.models[0].max_model_len == loaded.pools[0].profile.max_model_len
     assert config.bytes_per_token["m"] == 3.5
-    assert config.engines == {"a": "sglang"}
+    assert {n: u.engine for n, u in config.upstreams.items()} == {
+        "a": "sglang",
+        "b": None,
+        "c": None,
+    }
     assert config.gateway == loaded.config.gateway

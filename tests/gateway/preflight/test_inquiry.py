@@ -1,7 +1,6 @@
 """Emulated engines, asked over real sockets."""
 
 import asyncio
-import logging
 import socket
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -10,11 +9,10 @@ import pytest
 import yaml
 
 from gateway.config.load import load
-from gateway.preflight.inquiry import expected, inquire, warn
+from gateway.preflight.inquiry import expected, inquire
 from loadtest.emulator.faults import NONE, Faults
-from loadtest.emulator.replies import VERSION
 from loadtest.emulator.server import Emulator
-from planner.engine.profiles import FORMAT, ProfileFile, find_profile, write
+from planner.engine.profiles import find_profile
 from planner.shipped import folder
 
 PROFILE = find_profile("llama-3-8b/H100", folder())
@@ -90,33 +88,3 @@ async def test_backends_that_do_not_answer_take_one_timeout_in_all(tmp_path):
     assert {v.text for v in verdicts[:-1]} == {"did not answer within 0.2 s"}
     assert "cannot be reached" in verdicts[-1].text
     assert {v.kind for v in verdicts} == {"unknown"}
-
-
-async def test_the_gateway_warns_of_a_backend_that_is_something_else(tmp_path, caplog):
-    """One line with both names; a backend that is not there yet is the probes' matter."""
-    engines = emulator(), emulator("other"), emulator(faults=Faults(start_delay_s=60.0))
-    async with configured(tmp_path, *engines) as loaded:
-        with caplog.at_level(logging.WARNING, "cuvee"):
-            await warn(loaded, timeout_s=10.0)
-    [record] = caplog.records
-
-    assert "of pool h100 does not serve `m`, but `other`" in record.getMessage()
-
-
-@pytest.mark.parametrize(("fitted", "lines"), [(VERSION, 0), ("0.2.7", 1)])
-async def test_the_gateway_warns_once_of_engines_of_another_version(
-    tmp_path, caplog, fitted, lines
-):
-    """As the engines themselves tell it; two of one pool and version are one line."""
-    spec = ProfileFile(
-        format=FORMAT, origin="analytic", gpu="H100", model="Llama-3-8B", engine_version=fitted
-    )
-    write(spec, tmp_path / "profile.yaml")
-    async with configured(tmp_path, emulator(), emulator(), profile="profile.yaml") as loaded:
-        with caplog.at_level(logging.WARNING, "cuvee"):
-            await warn(loaded, timeout_s=10.0)
-
-    assert [
-        f"runs version {VERSION}, and its profile was fitted for {fitted}" in line
-        for line in caplog.messages
-    ] == [True] * lines

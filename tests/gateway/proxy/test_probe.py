@@ -5,7 +5,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from gateway.proxy.engines import EngineDialect, EngineMetrics
+from gateway.config.upstream import Upstream
 from gateway.proxy.probe import Probe
 from gateway.routing.backend import Backend
 
@@ -60,7 +60,7 @@ async def engine(answer):
 )
 async def test_only_a_200_is_well(answer, well, reason):
     """The URL is asked as it is given, its path too, and the reason names the path."""
-    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
+    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S, upstreams={}) as probe:
         found, why = await probe.answers(url)
 
     assert found is well
@@ -70,7 +70,7 @@ async def test_only_a_200_is_well(answer, well, reason):
 
 async def test_a_connection_serves_many_probes():
     """An engine is not made to accept one for every look."""
-    async with engine(OK) as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
+    async with engine(OK) as (asked, url), Probe(timeout_s=LONG_S, upstreams={}) as probe:
         for _ in range(3):
             assert await probe.answers(url) == (True, "/base/health answered 200")
 
@@ -79,7 +79,7 @@ async def test_a_connection_serves_many_probes():
 
 async def test_a_silent_engine_is_not_well():
     """Or the gateway itself was too late to know, on a busy machine."""
-    async with engine(b"") as (_, url), Probe(timeout_s=SHORT_S, dialects={}) as probe:
+    async with engine(b"") as (_, url), Probe(timeout_s=SHORT_S, upstreams={}) as probe:
         well, why = await probe.answers(url)
 
     assert well in (False, None)
@@ -89,7 +89,7 @@ async def test_a_silent_engine_is_not_well():
 @pytest.mark.parametrize("answer", [ENDLESS, CHUNKS, OLD], ids=["length", "chunks", "until close"])
 async def test_the_head_of_an_answer_is_enough(answer):
     """However long the body is, it is not read, and its connection ends."""
-    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
+    async with engine(answer) as (asked, url), Probe(timeout_s=LONG_S, upstreams={}) as probe:
         assert [(await probe.answers(url))[0] for _ in range(2)] == [True, True]
 
     assert asked.connections == 2
@@ -99,7 +99,7 @@ async def test_nobody_is_not_well():
     """A port that nobody listens on."""
     async with engine(OK) as (_, url):
         pass
-    async with Probe(timeout_s=LONG_S, dialects={}) as probe:
+    async with Probe(timeout_s=LONG_S, upstreams={}) as probe:
         well, why = await probe.answers(url)
 
     assert well is False
@@ -108,7 +108,7 @@ async def test_nobody_is_not_well():
 
 async def test_a_probe_can_be_given_up():
     """Who no longer waits gets no answer, and nothing is left of the question."""
-    async with engine(b"") as (asked, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
+    async with engine(b"") as (asked, url), Probe(timeout_s=LONG_S, upstreams={}) as probe:
         waiting = asyncio.create_task(probe.answers(url))
         await asked.asked.get()
         waiting.cancel()
@@ -117,11 +117,10 @@ async def test_a_probe_can_be_given_up():
 
 
 async def test_each_engine_is_asked_at_its_own_path():
-    """The path is the dialect's; where the engine is not known, the one that all of them have."""
-    odd = EngineDialect("odd", health="/is/well", reuse_s=1.0, statuses={}, metrics=EngineMetrics())
+    """The path is the pool's own; without one, that which all engines have."""
     async with (
         engine(OK) as (asked, url),
-        Probe(timeout_s=LONG_S, dialects={"a": odd}) as probe,
+        Probe(timeout_s=LONG_S, upstreams={"a": Upstream(health="/is/well")}) as probe,
     ):
         base = url.removesuffix("/health")
         for pool in ("a", "b"):
@@ -133,7 +132,7 @@ async def test_each_engine_is_asked_at_its_own_path():
 
 async def test_a_backend_that_left_is_forgotten():
     """Its connections are closed, and nothing of it is kept."""
-    async with engine(OK) as (_, url), Probe(timeout_s=LONG_S, dialects={}) as probe:
+    async with engine(OK) as (_, url), Probe(timeout_s=LONG_S, upstreams={}) as probe:
         base = url.removesuffix("/health")
         assert (await probe.well(Backend(name="a-0", pool="a", url=base)))[0]
         probe.forget("a", base)

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.config.schema import GatewaySection
+from gateway.config.upstream import Upstream
 from gateway.errors import UpstreamTimeout
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.http.body_budget import BodyBudget
@@ -115,6 +116,22 @@ def relay(*, last_s, stalled):
     client.stalled = stalled
     reply = Reply(SimpleNamespace(set_reading=lambda wanted: None), BodyBudget())
     return Relay(reply, client, lambda: last_s, StreamMeter(), lambda at_s: None)
+
+
+async def test_a_pool_may_have_a_patience_of_its_own():
+    """Its streams are judged by that, and those of other pools are not."""
+    slow, fast = streaming(backend(), last_s=0.0, due_s=10.0), Served()
+    both = timeouts(slow, fast, idle_timeout_s=10.0)
+    both.configure(GatewaySection(idle_timeout_s=10.0), {"p": Upstream(idle_timeout_s=50.0)})
+    fast.active.lease = lease(Backend(name="q-0", pool="q", url="http://y"))
+    for request in (slow, fast):
+        both.follow(request.active, 0.0)
+    dues = [slow.active.due_s, fast.active.due_s]
+    both.tick(10.0)
+
+    assert dues == [50.0, 10.0]
+    assert slow.ended is None
+    assert fast.ended is not None
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,8 @@ import pytest
 
 from gateway.access.callers import caller_id
 from gateway.config.load import Loaded
-from gateway.config.schema import Config, ModelSection, PlannerSection, PoolSection, SloSection
+from gateway.config.pool_schema import PoolSection
+from gateway.config.schema import Config, ModelSection, PlannerSection, SloSection
 from gateway.rehearsal.history import demand_of
 from gateway.rehearsal.traffic import ObservedTraffic
 from gateway.routing.estimator import Estimator

@@ -256,6 +256,19 @@ def test_a_failed_request_has_time_of_its_own():
     assert list(desk.refused) == ["x"]
 
 
+def test_who_leaves_is_found_where_it_waits():
+    """Though since then another plan promises it nothing."""
+    desk = Desk()
+    desk.fill(4)
+    size = Estimate(model="m", input_tokens=1, output_tokens=99, output_p90=100)
+    waits = Ticket(estimate=size, bucket=0, caller="", ready=lambda: None, until_s=30.0)
+    desk.admission.wait(waits, 0.0)
+    desk.router.table = table(feasible=((False,),) * 2)
+    desk.admission.leave(waits, 0.1)
+
+    assert (desk.admission.waiting, desk.admission.tokens) == (0, 0)
+
+
 def test_who_leaves_makes_no_trouble():
     """A client that goes while it waits leaves nothing behind."""
     desk = Desk()

@@ -11,7 +11,7 @@ CONFIG = ServingConfig(
         ServedModel(name=name, max_model_len=8192, bytes_per_token=4.0, pools=(pool,))
         for name, pool in (("large", "h100"), ("small", "l4"))
     ),
-    engines={},
+    upstreams={},
 )
 
 

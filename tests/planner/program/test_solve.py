@@ -192,6 +192,31 @@ def test_a_promise_that_no_pool_holds_is_named():
     assert sum(plan.backends) > 0
 
 
+@pytest.mark.parametrize("every", [1200, 50])
+def test_what_no_pool_can_hold_leaves_at_its_own_rate(every: int):
+    """A few prompts longer than any context do not cancel the rest of their bucket: its fleet is
+    bought, and what is lost is those few, by their rate and with the reason."""
+    inputs, outputs = np.where(np.arange(12_000) % 2, 300.0, 6000.0), np.full(12_000, 100.0)
+    slo = Slo(ttft_s=2.0, tpot_s=0.1, attainment=0.99)
+    buckets = Buckets(classes=(SloClass(model="m", slo=slo),), grid=GRID)
+
+    def plan_of(sizes: Any) -> Plan:
+        cells = GRID.cell_of(sizes, outputs)
+        asked = demand_from_samples(
+            buckets, cells, sizes, outputs, duration_s=600.0, dispersion=(1.2,)
+        )
+        return provision(asked, POOLS)
+
+    whole, beyond = plan_of(inputs), inputs.copy()
+    beyond[::every] = 120_000
+    plan = plan_of(beyond)
+
+    lost = sum(u.rate for u in plan.unserved)
+    assert 0.9 * whole.usd_per_hour <= plan.usd_per_hour <= whole.usd_per_hour
+    assert lost == pytest.approx(20.0 / every if every < 100 else 0.0, rel=0.01)
+    assert all("no pool has room for a context" in u.reason for u in plan.unserved)
+
+
 def test_bounds_that_bind_are_named_and_used_up():
     """With too few backends allowed, all of them serve and the rest is named with the bound."""
     pools = (pool("A100-80G", max_backends=2), pool("H100", max_backends=1))

@@ -1,0 +1,82 @@
+"""What clients may call a model, which pools can serve a request at all, and what their engines
+call the model. No I/O; knows no bucket and no backend."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+from gateway.config.serving import ServedModel
+from gateway.config.upstream import Upstream
+from gateway.errors import BadRequest
+from gateway.proxy.renaming import Renaming
+from gateway.routing.llm_request import LlmRequest
+
+PICTURES: Final = "pictures"
+TOOLS: Final = "tools"
+EMBEDDINGS: Final = "embeddings"
+# Keys and values by which a body shows what it needs. None can stand inside a string: the quotes
+# would have backslashes there.
+SIGNS: Final = {
+    PICTURES: (b'"image_url"', b'"input_image"', b'"image"'),
+    TOOLS: (b'"tools"', b'"functions"'),
+}
+
+
+class Names:
+    """The names of one configuration; never changed."""
+
+    def __init__(self, models: Sequence[ServedModel], upstreams: Mapping[str, Upstream]) -> None:
+        """upstreams: by pool."""
+        self._base = {
+            name: model.name for model in models for name in (*model.aliases, *model.adapters)
+        }
+        self._pools = {model.name: frozenset(model.pools) for model in models}
+        self._renamings = {
+            (pool, asked): Renaming(asked, served)
+            for pool, upstream in upstreams.items()
+            for asked, served in upstream.names.items()
+            if asked != served
+        }
+        # By name, where not every pool of the model has it.
+        self._having: dict[str, frozenset[str]] = {}
+        for model in models:
+            for adapter in model.adapters:
+                having = [p for p in model.pools if adapter in upstreams[p].names]
+                if len(having) < len(model.pools):
+                    self._having[adapter] = frozenset(having)
+        self._lacking: dict[str, frozenset[str]] = {}
+        for ability in (PICTURES, TOOLS, EMBEDDINGS):
+            lacking = [p for p, upstream in upstreams.items() if ability in upstream.without]
+            if lacking:
+                self._lacking[ability] = frozenset(lacking)
+        # Whether there is nothing to look up, as in most configurations.
+        self.plain = not (self._base or self._renamings or self._lacking)
+
+    def __repr__(self) -> str:
+        return f"<Names of {', '.join(self._pools)} and {', '.join(self._base) or 'no others'}>"
+
+    def base(self, name: str) -> str:
+        """The model that a name stands for; the name itself if it is no alias and no adapter."""
+        return self._base.get(name, name)
+
+    def able(self, model: str, request: LlmRequest, body: bytes) -> frozenset[str] | None:
+        """Names of the pools that can serve a request to a model; `None`: all of the model. Raises
+        BadRequest if none can."""
+        pools = able = self._pools.get(model, frozenset())
+        if self._having and request.model is not None:
+            able &= self._having.get(request.model, able)
+        for ability, lacking in self._lacking.items():
+            if pools & lacking and _needs(ability, request, body):
+                able -= lacking
+                if not able:
+                    raise BadRequest(f"The model `{model}` is not served with {ability}.")
+        return None if able == pools else able
+
+    def renaming(self, pool: str, asked: str | None) -> Renaming | None:
+        """How to rename what is sent to a pool, and what it answers; `None`: not at all."""
+        return None if asked is None else self._renamings.get((pool, asked))
+
+
+def _needs(ability: str, request: LlmRequest, body: bytes) -> bool:
+    if ability == EMBEDDINGS:
+        return not request.endpoint.generates
+    return any(sign in body for sign in SIGNS[ability])
