@@ -12,7 +12,7 @@ from planner.errors import InvalidFile
 from planner.traffic.formats import FORMATS, ReadingChoices
 from planner.traffic.request_record import digest
 from planner.traffic.trace import read_trace, write_trace
-from planner.traffic.trace_import import import_trace
+from planner.traffic.trace_import import NAMES, import_trace
 
 AZURE = "TIMESTAMP,ContextTokens,GeneratedTokens"
 BURST = "Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type"
@@ -244,6 +244,13 @@ def test_a_trace_is_read_back_as_it_was_written(tmp_path: Path):
     with out.open("w", newline="") as file:
         write_trace(trace.take(np.array([0])), file)
     assert out.read_text() == "arrival_s,input_tokens,output_tokens\n0,7,0\n"
+
+
+def test_the_page_names_every_format():
+    """docs/traces.md has a row with each name that --from takes."""
+    page = (Path(__file__).resolve().parents[3] / "docs" / "traces.md").read_text()
+
+    assert [name for name in NAMES if f"`{name}`" not in page] == []
 
 
 @pytest.mark.parametrize(
