@@ -101,7 +101,7 @@ ESTIMATE = Metric(
     "Tokens of a request as estimated when it came, over those that the engine counted: of the "
     "prompt (1.0 is exact; prompts that come as token ids are not estimated), and of one answer "
     "(the estimate is the median of answers to such requests).",
-    ("direction", "model"),
+    ("model", "size"),
 )
 BYTES_PER_TOKEN = Metric(
     "cuvee_bytes_per_token",

@@ -10,7 +10,7 @@ Figures = Sequence[tuple[str, str, float]]  # by model and something else
 
 
 def estimates(by_pool: Mapping[tuple[str, str], PoolStats]) -> Family:
-    """Estimated over actual tokens, by direction and model. by_pool: by model and pool."""
+    """Estimated over actual tokens, by model and size. by_pool: by model and pool."""
     family = Family(metric.ESTIMATE)
     by_label: dict[tuple[str, str], Histogram] = {}
     for (model, _), stats in by_pool.items():
@@ -18,7 +18,7 @@ def estimates(by_pool: Mapping[tuple[str, str], PoolStats]) -> Family:
             by_label.setdefault((name, model), Histogram.none(RATIO)).add(ratios)
     for (name, model), ratios in by_label.items():
         if any(ratios.counts):
-            labels = labelled(direction=name, model=model)
+            labels = labelled(model=model, size=name)
             family.histogram(labels, RATIO, ratios.counts, ratios.seconds)
     return family
 
