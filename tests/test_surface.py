@@ -146,6 +146,30 @@ async def test_a_stream_is_one_whatever_its_type_says(kind: str):
         assert await ask(url + CHAT, STREAMED) == (200, WORD + FINISH + DONE)
 
 
+async def test_a_stream_that_breaks_keeps_the_end_of_its_answer():
+    """The last words, which wait for the usage, reach the client before the error does."""
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        response = await events(request, WORD)
+        await read.wait()
+        await response.write(FINISH)
+        assert request.transport is not None
+        request.transport.close()  # without the last chunk
+        return response
+
+    read = asyncio.Event()
+    async with (
+        served(broken) as url,
+        ClientSession() as session,
+        session.post(url + CHAT, json=STREAMED) as reply,
+    ):
+        assert await reply.content.readexactly(len(WORD)) == WORD
+        read.set()
+        rest = await reply.read()
+
+    assert rest.startswith(FINISH + b'data: {"error":')
+
+
 async def test_a_first_event_of_megabytes_passes():
     """A picture in one event, longer than what is held back."""
     picture = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"A" * (3 << 20))
