@@ -40,8 +40,8 @@ MODULES = {
     ],
     "gateway/routing": [
         "admission", "backend", "body", "breaker", "endpoints", "estimate", "estimator",
-        "failure_rate", "fleet", "lengths", "llm_request", "observation", "pressure", "ramp",
-        "rotation", "router", "selection", "shared_queue", "ticket", "tokens", "turns",
+        "failure_rate", "fleet", "form", "lengths", "llm_request", "observation", "pressure",
+        "ramp", "rotation", "router", "selection", "shared_queue", "ticket", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
     "gateway/rehearsal": ["estimates", "gateway"],

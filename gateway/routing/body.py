@@ -10,6 +10,7 @@ import msgspec
 from gateway.errors import BadRequest
 from gateway.routing.body_schema import BodyFields
 from gateway.routing.endpoints import Endpoint
+from gateway.routing.form import read_form
 from gateway.routing.llm_request import LlmRequest
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
@@ -22,6 +23,8 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
 
     A missing prompt is no error here: the backend knows better what the endpoint needs.
     """
+    if endpoint.form:
+        return read_form(body, endpoint)
     try:
         fields = _DECODER.decode(body)
     except msgspec.ValidationError as error:

@@ -17,13 +17,24 @@ class Endpoint:
     whether the answer is generated token by token; if so it may stream, and its length can be
     learned. typed: whether each event of a stream says its kind, and the last one ends it; else
     `[DONE]` does, and the body may have `stream_options`. answer: the keys of which a whole answer
-    has one; empty for choices. error: whose error objects its clients read.
+    has one; empty for choices. error: whose error objects its clients read. form:
+    whether the body is a multipart form instead of JSON, and the answer perhaps plain text.
 
     A plain class instead of a frozen dataclass, so that compiled code reads its attributes as C
     fields.
     """
 
-    __slots__ = ("answer", "error", "generates", "name", "path", "prompt", "token_ids", "typed")
+    __slots__ = (
+        "answer",
+        "error",
+        "form",
+        "generates",
+        "name",
+        "path",
+        "prompt",
+        "token_ids",
+        "typed",
+    )
 
     def __init__(
         self,
@@ -36,6 +47,7 @@ class Endpoint:
         typed: bool = False,
         answer: tuple[str, ...] = (),
         error: str = OPENAI,
+        form: bool = False,
     ) -> None:
         self.name = name
         self.path = path
@@ -45,11 +57,12 @@ class Endpoint:
         self.typed = typed
         self.answer = answer
         self.error = error
+        self.form = form
 
     @property
     def usage_option(self) -> bool:
         """Whether a body may have `stream_options`; other streams say their usage anyway."""
-        return self.generates and not self.typed
+        return self.generates and not (self.typed or self.form)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.path}>"
@@ -93,9 +106,17 @@ DETOKENIZE: Final = Endpoint(
     name="detokenize", path="/detokenize", prompt="tokens", token_ids=True,
     answer=("prompt", "text"),
 )  # fmt: skip
+TRANSCRIPTIONS: Final = Endpoint(
+    name="transcriptions", path="/v1/audio/transcriptions", prompt="input", generates=True,
+    answer=("text",), form=True,
+)  # fmt: skip
+TRANSLATIONS: Final = Endpoint(
+    name="translations", path="/v1/audio/translations", prompt="input", generates=True,
+    answer=("text",), form=True,
+)  # fmt: skip
 ALL: Final = (
     CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS, RERANK, SCORE, POOLING,
-    CLASSIFY, TOKENIZE, DETOKENIZE,
+    CLASSIFY, TOKENIZE, DETOKENIZE, TRANSCRIPTIONS, TRANSLATIONS,
 )  # fmt: skip
 ENDPOINTS: Final = {e.name: e for e in ALL}
 VERSION: Final = "/v1"
