@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 import yarl
-from aiohttp import ClientSession, web
+from aiohttp import ClientSession, FormData, web
 
 from gateway.app import App
 from gateway.config.load import load
@@ -144,6 +144,30 @@ async def test_a_stream_is_one_whatever_its_type_says(kind: str):
 
     async with served(typed) as url:
         assert await ask(url + CHAT, STREAMED) == (200, WORD + FINISH + DONE)
+
+
+async def test_a_stream_that_breaks_keeps_the_end_of_its_answer():
+    """The last words, which wait for the usage, reach the client before the error does."""
+
+    async def broken(request: web.Request) -> web.StreamResponse:
+        response = await events(request, WORD)
+        await read.wait()
+        await response.write(FINISH)
+        assert request.transport is not None
+        request.transport.close()  # without the last chunk
+        return response
+
+    read = asyncio.Event()
+    async with (
+        served(broken) as url,
+        ClientSession() as session,
+        session.post(url + CHAT, json=STREAMED) as reply,
+    ):
+        assert await reply.content.readexactly(len(WORD)) == WORD
+        read.set()
+        rest = await reply.read()
+
+    assert rest.startswith(FINISH + b'data: {"error":')
 
 
 async def test_a_first_event_of_megabytes_passes():
@@ -507,3 +531,29 @@ async def test_errors_of_messages_are_anthropics(method: str, body: Any, status:
 
     assert (reply.status, found["type"], found["error"]["type"]) == (status, "error", kind)
     assert found["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/audio/transcriptions", "/v1/audio/translations"])
+async def test_audio_passes_through(path: str):
+    """The form byte for byte, streamed answers too."""
+    seen: list[tuple[str, bytes]] = []
+
+    async def engine(request: web.Request) -> web.StreamResponse:
+        seen.append((request.path, await request.read()))
+        if b'name="stream"' in seen[-1][1]:
+            return await events(request, WORD, FINISH, DONE)
+        return web.json_response({"text": "hi"})
+
+    def form(*streams: str) -> FormData:
+        data = FormData([("model", MODEL), *[("stream", value) for value in streams]])
+        data.add_field("file", bytes(range(256)) * 9, filename="a.wav")
+        return data
+
+    async with served(engine) as url, ClientSession() as session:
+        async with session.post(url + path, data=form()) as reply:
+            assert (reply.status, await reply.json()) == (200, {"text": "hi"})
+        async with session.post(url + path, data=form("true")) as reply:
+            assert (reply.status, await reply.read()) == (200, WORD + FINISH + DONE)
+
+    assert [found for found, _ in seen] == [path, path]
+    assert all(bytes(range(256)) in body for _, body in seen)

@@ -71,6 +71,8 @@ def _fault_of_object(reply: bytes, endpoint: Endpoint) -> str | None:
     except (msgspec.DecodeError, UnicodeDecodeError):
         # Some engines rank without an object around the list.
         listed = "results" in endpoint.answer and reply.lstrip()[:1] == b"["
+        if endpoint.form:  # the client may ask for subtitles or plain text
+            return NO_JSON if reply.lstrip()[:1] in (b"<", b"{") else None
         return None if listed and _entries(reply) else NO_JSON
     if bytes(fields.get("error", NOTHING)) != NULL:
         return ERROR_INSIDE

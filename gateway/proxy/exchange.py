@@ -270,7 +270,7 @@ class Exchange:
         except UpstreamError as broken:
             self._dispatcher.judge.blame(lease, broken, active.caller)
             active.finish(Outcome.FAILED, broken.status, broken.code)
-            client.write(meter.release() + error_event(broken, active.llm_request.endpoint))
+            client.write(relay.release() + error_event(broken, active.llm_request.endpoint))
         finally:
             self.timeouts.unfollow(active)
             active.add_usage(meter.usage)
@@ -297,7 +297,8 @@ class Exchange:
         if active is None or not active.committed:
             client.respond(error_head(error) + receipt, error_body(error, endpoint))
         else:
-            client.write(error_event(error, endpoint))
+            rest = b"" if active.relay is None else active.relay.release()
+            client.write(rest + error_event(error, endpoint))
             client.end()
 
     def _conclude(self, active: ActiveRequest) -> None:

@@ -89,6 +89,11 @@ class Relay:
         else:
             self._ready += rest
 
+    def release(self) -> bytes:
+        """What waits for more of a stream that has broken: a whole event, which the client gets
+        before it hears of that."""
+        return self.meter.release()
+
     def open(self) -> bytes:
         """Return what was held; from now on pieces go to the client at once."""
         ready, self._ready, self._open = self._ready, b"", True

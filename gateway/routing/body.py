@@ -11,6 +11,7 @@ import msgspec
 from gateway.errors import BadRequest
 from gateway.routing.body_schema import NOTHING, BodyFields, ChatFields, CommonFields, Message
 from gateway.routing.endpoints import Endpoint
+from gateway.routing.form import read_form
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.prompt_text import OTHER, PARTS, PromptText, too_many
 
@@ -32,6 +33,8 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
 
     A missing prompt is no error here: the backend knows better what the endpoint needs.
     """
+    if endpoint.form:
+        return read_form(body, endpoint)
     text, units, prompts = PromptText(), 0, 1
     tokens: int | None = None
     chat = _chat(body) if endpoint.prompt == MESSAGES else None

@@ -17,16 +17,17 @@ class Endpoint:
     whether the answer is generated token by token; if so it may stream, and its length can be
     learned. typed: whether each event of a stream says its kind, and the last one ends it; else
     `[DONE]` does, and the body may have `stream_options`. answer: the keys of which a whole answer
-    has one; empty for choices. error: whose error objects its clients read.
-    unit_tokens: that a message, or a prompt of a list, takes beside its text, until it is learned:
-    the marks of a chat template, or of the beginning.
+    has one; empty for choices. error: whose error objects its clients read. form: whether the body
+    is a multipart form instead of JSON, and the answer perhaps plain text. unit_tokens: that a
+    message, or a prompt of a list, takes beside its text, until it is learned: the marks of a chat
+    template, or of the beginning.
 
     A plain class instead of a frozen dataclass, so that compiled code reads its attributes as C
     fields.
     """
 
     __slots__ = (
-        "answer", "error", "generates", "name", "path", "prompt", "token_ids", "typed",
+        "answer", "error", "form", "generates", "name", "path", "prompt", "token_ids", "typed",
         "unit_tokens",
     )  # fmt: skip
 
@@ -42,6 +43,7 @@ class Endpoint:
         answer: tuple[str, ...] = (),
         error: str = OPENAI,
         unit_tokens: float = 1.0,
+        form: bool = False,
     ) -> None:
         self.name = name
         self.path = path
@@ -52,11 +54,12 @@ class Endpoint:
         self.answer = answer
         self.error = error
         self.unit_tokens = unit_tokens
+        self.form = form
 
     @property
     def usage_option(self) -> bool:
         """Whether a body may have `stream_options`; other streams say their usage anyway."""
-        return self.generates and not self.typed
+        return self.generates and not (self.typed or self.form)
 
     def __repr__(self) -> str:
         return f"<Endpoint {self.name} {self.path}>"
@@ -102,9 +105,17 @@ DETOKENIZE: Final = Endpoint(
     name="detokenize", path="/detokenize", prompt="tokens", token_ids=True,
     answer=("prompt", "text"),
 )  # fmt: skip
+TRANSCRIPTIONS: Final = Endpoint(
+    name="transcriptions", path="/v1/audio/transcriptions", prompt="input", generates=True,
+    answer=("text",), form=True,
+)  # fmt: skip
+TRANSLATIONS: Final = Endpoint(
+    name="translations", path="/v1/audio/translations", prompt="input", generates=True,
+    answer=("text",), form=True,
+)  # fmt: skip
 ALL: Final = (
     CHAT, COMPLETIONS, EMBEDDINGS, RESPONSES, MESSAGES, COUNT_TOKENS, RERANK, SCORE, POOLING,
-    CLASSIFY, TOKENIZE, DETOKENIZE,
+    CLASSIFY, TOKENIZE, DETOKENIZE, TRANSCRIPTIONS, TRANSLATIONS,
 )  # fmt: skip
 ENDPOINTS: Final = {e.name: e for e in ALL}
 VERSION: Final = "/v1"

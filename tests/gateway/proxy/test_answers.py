@@ -18,6 +18,7 @@ from gateway.routing.endpoints import (
     RESPONSES,
     SCORE,
     TOKENIZE,
+    TRANSCRIPTIONS,
 )
 
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
@@ -50,6 +51,7 @@ def reply(*choices, **fields):
         ({"count": 0, "tokens": []}, TOKENIZE),
         ({"prompt": ""}, DETOKENIZE),
         ({"text": "hi"}, DETOKENIZE),
+        ({"text": "", "usage": {"type": "duration", "seconds": 1}}, TRANSCRIPTIONS),
     ],
 )
 def test_answers_are_answers(answer, endpoint, separators):
@@ -104,3 +106,11 @@ def test_what_is_no_json_is_no_answer(body):
     """The page of a balancer, or nothing at all."""
     assert fault(body, CHAT)
     assert fault(body, EMBEDDINGS)
+
+
+@pytest.mark.parametrize(
+    ("body", "good"), [(b"WEBVTT\n\nhi", True), (b"", True), (b"<html>", False), (b"{", False)]
+)
+def test_a_transcript_may_be_plain_text(body, good):
+    """Subtitles, or nothing where nobody speaks; but no page."""
+    assert (fault(body, TRANSCRIPTIONS) is None) is good

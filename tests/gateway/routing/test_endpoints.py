@@ -24,10 +24,12 @@ def test_a_path_is_known_with_the_version_and_without():
 
 
 def test_only_generations_stream():
-    """Two of choices, whose usage is asked for; and two whose events say their kind."""
+    """Two of choices, whose usage is asked for; two whose events say their kind; and audio."""
     assert {e.path: e.usage_option for e in ALL if e.generates} == {
         "/v1/chat/completions": True,
         "/v1/completions": True,
         "/v1/responses": False,
         "/v1/messages": False,
+        "/v1/audio/transcriptions": False,
+        "/v1/audio/translations": False,
     }
