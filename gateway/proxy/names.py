@@ -78,5 +78,5 @@ class Names:
 
 def _needs(ability: str, request: LlmRequest, body: bytes) -> bool:
     if ability == EMBEDDINGS:
-        return not request.endpoint.generates
+        return request.endpoint.name == EMBEDDINGS
     return any(sign in body for sign in SIGNS[ability])

@@ -9,6 +9,7 @@ import re
 from typing import Final
 
 KEY: Final = b'"model"'
+OBJECT: Final = re.compile(rb"\s*\{")
 # The first key of most requests; what follows is its value.
 FIRST: Final = re.compile(rb'\s*\{\s*"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 VALUE: Final = re.compile(rb'\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
@@ -54,6 +55,8 @@ class Renaming:
 def replaced(body: bytes, name: bytes) -> bytes:
     """The JSON object `body` with another value, `name`, of its own key `model`, however often it
     stands there; keys of that name further inside stay. Unchanged if it has none, or no text."""
+    if OBJECT.match(body) is None:  # a form, with a file in it
+        return body
     if body.count(KEY) == 1:
         first = FIRST.match(body)
         if first is not None:

@@ -26,6 +26,7 @@ ONE = Renaming("fast", "org/v2")
         (b'{"model":null}', b'{"model":null}'),
         (b"no JSON, \"model\":", b"no JSON, \"model\":"),
         (b"", b""),
+        (b'name="model"\r\n\r\n{"model":"fast"}', b'name="model"\r\n\r\n{"model":"fast"}'),
     ],
 )  # fmt: skip
 def test_only_the_objects_own_model_is_renamed(body, sent):
