@@ -6,7 +6,7 @@ wait for a turn and the retry budget. Knows no plan, no price and no other reque
 
 import asyncio
 import logging
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from math import inf
 
 from gateway.config.schema import GatewaySection
@@ -168,21 +168,24 @@ class Dispatcher:
         """Note the error event at the end of a stream at its backend."""
         self.judge.blame(lease, stream_refusal(error, self._targets.dialect(lease.backend)), caller)
 
-    def unable(self, active: ActiveRequest) -> Collection[str]:
-        """Names of the backends that cannot serve a request: their engine does not have its
-        endpoint, or another one has the answer that it goes on from. Raises NotFound if no engine
-        of the model has the endpoint."""
-        request, table = active.llm_request, self.admission.table
+    def restrict(self, active: ActiveRequest) -> None:
+        """Leave a request to the pools whose engines have its endpoint, and to the one backend that
+        has the answer that it goes on from. Raises NotFound if no engine of the model can."""
+        request, estimate, table = active.llm_request, active.estimate, self.admission.table
         pools = [table.pools[pool] for pool in table.order[active.bucket]]
+        if estimate.only is not None:
+            pools = [pool for pool in pools if pool in estimate.only]
         name, targets = request.endpoint.name, self._targets
         able = [p for p in pools if name not in targets.dialect_of(p).lacks]
         if not able:
             raise NotFound(f"No engine of the model has {request.endpoint.path}.")
-        backends = [backend for pool in pools for backend in self._fleet.pool(pool)]
+        if len(able) < len(pools):
+            estimate.only = frozenset(able)
         home = None if request.previous is None else self._homes.home(request.previous)
-        if home is not None and any(b.name == home and b.live(self._clock()) for b in backends):
-            return [backend.name for backend in backends if backend.name != home]
-        return [backend.name for backend in backends if backend.pool not in able]
+        if home is not None:
+            backends = [backend for pool in able for backend in self._fleet.pool(pool)]
+            if any(b.name == home and b.live(self._clock()) for b in backends):
+                active.exclude = [backend.name for backend in backends if backend.name != home]
 
     def note_answer(self, active: ActiveRequest, answer_id: str | None) -> None:
         """Remember which backend has an answer that later requests may go on from."""

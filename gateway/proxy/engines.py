@@ -103,6 +103,7 @@ class EngineDialect:
             statuses=self.statuses,
             overloaded=self.overloaded,
             metrics=self.metrics,
+            lacks=self.lacks,
         )
 
 

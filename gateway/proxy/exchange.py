@@ -204,7 +204,7 @@ class Exchange:
             room=self._dispatcher.room,
         )
         if endpoint.answer:  # every engine has the others
-            active.exclude = self._dispatcher.unable(active)
+            self._dispatcher.restrict(active)
         return active
 
     def _slo_class(self, request: Request, model: str) -> str | None:

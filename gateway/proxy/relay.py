@@ -80,7 +80,7 @@ class Relay:
 
     def close(self) -> None:
         """Pass on what is held at the end of a body that ended as HTTP says."""
-        rest = self.meter.flush(self._clock())
+        rest = self._renamed(self.meter.flush(self._clock()))
         if self._on_first_token is not None and self.meter.first_at_s is not None:
             on_first_token, self._on_first_token = self._on_first_token, None
             on_first_token(self.meter.first_at_s)
@@ -92,7 +92,10 @@ class Relay:
     def release(self) -> bytes:
         """What waits for more of a stream that has broken: a whole event, which the client gets
         before it hears of that."""
-        return self.meter.release()
+        return self._renamed(self.meter.release())
+
+    def _renamed(self, events: bytes) -> bytes:
+        return events if self._renaming is None else self._renaming.events(events)
 
     def open(self) -> bytes:
         """Return what was held; from now on pieces go to the client at once."""
