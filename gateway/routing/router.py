@@ -3,10 +3,9 @@
 `route` chooses and reserves in one synchronous step and returns a lease. For each bucket, smooth
 weighted round robin over the plan's pools gives the plan's shares exactly, without random numbers.
 Inside a pool the backend with the least pressure, `load + prefill ahead / backlog`, is chosen. A
-request is placed only where the pressure stays at or below 1, by the promise of every class that
-uses the backend, so that it and all requests there keep their promises. It spills, in the plan's
-order, to pools where its SLO holds even at the P90 of its output length. Requests without a promise
-(class `best-effort`, and those that no idle backend could serve in time) take what is left. Where
+request is placed only where the pressure stays at or below 1, by the promise of every class there,
+so that it and all others keep their promises. It spills, in the plan's order, to pools where its
+SLO holds even at the P90 of its output length. Requests without a promise take what is left. Where
 nothing fits there is no lease; `admission` decides what becomes of the request.
 """
 
@@ -96,11 +95,9 @@ class Router:
         known = self.class_names(model)
         if not known:
             raise ModelNotFound(f"The model `{model}` does not exist.", param="model")
-        raise ClassNotFound(
-            f"{CLASS_HEADER}: the model `{model}` has no SLO class `{slo_class}`; it has "
-            + ", ".join(f"`{name}`" for name in known),
-            param=CLASS_HEADER,
-        )
+        names = ", ".join(f"`{name}`" for name in known)
+        text = f"the model `{model}` has no SLO class `{slo_class}`; it has {names}"
+        raise ClassNotFound(f"{CLASS_HEADER}: {text}", param=CLASS_HEADER)
 
     def class_names(self, model: str) -> tuple[str, ...]:
         """The names of a model's SLO classes, the built-in one last; none of an unknown model."""
@@ -113,8 +110,8 @@ class Router:
         return self.bucket_of(index, estimate.input_tokens, estimate.output_tokens)
 
     def rebucket(self, estimate: Estimate) -> int:
-        """The bucket of an estimate that was made under an earlier table: of its class, or of the
-        default class where its own is gone. Raises ModelNotFound."""
+        """The bucket of an estimate of an earlier table, in the default class where its own is
+        gone. Raises ModelNotFound."""
         try:
             return self.bucket(estimate)
         except ClassNotFound:
@@ -336,6 +333,7 @@ class Router:
         now_s: float,
     ) -> Lease:
         prefill_s = estimate.prompt_tokens * self._prefill_s[pool]
+        entry_s = self._entry_s[bucket // self._cells]
         slots, width = self._slots[bucket][pool], estimate.width
         return Lease(
             backend,
@@ -346,9 +344,7 @@ class Router:
             bucket=bucket,
             plan_id=self._plan_id,
             decision=decision,
-            due_s=now_s
-            + self._entry_s[bucket // self._cells]
-            + (backend.pending_s + prefill_s) / PROMPT,
+            due_s=now_s + entry_s + (backend.pending_s + prefill_s) / PROMPT,
             memory=self._selection.memory(pool, estimate),
             streams=estimate.streams,
         )

@@ -49,8 +49,8 @@ from gateway.workers.trimming import Trimming
 
 log = logging.getLogger("cuvee")
 
-# Finished requests are counted and learned from in batches: code and data then stay in the CPU's
-# caches, which halves the cost of doing it for each request at its end.
+# Finished requests are counted in batches: code and data then stay in the CPU's caches, which
+# halves the cost.
 BATCH: Final = 32
 RECENT: Final = 64  # lessons kept for the supervisor between two reports
 TICK_S: Final = 0.2  # between two checks of timeouts
@@ -59,10 +59,8 @@ POLL_S: Final = 0.01  # between two attempts to place what waits; see `_poll`
 
 
 class Worker:
-    """Serves the data port; an async context manager. The `DataPlane` of one process.
-
-    recent: the last lessons, from which the supervisor learns.
-    """
+    """Serves the data port; an async context manager. The `DataPlane` of one process. recent: the
+    last lessons, from which the supervisor learns."""
 
     replaced = 0
     pids: tuple[int | None, ...] = ()
