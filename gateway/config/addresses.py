@@ -105,12 +105,15 @@ def _check_twice(listed: list[Listed], findings: Findings) -> None:
         other = first.setdefault(one.address, one)
         if other is one:
             continue
-        text = f"{one.url} is the backend {other.url} of {other.key}: list it once"
         if one.pool != other.pool and one.model != other.model:
-            text = (
-                f"{one.url} is also {other.key}, for another model: an engine has one load, so its "
-                "names belong to one pool; give the model `aliases` or `adapters` instead"
+            findings.warning(
+                one.key,
+                f"{one.url} is also {other.key}, for another model: the router counts its load for "
+                "each of them apart, as if it were two engines; names of one model belong to one "
+                "pool: give the model `aliases` or `adapters`",
             )
+            continue
+        text = f"{one.url} is the backend {other.url} of {other.key}: list it once"
         findings.problem(one.key, text)
 
 
