@@ -28,6 +28,9 @@ NOTHING: Final = msgspec.Raw(NULL)
 # How Responses and Messages say why an answer ends, and that the engine gave it up.
 REASON_KEYS: Final = ("status", "stop_reason")
 GAVE_UP: Final = (b'"failed"', b'"cancelled"', b'"abort"', b'"error"')
+# Engines differ in what these routes answer; what has one of these is an answer of an API like
+# OpenAI's, and not of a service that is no engine.
+MARKS: Final = ("object", "choices", "usage")
 # Keys of lists with an entry for each input: an empty one answers nothing.
 LISTS: Final = ("data", "results", "scores")
 
@@ -82,6 +85,10 @@ def _fault_of_object(reply: bytes, endpoint: Endpoint) -> str | None:
         value = bytes(fields.get(key, NOTHING))
         if value != NULL and not (key in LISTS and value.translate(None, BLANKS) == NONE):
             return None
+        if value != NULL:
+            return NO_DATA
+    if endpoint is not EMBEDDINGS and any(mark in fields for mark in MARKS):
+        return None
     return NO_DATA
 
 

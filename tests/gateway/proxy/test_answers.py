@@ -19,6 +19,7 @@ from gateway.routing.endpoints import (
     SCORE,
     TOKENIZE,
     TRANSCRIPTIONS,
+    Endpoint,
 )
 
 CHOICE = {"index": 0, "message": {"role": "assistant", "content": "hi"}, "finish_reason": "stop"}
@@ -114,3 +115,12 @@ def test_what_is_no_json_is_no_answer(body):
 def test_a_transcript_may_be_plain_text(body, good):
     """Subtitles, or nothing where nobody speaks; but no page."""
     assert (fault(body, TRANSCRIPTIONS) is None) is good
+
+
+@pytest.mark.parametrize("endpoint", [RESPONSES, MESSAGES, RERANK, TOKENIZE])
+def test_an_answer_of_another_shape_is_the_engine_s_own(endpoint: Endpoint):
+    """What has the marks of an API like OpenAI's passes; what any service may answer does not."""
+    assert fault(b'{"id":"c1","object":"chat.completion","choices":[{}]}', endpoint) is None
+    assert fault(b'{"status":"ok"}', endpoint) is not None
+    assert fault(b"<html>", endpoint) is not None
+    assert fault(b'{"object":"list","error":{"message":"no"}}', endpoint) is not None
