@@ -5,14 +5,18 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check coverage compiled interpreted format clean
+.PHONY: demo test test-long check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
 
 # On all cores, four at most; without `make`, pytest runs one test after another.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m 'not long' $(ARGS)
+
+# The tests that play whole certificates, and the like: two minutes, a quarter of it compiled.
+test-long: $(VENV)/.dev
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m long $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -206,6 +206,7 @@ def test_the_demo_starts(installed: Installed):
     assert "Aborted" in rest
 
 
+@pytest.mark.long
 def test_the_paper_s_instance_is_found(installed_wheel: Installed):
     """`compare --paper` prints its table; once, because its two solvers take ten seconds."""
     assert "Mélange's own instance" in installed_wheel.cuvee("compare", "--paper")

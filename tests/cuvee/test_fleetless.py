@@ -81,6 +81,7 @@ def test_a_trace_a_config_json_and_a_price_list_of_one_s_own(tmp_path):
     assert body["usd_per_hour"] == 2.5
 
 
+@pytest.mark.long
 def test_what_cannot_be_served_stands_first(tmp_path):
     """Prompts beyond the context of the model: no fleet keeps the promise for them."""
     rows = "".join(f"{n / 2},{200 if n % 2 else 30_000},50\n" for n in range(100))

@@ -81,7 +81,6 @@ def test_answers_are_answers(answer, endpoint, separators):
         ({"output": [], "status": "cancelled", "error": None}, RESPONSES),
         ({"type": "message", "content": [], "stop_reason": "abort"}, MESSAGES),
         ({"type": "error", "error": {"type": "x"}}, MESSAGES),
-        (reply(CHOICE), MESSAGES),
         ({"results": []}, RERANK),
         ([], RERANK),
         ({"status": "ok"}, SCORE),

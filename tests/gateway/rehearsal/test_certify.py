@@ -60,6 +60,7 @@ def test_a_certificate_holds_on_seeds_nobody_has_seen(loaded, found):
     assert fresh.attainment >= 0.985
 
 
+@pytest.mark.long
 def test_a_margin_is_paid_and_kept(loaded, found):
     """A fleet with a margin costs no less, and keeps its promise on engines that much slower."""
     roomy = certified(loaded, SOURCES, rate=4.0, process="poisson", seeds=4, margin=0.3)
@@ -186,6 +187,7 @@ def test_several_classes_come_at_once_and_each_at_its_rate(shared, process):
     assert (drawn.estimated[:, 0] == drawn.trace.input_tokens).all()
 
 
+@pytest.mark.long
 def test_several_models_and_classes_are_certified_together(shared):
     """One plan for all, within the stock that they share; every class is held to its own promise,
     and the certificate is that of the worst."""
@@ -201,6 +203,7 @@ def test_several_models_and_classes_are_certified_together(shared):
     assert all(certificate.holds for _, _, certificate in found.singles)
 
 
+@pytest.mark.long
 def test_a_certified_plan_tells_the_certified_fleets_of_one_gpu_type(shared):
     """Also the plan that was in force already: what it saves is against what was proven."""
     demand = demand_together(THREE[:1], shared, estimator=Estimator()).scaled_to(2.0)
@@ -223,6 +226,7 @@ def seal(plan, demand, pools):
     return sealed(request, plan, 60.0)[0]
 
 
+@pytest.mark.long
 def test_a_live_certificate_plays_all_observed_classes_at_once(shared):
     """Apart each class would hold on the fleet; together they are too many for it."""
     estimator = Estimator()
@@ -308,6 +312,7 @@ def test_a_day_is_harder_than_its_mean_and_easier_than_its_peak(loaded):
     assert share["peak"] > 0.99
 
 
+@pytest.mark.long
 def test_a_certified_day_is_planned_for_its_peak(loaded):
     """The demand of the plan is the mean times 1 + swing; the attainment is that of the day."""
     found = certified(

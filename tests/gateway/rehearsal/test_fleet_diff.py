@@ -62,6 +62,7 @@ def test_the_fleet_of_the_plan_holds_and_stays(tmp_path):
     assert diff.usd_per_hour == pytest.approx(diff.plan.usd_per_hour)
 
 
+@pytest.mark.long
 def test_a_fleet_that_is_too_large_would_change(tmp_path):
     """It holds; the plan costs less by more than `min_saving`, or else the fleet stays."""
     count = needed(tmp_path, 4.0)

@@ -6,6 +6,7 @@ from statistics import mean
 
 import msgspec
 import numpy as np
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -29,6 +30,7 @@ SEEDS = 8  # half of what is usual, and stretches half as long: the least that p
 FRESH = range(1000, 1000 + 2 * SEEDS)
 
 
+@pytest.mark.long
 @dataclass(frozen=True)
 class Instance:
     """A demand of lognormal sizes, prices between half and twice the usual, and a small stock.

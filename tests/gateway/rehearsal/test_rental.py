@@ -32,6 +32,7 @@ def found() -> Rental:
     return cheapest_rental(make_request(), seeds=3, requests=500)
 
 
+@pytest.mark.long
 def test_the_fleet_is_certified_and_no_dearer_than_any_certified_type(found: Rental):
     """The saving is against the cheapest type that is certified for the same demand."""
     held = [one for one in found.alone if one.certificate is not None and one.certificate.holds]
@@ -46,6 +47,7 @@ def test_the_fleet_is_certified_and_no_dearer_than_any_certified_type(found: Ren
     assert found.demand.total_rate == pytest.approx(4.0)
 
 
+@pytest.mark.long
 def test_every_type_that_holds_anything_is_listed(found: Rental):
     """Certified ones first; what was not played has the cost that it cannot be below."""
     assert {one.gpu for one in found.alone} <= set(USD)
@@ -69,6 +71,7 @@ def test_a_fleet_of_one_type_is_that_type_s_fleet():
     assert found.saving == 0
 
 
+@pytest.mark.long
 def test_tokens_have_a_price_at_the_offered_load(found: Rental):
     """It is the bill over the tokens, and falls to that of full use."""
     cost = found.cost

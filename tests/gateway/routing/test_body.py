@@ -301,7 +301,9 @@ JSON = st.recursive(
 @given(JSON, st.sampled_from(["messages", "prompt", "input", "tools", "documents", "system", "n"]))
 def test_whatever_a_prompt_is_it_is_read(value, name):
     """No shape of it is an error here."""
-    for endpoint in ENDPOINTS:
+    for endpoint, row in ENDPOINTS.items():
+        if row.form:
+            continue
         found = llm_request(endpoint, **{name: value})
         assert found.prompt_bytes >= 0
         assert found.width >= 1

@@ -32,6 +32,7 @@ def test_the_attainable_load_is_where_the_target_is_met():
     assert highest_rate(lambda rate: 1 - rate / 1000, 10.0, 0.98) == pytest.approx(20.0, rel=0.005)
 
 
+@pytest.mark.long
 def test_four_workers_attain_what_one_does(bench):
     """Within 2 % of the load at which one just keeps the promise, four keep it too."""
     target = bench.slo.attainment

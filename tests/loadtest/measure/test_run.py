@@ -1,6 +1,7 @@
 """A whole measurement, of simulated engines in virtual time."""
 
 import asyncio
+from functools import partial
 
 import msgspec
 import numpy as np
@@ -63,6 +64,7 @@ def measured(
 
 
 V1, TRT = "vllm-v1", "tensorrt-llm"
+LONG = partial(pytest.param, marks=pytest.mark.long)
 
 
 @pytest.mark.parametrize(
@@ -70,13 +72,13 @@ V1, TRT = "vllm-v1", "tensorrt-llm"
     [
         # Prompts of up to four budgets: cut into chunks.
         (0.06, {"gpu": "A10G", "max_num_batched_tokens": 512}, {}),
-        (0.04, {"engine": "vllm-v0"}, {}),
+        LONG(0.04, {"engine": "vllm-v0"}, {}),
         # An iteration with prompts takes half as long again as the target at least.
-        (0.03, {"engine": TRT}, {}),
+        LONG(0.03, {"engine": TRT}, {}),
         (0.02, {"model": "Qwen3-30B-A3B", "max_num_batched_tokens": 8192}, {}),
         # The rows that the user states are those of another engine, or none at all.
-        (0.04, {"engine": "sglang", "max_num_seqs": 256}, {"engine": V1}),
-        (0.04, {"max_num_seqs": 256}, {"gpu": "X1", "model": "Own"}),
+        LONG(0.04, {"engine": "sglang", "max_num_seqs": 256}, {"engine": V1}),
+        LONG(0.04, {"max_num_seqs": 256}, {"gpu": "X1", "model": "Own"}),
     ],
     ids=["A10G", "V0", "TensorRT-LLM", "mixture", "another engine", "no rows"],
 )

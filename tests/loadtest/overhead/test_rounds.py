@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from loadtest.overhead import rounds, setups, stacks
 from loadtest.overhead.results import DIRECT, Measurement
 from loadtest.overhead.scenarios import OverheadOptions, Scenario
@@ -20,6 +22,7 @@ SHORT = OverheadOptions(
 )
 
 
+@pytest.mark.long
 def test_a_short_run_measures_everything_and_says_what_it_left_out(tmp_path: Path):
     """Each set-up works without errors in each scenario, with cost, memory and a profile."""
     result = rounds.run_benchmark(SHORT, profiles=tmp_path / "stacks")

@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
+
 from loadtest.soak.faults import EngineFault
 from loadtest.soak.run import SoakOptions, soak
 
 
+@pytest.mark.long
 async def test_all_ledgers_agree_after_a_short_soak(tmp_path: Path):
     """Every request is accounted for by its client, the gateway and the engines."""
     ended: list[int] = []

@@ -77,6 +77,7 @@ def observed(tmp_path, slowdowns, seed):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("seed", "workers"), [(5, 1), (16, 3)])
 def test_a_slow_pool_is_found_in_five_minutes(tmp_path, caplog, seed, workers):
     """Engines a fifth slower: their pool is found at 1.2, with one worker and with several. It is
