@@ -188,7 +188,7 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """To connect to a backend; then another one is tried."""
     first_byte_timeout_s: Positive = 120.0
     """From sending a request to the first output of a stream."""
-    idle_timeout_s: Positive = 30.0
+    idle_timeout_s: Positive = 120.0
     """Longest silence inside a stream; engines can leave one open without a byte. One that is
     silent alone, while others of its backend go on, gets ten times as long: engines buffer the
     arguments of a tool call. One of a backend that probes no longer reach gets 2 s at most.
