@@ -32,6 +32,7 @@ Api = Literal["chat", "text", "embedding", "response", "message"]
 TEXT_MAX_TOKENS = 16  # OpenAI's default of /v1/completions, which vLLM keeps
 MAX_NATURAL_TOKENS = 400  # where nothing in the request says how long the output is
 LENGTH_STEP = 131  # natural tokens between two choices of one prompt: they differ in length
+TOLD = ("stream", "stream_options", "model")  # that change how an answer is told, and not what
 VOCABULARY = 32_000  # ids of the emulated tokenizer, 0 and 1 left to special tokens
 
 
@@ -129,7 +130,7 @@ def read_request(
     per_prompt, answered = sampling.choices_per_prompt(body)
     structure = structure_of(body, served)
     tokens = [prompt for prompt in tokens for _ in range(per_prompt)]
-    seed = zlib.crc32(raw)
+    seed = _seed(given)
     ends = [
         output_end(body, api, len(prompt), served.max_model_len, seed + LENGTH_STEP * n, structure)
         for n, prompt in enumerate(tokens)
@@ -260,6 +261,13 @@ def output_end(
         return SequenceEnd(tokens, "length", script)
     calls = structure is not None and structure.tool is not None and not structure.named
     return SequenceEnd(tokens, "tool_calls" if calls else "stop", script)
+
+
+def _seed(given: JsonObject) -> int:
+    """What the words and the length of an answer follow from: all of a request but how it is told,
+    which a gateway in between may change."""
+    content = {name: value for name, value in given.items() if name not in TOLD}
+    return zlib.crc32(json.dumps(content, sort_keys=True).encode())
 
 
 def natural_length(body: JsonObject, seed: int, structure: ForcedText | None = None) -> int | None:

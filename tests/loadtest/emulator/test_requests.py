@@ -144,3 +144,14 @@ def test_a_schema_that_refers_to_itself_ends():
     schema["items"] = schema
 
     assert sample(schema) == [[[[[[[[None]]]]]]]]
+
+
+def test_the_same_question_has_the_same_answer_however_it_is_told():
+    """A gateway in between may ask for the usage, or use another name of the model."""
+    plain = {"model": "tiny", "messages": [{"role": "user", "content": "why?"}], "max_tokens": 99}
+    asked = {"stream_options": {"include_usage": True}, **plain, "stream": True, "model": "small"}
+    other = {**plain, "messages": [{"role": "user", "content": "how?"}]}
+    read = [read_request(msgspec.json.encode(b), "chat", SERVED) for b in (plain, asked, other)]
+    seeds = [one.seed for one in read if isinstance(one, GenerationRequest)]
+
+    assert seeds[0] == seeds[1] != seeds[2]
