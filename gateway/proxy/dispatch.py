@@ -307,14 +307,13 @@ class Dispatcher:
         spliced = self._usage.spliced(lease.backend, request, renamed) if ask else None
         sent = spliced or renamed
         reply: Reply | None = None
-        dialect = self._targets.dialect(lease.backend)
         try:
             head = b"".join((target.start, own_lines, b"content-length: %d\r\n\r\n" % len(sent)))
             reply = await target.connections.send_once(head, sent, fresh=fresh)
             if request.stream and not reply.stream and reply.status == 200:
                 await look_for_events(reply)
             if reply.status >= 300 or reply.stream is not request.stream:
-                raise await no_answer(reply, dialect)
+                raise await no_answer(reply, self._targets.dialect(lease.backend))
             if not reply.stream:
                 whole = reply.body if reply.complete else await reply.read()
                 wrong = fault(whole, request.endpoint, one_choice=request.one_choice)
@@ -323,7 +322,7 @@ class Dispatcher:
                 return reply, whole if renaming is None else renaming.answer(whole)
             meter = StreamMeter(endpoint=request.endpoint, hide_usage=spliced is not None)
             relay = Relay(reply, client, self._clock, meter, active.first_token, renaming)
-            await first_output(reply, relay, dialect)
+            await first_output(reply, relay, self._targets.dialect(lease.backend))
             if spliced is not None or not ask:
                 self._usage.took(lease.backend, asked=ask)
             return reply, relay

@@ -40,14 +40,12 @@ class ClosedLoop:
 
     def begin(self) -> tuple[int, int, bool]:
         """A user's next request: its input and output tokens, and whether its answer counts."""
-        inputs, outputs = (
-            self._length(self.load.input_tokens),
-            self._length(self.load.output_tokens),
-        )
+        inputs = self._length(self.load.input_tokens)
+        outputs = self._length(self.load.output_tokens)
         if self._fresh:
             self._fresh -= 1
             return inputs, max(round(outputs * self._random.random()), 2), False
-        counts = self._ramping <= 0 and self._sent < self._wanted
+        counts = self.counting and self._sent < self._wanted
         self._sent += counts
         return inputs, max(outputs, 2), counts
 

@@ -17,7 +17,7 @@ import numpy as np
 from planner.engine.calibration import CONSTANTS, LINE, Calibration, Curve
 from planner.engine.least_squares import bounded
 from planner.engine.points import Point
-from planner.engine.prefill import UNLIMITED, PromptSchedule
+from planner.engine.prefill import UNLIMITED, PromptSchedule, decode_s
 from planner.engine.regression import LINEAR, Features, Regression, Rows
 from planner.engine.roofline import Roofline
 from planner.errors import InvalidValue
@@ -52,7 +52,7 @@ def prior(roofline: Roofline) -> Calibration:
     batches, contexts = batches[fits].astype(float), contexts[fits].astype(float)
     prompts = np.array(PROMPTS, dtype=float)
     linear = Features(LINE)
-    rows = np.hstack([linear.decode_s(batches, contexts), linear.prefill_s(prompts)])[:LINEAR].T
+    rows = np.hstack([decode_s(linear, batches, contexts), linear.prefill_s(prompts)])[:LINEAR].T
     alone_s = roofline.prefill_s(prompts) + roofline.request_s
     values = np.concatenate([np.asarray(roofline.decode_s(batches, contexts)), alone_s])
     return _calibration(bounded(rows / values[:, None], np.zeros(6), np.full(6, np.inf)))

@@ -65,10 +65,13 @@ class Iterations(Protocol):
         prefill: bool,
     ) -> Number: ...
 
-    def decode_s(self, batch: Number, context: Number) -> Number: ...
-
     @property
     def request_s(self) -> Number: ...
+
+
+def decode_s(times: Iterations, batch: Number, context: Number) -> Number:
+    """Seconds of an iteration in which `batch` sequences of mean `context` decode."""
+    return times.step_s(batch, batch, batch * context, prefill=False)
 
 
 class Even:
@@ -84,9 +87,6 @@ class Even:
         prefill: bool,
     ) -> Number:
         return np.ones(np.broadcast(tokens, sequences).shape)
-
-    def decode_s(self, batch: Number, context: Number) -> Number:
-        return np.ones(np.shape(batch))
 
     @property
     def request_s(self) -> Number:
@@ -146,9 +146,9 @@ def added(
         return Added(each_s + times.request_s, together)
     asked, (batch, _) = np.maximum(mix.batch, 1.0), _going(prompts, mix)
     mean = mix.inputs + mix.outputs / 2
-    decode_s = times.decode_s(batch, mean)
-    waits_s = mix.outputs * (decode_s / batch - times.decode_s(asked, mean) / asked)
-    return Added(each_s - sharing.each * decode_s + waits_s + times.request_s, together)
+    going_s = decode_s(times, batch, mean)
+    waits_s = mix.outputs * (going_s / batch - decode_s(times, asked, mean) / asked)
+    return Added(each_s - sharing.each * going_s + waits_s + times.request_s, together)
 
 
 def _each_s(times: Iterations, prompts: PromptSchedule, mix: Mix, sharing: Sharing) -> Number:
@@ -196,18 +196,18 @@ def shared(times: Iterations, prompts: PromptSchedule, mix: Mix) -> Sharing:
         waiting = np.minimum(PATIENCE * arrivals, WORTHWHILE * batch)
         return _sharing(np.maximum(together, waiting), one)
     sharing, mixes = _sharing(together, one), prompts.schedule == "mixed"
-    decode_s = times.decode_s(batch, mix.inputs + mix.outputs / 2)
+    without_s = decode_s(times, batch, mix.inputs + mix.outputs / 2)
     for _ in range(TURNS):
         with_s = _each_s(times, prompts, mix, sharing) / sharing.each
         often = arrivals * sharing.each
-        seconds = decode_s + often * with_s
+        seconds = without_s + often * with_s
         if mixes:
             often = np.minimum(often, 1.0)
-            seconds = decode_s + often * (with_s - decode_s)
+            seconds = without_s + often * (with_s - without_s)
         rate = arrivals / seconds
         longer_s = with_s + times.request_s / sharing.each
         # Iterations with prompts for each one without: f/(1 − f).
-        odds = -np.expm1(-rate * decode_s) * np.exp(np.minimum(rate * longer_s, SATURATED))
+        odds = -np.expm1(-rate * without_s) * np.exp(np.minimum(rate * longer_s, SATURATED))
         found = np.maximum(arrivals * (1 + odds if mixes else 1.0) / odds, 1.0)
         together = np.sqrt(together * found)  # the turns swing around where they end
         sharing = _sharing(together, one)

@@ -10,7 +10,7 @@ import numpy as np
 
 from planner.engine.calibration import CONSTANTS, LINE, Calibration, Curve
 from planner.engine.points import Point
-from planner.engine.prefill import Even, Iterations, Mix, PromptSchedule, added, shared
+from planner.engine.prefill import Even, Iterations, Mix, PromptSchedule, added, decode_s, shared
 from planner.engine.roofline import Number
 from planner.sizes import FloatArray
 
@@ -43,10 +43,6 @@ class Features:
         found[4], found[5] = counted - sequences, prompt_squares
         found[6], found[7] = self._curve.corner(counted), self._curve.routed(counted)
         return found
-
-    def decode_s(self, batch: Number, context: Number) -> FloatArray:
-        """What an iteration counts in which `batch` sequences of mean `context` decode."""
-        return self.step_s(batch, batch, batch * context, prefill=False)
 
     def prefill_s(self, inputs: FloatArray, count: Number = 1.0, parts: Number = 1.0) -> FloatArray:
         """What `count` prompts count that are prefilled together, in `parts` iterations."""
@@ -113,8 +109,8 @@ class Regression:
         features, mix = Features(curve), self._mix
         prompt = added(features, self._prompts, mix, sharing=self._sharing)
         delaying = self._steady * np.maximum(mix.batch - prompt.together, 0.0)
-        tpots = features.decode_s(mix.batch, mix.inputs + mix.outputs / 2)
-        tpots += delaying / mix.outputs * prompt.seconds
+        tpots = decode_s(features, mix.batch, mix.inputs + mix.outputs / 2)
+        tpots = tpots + delaying / mix.outputs * prompt.seconds
         parts = np.maximum(np.ceil(self._together * self._inputs / self._prompts.budget), 1.0)
         ttfts = features.prefill_s(self._inputs, self._together, parts)
         ttfts[CONSTANTS.index("first_s")] = 1.0
