@@ -92,6 +92,9 @@ def usage_of(reply: bytes) -> Usage | None:
         except (msgspec.DecodeError, UnicodeDecodeError):
             pass  # a brace was inside a text
         else:
+            if usage.completion_tokens is not None and usage.prompt_tokens is not None:
+                return usage
+            usage.settle()
             if usage.completion_tokens is not None or usage.prompt_tokens is not None:
                 return usage
     try:

@@ -64,7 +64,8 @@ class Usage(msgspec.Struct):
     input_tokens_details: Any = None
     cache_read_input_tokens: Any = None
 
-    def __post_init__(self) -> None:
+    def settle(self) -> None:
+        """Give the numbers of Responses and Messages the names of chats and completions."""
         if self.prompt_tokens is None:
             self.prompt_tokens = self.input_tokens
         if self.completion_tokens is None:
@@ -92,9 +93,11 @@ def _usage(raw: msgspec.Raw) -> Usage | None:
     if bytes(raw) == b"null":
         return None
     try:
-        return _USAGE.decode(raw)
+        usage = _USAGE.decode(raw)
     except msgspec.DecodeError:
         return None
+    usage.settle()
+    return usage
 
 
 class Event(msgspec.Struct):

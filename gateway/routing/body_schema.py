@@ -27,7 +27,7 @@ class Message(msgspec.Struct, gc=False):
 
 
 class CommonFields(msgspec.Struct):
-    """What all endpoints' bodies have, or may have."""
+    """What all endpoints' bodies have, or may have. `body.read_body` takes them in this order."""
 
     model: str | None = None
     stream: bool | None = None
@@ -37,20 +37,22 @@ class CommonFields(msgspec.Struct):
     stream_options: StreamOptions | None = None
     n: Any = None
     best_of: Any = None
-    prompt: msgspec.Raw = NOTHING
+    previous_response_id: str | None = None
+    # What may stand beside the prompt and is part of it.
+    tools: msgspec.Raw = NOTHING
+    system: msgspec.Raw = NOTHING
+    documents: msgspec.Raw = NOTHING
+    functions: msgspec.Raw = NOTHING
+    instructions: msgspec.Raw = NOTHING
+    suffix: msgspec.Raw = NOTHING
     prompt_embeds: msgspec.Raw = NOTHING
+    # Prompts of endpoints without messages.
+    prompt: msgspec.Raw = NOTHING
     input: msgspec.Raw = NOTHING
     query: msgspec.Raw = NOTHING
     text_1: msgspec.Raw = NOTHING
     text_2: msgspec.Raw = NOTHING
     tokens: msgspec.Raw = NOTHING
-    previous_response_id: str | None = None
-    instructions: msgspec.Raw = NOTHING
-    system: msgspec.Raw = NOTHING
-    suffix: msgspec.Raw = NOTHING
-    documents: msgspec.Raw = NOTHING
-    tools: msgspec.Raw = NOTHING
-    functions: msgspec.Raw = NOTHING
 
 
 class ChatFields(CommonFields):

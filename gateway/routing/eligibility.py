@@ -11,17 +11,13 @@ from gateway.routing.table import RoutingTable
 class Eligibility:
     """What one table says of it."""
 
-    __slots__ = ("_cells", "_context", "_feasible", "_least", "_names", "_order", "_prefill_s")
+    __slots__ = ("_context", "_feasible", "_least", "_names", "_order", "_prefill_s")
 
     def __init__(self, table: RoutingTable) -> None:
         self._order, self._names, self._context = table.order, table.pools, table.context
         self._feasible, self._prefill_s = table.feasible, table.prefill_s
-        self._cells = cells = table.buckets.grid.cells
-        # (C,) the shortest context of a pool of the class' model: most requests fit into it.
-        self._least = [
-            min([table.context[p] for p in table.order[c * cells]], default=0)
-            for c in range(len(table.buckets.classes))
-        ]
+        # (B,) the shortest context of a pool of the model: most requests fit into it.
+        self._least = [min([table.context[p] for p in order], default=0) for order in table.order]
 
     def __repr__(self) -> str:
         return f"<Eligibility for {', '.join(self._names)}>"
@@ -30,11 +26,10 @@ class Eligibility:
         """The pools that can serve a request, in the plan's order of spilling; the table's own
         tuple if all can. If none holds the prompt and the answer, those that hold most: the
         estimate may be wrong, and else the engine's refusal tells the client best."""
-        order = self._order[bucket]
-        need = estimate.input_tokens + (estimate.max_tokens or 1)
-        if estimate.only is None and need <= self._least[bucket // self._cells]:
+        order, need, only = self._order[bucket], estimate.room_tokens, estimate.only
+        if only is None and need <= self._least[bucket]:
             return order
-        context, only = self._context, estimate.only
+        context = self._context
         able = [p for p in order if only is None or self._names[p] in only]
         least = min(need, max([context[p] for p in able], default=0))
         fitting = [p for p in able if context[p] >= least]

@@ -26,14 +26,14 @@ class Estimate:
     90th percentile of the output. streams: whether the answer streams, so that its first token is
     seen. prompts: that it has. width: sequences, each of this size, that an engine works on for it:
     the prompts, each as often as it has choices. max_tokens: the client's limit on output tokens,
-    `None` if there is none: engines refuse a prompt that leaves no room for it. only: names of the
-    pools that can serve the request, `None`: all of the model; the one field that changes, where a
-    pool turns out to be unable.
+    `None` if there is none: engines refuse a prompt that leaves no room for it. room_tokens: so
+    many, the prompt's with it. only: names of the pools that can serve the request, `None`: all of
+    the model; the one field that changes, where a pool turns out to be unable.
     """
 
     __slots__ = (
         "input_tokens", "max_tokens", "model", "only", "output_p90", "output_tokens", "prompts",
-        "slo_class", "streams", "width",
+        "room_tokens", "slo_class", "streams", "width",
     )  # fmt: skip
 
     def __init__(
@@ -53,6 +53,7 @@ class Estimate:
         self.max_tokens = max_tokens
         self.only: frozenset[str] | None = None
         self.input_tokens = input_tokens
+        self.room_tokens = input_tokens + (max_tokens or 1)
         self.output_tokens = output_tokens
         self.output_p90 = output_p90
         self.slo_class = slo_class

@@ -55,7 +55,9 @@ class TokenFit:
         the sample, in samples."""
         size = text_bytes + UNIT_BYTES * units
         bytes_part, units_part, tokens_part = text_bytes / size, units / size, tokens / size
-        keep = self.keep if weight == 1.0 else self.keep**weight
+        keep: float = self.keep
+        if weight != 1.0:
+            keep = float(keep**weight)
         self.samples = keep * self.samples + weight
         self.bb = keep * self.bb + weight * bytes_part * bytes_part
         self.bu = keep * self.bu + weight * bytes_part * units_part

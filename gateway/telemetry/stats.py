@@ -66,6 +66,18 @@ class SecondsSum:
         return Histogram(counts=self._counts, seconds=self._seconds)
 
 
+class SizeSums:
+    """The `CellSum` of one bucket and fine cell while it grows."""
+
+    __slots__ = ("cached", "count", "inputs", "outputs")
+
+    def __init__(self) -> None:
+        self.count = self.inputs = self.outputs = self.cached = 0.0
+
+    def value(self) -> CellSum:
+        return self.count, self.inputs, self.outputs, self.cached
+
+
 class PoolSums:
     """The `PoolStats` of one SLO class in one pool while they grow, for the same reason."""
 
@@ -122,7 +134,7 @@ class Stats:
         """Return the sums since the last drain, and start again from zero."""
         delta = StatsDelta(
             arrivals=self._arrivals,
-            sizes=self._sizes,
+            sizes={key: sums.value() for key, sums in self._sizes.items()},
             by_pool={key: sums.value() for key, sums in self._by_pool.items()},
             refusals=self._refusals,
             failures=self._failures,
@@ -136,7 +148,7 @@ class Stats:
 
     def _restart(self) -> None:
         self._arrivals: dict[int, int] = {}
-        self._sizes: dict[tuple[int, int], CellSum] = {}
+        self._sizes: dict[tuple[int, int], SizeSums] = {}
         self._by_pool: dict[tuple[str, str, str], PoolSums] = {}
         self._refusals: dict[tuple[int, str], int] = {}
         self._failures: dict[tuple[str, str], int] = {}
@@ -256,15 +268,14 @@ class Stats:
         self._hits[key] = (inputs, cached)
 
     def _sized(self, bucket: int, inputs: int, outputs: int, cached: int, times: int = 1) -> None:
-        sizes, key = self._sizes, (bucket, cell(FINE_EDGES, FINE_EDGES, inputs, outputs))
-        before = sizes.get(key)
-        if times > 1:
-            inputs, outputs, cached = inputs * times, outputs * times, cached * times
-        if before is None:
-            sizes[key] = (float(times), float(inputs), float(outputs), float(cached))
-        else:
-            count, sum_in, sum_out, hits = before
-            sizes[key] = (count + times, sum_in + inputs, sum_out + outputs, hits + cached)
+        key = (bucket, cell(FINE_EDGES, FINE_EDGES, inputs, outputs))
+        sums = self._sizes.get(key)
+        if sums is None:
+            sums = self._sizes[key] = SizeSums()
+        sums.count += times
+        sums.inputs += inputs * times
+        sums.outputs += outputs * times
+        sums.cached += cached * times
 
 
 def _count(counts: dict[Any, int], key: Any) -> None:

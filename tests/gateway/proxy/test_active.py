@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from gateway.errors import BadRequest, ClientGone
-from gateway.proxy.active import ActiveRequest
+from gateway.proxy.active import DETAILS, ActiveRequest
 from gateway.proxy.engines import refusal
 from gateway.proxy.events_schema import Usage
 from gateway.proxy.http.fiber import Fiber, Promise
@@ -166,3 +166,10 @@ def test_a_client_that_leaves_ends_its_request_where_it_is():
     w.abandon()
 
     assert ended == [True]
+
+
+def test_a_usage_says_of_hits_behind_its_sums() -> None:
+    assert Usage.__struct_fields__[:2] == ("prompt_tokens", "completion_tokens")
+    assert Usage.__struct_fields__[DETAILS:] == (
+        "prompt_tokens_details", "input_tokens_details", "cache_read_input_tokens",
+    )  # fmt: skip

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.routing.body import read_body, with_usage
+from gateway.routing.body import BESIDE, PROMPTS, read_body, with_usage
+from gateway.routing.body_schema import CommonFields, Message
 from gateway.routing.endpoints import CHAT, COMPLETIONS, ENDPOINTS
 
 
@@ -444,3 +445,15 @@ def test_usage_is_asked_for_without_touching_the_rest(fields, space):
         assert json.loads(asked) == {"stream_options": {"include_usage": True}} | fields
     else:
         assert asked is None
+
+
+def test_fields_stand_in_the_order_in_which_they_are_taken() -> None:
+    names = CommonFields.__struct_fields__
+    assert names[:BESIDE] == (
+        "model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens",
+        "stream_options", "n", "best_of", "previous_response_id",
+    )  # fmt: skip
+    assert names[BESIDE:PROMPTS] == (
+        "tools", "system", "documents", "functions", "instructions", "suffix", "prompt_embeds",
+    )  # fmt: skip
+    assert Message.__struct_fields__ == ("content", "tool_calls", "function_call")
