@@ -101,12 +101,16 @@ class Admission:
         now_s: float,
     ) -> Lease | None:
         """The lease of a request that arrives now; `None` if it must wait. Raises Unavailable."""
-        barred = self._barred(estimate, bucket, caller, now_s)
-        slack_s = NEVER_S
-        if self._router.promised(estimate, bucket):
-            slack_s = PROMPT * self._router.allowed_s(bucket)
+        promised = self._router.promised(estimate, bucket)
+        barred = self._barred(estimate, bucket, caller, now_s, promised)
+        slack_s = PROMPT * self._router.allowed_s(bucket) if promised else NEVER_S
         lease = self._router.route(
-            estimate, bucket=bucket, now_s=now_s, barred=barred, slack_s=slack_s
+            estimate,
+            bucket=bucket,
+            now_s=now_s,
+            barred=barred,
+            slack_s=slack_s,
+            promised=promised,
         )
         if lease is not None:
             self._served.add(caller, estimate.tokens, now_s)
@@ -231,11 +235,11 @@ class Admission:
         return settled
 
     def _barred(
-        self, estimate: Estimate, bucket: int, caller: str, now_s: float
+        self, estimate: Estimate, bucket: int, caller: str, now_s: float, promised: bool
     ) -> Collection[int]:
         """The pools that a request which arrives now must leave alone."""
         barred = None
-        if self._yields(estimate, bucket, caller, now_s):
+        if self._yields(bucket, caller, now_s, promised):
             barred = set(self._router.hurried(bucket, now_s))
         others = None if self._view is None else self._view.others(now_s)
         if not self.waiting and not others:
@@ -250,7 +254,8 @@ class Admission:
         return barred
 
     def _too_fast(self, ticket: Ticket, now_s: float) -> Collection[int]:
-        if self._yields(ticket.estimate, ticket.bucket, ticket.caller, now_s):
+        promised = self._router.promised(ticket.estimate, ticket.bucket)
+        if self._yields(ticket.bucket, ticket.caller, now_s, promised):
             return self._router.hurried(ticket.bucket, now_s)
         return ()
 
@@ -309,12 +314,10 @@ class Admission:
         for pool in self._router.eligibility.pools_for(ticket.bucket, ticket.estimate):
             self._claims[pool] = min(claim, self._claims.get(pool, claim))
 
-    def _yields(self, estimate: Estimate, bucket: int, caller: str, now_s: float) -> bool:
+    def _yields(self, bucket: int, caller: str, now_s: float, promised: bool) -> bool:
         """Whether others go before a request: of a stricter class, or callers that had less."""
         return (
-            not self._router.promised(estimate, bucket)
-            or self._router.stricter(bucket, now_s)
-            or self._served.over(caller, now_s)
+            not promised or self._router.stricter(bucket, now_s) or self._served.over(caller, now_s)
         )
 
     def _rank(self, estimate: Estimate, bucket: int) -> int:

@@ -158,20 +158,21 @@ class Router:
         exclude: Collection[str] = (),
         barred: Collection[int] = (),
         slack_s: float = inf,
+        promised: bool | None = None,
     ) -> Lease | None:
         """Choose a backend and reserve it; `None` if none has room for the request now.
 
         bucket: of the estimate, if there is one. exclude: names of backends where it failed.
         barred: pools that other requests wait for and that it must leave alone. slack_s: seconds in
-        which its first token is due. Raises ModelNotFound, ClassNotFound, and Unavailable if no
-        backend of the model is live.
+        which its first token is due. promised: the answer of `promised`, if it is known. Raises
+        ModelNotFound, ClassNotFound, and Unavailable if no backend of the model is live.
         """
         if self.peers is not None:
             self.peers.refresh(now_s)
         if bucket is None or bucket == NO_BUCKET:
             bucket = self.bucket(estimate)
         order = self.eligibility.order(bucket, estimate)
-        if not self.promised(estimate, bucket):
+        if not (self.promised(estimate, bucket) if promised is None else promised):
             lease = self._left_over(bucket, order, estimate, now_s, exclude, barred)
         else:
             self._selection.pressure.seen(bucket, now_s)
@@ -182,9 +183,8 @@ class Router:
         if lease is None:
             lease = self._beyond_context(bucket, order, estimate, now_s, exclude)
         if lease is None and not self._selection.any_live(order, now_s, exclude):
-            raise Unavailable(
-                f"No backend for the model `{estimate.model}` is available.", retry_after_s=2.0
-            )
+            text = f"No backend for the model `{estimate.model}` is available."
+            raise Unavailable(text, retry_after_s=2.0)
         return lease
 
     def resumes_s(
@@ -208,11 +208,8 @@ class Router:
         hurried = []
         for pool in self._order[bucket]:
             strictest = self._strictest[pool]
-            backends = [
-                backend
-                for backend in self._selection.pools[pool]
-                if backend.live(now_s) and backend.cold_until_s <= now_s
-            ]
+            running = self._selection.pools[pool]
+            backends = [b for b in running if b.live(now_s) and b.cold_until_s <= now_s]
             if not backends:
                 continue
             load = sum([backend.loads[strictest] for backend in backends]) / len(backends)

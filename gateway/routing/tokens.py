@@ -65,7 +65,7 @@ class BytesPerToken:
         """Estimate the tokens of a text; at least 1. units: messages, or prompts of a list. wide:
         whether it is in another script than Latin."""
         # An empty prompt is a token at least: the chat template.
-        return round(self._expected(model, endpoint, caller, text_bytes, units, wide)) or 1
+        return int(self._expected(model, endpoint, caller, text_bytes, units, wide) + 0.5) or 1
 
     def learn(
         self,

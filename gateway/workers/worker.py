@@ -279,8 +279,8 @@ class Worker:
 
     def _serve(self, client: ClientConnection, request: Request) -> None:
         """Serve one request of the data port."""
-        endpoint = self._endpoints.get(request.target.partition(b"?")[0])
-        if endpoint is None:
+        endpoint = self._endpoints.get(request.target)
+        if endpoint is None:  # it has a query, or a path of another form
             endpoint = BY_PATH.get(canonical_path(request.target))
         if endpoint is not None and request.method == b"POST" and not self._over:
             self._exchange.serve(client, request, endpoint)
