@@ -28,6 +28,7 @@ if sys.platform == "linux":
 REASON_CHARS = 100
 # None that defines a msgspec.Struct, or a dataclass that travels: see gateway/proxy/README.md.
 MODULES = {
+    "gateway/access": ["callers"],
     "gateway/workers": ["worker"],
     "gateway/proxy": [
         "active", "answer_homes", "answers", "attempts", "beginning", "context_refusal", "dispatch",

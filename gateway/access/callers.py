@@ -5,40 +5,34 @@ got it: learning, statistics, logs and other processes see the id of the caller.
 body and no backend.
 """
 
-from dataclasses import dataclass
 from hashlib import blake2b
+from typing import Final
 
-KNOWN = 4096  # callers kept; then all are dropped, which costs each of them one hash
-ID_BYTES = 8  # among a million callers two share an id with a probability of 3·10⁻⁸
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CallerLimits:
-    """The limits of a caller, which nothing enforces yet; `None`: no limit. concurrency: requests
-    under way at once."""
-
-    requests_per_minute: int | None = None
-    tokens_per_minute: int | None = None
-    concurrency: int | None = None
+KNOWN: Final = 4096  # callers kept; then all are dropped, which costs each of them one hash
+ID_BYTES: Final = 8  # among a million callers two share an id with a probability of 3·10⁻⁸
 
 
-UNLIMITED = CallerLimits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Caller:
-    """A sender of requests.
+    """A sender of requests; never changed.
 
     id: a digest of its credentials, the same in every process and gateway; "" without credentials.
     slo_class: SLO class of requests that name none; `None`: the model's default class.
+
+    A plain class instead of a frozen dataclass, so that compiled code reads its attributes as C
+    fields.
     """
 
-    id: str
-    slo_class: str | None = None
-    limits: CallerLimits = UNLIMITED
+    __slots__ = ("id", "slo_class")
+
+    def __init__(self, *, id: str, slo_class: str | None = None) -> None:
+        self.id = id
+        self.slo_class = slo_class
+
+    def __repr__(self) -> str:
+        return f"<Caller {self.id or 'without credentials'}>"
 
 
-ANONYMOUS = Caller(id="")
+ANONYMOUS: Final = Caller(id="")
 
 
 def caller_id(authorization: bytes) -> str:

@@ -10,7 +10,7 @@ import msgspec
 from msgspec.structs import astuple
 
 from gateway.errors import BadRequest
-from gateway.routing.body_schema import NOTHING, BodyFields, ChatFields, CommonFields, Message
+from gateway.routing.body_schema import NOTHING, BodyFields, ChatFields, Message
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.form import read_form
 from gateway.routing.llm_request import LlmRequest
@@ -18,16 +18,25 @@ from gateway.routing.prompt_text import OTHER, PARTS, PromptText, too_many
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
 MESSAGES: Final = "messages"
-DOCUMENTS: Final = "documents"
+DOCUMENTS_KEY: Final = "documents"
 MOST_CHOICES: Final = 16_384  # of one prompt: vLLM's limit; more are refused by every engine
 MOST_SEQUENCES: Final = 1 << 20
 # More of a prompt's bytes than this share are those of characters that take several: it is written
 # in another script than Latin, where a token has other lengths.
 WIDE: Final = 4
-# Where the fields beside the prompt begin among all, and those behind them.
-BESIDE: Final = 9
-PROMPTS: Final = 16
-NOTHING_BESIDE: Final = (NOTHING,) * (PROMPTS - BESIDE)
+# The places of `CommonFields`.
+MODEL: Final = 0
+STREAM: Final = 1
+OLD_CAP: Final = 2
+NEW_CAP: Final = 3
+OPTIONS: Final = 4
+N: Final = 5
+BEST_OF: Final = 6
+TOOLS: Final = 7
+SYSTEM: Final = 8
+DOCUMENTS: Final = 9
+FUNCTIONS: Final = 10
+EMBEDS: Final = 11
 # Not strict, because the engines are not: vLLM reads "max_tokens": "7" as 7.
 _CHAT: Final = msgspec.json.Decoder(ChatFields, strict=False)
 _DECODER: Final = msgspec.json.Decoder(BodyFields, strict=False)
@@ -42,15 +51,19 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
         return read_form(body, endpoint)
     text, units, prompts = PromptText(), 0, 1
     tokens: int | None = None
+    cap: int | None = None
+    previous: str | None = None
     chat = _chat(body) if endpoint.prompt == MESSAGES else None
-    fields: CommonFields
     if chat is not None:
-        fields, messages = chat, chat.messages
-        units = len(messages) + 1
-        _add_messages(text, messages)
+        # All at once: compiled code pays 110 instructions for each attribute of a class that is
+        # not.
+        values = astuple(chat)
+        units = len(chat.messages) + 1
+        _add_messages(text, chat.messages)
     else:
-        loose = _decoded(body)
-        prompt = bytes(getattr(loose, endpoint.prompt))
+        fields = _decoded(body)
+        values = astuple(fields)
+        prompt = bytes(getattr(fields, endpoint.prompt))
         tokens = _token_ids(prompt) if endpoint.token_ids and prompt[:1] == b"[" else None
         if tokens is not None:
             prompts = max(1, prompt.count(b"[") - 1)
@@ -58,28 +71,26 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
             units = text.add_content(prompt)
             prompts = max(1, units) if endpoint.token_ids else 1
         else:  # vLLM's embeddings take messages instead
-            units = text.add_content(bytes(loose.messages))
-        fields = loose
-    # All at once: compiled code pays 110 instructions for each attribute of a class that is not.
-    values = astuple(fields)
-    model, stream, old_cap, new_cap, other_cap, options, n, best_of, previous = values[:BESIDE]
-    if values[BESIDE:PROMPTS] != NOTHING_BESIDE or not endpoint.generates:
-        _add_beside(text, fields, endpoint)
+            units = text.add_content(bytes(fields.messages))
+        _add_around(text, fields, endpoint)
+        cap, previous = fields.max_output_tokens, fields.previous_response_id
+    _add_beside(text, values, endpoint)
     # OpenAI renamed max_tokens; engines take the new name first where a client sends both.
-    cap: int | None = new_cap or old_cap or other_cap
+    cap = values[NEW_CAP] or values[OLD_CAP] or cap
+    n, best_of = values[N], values[BEST_OF]
     answers, width = prompts, prompts
     if endpoint.generates and (n is not None or best_of is not None):
         answers = min(prompts * _choices(n), MOST_SEQUENCES)
         width = max(answers, min(prompts * _choices(best_of), MOST_SEQUENCES))
     return LlmRequest(
         endpoint=endpoint,
-        model=model,
-        stream=bool(stream) and endpoint.generates,
+        model=values[MODEL],
+        stream=bool(values[STREAM]) and endpoint.generates,
         prompt_bytes=text.text_bytes,
         prompt_tokens=tokens,
         max_tokens=cap if cap is not None and cap > 0 else None,
         one_choice=width == 1,
-        asks_usage=options is not None or not endpoint.usage_option,
+        asks_usage=values[OPTIONS] is not None or not endpoint.usage_option,
         units=units,
         wide=text.wide_bytes * WIDE > text.text_bytes,
         payload=() if text.payload is None else tuple(sorted(text.payload.items())),
@@ -127,37 +138,40 @@ def _decoded(body: bytes) -> BodyFields:
 def _add_messages(text: PromptText, messages: list[Message]) -> None:
     nothing = NOTHING
     for message in messages:
-        content, tool_calls, function_call = astuple(message)
+        values = astuple(message)
+        content, tool_calls = values[0], values[1]
         if isinstance(content, str):
             text.add(content)
         else:
             for part in content or ():
                 text.add_content(bytes(part), PARTS)
-            text.add_json(bytes(function_call))
+            text.add_json(bytes(values[2]))
         if tool_calls is not nothing:
             text.add_json(bytes(tool_calls))
 
 
-def _add_beside(text: PromptText, fields: CommonFields, endpoint: Endpoint) -> None:
-    """Add what is part of the prompt and stands beside it."""
+def _add_beside(text: PromptText, values: tuple[Any, ...], endpoint: Endpoint) -> None:
+    """Add what is part of any prompt and stands beside it."""
     nothing = NOTHING
-    if fields.tools is not nothing:
-        text.add_json(bytes(fields.tools))
-    if fields.system is not nothing:
-        text.add_content(bytes(fields.system))
-    if fields.documents is not nothing and endpoint.prompt != DOCUMENTS:
-        text.add_content(bytes(fields.documents))
-    if fields.functions is not nothing:
-        text.add_json(bytes(fields.functions))
-    if fields.instructions is not nothing:
-        text.add_content(bytes(fields.instructions))
-    if fields.suffix is not nothing:
-        text.add_content(bytes(fields.suffix))
+    if values[TOOLS] is not nothing:
+        text.add_json(bytes(values[TOOLS]))
+    if values[SYSTEM] is not nothing:
+        text.add_content(bytes(values[SYSTEM]))
+    if values[DOCUMENTS] is not nothing and endpoint.prompt != DOCUMENTS_KEY:
+        text.add_content(bytes(values[DOCUMENTS]))
+    if values[FUNCTIONS] is not nothing:
+        text.add_json(bytes(values[FUNCTIONS]))
+    if values[EMBEDS] is not nothing and bytes(values[EMBEDS]) != b"null":
+        text.count(OTHER)
+
+
+def _add_around(text: PromptText, fields: BodyFields, endpoint: Endpoint) -> None:
+    """Add what is part of a prompt that is no list of messages."""
+    text.add_content(bytes(fields.instructions))
+    text.add_content(bytes(fields.suffix))
     if not endpoint.generates:  # what documents and texts are compared with
         text.add_content(bytes(fields.query))
         text.add_content(bytes(fields.text_1))
-    if fields.prompt_embeds is not nothing and bytes(fields.prompt_embeds) != b"null":
-        text.count(OTHER)
 
 
 def _token_ids(prompt: bytes) -> int | None:

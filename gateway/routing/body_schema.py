@@ -26,42 +26,41 @@ class Message(msgspec.Struct, gc=False):
     function_call: msgspec.Raw = NOTHING
 
 
-class CommonFields(msgspec.Struct):
-    """What all endpoints' bodies have, or may have. `body.read_body` takes them in this order."""
+class CommonFields(msgspec.Struct, gc=False):
+    """What bodies with messages have, or may have. `body.read_body` takes them by their places."""
 
     model: str | None = None
     stream: bool | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    max_output_tokens: int | None = None
     stream_options: StreamOptions | None = None
     n: Any = None
     best_of: Any = None
-    previous_response_id: str | None = None
-    # What may stand beside the prompt and is part of it.
+    # What stands beside the prompt and is part of it.
     tools: msgspec.Raw = NOTHING
     system: msgspec.Raw = NOTHING
     documents: msgspec.Raw = NOTHING
     functions: msgspec.Raw = NOTHING
-    instructions: msgspec.Raw = NOTHING
-    suffix: msgspec.Raw = NOTHING
     prompt_embeds: msgspec.Raw = NOTHING
-    # Prompts of endpoints without messages.
-    prompt: msgspec.Raw = NOTHING
-    input: msgspec.Raw = NOTHING
-    query: msgspec.Raw = NOTHING
-    text_1: msgspec.Raw = NOTHING
-    text_2: msgspec.Raw = NOTHING
-    tokens: msgspec.Raw = NOTHING
 
 
-class ChatFields(CommonFields):
+class ChatFields(CommonFields, gc=False):
     """A body whose prompt is a list of messages."""
 
     messages: list[Message] = []
 
 
-class BodyFields(CommonFields):
+class BodyFields(CommonFields, gc=False):
     """Any body, also one with messages of a shape that is not known here."""
 
+    max_output_tokens: int | None = None
+    previous_response_id: str | None = None
+    prompt: msgspec.Raw = NOTHING
+    input: msgspec.Raw = NOTHING
+    instructions: msgspec.Raw = NOTHING
+    suffix: msgspec.Raw = NOTHING
+    query: msgspec.Raw = NOTHING
+    text_1: msgspec.Raw = NOTHING
+    text_2: msgspec.Raw = NOTHING
+    tokens: msgspec.Raw = NOTHING
     messages: msgspec.Raw = NOTHING

@@ -8,9 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.routing.body import BESIDE, PROMPTS, read_body, with_usage
+from gateway.routing import body
+from gateway.routing.body import read_body, with_usage
 from gateway.routing.body_schema import CommonFields, Message
-from gateway.routing.endpoints import CHAT, COMPLETIONS, ENDPOINTS
+from gateway.routing.endpoints import CHAT, COMPLETIONS, ENDPOINTS, RESPONSES
 
 
 def llm_request(endpoint="chat", **fields):
@@ -129,7 +130,6 @@ def test_other_scripts_than_latin_are_told_apart(text, wide):
         {"tools": [{"type": "function", "function": {"name": "f", "description": TEXT}}]},
         {"functions": [{"name": "f", "description": TEXT}]},
         {"documents": [{"title": "t", "text": TEXT}]},
-        {"instructions": TEXT},
         {"system": [{"type": "text", "text": TEXT}]},
     ],
 )
@@ -139,6 +139,11 @@ def test_what_stands_beside_the_messages_is_prompt_too(beside):
     found = text_of(messages=[{"role": "user", "content": "hi"}], **beside)
 
     assert len(TEXT) <= found - alone <= len(json.dumps(beside))
+
+
+def test_instructions_beside_an_input_are_prompt_too():
+    raw = json.dumps({"input": "hi", "instructions": TEXT}).encode()
+    assert read_body(raw, RESPONSES).prompt_bytes == len("hi") + len(TEXT)
 
 
 def test_what_comes_after_the_answer_is_prompt_too():
@@ -447,13 +452,13 @@ def test_usage_is_asked_for_without_touching_the_rest(fields, space):
         assert asked is None
 
 
-def test_fields_stand_in_the_order_in_which_they_are_taken() -> None:
+def test_fields_stand_where_they_are_taken() -> None:
     names = CommonFields.__struct_fields__
-    assert names[:BESIDE] == (
-        "model", "stream", "max_tokens", "max_completion_tokens", "max_output_tokens",
-        "stream_options", "n", "best_of", "previous_response_id",
-    )  # fmt: skip
-    assert names[BESIDE:PROMPTS] == (
-        "tools", "system", "documents", "functions", "instructions", "suffix", "prompt_embeds",
-    )  # fmt: skip
+    places = {
+        "model": body.MODEL, "stream": body.STREAM, "max_tokens": body.OLD_CAP,
+        "max_completion_tokens": body.NEW_CAP, "stream_options": body.OPTIONS, "n": body.N,
+        "best_of": body.BEST_OF, "tools": body.TOOLS, "system": body.SYSTEM,
+        "documents": body.DOCUMENTS, "functions": body.FUNCTIONS, "prompt_embeds": body.EMBEDS,
+    }  # fmt: skip
+    assert places == {name: place for place, name in enumerate(names)}
     assert Message.__struct_fields__ == ("content", "tool_calls", "function_call")
