@@ -22,11 +22,14 @@ class TrafficRecorder:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        most: int = MOST_REQUESTS,
     ) -> None:
-        """adapters: names of all. clock: that of the observations. wall_clock: Unix time."""
+        """adapters: names of all. clock: that of the observations. wall_clock: Unix time. most:
+        requests that are kept until they are taken."""
         self._adapters = frozenset(adapters)
         self._clock = clock
         self._wall_clock = wall_clock
+        self._most = most
         self._served: list[ServedRequest] = []
         self._lost = 0
 
@@ -35,7 +38,7 @@ class TrafficRecorder:
 
     def add(self, ended: Observation) -> None:
         """Note a request that ended."""
-        if len(self._served) >= MOST_REQUESTS:
+        if len(self._served) >= self._most:
             self._lost += 1
         else:
             at_s = self._wall_clock() - (self._clock() - ended.arrival_s)
