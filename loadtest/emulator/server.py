@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-from loadtest.emulator import dialects, faults, prompts, refusals, replies, requests
+from loadtest.emulator import dialects, faults, prompts, refusals, replies, requests, tokenizer
 from loadtest.emulator.clock import EmulatedExchange, EngineClock
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.framework import (
@@ -35,7 +35,7 @@ from loadtest.emulator.refusals import JsonObject, RequestRefused
 from loadtest.emulator.requests import Api
 from loadtest.emulator.served import EmulatedModel
 from loadtest.emulator.streams import whole_body
-from loadtest.emulator.text import WORDS
+from loadtest.emulator.words import WORDS
 from planner.engine.batching import Engine
 from planner.engine.profiles import Profile
 
@@ -293,10 +293,10 @@ class Emulator:
         return json_response(200, {"server_load": load})
 
     def _tokenize(self, body: JsonObject) -> JsonObject:
-        return requests.tokenize_answer(body, self.served)
+        return tokenizer.tokenize_answer(body, self.served)
 
     def _detokenize(self, body: JsonObject) -> JsonObject:
-        return requests.detokenize_answer(body, self.served, tuple(map(str.strip, WORDS)))
+        return tokenizer.detokenize_answer(body, self.served, tuple(map(str.strip, WORDS)))
 
     def _count_tokens(self, body: JsonObject) -> JsonObject:
         chat = dialects.counted_chat(body)
