@@ -97,7 +97,8 @@ async def running(
         for pool, faults in pools.items():
             profile = find_profile(f"llama-3-8b/{pool}", CONFIGS)
             emulators[pool] = [
-                Emulator(profile, MODEL, faults=f, max_num_queued_reqs=queued) for f in faults
+                Emulator(profile, MODEL, faults=f, max_num_queued_reqs=queued, task="both")
+                for f in faults
             ]
             listed[pool] = [f"http://127.0.0.1:{await e.start()}" for e in emulators[pool]]
             for emulator in emulators[pool]:
