@@ -2,6 +2,9 @@
 
 A backend that refuses `stream_options` is asked again without, and remembered. So is its
 `system_fingerprint`, which an engine says beside the usage then. No I/O.
+
+Whether an engine would give the usage unasked is not tried: the tokens of a stream without it are
+not as the engine counted them, which is what the metrics promise.
 """
 
 from typing import Final
