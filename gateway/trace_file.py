@@ -44,7 +44,8 @@ class TraceFile:
     def __init__(self) -> None:
         self._chance = token_hex()  # for as long as this gateway runs
         self._settings: TraceSettings | None = None
-        self._queue: SimpleQueue[tuple[TraceSettings, Sequence[ServedRequest]] | None]
+        # Requests and where they go; without settings: nothing comes for now. `None`: the end.
+        self._queue: SimpleQueue[tuple[TraceSettings | None, Sequence[ServedRequest]] | None]
         self._queue = SimpleQueue()
         self._thread: Thread | None = None
         self._added = self._refused = 0  # counted by the thread that adds
@@ -67,7 +68,9 @@ class TraceFile:
         """Write as this configuration says from now on, or nothing."""
         section, path = loaded.config.gateway.trace, loaded.trace
         if section is None or path is None:
-            self._settings = None
+            if self._settings is not None:
+                self._settings = None
+                self._queue.put((None, ()))
             return
         secret = sha256((section.salt or self._chance).encode()).digest()
         self._settings = TraceSettings(path, section.file_bytes, section.files, secret)
@@ -97,6 +100,9 @@ class TraceFile:
     def _run(self) -> None:
         while (batch := self._queue.get()) is not None:
             settings, served = batch
+            if settings is None:
+                self._leave()
+                continue
             for first in range(0, len(served), AT_ONCE):
                 self._write(settings, served[first : first + AT_ONCE])
         self._leave()

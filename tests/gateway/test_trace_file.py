@@ -160,6 +160,27 @@ def test_a_file_that_was_moved_away_is_made_again(trace: TraceFile, tmp_path: Pa
     assert len(read_trace(path)) == len(read_trace(tmp_path / "moved.csv")) == 1
 
 
+def test_a_trace_that_ends_lets_its_file_go(trace: TraceFile, tmp_path: Path):
+    """Nothing stays open that an operator may delete; it may begin again."""
+    path, on = tmp_path / "traffic.csv", loaded(tmp_path / "traffic.csv")
+    off = msgspec.structs.replace(on, trace=None)
+
+    def is_open() -> bool:
+        links = (os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd"))
+        return str(path.resolve()) in links
+
+    trace.configure(on)
+    trace.add([request()])
+    trace.configure(off)
+    trace.add([request()])
+    until(lambda: trace.requests["written"] == 1 and not is_open())
+    trace.configure(on)
+    trace.add([request()])
+    trace.close()
+
+    assert len(read_trace(path)) == 2
+
+
 def test_one_line_of_the_log_says_that_nothing_can_be_written(
     trace: TraceFile, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
