@@ -134,13 +134,15 @@ def sources(traces: Sequence[str], loaded: Loaded) -> list[TraceSource]:
         name, equals, file = text.partition("=")
         # A file name may hold an equals sign: what is no known name but a file is a file.
         if not equals or (name not in known and Path(text).exists()):
-            name, file = first.model, text
+            name, equals, file = first.model, "", text
         if name not in known:
             raise InvalidValue(f"--trace: unknown `{name}`; known are {', '.join(known)}")
         slo_class = known[name]
         if slo_class in named:
             raise InvalidValue(f"--trace: `{slo_class}` is given twice")
-        trace = read_trace(Path(file))
+        # Of a gateway's own trace: with a name its class, else whatever the model was asked for.
+        taken = slo_class.name if equals else None
+        trace = read_trace(Path(file), model=slo_class.model, slo_class=taken)
         named[slo_class] = TraceSource(trace=trace, model=slo_class.model, slo_class=slo_class.name)
     return list(named.values())
 

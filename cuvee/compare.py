@@ -143,7 +143,8 @@ def read_inputs(path: Path | None, trace_path: Path | None) -> tuple[Loaded, Tra
     if path is None or trace_path is None:
         raise click.UsageError("--config and --trace are needed")
     try:
-        return configured(path).to_rent(), read_trace(trace_path)
+        loaded = configured(path).to_rent()
+        return loaded, read_trace(trace_path, model=next(iter(loaded.config.models)))
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
 

@@ -19,7 +19,7 @@ from planner.errors import PlannerError
 
 SERVER_OPTIONS = (
     "api_key", "events_per_step", "force_usage", "image_tokens", "load_tracking", "loras",
-    "max_num_queued_reqs", "prefix_cache", "tool_parser",
+    "max_num_queued_reqs", "prefix_cache", "sleep_mode", "task", "tool_parser",
 )  # fmt: skip
 
 
@@ -84,7 +84,7 @@ def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Mod
     help="Profile file or built-in name (llama-3-8b/H100), instead of --model, --gpu and the "
     "engine's limits.",
 )
-@click.option("--engine", type=click.Choice(tuple(ENGINES)), help="Host costs and defaults of.")
+@click.option("--engine", type=click.Choice(tuple(ENGINES)), help="Its pace and metrics.")
 @click.option("--dtype", type=click.Choice(("fp16", "bf16", "fp8")), help="Weights and KV.")
 @click.option("--tensor-parallel-size", type=at_least(1), help="GPUs per engine.")
 @click.option("--max-num-seqs", type=at_least(1), help="Most requests in the batch.")
@@ -133,6 +133,19 @@ def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Mod
 @click.option(
     "--enable-server-load-tracking", "load_tracking", is_flag=True, help="Let /load count."
 )
+@click.option(
+    "--task",
+    type=click.Choice(("generate", "embed", "both")),
+    default="generate",
+    show_default=True,
+    help="What it has paths for: chats and completions, /v1/embeddings, or both, as no vLLM has.",
+)
+@click.option(
+    "--enable-sleep-mode",
+    "sleep_mode",
+    is_flag=True,
+    help="Serve /sleep, /wake_up and /is_sleeping, as vLLM in development mode.",
+)
 @click.option("--host", default="127.0.0.1", show_default=True)
 @click.option("--port", default=8000, show_default=True, help="0: any free one; it is printed.")
 @click.option("--start-delay", "start_delay_s", default=0.0, help="Fault: seconds until ready.")
@@ -166,7 +179,8 @@ def emulate(
 
     Tokens are words. A request says with "vllm_xargs": {"output_tokens": N} after how many tokens
     the model stops by itself; otherwise that follows from the body. What is said is made up: words,
-    or with tools and schemas JSON that fits. Sampling parameters are checked and change nothing.
+    or with tools and schemas JSON that fits. Stop strings end it; other sampling parameters are
+    checked and change nothing.
     """
     # The options named like fields of Faults are the faults, some are the server's; what is left
     # describes the engine.
@@ -179,7 +193,12 @@ def emulate(
         profile = emulated_profile(profile_name, options)
         name, *aliases = served_names or (profile.model,)
         emulator = Emulator(
-            profile, name, aliases=aliases, faults=Faults(status=status, **fault), **server
+            profile,
+            name,
+            aliases=aliases,
+            faults=Faults(status=status, **fault),
+            engine=options.get("engine") or "vllm",
+            **server,
         )
         uvloop.run(serve(emulator, host, port))
     except (PlannerError, OSError) as error:

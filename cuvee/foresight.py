@@ -72,7 +72,8 @@ def foresight(
     loaded = None if path is None else configured(path)
     rng = np.random.default_rng(seed)
     try:
-        trace = read_trace(trace_path)
+        model = None if loaded is None else next(iter(loaded.config.models))
+        trace = read_trace(trace_path, model=model)
         predictors = measure_accuracy(trace, rng=rng, keys=not no_keys)
         cost = None
         if loaded is not None:

@@ -107,7 +107,8 @@ def plan(
     loaded = loaded if diff else loaded.to_rent()  # the fleet that there is has no alternatives
     pools, limits = loaded.pools, limits_of_change(loaded) if diff else loaded.limits
     try:
-        trace, estimator = read_trace(trace_path), Estimator()
+        model = model or next(iter(loaded.config.models))
+        trace, estimator = read_trace(trace_path, model=model), Estimator()
         demand = demand_of(trace, loaded, estimator=estimator, model=model)
         sent = sent_requests(trace, loaded, estimator, model)
         demand = demand if rate is None else demand.scaled_to(rate)

@@ -78,7 +78,8 @@ def portfolio(
         for pool in loaded.pools
     )
     try:
-        demand = demand_of(read_trace(trace_path), loaded, estimator=Estimator(), model=model)
+        trace = read_trace(trace_path, model=model or next(iter(loaded.config.models)))
+        demand = demand_of(trace, loaded, estimator=Estimator(), model=model)
         portfolio = buy_portfolio(
             demand,
             pools,

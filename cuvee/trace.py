@@ -97,7 +97,8 @@ def summary(imported: ImportedTrace) -> list[str]:
     if not imported.timed:
         lines.append("arrivals are drawn: the file's own times are not in the trace")
     if imported.estimated:
-        lines.append(f"{imported.estimated} sizes are estimated from the length of texts")
+        how = "as the gateway did" if imported.format == "cuvee" else "from the length of texts"
+        lines.append(f"{imported.estimated} sizes are estimated {how}")
     hits = made.cached_tokens.sum()
     if hits:
         lines.append(f"prefix hits: {hits / made.input_tokens.sum():.0%} of the input")

@@ -62,6 +62,7 @@ class Adoption:
                 before, self.serving = self._planning.plan, wanted
                 self._planning.adopt(loaded, draft)
                 self._plane.configure(wanted, table)
+                self._counting.configure(loaded)
                 self._configure_probe(wanted)
                 adopted(loaded, None if draft.plan is before else draft.plan)
 

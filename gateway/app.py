@@ -221,6 +221,7 @@ class App:
         await self._open_admin()
         self.plane = self._new_plane(self.plan)
         self._counting = Counting(self.plane, self._planning, self._metrics)
+        stack.enter_context(self._counting.tracing(self._loaded))
         self._acquaintance = await stack.enter_async_context(
             Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
         )
@@ -248,9 +249,8 @@ class App:
         if self._reload is not None:
             self._background(self._reload.run())
         self._handover.serve(self.port, self._offer, self._on_replaced)
-        log.info(
-            "listening on http://%s:%d, admin on %s", self._port.host, self.port, self._admin.url
-        )
+        where = self._port.host, self.port, self._admin.url
+        log.info("listening on http://%s:%d, admin on %s", *where)
 
     async def _open_admin(self) -> None:
         settings = self._settings

@@ -3,11 +3,15 @@
 import asyncio
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from gateway import logs
+from gateway.config.load import Loaded
 from gateway.planning import Planning
 from gateway.processes import usages
 from gateway.telemetry.metrics import Metrics
+from gateway.trace_file import TraceFile
 from gateway.workers.plane import DataPlane
 
 log = logging.getLogger("cuvee")
@@ -16,12 +20,28 @@ COUNT_S = 0.2  # between two takings
 
 
 class Counting:
-    """Adds what happened to the observed demand and to the metrics."""
+    """Adds what happened to the observed demand, to the metrics and to the trace."""
 
     def __init__(self, plane: DataPlane, planning: Planning, metrics: Metrics) -> None:
         self._plane = plane
         self._planning = planning
         self._metrics = metrics
+        self._trace = TraceFile()
+
+    def configure(self, loaded: Loaded) -> None:
+        """Write the trace that this configuration wants from now on."""
+        self._trace.configure(loaded)
+
+    @contextmanager
+    def tracing(self, loaded: Loaded) -> Iterator[None]:
+        """Write the trace while this is open, to the last request: the data plane is to end before
+        this is left."""
+        self.configure(loaded)
+        try:
+            yield
+        finally:
+            self.take()
+            self._trace.close()
 
     def take(self) -> None:
         """Take what happened since the last call."""
@@ -29,6 +49,7 @@ class Counting:
         workers = self._plane.pids or (os.getpid(),)
         self._planning.add(delta, seen=sum(w is not None for w in workers) / len(workers))
         self._metrics.add(delta)
+        self._trace.add(delta.served, delta.unrecorded)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 
     def measure(self) -> None:
@@ -46,6 +67,7 @@ class Counting:
             dropped |= {f"worker-{n}": g.log_dropped for n, g in self._plane.gauges().items()}
         pids = {own: os.getpid()} | workers | {"solver": self._planning.solver_pid}
         self._metrics.measured(usages(pids), dropped)
+        self._metrics.traced(self._trace.requests)
 
     async def run(self) -> None:
         """Take at intervals, for ever."""

@@ -212,7 +212,7 @@ class Planning:
                 limits=replace(loaded.limits, running=running),
             )
         elif loaded.workload is not None:
-            trace = read_trace(loaded.workload)
+            trace = read_trace(loaded.workload, model=next(iter(loaded.config.models)))
             demand = await asyncio.to_thread(demand_of, trace, loaded, estimator=estimator)
             request = replace(
                 request, objective=settings.objective, demand=demand, limits=loaded.limits

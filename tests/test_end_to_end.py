@@ -97,7 +97,8 @@ async def running(
         for pool, faults in pools.items():
             profile = find_profile(f"llama-3-8b/{pool}", CONFIGS)
             emulators[pool] = [
-                Emulator(profile, MODEL, faults=f, max_num_queued_reqs=queued) for f in faults
+                Emulator(profile, MODEL, faults=f, max_num_queued_reqs=queued, task="both")
+                for f in faults
             ]
             listed[pool] = [f"http://127.0.0.1:{await e.start()}" for e in emulators[pool]]
             for emulator in emulators[pool]:
@@ -173,6 +174,29 @@ async def test_the_sdk_chats_and_completes_streaming_and_not(tmp_path: Path):
     assert chunks[0][-2].choices[0].finish_reason == "stop"
     assert models == [MODEL]
     assert len(vector.data[0].embedding) > 0
+
+
+async def test_every_choice_of_a_stream_keeps_its_fingerprint(tmp_path: Path):
+    """As a client of the engine itself sees it, from the second stream on: the first teaches it."""
+    async with running(tmp_path) as fleet, ClientSession() as session:
+        direct = f"http://127.0.0.1:{fleet.emulators['h100'][0].port}"
+
+        async def marks(base: str) -> list[bool]:
+            body = said(5, stream=True, n=3)
+            async with session.post(f"{base}/v1/chat/completions", json=body) as reply:
+                lines = (await reply.text()).splitlines()
+            data = [json.loads(line[6:]) for line in lines if line.startswith("data: {")]
+            ends = [d for d in data if d["choices"][0]["finish_reason"]]
+            return ["system_fingerprint" in end for end in ends]
+
+        expected, first, second = (
+            await marks(direct),
+            await marks(fleet.url),
+            await marks(fleet.url),
+        )
+
+    assert expected == second == [True] * 3
+    assert first == [False, False, True]
 
 
 async def test_the_sync_sdk_works_too(tmp_path: Path):

@@ -39,12 +39,14 @@ LAYERS = {
     "gateway.control.solver": "PLANNER gateway.runtime",
     "gateway.control": "PLANNER gateway.routing gateway.telemetry gateway.control.solver",
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
-    "gateway.workers": "planner.model gateway.errors gateway.runtime gateway.logs gateway.cluster "
-    "gateway.config gateway.routing gateway.telemetry gateway.proxy gateway.proxy.http",
+    "gateway.workers": "planner.model planner.traffic gateway.errors gateway.runtime gateway.logs "
+    "gateway.cluster gateway.config gateway.routing gateway.telemetry gateway.proxy "
+    "gateway.proxy.http",
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
     "gateway.rehearsal gateway.routing gateway.telemetry",
-    "gateway.counting": "gateway.logs gateway.planning gateway.processes gateway.telemetry "
-    "gateway.workers",
+    "gateway.trace_file": "planner.traffic gateway.config",
+    "gateway.counting": "gateway.config gateway.logs gateway.planning gateway.processes "
+    "gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
     "gateway.adoption": "planner.model gateway.config gateway.counting gateway.planning "
     "gateway.proxy gateway.rollout gateway.routing gateway.workers",

@@ -47,7 +47,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     pools: with profiles and prices, in the order of the file: what the gateway serves with.
     alternatives: what could be rented beside them, by `any_of`; left_out: those of which no plan
     would use one, with the reason. limits: of provisioned plans.
-    workload: path of a trace, or `None`. warnings: what is allowed and hardly wanted, a line each.
+    workload: path of a trace, or `None`. trace: path of the trace that the gateway writes, or
+    `None`. warnings: what is allowed and hardly wanted, a line each.
     files: all that it was made from, its own first. overrides: settings of the section `gateway`
     that stand in place of the file's. upstreams: how engines are spoken to, by pool.
     """
@@ -56,6 +57,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     pools: tuple[Pool, ...]
     buckets: Buckets
     workload: Path | None
+    trace: Path | None = None
     limits: Limits = Limits()
     alternatives: tuple[Pool, ...] = ()
     left_out: tuple[UnusableAlternative, ...] = ()
@@ -174,6 +176,8 @@ def _checked(
     workload = root / config.planner.workload if config.planner.workload else None
     if workload is not None and not workload.is_file():
         findings.problem("planner.workload", f"no such file: {shown(workload)}")
+    trace = root / config.gateway.trace.path if config.gateway.trace else None
+    _check_trace(trace, workload, findings)
     if grid is None:
         return None
     buckets = Buckets(classes=classes, grid=grid)
@@ -190,11 +194,24 @@ def _checked(
         pools=pools,
         buckets=buckets,
         workload=workload,
+        trace=trace,
         limits=limits or Limits(),
         alternatives=alternatives,
         left_out=left_out,
         upstreams=reached,
     )
+
+
+def _check_trace(trace: Path | None, workload: Path | None, findings: Findings) -> None:
+    """The trace that the gateway writes is none that it reads, and can be written."""
+    if trace is None:
+        return
+    if trace == workload:  # each line would be a new configuration
+        findings.problem("gateway.trace.path", "the trace of planner.workload: write another one")
+    elif trace.is_dir():
+        findings.problem("gateway.trace.path", f"a folder: {shown(trace)}")
+    elif not trace.parent.is_dir():
+        findings.warning("gateway.trace.path", f"no such folder: {shown(trace.parent)}")
 
 
 def _check_models(config: Config, raw: Any, findings: Findings) -> None:

@@ -21,6 +21,7 @@ from gateway.config.schema import (
     PlannerSection,
     SloSection,
     StockSection,
+    TraceSection,
 )
 
 HEAD = """\
@@ -86,6 +87,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("limits", LimitsSection),
     ("limits.stock", StockSection),
     ("gateway", GatewaySection),
+    ("gateway.trace", TraceSection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 

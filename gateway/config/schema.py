@@ -139,6 +139,23 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Hours within which such a change must pay for itself."""
 
 
+class TraceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file with sizes and times of the requests, which `cuvee plan` and the other commands read
+    ([traces](traces.md#from-the-gateway-itself)). No prompt, answer, header or key is in it.
+    """
+
+    path: str
+    """The file. When it is full, `PATH` becomes `PATH.1`, that `PATH.2`, and so on."""
+    file_bytes: Annotated[int, Meta(ge=4096, description="at least 4096")] = 67108864
+    """About how large a file gets before the next one begins."""
+    files: Count = 8
+    """Most files, with the one that is written; the oldest is deleted."""
+    salt: str | None = None
+    """What callers are hashed with. By default chance, anew at each start: then files of two runs
+    cannot be joined by caller. Whoever knows it and a key can find that key's requests.
+    """
+
+
 class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The server and the data path."""
 
@@ -248,6 +265,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     hundredth. Unless it is 0, a request that a backend or the gateway failed always has one. The
     fields are in [operations](operations.md#the-log); headers, bodies and keys are never logged.
     """
+    trace: TraceSection | None = None
+    """A trace of the traffic, for planning; default: none is written."""
     drain_delay_s: NotNegative = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: NotNegative = 30.0

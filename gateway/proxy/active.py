@@ -188,4 +188,5 @@ class ActiveRequest:
             prompts=request.prompts,
             answers=request.answers,
             width=request.width,
+            asked=request.model,
         )

@@ -35,7 +35,6 @@ from gateway.proxy.names import Names
 from gateway.proxy.relay import Relay
 from gateway.proxy.renaming import Renaming
 from gateway.proxy.retry import RetryBudget
-from gateway.proxy.sse import StreamMeter
 from gateway.proxy.targets import Targets
 from gateway.proxy.usage_memory import UsageMemory
 from gateway.routing.admission import Admission
@@ -320,7 +319,7 @@ class Dispatcher:
                 if wrong is not None:
                     raise InvalidAnswer(wrong)
                 return reply, whole if renaming is None else renaming.answer(whole)
-            meter = StreamMeter(endpoint=request.endpoint, hide_usage=spliced is not None)
+            meter = self._usage.meter(lease.backend, request, asked=spliced is not None)
             relay = Relay(reply, client, self._clock, meter, active.first_token, renaming)
             await first_output(reply, relay, self._targets.dialect(lease.backend))
             if spliced is not None or not ask:

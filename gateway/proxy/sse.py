@@ -26,6 +26,16 @@ NULL: Final = 110  # `n`: the first byte of null
 BETWEEN: Final = (58, 32)  # `:` and a space, between a key and its value
 
 
+class KnownFingerprint:
+    """The `system_fingerprint` of one engine, as its last stream told it; `None`: none did. Every
+    stream whose usage is asked for tells it, so that after a restart it is soon right again."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value: str | None = None
+
+
 class StreamMeter:
     """Follows one stream: its first and last token, the number of tokens, and its end.
 
@@ -36,17 +46,47 @@ class StreamMeter:
     """
 
     __slots__ = (
-        "_before", "_count", "_earlier", "_error", "_finished", "_forced", "_held", "_hide",
-        "_last", "_read", "_silent", "_stopped", "_typed", "_waiting", "answer_id", "first_at_s",
-        "last_at_s", "over", "refused", "torn", "usage",
+        "_before",
+        "_count",
+        "_earlier",
+        "_error",
+        "_fingerprint",
+        "_finished",
+        "_forced",
+        "_held",
+        "_hide",
+        "_last",
+        "_read",
+        "_several",
+        "_silent",
+        "_stopped",
+        "_typed",
+        "_waiting",
+        "answer_id",
+        "first_at_s",
+        "last_at_s",
+        "over",
+        "refused",
+        "torn",
+        "usage",
     )  # fmt: skip
 
-    def __init__(self, *, endpoint: Endpoint = CHAT, hide_usage: bool = False) -> None:
+    def __init__(
+        self,
+        *,
+        endpoint: Endpoint = CHAT,
+        hide_usage: bool = False,
+        fingerprint: KnownFingerprint | None = None,
+        several: bool = False,
+    ) -> None:
         """endpoint: says what its events are. hide_usage: whether the event that carries the usage
-        is taken out, because the client did not ask for it."""
+        is taken out, because the client did not ask for it. fingerprint: of the engine, which is
+        learned here. several: whether the answer has several choices."""
         self._read = reader(endpoint)
         self._typed = endpoint.typed
         self._hide = hide_usage
+        self._fingerprint = fingerprint or KnownFingerprint()
+        self._several = several
         self.first_at_s: float | None = None
         self.last_at_s: float | None = None
         self.refused: bytes | None = None
@@ -112,8 +152,11 @@ class StreamMeter:
         return self.release() + ready
 
     def release(self) -> bytes:
-        """The last event of an answer, if it waits for what comes behind it."""
+        """The last event of an answer, if it waits for what comes behind it. Of several choices all
+        but the last come here, too early for what this stream will tell: the engine is known."""
         waiting, self._waiting = self._waiting, b""
+        if self._several and waiting and not self._forced:
+            return with_fingerprint(waiting, self._fingerprint.value)
         return waiting
 
     def _take(self, chunk: bytes, now_s: float) -> bytes:
@@ -186,7 +229,8 @@ class StreamMeter:
             elif not event.reports or self._forced:
                 passed += (self.release(), piece)
             elif self._waiting:
-                self._waiting = with_fingerprint(self._waiting, fingerprint_of(piece))
+                self._fingerprint.value = fingerprint_of(piece)
+                self._waiting = with_fingerprint(self._waiting, self._fingerprint.value)
         return b"".join(passed)
 
     def _note(self, piece: bytes) -> StreamEvent | None:

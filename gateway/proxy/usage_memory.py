@@ -1,11 +1,16 @@
 """Whether streams of a backend are asked for their usage, which the gateway does for its own sake.
 
-A backend that refuses `stream_options` is asked again without, and remembered. No I/O.
+A backend that refuses `stream_options` is asked again without, and remembered. So is its
+`system_fingerprint`, which an engine says beside the usage then. No I/O.
+
+Whether an engine would give the usage unasked is not tried: the tokens of a stream without it are
+not as the engine counted them, which is what the metrics promise.
 """
 
 from typing import Final
 
 from gateway.proxy.engines import EngineRefusal
+from gateway.proxy.sse import KnownFingerprint, StreamMeter
 from gateway.routing.backend import Backend
 from gateway.routing.body import with_usage
 from gateway.routing.llm_request import LlmRequest
@@ -22,6 +27,7 @@ class UsageMemory:
     def __init__(self) -> None:
         self.wanted = True
         self._takes: dict[str, bool] = {}  # by URL; of a backend that is not in it nothing is known
+        self._fingerprints: dict[str, KnownFingerprint] = {}  # by URL
 
     def __repr__(self) -> str:
         return f"<UsageMemory, {len(self._takes)} backends known>"
@@ -31,6 +37,18 @@ class UsageMemory:
         if not self.wanted or not request.stream or request.asks_usage:
             return None
         return with_usage(body) if self._takes.get(backend.url, True) else None
+
+    def meter(self, backend: Backend, request: LlmRequest, *, asked: bool) -> StreamMeter:
+        """What follows a stream of a backend. asked: whether the gateway asked for its usage."""
+        known = self._fingerprints.get(backend.url)
+        if known is None:
+            known = self._fingerprints[backend.url] = KnownFingerprint()
+        return StreamMeter(
+            endpoint=request.endpoint,
+            hide_usage=asked,
+            fingerprint=known,
+            several=request.answers > 1,
+        )
 
     def doubts(self, backend: Backend, error: BaseException) -> bool:
         """Whether an error may be about the option, so that the request is worth a try without:
@@ -49,3 +67,4 @@ class UsageMemory:
     def forget(self, backend: Backend) -> None:
         """Know nothing of a backend."""
         self._takes.pop(backend.url, None)
+        self._fingerprints.pop(backend.url, None)

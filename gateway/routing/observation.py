@@ -35,7 +35,8 @@ REJECTED: Final = Outcome.REJECTED
 class Observation:
     """One accepted request: its estimate, the decision, and the actual values.
 
-    caller: id of the caller. prompt_bytes, units, wide, payload, prompts, answers, width: as of
+    caller: id of the caller. asked: the model's name in the request, also an alias or an adapter;
+    `None` if it had none. prompt_bytes, units, wide, payload, prompts, answers, width: as of
     `LlmRequest`. estimated_input, estimated_output: tokens of one prompt and of one answer.
     exact_input: whether the prompt came as token ids, so that its estimate was exact and teaches
     nothing. least_input: tokens that the prompts have at least, as a backend said that refused them
@@ -53,7 +54,7 @@ class Observation:
     """
 
     __slots__ = (
-        "answers", "arrival_s", "backend", "bucket", "cached_tokens", "caller", "decision",
+        "answers", "arrival_s", "asked", "backend", "bucket", "cached_tokens", "caller", "decision",
         "duration_s", "endpoint", "estimated_input", "estimated_output", "exact_input", "in_flight",
         "input_tokens", "least_input", "max_tokens", "model", "outcome", "output_tokens", "payload",
         "plan_id", "pool", "prompt_bytes", "prompts", "reason", "request_id", "retries",
@@ -99,6 +100,7 @@ class Observation:
         prompts: int = 1,
         answers: int = 1,
         width: int = 1,
+        asked: str | None = None,
     ) -> None:
         self.model = model
         self.caller = caller
@@ -136,6 +138,7 @@ class Observation:
         self.prompts = prompts
         self.answers = answers
         self.width = width
+        self.asked = asked
 
     def __repr__(self) -> str:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"

@@ -221,6 +221,13 @@ LOG_DROPPED = Metric(
     "Lines of the log that were dropped because nobody took them in time.",
     ("process",),
 )
+TRACED = Metric(
+    "cuvee_trace_requests_total",
+    "counter",
+    "Requests for the trace (`gateway.trace`), by whether they are in it: those that are lost were "
+    "too many at one time, or the file could not be written.",
+    ("result",),
+)
 BUILD = Metric(
     "cuvee_build_info",
     "gauge",

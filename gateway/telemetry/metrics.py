@@ -47,6 +47,7 @@ class Metrics:
         self._solved_at_s: float | None = None
         self._processes: Mapping[str, ProcessUsage] = {}
         self._dropped: Mapping[str, int] = {}
+        self._traced: Mapping[str, int] = {}
         self._workers: Mapping[int, WorkerGauges] = {}
         self._reloaded, self._reloaded_at_s = True, 0.0
         self._pool_paces: Mapping[str, float] = {}
@@ -94,6 +95,10 @@ class Metrics:
         as the label says it."""
         self._processes, self._dropped = processes, dropped
 
+    def traced(self, requests: Mapping[str, int]) -> None:
+        """Show how many requests are in the trace, and how many are lost; none without a trace."""
+        self._traced = requests
+
     def paced(self, pools: Mapping[str, float], backends: Mapping[tuple[str, str], float]) -> None:
         """Show how fast pools, and backends by their name and pool, are beside their profiles."""
         self._pool_paces, self._backend_paces = pools, backends
@@ -135,6 +140,7 @@ class Metrics:
             yield _single(metric.LAST_SOLVE, self._solved_at_s)
         yield _counted(metric.LOOKS, "result", self._looks)
         yield _counted(metric.LOG_DROPPED, "process", self._dropped)
+        yield _counted(metric.TRACED, "result", self._traced)
         lag = Family(metric.LAG)
         lag.histogram("", LAG_S, self._totals.lag.counts, self._totals.lag.seconds)
         yield lag

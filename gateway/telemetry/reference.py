@@ -43,7 +43,7 @@ mistake is not counted |
 `timeout`, `cut` (a stream broke off), `error` (a 5xx of its own), `full` (429 or 503: no fault, \
 never a reason to rest) |
 | `result` | `replaced` (another plan is in force), `kept`, `idle` (too few requests to tell), \
-`failed` (the log has the reason) |
+`failed` (the log has the reason). Of `cuvee_trace_requests_total`: `written`, `lost` |
 | `process` | `gateway`; with several workers `supervisor`, `worker-0`, …; and `solver` |
 | `decision` | `planned`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |

@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from planner.traffic.gateway_trace import ServedRequest
 from planner.traffic.size_histogram import CellSum, merge_sums
 
 Bounds = tuple[float, ...]  # of a fixed length, compiled code would unpack all at each use
@@ -112,7 +113,8 @@ class StatsDelta(msgspec.Struct):
     failures: requests that a backend failed, by its name and the kind of failure. ejections: those
     after which it got no more requests for a while. lag: of the event loop, seconds. hits: by
     caller and pool, since an engine first reported one. stays: of a sample of the requests that
-    ended well at the first backend that they were sent to.
+    ended well at the first backend that they were sent to. served: all that ended, where a trace is
+    written; unrecorded: how many were too many for it.
     """
 
     arrivals: dict[int, int] = {}
@@ -124,6 +126,8 @@ class StatsDelta(msgspec.Struct):
     lag: Histogram = msgspec.field(default_factory=lambda: Histogram.none(LAG_S))
     hits: dict[tuple[str, str], Hits] = {}
     stays: list[Stay] = []
+    served: list[ServedRequest] = []
+    unrecorded: int = 0
 
     def forget_buckets(self) -> None:
         """Drop what is counted by bucket: the numbers of the buckets have changed since."""
@@ -143,6 +147,8 @@ class StatsDelta(msgspec.Struct):
             before = self.hits.get(key, (0, 0))
             self.hits[key] = (before[0] + inputs, before[1] + cached)
         self.stays.extend(other.stays)
+        self.served.extend(other.served)
+        self.unrecorded += other.unrecorded
 
 
 class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -42,7 +42,7 @@ from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers.limits import body_budget, client_limits, queue_limits
 from gateway.workers.local import LocalEndpoints, readiness
-from gateway.workers.request_log import RequestLog
+from gateway.workers.records import Records, new_records
 from gateway.workers.rested import Rested
 from gateway.workers.shedding import Shedding
 from gateway.workers.trimming import Trimming
@@ -91,7 +91,7 @@ class Worker:
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
         self._leaving = self._over = False
         self._ended: list[Observation] = []
-        self._request_log = self._new_request_log(table)
+        self._records = self._new_records(table)
         self._rested, self._shedding = Rested(), Shedding()
         self._trimming = Trimming(return_free_memory)
         self._stack = AsyncExitStack()
@@ -164,7 +164,7 @@ class Worker:
         self._estimator.add(config.bytes_per_token)
         self._connection_pools.configure(connect_timeout_s=config.gateway.connect_timeout_s)
         self._stats.configure(table.buckets)
-        self._request_log = self._new_request_log(table)
+        self._records = self._new_records(table)
         self.router.table = table
         self._names = Names(config.models, config.upstreams)
         self.dispatcher.configure(config.upstreams, self._names, config.gateway)
@@ -194,7 +194,10 @@ class Worker:
     def drain(self) -> StatsDelta:
         """Return the statistics since the last call."""
         self._learn()
-        return self._stats.drain()
+        delta = self._stats.drain()
+        if self._records is not None:
+            delta.served, delta.unrecorded = self._records.take()
+        return delta
 
     def gauges(self) -> dict[int, WorkerGauges]:
         """The gauges of this worker, as number 0."""
@@ -268,11 +271,8 @@ class Worker:
             clock=self._clock,
         )
 
-    def _new_request_log(self, table: RoutingTable) -> RequestLog | None:
-        share = self._settings.request_log
-        if not share:
-            return None
-        return RequestLog(share, table.buckets, clock=self._clock, wall_clock=time.time)
+    def _new_records(self, table: RoutingTable) -> Records | None:
+        return new_records(self._config, table.buckets, clock=self._clock, wall_clock=time.time)
 
     def _background(self, stack: AsyncExitStack, loop: Any) -> None:
         stack.callback(asyncio.get_running_loop().create_task(loop).cancel)
@@ -290,8 +290,8 @@ class Worker:
     def _refused(self, error: GatewayError) -> None:
         """Count a request that was refused before it got a bucket, or that needs none."""
         self._stats.refused(error.status, error.reason)
-        if self._request_log is not None:
-            self._request_log.refused(error.status, error.reason)
+        if self._records is not None:
+            self._records.refused(error.status, error.reason)
 
     def _observe(self, observation: Observation) -> None:
         """Note a request that ended; it is counted with the next batch."""
@@ -311,8 +311,8 @@ class Worker:
                     lesson = observation.lesson()
                     self._estimator.learn(lesson)
                     self.recent.append(lesson)
-                if self._request_log is not None:
-                    self._request_log.write(observation)
+                if self._records is not None:
+                    self._records.write(observation)
             except Exception:  # one request that cannot be counted must not lose the others
                 log.exception("%r could not be learned from", observation)
 

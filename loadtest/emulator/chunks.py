@@ -12,6 +12,7 @@ from loadtest.emulator.replies import FINGERPRINT, prompt_details, tool_id, usag
 from loadtest.emulator.requests import GenerationRequest
 from loadtest.emulator.sse import DONE, http_chunk, sse_event
 from loadtest.emulator.text import output_text
+from loadtest.emulator.tokenizer import output_ids, prompt_ids
 
 
 class StreamChunks:
@@ -37,7 +38,8 @@ class StreamChunks:
         # A content chunk is the same bytes around its word, so it is encoded once, around a mark.
         mark = {"content": "\0"} if generation.api == "chat" else {"text": "\0"}
         self._prefix, self._suffix = self._content(mark, None).split(b"\\u0000")
-        self._plain_text = generation.tool is None and generation.logprobs is None
+        plain = generation.tool is None and generation.logprobs is None
+        self._plain_text = plain and not generation.token_ids
 
     def begin(self) -> bytes:
         """What is sent before the first token: nothing."""
@@ -113,7 +115,7 @@ class StreamChunks:
         delta = self._delta(text)
         if self._generation.tool is not None:
             delta = {"content": None, "tool_calls": [self._call(start, text)]}
-        return self._content(delta, reason, shown, stop)
+        return self._content(delta, reason, shown, stop, start)
 
     def _call(self, start: int, arguments: str) -> JsonObject:
         """A part of a tool's call: the first one names it."""
@@ -139,7 +141,8 @@ class StreamChunks:
         if self._generation.continuous_usage:
             value["usage"] = self._usage(0)
         # Of all chunks only this one has these two fields.
-        return self._framed(sse_event({**value, "prompt_token_ids": None, "prompt_text": None}))
+        ids = prompt_ids(self._generation, self._sequence)
+        return self._framed(sse_event({**value, "prompt_token_ids": ids, "prompt_text": None}))
 
     def _delta(self, text: str) -> JsonObject:
         return {"content": text} if self._generation.api == "chat" else {"text": text}
@@ -150,16 +153,22 @@ class StreamChunks:
         reason: str | None,
         logprobs: JsonObject | None = None,
         sent: int = 0,
+        start: int = 0,
     ) -> bytes:
-        """One content chunk as an event; reason: of the last one, else `None`."""
+        """One content chunk as an event, of output tokens start to sent − 1; reason: of the last
+        one, else `None`."""
         chat = self._generation.api == "chat"
         choice: JsonObject = {"index": self._choice, **({"delta": delta} if chat else delta)}
         choice |= {"logprobs": logprobs, "finish_reason": reason}
+        stopped_by = self._generation.stop_reason(self._sequence) if reason == "stop" else None
         if not chat:
-            choice |= {"stop_reason": None, "prompt_token_ids": None}
+            first = sent and not start
+            ids = prompt_ids(self._generation, self._sequence) if first else None
+            choice |= {"stop_reason": stopped_by, "prompt_token_ids": ids}
         elif reason is not None:
-            choice["stop_reason"] = None
-        value = {**self._head, "choices": [{**choice, "token_ids": None}]}
+            choice["stop_reason"] = stopped_by
+        token_ids = output_ids(self._generation, self._sequence, start, sent) if sent else None
+        value = {**self._head, "choices": [{**choice, "token_ids": token_ids}]}
         if self._generation.continuous_usage and (sent or reason is not None):
             value["usage"] = self._usage(sent or self._total)
         # The fingerprint stands on each choice's last chunk, unless a usage chunk has it.

@@ -165,6 +165,17 @@ class EngineClock:
         """Those that the engine works on."""
         return {choice.exchange for choice in self._choices.values()}
 
+    def adapters(self) -> tuple[list[str], list[str]]:
+        """The names of the adapters whose requests run, and of those whose wait."""
+        loras = self.metrics.served.loras
+        queued = {id(choice) for _, choice in self._queued}
+        running, waiting = dict[str, None](), dict[str, None]()
+        for choice in self._choices.values():
+            name = choice.exchange.generation.model
+            if name in loras:
+                (waiting if id(choice) in queued else running)[name] = None
+        return list(running), list(waiting)
+
     def give_up(self) -> None:
         """Answer what is under way with what there is of it, as vLLM does when it stops."""
         self.advance()
@@ -280,6 +291,7 @@ class EngineClock:
         )
         if exchange.open or exchange.cut_off or exchange.done.done():
             return
+        self.metrics.answered(generation)
         if exchange.ending is not None:
             exchange.write(exchange.ending.end(exchange.output_tokens))
         exchange.done.set_result(None)

@@ -19,6 +19,8 @@ def chat_of_message(body: JsonObject) -> JsonObject:
             raise validation_error("missing", f"body.{name}", "Field required", body)
     chat = counted_chat(body)
     chat["max_tokens"] = body["max_tokens"]
+    if isinstance(body.get("stop_sequences"), list):
+        chat["stop"] = body["stop_sequences"]
     choice = body.get("tool_choice")
     if isinstance(choice, dict):
         named = {"type": "function", "function": {"name": choice.get("name")}}

@@ -7,7 +7,9 @@ import zlib
 
 from loadtest.emulator.refusals import JsonObject
 from loadtest.emulator.requests import GenerationRequest
-from loadtest.emulator.text import WORDS, token_text
+from loadtest.emulator.text import token_text
+from loadtest.emulator.tokenizer import token_id
+from loadtest.emulator.words import WORDS
 
 
 def logprobs_object(
@@ -73,6 +75,28 @@ def _others(token: str, count: int) -> list[str]:
     start = zlib.crc32(token.encode())
     words = (WORDS[(start + n) % len(WORDS)] for n in range(len(WORDS)))
     return [word for word in dict.fromkeys(words) if word != token][: max(count, 0)]
+
+
+def prompt_logprobs(generation: GenerationRequest, sequence: int) -> list[JsonObject | None] | None:
+    """Those of a prompt's tokens by their ids, each with its alternatives; the first token has
+    none. `None` if they were not asked for."""
+    count, tokens = generation.prompt_logprobs, generation.prompts
+    if count is None or tokens is None:
+        return None
+    rows: list[JsonObject | None] = [None]
+    for word in tokens[sequence][1:]:
+        text = f" {word}"
+        texts = (text, *_others(text, count))
+        ranks = (count + 1, *range(1, count + 1))
+        rows.append(
+            {
+                str(token_id(each.strip())): {
+                    "logprob": logprob(each), "rank": rank, "decoded_token": each,
+                }
+                for each, rank in zip(texts, ranks, strict=True)
+            }
+        )  # fmt: skip
+    return rows
 
 
 def logprob(token: str) -> float:

@@ -3,7 +3,8 @@
 Gauges and token counters are read from the engine at each scrape, so a token costs nothing.
 """
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
@@ -22,6 +23,7 @@ from loadtest.emulator.buckets import (
 from loadtest.emulator.prefix_cache import BLOCK_TOKENS, PrefixCache
 from loadtest.emulator.requests import GenerationRequest
 from loadtest.emulator.served import EmulatedModel
+from loadtest.emulator.slumber import Slumber
 from planner.engine.batching import Engine
 
 FINISH_REASONS = ("stop", "length", "abort", "error", "repetition")
@@ -31,8 +33,9 @@ class VllmMetrics(Collector):
     """All metrics of one emulated engine, in a registry of its own.
 
     finished: sequences by finish reason. As on a real engine an aborted request is in none of them.
-    ttft, inter_token, tpot, e2e: latencies by sequence, in seconds. rejected: requests that the
-    admission limit refused.
+    ttft, inter_token, tpot, e2e: latencies by sequence, in seconds; phases: of parts of it; sizes:
+    tokens and numbers. rejected: requests that the admission limit refused; received: the others.
+    adapters: says whose requests run and whose wait.
     """
 
     def __init__(
@@ -41,25 +44,29 @@ class VllmMetrics(Collector):
         served: EmulatedModel,
         kv_tokens: int,
         cache: PrefixCache | None = None,
+        slumber: Slumber | None = None,
     ) -> None:
-        self._engine = engine
-        self._served = served
-        self._kv_tokens = kv_tokens
+        self.engine = engine
+        self.served = served
+        self.kv_tokens = kv_tokens
         self._cache = cache
         self.finished = dict.fromkeys(FINISH_REASONS, 0)
-        self.rejected = 0
+        self.rejected = self.received = 0
+        self.slumber = slumber or Slumber()
+        self.adapters: Callable[[], tuple[Sequence[str], Sequence[str]]] = lambda: ((), ())
         self.ttft = BucketCounts(TTFT_BOUNDS_S)
         self.inter_token = BucketCounts(TOKEN_BOUNDS_S)
         self.tpot = BucketCounts(TOKEN_BOUNDS_S)
         self.e2e = BucketCounts(E2E_BOUNDS_S)
         sizes = size_bounds(served.max_model_len)
         phases = ("queue", "inference", "prefill", "decode")
-        self._phases = {name: BucketCounts(E2E_BOUNDS_S) for name in phases}
-        self._sizes = {
+        self.phases = {name: BucketCounts(E2E_BOUNDS_S) for name in phases}
+        self.sizes = {
             "request_prompt_tokens": BucketCounts(sizes),
             "request_generation_tokens": BucketCounts(sizes),
             "request_prefill_kv_computed_tokens": BucketCounts(sizes),
             "request_params_max_tokens": BucketCounts(sizes),
+            "request_max_num_generation_tokens": BucketCounts(sizes),
             "request_params_n": BucketCounts(COUNT_BOUNDS),
         }
         # Not the library's global registry: several emulators share a process.
@@ -72,12 +79,13 @@ class VllmMetrics(Collector):
 
     def accepted(self, generation: GenerationRequest) -> None:
         """Count what a request asks for."""
-        self._sizes["request_params_n"].observe(generation.answered)
+        self.received += 1
+        self.sizes["request_params_n"].observe(generation.answered)
         names = ("max_tokens", "max_completion_tokens", "max_output_tokens")
         limits = (generation.body.get(name) for name in names)
         limit = next((limit for limit in limits if isinstance(limit, int)), None)
         if limit is not None:
-            self._sizes["request_params_max_tokens"].observe(limit)
+            self.sizes["request_params_max_tokens"].observe(limit)
 
     def completed(
         self,
@@ -98,25 +106,46 @@ class VllmMetrics(Collector):
         self.e2e.observe(ended_s - started_s)
         if output > 1:
             self.tpot.observe((ended_s - first_s) / (output - 1))
-        self._phases["queue"].observe(admitted_s - started_s)
-        self._phases["inference"].observe(ended_s - admitted_s)
-        self._phases["prefill"].observe(first_s - admitted_s)
-        self._phases["decode"].observe(ended_s - first_s)
-        self._sizes["request_prompt_tokens"].observe(prompt)
-        self._sizes["request_generation_tokens"].observe(output)
-        self._sizes["request_prefill_kv_computed_tokens"].observe(prompt - cached)
+        self.phases["queue"].observe(admitted_s - started_s)
+        self.phases["inference"].observe(ended_s - admitted_s)
+        self.phases["prefill"].observe(first_s - admitted_s)
+        self.phases["decode"].observe(ended_s - first_s)
+        self.sizes["request_prompt_tokens"].observe(prompt)
+        self.sizes["request_generation_tokens"].observe(output)
+        self.sizes["request_prefill_kv_computed_tokens"].observe(prompt - cached)
+
+    def answered(self, generation: GenerationRequest) -> None:
+        """Count a request whose last sequence has all its tokens."""
+        longest = max(generation.output_tokens)
+        self.sizes["request_max_num_generation_tokens"].observe(longest)
+
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for the engine, also while it sleeps."""
+        return self.engine.waiting + self.slumber.waiting
+
+    @property
+    def hits(self) -> tuple[int, int]:
+        """Prompt tokens from the prefix cache, and those that were looked up there."""
+        return (0, 0) if self._cache is None else (self._cache.hits, self._cache.queries)
 
     def collect(self) -> Iterator[Metric]:
         """The families of the page; prometheus_client calls it at each scrape."""
-        engine, cache = self._engine, self._cache
+        engine = self.engine
         yield self._gauge("num_requests_running", "Requests in the batch.", engine.running)
-        yield self._gauge("num_requests_waiting", "Requests in the queue.", engine.waiting)
-        waiting = {"capacity": engine.waiting, "deferred": 0}
+        yield self._gauge("num_requests_waiting", "Requests in the queue.", self.waiting)
+        waiting = {"capacity": self.waiting, "deferred": 0}
         yield self._labelled("num_requests_waiting_by_reason", "reason", waiting, gauge=True)
+        states = self.slumber.states
+        yield self._labelled("engine_sleep_state", "sleep_state", states, gauge=True)
         yield self._gauge("kv_cache_usage_perc", "KV usage, 1 is full.", engine.kv_used)
-        queries, hits = (0, 0) if cache is None else (cache.queries, cache.hits)
+        hits, queries = self.hits
         yield self._counter("prefix_cache_queries", "Prefix cache queries, tokens.", queries)
         yield self._counter("prefix_cache_hits", "Prefix cache hits, tokens.", hits)
+        # There is no cache of another engine and none of pictures.
+        for name in ("external_prefix_cache", "mm_cache"):
+            yield self._counter(f"{name}_queries", "Queries, tokens.", 0)
+            yield self._counter(f"{name}_hits", "Hits, tokens.", 0)
         yield self._counter("num_preemptions", "Preemptions.", engine.preemptions)
         yield self._counter("prompt_tokens", "Prompt tokens processed.", engine.prompt_tokens)
         sources = {"local_compute": max(0, engine.prompt_tokens - hits), "local_cache_hit": hits}
@@ -126,24 +155,26 @@ class VllmMetrics(Collector):
         yield self._labelled("request_success", "finished_reason", self.finished)
         rejections = {"max_num_queued_reqs": self.rejected, "max_num_queued_tokens": 0}
         yield self._labelled("admission_rejections", "reason", rejections, engine=False)
-        for name, counts in self._sizes.items():
+        for name, counts in self.sizes.items():
             yield self._histogram(name, counts)
         yield self._histogram("time_to_first_token_seconds", self.ttft)
         yield self._histogram("inter_token_latency_seconds", self.inter_token)
         yield self._histogram("request_time_per_output_token_seconds", self.tpot)
         yield self._histogram("e2e_request_latency_seconds", self.e2e)
-        for name, counts in self._phases.items():
+        for name, counts in self.phases.items():
             yield self._histogram(f"request_{name}_time_seconds", counts)
         yield self._cache_config_info()
+        if self.served.loras:
+            yield self._lora_info()
 
     def _gauge(self, name: str, text: str, value: float) -> Metric:
         family = GaugeMetricFamily(f"vllm:{name}", text, labels=("engine", "model_name"))
-        family.add_metric(("0", self._served.name), value)
+        family.add_metric(("0", self.served.name), value)
         return family
 
     def _counter(self, name: str, text: str, value: float) -> Metric:
         family = CounterMetricFamily(f"vllm:{name}", text, labels=("engine", "model_name"))
-        family.add_metric(("0", self._served.name), value)
+        family.add_metric(("0", self.served.name), value)
         return family
 
     def _labelled(
@@ -160,7 +191,7 @@ class VllmMetrics(Collector):
         kind = GaugeMetricFamily if gauge else CounterMetricFamily
         family = kind(f"vllm:{name}", name.replace("_", " ").capitalize() + ".", labels=labels)
         for value, count in values.items():
-            given = {"engine": "0", "model_name": self._served.name, label: value}
+            given = {"engine": "0", "model_name": self.served.name, label: value}
             family.add_metric([given[key] for key in labels], count)
         return family
 
@@ -169,22 +200,31 @@ class VllmMetrics(Collector):
         text = name.replace("_", " ").capitalize() + "."
         family = HistogramMetricFamily(f"vllm:{name}", text, labels=labels)
         buckets, total = counts.export()
-        family.add_metric(("0", self._served.name), buckets, total)
+        family.add_metric(("0", self.served.name), buckets, total)
         return family
 
     def _cache_config_info(self) -> Metric:
         """A gauge of 1 whose labels are the cache's configuration."""
-        blocks = self._kv_tokens // BLOCK_TOKENS
+        blocks = self.kv_tokens // BLOCK_TOKENS
         config = {
             "block_size": str(BLOCK_TOKENS),
             "enable_prefix_caching": str(self._cache is not None),
             "engine": "0",
             "gpu_memory_utilization": "0.9",
-            "kv_cache_max_concurrency": str(self._kv_tokens / self._engine.longest),
-            "kv_cache_size_tokens": str(self._kv_tokens),
+            "kv_cache_max_concurrency": str(self.kv_tokens / self.engine.longest),
+            "kv_cache_size_tokens": str(self.kv_tokens),
             "num_gpu_blocks": str(blocks),
         }
         text = "Information of the LLMEngine CacheConfig"
         family = GaugeMetricFamily("vllm:cache_config_info", text, labels=tuple(config))
         family.add_metric(tuple(config.values()), 1.0)
+        return family
+
+    def _lora_info(self) -> Metric:
+        """Whose requests run and wait, in labels; the value is the time."""
+        labels = ("max_lora", "running_lora_adapters", "waiting_lora_adapters")
+        text = "Running stats on lora requests."
+        family = GaugeMetricFamily("vllm:lora_requests_info", text, labels=labels)
+        running, waiting = map(",".join, self.adapters())
+        family.add_metric((str(len(self.served.loras)), running, waiting), time.time())
         return family

@@ -26,6 +26,10 @@ class PrefixCache:
     def __repr__(self) -> str:
         return f"<PrefixCache {len(self._known)} of {self._blocks} blocks>"
 
+    def clear(self) -> None:
+        """Forget all prompts."""
+        self._known.clear()
+
     def find(self, tokens: Sequence[str]) -> int:
         """The tokens of a prompt's longest known beginning, which from now on is all of it.
 

@@ -8,11 +8,12 @@ import struct
 
 import msgspec
 
-from loadtest.emulator.logprobs import logprobs_object
+from loadtest.emulator.logprobs import logprobs_object, prompt_logprobs
 from loadtest.emulator.refusals import JsonObject
 from loadtest.emulator.requests import GenerationRequest
 from loadtest.emulator.served import EmulatedModel
 from loadtest.emulator.text import whole_text
+from loadtest.emulator.tokenizer import output_ids, prompt_ids
 
 VERSION = "0.32.0"
 FINGERPRINT = f"vllm-{VERSION}-emulated"
@@ -62,7 +63,11 @@ def unary_body(generation: GenerationRequest, head: JsonObject) -> bytes:
         },
     }
     if generation.api == "chat":
-        value |= {"prompt_logprobs": None, "prompt_token_ids": None, "prompt_text": None}
+        value |= {
+            "prompt_logprobs": prompt_logprobs(generation, 0),
+            "prompt_token_ids": prompt_ids(generation, 0),
+            "prompt_text": None,
+        }
     value |= {"kv_transfer_params": None, "ec_transfer_params": None, "metrics": None}
     return msgspec.json.encode(value)
 
@@ -73,8 +78,10 @@ def _unary_choice(generation: GenerationRequest, sequence: int) -> JsonObject:
     end = {
         "logprobs": logprobs_object(generation, sequence, 0, total),
         "finish_reason": generation.finish_reasons[sequence],
-        "stop_reason": None,
+        "stop_reason": generation.stop_reason(sequence),
     }
+    token_ids = output_ids(generation, sequence, 0, total)
+    value: JsonObject
     if generation.api == "chat":
         empty = ("refusal", "annotations", "audio", "function_call")
         message: JsonObject = {"role": "assistant", "content": text, **dict.fromkeys(empty)}
@@ -83,12 +90,16 @@ def _unary_choice(generation: GenerationRequest, sequence: int) -> JsonObject:
             call = {"id": tool_id(generation, sequence), "type": "function", "function": function}
             message |= {"content": None, "tool_calls": [call]}
         message["reasoning"] = None
-        value = {"index": index, "message": message, **end, "token_ids": None}
+        value = {"index": index, "message": message, **end, "token_ids": token_ids}
     else:
         if generation.echo is not None:
             text = generation.echo[sequence // generation.per_prompt] + text
         value = {"index": index, "text": text, **end}
-        value |= dict.fromkeys(("token_ids", "prompt_logprobs", "prompt_token_ids"))
+        value |= {
+            "token_ids": token_ids,
+            "prompt_logprobs": prompt_logprobs(generation, sequence),
+            "prompt_token_ids": prompt_ids(generation, sequence),
+        }
     return {**value, "routed_experts": None}
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from loadtest.emulator import dialects, prompts, sampling
+from loadtest.emulator import dialects, prompts, sampling, stopping
 from loadtest.emulator.prefix_cache import PrefixCache
 from loadtest.emulator.prompts import Prompts, check_prompt_fits
 from loadtest.emulator.refusals import (
@@ -26,14 +26,18 @@ from loadtest.emulator.sampling import int_field
 from loadtest.emulator.served import EmulatedModel
 from loadtest.emulator.shape import check_shape
 from loadtest.emulator.structure import ForcedText, structure_of
+from loadtest.emulator.words import spoken
 
 Api = Literal["chat", "text", "embedding", "response", "message"]
 
 TEXT_MAX_TOKENS = 16  # OpenAI's default of /v1/completions, which vLLM keeps
 MAX_NATURAL_TOKENS = 400  # where nothing in the request says how long the output is
 LENGTH_STEP = 131  # natural tokens between two choices of one prompt: they differ in length
-TOLD = ("stream", "stream_options", "model")  # that change how an answer is told, and not what
-VOCABULARY = 32_000  # ids of the emulated tokenizer, 0 and 1 left to special tokens
+# Fields that change how an answer is told, or where it is cut, and not what the model says.
+TOLD = (
+    "stream", "stream_options", "model", "stop", "stop_sequences", "include_stop_str_in_output",
+    "return_token_ids", "prompt_logprobs",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +52,11 @@ class GenerationRequest:
     sequence; `None` without a prefix cache. image_tokens: of all pictures. scripts: the texts of
     each sequence's tokens; `None`: words. tool: the function that is called; named: by the client's
     own choice. logprobs: alternatives shown of each token; `None`: no log probabilities. echo: what
-    is repeated before the answer, by prompt; `None`: nothing. body: as it came.
+    is repeated before the answer, by prompt; `None`: nothing. shown: what each token of each
+    sequence shows, where stop strings change that; stops: the string that ended each. prompts: the
+    tokens of each sequence's prompt, where the answer tells of them. token_ids: whether the answer
+    has the ids of all tokens. prompt_logprobs: alternatives shown of each token of the prompt;
+    `None`: none are. body: as it came.
     """
 
     api: Api
@@ -70,12 +78,23 @@ class GenerationRequest:
     named: bool = False
     logprobs: int | None = None
     echo: tuple[str, ...] | None = None
+    shown: tuple[tuple[str, ...], ...] | None = None
+    stops: tuple[str | None, ...] | None = None
+    prompts: tuple[tuple[str, ...], ...] | None = None
+    token_ids: bool = False
+    prompt_logprobs: int | None = None
     body: JsonObject = field(default_factory=dict)
 
     def choice(self, sequence: int) -> int | None:
         """The index of a sequence in the answer; `None` for one that only `best_of` wanted."""
         prompt, place = divmod(sequence, self.per_prompt)
         return prompt * self.answered + place if place < self.answered else None
+
+    def stop_reason(self, sequence: int) -> str | None:
+        """The stop string that ended a sequence; `None`: something else did."""
+        if self.stops is None or self.finish_reasons[sequence] != "stop":
+            return None
+        return self.stops[sequence]
 
     @property
     def choices(self) -> list[int]:
@@ -135,6 +154,24 @@ def read_request(
         output_end(body, api, len(prompt), served.max_model_len, seed + LENGTH_STEP * n, structure)
         for n, prompt in enumerate(tokens)
     ]
+    logprobs = sampling.alternatives(body, api)
+    echo = prompts.prompt_texts(body) if api == "text" and body.get("echo") else None
+    rule = stopping.stop_rule(body)
+    shown = None
+    if rule is not None:
+        texts = [
+            end.script or _words(seed, n, end.tokens, begins=echo is None)
+            for n, end in enumerate(ends)
+        ]
+        shown = [stopping.stopped(each, rule) for each in texts]
+        ends = [
+            end if text.by is None else SequenceEnd(len(text.shown), "stop", end.script)
+            for end, text in zip(ends, shown, strict=True)
+        ]
+    of_prompt = sampling.prompt_alternatives(body)
+    if of_prompt is None and echo is not None:
+        of_prompt = logprobs  # as recorded
+    token_ids = bool(body.get("return_token_ids"))
     include_usage = served.force_usage or bool(options.get("include_usage"))
     continuous = served.force_usage or bool(options.get("continuous_usage_stats"))
     images = served.image_tokens or 0
@@ -155,8 +192,13 @@ def read_request(
         scripts=None if structure is None else tuple(end.script for end in ends),
         tool=None if structure is None else structure.tool,
         named=structure is not None and structure.named,
-        logprobs=sampling.alternatives(body, api),
-        echo=prompts.prompt_texts(body) if api == "text" and body.get("echo") else None,
+        logprobs=logprobs,
+        echo=echo,
+        shown=None if shown is None else tuple(text.shown for text in shown),
+        stops=None if shown is None else tuple(text.by for text in shown),
+        prompts=tuple(map(tuple, tokens)) if token_ids or of_prompt is not None else None,
+        token_ids=token_ids,
+        prompt_logprobs=of_prompt,
         body=given,
     )
 
@@ -263,6 +305,10 @@ def output_end(
     return SequenceEnd(tokens, "tool_calls" if calls else "stop", script)
 
 
+def _words(seed: int, sequence: int, total: int, *, begins: bool) -> list[str]:
+    return [spoken(seed, sequence, index, total, begins=begins) for index in range(total)]
+
+
 def _seed(given: JsonObject) -> int:
     """What the words and the length of an answer follow from: all of a request but how it is told,
     which a gateway in between may change."""
@@ -286,38 +332,3 @@ def natural_length(body: JsonObject, seed: int, structure: ForcedText | None = N
     if structure is not None:
         return len(structure.pieces)
     return 1 + seed % MAX_NATURAL_TOKENS
-
-
-def tokenize_answer(body: JsonObject, served: EmulatedModel) -> JsonObject:
-    """The answer of `/tokenize`. A word's id is its checksum; a template token has id 1."""
-    served.answering(body)
-    if "messages" in body:
-        (words,) = prompts.chat_prompt(body, served)
-    elif isinstance(body.get("prompt"), str):
-        words = body["prompt"].split()
-    else:
-        raise validation_error("missing", "body.prompt", "Field required", body)
-    return {
-        "count": len(words),
-        "max_model_len": served.max_model_len,
-        "tokens": [token_id(word) for word in words],
-        "token_strs": words if body.get("return_token_strs") else None,
-    }
-
-
-def detokenize_answer(
-    body: JsonObject, served: EmulatedModel, words: tuple[str, ...]
-) -> JsonObject:
-    """The answer of `/detokenize`: a checksum leads back only to the words that the model says."""
-    served.answering(body)
-    if not isinstance(body.get("tokens"), list):
-        raise validation_error("missing", "body.tokens", "Field required", body)
-    known = {token_id(word): word for word in words}
-    return {"prompt": " ".join(known.get(token, f"<{token}>") for token in body["tokens"])}
-
-
-def token_id(word: str) -> int:
-    """The id of a token: 1 for those of the template and of pictures."""
-    if word.startswith("<") and word.endswith(">"):
-        return 1
-    return 2 + zlib.crc32(word.encode()) % (VOCABULARY - 2)

@@ -115,3 +115,22 @@ def alternatives(body: JsonObject, api: str) -> int | None:
         name = "logprobs" if api == "text" else "top_logprobs"
         raise bad_parameter(f"`{name}` must be a positive value.", name, asked)
     return (asked or 0) if wanted else None
+
+
+def prompt_alternatives(body: JsonObject) -> int | None:
+    """How many alternatives of each token of the prompt the answer shows; `None`: nothing of it."""
+    asked = int_field(body, "prompt_logprobs")
+    if asked is None:
+        return None
+    if body.get("stream") and asked:
+        message = "`prompt_logprobs` are not available when `stream=True`."
+        raise RequestRefused(
+            400, f"{message} (parameter=prompt_logprobs)", REFUSED, "prompt_logprobs"
+        )
+    if asked < 0:
+        message = "`prompt_logprobs` must be a positive value or -1."
+        raise bad_parameter(message, "prompt_logprobs", asked)
+    if asked > MOST_LOGPROBS:
+        message = f"Requested prompt logprobs of {asked}, which is greater than max allowed:"
+        raise bad_parameter(f"{message} {MOST_LOGPROBS}", "prompt_logprobs", asked)
+    return asked

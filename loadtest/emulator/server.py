@@ -8,12 +8,13 @@ import asyncio
 import itertools
 import secrets
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 from aiohttp import web
 from aiohttp.http import HttpVersion11
 
-from loadtest.emulator import dialects, faults, prompts, refusals, replies, requests
+from loadtest.emulator import faults, refusals, replies, requests
 from loadtest.emulator.clock import EmulatedExchange, EngineClock
 from loadtest.emulator.faults import Faults
 from loadtest.emulator.framework import (
@@ -30,12 +31,14 @@ from loadtest.emulator.framework import (
     version,
 )
 from loadtest.emulator.metrics import VllmMetrics
+from loadtest.emulator.other_metrics import PAGES
 from loadtest.emulator.prefix_cache import BLOCK_TOKENS, PrefixCache
 from loadtest.emulator.refusals import JsonObject, RequestRefused
 from loadtest.emulator.requests import Api
 from loadtest.emulator.served import EmulatedModel
+from loadtest.emulator.slumber import Slumber
 from loadtest.emulator.streams import whole_body
-from loadtest.emulator.text import WORDS
+from loadtest.emulator.text_routes import text_routes
 from planner.engine.batching import Engine
 from planner.engine.profiles import Profile
 
@@ -52,6 +55,11 @@ OBJECTS: dict[Api, str] = {
     "chat": "chat.completion", "text": "text_completion", "embedding": "list",
     "response": "response", "message": "message",
 }  # fmt: skip
+GENERATIONS: tuple[tuple[str, Api], ...] = (
+    ("/v1/chat/completions", "chat"), ("/v1/completions", "text"), ("/v1/responses", "response"),
+    ("/v1/messages", "message"),
+)  # fmt: skip
+Task = Literal["generate", "embed", "both"]
 # Events that the front end of a vLLM on one fast core makes in an iteration of ten milliseconds;
 # the number is chosen, not measured.
 EVENTS_PER_STEP = 64
@@ -65,8 +73,10 @@ class Emulator:
     waiting it refuses more (vLLM's flag; `None`: an unbounded queue, vLLM's default). api_key:
     without it paths below /v1 get 401, as in vLLM. prefix_cache: whether the beginnings of earlier
     prompts are not computed again, and told in the usage. events_per_step: as in `EngineClock`.
-    load_tracking: whether `/load` counts; vLLM's says 0 without its flag. All state lives in the
-    instance, so several emulators share a process.
+    load_tracking: whether `/load` counts; vLLM's says 0 without its flag. task: what there is a
+    path for; "both", which no vLLM has, is for those that want one engine for everything.
+    sleep_mode: whether it can be put to sleep. engine: whose metrics it shows; those of "sglang"
+    and "tgi", else vLLM's. All state lives in the instance, so several emulators share a process.
     """
 
     def __init__(
@@ -85,6 +95,9 @@ class Emulator:
         force_usage: bool = False,
         events_per_step: int = EVENTS_PER_STEP,
         load_tracking: bool = False,
+        task: Task = "generate",
+        sleep_mode: bool = False,
+        engine: str = "vllm",
     ) -> None:
         self.engine = Engine(profile)
         self.served = EmulatedModel(
@@ -96,7 +109,12 @@ class Emulator:
             force_usage=force_usage,
         )
         self._cache = PrefixCache(profile.kv_capacity // BLOCK_TOKENS) if prefix_cache else None
-        self.metrics = VllmMetrics(self.engine, self.served, profile.kv_capacity, self._cache)
+        self._slumber = Slumber()
+        self.metrics = VllmMetrics(
+            self.engine, self.served, profile.kv_capacity, self._cache, self._slumber
+        )
+        self._page = PAGES[engine](self.metrics).page if engine in PAGES else self.metrics.page
+        self._task, self._sleep_mode = task, sleep_mode
         self.model = model
         self._events_per_step = events_per_step
         self._load_tracking = load_tracking
@@ -116,6 +134,7 @@ class Emulator:
         """Listen, and return the port. Raises OSError if the address cannot be bound."""
         self._loop = asyncio.get_running_loop()
         self._clock = EngineClock(self.engine, self.metrics, self._events_per_step)
+        self.metrics.adapters = self._clock.adapters
         self._ready_s = self._loop.time() + self._faults.start_delay_s
         self._runner = web.AppRunner(
             self._application(),
@@ -165,26 +184,33 @@ class Emulator:
     def _application(self) -> web.Application:
         app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guard])
         for method, path, route in (
-            ("POST", "/v1/chat/completions", self._generation("chat")),
-            ("POST", "/v1/completions", self._generation("text")),
-            ("POST", "/v1/embeddings", self._generation("embedding")),
-            ("POST", "/v1/responses", self._generation("response")),
-            ("POST", "/v1/messages", self._generation("message")),
-            ("POST", "/v1/messages/count_tokens", self._about(self._count_tokens)),
-            ("POST", "/tokenize", self._about(self._tokenize)),
-            ("POST", "/detokenize", self._about(self._detokenize)),
+            *(("POST", path, self._generation(api)) for path, api in self._paths()),
+            *(("POST", path, route) for path, route in text_routes(self.served)),
             ("GET", "/v1/models", self._models),
             ("GET", "/health", self._health),
             ("GET", "/ping", self._health),
             ("GET", "/load", self._load),
             ("GET", "/version", version),
             ("GET", "/metrics", self._metrics),
+            *(self._sleep_routes() if self._sleep_mode else ()),
         ):
             resource = app.router.add_resource(path)
             resource.add_route(method, route)
             resource.add_route("*", method_not_allowed(method))
         app.router.add_route("*", "/{tail:.*}", not_found)
         return app
+
+    def _paths(self) -> Iterator[tuple[str, Api]]:
+        """What the model can do: vLLM has no route for the rest."""
+        if self._task != "embed":
+            yield from GENERATIONS
+        if self._task != "generate":
+            yield "/v1/embeddings", "embedding"
+
+    def _sleep_routes(self) -> Iterator[tuple[str, str, Route]]:
+        yield "POST", "/sleep", self._sleep
+        yield "POST", "/wake_up", self._wake_up
+        yield "GET", "/is_sleeping", self._is_sleeping
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Route) -> web.StreamResponse:
@@ -237,15 +263,17 @@ class Emulator:
 
     def _check_room(self) -> None:
         """Refuse at the admission limit: vLLM counts running and waiting requests."""
-        queued = self.engine.running + self.engine.waiting
+        queued = self.engine.running + self.metrics.waiting
         if self._max_queued is not None and queued >= self._max_queued:
             self.metrics.rejected += 1
             raise refusals.overloaded()
 
     async def _front_end(self) -> None:
-        """Wait as long as the engine's front end takes, all of it before the first token."""
+        """Wait as long as the engine's front end takes, all of it before the first token, and until
+        the engine is awake."""
         if self.engine.delay_s:
             await asyncio.sleep(self.engine.delay_s)
+        await self._slumber.over()
 
     async def _unary(self, exchange: EmulatedExchange) -> web.StreamResponse:
         try:
@@ -286,34 +314,26 @@ class Emulator:
 
     async def _metrics(self, _: web.Request) -> web.Response:
         self._clock.advance()  # gauges are read from the engine: bring it up to now first
-        return web.Response(body=self.metrics.page(), headers=METRICS_HEADERS)
+        return web.Response(body=self._page(), headers=METRICS_HEADERS)
+
+    async def _sleep(self, request: web.Request) -> web.Response:
+        """Fall asleep; what is under way ends, or by `mode=wait` is finished first."""
+        if request.query.get("mode", "abort") == "abort":
+            self._clock.give_up()
+        while self._clock.exchanges:
+            await asyncio.wait([exchange.done for exchange in self._clock.exchanges])
+        self._slumber.begin(2 if request.query.get("level") == "2" else 1)
+        if self._cache is not None:
+            self._cache.clear()
+        return web.Response(headers=HEADERS)
+
+    async def _wake_up(self, request: web.Request) -> web.Response:
+        self._slumber.wake(request.query.getall("tags", []))
+        return web.Response(headers=HEADERS)
+
+    async def _is_sleeping(self, _: web.Request) -> web.Response:
+        return json_response(200, {"is_sleeping": self._slumber.level is not None})
 
     async def _load(self, _: web.Request) -> web.Response:
-        load = self.engine.running + self.engine.waiting if self._load_tracking else 0
+        load = self.engine.running + self.metrics.waiting if self._load_tracking else 0
         return json_response(200, {"server_load": load})
-
-    def _tokenize(self, body: JsonObject) -> JsonObject:
-        return requests.tokenize_answer(body, self.served)
-
-    def _detokenize(self, body: JsonObject) -> JsonObject:
-        return requests.detokenize_answer(body, self.served, tuple(map(str.strip, WORDS)))
-
-    def _count_tokens(self, body: JsonObject) -> JsonObject:
-        chat = dialects.counted_chat(body)
-        (tokens,) = prompts.chat_prompt(chat, self.served)
-        self.served.answering(chat)
-        count = len(tokens)
-        return {"input_tokens": count, "context_management": {"original_input_tokens": count}}
-
-    def _about(self, answer: Callable[[JsonObject], JsonObject]) -> Route:
-        """A path that says something of a text and generates nothing."""
-
-        async def say(request: web.Request) -> web.Response:
-            api: Api = "message" if request.path.startswith("/v1/messages") else "text"
-            try:
-                body = requests.decode_body(await read_json_body(request))
-                return json_response(200, answer(body))
-            except RequestRefused as refused:
-                return error_response(refused, api)
-
-        return say

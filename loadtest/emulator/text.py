@@ -1,42 +1,24 @@
-"""The emulated text: ordinary words, or the tokens of a structured answer. No JSON, no pace."""
+"""The emulated text: what a model says, and what of it is shown. No JSON, no pace."""
 
 from loadtest.emulator.requests import GenerationRequest
-
-# vLLM sends "" for a token that ends inside a UTF-8 character, so chunks with text are fewer than
-# tokens. Here every 50th token is such a one; the number is chosen, not measured.
-EMPTY_EVERY = 50
-TEXT = (
-    "the sun rose over a small town and people went out to buy bread from old shops near river "
-    "stone bridge while children played under green trees with kites made of paper because wind "
-    "came early that year so every roof was warm by noon then rain fell on red tiles until night "
-    "brought quiet streets"
-)
-WORDS = tuple(f" {word}" for word in TEXT.split())
-CHOICE_STEP = 7  # words between the starts of two choices: n answers to one prompt differ
-
-
-def is_held_back(index: int, total: int) -> bool:
-    """Whether output token `index` of `total` shows no text. The last token always shows some."""
-    return index % EMPTY_EVERY == EMPTY_EVERY - 1 and index + 1 < total
+from loadtest.emulator.words import spoken
 
 
 def token_text(generation: GenerationRequest, sequence: int, index: int) -> str:
-    """The text of one output token of a sequence: of its script, or words in a cycle from a start
-    that the seed chooses."""
+    """The text of one output token of a sequence: of its script, or words."""
     if generation.scripts is not None:
         return generation.scripts[sequence][index]
-    if is_held_back(index, generation.output_tokens[sequence]):
-        return ""
-    word = WORDS[(generation.seed + CHOICE_STEP * sequence + index) % len(WORDS)]
-    # A text does not begin with a space, unless it goes on where the prompt ended.
-    return word[1:] if index == 0 and generation.echo is None else word
+    total, begins = generation.output_tokens[sequence], generation.echo is None
+    return spoken(generation.seed, sequence, index, total, begins=begins)
 
 
 def output_text(generation: GenerationRequest, sequence: int, start: int, stop: int) -> str:
-    """The text of output tokens start to stop − 1 of a sequence."""
+    """What output tokens start to stop − 1 of a sequence show."""
+    if generation.shown is not None:
+        return "".join(generation.shown[sequence][start:stop])
     return "".join(token_text(generation, sequence, index) for index in range(start, stop))
 
 
 def whole_text(generation: GenerationRequest, sequence: int) -> str:
-    """All that a sequence says."""
+    """All that a sequence shows."""
     return output_text(generation, sequence, 0, generation.output_tokens[sequence])

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from planner.errors import InvalidValue
+from planner.traffic.gateway_trace import OUTCOME, REJECTED, width_of
 from planner.traffic.request_record import (
     LONGEST_REQUEST_S,
     Fields,
@@ -123,17 +124,21 @@ def _servegen_batch(row: Fields, _: ReadingChoices) -> Records:
 
 
 def _own(row: Fields, choices: ReadingChoices) -> Records:
-    """A trace of ours. Without times it is a set of sizes."""
+    """A trace of ours, also what a gateway wrote. Without times it is a set of sizes."""
+    if row.get(OUTCOME) == REJECTED:
+        return "a client's mistake"
     at_s = moment_s(row, "arrival_s", choices.unit or "s") if row.get("arrival_s") else None
     hits = whole(row, "cached_tokens") if row.get("cached_tokens") else 0
-    return _one(
+    made = _one(
         at_s=at_s,
         input_tokens=whole(row, "input_tokens"),
         output_tokens=whole(row, "output_tokens"),
         key=str(row.get("key") or ""),
         model=str(row.get("model") or ""),
         cached_tokens=hits,
+        estimated=row.get("sizes") == "estimated",
     )
+    return made if isinstance(made, str) else made * width_of(row)
 
 
 def _conversation(row: Fields, choices: ReadingChoices) -> Records:

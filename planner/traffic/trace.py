@@ -3,11 +3,13 @@
 A trace is a CSV file with the header `arrival_s,input_tokens,output_tokens[,key][,cached_tokens]`:
 seconds since its start, ascending; the actual token counts; the key of the sender; and how many of
 the input tokens the engine had computed for earlier requests. The last two may be empty or missing.
+What a gateway writes of its own traffic (`gateway_trace`) is read as such a file.
 """
 
 import csv
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TextIO, TypeVar
 
@@ -15,6 +17,7 @@ import numpy as np
 
 from planner.errors import InvalidFile, InvalidValue
 from planner.sizes import FloatArray, IntArray
+from planner.traffic.gateway_trace import ServedSelection, is_served, whole_lines, width_of
 
 COLUMNS = ("arrival_s", "input_tokens", "output_tokens")
 LEAST_FOR_RATE = 100  # fewer requests may well come at one moment
@@ -105,9 +108,14 @@ def merge_traces(traces: Sequence[Trace]) -> tuple[Trace, IntArray]:
     return stacked.take(order), np.asarray(order, dtype=np.int64)
 
 
-def read_trace(path: Path) -> Trace:
-    """Read a trace. Raises InvalidFile, `path:line: …`, for the first thing that is wrong."""
-    rows = parse_rows(path, _rows, empty="no requests")
+def read_trace(path: Path, *, model: str | None = None, slo_class: str | None = None) -> Trace:
+    """Read a trace. Raises InvalidFile, `path:line: …`, for the first thing that is wrong.
+
+    model, slo_class: only their requests, of a gateway's own trace, which may have several; the
+    times are the same seconds whatever is chosen. Other traces are read whole.
+    """
+    chosen = ServedSelection(model, slo_class)
+    rows = parse_rows(path, partial(_rows, chosen), empty="no requests")
     duration_s = rows[-1][0]
     if duration_s > 0 and len(rows) > max(MOST_RATE * duration_s, LEAST_FOR_RATE):
         text = f"{len(rows)} requests in {duration_s:g} s, which no fleet has"
@@ -200,39 +208,69 @@ def dispersion(arrival_s: FloatArray, window_s: float, duration_s: float) -> flo
 Row = tuple[float, int, int, str, int]
 
 
-def _rows(path: Path, lines: Iterable[str]) -> Iterator[Row]:
-    reader = csv.reader(lines)
+def _rows(chosen: ServedSelection, path: Path, lines: Iterable[str]) -> Iterator[Row]:
+    reader = csv.reader(whole_lines(lines))
     try:
         header = next(reader, [])
         missing = [name for name in COLUMNS if name not in header]
         if missing:
             raise InvalidValue(f"the header lacks {', '.join(missing)}")
-        # By name: real traces have columns of their own, in any order.
-        places = [header.index(name) for name in COLUMNS]
-        key, hits = (header.index(n) if n in header else None for n in ("key", "cached_tokens"))
-        before_s = 0.0
-        for row in reader:
-            if len(row) != len(header):
-                raise InvalidValue(f"{len(row)} columns, not {len(header)}")
-            arrival, inputs, outputs = (row[place] for place in places)
-            arrival_s = parse_number("arrival_s", arrival)
-            if arrival_s < before_s:
-                raise InvalidValue(f"arrival_s {arrival} is before the line above")
-            before_s = arrival_s
-            if arrival_s > LONGEST_S:
-                years = arrival_s / YEAR_S
-                text = "it counts seconds since the trace's start (`cuvee trace import` shifts)"
-                raise InvalidValue(f"arrival_s {arrival} is {years:.3g} years: {text}")
-            input_tokens = _tokens("input_tokens", inputs, 1)
-            yield (
-                arrival_s,
-                input_tokens,
-                _tokens("output_tokens", outputs, 0),
-                row[key] if key is not None else "",
-                0 if hits is None else _hits(row[hits], input_tokens),
-            )
+        fields = _fields(reader, header)
+        yield from _served(fields, chosen) if is_served(header) else _ordered(fields)
     except (InvalidValue, csv.Error) as error:
         raise InvalidFile(f"{path}:{max(reader.line_num, 1)}: {error}") from error
+
+
+def _fields(rows: Iterable[list[str]], header: list[str]) -> Iterator[dict[str, str]]:
+    """Rows by name: real traces have columns of their own, in any order."""
+    for row in rows:
+        if row == header:  # of the next file, where several are put together
+            continue
+        if len(row) != len(header):
+            raise InvalidValue(f"{len(row)} columns, not {len(header)}")
+        yield dict(zip(header, row, strict=True))
+
+
+def _ordered(rows: Iterable[Mapping[str, str]]) -> Iterator[Row]:
+    """The rows of a trace, as they stand there."""
+    before_s = 0.0
+    for fields in rows:
+        row, arrival = _row(fields), fields["arrival_s"]
+        if row[0] < before_s:
+            raise InvalidValue(f"arrival_s {arrival} is before the line above")
+        before_s = row[0]
+        if before_s > LONGEST_S:
+            years = before_s / YEAR_S
+            text = "it counts seconds since the trace's start (`cuvee trace import` shifts)"
+            raise InvalidValue(f"arrival_s {arrival} is {years:.3g} years: {text}")
+        yield row
+
+
+def _row(fields: Mapping[str, str]) -> Row:
+    input_tokens = _tokens("input_tokens", fields["input_tokens"], 1)
+    return (
+        parse_number("arrival_s", fields["arrival_s"]),
+        input_tokens,
+        _tokens("output_tokens", fields["output_tokens"], 0),
+        fields.get("key", ""),
+        _hits(fields.get("cached_tokens", ""), input_tokens),
+    )
+
+
+def _served(rows: Iterable[Mapping[str, str]], chosen: ServedSelection) -> list[Row]:
+    """The rows of a gateway's trace that are chosen, in order of arrival, from the first arrival in
+    the file on; one of several sequences so many times."""
+    found, first_s = list[Row](), float("inf")
+    for fields in rows:
+        row = _row(fields)
+        first_s = min(first_s, row[0])
+        if chosen.takes(fields):
+            found += [row] * width_of(fields)
+    chosen.check()
+    found.sort(key=lambda row: row[0])
+    if found and found[-1][0] - first_s > LONGEST_S:
+        raise InvalidValue(f"{(found[-1][0] - first_s) / YEAR_S:.3g} years from first to last")
+    return [(round(row[0] - first_s, 6), *row[1:]) for row in found]
 
 
 def _hits(text: str, input_tokens: int) -> int:

@@ -20,6 +20,7 @@ from planner.sizes import FloatArray
 from planner.traffic import formats, vllm_log
 from planner.traffic.arrivals import gamma
 from planner.traffic.formats import FORMATS, ReadingChoices, TraceFormat
+from planner.traffic.gateway_trace import whole_lines
 from planner.traffic.request_record import Fields, RequestRecord
 from planner.traffic.trace import LEAST_FOR_RATE, LONGEST_S, MOST_RATE, YEAR_S, Trace
 
@@ -155,10 +156,12 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, Fields]]:
     """The rows of a table by the names in its header, each with its line."""
     csv.field_size_limit(LONGEST_FIELD)
     with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.reader(file)
+        reader = csv.reader(whole_lines(file))
         try:
             header = next(reader, [])
             for row in reader:
+                if row == header:  # of the next file, where several are put together
+                    continue
                 if len(row) != len(header):
                     text = f"{len(row)} columns, not {len(header)}"
                     raise InvalidFile(f"{path}:{reader.line_num}: {text}")

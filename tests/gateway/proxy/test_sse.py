@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from gateway.proxy.events import event_of
 from gateway.proxy.framing import events
-from gateway.proxy.sse import LONGEST_EVENT, UNKNOWN, StreamMeter
+from gateway.proxy.sse import LONGEST_EVENT, UNKNOWN, KnownFingerprint, StreamMeter
 from gateway.routing.endpoints import MESSAGES, RESPONSES
 
 
@@ -369,6 +369,43 @@ def test_the_fingerprint_stays_where_the_client_would_find_it(data):
 
     expected = [ROLE, *WORDS, flat({**end, "system_fingerprint": "vllm-1"}), DONE]
     assert passed == b"".join(expected)
+
+
+def test_every_choice_has_the_fingerprint_of_a_known_engine():
+    """vLLM says it at the end of each; asked for the usage only there, when the others have long
+    been passed on. So the first stream of an engine has it at its last end, and others at all."""
+    known = KnownFingerprint()
+    ends = [
+        {"choices": [{"index": n, "delta": {"content": "c"}, "finish_reason": "stop"}]}
+        for n in range(2)
+    ]
+    usage = {"choices": [], "usage": REPORT, "system_fingerprint": "vllm-1"}
+    marked = [flat({**end, "system_fingerprint": "vllm-1"}) for end in ends]
+
+    def passed(*stream, several=True):
+        meter = StreamMeter(hide_usage=True, fingerprint=known, several=several)
+        return b"".join(meter.feed(piece, 1.0) for piece in stream)
+
+    stream = [ROLE, flat(ends[0]), *WORDS, flat(ends[1]), flat(usage), DONE]
+    first, second = passed(*stream), passed(*stream)
+    newer = passed(*stream[:-2], flat({**usage, "system_fingerprint": "vllm-2"}), DONE)
+
+    assert first == b"".join([ROLE, flat(ends[0]), *WORDS, marked[1], DONE])
+    assert second == b"".join([ROLE, marked[0], *WORDS, marked[1], DONE])
+    assert newer.count(b"vllm-2") == 1
+    assert passed(*stream).count(b"vllm-2") == 1  # that of the last, as this stream says it
+    assert passed(FINISH, DONE, several=False) == FINISH + DONE
+
+
+def test_an_engine_without_a_fingerprint_gets_none():
+    """As with one choice."""
+    known = KnownFingerprint()
+    usage = flat({"choices": [], "usage": REPORT})
+    for _ in range(2):
+        meter = StreamMeter(hide_usage=True, fingerprint=known, several=True)
+        stream = [ROLE, FINISH, WORDS[0], FINISH, usage, DONE]
+        out = b"".join(meter.feed(piece, 1.0) for piece in stream)
+        assert out == b"".join([ROLE, FINISH, WORDS[0], FINISH, DONE])
 
 
 def test_the_end_of_an_answer_never_waits_for_long():

@@ -429,7 +429,7 @@ async def test_models_health_version_and_tokenize():
 
 async def test_embeddings_as_floats_and_as_base64():
     """The same small vectors in both encodings, one per input."""
-    async with running() as (_, session):
+    async with running(task="embed") as (_, session):
         _, floats = await post(session, "/v1/embeddings", {"input": ["a b", "c"]})
         body = {"input": ["a b", "c"], "encoding_format": "base64"}
         _, packed = await post(session, "/v1/embeddings", body)
@@ -443,7 +443,7 @@ async def test_embeddings_as_floats_and_as_base64():
 
 async def test_the_openai_sdk_reads_it():
     """The official SDK streams, reads unary answers and raises its own exceptions."""
-    async with running(profile=profile(iteration_s=0.0)) as (emulator, _):
+    async with running(profile=profile(iteration_s=0.0), task="both") as (emulator, _):
         url = f"http://127.0.0.1:{emulator.port}/v1"
         async with openai.AsyncOpenAI(base_url=url, api_key="x", max_retries=0) as client:
             extra = {"vllm_xargs": {"output_tokens": 5}}
