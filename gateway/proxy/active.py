@@ -182,4 +182,5 @@ class ActiveRequest:
             prompts=request.prompts,
             answers=request.answers,
             width=request.width,
+            counted=request.counted,
         )

@@ -36,9 +36,11 @@ from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
 from gateway.proxy.responses import error_body, error_event, outcome_of, stream_head
 from gateway.proxy.timeouts import Timeouts
+from gateway.proxy.token_counter import TokenCounter
 from gateway.routing.body import read_body
 from gateway.routing.endpoints import RESPONSES, Endpoint
 from gateway.routing.estimator import Estimator
+from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.routing.router import CLASS_HEADER, LEFT_OVER, Router
 from planner.model.buckets import DEFAULT
@@ -59,6 +61,7 @@ class Exchange:
         router: Router,
         estimator: Estimator,
         dispatcher: Dispatcher,
+        counter: TokenCounter,
         names: Names,
         upstreams: Mapping[str, Upstream],
         settings: GatewaySection,
@@ -73,6 +76,7 @@ class Exchange:
         self._router = router
         self._estimator = estimator
         self._dispatcher = dispatcher
+        self._counter = counter
         self._on_arrival = on_arrival
         self._observe = observe
         self._on_refusal = on_refusal
@@ -124,7 +128,10 @@ class Exchange:
         try:
             if CODING in request.fields:
                 self._decode(client, request)
-            active = self._admit(client, request, endpoint, fiber, request_id, arrival_s)
+            llm_request = read_body(request.body, endpoint)
+            if not self._counter.idle:
+                await self._count(client, fiber, llm_request, request.body)
+            active = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
             self.timeouts.begin(active)
             client.on_disconnect = active.abandon
             if active.estimate.slo_class != LEFT_OVER:  # nothing is planned for it
@@ -164,24 +171,38 @@ class Exchange:
         decode(request, self._body_bytes)
         client.count(len(request.body) - size)
 
-    def _admit(
-        self,
-        client: ClientConnection,
-        request: Request,
-        endpoint: Endpoint,
-        fiber: Fiber,
-        request_id: bytes,
-        arrival_s: float,
-    ) -> ActiveRequest:
-        """Read a request and estimate its size. Raises BadRequest or a subclass of it."""
-        llm_request = read_body(request.body, endpoint)
+    async def _count(
+        self, client: ClientConnection, fiber: Fiber, llm_request: LlmRequest, body: bytes
+    ) -> None:
+        """Have the tokens of a prompt counted, where its model has a tokenizer."""
+
+        def leave() -> None:
+            fiber.cancel(ClientGone())
+
+        client.on_disconnect = leave
+        model = self._model(llm_request)
+        llm_request.counted = await self._counter.count(model, llm_request, body)
+
+    def _model(self, llm_request: LlmRequest) -> str:
+        """The model that a request is for. Raises BadRequest."""
         model = llm_request.model
         if model is None:
             if len(self._models) > 1:
                 raise BadRequest("you must provide a model parameter", param="model")
             model = self._models[0]
-        if not self._names.plain:
-            model = self._names.base(model)
+        return model if self._names.plain else self._names.base(model)
+
+    def _admit(
+        self,
+        client: ClientConnection,
+        request: Request,
+        llm_request: LlmRequest,
+        fiber: Fiber,
+        request_id: bytes,
+        arrival_s: float,
+    ) -> ActiveRequest:
+        """Estimate the size of a request. Raises BadRequest or a subclass of it."""
+        model = self._model(llm_request)
         caller = self._callers.identify(_credential(request))
         slo_class = self._slo_class(request, model) or caller.slo_class or DEFAULT
         class_index = self._router.class_index(model, slo_class)
@@ -203,7 +224,7 @@ class Exchange:
             receipts=self._receipts,
             room=self._dispatcher.room,
         )
-        if endpoint.answer:  # every engine has the others
+        if llm_request.endpoint.answer:  # every engine has the others
             self._dispatcher.restrict(active)
         return active
 

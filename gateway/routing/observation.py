@@ -35,8 +35,8 @@ REJECTED: Final = Outcome.REJECTED
 class Observation:
     """One accepted request: its estimate, the decision, and the actual values.
 
-    caller: id of the caller. prompt_bytes, units, wide, payload, prompts, answers, width: as of
-    `LlmRequest`. estimated_input, estimated_output: tokens of one prompt and of one answer.
+    caller: id of the caller. prompt_bytes, units, wide, payload, prompts, answers, width, counted:
+    as of `LlmRequest`. estimated_input, estimated_output: tokens of one prompt and of one answer.
     exact_input: whether the prompt came as token ids, so that its estimate was exact and teaches
     nothing. least_input: tokens that the prompts have at least, as a backend said that refused them
     for their length; `None` if none did. input_tokens, output_tokens: of all its prompts and
@@ -53,11 +53,12 @@ class Observation:
     """
 
     __slots__ = (
-        "answers", "arrival_s", "backend", "bucket", "cached_tokens", "caller", "decision",
-        "duration_s", "endpoint", "estimated_input", "estimated_output", "exact_input", "in_flight",
-        "input_tokens", "least_input", "max_tokens", "model", "outcome", "output_tokens", "payload",
-        "plan_id", "pool", "prompt_bytes", "prompts", "reason", "request_id", "retries",
-        "slo_class", "status", "stream", "tpot_s", "ttft_s", "units", "waited_s", "wide", "width",
+        "answers", "arrival_s", "backend", "bucket", "cached_tokens", "caller", "counted",
+        "decision", "duration_s", "endpoint", "estimated_input", "estimated_output", "exact_input",
+        "in_flight", "input_tokens", "least_input", "max_tokens", "model", "outcome",
+        "output_tokens", "payload", "plan_id", "pool", "prompt_bytes", "prompts", "reason",
+        "request_id", "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s", "units",
+        "waited_s", "wide", "width",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +100,7 @@ class Observation:
         prompts: int = 1,
         answers: int = 1,
         width: int = 1,
+        counted: int | None = None,
     ) -> None:
         self.model = model
         self.caller = caller
@@ -136,6 +138,7 @@ class Observation:
         self.prompts = prompts
         self.answers = answers
         self.width = width
+        self.counted = counted
 
     def __repr__(self) -> str:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"
@@ -205,6 +208,7 @@ class Observation:
             wide=self.wide,
             payload=self.payload,
             least_input=None if self.exact_input else self.least_input,
+            counted=self.counted,
         )
 
     def log_fields(self) -> dict[str, object]:

@@ -4,13 +4,23 @@ A line has what was decided, sizes, times and the end; never a header, a body or
 """
 
 import logging
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from gateway.config.schema import GatewaySection
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from planner.model.buckets import BEST_EFFORT, Buckets
 
 log = logging.getLogger("cuvee.requests")
+
+
+def request_log(
+    settings: GatewaySection, buckets: Buckets, clock: Callable[[], float]
+) -> "RequestLog | None":
+    """The log that the settings ask for; `None`: they want none."""
+    share = settings.request_log
+    return RequestLog(share, buckets, clock=clock, wall_clock=time.time) if share else None
 
 
 class RequestLog:
