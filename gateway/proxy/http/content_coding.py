@@ -14,10 +14,10 @@ from gateway.proxy.http.request import Request
 
 CODING: Final = b"content-encoding"
 MOST: Final = 2  # codings of one body; each takes the work of a whole decoding
-# Members or frames of one coding: behind each, what follows is copied, and an empty one has 9 bytes.
+# Members or frames of one coding: behind each, what follows is copied, and an empty one is short.
 MEMBERS: Final = 16
 # What a frame may need to look back to, as a power of two: 8 MiB, which is the most that is allowed
-# in HTTP (RFC 9659 §3), or as much as a body may have. The memory is taken before a byte is decoded.
+# in HTTP (RFC 9659 §3), or as much as a body may have. The memory is taken before it is decoded.
 WINDOW_LOG: Final = 23
 LARGEST_LOG: Final = 31
 GZIP, ZLIB, RAW = 31, 15, -15  # zlib's `wbits`
