@@ -32,8 +32,8 @@ MODULES = {
     "gateway/proxy": [
         "active", "answer_homes", "answers", "attempts", "beginning", "context_refusal", "dispatch",
         "engines", "events", "exchange", "framing", "judge", "names", "receipt", "relay",
-        "renaming", "responses", "retry", "sse", "targets", "timeouts", "token_counter",
-        "usage_memory",
+        "renaming", "responses", "retry", "sse", "stored_responses", "targets", "timeouts",
+        "token_counter", "usage_memory",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",

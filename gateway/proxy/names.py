@@ -30,6 +30,7 @@ class Names:
             name: model.name for model in models for name in (*model.aliases, *model.adapters)
         }
         self._pools = {model.name: frozenset(model.pools) for model in models}
+        self._models = {pool: model.name for model in models for pool in model.pools}
         self._renamings = {
             (pool, asked): Renaming(asked, served)
             for pool, upstream in upstreams.items()
@@ -74,6 +75,11 @@ class Names:
     def renaming(self, pool: str, asked: str | None) -> Renaming | None:
         """How to rename what is sent to a pool, and what it answers; `None`: not at all."""
         return None if asked is None else self._renamings.get((pool, asked))
+
+    def own(self, pool: str) -> Renaming | None:
+        """How to rename what a pool answers of a request that is not known: by the model's own
+        name; `None`: not at all."""
+        return self.renaming(pool, self._models.get(pool))
 
 
 def _needs(ability: str, request: LlmRequest, body: bytes) -> bool:

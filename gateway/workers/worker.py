@@ -104,6 +104,7 @@ class Worker:
             config,
             ready=self._ready,
             connection_pools=self._connection_pools,
+            stored_responses=self.dispatcher.stored,
             admin=admin,
             on_refusal=self._refused,
             contexts=lambda: self.table.contexts,
