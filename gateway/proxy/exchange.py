@@ -224,6 +224,9 @@ class Exchange:
             receipts=self._receipts,
             room=self._dispatcher.room,
         )
+        lacking = self._router.fleet.lacking
+        if lacking and llm_request.model is not None:
+            active.exclude = lacking.get(llm_request.model, ())
         if llm_request.endpoint.answer:  # every engine has the others
             self._dispatcher.restrict(active)
         return active

@@ -14,13 +14,15 @@ class Fleet:
     """Backends by pool, live or not, in the order of the membership.
 
     max_ejection_share: of a pool's healthy backends, how many may rest because of failed requests.
-    warmup_s: seconds in which a backend that comes up gets more and more requests.
+    warmup_s: seconds in which a backend that comes up gets more and more requests. lacking: names
+    of the backends that do not have an adapter, by its name; empty where all have all.
     """
 
     def __init__(self, membership: Membership) -> None:
         self.max_ejection_share = 0.34
         self.warmup_s = 0.0
         self.membership = Membership(version=-1, members=(), pools={})
+        self.lacking: dict[str, frozenset[str]] = {}
         self._by_name: dict[str, Backend] = {}
         self._pools: dict[str, tuple[Backend, ...]] = {}
         self.apply(membership)
@@ -128,6 +130,10 @@ class Fleet:
             for m in membership.members
         }
         self._rows = {m.name: m.row for m in membership.members}
+        self.lacking = {
+            adapter: frozenset([m.name for m in membership.members if adapter in m.lacks])
+            for adapter in {name for m in membership.members for name in m.lacks}
+        }
         self._pools = {
             pool: tuple(b for b in self._by_name.values() if b.pool == pool)
             for pool in membership.pools

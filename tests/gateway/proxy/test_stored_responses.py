@@ -87,9 +87,9 @@ async def serving(tmp_path, *engines, pool=None, **gateway):
     async with AsyncExitStack() as stack:
         urls = []
         for engine in engines:
-            app = web.Application()
-            app.router.add_route("*", "/{path:.*}", engine.answer)
-            runner = web.AppRunner(app, shutdown_timeout=0.1, handler_cancellation=True)
+            scripted = web.Application()
+            scripted.router.add_route("*", "/{path:.*}", engine.answer)
+            runner = web.AppRunner(scripted, shutdown_timeout=0.1, handler_cancellation=True)
             await runner.setup()
             stack.push_async_callback(runner.cleanup)
             await web.TCPSite(runner, "127.0.0.1", 0).start()
