@@ -124,7 +124,7 @@ class App:
     @property
     def in_flight(self) -> int:
         """Sequences that backends hold now, as of the last count; most requests are one."""
-        return sum(backend.in_flight for backend in self.fleet.backends)
+        return sum({backend.url: backend.in_flight for backend in self.fleet.backends}.values())
 
     @property
     def plan(self) -> Plan:

@@ -23,6 +23,7 @@ class Fleet:
         self.warmup_s = 0.0
         self.membership = Membership(version=-1, members=(), pools={})
         self.lacking: dict[str, frozenset[str]] = {}
+        self._kin: dict[str, list[Backend]] = {}  # backends of one URL, where there are several
         self._by_name: dict[str, Backend] = {}
         self._pools: dict[str, tuple[Backend, ...]] = {}
         self.apply(membership)
@@ -139,6 +140,7 @@ class Fleet:
             for pool in membership.pools
         }
         self.membership = membership
+        self._group()
         # By name and not by URL: a URL that left and came back is another backend, because leases
         # of the first one may still end.
         new = tuple(b for name, b in self._by_name.items() if name not in before)
@@ -146,3 +148,29 @@ class Fleet:
             backend.probed(is_first)
         gone = tuple(b for name, b in before.items() if name not in self._by_name)
         return new, gone
+
+    def mix(self) -> None:
+        """After the totals of all backends were set, each to those of its own leases: let those of
+        one URL have the totals of all of them."""
+        for kin in self._kin.values():
+            sums = [(b.in_flight, max(b.loads), b.memory, b.pending_s) for b in kin]
+            for number, backend in enumerate(kin):
+                for other, held in enumerate(sums):
+                    if other != number:
+                        backend.lend(*held)
+
+    def _group(self) -> None:
+        """Let the backends of one URL be one engine: two pools may serve two models there."""
+        before, self._kin = self._kin, {}
+        members: dict[str, list[Backend]] = {}
+        for backend in self._by_name.values():
+            members.setdefault(backend.url, []).append(backend)
+        for url, own in members.items():
+            kin = before.get(url)
+            if kin is None and len(own) == 1:
+                continue
+            kin = self._kin[url] = [] if kin is None else kin
+            for backend in own:
+                if backend not in kin:
+                    backend.join(kin)
+            kin[:] = own  # those that left take nothing more; what they hold they will tell
