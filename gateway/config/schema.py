@@ -49,6 +49,11 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     estimated by their bytes, in a thread of each worker. A prompt that is not counted within 50 ms,
     or is longer than 192 KiB, is estimated. Needs the extra `tokenizers`.
     """
+    split_lists: bool = False
+    """Whether a list of prompts (embeddings, or completions that do not stream) that is too wide
+    for the promise is served in parts that are not: each is a request of its own, also to metrics
+    and logs, and the answers are joined. Otherwise it is served whole, without a promise.
+    """
     aliases: tuple[str, ...] = ()
     """Further names that clients may use. The engines never see them; the answer has the name that
     the client used.

@@ -16,7 +16,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
     max_model_len: of the pool with the longest context, tokens. bytes_per_token: first value of the
     estimate. pools: names of the pools that serve it. aliases, adapters: further names. tokenizer:
-    by which its prompts are counted, `None` if they are estimated.
+    by which its prompts are counted, `None` if they are estimated. split_lists: whether lists that
+    are too wide for the promise are served in parts.
     """
 
     name: str
@@ -26,6 +27,7 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     aliases: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
     tokenizer: TokenizerFile | None = None
+    split_lists: bool = False
 
 
 class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,6 +58,7 @@ def serving(loaded: Loaded) -> ServingConfig:
                 aliases=section.aliases,
                 adapters=section.adapters,
                 tokenizer=loaded.tokenizers.get(name),
+                split_lists=section.split_lists,
             )
             for name, section in loaded.config.models.items()
         ),

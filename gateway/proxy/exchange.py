@@ -31,6 +31,7 @@ from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import error_head, not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
+from gateway.proxy.list_split import ListSplitter
 from gateway.proxy.names import Names
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
@@ -85,6 +86,9 @@ class Exchange:
         self._receipts = Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings, router.fleet.may_rest)
+        self._splitter = ListSplitter(
+            router, dispatcher, self.timeouts, self._admit, on_arrival, self._conclude, clock
+        )
         self.configure(settings, names, upstreams)
 
     def configure(
@@ -132,12 +136,17 @@ class Exchange:
             if not self._counter.idle:
                 await self._count(client, fiber, llm_request, request.body)
             active = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
+            lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
+            if active.estimate.model in self._names.split:
+                width, whole, active = self._splitter.width(active), active, None
+                if width and await self._splitter.serve(client, request, whole, lines, width):
+                    return
+                active = whole
             self.timeouts.begin(active)
             client.on_disconnect = active.abandon
             if active.estimate.slo_class != LEFT_OVER:  # nothing is planned for it
                 self._on_arrival(active.bucket)
             self._dispatcher.earn()
-            lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
             reply, begun = await self._dispatcher.begin(
                 client, active, lines, request.body, request.headers
             )

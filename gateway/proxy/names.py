@@ -1,5 +1,5 @@
-"""What clients may call a model, which pools can serve a request at all, and what their engines
-call the model. No I/O; knows no bucket and no backend."""
+"""What clients may call a model, which pools can serve a request at all, what their engines call
+the model, and of which models lists may be split. No I/O; knows no bucket and no backend."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -22,13 +22,14 @@ SIGNS: Final = {
 
 
 class Names:
-    """The names of one configuration; never changed."""
+    """The names of one configuration; never changed. split: models whose lists may be split."""
 
     def __init__(self, models: Sequence[ServedModel], upstreams: Mapping[str, Upstream]) -> None:
         """upstreams: by pool."""
         self._base = {
             name: model.name for model in models for name in (*model.aliases, *model.adapters)
         }
+        self.split = frozenset([model.name for model in models if model.split_lists])
         self._pools = {model.name: frozenset(model.pools) for model in models}
         self._models = {pool: model.name for model in models for pool in model.pools}
         self._renamings = {
