@@ -190,8 +190,8 @@ async def test_a_client_that_leaves_while_its_prompt_is_counted_gets_no_backend(
     async with running(tmp_path, model={"tokenizer": "words.json"}) as fleet:
         counter = fleet.worker.counter
         await until(lambda: counter.ready)
-        assert counter._thread is not None
-        counter._thread.submit(busy.wait)
+        assert counter._executor is not None
+        counter._executor.submit(busy.wait)
         try:
             body = json.dumps(CHAT | {"messages": [{"role": "user", "content": "a " * 400}]})
             _, writer = await asyncio.open_connection("127.0.0.1", fleet.app.port)

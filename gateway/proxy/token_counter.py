@@ -37,7 +37,7 @@ class TokenCounter:
         self._loop = asyncio.get_running_loop()
         self._files: dict[str, TokenizerFile] = {}
         self._loaded: dict[TokenizerFile, Any] = {}
-        self._thread: ThreadPoolExecutor | None = None
+        self._executor: ThreadPoolExecutor | None = None  # `_thread` would be a keyword of C
         self._waiting_bytes = 0
         self.configure(models)
 
@@ -58,17 +58,17 @@ class TokenCounter:
         now = set(self._files.values())
         for file in set(self._loaded) - now:
             self._loaded.pop(file, None)
-        if self._files and self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "tokenizer")
+        if self._files and self._executor is None:
+            self._executor = ThreadPoolExecutor(1, "tokenizer")
         for file in now - before:
-            assert self._thread is not None
-            self._thread.submit(self._load, file)
+            assert self._executor is not None
+            self._executor.submit(self._load, file)
 
     def close(self) -> None:
         """End the thread when it has counted what it counts now."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False, cancel_futures=True)
-            self._thread = None
+        if self._executor is not None:
+            self._executor.shutdown(wait=False, cancel_futures=True)
+            self._executor = None
         self._files, self.idle = {}, True
 
     async def count(self, model: str, request: LlmRequest, body: bytes) -> int | None:
@@ -87,9 +87,9 @@ class TokenCounter:
         if size <= AT_ONCE:
             return _counted(tokenizer, texts)
         counted: Promise[int | None] = Promise()
-        assert self._thread is not None
+        assert self._executor is not None
         self._waiting_bytes += size
-        self._thread.submit(self._work, tokenizer, texts, counted, size)
+        self._executor.submit(self._work, tokenizer, texts, counted, size)
         timer = self._loop.call_later(PATIENCE_S, counted.resolve, None)
         try:
             return await counted

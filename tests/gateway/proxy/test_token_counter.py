@@ -90,8 +90,8 @@ async def test_no_prompt_waits_long_nor_behind_much(counter):
     """While the thread is busy a prompt is given up after a while, and behind as much as can be
     counted in that time none waits at all; what was given up is not counted later."""
     busy = Event()
-    assert counter._thread is not None
-    counter._thread.submit(busy.wait)
+    assert counter._executor is not None
+    counter._executor.submit(busy.wait)
     try:
         much = asyncio.ensure_future(counted(counter, messages=chat("a" * (MOST_BYTES - 99))))
         await asyncio.sleep(0)
