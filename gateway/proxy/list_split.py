@@ -18,7 +18,6 @@ from gateway.proxy.events import usage_of
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.fiber import Fiber, Promise
 from gateway.proxy.http.headers import reply_head
-from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
 from gateway.proxy.list_cut import PromptList, joined
 from gateway.proxy.receipt import unrouted
@@ -193,7 +192,6 @@ class ListSplitter:
             part.counted = round(whole.counted * part.prompt_bytes / whole.prompt_bytes)
         request_id = b"%b-%d" % (split.request_id, number)
         active = self._admit(split.client, split.request, part, fiber, request_id, self._clock())
-        reply: Reply | None = None
         try:
             self._timeouts.begin(active)
             self._on_arrival(active.bucket)
@@ -201,7 +199,8 @@ class ListSplitter:
             reply, begun = await self._dispatcher.begin(
                 split.client, active, split.lines, body, split.request.headers
             )
-            assert isinstance(begun, bytes)  # it does not stream
+            reply.close()  # it does not stream, so all of it is there
+            assert isinstance(begun, bytes)
             active.add_usage(usage_of(begun))
             active.finish(Outcome.OK, reply.status)
             if number == 0:
@@ -215,8 +214,6 @@ class ListSplitter:
             active.finish(Outcome.ABANDONED, ABANDONED)
             raise
         finally:
-            if reply is not None:
-                reply.close()
             self._conclude(active)
 
 

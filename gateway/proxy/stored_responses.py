@@ -140,7 +140,6 @@ class StoredResponses:
         fiber: Fiber,
     ) -> None:
         request_id = request.client_id or uuid4().hex.encode()
-        reply: Reply | None = None
 
         def leave() -> None:
             fiber.cancel(ClientGone())
@@ -148,7 +147,10 @@ class StoredResponses:
         client.on_disconnect = leave
         try:
             reply, backend = await self._found(request, path, request_id)
-            await self._pass_on(client, reply, backend, request_id, fiber)
+            try:
+                await self._pass_on(client, reply, backend, request_id, fiber)
+            finally:
+                reply.close()
         except GatewayError as error:
             on_refusal(error)
             head = b"%bx-request-id: %b\r\n" % (error_head(error), request_id)
@@ -161,8 +163,6 @@ class StoredResponses:
             on_refusal(failed)
             client.respond(error_head(failed), error_body(failed, RESPONSES))
         finally:
-            if reply is not None:
-                reply.close()
             client.finish()
 
     async def _found(self, request: Request, path: str, request_id: bytes) -> tuple[Reply, Backend]:
