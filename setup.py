@@ -32,8 +32,9 @@ MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
         "active", "answer_homes", "answers", "attempts", "beginning", "context_refusal", "dispatch",
-        "engines", "events", "exchange", "framing", "judge", "names", "receipt", "relay",
-        "renaming", "responses", "retry", "sse", "targets", "timeouts", "usage_memory",
+        "engines", "events", "exchange", "framing", "judge", "list_cut", "list_split", "names",
+        "receipt", "relay", "renaming", "responses", "retry", "sse", "stored_responses", "targets",
+        "timeouts", "token_counter", "usage_memory",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",

@@ -100,9 +100,8 @@ class App:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        """Drains: not ready at once, still serving for a while so that balancers notice, then no
-        new requests; running ones may finish, and everything stops. A successor on the same port
-        ends the first part, as it serves new requests."""
+        """Drains: not ready at once, still serving until balancers notice or a successor serves the
+        port, then no new requests; running ones may finish, and everything stops."""
         self._leaving, self._handover.stage = True, Stage.DRAINING
         self.plane.leave()
         with suppress(TimeoutError):
@@ -125,7 +124,7 @@ class App:
     @property
     def in_flight(self) -> int:
         """Sequences that backends hold now, as of the last count; most requests are one."""
-        return sum(backend.in_flight for backend in self.fleet.backends)
+        return sum({backend.url: backend.in_flight for backend in self.fleet.backends}.values())
 
     @property
     def plan(self) -> Plan:
@@ -291,6 +290,7 @@ class App:
 
     def _on_probed(self) -> None:
         self._acquaintance.settle({backend.name for backend in self.fleet.backends})
+        self._rollout.note(self._acquaintance.lacks)
         self.plane.on_probed()
 
     def _on_limits(self, limits: Mapping[str, EngineLimits]) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.control.health import Health
 from gateway.proxy.probe import Probe
 from gateway.routing.fleet import Fleet
-from gateway.routing.membership import Membership, changed
+from gateway.routing.membership import Membership, changed, lacking
 from gateway.workers.plane import DataPlane
 
 log = logging.getLogger("cuvee")
@@ -20,6 +20,13 @@ class Rollout:
         self._plane = plane
         self._health = health
         self._probe = probe
+
+    def note(self, lacks: Mapping[str, tuple[str, ...]]) -> None:
+        """These backends lack these adapters from now on, by their names; the others lack none."""
+        before = self._fleet.membership
+        membership = lacking(before, lacks)
+        if membership is not before:
+            self._plane.apply(membership)
 
     def next(
         self, urls: Mapping[str, Sequence[str]], pools: Sequence[str] | None = None

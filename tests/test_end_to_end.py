@@ -9,6 +9,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ import openai
 import pytest
 import yaml
 from aiohttp import ClientSession, ClientTimeout, web
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 from gateway import logs
 from gateway.app import App
@@ -86,6 +88,7 @@ async def running(
     urls: dict[str, list[str]] | None = None,
     queued: int | None = None,
     classes: dict[str, Any] | None = None,
+    model: dict[str, Any] | None = None,
     **gateway: Any,
 ) -> AsyncIterator[Fleet]:
     """A gateway on a free port before one emulator per Faults, or before given URLs."""
@@ -104,7 +107,9 @@ async def running(
             for emulator in emulators[pool]:
                 stack.push_async_callback(emulator.stop)
         path = tmp_path / "cuvee.yaml"
-        path.write_text(yaml.safe_dump(configured(listed, gateway, classes), sort_keys=False))
+        raw = configured(listed, gateway, classes)
+        raw["models"][MODEL] |= model or {}
+        path.write_text(yaml.safe_dump(raw, sort_keys=False))
         app = await stack.enter_async_context(App(load(path), host="127.0.0.1", port=0))
         yield Fleet(app, emulators)
 
@@ -144,6 +149,63 @@ async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(5):
         while not true():  # noqa: ASYNC110 (it has no event)
             await asyncio.sleep(0.005)
+
+
+async def test_a_prompt_is_routed_by_what_the_tokenizer_counts(tmp_path: Path):
+    """Not by its bytes: 400 words of one letter are 400 tokens, and would be estimated as 200. So
+    it is whether it is counted at once or in the thread, and the gateway of a model without a
+    tokenizer estimates."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.save(str(tmp_path / "words.json"))
+    chat = CHAT | {"messages": [{"role": "user", "content": "a " * 400}], "max_tokens": 2}
+    small = CHAT | {"messages": [{"role": "user", "content": "a " * 60}], "max_tokens": 2}
+
+    async with running(tmp_path, model={"tokenizer": "words.json"}) as fleet:
+        await until(lambda: fleet.worker.counter.ready)
+        with_it = [await asked_bucket(fleet, body) for body in (chat, small)]
+    async with running(tmp_path) as fleet:
+        without = [await asked_bucket(fleet, body) for body in (chat, small)]
+
+    grid = fleet.worker.table.buckets.grid
+    row = len(grid.output_edges) - 1
+    assert [bucket // row for bucket in with_it] == [2, 0]
+    assert [bucket // row for bucket in without] == [1, 0]
+
+
+async def asked_bucket(fleet: Fleet, body: dict[str, Any]) -> int:
+    """The bucket of a request, as its receipt tells."""
+    async with (
+        ClientSession() as session,
+        session.post(f"{fleet.url}/v1/chat/completions", json=body) as reply,
+    ):
+        assert reply.status == 200
+        return int(reply.headers["x-cuvee-bucket"])
+
+
+async def test_a_client_that_leaves_while_its_prompt_is_counted_gets_no_backend(tmp_path: Path):
+    """It was not accepted yet, and is never sent."""
+    tokenizer = Tokenizer(models.WordLevel({"[UNK]": 0}, unk_token="[UNK]"))
+    tokenizer.save(str(tmp_path / "words.json"))
+    busy = Event()
+    async with running(tmp_path, model={"tokenizer": "words.json"}) as fleet:
+        counter = fleet.worker.counter
+        await until(lambda: counter.ready)
+        assert counter._executor is not None
+        counter._executor.submit(busy.wait)
+        try:
+            body = json.dumps(CHAT | {"messages": [{"role": "user", "content": "a " * 400}]})
+            _, writer = await asyncio.open_connection("127.0.0.1", fleet.app.port)
+            head = f"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: {len(body)}"
+            writer.write(f"{head}\r\n\r\n{body}".encode())
+            await until(lambda: counter._waiting_bytes > 0)
+            writer.transport.abort()
+            await until(lambda: not fleet.worker._listener.connections)
+        finally:
+            busy.set()
+        await until(lambda: counter._waiting_bytes == 0)
+
+        assert await fleet.outcomes() == {}
 
 
 async def test_the_sdk_chats_and_completes_streaming_and_not(tmp_path: Path):

@@ -41,6 +41,7 @@ class Engine:
         self.context = context
         self.key = key
         self.url = ""
+        self.sick = False
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.probes: list[tuple[str, dict[str, str]]] = []
@@ -54,7 +55,7 @@ class Engine:
         if request.path == "/v1/models":
             entries = [{"id": name, "max_model_len": self.context} for name in self.names]
             return web.json_response({"object": "list", "data": entries})
-        return web.Response()
+        return web.Response(status=500 if self.sick else 200)
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         body = await request.json()
@@ -112,9 +113,10 @@ async def gateway(
     tls: ssl.SSLContext | None = None,
     **settings: Any,
 ) -> AsyncIterator[Served]:
-    """A gateway before one engine a pool; the pools' profiles are H100 and, of `small`, A10G."""
+    """A gateway before one engine a pool; the pools' profiles are H100 and, of `small`, A10G. Of
+    `h100/2`: another engine of the pool `h100`."""
     async with AsyncExitStack() as stack:
-        sections = {}
+        sections: dict[str, Any] = {}
         for name, engine in engines.items():
             scripted = web.Application()
             scripted.router.add_get("/{path:.*}", engine.probe)
@@ -126,6 +128,10 @@ async def gateway(
             await site.start()
             port = runner.addresses[0][1]
             engine.url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
+            pool, _, second = name.partition("/")
+            if second:
+                sections[pool]["backends"].append(engine.url)
+                continue
             sections[name] = {
                 "model": MODEL,
                 "profile": "llama-3-8b/A10G" if name == "small" else "llama-3-8b/H100",
@@ -173,6 +179,54 @@ async def test_clients_engines_and_paths_may_use_different_names(tmp_path, worke
             assert events[0].choices[0].delta.content == 'a "model":"served/v2" in the text'
 
     assert {body["model"] for body in engine.bodies} == {"served/v2"}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+async def test_an_adapter_goes_to_the_backends_of_a_pool_that_have_it(tmp_path, workers):
+    """One that lacks it is not even asked, as long as another is known to have it; once it was
+    loaded there too, both get requests for it. The model's own are everywhere all the time."""
+    bare, full = Engine(MODEL), Engine(MODEL, "sql")
+    engines = {"h100": bare, "h100/2": full}
+    async with gateway(
+        tmp_path, engines, model={"adapters": ["sql"]}, workers=workers, retries=0
+    ) as served:
+        chat = served.sdk.chat.completions
+        for stream in (False, True) * 3:
+            await chat.create(**hello("sql", stream=stream))
+        assert [body["model"] for body in full.bodies] == ["sql"] * 6
+        assert bare.bodies == []
+
+        bare.names = (MODEL, "sql")
+        await until(lambda: not served.app.fleet.lacking)
+        async with asyncio.timeout(10):
+            while not bare.bodies:
+                await asyncio.gather(*(chat.create(**hello("sql")) for _ in range(8)))
+
+
+async def test_an_adapter_that_no_backend_has_is_refused_by_an_engine(tmp_path):
+    """In its own words; where the one that had it is gone, there is none for a while."""
+    bare, full = Engine(MODEL), Engine(MODEL)
+    engines = {"h100": bare, "h100/2": full}
+    async with gateway(tmp_path, engines, model={"adapters": ["sql"]}) as served:
+        chat = served.sdk.chat.completions
+        with pytest.raises(openai.NotFoundError, match="`sql` does not exist"):
+            await chat.create(**hello("sql"))
+
+        full.names = (MODEL, "sql")
+        await until(lambda: bool(served.app.fleet.lacking))
+        assert (await chat.create(**hello("sql"))).model == "sql"
+        full.sick = True
+        await until(lambda: not all(b.healthy for b in served.app.fleet.backends))
+        with pytest.raises(openai.InternalServerError) as refused:
+            await chat.create(**hello("sql"))
+        assert refused.value.status_code == 503
+
+
+async def until(true):
+    """Waits for something that a round of probes brings about."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 (it has no event)
+            await asyncio.sleep(0.01)
 
 
 async def test_an_adapter_goes_where_it_is(tmp_path):

@@ -108,9 +108,9 @@ def _check_twice(listed: list[Listed], findings: Findings) -> None:
         if one.pool != other.pool and one.model != other.model:
             findings.warning(
                 one.key,
-                f"{one.url} is also {other.key}, for another model: the router counts its load for "
-                "each of them apart, as if it were two engines; names of one model belong to one "
-                "pool: give the model `aliases` or `adapters`",
+                f"{one.url} is also {other.key}, for another model: its load is that of both, but "
+                "plans count with two engines; names of one model belong to one pool: give the "
+                "model `aliases` or `adapters`",
             )
             continue
         text = f"{one.url} is the backend {other.url} of {other.key}: list it once"

@@ -62,7 +62,12 @@ def _keys(before: Loaded, after: Loaded) -> Iterator[str]:
 
 
 def _files(before: Loaded, after: Loaded, keys: list[str]) -> Iterator[str]:
-    """Paths of keys and certificates of pools whose file has another content."""
+    """Paths of keys whose file has another content: keys and certificates of pools, tokenizers."""
+    for name, tokenizer in after.tokenizers.items():
+        path = f"models.{name}.tokenizer"
+        was = before.tokenizers.get(name)
+        if was is not None and was.print != tokenizer.print and path not in keys:
+            yield path
     for name, one in after.upstreams.items():
         known = before.upstreams.get(name)
         if known is None or known == one or any(key.startswith(f"pools.{name}.") for key in keys):

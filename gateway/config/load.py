@@ -25,6 +25,7 @@ from gateway.config.schema import (
     ModelSection,
     SloSection,
 )
+from gateway.config.tokenizer_file import TokenizerFile, tokenizer_files
 from gateway.config.upstream import Upstream, upstreams
 from gateway.config.variables import expanded
 from gateway.errors import ConfigError
@@ -50,7 +51,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     workload: path of a trace, or `None`. trace: path of the trace that the gateway writes, or
     `None`. warnings: what is allowed and hardly wanted, a line each.
     files: all that it was made from, its own first. overrides: settings of the section `gateway`
-    that stand in place of the file's. upstreams: how engines are spoken to, by pool.
+    that stand in place of the file's. upstreams: how engines are spoken to, by pool. tokenizers: by
+    model, where it names one.
     """
 
     config: Config
@@ -65,6 +67,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     files: tuple[Path, ...] = ()
     overrides: Mapping[str, Any] = {}
     upstreams: Mapping[str, Upstream] = {}
+    tokenizers: Mapping[str, TokenizerFile] = {}
 
     def to_rent(self) -> "Loaded":
         """The same with the alternatives among the pools: what commands that plan choose from. No
@@ -165,6 +168,7 @@ def _checked(
     _check_times(config, findings)
     check_addresses(config.pools, config.gateway, findings)
     reached = upstreams(config, root, environ, findings)
+    tokenizers = tokenizer_files(config, root, findings)
     maker = Pools(config, root, findings)
     pools = maker.made()
     found = tuple(maker.alternatives(pools))
@@ -199,6 +203,7 @@ def _checked(
         alternatives=alternatives,
         left_out=left_out,
         upstreams=reached,
+        tokenizers=tokenizers,
     )
 
 

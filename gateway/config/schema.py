@@ -44,6 +44,16 @@ class ModelSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Further SLO classes by name; a request chooses one with the header `x-cuvee-slo-class`."""
     bytes_per_token: Positive = 4.0
     """Where the estimate of prompt tokens starts; learned from the backends' replies."""
+    tokenizer: str | None = None
+    """The model's `tokenizer.json`, relative to this file: prompts are counted with it instead of
+    estimated by their bytes, in a thread of each worker. A prompt that is not counted within 50 ms,
+    or is longer than 192 KiB, is estimated. Needs the extra `tokenizers`.
+    """
+    split_lists: bool = False
+    """Whether a list of prompts (embeddings, or completions that do not stream) that is too wide
+    for the promise is served in parts that are not: each is a request of its own, also to metrics
+    and logs, and the answers are joined. Otherwise it is served whole, without a promise.
+    """
     aliases: tuple[str, ...] = ()
     """Further names that clients may use. The engines never see them; the answer has the name that
     the client used.

@@ -7,6 +7,7 @@ import msgspec
 
 from gateway.config.load import Loaded
 from gateway.config.schema import GatewaySection
+from gateway.config.tokenizer_file import TokenizerFile
 from gateway.config.upstream import Upstream, withheld
 
 
@@ -14,7 +15,9 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     """One model.
 
     max_model_len: of the pool with the longest context, tokens. bytes_per_token: first value of the
-    estimate. pools: names of the pools that serve it. aliases, adapters: further names.
+    estimate. pools: names of the pools that serve it. aliases, adapters: further names. tokenizer:
+    by which its prompts are counted, `None` if they are estimated. split_lists: whether lists that
+    are too wide for the promise are served in parts.
     """
 
     name: str
@@ -23,6 +26,8 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
     pools: tuple[str, ...]
     aliases: tuple[str, ...] = ()
     adapters: tuple[str, ...] = ()
+    tokenizer: TokenizerFile | None = None
+    split_lists: bool = False
 
 
 class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,6 +57,8 @@ def serving(loaded: Loaded) -> ServingConfig:
                 pools=tuple(p.name for p in loaded.pools if p.model == name),
                 aliases=section.aliases,
                 adapters=section.adapters,
+                tokenizer=loaded.tokenizers.get(name),
+                split_lists=section.split_lists,
             )
             for name, section in loaded.config.models.items()
         ),

@@ -1,12 +1,14 @@
 """Asks each backend who it is, once it is well: which models it serves, and what its limits are.
 
 One that serves another model than the configuration says passes its probes, and all its requests
-fail. So it counts as down until it serves the right one. Owns what backends have told; knows no
-plan.
+fail. So it counts as down until it serves the right one. One that lacks an adapter gets no requests
+for it, and is asked again now and then: adapters can be loaded into an engine that runs. Owns what
+backends have told; knows no plan.
 """
 
 import logging
 from collections.abc import Callable, Collection, Mapping
+from typing import NamedTuple
 
 from gateway.config.load import Loaded
 from gateway.preflight.inquiry import ask, expected
@@ -21,6 +23,15 @@ from planner.engine.limits import EngineLimits
 log = logging.getLogger("cuvee")
 
 IGNORES_NAMES = "tgi"  # an engine that serves its model under every name
+AGAIN = 5  # rounds of probes after which a backend that lacks something is asked again
+
+
+class Known(NamedTuple):
+    """What a backend has told. lacks: adapters, by the names that clients use."""
+
+    expected: Expected
+    limits: EngineLimits
+    lacks: tuple[str, ...] = ()
 
 
 class Acquaintance:
@@ -36,7 +47,9 @@ class Acquaintance:
         """on_limits: called with the limits of each pool's engines when they have changed."""
         self._probe = probe
         self._on_limits = on_limits
-        self._known: dict[str, tuple[Expected, EngineLimits]] = {}
+        self._known: dict[str, Known] = {}
+        self._had: set[str] = set()  # adapters that some backend had
+        self._rounds = 0
         self._told: dict[str, str] = {}
         self._said: set[tuple[str, str]] = set()
         self._limits: dict[str, EngineLimits] = {}
@@ -68,12 +81,23 @@ class Acquaintance:
             del self._told[name]
         for name in [name for name in self._known if name not in names]:
             self._forget(name)
+        self._rounds += 1
         now = dict[str, EngineLimits]()
-        for one, own in self._known.values():
+        for one, own, _ in self._known.values():
             now[one.pool] = own.least(now[one.pool]) if one.pool in now else own
         if any(self._limits.get(pool) != own for pool, own in now.items()):
             self._limits |= now
             self._on_limits(dict(self._limits))
+
+    @property
+    def lacks(self) -> dict[str, tuple[str, ...]]:
+        """The adapters that backends lack, by the backend's name. Of one that no backend has, their
+        engines are left to say so."""
+        found = {
+            name: tuple(adapter for adapter in known.lacks if adapter in self._had)
+            for name, known in self._known.items()
+        }
+        return {name: lacks for name, lacks in found.items() if lacks}
 
     async def well(self, backend: Backend) -> Verdict:
         """Whether a backend can serve, by its health path, and by what it says of itself."""
@@ -84,8 +108,12 @@ class Acquaintance:
             return up, reason
         one = self._expected.get((backend.pool, backend.url))
         known = self._known.get(backend.name)
-        if one is None or (known is not None and known[0] == one):
+        if one is None:
             return up, reason
+        if known is not None and known.expected == one:
+            again = known.lacks and self._rounds % AGAIN == 0
+            if not again:
+                return up, reason
         return await self._meet(backend, one, reason)
 
     async def _meet(self, backend: Backend, one: Expected, reason: str) -> Verdict:
@@ -104,15 +132,23 @@ class Acquaintance:
             self._told[backend.name] = found.text
             return False, f"it {found.text}"
         if found.kind == "mismatch":
-            self._tell(backend, found.text)
+            self._tell(backend, found.text + ("; others get its requests" * bool(found.missing)))
         elif any(answer.status in (401, 403) for answer in answers) and not one.upstream.forwards:
             self._tell(backend, f"{found.text} (api_key_file or api_key_env of its pool)")
         self._warn(one, found)
         own = EngineLimits(context=found.context)
         if answers[-1].status == 200:
             own = own.least(limits(engine, answers[-1].body))
-        self._known[backend.name] = one, own
+        self._known[backend.name] = Known(one, own, self._lacks(one, found))
         return True, reason
+
+    def _lacks(self, one: Expected, found: Answered) -> tuple[str, ...]:
+        """The adapters that a backend lacks; notes those that it has."""
+        if one.upstream.engine == IGNORES_NAMES or found.kind == "unknown":
+            return ()
+        own = {a: name for a, name in one.upstream.names.items() if name in one.adapters}
+        self._had |= {adapter for adapter, name in own.items() if name not in found.missing}
+        return tuple(adapter for adapter, name in own.items() if name in found.missing)
 
     def _tell(self, backend: Backend, text: str) -> None:
         """Log what is to be known of a backend that may serve, once."""
@@ -130,4 +166,4 @@ class Acquaintance:
     def _forget(self, name: str) -> None:
         known = self._known.pop(name, None)
         if known is not None:
-            self._connection_pools.forget(known[0].url)
+            self._connection_pools.forget(known.expected.url)

@@ -45,7 +45,7 @@ class Verdict(NamedTuple):
     """What is to be said of one backend, in words. kind: `mismatch`, if it serves and is another
     than the configuration says; `unknown`, if it could not be compared. warning: what else is to
     be known of it, or empty. other: whether it serves another model, so that no request should go
-    there. context: that it tells, tokens."""
+    there. context: that it tells, tokens. missing: names of adapters that it should have."""
 
     backend: Expected
     kind: Kind
@@ -53,6 +53,7 @@ class Verdict(NamedTuple):
     warning: str = ""
     other: bool = False
     context: int | None = None
+    missing: tuple[str, ...] = ()
 
 
 def compare(
@@ -90,13 +91,12 @@ def _compare(backend: Expected, health: HttpAnswer, models: HttpAnswer, keyed: b
     if backend.model not in listed:
         text = _other_models(backend.model, list(listed))
         return Verdict(backend, "mismatch", text, other=bool(listed))
-    missing = [name for name in backend.adapters if name not in listed]
+    missing = tuple(name for name in backend.adapters if name not in listed)
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
         text = f"does not have {names}, which `adapters` of its pool names"
-        return Verdict(
-            backend, "mismatch", text, context=whole(listed[backend.model].get("max_model_len"))
-        )
+        context = whole(listed[backend.model].get("max_model_len"))
+        return Verdict(backend, "mismatch", text, context=context, missing=missing)
     return _context(backend, listed[backend.model].get("max_model_len"))
 
 

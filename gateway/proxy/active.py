@@ -189,4 +189,5 @@ class ActiveRequest:
             answers=request.answers,
             width=request.width,
             asked=request.model,
+            counted=request.counted,
         )

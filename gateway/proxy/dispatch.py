@@ -27,7 +27,7 @@ from gateway.proxy.attempts import Attempts
 from gateway.proxy.beginning import first_output, look_for_events, no_answer
 from gateway.proxy.engines import EngineRefusal, stream_refusal
 from gateway.proxy.http.client import ClientConnection
-from gateway.proxy.http.headers import Headers, credential_lines
+from gateway.proxy.http.headers import Headers, credential_lines, not_sent
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.judge import Judge
@@ -35,6 +35,7 @@ from gateway.proxy.names import Names
 from gateway.proxy.relay import Relay
 from gateway.proxy.renaming import Renaming
 from gateway.proxy.retry import RetryBudget
+from gateway.proxy.stored_responses import StoredResponses
 from gateway.proxy.targets import Targets
 from gateway.proxy.usage_memory import UsageMemory
 from gateway.routing.admission import Admission
@@ -50,9 +51,9 @@ log = logging.getLogger("cuvee")
 class Dispatcher:
     """Finds a backend that answers. One object serves all requests.
 
-    admission: decides when a request is served. judge: of the backends. budget: of retries. doubts:
-    of retries after an answer that may be right, such as that a key is wrong; a caller with a wrong
-    key must not use up the others.
+    admission: decides when a request is served. judge: of the backends. stored: serves what they
+    have stored. budget: of retries. doubts: of retries after an answer that may be right, such as
+    that a key is wrong; a caller with a wrong key must not use up the others.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class Dispatcher:
         self.budget, self.doubts = RetryBudget(), RetryBudget()
         self.judge = Judge(fleet, on_failure, clock)
         self._usage, self._homes = UsageMemory(), AnswerHomes()
+        self.stored = StoredResponses(self._targets, self._homes, fleet, clock)
         self.configure(upstreams, names, settings)
 
     def configure(
@@ -84,6 +86,7 @@ class Dispatcher:
         """Serve by these settings from now on, requests under way as well."""
         self._names = names
         self._targets.configure(upstreams, settings)
+        self.stored.configure(names, not_sent(settings.withheld_headers), settings.idle_timeout_s)
         # Copies of what every request reads: the settings are a class that is not compiled, and
         # each attribute of such a class costs compiled code 110 instructions.
         self._retries, self._usage.wanted = settings.retries, settings.include_usage
@@ -254,7 +257,8 @@ class Dispatcher:
         """Wait for the turn of a request. Raises Saturated or Unavailable."""
         admission = self.admission
         admission.wait(ticket, now_s, again=again)
-        timer = asyncio.get_running_loop().call_at(ticket.until_s, self._late)
+        late = lambda: self.room(self._clock())  # noqa: E731
+        timer = asyncio.get_running_loop().call_at(ticket.until_s, late)
         try:
             if again or active.exclude:  # it was not tried yet, or another backend had it
                 admission.turn(now_s)
@@ -273,9 +277,6 @@ class Dispatcher:
             assert ticket.error is not None
             raise ticket.error
         return ticket.lease
-
-    def _late(self) -> None:
-        self.room(self._clock())
 
     async def _attempt(
         self,

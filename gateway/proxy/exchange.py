@@ -31,14 +31,17 @@ from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import error_head, not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
+from gateway.proxy.list_split import ListSplitter
 from gateway.proxy.names import Names
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
 from gateway.proxy.responses import error_body, error_event, outcome_of, stream_head
 from gateway.proxy.timeouts import Timeouts
+from gateway.proxy.token_counter import TokenCounter
 from gateway.routing.body import read_body
 from gateway.routing.endpoints import RESPONSES, Endpoint
 from gateway.routing.estimator import Estimator
+from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.routing.router import CLASS_HEADER, LEFT_OVER, Router
 from planner.model.buckets import DEFAULT
@@ -59,6 +62,7 @@ class Exchange:
         router: Router,
         estimator: Estimator,
         dispatcher: Dispatcher,
+        counter: TokenCounter,
         names: Names,
         upstreams: Mapping[str, Upstream],
         settings: GatewaySection,
@@ -73,6 +77,7 @@ class Exchange:
         self._router = router
         self._estimator = estimator
         self._dispatcher = dispatcher
+        self._counter = counter
         self._on_arrival = on_arrival
         self._observe = observe
         self._on_refusal = on_refusal
@@ -81,6 +86,9 @@ class Exchange:
         self._receipts = Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings, router.fleet.may_rest)
+        self._splitter = ListSplitter(
+            router, dispatcher, self.timeouts, self._admit, on_arrival, self._conclude, clock
+        )
         self.configure(settings, names, upstreams)
 
     def configure(
@@ -124,13 +132,21 @@ class Exchange:
         try:
             if CODING in request.fields:
                 self._decode(client, request)
-            active = self._admit(client, request, endpoint, fiber, request_id, arrival_s)
+            llm_request = read_body(request.body, endpoint)
+            if not self._counter.idle:
+                await self._count(client, fiber, llm_request, request.body)
+            active = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
+            lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
+            if active.estimate.model in self._names.split:
+                width, whole, active = self._splitter.width(active), active, None
+                if width and await self._splitter.serve(client, request, whole, lines, width):
+                    return
+                active = whole
             self.timeouts.begin(active)
             client.on_disconnect = active.abandon
             if active.estimate.slo_class != LEFT_OVER:  # nothing is planned for it
                 self._on_arrival(active.bucket)
             self._dispatcher.earn()
-            lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
             reply, begun = await self._dispatcher.begin(
                 client, active, lines, request.body, request.headers
             )
@@ -164,24 +180,38 @@ class Exchange:
         decode(request, self._body_bytes)
         client.count(len(request.body) - size)
 
-    def _admit(
-        self,
-        client: ClientConnection,
-        request: Request,
-        endpoint: Endpoint,
-        fiber: Fiber,
-        request_id: bytes,
-        arrival_s: float,
-    ) -> ActiveRequest:
-        """Read a request and estimate its size. Raises BadRequest or a subclass of it."""
-        llm_request = read_body(request.body, endpoint)
+    async def _count(
+        self, client: ClientConnection, fiber: Fiber, llm_request: LlmRequest, body: bytes
+    ) -> None:
+        """Have the tokens of a prompt counted, where its model has a tokenizer."""
+
+        def leave() -> None:
+            fiber.cancel(ClientGone())
+
+        client.on_disconnect = leave
+        model = self._model(llm_request)
+        llm_request.counted = await self._counter.count(model, llm_request, body)
+
+    def _model(self, llm_request: LlmRequest) -> str:
+        """The model that a request is for. Raises BadRequest."""
         model = llm_request.model
         if model is None:
             if len(self._models) > 1:
                 raise BadRequest("you must provide a model parameter", param="model")
             model = self._models[0]
-        if not self._names.plain:
-            model = self._names.base(model)
+        return model if self._names.plain else self._names.base(model)
+
+    def _admit(
+        self,
+        client: ClientConnection,
+        request: Request,
+        llm_request: LlmRequest,
+        fiber: Fiber,
+        request_id: bytes,
+        arrival_s: float,
+    ) -> ActiveRequest:
+        """Estimate the size of a request. Raises BadRequest or a subclass of it."""
+        model = self._model(llm_request)
         caller = self._callers.identify(_credential(request))
         slo_class = self._slo_class(request, model) or caller.slo_class or DEFAULT
         class_index = self._router.class_index(model, slo_class)
@@ -203,7 +233,10 @@ class Exchange:
             receipts=self._receipts,
             room=self._dispatcher.room,
         )
-        if endpoint.answer:  # every engine has the others
+        lacking = self._router.fleet.lacking
+        if lacking and llm_request.model is not None:
+            active.exclude = lacking.get(llm_request.model, ())
+        if llm_request.endpoint.answer:  # every engine has the others
             self._dispatcher.restrict(active)
         return active
 

@@ -1,5 +1,5 @@
-"""What clients may call a model, which pools can serve a request at all, and what their engines
-call the model. No I/O; knows no bucket and no backend."""
+"""What clients may call a model, which pools can serve a request at all, what their engines call
+the model, and of which models lists may be split. No I/O; knows no bucket and no backend."""
 
 from collections.abc import Mapping, Sequence
 from typing import Final
@@ -22,14 +22,16 @@ SIGNS: Final = {
 
 
 class Names:
-    """The names of one configuration; never changed."""
+    """The names of one configuration; never changed. split: models whose lists may be split."""
 
     def __init__(self, models: Sequence[ServedModel], upstreams: Mapping[str, Upstream]) -> None:
         """upstreams: by pool."""
         self._base = {
             name: model.name for model in models for name in (*model.aliases, *model.adapters)
         }
+        self.split = frozenset([model.name for model in models if model.split_lists])
         self._pools = {model.name: frozenset(model.pools) for model in models}
+        self._models = {pool: model.name for model in models for pool in model.pools}
         self._renamings = {
             (pool, asked): Renaming(asked, served)
             for pool, upstream in upstreams.items()
@@ -74,6 +76,11 @@ class Names:
     def renaming(self, pool: str, asked: str | None) -> Renaming | None:
         """How to rename what is sent to a pool, and what it answers; `None`: not at all."""
         return None if asked is None else self._renamings.get((pool, asked))
+
+    def own(self, pool: str) -> Renaming | None:
+        """How to rename what a pool answers of a request that is not known: by the model's own
+        name; `None`: not at all."""
+        return self.renaming(pool, self._models.get(pool))
 
 
 def _needs(ability: str, request: LlmRequest, body: bytes) -> bool:

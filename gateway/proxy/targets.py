@@ -68,7 +68,7 @@ class Targets:
         key = (backend.url, endpoint.path)
         target = self._made.get(key)
         if target is None:
-            target = self._made[key] = self._make(backend, endpoint)
+            target = self._made[key] = self.made(backend, "POST", endpoint.path)
         return target
 
     def dialect(self, backend: Backend) -> EngineDialect:
@@ -85,7 +85,9 @@ class Targets:
             del self._made[key]
         self._connection_pools.forget(backend.url)
 
-    def _make(self, backend: Backend, endpoint: Endpoint) -> Target:
+    def made(self, backend: Backend, method: str, path: str) -> Target:
+        """A target that is not kept: another path of a backend, by another method. path: as it is
+        written into the first line."""
         upstream = self._upstreams.get(backend.pool, UNKNOWN)
         connections = self._connection_pools.pool(
             backend.url,
@@ -93,7 +95,7 @@ class Targets:
             tls=tls_files(upstream),
             connect_timeout_s=upstream.connect_timeout_s,
         )
-        start = connections.request_start("POST", endpoint.path) + header_lines(upstream)
+        start = connections.request_start(method, path) + header_lines(upstream)
         return Target(
             connections=connections,
             start=start,

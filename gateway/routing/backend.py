@@ -31,38 +31,23 @@ class Backend:
     """One running engine behind one URL.
 
     in_flight: sequences that requests hold here, one for each prompt and choice; most requests are
-    one. loads: by class of its model, Σ 1/n* over all leases, as measured
-    by the promise of the class; at 1.0 the backend just keeps it. present: by class, number of
-    leases of its requests. pending_s: seconds of prefill of the leases without a first token.
-    memory: the share of the KV cache that all leases fill on average, as estimated. All are totals
-    over all workers, as far as this worker knows; its own part is in its cell of the shared array,
-    if there is one. healthy: whether the last probe was good. breaker: judges it by its requests.
-    silent: whether it has streams and none of them goes on. paused_until_s: until when its engine
-    wants no requests. heard_s: when an answer last began or came whole. cold_until_s: until when it
-    gets fewer requests than it could take.
+    one. loads: by class of its model, Σ 1/n* over all leases, as measured by the promise of the
+    class; at 1.0 the backend just keeps it. present: by class, number of leases of its requests.
+    pending_s: seconds of prefill of the leases without a first token. memory: the share of the KV
+    cache that all leases fill on average, as estimated. All are totals over all workers, as far as
+    this worker knows; its own part is in its cell of the shared array, if there is one. Where other
+    pools have the same URL, all but `present` are of that engine, so with the leases there
+    (`join`). healthy: whether the last probe was good. breaker: judges it by its requests. silent:
+    whether it has streams and none of them goes on. paused_until_s: until when its engine wants no
+    requests. heard_s: when an answer last began or came whole. cold_until_s: until when it gets
+    fewer requests than it could take.
     """
 
     __slots__ = (
-        "_cell",
-        "_full_at",
-        "_full_until_s",
-        "_unprefilled",
-        "_warmup_s",
-        "breaker",
-        "cold_until_s",
-        "healthy",
-        "heard_s",
-        "in_flight",
-        "loads",
-        "memory",
-        "name",
-        "paused_until_s",
-        "pending_s",
-        "pool",
-        "present",
-        "silent",
-        "url",
-    )
+        "_cell", "_full_at", "_full_until_s", "_kin", "_unprefilled", "_warmup_s", "breaker",
+        "cold_until_s", "healthy", "heard_s", "in_flight", "loads", "memory", "name",
+        "paused_until_s", "pending_s", "pool", "present", "silent", "url",
+    )  # fmt: skip
 
     def __init__(self, *, name: str, pool: str, url: str) -> None:
         self.name = name
@@ -80,6 +65,7 @@ class Backend:
         self.cold_until_s = self._warmup_s = 0.0
         self._unprefilled: deque[Lease] = deque()
         self._cell: memoryview[float] | None = None
+        self._kin: list[Backend] | None = None
 
     def __repr__(self) -> str:
         state = "up" if self.healthy else "down"
@@ -108,10 +94,11 @@ class Backend:
         """Note that the engine refused a request for lack of room. It is full with that request
         less than is in flight now; that is no failure. pause_s: for how long it wants no requests
         at all, if it said so. width: of the request, in sequences."""
-        self._full_at = self.in_flight - width  # the refused request holds a lease too
-        self._full_until_s = now_s + FULL_S
-        if pause_s:
-            self.paused_until_s = max(self.paused_until_s, now_s + pause_s)
+        for one in self._kin or (self,):
+            one._full_at = one.in_flight - width  # the refused request holds a lease too
+            one._full_until_s = now_s + FULL_S
+            if pause_s:
+                one.paused_until_s = max(one.paused_until_s, now_s + pause_s)
 
     def full(self, now_s: float) -> bool:
         """Whether the engine refused requests a moment ago and still has as many as then, or wants
@@ -153,6 +140,33 @@ class Backend:
         """The pressure of the requests that it is not given while it is cold."""
         left_s = self.cold_until_s - now_s
         return COLD * left_s / self._warmup_s if left_s > 0.0 else 0.0
+
+    def join(self, kin: "list[Backend]") -> None:
+        """Be one engine with these from now on, which have the same URL; one that leaves the list
+        goes on to tell them of the leases that end. Load by another model's promise is not known:
+        that of their leases counts by the strictest of their own."""
+        if kin:
+            one = kin[0]
+            self.in_flight, self.pending_s, self.memory = one.in_flight, one.pending_s, one.memory
+            self.loads = [max(one.loads)] * MOST_CLASSES
+        kin.append(self)
+        self._kin = kin
+
+    def lend(self, width: int, load: float, memory: float, pending_s: float) -> None:
+        """Add to the totals, or subtract, what a lease of another of the same URL holds."""
+        self.in_flight = max(0, self.in_flight + width)
+        if self.in_flight == 0:
+            self.pending_s = self.memory = 0.0
+            self.loads = [0.0] * MOST_CLASSES
+            return
+        self.pending_s += pending_s
+        self.memory += memory
+        self.loads = [one + load for one in self.loads]
+
+    def _tell_kin(self, width: int, load: float, memory: float, pending_s: float) -> None:
+        for other in self._kin or ():
+            if other is not self:
+                other.lend(width, load, memory, pending_s)
 
     def publish_to(self, cell: "memoryview[float]") -> None:
         """Publish this worker's leases in a cell of the shared array from now on, `WIDTH` doubles.
@@ -203,12 +217,16 @@ class Backend:
             self.present[own] += sign
         if self._cell is not None:
             self._publish(self._cell, sign, own, slots, memory, pending_s, width)
+        if self._kin is not None:
+            self._tell_kin(sign * width, sign * max(slots), sign * memory, pending_s)
 
     def pend(self, seconds: float) -> None:
         """Add to the pending prefill of this worker's leases, or subtract (negative)."""
         self.pending_s += seconds
         if self._cell is not None:
             self._cell[1] += seconds
+        if self._kin is not None:
+            self._tell_kin(0, 0.0, 0.0, seconds)
 
     def _publish(
         self,

@@ -14,7 +14,7 @@ from gateway.routing.body_schema import NOTHING, BodyFields, ChatFields, Message
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.form import read_form
 from gateway.routing.llm_request import LlmRequest
-from gateway.routing.prompt_text import OTHER, PARTS, PromptText, too_many
+from gateway.routing.prompt_text import OTHER, PARTS, PromptText, PromptTexts, too_many
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
 MESSAGES: Final = "messages"
@@ -42,14 +42,25 @@ _CHAT: Final = msgspec.json.Decoder(ChatFields, strict=False)
 _DECODER: Final = msgspec.json.Decoder(BodyFields, strict=False)
 
 
-def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
+def prompt_texts(body: bytes, endpoint: Endpoint) -> list[str]:
+    """The texts of which a body's prompt is made, each by itself. Raises BadRequest as `read_body`
+    does."""
+    kept = PromptTexts()
+    read_body(body, endpoint, kept)
+    return kept.texts
+
+
+def read_body(body: bytes, endpoint: Endpoint, text: PromptText | None = None) -> LlmRequest:
     """Read a body. Raises BadRequest when it is not a JSON object with fields of the right types.
 
-    A missing prompt is no error here: the backend knows better what the endpoint needs.
+    A missing prompt is no error here: the backend knows better what the endpoint needs. text: where
+    the prompt goes.
     """
     if endpoint.form:
         return read_form(body, endpoint)
-    text, units, prompts = PromptText(), 0, 1
+    units, prompts = 0, 1
+    if text is None:
+        text = PromptText()
     tokens: int | None = None
     cap: int | None = None
     previous: str | None = None

@@ -29,6 +29,9 @@ class Estimator:
         tokens, as in traces."""
         self.lengths = OutputLengths()
         self.tokens = BytesPerToken(bytes_per_token or {})
+        # From the tokens that a tokenizer counts in a prompt's text to those that engines report,
+        # who write the marks of a template around it: the same lines, which start at one for one.
+        self.counts = BytesPerToken(dict.fromkeys(bytes_per_token or {}, 1.0))
         self.payload = PayloadTokens()
         self._quota = QUOTA
 
@@ -38,6 +41,7 @@ class Estimator:
     def add(self, bytes_per_token: dict[str, float]) -> None:
         """Add models, with the first value of each. What was learned stays."""
         self.tokens.add(bytes_per_token)
+        self.counts.add(dict.fromkeys(bytes_per_token, 1.0))
 
     def estimate(
         self, request: LlmRequest, *, model: str, caller: str, slo_class: str = DEFAULT
@@ -46,10 +50,13 @@ class Estimator:
         lengths of similar requests; both of one of its sequences."""
         endpoint, inputs, prompts = request.endpoint, request.prompt_tokens, request.prompts
         if inputs is None:
-            inputs = self.tokens.estimate(
+            tokens, size = self.tokens, request.prompt_bytes
+            if request.counted is not None:
+                tokens, size = self.counts, request.counted
+            inputs = tokens.estimate(
                 model,
                 endpoint.name,
-                request.prompt_bytes,
+                size,
                 caller=caller,
                 units=request.units,
                 wide=request.wide,
@@ -122,23 +129,27 @@ class Estimator:
             text = self._text(lesson)
             self.payload.learn(lesson.model, lesson.payload, text=text, tokens=tokens)
             return
-        self.tokens.learn(
-            lesson.model,
-            lesson.endpoint,
-            lesson.prompt_bytes,
-            tokens,
-            caller=lesson.caller,
-            units=lesson.units,
-            wide=lesson.wide,
-            weight=weight,
-        )
+        for lines, size in ((self.tokens, lesson.prompt_bytes), (self.counts, lesson.counted)):
+            if size is not None:
+                lines.learn(
+                    lesson.model,
+                    lesson.endpoint,
+                    size,
+                    tokens,
+                    caller=lesson.caller,
+                    units=lesson.units,
+                    wide=lesson.wide,
+                    weight=weight,
+                )
 
     def _text(self, lesson: Lesson) -> int:
         """The tokens of a prompt's text, as they would be estimated now."""
-        return self.tokens.estimate(
+        counted = lesson.counted
+        lines = self.tokens if counted is None else self.counts
+        return lines.estimate(
             lesson.model,
             lesson.endpoint,
-            lesson.prompt_bytes,
+            lesson.prompt_bytes if counted is None else counted,
             caller=lesson.caller,
             units=lesson.units,
             wide=lesson.wide,
@@ -169,6 +180,7 @@ class Estimator:
             tokens=self.tokens.state(),
             lengths=self.lengths.state(),
             payload=self.payload.state(),
+            counts=self.counts.state(),
         )
 
     def restore(self, state: EstimatorState) -> None:
@@ -176,3 +188,4 @@ class Estimator:
         self.tokens.restore(state.tokens)
         self.lengths.restore(state.lengths)
         self.payload.restore(state.payload)
+        self.counts.restore(state.counts)

@@ -13,7 +13,8 @@ class Lesson(msgspec.Struct, frozen=True, array_like=True):
     body, see `LlmRequest`. input_tokens: of all prompts, as the backend reported; `None` if it did
     not, or if the prompts came as token ids. output_tokens: of one of its answers; `None` if the
     answer was cut or failed, or if the endpoint generates none. least_input: tokens that the
-    prompts have at least, as a backend said that refused them for their length.
+    prompts have at least, as a backend said that refused them for their length. counted: tokens of
+    their text by the model's tokenizer, `None` where they were estimated.
     """
 
     model: str
@@ -28,6 +29,7 @@ class Lesson(msgspec.Struct, frozen=True, array_like=True):
     wide: bool = False
     payload: tuple[tuple[str, int], ...] = ()
     least_input: int | None = None
+    counted: int | None = None
 
 
 class TokenFitState(msgspec.Struct, frozen=True):
@@ -62,8 +64,10 @@ class LengthsState(msgspec.Struct, frozen=True):
 
 
 class EstimatorState(msgspec.Struct, frozen=True):
-    """All that an estimator has learned."""
+    """All that an estimator has learned. counts: the lines from tokens that a tokenizer counts to
+    those that engines report."""
 
     tokens: list[TokenFitState]
     lengths: LengthsState
     payload: list[PayloadState]
+    counts: list[TokenFitState] = []

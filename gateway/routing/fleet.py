@@ -14,13 +14,16 @@ class Fleet:
     """Backends by pool, live or not, in the order of the membership.
 
     max_ejection_share: of a pool's healthy backends, how many may rest because of failed requests.
-    warmup_s: seconds in which a backend that comes up gets more and more requests.
+    warmup_s: seconds in which a backend that comes up gets more and more requests. lacking: names
+    of the backends that do not have an adapter, by its name; empty where all have all.
     """
 
     def __init__(self, membership: Membership) -> None:
         self.max_ejection_share = 0.34
         self.warmup_s = 0.0
         self.membership = Membership(version=-1, members=(), pools={})
+        self.lacking: dict[str, frozenset[str]] = {}
+        self._kin: dict[str, list[Backend]] = {}  # backends of one URL, where there are several
         self._by_name: dict[str, Backend] = {}
         self._pools: dict[str, tuple[Backend, ...]] = {}
         self.apply(membership)
@@ -128,11 +131,16 @@ class Fleet:
             for m in membership.members
         }
         self._rows = {m.name: m.row for m in membership.members}
+        self.lacking = {
+            adapter: frozenset([m.name for m in membership.members if adapter in m.lacks])
+            for adapter in {name for m in membership.members for name in m.lacks}
+        }
         self._pools = {
             pool: tuple(b for b in self._by_name.values() if b.pool == pool)
             for pool in membership.pools
         }
         self.membership = membership
+        self._group()
         # By name and not by URL: a URL that left and came back is another backend, because leases
         # of the first one may still end.
         new = tuple(b for name, b in self._by_name.items() if name not in before)
@@ -140,3 +148,29 @@ class Fleet:
             backend.probed(is_first)
         gone = tuple(b for name, b in before.items() if name not in self._by_name)
         return new, gone
+
+    def mix(self) -> None:
+        """After the totals of all backends were set, each to those of its own leases: let those of
+        one URL have the totals of all of them."""
+        for kin in self._kin.values():
+            sums = [(b.in_flight, max(b.loads), b.memory, b.pending_s) for b in kin]
+            for number, backend in enumerate(kin):
+                for other, held in enumerate(sums):
+                    if other != number:
+                        backend.lend(*held)
+
+    def _group(self) -> None:
+        """Let the backends of one URL be one engine: two pools may serve two models there."""
+        before, self._kin = self._kin, {}
+        members: dict[str, list[Backend]] = {}
+        for backend in self._by_name.values():
+            members.setdefault(backend.url, []).append(backend)
+        for url, own in members.items():
+            kin = before.get(url)
+            if kin is None and len(own) == 1:
+                continue
+            kin = self._kin[url] = [] if kin is None else kin
+            for backend in own:
+                if backend not in kin:
+                    backend.join(kin)
+            kin[:] = own  # those that left take nothing more; what they hold they will tell

@@ -16,14 +16,16 @@ class LlmRequest:
     gateway adds `include_usage`. prompts: in the list. answers: choices in the reply, of all
     prompts. width: sequences that an engine works on for it, more than answers with `best_of`.
     one_choice: whether the answer has one choice; false where it may have more. previous: the id of
-    the answer that this one goes on from, which one backend has.
+    the answer that this one goes on from, which one backend has. counted: tokens of the prompt's
+    text by the model's tokenizer, `None` if they are not counted; the one field that is set later.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "answers", "asks_usage", "endpoint", "max_tokens", "model", "one_choice", "payload",
-        "previous", "prompt_bytes", "prompt_tokens", "prompts", "stream", "units", "wide", "width",
+        "answers", "asks_usage", "counted", "endpoint", "max_tokens", "model", "one_choice",
+        "payload", "previous", "prompt_bytes", "prompt_tokens", "prompts", "stream", "units",
+        "wide", "width",
     )  # fmt: skip
 
     def __init__(
@@ -60,6 +62,7 @@ class LlmRequest:
         self.prompts = prompts
         self.answers = answers
         self.width = width
+        self.counted: int | None = None
 
     def __repr__(self) -> str:
         return (

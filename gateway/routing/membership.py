@@ -13,12 +13,14 @@ from gateway.errors import ConfigError
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
     """One backend. name: `POOL-3`; never given to another backend. row: its index in arrays that
-    the processes share."""
+    the processes share. lacks: adapters, by the names that clients use, which others of the model
+    have and it has not."""
 
     name: str
     pool: str
     url: str
     row: int
+    lacks: tuple[str, ...] = ()
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -87,6 +89,18 @@ def changed(
         pools={pool: numbers[pool] for pool in wanted},
         left={pool: number for pool, number in numbers.items() if pool not in wanted},
     )
+
+
+def lacking(before: Membership, lacks: Mapping[str, tuple[str, ...]]) -> Membership:
+    """The next membership: the same backends, of which these lack these adapters, by their names,
+    and the others none; `before` itself if that is so already."""
+    members = tuple(
+        msgspec.structs.replace(member, lacks=lacks.get(member.name, ()))
+        for member in before.members
+    )
+    if members == before.members:
+        return before
+    return msgspec.structs.replace(before, version=before.version + 1, members=members)
 
 
 def _check(pools: Collection[str], urls: Mapping[str, Sequence[str]]) -> None:

@@ -36,8 +36,8 @@ class Observation:
     """One accepted request: its estimate, the decision, and the actual values.
 
     caller: id of the caller. asked: the model's name in the request, also an alias or an adapter;
-    `None` if it had none. prompt_bytes, units, wide, payload, prompts, answers, width: as of
-    `LlmRequest`. estimated_input, estimated_output: tokens of one prompt and of one answer.
+    `None` if it had none. prompt_bytes, units, wide, payload, prompts, answers, width, counted: as
+    of `LlmRequest`. estimated_input, estimated_output: tokens of one prompt and of one answer.
     exact_input: whether the prompt came as token ids, so that its estimate was exact and teaches
     nothing. least_input: tokens that the prompts have at least, as a backend said that refused them
     for their length; `None` if none did. input_tokens, output_tokens: of all its prompts and
@@ -54,11 +54,12 @@ class Observation:
     """
 
     __slots__ = (
-        "answers", "arrival_s", "asked", "backend", "bucket", "cached_tokens", "caller", "decision",
-        "duration_s", "endpoint", "estimated_input", "estimated_output", "exact_input", "in_flight",
-        "input_tokens", "least_input", "max_tokens", "model", "outcome", "output_tokens", "payload",
-        "plan_id", "pool", "prompt_bytes", "prompts", "reason", "request_id", "retries",
-        "slo_class", "status", "stream", "tpot_s", "ttft_s", "units", "waited_s", "wide", "width",
+        "answers", "arrival_s", "asked", "backend", "bucket", "cached_tokens", "caller", "counted",
+        "decision", "duration_s", "endpoint", "estimated_input", "estimated_output", "exact_input",
+        "in_flight", "input_tokens", "least_input", "max_tokens", "model", "outcome",
+        "output_tokens", "payload", "plan_id", "pool", "prompt_bytes", "prompts", "reason",
+        "request_id", "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s", "units",
+        "waited_s", "wide", "width",
     )  # fmt: skip
 
     def __init__(
@@ -101,6 +102,7 @@ class Observation:
         answers: int = 1,
         width: int = 1,
         asked: str | None = None,
+        counted: int | None = None,
     ) -> None:
         self.model = model
         self.caller = caller
@@ -139,6 +141,7 @@ class Observation:
         self.answers = answers
         self.width = width
         self.asked = asked
+        self.counted = counted
 
     def __repr__(self) -> str:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"
@@ -208,6 +211,7 @@ class Observation:
             wide=self.wide,
             payload=self.payload,
             least_input=None if self.exact_input else self.least_input,
+            counted=self.counted,
         )
 
     def log_fields(self) -> dict[str, object]:

@@ -118,14 +118,18 @@ class PromptText:
         elif first == b"[":
             items = _items(raw) if depth < DEEPEST else None
             if items is None:
-                self.text_bytes += len(raw)
+                self.add_raw(raw)
             else:
                 for item in items:
                     self.add_content(bytes(item), depth + 1)
                 return len(items)
         elif raw != NULL:
-            self.text_bytes += len(raw)
+            self.add_raw(raw)
         return 1
+
+    def add_raw(self, raw: bytes) -> None:
+        """Add what is not looked into."""
+        self.text_bytes += len(raw)
 
     def count(self, kind: str, number: int = 1) -> None:
         """Add something that is no text."""
@@ -136,7 +140,7 @@ class PromptText:
     def _add_object(self, raw: bytes, depth: int) -> None:
         fields = _fields(raw) if depth < DEEPEST else None
         if fields is None:
-            self.text_bytes += len(raw)
+            self.add_raw(raw)
             return
         kind = _kind(fields)
         if kind is not None:
@@ -146,7 +150,7 @@ class PromptText:
         for name, raw_value in fields.items():
             value = bytes(raw_value)
             if not structured:  # data, whose keys are part of the text
-                self.text_bytes += len(name)
+                self.add_raw(name.encode("utf-8", "surrogatepass"))
             elif name in STRUCTURE:
                 continue
             found = FOREIGN.fullmatch(name) if depth <= PARTS else None
@@ -156,6 +160,36 @@ class PromptText:
                 self.count(OTHER)
             else:
                 self.add_content(value, depth + 1)
+
+
+class PromptTexts(PromptText):
+    """The same, which keeps the texts too, each by itself. texts: in the order of the prompt."""
+
+    __slots__ = ("texts",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.texts: list[str] = []
+
+    def add(self, text: str) -> None:
+        self.texts.append(text)
+
+    def add_string(self, raw: bytes) -> None:
+        try:
+            self.texts.append(_STRING.decode(raw))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            self.add_raw(raw)
+
+    def add_json(self, raw: bytes) -> None:
+        if raw == NULL:
+            return
+        if BACKSLASH in raw and ESCAPE in raw and not too_many(raw):
+            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+                raw = msgspec.json.encode(msgspec.json.decode(raw))
+        self.add_raw(raw)
+
+    def add_raw(self, raw: bytes) -> None:
+        self.texts.append(raw.decode(errors="replace"))
 
 
 def _placed(value: bytes) -> bool:

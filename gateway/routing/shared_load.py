@@ -128,6 +128,7 @@ class LoadView:
         totals = self._shared_load.others(self._worker, self._rows)
         for backend, row in self._places:
             backend.set_totals(totals[row])
+        self._fleet.mix()
         if self._reads_down and (down := self._shared_load.down()) != self._down:
             self._down = down
             self._mark(down, now_s)

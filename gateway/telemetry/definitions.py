@@ -139,7 +139,7 @@ IN_FLIGHT = Metric(
     "cuvee_in_flight",
     "gauge",
     "Sequences that the backend holds now: one for each prompt and choice of a request; most "
-    "requests are one.",
+    "requests are one. Where several pools have its URL, those of all of them.",
     ("backend", "pool"),
 )
 LOAD = Metric(

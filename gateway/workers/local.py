@@ -1,8 +1,9 @@
-"""The paths of the data port that need no backend.
+"""The paths of the data port that are no requests to a model.
 
 `/livez`, `/readyz`, `/health`, `/ping`, `/version` and `/v1/models` are answered from the worker's
 own state, so that they work without a supervisor too, and so is OPTIONS for every path; `/metrics`
-and `/cuvee/…` are fetched from the admin port, where the configuration says so.
+and `/cuvee/…` are fetched from the admin port, where the configuration says so; stored responses
+are `proxy/stored_responses`'.
 """
 
 import asyncio
@@ -31,6 +32,7 @@ from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request, canonical_path
 from gateway.proxy.responses import error_body
+from gateway.proxy.stored_responses import StoredResponses, stored
 from gateway.routing.endpoints import BY_PATH, CHAT
 from gateway.routing.fleet import Fleet
 from gateway.runtime import build
@@ -51,6 +53,7 @@ class LocalEndpoints:
         *,
         ready: Callable[[], State],
         connection_pools: ConnectionPools,
+        stored_responses: StoredResponses,
         admin: str,
         on_refusal: Callable[[GatewayError], None],
         contexts: Callable[[], Mapping[str, int]],
@@ -59,6 +62,7 @@ class LocalEndpoints:
         on_refusal: called with the error of every request that is answered with one. contexts:
         returns by pool the longest context, tokens, as plans count with it."""
         self._contexts = contexts
+        self._stored = stored_responses
         self._admin = connection_pools.pool(admin)
         self._on_refusal = on_refusal
         self._ready = ready
@@ -103,6 +107,9 @@ class LocalEndpoints:
                 fiber = Fiber()
                 fiber.start(self._fetch(client, request, fiber))
                 return
+            elif stored(path):
+                self._stored.serve(client, request, path, self._on_refusal)
+                return
             elif path in BY_PATH:
                 request.require_method(b"POST")
                 raise Draining
@@ -116,6 +123,9 @@ class LocalEndpoints:
         """The header line that says what a path takes, of a path that is served."""
         if path in BY_PATH:
             return b"allow: POST, OPTIONS\r\n"
+        if methods := stored(path):
+            listed = ", ".join(("HEAD", *methods) if "GET" in methods else methods)
+            return f"allow: {listed}, OPTIONS\r\n".encode()
         if path in self._states or path.startswith((MODELS, BARE_MODELS)):
             return b"allow: GET, HEAD, OPTIONS\r\n"
         raise NotFound(f"Unknown path: {path}")

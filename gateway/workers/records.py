@@ -2,6 +2,7 @@
 is wanted there is nothing, and a request pays nothing.
 """
 
+import time
 from collections.abc import Callable
 
 from gateway.config.serving import ServingConfig
@@ -43,9 +44,8 @@ class Records:
 def new_records(
     config: ServingConfig,
     buckets: Buckets,
-    *,
     clock: Callable[[], float],
-    wall_clock: Callable[[], float],
+    wall_clock: Callable[[], float] = time.time,
 ) -> Records | None:
     """As the configuration wants them; `None`: none."""
     share, trace = config.gateway.request_log, config.gateway.trace

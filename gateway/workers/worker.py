@@ -7,7 +7,6 @@ statistics. Knows a plan only as a routing table.
 import asyncio
 import logging
 import socket
-import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -26,6 +25,7 @@ from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.request import Request, canonical_path
 from gateway.proxy.names import Names
+from gateway.proxy.token_counter import TokenCounter
 from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend
 from gateway.routing.endpoints import BY_PATH
@@ -42,7 +42,7 @@ from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers.limits import body_budget, client_limits, queue_limits
 from gateway.workers.local import LocalEndpoints, readiness
-from gateway.workers.records import Records, new_records
+from gateway.workers.records import new_records
 from gateway.workers.rested import Rested
 from gateway.workers.shedding import Shedding
 from gateway.workers.trimming import Trimming
@@ -80,8 +80,7 @@ class Worker:
         admin port. peers: other routers of the same fleet; `None`: there are none."""
         self._config = config
         self._settings = settings = config.gateway
-        self._estimator = estimator
-        self._stats = Stats(table.buckets)
+        self._estimator, self._stats = estimator, Stats(table.buckets)
         budget = BodyBudget(body_budget(settings))
         self._connection_pools = ConnectionPools(
             connect_timeout_s=settings.connect_timeout_s, budget=budget
@@ -91,18 +90,20 @@ class Worker:
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
         self._leaving = self._over = False
         self._ended: list[Observation] = []
-        self._records = self._new_records(table)
+        self._records = new_records(self._config, table.buckets, self._clock)
         self._rested, self._shedding = Rested(), Shedding()
         self._trimming = Trimming(return_free_memory)
         self._stack = AsyncExitStack()
         self._names = Names(config.models, config.upstreams)
         self.router = Router(table, fleet, peers=peers)
         self.dispatcher = self._new_dispatcher()
+        self.counter = TokenCounter(config.models)
         self._exchange = self._new_exchange()
         self._local_endpoints = LocalEndpoints(
             config,
             ready=self._ready,
             connection_pools=self._connection_pools,
+            stored_responses=self.dispatcher.stored,
             admin=admin,
             on_refusal=self._refused,
             contexts=lambda: self.table.contexts,
@@ -119,6 +120,7 @@ class Worker:
     async def __aenter__(self) -> "Worker":
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._connection_pools)
+            stack.callback(self.counter.close)
             # Before the listener, so that it goes on while the listener drains.
             self._background(stack, self._tick())
             if self._peers is not None:
@@ -164,7 +166,7 @@ class Worker:
         self._estimator.add(config.bytes_per_token)
         self._connection_pools.configure(connect_timeout_s=config.gateway.connect_timeout_s)
         self._stats.configure(table.buckets)
-        self._records = self._new_records(table)
+        self._records = new_records(self._config, table.buckets, self._clock)
         self.router.table = table
         self._names = Names(config.models, config.upstreams)
         self.dispatcher.configure(config.upstreams, self._names, config.gateway)
@@ -172,6 +174,7 @@ class Worker:
             queue_limits(self._settings), config.gateway.caller_weights, self._clock()
         )
         self._exchange.configure(config.gateway, self._names, config.upstreams)
+        self.counter.configure(config.models)
         self._local_endpoints.configure(config)
         self._listener.limits = client_limits(self._settings)
         self._listener.budget.limit = body_budget(self._settings)
@@ -262,6 +265,7 @@ class Worker:
             router=self.router,
             estimator=self._estimator,
             dispatcher=self.dispatcher,
+            counter=self.counter,
             names=self._names,
             upstreams=self._config.upstreams,
             settings=self._settings,
@@ -270,9 +274,6 @@ class Worker:
             on_refusal=self._refused,
             clock=self._clock,
         )
-
-    def _new_records(self, table: RoutingTable) -> Records | None:
-        return new_records(self._config, table.buckets, clock=self._clock, wall_clock=time.time)
 
     def _background(self, stack: AsyncExitStack, loop: Any) -> None:
         stack.callback(asyncio.get_running_loop().create_task(loop).cancel)
@@ -343,7 +344,7 @@ class Worker:
             self.dispatcher.room(self._clock())
 
     def _ready(self) -> tuple[int, dict[str, Any]]:
-        fleet, plan_id, now_s = self.router.fleet, self.table.plan_id, self._clock()
+        now_s, fleet = self._clock(), self.router.fleet
         if self._peers is not None:
             self._peers.refresh(now_s)
-        return readiness(self._config, fleet, plan_id, now_s, leaving=self._leaving)
+        return readiness(self._config, fleet, self.table.plan_id, now_s, leaving=self._leaving)

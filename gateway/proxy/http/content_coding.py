@@ -14,6 +14,12 @@ from gateway.proxy.http.request import Request
 
 CODING: Final = b"content-encoding"
 MOST: Final = 2  # codings of one body; each takes the work of a whole decoding
+# Members or frames of one coding: behind each, what follows is copied, and an empty one is short.
+MEMBERS: Final = 16
+# What a frame may need to look back to, as a power of two: 8 MiB, which is the most that is allowed
+# in HTTP (RFC 9659 §3), or as much as a body may have. The memory is taken before it is decoded.
+WINDOW_LOG: Final = 23
+LARGEST_LOG: Final = 31
 GZIP, ZLIB, RAW = 31, 15, -15  # zlib's `wbits`
 
 
@@ -58,6 +64,7 @@ def _gzip(body: bytes, limit: int) -> bytes:
     pieces: list[bytes] = []
     left = limit
     while body:
+        _check_members(pieces)
         piece, body = _inflate(body, GZIP, left)
         pieces.append(piece)
         left -= len(piece)
@@ -88,8 +95,11 @@ def _unzstd(body: bytes, limit: int) -> bytes:
     """Frames one after the other (RFC 8878 §3.1)."""
     pieces: list[bytes] = []
     left = limit
+    log = min(max(WINDOW_LOG, (limit - 1).bit_length()), LARGEST_LOG)
+    options = {_ZSTD.DecompressionParameter.window_log_max: log}
     while body:
-        decompressor = _ZSTD.ZstdDecompressor()
+        _check_members(pieces)
+        decompressor = _ZSTD.ZstdDecompressor(options=options)
         try:
             piece = decompressor.decompress(body, left + 1)
         except _ZSTD.ZstdError as error:
@@ -102,6 +112,11 @@ def _unzstd(body: bytes, limit: int) -> bytes:
         pieces.append(piece)
         body = decompressor.unused_data
     return b"".join(pieces)
+
+
+def _check_members(pieces: list[bytes]) -> None:
+    if len(pieces) >= MEMBERS:
+        raise EOFError(f"it has more than {MEMBERS} parts")
 
 
 CODINGS: Final[dict[str, Callable[[bytes, int], bytes]]] = {

@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from gateway.config.load import load
-from gateway.preflight.acquaintance import Acquaintance
+from gateway.preflight.acquaintance import AGAIN, Acquaintance
 from gateway.proxy.probe import Probe
 from gateway.routing.fleet import Fleet
 from loadtest.emulator.replies import VERSION
@@ -109,6 +109,21 @@ async def test_a_missing_adapter_is_told_by_name(tmp_path, caplog):
     assert [up for ((up, _),) in rounds] == [True, True]
     [line] = caplog.messages
     assert "does not have `sql`" in line
+
+
+async def test_a_missing_adapter_keeps_its_requests_away_until_it_is_loaded(tmp_path):
+    """By the clients' name for it, if another backend has it. Who lacks something is asked again
+    every few rounds."""
+    bare, full = emulator(), Emulator(PROFILE, "m", loras=["sql-3"])
+    model, names = {"adapters": ["sql", "code"]}, {"sql": "sql-3", "code": None}
+    async with met(tmp_path, bare, full, model=model, adapters=names) as found:
+        await found.round()
+        acquaintance = found.acquaintance
+        assert acquaintance.lacks == {"h100-0": ("sql",)}
+        bare.served = replace(bare.served, loras=("sql-3",))
+        for _ in range(AGAIN):
+            await found.round()
+        assert acquaintance.lacks == {}
 
 
 @pytest.mark.parametrize(("pool", "lines"), [({}, 1), ({"forward_authorization": True}, 0)])

@@ -126,3 +126,48 @@ def test_the_prefill_of_an_answer_that_does_not_stream_is_done_when_it_is_due():
     assert (on.behind(2.1), on.pending_s) == (False, 0.0)
     lease.release()
     assert (on.in_flight, on.load, on.pending_s) == (0, 0.0, 0.0)
+
+
+def twins():
+    """Two backends of one URL, for two models."""
+    kin: list[Backend] = []
+    both = backend(), Backend(name="b-0", pool="b", url="http://a")
+    for one in both:
+        one.join(kin)
+    return both
+
+
+def test_backends_of_one_url_have_one_load():
+    """What is held for one model stands in the way of the other: sequences, load by the strictest
+    promise, pending prefill, memory; and an engine that is full is full for both."""
+    one, other = twins()
+    held = Lease(
+        one, own=1, slots=(0.25, 0.5), prefill_s=0.5, memory=0.1, bucket=0, plan_id="p",
+        decision="planned",
+    )  # fmt: skip
+
+    assert (other.in_flight, other.loads[0], other.pending_s, other.memory) == (1, 0.5, 0.5, 0.1)
+    assert (one.loads[:2], sum(one.present), sum(other.present)) == ([0.25, 0.5], 1, 0)
+    other.refused(5.0, pause_s=2.0)
+    assert one.full(6.5)
+    assert other.full(6.5)
+    held.prefilled()
+    assert other.pending_s == 0.0
+    held.release()
+    assert (other.in_flight, other.loads[0], other.pending_s, other.memory) == (0, 0.0, 0.0, 0.0)
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 9)), max_size=30), st.data())
+def test_whatever_comes_and_goes_the_count_is_that_of_both(steps, data):
+    """In any order, and nothing is left at the end."""
+    both = twins()
+    held: list[Lease] = []
+    for first, width in steps:
+        if held and data.draw(st.booleans()):
+            held.pop(data.draw(st.integers(0, len(held) - 1))).release()
+        held.append(lease(both[first], width=width))
+        assert {one.in_flight for one in both} == {sum(one.width for one in held)}
+    for one in held:
+        one.release()
+
+    assert [(b.in_flight, b.load, b.pending_s, b.memory) for b in both] == [(0, 0.0, 0.0, 0.0)] * 2

@@ -222,3 +222,38 @@ def test_what_was_learned_travels_to_another_process(caller):
         believed(estimator, caller=caller), rel=0.1
     )
     assert other.state() == estimator.state()
+
+
+def test_what_a_template_adds_to_a_counted_prompt_is_learned():
+    """From replies: so many tokens for each message, and one more for each of the text's. The bytes
+    of the same prompts are learned too, for those that are not counted in time."""
+    estimator = fresh()
+    for text, messages in ((100, 2), (900, 3), (40, 8), (300, 2)) * QUOTA:
+        told = ended(
+            counted=text, units=messages, prompt_bytes=5 * text, input_tokens=text + 7 * messages
+        )
+        estimator.learn(told.lesson())
+    restored = fresh()
+    restored.restore(decode(encode(estimator.state()), EstimatorState))
+
+    request = LlmRequest(
+        endpoint=CHAT, model="m", stream=False, prompt_bytes=2500, prompt_tokens=None,
+        max_tokens=None, units=4,
+    )  # fmt: skip
+    for one in (estimator, restored):
+        request.counted = 500
+        counted = one.estimate(request, model="m", caller="k").input_tokens
+        request.counted = None
+        by_bytes = one.estimate(request, model="m", caller="k").input_tokens
+        assert (counted, by_bytes) == (pytest.approx(528, abs=2), pytest.approx(528, abs=5))
+
+
+def test_a_counted_prompt_is_as_long_as_its_tokens_at_first():
+    """One for one, with the marks of a usual template, whatever its bytes are."""
+    request = LlmRequest(
+        endpoint=CHAT, model="m", stream=False, prompt_bytes=9000, prompt_tokens=None,
+        max_tokens=None, units=2,
+    )  # fmt: skip
+    request.counted = 100
+
+    assert fresh().estimate(request, model="m", caller="k").input_tokens == 108

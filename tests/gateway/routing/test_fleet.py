@@ -124,3 +124,30 @@ def test_a_fleet_that_is_replaced_is_not_cold():
 
     assert before == [True, True]
     assert [backend.cold(1.0) > 0 for backend in new] == [False, True]
+
+
+def test_pools_that_have_one_url_have_one_load():
+    """From when the second one comes until it leaves; a lease that ends later, at a backend that
+    left, is still told. Other URLs stay as they are."""
+
+    def hold(backend):
+        return Lease(
+            backend, own=0, slots=(0.5,), prefill_s=0.1, bucket=0, plan_id="p", decision="planned"
+        )
+
+    fleet = Fleet.of({"a": ("http://x", "http://y"), "b": ()})
+    early = hold(fleet.pool("a")[0])
+    fleet.apply(changed(fleet.membership, {"b": ("http://x",)}))
+    (twin,) = fleet.pool("b")
+    assert (twin.in_flight, twin.loads[0], fleet.pool("a")[1].in_flight) == (1, 0.5, 0)
+    late = hold(twin)
+    assert fleet.pool("a")[0].in_flight == 2
+
+    fleet.apply(changed(fleet.membership, {"a": ("http://y",)}))
+    fleet.apply(changed(fleet.membership, {"a": ("http://y", "http://x")}))
+    back = fleet.pool("a")[1]
+    assert back.in_flight == 2
+    early.release()
+    assert (twin.in_flight, back.in_flight) == (1, 1)
+    late.release()
+    assert [(b.in_flight, b.load, b.pending_s) for b in fleet.backends] == [(0, 0.0, 0.0)] * 3

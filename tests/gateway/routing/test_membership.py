@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ConfigError
-from gateway.routing.membership import changed, first
+from gateway.routing.membership import changed, first, lacking
 
 POOLS = ("a", "b")
 URLS = st.lists(st.sampled_from([f"http://x:{n}" for n in range(8)]), unique=True)
@@ -113,3 +113,16 @@ def test_a_pool_that_is_not_named_keeps_its_backends():
     assert named(changed(before, {"a": ("http://z",)})) == {"a-1": "http://z", "b-0": "http://y"}
     assert named(changed(before, {})) == named(before)
     assert named(changed(before, {"a": ()})) == {"b-0": "http://y"}
+
+
+def test_what_a_backend_lacks_stays_with_it():
+    """Over other changes, until it is said otherwise; what changes nothing is no new membership."""
+    before = first({"a": ("http://x", "http://y")})
+    without = lacking(before, {"a-0": ("sql",), "gone": ("sql",)})
+    more = changed(without, {"a": ("http://x", "http://z")})
+
+    assert [m.lacks for m in without.members] == [("sql",), ()]
+    assert [m.lacks for m in more.members] == [("sql",), ()]
+    assert [m.lacks for m in lacking(more, {}).members] == [(), ()]
+    assert lacking(without, {"a-0": ("sql",)}) is without
+    assert without.version == before.version + 1

@@ -198,3 +198,24 @@ def test_others_load_counts_against_the_limit(plan, pools, table):
 
     assert sum(backend.in_flight for backend in fleets[1].backends) == len(leases) + 1
     assert last.backend.load <= 1.0
+
+
+def test_workers_see_one_load_of_a_url_that_two_pools_have():
+    """Their own leases and those of other workers, for either model, at each look again."""
+    shared_load = make_shared_load()
+    fleets = [Fleet.of({"a": ("http://x",), "b": ("http://x",)}) for _ in range(WORKERS)]
+    views = [LoadView(shared_load, fleet, number) for number, fleet in enumerate(fleets)]
+    held = [hold(fleets[0], 0), hold(fleets[1], 1), hold(fleets[1], 1)]
+    for look in range(3):
+        for view in views:
+            view.refresh(look * LATER_S)
+        for fleet in fleets:
+            assert [state(fleet, n)[0] for n in (0, 1)] == [3, 3]
+            assert [state(fleet, n)[2] for n in (0, 1)] == [1.5, 1.5]
+            assert fleet.backends[0].loads[0] == fleet.backends[1].loads[0] == 0.75
+    for lease in held:
+        lease.release()
+    for view in views:
+        view.refresh(9 * LATER_S)
+
+    assert {state(fleet, n) for fleet in fleets for n in (0, 1)} == {(0, 0.0, 0.0)}
