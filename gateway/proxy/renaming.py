@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 KEY: Final = b'"model"'
-OBJECT: Final = re.compile(rb"\s*\{")
+OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")  # perhaps with a byte order mark
 # The first key of most requests; what follows is its value.
 FIRST: Final = re.compile(rb'\s*\{\s*"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 VALUE: Final = re.compile(rb'\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)

@@ -3,21 +3,29 @@
 The body itself is forwarded as received. Knows no estimate, no table and no backend.
 """
 
+import re
 from math import isfinite
 from typing import Any, Final
 
 import msgspec
 
 from gateway.errors import BadRequest
-from gateway.routing.body_schema import NOTHING, BodyFields, ChatFields, CommonFields, Message
+from gateway.routing.body_schema import (
+    NOTHING,
+    BodyFields,
+    ChatFields,
+    CommonFields,
+    LaxFields,
+    Message,
+)
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.form import read_form
 from gateway.routing.llm_request import LlmRequest
+from gateway.routing.pairs import add_pairs
 from gateway.routing.prompt_text import OTHER, PARTS, PromptText, too_many
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
 MESSAGES: Final = "messages"
-DOCUMENTS: Final = "documents"
 MOST_CHOICES: Final = 16_384  # of one prompt: vLLM's limit; more are refused by every engine
 MOST_SEQUENCES: Final = 1 << 20
 # More of a prompt's bytes than this share are those of characters that take several: it is written
@@ -26,6 +34,19 @@ WIDE: Final = 4
 # Not strict, because the engines are not: vLLM reads "max_tokens": "7" as 7.
 _CHAT: Final = msgspec.json.Decoder(ChatFields, strict=False)
 _DECODER: Final = msgspec.json.Decoder(BodyFields, strict=False)
+_LAX: Final = msgspec.json.Decoder(LaxFields, strict=False)
+# Words of Pydantic for true and false, beside those that msgspec knows.
+YES: Final = ("yes", "y", "on", "t")
+NO: Final = ("no", "n", "off", "f")
+BOM: Final = b"\xef\xbb\xbf"  # no part of JSON; a reader may skip it (RFC 8259 §8.1)
+# What msgspec says of a wrong type, and its names of types in words.
+WRONG: Final = re.compile(r"Expected `(.+?)(?: \| null)?`, got `(.+?)`")
+TYPES: Final = {
+    "int": "an integer", "bool": "true or false", "str": "a text", "object": "an object",
+    "array": "a list",
+}  # fmt: skip
+FOUND: Final = TYPES | {"float": "a fraction", "bool": "a truth value"}
+STREAM: Final = " - at `$.stream`"
 
 
 def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
@@ -45,10 +66,12 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
         _add_messages(text, messages)
     else:
         loose = _decoded(body)
-        prompt = bytes(getattr(loose, endpoint.prompt))
+        prompt = b"" if endpoint.pairs else bytes(getattr(loose, endpoint.prompt))
         tokens = _token_ids(prompt) if endpoint.token_ids and prompt[:1] == b"[" else None
         if tokens is not None:
             prompts = max(1, prompt.count(b"[") - 1)
+        elif endpoint.pairs:
+            units = prompts = add_pairs(text, loose)
         elif prompt:
             units = text.add_content(prompt)
             prompts = max(1, units) if endpoint.token_ids else 1
@@ -104,15 +127,43 @@ def _chat(body: bytes) -> ChatFields | None:
 
 
 def _decoded(body: bytes) -> BodyFields:
+    if body.startswith(BOM):
+        body = body[len(BOM) :]
     try:
         return _DECODER.decode(body)
     except msgspec.ValidationError as error:
-        text, _, where = str(error).partition(" - at `$.")
-        raise BadRequest(text, param=where.rstrip("`") or None) from error
+        fields = _lax(body) if str(error).endswith(STREAM) else None
+        if fields is None:
+            raise _refusal(error) from error
+        return fields
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply") from error
+
+
+def _lax(body: bytes) -> BodyFields | None:
+    """The fields of a body whose `stream` is a word for a truth; `None` if it is something else."""
+    try:
+        fields = _LAX.decode(body)
+    except msgspec.ValidationError as error:
+        raise _refusal(error) from error
+    except msgspec.DecodeError:
+        return None
+    word = fields.stream.lower() if isinstance(fields.stream, str) else ""
+    fields.stream = word in YES
+    return fields if word in YES or word in NO else None
+
+
+def _refusal(error: msgspec.ValidationError) -> BadRequest:
+    """What is wrong with the type of a field, in words for people."""
+    text, _, where = str(error).partition(" - at `$.")
+    name = where.rstrip("`") or None
+    wrong = WRONG.fullmatch(text)
+    if wrong is not None:
+        expected, found = TYPES.get(wrong[1], wrong[1]), FOUND.get(wrong[2], wrong[2])
+        text = f"{'the body' if name is None else name} must be {expected}, not {found}"
+    return BadRequest(text, param=name)
 
 
 def _add_messages(text: PromptText, messages: list[Message]) -> None:
@@ -126,7 +177,10 @@ def _add_messages(text: PromptText, messages: list[Message]) -> None:
                 text.add_content(bytes(part), PARTS)
             text.add_json(bytes(message.function_call))
         if message.tool_calls is not nothing:
+            # Templates write what was thought before a call, and leave out other thoughts.
             text.add_json(bytes(message.tool_calls))
+            text.add_content(bytes(message.reasoning))
+            text.add_content(bytes(message.reasoning_content))
 
 
 def _add_beside(text: PromptText, fields: CommonFields, endpoint: Endpoint) -> None:
@@ -136,7 +190,7 @@ def _add_beside(text: PromptText, fields: CommonFields, endpoint: Endpoint) -> N
         text.add_json(bytes(fields.tools))
     if fields.system is not nothing:
         text.add_content(bytes(fields.system))
-    if fields.documents is not nothing and endpoint.prompt != DOCUMENTS:
+    if fields.documents is not nothing and not endpoint.pairs:
         text.add_content(bytes(fields.documents))
     if fields.functions is not nothing:
         text.add_json(bytes(fields.functions))
@@ -144,9 +198,6 @@ def _add_beside(text: PromptText, fields: CommonFields, endpoint: Endpoint) -> N
         text.add_content(bytes(fields.instructions))
     if fields.suffix is not nothing:
         text.add_content(bytes(fields.suffix))
-    if not endpoint.generates:  # what documents and texts are compared with
-        text.add_content(bytes(fields.query))
-        text.add_content(bytes(fields.text_1))
     if fields.prompt_embeds is not nothing and bytes(fields.prompt_embeds) != b"null":
         text.count(OTHER)
 
@@ -154,7 +205,7 @@ def _add_beside(text: PromptText, fields: CommonFields, endpoint: Endpoint) -> N
 def _token_ids(prompt: bytes) -> int | None:
     """The number of token ids in a raw list, `[1, 2]` or `[[1, 2], [3]]`; `None` for texts."""
     inner = prompt.lstrip(b"[ \t\r\n")
-    if not inner[:1].isdigit():
+    if not inner[:1].isdigit() or b'"' in prompt:  # some engines take both in one list
         return None
     # One comma between two ids, and one between two lists of ids.
     return prompt.count(b",") + 1

@@ -19,11 +19,13 @@ class StreamOptions(msgspec.Struct):
 
 class Message(msgspec.Struct, gc=False):
     """One message of a chat. content: text, or parts. function_call: what `tool_calls` was called
-    before."""
+    before. reasoning, reasoning_content: what was thought before a call, as engines name it."""
 
     content: str | list[msgspec.Raw] | None = None
     tool_calls: msgspec.Raw = NOTHING
     function_call: msgspec.Raw = NOTHING
+    reasoning: msgspec.Raw = NOTHING
+    reasoning_content: msgspec.Raw = NOTHING
 
 
 class CommonFields(msgspec.Struct):
@@ -60,6 +62,17 @@ class ChatFields(CommonFields):
 
 
 class BodyFields(CommonFields):
-    """Any body, also one with messages of a shape that is not known here."""
+    """Any body, also one with messages of a shape that is not known here. queries, data_1, data_2,
+    items: other names of what is compared."""
 
     messages: msgspec.Raw = NOTHING
+    queries: msgspec.Raw = NOTHING
+    data_1: msgspec.Raw = NOTHING
+    data_2: msgspec.Raw = NOTHING
+    items: msgspec.Raw = NOTHING
+
+
+class LaxFields(BodyFields):
+    """A body that says in words whether it is to be streamed."""
+
+    stream: Any = None
