@@ -137,7 +137,8 @@ def _decoded(body: bytes) -> BodyFields:
             raise _refusal(error) from error
         return fields
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise BadRequest(f"the body is not valid JSON: {error}") from error
+        why = f"is not valid JSON: {error}" if body.strip() else "is empty"
+        raise BadRequest(f"the body {why}") from error
     except RecursionError as error:
         raise BadRequest("the body is nested too deeply") from error
 
