@@ -493,6 +493,34 @@ async def test_a_response_goes_on_at_the_backend_that_has_the_one_before():
         assert (await ask(url + path, asked | {"previous_response_id": "resp_x"}))[0] == 200
 
 
+async def test_a_response_that_only_some_backend_has_is_found():
+    """Also where the gateway has forgotten which: the others are asked first, and are not blamed;
+    one that none has is the client's mistake."""
+    asked: list[str] = []
+
+    def engine(*known: str) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            previous = (await request.json())["previous_response_id"]
+            asked.append(previous)
+            if previous in known:
+                return web.json_response({"id": "resp_9", "output": [{}], "usage": OUTPUT})
+            missing = {"message": f"Response with id '{previous}' not found.", "code": 404}
+            return web.json_response({"error": missing}, status=404)
+
+        return answer
+
+    path, body = "/v1/responses", {"model": MODEL, "input": "hi"}
+    async with served(engine("resp_a"), engine("resp_b"), operator_paths="both") as url:
+        for previous in ("resp_a", "resp_b") * 6:
+            assert (await ask(url + path, body | {"previous_response_id": previous}))[0] == 200
+        status, told = await ask(url + path, body | {"previous_response_id": "resp_x"})
+        failures = [name for name in await counted(url) if "backend_failures_total{" in name]
+
+    assert (status, json.loads(told)["error"]["code"]) == (404, 404)
+    assert len(asked) > 14  # some were asked of both
+    assert not failures
+
+
 async def test_a_pool_gets_only_what_its_engine_has():
     """TGI ranks nothing; where no engine of the model has an endpoint, there is no such path."""
 
