@@ -455,6 +455,8 @@ def test_wrong_types_are_told_in_words(body, words):
         b'{"model": "\xff"}',
         b"\xff\xfe{}",
         b'{"messages": [NaN]}',
+        b'{"messages": [{"content": "half of a smile \\ud83d"}]}',
+        b'{"messages": [], "user": "x\\ud83d"}',
         b'{"x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     ],
 )
