@@ -30,7 +30,9 @@ class UsageMemory:
         """The body that asks for the usage; `None` if it goes as it came."""
         if not self.wanted or not request.stream or request.asks_usage:
             return None
-        return with_usage(body) if self._takes.get(backend.url, True) else None
+        if not self._takes.get(backend.url, True):
+            return None
+        return with_usage(body, nulls_options=request.nulls_options)
 
     def doubts(self, backend: Backend, error: BaseException) -> bool:
         """Whether an error may be about the option, so that the request is worth a try without:

@@ -12,6 +12,7 @@ import msgspec
 from gateway.errors import BadRequest
 from gateway.routing.body_schema import (
     NOTHING,
+    UNSET,
     BodyFields,
     ChatFields,
     CommonFields,
@@ -25,6 +26,7 @@ from gateway.routing.pairs import add_pairs
 from gateway.routing.prompt_text import OTHER, PARTS, PromptText, too_many
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
+NULL_OPTIONS: Final = re.compile(rb'"stream_options"\s*:\s*null\b')
 MESSAGES: Final = "messages"
 MOST_CHOICES: Final = 16_384  # of one prompt: vLLM's limit; more are refused by every engine
 MOST_SEQUENCES: Final = 1 << 20
@@ -81,7 +83,7 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     _add_beside(text, fields, endpoint)
     # OpenAI renamed max_tokens; engines take the new name first where a client sends both.
     cap = fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens
-    answers, width = prompts, prompts
+    answers, width, options = prompts, prompts, fields.stream_options
     if endpoint.generates and (fields.n is not None or fields.best_of is not None):
         answers = min(prompts * _choices(fields.n), MOST_SEQUENCES)
         width = max(answers, min(prompts * _choices(fields.best_of), MOST_SEQUENCES))
@@ -93,7 +95,8 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
         prompt_tokens=tokens,
         max_tokens=cap if cap is not None and cap > 0 else None,
         one_choice=width == 1,
-        asks_usage=fields.stream_options is not None or not endpoint.usage_option,
+        asks_usage=(options is not UNSET and options is not None) or not endpoint.usage_option,
+        nulls_options=options is None,
         units=units,
         wide=text.wide_bytes * WIDE > text.text_bytes,
         payload=() if text.payload is None else tuple(sorted(text.payload.items())),
@@ -104,12 +107,18 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     )
 
 
-def with_usage(body: bytes) -> bytes | None:
+def with_usage(body: bytes, *, nulls_options: bool = False) -> bytes | None:
     """The body with `stream_options` that ask for the usage; `None` if it is an empty object.
 
-    The key is spliced in before the others, so that the body is not encoded again. If the body has
-    the key too, it comes later, and JSON parsers of the engines take the last of two equal keys.
+    The key is spliced in before the others, so that the body is not encoded again. nulls_options:
+    whether the body has the key too and says null. Then its value is replaced: of two equal keys
+    Python takes the last, and engines in Rust take none. `None` where it cannot be found.
     """
+    if nulls_options:
+        found = list(NULL_OPTIONS.finditer(body))
+        if len(found) != 1:
+            return None
+        return body[: found[0].start()] + USAGE[:-1] + body[found[0].end() :]
     start = body.find(b"{") + 1
     if body[start:].lstrip()[:1] in (b"}", b""):
         return None

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 NOTHING = msgspec.Raw(b"")
+UNSET = msgspec.UNSET  # of a field that is absent, where null is another case
 
 
 class StreamOptions(msgspec.Struct):
@@ -36,7 +37,7 @@ class CommonFields(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | msgspec.UnsetType | None = UNSET
     n: Any = None
     best_of: Any = None
     prompt: msgspec.Raw = NOTHING

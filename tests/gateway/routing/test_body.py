@@ -510,6 +510,35 @@ def test_a_byte_order_mark_is_skipped(endpoint):
     assert read_body(body, ENDPOINTS[endpoint]).model == "m"
 
 
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","stream":true,"stream_options":null}',
+        b'{ "stream_options" : null , "messages":[{"content":"a \\"stream_options\\":null"}]}',
+    ],
+)
+def test_who_says_null_is_asked_for_as_well(body):
+    """Some clients write all that they do not set; the key must not stand there twice."""
+    found = read_body(body, CHAT)
+    assert (found.asks_usage, found.nulls_options) == (False, True)
+
+    asked = with_usage(body, nulls_options=True)
+
+    assert asked is not None
+    assert json.loads(asked) == json.loads(body) | {"stream_options": {"include_usage": True}}
+    assert len(json.loads(asked, object_pairs_hook=list)) == len(json.loads(body))
+
+
+def test_a_null_that_is_not_found_stays():
+    """Its key is escaped, or stands in another object too."""
+    for body in (
+        b'{"stream_option\\u0073":null}',
+        b'{"x":{"stream_options":null},"stream_options":null}',
+    ):
+        assert read_body(body, CHAT).nulls_options
+        assert with_usage(body, nulls_options=True) is None
+
+
 @given(
     st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=4),
     st.sampled_from(["", " ", "\n\t"]),
