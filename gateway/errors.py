@@ -27,8 +27,13 @@ ConfigError               no response: the configuration is wrong, one line per 
 """
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+
+# Characters of a message at most: a client's own words may stand in it, as a name of a megabyte.
+LONGEST: Final = 1000
 
 
 class FailureKind(StrEnum):
@@ -63,6 +68,8 @@ class GatewayError(Exception):
     def __init__(
         self, message: str, *, param: str | None = None, retry_after_s: float | None = None
     ) -> None:
+        if len(message) > LONGEST:
+            message = message[:LONGEST] + "…"
         super().__init__(message)
         self.message = message
         self.param = param
