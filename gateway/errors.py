@@ -27,13 +27,11 @@ ConfigError               no response: the configuration is wrong, one line per 
 """
 
 from enum import StrEnum
-from typing import Final
 
 import msgspec
 
-
 # Characters of a message at most: a client's own words may stand in it, as a name of a megabyte.
-LONGEST: Final = 1000
+LONGEST = 1000
 
 
 class FailureKind(StrEnum):
