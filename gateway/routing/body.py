@@ -19,7 +19,7 @@ from gateway.routing.body_schema import (
     LaxFields,
     Message,
 )
-from gateway.routing.endpoints import Endpoint
+from gateway.routing.endpoints import RESPONSES, Endpoint
 from gateway.routing.form import read_form
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.pairs import add_pairs
@@ -81,8 +81,11 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
             units = text.add_content(bytes(loose.messages))
         fields = loose
     _add_beside(text, fields, endpoint)
-    # OpenAI renamed max_tokens; engines take the new name first where a client sends both.
-    cap = fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens
+    # OpenAI renamed max_tokens; engines take the new name first where a client sends both. Of any
+    # other name than an endpoint's own they take no notice.
+    cap = fields.max_output_tokens
+    if endpoint is not RESPONSES:
+        cap = fields.max_completion_tokens or fields.max_tokens
     answers, width, options = prompts, prompts, fields.stream_options
     if endpoint.generates and (fields.n is not None or fields.best_of is not None):
         answers = min(prompts * _choices(fields.n), MOST_SEQUENCES)

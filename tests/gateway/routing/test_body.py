@@ -402,6 +402,22 @@ def test_the_cap(fields, cap):
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "name", "cap"),
+    [
+        ("chat", "max_output_tokens", None),
+        ("chat", "max_new_tokens", None),
+        ("completions", "max_tokens_to_sample", None),
+        ("messages", "max_tokens", 7),
+        ("responses", "max_output_tokens", 7),
+        ("responses", "max_tokens", None),
+    ],
+)
+def test_a_cap_that_no_engine_heeds_is_none(endpoint, name, cap):
+    """Each endpoint has its own name for it; answers are as long as without any other."""
+    assert llm_request(endpoint, **{name: 7}).max_tokens == cap
+
+
+@pytest.mark.parametrize(
     ("body", "param"),
     [
         (b'{"model": 3}', "model"),
