@@ -106,7 +106,7 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
         prompts=prompts,
         answers=answers,
         width=width,
-        previous=fields.previous_response_id,
+        previous=fields.previous_response_id if endpoint is RESPONSES else None,
     )
 
 

@@ -570,3 +570,9 @@ def test_usage_is_asked_for_without_touching_the_rest(fields, space):
         assert json.loads(asked) == {"stream_options": {"include_usage": True}} | fields
     else:
         assert asked is None
+
+
+def test_only_a_response_goes_on_from_another():
+    """In any other body the field means nothing to an engine."""
+    assert llm_request("responses", previous_response_id="resp_1").previous == "resp_1"
+    assert llm_request("chat", previous_response_id="resp_1").previous is None
