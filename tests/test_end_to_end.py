@@ -510,12 +510,16 @@ async def test_an_error_event_of_the_engine_passes_through(tmp_path: Path):
     """An engine that crashes mid-stream says so inside the stream; so do we."""
     faults = {"h100": [Faults(error_after=2)]}
     async with running(tmp_path, faults) as fleet, fleet.client() as client:
-        # On a busy machine all of it is there before any of it is passed on: then it is a 500.
-        with pytest.raises(openai.APIError, match="EngineCore"):
+
+        async def hear() -> None:
             stream = await client.chat.completions.create(
                 **CHAT, stream=True, extra_body={"vllm_xargs": {"output_tokens": 9}}
             )
             await collect(stream, [])
+
+        # On a busy machine all of it is there before any of it is passed on: then it is a 500.
+        with pytest.raises(openai.APIError, match="EngineCore"):
+            await hear()
         outcomes = await fleet.outcomes()
 
     assert outcomes == {"failed": 1}
