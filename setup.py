@@ -44,8 +44,8 @@ MODULES = {
     "gateway/routing": [
         "admission", "backend", "body", "breaker", "eligibility", "endpoints", "estimate",
         "estimator", "failure_rate", "fleet", "form", "lengths", "llm_request", "observation",
-        "payload_tokens", "pressure", "prompt_text", "ramp", "rotation", "router", "selection",
-        "shared_queue", "ticket", "token_fit", "tokens", "turns",
+        "pairs", "payload_tokens", "pressure", "prompt_text", "ramp", "rotation", "router",
+        "selection", "shared_queue", "ticket", "token_fit", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
     "gateway/rehearsal": ["estimates", "gateway"],

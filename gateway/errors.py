@@ -30,6 +30,9 @@ from enum import StrEnum
 
 import msgspec
 
+# Characters of a message at most: a client's own words may stand in it, as a name of a megabyte.
+LONGEST = 1000
+
 
 class FailureKind(StrEnum):
     """How a backend failed a request, as metrics name it.
@@ -63,6 +66,8 @@ class GatewayError(Exception):
     def __init__(
         self, message: str, *, param: str | None = None, retry_after_s: float | None = None
     ) -> None:
+        if len(message) > LONGEST:
+            message = message[:LONGEST] + "…"
         super().__init__(message)
         self.message = message
         self.param = param

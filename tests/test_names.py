@@ -249,8 +249,11 @@ async def test_an_adapter_goes_where_it_is(tmp_path):
 async def test_all_names_are_listed_and_found(tmp_path):
     """With the model as the parent of its adapters; a slash may be written as it is or encoded, and
     an unknown name is no unknown path."""
-    model = {"aliases": ["fast"], "adapters": ["org/sql"]}
+    odd = "模型 50%+v1..5/ü?#"
+    model = {"aliases": ["fast", odd], "adapters": ["org/sql"]}
     async with gateway(tmp_path, {"h100": Engine(MODEL, "org/sql")}, model=model) as served:
+        assert (await served.sdk.models.retrieve(odd)).id == odd
+        assert (await served.sdk.chat.completions.create(**hello(odd))).model == odd
         listed = {entry.id: entry async for entry in served.sdk.models.list()}
         found = await served.sdk.models.retrieve("org/sql")
         with pytest.raises(openai.NotFoundError) as missing:
@@ -261,8 +264,8 @@ async def test_all_names_are_listed_and_found(tmp_path):
         ):
             assert (await reply.json())["id"] == MODEL
 
-    assert list(listed) == [MODEL, "fast", "org/sql"]
-    assert [entry.model_dump()["parent"] for entry in listed.values()] == [None, None, MODEL]
+    assert list(listed) == [MODEL, "fast", odd, "org/sql"]
+    assert [entry.model_dump()["parent"] for entry in listed.values()] == [None, None, None, MODEL]
     assert found.id == "org/sql"
     assert missing.value.code == "model_not_found"
 
@@ -376,3 +379,21 @@ async def test_what_an_engine_cannot_do_goes_elsewhere(tmp_path):
 
     assert not text.bodies
     assert len(tools.bodies) == 6
+
+
+async def test_what_a_request_only_mentions_it_does_not_need(tmp_path):
+    """An empty list of tools, a null, and a key that has the name of a picture."""
+    text, eyeless = Engine(MODEL), {"without": ["pictures", "tools"]}
+    part = {"type": "text", "text": "a", "image": None}
+    bodies: list[dict[str, Any]] = [
+        {"tools": []}, {"tools": None, "functions": [ ]}, {"metadata": {"image": "a", "tools": {}}},
+        {"messages": [{"role": "user", "content": [part]}]},
+    ]  # fmt: skip
+    async with gateway(tmp_path, {"h100": text}, pools={"h100": eyeless}) as served:
+        for fields in bodies:
+            await served.sdk.chat.completions.create(**hello(), extra_body=fields)
+        tool: Any = {"type": "function", "function": {"name": "f"}}
+        with pytest.raises(openai.BadRequestError, match="not served with tools"):
+            await served.sdk.chat.completions.create(**hello(tools=[tool]))
+
+    assert len(text.bodies) == len(bodies)

@@ -409,6 +409,74 @@ OTHERS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 
+async def test_embeddings_pass_through_whole():
+    """Base64 of megabytes as it came, for a list of token ids; its usage is counted."""
+    vectors = [{"index": n, "embedding": "AACAPw==" * 50_000} for n in range(10)]
+    answer = json.dumps({"data": vectors, "usage": {"prompt_tokens": 3}}).encode()
+    body = {"model": MODEL, "input": [[1, 2], [3]], "encoding_format": "base64", "dimensions": 9}
+    seen: list[Any] = []
+
+    async def engine(request: web.Request) -> web.StreamResponse:
+        seen.append(await request.json())
+        return web.Response(body=answer, content_type="application/json")
+
+    async with served(engine, operator_paths="both") as url:
+        assert await ask(f"{url}/v1/embeddings", body) == (200, answer)
+        counters = await counted(url)
+
+    assert seen == [body]
+    assert (tokens(counters, "input"), tokens(counters, "output")) == (3, 0)
+
+
+async def test_what_clients_invent_is_no_series_of_a_metric():
+    """Names of models, paths, classes, keys and users are without end; metrics are not."""
+    async with served(whole, operator_paths="both") as url:
+
+        async def sizes() -> int:
+            bodies = [(CHAT, ASKED | {"model": f"m{n}", "user": f"u{n}"}) for n in range(20)]
+            bodies += [(f"/v1/path{n}", ASKED) for n in range(20)]
+            for path, body in bodies:
+                assert (await ask(url + path, body))[0] == 404
+            for n in range(20):
+                assert (await ask(url + CHAT, ASKED, **{"x-cuvee-slo-class": f"c{n}"}))[0] == 400
+                assert (await ask(url + CHAT, ASKED, authorization=f"Bearer {n}"))[0] == 200
+            return len(await counted(url))
+
+        assert await sizes() == await sizes()
+
+
+async def test_two_models_on_two_machines_are_never_mixed():
+    """Each answer is of the engine of the model that was asked for, however many are under way."""
+
+    def engine(name: str) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return web.json_response(WHOLE | {"by": name, "of": (await request.json())["model"]})
+
+        return answer
+
+    async with AsyncExitStack() as stack:
+        names = ("one", "two")
+        urls = [await stack.enter_async_context(backend(engine(name))) for name in names]
+        pool = {"profile": "llama-3-8b/h100", "usd_per_hour": 1.0}
+        config = {
+            "models": {name: {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}} for name in names},
+            "pools": {
+                f"p-{name}": pool | {"model": name, "backends": [url]}
+                for name, url in zip(names, urls, strict=True)
+            },
+            "gateway": {"admin_port": 0, "drain_s": 1.0, "drain_delay_s": 0},
+        }
+        path = Path(stack.enter_context(TemporaryDirectory())) / "cuvee.yaml"
+        path.write_text(yaml.safe_dump(config))
+        app = await stack.enter_async_context(App(load(path), host="127.0.0.1", port=0))
+        url = f"http://127.0.0.1:{app.port}{CHAT}"
+        asked = [names[n % 3 == 0] for n in range(60)]
+        answers = await asyncio.gather(*[ask(url, ASKED | {"model": name}) for name in asked])
+
+    told = [json.loads(body) for status, body in answers if status == 200]
+    assert [(answer["by"], answer["of"]) for answer in told] == [(name, name) for name in asked]
+
+
 @pytest.mark.parametrize("path", OTHERS)
 async def test_other_endpoints_pass_through_and_are_observed(path: str):
     """The body as it came, to the engine's own path; one request, one observation."""
@@ -491,6 +559,34 @@ async def test_a_response_goes_on_at_the_backend_that_has_the_one_before():
                 )
                 assert (status, made[-1]) == (200, homes[previous])
         assert (await ask(url + path, asked | {"previous_response_id": "resp_x"}))[0] == 200
+
+
+async def test_a_response_that_only_some_backend_has_is_found():
+    """Also where the gateway has forgotten which: the others are asked first, and are not blamed;
+    one that none has is the client's mistake."""
+    asked: list[str] = []
+
+    def engine(*known: str) -> Handler:
+        async def answer(request: web.Request) -> web.StreamResponse:
+            previous = (await request.json())["previous_response_id"]
+            asked.append(previous)
+            if previous in known:
+                return web.json_response({"id": "resp_9", "output": [{}], "usage": OUTPUT})
+            missing = {"message": f"Response with id '{previous}' not found.", "code": 404}
+            return web.json_response({"error": missing}, status=404)
+
+        return answer
+
+    path, body = "/v1/responses", {"model": MODEL, "input": "hi"}
+    async with served(engine("resp_a"), engine("resp_b"), operator_paths="both") as url:
+        for previous in ("resp_a", "resp_b") * 6:
+            assert (await ask(url + path, body | {"previous_response_id": previous}))[0] == 200
+        status, told = await ask(url + path, body | {"previous_response_id": "resp_x"})
+        failures = [name for name in await counted(url) if "backend_failures_total{" in name]
+
+    assert (status, json.loads(told)["error"]["code"]) == (404, 404)
+    assert len(asked) > 14  # some were asked of both
+    assert not failures
 
 
 async def test_a_pool_gets_only_what_its_engine_has():

@@ -230,10 +230,10 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """From sending a request to the whole reply, for requests that do not stream."""
     retries: CountOrZero = 2
     """Further backends tried, at most, when no connection to a backend can be made, or when it
-    answers 401, 403, 404, 405 or 408, which another one may not. After an error (5xx other than
-    503), what is no answer, a timeout or a cut connection before the first byte the request is sent
-    once more at most, because it may itself be the cause. A backend that says that it is full (429,
-    503) does not count.
+    answers a 4xx that is not about the body (401, 403, 404, …), which another one may not. After an
+    error (5xx other than 503), what is no answer, a timeout or a cut connection before the first
+    byte the request is sent once more at most, because it may itself be the cause. A backend that
+    says that it is full (429, 503) does not count.
     """
     warmup_s: NotNegative = 10.0
     """Seconds in which a backend that was down, or is new while the gateway runs, gets more and

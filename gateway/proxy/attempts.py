@@ -28,17 +28,18 @@ class Attempts:
     tried: names of backends that are not asked again. broken: attempts that may have broken their
     backend. failure: the last failure, `None` if there were only refusals for lack of room.
     refusal: the last of those. blamed: backends where it failed. suspects: those that refused what
-    another one may serve. outgrown: whether a pool refused it for its length, so that it is for
-    larger ones.
+    another one may serve. doubted: attempts that cost a doubt. outgrown: whether a pool refused it
+    for its length, so that it is for larger ones.
     """
 
     __slots__ = (
-        "_refused", "blamed", "broken", "failure", "outgrown", "refusal", "suspects", "tried",
+        "_refused", "blamed", "broken", "doubted", "failure", "outgrown", "refusal", "suspects",
+        "tried",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.tried: list[str] = []
-        self.broken = self._refused = 0
+        self.broken = self._refused = self.doubted = 0
         self.outgrown = False
         self.failure: UpstreamError | None = None
         self.refusal: EngineRefusal | None = None
@@ -69,15 +70,18 @@ class Attempts:
             self.failure, self.outgrown = error, True
         return bool(larger)
 
-    def note(self, lease: Lease, error: UpstreamError) -> None:
-        """Note a failed attempt."""
+    def note(self, lease: Lease, error: UpstreamError, *, goes_on: bool = False) -> None:
+        """Note a failed attempt. goes_on: whether the request goes on from an earlier answer, which
+        a backend need not have."""
         if isinstance(error, EngineRefusal) and error.admission:
             self._refused += 1
             self.refusal = error
             return
         self.failure = error
         if isinstance(error, EngineRefusal) and error.doubtful:
-            self.suspects.append((lease, error))
+            self.doubted += 1
+            if not (goes_on and error.status == 404):
+                self.suspects.append((lease, error))
         elif not isinstance(error, ConnectFailed):
             self.broken += 1
             self.blamed.append(lease.backend)

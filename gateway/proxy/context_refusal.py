@@ -15,10 +15,11 @@ CODES: Final = ("context_length_exceeded", "exceed_context_size_error")
 NUMBER: Final = r"(\d[\d,_]{0,11})"
 # What only such a refusal says. An error about something else may have the word "length".
 TOLD: Final = re.compile(
-    r"context (?:length|size|window|limit)|maximum (?:model|input|sequence) length"
+    r"context (?:length|size|window|limit)|max(?:imum)? (?:model|input|sequence) length"
     r"|max_model_len|max_seq_len|max_total_tokens|`inputs` must have less than"
-    r"|`inputs` tokens \+ `max_new_tokens` must be|(?:prompt|input) is too long"
-    r"|input tokens exceed|prompt length.{0,60}exceed",
+    r"|`inputs` tokens \+ `max_new_tokens` must be|(?:prompt|input|sequence) (?:is )?too long"
+    r"|input tokens exceed|(?:prompt|input) (?:length|token count).{0,60}exceed"
+    r"|longer than the context|too many (?:input |prompt )?tokens",
     re.IGNORECASE | re.DOTALL,
 )
 # The first that is found counts, so the surest come first.
@@ -26,13 +27,15 @@ LIMITS: Final = tuple(
     re.compile(pattern, re.IGNORECASE)
     for pattern in (
         rf"\d \+ \d+ > {NUMBER}",  # Anthropic: input length and `max_tokens` exceed context limit
+        rf"\d > {NUMBER}",
         rf"context (?:length|size|window|limit)[^\d]{{0,40}}{NUMBER}",
-        rf"maximum (?:model|input|sequence) length[^\d]{{0,40}}{NUMBER}",
+        rf"max(?:imum)? (?:model|input|sequence|allowed) length[^\d]{{0,40}}{NUMBER}",
         rf"max_(?:model_len|seq_len|num_tokens|total_tokens)[^\d]{{0,20}}{NUMBER}",
         rf"must have less than {NUMBER}",
         rf"must be <= {NUMBER}",
         rf"> {NUMBER} maximum",
-        rf"limit of {NUMBER}",
+        rf"limit (?:of )?{NUMBER}",
+        rf"{NUMBER} maximum context length",
     )
 )
 PROMPTS: Final = tuple(
@@ -49,6 +52,9 @@ PROMPTS: Final = tuple(
         rf"context limit: {NUMBER} \+",
         rf"given: {NUMBER}",
         rf": {NUMBER}(?: \+ \d+)? (?:were )?(?:given|asked|requested)",
+        rf"token count of {NUMBER}",
+        rf"too many (?:input |prompt )?tokens: {NUMBER}",
+        rf"{NUMBER} > \d",
     )
 )
 

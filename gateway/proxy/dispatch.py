@@ -129,7 +129,7 @@ class Dispatcher:
                 if attempts.outgrow(error, lease, active, self.admission):
                     active.first_at_s = lease = None
                     continue
-                attempts.note(lease, error)
+                attempts.note(lease, error, goes_on=active.llm_request.previous is not None)
                 if attempts.last(error, self._retries) or not self._spend(error):
                     raise
                 active.first_at_s = lease = None
@@ -137,7 +137,7 @@ class Dispatcher:
                 self._answered(lease.backend, begun[1])
                 if attempts is not None:
                     self.judge.convict(attempts)
-                    self.doubts.refund(len(attempts.suspects))
+                    self.doubts.refund(attempts.doubted)
                 return begun
 
     def _answered(self, backend: Backend, begun: Relay | bytes) -> None:

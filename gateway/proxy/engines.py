@@ -107,8 +107,9 @@ class EngineDialect:
         )
 
 
-# Not allowed, not found, too slow: no engine says this of a body.
-DOUBTFUL: Final = (401, 403, 404, 405, 408)
+# What is said of the request itself. Any other 4xx no engine says of a body: not allowed, not
+# found, too slow, or another service altogether.
+OF_REQUEST: Final = (400, 413, 414, 415, 422, 429, 431)
 TOO_LONG: Final = (400, 413)  # what engines answer to a prompt that is too long for them
 LONGEST_PAUSE_S: Final = 300.0  # a longer one is not believed
 INVALID: Final = {422: 400}  # FastAPI and TGI say 422 where OpenAI's clients expect 400
@@ -176,7 +177,8 @@ class EngineRefusal(UpstreamError):
 
     status: for the client. error: the error object that the client gets. pause_s: for how long the
     engine wants no requests, 0 if it said nothing of it. context: what it says of the length of the
-    request, `None` if it refused it for anything else.
+    request, `None` if it refused it for anything else. paged: whether it came as a page or as text,
+    and so not from an engine.
     """
 
     def __init__(
@@ -186,12 +188,14 @@ class EngineRefusal(UpstreamError):
         *,
         pause_s: float = 0.0,
         context: ContextRefusal | None = None,
+        paged: bool = False,
     ) -> None:
         retry_after_s = pause_s or (1.0 if status in (429, 503) else None)
         super().__init__(str(error.get("message")), retry_after_s=retry_after_s)
         self.status = status
         self.pause_s = pause_s
         self.context = context
+        self.paged = paged
         self.kind = FailureKind.FULL if self.admission else FailureKind.ERROR
         self.error = error
 
@@ -209,8 +213,11 @@ class EngineRefusal(UpstreamError):
     @property
     def doubtful(self) -> bool:
         """Whether another backend must say whose fault it is: a wrong key or a model that is not
-        there may be the client's mistake, or the backend's that was started with another."""
-        return self.status in DOUBTFUL
+        there may be the client's mistake, or the backend's that was started with another. Engines
+        say in JSON what is wrong with a body; a page may be that of any server."""
+        if self.status == 400:
+            return self.paged
+        return 400 < self.status < 500 and self.status not in OF_REQUEST
 
     def body(self) -> bytes:
         return msgspec.json.encode({"error": self.error})
@@ -237,7 +244,8 @@ def refusal(
     )
     message = str(text)[:LONGEST_MESSAGE] or f"The backend answered {status}."
     error = {"message": message, "type": error_type, "param": None, "code": status}
-    return EngineRefusal(status, error, pause_s=pause_s, context=context)
+    paged = reply is None and bool(body.strip())
+    return EngineRefusal(status, error, pause_s=pause_s, context=context, paged=paged)
 
 
 def pause_s(retry_after: bytes | None, wall_s: float) -> float:

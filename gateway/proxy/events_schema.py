@@ -100,16 +100,25 @@ def _usage(raw: msgspec.Raw) -> Usage | None:
     return usage
 
 
+ERROR = "error"
+# How a response ends that the engine gave up.
+FAILED = ("failed", "cancelled")
+
+
 class Event(msgspec.Struct):
     """One event of a stream of a chat or a completion.
 
-    last, answer_id: as in `TypedEvent`; nothing here says them.
+    object, message, code: of an error whose fields do not stand in an object of their own. last,
+    answer_id: as in `TypedEvent`; nothing here says them.
     """
 
     choices: list[_Choice] | None = None
     reported: msgspec.Raw = msgspec.field(default=NULL, name="usage")
     error: msgspec.Raw = NULL
     system_fingerprint: Any = None
+    object: Any = None
+    message: Any = None
+    code: Any = None
 
     last: ClassVar[bool] = False
     answer_id: ClassVar[str | None] = None
@@ -128,6 +137,8 @@ class Event(msgspec.Struct):
     def failure(self) -> bytes | None:
         """The error object as JSON if this is an error event, else `None`."""
         error = bytes(self.error)
+        if error == b"null" and self.object == ERROR:
+            return msgspec.json.encode({"message": str(self.message), "code": self.code})
         return None if error == b"null" else error
 
     @property
@@ -210,7 +221,7 @@ class TypedEvent(msgspec.Struct):
         if self.response is not None and self.type == GAVE_UP:
             error = bytes(self.response.error)
             return b'{"message":"The answer failed."}' if error == b"null" else error
-        if error == b"null" and self.type == "error":  # of Responses: its fields stand beside it
+        if error == b"null" and self.type == ERROR:  # of Responses: its fields stand beside it
             return msgspec.json.encode({"message": str(self.message), "code": self.code})
         return None if error == b"null" else error
 
@@ -230,7 +241,9 @@ class TypedEvent(msgspec.Struct):
     @property
     def stopped(self) -> bool:
         """Whether the engine gave the answer up."""
-        return self.type == "message_delta" and self._stop_reason in STOPPED
+        if self.type == "message_delta":
+            return self._stop_reason in STOPPED
+        return self.last and self.response is not None and self.response.status in FAILED
 
     @property
     def last(self) -> bool:

@@ -7,6 +7,7 @@ DATA: Final = b"data:"
 STARTS: Final = (DATA, b"event:", b"id:", b"retry:", b":")  # of the first line of a stream
 BLANK_BYTES: Final = 1024  # of white space that may stand before it
 BOUNDARY: Final = re.compile(rb"\r?\n\r?\n")
+RETURNS: Final = b"\r\r"  # two line ends of a stream that has no other
 
 
 def events(chunk: bytes) -> list[bytes]:
@@ -25,6 +26,12 @@ def events(chunk: bytes) -> list[bytes]:
         elif not line or line == b"\r":
             goes_on = False
     return found
+
+
+def in_lines(chunk: bytes) -> bytes:
+    """A chunk whose line ends are not all carriage returns: a stream may have those alone, and JSON
+    has none inside a string."""
+    return chunk.replace(b"\r\n", b"\n").replace(b"\r", b"\n") if RETURNS in chunk else chunk
 
 
 def pieces(chunk: bytes) -> list[bytes]:

@@ -1,6 +1,7 @@
 """What clients may call a model, which pools can serve a request at all, what their engines call
 the model, and of which models lists may be split. No I/O; knows no bucket and no backend."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
@@ -9,16 +10,15 @@ from gateway.config.upstream import Upstream
 from gateway.errors import BadRequest
 from gateway.proxy.renaming import Renaming
 from gateway.routing.llm_request import LlmRequest
+from gateway.routing.prompt_text import IMAGE, VIDEO
 
 PICTURES: Final = "pictures"
 TOOLS: Final = "tools"
 EMBEDDINGS: Final = "embeddings"
-# Keys and values by which a body shows what it needs. None can stand inside a string: the quotes
-# would have backslashes there.
-SIGNS: Final = {
-    PICTURES: (b'"image_url"', b'"input_image"', b'"image"'),
-    TOOLS: (b'"tools"', b'"functions"'),
-}
+# A list of tools that has any. It cannot stand inside a string: the quotes would have backslashes
+# there.
+SOME_TOOLS: Final = re.compile(rb'"(?:tools|functions)"\s*:\s*\[\s*[^\s\]]')
+SEEN: Final = (IMAGE, VIDEO)  # kinds of what only an engine with eyes takes
 
 
 class Names:
@@ -86,4 +86,6 @@ class Names:
 def _needs(ability: str, request: LlmRequest, body: bytes) -> bool:
     if ability == EMBEDDINGS:
         return request.endpoint.name == EMBEDDINGS
-    return any(sign in body for sign in SIGNS[ability])
+    if ability == TOOLS:
+        return SOME_TOOLS.search(body) is not None
+    return any(kind in SEEN for kind, _ in request.payload)

@@ -9,13 +9,17 @@ import re
 from typing import Final
 
 KEY: Final = b'"model"'
-OBJECT: Final = re.compile(rb"\s*\{")
+OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")  # perhaps with a byte order mark
 # The first key of most requests; what follows is its value.
 FIRST: Final = re.compile(rb'\s*\{\s*"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 VALUE: Final = re.compile(rb'\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 # What changes the depth of JSON text, and strings, in which the others mean nothing.
 TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
 OPEN: Final = (b"{", b"[")
+# The first name of a model in the data of each event.
+TOLD: Final = re.compile(
+    rb'^(data:[^\n]*?"model"\s*:\s*)"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL | re.MULTILINE
+)
 
 
 class Renaming:
@@ -44,12 +48,18 @@ class Renaming:
 
     def events(self, piece: bytes) -> bytes:
         """Events of a stream with the client's name. Inside a string of JSON the quotes of a key
-        would have backslashes, so that no text of the answer looks like it."""
-        if KEY in piece:
-            for told in self._told:
-                if told in piece:
-                    piece = piece.replace(told, KEY + b":" + self._asked)
-        return piece
+        would have backslashes, so that no text of the answer looks like it. An engine of several
+        names may write another one than it was asked by."""
+        if KEY not in piece:
+            return piece
+        found = False
+        for told in self._told:
+            if told in piece:
+                found, piece = True, piece.replace(told, KEY + b":" + self._asked)
+        return piece if found else TOLD.sub(self._renamed, piece)
+
+    def _renamed(self, match: "re.Match[bytes]") -> bytes:
+        return match[1] + self._asked
 
 
 def replaced(body: bytes, name: bytes) -> bytes:

@@ -10,7 +10,7 @@ from typing import Final
 
 from gateway.proxy.events import fingerprint_of, merged, reader, with_fingerprint
 from gateway.proxy.events_schema import StreamEvent, Usage
-from gateway.proxy.framing import DATA, events, pieces
+from gateway.proxy.framing import DATA, events, in_lines, pieces
 from gateway.routing.endpoints import CHAT, Endpoint
 
 DONE: Final = b"[DONE]"
@@ -126,11 +126,12 @@ class StreamMeter:
             chunk = self._held + chunk
             self._held = b""
         if not chunk.endswith(b"\n\n"):
-            cut = max(chunk.rfind(b"\n\n") + 2, chunk.rfind(b"\r\n\r\n") + 4)
-            if cut < 4 and len(chunk) < LONGEST_EVENT:
+            chunk = in_lines(chunk)
+            cut = max(chunk.rfind(b"\n\n") + 2, chunk.rfind(b"\n\r\n") + 3)
+            if cut < 3 and len(chunk) < LONGEST_EVENT:
                 self._held = chunk
                 return b""
-            if cut >= 4:
+            if cut >= 3:
                 chunk, self._held = chunk[:cut], chunk[cut:]
             else:
                 self.torn = True
@@ -164,6 +165,9 @@ class StreamMeter:
         count = 1  # most chunks are one event: a data line and an empty line
         if chunk[: len(DATA)] != DATA or chunk.find(b"\n") != len(chunk) - 2:
             count = chunk.count(b"\n" + DATA) + chunk.startswith(DATA)
+            if count > 1:  # the data of one event may have several lines
+                ends = chunk.count(b"\n\n") + chunk.count(b"\n\r\n")
+                count = min(count, max(1, ends))
         if count:
             self._earlier, self._before, self._last = self._before, self._last, chunk
             self.last_at_s = now_s

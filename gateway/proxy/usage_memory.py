@@ -36,7 +36,9 @@ class UsageMemory:
         """The body that asks for the usage; `None` if it goes as it came."""
         if not self.wanted or not request.stream or request.asks_usage:
             return None
-        return with_usage(body) if self._takes.get(backend.url, True) else None
+        if not self._takes.get(backend.url, True):
+            return None
+        return with_usage(body, nulls_options=request.nulls_options)
 
     def meter(self, backend: Backend, request: LlmRequest, *, asked: bool) -> StreamMeter:
         """What follows a stream of a backend. asked: whether the gateway asked for its usage."""

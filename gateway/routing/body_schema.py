@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 NOTHING = msgspec.Raw(b"")
+UNSET = msgspec.UNSET  # of a field that is absent, where null is another case
 
 
 class StreamOptions(msgspec.Struct):
@@ -19,11 +20,23 @@ class StreamOptions(msgspec.Struct):
 
 class Message(msgspec.Struct, gc=False):
     """One message of a chat. content: text, or parts. function_call: what `tool_calls` was called
-    before."""
+    before. reasoning, reasoning_content: what was thought before a call, as engines name it."""
 
     content: str | list[msgspec.Raw] | None = None
     tool_calls: msgspec.Raw = NOTHING
     function_call: msgspec.Raw = NOTHING
+    reasoning: msgspec.Raw = NOTHING
+    reasoning_content: msgspec.Raw = NOTHING
+
+
+class RawMessage(msgspec.Struct, gc=False):
+    """The same of a message in a long list, whose parts may be a long list too."""
+
+    content: msgspec.Raw = NOTHING
+    tool_calls: msgspec.Raw = NOTHING
+    function_call: msgspec.Raw = NOTHING
+    reasoning: msgspec.Raw = NOTHING
+    reasoning_content: msgspec.Raw = NOTHING
 
 
 class CommonFields(msgspec.Struct, gc=False):
@@ -33,7 +46,7 @@ class CommonFields(msgspec.Struct, gc=False):
     stream: bool | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | msgspec.UnsetType | None = UNSET
     n: Any = None
     best_of: Any = None
     # What stands beside the prompt and is part of it.
@@ -51,7 +64,8 @@ class ChatFields(CommonFields, gc=False):
 
 
 class BodyFields(CommonFields, gc=False):
-    """Any body, also one with messages of a shape that is not known here."""
+    """Any body, also one with messages of a shape that is not known here. queries, data_1, data_2,
+    items: other names of what is compared."""
 
     max_output_tokens: int | None = None
     previous_response_id: str | None = None
@@ -64,3 +78,13 @@ class BodyFields(CommonFields, gc=False):
     text_2: msgspec.Raw = NOTHING
     tokens: msgspec.Raw = NOTHING
     messages: msgspec.Raw = NOTHING
+    queries: msgspec.Raw = NOTHING
+    data_1: msgspec.Raw = NOTHING
+    data_2: msgspec.Raw = NOTHING
+    items: msgspec.Raw = NOTHING
+
+
+class LaxFields(BodyFields, gc=False):
+    """A body that says in words whether it is to be streamed."""
+
+    stream: Any = None

@@ -15,7 +15,8 @@ class Endpoint:
     name: used by learned lengths and observations. path: of POST requests. prompt: the field of the
     body that holds the prompt. token_ids: whether the prompt may be a list of token ids. generates:
     whether the answer is generated token by token; if so it may stream, and its length can be
-    learned. typed: whether each event of a stream says its kind, and the last one ends it; else
+    learned. pairs: whether each text of the prompt is compared with a query, and is so a prompt of
+    its own. typed: whether each event of a stream says its kind, and the last one ends it; else
     `[DONE]` does, and the body may have `stream_options`. answer: the keys of which a whole answer
     has one; empty for choices. error: whose error objects its clients read. form: whether the body
     is a multipart form instead of JSON, and the answer perhaps plain text. unit_tokens: that a
@@ -27,8 +28,8 @@ class Endpoint:
     """
 
     __slots__ = (
-        "answer", "error", "form", "generates", "name", "path", "prompt", "token_ids", "typed",
-        "unit_tokens",
+        "answer", "error", "form", "generates", "name", "pairs", "path", "prompt", "token_ids",
+        "typed", "unit_tokens",
     )  # fmt: skip
 
     def __init__(
@@ -44,6 +45,7 @@ class Endpoint:
         error: str = OPENAI,
         unit_tokens: float = 1.0,
         form: bool = False,
+        pairs: bool = False,
     ) -> None:
         self.name = name
         self.path = path
@@ -55,6 +57,7 @@ class Endpoint:
         self.error = error
         self.unit_tokens = unit_tokens
         self.form = form
+        self.pairs = pairs
 
     @property
     def usage_option(self) -> bool:
@@ -87,11 +90,12 @@ COUNT_TOKENS: Final = Endpoint(
     answer=("input_tokens",), error=ANTHROPIC, unit_tokens=4.0,
 )  # fmt: skip
 RERANK: Final = Endpoint(
-    name="rerank", path="/v1/rerank", prompt="documents", answer=("results", "data")
+    name="rerank", path="/v1/rerank", prompt="documents", answer=("results", "data"), pairs=True
 )
 SCORE: Final = Endpoint(
-    name="score", path="/v1/score", prompt="text_2", answer=("data", "scores", "results")
-)
+    name="score", path="/v1/score", prompt="text_2", answer=("data", "scores", "results"),
+    pairs=True,
+)  # fmt: skip
 POOLING: Final = Endpoint(
     name="pooling", path="/pooling", prompt="input", token_ids=True, answer=("data",)
 )

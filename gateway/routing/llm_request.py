@@ -13,17 +13,19 @@ class LlmRequest:
     pictures. prompt_tokens: exact number of tokens of a prompt that came as token ids, else `None`.
     max_tokens: the client's limit on output tokens, `None` if there is none. asks_usage: whether
     the client set `stream_options` itself, or the endpoint knows none (embeddings); otherwise the
-    gateway adds `include_usage`. prompts: in the list. answers: choices in the reply, of all
-    prompts. width: sequences that an engine works on for it, more than answers with `best_of`.
-    one_choice: whether the answer has one choice; false where it may have more. previous: the id of
-    the answer that this one goes on from, which one backend has. counted: tokens of the prompt's
-    text by the model's tokenizer, `None` if they are not counted; the one field that is set later.
+    gateway adds `include_usage`. nulls_options: whether the client set it to null. prompts: in the
+    list. answers: choices in the reply, of all prompts. width: sequences that an engine works on
+    for it, more than answers with `best_of`. one_choice: whether the answer has one choice; false
+    where it may have more. previous: the id of the answer that this one goes on from, which one
+    backend has. counted: tokens of the prompt's text by the model's tokenizer, `None` if they are
+    not counted; the one field that is set later.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "answers", "asks_usage", "counted", "endpoint", "max_tokens", "model", "one_choice",
+        "answers", "asks_usage", "counted", "endpoint", "max_tokens", "model", "nulls_options",
+        "one_choice",
         "payload", "previous", "prompt_bytes", "prompt_tokens", "prompts", "stream", "units",
         "wide", "width",
     )  # fmt: skip
@@ -38,6 +40,7 @@ class LlmRequest:
         prompt_tokens: int | None,
         max_tokens: int | None,
         asks_usage: bool = True,
+        nulls_options: bool = False,
         one_choice: bool = False,
         previous: str | None = None,
         units: int = 0,
@@ -54,6 +57,7 @@ class LlmRequest:
         self.prompt_tokens = prompt_tokens
         self.max_tokens = max_tokens
         self.asks_usage = asks_usage
+        self.nulls_options = nulls_options
         self.one_choice = one_choice
         self.previous = previous
         self.units = units

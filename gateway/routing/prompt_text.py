@@ -137,6 +137,14 @@ class PromptText:
             self.payload = {}
         self.payload[kind] = self.payload.get(kind, 0) + number
 
+    def add_all(self, other: "PromptText", times: int) -> None:
+        """Add everything of another prompt, so many times."""
+        self.text_bytes += other.text_bytes * times
+        self.wide_bytes += other.wide_bytes * times
+        if other.payload is not None:
+            for kind, number in other.payload.items():
+                self.count(kind, number * times)
+
     def _add_object(self, raw: bytes, depth: int) -> None:
         fields = _fields(raw) if depth < DEEPEST else None
         if fields is None:

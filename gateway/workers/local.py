@@ -136,8 +136,7 @@ class LocalEndpoints:
     def _named(self, written: str) -> str:
         """The name of a model as it is written in a path: as it is, or with `%2F` for a slash, as
         the openai SDK sends it. Raises ModelNotFound."""
-        raw = written.encode("latin-1").decode(errors="replace")  # a path may have UTF-8 as it is
-        for name in (written, unquote(written), raw):
+        for name in (written, unquote(written)):
             if name in self._models:
                 return name
         raise ModelNotFound(f"The model `{unquote(written)}` does not exist.", param="model")

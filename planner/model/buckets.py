@@ -49,6 +49,15 @@ class Buckets:
         return self.classes[bucket // self.grid.cells]
 
     def describe(self, bucket: int) -> str:
-        """A bucket in words: `llama-3-8b in 256–512 out 64–128`; a named class stands with it."""
-        (i0, i1), (o0, o1) = self.grid.bounds(bucket % self.grid.cells)
-        return f"{self.class_of(bucket)} in {i0}–{i1} out {o0}–{o1}"
+        """A bucket in words: `llama-3-8b in 256–512 out 64–128`, or `out 1024+`, as the last cells
+        have no upper edge; a named class stands with it."""
+        grid = self.grid
+        inputs, outputs = grid.bounds(bucket % grid.cells)
+        sizes = f"in {_range(inputs, grid.input_edges)} out {_range(outputs, grid.output_edges)}"
+        return f"{self.class_of(bucket)} {sizes}"
+
+
+def _range(bounds: tuple[int, int], edges: tuple[int, ...]) -> str:
+    """The sizes between two edges in words."""
+    low, high = bounds
+    return f"{low}+" if high == edges[-1] else f"{low}–{high}"

@@ -124,5 +124,5 @@ def origin_form(target: bytes) -> bytes:
 def canonical_path(target: bytes) -> str:
     """The path of a target as it is looked up: without its query, without slashes that double or
     end it, and with what was escaped. Raises nothing: what is no path is found nowhere."""
-    path = unquote(target.partition(b"?")[0].decode("latin-1"))
+    path = unquote(target.partition(b"?")[0].decode(errors="replace"))  # some send UTF-8 as it is
     return SLASHES.sub("/", path).rstrip("/") or "/"

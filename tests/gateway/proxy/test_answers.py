@@ -81,6 +81,12 @@ def test_answers_are_answers(answer, endpoint, separators):
         ({"output": [], "status": "cancelled", "error": None}, RESPONSES),
         ({"type": "message", "content": [], "stop_reason": "abort"}, MESSAGES),
         ({"type": "error", "error": {"type": "x"}}, MESSAGES),
+        ({"type": "message", "content": [], "stop_reason": None}, MESSAGES),
+        ({"object": "error", "message": "x", "code": 400}, CHAT),
+        ({"object": "error", "message": "x", "code": 400}, RESPONSES),
+        ({"object": "error", "message": "x", "usage": {}}, POOLING),
+        ({"data": [{"embedding": None}]}, EMBEDDINGS),
+        ({"data": [{"embedding": ""}]}, EMBEDDINGS),
         ({"results": []}, RERANK),
         ([], RERANK),
         ({"status": "ok"}, SCORE),
@@ -106,6 +112,22 @@ def test_what_is_no_json_is_no_answer(body):
     """The page of a balancer, or nothing at all."""
     assert fault(body, CHAT)
     assert fault(body, EMBEDDINGS)
+
+
+@pytest.mark.parametrize(
+    ("answer", "endpoint"),
+    [
+        (reply(CHOICE), CHAT),
+        (reply(CHOICE, CHOICE), CHAT),
+        ({"data": [{"embedding": [1]}]}, EMBEDDINGS),
+    ],
+)
+def test_an_answer_that_was_cut_off_is_none(answer, endpoint):
+    """Where it ends with its connection, nothing else tells; white space may follow it."""
+    body = json.dumps(answer, separators=(",", ":")).encode()
+
+    assert fault(body + b"\r\n", endpoint) is None
+    assert fault(body[: body.rindex(b":")], endpoint)
 
 
 @pytest.mark.parametrize(

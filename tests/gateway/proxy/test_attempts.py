@@ -63,6 +63,17 @@ def test_a_poisonous_request_is_sent_twice_whatever_else_fails():
     assert (sent, attempts.last(refusal(500, b""), retries=9)) == (2, True)
 
 
+def test_who_lacks_an_earlier_answer_is_not_suspected():
+    """A backend need not have what another one answered; any other 404 is doubted."""
+    attempts = Attempts()
+    attempts.note(lease(0), refusal(404, b""), goes_on=True)
+    attempts.note(lease(1), refusal(401, b""), goes_on=True)
+    attempts.note(lease(2), refusal(404, b""))
+
+    assert [suspect.backend.name for suspect, _ in attempts.suspects] == ["a-1", "a-2"]
+    assert (attempts.doubted, attempts.tried) == (3, ["a-0", "a-1", "a-2"])
+
+
 def test_a_lost_connection_does_not_exclude_its_backend():
     """It may have been idle for too long."""
     attempts = Attempts()

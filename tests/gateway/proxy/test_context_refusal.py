@@ -44,6 +44,18 @@ WORDS = [
     ("context window 4096: 12000 given", 4096, 12000),
     ("context window 4096: 3000 + 2000 asked", 4096, 3000),
     ("the request exceeds the available context size. try increasing the context size", None, None),
+    ("Input length (5000 tokens) exceeds the maximum allowed length (4095 tokens). Use a shorter "
+     "input or enable --allow-auto-truncate.", 4095, 5000),
+    ("Prompt contains 5000 tokens and 0 draft tokens, too large for model with 4096 maximum "
+     "context length", 4096, 5000),
+    ("Token indices sequence length is longer than the specified maximum sequence length for this "
+     "model (600 > 512)", 512, 600),
+    ("the prompt is longer than the context: 5000 > 4096", 4096, 5000),
+    ("Sequence too long: 5000 > 4096", 4096, 5000),
+    ("Exceeded max sequence length of 4096", 4096, None),
+    ("too many tokens: 5000 (limit 4096)", 4096, 5000),
+    ("Request too large: prompt token count of 5000 exceeds the limit of 4096", 4096, 5000),
+    ("Your input exceeds the context window of this model.", None, None),
 ]  # fmt: skip
 
 
@@ -105,6 +117,10 @@ def test_the_prompt_is_so_long_at_least(limit, prompt, max_tokens, least):
         b'{"error": {"message": "The model `x` does not exist."}}',
         b'{"error": {"message": "stop: list too long, length 5 > 4"}}',
         b'{"error": {"message": {"a": 1}, "code": ["x"]}}',
+        b'{"error": {"message": "image too large: 5000 > 4096"}}',
+        b'{"error": {"message": "too many images: 30 (limit 16)"}}',
+        b'{"error": {"message": "messages[3].name is too long"}}',
+        b'{"error": {"message": "the length of the file exceeds the limit of 20 MB"}}',
     ],
 )  # fmt: skip
 def test_any_other_error_is_none(body):

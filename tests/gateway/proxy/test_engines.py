@@ -53,11 +53,21 @@ def test_other_shapes_become_it(status, body, our_status, message):
 @pytest.mark.parametrize(
     ("status", "retriable"),
     [(400, False), (413, False), (422, False), (429, True), (424, True), (500, True), (503, True),
-     (401, True), (403, True), (404, True), (405, True), (408, True)],
+     (401, True), (402, True), (403, True), (404, True), (405, True), (408, True), (418, True),
+     (421, True), (426, True), (431, False), (451, True)],
 )  # fmt: skip
 def test_only_what_another_backend_could_do_is_tried_there(status, retriable):
     """A body that one engine refuses is refused by all; a key or a model perhaps not."""
     assert refusal(status, b"").retriable is retriable
+
+
+def test_a_page_is_not_what_an_engine_says_of_a_body():
+    """A server of another kind answers 400 to everything; where another backend takes the body,
+    it was not the client's mistake."""
+    page, words = refusal(400, b"<h1>400 Bad Request</h1>"), refusal(400, b'{"detail":"no"}')
+
+    assert (page.doubtful, page.retriable) == (True, True)
+    assert (words.doubtful, words.retriable) == (False, False)
 
 
 def test_overload_inside_a_stream_is_never_the_clients_mistake():

@@ -79,3 +79,22 @@ def test_a_whole_answer_gets_the_clients_name():
     assert ONE.answer(b'{"id":"1","model":"/data/w","choices":[]}') == (
         b'{"id":"1","model":"fast","choices":[]}'
     )
+
+
+def test_an_engine_may_write_another_of_its_names():
+    """The first that it was started with, or that of the weights; the client gets its own."""
+    renaming = Renaming("fast", "served")
+    text = json.dumps({"delta": 'the "model":"big" and "model": "x"'})
+    events = [
+        f'data: {{"id":"c","model":{sep}"big/one","choices":[{text}]}}\n\n' for sep in ("", " ")
+    ]
+    piece = "".join([": hi\n\n", *events, "data: [DONE]\n\n"]).encode()
+
+    renamed = renaming.events(piece)
+
+    assert [json.loads(line[6:])["model"] for line in renamed.splitlines() if b"{" in line] == [
+        "fast"
+    ] * 2
+    assert renamed.replace(b'"fast"', b'"big/one"') == piece
+    asked = b'data: {"model": {"type":"string"},"a":"model"}\n\n'
+    assert renaming.events(asked) == asked

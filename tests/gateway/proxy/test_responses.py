@@ -114,6 +114,14 @@ def test_anthropics_clients_get_an_error_of_their_kind(error, kind):
     assert error_body(error, CHAT) == error.body()
 
 
+def test_a_clients_own_words_are_not_told_without_end():
+    """A name that nobody serves may have a megabyte."""
+    body = error_body(ModelNotFound(f"The model `{'x' * 1_000_000}` does not exist."), CHAT)
+
+    assert len(body) < 1200
+    assert json.loads(body)["error"]["message"].startswith("The model `xxx")
+
+
 def test_an_error_ends_a_stream_as_its_clients_read_it():
     """By the name of the event where events have one."""
     error = StreamBroken("oh")

@@ -543,3 +543,51 @@ def test_a_message_that_was_given_up_is_not_whole():
     meter, _ = follow(MESSAGES, *MESSAGE[:6], given_up, MESSAGE[-1])
 
     assert meter.finish() == (False, None)
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_response_that_was_given_up_is_not_whole(status):
+    """vLLM has one last event for all ends, which says in its response how it was."""
+    given_up = typed("response.completed", response=ANSWERED | {"status": status})
+    meter, _ = follow(RESPONSES, *RESPONSE[:-1], given_up)
+
+    assert meter.finish() == (False, None)
+
+
+@pytest.mark.parametrize("end", ["\r\r", "\r\n\r\n", "\n\r\n", "\r\n\n"])
+@pytest.mark.parametrize("cut", [1, 7, 10_000])
+def test_lines_may_end_in_any_way(end, cut):
+    """The standard knows three ends of a line; a stream of carriage returns alone gets others."""
+    whole = b"".join(
+        [word.rstrip() + end.encode() for word in (WORDS[0], WORDS[2], delta("stop"), DONE)]
+    )
+    meter = StreamMeter(hide_usage=True)
+    passed = [meter.feed(whole[at : at + cut], 1.0) for at in range(0, len(whole), cut)]
+    told = b"".join([*passed, meter.flush(2.0)])
+
+    assert told.split() == whole.split()
+    assert (meter.finish(), meter.output_tokens, meter.over) == ((True, None), 3, True)
+
+
+def test_an_event_of_many_lines_is_one():
+    """So that what is counted where no usage is told are events."""
+    event = b"".join(
+        b"data: " + line + b"\n" for line in (b'{"choices":[{"delta":', b'{"content":"a"}}]}')
+    )
+    meter = StreamMeter()
+    meter.feed(event + b"\n" + event + b"\n", 1.0)
+
+    assert meter.output_tokens == 2
+
+
+@pytest.mark.parametrize("before", [0, 1])
+def test_an_error_may_have_its_fields_beside_it(before):
+    """As engines wrote it once; what it says is not lost."""
+    flat = b'data: {"object":"error","message":"oh","code":400}\n\n'
+    meter = StreamMeter()
+    for chunk in (*WORDS[:before], flat, DONE):
+        meter.feed(chunk, 1.0)
+    whole, error = meter.finish()
+
+    assert (whole, json.loads(error or b"")) == (False, {"message": "oh", "code": 400})
+    assert (meter.refused is None) is bool(before)

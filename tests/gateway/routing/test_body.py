@@ -162,6 +162,17 @@ def test_calls_of_tools_are_prompt_too():
         assert text_of(messages=[message]) >= len(TEXT)
 
 
+@pytest.mark.parametrize("name", ["reasoning", "reasoning_content"])
+def test_what_was_thought_before_a_call_is_prompt_too(name):
+    """Templates write it again until the question is answered, and leave out all other thoughts."""
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": ""}}
+    message = {"role": "assistant", "content": None, "tool_calls": [call]}
+    without = text_of(messages=[message])
+
+    assert text_of(messages=[message | {name: TEXT}]) == without + len(TEXT)
+    assert text_of(messages=[{"role": "assistant", "content": "hi", name: TEXT}]) == 2
+
+
 PARTS = [
     ({"type": "image_url", "image_url": {"url": IMAGE}}, "image"),
     ({"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}, "image"),
@@ -257,6 +268,34 @@ def test_a_request_is_as_many_sequences_as_an_engine_works_on(endpoint, fields, 
     assert (found.prompts, found.answers, found.width) == sequences
 
 
+@pytest.mark.parametrize(
+    ("endpoint", "fields"),
+    [
+        ("rerank", {"query": TEXT, "documents": ["a" * 40] * 3}),
+        ("score", {"text_1": TEXT, "text_2": ["a" * 40] * 3}),
+        ("score", {"text_1": [TEXT] * 3, "text_2": ["a" * 40] * 3}),
+        ("score", {"queries": TEXT, "documents": ["a" * 40] * 3}),
+        ("score", {"queries": TEXT, "items": ["a" * 40] * 3}),
+        ("score", {"data_1": TEXT, "data_2": ["a" * 40] * 3}),
+    ],
+)
+def test_each_document_is_compared_with_its_query(endpoint, fields):
+    """An engine works on pairs: each is a prompt, in which the query stands once more."""
+    found = llm_request(endpoint, **fields)
+
+    assert (found.prompts, found.width, found.units) == (3, 3, 3)
+    assert found.prompt_bytes == 3 * (len(TEXT) + 40)
+
+
+def test_a_picture_is_compared_with_each_document():
+    """As text is; and a request without documents is left to the engine."""
+    picture = {"content": [{"type": "image_url", "image_url": {"url": IMAGE}}]}
+    found = llm_request("rerank", query=picture, documents=["a", picture])
+
+    assert (found.prompts, found.payload) == (2, (("image", 3),))
+    assert llm_request("rerank", query="a").prompts == 1
+
+
 def test_token_ids_of_many_prompts_are_counted_together():
     """They are exact, and so are their prompts."""
     found = llm_request("completions", prompt=[[1, 2], [3], [4, 5, 6]])
@@ -325,6 +364,8 @@ def test_whatever_a_prompt_is_it_is_read(value, name):
         (["a,b", "c"], None),
         ([], None),
         ([[]], None),
+        ([[1, 2], "a text"], None),
+        ([1, "a text"], None),
         ("", None),
         (None, None),
         ("[1, 2]", None),
@@ -367,10 +408,28 @@ def test_the_cap(fields, cap):
 
 
 @pytest.mark.parametrize(
+    ("endpoint", "name", "cap"),
+    [
+        ("chat", "max_output_tokens", None),
+        ("chat", "max_new_tokens", None),
+        ("completions", "max_tokens_to_sample", None),
+        ("messages", "max_tokens", 7),
+        ("responses", "max_output_tokens", 7),
+        ("responses", "max_tokens", None),
+    ],
+)
+def test_a_cap_that_no_engine_heeds_is_none(endpoint, name, cap):
+    """Each endpoint has its own name for it; answers are as long as without any other."""
+    assert llm_request(endpoint, **{name: 7}).max_tokens == cap
+
+
+@pytest.mark.parametrize(
     ("body", "param"),
     [
         (b'{"model": 3}', "model"),
-        (b'{"stream": "yes"}', "stream"),
+        (b'{"stream": "maybe"}', "stream"),
+        (b'{"stream": {}}', "stream"),
+        (b'{"stream": "yes", "max_tokens": []}', "max_tokens"),
         (b'{"max_tokens": "many"}', "max_tokens"),
         (b'{"max_tokens": 1.5}', "max_tokens"),
         (b'{"max_tokens": true}', "max_tokens"),
@@ -389,6 +448,23 @@ def test_wrong_types_name_the_field(body, param):
 
 
 @pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b'{"model": 3}', "model must be a text, not an integer"),
+        (b'{"max_tokens": 1.5}', "max_tokens must be an integer, not a fraction"),
+        (b'{"max_tokens": true}', "max_tokens must be an integer, not a truth value"),
+        (b'{"stream": "maybe"}', "stream must be true or false, not a text"),
+        (b'{"stream_options": []}', "stream_options must be an object, not a list"),
+        (b'["m"]', "the body must be an object, not a list"),
+    ],
+)
+def test_wrong_types_are_told_in_words(body, words):
+    """Clients are written in many languages, whose types have other names."""
+    with pytest.raises(BadRequest, match=words):
+        read_body(body, CHAT)
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",
@@ -401,6 +477,8 @@ def test_wrong_types_name_the_field(body, param):
         b'{"model": "\xff"}',
         b"\xff\xfe{}",
         b'{"messages": [NaN]}',
+        b'{"messages": [{"content": "half of a smile \\ud83d"}]}',
+        b'{"messages": [], "user": "x\\ud83d"}',
         b'{"x": ' + b"[" * 200_000 + b"]" * 200_000 + b"}",
     ],
 )
@@ -435,6 +513,54 @@ def test_it_is_as_lax_as_the_engines():
     assert read_body(b'{"max_tokens": 7.0}', CHAT).max_tokens == 7
 
 
+@pytest.mark.parametrize(
+    ("word", "truth"), [("yes", True), ("On", True), ("t", True), ("no", False), ("OFF", False)]
+)
+def test_a_truth_may_be_a_word(word, truth):
+    """Pydantic, with which engines read it, takes these words for true and false."""
+    message = {"role": "user", "content": TEXT}
+    found = llm_request(model="m", stream=word, max_tokens=7, messages=[message])
+
+    assert (found.stream, found.max_tokens, found.prompt_bytes) == (truth, 7, len(TEXT))
+
+
+@pytest.mark.parametrize("endpoint", ["chat", "completions"])
+def test_a_byte_order_mark_is_skipped(endpoint):
+    """Some editors and languages write one before their JSON, and Python's decoder skips it."""
+    body = b"\xef\xbb\xbf" + json.dumps({"model": "m", "prompt": "a", "messages": []}).encode()
+
+    assert read_body(body, ENDPOINTS[endpoint]).model == "m"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"model":"m","stream":true,"stream_options":null}',
+        b'{ "stream_options" : null , "messages":[{"content":"a \\"stream_options\\":null"}]}',
+    ],
+)
+def test_who_says_null_is_asked_for_as_well(body):
+    """Some clients write all that they do not set; the key must not stand there twice."""
+    found = read_body(body, CHAT)
+    assert (found.asks_usage, found.nulls_options) == (False, True)
+
+    asked = with_usage(body, nulls_options=True)
+
+    assert asked is not None
+    assert json.loads(asked) == json.loads(body) | {"stream_options": {"include_usage": True}}
+    assert len(json.loads(asked, object_pairs_hook=list)) == len(json.loads(body))
+
+
+def test_a_null_that_is_not_found_stays():
+    """Its key is escaped, or stands in another object too."""
+    for body in (
+        b'{"stream_option\\u0073":null}',
+        b'{"x":{"stream_options":null},"stream_options":null}',
+    ):
+        assert read_body(body, CHAT).nulls_options
+        assert with_usage(body, nulls_options=True) is None
+
+
 @given(
     st.dictionaries(st.text(max_size=5), st.integers() | st.text(max_size=5), max_size=4),
     st.sampled_from(["", " ", "\n\t"]),
@@ -461,4 +587,12 @@ def test_fields_stand_where_they_are_taken() -> None:
         "documents": body.DOCUMENTS, "functions": body.FUNCTIONS, "prompt_embeds": body.EMBEDS,
     }  # fmt: skip
     assert places == {name: place for place, name in enumerate(names)}
-    assert Message.__struct_fields__ == ("content", "tool_calls", "function_call")
+    assert Message.__struct_fields__ == (
+        "content", "tool_calls", "function_call", "reasoning", "reasoning_content"
+    )  # fmt: skip
+
+
+def test_only_a_response_goes_on_from_another():
+    """In any other body the field means nothing to an engine."""
+    assert llm_request("responses", previous_response_id="resp_1").previous == "resp_1"
+    assert llm_request("chat", previous_response_id="resp_1").previous is None
