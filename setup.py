@@ -36,8 +36,8 @@ MODULES = {
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",
-        "fiber", "head_memo", "headers", "host", "pool", "reply", "request", "request_parser",
-        "tls",
+        "fiber", "head_memo", "headers", "host", "incoming", "phase", "pool", "reply",
+        "request", "request_parser", "tls",
     ],
     "gateway/routing": [
         "admission", "backend", "body", "breaker", "eligibility", "endpoints", "estimate",

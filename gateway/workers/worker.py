@@ -329,7 +329,8 @@ class Worker:
                 self.dispatcher.room(self._clock())
                 self._rested.tick(self.router.fleet.backends)
                 self._shedding.tick(self._clock())
-                self._trimming.tick(len(self._listener.connections), self._clock())
+                clients = self._listener
+                self._trimming.tick(len(clients.connections), self._clock(), clients.budget.used)
                 if self._peers is not None:
                     self._peers.refresh(self._clock())
             except Exception:

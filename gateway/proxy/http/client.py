@@ -15,8 +15,9 @@ from gateway.proxy.http.answer import for_page, last_answer, send_whole, stream_
 from gateway.proxy.http.body_budget import SMALL, BodyBudget
 from gateway.proxy.http.chunked import LAST_CHUNK
 from gateway.proxy.http.headers import error_head
+from gateway.proxy.http.phase import Phase
 from gateway.proxy.http.request import ClientLimits, Pausable, Request
-from gateway.proxy.http.request_parser import Phase, RequestParser
+from gateway.proxy.http.request_parser import RequestParser
 
 BURST: Final = 16  # requests of one client that are served before other clients get their turn
 LINGER_S: Final = 10.0  # how long a client that got an early error may go on sending; see _close_on
@@ -144,8 +145,7 @@ class ClientConnection:
             self._serve()
 
     def eof_received(self) -> None:
-        """Return nothing, so that the transport closes: a client that closes one direction only
-        cannot be told from one that is gone."""
+        """Return nothing, so that the transport closes: who closes one side looks gone."""
 
     def pause_writing(self) -> None:
         self.stalled = True

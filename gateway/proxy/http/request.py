@@ -85,6 +85,13 @@ class Request:
         """The target without its query."""
         return self.target.partition(b"?")[0].decode("latin-1")
 
+    @property
+    def repeatable(self) -> bool:
+        """Whether its head may stand for that of another request on the same connection."""
+        fields = self.fields
+        plain = b"expect" not in fields and b"transfer-encoding" not in fields
+        return plain and self.keep_alive and self.http11
+
     def require_method(self, method: bytes) -> None:
         """Raise MethodNotAllowed for any other method. HEAD counts as GET (RFC 9110 §9.3.2)."""
         asked = b"GET" if self.method == b"HEAD" else self.method
