@@ -40,8 +40,9 @@ MODULES = {
         "request", "request_parser", "tls",
     ],
     "gateway/routing": [
-        "admission", "backend", "body", "breaker", "eligibility", "endpoints", "estimate",
-        "estimator", "failure_rate", "fleet", "form", "lengths", "llm_request", "observation",
+        "abridgement", "admission", "backend", "body", "breaker", "elements", "eligibility",
+        "endpoints", "estimate", "estimator", "failure_rate", "fleet", "form", "large_body",
+        "lengths", "llm_request", "observation",
         "payload_tokens", "pressure", "prompt_text", "ramp", "rotation", "router", "selection",
         "shared_queue", "ticket", "token_fit", "tokens", "turns",
     ],

@@ -5,8 +5,10 @@ on, releases the lease, observes. Whatever fails, the lease is released once and
 one Observation. Knows no plan, no price and no other request.
 """
 
+import asyncio
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from math import inf
 from typing import Final
 from uuid import uuid4
@@ -27,7 +29,7 @@ from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import answer_id_of, usage_of
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.content_coding import CODING, decode
-from gateway.proxy.http.fiber import Fiber
+from gateway.proxy.http.fiber import Fiber, Promise
 from gateway.proxy.http.headers import error_head, not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
@@ -39,6 +41,8 @@ from gateway.proxy.timeouts import Timeouts
 from gateway.routing.body import read_body
 from gateway.routing.endpoints import RESPONSES, Endpoint
 from gateway.routing.estimator import Estimator
+from gateway.routing.large_body import LARGE, LargeBody, read_large
+from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.routing.router import CLASS_HEADER, LEFT_OVER, Router
 from planner.model.buckets import DEFAULT
@@ -124,7 +128,16 @@ class Exchange:
         try:
             if CODING in request.fields:
                 self._decode(client, request)
-            active = self._admit(client, request, endpoint, fiber, request_id, arrival_s)
+            read: LlmRequest | None = None
+            if len(request.body) > LARGE and not endpoint.form:
+                found = read_large(request.body, endpoint)
+                if isinstance(found, LargeBody):
+                    client.on_disconnect = partial(fiber.cancel, ClientGone())
+                    while found.step():
+                        await self._next_turn()
+                    found = found.request()
+                read = found
+            active = self._admit(client, request, endpoint, fiber, request_id, arrival_s, read)
             self.timeouts.begin(active)
             client.on_disconnect = active.abandon
             if active.estimate.slo_class != LEFT_OVER:  # nothing is planned for it
@@ -158,6 +171,12 @@ class Exchange:
             finally:
                 client.finish()
 
+    def _next_turn(self) -> Promise[None]:
+        """A promise that resolves when other connections have had their turns."""
+        turn: Promise[None] = Promise()
+        asyncio.get_running_loop().call_soon(turn.resolve, None)
+        return turn
+
     def _decode(self, client: ClientConnection, request: Request) -> None:
         """Decode a compressed body, which the engines could not read."""
         size = len(request.body)
@@ -172,9 +191,12 @@ class Exchange:
         fiber: Fiber,
         request_id: bytes,
         arrival_s: float,
+        llm_request: LlmRequest | None = None,
     ) -> ActiveRequest:
-        """Read a request and estimate its size. Raises BadRequest or a subclass of it."""
-        llm_request = read_body(request.body, endpoint)
+        """Read a request, if it is not read yet, and estimate its size. Raises BadRequest or a
+        subclass of it."""
+        if llm_request is None:
+            llm_request = read_body(request.body, endpoint)
         model = llm_request.model
         if model is None:
             if len(self._models) > 1:

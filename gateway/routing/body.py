@@ -10,10 +10,11 @@ import msgspec
 
 from gateway.errors import BadRequest
 from gateway.routing.body_schema import NOTHING, BodyFields, ChatFields, CommonFields, Message
+from gateway.routing.elements import too_many
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.form import read_form
 from gateway.routing.llm_request import LlmRequest
-from gateway.routing.prompt_text import OTHER, PARTS, PromptText, too_many
+from gateway.routing.prompt_text import OTHER, PARTS, PromptText
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
 MESSAGES: Final = "messages"
@@ -42,11 +43,12 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
     if chat is not None:
         fields, messages = chat, chat.messages
         units = len(messages) + 1
-        _add_messages(text, messages)
+        for message in messages:
+            add_message(text, message)
     else:
-        loose = _decoded(body)
+        loose = decoded(body)
         prompt = bytes(getattr(loose, endpoint.prompt))
-        tokens = _token_ids(prompt) if endpoint.token_ids and prompt[:1] == b"[" else None
+        tokens = token_ids(prompt) if endpoint.token_ids and prompt[:1] == b"[" else None
         if tokens is not None:
             prompts = max(1, prompt.count(b"[") - 1)
         elif prompt:
@@ -55,7 +57,20 @@ def read_body(body: bytes, endpoint: Endpoint) -> LlmRequest:
         else:  # vLLM's embeddings take messages instead
             units = text.add_content(bytes(loose.messages))
         fields = loose
-    _add_beside(text, fields, endpoint)
+    add_beside(text, fields, endpoint)
+    return request_of(fields, text, endpoint, tokens, units=units, prompts=prompts)
+
+
+def request_of(
+    fields: CommonFields,
+    text: PromptText,
+    endpoint: Endpoint,
+    tokens: int | None,
+    *,
+    units: int,
+    prompts: int,
+) -> LlmRequest:
+    """The request of a body that was read. tokens: of a prompt of token ids."""
     # OpenAI renamed max_tokens; engines take the new name first where a client sends both.
     cap = fields.max_completion_tokens or fields.max_tokens or fields.max_output_tokens
     answers, width = prompts, prompts
@@ -103,7 +118,8 @@ def _chat(body: bytes) -> ChatFields | None:
         return None
 
 
-def _decoded(body: bytes) -> BodyFields:
+def decoded(body: bytes) -> BodyFields:
+    """The fields of any body. Raises BadRequest."""
     try:
         return _DECODER.decode(body)
     except msgspec.ValidationError as error:
@@ -115,21 +131,20 @@ def _decoded(body: bytes) -> BodyFields:
         raise BadRequest("the body is nested too deeply") from error
 
 
-def _add_messages(text: PromptText, messages: list[Message]) -> None:
-    nothing = NOTHING
-    for message in messages:
-        content = message.content
-        if isinstance(content, str):
-            text.add(content)
-        else:
-            for part in content or ():
-                text.add_content(bytes(part), PARTS)
-            text.add_json(bytes(message.function_call))
-        if message.tool_calls is not nothing:
-            text.add_json(bytes(message.tool_calls))
+def add_message(text: PromptText, message: Message) -> None:
+    """Add a message of the usual shape."""
+    content = message.content
+    if isinstance(content, str):
+        text.add(content)
+    else:
+        for part in content or ():
+            text.add_content(bytes(part), PARTS)
+        text.add_json(bytes(message.function_call))
+    if message.tool_calls is not NOTHING:
+        text.add_json(bytes(message.tool_calls))
 
 
-def _add_beside(text: PromptText, fields: CommonFields, endpoint: Endpoint) -> None:
+def add_beside(text: PromptText, fields: CommonFields, endpoint: Endpoint) -> None:
     """Add what is part of the prompt and stands beside it."""
     nothing = NOTHING
     if fields.tools is not nothing:
@@ -151,7 +166,7 @@ def _add_beside(text: PromptText, fields: CommonFields, endpoint: Endpoint) -> N
         text.count(OTHER)
 
 
-def _token_ids(prompt: bytes) -> int | None:
+def token_ids(prompt: bytes) -> int | None:
     """The number of token ids in a raw list, `[1, 2]` or `[[1, 2], [3]]`; `None` for texts."""
     inner = prompt.lstrip(b"[ \t\r\n")
     if not inner[:1].isdigit():

@@ -26,6 +26,14 @@ class Message(msgspec.Struct, gc=False):
     function_call: msgspec.Raw = NOTHING
 
 
+class RawMessage(msgspec.Struct, gc=False):
+    """The same of a message in a long list, whose parts may be a long list too."""
+
+    content: msgspec.Raw = NOTHING
+    tool_calls: msgspec.Raw = NOTHING
+    function_call: msgspec.Raw = NOTHING
+
+
 class CommonFields(msgspec.Struct):
     """What all endpoints' bodies have, or may have."""
 

@@ -11,8 +11,8 @@ from gateway.proxy.http.backend import BackendConnection
 from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.head_memo import DIGITS, EAGER, KEPT_BYTES, RARELY, HeadMemo
 from gateway.proxy.http.headers import NOT_SENT, not_sent, reply_head, request_lines
-from gateway.proxy.http.pool import ConnectionPool
 from gateway.proxy.http.phase import Phase
+from gateway.proxy.http.pool import ConnectionPool
 from gateway.proxy.http.request import ClientLimits, Request
 from gateway.proxy.http.request_parser import RequestParser
 
