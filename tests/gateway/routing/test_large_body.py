@@ -165,7 +165,7 @@ def test_short_lists_are_taken_apart_at_once(raw):
     elements = Elements(raw)
     found = elements.more()
 
-    assert [json.loads(item) for item in found] == json.loads(raw)
+    assert [json.loads(bytes(item)) for item in found] == json.loads(raw)
     assert (elements.count, elements.more(), elements.uncounted) == (len(json.loads(raw)), [], 0)
 
 
