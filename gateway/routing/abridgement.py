@@ -13,7 +13,7 @@ MOST: Final = 1024  # places that are looked at
 # A key whose value may be a payload, or the beginning of a data URL, which is one after such a key.
 PLACE: Final = b'"data'
 KEY: Final = re.compile(rb'"data"\s*:\s*"')
-URL: Final = re.compile(rb'"(?:url|file_data|(?:image|audio|video|file)_url)"\s*:\s*')
+URL: Final = re.compile(rb'"(?:url|file_data|(?:image|audio|video|file)_url)"\s*:\s*\Z')
 LONGEST_KEY: Final = 32
 BACKSLASH: Final = b"\\"
 ESCAPE: Final = 6  # bytes of the longest escape
@@ -50,5 +50,5 @@ def _start(body: bytes, place: int) -> int:
     if key is not None:
         return key.end()
     before = body[max(0, place - LONGEST_KEY) : place]
-    found = None if body[place + 5 : place + 6] != b":" else URL.search(before)
-    return place + 1 if found is not None and found.end() == len(before) else -1
+    is_url = body[place + 5 : place + 6] == b":" and URL.search(before) is not None
+    return place + 1 if is_url else -1
