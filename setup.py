@@ -30,14 +30,15 @@ REASON_CHARS = 100
 MODULES = {
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "answer_homes", "answers", "attempts", "beginning", "context_refusal", "dispatch",
+        "active", "answer_homes", "answers", "arrival", "attempts", "beginning",
+        "context_refusal", "dispatch",
         "engines", "events", "exchange", "framing", "judge", "names", "receipt", "relay",
         "renaming", "responses", "retry", "sse", "targets", "timeouts", "usage_memory",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",
         "fiber", "head_memo", "headers", "host", "incoming", "phase", "pool", "reply",
-        "request", "request_parser", "tls",
+        "request", "request_parser", "server", "tls", "upload",
     ],
     "gateway/routing": [
         "abridgement", "admission", "backend", "body", "breaker", "elements", "eligibility",

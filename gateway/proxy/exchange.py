@@ -5,10 +5,8 @@ on, releases the lease, observes. Whatever fails, the lease is released once and
 one Observation. Knows no plan, no price and no other request.
 """
 
-import asyncio
 import logging
 from collections.abc import Callable, Mapping
-from functools import partial
 from math import inf
 from typing import Final
 from uuid import uuid4
@@ -25,11 +23,12 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.proxy.active import ActiveRequest
+from gateway.proxy.arrival import LARGE, collect, read_in_turns
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import answer_id_of, usage_of
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.content_coding import CODING, decode
-from gateway.proxy.http.fiber import Fiber, Promise
+from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import error_head, not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
@@ -41,7 +40,6 @@ from gateway.proxy.timeouts import Timeouts
 from gateway.routing.body import read_body
 from gateway.routing.endpoints import RESPONSES, Endpoint
 from gateway.routing.estimator import Estimator
-from gateway.routing.large_body import LARGE, LargeBody, read_large
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.routing.router import CLASS_HEADER, LEFT_OVER, Router
@@ -126,18 +124,15 @@ class Exchange:
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None
         try:
+            if request.upload is not None:
+                await collect(client, request, fiber)
             if CODING in request.fields:
                 self._decode(client, request)
             read: LlmRequest | None = None
             if len(request.body) > LARGE and not endpoint.form:
-                found = read_large(request.body, endpoint)
-                if isinstance(found, LargeBody):
-                    client.on_disconnect = partial(fiber.cancel, ClientGone())
-                    while found.step():
-                        await self._next_turn()
-                    found = found.request()
-                read = found
+                read = await read_in_turns(client, request, endpoint, fiber)
             active = self._admit(client, request, endpoint, fiber, request_id, arrival_s, read)
+            active.upload = request.upload
             self.timeouts.begin(active)
             client.on_disconnect = active.abandon
             if active.estimate.slo_class != LEFT_OVER:  # nothing is planned for it
@@ -170,12 +165,6 @@ class Exchange:
                     self._conclude(active)
             finally:
                 client.finish()
-
-    def _next_turn(self) -> Promise[None]:
-        """A promise that resolves when other connections have had their turns."""
-        turn: Promise[None] = Promise()
-        asyncio.get_running_loop().call_soon(turn.resolve, None)
-        return turn
 
     def _decode(self, client: ClientConnection, request: Request) -> None:
         """Decode a compressed body, which the engines could not read."""

@@ -22,22 +22,23 @@ from gateway.errors import (
 from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.chunked import size_of_open
 from gateway.proxy.http.head_memo import WHOLE, HeadMemo
-from gateway.proxy.http.headers import HEAD_BYTES, Headers
+from gateway.proxy.http.headers import HEAD_BYTES, Headers, head_size, head_without_upgrade
 from gateway.proxy.http.host import host_problem
 from gateway.proxy.http.incoming import IncomingBody
 from gateway.proxy.http.phase import Phase
 from gateway.proxy.http.request import ClientLimits, Request, origin_form
+from gateway.proxy.http.upload import Upload
 
 # A body of which as much is still to come is read without llhttp, which would copy each piece once
 # more. Below, another parser for what follows costs more than the copy.
 DIRECT_BYTES: Final = 16384
-# What a client may send while a complete request of it waits for its turn. Reading is never paused
-# instead: the end of a connection is only seen by reading, and a request whose client left must not
-# keep its backend.
+# What a client may send while a complete request of it waits for its turn. Reading is not paused
+# instead, because the end of a connection is only seen by reading.
 AHEAD_BYTES: Final = 1 << 20
 # What is read and dropped of a client after an error. Most clients read their answer only when they
 # have sent everything; but dropping for ever costs as much as reading.
 DROPPED_BYTES: Final = 1 << 26
+EARLY_BYTES: Final = 1 << 16  # of a body that is passed on while it comes, before it is served
 REQUEST_BYTES: Final = 1024  # that a waiting request counts for, beside what was sent
 
 
@@ -69,15 +70,13 @@ class RequestParser:
         self._fields: dict[bytes, bytes] = {}
         self._body = IncomingBody()
         self._begun: Request | None = None  # whose body is read without llhttp
-        # Bytes from which llhttp has made nothing yet: headers, trailers, chunk extensions without
-        # an end would be collected for ever.
+        # From which llhttp has made nothing yet: headers without an end are collected for ever.
         self._pending_bytes = 0
         self._fed_bytes = 0  # by the call of `feed` that is under way
         self._ahead_bytes = 0  # came while a complete request waited
         self._dropped_bytes = 0
         self._error: GatewayError | None = None
-        # Of the chunk that has come in part: its bytes in this call of `feed`; -1: there is none.
-        self._chunk_bytes = -1
+        self._chunk_bytes = -1  # of a chunk that came in part, in this call of `feed`; -1: none
         self._http11 = self._kept = self._upgrade_offered = False
 
     def __repr__(self) -> str:
@@ -105,7 +104,7 @@ class RequestParser:
             raise Saturated(message, retry_after_s=1.0)
         if self._begun is not None:
             data = self._read_on(self._begun, data)
-            if not data:
+            if not data or self.phase is Phase.STOPPED:
                 return
         fresh = self.phase is Phase.IDLE and not self._pending_bytes
         if fresh and self._recognise(data):
@@ -204,13 +203,21 @@ class RequestParser:
             self._remember(data, request, int(length))
 
     def _read_on(self, request: Request, data: bytes) -> bytes:
-        """Take what comes of a body whose length is known; return what follows it."""
-        body = self._body
+        """Take what comes of a body of known length; return what follows it."""
+        body, upload = self._body, request.upload
+        if upload is not None:
+            if len(data) >= upload.left:
+                self._begun, self.phase = None, Phase.IDLE
+            return upload.take(data)
         rest = body.read(data)
         self._hold(len(data) - len(rest))
         self.part_bytes += len(data) - len(rest)
         if not body.left:
             self._begun, self.phase, self.part_bytes = None, Phase.IDLE, 0
+            request.body = body.take()
+            self.requests.append(request)
+        elif self.part_bytes >= EARLY_BYTES and request.bare_target in self._limits.streamed:
+            request.upload, self.part_bytes = Upload(body.left, self._budget), 0
             request.body = body.take()
             self.requests.append(request)
         return rest
@@ -226,12 +233,10 @@ class RequestParser:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
-                lines = [header for header in self._headers if header[0] != b"upgrade"]
                 method, version = self._parser.get_method(), self._parser.get_http_version()
-                head = b"%b %b HTTP/%b\r\n" % (method, self._target, version.encode())
-                head += b"".join(b"%b: %b\r\n" % line for line in lines)
+                head = head_without_upgrade(method, self._target, version, self._headers)
                 self._parser = httptools.HttpRequestParser(self)
-                self._parser.feed_data(head + b"\r\n")
+                self._parser.feed_data(head)
             else:
                 return
 
@@ -254,7 +259,7 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         pending_bytes = self._pending_bytes + self._fed_bytes  # more than the head, perhaps
-        if pending_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
+        if pending_bytes > HEAD_BYTES and head_size(self._target, self._headers) > HEAD_BYTES:
             self._fail(HeadTooLarge("the request's head is too large"))
         self.phase, self._pending_bytes = Phase.BODY, 0
         parser, fields = self._parser, self._fields
@@ -336,11 +341,6 @@ class RequestParser:
         if version not in ("1.0", "1.1"):
             self._fail(VersionNotSupported(f"HTTP/{version} is not spoken here"))
         return version
-
-    def _head_bytes(self) -> int:
-        """The size of the head that is being read."""
-        lines = (len(name) + len(value) + 4 for name, value in self._headers)
-        return len(self._target) + sum(lines)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body exceeds the limit of {self._body_limit} bytes.")

@@ -9,13 +9,14 @@ from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.incoming import PIECES
 from gateway.proxy.http.phase import Phase
 from gateway.proxy.http.request import ClientLimits
-from gateway.proxy.http.request_parser import DIRECT_BYTES, RequestParser
+from gateway.proxy.http.request_parser import DIRECT_BYTES, EARLY_BYTES, RequestParser
 
 LIMIT = 8 * DIRECT_BYTES
 
 
-def parser(limit=LIMIT):
-    return RequestParser(ClientLimits(body_bytes=limit), BodyBudget(), lambda: None)
+def parser(limit=LIMIT, streamed=()):
+    limits = ClientLimits(body_bytes=limit, streamed=frozenset(streamed))
+    return RequestParser(limits, BodyBudget(), lambda: None)
 
 
 def framed(body, *lines):
@@ -116,3 +117,32 @@ def test_a_body_in_tiny_pieces_takes_no_list_of_them():
         assert len(requests._body._pieces) <= PIECES + 1
 
     assert requests.requests[0].body == whole[start:]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_streamed_body_is_whole_however_it_is_cut(seed):
+    """Its beginning with the request, its rest in the upload, and the next request after it."""
+    random = Random(seed)
+    body = random.randbytes(7 * DIRECT_BYTES)
+    data = framed(body) + framed(b"next")
+    requests = parser(streamed=[b"/v1/a"])
+    taken: list[bytes] = []
+    at, found = 0, None
+    while at < len(data):
+        size = random.choice((900, DIRECT_BYTES, 3 * DIRECT_BYTES))
+        requests.feed(data[at : at + size])
+        at += size
+        if requests.requests and found is None:
+            found = requests.requests.popleft()
+            requests._hold(-len(found.body))
+            if found.upload is not None:
+                assert len(found.body) >= EARLY_BYTES
+                assert found.uploading
+                found.upload.pass_to(taken.append)
+
+    assert found is not None
+    assert found.body + b"".join(taken) == body
+    assert not found.uploading
+    assert [request.body for request in requests.requests] == [b"next"]
+    requests.clear()
+    assert requests._budget.used == 0
