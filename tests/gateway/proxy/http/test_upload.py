@@ -1,6 +1,6 @@
 """The rest of a body on its way: in order, bounded in memory, and at the pace of who takes it."""
 
-from gateway.errors import Overloaded, RequestTimeout
+from gateway.errors import GatewayError, Overloaded, RequestTimeout
 from gateway.proxy.http.backend import BackendConnection
 from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
@@ -152,7 +152,8 @@ async def test_a_client_that_sends_no_more_is_told(wire):
     """The handler ends, its answer is the last one, and what still comes is dropped."""
     served = Served(wire)
     client = served.client
-    errors: list[Exception] = []
+    errors: list[GatewayError] = []
+    assert served.upload is not None
     served.upload.on_error = errors.append
     client.expire()
     assert [type(error) for error in errors] == [RequestTimeout]
