@@ -18,6 +18,7 @@ from cuvee.options import JSON_FILE, OUTPUT_FILE
 from gateway import runtime
 from loadtest import process
 from loadtest.overhead import markdown, peers, results, rounds, setups, tables
+from loadtest.overhead.hold import measure_holds
 from loadtest.overhead.results import REFERENCE, ResultRow
 from loadtest.overhead.rounds import OverheadResult
 from loadtest.overhead.scenarios import OverheadOptions
@@ -131,6 +132,11 @@ LIBRARIES = ("httptools", "msgspec", "uvloop")  # whose versions move the gatewa
     type=click.Path(file_okay=False, path_type=Path),
     help="Also show where the gateway's time goes, and write stacks for flame graphs here.",
 )
+@click.option(
+    "--hold",
+    is_flag=True,
+    help="Only measure how long large requests hold up small ones, by kind; one window for each.",
+)
 @JSON_FILE
 @click.option(
     "--markdown",
@@ -144,6 +150,7 @@ def overhead(
     profiles: Path | None,
     json_path: Path | None,
     markdown_path: Path | None,
+    hold: bool,
     **traffic: Any,
 ) -> None:
     """Measure the gateway's CPU, latency and memory beside other proxies, and beside none.
@@ -154,6 +161,8 @@ def overhead(
     console = Console(width=None if sys.stdout.isatty() else TABLE_COLUMNS)
     options = _options(**traffic)
     _check_data_path(options, profiles)
+    if hold:
+        sys.exit(_hold(console, options, json_path))
     paths = _paths(peer_paths)
     stated = conditions(options)  # before the run: it reads the machine's load
     try:
@@ -255,6 +264,24 @@ def as_values(result: OverheadResult, rows: Sequence[ResultRow]) -> dict[str, ob
         **results.to_json(rows, result.measurements),
         "profiles": {name: asdict(profile) for name, profile in result.profiles.items()},
     }
+
+
+def _hold(console: Console, options: OverheadOptions, json_path: Path | None) -> int:
+    """Measure and print how long large requests hold up small ones; return the exit code."""
+    stated = conditions(options)
+    try:
+        with console.status("starting") as status:
+            rows = measure_holds(options.window_s, status.update)
+    except setups.NotReady as error:
+        raise click.ClickException(str(error)) from error
+    if json_path:
+        content = {"conditions": stated, "holds": [asdict(row) for row in rows]}
+        json_path.write_text(json.dumps(content, indent=2) + "\n")
+    console.print(tables.hold_table(rows))
+    errors = sum(row.errors for row in rows)
+    if errors:
+        console.print(f"[red]{errors} errors: the figures of those rows do not count[/red]")
+    return 1 if errors else 0
 
 
 def _show(console: Console, result: OverheadResult, rows: Sequence[ResultRow], against: str) -> int:

@@ -62,7 +62,7 @@ LAYERS = {
     "loadtest.measure": "PLANNER gateway.proxy loadtest.replay",
     "loadtest.framing": "loadtest gateway.errors gateway.proxy.http",
     "loadtest.torture": "PLANNER GATEWAY",
-    "loadtest.overhead": "loadtest loadtest.replay gateway.runtime",
+    "loadtest.overhead": "loadtest loadtest.replay gateway.routing gateway.runtime",
     "loadtest.soak": "loadtest gateway.processes",
     "loadtest.demo": "PLANNER gateway.config gateway.rehearsal gateway.routing loadtest "
     "loadtest.compare loadtest.emulator loadtest.replay",

@@ -12,6 +12,7 @@ from gateway.proxy.engines import EngineRefusal
 from gateway.proxy.events_schema import Usage
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.request import StreamWriter
+from gateway.proxy.http.upload import Upload
 from gateway.proxy.receipt import Receipts
 from gateway.proxy.relay import Relay
 from gateway.routing.backend import Lease
@@ -32,14 +33,14 @@ class ActiveRequest:
     whether a backend has the request and has not begun to answer. committed: whether a stream has
     begun towards the client, so that an error can only be an event inside it. due_s: when the
     present wait times out. exclude: names of backends that cannot serve it. ping_s: when the client
-    gets its next keep-alive comment.
+    gets its next keep-alive comment. upload: what is still to come of the body, or `None`.
     """
 
     __slots__ = (
         "_receipts", "_room", "arrival_s", "bucket", "cached_tokens", "caller", "client",
         "committed", "due_s", "estimate", "exclude", "fiber", "first_at_s", "input_tokens", "lease",
         "least_input", "llm_request", "outcome", "output_tokens", "ping_s", "reason", "relay",
-        "request_id", "retries", "status", "tpot_s", "waited_s", "waiting",
+        "request_id", "retries", "status", "tpot_s", "upload", "waited_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +69,7 @@ class ActiveRequest:
         self.lease: Lease | None = None
         self.client = client
         self.relay: Relay | None = None
+        self.upload: Upload | None = None
         self.waiting = self.committed = False
         self.due_s = self.ping_s = inf
         self.outcome: Outcome = FAILED
@@ -86,6 +88,11 @@ class ActiveRequest:
 
     def __repr__(self) -> str:
         return f"<ActiveRequest {self.request_id!r} {self.llm_request!r}, lease {self.lease!r}>"
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether all that a backend was sent can be sent to another one."""
+        return self.upload is None or not self.upload.moved
 
     def abandon(self) -> None:
         """The client closed its connection: end the handler where it waits."""

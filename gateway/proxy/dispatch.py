@@ -105,8 +105,8 @@ class Dispatcher:
         first event, or with its whole body. The request holds the lease of that backend.
 
         lines: header lines of the client to send on. headers: all of the client, of which some
-        backends get its keys too. Raises UpstreamError when the last attempt
-        failed, Saturated or Unavailable when there is no backend to try.
+        backends get its keys too. Raises UpstreamError when the last attempt failed, Saturated or
+        Unavailable when there is no backend to try.
         """
         attempts: Attempts | None = None
         lease = self._at_once(active)
@@ -126,11 +126,12 @@ class Dispatcher:
                 # A request that fails everywhere says nothing about the second backend.
                 self.judge.blame(lease, error, active.caller, counts=not attempts.broken)
                 lease.release()
-                if attempts.outgrow(error, lease, active, self.admission):
+                if active.repeatable and attempts.outgrow(error, lease, active, self.admission):
                     active.first_at_s = lease = None
                     continue
                 attempts.note(lease, error, goes_on=active.llm_request.previous is not None)
-                if attempts.last(error, self._retries) or not self._spend(error):
+                last = not active.repeatable or attempts.last(error, self._retries)
+                if last or not self._spend(error):
                     raise
                 active.first_at_s = lease = None
             else:
@@ -216,7 +217,7 @@ class Dispatcher:
     async def _lease(self, active: ActiveRequest, attempts: Attempts | None) -> Lease:
         """The lease of a request at its turn.
 
-        attempts: that failed; when there is no other backend to try, the client is told why.
+        attempts: that failed; the client is told why when there is no other backend to try.
         """
         if active.bucket == NO_BUCKET:  # the model left the configuration
             gone = ModelNotFound(f"The model `{active.estimate.model}` is gone.")
@@ -289,9 +290,7 @@ class Dispatcher:
         fresh: bool,
         ask: bool = True,
     ) -> tuple[Reply, Relay | bytes]:
-        """Send the request to one backend; return its reply with the stream up to the first event,
-        or with the whole body. fresh: on a new connection. ask: whether its usage may be asked for.
-        """
+        """Send it to one backend. fresh: on a new connection. ask: whether for its usage."""
         request = active.llm_request
         target = self._targets.target(lease.backend, request.endpoint)
         limit_s = target.first_byte_s if request.stream else target.unary_s
@@ -305,11 +304,13 @@ class Dispatcher:
             if renaming is not None:
                 renamed = renaming.request(body)
         spliced = self._usage.spliced(lease.backend, request, renamed) if ask else None
-        sent = spliced or renamed
+        sent, upload = spliced or renamed, active.upload
+        size = len(sent) + (0 if upload is None else upload.rest_bytes)
         reply: Reply | None = None
         try:
-            head = b"".join((target.start, own_lines, b"content-length: %d\r\n\r\n" % len(sent)))
-            reply = await target.connections.send_once(head, sent, fresh=fresh)
+            head = b"".join((target.start, own_lines, b"content-length: %d\r\n\r\n" % size))
+            reply = await target.connections.send_once(head, sent, fresh=fresh, upload=upload)
+            request.stream |= upload is not None and reply.stream  # as it says behind its file
             if request.stream and not reply.stream and reply.status == 200:
                 await look_for_events(reply)
             if reply.status >= 300 or reply.stream is not request.stream:
@@ -329,6 +330,8 @@ class Dispatcher:
         except BaseException as error:
             if reply is not None:
                 reply.close()
+            if upload is not None:
+                upload.stop()
             if spliced is None or not self._usage.doubts(lease.backend, error):
                 raise
         finally:
@@ -337,8 +340,8 @@ class Dispatcher:
 
 
 def _resolver(turn: "asyncio.Future[None]") -> Callable[[], None]:
-    """A function that lets the handler that awaits `turn` go on, in the next turn of the event
-    loop: the request whose end made room is not finished with itself yet."""
+    """A function that lets the handler that awaits `turn` go on, in the loop's next turn: the
+    request whose end made room is not finished with itself yet."""
 
     def ready() -> None:
         if not turn.done():

@@ -23,6 +23,7 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.proxy.active import ActiveRequest
+from gateway.proxy.arrival import LARGE, collect, read_in_turns
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import answer_id_of, usage_of
 from gateway.proxy.http.client import ClientConnection
@@ -82,8 +83,7 @@ class Exchange:
         self._observe = observe
         self._on_refusal = on_refusal
         self._clock = clock
-        self._callers = Callers()
-        self._receipts = Receipts(full=settings.receipt == "full")
+        self._callers, self._receipts = Callers(), Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings, router.fleet.may_rest)
         self._splitter = ListSplitter(
@@ -130,12 +130,18 @@ class Exchange:
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None
         try:
+            if request.upload is not None:
+                await collect(client, request, fiber)
             if CODING in request.fields:
                 self._decode(client, request)
-            llm_request = read_body(request.body, endpoint)
+            if len(request.body) > LARGE and not endpoint.form:
+                llm_request = await read_in_turns(client, request, endpoint, fiber)
+            else:
+                llm_request = read_body(request.body, endpoint)
             if not self._counter.idle:
                 await self._count(client, fiber, llm_request, request.body)
             active = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
+            active.upload = request.upload
             lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
             if active.estimate.model in self._names.split:
                 width, whole, active = self._splitter.width(active), active, None
@@ -184,13 +190,9 @@ class Exchange:
         self, client: ClientConnection, fiber: Fiber, llm_request: LlmRequest, body: bytes
     ) -> None:
         """Have the tokens of a prompt counted, where its model has a tokenizer."""
-
-        def leave() -> None:
-            fiber.cancel(ClientGone())
-
-        client.on_disconnect = leave
-        model = self._model(llm_request)
-        llm_request.counted = await self._counter.count(model, llm_request, body)
+        client.on_disconnect = lambda: fiber.cancel(ClientGone())
+        counted = await self._counter.count(self._model(llm_request), llm_request, body)
+        llm_request.counted = counted
 
     def _model(self, llm_request: LlmRequest) -> str:
         """The model that a request is for. Raises BadRequest."""

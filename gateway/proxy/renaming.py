@@ -8,6 +8,8 @@ import json
 import re
 from typing import Final
 
+from gateway.routing.form import with_model
+
 KEY: Final = b'"model"'
 OBJECT: Final = re.compile(rb"(?:\xef\xbb\xbf)?\s*\{")  # perhaps with a byte order mark
 # The first key of most requests; what follows is its value.
@@ -15,6 +17,7 @@ FIRST: Final = re.compile(rb'\s*\{\s*"model"\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', 
 VALUE: Final = re.compile(rb'\s*:\s*("[^"\\]*(?:\\.[^"\\]*)*")', re.DOTALL)
 # What changes the depth of JSON text, and strings, in which the others mean nothing.
 TOKEN: Final = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*"|[{}\[\]]', re.DOTALL)
+FORM: Final = b"--"  # how a form begins, and no JSON
 OPEN: Final = (b"{", b"[")
 # The first name of a model in the data of each event.
 TOLD: Final = re.compile(
@@ -25,11 +28,12 @@ TOLD: Final = re.compile(
 class Renaming:
     """The name by which one client asked, and that of one pool's engines; never changed."""
 
-    __slots__ = ("_asked", "_served", "_told")
+    __slots__ = ("_asked", "_plain", "_served", "_told")
 
     def __init__(self, asked: str, served: str) -> None:
         self._asked = json.dumps(asked, ensure_ascii=False).encode()
         self._served = json.dumps(served, ensure_ascii=False).encode()
+        self._plain = served.encode()
         forms = dict.fromkeys((self._served, json.dumps(served).encode()))
         forms |= dict.fromkeys([form.replace(b"/", b"\\/") for form in forms])
         # As engines write it: with and without a blank, and escaped in more than one way.
@@ -40,6 +44,8 @@ class Renaming:
 
     def request(self, body: bytes) -> bytes:
         """A request with the engine's name."""
+        if body[:2] == FORM:
+            return with_model(body, self._plain)
         return replaced(body, self._served)
 
     def answer(self, body: bytes) -> bytes:
@@ -65,7 +71,7 @@ class Renaming:
 def replaced(body: bytes, name: bytes) -> bytes:
     """The JSON object `body` with another value, `name`, of its own key `model`, however often it
     stands there; keys of that name further inside stay. Unchanged if it has none, or no text."""
-    if OBJECT.match(body) is None:  # a form, with a file in it
+    if OBJECT.match(body) is None:
         return body
     if body.count(KEY) == 1:
         first = FIRST.match(body)

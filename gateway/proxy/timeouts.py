@@ -54,6 +54,7 @@ class Timeouts:
         self._first_by_pool = {
             p: u.first_byte_timeout_s for p, u in own if u.first_byte_timeout_s is not None
         }
+        self._unary_s = settings.unary_timeout_s
         self._idle_s, self._first_byte_s = settings.idle_timeout_s, settings.first_byte_timeout_s
         self._ping_s = settings.sse_keepalive_s or inf
 
@@ -139,6 +140,9 @@ class Timeouts:
         relay, lease, idle_s = active.relay, active.lease, self._idle_limit_s(active)
         limit_s = idle_s
         if relay is None or lease is None:
+            if active.upload is not None and active.upload.excuses:
+                active.due_s = now_s + self._unary_s
+                return
             active.fiber.cancel(UpstreamTimeout("The backend did not answer in time."))
             return
         if relay.stalled:

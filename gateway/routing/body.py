@@ -19,11 +19,12 @@ from gateway.routing.body_schema import (
     LaxFields,
     Message,
 )
+from gateway.routing.elements import too_many
 from gateway.routing.endpoints import RESPONSES, Endpoint
 from gateway.routing.form import read_form
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.pairs import add_queries, documents_of
-from gateway.routing.prompt_text import OTHER, PARTS, PromptText, PromptTexts, too_many
+from gateway.routing.prompt_text import OTHER, PARTS, PromptText, PromptTexts
 
 USAGE: Final = b'"stream_options":{"include_usage":true},'
 NULL_OPTIONS: Final = re.compile(rb'"stream_options"\s*:\s*null\b')
@@ -102,7 +103,7 @@ def read_body(body: bytes, endpoint: Endpoint, text: PromptText | None = None) -
             prompts = max(1, prompt.count(b"[") - 1)
         else:
             units = text.add_content(prompt)
-            if endpoint.pairs or (endpoint.token_ids and prompt):
+            if lists_prompts(fields, endpoint):
                 prompts = max(1, units)
         if endpoint.pairs:
             add_queries(text, fields, prompts)
@@ -116,6 +117,11 @@ def prompt_of(fields: BodyFields, endpoint: Endpoint) -> bytes:
         return documents_of(fields)
     # vLLM's embeddings take messages instead.
     return bytes(getattr(fields, endpoint.prompt)) or bytes(fields.messages)
+
+
+def lists_prompts(fields: BodyFields, endpoint: Endpoint) -> bool:
+    """Whether a list in the prompt's place is a list of prompts."""
+    return endpoint.pairs or (endpoint.token_ids and bool(bytes(getattr(fields, endpoint.prompt))))
 
 
 def request_of(

@@ -39,11 +39,22 @@ def read_form(body: bytes, endpoint: Endpoint) -> LlmRequest:
 
 def form_fields(body: bytes) -> dict[bytes, bytes]:
     """The short fields of a form by name, without the files. Raises BadRequest."""
+    return {name: body[start:end] for name, (start, end) in _places(body).items()}
+
+
+def with_model(body: bytes, model: bytes) -> bytes:
+    """The form with another value of its field `model`; unchanged if it has none."""
+    start, end = _places(body).get(b"model", (0, 0))
+    return body[:start] + model + body[end:] if end else body
+
+
+def _places(body: bytes) -> dict[bytes, tuple[int, int]]:
+    """Where the values of the short fields stand. Raises BadRequest."""
     # The first line has the boundary too, so that Content-Type need not be read (RFC 2046 §5.1.1).
     delimiter = body[: body.find(b"\r\n")]
     if delimiter[:2] != b"--" or len(delimiter) > 74:
         raise BadRequest("the body is no multipart form")
-    fields: dict[bytes, bytes] = {}
+    fields: dict[bytes, tuple[int, int]] = {}
     at = len(delimiter)
     for _ in range(PARTS):
         end = body.find(b"\r\n" + delimiter, at)
@@ -52,6 +63,6 @@ def form_fields(body: bytes) -> dict[bytes, bytes]:
             break
         name = NAME.search(body, at, head_end)
         if name is not None and end - head_end <= FIELD_BYTES:
-            fields[name[1]] = body[head_end + 4 : end]
+            fields[name[1]] = (head_end + 4, end)
         at = end + 2 + len(delimiter)
     return fields

@@ -13,6 +13,8 @@ from typing import Final
 
 import msgspec
 
+from gateway.routing.elements import PART_BYTES, Elements, elements_of, too_many
+
 # Kinds of what is no text.
 IMAGE: Final = "image"
 AUDIO: Final = "audio"
@@ -49,15 +51,11 @@ PLACES: Final = frozenset(("url", "data", "file_data", "file_id", "uuid"))
 PLACE: Final = re.compile(rb'"(?:data:|https?:|file:|s3:|gs:|[\w+/=\\-]{200})')
 PARTS: Final = 1  # the level of the parts of a message; those in results of tools have a type
 DEEPEST: Final = 8  # levels that are looked into; deeper ones count as text
-# What may have more elements than this is not taken apart: each takes a hundred bytes of memory. No
-# engine has the context for so many. A smaller one than that cannot have so many.
-MOST: Final = 500_000
-LARGE: Final = 2 * MOST
+NUMBERS: Final = b", \t\r\n[]"  # what stands between numbers
 NULL: Final = b"null"
 BACKSLASH: Final = b"\\"
 ESCAPE: Final = b"\\u"
 _STRING: Final = msgspec.json.Decoder(str)
-_LIST: Final = msgspec.json.Decoder(list[msgspec.Raw])
 _OBJECT: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
@@ -65,12 +63,14 @@ class PromptText:
     """The sums over a prompt while it is read.
 
     text_bytes: of its text as UTF-8. wide_bytes: how many more these are than characters. payload:
-    numbers of things that are no text, by kind; `None` if there is none.
+    numbers of things that are no text, by kind; `None` if there is none. later: takes long lists in
+    the prompt, which are then left out; `None`: they are read at once.
     """
 
-    __slots__ = ("payload", "text_bytes", "wide_bytes")
+    __slots__ = ("later", "payload", "text_bytes", "wide_bytes")
 
-    def __init__(self) -> None:
+    def __init__(self, later: list[Elements] | None = None) -> None:
+        self.later = later
         self.text_bytes = self.wide_bytes = 0
         self.payload: dict[str, int] | None = None
 
@@ -116,6 +116,14 @@ class PromptText:
         elif first == b"{":
             self._add_object(raw, depth)
         elif first == b"[":
+            if b'"' not in raw and b"{" not in raw and b"[" not in raw[1:]:
+                # Numbers, of which there may be very many.
+                nothing = raw.count(NULL) * len(NULL)
+                self.text_bytes += len(raw.translate(None, NUMBERS)) - nothing
+                return raw.count(b",") + 1
+            if self.later is not None and len(raw) > PART_BYTES and depth < DEEPEST:
+                self.later.append(Elements(raw, depth + 1))
+                return 1
             items = _items(raw) if depth < DEEPEST else None
             if items is None:
                 self.add_raw(raw)
@@ -229,10 +237,7 @@ def _items(raw: bytes) -> list[msgspec.Raw] | None:
     """The elements of a list; `None` if they are too many to look into."""
     if too_many(raw):
         return None
-    try:
-        return _LIST.decode(raw)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return None
+    return elements_of(raw)
 
 
 def _fields(raw: bytes) -> dict[str, msgspec.Raw] | None:
@@ -243,8 +248,3 @@ def _fields(raw: bytes) -> dict[str, msgspec.Raw] | None:
         return _OBJECT.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
-
-
-def too_many(raw: bytes) -> bool:
-    """Whether JSON may have so many elements that taking it apart is too much."""
-    return len(raw) > LARGE and raw.count(b",") > MOST

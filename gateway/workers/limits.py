@@ -7,8 +7,11 @@ from gateway.proxy.http.cors import CrossOrigin
 from gateway.proxy.http.headers import not_sent
 from gateway.proxy.http.request import ClientLimits
 from gateway.routing.admission import QueueLimits
+from gateway.routing.endpoints import BY_PATH
 from gateway.runtime import most_clients, open_files
 
+# With recordings in them, which are passed on as they come.
+FORMS = frozenset(path.encode() for path, endpoint in BY_PATH.items() if endpoint.form)
 BUFFERED_BODIES = 16  # of the largest size, that may be in memory by default
 
 
@@ -18,6 +21,7 @@ def client_limits(settings: GatewaySection) -> ClientLimits:
         body_bytes=settings.max_body_bytes,
         connections=most_clients(open_files()),
         not_sent=not_sent(settings.withheld_headers),
+        streamed=FORMS,
         cross_origin=CrossOrigin(settings.cors_origins) if settings.cors_origins else None,
     )
 

@@ -88,8 +88,7 @@ class Worker:
         self._peers = peers
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
-        self._leaving = self._over = False
-        self._ended: list[Observation] = []
+        self._leaving, self._over, self._ended = False, False, list[Observation]()
         self._records = new_records(self._config, table.buckets, self._clock)
         self._rested, self._shedding = Rested(), Shedding()
         self._trimming = Trimming(return_free_memory)
@@ -330,7 +329,8 @@ class Worker:
                 self.dispatcher.room(self._clock())
                 self._rested.tick(self.router.fleet.backends)
                 self._shedding.tick(self._clock())
-                self._trimming.tick(len(self._listener.connections), self._clock())
+                clients = self._listener
+                self._trimming.tick(len(clients.connections), self._clock(), clients.budget.used)
                 if self._peers is not None:
                     self._peers.refresh(self._clock())
             except Exception:

@@ -43,29 +43,29 @@ def run_scenario(
     with ExitStack() as stack:
         jobs = _jobs(setup, scenario, len(cores.load))
         loads = [
-            stack.enter_context(_load_process(job, core))
+            stack.enter_context(load_process(job, core))
             for job, core in zip(jobs, cores.load, strict=False)  # fewer jobs than cores, perhaps
         ]
         window = _window(options, scenario)
         for load in loads:
-            _send_window(load, window)
+            send_window(load, window)
         # Memory when every stream has begun, but outside the window: reading it is work.
-        _sleep_until((window.ramp_end_s + window.start_s) / 2)
+        sleep_until((window.ramp_end_s + window.start_s) / 2)
         memory_mib = process.memory_mib(setup.pid) if setup.pid else None
-        _sleep_until(window.start_s)
+        sleep_until(window.start_s)
         before = process.cpu_time(setup.pid) if setup.pid else None
         on_start()
-        _sleep_until(window.end_s)
+        sleep_until(window.end_s)
         used = process.cpu_time(setup.pid) - before if setup.pid and before else None
         on_end()
-        results = [_read_result(load) for load in loads]
+        results = [read_result(load) for load in loads]
     measurement = _measurement(setup, scenario, turn, options.window_s, results)
     if used is None:
         return measurement
     return replace(measurement, cpu_s=used.total_s, system_s=used.system_s, memory_mib=memory_mib)
 
 
-def _sleep_until(at_s: float) -> None:
+def sleep_until(at_s: float) -> None:
     """Sleep until an instant of `time.monotonic`."""
     time.sleep(max(0.0, at_s - time.monotonic()))
 
@@ -106,7 +106,7 @@ def _expected_reply(setup: Setup, scenario: Scenario) -> ExpectedReply:
 
 
 @contextmanager
-def _load_process(job: Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
+def load_process(job: Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
     """A load generator, connected and waiting for its window. Raises NotReady."""
     with process.pinned((core,)):
         child = subprocess.Popen(
@@ -128,14 +128,16 @@ def _load_process(job: Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
         child.stdout.close()
 
 
-def _send_window(load: subprocess.Popen[bytes], window: Window) -> None:
+def send_window(load: subprocess.Popen[bytes], window: Window) -> None:
+    """Have a load process begin."""
     assert load.stdin is not None
     load.stdin.write(msgspec.json.encode(window) + b"\n")
     load.stdin.close()
     load.stdin = None  # or communicate() would flush it again
 
 
-def _read_result(load: subprocess.Popen[bytes]) -> LoadResult:
+def read_result(load: subprocess.Popen[bytes]) -> LoadResult:
+    """What a load process has counted, after its window."""
     output, _ = load.communicate(timeout=RESULT_S)
     return msgspec.json.decode(output, type=LoadResult)
 

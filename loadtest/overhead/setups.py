@@ -21,6 +21,7 @@ from loadtest.overhead.results import DIRECT
 from loadtest.process import Cores
 
 GATEWAY = "cuvee"
+COMMAND = (sys.executable, "-m", "cuvee")
 ROOT = Path(__file__).resolve().parents[2]  # where `-m cuvee` and `-m loadtest…` are found
 READY_S = 60.0
 PROBE_S = 0.1
@@ -105,7 +106,7 @@ def start_setups(
             setups.append(_start_peer(stack, bench, peer, program))
         except (NotReady, OSError) as error:
             skipped[peer.name] = str(error)
-    setups.append(start_gateway(stack, bench, GATEWAY, (sys.executable, "-m", "cuvee")))
+    setups.append(start_gateway(stack, bench, GATEWAY, COMMAND))
     return tuple(setups), skipped
 
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.table import Table
 
+from loadtest.overhead.hold import HoldRow
 from loadtest.overhead.results import MedianRange, ResultRow
 from loadtest.overhead.stacks import StackProfile
 
@@ -53,6 +54,28 @@ def ratios_table(ratios: Mapping[str, Mapping[str, float]], setup: str) -> Table
         table.add_column(name, justify="right", no_wrap=True)
     for scenario, others in ratios.items():
         table.add_row(scenario, *(f"{others[n]:.2f}" if n in others else "–" for n in names))
+    return table
+
+
+def hold_table(rows: Sequence[HoldRow]) -> Table:
+    """Latency of small requests beside large ones. CPU ms: of the longest step of reading one."""
+    table = _table(
+        "Latency of small requests, ms, beside one large request after another", "beside"
+    )
+    for heading in ("KiB", "CPU ms", "answered", "small", "p50", "p99", "most", "errors"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        latencies = [f"{1e3 * s:.1f}" for s in (row.p50_s, row.p99_s, row.most_s)]
+        size = f"{row.body_bytes / 1024:,.0f}"
+        table.add_row(
+            row.kind,
+            size,
+            f"{1e3 * row.step_s:.1f}",
+            f"{row.large:,}",
+            f"{row.small:,}",
+            *latencies,
+            f"{row.errors}",
+        )
     return table
 
 

@@ -19,6 +19,7 @@ from gateway.proxy.http.chunked import LAST_CHUNK
 from gateway.proxy.http.head_memo import HeadMemo
 from gateway.proxy.http.headers import Headers, first_value
 from gateway.proxy.http.reply import Reply
+from gateway.proxy.http.upload import Upload
 
 # Limit of bytes from which llhttp makes no body: heads, trailers, chunk extensions without an end.
 PENDING_BYTES: Final = 256 * 1024
@@ -58,6 +59,7 @@ class BackendConnection:
         self._transport: asyncio.Transport | None = None
         self._reply: Reply | None = None  # of the exchange that is under way
         self._headers: Headers = []
+        self._upload: Upload | None = None  # of the request, which is sent as it comes
         self._pieces: list[bytes] = []  # of the body, from one call of feed_data
         self._head_seen = False  # by llhttp, in this call of feed_data
         self._complete = False  # whether llhttp has read the whole reply
@@ -81,15 +83,23 @@ class BackendConnection:
         """Whether the connection is open, as far as is known."""
         return self._transport is not None and not self._transport.is_closing()
 
-    def send(self, head: bytes, body: bytes) -> Reply:
-        """Begin an exchange on an idle connection."""
+    def send(self, head: bytes, body: bytes, upload: Upload | None = None) -> Reply:
+        """Begin an exchange on an idle connection. upload: follows the body."""
         reply = self._reply = Reply(self, self._budget)
         self._pending_bytes = 0
+        self._upload = upload
         if self._transport is None:  # lost between being taken and being used
             reply.fail(UpstreamError("The backend closed the connection."))
         else:
             send(self._transport, head, body)
+            if upload is not None:
+                upload.pass_to(self._pass_on)
         return reply
+
+    def _pass_on(self, piece: bytes) -> None:
+        """Send another piece of the body of the request."""
+        if self._transport is not None:
+            self._transport.write(piece)
 
     def data_received(self, data: bytes) -> None:
         reply = self._reply
@@ -213,9 +223,13 @@ class BackendConnection:
         """Return nothing, so that the transport closes: no more will come."""
 
     def pause_writing(self) -> None:
-        """Do nothing: all that is to be sent is one request, which is in memory already."""
+        """Nothing else is to be done about a request that is in memory."""
+        if self._upload is not None:
+            self._upload.set_reading(False)
 
-    def resume_writing(self) -> None: ...
+    def resume_writing(self) -> None:
+        if self._upload is not None:
+            self._upload.set_reading(True)
 
     def set_reading(self, wanted: bool) -> None:
         """Read from the backend or not: a slow client slows down only its own backend."""
@@ -253,6 +267,8 @@ class BackendConnection:
         """End the exchange. The connection goes back to its pool before the reply's reader runs,
         which may want a connection at once."""
         self._reply, self._complete = None, False
+        upload, self._upload = self._upload, None
+        whole = upload is None or not upload.left
         self._between_chunks = self._aligned = self._parser_behind = False
         reply.finish()
         transport = self._transport
@@ -260,7 +276,7 @@ class BackendConnection:
             return
         # A backend that answers before it has read the whole request may read the rest of it as the
         # next request, or never.
-        if self._reusable and not transport.get_write_buffer_size():
+        if whole and self._reusable and not transport.get_write_buffer_size():
             self.set_reading(True)
             self._owner.put_back(self)
         else:

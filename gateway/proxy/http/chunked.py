@@ -4,12 +4,15 @@ This is the part of the coding that nearly every read of a stream consists of. C
 trailers, the last chunk and chunks that are cut by a read are left to llhttp.
 """
 
+import re
 from typing import Final
 
 LAST_CHUNK: Final = b"0\r\n\r\n"
 HEX: Final = b"0123456789abcdefABCDEF"
 SIZE_BYTES: Final = 12  # in which the line of a chunk's size must end; llhttp reads longer ones
 REMEMBERED: Final = 4096  # sizes; then all are forgotten, so that a backend cannot fill the memory
+# The line of a chunk: its size, and perhaps extensions. A trailer, which has a colon, is none.
+SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]+)(?:;[^\r\n]*)?\r\n")
 _SIZES: Final[dict[bytes, int]] = {}  # by the digits: looking a size up costs half of int(…, 16)
 
 
@@ -43,6 +46,18 @@ def chunks(data: bytes) -> bytes | None:
             return None
         pieces.append(data[end : at - 2])
     return b"".join(pieces)
+
+
+def size_of_open(data: bytes, come: int) -> int | None:
+    """The size of the chunk whose first bytes `data` ends with; `None` if `data` does not hold the
+    whole line of it. come: how many bytes of the chunk are in `data`.
+
+    llhttp does not tell the size of a chunk, so its line is read again.
+    """
+    end = len(data) - come
+    start = data.rfind(b"\r\n", 0, max(end - 2, 0))
+    line = SIZE_LINE.fullmatch(data, start + 2, end) if start >= 0 else None
+    return None if line is None else int(line[1], 16)
 
 
 def _size(digits: bytes) -> int:

@@ -8,42 +8,22 @@ the same object. Knows no backend and no model.
 import asyncio
 from collections.abc import Callable
 from math import inf
-from typing import Final, Protocol, cast
+from typing import Final, cast
 
 from gateway.errors import GatewayError, Overloaded, RequestTimeout
 from gateway.proxy.http.answer import for_page, last_answer, send_whole, stream_start
-from gateway.proxy.http.body_budget import SMALL, BodyBudget
+from gateway.proxy.http.body_budget import SMALL
 from gateway.proxy.http.chunked import LAST_CHUNK
 from gateway.proxy.http.headers import error_head
-from gateway.proxy.http.request import ClientLimits, Pausable, Request
-from gateway.proxy.http.request_parser import Phase, RequestParser
+from gateway.proxy.http.phase import Phase
+from gateway.proxy.http.request import Pausable, Request
+from gateway.proxy.http.request_parser import RequestParser
+from gateway.proxy.http.server import Server
 
 BURST: Final = 16  # requests of one client that are served before other clients get their turn
 LINGER_S: Final = 10.0  # how long a client that got an early error may go on sending; see _close_on
 CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 UNREAD: Final = 1 << 20  # more of an answer than this is cut off where memory is short
-
-
-class Server(Protocol):
-    """What all client connections of a listener share.
-
-    closing: whether the listener closes, so that no connection is kept alive. connections: the
-    open ones. budget: for the bodies of all of them.
-    """
-
-    limits: ClientLimits
-    budget: BodyBudget
-    closing: bool
-    connections: "set[ClientConnection]"
-
-    def make_room(self, newest: "ClientConnection") -> None:
-        """Close some connections: there are more than `limits.connections`."""
-
-    def refused(self, error: GatewayError) -> None:
-        """Note that what a client sent was no request that could be served."""
-
-    def serve(self, client: "ClientConnection", request: Request) -> None:
-        """Serve a request; `client.finish()` must be called once, now or later."""
 
 
 class ClientConnection:
@@ -58,7 +38,7 @@ class ClientConnection:
     answer is under way.
     """
 
-    def __init__(self, server: "Server") -> None:
+    def __init__(self, server: Server) -> None:
         self._server = server
         self._limits = server.limits
         self._loop = asyncio.get_running_loop()
@@ -68,6 +48,7 @@ class ClientConnection:
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None  # whose answer is under way
         self._answer_complete = False
+        self._paused = False  # whether the client is not read
         self._serving = False  # in `_serve`, which a finished answer would otherwise enter again
         self.unread_bytes = 0
         self.stalled = False
@@ -136,7 +117,7 @@ class ClientConnection:
             # a new one with every piece.
             and not (parser.phase is Phase.HEAD and before is Phase.HEAD)
             and not (self.busy or self.stalled or self._requests)
-        ):
+        ) or (self._request is not None and self._request.uploading):
             self._arm_read_deadline()
         if parser.held_bytes > SMALL and self._budget.exceeded and parser.held_bytes:
             self.overload()
@@ -144,8 +125,7 @@ class ClientConnection:
             self._serve()
 
     def eof_received(self) -> None:
-        """Return nothing, so that the transport closes: a client that closes one direction only
-        cannot be told from one that is gone."""
+        """Return nothing, so that the transport closes: who closes one side looks gone."""
 
     def pause_writing(self) -> None:
         self.stalled = True
@@ -162,6 +142,13 @@ class ClientConnection:
             self.source.resume()
         if self._requests and not self.busy:
             self._serve()
+
+    def set_reading(self, wanted: bool) -> None:
+        """Read from the client or not: a backend that does not read slows down its own client."""
+        if wanted is self._paused and self._transport is not None:
+            self._paused = not wanted
+            (self._transport.resume_reading if wanted else self._transport.pause_reading)()
+            self._arm_read_deadline()
 
     def _send_continue(self) -> None:
         """Tell a client that waits for it to send the body, once all earlier requests are
@@ -226,13 +213,17 @@ class ClientConnection:
         if request is None:
             return
         self._budget.used -= len(request.body)
+        if request.upload is not None:
+            request.upload.end()
+            self.set_reading(True)
         if self._transport is None:
             return
         if not self._answer_complete:  # the client would take the next answer for the rest of it
             self.abort()
             return
         if not self._keep(request):
-            self.close()
+            self._parser.clear()
+            (self._linger if request.uploading else self.close)()
             return
         if self._parser.phase is Phase.EXPECTING:
             self._send_continue()
@@ -259,8 +250,12 @@ class ClientConnection:
     def expire(self) -> None:
         """Called when `deadline_s` has passed: answer 408 if a request did not arrive in time; else
         end the connection, unless the client reads its answer, however slowly."""
-        if self._parser.receiving and not self.busy and not self.stalled:
-            self._refuse(RequestTimeout("the request did not arrive in time"))
+        late, request = RequestTimeout("the request did not arrive in time"), self._request
+        if request is not None and request.upload is not None and request.uploading:
+            self.deadline_s = inf
+            request.upload.fail(late)
+        elif self._parser.receiving and not self.busy and not self.stalled:
+            self._refuse(late)
         elif not self._note_progress():
             self.abort()
 
@@ -292,8 +287,10 @@ class ClientConnection:
 
     def _arm_read_deadline(self) -> None:
         """Set the deadline for what the client sends next: the rest of a head, more of a body, or a
-        request. There is none while an answer is under way; after `stop` it stays as it is."""
-        if self._request is not None:
+        request. There is none while an answer is under way and no body comes; after `stop` it stays
+        as it is."""
+        request = self._request
+        if request is not None and (self._paused or not request.uploading):
             self.deadline_s = inf
         elif self._parser.phase is not Phase.STOPPED:
             self._arm(self._parser.patience_s)
@@ -315,7 +312,9 @@ class ClientConnection:
                     break
                 self._parser.held_bytes -= len(next_one.body)  # `finish` gives them back
                 self._request, self._answer_complete = next_one, False
-                self.deadline_s = inf
+                self._arm_read_deadline()
+                if next_one.upload is not None:
+                    next_one.upload.begin(self)
                 self._server.serve(self, next_one)
             else:
                 self._loop.call_soon(self._serve)
@@ -333,18 +332,19 @@ class ClientConnection:
         self._serve()
 
     def _close_on(self, error: GatewayError) -> None:
-        """Write an error and close this direction.
+        """Write an error, and nothing after it."""
+        if self._transport is not None:
+            self._server.refused(error)
+            self._transport.write(last_answer(error))
+            self._linger()
 
-        What the client still sends is read and dropped for LINGER_S: closing a connection with
-        unread bytes resets it, and the client would lose the answer (RFC 9112 §9.6).
-        """
-        if self._transport is None:
-            return
-        self._server.refused(error)
-        self._transport.write(last_answer(error))
-        self._transport.write_eof()
-        self._arm(LINGER_S)
+    def _linger(self) -> None:
+        """Close this direction, and read and drop what comes for LINGER_S: closing with unread
+        bytes resets a connection, and the client would lose the answer (RFC 9112 §9.6)."""
+        if self._transport is not None:
+            self._transport.write_eof()
+            self._arm(LINGER_S)
 
     def _keep(self, request: Request) -> bool:
         """Whether the connection is kept after the answer to this request."""
-        return request.keep_alive and not self._server.closing
+        return request.keep_alive and not (self._server.closing or request.uploading)

@@ -10,6 +10,7 @@ two can never disagree about where a message ends.
 from typing import Final
 
 from gateway.proxy.http.headers import Headers, end_to_end_lines
+from gateway.proxy.http.request import Request
 
 BLANK_LINE: Final = b"\r\n\r\n"
 LENGTH_LINE: Final = b"\r\ncontent-length:"  # in a head in lower case
@@ -20,6 +21,10 @@ KEPT_BYTES: Final = 4096
 # always differ (tracing headers) does not pay for a memory that it never uses.
 EAGER: Final = 2
 RARELY: Final = 16
+
+
+NOT_KNOWN: Final = (-1, 0)
+WHOLE: Final = -1
 
 
 class KnownHead:
@@ -56,6 +61,19 @@ class KnownHead:
         self.target = target
         self.stream = stream
 
+    def request(self, body: bytes) -> Request:
+        """Another request with this head."""
+        return Request(
+            method=self.method,
+            target=self.target,
+            headers=self.headers,
+            body=body,
+            keep_alive=True,
+            http11=True,
+            fields=self.fields,
+            end_to_end=self.end_to_end,
+        )
+
     def body_at(self, data: bytes) -> int:
         """The offset of the body in `data` if `data` is one complete message with this head, or
         begins with this head where a stream follows; else -1."""
@@ -73,6 +91,20 @@ class KnownHead:
         if data[end:start] != after or data[at:end] != b"%d" % (len(data) - start):
             return -1
         return start
+
+    def opening(self, data: bytes) -> tuple[int, int]:
+        """The offset of the body in `data`, and its whole size, if `data` is a part of one message
+        with this head that has all of the head; else -1 and 0."""
+        before, after = self.before, self.after
+        at = len(before)
+        end = -1 if self.stream or data[:at] != before else data.find(b"\r", at, at + DIGITS)
+        if end < 0:
+            return NOT_KNOWN
+        start, number = end + len(after), data[at:end]
+        if data[end:start] != after or not number.isdigit() or number[:1] == b"0":
+            return NOT_KNOWN
+        size = int(number)
+        return (start, size) if size > len(data) - start else NOT_KNOWN
 
 
 class HeadMemo:
@@ -100,18 +132,33 @@ class HeadMemo:
         self._misses = 0 if start >= 0 else self._misses + 1
         return start
 
+    def opening(self, data: bytes) -> tuple[int, int]:
+        """Like `KnownHead.opening`, of the known head, after `body_at` has found nothing."""
+        known = self.known
+        found = NOT_KNOWN if known is None else known.opening(data)
+        if found[0] >= 0:
+            self._misses = 0
+        return found
+
     @property
     def worth_keeping(self) -> bool:
         """Whether the message that was just missed is worth keeping."""
         return self._misses <= EAGER or self._misses % RARELY == 0
 
     def keep_message(
-        self, data: bytes, headers: Headers, *, method: bytes = b"", target: bytes = b""
+        self,
+        data: bytes,
+        headers: Headers,
+        size: int = WHOLE,
+        *,
+        method: bytes = b"",
+        target: bytes = b"",
     ) -> None:
         """Keep the head of a message if it can be recognised again.
 
-        data: the bytes that llhttp has read as this one complete message, the body included.
-        headers: what llhttp found. The message must allow another one on its connection.
+        data: the bytes that llhttp has read as the beginning of this message, its head and perhaps
+        its body. headers: what llhttp found. size: of the body; default: that of the rest of
+        `data`. The message must allow another one on its connection.
         """
         end = data.find(BLANK_LINE) + len(BLANK_LINE)
         if end > KEPT_BYTES:
@@ -123,7 +170,7 @@ class HeadMemo:
         at += len(LENGTH_LINE)
         if head[at : at + 1] == b" ":
             at += 1
-        number = b"%d" % (len(data) - end)
+        number = b"%d" % (len(data) - end if size < 0 else size)
         after = at + len(number)
         if head[at : after + 2] != number + b"\r\n":
             return

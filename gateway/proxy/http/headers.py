@@ -55,6 +55,17 @@ def first_value(headers: Headers, name: bytes) -> bytes | None:
     return None
 
 
+def head_size(target: bytes, headers: Headers) -> int:
+    """The bytes of a head that was read."""
+    return len(target) + sum([len(name) + len(value) + 4 for name, value in headers])
+
+
+def head_without_upgrade(method: bytes, target: bytes, version: str, headers: Headers) -> bytes:
+    """The head of a request that offers an upgrade, as if it did not."""
+    lines = [b"%b: %b\r\n" % header for header in headers if header[0] != b"upgrade"]
+    return b"%b %b HTTP/%b\r\n%b\r\n" % (method, target, version.encode(), b"".join(lines))
+
+
 def not_sent(withheld: Iterable[str]) -> frozenset[bytes]:
     """Names of the headers that no backend gets. withheld: those besides `NOT_SENT`."""
     return NOT_SENT | {name.lower().encode() for name in withheld}

@@ -16,6 +16,7 @@ from gateway.proxy.http.head_memo import HeadMemo
 from gateway.proxy.http.headers import NOT_RETURNED
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.tls import TlsContexts, TlsFiles
+from gateway.proxy.http.upload import Upload
 
 # Seconds after which an idle connection is not used again, unless the server is known to keep it
 # longer: uvicorn, under vLLM and SGLang, closes idle connections after 5 s.
@@ -88,7 +89,9 @@ class ConnectionPool:
         except ConnectionLost:
             return await self.send_once(head, body, fresh=True)
 
-    async def send_once(self, head: bytes, body: bytes, *, fresh: bool = False) -> Reply:
+    async def send_once(
+        self, head: bytes, body: bytes, *, fresh: bool = False, upload: Upload | None = None
+    ) -> Reply:
         """Send a request and wait for the head of the reply.
 
         An idle connection may be one that the backend is closing, without a fault of anybody. So a
@@ -98,11 +101,11 @@ class ConnectionPool:
         ConnectionLost in that case, ConnectFailed if nothing could be sent, UpstreamError if the
         connection broke before the head.
 
-        fresh: whether to use a new connection.
+        fresh: whether to use a new connection. upload: follows the body, as it comes.
         """
         connection = None if fresh else self.take(self._clock())
         kept = connection is not None
-        reply = (connection or await self.dial()).send(head, body)
+        reply = (connection or await self.dial()).send(head, body, upload)
         try:
             while not reply.status:
                 if reply.error is not None:

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 from gateway.errors import MethodNotAllowed
 from gateway.proxy.http.cors import CrossOrigin
 from gateway.proxy.http.headers import NOT_SENT, Headers
+from gateway.proxy.http.upload import Upload
 
 SLASHES: Final = re.compile("//+")
 LONGEST_ID: Final = 256  # bytes of a client's x-request-id; a longer one is replaced
@@ -22,6 +23,7 @@ class ClientLimits:
     without the client reading any of its answer. connections: of all clients together; beyond
     them, the connection that was idle for longest is closed. not_sent: names of the headers that no
     backend gets. cross_origin: which pages of other origins may call; `None`: nobody asks.
+    streamed: paths whose requests are served before all of a large body has come.
     """
 
     body_bytes: int
@@ -32,6 +34,7 @@ class ClientLimits:
     connections: int = 1 << 30
     not_sent: frozenset[bytes] = NOT_SENT
     cross_origin: CrossOrigin | None = None
+    streamed: frozenset[bytes] = frozenset()
 
 
 class Request:
@@ -41,11 +44,13 @@ class Request:
     of the wire; never changed, and Content-Length may be missing, because the length is the
     body's. fields: the last value of each header by name. keep_alive: whether the client wants the
     connection kept. http11: whether the client speaks HTTP/1.1, so that an answer may be chunked.
-    end_to_end: the header lines to forward, if they are known already.
+    end_to_end: the header lines to forward, if they are known already. upload: what is still to
+    come of the body; `None`: nothing.
     """
 
     __slots__ = (
         "body", "end_to_end", "fields", "headers", "http11", "keep_alive", "method", "target",
+        "upload",
     )  # fmt: skip
 
     def __init__(
@@ -68,6 +73,7 @@ class Request:
         self.body = body
         self.keep_alive = keep_alive
         self.http11 = http11
+        self.upload: Upload | None = None
 
     def __repr__(self) -> str:
         return (
@@ -81,9 +87,26 @@ class Request:
         return chosen if chosen and len(chosen) <= LONGEST_ID else None
 
     @property
+    def bare_target(self) -> bytes:
+        """The target without its query, as it was sent."""
+        return self.target.partition(b"?")[0]
+
+    @property
     def path(self) -> str:
         """The target without its query."""
-        return self.target.partition(b"?")[0].decode("latin-1")
+        return self.bare_target.decode("latin-1")
+
+    @property
+    def uploading(self) -> bool:
+        """Whether a part of its body is still to come."""
+        return self.upload is not None and self.upload.left > 0
+
+    @property
+    def repeatable(self) -> bool:
+        """Whether its head may stand for that of another request on the same connection."""
+        fields = self.fields
+        plain = b"expect" not in fields and b"transfer-encoding" not in fields
+        return plain and self.keep_alive and self.http11
 
     def require_method(self, method: bytes) -> None:
         """Raise MethodNotAllowed for any other method. HEAD counts as GET (RFC 9110 §9.3.2)."""

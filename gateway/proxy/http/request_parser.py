@@ -1,13 +1,12 @@
 """Parses the bytes of one client connection into complete requests. Knows no transport. No I/O.
 
 HTTP/1.1 by httptools (llhttp): both body framings, pipelining, limits, and offers of an upgrade,
-which are declined. A head that repeats is recognised without llhttp (`head_memo`).
+which are declined. A head that repeats is recognised without llhttp (`head_memo`), and a large body
+of known length is read without it.
 """
 
-import re
 from collections import deque
 from collections.abc import Callable
-from enum import Enum
 from typing import Any, Final, NoReturn
 
 import httptools
@@ -21,35 +20,26 @@ from gateway.errors import (
     VersionNotSupported,
 )
 from gateway.proxy.http.body_budget import BodyBudget
-from gateway.proxy.http.head_memo import HeadMemo
-from gateway.proxy.http.headers import HEAD_BYTES, Headers
+from gateway.proxy.http.chunked import size_of_open
+from gateway.proxy.http.head_memo import WHOLE, HeadMemo
+from gateway.proxy.http.headers import HEAD_BYTES, Headers, head_size, head_without_upgrade
 from gateway.proxy.http.host import host_problem
+from gateway.proxy.http.incoming import IncomingBody
+from gateway.proxy.http.phase import Phase
 from gateway.proxy.http.request import ClientLimits, Request, origin_form
+from gateway.proxy.http.upload import Upload
 
-# A body that comes in more pieces than this comes in tiny ones, and they are joined at once: a
-# list of a million one-byte pieces would take 60 MB.
-PIECES: Final = 256
-# What a client may send while a complete request of it waits for its turn. Reading is never paused
-# instead: the end of a connection is only seen by reading, and a request whose client left must not
-# keep its backend.
+# A body of which as much is still to come is read without llhttp, which would copy each piece once
+# more. Below, another parser for what follows costs more than the copy.
+DIRECT_BYTES: Final = 16384
+# What a client may send while a complete request of it waits for its turn. Reading is not paused
+# instead, because the end of a connection is only seen by reading.
 AHEAD_BYTES: Final = 1 << 20
 # What is read and dropped of a client after an error. Most clients read their answer only when they
 # have sent everything; but dropping for ever costs as much as reading.
 DROPPED_BYTES: Final = 1 << 26
+EARLY_BYTES: Final = 1 << 16  # of a body that is passed on while it comes, before it is served
 REQUEST_BYTES: Final = 1024  # that a waiting request counts for, beside what was sent
-
-# The line of a chunk: its size, and perhaps extensions. A trailer, which has a colon, is none.
-SIZE_LINE: Final = re.compile(rb"([0-9A-Fa-f]+)(?:;[^\r\n]*)?\r\n")
-
-
-class Phase(Enum):
-    """What a client is sending; exactly one at a time."""
-
-    IDLE = "nothing: the next request has not begun"
-    HEAD = "a head"
-    EXPECTING = "nothing: it waits for 100 Continue before it sends the body"
-    BODY = "a body"
-    STOPPED = "bytes that are not read any more"
 
 
 class RequestParser:
@@ -78,17 +68,16 @@ class RequestParser:
         self._host: bytes | None = None  # the last one that was found to be valid
         self._headers: Headers = []
         self._fields: dict[bytes, bytes] = {}
-        self._pieces: list[bytes | bytearray] = []
-        # Bytes from which llhttp has made nothing yet. Headers, trailers and chunk extensions
-        # without an end would otherwise be collected without a limit.
+        self._body = IncomingBody()
+        self._begun: Request | None = None  # whose body is read without llhttp
+        # From which llhttp has made nothing yet: headers without an end are collected for ever.
         self._pending_bytes = 0
         self._fed_bytes = 0  # by the call of `feed` that is under way
         self._ahead_bytes = 0  # came while a complete request waited
         self._dropped_bytes = 0
         self._error: GatewayError | None = None
-        # Of the chunk that has come in part: its bytes in this call of `feed`; -1: there is none.
-        self._chunk_bytes = -1
-        self._http11 = self._upgrade_offered = False
+        self._chunk_bytes = -1  # of a chunk that came in part, in this call of `feed`; -1: none
+        self._http11 = self._kept = self._upgrade_offered = False
 
     def __repr__(self) -> str:
         return f"<RequestParser {self.phase.name}, {len(self.requests)} requests>"
@@ -113,6 +102,10 @@ class RequestParser:
         if self._ahead_bytes + REQUEST_BYTES * len(self.requests) > AHEAD_BYTES:
             message = f"More than {AHEAD_BYTES} bytes were sent ahead of their turn."
             raise Saturated(message, retry_after_s=1.0)
+        if self._begun is not None:
+            data = self._read_on(self._begun, data)
+            if not data or self.phase is Phase.STOPPED:
+                return
         fresh = self.phase is Phase.IDLE and not self._pending_bytes
         if fresh and self._recognise(data):
             return
@@ -125,11 +118,15 @@ class RequestParser:
         except httptools.HttpParserError as error:
             raise self._error or BadRequest(f"this is not HTTP/1.1: {error}") from error
         if self._chunk_bytes >= 0:
-            self._check_chunk(data)
+            size = size_of_open(data, self._chunk_bytes)
+            if size is not None and self.part_bytes - self._chunk_bytes + size > self._body_limit:
+                raise self._too_large()
         if self._pending_bytes > HEAD_BYTES:
             raise HeadTooLarge("the request's head is too large")
-        if fresh and self.phase is Phase.IDLE and len(self.requests) == already + 1:
-            self._remember(data)
+        if self.phase is Phase.BODY:
+            self._read_directly(data, fresh and len(self.requests) == already)
+        elif fresh and self.phase is Phase.IDLE and len(self.requests) == already + 1:
+            self._remember(data, self.requests[-1], WHOLE)
 
     def drop(self, size: int) -> bool:
         """Count what came after `stop`; return whether it is too much."""
@@ -139,7 +136,9 @@ class RequestParser:
     def stop(self) -> None:
         """Drop what has come of an incomplete request, and parse no more."""
         self.phase = Phase.STOPPED
-        self._pieces, self._headers = [], []
+        self._headers = []
+        self._body.clear()
+        self._begun = None
         self._hold(-self.part_bytes)
         self.part_bytes = 0
 
@@ -150,8 +149,8 @@ class RequestParser:
         self._hold(-self.held_bytes)
 
     def close(self) -> None:
-        """Do the same for ever. llhttp and this object hold each other: without an end, each of
-        thousands of connections would stay in memory until the garbage collector comes."""
+        """Do the same for ever. llhttp and this object hold each other: each of thousands of
+        connections would stay in memory until the garbage collector comes."""
         self.clear()
         self._parser, self._on_expect = None, _nobody
 
@@ -161,40 +160,67 @@ class RequestParser:
         self._budget.used += size
 
     def _recognise(self, data: bytes) -> bool:
-        """Make a request of `data` without llhttp, if its head is the known one."""
+        """Make a request of `data` without llhttp, or begin one, if its head is the known one."""
         memo = self._memo
         start = memo.body_at(data)
-        if start < 0 or len(data) - start > self._body_limit:
+        size = len(data) - start
+        if start < 0:
+            start, size = memo.opening(data)
+        if start < 0 or size > self._body_limit:
             return False
         known = memo.known
         assert known is not None
-        self._hold(len(data) - start)
-        self.requests.append(
-            Request(
-                method=known.method,
-                target=known.target,
-                headers=known.headers,
-                body=data[start:],
-                keep_alive=True,
-                http11=True,
-                fields=known.fields,
-                end_to_end=known.end_to_end,
-            )
-        )
+        come = len(data) - start
+        self._hold(come)
+        if come == size:
+            self.requests.append(known.request(data[start:]))
+            return True
+        self.phase, self.part_bytes = Phase.BODY, come
+        self._begun = known.request(b"")
+        self._body.begin(data, start, size - come)
         return True
 
-    def _remember(self, data: bytes) -> None:
-        """Keep the head of the request that llhttp has just made of `data`, and of nothing else."""
-        request = self.requests[-1]
-        if not self._memo.worth_keeping or not isinstance(request, Request):
-            return
-        if not (request.keep_alive and request.http11):
-            return
-        fields = request.fields
-        if b"expect" not in fields and b"transfer-encoding" not in fields:
+    def _remember(self, data: bytes, request: Request | GatewayError, size: int) -> None:
+        """Keep the head of the request with which `data` begins. size: of its body."""
+        if self._memo.worth_keeping and isinstance(request, Request) and request.repeatable:
             self._memo.keep_message(
-                data, request.headers, method=request.method, target=request.target
+                data, request.headers, size, method=request.method, target=request.target
             )
+
+    def _read_directly(self, data: bytes, first: bool) -> None:
+        """Read the rest of a body without llhttp, if its length is known and much is to come; a new
+        parser follows. first: whether `data` is the beginning of this request."""
+        length = self._fields.get(b"content-length")
+        if length is None or self._upgrade_offered:  # llhttp refuses a length beside a coding
+            return
+        left = int(length) - self.part_bytes
+        if left < DIRECT_BYTES:
+            return
+        request = self._begun = self._request(b"", keep_alive=self._kept)
+        self._body.left = left
+        self._parser = httptools.HttpRequestParser(self)
+        if first:
+            self._remember(data, request, int(length))
+
+    def _read_on(self, request: Request, data: bytes) -> bytes:
+        """Take what comes of a body of known length; return what follows it."""
+        body, upload = self._body, request.upload
+        if upload is not None:
+            if len(data) >= upload.left:
+                self._begun, self.phase = None, Phase.IDLE
+            return upload.take(data)
+        rest = body.read(data)
+        self._hold(len(data) - len(rest))
+        self.part_bytes += len(data) - len(rest)
+        if not body.left:
+            self._begun, self.phase, self.part_bytes = None, Phase.IDLE, 0
+            request.body = body.take()
+            self.requests.append(request)
+        elif self.part_bytes >= EARLY_BYTES and request.bare_target in self._limits.streamed:
+            request.upload, self.part_bytes = Upload(body.left, self._budget), 0
+            request.body = body.take()
+            self.requests.append(request)
+        return rest
 
     def _parse(self, data: bytes) -> None:
         """Feed llhttp, and feed it the head again without Upgrade where a client offers one.
@@ -207,34 +233,19 @@ class RequestParser:
                 self._parser.feed_data(data)
             except httptools.HttpParserUpgrade as upgrade:
                 data = data[upgrade.args[0] :]
-                lines = [header for header in self._headers if header[0] != b"upgrade"]
                 method, version = self._parser.get_method(), self._parser.get_http_version()
-                head = b"%b %b HTTP/%b\r\n" % (method, self._target, version.encode())
-                head += b"".join(b"%b: %b\r\n" % line for line in lines)
+                head = head_without_upgrade(method, self._target, version, self._headers)
                 self._parser = httptools.HttpRequestParser(self)
-                self._parser.feed_data(head + b"\r\n")
+                self._parser.feed_data(head)
             else:
                 return
-
-    def _check_chunk(self, data: bytes) -> None:
-        """Raise TooLarge if the chunk that has come in part will be too large.
-
-        llhttp does not tell the size of a chunk, so its line is read again where `data` holds all
-        of it; elsewhere the bytes are counted as they come.
-        """
-        end = len(data) - self._chunk_bytes
-        start = data.rfind(b"\r\n", 0, max(end - 2, 0))
-        line = SIZE_LINE.fullmatch(data, start + 2, end) if start >= 0 else None
-        if line is not None:
-            size = int(line[1], 16)
-            if self.part_bytes - self._chunk_bytes + size > self._body_limit:
-                raise self._too_large()
 
     # Callbacks of llhttp, from inside feed_data.
 
     def on_message_begin(self) -> None:
         self.phase = Phase.HEAD
-        self._target, self._headers, self._fields, self._pieces = b"", [], {}, []
+        self._target, self._headers, self._fields = b"", [], {}
+        self._body.clear()
         self.part_bytes = self._pending_bytes = 0
 
     def on_url(self, target: bytes) -> None:
@@ -248,7 +259,7 @@ class RequestParser:
 
     def on_headers_complete(self) -> None:
         pending_bytes = self._pending_bytes + self._fed_bytes  # more than the head, perhaps
-        if pending_bytes > HEAD_BYTES and self._head_bytes() > HEAD_BYTES:
+        if pending_bytes > HEAD_BYTES and head_size(self._target, self._headers) > HEAD_BYTES:
             self._fail(HeadTooLarge("the request's head is too large"))
         self.phase, self._pending_bytes = Phase.BODY, 0
         parser, fields = self._parser, self._fields
@@ -261,6 +272,7 @@ class RequestParser:
         if length is not None and int(length) > self._body_limit:
             self._fail(self._too_large())
         http11 = self._http11 = self._version() == "1.1"
+        self._kept = parser.should_keep_alive()
         host = fields.get(b"host")
         if host is None or host != self._host or len(fields) != len(self._headers):
             problem = host_problem(self._headers, http11=http11)
@@ -291,33 +303,30 @@ class RequestParser:
             self._chunk_bytes += len(piece)
         if self.part_bytes > self._body_limit:
             self._fail(self._too_large())
-        pieces = self._pieces
-        if len(pieces) < PIECES:
-            pieces.append(piece)
-        elif len(pieces) == PIECES:
-            pieces.append(bytearray(piece))
-        else:
-            pieces[-1] += piece
+        self._body.add(piece)
 
     def on_message_complete(self) -> None:
-        parser, pieces = self._parser, self._pieces
         if self._upgrade_offered:
             return
         self.phase, self._pending_bytes, self.part_bytes = Phase.IDLE, 0, 0
-        self.requests.append(
-            Request(
-                method=parser.get_method(),
-                target=origin_form(self._target),
-                headers=self._headers,
-                fields=self._fields,
-                body=bytes(pieces[0]) if len(pieces) == 1 else b"".join(pieces),
-                # llhttp knows this only now: asked after feed_data, it says no.
-                keep_alive=parser.should_keep_alive(),
-                http11=self._http11,
-            )
+        # llhttp knows this only now: asked after feed_data, it says no.
+        keep_alive = self._parser.should_keep_alive()
+        self.requests.append(self._request(self._body.take(), keep_alive=keep_alive))
+
+    def _request(self, body: bytes, *, keep_alive: bool) -> Request:
+        """The request whose head llhttp has read last. It owns what was read from now on: an idle
+        connection must not hold it."""
+        request = Request(
+            method=self._parser.get_method(),
+            target=origin_form(self._target),
+            headers=self._headers,
+            fields=self._fields,
+            body=body,
+            keep_alive=keep_alive,
+            http11=self._http11,
         )
-        # The request owns them now: an idle connection must not hold them.
-        self._headers, self._fields, self._pieces = [], {}, []
+        self._headers, self._fields = [], {}
+        return request
 
     def _fail(self, error: GatewayError) -> NoReturn:
         """Stop llhttp, and keep the error: not every callback's error comes out of feed_data."""
@@ -332,11 +341,6 @@ class RequestParser:
         if version not in ("1.0", "1.1"):
             self._fail(VersionNotSupported(f"HTTP/{version} is not spoken here"))
         return version
-
-    def _head_bytes(self) -> int:
-        """The size of the head that is being read."""
-        lines = (len(name) + len(value) + 4 for name, value in self._headers)
-        return len(self._target) + sum(lines)
 
     def _too_large(self) -> TooLarge:
         return TooLarge(f"The body exceeds the limit of {self._body_limit} bytes.")

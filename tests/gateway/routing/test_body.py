@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import BadRequest
-from gateway.routing import body
+from gateway.routing import body as read
 from gateway.routing.body import read_body, with_usage
 from gateway.routing.body_schema import CommonFields, Message
 from gateway.routing.endpoints import CHAT, COMPLETIONS, ENDPOINTS, RESPONSES
@@ -581,10 +581,10 @@ def test_usage_is_asked_for_without_touching_the_rest(fields, space):
 def test_fields_stand_where_they_are_taken() -> None:
     names = CommonFields.__struct_fields__
     places = {
-        "model": body.MODEL, "stream": body.STREAM, "max_tokens": body.OLD_CAP,
-        "max_completion_tokens": body.NEW_CAP, "stream_options": body.OPTIONS, "n": body.N,
-        "best_of": body.BEST_OF, "tools": body.TOOLS, "system": body.SYSTEM,
-        "documents": body.DOCUMENTS, "functions": body.FUNCTIONS, "prompt_embeds": body.EMBEDS,
+        "model": read.MODEL, "stream": read.STREAM, "max_tokens": read.OLD_CAP,
+        "max_completion_tokens": read.NEW_CAP, "stream_options": read.OPTIONS, "n": read.N,
+        "best_of": read.BEST_OF, "tools": read.TOOLS, "system": read.SYSTEM,
+        "documents": read.DOCUMENTS, "functions": read.FUNCTIONS, "prompt_embeds": read.EMBEDS,
     }  # fmt: skip
     assert places == {name: place for place, name in enumerate(names)}
     assert Message.__struct_fields__ == (

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from gateway.errors import BadRequest
 from gateway.routing.body import read_body
 from gateway.routing.endpoints import TRANSCRIPTIONS
-from gateway.routing.form import form_fields
+from gateway.routing.form import form_fields, with_model
 
 
 def part(name, value, more=b""):
@@ -54,3 +54,14 @@ def test_what_is_no_form_is_refused(body):
 def test_garbage_is_no_field(data):
     """Never another exception."""
     form_fields(b"--b\r\n" + data)
+
+
+def test_the_model_gets_another_name():
+    """Of whatever length; what looks like it in a file stays."""
+    inside = part(b"model", b"m").replace(b"--bound", b"--other")
+    for before, after in ((b"m", b"other"), (b"a/long/name", b"x")):
+        fields = part(b"language", b"en"), part(b"model", before), part(b"file", inside, FILE)
+        renamed = with_model(form(*fields), after)
+        assert renamed == form(fields[0], part(b"model", after), fields[2])
+    without = form(part(b"language", b"en"))
+    assert with_model(without, b"x") == without

@@ -1,6 +1,6 @@
 """Memory goes back when a load is over, and not while it lasts."""
 
-from gateway.workers.trimming import CALM_S, MANY, Trimming
+from gateway.workers.trimming import BODY_BYTES, CALM_S, MANY, Trimming
 
 
 def test_memory_goes_back_once_after_a_load():
@@ -31,3 +31,16 @@ def test_a_small_load_leaves_nothing_behind():
         trimming.tick(0, float(now_s))
 
     assert not trimmed
+
+
+def test_memory_goes_back_after_many_bodies():
+    """They may have been those of few connections."""
+    trimmed = []
+    trimming = Trimming(lambda: trimmed.append(True))
+    trimming.tick(5, 0.0, body_bytes=MANY * BODY_BYTES)
+    trimming.tick(5, CALM_S, body_bytes=MANY * BODY_BYTES)
+    assert not trimmed
+    trimming.tick(5, CALM_S + 1.0)
+    trimming.tick(5, 2 * CALM_S + 1.0)
+
+    assert trimmed

@@ -11,9 +11,10 @@ from gateway.proxy.http.backend import BackendConnection
 from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.head_memo import DIGITS, EAGER, KEPT_BYTES, RARELY, HeadMemo
 from gateway.proxy.http.headers import NOT_SENT, not_sent, reply_head, request_lines
+from gateway.proxy.http.phase import Phase
 from gateway.proxy.http.pool import ConnectionPool
 from gateway.proxy.http.request import ClientLimits, Request
-from gateway.proxy.http.request_parser import Phase, RequestParser
+from gateway.proxy.http.request_parser import RequestParser
 
 POST = b"POST /v1/chat/completions HTTP/1.1\r\n"
 OK = b"HTTP/1.1 200 OK\r\n"
