@@ -260,6 +260,7 @@ def command(tmp_path) -> Callable[..., str]:
         found = str(path) if path.exists() else shutil.which(program)
         assert found, f"{program} is not installed"
         quiet = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+        quiet |= {"HF_ENDPOINT": "http://127.0.0.1:9", "DO_NOT_TRACK": "1"}
         ended = subprocess.run(
             [found, *map(str, arguments)],
             cwd=tmp_path, env={**os.environ, **quiet, **variables}, stdin=subprocess.DEVNULL,
