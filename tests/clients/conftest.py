@@ -209,6 +209,12 @@ def tally(gateway) -> Tally:
 
 
 @pytest.fixture
+def soon() -> Callable[[Callable[[], bool]], bool]:
+    """Says whether something holds at once or soon."""
+    return lambda holds: until(holds, COUNTED_S)
+
+
+@pytest.fixture
 def gateway_before(tmp_path) -> Iterator[Callable[..., Gateway]]:
     """Starts a gateway of its own before the given engines."""
     with ExitStack() as stack:

@@ -13,7 +13,7 @@ OUTPUT = 8
 def test_a_load(command, gateway, tokenizer, tally, tmp_path, path, stream):
     backend = {
         "kind": "openai_http", "target": gateway.url, "model": gateway.model, "api_key": "sk-a",
-        "request_format": path, "stream": stream, "validate_backend": "/health",
+        "request_format": path, "stream": stream,
     }  # fmt: skip
     data = {"kind": "synthetic_text", "prompt_tokens": 50, "output_tokens": OUTPUT}
     command(
