@@ -48,6 +48,7 @@ gateway:
   port: {port}
   admin_port: {admin_port}
   cors_origins: [{origins}]
+  request_log: 1
   drain_delay_s: 0
   drain_s: 1
 """
@@ -183,8 +184,8 @@ def serving(folder: Path, urls: list[str], origins: tuple[str, ...] = ()) -> Ite
 
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory) -> Path:
-    path: Path = tmp_path_factory.mktemp("client")
-    return path
+    made: Path = tmp_path_factory.mktemp("client")
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -76,35 +76,37 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this ma
 
 
 class Site:
-    """The server of a page: an origin, and what its page told."""
+    """An origin with one page, and what this page told."""
 
     def __init__(self) -> None:
         self.page = b""
         self.told: dict[str, Any] = {}
         self.heard = threading.Event()
 
-    def handler(site) -> type[BaseHTTPRequestHandler]:  # noqa: N805
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                self._say(site.page if self.path == "/" else b"")
 
-            def do_POST(self) -> None:
-                length = int(self.headers["content-length"])
-                site.told = json.loads(self.rfile.read(length))
-                self._say(b"")
-                site.heard.set()
+def handler(site: Site) -> type[BaseHTTPRequestHandler]:
+    """What the server of a site answers."""
 
-            def _say(self, body: bytes) -> None:
-                self.send_response(200)
-                self.send_header("content-type", "text/html; charset=utf-8")
-                self.send_header("content-length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self._say(site.page if self.path == "/" else b"")
 
-            def log_message(self, *_: Any) -> None:
-                pass
+        def do_POST(self) -> None:
+            site.told = json.loads(self.rfile.read(int(self.headers["content-length"])))
+            self._say(b"")
+            site.heard.set()
 
-        return Handler
+        def _say(self, body: bytes) -> None:
+            self.send_response(200)
+            self.send_header("content-type", "text/html; charset=utf-8")
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: Any) -> None:
+            pass
+
+    return Handler
 
 
 @pytest.fixture
@@ -115,18 +117,14 @@ def opened(tmp_path, http_server) -> Iterator[Any]:
 
     def run(make: Any) -> tuple[Any, dict[str, Any]]:
         site = Site()
-        origin = http_server(site.handler())
+        origin = http_server(handler(site))
         gateway = make(origin)
         page = PAGE.replace("BASE", gateway.url).replace("MODEL", gateway.model)
         site.page = page.encode()
-        log = (tmp_path / "chromium.log").open("wb")
-        browsers.append(
-            subprocess.Popen(
-                [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", origin],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            )  # fmt: skip
-        )
-        log.close()
+        command = [str(CHROMIUM), *FLAGS, f"--user-data-dir={tmp_path / 'profile'}", origin]
+        with (tmp_path / "chromium.log").open("wb") as log:
+            started = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        browsers.append(started)
         assert site.heard.wait(TOLD_S), (tmp_path / "chromium.log").read_text()
         return gateway, site.told
 
@@ -155,9 +153,7 @@ def test_a_page_of_an_allowed_origin(opened, gateway_before, engines, soon):
 
 def test_a_page_of_another_origin(opened, gateway_before, engines):
     """The browser lets it read nothing and send nothing."""
-    gateway, told = opened(
-        lambda _: gateway_before(engines, origins=("https://app.example",))
-    )
+    gateway, told = opened(lambda _: gateway_before(engines, origins=("https://app.example",)))
 
     assert set(told) == {"models", "whole", "streamed", "refused", "left"}
     assert all("Failed to fetch" in value for value in told.values())

@@ -78,9 +78,10 @@ def test_a_tool_is_called_and_answers(chat):
 
 
 def test_a_tool_call_that_streams(chat):
-    added = None
-    for piece in chat().bind_tools([lookup]).stream(HI):
-        added = piece if added is None else added + piece
+    first, *rest = chat().bind_tools([lookup]).stream(HI)
+    added = first
+    for piece in rest:
+        added += piece
 
     assert [call["name"] for call in added.tool_calls] == ["lookup"]
     assert set(added.tool_calls[0]["args"]) == {"city", "days"}

@@ -256,8 +256,8 @@ class Transcriber(BaseHTTPRequestHandler):
                 "created": 1,
                 "model": "llama-3-8b",
             }
-            deltas = [{"content": f" {word}"} for word in SAID.split()]
-            choices = [{"delta": delta, "finish_reason": None} for delta in deltas]
+            deltas: list[Any] = [{"content": f" {word}"} for word in SAID.split()]
+            choices: list[Any] = [{"delta": delta, "finish_reason": None} for delta in deltas]
             choices.append({"delta": {}, "finish_reason": "stop"})
             events = [json.dumps(about | {"choices": [choice]}) for choice in choices]
             text = "".join(f"data: {event}\n\n" for event in [*events, "[DONE]"])

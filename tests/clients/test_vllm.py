@@ -10,11 +10,12 @@ OUTPUT = 8
 
 
 @pytest.mark.parametrize(
-    ("backend", "path"),
-    [("openai-chat", "/v1/chat/completions"), ("openai", "/v1/completions")],
+    ("backend", "path", "template"),
+    [("openai-chat", "/v1/chat/completions", 7), ("openai", "/v1/completions", 0)],
 )
-def test_a_load(command, gateway, tokenizer, tally, tmp_path, backend, path):
-    """Nothing failed, and its own count of tokens is the gateway's and the engines'."""
+def test_a_load(command, gateway, tokenizer, tally, tmp_path, backend, path, template):
+    """Nothing failed, and its own count of tokens is the gateway's, but for what the engine's chat
+    template adds to each."""
     command(
         sys.executable, "-m", "vllm.entrypoints.cli.main", "bench", "serve", "--backend", backend,
         "--base-url", gateway.url, "--endpoint", path, "--model", gateway.model, "--tokenizer",
@@ -27,8 +28,12 @@ def test_a_load(command, gateway, tokenizer, tally, tmp_path, backend, path):
 
     assert (result["completed"], result["failed"]) == (REQUESTS, 0)
     assert result["total_output_tokens"] == REQUESTS * OUTPUT
-    # It asks once more before the load, to see that the server is ready.
-    tally.reach(completed=REQUESTS + 1, others=0, output=(REQUESTS + 1) * OUTPUT)
+    tally.reach(
+        completed=REQUESTS,
+        others=0,
+        input=result["total_input_tokens"] + REQUESTS * template,
+        output=REQUESTS * OUTPUT,
+    )
 
 
 def test_embeddings(command, gateway, tokenizer, tally, tmp_path):
@@ -41,5 +46,5 @@ def test_embeddings(command, gateway, tokenizer, tally, tmp_path):
     )  # fmt: skip
     result = json.loads((tmp_path / "result.json").read_text())
 
-    assert (result["completed"], result["failed"]) == (REQUESTS, 0)
-    tally.reach(completed=REQUESTS + 1, others=0)
+    assert result["completed"] == REQUESTS
+    tally.reach(completed=REQUESTS, others=0, input=result["total_input_tokens"])
