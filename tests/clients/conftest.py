@@ -240,7 +240,7 @@ def http_server() -> Iterator[Callable[[type[BaseHTTPRequestHandler]], str]]:
 
 
 @pytest.fixture(scope="session")
-def tokenizer(folder) -> Path:
+def tokenizer(folder: Path) -> Path:
     """A folder with a tokenizer of words, as the emulated engines count; nothing is downloaded."""
     from tokenizers import Tokenizer, models, pre_tokenizers
 
