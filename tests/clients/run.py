@@ -10,7 +10,6 @@ import argparse
 import datetime
 import hashlib
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -99,33 +98,40 @@ def answers(url: str) -> bool:
 
 
 def run(client: str) -> Row:
-    """Run a client's tests."""
-    python = environment(client)
-    report = BUILD / f"{client}.xml"
+    """Run a client's tests, in its environment."""
+    python, report = environment(client), BUILD / f"{client}.xml"
     report.unlink(missing_ok=True)
     subprocess.run(
         [str(python), "-m", "pytest", str(HERE / f"test_{client}.py"), f"--junitxml={report}"],
         cwd=ROOT,
         env={**os.environ, "CUVEE_PYTHON": sys.executable},
     )
+    return row(client, python, report)
+
+
+def row(client: str, python: Path, report: Path) -> Row:
+    """What a report of pytest says."""
     suite = ElementTree.parse(report).getroot().find("testsuite")
     assert suite is not None
     tried: dict[str, str] = {}
+    varied: dict[str, list[str]] = {}
     for case in suite.findall("testcase"):
-        name, end = words(case.get("name", "")), ended(case)
-        tried[name] = max(tried.get(name, end), end, key=ENDS.index)
+        name, _, parameter = case.get("name", "").rstrip("]").partition("[")
+        varied.setdefault(name, []).append(parameter)
+        tried[name] = max(tried.get(name, "passed"), ended(case), key=ENDS.index)
     return Row(
         client=client,
         versions=versions(client, python),
-        tried=tried,
+        tried={words(name, varied[name]): end for name, end in tried.items()},
         seconds=float(suite.get("time", 0.0)),
         size_mib=size_mib(BUILD / client),
     )
 
 
-def words(name: str) -> str:
-    """The name of a test as words; those of several parameters are one."""
-    return re.sub(r"\[.*\]$", "", name).removeprefix("test_").replace("_", " ")
+def words(name: str, parameters: list[str]) -> str:
+    """The name of a test as words, with the parameters that it ran with."""
+    found = name.removeprefix("test_").replace("_", " ")
+    return f"{found} ({', '.join(parameters)})" if all(parameters) else found
 
 
 def ended(case: ElementTree.Element) -> str:

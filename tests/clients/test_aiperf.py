@@ -42,6 +42,7 @@ def profile(command, gateway, hub, tmp_path):
 @pytest.mark.parametrize(
     ("kind", "streaming"),
     [("chat", True), ("chat", False), ("completions", True), ("responses", True)],
+    ids=["chats streamed", "chats whole", "completions streamed", "responses streamed"],
 )
 def test_a_load(profile, tally, kind, streaming):
     """Nothing failed, and its own count of tokens is the gateway's."""

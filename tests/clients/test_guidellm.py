@@ -8,9 +8,11 @@ REQUESTS = 12
 OUTPUT = 8
 
 
-@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("stream", [True, False], ids=["streamed", "whole"])
 # Of 0.8.1, `/v1/completions` sends no request at all, to an engine itself neither.
-@pytest.mark.parametrize("path", ["/v1/chat/completions", "/v1/responses"])
+@pytest.mark.parametrize(
+    "path", ["/v1/chat/completions", "/v1/responses"], ids=["chats", "responses"]
+)
 def test_a_load(command, gateway, tokenizer, tally, tmp_path, path, stream):
     """None failed, and the tokens are those that it wanted, by the gateway's count."""
     backend = {

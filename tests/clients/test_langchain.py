@@ -87,7 +87,9 @@ def test_a_tool_call_that_streams(chat):
     assert set(added.tool_calls[0]["args"]) == {"city", "days"}
 
 
-@pytest.mark.parametrize("method", ["json_schema", "function_calling"])
+@pytest.mark.parametrize(
+    "method", ["json_schema", "function_calling"], ids=["JSON schema", "function"]
+)
 def test_a_structured_output(chat, method):
     model = chat().with_structured_output(Forecast, method=method)
 

@@ -97,7 +97,7 @@ def test_a_tool_call_that_streams(model):
     assert set(call.tool_kwargs) == {"city", "days"}
 
 
-@pytest.mark.parametrize("strict", [True, False])
+@pytest.mark.parametrize("strict", [True, False], ids=["JSON schema", "function"])
 def test_a_structured_output(model, strict):
     """By a JSON schema, and by a call of a function."""
     with warnings.catch_warnings():
