@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-long check coverage compiled interpreted format clean
+.PHONY: demo test test-long test-clients check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -17,6 +17,11 @@ test: $(VENV)/.dev
 # The tests that play whole certificates, and the like: two minutes, a quarter of it compiled.
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m long $(ARGS)
+
+# What clients see of a running gateway: the SDKs, benchmark tools and a browser of docs/clients.md, each
+# in an environment of its own below build/clients; ARGS="openai browser" runs some.
+test-clients: $(VENV)/.dev
+	$(BIN)/python tests/clients/run.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -173,6 +173,56 @@ async def test_a_stream_that_breaks_keeps_the_end_of_its_answer():
     assert rest.startswith(FINISH + b'data: {"error":')
 
 
+@pytest.mark.parametrize(
+    ("path", "stream", "outcome"),
+    [
+        (CHAT, [WORD, FINISH, USAGE, DONE], "ok"),
+        (CHAT, [WORD, FINISH], "abandoned"),
+        (
+            "/v1/messages",
+            [
+                b'event: message_start\ndata: {"type":"message_start","message":{"id":"m"}}\n\n',
+                b'event: content_block_delta\ndata: {"type":"content_block_delta","index":0,'
+                b'"delta":{"type":"text_delta","text":"hi"}}\n\n',
+                b'event: message_delta\ndata: {"type":"message_delta","delta":{"stop_reason":'
+                b'"end_turn"},"usage":{"input_tokens":7,"output_tokens":2}}\n\n',
+                b'event: message_stop\ndata: {"type":"message_stop"}\n\n',
+            ],
+            "ok",
+        ),
+    ],
+)
+async def test_who_leaves_at_the_last_event_has_a_whole_answer(
+    path: str, stream: list[bytes], outcome: str
+):
+    """As the official SDKs do, which do not wait for the end of the body: it counts as one that
+    ended well, with its tokens, and one that was left before as one that was left."""
+
+    async def open_ended(request: web.Request) -> web.StreamResponse:
+        response = await events(request, *stream)
+        await over.wait()
+        return response
+
+    over = asyncio.Event()
+    shown = b"".join(piece for piece in stream if piece != USAGE)
+    if outcome == "abandoned":
+        shown = WORD  # what ends an answer waits for the usage behind it
+    async with served(open_ended, operator_paths="both") as url:
+        body = STREAMED | {"max_tokens": 9}
+        async with ClientSession() as session, session.post(url + path, json=body) as reply:
+            assert await reply.content.readexactly(len(shown)) == shown
+            reply.close()
+        found: dict[str, float] = {}
+        async with asyncio.timeout(5):
+            while not any("cuvee_requests_total{" in name for name in found):
+                found = await counted(url)
+        over.set()
+
+    [ended] = [name for name in found if "cuvee_requests_total{" in name and found[name]]
+    assert f'outcome="{outcome}"' in ended
+    assert outcome == "abandoned" or (tokens(found, "input"), tokens(found, "output")) == (7, 2)
+
+
 async def test_a_first_event_of_megabytes_passes():
     """A picture in one event, longer than what is held back."""
     picture = b'data: {"choices":[{"delta":{"content":"%b"}}]}\n\n' % (b"A" * (3 << 20))
