@@ -214,7 +214,7 @@ class Exchange:
     ) -> ActiveRequest:
         """Estimate the size of a request. Raises BadRequest or a subclass of it."""
         model = self._model(llm_request)
-        caller = self._callers.identify(_credential(request))
+        caller = self._callers.identify(request.credential)
         slo_class = self._slo_class(request, model) or caller.slo_class or DEFAULT
         class_index = self._router.class_index(model, slo_class)
         estimate = self._estimator.estimate(
@@ -348,8 +348,3 @@ class Exchange:
             active.lease.release()
             self._dispatcher.room(self._clock())
         self._observe(active.observation(self._clock()))
-
-
-def _credential(request: Request) -> bytes:
-    """What tells callers apart: Anthropic's clients send their key under another name."""
-    return request.fields.get(b"authorization") or request.fields.get(b"x-api-key", b"")

@@ -22,6 +22,7 @@ BRACE: Final = 125  # `}`: the last byte of an event that is JSON, before its em
 # Neither can occur inside a JSON string: the quotes would have backslashes there.
 FINISH: Final = b'"finish_reason"'
 USAGE: Final = b'"usage"'
+CHOICES: Final = b'"choices"'
 NULL: Final = 110  # `n`: the first byte of null
 BETWEEN: Final = (58, 32)  # `:` and a space, between a key and its value
 
@@ -46,29 +47,9 @@ class StreamMeter:
     """
 
     __slots__ = (
-        "_before",
-        "_count",
-        "_earlier",
-        "_error",
-        "_fingerprint",
-        "_finished",
-        "_forced",
-        "_held",
-        "_hide",
-        "_last",
-        "_read",
-        "_several",
-        "_silent",
-        "_stopped",
-        "_typed",
-        "_waiting",
-        "answer_id",
-        "first_at_s",
-        "last_at_s",
-        "over",
-        "refused",
-        "torn",
-        "usage",
+        "_before", "_count", "_earlier", "_error", "_fingerprint", "_finished", "_forced", "_head",
+        "_held", "_hide", "_last", "_read", "_several", "_silent", "_stopped", "_tail", "_typed",
+        "_waiting", "answer_id", "first_at_s", "last_at_s", "over", "refused", "torn", "usage",
     )  # fmt: skip
 
     def __init__(
@@ -99,6 +80,8 @@ class StreamMeter:
         # The part of an event that has come; and a whole last event of an answer that waits for the
         # usage behind it.
         self._held = self._waiting = b""
+        # How an event that only has output begins, up to its choices, and ends, from their reason.
+        self._head = self._tail = b""
         # The last three chunks of events: an engine that fails may say so before the usage and the
         # end, which have a chunk each.
         self._earlier = self._before = self._last = b""
@@ -175,7 +158,7 @@ class StreamMeter:
             if self.first_at_s is None:
                 looked_at = self._find_first_token(chunk, now_s)
             self._count += count
-            if self._typed or _says(chunk, USAGE) or _says(chunk, FINISH):
+            if self._typed or not self._plain(chunk, count):
                 chunk = self._told(chunk, looked_at)
             elif self._waiting:
                 chunk = self.release() + chunk
@@ -184,6 +167,23 @@ class StreamMeter:
         elif self._waiting:
             chunk = self.release() + chunk
         return chunk
+
+    def _plain(self, chunk: bytes, count: int) -> bool:
+        """Whether a chunk of so many events neither says why an answer ends nor has a usage.
+
+        Events of one stream begin and end alike, so that only what differs is searched.
+        """
+        head, tail = self._head, self._tail
+        if count == 1 and head and chunk.startswith(head) and chunk.endswith(tail):
+            middle = chunk[len(head) : len(chunk) - len(tail)]
+            if USAGE not in middle and FINISH not in middle:
+                return True
+        if _says(chunk, USAGE) or _says(chunk, FINISH):
+            return False
+        start, end = chunk.find(CHOICES), chunk.rfind(FINISH)
+        if count == 1 and 0 < start < end:
+            self._head, self._tail = chunk[:start], chunk[end:]
+        return True
 
     def _find_first_token(self, chunk: bytes, now_s: float) -> int:
         """Look for the first token; events before it carry no output (`_silent`). Return how many

@@ -87,6 +87,11 @@ class Request:
         return chosen if chosen and len(chosen) <= LONGEST_ID else None
 
     @property
+    def credential(self) -> bytes:
+        """What tells callers apart: Anthropic's clients send their key under another name."""
+        return self.fields.get(b"authorization") or self.fields.get(b"x-api-key", b"")
+
+    @property
     def bare_target(self) -> bytes:
         """The target without its query, as it was sent."""
         return self.target.partition(b"?")[0]

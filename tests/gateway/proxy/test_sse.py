@@ -591,3 +591,22 @@ def test_an_error_may_have_its_fields_beside_it(before):
 
     assert (whole, json.loads(error or b"")) == (False, {"message": "oh", "code": 400})
     assert (meter.refused is None) is bool(before)
+
+
+@pytest.mark.parametrize("spaced", [False, True])
+def test_an_event_that_begins_and_ends_like_others_is_still_searched(spaced):
+    """Most events differ in their text only, but a usage or an end may stand in the middle."""
+
+    def event(middle: str) -> bytes:
+        text = '{"id":"c","choices":[{"index":0,"delta":{"content":"a"}%s,"finish_reason":null}]}'
+        text = (text % middle).replace(":", ": ") if spaced else text % middle
+        return f"data: {text}\n\n".encode()
+
+    meter = StreamMeter()
+    for _ in range(3):
+        assert meter.feed(event(""), 1.0) == event("")
+    meter.feed(event(',"finish_reason":"stop"},{"index":1'), 2.0)
+    meter.feed(event('}],"usage":{"prompt_tokens":5,"completion_tokens":7},"x":[{"y":0'), 3.0)
+
+    assert meter.output_tokens == 7
+    assert meter.finish() == (True, None)
