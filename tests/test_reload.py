@@ -50,7 +50,7 @@ class World:
             },
             "gateway": {
                 "host": "127.0.0.1", "port": 0, "workers": self.workers, "drain_s": 1.0,
-                "drain_delay_s": 0,
+                "drain_delay_s": 0, "admin_port": 0,
             },
         }  # fmt: skip
 
