@@ -29,7 +29,7 @@ COUNTED_S = 5.0
 POLL_S = 0.05
 ENGINE = (
     "emulate", "--profile", "llama-3-8b/H100", "--served-model-name", MODEL, "--port", "0",
-    "--enable-auto-tool-choice", "--image-tokens", "576",
+    "--enable-auto-tool-choice", "--image-tokens", "576", "--task", "both",
 )  # fmt: skip
 SAMPLE = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
 CONFIG = """\
