@@ -37,7 +37,8 @@ LAYERS = {
     "gateway.proxy.http",
     "gateway.cluster": "",
     "gateway.control.solver": "PLANNER gateway.runtime",
-    "gateway.control": "PLANNER gateway.routing gateway.telemetry gateway.control.solver",
+    "gateway.control": "PLANNER gateway.config gateway.proxy gateway.routing gateway.telemetry "
+    "gateway.control.solver",
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
     "gateway.workers": "planner.model planner.traffic gateway.errors gateway.runtime gateway.logs "
     "gateway.cluster gateway.config gateway.routing gateway.telemetry gateway.proxy "
