@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from math import isfinite
 
 from gateway.proxy.engines import EngineMetrics
-from gateway.telemetry.engine_state import EngineState
+from gateway.telemetry.engine_reading import EngineReading
 
 LABEL = re.compile(rb'(\w+)="((?:[^"\\]|\\.)*)"')
 # Ranks of one engine that each tell the same of the whole; ranks of data parallelism do not.
@@ -25,7 +25,7 @@ Sample = tuple[Labels, float]
 
 def read(
     page: bytes, candidates: Sequence[EngineMetrics], *, models: Collection[str], at_s: float
-) -> EngineState | None:
+) -> EngineReading | None:
     """What a page says by the names of the first engine that it has numbers of; `None`: of none.
 
     models: the engine's names of what the pool serves: where some samples have one of these, those
@@ -38,7 +38,7 @@ def read(
         if running is None:
             continue
         waiting = _total(page, names.waiting, own)
-        return EngineState(
+        return EngineReading(
             running=round(running),
             waiting=None if waiting is None else round(waiting),
             kv_used=_mean(page, names.kv_used, own),

@@ -8,28 +8,36 @@ data path reads; nobody waits for this loop. Knows no request.
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 from gateway.config.upstream import Upstream
 from gateway.control.engine_metrics import read
 from gateway.control.typical_load import TypicalLoads
 from gateway.proxy.engines import metric_names
+from gateway.proxy.probe import Page
 from gateway.routing.backend import Backend
 from gateway.routing.fleet import Fleet
 from gateway.routing.table import RoutingTable
-from gateway.telemetry.engine_state import EngineFigures, EngineState
+from gateway.telemetry.engine_reading import EngineFigures, EngineReading
 
 log = logging.getLogger("cuvee.scrape")
-
-# A page, or `None`; the status, 0 without an answer, `None` where it says nothing of the engine;
-# and a text for the log.
-Fetch = Callable[[Backend], Awaitable[tuple[bytes | None, int | None, str]]]
 
 STALE = 3  # intervals after which what an engine said counts no more
 LOOKS = 3  # in a row that must agree that an engine has requests of others, or that it is behind
 RARELY_S = 60.0  # between two questions to an engine that shows no metrics
 OFF_S = 1.0  # between two looks whether the interval is still 0
 BEHIND = 0.1  # of what runs: with more waiting in several looks, an engine has no room
+
+
+class Pages(Protocol):
+    """Where the pages come from: `proxy/probe`."""
+
+    async def page(self, backend: Backend) -> Page:
+        """The page of a backend."""
+
+    def upstream(self, pool: str) -> Upstream:
+        """How the engines of a pool are spoken to."""
 
 
 class Watched:
@@ -46,7 +54,7 @@ class Watched:
     )  # fmt: skip
 
     def __init__(self) -> None:
-        self.state: EngineState | None = None
+        self.state: EngineReading | None = None
         self.good_at_s: float | None = None
         self.next_s = 0.0
         self.failures = 0
@@ -58,7 +66,7 @@ class Watched:
     def __repr__(self) -> str:
         return f"<Watched {self.state!r}, {self.failures} failures>"
 
-    def look(self, state: EngineState, ours: int) -> None:
+    def look(self, state: EngineReading, ours: int) -> None:
         """Take what it said. ours: sequences that this gateway had there at that time."""
         self.state, self.good_at_s = state, state.at_s
         self.extra.append(state.requests - ours)
@@ -90,16 +98,13 @@ class Scrape:
     def __init__(
         self,
         fleet: Fleet,
-        fetch: Fetch,
+        pages: Pages,
         *,
-        upstream: Callable[[str], Upstream],
         table: Callable[[], RoutingTable],
     ) -> None:
-        """fetch: gets the page of a backend. upstream: of a pool, by name. table: the one in
-        force."""
+        """table: returns the one in force."""
         self._fleet = fleet
-        self._fetch = fetch
-        self._upstream = upstream
+        self._pages = pages
         self._typical = TypicalLoads(table)
         self._watched: dict[str, Watched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
@@ -142,7 +147,7 @@ class Scrape:
         """Wait for the answers to all questions that are under way."""
         await asyncio.gather(*self._tasks)
 
-    def state(self, backend: str) -> EngineState | None:
+    def state(self, backend: str) -> EngineReading | None:
         """What is known of a backend's engine, by the backend's name."""
         one = self._watched.get(backend)
         return None if one is None else one.state
@@ -181,11 +186,11 @@ class Scrape:
     async def _asked(self, backend: Backend, one: Watched) -> None:
         clock = asyncio.get_running_loop().time
         at_s, before = clock(), backend.in_flight
-        page, status, reason = await self._fetch(backend)
+        page, status, reason = await self._pages.page(backend)
         if page is None:
             self._missed(backend, one, status, reason, clock())
             return
-        upstream = self._upstream(backend.pool)
+        upstream = self._pages.upstream(backend.pool)
         names, models = metric_names(upstream.engine), upstream.names.values()
         state = read(page, names, models=models, at_s=at_s)
         if state is None:

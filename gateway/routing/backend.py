@@ -85,14 +85,16 @@ class Backend:
     def live(self, now_s: float) -> bool:
         """Whether it may get a request now: its last probe was good, it goes on and does not sleep,
         and its breaker allows it."""
-        return (
-            self.healthy and not self.silent and not self.asleep and self.breaker.allows(now_s)
-        )
+        return self.healthy and not self.silent and not self.asleep and self.breaker.allows(now_s)
 
     @property
     def idle(self) -> bool:
         """Whether its engine has no request, of ours or of others."""
         return self.in_flight == 0 and self.foreign == 0.0
+
+    def doubted(self, now_s: float) -> bool:
+        """Whether it gets no requests although it answers probes and does not sleep."""
+        return self.healthy and not self.asleep and not self.live(now_s)
 
     @property
     def resting(self) -> bool:

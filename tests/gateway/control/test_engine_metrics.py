@@ -107,12 +107,20 @@ def test_what_is_no_number_is_not_known(number):
 
 def test_a_time_after_the_number_is_no_part_of_it():
     """The format allows one."""
-    assert found(b"tgi_queue_size 2 1700000000000\ntgi_batch_current_size 1 17\n", "tgi").waiting == 2
+    page = b"tgi_queue_size 2 1700000000000\ntgi_batch_current_size 1 17\n"
+
+    assert found(page, "tgi").waiting == 2
 
 
 @pytest.mark.parametrize(
     "page",
-    [b"", b"\x00\xff{", b"<html>", b"vllm:num_requests_running_total 3", b"vllm:num_requests_running"],
+    [
+        b"",
+        b"\x00\xff{",
+        b"<html>",
+        b"vllm:num_requests_running_total 3",
+        b"tgi_queue_size",
+    ],
     ids=str,
 )
 def test_a_page_without_the_names_says_nothing(page):

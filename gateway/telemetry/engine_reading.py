@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EngineState:
-    """What an engine's metrics say, over all its ranks of data parallelism; `None`: it does not say.
+class EngineReading:
+    """What an engine's metrics say, of all its ranks together; `None`: they do not say.
 
     running, waiting: sequences in its batch and in its queue. kv_used: share of the KV cache in
     use, the mean of all ranks. kv_tokens: tokens that fit into it. hits, queries: prompt tokens
@@ -38,7 +38,7 @@ class EngineFigures:
 
     backend: str
     pool: str
-    state: EngineState | None
+    state: EngineReading | None
     foreign: int
     age_s: float | None
     failures: int
