@@ -24,6 +24,13 @@ def page(running, waiting=0, awake=1):
     ).encode()
 
 
+async def until(true):
+    """Waits for something that another task, or the clock, brings about."""
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 (it has no event)
+            await asyncio.sleep(0)
+
+
 class Engines:
     """A fleet of two, and what its engines will answer, by name of the backend."""
 
@@ -53,6 +60,11 @@ class Engines:
             await self.scrape.look(interval_s)
             await self.scrape.answered()
 
+    async def later(self, seconds):
+        clock = asyncio.get_running_loop().time
+        due_s = clock() + seconds
+        await until(lambda: clock() > due_s)
+
     def hold(self, count):
         return [
             Lease(
@@ -70,7 +82,7 @@ def engines(table):
 async def test_what_others_have_there_is_load(engines):
     """Only what is beyond ours counts, by the mean load of ours there."""
     engines.hold(5)
-    engines.answers = {"h100-0": page(20, 5)}
+    engines.answers = {"h100-0": page(25)}
     await engines.looks(LOOKS - 1)
     before = engines.first.foreign
     await engines.looks(1)
@@ -163,7 +175,8 @@ async def test_who_sleeps_gets_nothing_until_it_wakes(engines, caplog):
 
 
 async def test_what_is_old_does_not_steer(engines):
-    """An engine that answers no more is as if it had never been asked, and so is one that is down."""
+    """An engine that answers no more is as if it had never been asked, and so is one that is
+    down."""
     for silent in (True, False):
         engines.answers = {"h100-0": page(20, awake=0)}
         await engines.looks(LOOKS)
@@ -173,11 +186,7 @@ async def test_what_is_old_does_not_steer(engines):
             engines.answers = {"h100-0": (None, 0, "/metrics did not come")}
         else:
             engines.first.probed(False)
-        clock = asyncio.get_running_loop().time
-        async with asyncio.timeout(10):
-            due_s = clock() + STALE * INTERVAL_S
-            while clock() <= due_s:
-                await asyncio.sleep(0)
+        await engines.later(STALE * INTERVAL_S)
         await engines.looks(1, INTERVAL_S)
 
         assert (engines.first.asleep, engines.first.foreign) == (False, 0.0)
@@ -201,9 +210,7 @@ async def test_a_slow_engine_delays_no_other(engines):
     engines.gates = {"h100-0": asyncio.Event()}
     for _ in range(4):
         await engines.scrape.look(LONG_S)
-        async with asyncio.timeout(10):
-            while engines.scrape._watched["h100-1"].asking:
-                await asyncio.sleep(0)
+        await until(lambda: not engines.scrape._watched["h100-1"].asking)
     asked = sorted(engines.asked)
     engines.gates["h100-0"].set()
     await engines.scrape.answered()
@@ -288,9 +295,7 @@ async def test_the_loop_survives_an_error_of_ours(engines):
     """One broken question costs one question."""
     engines.answers = {"h100-0": 17, "h100-1": page(2)}
     task = asyncio.create_task(engines.scrape.run(lambda: INTERVAL_S))
-    async with asyncio.timeout(10):
-        while engines.asked.count("h100-0") < 3:
-            await asyncio.sleep(0)
+    await until(lambda: engines.asked.count("h100-0") >= 3)
     task.cancel()
     await asyncio.gather(task, return_exceptions=True)
 

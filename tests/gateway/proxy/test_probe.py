@@ -146,7 +146,7 @@ HUGE = b"HTTP/1.1 200 OK\r\ncontent-length: 10485760\r\n\r\n" + b"x" * 10_485_76
 CUT = b"HTTP/1.0 200 OK\r\ncontent-length: 9\r\n\r\nup 1"
 
 
-def asked(url):
+def at(url):
     return Backend(name="a-0", pool="a", url=url.removesuffix("/health"))
 
 
@@ -158,7 +158,7 @@ async def test_a_page_of_metrics_is_read_whole(answer):
         engine(answer) as (found, url),
         Probe(timeout_s=LONG_S, upstreams=upstreams) as probe,
     ):
-        pages = [await probe.page(asked(url)) for _ in range(2)]
+        pages = [await probe.page(at(url)) for _ in range(2)]
 
     assert pages == [(b"up 1", 200, "/metrics answered 200")] * 2
     head = found.asked.get_nowait()
@@ -170,7 +170,7 @@ async def test_a_page_of_metrics_is_read_whole(answer):
 async def test_a_page_without_end_is_not_kept():
     """Ten MiB are no metrics; the connection is closed."""
     async with engine(HUGE) as (_, url), Probe(timeout_s=LONG_S, upstreams={}) as probe:
-        page, status, why = await probe.page(asked(url))
+        page, status, why = await probe.page(at(url))
 
     assert (page, status) == (None, 0)
     assert why == "/metrics: is longer than 4 MiB"
@@ -184,7 +184,7 @@ async def test_what_is_no_page_says_why(answer, status):
     this process was."""
     limit_s = SHORT_S if answer.startswith(ENDLESS) else LONG_S
     async with engine(answer) as (_, url), Probe(timeout_s=limit_s, upstreams={}) as probe:
-        page, found, why = await probe.page(asked(url))
+        page, found, why = await probe.page(at(url))
 
     assert page is None
     assert found == status or (limit_s == SHORT_S and found is None)
@@ -203,7 +203,7 @@ async def test_a_page_that_breaks_off_is_none():
     server = await asyncio.start_server(serve, "127.0.0.1", 0)
     async with server, Probe(timeout_s=LONG_S, upstreams={}) as probe:
         url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
-        page, status, why = await probe.page(asked(url))
+        page, status, why = await probe.page(at(url))
 
     assert (page, status) == (None, 0)
     assert why.startswith("/metrics: ")
@@ -212,7 +212,7 @@ async def test_a_page_that_breaks_off_is_none():
 async def test_a_page_that_is_not_wanted_any_more_is_left():
     """The gateway ends while an engine is slow."""
     async with engine(b"") as (found, url), Probe(timeout_s=LONG_S, upstreams={}) as probe:
-        waiting = asyncio.create_task(probe.page(asked(url)))
+        waiting = asyncio.create_task(probe.page(at(url)))
         await found.asked.get()
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
