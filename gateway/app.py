@@ -220,14 +220,14 @@ class App:
         self._metrics.planned(self.plan, time.time())
         await self._open_admin()
         self.plane = self._new_plane(self.plan)
-        self._counting = Counting(self.plane, self._planning, self._metrics)
+        self._engines = Scrape(self.fleet, self._probe, table=lambda: self.plane.table)
+        self._counting = Counting(self.plane, self._planning, self._metrics, self._engines)
         stack.enter_context(self._counting.tracing(self._loaded))
         self._acquaintance = await stack.enter_async_context(
             Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
         )
         well, lost = self._acquaintance.well, self.plane.backend_lost
         self._health = Health(self.fleet, well, on_probed=self._on_probed, on_lost=lost)
-        self._engines = Scrape(self.fleet, self._probe, table=lambda: self.plane.table)
         self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
         self._adoption = Adoption(
             self._serving,
@@ -314,7 +314,6 @@ class App:
     def _scrape(self) -> Answer:
         self._counting.take()
         self._counting.measure()
-        self._metrics.scraped(self._engines.figures(asyncio.get_running_loop().time()))
         learned = self._estimator
         self._metrics.learned(learned.tokens.figures(), learned.payload.figures())
         if self._reload is not None:

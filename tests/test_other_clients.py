@@ -205,3 +205,25 @@ async def test_an_engine_that_sleeps_gets_nothing_until_it_wakes(tmp_path: Path,
             assert awake["h100-0"] > 0
         assert ready["asleep"] == {"h100": 1}
         assert up == 1.0
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang"])
+async def test_hits_that_no_reply_tells_reach_the_demand(tmp_path: Path, engine: str):
+    """By the engines' own counters; what their replies say stays as it is, which is nothing."""
+    words = {"messages": [{"role": "user", "content": "the same words again " * 250}]}
+    emulated: dict[str, Any] = {"prefix_cache": True, "tells_hits": False, "engine": engine}
+    async with running(tmp_path, **emulated) as engines:
+        base = f"http://127.0.0.1:{engines.app.port}"
+        body = said(1) | words
+
+        async def known() -> bool:
+            async with engines.session.post(f"{base}/v1/chat/completions", json=body) as reply:
+                assert "cached_tokens" not in await reply.text()
+            await engines.metrics()
+            demand = engines.app._planning._observed.snapshot(asyncio.get_running_loop().time())
+            return bool(demand.cached_share.max(initial=0.0) > 0.5)
+
+        await until(known)
+        told = [v for n, v in (await engines.metrics()).items() if "cuvee_cached_tokens" in n]
+
+    assert told == [0.0]

@@ -14,6 +14,7 @@ from typing import Protocol
 from gateway.config.upstream import Upstream
 from gateway.control.engine_metrics import read
 from gateway.control.typical_load import TypicalLoads
+from gateway.control.unreported_hits import UnreportedHits
 from gateway.proxy.engines import metric_names
 from gateway.proxy.probe import Page
 from gateway.routing.backend import Backend
@@ -93,7 +94,10 @@ class Watched:
 
 
 class Scrape:
-    """Asks all backends that are up for their metrics, and corrects their load."""
+    """Asks all backends that are up for their metrics, and corrects their load.
+
+    hits: what the engines have counted in their prefix caches.
+    """
 
     def __init__(
         self,
@@ -106,6 +110,7 @@ class Scrape:
         self._fleet = fleet
         self._pages = pages
         self._typical = TypicalLoads(table)
+        self.hits = UnreportedHits()
         self._watched: dict[str, Watched] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -174,6 +179,7 @@ class Scrape:
         """Watch these backends and no others."""
         before = self._watched
         self._watched = {b.name: before.get(b.name) or Watched() for b in backends}
+        self.hits.keep(self._watched)
 
     async def _ask(self, backend: Backend, one: Watched) -> None:
         try:
@@ -201,6 +207,7 @@ class Scrape:
             one.told = ""
         # What came or ended in between may be on either side of the engine's numbers.
         one.look(state, max(before, backend.in_flight))
+        self.hits.look(backend.name, backend.pool, state)
         self._steer(backend, one)
 
     def _missed(
