@@ -220,7 +220,7 @@ async def test_a_slow_engine_delays_no_other(engines):
 
 async def test_questions_begin_in_turns(engines):
     """What else the event loop has to do is done between any two of them."""
-    turns = []
+    turns: list[int] = []
 
     async def active():
         while len(turns) < 50:
