@@ -21,6 +21,7 @@ from gateway.config.change import Change
 from gateway.config.load import Loaded
 from gateway.config.serving import serving
 from gateway.control.health import Health
+from gateway.control.scrape import Scrape
 from gateway.counting import Counting
 from gateway.errors import ConfigError, NotFound
 from gateway.planning import Planning
@@ -219,17 +220,14 @@ class App:
         self._metrics.planned(self.plan, time.time())
         await self._open_admin()
         self.plane = self._new_plane(self.plan)
-        self._counting = Counting(self.plane, self._planning, self._metrics)
+        self._engines = Scrape(self.fleet, self._probe, table=lambda: self.plane.table)
+        self._counting = Counting(self.plane, self._planning, self._metrics, self._engines)
         stack.enter_context(self._counting.tracing(self._loaded))
         self._acquaintance = await stack.enter_async_context(
             Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
         )
-        self._health = Health(
-            self.fleet,
-            self._acquaintance.well,
-            on_probed=self._on_probed,
-            on_lost=self.plane.backend_lost,
-        )
+        well, lost = self._acquaintance.well, self.plane.backend_lost
+        self._health = Health(self.fleet, well, on_probed=self._on_probed, on_lost=lost)
         self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
         self._adoption = Adoption(
             self._serving,
@@ -243,13 +241,14 @@ class App:
         await stack.enter_async_context(self.plane)
         self._accepting = True
         self._background(self._health.run(lambda: self._settings.health_interval_s))
+        self._background(self._engines.run(lambda: self._settings.scrape_interval_s))
         self._background(self._counting.run())
         self._planning.resume()
         if self._reload is not None:
             self._background(self._reload.run())
         self._handover.serve(self.port, self._offer, self._on_replaced)
-        where = self._port.host, self.port, self._admin.url
-        log.info("listening on http://%s:%d, admin on %s", *where)
+        where = f"http://{self._port.host}:{self.port}, admin on {self._admin.url}"
+        log.info("listening on %s", where)
 
     async def _open_admin(self) -> None:
         settings = self._settings

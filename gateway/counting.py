@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from gateway import logs
 from gateway.config.load import Loaded
+from gateway.control.scrape import Scrape
 from gateway.planning import Planning
 from gateway.processes import usages
 from gateway.telemetry.metrics import Metrics
@@ -22,7 +23,15 @@ COUNT_S = 0.2  # between two takings
 class Counting:
     """Adds what happened to the observed demand, to the metrics and to the trace."""
 
-    def __init__(self, plane: DataPlane, planning: Planning, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        plane: DataPlane,
+        planning: Planning,
+        metrics: Metrics,
+        engines: Scrape | None = None,
+    ) -> None:
+        """engines: what they say of themselves; `None`: they are not asked."""
+        self._engines = engines
         self._plane = plane
         self._planning = planning
         self._metrics = metrics
@@ -46,6 +55,8 @@ class Counting:
     def take(self) -> None:
         """Take what happened since the last call."""
         delta = self._plane.drain()
+        if self._engines is not None:
+            self._engines.hits.fill(delta, self._planning.plan.buckets)
         workers = self._plane.pids or (os.getpid(),)
         self._planning.add(delta, seen=sum(w is not None for w in workers) / len(workers))
         self._metrics.add(delta)
@@ -53,8 +64,8 @@ class Counting:
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 
     def measure(self) -> None:
-        """Show what the processes of this gateway use, what their logs lost, and how fast the
-        engines are."""
+        """Show what the processes of this gateway use, what their logs lost, how fast the
+        engines are and what they say of themselves."""
         found = self._planning.paces.found
         self._metrics.paced(
             {one.pool: one.pace for one in found if one.pace is not None},
@@ -68,6 +79,9 @@ class Counting:
         pids = {own: os.getpid()} | workers | {"solver": self._planning.solver_pid}
         self._metrics.measured(usages(pids), dropped)
         self._metrics.traced(self._trace.requests)
+        if self._engines is not None:
+            now_s = asyncio.get_running_loop().time()
+            self._metrics.scraped(self._engines.figures(now_s))
 
     async def run(self) -> None:
         """Take at intervals, for ever."""

@@ -37,7 +37,8 @@ LAYERS = {
     "gateway.proxy.http",
     "gateway.cluster": "",
     "gateway.control.solver": "PLANNER gateway.runtime",
-    "gateway.control": "PLANNER gateway.routing gateway.telemetry gateway.control.solver",
+    "gateway.control": "PLANNER gateway.config gateway.proxy gateway.routing gateway.telemetry "
+    "gateway.control.solver",
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
     "gateway.workers": "planner.model planner.traffic gateway.errors gateway.runtime gateway.logs "
     "gateway.cluster gateway.config gateway.routing gateway.telemetry gateway.proxy "
@@ -45,8 +46,8 @@ LAYERS = {
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
     "gateway.rehearsal gateway.routing gateway.telemetry",
     "gateway.trace_file": "planner.traffic gateway.config",
-    "gateway.counting": "gateway.config gateway.logs gateway.planning gateway.processes "
-    "gateway.telemetry gateway.trace_file gateway.workers",
+    "gateway.counting": "gateway.config gateway.control gateway.logs gateway.planning "
+    "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
     "gateway.adoption": "planner.model gateway.config gateway.counting gateway.planning "
     "gateway.proxy gateway.rollout gateway.routing gateway.workers",

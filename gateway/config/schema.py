@@ -266,6 +266,11 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
     health_timeout_s: Positive = 2.0
     """A probe whose status takes longer marks the backend down."""
+    scrape_interval_s: NotNegative = 2.0
+    """Seconds between two questions to each engine for its `/metrics`: how much it has, of other
+    clients too, and whether it sleeps ([operations](operations.md#other-clients-of-the-engines));
+    0: it is not asked.
+    """
     log_format: Literal["text", "json"] = "text"
     """Lines for people, or one JSON object for each line. The log goes to standard error. Lines
     that are not read in time are dropped and counted: the gateway never waits for its log.

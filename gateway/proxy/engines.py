@@ -23,11 +23,12 @@ class EngineMetrics:
     """The names of an engine's Prometheus metrics; `None` where it has none.
 
     running, waiting: gauges, numbers of requests. kv_used: gauge, used share of the KV cache, 0 to
-    1. hits, queries: counters of tokens found and looked up in the prefix cache; hit_rate: a gauge
-    instead of them.
+    1. kv_tokens: gauge, tokens that fit into it, or a notice (`…_info`) with them in its labels.
+    hits, queries: counters of prompt tokens found and looked up in the prefix cache. sleeping:
+    gauge by `sleep_state`, of which one is `awake`.
     """
 
-    __slots__ = ("hit_rate", "hits", "kv_used", "queries", "running", "waiting")
+    __slots__ = ("hits", "kv_tokens", "kv_used", "queries", "running", "sleeping", "waiting")
 
     def __init__(
         self,
@@ -37,14 +38,16 @@ class EngineMetrics:
         kv_used: str | None = None,
         hits: str | None = None,
         queries: str | None = None,
-        hit_rate: str | None = None,
+        kv_tokens: str | None = None,
+        sleeping: str | None = None,
     ) -> None:
         self.running = running
         self.waiting = waiting
         self.kv_used = kv_used
         self.hits = hits
         self.queries = queries
-        self.hit_rate = hit_rate
+        self.kv_tokens = kv_tokens
+        self.sleeping = sleeping
 
 
 class EngineDialect:
@@ -124,6 +127,8 @@ VLLM: Final = EngineDialect(
         kv_used="vllm:kv_cache_usage_perc",
         hits="vllm:prefix_cache_hits_total",
         queries="vllm:prefix_cache_queries_total",
+        kv_tokens="vllm:cache_config_info",
+        sleeping="vllm:engine_sleep_state",
     ),
 )
 SGLANG: Final = EngineDialect(
@@ -136,7 +141,9 @@ SGLANG: Final = EngineDialect(
         running="sglang:num_running_reqs",
         waiting="sglang:num_queue_reqs",
         kv_used="sglang:token_usage",
-        hit_rate="sglang:cache_hit_rate",
+        hits="sglang:cached_tokens_total",
+        queries="sglang:prompt_tokens_total",
+        kv_tokens="sglang:max_total_num_tokens",
     ),
 )
 TGI: Final = EngineDialect(
@@ -158,6 +165,13 @@ ANY: Final = EngineDialect(
     metrics=EngineMetrics(),
 )
 DIALECTS: Final = {dialect.name: dialect for dialect in (VLLM, SGLANG, TGI)}
+
+
+def metric_names(engine: str | None) -> tuple[EngineMetrics, ...]:
+    """The names that an engine's metrics may have, the likeliest first; `None`: of any engine."""
+    if engine is not None and engine in DIALECTS:
+        return (DIALECTS[engine].metrics,)
+    return tuple([dialect.metrics for dialect in DIALECTS.values()])
 
 
 def dialects(upstreams: Mapping[str, Upstream]) -> dict[str, EngineDialect]:

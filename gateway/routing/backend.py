@@ -38,15 +38,16 @@ class Backend:
     this worker knows; its own part is in its cell of the shared array, if there is one. Where other
     pools have the same URL, all but `present` are of that engine, so with the leases there
     (`join`). healthy: whether the last probe was good. breaker: judges it by its requests. silent:
-    whether it has streams and none of them goes on. paused_until_s: until when its engine wants no
-    requests. heard_s: when an answer last began or came whole. cold_until_s: until when it gets
-    fewer requests than it could take.
+    whether it has streams and none of them goes on. asleep: whether its engine says that it sleeps.
+    foreign: load of other clients of its engine, as far as the engine says so. paused_until_s:
+    until when its engine wants no requests. heard_s: when an answer last began or came whole.
+    cold_until_s: until when it gets fewer requests than it could take.
     """
 
     __slots__ = (
-        "_cell", "_full_at", "_full_until_s", "_kin", "_unprefilled", "_warmup_s", "breaker",
-        "cold_until_s", "healthy", "heard_s", "in_flight", "loads", "memory", "name",
-        "paused_until_s", "pending_s", "pool", "present", "silent", "url",
+        "_cell", "_full_at", "_full_until_s", "_kin", "_unprefilled", "_warmup_s", "asleep",
+        "breaker", "cold_until_s", "foreign", "healthy", "heard_s", "in_flight", "loads", "memory",
+        "name", "paused_until_s", "pending_s", "pool", "present", "silent", "url",
     )  # fmt: skip
 
     def __init__(self, *, name: str, pool: str, url: str) -> None:
@@ -58,7 +59,8 @@ class Backend:
         self.present = [0] * MOST_CLASSES
         self.pending_s = self.memory = 0.0
         self.healthy = True
-        self.silent = False
+        self.silent = self.asleep = False
+        self.foreign = 0.0
         self.breaker = Breaker()
         self._full_at = 0
         self._full_until_s = self.paused_until_s = self.heard_s = 0.0
@@ -81,9 +83,18 @@ class Backend:
         return max([self.loads[k] for k in present or [0]])
 
     def live(self, now_s: float) -> bool:
-        """Whether it may get a request now: its last probe was good, it goes on, and its breaker
-        allows it."""
-        return self.healthy and not self.silent and self.breaker.allows(now_s)
+        """Whether it may get a request now: its last probe was good, it goes on and does not sleep,
+        and its breaker allows it."""
+        return self.healthy and not self.silent and not self.asleep and self.breaker.allows(now_s)
+
+    @property
+    def idle(self) -> bool:
+        """Whether its engine has no request, of ours or of others."""
+        return self.in_flight == 0 and self.foreign == 0.0
+
+    def doubted(self, now_s: float) -> bool:
+        """Whether it gets no requests although it answers probes and does not sleep."""
+        return self.healthy and not self.asleep and not self.live(now_s)
 
     @property
     def resting(self) -> bool:

@@ -105,11 +105,12 @@ class Fleet:
         return sum(b.live(now_s) and b.cold_until_s <= now_s for b in pool)
 
     def _reachable(self, pool: str) -> list[Backend]:
-        """The backends of a pool that are up as far as is known, whatever they answer."""
+        """The backends of a pool that are up and awake as far as is known, whatever they
+        answer."""
         return [
             b
             for b in self._pools.get(pool, ())
-            if b.healthy and not (b.breaker.tripped and b.breaker.unreachable)
+            if b.healthy and not b.asleep and not (b.breaker.tripped and b.breaker.unreachable)
         ]
 
     def _most_resting(self, reachable: int) -> int:

@@ -2,7 +2,8 @@
 
 The pressure by one class is the load plus half of `prefill ahead / backlog`, or the latter alone
 where that is more, both as its promise measures them; at 1 the promise is just kept. That of a
-backend is the greatest, over the classes that use it.
+backend is the greatest, over the classes that use it. The load is that of our requests and of other
+clients'.
 """
 
 from math import inf
@@ -94,6 +95,7 @@ class Pressure:
         """
         slots, siblings = self._slots[bucket][pool], self._siblings[bucket]
         worst: float = backend.memory + memory
+        foreign = backend.foreign
         guards, ranks = self._guards[pool], self._ranks
         rank = LAXEST if own < 0 else ranks[siblings[own]]
         for k in range(len(siblings)):
@@ -106,7 +108,7 @@ class Pressure:
             ):
                 slot = slots[k]
                 one = measured(
-                    backend.loads[k] + (slot if slot < LARGE else LARGE) * width,
+                    backend.loads[k] + foreign + (slot if slot < LARGE else LARGE) * width,
                     backend.pending_s,
                     prefill_s,
                     self._backlog_s[slo_class],
@@ -142,6 +144,7 @@ class Pressure:
         return max(
             [
                 backend.loads[k]
+                + backend.foreign
                 + slots[k] * width
                 + prefill_s / (STALL * self._tpot_s[siblings[k]])
                 for k in range(len(siblings))
@@ -165,7 +168,7 @@ class Alone:
     def of(self, backend: Backend, memory: float, prefill_s: float, width: int = 1) -> float:
         """The pressure of a backend with the request, as `Pressure.of`."""
         filled = backend.memory + memory
-        load: float = backend.loads[0] + self._slot * width
+        load: float = backend.loads[0] + backend.foreign + self._slot * width
         pressure = measured(load, backend.pending_s, prefill_s, self._backlog_s, self._allowed_s)
         return pressure if pressure > filled else filled
 

@@ -73,7 +73,7 @@ class Selection:
             return None
         # An idle backend of a feasible pool holds the SLO, however large the request is; but not
         # however wide.
-        if best.in_flight == 0 and width == 1:
+        if best.idle and width == 1:
             return best
         if least <= FULL and best.pending_s + prefill_s <= slack_s:
             return best
@@ -102,13 +102,13 @@ class Selection:
         if best is None or least == NEVER:
             return None
         if not pressure.long(bucket, prefill_s) and not self._fills(pool, bucket, width):
-            return best if best.in_flight == 0 or least <= LEFT else None
+            return best if best.idle or least <= LEFT else None
         stalled = sum(pressure.stalled(backend, bucket) for backend in self.pools[pool])
         if stalled >= max(1, min(limit, len(self.pools[pool])) // 3):
             return None
         alone = len(self.pools[pool]) == 1  # then no other backend serves those that come meanwhile
         calm = not alone and pressure.stall(best, pool, bucket, prefill_s, width) <= LEFT
-        if best.in_flight == 0 or calm:
+        if best.idle or calm:
             self.aside = None
             return best
         self.aside = self.aside or best

@@ -1,10 +1,11 @@
 """The load that each worker of one machine has on each backend, in one array of shared memory.
 
 Each worker writes its own cells and reads the sum of the others'. No lock is needed: a number is
-eight aligned bytes, which x86-64 and arm64 write in one piece. The supervisor writes which backends
-are down. Knows neither where the memory comes from nor what time it is.
+eight aligned bytes, which x86-64 and arm64 write in one piece. The supervisor writes what it found
+out about the backends. Knows neither where the memory comes from nor what time it is.
 """
 
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,17 @@ from gateway.routing.shared_queue import QueueView, SharedQueue
 # Age up to which the other workers' numbers are used without reading them again: ten decisions of a
 # worker at 2,000 requests/s.
 STALE_S = 0.005
+FOUND = 2  # numbers for each backend that the supervisor writes
+ASLEEP = inf  # the load of others in an engine that takes nothing
 
 
 class SharedLoad:
     """The array.
 
-    Layout, in doubles: (R,) 1.0 where a backend is down, then (W, R, WIDTH) the sums of each worker
-    as `Backend` lays them out. R: rows, one for each backend and some for backends that come later.
-    Then a `SharedQueue`.
+    Layout, in doubles: (R,) 1.0 where a backend is down; (R,) the load that other clients have
+    there, `ASLEEP` where its engine sleeps; then (W, R, WIDTH) the sums of each worker as `Backend`
+    lays them out. R: rows, one for each backend and some for backends that come later. Then a
+    `SharedQueue`.
 
     queue: what the workers know of each other's queues.
     """
@@ -32,9 +36,10 @@ class SharedLoad:
         """memory: a writable buffer of `SharedLoad.doubles` doubles, all zero."""
         self._cells = memoryview(memory).cast("B").cast("d")
         whole = np.frombuffer(memory, dtype=np.float64)
-        self._down = whole[:rows]
-        end = rows * (1 + workers * WIDTH)
-        self._held = whole[rows:end].reshape(workers, rows, WIDTH)
+        self._found = whole[: FOUND * rows]
+        self._down, self._foreign = self._found[:rows], self._found[rows:]
+        end = rows * (FOUND + workers * WIDTH)
+        self._held = whole[FOUND * rows : end].reshape(workers, rows, WIDTH)
         self.queue = SharedQueue(
             whole[end : end + SharedQueue.doubles(workers=workers)], workers=workers
         )
@@ -46,11 +51,11 @@ class SharedLoad:
     @staticmethod
     def doubles(*, workers: int, rows: int) -> int:
         """The length of the array."""
-        return rows * (1 + workers * WIDTH) + SharedQueue.doubles(workers=workers)
+        return rows * (FOUND + workers * WIDTH) + SharedQueue.doubles(workers=workers)
 
     def cell(self, worker: int, row: int) -> "memoryview[float]":
         """The sums of one worker on one backend, for that worker to write."""
-        first = self.rows + (worker * self.rows + row) * WIDTH
+        first = FOUND * self.rows + (worker * self.rows + row) * WIDTH
         return self._cells[first : first + WIDTH]
 
     def clear(self, worker: int) -> None:
@@ -72,13 +77,17 @@ class SharedLoad:
         return set(np.flatnonzero(self._held[:, :, 0].any(axis=0)).tolist())
 
     def mark(self, fleet: Fleet) -> None:
-        """Write for all workers which backends of the supervisor's fleet are down."""
+        """Write for all workers which backends of the supervisor's fleet are down or asleep, and
+        the load of others there."""
         for backend in fleet.backends:
-            self._down[fleet.row(backend)] = not backend.healthy
+            row = fleet.row(backend)
+            self._down[row] = not backend.healthy
+            self._foreign[row] = ASLEEP if backend.asleep else backend.foreign
 
-    def down(self) -> bytes:
-        """(R,) which backends are down, as bytes, which are cheap to compare with the last ones."""
-        return self._down.tobytes()
+    def found(self) -> bytes:
+        """(2, R) which backends are down, and the load of others, as bytes, which are cheap to
+        compare with the last ones."""
+        return self._found.tobytes()
 
 
 class LoadView:
@@ -90,13 +99,13 @@ class LoadView:
 
     def __init__(self, shared_load: SharedLoad, fleet: Fleet, worker: int | None) -> None:
         """worker: number of this worker, whose cells are cleared; `None` in the supervisor, which
-        has no cells and writes which backends are down."""
+        has no cells and writes what it found out."""
         self._shared_load = shared_load
         self._fleet = fleet
         self._worker = worker
         self._due_s = 0.0
-        self._down = b""
-        self._reads_down = worker is not None
+        self._found = b""
+        self._reads_found = worker is not None
         self._published: set[str] = set()
         self.queue: QueueView | None = None
         if worker is not None:
@@ -112,7 +121,7 @@ class LoadView:
         fleet = self._fleet
         self._places = tuple((backend, fleet.row(backend)) for backend in fleet.backends)
         self._rows = fleet.membership.rows
-        self._due_s, self._down = 0.0, b""
+        self._due_s, self._found = 0.0, b""
         if self._worker is None:
             return
         for backend, row in self._places:
@@ -129,19 +138,22 @@ class LoadView:
         for backend, row in self._places:
             backend.set_totals(totals[row])
         self._fleet.mix()
-        if self._reads_down and (down := self._shared_load.down()) != self._down:
-            self._down = down
-            self._mark(down, now_s)
+        if self._reads_found and (found := self._shared_load.found()) != self._found:
+            self._found = found
+            self._mark(found, now_s)
 
     def lose_supervisor(self) -> None:
-        """Count all backends as up from now on: no process probes them any more, so that only the
-        breakers are left to decide."""
-        self._reads_down = False
+        """Count all backends as up, awake and without other clients from now on: no process asks
+        them any more, so that only the breakers are left to decide."""
+        self._reads_found = False
         for backend, _ in self._places:
             backend.probed(True)
+            backend.asleep, backend.foreign = False, 0.0
 
-    def _mark(self, down: bytes, now_s: float) -> None:
-        flags = np.frombuffer(down, dtype=np.float64).tolist()
+    def _mark(self, found: bytes, now_s: float) -> None:
+        down, foreign = np.frombuffer(found, dtype=np.float64).reshape(FOUND, -1).tolist()
         for backend, row in self._places:
-            if backend.healthy is bool(flags[row]):
-                self._fleet.probed(backend, not flags[row], now_s)
+            if backend.healthy is bool(down[row]):
+                self._fleet.probed(backend, not down[row], now_s)
+            backend.asleep = foreign[row] == ASLEEP
+            backend.foreign = 0.0 if backend.asleep else foreign[row]

@@ -168,6 +168,40 @@ POOL_PACE = Metric(
     "with it.",
     ("pool",),
 )
+ENGINE_RUNNING = Metric(
+    "cuvee_engine_running",
+    "gauge",
+    "Sequences in the engine's batch, of all its clients, as it says itself. This and the other "
+    "metrics of engines are missing where the engine does not say so, or has not lately.",
+    ("backend", "pool"),
+)
+ENGINE_WAITING = Metric(
+    "cuvee_engine_waiting", "gauge", "Sequences in the engine's queue.", ("backend", "pool")
+)
+ENGINE_KV_USED = Metric(
+    "cuvee_engine_kv_used", "gauge", "Share of the KV cache in use, 0 to 1.", ("backend", "pool")
+)
+ENGINE_KV_TOKENS = Metric(
+    "cuvee_engine_kv_tokens", "gauge", "Tokens that fit into the KV cache.", ("backend", "pool")
+)
+ENGINE_SLEEPING = Metric(
+    "cuvee_engine_sleeping", "gauge", "1 if the engine sleeps, else 0.", ("backend", "pool")
+)
+ENGINE_FOREIGN = Metric(
+    "cuvee_engine_foreign", "gauge", "Sequences of other clients.", ("backend", "pool")
+)
+SCRAPE_AGE = Metric(
+    "cuvee_scrape_age_seconds",
+    "gauge",
+    "Seconds since the engine's metrics were read last; missing if they never were.",
+    ("backend", "pool"),
+)
+SCRAPE_FAILURES = Metric(
+    "cuvee_scrape_failures_total",
+    "counter",
+    "Times that the engine's metrics could not be read; the log has the reason.",
+    ("backend", "pool"),
+)
 RESTING = Metric(
     "cuvee_backend_resting",
     "gauge",

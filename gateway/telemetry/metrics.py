@@ -3,10 +3,12 @@
 Names and meanings of the metrics are in `definitions`. Knows no request.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.routing.fleet import Fleet
 from gateway.telemetry import definitions as metric
+from gateway.telemetry.engine_metric_families import engines
+from gateway.telemetry.engine_reading import EngineFigures
 from gateway.telemetry.exposition import Family, labelled, text
 from gateway.telemetry.prefix_hits import PrefixHits
 from gateway.telemetry.size_metrics import Figures, estimates, learned
@@ -54,6 +56,7 @@ class Metrics:
         self._backend_paces: Mapping[tuple[str, str], float] = {}
         self._bytes_per_token: Figures = ()
         self._payload_tokens: Figures = ()
+        self._engines: Sequence[EngineFigures] = ()
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -108,6 +111,10 @@ class Metrics:
         no text."""
         self._bytes_per_token, self._payload_tokens = bytes_per_token, payload_tokens
 
+    def scraped(self, engines: Sequence[EngineFigures]) -> None:
+        """Show what engines said of themselves."""
+        self._engines = engines
+
     def configured(self, successful: bool, at_s: float) -> None:
         """Show whether the configuration could be used when it was read last, and when one could,
         in seconds since 1970."""
@@ -120,6 +127,7 @@ class Metrics:
         families.append(estimates(by_pool))
         families += learned(self._bytes_per_token, self._payload_tokens)
         families += _backends(self._fleet)
+        families += engines(self._engines)
         families += _paces(self._pool_paces, self._backend_paces)
         families += _faults(self._totals, self._fleet, self._workers)
         families += _workers(self._workers)

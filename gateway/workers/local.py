@@ -188,10 +188,13 @@ def readiness(
     balancer would take away the models that are served too.
     """
     live = {p: sum(b.live(now_s) for b in fleet.pool(p)) for p in fleet.membership.pools}
+    asleep = {p: sum(b.asleep for b in fleet.pool(p)) for p in fleet.membership.pools}
     unserved = [m.name for m in config.models if not any(live[pool] for pool in m.pools)]
     served = len(unserved) < len(config.models)
     status = "draining" if leaving else "ready" if served else "no backend"
     body = {"status": status, "unserved": unserved, "live": live, "plan_id": plan_id}
+    if any(asleep.values()):
+        body["asleep"] = asleep
     return 200 if status == "ready" else 503, body
 
 

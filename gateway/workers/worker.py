@@ -210,7 +210,7 @@ class Worker:
                 queued_tokens=self.dispatcher.admission.tokens,
                 connections=len(self._listener.connections),
                 retry_budget=self.dispatcher.budget.left,
-                breakers_open=sum(b.healthy and not b.live(now_s) for b in backends),
+                breakers_open=sum(b.doubted(now_s) for b in backends),
                 resting=tuple(b.name for b in backends if b.resting),
                 backend_connections=self._connection_pools.open,
                 evicted=self._listener.evicted,

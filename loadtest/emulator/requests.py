@@ -45,18 +45,18 @@ class GenerationRequest:
     """One accepted request: its sequences, and how they are answered.
 
     model: the name in the answer. prompt_tokens, output_tokens, finish_reasons: one entry per
-    sequence, those of one prompt beside each other. per_prompt: sequences of each prompt;
-    answered: how many of them are choices of the answer. include_usage: a stream ends with a usage
-    chunk. continuous_usage: every chunk carries usage. base64: encoding of embeddings. seed: a
-    checksum of the body; the emulated text depends on nothing else. cached_tokens: prefix hits by
-    sequence; `None` without a prefix cache. image_tokens: of all pictures. scripts: the texts of
-    each sequence's tokens; `None`: words. tool: the function that is called; named: by the client's
-    own choice. logprobs: alternatives shown of each token; `None`: no log probabilities. echo: what
-    is repeated before the answer, by prompt; `None`: nothing. shown: what each token of each
-    sequence shows, where stop strings change that; stops: the string that ended each. prompts: the
-    tokens of each sequence's prompt, where the answer tells of them. token_ids: whether the answer
-    has the ids of all tokens. prompt_logprobs: alternatives shown of each token of the prompt;
-    `None`: none are. body: as it came.
+    sequence, those of one prompt beside each other. per_prompt: sequences of each prompt; answered:
+    how many of them are choices of the answer. include_usage: a stream ends with a usage chunk.
+    continuous_usage: every chunk carries usage. base64: encoding of embeddings. seed: a checksum of
+    the body; the emulated text depends on nothing else. cached_tokens: prefix hits by sequence;
+    `None` without a prefix cache. tells_hits: whether the usage has them. image_tokens: of all
+    pictures. scripts: the texts of each sequence's tokens; `None`: words. tool: the function that
+    is called; named: by the client's own choice. logprobs: alternatives shown of each token;
+    `None`: no log probabilities. echo: what is repeated before the answer, by prompt; `None`:
+    nothing. shown: what each token of each sequence shows, where stop strings change that; stops:
+    the string that ended each. prompts: the tokens of each sequence's prompt, where the answer
+    tells of them. token_ids: whether the answer has the ids of all tokens. prompt_logprobs:
+    alternatives shown of each token of the prompt; `None`: none are. body: as it came.
     """
 
     api: Api
@@ -72,6 +72,7 @@ class GenerationRequest:
     base64: bool = False
     seed: int = 0
     cached_tokens: tuple[int, ...] | None = None
+    tells_hits: bool = True
     image_tokens: int = 0
     scripts: tuple[tuple[str, ...], ...] | None = None
     tool: str | None = None
@@ -108,9 +109,12 @@ class GenerationRequest:
 
     @property
     def cached_total(self) -> int | None:
-        """Prefix hits of all prompts, each counted once; `None` without a prefix cache."""
+        """Prefix hits of all prompts, each counted once; `None` without a prefix cache, or where
+        the usage does not tell them."""
         hits = self.cached_tokens
-        return None if hits is None else sum(hits[:: self.per_prompt])
+        if hits is None or not self.tells_hits:
+            return None
+        return sum(hits[:: self.per_prompt])
 
     @property
     def output_total(self) -> int:
@@ -188,6 +192,7 @@ def read_request(
         continuous_usage=include_usage and continuous,
         seed=seed,
         cached_tokens=None if cache is None else tuple(map(cache.find, tokens)),
+        tells_hits=served.tells_hits,
         image_tokens=images * prompts.pictures(body) if images else 0,
         scripts=None if structure is None else tuple(end.script for end in ends),
         tool=None if structure is None else structure.tool,

@@ -14,7 +14,8 @@ class EmulatedModel:
     prompt and output together. image_tokens: of each picture; `None`: not a multimodal model.
     tool_parser: whether the model may decide to call a tool (`--enable-auto-tool-choice`).
     force_usage: whether every chunk of every stream carries the usage, whatever was asked for
-    (`--enable-force-include-usage`).
+    (`--enable-force-include-usage`). tells_hits: whether the usage has the prefix hits
+    (`--enable-prompt-tokens-details`).
     """
 
     names: tuple[str, ...]
@@ -23,6 +24,7 @@ class EmulatedModel:
     image_tokens: int | None = None
     tool_parser: bool = False
     force_usage: bool = False
+    tells_hits: bool = True
 
     @property
     def name(self) -> str:

@@ -68,11 +68,11 @@ EVENTS_PER_STEP = 64
 class Emulator:
     """A vLLM server without a GPU: `port = await emulator.start()`, then `await emulator.stop()`.
 
-    model: the name it serves; aliases: further ones. loras, image_tokens, tool_parser,
-    force_usage: as in `EmulatedModel`. max_num_queued_reqs: with so many requests running or
-    waiting it refuses more (vLLM's flag; `None`: an unbounded queue, vLLM's default). api_key:
-    without it paths below /v1 get 401, as in vLLM. prefix_cache: whether the beginnings of earlier
-    prompts are not computed again, and told in the usage. events_per_step: as in `EngineClock`.
+    model: the name it serves; aliases: further ones. loras, image_tokens, tool_parser, force_usage:
+    as in `EmulatedModel`. max_num_queued_reqs: with so many requests running or waiting it refuses
+    more (vLLM's flag; `None`: an unbounded queue, vLLM's default). api_key: without it paths below
+    /v1 get 401, as in vLLM. prefix_cache: whether the beginnings of earlier prompts are not
+    computed again; tells_hits: whether the usage tells it. events_per_step: as in `EngineClock`.
     load_tracking: whether `/load` counts; vLLM's says 0 without its flag. task: what there is a
     path for; "both", which no vLLM has, is for those that want one engine for everything.
     sleep_mode: whether it can be put to sleep. engine: whose metrics it shows; those of "sglang"
@@ -88,6 +88,7 @@ class Emulator:
         max_num_queued_reqs: int | None = None,
         api_key: str | None = None,
         prefix_cache: bool = False,
+        tells_hits: bool = True,
         aliases: Sequence[str] = (),
         loras: Sequence[str] = (),
         image_tokens: int | None = None,
@@ -107,6 +108,7 @@ class Emulator:
             image_tokens=image_tokens,
             tool_parser=tool_parser,
             force_usage=force_usage,
+            tells_hits=tells_hits,
         )
         self._cache = PrefixCache(profile.kv_capacity // BLOCK_TOKENS) if prefix_cache else None
         self._slumber = Slumber()

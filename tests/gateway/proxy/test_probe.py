@@ -138,3 +138,82 @@ async def test_a_backend_that_left_is_forgotten():
         probe.forget("a", base)
 
         assert not probe._connection_pools._by_url
+
+
+PAGE = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nup 1"
+CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nup\r\n2\r\n 1\r\n0\r\n\r\n"
+HUGE = b"HTTP/1.1 200 OK\r\ncontent-length: 10485760\r\n\r\n" + b"x" * 10_485_760
+CUT = b"HTTP/1.0 200 OK\r\ncontent-length: 9\r\n\r\nup 1"
+
+
+def at(url):
+    return Backend(name="a-0", pool="a", url=url.removesuffix("/health"))
+
+
+@pytest.mark.parametrize("answer", [PAGE, CHUNKED], ids=["length", "chunks"])
+async def test_a_page_of_metrics_is_read_whole(answer):
+    """With the headers of its pool, below its base path, on a connection that is kept."""
+    upstreams = {"a": Upstream(headers=(("authorization", "Bearer k"),))}
+    async with (
+        engine(answer) as (found, url),
+        Probe(timeout_s=LONG_S, upstreams=upstreams) as probe,
+    ):
+        pages = [await probe.page(at(url)) for _ in range(2)]
+
+    assert pages == [(b"up 1", 200, "/metrics answered 200")] * 2
+    head = found.asked.get_nowait()
+    assert head.startswith(b"GET /base/metrics HTTP/1.1\r\n")
+    assert b"\r\nauthorization: Bearer k\r\n" in head
+    assert found.connections == 1
+
+
+async def test_a_page_without_end_is_not_kept():
+    """Ten MiB are no metrics; the connection is closed."""
+    async with engine(HUGE) as (_, url), Probe(timeout_s=LONG_S, upstreams={}) as probe:
+        page, status, why = await probe.page(at(url))
+
+    assert (page, status) == (None, 0)
+    assert why == "/metrics: is longer than 4 MiB"
+
+
+@pytest.mark.parametrize(
+    ("answer", "status"), [(BUSY, 503), (MOVED, 307), (b"what?\r\n", 0), (ENDLESS + b"up", 0)]
+)
+async def test_what_is_no_page_says_why(answer, status):
+    """The status decides whether it is worth asking again soon; one that does not end is late, or
+    this process was."""
+    limit_s = SHORT_S if answer.startswith(ENDLESS) else LONG_S
+    async with engine(answer) as (_, url), Probe(timeout_s=limit_s, upstreams={}) as probe:
+        page, found, why = await probe.page(at(url))
+
+    assert page is None
+    assert found == status or (limit_s == SHORT_S and found is None)
+    assert why.startswith("/metrics")
+
+
+async def test_a_page_that_breaks_off_is_none():
+    """Half a page would be half an engine."""
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(CUT)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    async with server, Probe(timeout_s=LONG_S, upstreams={}) as probe:
+        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        page, status, why = await probe.page(at(url))
+
+    assert (page, status) == (None, 0)
+    assert why.startswith("/metrics: ")
+
+
+async def test_a_page_that_is_not_wanted_any_more_is_left():
+    """The gateway ends while an engine is slow."""
+    async with engine(b"") as (found, url), Probe(timeout_s=LONG_S, upstreams={}) as probe:
+        waiting = asyncio.create_task(probe.page(at(url)))
+        await found.asked.get()
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting

@@ -171,3 +171,28 @@ def test_whatever_comes_and_goes_the_count_is_that_of_both(steps, data):
         one.release()
 
     assert [(b.in_flight, b.load, b.pending_s, b.memory) for b in both] == [(0, 0.0, 0.0, 0.0)] * 2
+
+
+def test_one_that_sleeps_gets_nothing_and_is_not_to_blame():
+    """Its health is good, and its requests did not fail."""
+    b = backend()
+    b.asleep = True
+
+    assert (b.live(0.0), b.doubted(0.0), b.resting) == (False, False, False)
+    b.asleep = False
+    b.silent = True
+    assert (b.live(0.0), b.doubted(0.0)) == (False, True)
+
+
+def test_one_that_others_use_is_not_idle():
+    """Without a request of ours it may still have no room."""
+    b = backend()
+    idle = b.idle
+    b.foreign = 0.5
+    with_others, load = b.idle, b.load
+    b.foreign = 0.0
+    with lease(b):
+        with_ours = b.idle
+
+    assert (idle, with_others, with_ours) == (True, False, False)
+    assert load == 0.0

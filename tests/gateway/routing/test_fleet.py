@@ -98,6 +98,16 @@ def test_what_is_down_or_cold_is_not_ready():
     assert fleet.running(["b", "a"]) == (1, 4)
 
 
+def test_what_sleeps_is_not_ready():
+    """Nor does it count where it is asked how many may rest."""
+    fleet = Fleet.of({"a": ("http://x", "http://y")})
+    sleeper, other = fleet.pool("a")
+    sleeper.asleep = True
+
+    assert fleet.ready(["a"], 0.0) == (1,)
+    assert not fleet.may_rest(other)
+
+
 def test_without_a_warm_up_all_comes_at_once():
     """As when the gateway starts."""
     fleet = Fleet.of({"a": ("http://x", "http://y")})

@@ -3,7 +3,7 @@
 import pytest
 
 from gateway.routing.backend import NO_CLASS, Backend, Lease
-from gateway.routing.pressure import ALONE, BESIDE, LARGE, PRESENT_S, Pressure
+from gateway.routing.pressure import ALONE, BESIDE, LARGE, PRESENT_S, Alone, Pressure
 from tests.gateway.routing.test_admission import table
 
 STRICT, LAX = 0, 1
@@ -131,3 +131,14 @@ def test_a_large_request_does_not_wait_until_a_backend_is_nearly_idle():
     assert of(pressure, on, own=STRICT) == pytest.approx(0.5 + LARGE)
     hold(on, STRICT, slots=(0.7, 0.7))
     assert of(pressure, on, own=STRICT) > 1.0
+
+
+def test_the_load_of_other_clients_counts_by_every_promise():
+    """As that of our own requests does, in each of the measures."""
+    pressure, on, alone = Pressure(table()), backend(), Alone(0.1, 1.0, 1.0)
+    hold(on, LAX)
+    before = of(pressure, on), alone.of(on, 0.0, 0.0), pressure.stall(on, 0, 0, 1.0)
+    on.foreign = 0.4
+    after = of(pressure, on), alone.of(on, 0.0, 0.0), pressure.stall(on, 0, 0, 1.0)
+
+    assert [b - a for a, b in zip(before, after, strict=True)] == pytest.approx([0.4] * 3)

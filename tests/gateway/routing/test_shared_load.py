@@ -219,3 +219,30 @@ def test_workers_see_one_load_of_a_url_that_two_pools_have():
         view.refresh(9 * LATER_S)
 
     assert {state(fleet, n) for fleet in fleets for n in (0, 1)} == {(0, 0.0, 0.0)}
+
+
+def test_workers_learn_what_the_supervisor_found_out():
+    """The load of other clients and which engine sleeps, until it says otherwise; when it is gone,
+    nobody knows."""
+    shared_load = make_shared_load()
+    fleets, views = viewed(shared_load)
+    own = make_fleet()
+    busy, sleeper = own.backends
+    busy.foreign, sleeper.asleep = 0.4, True
+    shared_load.mark(own)
+    views[1].refresh(0.0)
+    first = [(b.foreign, b.asleep) for b in fleets[1].backends]
+    busy.foreign, sleeper.asleep = 0.1, False
+    shared_load.mark(own)
+    views[1].refresh(LATER_S)
+    second = [(b.foreign, b.asleep) for b in fleets[1].backends]
+    busy.asleep = True
+    shared_load.mark(own)
+    views[1].refresh(2 * LATER_S)
+    asleep = fleets[1].backends[0].live(0.0)
+    views[1].lose_supervisor()
+
+    assert first == [(0.4, False), (0.0, True)]
+    assert second == [(0.1, False), (0.0, False)]
+    assert not asleep
+    assert all(b.live(0.0) and b.foreign == 0.0 for b in fleets[1].backends)

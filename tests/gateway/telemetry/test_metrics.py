@@ -9,6 +9,7 @@ from gateway.routing.backend import Lease
 from gateway.routing.endpoints import CHAT
 from gateway.routing.observation import Observation, Outcome
 from gateway.telemetry.definitions import METRICS
+from gateway.telemetry.engine_reading import EngineFigures, EngineReading
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import ProcessUsage, WorkerGauges
@@ -316,6 +317,29 @@ def test_paces_are_shown_where_they_are_known(metrics):
     assert ("cuvee_pool_pace", "h100") not in before
     assert found["cuvee_pool_pace", "h100"] == 1.2
     assert found["cuvee_backend_pace", "h100", "h100-0"] == 1.25
+
+
+def test_engines_show_what_they_said(metrics):
+    """As far as they did, and how long ago; of one that never answered its failures only."""
+    said = EngineReading(
+        running=3, waiting=2, kv_used=0.5, kv_tokens=None, hits=None, queries=None, sleeping=False,
+        at_s=1.0,
+    )  # fmt: skip
+    metrics.scraped(
+        [
+            EngineFigures(backend="a", pool="h100", state=said, foreign=4, age_s=1.5, failures=0),
+            EngineFigures(backend="b", pool="h100", state=None, foreign=0, age_s=None, failures=7),
+        ]
+    )
+    found = scrape(metrics)
+    of_a = {n.removeprefix("cuvee_"): v for (n, *who), v in found.items() if "a" in who[:1]}
+    of_b = {n.removeprefix("cuvee_"): v for (n, *who), v in found.items() if "b" in who[:1]}
+
+    assert of_a == {
+        "engine_running": 3, "engine_waiting": 2, "engine_kv_used": 0.5, "engine_sleeping": 0,
+        "engine_foreign": 4, "scrape_age_seconds": 1.5, "scrape_failures_total": 0,
+    }  # fmt: skip
+    assert of_b == {"scrape_failures_total": 7}
 
 
 def test_every_sample_is_of_a_defined_metric(metrics, plan):
