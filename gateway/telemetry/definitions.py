@@ -244,6 +244,24 @@ RELOADED_AT = Metric(
     "gauge",
     "When the configuration file was last read and could be used, in seconds since 1970.",
 )
+DISCOVERY_AGE = Metric(
+    "cuvee_discovery_age_seconds",
+    "gauge",
+    "Time since the last good look of a source of backends, or since the start if there was none.",
+    ("source",),
+)
+DISCOVERY_FAILURES = Metric(
+    "cuvee_discovery_failures_total",
+    "counter",
+    "Looks of a source of backends that failed; the backends that it told last stay.",
+    ("source",),
+)
+DISCOVERED = Metric(
+    "cuvee_discovered_backends",
+    "gauge",
+    "Backends that the source of the pool has found, those of the configuration not among them.",
+    ("pool",),
+)
 PLANS = Metric("cuvee_plans_total", "counter", "Plans put in force since the start.")
 DESIRED_BACKENDS = Metric(
     "cuvee_desired_backends",

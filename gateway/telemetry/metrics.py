@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from gateway.routing.fleet import Fleet
 from gateway.telemetry import definitions as metric
+from gateway.telemetry.discovery_metrics import discovered
 from gateway.telemetry.exposition import Family, labelled, text
 from gateway.telemetry.prefix_hits import PrefixHits
 from gateway.telemetry.size_metrics import Figures, estimates, learned
@@ -54,6 +55,8 @@ class Metrics:
         self._backend_paces: Mapping[tuple[str, str], float] = {}
         self._bytes_per_token: Figures = ()
         self._payload_tokens: Figures = ()
+        self._sources: Mapping[str, tuple[float, int]] = {}
+        self._found: Mapping[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -113,6 +116,12 @@ class Metrics:
         in seconds since 1970."""
         self._reloaded, self._reloaded_at_s = successful, at_s
 
+    def discovered(
+        self, sources: Mapping[str, tuple[float, int]], pools: Mapping[str, int]
+    ) -> None:
+        """Show sources of backends and how many they found; see `discovery_metrics`."""
+        self._sources, self._found = sources, pools
+
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         by_pool = _by_pool(self._by_class)
@@ -124,6 +133,7 @@ class Metrics:
         families += _faults(self._totals, self._fleet, self._workers)
         families += _workers(self._workers)
         families += self._gateway()
+        families += discovered(self._sources, self._found)
         if self._plan is not None:
             families += _plan(self._plan)
             families.append(_single(metric.PLAN_TIME, self._plan_at_s))
