@@ -15,6 +15,7 @@ from gateway.app import App
 from gateway.config.load import load
 from loadtest.emulator.server import Emulator
 from planner.engine.profiles import find_profile
+from tests.gateway.discovery.nameserver import name_server
 
 NUMBERS = count()  # no two prompts begin alike, or the same backend would be preferred
 ROOT = Path(__file__).resolve().parents[1]
@@ -227,3 +228,43 @@ async def test_a_reload_keeps_what_was_found_and_follows_another_source(tmp_path
             at.configure(backends=[first])
             await at.serves([first])
             assert (await at.get("/cuvee/discovery"))["sources"] == []
+
+
+async def test_backends_come_and_go_by_dns_and_no_request_is_lost(tmp_path: Path):
+    """Two workers follow a service; when its name server fails, the last backends serve."""
+    async with place(tmp_path) as at, name_server() as server:
+        records = [f"0 0 {url.rpartition(':')[2]} e.test." for url in at.urls]
+        server.records = {("s.test", "SRV"): records[:1], ("e.test", "A"): ["127.0.0.1"]}
+        at.configure(
+            workers=2,
+            discover={"dns": {"name": "s.test", "record": "srv", "server": server.at}},
+        )
+        async with App(load(at.config), path=at.config) as at.app, ClientSession() as session:
+            statuses: list[int] = []
+            done = asyncio.Event()
+
+            async def load_on() -> None:
+                while not done.is_set():
+                    statuses.append((await at.ask(session, tokens=20))[0])
+
+            running = [asyncio.create_task(load_on()) for _ in range(4)]
+            await at.serves(at.urls[:1])
+            server.records["s.test", "SRV"] = records
+            await at.serves(at.urls)
+            server.records["s.test", "SRV"] = records[1:]
+            await at.serves(at.urls[1:])
+            server.failing = {"SRV"}
+
+            async def failed() -> bool:
+                (source,) = (await at.get("/cuvee/discovery"))["sources"]
+                return "SERVFAIL" in (source["error"] or "")
+
+            await until(failed)
+            assert await at.answers() == {(200, at.urls[1])}
+            server.failing = set()
+            server.records["s.test", "SRV"] = records[:1]
+            await at.serves(at.urls[:1])
+            done.set()
+            await asyncio.gather(*running)
+
+            assert set(statuses) == {200}

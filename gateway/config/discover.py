@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from gateway.config.discover_schema import DiscoverSection
+from gateway.config.discover_schema import DiscoverSection, DnsSection, nameserver
 from gateway.config.findings import Findings
 from gateway.config.schema import Config
 from planner.document import shown, under
@@ -20,6 +20,7 @@ def check_discover(config: Config, raw: Any, root: Path, findings: Findings) -> 
         if section.discover is not None:
             _check_kind(section.discover, f"{where}.discover", findings)
             _check_file(section.discover.file, root, f"{where}.discover.file", findings)
+            _check_dns(section.discover.dns, f"{where}.discover.dns", findings)
         elif "backends" not in entries[name] and not findings.hides(where):
             findings.problem(f"{where}.backends", "missing")
 
@@ -40,3 +41,21 @@ def _check_file(value: str | None, root: Path, where: str, findings: Findings) -
         findings.problem(where, f"a folder: {shown(path)}")
     elif not path.exists():
         findings.warning(where, f"no such file: {shown(path)}")
+
+
+def _check_dns(section: DnsSection | None, where: str, findings: Findings) -> None:
+    if section is None:
+        return
+    if section.scheme == "https":
+        text = "https needs a name in the URL, and DNS finds addresses: use `backends` or `file`"
+        findings.problem(f"{where}.scheme", text)
+    if section.record == "a" and section.port is None:
+        findings.problem(f"{where}.port", "missing")
+    if section.record == "srv" and section.port is not None:
+        findings.problem(f"{where}.port", "of `srv`, each record has its own port")
+    if section.server is not None:
+        try:
+            nameserver(section.server)
+        except ValueError:
+            text = f"must be ADDRESS or ADDRESS:PORT: {shown(section.server)}"
+            findings.problem(f"{where}.server", text)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from gateway.config import discover_schema, pool_schema, schema
-from gateway.config.discover_schema import DiscoverSection
+from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
 from gateway.config.schema import (
     BucketSection,
@@ -82,6 +82,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("models.NAME.classes.CLASS", SloSection),
     ("pools.NAME", PoolSection),
     ("pools.NAME.discover", DiscoverSection),
+    ("pools.NAME.discover.dns", DnsSection),
     ("pools.NAME.spot", SpotSection),
     ("pools.NAME.any_of", AnyOfSection),
     ("buckets", BucketSection),
