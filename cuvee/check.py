@@ -10,7 +10,9 @@ import uvloop
 from cuvee.options import CONFIG, POSITIVE, configured
 from gateway import runtime
 from gateway.config.load import Loaded
-from gateway.preflight.inquiry import expected, inquire
+from gateway.discovery.glance import glance
+from gateway.discovery.sources import by_pool
+from gateway.preflight.inquiry import expected, expected_in, inquire
 from planner.model.pool import Pool
 
 
@@ -70,8 +72,11 @@ def understood(loaded: Loaded) -> Iterator[str]:
             f"{one}: TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s * 1e3:g} ms for "
             f"{slo.attainment * 100:g} %"
         )
+    sources = by_pool(loaded)
     for pool in loaded.pools:
         backends = counted(len(loaded.config.pools[pool.name].backends), "backend")
+        if pool.name in sources:
+            backends += f" and those of {sources[pool.name]}"
         version = pool.profile.engine_version
         fitted = "" if version is None else f", profile of engine version {version}"
         yield (
@@ -95,15 +100,29 @@ def _alternatives(loaded: Loaded, pool: Pool) -> Iterator[str]:
 
 
 async def agreed(loaded: Loaded, key: str | None, timeout_s: float) -> bool:
-    """Ask all backends; print a line for each. Returns whether all are as they are configured."""
-    verdicts = await inquire(expected(loaded), key=key, timeout_s=timeout_s)
+    """Ask all backends, and those that are found now; print a line for each. Returns whether all
+    are as they are configured, and all sources could be read."""
+    urls_found, failed, remarks = await glance(loaded, timeout_s)
+    for name, why in failed.items():
+        click.echo(f"no  {name}: {why}")
+    for line in remarks:
+        click.echo(f"warning: {line}", err=True)
+    pools, listed = expected_in(loaded), expected(loaded)
+    known = {(one.pool, one.url.rstrip("/")) for one in listed}
+    more = [
+        pools[pool]._replace(url=url)
+        for pool, own in urls_found.items()
+        for url in own
+        if (pool, url) not in known
+    ]
+    verdicts = await inquire((*listed, *more), key=key, timeout_s=timeout_s)
     names = max((len(one.backend.pool) for one in verdicts), default=0)
     urls = max((len(one.backend.url) for one in verdicts), default=0)
     for one in verdicts:
         mark = "ok" if one.kind == "ok" else "no"
         text = f"{one.text}; {one.warning}" if one.warning else one.text
         click.echo(f"{mark}  {one.backend.pool:{names}}  {one.backend.url:{urls}}  {text}")
-    return all(one.kind == "ok" for one in verdicts)
+    return not failed and all(one.kind == "ok" for one in verdicts)
 
 
 def counted(number: int, noun: str) -> str:

@@ -3,18 +3,22 @@
 The gateway and the simulated world both reload by this code, so that the world tests what runs.
 """
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Mapping, Sequence
 
 from gateway.config.change import Change
 from gateway.config.load import Loaded
 from gateway.config.serving import ServingConfig, serving
 from gateway.counting import Counting
-from gateway.planning import Planning
+from gateway.planning import Draft, Planning
 from gateway.proxy.probe import Probe
 from gateway.rollout import Rollout
 from gateway.routing.table import compile_table
 from gateway.workers.plane import DataPlane
+from planner.errors import PlannerError
 from planner.model.plan import Plan
+
+log = logging.getLogger("cuvee")
 
 
 class Adoption:
@@ -70,6 +74,50 @@ class Adoption:
             await self._rollout.move(change.urls, pools, between=swap)
         finally:
             self._planning.resume()
+
+    async def follow(
+        self,
+        loaded: Loaded,
+        urls: Mapping[str, Sequence[str]],
+        *,
+        planned: Callable[[Plan], None],
+    ) -> None:
+        """Serve with these backends from now on, under the configuration in force. A plan tells how
+        many backends of a pool get requests: where the numbers change, there is a new one; if none
+        can be made, the fleet changes all the same. Raises ConfigError, and changes nothing, for
+        what `changed` refuses.
+
+        urls: base URLs by pool; a pool that is not named keeps its backends. planned: called with
+        the new plan at the swap, if there is one.
+        """
+        target = self._rollout.next(urls).urls()
+        running = tuple(len(target[pool.name]) for pool in loaded.pools)
+        if running == self._planning.running:
+            await self._rollout.move(urls)
+            return
+        self._planning.pause()
+        try:
+            draft = await self._fitting(loaded, running)
+
+            def swap() -> None:
+                if draft is not None and draft.plan is not self._planning.plan:
+                    self._planning.adopt(loaded, draft)
+                    self._plane.table = compile_table(
+                        draft.plan, self._planning.paced(loaded, running)
+                    )
+                    planned(draft.plan)
+
+            await self._rollout.move(urls, between=swap)
+        finally:
+            self._planning.resume()
+
+    async def _fitting(self, loaded: Loaded, running: tuple[int, ...]) -> Draft | None:
+        """A plan for so many backends; `None` if there is none."""
+        try:
+            return await self._planning.draft(loaded, running)
+        except PlannerError as error:
+            log.warning("the last good plan stays, with other backends: %s", error)
+            return None
 
     def _configure_probe(self, wanted: ServingConfig) -> None:
         """Probe the pools in force and those that are wanted."""

@@ -23,17 +23,18 @@ from gateway.config.serving import serving
 from gateway.control.health import Health
 from gateway.control.scrape import Scrape
 from gateway.counting import Counting
-from gateway.errors import ConfigError, NotFound
+from gateway.discovery.discovery import Discovery
+from gateway.errors import ConfigError
+from gateway.insight import Insight
 from gateway.planning import Planning
 from gateway.preflight.acquaintance import Acquaintance
 from gateway.proxy.probe import Probe
 from gateway.reload import Reload
-from gateway.rollout import Rollout
+from gateway.rollout import Rollout, begin
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.table import compile_table
 from gateway.runtime import build, naming
-from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.handover import Handover, Stage
 from gateway.workers.local import readiness
@@ -42,7 +43,6 @@ from gateway.workers.supervisor import Supervisor
 from gateway.workers.worker import Worker
 from planner.engine.limits import EngineLimits
 from planner.model.plan import Plan
-from planner.model.plan_json import plan_figures
 from planner.model.pool import Pool
 
 log = logging.getLogger("cuvee")
@@ -73,7 +73,6 @@ class App:
         self._serving = serving(loaded)
         self._settings = config.gateway
         self._accepting = self._leaving = False
-        self._reason = "the gateway started"
         self.fleet = Fleet.of({name: pool.backends for name, pool in config.pools.items()})
         self._estimator = Estimator(self._serving.bytes_per_token)
         self._metrics = Metrics(self.fleet, build=build())
@@ -85,6 +84,17 @@ class App:
             on_look=lambda result: self._metrics.looked(result, time.time()),
         )
         self._reload = None if path is None else Reload(path, loaded, self._adopt)
+        self._discovery = Discovery(
+            loaded, present=lambda: self.fleet.membership.urls(), apply=self._follow
+        )
+        self._insight = Insight(
+            metrics=self._metrics,
+            planning=self._planning,
+            estimator=self._estimator,
+            reload=self._reload,
+            discovery=self._discovery,
+            ready=self._ready,
+        )
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
         self._stack = AsyncExitStack()
         number = self._settings.port if port is None else port
@@ -162,7 +172,20 @@ class App:
         there is room for.
         """
         async with self._changing:
-            await self._rollout.move(urls)
+            await self._move(urls)
+
+    async def _follow(self) -> None:
+        """Serve with the backends that were found. Raises ConfigError as `apply` does."""
+        async with self._changing:
+            changes = self._discovery.changes()
+            if changes and not self._leaving:
+                await self._move(changes)
+
+    async def _move(self, urls: Mapping[str, Sequence[str]]) -> None:
+        def planned(plan: Plan) -> None:
+            self._planned(plan, "there are other backends")
+
+        await self._adoption.follow(self._loaded, urls, planned=planned)
 
     async def reload(self, why: str) -> None:
         """Read the configuration again, and put it in force; if it cannot be used, the log says why
@@ -179,11 +202,14 @@ class App:
         async with self._changing:
             if self._leaving:
                 raise ConfigError(("the gateway is shutting down",))
+            urls = change.urls | self._discovery.wished(change.loaded)
+            change = msgspec.structs.replace(change, urls=urls)
             self._acquaintance.configure(self._loaded, coming=change.loaded)
             try:
                 await self._adoption.adopt(change, adopted=self._adopted)
             finally:
                 self._acquaintance.configure(self._loaded)
+                self._discovery.follow(self._loaded)
 
     def _adopted(self, loaded: Loaded, plan: Plan | None) -> None:
         self._loaded, self._serving = loaded, self._adoption.serving
@@ -198,7 +224,7 @@ class App:
         self._planned(plan, reason)
 
     def _planned(self, plan: Plan, reason: str) -> None:
-        self._reason = reason
+        self._insight.reason = reason
         self._metrics.planned(plan, time.time())
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
         log.info(
@@ -210,6 +236,8 @@ class App:
         self._probe = await stack.enter_async_context(
             Probe(timeout_s=settings.health_timeout_s, upstreams=self._serving.upstreams)
         )
+        await stack.enter_async_context(self._discovery)
+        begin(self.fleet, self._discovery.changes())
         # Before the plan is made: what connects waits then, and is not refused, even if the
         # predecessor ends before this gateway serves.
         await stack.enter_async_context(self._handover)
@@ -222,6 +250,7 @@ class App:
         self.plane = self._new_plane(self.plan)
         self._engines = Scrape(self.fleet, self._probe, table=lambda: self.plane.table)
         self._counting = Counting(self.plane, self._planning, self._metrics, self._engines)
+        self._insight.counting = self._counting
         stack.enter_context(self._counting.tracing(self._loaded))
         self._acquaintance = await stack.enter_async_context(
             Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
@@ -243,6 +272,7 @@ class App:
         self._background(self._health.run(lambda: self._settings.health_interval_s))
         self._background(self._engines.run(lambda: self._settings.scrape_interval_s))
         self._background(self._counting.run())
+        self._background(self._discovery.run())
         self._planning.resume()
         if self._reload is not None:
             self._background(self._reload.run())
@@ -257,8 +287,8 @@ class App:
         self._stack.callback(listening.close)
         self._admin = await self._stack.enter_async_context(
             AdminServer(
-                self._answers(),
-                {"/cuvee/reload": self._reload_now},
+                self._insight.answers(),
+                self._insight.actions(),
                 host=settings.admin_host,
                 port=settings.admin_port,
                 listening=listening.dup(),
@@ -301,34 +331,6 @@ class App:
         task = asyncio.get_running_loop().create_task(loop)
         self._stack.callback(task.cancel)
 
-    def _answers(self) -> dict[str, Any]:
-        """What the admin port answers, by path."""
-        return {
-            "/metrics": self._scrape,
-            "/cuvee/plan": self._explain,
-            "/cuvee/hits": self._hits,
-            "/readyz": self._ready,
-            "/livez": lambda: (200, JSON, b'{"status":"alive"}'),
-        }
-
-    def _scrape(self) -> Answer:
-        self._counting.take()
-        self._counting.measure()
-        learned = self._estimator
-        self._metrics.learned(learned.tokens.figures(), learned.payload.figures())
-        if self._reload is not None:
-            self._metrics.configured(not self._reload.problems, self._reload.at_s)
-        return 200, CONTENT_TYPE, self._metrics.text()
-
-    def _explain(self) -> Answer:
-        paces = [found.figures() for found in self._planning.paces.found]
-        told = plan_figures(self.plan) | {"reason": self._reason, "paces": paces}
-        return 200, JSON, msgspec.json.encode(told)
-
-    def _hits(self) -> Answer:
-        self._counting.take()
-        return 200, JSON, msgspec.json.encode({"hits": self._metrics.hits.figures()})
-
     def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id
         status, body = readiness(self._serving, self.fleet, plan_id, now_s, leaving=self._leaving)
@@ -336,14 +338,3 @@ class App:
             status, body = 503, body | {"status": "starting"}
         problems = () if self._reload is None else self._reload.problems
         return status, JSON, msgspec.json.encode(body | {"config_problems": problems})
-
-    async def _reload_now(self) -> Answer:
-        if self._reload is None:
-            raise NotFound("The gateway was not started from a file.")
-        try:
-            step = await self._reload.now("POST /cuvee/reload")
-        except ConfigError as error:
-            refused = {"status": "refused", "problems": error.problems}
-            return 400, JSON, msgspec.json.encode(refused)
-        body = {"status": "in force", "changed": step.keys, "needs_restart": step.restart}
-        return 200, JSON, msgspec.json.encode(body)

@@ -12,6 +12,14 @@ from gateway.workers.plane import DataPlane
 log = logging.getLogger("cuvee")
 
 
+def begin(fleet: Fleet, urls: Mapping[str, Sequence[str]]) -> None:
+    """Give a fleet that does not serve yet these backends, by pool; a pool that is not named keeps
+    its own. All are probed before the port opens. Raises ConfigError as `changed` does."""
+    new, _ = fleet.apply(changed(fleet.membership, urls))
+    for backend in new:
+        backend.probed(True)
+
+
 class Rollout:
     """Brings backends and pools into service, and takes others out of it."""
 

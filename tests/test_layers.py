@@ -49,11 +49,14 @@ LAYERS = {
     "gateway.counting": "gateway.config gateway.control gateway.logs gateway.planning "
     "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
-    "gateway.adoption": "planner.model gateway.config gateway.counting gateway.planning "
+    "gateway.adoption": "planner planner.model gateway.config gateway.counting gateway.planning "
     "gateway.proxy gateway.rollout gateway.routing gateway.workers",
     "gateway.reload": "PLANNER gateway.errors gateway.config",
     "gateway.preflight": "PLANNER gateway.errors gateway.config gateway.routing gateway.proxy "
     "gateway.proxy.http",
+    "gateway.discovery": "planner planner.model gateway.errors gateway.config",
+    "gateway.insight": "planner.model gateway.admin gateway.counting gateway.discovery "
+    "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",

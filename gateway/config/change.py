@@ -17,7 +17,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
     loaded: what can be put in force: the other one, with what cannot change as it is. keys: paths
     of the keys that change. restart: paths of those that differ but need a restart. urls: base URLs
-    by pool, of the pools whose list of backends is new.
+    by pool, of the pools whose list of backends, or where more are found, is new.
     """
 
     loaded: Loaded
@@ -40,7 +40,9 @@ def change(before: Loaded, wanted: Loaded) -> Change:
         urls={
             name: section.backends
             for name, section in config.pools.items()
-            if name not in pools or section.backends != pools[name].backends
+            if name not in pools
+            or section.backends != pools[name].backends
+            or section.discover != pools[name].discover
         },
     )
 

@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.config.addresses import check_addresses
 from gateway.config.alternatives import UnusableAlternative
+from gateway.config.discover import check_discover
 from gateway.config.findings import Findings, did_you_mean
 from gateway.config.names import check_names
 from gateway.config.pool_schema import PoolSection
@@ -39,7 +40,7 @@ from planner.sizes import Grid, log_edges
 from planner.slo import Slo
 
 # For required keys of a pool, while the rest of it is looked at.
-STAND_IN = {"model": "", "profile": "", "backends": []}
+STAND_IN = {"model": "", "profile": ""}
 
 
 class Loaded(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +53,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     `None`. warnings: what is allowed and hardly wanted, a line each.
     files: all that it was made from, its own first. overrides: settings of the section `gateway`
     that stand in place of the file's. upstreams: how engines are spoken to, by pool. tokenizers: by
-    model, where it names one.
+    model, where it names one. root: the folder that paths are relative to.
     """
 
     config: Config
@@ -68,6 +69,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     overrides: Mapping[str, Any] = {}
     upstreams: Mapping[str, Upstream] = {}
     tokenizers: Mapping[str, TokenizerFile] = {}
+    root: Path = Path()
 
     def to_rent(self) -> "Loaded":
         """The same with the alternatives among the pools: what commands that plan choose from. No
@@ -167,6 +169,7 @@ def _checked(
     _check_models(config, raw, findings)
     _check_times(config, findings)
     check_addresses(config.pools, config.gateway, findings)
+    check_discover(config, raw, root, findings)
     reached = upstreams(config, root, environ, findings)
     tokenizers = tokenizer_files(config, root, findings)
     maker = Pools(config, root, findings)
@@ -204,6 +207,7 @@ def _checked(
         left_out=left_out,
         upstreams=reached,
         tokenizers=tokenizers,
+        root=root,
     )
 
 

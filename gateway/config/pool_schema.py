@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from gateway.config.discover_schema import DiscoverSection
 from gateway.config.domains import Count, HeaderName, HeaderValue, Positive, UrlPath
 
 
@@ -55,8 +56,10 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Which of `models` the backends serve."""
     profile: str
     """Profile: a file, relative to this file, or a built-in name such as `llama-3-8b/H100`."""
-    backends: tuple[str, ...]
-    """Base URLs, one per running engine."""
+    backends: tuple[str, ...] = ()
+    """Base URLs, one per running engine. Required where there is no `discover`."""
+    discover: DiscoverSection | None = None
+    """Where more backends are found while the gateway serves."""
     engine: Literal["vllm", "sglang", "tgi"] | None = None
     """The engine behind the URLs; the gateway then reads health and errors as this engine reports
     them. Default: the gateway accepts what any of the three reports.
@@ -112,7 +115,7 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     max_backends: int | None = None
     """Most backends that a plan uses, of each alternative of `any_of` too; default: the number of
     `backends`, and no bound for alternatives. A pool that has alternatives and no `backends` has no
-    bound either.
+    bound either, nor has one with `discover`: a gateway plans with as many as there are.
     """
     reserved: int = 0
     """Backends that are paid for already: they cost a plan nothing."""

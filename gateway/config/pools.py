@@ -72,7 +72,8 @@ class Pools:
         usd = self._usd(section, profile, where)
         self._check_sense(section, where)
         most = section.max_backends
-        if most is None and (section.backends or section.any_of is None):
+        bounded = section.discover is None and (section.backends or section.any_of is None)
+        if most is None and bounded:
             most = len(section.backends)
         try:
             pool = Pool(
@@ -118,7 +119,9 @@ class Pools:
     def _check_sense(self, section: PoolSection, where: str) -> None:
         """Warn of what offline planning needs, and a gateway hardly."""
         listed, most = len(section.backends), section.max_backends
-        if not listed and section.any_of is None:
+        if section.discover is not None:
+            pass  # how many there will be is not known
+        elif not listed and section.any_of is None:
             self._findings.warning(f"{where}.backends", "none: the gateway cannot use this pool")
         elif most is not None and most > listed and section.any_of is None:
             text = f"{most}, and `backends` has {listed}: the gateway plans with {most}"

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.config import pool_schema, schema
+from gateway.config import discover_schema, pool_schema, schema
+from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
 from gateway.config.schema import (
     BucketSection,
@@ -80,6 +81,8 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("models.NAME.slo", SloSection),
     ("models.NAME.classes.CLASS", SloSection),
     ("pools.NAME", PoolSection),
+    ("pools.NAME.discover", DiscoverSection),
+    ("pools.NAME.discover.dns", DnsSection),
     ("pools.NAME.spot", SpotSection),
     ("pools.NAME.any_of", AnyOfSection),
     ("buckets", BucketSection),
@@ -117,7 +120,8 @@ def _table(
 def _notes() -> dict[tuple[str, str], str]:
     """The text below each field in the source, by class name and field name."""
     notes = {}
-    bodies = [ast.parse(inspect.getsource(module)).body for module in (schema, pool_schema)]
+    modules = schema, pool_schema, discover_schema
+    bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):
         if isinstance(node, ast.ClassDef):
             for before, after in zip(node.body, node.body[1:], strict=False):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple
 
 from gateway.config.load import Loaded
-from gateway.preflight.inquiry import ask, expected
+from gateway.preflight.inquiry import ask, expected, expected_in
 from gateway.preflight.limits import limits, path
 from gateway.preflight.verdict import Expected
 from gateway.preflight.verdict import Verdict as Answered
@@ -71,6 +71,9 @@ class Acquaintance:
         than before are asked again. coming: another one, whose new backends are probed already."""
         both = (*(() if coming is None else expected(coming)), *expected(loaded))
         self._expected = {(one.pool, one.url.rstrip("/")): one for one in both}
+        # Of backends that are not in the file: those were found, or applied by a program.
+        pools = {} if coming is None else expected_in(coming)
+        self._by_pool = pools | expected_in(loaded)
         self._timeout_s = loaded.config.gateway.health_timeout_s
 
     def settle(self, names: Collection[str]) -> None:
@@ -106,7 +109,7 @@ class Acquaintance:
             self._forget(backend.name)
         if not up:
             return up, reason
-        one = self._expected.get((backend.pool, backend.url))
+        one = self._expects(backend)
         known = self._known.get(backend.name)
         if one is None:
             return up, reason
@@ -115,6 +118,14 @@ class Acquaintance:
             if not again:
                 return up, reason
         return await self._meet(backend, one, reason)
+
+    def _expects(self, backend: Backend) -> Expected | None:
+        """What a backend should be; `None` of a pool that is gone."""
+        listed = self._expected.get((backend.pool, backend.url))
+        if listed is not None:
+            return listed
+        pool = self._by_pool.get(backend.pool)
+        return None if pool is None else pool._replace(url=backend.url)
 
     async def _meet(self, backend: Backend, one: Expected, reason: str) -> Verdict:
         engine = one.upstream.engine

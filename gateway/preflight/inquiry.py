@@ -18,12 +18,23 @@ from gateway.proxy.targets import header_lines, tls_files
 
 def expected(loaded: Loaded) -> tuple[Expected, ...]:
     """All backends of a configuration, in the order of the file."""
+    pools = expected_in(loaded)
+    return tuple(
+        pools[name]._replace(url=url)
+        for name, section in loaded.config.pools.items()
+        for url in section.backends
+    )
+
+
+def expected_in(loaded: Loaded) -> dict[str, Expected]:
+    """What every backend of a pool should be, by pool, each without a URL: for those that are not
+    in the file."""
     profiles = {pool.name: pool.profile for pool in loaded.pools}
     spoken = dialects(loaded.upstreams)
-    return tuple(
-        Expected(
+    return {
+        name: Expected(
             pool=name,
-            url=url,
+            url="",
             model=loaded.upstreams[name].names[section.model],
             context=profiles[name].max_model_len,
             health=spoken[name].health,
@@ -33,8 +44,7 @@ def expected(loaded: Loaded) -> tuple[Expected, ...]:
             upstream=loaded.upstreams[name],
         )
         for name, section in loaded.config.pools.items()
-        for url in section.backends
-    )
+    }
 
 
 def _adapters(loaded: Loaded, pool: str) -> tuple[str, ...]:

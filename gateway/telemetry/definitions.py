@@ -20,10 +20,7 @@ class Metric:
 
 
 REQUESTS = Metric(
-    "cuvee_requests_total",
-    "counter",
-    "Requests, by how they ended.",
-    ("model", "outcome", "pool"),
+    "cuvee_requests_total", "counter", "Requests, by how they ended.", ("model", "outcome", "pool")
 )
 SLO = Metric(
     "cuvee_slo_total",
@@ -262,12 +259,7 @@ TRACED = Metric(
     "too many at one time, or the file could not be written.",
     ("result",),
 )
-BUILD = Metric(
-    "cuvee_build_info",
-    "gauge",
-    "Always 1.",
-    ("data_path", "python", "version"),
-)
+BUILD = Metric("cuvee_build_info", "gauge", "Always 1.", ("data_path", "python", "version"))
 RELOADED = Metric(
     "cuvee_config_last_reload_successful",
     "gauge",
@@ -277,6 +269,24 @@ RELOADED_AT = Metric(
     "cuvee_config_last_reload_success_timestamp_seconds",
     "gauge",
     "When the configuration file was last read and could be used, in seconds since 1970.",
+)
+DISCOVERY_AGE = Metric(
+    "cuvee_discovery_age_seconds",
+    "gauge",
+    "Time since the last good look of a source of backends, or since the start if there was none.",
+    ("source",),
+)
+DISCOVERY_FAILURES = Metric(
+    "cuvee_discovery_failures_total",
+    "counter",
+    "Looks of a source of backends that failed; the backends that it told last stay.",
+    ("source",),
+)
+DISCOVERED = Metric(
+    "cuvee_discovered_backends",
+    "gauge",
+    "Backends that the source of the pool has found, those of the configuration not among them.",
+    ("pool",),
 )
 PLANS = Metric("cuvee_plans_total", "counter", "Plans put in force since the start.")
 DESIRED_BACKENDS = Metric(
@@ -306,15 +316,10 @@ PLAN_TIME = Metric(
     "Unix time at which the plan in force was put in force; its age is `time() -` this.",
 )
 LOOKS = Metric(
-    "cuvee_plan_looks_total",
-    "counter",
-    "Looks at the demand, by what came of them.",
-    ("result",),
+    "cuvee_plan_looks_total", "counter", "Looks at the demand, by what came of them.", ("result",)
 )
 LAST_SOLVE = Metric(
-    "cuvee_last_solve_timestamp_seconds",
-    "gauge",
-    "Unix time at which the solver last answered.",
+    "cuvee_last_solve_timestamp_seconds", "gauge", "Unix time at which the solver last answered."
 )
 # The names of Prometheus' client libraries.
 PROCESS_CPU = Metric(

@@ -7,10 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.routing.fleet import Fleet
 from gateway.telemetry import definitions as metric
+from gateway.telemetry.discovery_metrics import discovered
 from gateway.telemetry.engine_metric_families import engines
 from gateway.telemetry.engine_reading import EngineFigures
 from gateway.telemetry.exposition import Family, labelled, text
 from gateway.telemetry.prefix_hits import PrefixHits
+from gateway.telemetry.process_metrics import processes, workers
 from gateway.telemetry.size_metrics import Figures, estimates, learned
 from gateway.telemetry.stats_schema import (
     LAG_S,
@@ -57,6 +59,8 @@ class Metrics:
         self._bytes_per_token: Figures = ()
         self._payload_tokens: Figures = ()
         self._engines: Sequence[EngineFigures] = ()
+        self._sources: Mapping[str, tuple[float, int]] = {}
+        self._found: Mapping[str, int] = {}
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -120,6 +124,12 @@ class Metrics:
         in seconds since 1970."""
         self._reloaded, self._reloaded_at_s = successful, at_s
 
+    def discovered(
+        self, sources: Mapping[str, tuple[float, int]], pools: Mapping[str, int]
+    ) -> None:
+        """Show sources of backends and how many they found; see `discovery_metrics`."""
+        self._sources, self._found = sources, pools
+
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         by_pool = _by_pool(self._by_class)
@@ -130,12 +140,13 @@ class Metrics:
         families += engines(self._engines)
         families += _paces(self._pool_paces, self._backend_paces)
         families += _faults(self._totals, self._fleet, self._workers)
-        families += _workers(self._workers)
+        families += workers(self._workers)
         families += self._gateway()
+        families += discovered(self._sources, self._found)
         if self._plan is not None:
             families += _plan(self._plan)
             families.append(_single(metric.PLAN_TIME, self._plan_at_s))
-        families += _processes(self._processes)
+        families += processes(self._processes)
         return text(families)
 
     def _gateway(self) -> Iterator[Family]:
@@ -285,40 +296,6 @@ def _faults(
         count = sum(backend in worker.resting for worker in workers.values())
         resting.add(labelled(backend=backend, pool=pool), count)
     yield from (refusals, *kinds, resting)
-
-
-def _processes(processes: Mapping[str, ProcessUsage]) -> Iterator[Family]:
-    """What each process uses, under the names that Prometheus' client libraries give it."""
-    families = cpu, memory, files, start = (
-        Family(metric.PROCESS_CPU),
-        Family(metric.PROCESS_MEMORY),
-        Family(metric.PROCESS_FILES),
-        Family(metric.PROCESS_START),
-    )
-    for name, usage in processes.items():
-        labels = labelled(process=name)
-        cpu.add(labels, usage.cpu_s)
-        memory.add(labels, usage.resident_bytes)
-        files.add(labels, usage.open_files)
-        start.add(labels, usage.started_at_s)
-    yield from families
-
-
-def _workers(gauges: Mapping[int, WorkerGauges]) -> Iterator[Family]:
-    queued, connections = Family(metric.QUEUED), Family(metric.CONNECTIONS)
-    tokens = Family(metric.QUEUED_TOKENS)
-    budget, breakers = Family(metric.RETRY_BUDGET), Family(metric.BREAKERS_OPEN)
-    evicted, upstream = Family(metric.EVICTED), Family(metric.BACKEND_CONNECTIONS)
-    for number, worker in gauges.items():
-        labels = labelled(worker=str(number))
-        tokens.add(labels, worker.queued_tokens)
-        queued.add(labels, worker.queued)
-        connections.add(labels, worker.connections)
-        budget.add(labels, worker.retry_budget)
-        breakers.add(labels, worker.breakers_open)
-        evicted.add(labels, worker.evicted)
-        upstream.add(labels, worker.backend_connections)
-    yield from (queued, tokens, connections, budget, breakers, evicted, upstream)
 
 
 def _plan(plan: Plan) -> Iterator[Family]:

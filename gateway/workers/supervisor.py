@@ -49,8 +49,8 @@ SILENT_S = 15.0  # a worker that sent no report for so long hangs, and is killed
 END_S = 1.0  # from the end of a worker's channel to the end of its process
 STOP_S = 5.0  # for the workers to end, beyond the time that requests have to finish
 # Backends that may be added at run time beyond those at the start: the shared array cannot grow. A
-# row takes 24 bytes for each worker.
-SPARE_ROWS = 256
+# row takes 24 bytes for each worker. As many as discovery may find, and as leave meanwhile.
+SPARE_ROWS = 8192
 
 FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload([process.__name__])

@@ -121,3 +121,27 @@ def test_a_key_cannot_break_the_head(config):
 
     assert result.exit_code == 2
     assert "printable" in result.stderr
+
+
+def test_where_backends_are_found_is_shown(config, tmp_path):
+    """A file that is not there yet is a warning: whoever writes it may come later."""
+    path = config(backends=[], discover={"file": "found.yaml"})
+
+    result = run("--config", path)
+
+    assert f"a10g: 0 backends and those of file {tmp_path / 'found.yaml'} of A10G" in result.stdout
+    assert "pools.a10g.discover.file: no such file: " in result.stderr
+
+
+def test_connect_asks_what_is_found_now(config, tmp_path):
+    """A line for each backend that the file names, and one for a file that cannot be used."""
+    path = config(backends=[], discover={"file": "found.yaml"})
+    (tmp_path / "found.yaml").write_text("- http://127.0.0.1:9\n")
+    found = run("--config", path, "--connect", "--timeout", 1)
+    (tmp_path / "found.yaml").write_text("- nonsense\n")
+    broken = run("--config", path, "--connect", "--timeout", 1)
+
+    assert "no  a10g  http://127.0.0.1:9" in found.stdout
+    assert f"no  file {tmp_path / 'found.yaml'}: " in broken.stdout
+    assert "[0]: must start with http:// or https://" in broken.stdout
+    assert found.exit_code == broken.exit_code == 1

@@ -1,0 +1,38 @@
+"""The sources that a configuration asks for. Knows every kind of source, and starts none."""
+
+from gateway.config.discover_schema import DnsSection
+from gateway.config.load import Loaded
+from gateway.discovery.dns_source import DnsSource
+from gateway.discovery.file_source import FileSource
+from gateway.discovery.source import Source
+
+
+def wanted(loaded: Loaded) -> dict[object, Source]:
+    """The sources of a configuration, each by what it is made from: a source that runs is kept
+    where another configuration has the same."""
+    return {**_files(loaded), **_names(loaded)}
+
+
+def by_pool(loaded: Loaded) -> dict[str, str]:
+    """The names of the sources, by pool."""
+    return {pool: one.name for one in wanted(loaded).values() for pool in one.pools}
+
+
+def _files(loaded: Loaded) -> dict[object, Source]:
+    """A source for each file, which several pools may share."""
+    pools: dict[str, list[str]] = {}
+    for name, section in loaded.config.pools.items():
+        if section.discover is not None and section.discover.file is not None:
+            pools.setdefault(section.discover.file, []).append(name)
+    made = ((loaded.root / file, tuple(names)) for file, names in pools.items())
+    return {("file", path, names): FileSource(path, names) for path, names in made}
+
+
+def _names(loaded: Loaded) -> dict[object, Source]:
+    """A source for each name in DNS, which pools of several models may share."""
+    pools: dict[DnsSection, list[str]] = {}
+    for name, section in loaded.config.pools.items():
+        if section.discover is not None and section.discover.dns is not None:
+            pools.setdefault(section.discover.dns, []).append(name)
+    made = ((section, tuple(names)) for section, names in pools.items())
+    return {(section, names): DnsSource(section, names) for section, names in made}

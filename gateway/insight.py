@@ -1,0 +1,102 @@
+"""What the admin port answers: metrics, the plan, hits, discovery; and what it can be told to do.
+
+Reads the objects of the control plane, and changes none but by a reload.
+"""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from gateway.admin.server import JSON, Answer
+from gateway.counting import Counting
+from gateway.discovery.discovery import Discovery
+from gateway.errors import ConfigError, NotFound
+from gateway.planning import Planning
+from gateway.reload import Reload
+from gateway.routing.estimator import Estimator
+from gateway.telemetry.exposition import CONTENT_TYPE
+from gateway.telemetry.metrics import Metrics
+from planner.model.plan_json import plan_figures
+
+
+class Insight:
+    """The answers of one gateway.
+
+    reason: why the plan in force is. counting: `None` until there is a data plane.
+    """
+
+    def __init__(
+        self,
+        *,
+        metrics: Metrics,
+        planning: Planning,
+        estimator: Estimator,
+        reload: Reload | None,
+        discovery: Discovery,
+        ready: Callable[[], Answer],
+    ) -> None:
+        """reload: `None` if the gateway follows no file. ready: the answer of `/readyz`."""
+        self._metrics = metrics
+        self._planning = planning
+        self._estimator = estimator
+        self._reload = reload
+        self._discovery = discovery
+        self._ready = ready
+        self.reason = "the gateway started"
+        self.counting: Counting | None = None
+
+    def __repr__(self) -> str:
+        return f"<Insight {', '.join(self.answers())}>"
+
+    def answers(self) -> dict[str, Callable[[], Answer]]:
+        """What a GET answers, by path."""
+        return {
+            "/metrics": self._scrape,
+            "/cuvee/plan": self._explain,
+            "/cuvee/hits": self._hits,
+            "/cuvee/discovery": self._found,
+            "/readyz": self._ready,
+            "/livez": lambda: (200, JSON, b'{"status":"alive"}'),
+        }
+
+    def actions(self) -> dict[str, Callable[[], Awaitable[Answer]]]:
+        """What a POST does, by path."""
+        return {"/cuvee/reload": self._reload_now}
+
+    def _scrape(self) -> Answer:
+        if self.counting is not None:
+            self.counting.take()
+            self.counting.measure()
+        learned = self._estimator
+        self._metrics.learned(learned.tokens.figures(), learned.payload.figures())
+        self._metrics.discovered(self._discovery.ages(), self._discovery.counts())
+        if self._reload is not None:
+            self._metrics.configured(not self._reload.problems, self._reload.at_s)
+        return 200, CONTENT_TYPE, self._metrics.text()
+
+    def _explain(self) -> Answer:
+        paces = [found.figures() for found in self._planning.paces.found]
+        told = plan_figures(self._planning.plan) | {"reason": self.reason, "paces": paces}
+        return _json(told)
+
+    def _hits(self) -> Answer:
+        if self.counting is not None:
+            self.counting.take()
+        return _json({"hits": self._metrics.hits.figures()})
+
+    def _found(self) -> Answer:
+        return _json(self._discovery.figures())
+
+    async def _reload_now(self) -> Answer:
+        if self._reload is None:
+            raise NotFound("The gateway was not started from a file.")
+        try:
+            step = await self._reload.now("POST /cuvee/reload")
+        except ConfigError as error:
+            return _json({"status": "refused", "problems": error.problems}, 400)
+        return _json({"status": "in force", "changed": step.keys, "needs_restart": step.restart})
+
+
+def _json(value: Any, status: int = 200) -> Answer:
+    return status, JSON, msgspec.json.encode(value)
