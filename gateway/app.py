@@ -23,6 +23,7 @@ from gateway.config.serving import serving
 from gateway.control.health import Health
 from gateway.counting import Counting
 from gateway.errors import ConfigError, NotFound
+from gateway.journal.journal import opened
 from gateway.planning import Planning
 from gateway.preflight.acquaintance import Acquaintance
 from gateway.proxy.probe import Probe
@@ -76,12 +77,14 @@ class App:
         self.fleet = Fleet.of({name: pool.backends for name, pool in config.pools.items()})
         self._estimator = Estimator(self._serving.bytes_per_token)
         self._metrics = Metrics(self.fleet, build=build())
+        self._journal = opened(loaded)
         self._planning = Planning(
             loaded,
             fleet=self.fleet,
             estimator=self._estimator,
             publish=self.publish,
-            on_look=lambda result: self._metrics.looked(result, time.time()),
+            on_look=self._looked,
+            on_certificate=self._journal.certified,
         )
         self._reload = None if path is None else Reload(path, loaded, self._adopt)
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
@@ -187,6 +190,7 @@ class App:
     def _adopted(self, loaded: Loaded, plan: Plan | None) -> None:
         self._loaded, self._serving = loaded, self._adoption.serving
         self._settings = loaded.config.gateway
+        self._journal.configure(loaded)
         self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
             self._planned(plan, "the configuration has changed")
@@ -196,8 +200,13 @@ class App:
         self.plane.table = compile_table(plan, self.pools)
         self._planned(plan, reason)
 
+    def _looked(self, result: str, why: str) -> None:
+        self._metrics.looked(result, time.time())
+        self._journal.looked(result, why)
+
     def _planned(self, plan: Plan, reason: str) -> None:
         self._reason = reason
+        self._journal.planned(plan, reason)
         self._metrics.planned(plan, time.time())
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
         log.info(
@@ -219,7 +228,8 @@ class App:
         self._metrics.planned(self.plan, time.time())
         await self._open_admin()
         self.plane = self._new_plane(self.plan)
-        self._counting = Counting(self.plane, self._planning, self._metrics)
+        self._counting = Counting(self.plane, self._planning, self._metrics, self._journal)
+        stack.callback(self._journal.close)
         stack.enter_context(self._counting.tracing(self._loaded))
         self._acquaintance = await stack.enter_async_context(
             Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
@@ -242,6 +252,7 @@ class App:
         await self._health.probe_all()
         await stack.enter_async_context(self.plane)
         self._accepting = True
+        self._journal.started(self.plan, self._planning.backends)
         self._background(self._health.run(lambda: self._settings.health_interval_s))
         self._background(self._counting.run())
         self._planning.resume()
@@ -308,6 +319,7 @@ class App:
             "/metrics": self._scrape,
             "/cuvee/plan": self._explain,
             "/cuvee/hits": self._hits,
+            "/cuvee/history": self._history,
             "/readyz": self._ready,
             "/livez": lambda: (200, JSON, b'{"status":"alive"}'),
         }
@@ -329,6 +341,9 @@ class App:
     def _hits(self) -> Answer:
         self._counting.take()
         return 200, JSON, msgspec.json.encode({"hits": self._metrics.hits.figures()})
+
+    def _history(self) -> Answer:
+        return 200, JSON, msgspec.json.encode({"entries": self._journal.entries})
 
     def _ready(self) -> Answer:
         now_s, plan_id = asyncio.get_running_loop().time(), self.plan.plan_id

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 
 from gateway import logs
 from gateway.config.load import Loaded
+from gateway.journal.journal import Journal
 from gateway.planning import Planning
 from gateway.processes import usages
 from gateway.telemetry.metrics import Metrics
@@ -22,10 +23,13 @@ COUNT_S = 0.2  # between two takings
 class Counting:
     """Adds what happened to the observed demand, to the metrics and to the trace."""
 
-    def __init__(self, plane: DataPlane, planning: Planning, metrics: Metrics) -> None:
+    def __init__(
+        self, plane: DataPlane, planning: Planning, metrics: Metrics, journal: Journal
+    ) -> None:
         self._plane = plane
         self._planning = planning
         self._metrics = metrics
+        self._journal = journal
         self._trace = TraceFile()
 
     def configure(self, loaded: Loaded) -> None:
@@ -49,6 +53,9 @@ class Counting:
         workers = self._plane.pids or (os.getpid(),)
         self._planning.add(delta, seen=sum(w is not None for w in workers) / len(workers))
         self._metrics.add(delta)
+        self._journal.add(delta.by_pool)
+        self._journal.fleet(self._planning.backends)
+        self._journal.spend(self._planning.running_usd)
         self._trace.add(delta.served, delta.unrecorded)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 

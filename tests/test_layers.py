@@ -45,8 +45,9 @@ LAYERS = {
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
     "gateway.rehearsal gateway.routing gateway.telemetry",
     "gateway.trace_file": "planner.traffic gateway.config",
-    "gateway.counting": "gateway.config gateway.logs gateway.planning gateway.processes "
-    "gateway.telemetry gateway.trace_file gateway.workers",
+    "gateway.journal": "planner.model gateway.config gateway.telemetry",
+    "gateway.counting": "gateway.config gateway.journal gateway.logs gateway.planning "
+    "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
     "gateway.adoption": "planner.model gateway.config gateway.counting gateway.planning "
     "gateway.proxy gateway.rollout gateway.routing gateway.workers",

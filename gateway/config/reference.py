@@ -16,6 +16,7 @@ from gateway.config.schema import (
     BucketSection,
     Config,
     GatewaySection,
+    JournalSection,
     LimitsSection,
     ModelSection,
     PlannerSection,
@@ -88,6 +89,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("limits.stock", StockSection),
     ("gateway", GatewaySection),
     ("gateway.trace", TraceSection),
+    ("gateway.journal", JournalSection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
