@@ -19,7 +19,7 @@ TIMEOUT_S = 5.0
 PATH = "/cuvee/history"
 
 
-class History(msgspec.Struct):
+class JournalAnswer(msgspec.Struct):
     """What the admin port answers."""
 
     entries: list[Entry]
@@ -108,7 +108,7 @@ def _asked(url: str) -> list[Entry]:
         sys.exit(2)
     try:
         with urllib.request.urlopen(url.rstrip("/") + PATH, timeout=TIMEOUT_S) as reply:
-            return msgspec.json.decode(reply.read(), type=History).entries
+            return msgspec.json.decode(reply.read(), type=JournalAnswer).entries
     except (URLError, OSError, msgspec.DecodeError) as error:
         click.echo(f"{url} does not answer: {error}", err=True)
         sys.exit(2)
