@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 from gateway import logs
 from gateway.config.load import Loaded
-from gateway.journal.journal import Journal
+from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.processes import usages
 from gateway.telemetry.metrics import Metrics
@@ -24,7 +24,7 @@ class Counting:
     """Adds what happened to the observed demand, to the metrics and to the trace."""
 
     def __init__(
-        self, plane: DataPlane, planning: Planning, metrics: Metrics, journal: Journal
+        self, plane: DataPlane, planning: Planning, metrics: Metrics, journal: DecisionJournal
     ) -> None:
         self._plane = plane
         self._planning = planning

@@ -19,9 +19,9 @@ KEPT_ENTRIES = 1_000  # in memory
 LOOKS_S = 600.0  # for so long looks of one kind are one line
 
 
-def opened(loaded: Loaded) -> "Journal":
+def opened(loaded: Loaded) -> "DecisionJournal":
     """The journal of a gateway with this configuration."""
-    return Journal(clock=time.monotonic, wall_clock=time.time, file=file_of(loaded))
+    return DecisionJournal(clock=time.monotonic, wall_clock=time.time, file=file_of(loaded))
 
 
 def file_of(loaded: Loaded) -> JournalFile | None:
@@ -38,7 +38,7 @@ class Looks:
         self.number = 0
 
 
-class Journal:
+class DecisionJournal:
     """The journal of one gateway."""
 
     def __init__(
@@ -65,7 +65,7 @@ class Journal:
         self._hour = self._hour_now()
 
     def __repr__(self) -> str:
-        return f"<Journal of {len(self._entries)} entries>"
+        return f"<DecisionJournal of {len(self._entries)} entries>"
 
     @property
     def entries(self) -> list[Entry]:

@@ -15,7 +15,7 @@ from gateway.control.solver import tasks
 from gateway.control.solver.compare import Comparison, compare
 from gateway.control.solver.process import Solver
 from gateway.counting import Counting
-from gateway.journal.journal import Journal
+from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.proxy.probe import Probe
 from gateway.rollout import Rollout
@@ -84,7 +84,7 @@ class VirtualGateway:
         await stack.enter_async_context(self._planning)
         self.plane = self._new_plane()
         clock = asyncio.get_running_loop().time
-        journal = Journal(clock=clock, wall_clock=clock)
+        journal = DecisionJournal(clock=clock, wall_clock=clock)
         self._counting = Counting(self.plane, self._planning, self._metrics, journal)
         self._health = Health(
             self.fleet,

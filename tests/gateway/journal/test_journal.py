@@ -8,7 +8,7 @@ import pytest
 from gateway.journal import file as journal_file
 from gateway.journal.entry import entries, line
 from gateway.journal.file import JournalFile, read
-from gateway.journal.journal import KEPT_ENTRIES, LOOKS_S, Journal
+from gateway.journal.journal import KEPT_ENTRIES, LOOKS_S, DecisionJournal
 from gateway.telemetry.stats_schema import PoolStats
 from planner.model.buckets import Buckets, SloClass
 from planner.model.plan import Certificate, Plan, SingleType
@@ -35,7 +35,7 @@ class World:
     def __init__(self, path=None, file_bytes=1 << 20):
         self.now_s = 0.0
         file = None if path is None else JournalFile(path, file_bytes)
-        self.journal = Journal(
+        self.journal = DecisionJournal(
             clock=lambda: self.now_s, wall_clock=lambda: NOON_S + self.now_s, file=file
         )
 
