@@ -12,8 +12,8 @@ COMMANDS = {
     name: f"cuvee.{name.replace('-', '_')}:{name.replace('-', '_')}"
     for name in (
         "bench-solve", "certify", "check", "compare", "demo", "dispatch", "emulate", "foresight",
-        "overhead", "overload", "plan", "portfolio", "profile", "replay", "serve", "soak",
-        "sweep", "torture", "trace",
+        "history", "overhead", "overload", "plan", "portfolio", "profile", "replay", "serve",
+        "soak", "sweep", "torture", "trace",
     )
 }  # fmt: skip
 

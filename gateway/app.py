@@ -26,6 +26,7 @@ from gateway.counting import Counting
 from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError
 from gateway.insight import Insight
+from gateway.journal.journal import opened
 from gateway.planning import Planning
 from gateway.preflight.acquaintance import Acquaintance
 from gateway.proxy.probe import Probe
@@ -76,12 +77,14 @@ class App:
         self.fleet = Fleet.of({name: pool.backends for name, pool in config.pools.items()})
         self._estimator = Estimator(self._serving.bytes_per_token)
         self._metrics = Metrics(self.fleet, build=build())
+        self._journal = opened(loaded)
         self._planning = Planning(
             loaded,
             fleet=self.fleet,
             estimator=self._estimator,
             publish=self.publish,
-            on_look=lambda result: self._metrics.looked(result, time.time()),
+            on_look=lambda result, why: self._insight.looked(result, why),
+            on_certificate=self._journal.certified,
         )
         self._reload = None if path is None else Reload(path, loaded, self._adopt)
         self._discovery = Discovery(
@@ -93,6 +96,7 @@ class App:
             estimator=self._estimator,
             reload=self._reload,
             discovery=self._discovery,
+            journal=self._journal,
             ready=self._ready,
         )
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
@@ -214,6 +218,7 @@ class App:
     def _adopted(self, loaded: Loaded, plan: Plan | None) -> None:
         self._loaded, self._serving = loaded, self._adoption.serving
         self._settings = loaded.config.gateway
+        self._journal.configure(loaded)
         self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
             self._planned(plan, "the configuration has changed")
@@ -225,6 +230,7 @@ class App:
 
     def _planned(self, plan: Plan, reason: str) -> None:
         self._insight.reason = reason
+        self._journal.planned(plan, reason)
         self._metrics.planned(plan, time.time())
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
         log.info(
@@ -249,8 +255,11 @@ class App:
         await self._open_admin()
         self.plane = self._new_plane(self.plan)
         self._engines = Scrape(self.fleet, self._probe, table=lambda: self.plane.table)
-        self._counting = Counting(self.plane, self._planning, self._metrics, self._engines)
+        self._counting = Counting(
+            self.plane, self._planning, self._metrics, self._journal, self._engines
+        )
         self._insight.counting = self._counting
+        stack.callback(self._journal.close)
         stack.enter_context(self._counting.tracing(self._loaded))
         self._acquaintance = await stack.enter_async_context(
             Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
@@ -269,6 +278,7 @@ class App:
         await self._health.probe_all()
         await stack.enter_async_context(self.plane)
         self._accepting = True
+        self._journal.started(self.plan, self._planning.backends)
         self._background(self._health.run(lambda: self._settings.health_interval_s))
         self._background(self._engines.run(lambda: self._settings.scrape_interval_s))
         self._background(self._counting.run())

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from gateway import logs
 from gateway.config.load import Loaded
 from gateway.control.scrape import Scrape
+from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.processes import usages
 from gateway.telemetry.metrics import Metrics
@@ -28,6 +29,7 @@ class Counting:
         plane: DataPlane,
         planning: Planning,
         metrics: Metrics,
+        journal: DecisionJournal,
         engines: Scrape | None = None,
     ) -> None:
         """engines: what they say of themselves; `None`: they are not asked."""
@@ -35,6 +37,7 @@ class Counting:
         self._plane = plane
         self._planning = planning
         self._metrics = metrics
+        self._journal = journal
         self._trace = TraceFile()
 
     def configure(self, loaded: Loaded) -> None:
@@ -60,6 +63,9 @@ class Counting:
         workers = self._plane.pids or (os.getpid(),)
         self._planning.add(delta, seen=sum(w is not None for w in workers) / len(workers))
         self._metrics.add(delta)
+        self._journal.add(delta.by_pool)
+        self._journal.fleet(self._planning.backends)
+        self._journal.spend(self._planning.running_usd)
         self._trace.add(delta.served, delta.unrecorded)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 

@@ -1,8 +1,10 @@
-"""What the admin port answers: metrics, the plan, hits, discovery; and what it can be told to do.
+"""What the admin port answers: metrics, the plan, hits, discovery, history; and what it can be
+told to do.
 
 Reads the objects of the control plane, and changes none but by a reload.
 """
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,6 +14,7 @@ from gateway.admin.server import JSON, Answer
 from gateway.counting import Counting
 from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError, NotFound
+from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.reload import Reload
 from gateway.routing.estimator import Estimator
@@ -34,6 +37,7 @@ class Insight:
         estimator: Estimator,
         reload: Reload | None,
         discovery: Discovery,
+        journal: DecisionJournal,
         ready: Callable[[], Answer],
     ) -> None:
         """reload: `None` if the gateway follows no file. ready: the answer of `/readyz`."""
@@ -42,12 +46,18 @@ class Insight:
         self._estimator = estimator
         self._reload = reload
         self._discovery = discovery
+        self._journal = journal
         self._ready = ready
         self.reason = "the gateway started"
         self.counting: Counting | None = None
 
     def __repr__(self) -> str:
         return f"<Insight {', '.join(self.answers())}>"
+
+    def looked(self, result: str, why: str) -> None:
+        """Note what came of a look at the demand."""
+        self._metrics.looked(result, time.time())
+        self._journal.looked(result, why)
 
     def answers(self) -> dict[str, Callable[[], Answer]]:
         """What a GET answers, by path."""
@@ -56,6 +66,7 @@ class Insight:
             "/cuvee/plan": self._explain,
             "/cuvee/hits": self._hits,
             "/cuvee/discovery": self._found,
+            "/cuvee/history": lambda: _json({"entries": self._journal.entries}),
             "/readyz": self._ready,
             "/livez": lambda: (200, JSON, b'{"status":"alive"}'),
         }

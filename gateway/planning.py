@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from gateway.config.load import Loaded
 from gateway.control.observed import ObservedDemand
 from gateway.control.pace import Paces
@@ -20,6 +22,7 @@ from planner.engine.limits import EngineLimits
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
+from planner.program.limits import fleet_bill
 from planner.program.request import PlanRequest
 from planner.traffic.trace import read_trace
 
@@ -54,18 +57,18 @@ class Planning:
         fleet: Fleet,
         estimator: Estimator,
         publish: Callable[[Plan, str], None],
-        on_look: Callable[[str], None],
+        on_look: Callable[[str, str], None],
+        on_certificate: Callable[[Plan], None] = lambda _: None,
         solver: Solver | None = None,
     ) -> None:
-        """publish: called with a plan for another demand, and the reason for it. on_look: called
-        with the result of every look at the demand. solver: default: one in a process of its
-        own."""
+        """publish: called with a plan for another demand, and the reason for it. on_look,
+        on_certificate: see `Replanner`. solver: default: one in a process of its own."""
         self._loaded = loaded
         self._fleet = fleet
         fleet.warmup_s = loaded.config.gateway.warmup_s  # what is cold is not planned with
         self._estimator = estimator
         self._publish = publish
-        self._on_look = on_look
+        self._on_look, self._on_certificate = on_look, on_certificate
         self._clock = asyncio.get_running_loop().time
         self._solver = solver or Solver(
             limit_s=loaded.config.planner.solve_limit_s,
@@ -124,6 +127,17 @@ class Planning:
     def running(self) -> tuple[int, ...]:
         """(P,) backends that the fleet has now, in the order of every plan."""
         return self._fleet.running([pool.name for pool in self._loaded.pools])
+
+    @property
+    def backends(self) -> dict[str, int]:
+        """The backends that the fleet has now, by pool."""
+        names = [pool.name for pool in self._loaded.pools]
+        return dict(zip(names, self.running, strict=True))
+
+    @property
+    def running_usd(self) -> float:
+        """What they cost, $/h; those that are reserved are paid for already."""
+        return fleet_bill(self._loaded.pools, np.array(self.running, dtype=float))
 
     @property
     def ready(self) -> tuple[int, ...]:
@@ -269,6 +283,7 @@ class Planning:
             solver=self._solver,
             publish=self._published,
             on_look=self._on_look,
+            on_certificate=self._on_certificate,
             outpaced=lambda: self._loaded.config.planner.correction and self.paces.outpaced,
         )
 

@@ -1109,6 +1109,15 @@ async def test_the_plan_explains_itself_over_http(tmp_path: Path):
     assert set(body["single_types"]) == {"H100"}
 
 
+async def test_the_history_begins_with_the_plan(tmp_path: Path):
+    """`/cuvee/history` has what was decided since the start."""
+    async with running(tmp_path) as fleet, ClientSession() as session:
+        body = await (await session.get(f"{fleet.app.admin}/cuvee/history")).json()
+
+    (start,) = [entry for entry in body["entries"] if entry["kind"] == "start"]
+    assert start["plan"]["plan_id"] == fleet.app.plan.plan_id
+
+
 async def test_prefix_hits_are_observed_by_caller_and_pool(tmp_path: Path):
     """A replay of which 60 % of the prompt tokens are the same hits an engine's prefix cache; the
     gateway tells as much, in `/cuvee/hits` and as counters, and the client sees the engine's own

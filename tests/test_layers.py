@@ -46,7 +46,9 @@ LAYERS = {
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
     "gateway.rehearsal gateway.routing gateway.telemetry",
     "gateway.trace_file": "planner.traffic gateway.config",
-    "gateway.counting": "gateway.config gateway.control gateway.logs gateway.planning "
+    "gateway.journal": "planner.model gateway.config gateway.telemetry",
+    "gateway.counting": "gateway.config gateway.control gateway.journal gateway.logs "
+    "gateway.planning "
     "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
     "gateway.adoption": "planner planner.model gateway.config gateway.counting gateway.planning "
@@ -56,6 +58,7 @@ LAYERS = {
     "gateway.proxy.http",
     "gateway.discovery": "planner planner.model gateway.errors gateway.config",
     "gateway.insight": "planner.model gateway.admin gateway.counting gateway.discovery "
+    "gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.app": "PLANNER GATEWAY",

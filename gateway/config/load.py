@@ -5,7 +5,7 @@ Paths in the file are relative to the file.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +49,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     pools: with profiles and prices, in the order of the file: what the gateway serves with.
     alternatives: what could be rented beside them, by `any_of`; left_out: those of which no plan
     would use one, with the reason. limits: of provisioned plans.
-    workload: path of a trace, or `None`. trace: path of the trace that the gateway writes, or
-    `None`. warnings: what is allowed and hardly wanted, a line each.
+    workload: path of a trace, or `None`. trace, journal: paths that the gateway writes, or `None`.
+    warnings: what is allowed and hardly wanted, a line each.
     files: all that it was made from, its own first. overrides: settings of the section `gateway`
     that stand in place of the file's. upstreams: how engines are spoken to, by pool. tokenizers: by
     model, where it names one. root: the folder that paths are relative to.
@@ -61,6 +61,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     buckets: Buckets
     workload: Path | None
     trace: Path | None = None
+    journal: Path | None = None
     limits: Limits = Limits()
     alternatives: tuple[Pool, ...] = ()
     left_out: tuple[UnusableAlternative, ...] = ()
@@ -184,7 +185,9 @@ def _checked(
     if workload is not None and not workload.is_file():
         findings.problem("planner.workload", f"no such file: {shown(workload)}")
     trace = root / config.gateway.trace.path if config.gateway.trace else None
-    _check_trace(trace, workload, findings)
+    journal = root / config.gateway.journal.path if config.gateway.journal else None
+    _check_written("gateway.trace.path", trace, (workload,), findings)
+    _check_written("gateway.journal.path", journal, (workload, trace), findings)
     if grid is None:
         return None
     buckets = Buckets(classes=classes, grid=grid)
@@ -202,6 +205,7 @@ def _checked(
         buckets=buckets,
         workload=workload,
         trace=trace,
+        journal=journal,
         limits=limits or Limits(),
         alternatives=alternatives,
         left_out=left_out,
@@ -211,16 +215,18 @@ def _checked(
     )
 
 
-def _check_trace(trace: Path | None, workload: Path | None, findings: Findings) -> None:
-    """The trace that the gateway writes is none that it reads, and can be written."""
-    if trace is None:
+def _check_written(
+    key: str, path: Path | None, others: Sequence[Path | None], findings: Findings
+) -> None:
+    """A file that the gateway writes is none of the others that it uses, and can be written."""
+    if path is None:
         return
-    if trace == workload:  # each line would be a new configuration
-        findings.problem("gateway.trace.path", "the trace of planner.workload: write another one")
-    elif trace.is_dir():
-        findings.problem("gateway.trace.path", f"a folder: {shown(trace)}")
-    elif not trace.parent.is_dir():
-        findings.warning("gateway.trace.path", f"no such folder: {shown(trace.parent)}")
+    if path in others:  # of a file that is read, each line would be a new configuration
+        findings.problem(key, f"{shown(path)} is another file of this configuration already")
+    elif path.is_dir():
+        findings.problem(key, f"a folder: {shown(path)}")
+    elif not path.parent.is_dir():
+        findings.warning(key, f"no such folder: {shown(path.parent)}")
 
 
 def _check_models(config: Config, raw: Any, findings: Findings) -> None:

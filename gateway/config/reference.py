@@ -17,6 +17,7 @@ from gateway.config.schema import (
     BucketSection,
     Config,
     GatewaySection,
+    JournalSection,
     LimitsSection,
     ModelSection,
     PlannerSection,
@@ -91,6 +92,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("limits.stock", StockSection),
     ("gateway", GatewaySection),
     ("gateway.trace", TraceSection),
+    ("gateway.journal", JournalSection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 

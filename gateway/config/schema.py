@@ -166,6 +166,17 @@ class TraceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """
 
 
+class JournalSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A file with every decision of the gateway, its cause, and what came of it
+    ([operations](operations.md#what-was-decided-and-why)). It survives restarts.
+    """
+
+    path: str
+    """The file. When it is full, `PATH` becomes `PATH.1`, whose lines are lost then."""
+    file_bytes: Annotated[int, Meta(ge=4096, description="at least 4096")] = 8388608
+    """About how large the file gets."""
+
+
 class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The server and the data path."""
 
@@ -282,6 +293,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
     trace: TraceSection | None = None
     """A trace of the traffic, for planning; default: none is written."""
+    journal: JournalSection | None = None
+    """Where the journal of decisions goes; default: the last ones are kept in memory only."""
     drain_delay_s: NotNegative = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: NotNegative = 30.0

@@ -67,15 +67,17 @@ class Replanner:
         observed: ObservedDemand,
         solver: Solver,
         publish: Callable[[Plan, str], None],
-        on_look: Callable[[str], None] = lambda _: None,
+        on_look: Callable[[str, str], None] = lambda _result, _why: None,
+        on_certificate: Callable[[Plan], None] = lambda _: None,
         demand: Demand | None = None,
         outpaced: Callable[[], bool] = lambda: False,
     ) -> None:
         """pools: returns the planner's pools, bounded by what is ready where the configuration sets
         no bound. running: returns (P,) backends of the present fleet. ready: those of them that
         serve as much as they ever do. publish: called with a new plan and the reason for it.
-        on_look: called after each look with what came of it: `idle` (too few to tell), `kept`,
-        `replaced` or `failed`. outpaced: whether the engines are found to be so much faster or
+        on_look: called after each look with what came of it, `idle` (too few to tell), `kept`,
+        `replaced` or `failed`, and why. on_certificate: called with the plan in force when it has
+        its certificate. outpaced: whether the engines are found to be so much faster or
         slower that the figures of the plan in force are wrong, even where its shares are right.
         demand: what the plan is for, if it is to be certified."""
         self.plan = plan
@@ -87,6 +89,7 @@ class Replanner:
         self._solver = solver
         self._publish = publish
         self._on_look = on_look
+        self._on_certificate = on_certificate
         self._first = demand
         # The plan and the demand for which fleets were played last.
         self._sealed: tuple[str, Demand] | None = None
@@ -112,10 +115,10 @@ class Replanner:
             await self.look(now_s)
         except PlannerError as error:
             log.warning("the last good plan stays: %s", error)
-            self._on_look("failed")
-        except Exception:
+            self._on_look("failed", str(error))
+        except Exception as error:
             log.exception("a look at the demand failed; the last good plan stays")
-            self._on_look("failed")
+            self._on_look("failed", type(error).__name__)
 
     async def look(self, now_s: float) -> Plan | None:
         """Solve for the demand until now; publish the plan and return it if it should replace the
@@ -124,7 +127,7 @@ class Replanner:
         if self._observed.requests < self._policy.min_requests:
             faded = self._faded(now_s)
             if faded is None:
-                self._on_look("idle")
+                self._on_look("idle", "too few requests came to tell")
                 return None
         request = self._request(self._observed.snapshot(now_s) if faded is None else faded)
         candidate = await self._solver.plan(request)
@@ -137,13 +140,23 @@ class Replanner:
             candidate = await self._repaced(request)
         elif reason is None or candidate.plan_id == self.plan.plan_id:
             self._seal_if_moved(request)
-            self._on_look("kept")
+            self._on_look("kept", self._why(candidate))
             return None
         self._replace(candidate, reason)
         await self._give_up_seal()
         self._seal_if_moved(request)
-        self._on_look("replaced")
+        self._on_look("replaced", reason)
         return candidate
+
+    def _why(self, candidate: Plan) -> str:
+        """Why the plan in force stays at this look."""
+        if candidate.plan_id == self.plan.plan_id:
+            return "it is the best one"
+        if self._short:
+            return "it did not hold, which may be chance the first time"
+        if self._better:
+            return f"another is better, which must be so at {self._policy.patience} looks in a row"
+        return "it holds, and no other is clearly better"
 
     def _replace(self, plan: Plan, reason: str) -> None:
         self._short = self._better = 0
@@ -207,6 +220,7 @@ class Replanner:
         if self.plan.plan_id != plan.plan_id:  # the demand did not wait
             return
         self.plan, certificate = sealed, sealed.certificate
+        self._on_certificate(sealed)
         short = certificate is not None and not certificate.holds
         if certificate is not None and short:
             log.warning(

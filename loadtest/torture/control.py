@@ -15,6 +15,7 @@ from gateway.control.solver import tasks
 from gateway.control.solver.compare import Comparison, compare
 from gateway.control.solver.process import Solver
 from gateway.counting import Counting
+from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.proxy.probe import Probe
 from gateway.rollout import Rollout
@@ -69,7 +70,7 @@ class VirtualGateway:
             fleet=self.fleet,
             estimator=self._estimator,
             publish=self.publish,
-            on_look=lambda result: ledger.counts.update([f"looks: {result}"]),
+            on_look=lambda result, _: ledger.counts.update([f"looks: {result}"]),
             solver=SynchronousSolver(),
         )
         self._changing = asyncio.Lock()
@@ -82,7 +83,9 @@ class VirtualGateway:
         )
         await stack.enter_async_context(self._planning)
         self.plane = self._new_plane()
-        self._counting = Counting(self.plane, self._planning, self._metrics)
+        clock = asyncio.get_running_loop().time
+        journal = DecisionJournal(clock=clock, wall_clock=clock)
+        self._counting = Counting(self.plane, self._planning, self._metrics, journal)
         self._health = Health(
             self.fleet,
             self._probe.well,

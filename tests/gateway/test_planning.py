@@ -38,7 +38,7 @@ async def test_plans_count_with_the_pace_unless_they_are_told_not_to(shared, cor
         fleet=Fleet.of({name: pool.backends for name, pool in config.pools.items()}),
         estimator=Estimator({}),
         publish=lambda *_: None,
-        on_look=lambda _: None,
+        on_look=lambda _result, _why: None,
         solver=SynchronousSolver(),
     )
     first, *others = loaded.pools

@@ -53,7 +53,7 @@ def served(loaded):
         fleet=fleet,
         estimator=Estimator(),
         publish=lambda plan, reason: None,
-        on_look=lambda result: None,
+        on_look=lambda _result, _why: None,
     )
     return [(pool.name, pool.max_backends) for pool in planning.pools]
 

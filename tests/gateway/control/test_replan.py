@@ -79,6 +79,10 @@ class Published(list):
         self.append((plan.plan_id, reason))
         self.changed.set()
 
+    def looked(self, result, why):
+        assert why  # nobody must guess
+        self.results.append(result)
+
 
 @pytest.fixture
 def loop_of(buckets, pools):
@@ -112,7 +116,7 @@ def loop_of(buckets, pools):
             observed=observed,
             solver=cast(Solver, solver),
             publish=published.publish,
-            on_look=published.results.append,
+            on_look=published.looked,
             outpaced=outpaced,
         )
         return replanner, published, solver, requests / demand.total_rate
@@ -397,7 +401,7 @@ def fading(buckets, pools, demand, *, objective="provision"):
         observed=observed,
         solver=cast(Solver, SolvesHere()),
         publish=published.publish,
-        on_look=published.results.append,
+        on_look=published.looked,
     )
     return replanner, observed, published
 

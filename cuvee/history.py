@@ -1,0 +1,114 @@
+"""The subcommand `history`: what a gateway has decided, why, and what came of it."""
+
+import sys
+import urllib.request
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from urllib.error import URLError
+
+import click
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+from cuvee.options import CONFIG, EXISTING_FILE, JSON, configured, table_columns
+from gateway.journal.entry import Entry, Happened, counted
+from gateway.journal.file import read
+
+TIMEOUT_S = 5.0
+PATH = "/cuvee/history"
+
+
+class JournalAnswer(msgspec.Struct):
+    """What the admin port answers."""
+
+    entries: list[Entry]
+
+
+@click.command()
+@CONFIG
+@click.option("--file", "file", type=EXISTING_FILE, help="A journal, instead of a configuration's.")
+@click.option("--url", help="Admin port of a gateway, such as http://127.0.0.1:8790, to ask it.")
+@click.option("--last", type=click.IntRange(1), default=40, show_default=True, help="Entries.")
+@click.option("--looks", is_flag=True, help="Also looks at the demand that changed nothing.")
+@JSON
+def history(
+    path: Path, file: Path | None, url: str | None, last: int, looks: bool, as_json: bool
+) -> None:
+    """Show what the gateway has decided, why, and what came of it.
+
+    Reads the journal of the configuration (gateway.journal), a file, or asks a running gateway.
+    """
+    found = _asked(url) if url is not None else read(file or _configured(path))
+    shown = [entry for entry in found if looks or entry.kind != "looks"][-last:]
+    if as_json:
+        click.echo(msgspec.json.encode(shown))
+    elif shown:
+        Console(width=table_columns()).print(table(shown))
+    else:
+        click.echo("nothing yet")
+
+
+def table(found: Sequence[Entry]) -> Table:
+    """Entries as a table, oldest first."""
+    made = Table()
+    for name in ("UTC", "what", "why", "backends"):
+        made.add_column(name, overflow="fold")
+    for name in ("$/h", "promised", "requests", "kept", "$"):
+        made.add_column(name, justify="right")
+    for entry in found:
+        plan = entry.plan or entry.before
+        made.add_row(
+            entry.at[5:19].replace("T", " "),
+            _what(entry),
+            entry.cause,
+            "" if entry.kind in ("looks", "hour") else counted(_backends(entry)),
+            "" if plan is None else f"{plan.usd_per_hour:.2f}",
+            "" if plan is None or plan.attainment is None else f"{plan.attainment:.2%}",
+            *_of(entry.happened),
+        )
+    return made
+
+
+def _what(entry: Entry) -> str:
+    """What was decided, and by how much a plan changes the bill."""
+    if entry.looks is not None:
+        return f"{entry.looks} looks"
+    if entry.plan is None or entry.before is None:
+        return entry.kind
+    return f"{entry.kind} {entry.plan.usd_per_hour - entry.before.usd_per_hour:+.2f} $/h"
+
+
+def _backends(entry: Entry) -> Mapping[str, int]:
+    plan = entry.plan or entry.before
+    return entry.backends or ({} if plan is None else plan.backends)
+
+
+def _of(happened: Happened | None) -> tuple[str, str, str]:
+    """Requests, kept promises and dollars."""
+    if happened is None:
+        return "", "", ""
+    kept = happened.attainment
+    share = "" if kept is None else f"{kept:.2%}"
+    return f"{happened.requests:,}", share, f"{happened.usd_running:.4f}"
+
+
+def _configured(path: Path) -> Path:
+    loaded = configured(path)
+    if loaded.journal is None:
+        click.echo(f"{path} has no gateway.journal; --url asks a running gateway", err=True)
+        sys.exit(2)
+    return loaded.journal
+
+
+def _asked(url: str) -> list[Entry]:
+    """The entries that a running gateway has."""
+    if not url.startswith(("http://", "https://")):
+        click.echo("--url must start with http:// or https://", err=True)
+        sys.exit(2)
+    try:
+        with urllib.request.urlopen(url.rstrip("/") + PATH, timeout=TIMEOUT_S) as reply:
+            return msgspec.json.decode(reply.read(), type=JournalAnswer).entries
+    except (URLError, OSError, msgspec.DecodeError) as error:
+        click.echo(f"{url} does not answer: {error}", err=True)
+        sys.exit(2)

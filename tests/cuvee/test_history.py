@@ -1,0 +1,73 @@
+"""`cuvee history`: the journal as a table, from a file, a configuration or a running gateway."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from cuvee.history import history
+from gateway.journal.entry import Entry, Happened, PlanNote, line
+
+PLAN = PlanNote(
+    plan_id="1", objective="provision", usd_per_hour=4.44, backends={"a10g": 1, "a100": 1},
+    requests_per_s=5.0, attainment=0.9973, target=0.99,
+)  # fmt: skip
+BEFORE = PlanNote(
+    plan_id="0", objective="provision", usd_per_hour=6.86, backends={"a100": 2}, requests_per_s=9.0
+)
+AT = "2026-11-28T12:00:00Z"
+ENTRIES = [
+    Entry(at=AT, kind="start", plan=BEFORE, backends={"a100": 2}),
+    Entry(at=AT, kind="looks", cause="kept: it is the best one", looks=7, since=AT),
+    Entry(
+        at=AT, kind="result", before=BEFORE,
+        happened=Happened(seconds=60, requests=1234, kept=99, missed=1, usd_running=0.1143),
+    ),
+    Entry(at=AT, kind="plan", cause="certified, and 35% cheaper", plan=PLAN, before=BEFORE),
+]  # fmt: skip
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Path:
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b"".join(map(line, ENTRIES)))
+    return path
+
+
+def run(*arguments: str):
+    return CliRunner().invoke(history, arguments)
+
+
+def test_a_decision_stands_with_its_cause_its_price_and_what_came_of_it(journal: Path):
+    result = run("--file", str(journal))
+
+    assert result.exit_code == 0, result.output
+    words = " ".join(result.output.replace("│", " ").split())
+    for told in ("plan -2.42 $/h", "1 a10g, 1 a100", "4.44", "99.73%", "1,234", "99.00%", "0.1143"):
+        assert told in words
+    assert "kept: it is" not in words
+
+
+def test_looks_are_shown_on_request_and_the_last_entries_only(journal: Path):
+    looks = run("--file", str(journal), "--looks")
+    last = run("--file", str(journal), "--last", "1", "--json")
+
+    assert "7 looks" in looks.output
+    assert [entry["kind"] for entry in json.loads(last.output)] == ["plan"]
+
+
+def test_an_empty_journal_says_so(tmp_path: Path):
+    empty = tmp_path / "journal.jsonl"
+    empty.touch()
+    assert run("--file", str(empty)).output == "nothing yet\n"
+
+
+@pytest.mark.parametrize(
+    ("url", "told"),
+    [("localhost:8790", "must start with http"), ("http://127.0.0.1:1", "does not answer")],
+)
+def test_a_gateway_that_cannot_be_asked_is_named(url: str, told: str):
+    result = run("--url", url)
+    assert result.exit_code == 2
+    assert told in result.output
