@@ -76,9 +76,10 @@ class SharedLoad:
         for backend in fleet.backends:
             self._down[fleet.row(backend)] = not backend.healthy
 
-    def down(self) -> bytes:
-        """(R,) which backends are down, as bytes, which are cheap to compare with the last ones."""
-        return self._down.tobytes()
+    def down(self, rows: int) -> bytes:
+        """(rows,) which backends are down, as bytes, which are cheap to compare with the last
+        ones."""
+        return self._down[:rows].tobytes()
 
 
 class LoadView:
@@ -129,7 +130,7 @@ class LoadView:
         for backend, row in self._places:
             backend.set_totals(totals[row])
         self._fleet.mix()
-        if self._reads_down and (down := self._shared_load.down()) != self._down:
+        if self._reads_down and (down := self._shared_load.down(self._rows)) != self._down:
             self._down = down
             self._mark(down, now_s)
 
