@@ -78,6 +78,13 @@ def address(url: str) -> Address:
     return Address(canonical_host(parts.hostname or ""), port, parts.path.rstrip("/"))
 
 
+def own_ends(gateway: GatewaySection) -> frozenset[tuple[str, int]]:
+    """Hosts and ports, in one spelling, at which this machine reaches the gateway itself; without
+    ports that are not fixed."""
+    ends = ((gateway.host, gateway.port), (gateway.admin_host, gateway.admin_port))
+    return frozenset((host, port) for name, port in ends if port for host in _listens(name))
+
+
 def canonical_host(host: str) -> str:
     """A host in one spelling; all names of this machine's loopback are one."""
     host = host.casefold().rstrip(".").strip("[]")

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
+from gateway.config.addresses import own_ends
 from gateway.config.load import Loaded
 from gateway.discovery.join import joined
 from gateway.discovery.source import Found, Source
@@ -185,7 +186,7 @@ class Discovery:
                 listed = {url.rstrip("/") for url in loaded.config.pools[pool].backends}
                 has = tuple(url for url in present.get(pool, ()) if url not in listed)
                 found[pool] = known.get(pool, has)
-        urls, remarks = joined(loaded.config.pools, found)
+        urls, remarks = joined(loaded.config.pools, found, own_ends(loaded.config.gateway))
         for line in remarks:
             if line not in self._told:
                 log.warning("%s", line)

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from gateway.config.addresses import own_ends
 from gateway.config.load import Loaded
 from gateway.discovery.join import joined
 from gateway.discovery.source import Found, Source
@@ -24,7 +25,7 @@ async def glance(
             remarks += [f"{source.name}: {line}" for line in answer.remarks]
         else:
             failed[source.name] = answer
-    urls, left_out = joined(loaded.config.pools, found)
+    urls, left_out = joined(loaded.config.pools, found, own_ends(loaded.config.gateway))
     return urls, failed, (*remarks, *left_out)
 
 

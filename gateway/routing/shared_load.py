@@ -36,8 +36,8 @@ class SharedLoad:
         """memory: a writable buffer of `SharedLoad.doubles` doubles, all zero."""
         self._cells = memoryview(memory).cast("B").cast("d")
         whole = np.frombuffer(memory, dtype=np.float64)
-        self._found = whole[: FOUND * rows]
-        self._down, self._foreign = self._found[:rows], self._found[rows:]
+        self._found = whole[: FOUND * rows].reshape(FOUND, rows)
+        self._down, self._foreign = self._found
         end = rows * (FOUND + workers * WIDTH)
         self._held = whole[FOUND * rows : end].reshape(workers, rows, WIDTH)
         self.queue = SharedQueue(
@@ -84,10 +84,10 @@ class SharedLoad:
             self._down[row] = not backend.healthy
             self._foreign[row] = ASLEEP if backend.asleep else backend.foreign
 
-    def found(self) -> bytes:
-        """(2, R) which backends are down, and the load of others, as bytes, which are cheap to
+    def found(self, rows: int) -> bytes:
+        """(2, rows) which backends are down, and the load of others, as bytes, which are cheap to
         compare with the last ones."""
-        return self._found.tobytes()
+        return self._found[:, :rows].tobytes()
 
 
 class LoadView:
@@ -138,7 +138,7 @@ class LoadView:
         for backend, row in self._places:
             backend.set_totals(totals[row])
         self._fleet.mix()
-        if self._reads_found and (found := self._shared_load.found()) != self._found:
+        if self._reads_found and (found := self._shared_load.found(self._rows)) != self._found:
             self._found = found
             self._mark(found, now_s)
 

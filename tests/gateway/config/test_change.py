@@ -68,6 +68,17 @@ def test_keys_are_named_by_their_paths(file):
     assert step.urls == {"b": ("http://b:1", "http://b:2"), "c": ("http://a:1",)}
 
 
+def test_a_pool_that_is_found_elsewhere_has_other_backends(file):
+    """Also where its list is the same: what another source found is not in it."""
+    file.pools["a"]["discover"] = {"file": "backends.yaml"}
+    before = file.loaded()
+    file.pools["a"].pop("discover")
+    step = change(before, file.loaded())
+
+    assert step.keys == ("pools.a.discover",)
+    assert step.urls == {"a": ("http://a:1",)}
+
+
 def test_a_profile_that_changed_is_named_by_its_key(file):
     """Although the configuration itself is the same."""
     before = file.loaded()

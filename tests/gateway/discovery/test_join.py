@@ -1,6 +1,8 @@
 """Backends of the file and those that were found are one list by pool, each engine once."""
 
+from gateway.config.addresses import own_ends
 from gateway.config.pool_schema import PoolSection
+from gateway.config.schema import GatewaySection
 from gateway.discovery import join
 from gateway.discovery.join import joined
 
@@ -28,6 +30,17 @@ def test_an_engine_counts_once_for_one_model_however_it_is_spelled():
         "pool b: http://S:80/ is in pool a already: it is used once",
         "pool b: http://x:80 is there twice: it is used once",
     )
+
+
+def test_the_gateway_itself_is_no_backend_of_it():
+    """By any name of this machine; another port of it may be an engine."""
+    found = {"a": ("http://localhost:8000", "http://10.0.0.1:8000", "http://127.0.0.1:8001")}
+    gateway = GatewaySection(host="127.0.0.1", port=8000, admin_port=0)
+
+    urls, remarks = joined({"a": pool("m")}, found, own_ends(gateway))
+
+    assert urls == {"a": ("http://10.0.0.1:8000", "http://127.0.0.1:8001")}
+    assert remarks == ("pool a: http://localhost:8000 is this gateway itself: it is not used",)
 
 
 def test_more_than_a_gateway_takes_are_left_out_and_told():
