@@ -53,6 +53,9 @@ LAYERS = {
     "gateway.reload": "PLANNER gateway.errors gateway.config",
     "gateway.preflight": "PLANNER gateway.errors gateway.config gateway.routing gateway.proxy "
     "gateway.proxy.http",
+    "gateway.discovery": "",
+    "gateway.discovery.source": "",
+    "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",

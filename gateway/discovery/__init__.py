@@ -1,0 +1,1 @@
+"""What finds backends while the gateway serves: sources, and what joins them."""
