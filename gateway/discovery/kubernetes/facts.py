@@ -152,7 +152,7 @@ def _parallel(containers: Sequence[ContainerSpec]) -> int | None:
     """The number of GPUs that the engine's arguments share the model out to."""
     for container in containers:
         words = _words(container)
-        for word, after in zip(words, [*words[1:], ""], strict=True):
+        for word, after in zip(words, [*words[1:], ""], strict=False):
             name, equals, value = word.partition("=")
             if name in PARALLEL:
                 return _count(value if equals else after)

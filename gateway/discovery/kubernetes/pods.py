@@ -1,5 +1,6 @@
 """Which pods and endpoints are the backends of which pool, and why others are not. Pure."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
@@ -186,7 +187,7 @@ def base_url(host: str, port: int) -> str:
 
 def unfit(found: Facts, rule: PoolRule) -> str | None:
     """Why an engine cannot be one of a pool's; what is unknown is no reason."""
-    if found.model is not None and rule.model and found.model != rule.model:
+    if found.model is not None and rule.model and not same_model(found.model, rule.model):
         return f"its model is {found.model}, the pool's is {rule.model}"
     if not rule.strict:
         return None
@@ -207,6 +208,16 @@ def unfit(found: Facts, rule: PoolRule) -> str | None:
         if number is not None and number != rule.gpus:
             return f"it has {number} {what}, the profile is of {rule.gpus}"
     return None
+
+
+def same_model(label: str, model: str) -> bool:
+    """Whether a label's value names a model: values have no slash, and are often written small."""
+    spellings = {_plain(model), _plain(model.rpartition("/")[2])}
+    return _plain(label) in spellings
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.casefold())
 
 
 def _doubt(found: Facts, rule: PoolRule) -> str | None:

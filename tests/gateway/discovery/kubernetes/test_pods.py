@@ -226,6 +226,14 @@ def test_own_labels_and_products_come_from_the_configuration():
     assert "its model is qwen" in remarks(rule, other)[0]
 
 
+def test_a_label_spells_a_models_name_as_labels_can():
+    """Their values have no slash."""
+    rule = A100._replace(model="meta-llama/Llama-3.1-8B")
+
+    for value in ("llama-3.1-8b", "Llama-3.1-8B", "meta-llama-Llama-3.1-8B"):
+        assert remarks(rule, a_pod(labels={"model.aibrix.ai/name": value})) == ()
+
+
 def test_a_pod_that_two_pools_want_is_the_first_ones():
     """The second pool says who has it; its other pods serve."""
     both, only = a_pod(), a_pod("only", "10.0.0.2")
