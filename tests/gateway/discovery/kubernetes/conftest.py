@@ -49,6 +49,7 @@ class Cluster:
         self.changed = asyncio.Event()
         self.streams = []
         self.url = ""
+        self.token_file = Path()
 
     def count(self, verb, resource="pods"):
         """How many requests of a kind came."""
