@@ -242,9 +242,9 @@ def following(cluster):
     """`async with following(watches) as listener`: a source that runs against the cluster."""
 
     @asynccontextmanager
-    async def follow(source_type, watches, timing=TIMING):
+    async def follow(source_type, watches, timing=TIMING, server=None):
         listener = Listener()
-        server = ApiServer(cluster.url, cluster.token_file)
+        server = server or ApiServer(cluster.url, cluster.token_file)
         source = source_type(watches, server, timing)
         run = source.run(listener.founds.append, listener.faults.append)
         task = asyncio.get_running_loop().create_task(run)
