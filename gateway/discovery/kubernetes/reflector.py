@@ -46,7 +46,7 @@ class Resource(NamedTuple):
         return f"{root}/{self.version}/namespaces/{quote(self.namespace, safe='')}/{self.plural}"
 
 
-class Timing(NamedTuple):
+class WatchTiming(NamedTuple):
     """Seconds. pause_s, longest_pause_s: after the first failure and after many. resync_s: between
     lists. watch_s: after which the server ends a watch. grace_s: that it may be late. settle_s: in
     which changes that come together are taken as one."""
@@ -70,7 +70,7 @@ class Reflector:
         api: KubeApi,
         resource: Resource,
         looked: Callable[[], None],
-        timing: Timing,
+        timing: WatchTiming,
     ) -> None:
         """looked: called after every look, good or not."""
         self.resource = resource

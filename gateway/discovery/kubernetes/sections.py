@@ -8,7 +8,7 @@ from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.discovery.kubernetes.api import ACCOUNT, ApiServer
 from gateway.discovery.kubernetes.facts import Labels
 from gateway.discovery.kubernetes.pods import PoolRule
-from gateway.discovery.kubernetes.source import KubernetesSource, PoolWatch
+from gateway.discovery.kubernetes.source import KubernetesSource, PoolTarget
 
 DEFAULT = "default"
 
@@ -30,7 +30,7 @@ def kubernetes_sources(
 ) -> dict[object, KubernetesSource]:
     """A source for each API server, by what it is made from. pools: in the order of the file.
     root: its folder. account: that of the pod's service account."""
-    watches: dict[ApiServer | None, list[PoolWatch]] = {}
+    watches: dict[ApiServer | None, list[PoolTarget]] = {}
     for pool in pools:
         watches.setdefault(_server(pool.section, root), []).append(pool_watch(pool, account))
     return {
@@ -39,7 +39,7 @@ def kubernetes_sources(
     }
 
 
-def pool_watch(pool: KubernetesPool, account: Path = ACCOUNT) -> PoolWatch:
+def pool_watch(pool: KubernetesPool, account: Path = ACCOUNT) -> PoolTarget:
     """What a pool follows."""
     section = pool.section
     namespace = section.namespace or _own_namespace(account)
@@ -61,7 +61,7 @@ def pool_watch(pool: KubernetesPool, account: Path = ACCOUNT) -> PoolWatch:
         products=section.gpu_products,
         labels=Labels(**section.labels),
     )
-    return PoolWatch(
+    return PoolTarget(
         rule,
         namespace,
         section.selector,

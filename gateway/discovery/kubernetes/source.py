@@ -27,17 +27,17 @@ from gateway.discovery.kubernetes.objects import (
     SliceObject,
 )
 from gateway.discovery.kubernetes.pods import PoolLook, PoolRule, assign, pod_ready
-from gateway.discovery.kubernetes.reflector import Reflector, Resource, Timing
+from gateway.discovery.kubernetes.reflector import Reflector, Resource, WatchTiming
 from gateway.discovery.source import Found
 
 log = logging.getLogger("cuvee.discovery")
 
-TIMING = Timing()
+TIMING = WatchTiming()
 SERVICE_LABEL = "kubernetes.io/service-name"
 INFERENCE = "inference.networking.k8s.io"
 
 
-class PoolWatch(NamedTuple):
+class PoolTarget(NamedTuple):
     """What one pool follows: one of selector, service and inference_pool. nodes: whether labels of
     nodes are read."""
 
@@ -53,7 +53,10 @@ class KubernetesSource:
     """The `Source` of the pools that follow an API server."""
 
     def __init__(
-        self, watches: Sequence[PoolWatch], server: ApiServer | None = None, timing: Timing = TIMING
+        self,
+        watches: Sequence[PoolTarget],
+        server: ApiServer | None = None,
+        timing: WatchTiming = TIMING,
     ) -> None:
         """watches: in the order of the file. server: `None`: that of the cluster around."""
         self.name = f"kubernetes {', '.join(dict.fromkeys(one.rule.where for one in watches))}"
@@ -82,7 +85,7 @@ class KubernetesSource:
 class Following:
     """What is kept of the API while it is followed."""
 
-    def __init__(self, watches: Sequence[PoolWatch], api: KubeApi, timing: Timing) -> None:
+    def __init__(self, watches: Sequence[PoolTarget], api: KubeApi, timing: WatchTiming) -> None:
         self._watches = watches
         self._api = api
         self._timing = timing
@@ -133,14 +136,14 @@ class Following:
                 task.add_done_callback(lambda _: self._looked.set())
                 self._reflectors[resource], self._tasks[resource] = reflector, task
 
-    def _inference_pool(self, watch: PoolWatch) -> InferencePoolObject | None:
+    def _inference_pool(self, watch: PoolTarget) -> InferencePoolObject | None:
         reflector = self._reflectors.get(first_resource(watch))
         found: InferencePoolObject | None = None
         if watch.inference_pool is not None and reflector is not None:
             found = reflector.objects.get(watch.inference_pool)
         return found
 
-    def _members(self, watch: PoolWatch) -> Resource | None:
+    def _members(self, watch: PoolTarget) -> Resource | None:
         """The pods of an InferencePool, once it is known which."""
         pool = self._inference_pool(watch)
         labels = (pool and pool.spec.selector.match_labels) or {}
@@ -173,14 +176,14 @@ class Following:
         elif not urls:
             failed("; ".join(result.remarks))
 
-    def _blind(self, watch: PoolWatch) -> bool:
+    def _blind(self, watch: PoolTarget) -> bool:
         """Whether a pool's pods are not known now."""
         if watch.inference_pool is not None and self._members(watch) is None:
             return True
         used = (first_resource(watch), self._members(watch))
         return any(r is not None and self._reflectors[r].fault is not None for r in used)
 
-    def _pool_look(self, watch: PoolWatch) -> PoolLook:
+    def _pool_look(self, watch: PoolTarget) -> PoolLook:
         first = self._reflectors[first_resource(watch)]
         rule, nodes = watch.rule, self._nodes if watch.nodes else {}
         if watch.service is not None:
@@ -231,7 +234,7 @@ class Following:
         return names - {""}
 
 
-def first_resource(watch: PoolWatch) -> Resource:
+def first_resource(watch: PoolTarget) -> Resource:
     """What is followed for a pool before anything else is known."""
     if watch.service is not None:
         labels = f"{SERVICE_LABEL}={watch.service}"

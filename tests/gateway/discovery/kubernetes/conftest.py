@@ -14,9 +14,9 @@ import pytest
 from aiohttp import web
 
 from gateway.discovery.kubernetes.api import ApiServer, KubeApi
-from gateway.discovery.kubernetes.reflector import Timing
+from gateway.discovery.kubernetes.reflector import WatchTiming
 
-TIMING = Timing(
+TIMING = WatchTiming(
     pause_s=0.01, longest_pause_s=0.05, resync_s=600, watch_s=60, grace_s=5, settle_s=0.01
 )
 REASONS = {401: "Unauthorized", 403: "Forbidden", 404: "NotFound", 410: "Expired"}

@@ -19,14 +19,14 @@ import pytest
 
 from gateway.discovery.kubernetes.api import ApiServer
 from gateway.discovery.kubernetes.pods import PoolRule
-from gateway.discovery.kubernetes.reflector import Timing
-from gateway.discovery.kubernetes.source import KubernetesSource, PoolWatch
+from gateway.discovery.kubernetes.reflector import WatchTiming
+from gateway.discovery.kubernetes.source import KubernetesSource, PoolTarget
 
 PROGRAM = os.environ.get("CUVEE_KUBE_APISERVER", "")
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="make test-kubernetes")
 RULE = PoolRule("a", "default/app=vllm", gpu="H100")
-WATCH = PoolWatch(RULE, "default", selector="app=vllm")
-TIMING = Timing(
+WATCH = PoolTarget(RULE, "default", selector="app=vllm")
+TIMING = WatchTiming(
     pause_s=0.05, longest_pause_s=0.5, resync_s=600, watch_s=2, grace_s=5, settle_s=0.05
 )
 START_S = 60
@@ -299,7 +299,7 @@ async def test_a_server_that_starts_again(real, account, following, until):
 async def test_an_inference_pool(real, account, following, until):
     """A custom resource: told when it is not known, followed when it is."""
     real.put_pod(1)
-    watch = PoolWatch(RULE, "default", inference_pool="pool")
+    watch = PoolTarget(RULE, "default", inference_pool="pool")
     group, plural = "inference.networking.k8s.io", "inferencepools"
     version = {"name": "v1", "served": True, "storage": True}
     definition = {

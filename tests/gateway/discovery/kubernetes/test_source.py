@@ -4,15 +4,15 @@ import pytest
 from aiohttp import web
 
 from gateway.discovery.kubernetes.pods import PoolRule
-from gateway.discovery.kubernetes.reflector import Timing
-from gateway.discovery.kubernetes.source import KubernetesSource, PoolWatch
+from gateway.discovery.kubernetes.reflector import WatchTiming
+from gateway.discovery.kubernetes.source import KubernetesSource, PoolTarget
 
 PODS = "namespaces/default/pods"
 POOLS = "namespaces/default/inferencepools"
 SLICES = "namespaces/default/endpointslices"
 RULE = PoolRule("a", "default/app=vllm", gpu="H100", strict=False)
-WATCH = PoolWatch(RULE, "default", selector="app=vllm")
-QUICK = Timing(
+WATCH = PoolTarget(RULE, "default", selector="app=vllm")
+QUICK = WatchTiming(
     pause_s=0.01, longest_pause_s=0.05, resync_s=600, watch_s=1, grace_s=0.2, settle_s=0.01
 )
 
@@ -150,7 +150,7 @@ async def test_a_pool_that_cannot_be_seen_keeps_what_it_has(cluster, following, 
     """The others are followed all the same, and a pod stays its first pool's."""
     cluster.put(PODS, a_pod(1))
     cluster.put(SLICES, a_slice(1, 2))
-    second = PoolWatch(RULE._replace(pool="b"), "default", service="vllm")
+    second = PoolTarget(RULE._replace(pool="b"), "default", service="vllm")
     async with following(KubernetesSource, [WATCH, second]) as listener:
         await until(lambda: listener.urls == urls(1) | {"b": ("http://10.0.0.2:8000",)})
         cluster.denied = {("watch", "pods"), ("list", "pods")}
@@ -263,7 +263,7 @@ def a_slice(*numbers):
 
 async def test_the_endpoints_of_a_service_are_followed(cluster, following, until):
     """By its EndpointSlices."""
-    watch = PoolWatch(RULE, "default", service="vllm")
+    watch = PoolTarget(RULE, "default", service="vllm")
     cluster.put(SLICES, a_slice(1))
     async with following(KubernetesSource, [watch]) as listener:
         await until(lambda: listener.urls == urls(1))
@@ -284,7 +284,7 @@ def a_pool(app, *ports):
 
 async def test_the_pods_of_an_inference_pool_are_followed(cluster, following, until):
     """By its selector and ports, also when these change; when it is gone, its pods stay."""
-    watch = PoolWatch(RULE, "default", inference_pool="pool")
+    watch = PoolTarget(RULE, "default", inference_pool="pool")
     cluster.put(PODS, a_pod(1))
     cluster.put(PODS, a_pod(7, app="new"))
     async with following(KubernetesSource, [watch]) as listener:
@@ -306,7 +306,7 @@ async def test_the_pods_of_an_inference_pool_are_followed(cluster, following, un
 async def test_a_cluster_without_inference_pools_is_told(cluster, following, until):
     """The custom resource is not installed."""
     cluster.unknown = {"inferencepools"}
-    watch = PoolWatch(RULE, "default", inference_pool="pool")
+    watch = PoolTarget(RULE, "default", inference_pool="pool")
     async with following(KubernetesSource, [watch]) as listener:
         await until(lambda: listener.faults)
 
