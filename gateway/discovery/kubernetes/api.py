@@ -204,10 +204,14 @@ class KubeApi:
         return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
     def _token(self) -> str | None:
-        """The token as it is in its file now."""
-        if self.server.token_file is None:
+        """The token as it is in its file now. Raises ApiUnreachable if it could be none."""
+        file = self.server.token_file
+        if file is None:
             return None
-        return self.server.token_file.read_text(encoding="ascii", errors="replace").strip()
+        token = file.read_text(encoding="latin-1").strip()
+        if not (token.isascii() and token.isprintable()) or " " in token:
+            raise ApiUnreachable(f"this file has no token: {file}")
+        return token
 
     def _context(self) -> ssl.SSLContext:
         """How the server is trusted; made again when the file of its authorities changes."""

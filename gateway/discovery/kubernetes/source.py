@@ -156,7 +156,7 @@ class Following:
         """Tell what the reflectors have now, as soon as each had its first look.
 
         Pools whose resources cannot be looked at are not told of, so that they keep what they have;
-        their pods stay theirs.
+        their pods stay theirs. A look has failed if it is so of all pools.
         """
         if any(r not in self._reflectors for r in self._wanted()):
             return  # an InferencePool has come or has changed: its pods are still to be listed
@@ -171,10 +171,8 @@ class Following:
         nodes = (self._node_fault,) if self._node_fault else ()
         if urls:
             found(Found(urls, (*faults.values(), *nodes, *result.remarks)))
-        if faults:
-            failed("; ".join(faults.values()))
-        elif not urls:
-            failed("; ".join(result.remarks))
+        else:
+            failed("; ".join(faults.values() or result.remarks))
 
     def _blind(self, watch: PoolTarget) -> bool:
         """Whether a pool's pods are not known now."""

@@ -1,6 +1,10 @@
 """Where the API is, and what comes of its answers."""
 
 import asyncio
+import os
+import shutil
+import ssl
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -69,6 +73,55 @@ async def test_a_refusal_has_the_servers_words():
 
 
 async def test_a_missing_token_is_told(tmp_path):
-    """With its path."""
+    """With its path; so is what would be another header."""
+    file = tmp_path / "no-token"
+    api = KubeApi(ApiServer("http://127.0.0.1:1", file))
     with pytest.raises(ApiUnreachable, match="no-token"):
-        await KubeApi(ApiServer("http://127.0.0.1:1", tmp_path / "no-token")).get("/api")
+        await api.get("/api")
+
+    file.write_text("a\r\nb: c")
+    with pytest.raises(ApiUnreachable, match="this file has no token"):
+        await api.get("/api")
+
+
+def make_certificate(key, certificate):
+    """Make a key and a certificate for 127.0.0.1, signed by itself."""
+    made = "req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=k -addext"
+    subprocess.run(
+        [
+            *("openssl", *made.split(), "subjectAltName=IP:127.0.0.1"),
+            *("-keyout", key, "-out", certificate),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make a certificate")
+async def test_a_server_is_trusted_by_its_authorities(tmp_path):
+    """Those of the file, also after the file has changed, and nobody else."""
+    for name in ("a", "b"):
+        await asyncio.to_thread(
+            make_certificate, tmp_path / f"{name}.key", tmp_path / f"{name}.pem"
+        )
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "a.pem", tmp_path / "a.key")
+    authorities = tmp_path / "ca.crt"
+
+    async def serve(reader, writer):
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}")
+        await writer.drain()
+        writer.close()
+
+    async with await asyncio.start_server(serve, "127.0.0.1", 0, ssl=context) as server:
+        port = server.sockets[0].getsockname()[1]
+        api = KubeApi(ApiServer(f"https://127.0.0.1:{port}", None, authorities))
+        with pytest.raises(ApiUnreachable, match="No such file"):
+            await api.get("/api")
+        authorities.write_bytes((tmp_path / "b.pem").read_bytes())
+        with pytest.raises(ApiUnreachable, match="CERTIFICATE_VERIFY_FAILED"):
+            await api.get("/api")
+        authorities.write_bytes((tmp_path / "a.pem").read_bytes())
+        os.utime(authorities, (1, 1))
+        assert await api.get("/api") == b"{}"

@@ -56,6 +56,7 @@ def test_files_are_relative_to_the_file(tmp_path):
     """As all paths in it."""
     keys = {"api_server": "https://k", "token_file": "t", "ca_file": "c"}
 
-    ((key, _),) = kubernetes_sources([a_pool("a", **keys)], tmp_path).items()
+    (key,) = kubernetes_sources([a_pool("a", **keys)], tmp_path)
 
+    assert isinstance(key, tuple)
     assert ApiServer("https://k", tmp_path / "t", tmp_path / "c") in key

@@ -81,7 +81,7 @@ async def test_a_version_that_is_gone_is_listed_again(cluster, following, until,
     cluster.gone_inside = inside
     cluster.put(PODS, a_pod(1))
     async with following(KubernetesSource, [WATCH]) as listener:
-        await until(lambda: cluster.count("watch") == 1 and listener.urls == urls(1))
+        await until(lambda: cluster.streams and listener.urls == urls(1))
         cluster.deaf = True
         cluster.put(PODS, a_pod(2))
         cluster.compact()
@@ -153,14 +153,15 @@ async def test_a_pool_that_cannot_be_seen_keeps_what_it_has(cluster, following, 
     second = PoolTarget(RULE._replace(pool="b"), "default", service="vllm")
     async with following(KubernetesSource, [WATCH, second]) as listener:
         await until(lambda: listener.urls == urls(1) | {"b": ("http://10.0.0.2:8000",)})
+        await until(lambda: len(cluster.streams) == 2)
         cluster.denied = {("watch", "pods"), ("list", "pods")}
         cluster.cut()
-        await until(lambda: listener.faults)
+        await until(lambda: any("may not" in remark for remark in listener.remarks))
         cluster.put(SLICES, a_slice(1, 2, 3))
         expected = {"b": ("http://10.0.0.2:8000", "http://10.0.0.3:8000")}
         await until(lambda: listener.urls == expected)
 
-        assert any("may not" in remark for remark in listener.remarks)
+    assert listener.faults == []  # a look at one of the two was good each time
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])
