@@ -134,11 +134,14 @@ class KubeApi:
         return body
 
     async def lines(self, target: str, longest_s: float) -> AsyncGenerator[bytes, None]:
-        """The lines of an answer that streams, until it ends or for `longest_s`. Raises
-        ApiFault."""
+        """The lines of an answer that streams, until it ends or for `longest_s`; an empty one
+        first, when the answer has begun. Raises ApiFault."""
         rest = b""
         async with self._pieces(target, longest_s) as pieces:
             async for piece in pieces:
+                if not piece:
+                    yield b""
+                    continue
                 *whole, rest = (rest + piece).split(b"\n")
                 for line in whole:
                     if line.strip():
@@ -171,8 +174,9 @@ class KubeApi:
                 writer.transport.abort()  # a closing TLS connection could wait for its peer
 
     async def _body(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-        """The body of an answer; raises ApiRefusal for one that is not 200."""
-        answer = ApiAnswer()
+        """The body of an answer, after an empty piece when it has begun; raises ApiRefusal for one
+        that is not 200."""
+        answer, told = ApiAnswer(), False
         parser: Any = httptools.HttpResponseParser(answer)
         refused: bytes | None = None
         while not answer.over:
@@ -183,8 +187,12 @@ class KubeApi:
             piece = answer.take()
             if answer.begun and parser.get_status_code() != 200:
                 refused = (refused or b"") + piece
-            elif piece:
-                yield piece
+            elif answer.begun:
+                if not told:
+                    told = True
+                    yield b""
+                if piece:
+                    yield piece
         if refused is not None:
             raise _refusal(parser.get_status_code(), answer.headers, refused)
         framed = {"content-length", "transfer-encoding"} & set(answer.headers)

@@ -169,9 +169,10 @@ class Reflector:
             # A connection whose other end is gone says nothing: the limit is ours too.
             async with aclosing(self._api.lines(query, seconds + self._timing.grace_s)) as lines:
                 async for line in lines:
-                    self._take(msgspec.json.decode(line, type=WatchEvent))
-                    came = True
-                    self._pauses = 0
+                    if line:
+                        self._take(msgspec.json.decode(line, type=WatchEvent))
+                        came = True
+                        self._pauses = 0
                     self._good()
         except ApiUnreachable:
             if came:  # it worked until now: from where it broke, after the shortest pause
