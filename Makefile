@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-long test-clients check coverage compiled interpreted format clean
+.PHONY: demo test test-long test-clients test-kubernetes check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -22,6 +22,12 @@ test-long: $(VENV)/.dev
 # in an environment of its own below build/clients; ARGS="openai browser" runs some.
 test-clients: $(VENV)/.dev
 	$(BIN)/python tests/clients/run.py $(ARGS)
+
+# Discovery against a real kube-apiserver with etcd, made from Debian's source at first use: needs Debian
+# 12 and root, and ten minutes then; 30 s later.
+test-kubernetes: $(VENV)/.dev
+	CUVEE_KUBE_APISERVER=$$(tests/gateway/discovery/kubernetes/kube_apiserver.sh) \
+	    $(BIN)/python -m pytest tests/gateway/discovery/kubernetes/test_kube_apiserver.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

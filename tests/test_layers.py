@@ -56,7 +56,10 @@ LAYERS = {
     "gateway.reload": "PLANNER gateway.errors gateway.config",
     "gateway.preflight": "PLANNER gateway.errors gateway.config gateway.routing gateway.proxy "
     "gateway.proxy.http",
-    "gateway.discovery": "planner planner.model gateway.errors gateway.config",
+    "gateway.discovery": "planner planner.model gateway.errors gateway.config "
+    "gateway.discovery.kubernetes gateway.discovery.source",
+    "gateway.discovery.source": "",
+    "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source",
     "gateway.insight": "planner.model gateway.admin gateway.counting gateway.discovery "
     "gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",

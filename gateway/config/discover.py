@@ -5,6 +5,7 @@ from typing import Any
 
 from gateway.config.discover_schema import DiscoverSection, DnsSection, nameserver
 from gateway.config.findings import Findings
+from gateway.config.kubernetes import check_kubernetes
 from gateway.config.schema import Config
 from planner.document import shown, under
 
@@ -21,6 +22,9 @@ def check_discover(config: Config, raw: Any, root: Path, findings: Findings) -> 
             _check_kind(section.discover, f"{where}.discover", findings)
             _check_file(section.discover.file, root, f"{where}.discover.file", findings)
             _check_dns(section.discover.dns, f"{where}.discover.dns", findings)
+            if section.discover.kubernetes is not None:
+                key = f"{where}.discover.kubernetes"
+                check_kubernetes(key, section.discover.kubernetes, root, findings)
         elif "backends" not in entries[name] and not findings.hides(where):
             findings.problem(f"{where}.backends", "missing")
 

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from gateway.config.domains import LARGEST
+from gateway.config.kubernetes_schema import KubernetesSection
 
 DNS_PORT = 53
 
@@ -55,6 +56,8 @@ class DiscoverSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """
     dns: DnsSection | None = None
     """A name in DNS."""
+    kubernetes: KubernetesSection | None = None
+    """Pods or endpoints of a Kubernetes cluster."""
 
 
 def nameserver(text: str) -> tuple[str, int]:

@@ -10,8 +10,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.config import discover_schema, pool_schema, schema
+from gateway.config import discover_schema, kubernetes_schema, pool_schema, schema
 from gateway.config.discover_schema import DiscoverSection, DnsSection
+from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
 from gateway.config.schema import (
     BucketSection,
@@ -84,6 +85,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("pools.NAME", PoolSection),
     ("pools.NAME.discover", DiscoverSection),
     ("pools.NAME.discover.dns", DnsSection),
+    ("pools.NAME.discover.kubernetes", KubernetesSection),
     ("pools.NAME.spot", SpotSection),
     ("pools.NAME.any_of", AnyOfSection),
     ("buckets", BucketSection),
@@ -122,7 +124,7 @@ def _table(
 def _notes() -> dict[tuple[str, str], str]:
     """The text below each field in the source, by class name and field name."""
     notes = {}
-    modules = schema, pool_schema, discover_schema
+    modules = schema, pool_schema, discover_schema, kubernetes_schema
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):
         if isinstance(node, ast.ClassDef):

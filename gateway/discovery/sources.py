@@ -4,13 +4,14 @@ from gateway.config.discover_schema import DnsSection
 from gateway.config.load import Loaded
 from gateway.discovery.dns_source import DnsSource
 from gateway.discovery.file_source import FileSource
+from gateway.discovery.kubernetes.sections import KubernetesPool, kubernetes_sources
 from gateway.discovery.source import Source
 
 
 def wanted(loaded: Loaded) -> dict[object, Source]:
     """The sources of a configuration, each by what it is made from: a source that runs is kept
     where another configuration has the same."""
-    return {**_files(loaded), **_names(loaded)}
+    return {**_files(loaded), **_names(loaded), **_clusters(loaded)}
 
 
 def by_pool(loaded: Loaded) -> dict[str, str]:
@@ -36,3 +37,22 @@ def _names(loaded: Loaded) -> dict[object, Source]:
             pools.setdefault(section.discover.dns, []).append(name)
     made = ((section, tuple(names)) for section, names in pools.items())
     return {(section, names): DnsSource(section, names) for section, names in made}
+
+
+def _clusters(loaded: Loaded) -> dict[object, Source]:
+    """A source for each API server of Kubernetes, which all pools there share."""
+    pools = []
+    for pool in loaded.pools:
+        section = loaded.config.pools[pool.name]
+        if section.discover is not None and section.discover.kubernetes is not None:
+            pools.append(
+                KubernetesPool(
+                    name=pool.name,
+                    section=section.discover.kubernetes,
+                    gpu=pool.gpu,
+                    gpus=pool.gpus,
+                    model=section.served_name or pool.model,
+                    engine=section.engine,
+                )
+            )
+    return dict(kubernetes_sources(pools, loaded.root))
