@@ -1,8 +1,9 @@
 """The sources that a configuration asks for. Knows every kind of source, and starts none."""
 
+from pkgutil import resolve_name
+
 from gateway.config.discover_schema import DnsSection
 from gateway.config.load import Loaded
-from gateway.discovery.dns_source import DnsSource
 from gateway.discovery.file_source import FileSource
 from gateway.discovery.kubernetes.sections import KubernetesPool, kubernetes_sources
 from gateway.discovery.source import Source
@@ -35,8 +36,12 @@ def _names(loaded: Loaded) -> dict[object, Source]:
     for name, section in loaded.config.pools.items():
         if section.discover is not None and section.discover.dns is not None:
             pools.setdefault(section.discover.dns, []).append(name)
+    if not pools:
+        return {}
+    # Its library takes 6 MiB, which a gateway without such pools need not hold.
+    source = resolve_name("gateway.discovery.dns_source:DnsSource")
     made = ((section, tuple(names)) for section, names in pools.items())
-    return {(section, names): DnsSource(section, names) for section, names in made}
+    return {(section, names): source(section, names) for section, names in made}
 
 
 def _clusters(loaded: Loaded) -> dict[object, Source]:
