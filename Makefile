@@ -14,7 +14,7 @@ demo: $(VENV)/.run
 test: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m 'not long' $(ARGS)
 
-# The tests that play whole certificates, and the like: two minutes, a quarter of it compiled.
+# The tests that play whole certificates, or wait for clocks, and the like: two to three minutes.
 test-long: $(VENV)/.dev
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal -m long $(ARGS)
 

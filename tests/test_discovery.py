@@ -151,6 +151,7 @@ async def test_a_gateway_without_backends_starts_and_serves_when_they_come(tmp_p
             await at.serves(at.urls[1:])
 
 
+@pytest.mark.long
 async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(tmp_path: Path):
     """Broken, with a bad URL or gone: the last backends serve; admin port and metrics say why."""
     async with place(tmp_path) as at:
@@ -201,6 +202,7 @@ async def test_what_is_found_is_asked_for_its_model(tmp_path: Path):
             await until(refused)
 
 
+@pytest.mark.long
 async def test_a_reload_keeps_what_was_found_and_follows_another_source(tmp_path: Path):
     """A changed key does not take discovered backends away; a pool that gets a source keeps its
     backends until that has answered; without a source it has those of the file alone."""
@@ -230,6 +232,7 @@ async def test_a_reload_keeps_what_was_found_and_follows_another_source(tmp_path
             assert (await at.get("/cuvee/discovery"))["sources"] == []
 
 
+@pytest.mark.long
 async def test_backends_come_and_go_by_dns_and_no_request_is_lost(tmp_path: Path):
     """Two workers follow a service; when its name server fails, the last backends serve."""
     async with place(tmp_path) as at, name_server() as server:

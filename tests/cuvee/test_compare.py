@@ -164,6 +164,7 @@ def test_the_paper_prints_counts_costs_and_times():
     assert [table.row_count for table in paper_tables(rows)] == [6] * 3
 
 
+@pytest.mark.long
 def test_the_paper_s_six_tables_stand_beside_ours():
     """Six rates each, with the paper's saving beside ours, and where the throughputs are from."""
     result = run(compare, "--paper")

@@ -4,6 +4,7 @@ import copy
 import random
 from pathlib import Path
 
+import pytest
 import yaml
 
 from gateway.config.load import load
@@ -40,6 +41,7 @@ def spoil(raw, random_):
         node[random_.choice(NAMES)] = copy.deepcopy(node[key]) if what < 0.85 else node.pop(key)
 
 
+@pytest.mark.long
 def test_every_file_is_loaded_or_refused_in_lines(tmp_path):
     """No other error than ConfigError, and one line for each problem."""
     good = yaml.safe_load((CONFIGS / "demo.yaml").read_text())

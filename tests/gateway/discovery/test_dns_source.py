@@ -118,6 +118,7 @@ async def test_a_name_is_asked_for_again_when_its_records_may_be_kept_no_longer(
             assert (await heard.get()).urls == {"a": ("http://10.0.0.2:8000",)}
 
 
+@pytest.mark.long
 async def test_a_name_is_asked_for_again_after_the_interval_at_the_latest():
     """Where its records may be kept for an hour; also after failures."""
     async with name_server() as at, told(source(at, interval_s=1.0)) as heard:

@@ -95,6 +95,7 @@ async def heard(source):
         task.cancel()
 
 
+@pytest.mark.long
 async def test_a_file_is_followed_through_all_that_may_happen_to_it(tmp_path):
     """Missing, written, replaced by a renamed one, behind a link, broken, and removed."""
     path, other = tmp_path / "b.yaml", tmp_path / "new.yaml"

@@ -111,6 +111,7 @@ instances = st.builds(
     suppress_health_check=[HealthCheck.too_slow],
 )  # fmt: skip
 @given(instances)
+@pytest.mark.long
 def test_refinement_keeps_its_promises(instance: Instance):
     """Never dearer than a certified fleet of one type, nor than the certified plan that was not
     refined; within the stock; and on fresh seeds at most half a point under the target."""

@@ -64,6 +64,7 @@ async def test_a_slow_solve_is_abandoned(make_demand, pools):
     assert third.plan_id == first.plan_id
 
 
+@pytest.mark.long
 async def test_plans_are_sealed_in_a_process_that_ends_with_it(make_demand, pools):
     """The plan comes back with what the gateway's own rehearsal says of it, and the cheapest plan
     that holds; whoever solves meanwhile does not wait, and the memory is given back."""
