@@ -5,7 +5,6 @@ Owns the files: they are opened, filled, and given up for the next ones.
 """
 
 import errno
-import fcntl
 import logging
 import os
 import stat
@@ -19,6 +18,7 @@ from threading import Thread
 from typing import NamedTuple
 
 from gateway.config.load import Loaded
+from gateway.line_file import append, cut, rotate
 from planner.traffic.gateway_trace import HEADER, ServedRequest, is_served, written
 
 log = logging.getLogger("cuvee")
@@ -26,7 +26,6 @@ log = logging.getLogger("cuvee")
 MOST_WAITING = 100_000  # requests that may wait for the disk: some 30 MiB
 AT_ONCE = 64  # lines made in one go; writing them lets other threads run
 CLOSE_S = 2.0  # for the lines that wait when the gateway ends
-TAIL_BYTES = 65_536  # in which the last whole line ends, of a file whose end was cut
 
 
 class TraceSettings(NamedTuple):
@@ -110,7 +109,7 @@ class TraceFile:
     def _write(self, settings: TraceSettings, served: Sequence[ServedRequest]) -> None:
         try:
             data = written(served, settings.secret).encode()
-            _append(self._file(settings), data)
+            append(self._file(settings), data)
         except Exception as error:  # whatever it is: the next lines may be written again
             self._unwritten += len(served)
             self._leave()
@@ -132,7 +131,7 @@ class TraceFile:
             self._path, self._fd = settings.path, _opened(settings)
         if os.fstat(self._fd).st_size >= settings.file_bytes:
             self._leave()
-            _rotate(settings)
+            rotate(settings.path, settings.files)
             self._fd = _opened(settings)
         return self._fd
 
@@ -163,11 +162,11 @@ def _opened(settings: TraceSettings) -> int:
         if not stat.S_ISREG(found.st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         if found.st_size == 0:
-            _append(fd, HEADER.encode())
+            append(fd, HEADER.encode())
             return fd
         first = os.pread(fd, 4 * len(HEADER), 0).partition(b"\n")[0].decode(errors="replace")
         if first + "\n" == HEADER:
-            _cut(fd)
+            cut(fd)
             return fd
         if not is_served(first.split(",")):
             raise OSError(errno.EEXIST, "it holds something else")
@@ -175,47 +174,5 @@ def _opened(settings: TraceSettings) -> int:
         os.close(fd)
         raise
     os.close(fd)
-    _rotate(settings)
+    rotate(settings.path, settings.files)
     return _opened(settings)
-
-
-def _append(fd: int, data: bytes) -> None:
-    """Write lines whole, or not at all. Raises OSError."""
-    # Another gateway that hands over its port may write to the same file.
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    try:
-        before = os.fstat(fd).st_size
-        rest = data
-        try:
-            while rest:
-                rest = rest[os.write(fd, rest) :]
-        except OSError:
-            os.ftruncate(fd, before)
-            raise
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-def _cut(fd: int) -> None:
-    """Take away the last line if a crash cut it: what comes next begins a line."""
-    fcntl.flock(fd, fcntl.LOCK_EX)
-    try:
-        size = os.fstat(fd).st_size
-        first = max(0, size - TAIL_BYTES)
-        tail = os.pread(fd, size - first, first)
-        end = tail.rfind(b"\n") + 1
-        if 0 < end < len(tail):
-            os.ftruncate(fd, first + end)
-    finally:
-        fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-def _rotate(settings: TraceSettings) -> None:
-    """Give the files the next numbers, and delete what is more than there may be. Raises
-    OSError."""
-    path, files = settings.path, settings.files
-    names = [path, *(path.with_name(f"{path.name}.{number}") for number in range(1, files))]
-    names[-1].unlink(missing_ok=True)
-    for older, newer in zip(names[:0:-1], names[-2::-1], strict=True):
-        with suppress(FileNotFoundError):
-            newer.rename(older)

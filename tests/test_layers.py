@@ -45,8 +45,9 @@ LAYERS = {
     "gateway.proxy.http",
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
     "gateway.rehearsal gateway.routing gateway.telemetry",
-    "gateway.trace_file": "planner.traffic gateway.config",
-    "gateway.journal": "planner.model gateway.config gateway.telemetry",
+    "gateway.line_file": "",
+    "gateway.trace_file": "planner.traffic gateway.config gateway.line_file",
+    "gateway.journal": "planner.model gateway.config gateway.line_file gateway.telemetry",
     "gateway.counting": "gateway.config gateway.control gateway.journal gateway.logs "
     "gateway.planning "
     "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",

@@ -7,11 +7,12 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 from gateway.journal.entry import Entry, entries, line
+from gateway.line_file import append, rotate
 
 log = logging.getLogger("cuvee")
 
 MOST_WAITING = 1_000  # lines that may wait for the disk
-BEFORE = ".1"  # appended to the name of the file that was full
+FILES = 2  # with the one before, whose name ends in `.1`
 
 
 class JournalFile:
@@ -46,19 +47,24 @@ class JournalFile:
 
     def _append(self, data: bytes) -> None:
         try:
-            with open(self.path, "ab") as file:
-                full = file.tell() and file.tell() + len(data) > self.file_bytes
-                if not full:
-                    file.write(data)
-            if full:
-                os.replace(self.path, _before(self.path))
-                self.path.write_bytes(data)
+            self._write(data)
         except OSError as error:
             if not self._failing:
                 log.warning("the journal %s cannot be written: %s", self.path, error.strerror)
             self._failing = True
         else:
             self._failing = False
+
+    def _write(self, data: bytes) -> None:
+        with open(self.path, "a+b") as file:
+            size = file.seek(0, os.SEEK_END)
+            if not size or size + len(data) <= self.file_bytes:
+                # What a crash has cut stays a line of its own.
+                torn = size and os.pread(file.fileno(), 1, size - 1) != b"\n"
+                append(file.fileno(), b"\n" + data if torn else data)
+                return
+        rotate(self.path, FILES)
+        self._write(data)
 
     def _done(self, _: Future[None]) -> None:
         self._waiting -= 1
@@ -77,4 +83,4 @@ def read(path: Path) -> list[Entry]:
 
 
 def _before(path: Path) -> Path:
-    return path.with_name(path.name + BEFORE)
+    return path.with_name(f"{path.name}.1")

@@ -6,7 +6,7 @@ from typing import Final
 
 from msgspec.structs import astuple
 
-from gateway.errors import ClientGone, GatewayError
+from gateway.errors import GatewayError
 from gateway.proxy.context_refusal import context_refusal
 from gateway.proxy.engines import EngineRefusal
 from gateway.proxy.events_schema import Usage
@@ -22,6 +22,7 @@ from gateway.routing.observation import Observation, Outcome
 
 DETAILS: Final = 4  # where what a usage says of hits begins among its fields
 NO_DETAILS: Final = (None, None, None)
+LEFT: Final = 499  # nginx's status for a client that left
 OK: Final = Outcome.OK
 FAILED: Final = Outcome.FAILED
 
@@ -96,7 +97,7 @@ class ActiveRequest:
 
     def abandon(self) -> None:
         """The client closed its connection: end the handler where it waits."""
-        self.fiber.cancel(ClientGone())
+        self.fiber.abandon()
 
     def first_token(self, at_s: float) -> None:
         """Note the first token, which shows that the backend has prefilled the prompt."""

@@ -2,10 +2,8 @@
 it comes."""
 
 import asyncio
-from functools import partial
 from typing import Final
 
-from gateway.errors import ClientGone
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.content_coding import CODING
 from gateway.proxy.http.fiber import Fiber, Promise
@@ -26,7 +24,7 @@ async def read_in_turns(
     read = read_large(request.body, endpoint)
     if isinstance(read, LlmRequest):
         return read
-    client.on_disconnect = partial(fiber.cancel, ClientGone())
+    client.on_disconnect = fiber.abandon
     call_soon = asyncio.get_running_loop().call_soon
     while read.step():
         turn: Promise[None] = Promise()
@@ -40,7 +38,7 @@ async def collect(client: ClientConnection, request: Request, fiber: Fiber) -> N
     model; else wait for all of it. Raises BadRequest, and what ends the upload."""
     upload = request.upload
     assert upload is not None
-    client.on_disconnect = partial(fiber.cancel, ClientGone())
+    client.on_disconnect = fiber.abandon
     upload.on_error = fiber.cancel
     if CODING in request.fields or b"model" not in form_fields(request.body):
         request.body += await upload.whole()

@@ -22,7 +22,7 @@ from gateway.errors import (
     StreamBroken,
     UpstreamError,
 )
-from gateway.proxy.active import ActiveRequest
+from gateway.proxy.active import LEFT, ActiveRequest
 from gateway.proxy.arrival import LARGE, collect, read_in_turns
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import answer_id_of, usage_of
@@ -168,7 +168,7 @@ class Exchange:
             self._refuse(client, active, endpoint, request_id, error)
         except ClientGone:
             if active is not None:
-                active.finish(Outcome.ABANDONED, 499)  # nginx's status for a client that left
+                active.finish(Outcome.ABANDONED, LEFT)
         except Exception:  # the outermost handler: after a bug too the client gets an error object
             log.exception("a request failed by an error in the gateway")
             failed = GatewayError("The gateway failed.")
@@ -190,7 +190,7 @@ class Exchange:
         self, client: ClientConnection, fiber: Fiber, llm_request: LlmRequest, body: bytes
     ) -> None:
         """Have the tokens of a prompt counted, where its model has a tokenizer."""
-        client.on_disconnect = lambda: fiber.cancel(ClientGone())
+        client.on_disconnect = fiber.abandon
         counted = await self._counter.count(self._model(llm_request), llm_request, body)
         llm_request.counted = counted
 

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from gateway.errors import ClientGone, GatewayError
-from gateway.proxy.active import ActiveRequest
+from gateway.proxy.active import LEFT, ActiveRequest
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import usage_of
 from gateway.proxy.http.client import ClientConnection
@@ -31,7 +31,6 @@ from gateway.routing.observation import Outcome
 from gateway.routing.router import LEFT_OVER, Router
 
 AT_ONCE: Final = 16  # parts of one request that are under way at the same time, at most
-ABANDONED: Final = 499  # nginx's status for a client that left
 
 Admit = Callable[[ClientConnection, Request, LlmRequest, Fiber, bytes, float], ActiveRequest]
 
@@ -81,7 +80,7 @@ class SplitRequest:
             self.error = error
             self.next = len(self.answers)
             for fiber in self.fibers:
-                fiber.cancel(ClientGone())
+                fiber.abandon()
 
 
 class ListSplitter:
@@ -211,7 +210,7 @@ class ListSplitter:
             active.add_refusal(error)
             raise
         except ClientGone:
-            active.finish(Outcome.ABANDONED, ABANDONED)
+            active.finish(Outcome.ABANDONED, LEFT)
             raise
         finally:
             self._conclude(active)

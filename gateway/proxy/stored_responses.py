@@ -140,11 +140,7 @@ class StoredResponses:
         fiber: Fiber,
     ) -> None:
         request_id = request.client_id or uuid4().hex.encode()
-
-        def leave() -> None:
-            fiber.cancel(ClientGone())
-
-        client.on_disconnect = leave
+        client.on_disconnect = fiber.abandon
         try:
             reply, backend = await self._found(request, path, request_id)
             try:

@@ -100,9 +100,7 @@ class PromptText:
         """Add what templates write into the prompt as JSON: tools and their calls."""
         if raw == NULL:
             return
-        if BACKSLASH in raw and ESCAPE in raw and not too_many(raw):
-            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                raw = msgspec.json.encode(msgspec.json.decode(raw))
+        raw = _unescaped(raw)
         self.text_bytes += len(raw)
         if not raw.isascii():
             self.wide_bytes += len(raw) - len(raw.decode(errors="ignore"))
@@ -199,13 +197,18 @@ class PromptTexts(PromptText):
     def add_json(self, raw: bytes) -> None:
         if raw == NULL:
             return
-        if BACKSLASH in raw and ESCAPE in raw and not too_many(raw):
-            with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-                raw = msgspec.json.encode(msgspec.json.decode(raw))
-        self.add_raw(raw)
+        self.add_raw(_unescaped(raw))
 
     def add_raw(self, raw: bytes) -> None:
         self.texts.append(raw.decode(errors="replace"))
+
+
+def _unescaped(raw: bytes) -> bytes:
+    """JSON with the characters that its escapes stand for, as templates write it."""
+    if BACKSLASH in raw and ESCAPE in raw and not too_many(raw):
+        with suppress(msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return msgspec.json.encode(msgspec.json.decode(raw))
+    return raw
 
 
 def _placed(value: bytes) -> bool:

@@ -38,7 +38,7 @@ class SecondsSum:
     """A histogram that grows: numbers of durations, or ratios, by their bounds, and the sum of all.
 
     Not the `Histogram` that it becomes: compiled code pays 110 instructions for each attribute of
-    such a class, and a request has three histograms.
+    such a class, and a request has up to six.
     """
 
     __slots__ = ("_bounds", "_counts", "_seconds")

@@ -18,6 +18,8 @@ import asyncio
 from collections.abc import Coroutine, Generator
 from typing import Any, Generic, TypeVar
 
+from gateway.errors import ClientGone
+
 T = TypeVar("T")
 
 
@@ -95,6 +97,10 @@ class Fiber:
         else:
             awaited.remove_done_callback(self._on_future_done)
         self._step(error)
+
+    def abandon(self) -> None:
+        """The client closed its connection: end the coroutine where it waits."""
+        self.cancel(ClientGone())
 
     def _resume(self) -> None:
         self._step(None)

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.journal import file as journal_file
 from gateway.journal.entry import entries, line
 from gateway.journal.file import JournalFile, read
 from gateway.journal.journal import KEPT_ENTRIES, LOOKS_S, DecisionJournal
@@ -180,6 +179,11 @@ def test_a_line_that_a_crash_has_cut_loses_itself_only(tmp_path):
     whole = len(read(path))
     path.write_bytes(path.read_bytes() + b'{"at":"2026-11-28T12:0\n{}\n')
     assert len(read(path)) == whole
+    path.write_bytes(path.read_bytes() + b'{"at":"2026-11-28T12:0')
+    again = World(path)
+    again.journal.started(SMALL, {"a": 2})
+    again.journal.close()
+    assert len(read(path)) == whole + 3  # the start, the stop and the hour
 
 
 def test_the_file_is_bounded(tmp_path):
@@ -217,4 +221,3 @@ def test_another_path_is_another_file(tmp_path):
     one, other = JournalFile(tmp_path / "a", 4096), JournalFile(tmp_path / "b", 4096)
     assert one == JournalFile(tmp_path / "a", 4096)
     assert one != other
-    assert journal_file.BEFORE == ".1"
