@@ -180,7 +180,11 @@ class Discovery:
         """Base URLs of the pools with sources, under this configuration: those of the file, and
         those that were found; of a source that has not answered yet, those that the pool has."""
         present, found = self._present(), dict[str, tuple[str, ...]]()
-        for key, source in wanted(loaded).items():
+        if loaded is self._loaded:
+            sources = {key: one.source for key, one in self.followed.items()}
+        else:
+            sources = wanted(loaded)
+        for key, source in sources.items():
             known = self.followed[key].urls if key in self.followed else {}
             for pool in source.pools:
                 listed = {url.rstrip("/") for url in loaded.config.pools[pool].backends}
