@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -95,5 +96,7 @@ class Counting:
             await asyncio.sleep(COUNT_S)
             try:
                 self.take()
-            except Exception:
+                self._metrics.loops.good("counting", time.time())
+            except Exception as error:
                 log.exception("what happened could not be counted")
+                self._metrics.loops.failed("counting", repr(error))
