@@ -49,6 +49,13 @@ class SharedQueue:
         """Forget the claims of a worker: it died, and its requests with it."""
         self.claims[worker] = 0.0
 
+    def lend(self, part: int, tokens: Any, now_s: float) -> None:
+        """Other gateways gave callers these tokens lately: in this window, since they tell it again
+        before it is over."""
+        self.tokens[part, 1] = 0.0
+        self.tokens[part, 0] = tokens
+        self.windows[part] = int(now_s / WINDOW_S)
+
 
 class QueueView:
     """The view of one worker on the queues of all."""
@@ -137,17 +144,23 @@ class SharedServed(Served):
         if now_s < self._due_s:
             return
         self._due_s = now_s + STALE_S
-        window, tokens = self._current(now_s), self._shared.tokens
-        left = 1.0 - (now_s / WINDOW_S - window)
-        this = (self._shared.windows == window)[:, None]
-        last = (self._shared.windows == window - 1)[:, None]
-        # A worker that has given nothing in this window has not moved its numbers on.
-        now = np.where(this, tokens[:, 0], 0.0)
-        before = np.where(this, tokens[:, 1], np.where(last, tokens[:, 0], 0.0))
-        self._levels = (now + left * before).sum(axis=0)
+        self._levels = levels(self._shared, now_s, len(self._shared.windows))
         self._total_tokens = float(self._levels.sum())
         self._callers = int(np.count_nonzero(self._levels))
 
     @staticmethod
     def _current(now_s: float) -> int:
         return int(now_s / WINDOW_S)
+
+
+def levels(shared: SharedQueue, now_s: float, workers: int) -> Any:
+    """(CALLERS,) tokens that the first so many workers gave in the last `WINDOW_S`."""
+    window = int(now_s / WINDOW_S)
+    tokens, windows = shared.tokens[:workers], shared.windows[:workers]
+    left = 1.0 - (now_s / WINDOW_S - window)
+    this = (windows == window)[:, None]
+    last = (windows == window - 1)[:, None]
+    # A worker that has given nothing in this window has not moved its numbers on.
+    now = np.where(this, tokens[:, 0], 0.0)
+    before = np.where(this, tokens[:, 1], np.where(last, tokens[:, 0], 0.0))
+    return (now + left * before).sum(axis=0)

@@ -142,6 +142,7 @@ class Stats:
             lag=self._lag.value(),
             hits=self._hits,
             stays=self._stays,
+            tokens=self._tokens,
         )
         self._restart()
         return delta
@@ -156,6 +157,7 @@ class Stats:
         self._lag = SecondsSum(LAG_S)
         self._hits: dict[tuple[str, str], Hits] = {}
         self._stays: list[Stay] = []
+        self._tokens: dict[str, int] = {}
 
     def arrived(self, bucket: int) -> None:
         """Count a request at its arrival, whatever becomes of it."""
@@ -206,6 +208,9 @@ class Stats:
             sums.input_tokens += inputs
         if outputs is not None:
             sums.output_tokens += outputs
+        if inputs is not None or outputs is not None:
+            tokens, caller = self._tokens, o.caller
+            tokens[caller] = tokens.get(caller, 0) + (inputs or 0) + (outputs or 0)
         cached = 0
         if o.cached_tokens is not None and inputs is not None:
             cached = min(o.cached_tokens, inputs)

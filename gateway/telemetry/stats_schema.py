@@ -114,7 +114,8 @@ class StatsDelta(msgspec.Struct):
     after which it got no more requests for a while. lag: of the event loop, seconds. hits: by
     caller and pool, since an engine first reported one. stays: of a sample of the requests that
     ended well at the first backend that they were sent to. served: all that ended, where a trace is
-    written; unrecorded: how many were too many for it.
+    written; unrecorded: how many were too many for it. tokens: of prompts and answers, as engines
+    reported, by caller.
     """
 
     arrivals: dict[int, int] = {}
@@ -128,6 +129,7 @@ class StatsDelta(msgspec.Struct):
     stays: list[Stay] = []
     served: list[ServedRequest] = []
     unrecorded: int = 0
+    tokens: dict[str, int] = {}
 
     def forget_buckets(self) -> None:
         """Drop what is counted by bucket: the numbers of the buckets have changed since."""
@@ -149,6 +151,7 @@ class StatsDelta(msgspec.Struct):
         self.stays.extend(other.stays)
         self.served.extend(other.served)
         self.unrecorded += other.unrecorded
+        add_counts(self.tokens, other.tokens)
 
 
 class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):
