@@ -38,7 +38,8 @@ from planner.model.plan import Plan
 
 log = logging.getLogger("cuvee.cluster")
 
-LEARNED_S = 30.0  # between two times at which what was learned is kept for those that join
+LEARNED_REPORTS = 10  # so many, until what was learned is kept again for those that join
+MOST_HISTORIES = 500  # of what was learned: to encode more would stall streams
 JOIN_S = 2.0  # that a start waits for what others have learned
 EXCHANGE, LEASE, REPORTS = "cluster exchange", "cluster lease", "cluster reports"
 
@@ -123,7 +124,7 @@ class Alliance:
             (EXCHANGE, self._exchange, section.view_s),
             (LEASE, self._hold, self._leadership.renewal_s),
             (REPORTS, self._report, section.report_s),
-            (REPORTS, self._tell_learned, LEARNED_S),
+            (REPORTS, self._tell_learned, LEARNED_REPORTS * section.report_s),
         ):
             task = asyncio.get_running_loop().create_task(self._repeat(name, step, interval_s))
             self._stack.callback(task.cancel)
@@ -316,7 +317,7 @@ class Alliance:
             return
         learned = WhatWasLearned(
             print=self._print,
-            estimator=self._estimator.state(),
+            estimator=self._estimator.state(MOST_HISTORIES),
             sizes=self._planning.sizes,
             tokens=self.tokens.totals,
         )
