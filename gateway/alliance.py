@@ -69,7 +69,7 @@ class Alliance:
         self._store = Store(section, loaded.root, self.gateway)
         self._link = Link()
         self._leadership = Leadership(section.lease_s)
-        self._views = Views(fleet, zone=zone_key(section.zone))
+        self._views = Views(fleet, zone=zone_key(section.zone), view_s=section.view_s)
         self._reports = Reports(
             self._store, self.gateway, fleet=fleet, estimator=estimator, take=self._take
         )

@@ -32,7 +32,7 @@ class Union:
 
     def config(self, redis: str, **more: Any) -> Path:
         """A configuration of one pool; more: keys of the file."""
-        raw = {
+        raw: dict[str, Any] = {
             "models": {"m": {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}}},
             "pools": {
                 "a": {

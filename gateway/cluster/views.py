@@ -6,7 +6,7 @@ from gateway.cluster.codec import CodecError
 from gateway.cluster.load_frame import Keys, LoadFrame, backend_keys, packed, summed, unpacked
 from gateway.cluster.roster import Roster
 from gateway.routing.fleet import Fleet
-from gateway.routing.gateway_load import GatewayLoad, nothing
+from gateway.routing.gateway_load import GatewayLoad, Holding
 
 RATE_S = 30.0  # time constant of the measured rate of arrivals
 
@@ -14,7 +14,9 @@ RATE_S = 30.0  # time constant of the measured rate of arrivals
 class Views:
     """The frames of all gateways. roster: who told them. rate: requests/s that arrive here."""
 
-    def __init__(self, fleet: Fleet, *, zone: bytes) -> None:
+    def __init__(self, fleet: Fleet, *, zone: bytes, view_s: float) -> None:
+        """zone: of this gateway. view_s: seconds between two frames of each."""
+        self._view_s = view_s
         self._fleet = fleet
         self._zone = zone
         self._load: GatewayLoad | None = None
@@ -45,13 +47,15 @@ class Views:
     def frame(self, print_: bytes, now_s: float) -> bytes:
         """What this gateway tells now."""
         self._number += 1
-        sums, levels = nothing(self._fleet) if self._load is None else self._load.held(now_s)
+        nothing = Holding.nothing(len(self._fleet.backends))
+        held = nothing if self._load is None else self._load.held(now_s)
         frame = LoadFrame(
             number=self._number,
             print=print_,
             keys=self._own_keys(),
-            sums=sums,
-            levels=levels,
+            sums=held.sums,
+            tokens=held.tokens,
+            claims=held.claims,
             rate=self.rate,
             zone=self._zone,
         )
@@ -76,8 +80,8 @@ class Views:
         fresh = self.fresh(now_s)
         if self._load is None or not (fresh or self._lent):
             return
-        sums, tokens = summed(fresh, self._own_keys(), print_)
-        self._load.lend(sums, tokens, now_s)
+        others = summed(fresh, self._own_keys(), print_)
+        self._load.lend(others, now_s, now_s + self._view_s)
         self._lent = bool(fresh)
 
     def fresh(self, now_s: float) -> list[LoadFrame]:

@@ -14,11 +14,24 @@ from gateway.routing.admission import Admission, QueueLimits
 from gateway.routing.backend import Lease
 from gateway.routing.observation import Outcome
 from gateway.routing.router import Router
+from gateway.routing.table import RoutingTable
 from gateway.routing.ticket import Ticket
 from planner.proof.timeline import Placed
 
 TURN_S: Final = 0.2  # between two looks at the queue, if no token makes one necessary
 SHED = Outcome.SHED.value
+
+
+class Sharing:
+    """How routers of one fleet learn of each other's load as time passes."""
+
+    def routers(self, table: RoutingTable, urls: dict[str, tuple[str, ...]]) -> list[Router]:
+        """A router for each worker or gateway, on a fleet of its own of these backends."""
+        raise NotImplementedError
+
+    def advance(self, now_s: float) -> None:
+        """It is so late now."""
+        raise NotImplementedError
 
 
 class SimulatedGateway:
@@ -33,9 +46,12 @@ class SimulatedGateway:
         limits: QueueLimits,
         estimates: Estimates,
         workers: list[int],
+        sharing: "Sharing | None" = None,
     ) -> None:
         """routers: one for each worker. limits: of the queue of each. workers: by request, number
-        of the worker that it reaches."""
+        of the worker that it reaches. sharing: by which they know of each other, if time must pass
+        for that."""
+        self._sharing = sharing
         self._routers = routers
         self._admissions = [
             Admission(router, limits, view=None if router.peers is None else router.peers.queue)
@@ -56,6 +72,8 @@ class SimulatedGateway:
     def arrive(self, request: int, now_s: float) -> list[Placed]:
         """Place a request, or let it wait; it may take the place of another one."""
         self._now_s = now_s
+        if self._sharing is not None:
+            self._sharing.advance(now_s)
         worker, caller = self._workers[request], self._estimates.caller[request]
         router, admission = self._routers[worker], self._admissions[worker]
         estimate = self._estimates.estimate(request)
@@ -83,6 +101,8 @@ class SimulatedGateway:
     def room(self, now_s: float) -> Sequence[Placed]:
         """Let waiting requests take their turns, and end the time of those that waited too long."""
         self._now_s = self._turned_s = now_s
+        if self._sharing is not None:
+            self._sharing.advance(now_s)
         if not self._arrived_s:  # nobody waits, as at most tokens
             return ()
         for admission in self._admissions:

@@ -85,13 +85,11 @@ class SharedLoad:
         summed: FloatArray = self._held[: self.workers, :rows].sum(axis=0)
         return summed
 
-    def lend(self, sums: FloatArray, tokens: FloatArray, now_s: float) -> None:
-        """Other gateways hold these (rows, WIDTH) sums from now on, and gave (CALLERS,) tokens to
-        callers."""
+    def lend(self, sums: FloatArray) -> None:
+        """Other gateways hold these (rows, WIDTH) sums from now on."""
         assert self._others is not None
         self._held[self._others, : len(sums)] = sums
         self._held[self._others, len(sums) :, 0] = 0.0
-        self.queue.lend(self._others, tokens, now_s)
 
     def lose_gateways(self) -> None:
         """Count nothing for other gateways from now on: nobody hears of them any more."""
