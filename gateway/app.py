@@ -52,7 +52,7 @@ log = logging.getLogger("cuvee")
 class App:
     """One gateway; an async context manager that serves while it is open.
 
-    fleet: all backends known now. plane: what serves.
+    fleet: all backends known now. plane: what serves. alliance: with other gateways, if any.
     """
 
     plane: DataPlane
@@ -87,7 +87,7 @@ class App:
             on_certificate=self._on_certificate,
         )
         loops = self._metrics.loops
-        self._alliance = alliance_of(
+        self.alliance = alliance_of(
             loaded,
             fleet=self.fleet,
             estimator=self._estimator,
@@ -110,7 +110,7 @@ class App:
             reload=self._reload,
             discovery=self._discovery,
             journal=self._journal,
-            alliance=self._alliance,
+            alliance=self.alliance,
             ready=self._ready,
         )
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
@@ -133,7 +133,7 @@ class App:
         port, then no new requests; running ones may finish, and everything stops."""
         self._leaving, self._handover.stage = True, Stage.DRAINING
         self.plane.leave()
-        self._alliance.leave()
+        self.alliance.leave()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_delay_s):
                 await self.replaced.wait()
@@ -170,10 +170,6 @@ class App:
     def running(self) -> tuple[int, ...]:
         """(P,) backends that the fleet has now, in the order of every plan."""
         return self._planning.running
-
-    def leads(self) -> bool:
-        """Whether this gateway plans, alone or for others."""
-        return self._alliance.leads()
 
     @property
     def port(self) -> int:
@@ -238,7 +234,7 @@ class App:
         self._loaded, self._serving = loaded, self._adoption.serving
         self._settings = loaded.config.gateway
         self._journal.configure(loaded)
-        self._alliance.configure(loaded)
+        self.alliance.configure(loaded)
         self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
             self._planned(plan, "the configuration has changed")
@@ -250,7 +246,7 @@ class App:
 
     def _planned(self, plan: Plan, reason: str) -> None:
         self._insight.reason = reason
-        self._alliance.planned(reason)
+        self.alliance.planned(reason)
         self._journal.planned(plan, reason)
         self._metrics.planned(plan, time.time())
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
@@ -260,7 +256,7 @@ class App:
 
     def _on_certificate(self, plan: Plan) -> None:
         self._journal.certified(plan)
-        self._alliance.sealed()
+        self.alliance.sealed()
 
     async def _start(self) -> None:
         stack, settings = self._stack, self._settings
@@ -275,7 +271,7 @@ class App:
         with naming("gateway.port", self._handover.host, self._handover.port):
             self._port = await self._handover.data_port(settings.workers)
         stack.callback(self._port.close)
-        await stack.enter_async_context(self._alliance)
+        await stack.enter_async_context(self.alliance)
         await stack.enter_async_context(self._planning)
         self._metrics.planned(self.plan, time.time())
         self._admin = await stack.enter_async_context(
@@ -293,7 +289,7 @@ class App:
         self._engines = Scrape(self.fleet, self._probe, table=lambda: self.plane.table, loops=loops)
         self._counting = Counting(
             self.plane, self._planning, self._metrics, self._journal, self._engines,
-            add=self._alliance.add,
+            add=self.alliance.add,
         )  # fmt: skip
         self._insight.counting = self._counting
         stack.callback(self._journal.close)
@@ -323,7 +319,7 @@ class App:
         self._background(self._counting.run())
         self._background(self._discovery.run())
         self._planning.resume()
-        self._alliance.begin(self.plane, load)
+        self.alliance.begin(self.plane, load)
         if self._reload is not None:
             self._background(self._reload.run())
         admin, data = self._admin, self._port  # a successor gets the sockets of both

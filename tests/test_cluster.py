@@ -110,7 +110,7 @@ async def until(true: Callable[[], bool] | Callable[[], Awaitable[bool]]) -> Non
 
 
 def leaders(*apps: App) -> list[App]:
-    return [app for app in apps if app.leads()]
+    return [app for app in apps if app.alliance.leads()]
 
 
 def agree(*apps: App) -> bool:
@@ -147,7 +147,9 @@ async def test_another_plans_when_the_one_that_did_is_gone(tmp_path: Path):
             await until(lambda: leaders(one, two) == [two])
         plan = two.plan.plan_id
         three = await at.gateway()
-        await until(lambda: three.plan.plan_id == plan and (two.leads() or three.leads()))
+        await until(
+            lambda: three.plan.plan_id == plan and (two.alliance.leads() or three.alliance.leads())
+        )
 
         assert set(served) == {200}
 

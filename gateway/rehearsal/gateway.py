@@ -22,7 +22,7 @@ TURN_S: Final = 0.2  # between two looks at the queue, if no token makes one nec
 SHED = Outcome.SHED.value
 
 
-class Sharing:
+class LoadSharing:
     """How routers of one fleet learn of each other's load as time passes."""
 
     def routers(self, table: RoutingTable, urls: dict[str, tuple[str, ...]]) -> list[Router]:
@@ -46,7 +46,7 @@ class SimulatedGateway:
         limits: QueueLimits,
         estimates: Estimates,
         workers: list[int],
-        sharing: "Sharing | None" = None,
+        sharing: "LoadSharing | None" = None,
     ) -> None:
         """routers: one for each worker. limits: of the queue of each. workers: by request, number
         of the worker that it reaches. sharing: by which they know of each other, if time must pass

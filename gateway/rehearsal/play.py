@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.rehearsal.estimates import Estimates, GivenEstimates, LearnedEstimates
-from gateway.rehearsal.gateway import SHED, Sharing, SimulatedGateway
+from gateway.rehearsal.gateway import SHED, LoadSharing, SimulatedGateway
 from gateway.rehearsal.history import callers
 from gateway.routing.admission import QueueLimits
 from gateway.routing.estimator import Estimator
@@ -73,7 +73,7 @@ def rehearse(
     estimated: FloatArray | None = None,
     limits: QueueLimits = QUEUE,
     workers: IntArray | None = None,
-    sharing: Sharing | None = None,
+    sharing: LoadSharing | None = None,
     engines: tuple[Pool, ...] | None = None,
 ) -> Rehearsal:
     """Play a trace through a plan's router and admission.

@@ -21,7 +21,7 @@ import numpy as np
 from gateway.cluster.load_frame import NOWHERE
 from gateway.cluster.views import Views
 from gateway.config.load import Loaded, load
-from gateway.rehearsal.gateway import Sharing
+from gateway.rehearsal.gateway import LoadSharing
 from gateway.rehearsal.history import callers, demand_of
 from gateway.rehearsal.play import Rehearsal, rehearse
 from gateway.rehearsal.traffic import ReplayedTraffic, TrafficSample
@@ -43,7 +43,7 @@ CROWD = 0.75  # of the requests are one caller's, where fairness is measured
 OVERLOAD = 1.5  # times the rate that one gateway attains
 
 
-class VirtualCluster(Sharing):
+class VirtualCluster(LoadSharing):
     """Gateways that tell each other what they hold at intervals of virtual time."""
 
     def __init__(self, gateways: int, view_s: float, seed: int) -> None:
@@ -55,7 +55,7 @@ class VirtualCluster(Sharing):
         self._told: dict[str, bytes] = {}
 
     def routers(self, table: RoutingTable, urls: dict[str, tuple[str, ...]]) -> list[Router]:
-        """See `Sharing`."""
+        """See `LoadSharing`."""
         made = []
         for _ in self._due:
             fleet = Fleet.of(urls)
