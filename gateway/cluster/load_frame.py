@@ -28,8 +28,8 @@ MOST_CALLERS = 256  # of one frame
 HEAD = Struct("<BBHHBId8s8s")
 # Callers have no more part in a queue than this behind: what is known of other gateways is older
 # than one interval, and room that is kept for a request that has it already is lost.
-MARGIN = 1.25
-MARGIN_TOKENS = 8_000.0
+MARGIN = 1.05
+MARGIN_TOKENS = 4_000.0
 NOWHERE = bytes(8)  # the zone of a gateway that has none
 
 Keys = NDArray[np.uint64]
