@@ -24,6 +24,7 @@ from gateway.cluster.reports import Reports
 from gateway.cluster.roster import FRESH_S
 from gateway.cluster.store import LEARNED, PLAN, STAMP, Store, StoreError
 from gateway.cluster.views import Views
+from gateway.cluster.zones import ZonePreference
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.load import Loaded
 from gateway.planning import Planning
@@ -73,6 +74,7 @@ class Alliance:
         self._reports = Reports(
             self._store, self.gateway, fleet=fleet, estimator=estimator, take=self._take
         )
+        self._zone = ZonePreference(section.zone, self._views)
         self._print = made_from(loaded)
         self._plane: DataPlane | None = None
         self._number, self._reason = 0, "the gateway started"
@@ -205,25 +207,33 @@ class Alliance:
         if self._link.failed(why, self._clock()):
             log.warning("the other gateways cannot be heard: %s; serving on alone", why)
         self._reports.interrupted()
-        self._views.lend(self._print_bytes, self._clock())
+        self._views.lend(bytes.fromhex(self._print), self._clock())
 
     async def _exchange(self) -> None:
         """Tell and hear what is in flight; follow the plan of the one that plans, or tell it."""
         told, stamp = await self._store.exchange(
-            self._views.frame(self._print_bytes, self._clock())
+            self._views.frame(bytes.fromhex(self._print), self._clock())
         )
         now_s = self._clock()
         if self._link.works(now_s):
             log.info("the other gateways can be heard: %s", ", ".join(told) or "there are none")
-        strange = self._views.hear(told, self._print_bytes, now_s)
+        strange = self._views.hear(told, bytes.fromhex(self._print), now_s)
         self._note(f"of another version: {', '.join(strange)}" if strange else "")
-        self._views.lend(self._print_bytes, now_s)
+        self._views.lend(bytes.fromhex(self._print), now_s)
         if gone := self._views.roster.left(now_s):
             await self._store.forget(gone)
         if self.leads():
             await self._publish(stamp)
         elif stamp is not None:
             await self._follow(stamp)
+        self._prefer_own_zone()
+
+    def _prefer_own_zone(self) -> None:
+        plane, planning = self._plane, self._planning
+        if plane is not None and self._section.zone is not None:
+            table = self._zone.table(planning.plan, planning.pools, plane.table, self._clock())
+            if table is not None:
+                plane.table = table
 
     async def _publish(self, stamp: bytes | None) -> None:
         """Tell the plan in force, unless Redis has it."""
@@ -330,10 +340,6 @@ class Alliance:
             if self._link.up:
                 await self._store.release()
         await self._store.aclose()
-
-    @property
-    def _print_bytes(self) -> bytes:
-        return bytes.fromhex(self._print)
 
     def _note(self, problem: str) -> None:
         """What keeps this gateway from following, said once."""

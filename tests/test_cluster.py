@@ -1,21 +1,24 @@
 """Several gateways serve one fleet by a real Redis, over real sockets."""
 
 import asyncio
+import random
+import signal
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from aiohttp import ClientSession
+from aiohttp import ClientError, ClientSession
 
 from gateway.app import App
 from gateway.config.load import load
 from loadtest.emulator.server import Emulator
 from planner.engine.profiles import find_profile
-from tests.redis_server import RedisServer, Relay, redis_server
+from tests.redis_server import RedisServer, Relay, free_port, redis_server
 
 ROOT = Path(__file__).resolve().parents[1]
 NUMBERS = count()
@@ -48,6 +51,7 @@ class Union:
             "gateway": {
                 "host": "127.0.0.1", "port": 0, "admin_port": 0, "drain_s": 1.0,
                 "drain_delay_s": 0, "health_interval_s": 0.5, "warmup_s": 0,
+                "operator_paths": "both",
                 "cluster": {
                     "redis": redis, "view_s": 0.05, "report_s": 0.2, "lease_s": LEASE_S,
                     "timeout_s": 0.2,
@@ -281,3 +285,160 @@ async def test_worker_processes_see_what_other_gateways_have(tmp_path: Path, wor
         await until(lambda: mine.in_flight == theirs.in_flight == 3)
         assert set(await held) == {200}
         await until(lambda: mine.in_flight == theirs.in_flight == 0)
+
+
+@pytest.mark.long
+async def test_gateways_that_are_killed_at_random_lose_no_request_of_others(tmp_path: Path):
+    """Three processes under load; one after another is killed without a word, the one that plans
+    among them, and comes back. What was sent to the others is answered, every time."""
+    rng = random.Random(7)
+    async with union(tmp_path) as at, ClientSession() as session:
+        paths = [at.config(at.server.url, gateway={"port": free_port()}) for _ in range(3)]
+        served = [await Served.start(path) for path in paths]
+        stopped = asyncio.Event()
+        try:
+            await asyncio.gather(*(one.ready(session) for one in served))
+            clients = [
+                asyncio.create_task(one.load(session, stopped)) for one in served for _ in range(4)
+            ]
+            for _ in range(4):
+                await until(lambda: one_leads(served))
+                victim = rng.choice(served)
+                if rng.random() < 0.5:
+                    victim = next(one for one in served if one.leads)
+                before = [one.answered for one in served]
+                await victim.kill()
+                await until(
+                    lambda v=victim, b=before: all(
+                        one is v or one.answered >= least + 10
+                        for one, least in zip(served, b, strict=True)
+                    )
+                )
+                await victim.restart()
+                await victim.ready(session)
+            stopped.set()
+            await asyncio.gather(*clients)
+        finally:
+            stopped.set()
+            for one in served:
+                await one.kill()
+
+        assert [one.lost for one in served] == [0, 0, 0]
+        assert min(one.answered for one in served) > 50
+
+
+class Served:
+    """A gateway in a process of its own, and what its clients got. leads: as it said last."""
+
+    def __init__(self, path: Path) -> None:
+        raw = yaml.safe_load(path.read_text())
+        self._path, self._port = path, raw["gateway"]["port"]
+        self._process: asyncio.subprocess.Process
+        self._alive = False
+        self._life = 0
+        self.answered = self.lost = 0
+        self.leads = False
+
+    @classmethod
+    async def start(cls, path: Path) -> "Served":
+        served = cls(path)
+        await served.restart()
+        return served
+
+    async def restart(self) -> None:
+        self._process = await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "cuvee", "serve", "--config", str(self._path),
+            stderr=asyncio.subprocess.DEVNULL, cwd=ROOT,
+        )  # fmt: skip
+
+    async def kill(self) -> None:
+        self._alive, self.leads = False, False
+        self._life += 1
+        with suppress(ProcessLookupError):
+            self._process.kill()
+        await self._process.wait()
+
+    async def ready(self, session: ClientSession) -> None:
+        async def serves() -> bool:
+            with suppress(ClientError):
+                return await self._ask(session) == 200
+            return False
+
+        await until(serves)
+        self._alive = True
+
+    async def look(self, session: ClientSession) -> None:
+        """Whether it plans: the data port answers metrics of operators too."""
+        url = f"http://127.0.0.1:{self._port}/metrics"
+        with suppress(ClientError):
+            async with session.get(url) as reply:
+                self.leads = "cuvee_cluster_leads 1" in await reply.text()
+
+    async def load(self, session: ClientSession, stopped: asyncio.Event) -> None:
+        """Ask again and again while it lives; what it owes while it lives is lost if it fails."""
+        while not stopped.is_set():
+            if not self._alive:
+                await asyncio.sleep(0.02)
+                continue
+            life = self._life
+            try:
+                status = await self._ask(session)
+            except ClientError:
+                status = 0
+            await self.look(session)
+            if status == 200:
+                self.answered += 1
+            elif life == self._life:
+                self.lost += 1
+
+    async def _ask(self, session: ClientSession) -> int:
+        request = {
+            "model": "m",
+            "messages": [{"role": "user", "content": f"{next(NUMBERS)} two three four"}],
+            "vllm_xargs": {"output_tokens": 8},
+        }
+        url = f"http://127.0.0.1:{self._port}/v1/chat/completions"
+        async with session.post(url, json=request) as reply:
+            await reply.read()
+            return reply.status
+
+
+def one_leads(served: list[Served]) -> bool:
+    return sum(one.leads for one in served) == 1
+
+
+@pytest.mark.long
+async def test_the_old_plan_of_one_that_stood_still_is_refused(tmp_path: Path):
+    """The process that plans is stopped (SIGSTOP) until another one plans, and goes on: it writes
+    nothing over the plan of the other, and follows it."""
+    async with union(tmp_path) as at, ClientSession() as session:
+        two = await at.gateway()
+        path = at.config(at.server.url, gateway={"port": free_port()})
+        await until(lambda: agree(two))
+        one = await Served.start(path)
+        try:
+            await one.ready(session)
+            two.alliance.leave()  # as if it were about to end: the other one plans
+
+            async def leads() -> bool:
+                await one.look(session)
+                return one.leads
+
+            await until(leads)
+            one._process.send_signal(signal.SIGSTOP)
+            three = await at.gateway()
+            await until(lambda: three.alliance.leads())
+            one._process.send_signal(signal.SIGCONT)
+
+            async def follows() -> bool:
+                return not await leads()
+
+            async def its_plan() -> bool:
+                told = await cluster(three)
+                return bool(told["plan_from"] == told["gateway"])
+
+            await until(follows)
+            await until(its_plan)
+            assert three.alliance.leads()
+        finally:
+            await one.kill()
