@@ -13,7 +13,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
-from gateway.cluster.caller_tokens import CallerTokens
 from gateway.cluster.codec import encode
 from gateway.cluster.leadership import Leadership
 from gateway.cluster.link import Link
@@ -42,11 +41,11 @@ log = logging.getLogger("cuvee.cluster")
 LEARNED_REPORTS = 10  # so many, until what was learned is kept again for those that join
 MOST_HISTORIES = 500  # of what was learned: to encode more would stall streams
 JOIN_S = 2.0  # that a start waits for what others have learned
-EXCHANGE, LEASE, REPORTS = "cluster exchange", "cluster lease", "cluster reports"
+EXCHANGE, LEASE, REPORTS = "cluster", "lease", "reports"
 
 
 class Alliance:
-    """One gateway's part in its cluster; an async context manager."""
+    """One gateway's part in its cluster; an async context manager. tokens: of callers, over all."""
 
     def __init__(
         self,
@@ -74,6 +73,7 @@ class Alliance:
         self._reports = Reports(
             self._store, self.gateway, fleet=fleet, estimator=estimator, take=self._take
         )
+        self.tokens = self._reports.tokens
         self._zone = ZonePreference(section.zone, self._views)
         self._print = made_from(loaded)
         self._plane: DataPlane | None = None
@@ -106,11 +106,6 @@ class Alliance:
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
-
-    @property
-    def tokens(self) -> CallerTokens:
-        """The tokens of callers, over all gateways."""
-        return self._reports.tokens
 
     def begin(self, plane: DataPlane, load: GatewayLoad | None) -> None:
         """The gateway serves: speak with the others from now on. load: what it holds."""
@@ -195,7 +190,7 @@ class Alliance:
                 except StoreError as error:
                     self._failed(name, str(error))
                 except Exception as error:
-                    log.exception("%s failed", name)
+                    log.exception("a step of the loop %s failed", name)
                     self._loops.failed(name, type(error).__name__)
                 else:
                     self._loops.good(name, time.time())
@@ -231,7 +226,9 @@ class Alliance:
     def _prefer_own_zone(self) -> None:
         plane, planning = self._plane, self._planning
         if plane is not None and self._section.zone is not None:
-            table = self._zone.table(planning.plan, planning.pools, plane.table, self._clock())
+            table = self._zone.table(
+                planning.plan, lambda: planning.pools, plane.table, self._clock()
+            )
             if table is not None:
                 plane.table = table
 
@@ -308,6 +305,7 @@ class Alliance:
         if self._leading:
             self._leading = False
             self._planning.lead(False)
+            self._loops.forget("planning")
             log.warning("this gateway plans no more: %s", why)
 
     async def _report(self) -> None:

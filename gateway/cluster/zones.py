@@ -4,7 +4,7 @@ All gateways together send each pool what the plan says. Each sends its own zone
 these may have of its zone's traffic; what is left goes where other zones leave room.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 from gateway.cluster.load_frame import NOWHERE, zone_key
@@ -62,10 +62,14 @@ class ZonePreference:
         return f"<ZonePreference of {len(self._traffic)} zones>"
 
     def table(
-        self, plan: Plan, pools: Sequence[Pool], table: RoutingTable, now_s: float
+        self,
+        plan: Plan,
+        pools: Callable[[], Sequence[Pool]],
+        table: RoutingTable,
+        now_s: float,
     ) -> RoutingTable | None:
-        """The table to put in place of the one in force; `None` if that is right. plan, pools: as
-        they are in force."""
+        """The table to put in place of the one in force; `None` if that is right. plan: in
+        force. pools: returns the planner's."""
         if self._zone == NOWHERE or plan.plan_id != table.plan_id:
             return None
         traffic = self._shares(now_s)
@@ -76,9 +80,10 @@ class ZonePreference:
         if table is self._table and moved < MOVED:
             return None
         self._traffic = traffic
-        zones = [zone_key(pool.zone) for pool in pools]
+        present = pools()
+        zones = [zone_key(pool.zone) for pool in present]
         weights = tuple(zoned(row, zones, self._zone, traffic) for row in plan.weights)
-        self._table = compile_table(replace(plan, weights=weights), pools)
+        self._table = compile_table(replace(plan, weights=weights), present)
         return self._table
 
     def _shares(self, now_s: float) -> dict[bytes, float] | None:

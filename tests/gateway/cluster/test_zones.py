@@ -67,13 +67,13 @@ def test_the_table_follows_the_plan_and_the_traffic(plan, pools):
     from_plan = compile_table(plan, pools)
     views = views_of({"g-2": (WEST, 10.0)})
     preference = ZonePreference("east", views)
-    table = preference.table(plan, pools, from_plan, 0.0)
+    table = preference.table(plan, lambda: pools, from_plan, 0.0)
     assert table is not None
     assert table.plan_id == plan.plan_id
-    assert preference.table(plan, pools, table, 0.0) is None
-    assert preference.table(plan, pools, from_plan, 0.0) is not None
+    assert preference.table(plan, lambda: pools, table, 0.0) is None
+    assert preference.table(plan, lambda: pools, from_plan, 0.0) is not None
     views.rate = 20.0
-    assert preference.table(plan, pools, table, 0.0) is not None
+    assert preference.table(plan, lambda: pools, table, 0.0) is not None
 
 
 def test_without_a_zone_or_traffic_the_plan_stays_as_it_is(plan, pools):
@@ -82,5 +82,5 @@ def test_without_a_zone_or_traffic_the_plan_stays_as_it_is(plan, pools):
     quiet = views_of({})
     quiet.rate = 0.0
 
-    assert ZonePreference(None, views_of({})).table(plan, pools, table, 0.0) is None
-    assert ZonePreference("east", quiet).table(plan, pools, table, 0.0) is None
+    assert ZonePreference(None, views_of({})).table(plan, lambda: pools, table, 0.0) is None
+    assert ZonePreference("east", quiet).table(plan, lambda: pools, table, 0.0) is None
