@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from gateway.alliance import Alliance
+from gateway.cluster.caller_tokens import CallerTokens
 from gateway.config.load import Loaded
 from gateway.planning import Planning
 from gateway.routing.estimator import Estimator
@@ -16,10 +17,11 @@ from planner.model.plan import Plan
 
 
 class Solitary:
-    """The face of `Alliance`, where there is no other gateway."""
+    """The face of `Alliance`, where there is no other gateway. tokens: of callers."""
 
     def __init__(self, planning: Planning) -> None:
         self._planning = planning
+        self.tokens = CallerTokens()
 
     def __repr__(self) -> str:
         return "<Solitary>"
@@ -51,6 +53,7 @@ class Solitary:
 
     def add(self, delta: StatsDelta, seen: float) -> None:
         """Take what happened here, for the plan. seen: the share of the workers that report."""
+        self.tokens.add(delta.tokens)
         self._planning.add(delta, seen=seen)
 
     def figures(self) -> ClusterFigures | None:

@@ -134,7 +134,12 @@ async def test_one_plans_for_all_and_all_have_its_plan(tmp_path: Path):
         await until(lambda: leader.plan.plan_id != before and agree(one, two))
         told = await cluster(follower)
 
+        def counted() -> bool:
+            return one.alliance.tokens.totals == two.alliance.tokens.totals != {}
+
+        await until(counted)
         assert set(served) == {200}
+        assert one.alliance.tokens.of("") > 12 * 30
         assert sum(leader.plan.rate) > 0
         assert told["plan_from"] == told["leader"] == (await cluster(leader))["gateway"]
 
@@ -273,6 +278,7 @@ async def test_another_configuration_is_not_followed_and_said(tmp_path: Path):
         assert leaders(one, two) == [one]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [2])
 async def test_worker_processes_see_what_other_gateways_have(tmp_path: Path, workers: int):
     """The supervisor puts it into the array that they share; its own is told to the others."""

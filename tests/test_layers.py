@@ -48,7 +48,8 @@ LAYERS = {
     "gateway.rehearsal gateway.routing gateway.telemetry",
     "gateway.alliance": "planner planner.model gateway.cluster gateway.config gateway.planning "
     "gateway.routing gateway.telemetry gateway.workers",
-    "gateway.solitary": "planner.model gateway.alliance gateway.config gateway.planning "
+    "gateway.solitary": "planner.model gateway.alliance gateway.cluster gateway.config "
+    "gateway.planning "
     "gateway.routing gateway.telemetry gateway.workers",
     "gateway.line_file": "",
     "gateway.trace_file": "planner.traffic gateway.config gateway.line_file",

@@ -76,6 +76,9 @@ class Outbox:
     """What happened here and was not told to the others yet. Sums, so it does not grow for ever."""
 
     def __init__(self) -> None:
+        self._restart()
+
+    def _restart(self) -> None:
         self._arrivals: dict[int, int] = {}
         self._sizes: dict[tuple[int, int], CellSum] = {}
         self._stays: list[Stay] = []
@@ -119,7 +122,7 @@ class Outbox:
             tokens=tokens,
             seen=self.seen,
         )
-        self.__init__()  # type: ignore[misc]
+        self._restart()
         return report
 
 

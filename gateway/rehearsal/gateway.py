@@ -10,28 +10,16 @@ from typing import Final
 
 from gateway.errors import Saturated, Unavailable
 from gateway.rehearsal.estimates import Estimates
+from gateway.rehearsal.load_sharing import LoadSharing
 from gateway.routing.admission import Admission, QueueLimits
 from gateway.routing.backend import Lease
 from gateway.routing.observation import Outcome
 from gateway.routing.router import Router
-from gateway.routing.table import RoutingTable
 from gateway.routing.ticket import Ticket
 from planner.proof.timeline import Placed
 
 TURN_S: Final = 0.2  # between two looks at the queue, if no token makes one necessary
 SHED = Outcome.SHED.value
-
-
-class LoadSharing:
-    """How routers of one fleet learn of each other's load as time passes."""
-
-    def routers(self, table: RoutingTable, urls: dict[str, tuple[str, ...]]) -> list[Router]:
-        """A router for each worker or gateway, on a fleet of its own of these backends."""
-        raise NotImplementedError
-
-    def advance(self, now_s: float) -> None:
-        """It is so late now."""
-        raise NotImplementedError
 
 
 class SimulatedGateway:
@@ -46,7 +34,7 @@ class SimulatedGateway:
         limits: QueueLimits,
         estimates: Estimates,
         workers: list[int],
-        sharing: "LoadSharing | None" = None,
+        sharing: LoadSharing | None = None,
     ) -> None:
         """routers: one for each worker. limits: of the queue of each. workers: by request, number
         of the worker that it reaches. sharing: by which they know of each other, if time must pass

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gateway.rehearsal.estimates import Estimates, GivenEstimates, LearnedEstimates
-from gateway.rehearsal.gateway import SHED, LoadSharing, SimulatedGateway
+from gateway.rehearsal.gateway import SHED, SimulatedGateway
 from gateway.rehearsal.history import callers
+from gateway.rehearsal.load_sharing import LoadSharing
 from gateway.routing.admission import QueueLimits
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet

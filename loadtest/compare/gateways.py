@@ -21,7 +21,6 @@ import numpy as np
 from gateway.cluster.load_frame import NOWHERE
 from gateway.cluster.views import Views
 from gateway.config.load import Loaded, load
-from gateway.rehearsal.gateway import LoadSharing
 from gateway.rehearsal.history import callers, demand_of
 from gateway.rehearsal.play import Rehearsal, rehearse
 from gateway.rehearsal.traffic import ReplayedTraffic, TrafficSample
@@ -43,8 +42,8 @@ CROWD = 0.75  # of the requests are one caller's, where fairness is measured
 OVERLOAD = 1.5  # times the rate that one gateway attains
 
 
-class VirtualCluster(LoadSharing):
-    """Gateways that tell each other what they hold at intervals of virtual time."""
+class VirtualCluster:
+    """The `LoadSharing` of gateways that tell each other what they hold at intervals."""
 
     def __init__(self, gateways: int, view_s: float, seed: int) -> None:
         rng = np.random.default_rng(seed)

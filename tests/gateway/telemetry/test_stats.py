@@ -149,6 +149,13 @@ def test_prefix_hits_count_by_size_pool_and_caller():
     assert delta.hits == {("k", "h100"): (220, 170)}
 
 
+def test_tokens_count_by_caller():
+    """Prompts and answers, as far as engines report them."""
+    assert summed(GOOD, GOOD).tokens == {"k": 2 * (110 + 40)}
+    assert summed(ended(input_tokens=None)).tokens == {"k": 40}
+    assert summed(ended(input_tokens=None, output_tokens=None)).tokens == {}
+
+
 def test_an_engine_that_reports_no_hits_has_none():
     """Nothing is counted until one is reported; then a silent answer is one without a hit."""
     silent = summed(GOOD, GOOD)

@@ -1,0 +1,89 @@
+"""What one gateway makes of what it can, and cannot, hear of the others."""
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from gateway.alliance import Alliance
+from gateway.cluster.origin import made_from
+from gateway.config.cluster_schema import ClusterSection
+from gateway.routing.estimator import Estimator
+from gateway.routing.fleet import Fleet
+from gateway.solitary import Solitary
+from gateway.telemetry.loops import Loops
+from gateway.telemetry.stats_schema import StatsDelta
+
+DELTA = StatsDelta(
+    arrivals={0: 5},
+    sizes={(0, 1): (1.0, 2.0, 3.0, 0.0)},
+    stays=[("p", "p-0", 1.0, 1.0, 10, 0, 5)],
+    tokens={"k": 7},
+)
+
+
+class PlanningNotes:
+    """A planning that notes what it is told."""
+
+    def __init__(self) -> None:
+        self.added: list[tuple[StatsDelta, float]] = []
+        self.leads: list[bool] = []
+
+    def add(self, delta: StatsDelta, *, seen: float) -> None:
+        self.added.append((delta, seen))
+
+    def lead(self, leads: bool) -> None:
+        self.leads.append(leads)
+
+
+def alliance(loaded: Any, planning: Any) -> Alliance:
+    return Alliance(
+        ClusterSection(redis="redis://127.0.0.1:1/0", timeout_s=0.1),
+        loaded,
+        fleet=Fleet.of({}),
+        estimator=Estimator({}),
+        planning=planning,
+        loops=Loops(),
+        put=lambda *_: None,
+        certified=lambda _: None,
+    )
+
+
+async def test_what_cannot_be_seen_of_the_others_leaves_the_demand_as_it_is(shared):
+    """Where Redis is gone, this gateway's requests are some of all: no rate is made of them, and no
+    plan; sizes and times are true all the same."""
+    planning = PlanningNotes()
+    async with alliance(shared, planning) as one:
+        one.add(DELTA, 1.0)
+        ((delta, seen),) = planning.added
+
+        assert (delta.arrivals, seen) == ({}, 0.0)
+        assert (delta.sizes, delta.stays) == (DELTA.sizes, DELTA.stays)
+        assert one.tokens.of("k") == 7
+        assert not one.leads()
+        assert planning.leads == [False]
+        assert one._link.error
+
+
+async def test_without_a_cluster_a_gateway_plans_for_itself():
+    """All that it sees is all there is."""
+    planning = PlanningNotes()
+    one = Solitary(planning)  # type: ignore[arg-type]
+    one.add(DELTA, 0.5)
+
+    assert one.leads()
+    assert one.tokens.of("k") == 7
+    assert planning.added == [(DELTA, 0.5)]
+    assert one.figures() is None
+
+
+def test_the_print_is_of_what_plans_depend_on(shared, tmp_path: Path):
+    """Another price is another configuration to plan for; another port is not."""
+    gateway = msgspec.structs.replace(shared.config.gateway, port=1)
+    same = msgspec.structs.replace(
+        shared, config=msgspec.structs.replace(shared.config, gateway=gateway)
+    )
+    other = msgspec.structs.replace(shared, pools=shared.pools[1:])
+
+    assert made_from(same) == made_from(shared)
+    assert made_from(other) != made_from(shared)
