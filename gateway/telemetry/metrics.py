@@ -44,6 +44,7 @@ class Metrics:
         self.hits = PrefixHits()
         self._by_class: ByClass = {}
         self._plan: Plan | None = None
+        self._orders: Mapping[str, int | None] = {}
         self._plan_at_s = 0.0
         self._plans = self._replaced = 0
         self._totals = StatsDelta()  # without what is by pool, and without the demand
@@ -84,6 +85,12 @@ class Metrics:
         self._plans += 1
         self._plan, self._plan_at_s = plan, now_s
         self._solved_at_s = now_s
+
+    def ordered(self, orders: Mapping[str, int | None]) -> None:
+        """Show these counts as desired from now on, in place of the plan's. orders: of all pools
+        that are scaled; `None`: nothing was ordered yet, and nothing is shown, so that whoever
+        follows the metric changes nothing."""
+        self._orders = orders
 
     def looked(self, result: str, now_s: float) -> None:
         """Count a look at the demand. result: `idle`, `kept`, `replaced` or `failed`. now_s: Unix
@@ -144,7 +151,7 @@ class Metrics:
         families += self._gateway()
         families += discovered(self._sources, self._found)
         if self._plan is not None:
-            families += _plan(self._plan)
+            families += _plan(self._plan, self._orders)
             families.append(_single(metric.PLAN_TIME, self._plan_at_s))
         families += processes(self._processes)
         return text(families)
@@ -298,10 +305,11 @@ def _faults(
     yield from (refusals, *kinds, resting)
 
 
-def _plan(plan: Plan) -> Iterator[Family]:
+def _plan(plan: Plan, orders: Mapping[str, int | None]) -> Iterator[Family]:
     desired, load = Family(metric.DESIRED_BACKENDS), Family(metric.PLANNED_LOAD)
     for pool, count, mean in zip(plan.pools, plan.backends, plan.load, strict=True):
-        desired.add(labelled(pool=pool), count)
+        if (wished := orders.get(pool, count)) is not None:
+            desired.add(labelled(pool=pool), wished)
         load.add(labelled(pool=pool), mean)
     yield from (desired, load)
     yield _single(metric.PLAN_USD, plan.usd_per_hour)
