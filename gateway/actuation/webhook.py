@@ -5,7 +5,7 @@ import hmac
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
@@ -19,10 +19,11 @@ from gateway.plain_http import PlainHttp, PlainHttpFault
 VERSION = 1
 MOST_BYTES = 1 << 16  # of an answer
 FIRST_PAUSE_S = 0.5
+SAFE = "!#$&'*+/:=?@^|"  # that a header can have, beside letters, digits and -._~
 
 
 class WebhookPayload(msgspec.Struct, frozen=True, kw_only=True):
-    """What is sent: docs/actuation.md has the meanings. at: seconds since 1970, of the first try."""
+    """What is sent: docs/actuation.md has the meanings. at: of the first try, Unix time."""
 
     version: int
     key: str
@@ -132,7 +133,7 @@ class Webhook:
         timestamp = str(int(self._now_s()))
         headers = [
             ("content-type", "application/json"),
-            ("idempotency-key", order.key),
+            ("idempotency-key", quote(order.key, safe=SAFE)),
             ("x-cuvee-timestamp", timestamp),
             *self._section.headers.items(),
         ]

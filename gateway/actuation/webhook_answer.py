@@ -54,7 +54,7 @@ def objection(answer: PlainAnswer, order: ScaleOrder) -> Objection | None:
     why = f"{MEANINGS.get(status, 'failed')} ({status}){words}"
     if said.get("final") is True:
         return Objection(why, final=True)
-    if status >= 500 and status not in LASTING or status in PASSING:
+    if (status >= 500 and status not in LASTING) or status in PASSING:
         return Objection(why, again=True, wait_s=_wait_s(answer))
     return Objection(why, final=True)
 
@@ -68,13 +68,14 @@ def _lie(answer: PlainAnswer, order: ScaleOrder) -> Objection | None:
     if _is_page(answer):
         return Objection(f"answers {status} with a page of HTML: {where}")
     body = answer.body.strip()
-    if not body.startswith((b"{", b"[")) and "json" not in _kind(answer):
+    if not body or (not body.startswith((b"{", b"[")) and "json" not in _kind(answer)):
         return None  # nothing, or a word
-    if not body:
-        return None
-    said = _object(body)
-    if said is None:
-        return Objection(f"answers {status} with what is no JSON object{_words(answer, {})}")
+    try:
+        said = msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError):
+        return Objection(f"answers {status} with what is no JSON{_words(answer, {})}")
+    if not isinstance(said, dict):
+        return None  # frameworks answer `null` where nothing is said
     return _contradiction(said, order, _words(answer, said))
 
 

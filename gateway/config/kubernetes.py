@@ -30,11 +30,16 @@ class ApiKeys(Protocol):
     """Keys that every section about an API server has."""
 
     @property
-    def api_server(self) -> str | None: ...
+    def api_server(self) -> str | None:
+        """Its URL; `None`: that of the cluster around."""
+
     @property
-    def token_file(self) -> str | None: ...
+    def token_file(self) -> str | None:
+        """Relative to the configuration file."""
+
     @property
-    def ca_file(self) -> str | None: ...
+    def ca_file(self) -> str | None:
+        """Relative to the configuration file."""
 
 
 def check_kubernetes(key: str, section: KubernetesSection, root: Path, findings: Findings) -> None:

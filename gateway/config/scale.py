@@ -36,6 +36,12 @@ KINDS = {
     "RayClusterFleet": ("orchestration.aibrix.ai/v1alpha1", "rayclusterfleets"),
 }
 COSTED = ("Deployment", "ReplicaSet")  # of these pod-deletion-cost says which pods go first
+OWN_HEADERS = frozenset(
+    (
+        "accept", "connection", "content-length", "content-type", "expect", "host",
+        "idempotency-key", "te", "trailer", "transfer-encoding", "upgrade", "user-agent",
+    )
+)  # fmt: skip
 API_VERSION = re.compile(r"([a-z0-9]([-a-z0-9.]*[a-z0-9])?/)?v[0-9]+((alpha|beta)[0-9]+)?")
 PLURAL = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
@@ -163,6 +169,10 @@ def _check_webhook(
     else:
         text = "neither key_file nor key_env: what is sent is not signed, anybody could send it"
         findings.warning(key, text)
+    for name in section.headers:
+        if name.lower() in OWN_HEADERS or name.lower().startswith("x-cuvee-"):
+            text = "the gateway writes this header itself"
+            findings.problem(under(f"{key}.headers", name), text)
     if section.ca_file is not None and not (root / section.ca_file).is_file():
         findings.problem(f"{key}.ca_file", f"no such file: {shown(root / section.ca_file)}")
     if section.give_up_s < section.timeout_s:

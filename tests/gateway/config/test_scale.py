@@ -92,6 +92,10 @@ def test_every_target_can_be_named(tmp_path, scale):
             {"webhook": {"url": "https://x", "key_file": "key", "key_env": "KEY"}},
             "webhook.key_file: key_env is there too",
         ),
+        (
+            {"webhook": {"url": "https://x", "key_env": "KEY", "headers": {"Host": "y"}}},
+            "webhook.headers.Host: the gateway writes this header itself",
+        ),
         ({"webhook": {"url": "https://x", "key_file": "no"}}, "webhook.key_file: no such file"),
         (
             {"webhook": {"url": "https://x", "key_env": "NO"}},
