@@ -64,7 +64,7 @@ class Counting:
         workers = self._plane.pids or (os.getpid(),)
         self._planning.add(delta, seen=sum(w is not None for w in workers) / len(workers))
         self._metrics.add(delta)
-        self._journal.add(delta.by_pool)
+        self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
         self._journal.spend(self._planning.running_usd)
         self._trace.add(delta.served, delta.unrecorded)
