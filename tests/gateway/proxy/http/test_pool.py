@@ -611,7 +611,7 @@ async def test_a_certificate_may_be_for_another_name_than_the_url_has(certificat
         asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the server's own alert
         url = server.url.replace("localhost", "127.0.0.1")
         found = pool.pool(url, tls=TlsFiles(ca=cert, server_name=name))
-        head = found.request_start("GET", "/") + b"\r\n"
+        head = found.request_start("POST", "/v1/x") + b"content-length: 0\r\n\r\n"
         if name == "localhost":
             assert (await driven(found.send(head, b""))).status == 200
         else:
