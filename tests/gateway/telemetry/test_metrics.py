@@ -347,7 +347,7 @@ def test_what_was_ordered_is_desired(metrics, plan):
     because it would end what runs."""
     first, second, third = plan.pools
     metrics.planned(plan, NOW_S)
-    metrics.ordered({first: None, second: 7})
+    metrics.orders = {first: None, second: 7}
     found = scrape(metrics)
 
     assert ("cuvee_desired_backends", first) not in found
