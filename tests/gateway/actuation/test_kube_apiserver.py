@@ -11,10 +11,15 @@ import msgspec
 import pytest
 
 from gateway.actuation.actuator import ActuationError
-from gateway.actuation.kube_objects import KubeObjects, ScaleObject
+from gateway.actuation.http_route import HttpRouteObject, weight_changes
+from gateway.actuation.kube_objects import JSON_PATCH, KubeObjects, ScaleObject
 from gateway.actuation.kubernetes_scale import KubernetesScale
+from gateway.actuation.weights import RouteWriter
 from gateway.config.scale_schema import KubernetesScaleSection
+from gateway.config.weights_schema import WeightsSection
 from gateway.discovery.kubernetes.api import ApiRefusal
+from gateway.telemetry.loops import Loops
+from tests.gateway.discovery.kubernetes.conftest import eventually
 from tests.gateway.discovery.kubernetes.real_cluster import PROGRAM, RealCluster
 
 pytestmark = pytest.mark.skipif(not PROGRAM, reason="make test-kubernetes")
@@ -54,6 +59,7 @@ def real(tmp_path_factory):
         "spec": {"replicas": 1},
     }
     create(cluster, "leaderworkerset.x-k8s.io", "leaderworkersets", body)
+    define(cluster, "gateway.networking.k8s.io", "HTTPRoute")
     yield cluster
     cluster.close()
 
@@ -61,9 +67,9 @@ def real(tmp_path_factory):
 def define(cluster: RealCluster, group: str, kind: str, *, scale: bool = False) -> None:
     """Install a custom resource."""
     plural = f"{kind.lower()}s"
-    schema = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+    schema: dict[str, Any] = {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
     if scale:
-        count = {"type": "object", "properties": {"replicas": {"type": "integer"}}}
+        count: dict[str, Any] = {"type": "object", "properties": {"replicas": {"type": "integer"}}}
         count["x-kubernetes-preserve-unknown-fields"] = True
         schema["properties"] = {"spec": count, "status": count}
     version: dict[str, Any] = {"name": "v1", "served": True, "storage": True}
@@ -186,6 +192,51 @@ async def test_what_is_not_there(scale, order):
         with pytest.raises(ActuationError) as caught:
             await scale(**keys).apply(order())
         assert caught.value.final, str(caught.value)
+
+
+async def test_weights_are_written(real, tmp_path):
+    """With `get` and `patch` of HTTPRoutes alone; a change for another version is refused, and one
+    whose entry has another name too."""
+    group = "gateway.networking.k8s.io"
+    path = f"/apis/{group}/v1/namespaces/default/httproutes"
+    refs = [{"name": "a", "port": 8000}, {"name": "b", "weight": 1}, {"name": "c", "weight": 7}]
+    body = {
+        "apiVersion": f"{group}/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "llm"},
+        "spec": {"rules": [{"backendRefs": refs}]},
+    }
+    create(real, group, "httproutes", body)
+    real.grant([{"apiGroups": [group], "resources": ["httproutes"], "verbs": ["get", "patch"]}])
+    (tmp_path / "token").write_text(real.new_account())
+    keys = {"http_route": "llm", "namespace": "default", "refs": {"x": "a", "y": "b"}}
+    keys |= {"api_server": real.url, "token_file": "token", "ca_file": str(real.ca_file)}
+    section = msgspec.convert(keys, WeightsSection)
+    writer = RouteWriter(section, tmp_path, Loops(), retry_s=0.01)
+    writer.wish({"x": 0.25, "y": 0.75})
+
+    def now() -> list[dict[str, Any]]:
+        found: dict[str, Any] = json.loads(real.ask("GET", f"{path}/llm"))
+        refs: list[dict[str, Any]] = found["spec"]["rules"][0]["backendRefs"]
+        return refs
+
+    await eventually(lambda: [ref.get("weight") for ref in now()] == [250, 750, 7])
+    await writer.aclose()
+    assert [ref["name"] for ref in now()] == ["a", "b", "c"]
+    assert now()[0]["port"] == 8000
+
+    objects = KubeObjects(section, tmp_path)
+    route = await objects.read(f"{path}/llm", HttpRouteObject)
+    changes = weight_changes(route, {"a": 0.5, "b": 0.5}, 10)
+    other = [changes[0], changes[1] | {"value": "z"}, *changes[2:]]
+    with pytest.raises(ApiRefusal) as caught:
+        await objects.patch(f"{path}/llm", other, HttpRouteObject, JSON_PATCH)
+    assert caught.value.status == 422
+    await objects.patch(f"{path}/llm", changes, HttpRouteObject, JSON_PATCH)
+    with pytest.raises(ApiRefusal) as caught:
+        await objects.patch(f"{path}/llm", changes, HttpRouteObject, JSON_PATCH)
+    assert caught.value.status == 409
+    real.revoke()
 
 
 async def test_pods_are_marked(real, scale, order):
