@@ -15,19 +15,14 @@ class Patience:
         self._longest_s = longest_s
 
     def __repr__(self) -> str:
-        return f"<Patience {self.left_s:.1f} s>"
-
-    @property
-    def left_s(self) -> float:
-        """Time that is left, in seconds."""
-        return self._due_s - self._clock()
+        return f"<Patience {self._due_s - self._clock():.1f} s>"
 
     async def pause(self, wanted_s: float | None = None) -> bool:
         """Wait before the next try, at least as long as was asked for; false, at once, if the time
         is over before."""
         pause_s = max(self._pause_s * random.uniform(0.5, 1.0), wanted_s or 0.0)
         self._pause_s = min(2 * self._pause_s, self._longest_s)
-        if pause_s >= self.left_s:
+        if self._clock() + pause_s >= self._due_s:
             return False
         await asyncio.sleep(pause_s)
         return True

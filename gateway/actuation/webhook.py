@@ -87,14 +87,14 @@ class Webhook:
         async with self._turn:
             body = self._body(order)
             patience = Patience(self._section.give_up_s, first_s=self._first_pause_s)
-            while (found := await self._try(order, body, patience.left_s)) is not None:
+            while (found := await self._try(order, body)) is not None:
                 if not found.again or not await patience.pause(found.wait_s):
                     raise ActuationError(found.why, final=found.final)
 
     async def aclose(self) -> None:
         """See `Actuator`: connections end with their requests."""
 
-    async def _try(self, order: ScaleOrder, body: bytes, left_s: float) -> Objection | None:
+    async def _try(self, order: ScaleOrder, body: bytes) -> Objection | None:
         headers = self._headers(order, body)
         try:
             answer = await self._http.whole(
@@ -102,7 +102,7 @@ class Webhook:
                 self._target,
                 headers,
                 body,
-                longest_s=min(self._section.timeout_s, left_s),
+                longest_s=self._section.timeout_s,
                 most_bytes=MOST_BYTES,
             )
         except PlainHttpFault as fault:

@@ -138,7 +138,7 @@ class RouteWriter:
         self._strangers = others
 
 
-class Weights:
+class RouteWeights:
     """All routers that follow the plan of one gateway."""
 
     def __init__(self, loaded: Loaded, loops: Loops) -> None:
@@ -149,7 +149,7 @@ class Weights:
         self._opened = False
 
     def __repr__(self) -> str:
-        return f"<Weights of {len(self._loaded.config.weights)} routes>"
+        return f"<RouteWeights of {len(self._loaded.config.weights)} routes>"
 
     async def write(self, shares: Mapping[str, float]) -> None:
         """Have the routes follow these shares; returns at once. shares: of each model's requests,

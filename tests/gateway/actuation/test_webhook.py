@@ -183,10 +183,10 @@ async def test_a_later_try_of_a_wish_has_the_same_bytes(receiver, hook, order, r
 async def test_tries_end(receiver, hook, order, respond):
     """After the time for all of them; at once, where the answer asks for a longer pause."""
     receiver.answers = [respond(500, "down", "text/plain")]
-    error = await refused(hook(give_up_s=0.2, timeout_s=0.1), order())
+    error = await refused(hook(give_up_s=0.2, timeout_s=0.2), order())
     assert str(error) == "failed (500): down"
     assert not error.final
-    assert len(receiver.requests) > 3
+    assert len(receiver.requests) > 1
 
     receiver.requests.clear()
     receiver.answers = [respond(429, retry_after="3600")]

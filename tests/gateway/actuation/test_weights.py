@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import yaml
 
-from gateway.actuation.weights import RouteWriter, Weights
+from gateway.actuation.weights import RouteWriter, RouteWeights
 from gateway.config.load import load
 from gateway.config.weights_schema import WeightsSection
 from gateway.telemetry.loops import Loops
@@ -64,7 +64,7 @@ async def writer(store, tmp_path):
         @property
         def error(self) -> str | None:
             record = self.loops.records.get(LOOP)
-            return record and record.error
+            return None if record is None else record.error
 
     yield Maker()
     for one in made:
@@ -221,7 +221,7 @@ async def test_all_routes_of_a_configuration_follow(store, tmp_path):
         return load(path)
 
     loops = Loops()
-    weights_of = Weights(loaded("llm"), loops)
+    weights_of = RouteWeights(loaded("llm"), loops)
     await weights_of.write({"a100": 0.2, "h100": 0.8})
     await eventually(lambda: weights(store) == [200, 800, 3])
     await weights_of.follow(loaded("second"))
