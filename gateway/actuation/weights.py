@@ -14,10 +14,12 @@ from pathlib import Path
 from gateway.actuation.actuator import ActuationError
 from gateway.actuation.http_route import HttpRouteObject, RouteFault, strangers, weight_changes
 from gateway.actuation.kube_objects import JSON_PATCH, KubeObjects, explained, object_path
+from gateway.actuation.plan_shares import capacity_shares, request_shares
 from gateway.config.load import Loaded
 from gateway.config.weights_schema import WeightsSection
 from gateway.discovery.kubernetes.api import ACCOUNT, ApiFault, ApiRefusal
 from gateway.telemetry.loops import Loops
+from planner.model.plan import Plan
 
 log = logging.getLogger("cuvee.actuation")
 
@@ -26,6 +28,7 @@ RIGHTS = {"apiGroups": (GROUP,), "resources": ("httproutes",), "verbs": ("get", 
 CONFLICTS = (409, 422)  # 422: what a patch tests is not so any more
 RETRY_S = 1.0  # the first pause after a failure; each is twice the one before
 LONGEST_RETRY_S = 60.0
+SPLITS = ("requests", "capacity")
 WriterKey = tuple[str, Path]  # what a writer is made from
 
 
@@ -60,6 +63,11 @@ class RouteWriter:
 
     def __repr__(self) -> str:
         return f"<RouteWriter {self._what}>"
+
+    @property
+    def split(self) -> str:
+        """Which shares it is to have: see `WeightsSection`."""
+        return self._section.split
 
     def wish(self, shares: Mapping[str, float]) -> None:
         """Write these from now on. shares: by pool; a plan that has none of the pools of the route
@@ -139,43 +147,52 @@ class RouteWriter:
 
 
 class RouteWeights:
-    """All routers that follow the plan of one gateway."""
+    """All routers that follow the plan of one gateway; an async context manager that writes while
+    it is open."""
 
     def __init__(self, loaded: Loaded, loops: Loops) -> None:
+        self._loaded = loaded
         self._loops = loops
         self._writers: dict[WriterKey, RouteWriter] = {}
-        self._shares: dict[str, float] = {}
-        self._loaded = loaded
-        self._opened = False
+        self._shares: dict[str, Mapping[str, float]] = {}  # by split
 
     def __repr__(self) -> str:
         return f"<RouteWeights of {len(self._loaded.config.weights)} routes>"
 
-    async def write(self, shares: Mapping[str, float]) -> None:
-        """Have the routes follow these shares; returns at once. shares: of each model's requests,
-        by pool (`plan_shares.request_shares`)."""
-        self._shares = dict(shares)
-        if not self._opened:
-            await self.follow(self._loaded)
+    async def __aenter__(self) -> "RouteWeights":
+        await self.follow(self._loaded)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
         for writer in self._writers.values():
-            writer.wish(self._shares)
+            await writer.aclose()
+        self._writers.clear()
+
+    def planned(self, plan: Plan) -> None:
+        """Have the routes follow this plan, which is in force; returns at once."""
+        if self._loaded.config.weights:
+            self._wish({"requests": request_shares(plan), "capacity": capacity_shares(plan)})
+
+    async def write(self, shares: Mapping[str, float]) -> None:
+        """Have all routes follow these shares instead; returns at once. shares: of each model's
+        requests, by pool."""
+        self._wish(dict.fromkeys(SPLITS, shares))
+
+    def _wish(self, shares: dict[str, Mapping[str, float]]) -> None:
+        self._shares = shares
+        for writer in self._writers.values():
+            writer.wish(shares[writer.split])
 
     async def follow(self, loaded: Loaded) -> None:
         """Follow the routes of this configuration from now on; those that it has already go on."""
-        self._loaded, self._opened = loaded, True
+        self._loaded = loaded
         wanted = {_key(one, loaded.root): one for one in loaded.config.weights}
         for key in set(self._writers) - set(wanted):
             await self._writers.pop(key).aclose()
         for key, section in wanted.items():
             if key not in self._writers:
                 self._writers[key] = RouteWriter(section, loaded.root, self._loops)
-                self._writers[key].wish(self._shares)
-
-    async def aclose(self) -> None:
-        """Write no more."""
-        for writer in self._writers.values():
-            await writer.aclose()
-        self._writers.clear()
+                self._writers[key].wish(self._shares.get(section.split, {}))
 
 
 def _key(section: WeightsSection, root: Path) -> WriterKey:

@@ -3,7 +3,7 @@
 As in `schema`, the text below each key is its documentation.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -27,6 +27,11 @@ class WeightsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     refs: dict[str, str]
     """By pool, the name of the `backendRefs` entry that it stands for: a Service or an
     InferencePool. All pools are of one model. Weights of other entries stay as they are.
+    """
+    split: Literal["requests", "capacity"] = "requests"
+    """`requests`: each pool gets the share of requests that the plan gives it. `capacity`: as many
+    requests of all sizes as its planned backends can serve: for routers that do not look at sizes,
+    where the plan gives pools different ones.
     """
     namespace: str | None = None
     """Where it is. Default: the namespace of the gateway's own pod; outside of a cluster `default`.

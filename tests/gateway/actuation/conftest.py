@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
@@ -85,3 +86,13 @@ def order() -> Callable[..., ScaleOrder]:
 def pool() -> ScaledPool:
     """Two A100 for each backend."""
     return POOL
+
+
+@pytest.fixture
+def mixed(plan):
+    """The plan with slices for two pools: one bucket for the first, the next for the second."""
+    weights = tuple(
+        tuple(float(place == bucket % 2) for place in range(len(row))) if any(row) else row
+        for bucket, row in enumerate(plan.weights)
+    )
+    return replace(plan, backends=(4, 1, 0), weights=weights)

@@ -1,7 +1,6 @@
 """The plan's shares become weights of an HTTPRoute, and nothing else of it changes."""
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +12,6 @@ from gateway.actuation.http_route import (
     weight_changes,
     whole,
 )
-from gateway.actuation.plan_shares import request_shares
 
 
 def a_route(*rules: dict[str, int | None]) -> HttpRouteObject:
@@ -97,35 +95,3 @@ def test_whole_numbers_sum_to_the_total(shares, total):
             assert abs(counts[name] - share / sum(shares.values()) * total) < 1 + 1e-6 * total
     else:
         assert counts == {}
-
-
-def test_shares_of_a_plan_are_those_of_its_requests(plan):
-    """Weights by the demand of their buckets; they sum to 1."""
-    shares = request_shares(plan)
-    sums = np.asarray(plan.rate) @ np.asarray(plan.weights)
-
-    assert sum(shares.values()) == pytest.approx(1.0)
-    for pool, value in zip(plan.pools, sums, strict=True):
-        assert shares.get(pool, 0.0) == pytest.approx(value / sums.sum())
-
-
-def test_without_demand_all_sizes_count_alike(plan):
-    """As before the first requests."""
-    idle = request_shares(replaced(plan, rate=(0.0,) * len(plan.rate)))
-    sums = np.asarray(plan.weights).sum(axis=0)
-
-    for pool, value in zip(plan.pools, sums, strict=True):
-        assert idle.get(pool, 0.0) == pytest.approx(value / sums.sum())
-
-
-def replaced(plan, **fields):
-    """The same plan with other fields."""
-    values = {name: getattr(plan, name) for name in plan.__slots__}
-    return type(plan)(**values | fields)
-
-
-def test_pools_that_the_plan_uses_for_nothing_are_left_out(plan):
-    """So that a route of a model that is not planned stays as it is."""
-    nothing = replaced(plan, weights=tuple((0.0,) * len(plan.pools) for _ in plan.weights))
-
-    assert request_shares(nothing) == {}

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
+from gateway.config.load import load
 from gateway.config.scale import KINDS
 from gateway.telemetry.definitions import METRICS
 
@@ -117,3 +118,29 @@ def test_roles_have_what_is_used_and_no_more():
 
     assert rules("role-scale.yaml") == known
     assert rules("role-weights.yaml") == {("gateway.networking.k8s.io", "httproutes", verbs)}
+
+
+PAGE = Path(__file__).resolve().parents[3] / "docs" / "actuation.md"
+
+
+@pytest.mark.parametrize("block", re.findall(r"```yaml\n(.*?)```", PAGE.read_text(), re.DOTALL))
+def test_the_examples_of_the_page_can_be_used(tmp_path, block: str):
+    """Each is a part of a configuration that is taken; at most, programs and keys are missing."""
+    part = yaml.safe_load(block)
+    known = {"model": "llama-3-8b", "profile": "llama-3-8b/A100-80G", "usd_per_hour": 1.0}
+    pool = known | {"max_backends": 8, "discover": {"file": "found.yaml"}}
+    pools = {"a100": pool | {"scale": part.get("scale")}, "h100": dict(pool)}
+    pools["a100"] |= part.get("pools", {}).get("a100", {})
+    (tmp_path / "found.yaml").write_text("[]")
+    (tmp_path / "scaler.key").write_text("secret")
+    raw = {
+        "models": {"llama-3-8b": {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}}},
+        "pools": pools,
+        "weights": part.get("weights", []),
+    }
+    path = tmp_path / "cuvee.yaml"
+    path.write_text(yaml.safe_dump(raw))
+    warnings = load(path).warnings
+
+    assert set(part) <= {"pools", "scale", "weights"}
+    assert all("no such program" in line for line in warnings)

@@ -8,8 +8,10 @@ import msgspec
 import pytest
 import yaml
 
-from gateway.actuation.weights import RouteWriter, RouteWeights
-from gateway.config.load import load
+from gateway.actuation.http_route import whole
+from gateway.actuation.plan_shares import capacity_shares, request_shares
+from gateway.actuation.weights import RouteWeights, RouteWriter
+from gateway.config.load import Loaded, load
 from gateway.config.weights_schema import WeightsSection
 from gateway.telemetry.loops import Loops
 from tests.gateway.actuation.kube_double import kube_store
@@ -71,9 +73,9 @@ async def writer(store, tmp_path):
         await one.aclose()
 
 
-def weights(store) -> list[int | None]:
-    """All weights of the route."""
-    rules = store.objects[PATH]["spec"]["rules"]
+def weights(store, path: str = PATH) -> list[int | None]:
+    """All weights of a route."""
+    rules = store.objects[path]["spec"]["rules"]
     return [ref.get("weight") for rule in rules for ref in rule["backendRefs"]]
 
 
@@ -201,35 +203,62 @@ async def test_who_else_gets_requests_is_told_once(store, writer, caplog):
     ]
 
 
-async def test_all_routes_of_a_configuration_follow(store, tmp_path):
-    """Also those of a later one, with the shares that were written last; the others are left."""
-    second = PATH.replace("llm", "second")
-    store.put(second, ROUTE)
+@pytest.fixture
+def routes(store, tmp_path, plan):
+    """Makes configurations with these sections about routes, of the pools of the plan."""
     (tmp_path / "token").write_text("first")
     pool = {"model": "m", "profile": "llama-3-8b/H100", "usd_per_hour": 1.0}
     raw = {
         "models": {"m": {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}}},
-        "pools": {name: pool | {"backends": [f"http://{name}:1"]} for name in ("a100", "h100")},
+        "pools": {name: pool | {"backends": [f"http://{name}:1"]} for name in plan.pools},
     }
 
-    def loaded(*routes: str):
+    def loaded(**routes: dict[str, Any]) -> Loaded:
         known = {"namespace": "models", "api_server": store.url, "token_file": "token"}
-        known |= {"refs": {"a100": "vllm-a100", "h100": "vllm-h100"}}
-        sections = [known | {"http_route": route} for route in routes]
+        known |= {"refs": {"a100-80g": "vllm-a100", "h100": "vllm-h100"}}
+        sections = [known | {"http_route": name} | keys for name, keys in routes.items()]
         path = tmp_path / "cuvee.yaml"
         path.write_text(yaml.safe_dump(raw | {"weights": sections}))
         return load(path)
 
+    return loaded
+
+
+async def test_all_routes_of_a_configuration_follow(store, routes):
+    """Also those of a later one, with the shares that were written last; the others are left."""
+    second = PATH.replace("llm", "second")
+    store.put(second, ROUTE)
     loops = Loops()
-    weights_of = RouteWeights(loaded("llm"), loops)
-    await weights_of.write({"a100": 0.2, "h100": 0.8})
-    await eventually(lambda: weights(store) == [200, 800, 3])
-    await weights_of.follow(loaded("second"))
-    await eventually(
-        lambda: "weight" in store.objects[second]["spec"]["rules"][0]["backendRefs"][0]
-    )
-    assert set(loops.records) <= {"weights models/second a100+h100"}
-    await weights_of.aclose()
+    async with RouteWeights(routes(llm={}), loops) as followed:
+        await followed.write({"a100-80g": 0.2, "h100": 0.8})
+        await eventually(lambda: weights(store) == [200, 800, 3])
+        await followed.follow(routes(second={}))
+        await eventually(lambda: weights(store, second) == [200, 800, 3])
+        await eventually(lambda: set(loops.records) == {"weights models/second a100-80g+h100"})
 
     assert loops.records == {}
     assert weights(store) == [200, 800, 3]
+
+
+async def test_each_route_has_the_split_that_it_asks_for(store, routes, mixed):
+    """Of the plan's requests, or of what the planned backends can serve."""
+    second = PATH.replace("llm", "second")
+    refs = {pool: f"vllm-{pool}" for pool in mixed.pools}
+    store.put(PATH, one_rule(*refs.values()))
+    store.put(second, one_rule(*refs.values()))
+    both = routes(llm={"refs": refs}, second={"refs": refs, "split": "capacity"})
+    expected = {}
+    for path, shares in ((PATH, request_shares(mixed)), (second, capacity_shares(mixed))):
+        counts = whole({pool: shares.get(pool, 0.0) for pool in mixed.pools}, 1000)
+        expected[path] = list(counts.values())
+    async with RouteWeights(both, Loops()) as followed:
+        followed.planned(mixed)
+        for path, found in expected.items():
+            await eventually(lambda path=path, found=found: weights(store, path) == found)
+
+    assert expected[PATH] != expected[second]
+
+
+def one_rule(*names: str) -> dict[str, Any]:
+    """A route with one rule."""
+    return {"spec": {"rules": [{"backendRefs": [{"name": name} for name in names]}]}}
