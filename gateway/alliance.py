@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
+from gateway.cluster.caller_tokens import tokens_of
 from gateway.cluster.codec import encode
 from gateway.cluster.leadership import Leadership
 from gateway.cluster.link import Link
@@ -154,7 +155,7 @@ class Alliance:
     def add(self, delta: StatsDelta, seen: float) -> None:
         """Take what happened here, for the plan. seen: the share of the workers that report."""
         now_s = self._clock()
-        self.tokens.add(delta.tokens)
+        self.tokens.add(tokens_of(delta.uses))
         self._views.arrived(sum(delta.arrivals.values()), now_s)
         if self._link.down_s(now_s) >= FRESH_S:
             # Of all requests only these can be seen: what is known of the demand stays.

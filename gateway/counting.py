@@ -73,7 +73,7 @@ class Counting:
         else:
             self._add(delta, seen)
         self._metrics.add(delta)
-        self._journal.add(delta.by_pool)
+        self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
         self._journal.spend(self._planning.running_usd)
         self._trace.add(delta.served, delta.unrecorded)

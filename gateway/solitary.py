@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from gateway.alliance import Alliance
-from gateway.cluster.caller_tokens import CallerTokens
+from gateway.cluster.caller_tokens import CallerTokens, tokens_of
 from gateway.config.load import Loaded
 from gateway.planning import Planning
 from gateway.routing.estimator import Estimator
@@ -53,7 +53,7 @@ class Solitary:
 
     def add(self, delta: StatsDelta, seen: float) -> None:
         """Take what happened here, for the plan. seen: the share of the workers that report."""
-        self.tokens.add(delta.tokens)
+        self.tokens.add(tokens_of(delta.uses))
         self._planning.add(delta, seen=seen)
 
     def figures(self) -> ClusterFigures | None:

@@ -66,7 +66,10 @@ LAYERS = {
     "gateway.discovery": "planner planner.model gateway.errors gateway.config "
     "gateway.discovery.kubernetes gateway.discovery.source gateway.telemetry",
     "gateway.discovery.source": "",
-    "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source",
+    "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source gateway.plain_http",
+    "gateway.plain_http": "",
+    "gateway.actuation": "planner.model gateway.config gateway.discovery.kubernetes "
+    "gateway.plain_http gateway.telemetry",
     "gateway.insight": "planner.model gateway.admin gateway.alliance gateway.solitary "
     "gateway.counting gateway.discovery "
     "gateway.journal "

@@ -6,7 +6,17 @@ reads the difference of two moments.
 
 from collections.abc import Mapping
 
+from gateway.telemetry.stats_schema import Use
+
 KNOWN = 10_000  # callers; beyond, those with the fewest tokens are forgotten
+
+
+def tokens_of(uses: Mapping[tuple[str, str, str], Use]) -> dict[str, int]:
+    """Tokens of prompts and answers by caller, of what was used by caller, model and pool."""
+    tokens: dict[str, int] = {}
+    for (caller, _, _), (_, inputs, outputs, _) in uses.items():
+        tokens[caller] = tokens.get(caller, 0) + inputs + outputs
+    return tokens
 
 
 class CallerTokens:

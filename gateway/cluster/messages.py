@@ -8,6 +8,7 @@ from typing import TypeVar
 
 import msgspec
 
+from gateway.cluster.caller_tokens import tokens_of
 from gateway.cluster.codec import CodecError, decode
 from gateway.routing.estimator_schema import EstimatorState, Lesson
 from gateway.telemetry.stats_schema import StatsDelta, Stay
@@ -98,7 +99,7 @@ class Outbox:
         self._stays += [
             (stay[0], urls[stay[1]], *stay[2:]) for stay in delta.stays[:room] if stay[1] in urls
         ]
-        for caller, tokens in delta.tokens.items():
+        for caller, tokens in tokens_of(delta.uses).items():
             self._tokens[caller] = self._tokens.get(caller, 0) + tokens
         self.seen = min(self.seen, seen)
 

@@ -238,7 +238,7 @@ class Scrape:
         if asleep != backend.asleep:
             text = "sleeps: it gets no requests" if asleep else "is awake"
             log.warning("backend %s (%s) %s", backend.name, backend.url, text)
-        backend.asleep = asleep
+        self._fleet.sleeps(backend, asleep, asyncio.get_running_loop().time())
         load = one.foreign * self._typical.load(backend) if one.foreign else 0.0
         if one.behind:
             load = max(load, 1.0 - backend.load)

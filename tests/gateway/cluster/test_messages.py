@@ -23,7 +23,7 @@ def delta(stays=1, callers=1):
         arrivals={3: 2},
         sizes={(3, 7): (2.0, 20.0, 10.0, 0.0)},
         stays=[("p", "p-0", 1.0, 2.0, 10, 0, 5)] * stays,
-        tokens={f"c{n}": n + 1 for n in range(callers)},
+        uses={(f"c{n}", "m", "p"): (1, n, 1, 0.0) for n in range(callers)},
     )
 
 

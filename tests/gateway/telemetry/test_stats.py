@@ -149,13 +149,6 @@ def test_prefix_hits_count_by_size_pool_and_caller():
     assert delta.hits == {("k", "h100"): (220, 170)}
 
 
-def test_tokens_count_by_caller():
-    """Prompts and answers, as far as engines report them."""
-    assert summed(GOOD, GOOD).tokens == {"k": 2 * (110 + 40)}
-    assert summed(ended(input_tokens=None)).tokens == {"k": 40}
-    assert summed(ended(input_tokens=None, output_tokens=None)).tokens == {}
-
-
 def test_an_engine_that_reports_no_hits_has_none():
     """Nothing is counted until one is reported; then a silent answer is one without a hit."""
     silent = summed(GOOD, GOOD)
@@ -261,3 +254,17 @@ def test_sums_travel_as_a_value():
     delta = stats.drain()
 
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(delta), type=StatsDelta) == delta
+
+
+def test_what_a_caller_had_of_a_pool_is_its_part_of_the_time_there():
+    """A request counts for the seconds that it was in a backend, by its part of what was there;
+    waiting for a turn is nobody's."""
+    uses = summed(
+        ended(duration_s=4.0, beside=4.0),
+        ended(duration_s=3.0, waited_s=1.0, beside=2.0),
+        ended(caller="other", duration_s=1.0, beside=2.0, width=2, prompts=1, answers=2),
+        SHED,
+    ).uses
+
+    assert uses[("k", "m", "h100")] == (2, 220, 80, 2.0)
+    assert uses[("other", "m", "h100")] == (1, 110, 40, 1.0)
