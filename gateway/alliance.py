@@ -84,6 +84,7 @@ class Alliance:
         self._leading = self._leaving = False
         self._learned: WhatWasLearned | None = None
         self._left_behind: PlanNews | None = None
+        self._unusable: PlanNews | None = None
         self._stack = AsyncExitStack()
         planning.lead(False)  # until it has the lease
 
@@ -270,9 +271,11 @@ class Alliance:
 
     def _put_in_force(self, news: PlanNews) -> None:
         plan, mine = news.plan, self._planning.plan
-        if plan.plan_id != mine.plan_id:
-            self._planning.follow(plan)
+        if plan.plan_id != mine.plan_id and news is not self._unusable:
+            self._unusable = news  # unless all goes well: it is not tried again and again
             self._put(plan, f"{news.reason} (by {news.gateway})")
+            self._planning.follow(plan)
+            self._unusable = None
         elif plan.certificate is not None and mine.certificate != plan.certificate:
             self._planning.follow(plan)
             self._certified(plan)

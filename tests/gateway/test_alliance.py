@@ -1,18 +1,25 @@
 """What one gateway makes of what it can, and cannot, hear of the others."""
 
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
 from gateway.alliance import Alliance
+from gateway.cluster.codec import encode
+from gateway.cluster.messages import PlanNews
 from gateway.cluster.origin import made_from
+from gateway.cluster.store import Store
 from gateway.config.cluster_schema import ClusterSection
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.solitary import Solitary
 from gateway.telemetry.loops import Loops
 from gateway.telemetry.stats_schema import StatsDelta
+from planner.model.plan import Plan
 
 DELTA = StatsDelta(
     arrivals={0: 5},
@@ -28,6 +35,8 @@ class PlanningNotes:
     def __init__(self) -> None:
         self.added: list[tuple[StatsDelta, float]] = []
         self.leads: list[bool] = []
+        self.followed: list[str] = []
+        self.plan: Plan
 
     def add(self, delta: StatsDelta, *, seen: float) -> None:
         self.added.append((delta, seen))
@@ -35,8 +44,14 @@ class PlanningNotes:
     def lead(self, leads: bool) -> None:
         self.leads.append(leads)
 
+    def follow(self, plan: Plan) -> None:
+        self.plan = plan
+        self.followed.append(plan.plan_id)
 
-def alliance(loaded: Any, planning: Any) -> Alliance:
+
+def alliance(
+    loaded: Any, planning: Any, put: Callable[[Plan, str], None] = lambda *_: None
+) -> Alliance:
     return Alliance(
         ClusterSection(redis="redis://127.0.0.1:1/0", timeout_s=0.1),
         loaded,
@@ -44,7 +59,7 @@ def alliance(loaded: Any, planning: Any) -> Alliance:
         estimator=Estimator({}),
         planning=planning,
         loops=Loops(),
-        put=lambda *_: None,
+        put=put,
         certified=lambda _: None,
     )
 
@@ -87,3 +102,38 @@ def test_the_print_is_of_what_plans_depend_on(shared, tmp_path: Path):
 
     assert made_from(same) == made_from(shared)
     assert made_from(other) != made_from(shared)
+
+
+class Answers:
+    """A store that has one plan, and a planning that is to have it."""
+
+    def __init__(self, news: PlanNews) -> None:
+        self.news = news
+
+    async def said(self, field: str) -> bytes | None:
+        return encode(self.news)
+
+
+async def test_a_plan_that_cannot_be_used_is_tried_once(shared, plan):
+    """Of a gateway that is broken: the last plan stays, and the log is not flooded."""
+    tries = []
+
+    def put(plan: Plan, _: str) -> None:
+        tries.append(plan.plan_id)
+        if plan.plan_id == "bad":
+            raise ValueError("no table can be made of it")
+
+    planning = PlanningNotes()
+    planning.plan = plan
+    one = alliance(shared, planning, put=put)
+    for number, plan_id in enumerate(("bad", "bad", "good")):
+        news = PlanNews(
+            token=1, number=number // 2, print=made_from(shared), reason="r", gateway="g",
+            plan=replace(plan, plan_id=plan_id),
+        )  # fmt: skip
+        one._store = cast(Store, Answers(news))
+        with suppress(ValueError):
+            await one._follow(b"1.%d" % (number // 2))
+
+    assert tries == ["bad", "good"]
+    assert planning.followed == ["good"]
