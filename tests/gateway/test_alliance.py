@@ -16,10 +16,13 @@ from gateway.cluster.store import Store
 from gateway.config.cluster_schema import ClusterSection
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
+from gateway.routing.table import RoutingTable, compile_table
 from gateway.solitary import Solitary
 from gateway.telemetry.loops import Loops
 from gateway.telemetry.stats_schema import StatsDelta
+from gateway.workers.plane import DataPlane
 from planner.model.plan import Plan
+from planner.model.pool import Pool
 
 DELTA = StatsDelta(
     arrivals={0: 5},
@@ -37,6 +40,7 @@ class PlanningNotes:
         self.leads: list[bool] = []
         self.followed: list[str] = []
         self.plan: Plan
+        self.pools: tuple[Pool, ...] = ()
 
     def add(self, delta: StatsDelta, *, seen: float) -> None:
         self.added.append((delta, seen))
@@ -50,10 +54,13 @@ class PlanningNotes:
 
 
 def alliance(
-    loaded: Any, planning: Any, put: Callable[[Plan, str], None] = lambda *_: None
+    loaded: Any,
+    planning: Any,
+    put: Callable[[Plan, str], None] = lambda *_: None,
+    zone: str | None = None,
 ) -> Alliance:
     return Alliance(
-        ClusterSection(redis="redis://127.0.0.1:1/0", timeout_s=0.1),
+        ClusterSection(redis="redis://127.0.0.1:1/0", timeout_s=0.1, zone=zone),
         loaded,
         fleet=Fleet.of({}),
         estimator=Estimator({}),
@@ -137,3 +144,30 @@ async def test_a_plan_that_cannot_be_used_is_tried_once(shared, plan):
 
     assert tries == ["bad", "good"]
     assert planning.followed == ["good"]
+
+
+class PlaneNotes:
+    """A data plane that has a table."""
+
+    def __init__(self, table: RoutingTable) -> None:
+        self.table = table
+
+
+async def test_a_gateway_in_a_zone_has_a_table_of_its_own(shared, plan, pools):
+    """Its zone's pool takes what its share of the traffic is; put in force once."""
+    east = (replace(pools[0], zone="east"), *pools[1:])
+    planning = PlanningNotes()
+    planning.plan, planning.pools = plan, east
+    plane = PlaneNotes(compile_table(plan, east))
+    before = plane.table
+    one = alliance(shared, planning, zone="east")
+    one._plane = cast(DataPlane, plane)
+    one._prefer_own_zone()
+    assert plane.table is before  # of no traffic there is no share
+    one._views.rate = 5.0
+    one._prefer_own_zone()
+    own = plane.table
+    one._prefer_own_zone()
+
+    assert own is plane.table is not before
+    assert own.plan_id == before.plan_id
