@@ -24,6 +24,7 @@ from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program.limits import fleet_bill
 from planner.program.request import PlanRequest
+from planner.sizes import FloatArray
 from planner.traffic.trace import read_trace
 
 log = logging.getLogger("cuvee.pace")
@@ -136,8 +137,11 @@ class Planning:
 
     @property
     def running_usd(self) -> float:
-        """What they cost, $/h; those that are reserved are paid for already."""
-        return fleet_bill(self._loaded.pools, np.array(self.running, dtype=float))
+        """What they cost, $/h, with those that are drained; those that are reserved are paid for
+        already."""
+        urls = self._fleet.membership.urls()
+        there = [float(len(urls[pool.name])) for pool in self._loaded.pools]
+        return fleet_bill(self._loaded.pools, np.array(there))
 
     @property
     def ready(self) -> tuple[int, ...]:
@@ -159,6 +163,22 @@ class Planning:
             for line in self.paces.review(now_s):
                 log.warning("%s", line)
 
+    def watched_s(self) -> float:
+        """For how long all arrivals have been observed until now, seconds."""
+        return self._observed.watched_s(self._clock())
+
+    def recent(self, seconds: float) -> FloatArray:
+        """(B,) requests/s of the last seconds."""
+        return self._observed.recent(self._clock(), seconds)
+
+    def demand_at(self, rate: FloatArray) -> Demand:
+        """The demand at other rates, (B,) requests/s, with the sizes that are remembered."""
+        return self._observed.at(rate, self._clock())
+
+    async def solve(self, request: PlanRequest) -> Plan:
+        """A plan that is not put in force; takes its turn among the looks. Raises PlannerError."""
+        return await self._solver.plan(request)
+
     def pause(self) -> None:
         """Do not look at the demand until `resume`; a look under way is given up."""
         if self._looking is not None:
@@ -171,14 +191,18 @@ class Planning:
         looks = self._replanner.run(self._loaded.config.planner.interval_s, self._clock)
         self._looking = asyncio.get_running_loop().create_task(looks)
 
-    async def draft(self, loaded: Loaded, running: tuple[int, ...]) -> Draft:
+    async def draft(
+        self, loaded: Loaded, running: tuple[int, ...], before: tuple[int, ...] | None = None
+    ) -> Draft:
         """A plan for another configuration: the one in force if nothing that it depends on differs;
         else for the demand as observed, or as at the start where too little was. Has no
         certificate. Raises PlannerError; changes nothing.
 
-        running: (P,) backends that the pools will have.
+        running: (P,) backends that the pools will have. before: that they had under the plan in
+        force; `None`: those of now.
         """
-        if _depends_on(loaded) == _depends_on(self._loaded) and running == self.running:
+        same = running == (self.running if before is None else before)
+        if same and _depends_on(loaded) == _depends_on(self._loaded):
             return Draft(plan=self.plan)
         scratch = Estimator(self._bytes_per_token(loaded))
         return await self._draft(loaded, self._carried(loaded), running, scratch)

@@ -1,0 +1,1 @@
+"""Brings the number of backends that should be to what starts and stops them."""
