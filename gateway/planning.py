@@ -326,7 +326,7 @@ def _bounded(loaded: Loaded, running: tuple[int, ...]) -> tuple[Pool, ...]:
     sections = loaded.config.pools
     return tuple(
         replace(pool, max_backends=max(pool.min_backends, count))
-        if sections[pool.name].max_backends is None
+        if sections[pool.name].max_backends is None or sections[pool.name].scale is not None
         else pool
         for pool, count in zip(loaded.pools, running, strict=True)
     )

@@ -19,12 +19,13 @@ class Sight:
 
 
 class Launch:
-    """One backend that was ordered. backend: its name since its URL was found, else `None`."""
+    """One backend that was ordered. key: of the order. backend: its name since its URL was found,
+    else `None`."""
 
-    __slots__ = ("backend", "ordered_s", "pool", "seen_s", "up_s")
+    __slots__ = ("backend", "key", "ordered_s", "pool", "seen_s", "up_s")
 
-    def __init__(self, pool: str, ordered_s: float) -> None:
-        self.pool = pool
+    def __init__(self, pool: str, ordered_s: float, key: str = "") -> None:
+        self.pool, self.key = pool, key
         self.ordered_s = ordered_s
         self.backend: str | None = None
         self.seen_s: float | None = None
@@ -64,18 +65,22 @@ class Launches:
     def __repr__(self) -> str:
         return f"<Launches, {len(self._open)} open>"
 
-    def order(self, pool: str, number: int, now_s: float) -> None:
-        """So many more were ordered."""
-        self._open += [Launch(pool, now_s) for _ in range(number)]
+    def order(self, pool: str, number: int, now_s: float, key: str = "") -> None:
+        """So many more were ordered. key: of the order."""
+        self._open += [Launch(pool, now_s, key) for _ in range(number)]
 
-    def cancel(self, pool: str, number: int) -> int:
-        """Call off so many, those first that are farthest from their end; return how many were
-        called off that were not seen yet."""
-        unseen = 0
-        for launch in sorted(self.of(pool), key=_progress)[:number]:
+    def call_off(self, pool: str, number: int) -> None:
+        """So many fewer were ordered: the newest of those that were not seen yet."""
+        unseen = [launch for launch in self.of(pool) if launch.backend is None]
+        for launch in unseen[::-1][:number]:
             self._open.remove(launch)
-            unseen += launch.backend is None
-        return unseen
+
+    def withdraw(self, key: str) -> int:
+        """An order was not accepted; return how many launches it was."""
+        own = [launch for launch in self._open if launch.key == key and launch.backend is None]
+        for launch in own:
+            self._open.remove(launch)
+        return len(own)
 
     def of(self, pool: str) -> list[Launch]:
         """The open ones of a pool, oldest first."""
@@ -135,11 +140,6 @@ class Launches:
         """Keep only these pools."""
         self._open = [launch for launch in self._open if launch.pool in pools]
         self._known = {pool: names for pool, names in self._known.items() if pool in pools}
-
-
-def _progress(launch: Launch) -> tuple[int, float]:
-    """Launches in this order are called off: those without a backend first, the newest of them."""
-    return ("ordered", "seen", "up").index(launch.phase), -launch.ordered_s
 
 
 def _started(launch: Launch, backend: str, now_s: float) -> StartedBackend:

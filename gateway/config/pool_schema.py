@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.config.discover_schema import DiscoverSection
 from gateway.config.domains import Count, HeaderName, HeaderValue, Positive, UrlPath
+from gateway.config.scale_schema import ScaleSection
 
 
 class SpotSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +61,10 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Base URLs, one per running engine. Required where there is no `discover`."""
     discover: DiscoverSection | None = None
     """Where more backends are found while the gateway serves."""
+    scale: ScaleSection | None = None
+    """Where the number of backends that it is to have goes; default: nowhere, it is planned with
+    those that there are.
+    """
     engine: Literal["vllm", "sglang", "tgi"] | None = None
     """The engine behind the URLs; the gateway then reads health and errors as this engine reports
     them. Default: the gateway accepts what any of the three reports.

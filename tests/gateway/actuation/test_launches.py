@@ -74,13 +74,24 @@ def test_what_does_not_come_in_time_hangs():
     assert launches.pending("p") == 1
 
 
-@pytest.mark.parametrize(("number", "unseen", "left"), [(1, 1, 2), (2, 2, 1), (3, 2, 0)])
-def test_what_is_farthest_from_its_end_is_called_off_first(number, unseen, left):
-    """Of three, two have no backend yet."""
+@pytest.mark.parametrize(("number", "left"), [(1, 2), (2, 1), (3, 1)])
+def test_what_has_no_backend_yet_is_called_off(number, left):
+    """Of three, two have none; what has one goes by being stopped."""
     launches = Launches()
     launches.look("p", [], 0.0)
     launches.order("p", 3, 0.0)
     launches.look("p", [sight("p-0", ready=False)], 1.0)
+    launches.call_off("p", number)
 
-    assert launches.cancel("p", number) == unseen
     assert launches.pending("p") == left
+    assert launches.starting("p") == {"p-0"}
+
+
+def test_an_order_that_is_refused_takes_its_launches_with_it():
+    """Those of other orders are still awaited."""
+    launches = Launches()
+    launches.order("p", 2, 0.0, "one")
+    launches.order("p", 3, 0.0, "other")
+
+    assert launches.withdraw("other") == 3
+    assert launches.pending("p") == 2

@@ -1,0 +1,231 @@
+"""The loop that makes the fleet move: looks at the demand, and decides how many backends each pool
+is to have.
+
+`needs` states the program, a forecast and a policy decide over time, `ordering` orders what
+differs. Never waits for an actuator.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+
+import numpy as np
+
+from gateway.actuation.actuator import Actuator
+from gateway.actuation.aims import clamped
+from gateway.actuation.chronicle import Chronicle
+from gateway.actuation.courier import Courier
+from gateway.actuation.needs import needs, shortfalls
+from gateway.actuation.ordering import Ordering
+from gateway.actuation.scaled_pool import ScaledPool
+from gateway.config.load import Loaded
+from gateway.planning import Planning
+from gateway.telemetry.loops import Loops
+from planner.errors import PlannerError
+from planner.scaling.faces import CountPolicy, Forecast
+from planner.sizes import FloatArray
+
+log = logging.getLogger("cuvee.scaling")
+
+LOOP = "scaling"
+TICK_S = 1.0  # between two looks at the backends
+RECENT_S = 60.0  # of arrivals that are the present demand
+FIRST_S = 10.0  # of arrivals that wake a model without any backend
+
+
+class Scaler:
+    """The loop of one gateway.
+
+    horizon_s: how far ahead the last look looked. peak_rate: requests/s that it expected at most.
+    lacks: what the fleet cannot promise though it may grow, a line each.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        planning: Planning,
+        ordering: Ordering,
+        chronicle: Chronicle,
+        forecast: Callable[[int], Forecast],
+        policy: Callable[[Loaded], CountPolicy],
+        drain: Callable[[], Awaitable[None]],
+        loops: Loops,
+        due: asyncio.Event,
+    ) -> None:
+        """forecast: makes one for so many buckets. policy: makes one. drain: has the fleet follow
+        what is drained. due: set where a look is due at once."""
+        self._loaded, self._planning = loaded, planning
+        self.ordering, self._chronicle = ordering, chronicle
+        self._new_forecast, self._new_policy = forecast, policy
+        self._forecast, self._policy = forecast(loaded.buckets.count), policy(loaded)
+        self._drain, self._loops, self._due = drain, loops, due
+        self._clock = asyncio.get_running_loop().time
+        self._heard_s = self._clock()
+        self._next_s = self._clock() + loaded.config.scaling.interval_s
+        self._old: list[Courier] = []
+        self.lacks: tuple[str, ...] = ()
+        self.horizon_s = self.peak_rate = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Scaler of {self.ordering!r}>"
+
+    def configure(self, loaded: Loaded, actuators: Mapping[str, Actuator]) -> None:
+        """Scale the pools of this configuration by these actuators from now on. What was learned
+        of pools that stay is kept; the forecast begins anew where the buckets are others."""
+        if loaded.buckets != self._loaded.buckets:
+            self._forecast = self._new_forecast(loaded.buckets.count)
+        self._loaded, before = loaded, self.ordering.pools
+        self._policy = self._new_policy(loaded)
+        self._old += [pool.courier for pool in before.values()]
+        pools = self.ordering.pools = {}
+        for name, actuator in actuators.items():
+            courier = Courier(actuator, prepare=self.ordering.emptied, done=self.ordering.done)
+            section, known = loaded.config.pools[name], before.get(name)
+            if known is not None:
+                known.courier = courier
+                known.configure(section)
+            pools[name] = known or ScaledPool(name, section, courier)
+        self.ordering.configure(loaded)
+        self._due.set()
+
+    async def run(self) -> None:
+        """Look at intervals, for ever."""
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(TICK_S):
+                        await self._due.wait()
+                await self._tick()
+        finally:
+            couriers = [*self._old, *(pool.courier for pool in self.ordering.pools.values())]
+            await asyncio.gather(*(courier.aclose() for courier in couriers))
+
+    async def _tick(self) -> None:
+        try:
+            while self._old:
+                await self._old.pop().aclose()
+            self.ordering.watch()
+            if self._due.is_set() or self._clock() >= self._next_s or self._awaited():
+                self._due.clear()
+                self._next_s = self._clock() + self._loaded.config.scaling.interval_s
+                if self.ordering.pools:
+                    await self.look()
+            await self._drain()
+            self._loops.good(LOOP, time.time())
+        except PlannerError as error:
+            self._failed(str(error))
+        except Exception as error:
+            log.exception("how many backends there should be is not known")
+            self._failed(type(error).__name__)
+
+    def _failed(self, why: str) -> None:
+        log.warning("no pool gets more or fewer backends: %s", why)
+        self._loops.failed(LOOP, why)
+
+    async def look(self) -> None:
+        """Decide how many backends there are to be, and order what differs."""
+        loaded, ordering, unix_s = self._loaded, self.ordering, time.time()
+        peak = self._peak(unix_s)
+        needed = await self._needed(peak)
+        if loaded is not self._loaded:  # another configuration is in force meanwhile
+            self._due.set()
+            return
+        names = [pool.name for pool in loaded.pools]
+        coming, pools = ordering.presence.counts(names), ordering.pools
+        pending = [ordering.launches.pending(name) for name in names]
+        ready = [coming[name] - late for name, late in zip(names, pending, strict=True)]
+        wanted = [needed[name] if name in pools else coming[name] for name in names]
+        counts = self._policy.decide(unix_s, wanted, ready, pending)
+        for name, wished in zip(names, counts, strict=True):
+            if name in pools:
+                self._wish(pools[name], wished, needed[name], coming[name])
+        ordering.move()
+
+    def _peak(self, unix_s: float) -> FloatArray:
+        """(B,) requests/s that are expected at most until what is ordered now is ready."""
+        settings, now_s = self._loaded.config.scaling, self._clock()
+        rate = self._planning.recent(RECENT_S)
+        self._heard_s = now_s if rate.any() else self._heard_s
+        if self._planning.watched_s() >= settings.interval_s:
+            self._forecast.observe(unix_s, rate)
+        times = [pool.times for pool in self.ordering.pools.values()]
+        start_s = max(one.quantile_s(settings.horizon_quantile) for one in times)
+        self.horizon_s = start_s + settings.interval_s
+        forecast = self._forecast.peak(unix_s, self.horizon_s, settings.quantile)
+        peak: FloatArray = np.maximum(rate, forecast)
+        self.peak_rate = float(peak.sum())
+        return peak
+
+    async def _needed(self, peak: FloatArray) -> dict[str, int]:
+        """Backends of the cheapest fleet for (B,) requests/s, by pool."""
+        scaled, loaded = self.ordering.pools, self._loaded
+        coming = self.ordering.presence.counts(pool.name for pool in loaded.pools)
+        pools = self._planning.paced(loaded, tuple(coming.values()))
+        starts = [p.usd_per_hour * scaled[p.name].start_h for p in pools if p.name in scaled]
+        request = needs(
+            self._planning.demand_at(peak),
+            pools,
+            bounds={name: self._bounds(pool, coming[name]) for name, pool in scaled.items()},
+            coming=coming,
+            limits=loaded.limits,
+            shortages=self.ordering.shortages,
+            start_usd=min(starts),
+            now_s=self._clock(),
+        )
+        plan = await self._planning.solve(request)
+        self.lacks = tuple(shortfalls(plan))
+        self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
+        return dict(zip(plan.pools, plan.backends, strict=True))
+
+    def _bounds(self, pool: ScaledPool, coming: int) -> tuple[int, int]:
+        """Fewest and most; where its GPUs cannot be had, as many as there are will do."""
+        own = next(one for one in self._loaded.pools if one.name == pool.name)
+        short = self.ordering.shortages.of(own) is not None
+        return min(pool.least, coming) if short else pool.least, pool.most
+
+    def _wish(self, pool: ScaledPool, wished: int, needed: int, coming: int) -> None:
+        aim, why_not = pool.aim, self._why_not_stop()
+        least, most = self._bounds(pool, coming)
+        aim.needed = needed
+        aim.why = (
+            f"{needed} are needed for {self.peak_rate:.3g} requests/s, the most that is expected "
+            f"within {self.horizon_s:.0f} s"
+        )
+        aim.wish = clamped(
+            wished, needed=needed, coming=coming, least=least, most=most, may_stop=why_not is None
+        )
+        aim.held = None
+        if aim.wish > needed:
+            aim.held = "they were needed a while ago, or what replaces them is not ready"
+            if why_not is not None and wished < aim.wish:
+                aim.held = why_not
+        text = f"pool {pool.name} is to have {aim.wish}, {needed} would do: {aim.held}"
+        held = None if aim.held is None else text
+        self._chronicle.once(pool.name, "held", held, **{pool.name: aim.wish})
+
+    def _why_not_stop(self) -> str | None:
+        """Why nothing may be stopped now, if that is so."""
+        settings = self._loaded.config.scaling
+        watched_s, silent_s = self._planning.watched_s(), self._clock() - self._heard_s
+        if watched_s < settings.hold_s:
+            return f"the demand was observed for {watched_s:.0f} s, which is too short"
+        if RECENT_S <= silent_s < settings.silence_s:
+            return f"nothing has come for {silent_s:.0f} s, which may be a fault"
+        return None
+
+    def _awaited(self) -> bool:
+        """Whether requests come for a model that has no backend and none ordered."""
+        counts = self.ordering.presence.counts(pool.name for pool in self._loaded.pools)
+        able: dict[str, int] = {}
+        for pool in self._loaded.pools:
+            able[pool.model] = able.get(pool.model, 0) + counts[pool.name]
+        empty = {model for model, count in able.items() if not count}
+        if not empty or not self.ordering.pools:
+            return False
+        buckets = self._loaded.buckets
+        rate = self._planning.recent(FIRST_S).reshape(len(buckets.classes), -1).sum(axis=1)
+        asked = {c.model for c, own in zip(buckets.classes, rate, strict=True) if own > 0}
+        return bool(asked & empty)
