@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from gateway.config.load import Loaded
 from gateway.control.observed import ObservedDemand
 from gateway.control.pace import Paces
@@ -22,7 +20,7 @@ from planner.engine.limits import EngineLimits
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.program.limits import fleet_bill
+from planner.program.limits import backend_price
 from planner.program.request import PlanRequest
 from planner.sizes import FloatArray
 from planner.traffic.trace import read_trace
@@ -136,12 +134,14 @@ class Planning:
         return dict(zip(names, self.running, strict=True))
 
     @property
-    def running_usd(self) -> float:
-        """What they cost, $/h, with those that are drained; those that are reserved are paid for
-        already."""
+    def running_usd(self) -> dict[str, float]:
+        """What they cost, $/h by pool, with those that are drained; those that are reserved are
+        paid for already."""
         urls = self._fleet.membership.urls()
-        there = [float(len(urls[pool.name])) for pool in self._loaded.pools]
-        return fleet_bill(self._loaded.pools, np.array(there))
+        return {
+            pool.name: backend_price(pool) * max(0, len(urls[pool.name]) - pool.reserved)
+            for pool in self._loaded.pools
+        }
 
     @property
     def ready(self) -> tuple[int, ...]:

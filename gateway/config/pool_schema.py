@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from gateway.config.discover_schema import DiscoverSection
-from gateway.config.domains import Count, HeaderName, HeaderValue, Positive, UrlPath
+from gateway.config.domains import Count, HeaderName, HeaderValue, HostName, Positive, UrlPath
 from gateway.config.scale_schema import ScaleSection
 
 
@@ -101,6 +101,10 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Certificate, in PEM, that the gateway shows to its engines; needs `client_key_file`."""
     client_key_file: str | None = None
     """Private key of that certificate, in PEM, without a password."""
+    tls_server_name: HostName | None = None
+    """Name that the certificates of its `https` engines are for, where their URLs have addresses.
+    Default: the host of the URL; with `discover.dns` its name.
+    """
     health_path: UrlPath | None = None
     """Path that answers 200 while an engine can serve. Default: `/health`."""
     connect_timeout_s: Positive | None = None

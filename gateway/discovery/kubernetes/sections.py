@@ -60,6 +60,7 @@ def pool_watch(pool: KubernetesPool, account: Path = ACCOUNT) -> PoolTarget:
         engine=pool.engine,
         products=section.gpu_products,
         labels=Labels(**section.labels),
+        scheme=section.scheme,
     )
     return PoolTarget(
         rule,
@@ -68,6 +69,7 @@ def pool_watch(pool: KubernetesPool, account: Path = ACCOUNT) -> PoolTarget:
         section.service,
         section.inference_pool,
         section.nodes and rule.strict,
+        section.inference_pool_version,
     )
 
 
