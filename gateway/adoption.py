@@ -106,20 +106,23 @@ class Adoption:
         finally:
             self._planning.resume()
 
-    async def drain(
-        self, loaded: Loaded, drained: Mapping[str, Drained], *, planned: Callable[[Plan], None]
-    ) -> None:
-        """These backends get no new requests from now on, by their names, and all others do; then
-        there is a plan for those, if one can be made. Under the configuration in force.
+    def drain(self, drained: Mapping[str, Drained]) -> bool:
+        """These backends get no new requests from now on, by their names, and all others do; it
+        waits for nothing. Whether that differs from before, so that `refit` is due."""
+        return self._rollout.drain(drained)
 
-        planned: as for `follow`.
+    async def refit(
+        self, loaded: Loaded, before: tuple[int, ...], *, planned: Callable[[Plan], None]
+    ) -> None:
+        """Plan for the backends that get requests now, under the configuration in force.
+
+        before: (P,) backends that the plan in force was made for. planned: as for `follow`.
         """
-        before = self._planning.running
-        if not self._rollout.drain(drained) or self._planning.running == before:
+        running = self._planning.running
+        if running == before:
             return
         self._planning.pause()
         try:
-            running = self._planning.running
             draft = await self._fitting(loaded, running, before)
             self._plan_with(loaded, running, draft, planned)
         finally:

@@ -6,7 +6,6 @@ is one worker in this process, or several in processes of their own; both have t
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -15,7 +14,9 @@ from typing import Any
 
 import msgspec
 
-from gateway.admin.server import JSON, AdminServer, Answer
+from gateway.actuation.wiring import Actuation
+from gateway.admin.server import JSON, Answer
+from gateway.admin_port import AdminPort
 from gateway.adoption import Adoption
 from gateway.config.change import Change
 from gateway.config.load import Loaded
@@ -93,6 +94,14 @@ class App:
             apply=self._follow,
             loops=loops,
         )
+        self._actuation = Actuation(
+            loaded,
+            fleet=self.fleet,
+            planning=self._planning,
+            journal=self._journal,
+            metrics=self._metrics,
+            drain=self._drain,
+        )
         self._insight = Insight(
             metrics=self._metrics,
             planning=self._planning,
@@ -100,6 +109,7 @@ class App:
             reload=self._reload,
             discovery=self._discovery,
             journal=self._journal,
+            actuation=self._actuation,
             ready=self._ready,
         )
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
@@ -189,10 +199,14 @@ class App:
                 await self._move(changes)
 
     async def _move(self, urls: Mapping[str, Sequence[str]]) -> None:
-        def planned(plan: Plan) -> None:
-            self._planned(plan, "there are other backends")
+        await self._adoption.follow(self._loaded, urls, planned=self._moved)
 
-        await self._adoption.follow(self._loaded, urls, planned=planned)
+    async def _drain(self) -> None:
+        """Serve with the backends that are not drained, at once; then plan for those."""
+        before = self.running
+        if self._adoption.drain(self._actuation.drained):
+            async with self._changing:
+                await self._adoption.refit(self._loaded, before, planned=self._moved)
 
     async def reload(self, why: str) -> None:
         """Read the configuration again, and put it in force; if it cannot be used, the log says why
@@ -222,6 +236,7 @@ class App:
         self._loaded, self._serving = loaded, self._adoption.serving
         self._settings = loaded.config.gateway
         self._journal.configure(loaded)
+        self._actuation.configure(loaded)
         self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
             self._planned(plan, "the configuration has changed")
@@ -230,6 +245,9 @@ class App:
         """Put a plan in force: one assignment; requests under way keep their leases."""
         self.plane.table = compile_table(plan, self.pools)
         self._planned(plan, reason)
+
+    def _moved(self, plan: Plan) -> None:
+        self._planned(plan, "there are other backends")
 
     def _planned(self, plan: Plan, reason: str) -> None:
         self._insight.reason = reason
@@ -255,7 +273,9 @@ class App:
         stack.callback(self._port.close)
         await stack.enter_async_context(self._planning)
         self._metrics.planned(self.plan, time.time())
-        await self._open_admin()
+        self._admin = await stack.enter_async_context(
+            AdminPort(settings, self._insight, self._handover)
+        )
         self.plane = data_plane(
             self._serving,
             compile_table(self.plan, self.pools),
@@ -297,35 +317,13 @@ class App:
         self._background(self._counting.run())
         self._background(self._discovery.run())
         self._planning.resume()
+        await stack.enter_async_context(self._actuation)
         if self._reload is not None:
             self._background(self._reload.run())
-        self._handover.serve(self.port, self._offer, self._on_replaced)
+        admin, data = self._admin, self._port  # a successor gets the sockets of both
+        self._handover.serve(self.port, lambda: (admin.sockets, data.sockets), admin.leave)
         where = f"http://{self._port.host}:{self.port}, admin on {self._admin.url}"
         log.info("listening on %s", where)
-
-    async def _open_admin(self) -> None:
-        settings = self._settings
-        with naming("gateway.admin_port", settings.admin_host, settings.admin_port):
-            listening = self._handover.admin_port(settings.admin_host, settings.admin_port)
-        self._stack.callback(listening.close)
-        self._admin = await self._stack.enter_async_context(
-            AdminServer(
-                self._insight.answers(),
-                self._insight.actions(),
-                host=settings.admin_host,
-                port=settings.admin_port,
-                listening=listening.dup(),
-            )
-        )
-        self._admin_socket = listening
-
-    def _offer(self) -> tuple[Sequence[socket.socket], Sequence[socket.socket]]:
-        """The listening sockets that a successor gets: of the admin port and the data port."""
-        return [self._admin_socket] if self._settings.admin_port else [], self._port.sockets
-
-    def _on_replaced(self) -> None:
-        self._admin.leave()
-        self._admin_socket.close()
 
     def _on_probed(self) -> None:
         self._acquaintance.settle({backend.name for backend in self.fleet.backends})

@@ -22,6 +22,7 @@ LAYERS = {
     "planner.traffic": "planner planner.model",
     "planner.program": "planner planner.engine planner.model",
     "planner.proof": "planner planner.engine planner.model planner.traffic",
+    "planner.scaling": "planner",
     "planner.costs": "planner planner.engine planner.model planner.traffic planner.program",
     "gateway": "",
     "gateway.errors": "",
@@ -61,10 +62,14 @@ LAYERS = {
     "gateway.discovery.kubernetes gateway.discovery.source gateway.telemetry",
     "gateway.discovery.source": "",
     "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source",
-    "gateway.insight": "planner.model gateway.admin gateway.counting gateway.discovery "
-    "gateway.journal "
+    "gateway.actuation": "PLANNER gateway.errors gateway.config gateway.journal gateway.planning "
+    "gateway.routing gateway.telemetry",
+    "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.counting "
+    "gateway.discovery gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.errors gateway.proxy.http",
+    "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "
+    "gateway.workers",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",
     "loadtest.replay": "PLANNER",

@@ -1,1 +1,1 @@
-"""Brings the number of backends that should be to what starts and stops them."""
+"""Brings the wished number of backends, and the plan's weights, to what acts on them."""

@@ -31,7 +31,7 @@ class ActuationError(Exception):
 
 
 class Actuator(Protocol):
-    """Brings wishes for the pools of one configuration section to what starts and stops replicas."""
+    """Brings wishes for pools to what starts and stops their replicas."""
 
     @property
     def name(self) -> str:

@@ -92,9 +92,7 @@ class Move:
     stop: int = 0
 
 
-def clamped(
-    wished: int, *, needed: int, coming: int, least: int, most: int, may_stop: bool
-) -> int:
+def clamped(wished: int, *, needed: int, coming: int, least: int, most: int, may_stop: bool) -> int:
     """The number to wish. wished: by the policy over time, which may remember more than can be had:
     more than there are is wished only as far as it is needed. coming: that are there or ordered.
     may_stop: whether fewer than these may be wished."""

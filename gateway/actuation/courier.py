@@ -19,7 +19,8 @@ END_S = 5.0  # for the actuator to free what it holds
 class Courier:
     """One pool's.
 
-    order: the newest, until it was accepted or failed; `None`: there is none.
+    order: the newest, until it was accepted or failed; `None`: there is none. bringing: whether the
+    actuator has one.
     """
 
     def __init__(
@@ -36,7 +37,7 @@ class Courier:
         self._done = done
         self.order: ScaleOrder | None = None
         self._newer = asyncio.Event()
-        self._bringing = False
+        self.bringing = False
         self._task: asyncio.Task[None] | None = None
 
     def __repr__(self) -> str:
@@ -49,11 +50,13 @@ class Courier:
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def drop(self) -> None:
-        """Bring no order that waits."""
-        if self.order is not None and not self._bringing:
-            self.order = None
-            self._newer.set()
+    def drop(self) -> bool:
+        """Bring no order that waits; `False` if it is too late for that."""
+        if self.bringing:
+            return False
+        self.order = None
+        self._newer.set()
+        return True
 
     async def aclose(self) -> None:
         """Bring nothing more."""
@@ -69,11 +72,11 @@ class Courier:
             self._newer.clear()
             if not await self._prepared(order):
                 continue
-            self._bringing = True
+            self.bringing = True
             try:
                 error = await self._brought(order)
             finally:
-                self._bringing = False
+                self.bringing = False
             if self.order is order:
                 self.order = None
             self._done(order, error)

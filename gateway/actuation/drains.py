@@ -14,7 +14,7 @@ HASTE_S = 600.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Drain:
+class DrainedBackend:
     """One backend. why: one line. since_s: seconds since 1970. ends_s: when it will be gone, `None`
     if nobody said. shrinking: whether the loop that scales chose it to be stopped."""
 
@@ -37,12 +37,12 @@ class Drains:
     """All of them, by name of the backend."""
 
     def __init__(self) -> None:
-        self.all: dict[str, Drain] = {}
+        self.all: dict[str, DrainedBackend] = {}
 
     def __repr__(self) -> str:
         return f"<Drains of {', '.join(self.all) or 'nothing'}>"
 
-    def begin(self, drain: Drain) -> None:
+    def begin(self, drain: DrainedBackend) -> None:
         """Drain a backend. What was said of it before is forgotten, but for what it is told again
         without an end; one that people drain is none that the loop may take back."""
         before = self.all.get(drain.backend)
@@ -52,7 +52,7 @@ class Drains:
             drain = replace(drain, ends_s=before.ends_s)
         self.all[drain.backend] = drain
 
-    def end(self, backend: str) -> Drain | None:
+    def end(self, backend: str) -> DrainedBackend | None:
         """It may get requests again; `None` if it was not drained."""
         return self.all.pop(backend, None)
 
@@ -60,7 +60,7 @@ class Drains:
         """Forget those that are not among these: they are gone."""
         self.all = {name: drain for name, drain in self.all.items() if name in backends}
 
-    def shrinking(self, pool: str) -> list[Drain]:
+    def shrinking(self, pool: str) -> list[DrainedBackend]:
         """Those of a pool that the loop chose, the newest first."""
         own = [one for one in self.all.values() if one.shrinking and one.pool == pool]
         return own[::-1]

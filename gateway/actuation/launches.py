@@ -82,6 +82,12 @@ class Launches:
             self._open.remove(launch)
         return len(own)
 
+    def rename(self, before: str, key: str) -> None:
+        """An order took the place of another one, with its launches."""
+        for launch in self._open:
+            if launch.key == before:
+                launch.key = key
+
     def of(self, pool: str) -> list[Launch]:
         """The open ones of a pool, oldest first."""
         return [launch for launch in self._open if launch.pool == pool]

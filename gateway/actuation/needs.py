@@ -57,9 +57,7 @@ def _paid(pool: Pool, count: int) -> Pool:
     """A pool as it runs, which costs nothing more."""
     reserved = 0 if pool.spot else count
     price = 0.0 if pool.spot else pool.usd_per_hour
-    return replace(
-        pool, min_backends=0, max_backends=count, reserved=reserved, usd_per_hour=price
-    )
+    return replace(pool, min_backends=0, max_backends=count, reserved=reserved, usd_per_hour=price)
 
 
 def shortfalls(plan: Plan) -> Iterator[str]:

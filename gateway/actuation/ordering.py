@@ -12,10 +12,10 @@ from collections.abc import Callable
 from gateway.actuation.actuator import ActuationError, ScaleOrder
 from gateway.actuation.aims import TRIES, Move
 from gateway.actuation.chronicle import Chronicle
-from gateway.actuation.drains import Drain, Drains
+from gateway.actuation.drains import DrainedBackend, Drains
 from gateway.actuation.launches import Launches, StartedBackend
+from gateway.actuation.moving_pool import MovingPool
 from gateway.actuation.presence import Presence
-from gateway.actuation.scaled_pool import ScaledPool
 from gateway.actuation.shortages import Shortages
 from gateway.actuation.tally import ACCEPTED, FAILED, HUNG, READY, REFUSED, ScaleTally
 from gateway.config.load import Loaded
@@ -53,7 +53,7 @@ class Ordering:
         self.presence = Presence(fleet, self.launches, settings.lost_s)
         self.shortages = Shortages(settings.retry_s)
         self.tally = ScaleTally()
-        self.pools: dict[str, ScaledPool] = {}
+        self.pools: dict[str, MovingPool] = {}
 
     def __repr__(self) -> str:
         return f"<Ordering of {', '.join(self.pools)}>"
@@ -82,24 +82,41 @@ class Ordering:
                 self._short(pool, f"{number} in {name} hang: only {phases} after {waited_s:.0f} s")
             self._linger(pool)
 
+    def take_back(self) -> None:
+        """Let backends serve again that were to be stopped, as far as they are wished now."""
+        if self._loaded.config.scaling.dry_run:
+            return
+        for name, pool in self.pools.items():
+            lack = (pool.aim.wish or 0) - len(self.presence.there(name))
+            for drain in self._drains.shrinking(name)[: max(0, lack)]:
+                self._drains.end(drain.backend)
+                text = f"pool {name}: {drain.backend} may serve again, it is needed after all"
+                self._chronicle.say(text)
+
     def move(self) -> None:
         """Order what differs from what is wished."""
         settings, now_s = self._loaded.config.scaling, self._clock()
         for name, pool in self.pools.items():
-            if not settings.dry_run:
-                self._take_back(pool)
             there, unseen = self.presence.there(name), self.launches.unseen(name)
             move = pool.aim.move(len(there), unseen, hold_s=settings.hold_s, now_s=now_s)
-            under_way = pool.courier.order
             if move is not None and settings.dry_run:
                 pool.aim.idle = "a dry run orders nothing"
-            elif move is not None and not (
-                move == Move() and under_way is not None and under_way.backends == pool.aim.wish
-            ):
-                self._order(pool, move, there)
+            elif (due := self._due(pool, move)) is not None:
+                self._order(pool, due, there)
             text = f"pool {name} is to have {pool.aim.wish}, {len(there) + unseen} are there"
             idle = None if pool.aim.idle is None else f"{text}: {pool.aim.idle}"
             self._chronicle.once(name, "idle", idle, **{name: pool.aim.wish or 0})
+
+    def _due(self, pool: MovingPool, move: Move | None) -> Move | None:
+        """What is to be ordered beside the order that is under way."""
+        under_way = pool.courier.order
+        if under_way is None:
+            return move
+        if under_way.backends == pool.aim.wish:
+            return None if move == Move() else move
+        if move is None and not pool.courier.drop():
+            return Move()
+        return move
 
     async def emptied(self, order: ScaleOrder) -> None:
         """Return when the backends that leave have nothing left, or when they had their time."""
@@ -134,7 +151,7 @@ class Ordering:
             pool.aim.failures = 0
             self._short(pool, f"{launches} in {pool.name} were not accepted: {error}")
 
-    def _order(self, pool: ScaledPool, move: Move, there: list[Backend]) -> None:
+    def _order(self, pool: MovingPool, move: Move, there: list[Backend]) -> None:
         name, wish, now_s = pool.name, pool.aim.wish or 0, self._clock()
         by_use = sorted(there, key=lambda b: (b.healthy, b.load, b.in_flight, b.name))
         leaving = by_use[: move.stop]
@@ -152,7 +169,7 @@ class Ordering:
             self.launches.call_off(name, len(there) - move.stop + self.launches.unseen(name) - wish)
         for backend in leaving:
             self._drains.begin(
-                Drain(
+                DrainedBackend(
                     backend=backend.name, pool=name, url=backend.url, why="the pool shrinks",
                     since_s=time.time(), shrinking=True,
                 )
@@ -161,17 +178,12 @@ class Ordering:
         text = f"pool {name}: {wish} backends are ordered of {to}, {len(there)} are there"
         text += f", {gone} to leave" if gone else ""
         self._chronicle.say(f"{text}: {order.why}", **{name: wish})
+        waiting = pool.courier.order
+        if waiting is not None and not pool.courier.bringing:
+            self.launches.rename(waiting.key, order.key)
         pool.courier.send(order)
 
-    def _take_back(self, pool: ScaledPool) -> None:
-        """Let backends serve again that were to be stopped, as far as they are wished now."""
-        lack = (pool.aim.wish or 0) - len(self.presence.there(pool.name))
-        for drain in self._drains.shrinking(pool.name)[: max(0, lack)]:
-            self._drains.end(drain.backend)
-            text = f"pool {pool.name}: {drain.backend} may serve again, it is needed after all"
-            self._chronicle.say(text)
-
-    def _came(self, pool: ScaledPool, started: StartedBackend) -> None:
+    def _came(self, pool: MovingPool, started: StartedBackend) -> None:
         self.tally.launches[pool.name, READY] += 1
         pool.aim.patience = 1.0
         phases = {"seen": started.seen_s, "up": started.up_s, "ready": started.ready_s}
@@ -183,7 +195,7 @@ class Ordering:
         if ended is not None:
             self._chronicle.say(f"{ended.stock} can be had again: the limit of {pool.name} is gone")
 
-    def _short(self, pool: ScaledPool, why: str) -> None:
+    def _short(self, pool: MovingPool, why: str) -> None:
         """Launches failed: what is there of their GPU type is all that there is, until a try."""
         names = [one.name for one in self._loaded.pools]
         there = self.presence.counts(names)
@@ -195,7 +207,7 @@ class Ordering:
         self._chronicle.say(f"{text}one more is tried in {wait_s:.0f} s", logging.WARNING)
         self._wake()
 
-    def _linger(self, pool: ScaledPool) -> None:
+    def _linger(self, pool: MovingPool) -> None:
         """Name what was to be stopped long ago, and was not."""
         since_s = time.time() - LINGERS_S - self._loaded.config.scaling.drain_s
         late = [d.backend for d in self._drains.shrinking(pool.name) if d.since_s < since_s]

@@ -17,9 +17,9 @@ from gateway.actuation.actuator import Actuator
 from gateway.actuation.aims import clamped
 from gateway.actuation.chronicle import Chronicle
 from gateway.actuation.courier import Courier
+from gateway.actuation.moving_pool import MovingPool
 from gateway.actuation.needs import needs, shortfalls
 from gateway.actuation.ordering import Ordering
-from gateway.actuation.scaled_pool import ScaledPool
 from gateway.config.load import Loaded
 from gateway.planning import Planning
 from gateway.telemetry.loops import Loops
@@ -66,6 +66,7 @@ class Scaler:
         self._heard_s = self._clock()
         self._next_s = self._clock() + loaded.config.scaling.interval_s
         self._old: list[Courier] = []
+        self._asked: set[str] = set()  # models without a backend that were asked for at a look
         self.lacks: tuple[str, ...] = ()
         self.horizon_s = self.peak_rate = 0.0
 
@@ -87,7 +88,7 @@ class Scaler:
             if known is not None:
                 known.courier = courier
                 known.configure(section)
-            pools[name] = known or ScaledPool(name, section, courier)
+            pools[name] = known or MovingPool(name, section, courier)
         self.ordering.configure(loaded)
         self._due.set()
 
@@ -142,6 +143,8 @@ class Scaler:
         for name, wished in zip(names, counts, strict=True):
             if name in pools:
                 self._wish(pools[name], wished, needed[name], coming[name])
+        ordering.take_back()
+        await self._drain()
         ordering.move()
 
     def _peak(self, unix_s: float) -> FloatArray:
@@ -180,13 +183,16 @@ class Scaler:
         self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
         return dict(zip(plan.pools, plan.backends, strict=True))
 
-    def _bounds(self, pool: ScaledPool, coming: int) -> tuple[int, int]:
-        """Fewest and most; where its GPUs cannot be had, as many as there are will do."""
+    def _bounds(self, pool: MovingPool, coming: int) -> tuple[int, int]:
+        """Fewest and most; where its GPUs cannot be had, as many as there are will do, and one more
+        when it is time to try."""
         own = next(one for one in self._loaded.pools if one.name == pool.name)
-        short = self.ordering.shortages.of(own) is not None
-        return min(pool.least, coming) if short else pool.least, pool.most
+        short = self.ordering.shortages.of(own)
+        if short is None:
+            return pool.least, pool.most
+        return min(pool.least, coming + (self._clock() >= short.try_s)), pool.most
 
-    def _wish(self, pool: ScaledPool, wished: int, needed: int, coming: int) -> None:
+    def _wish(self, pool: MovingPool, wished: int, needed: int, coming: int) -> None:
         aim, why_not = pool.aim, self._why_not_stop()
         least, most = self._bounds(pool, coming)
         aim.needed = needed
@@ -217,15 +223,17 @@ class Scaler:
         return None
 
     def _awaited(self) -> bool:
-        """Whether requests come for a model that has no backend and none ordered."""
+        """Whether requests begin to come for a model that has no backend and none ordered."""
         counts = self.ordering.presence.counts(pool.name for pool in self._loaded.pools)
         able: dict[str, int] = {}
         for pool in self._loaded.pools:
             able[pool.model] = able.get(pool.model, 0) + counts[pool.name]
         empty = {model for model, count in able.items() if not count}
         if not empty or not self.ordering.pools:
+            self._asked = set()
             return False
         buckets = self._loaded.buckets
         rate = self._planning.recent(FIRST_S).reshape(len(buckets.classes), -1).sum(axis=1)
         asked = {c.model for c, own in zip(buckets.classes, rate, strict=True) if own > 0}
-        return bool(asked & empty)
+        before, self._asked = self._asked, asked & empty
+        return bool(self._asked - before)

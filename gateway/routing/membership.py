@@ -10,7 +10,6 @@ import msgspec
 
 from gateway.errors import ConfigError
 
-
 # Whether a backend gets new requests: it does; it gets none and finishes what it has; it gets none
 # and will be gone soon, so that streams which have not begun there go to others.
 Drained = int

@@ -34,7 +34,8 @@ PLANS = Metric("cuvee_plans_total", "counter", "Plans put in force since the sta
 DESIRED_BACKENDS = Metric(
     "cuvee_desired_backends",
     "gauge",
-    "Backends of the pool that the plan in force uses.",
+    "Backends that the pool is to have: of a pool with `scale` the wish, of another one those that "
+    "the plan in force uses.",
     ("pool",),
 )
 PLANNED_LOAD = Metric(
@@ -78,6 +79,52 @@ LOOP_FAILURES = Metric(
 )
 LOOP_FAILING = Metric(
     "cuvee_loop_failing", "gauge", "1 if the loop failed and has not succeeded since.", ("loop",)
+)
+SCALE_THERE = Metric(
+    "cuvee_scale_backends",
+    "gauge",
+    "Backends of the pool that count: not drained, not long down, not asleep.",
+    ("pool",),
+)
+SCALE_NEEDED = Metric(
+    "cuvee_scale_needed_backends",
+    "gauge",
+    "Backends of the pool in the cheapest fleet for the demand that is expected.",
+    ("pool",),
+)
+SCALE_PENDING = Metric(
+    "cuvee_scale_pending_backends",
+    "gauge",
+    "Backends of the pool that were ordered and are not ready.",
+    ("pool",),
+)
+SCALE_DRAINING = Metric(
+    "cuvee_scale_draining_backends", "gauge", "Backends of the pool that are drained.", ("pool",)
+)
+SCALE_CAP = Metric(
+    "cuvee_scale_cap_gpus",
+    "gauge",
+    "GPUs of the pool's type that are taken for all that there are, because a launch failed or "
+    "hangs; no sample while no limit was learned.",
+    ("pool",),
+)
+SCALE_ORDERS = Metric(
+    "cuvee_scale_orders_total",
+    "counter",
+    "Orders of backends, by what came of them.",
+    ("pool", "result"),
+)
+SCALE_LAUNCHES = Metric(
+    "cuvee_scale_launches_total",
+    "counter",
+    "Backends that were ordered and accepted, by what came of them.",
+    ("pool", "result"),
+)
+STARTUP = Metric(
+    "cuvee_scale_startup_seconds",
+    "gauge",
+    "Mean time from the order of a backend until it is ready: as configured, then as learned.",
+    ("pool",),
 )
 
 METRICS = metrics_in(globals())

@@ -17,6 +17,7 @@ from gateway.telemetry.loops import Loops
 from gateway.telemetry.metric import Metric
 from gateway.telemetry.prefix_hits import PrefixHits
 from gateway.telemetry.process_metrics import processes, workers
+from gateway.telemetry.scaling_metrics import ScalingFigures, scaling, wished
 from gateway.telemetry.size_metrics import Figures, estimates, learned
 from gateway.telemetry.stats_schema import (
     LAG_S,
@@ -67,6 +68,7 @@ class Metrics:
         self._engines: Sequence[EngineFigures] = ()
         self._sources: Mapping[str, tuple[float, int]] = {}
         self._found: Mapping[str, int] = {}
+        self._scaled: Sequence[ScalingFigures] = ()
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -136,6 +138,10 @@ class Metrics:
         """Show sources of backends and how many they found; see `discovery_metrics`."""
         self._sources, self._found = sources, pools
 
+    def scaled(self, pools: Sequence[ScalingFigures]) -> None:
+        """Show the pools that are scaled."""
+        self._scaled = pools
+
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         by_pool = _by_pool(self._by_class)
@@ -150,8 +156,9 @@ class Metrics:
         families += self._gateway()
         families += discovered(self._sources, self._found)
         families += loop_families(self.loops)
+        families += scaling(self._scaled)
         if self._plan is not None:
-            families += _plan(self._plan)
+            families += _plan(self._plan, wished(self._scaled))
             families.append(_single(control.PLAN_TIME, self._plan_at_s))
         families += processes(self._processes)
         return text(families)
@@ -305,10 +312,11 @@ def _faults(
     yield from (refusals, *kinds, resting)
 
 
-def _plan(plan: Plan) -> Iterator[Family]:
+def _plan(plan: Plan, wishes: Mapping[str, int]) -> Iterator[Family]:
+    """wishes: by pool that is scaled, the backends that it is to have."""
     desired, load = Family(control.DESIRED_BACKENDS), Family(control.PLANNED_LOAD)
     for pool, count, mean in zip(plan.pools, plan.backends, plan.load, strict=True):
-        desired.add(labelled(pool=pool), count)
+        desired.add(labelled(pool=pool), wishes.get(pool, count))
         load.add(labelled(pool=pool), mean)
     yield from (desired, load)
     yield _single(control.PLAN_USD, plan.usd_per_hour)

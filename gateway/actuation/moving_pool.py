@@ -8,7 +8,7 @@ from gateway.config.pool_schema import PoolSection
 HANG_QUANTILE = 0.95  # a launch that takes a few times as long as so many of the starts hangs
 
 
-class ScaledPool:
+class MovingPool:
     """least, most: bounds of the wish. times: of starts. aim: the number. courier: to where it
     goes."""
 
@@ -21,7 +21,7 @@ class ScaledPool:
         self.configure(section)
 
     def __repr__(self) -> str:
-        return f"<ScaledPool {self.name}, {self.aim!r}, {self.times!r}>"
+        return f"<MovingPool {self.name}, {self.aim!r}, {self.times!r}>"
 
     def configure(self, section: PoolSection) -> None:
         """Use these settings from now on."""
