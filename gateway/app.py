@@ -14,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.actuation.wiring import Actuation
+from gateway.actuation.actuators import actuators
+from gateway.actuation.wiring import Actuation, Actuators
 from gateway.admin.server import JSON, Answer
 from gateway.admin_port import AdminPort
 from gateway.adoption import Adoption
@@ -65,10 +66,11 @@ class App:
         host: str | None = None,
         port: int | None = None,
         replace: bool = False,
+        make: Actuators = actuators,
     ) -> None:
         """path: of the configuration file, which is read again when it changes; `None`: it is not.
         host, port: instead of the configured ones; port 0 takes a free one. replace: whether to
-        take the port over from a gateway that serves it."""
+        take the port over from a gateway that serves it. make: what starts and stops backends."""
         config = loaded.config
         self._loaded = loaded
         self._serving = serving(loaded)
@@ -95,13 +97,9 @@ class App:
             loops=loops,
         )
         self._actuation = Actuation(
-            loaded,
-            fleet=self.fleet,
-            planning=self._planning,
-            journal=self._journal,
-            metrics=self._metrics,
-            drain=self._drain,
-        )
+            loaded, self.fleet, self._planning, self._journal, self._metrics,
+            drain=self._drain, make=make,
+        )  # fmt: skip
         self._insight = Insight(
             metrics=self._metrics,
             planning=self._planning,

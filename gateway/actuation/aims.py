@@ -6,6 +6,7 @@ Times are seconds on one monotonic clock.
 from dataclasses import dataclass
 
 TRIES = 3  # orders in a row that could not be brought; then it counts as a failed launch
+UNKNOWN = -1  # of what was accepted: no wish is the same
 MOST_PATIENCE = 8.0  # how much longer than usual a launch may take in a pool where others hung
 
 
@@ -52,42 +53,57 @@ class Aim:
         """An order was accepted."""
         self.accepted, self.failures, self._key = backends, 0, None
 
+    def lose(self) -> None:
+        """An order may have been brought, or not: the next look orders again."""
+        self.accepted = UNKNOWN
+
     def hung(self) -> None:
         """A launch hangs: perhaps starts take longer than anybody thinks."""
         self.patience = min(MOST_PATIENCE, 2.0 * self.patience)
 
-    def move(self, there: int, unseen: int, *, hold_s: float, now_s: float) -> "Move | None":
+    def move(
+        self, there: int, unseen: int, *, most: int, beside: int, hold_s: float, now_s: float
+    ) -> "Move | None":
         """What to order; `None`: nothing.
 
         there: backends that count, with those that were launched and are not ready. unseen:
-        launches without a backend. hold_s: for how long there must be more than were ordered last,
-        before they are stopped that nobody here has started.
+        launches without a backend. most: that may run. beside: backends that run and do not count,
+        because they are drained by others, long down or asleep: they are in the number that is
+        ordered, so that what replaces them does not wait until they are gone. hold_s: for how long
+        there must be more than were ordered last, before they are stopped that nobody here has
+        started.
         """
-        wish, self.idle = self.wish, None
-        if wish is None:
+        self.idle = None
+        if self.wish is None:
             return None
         coming = there + unseen
-        foreign = wish < coming and self.accepted == wish and not unseen
+        wish = self.wish
+        if wish > coming and wish + beside > most:
+            wish = max(coming, most - beside)
+            self.idle = f"{beside} that do not count are to go first, {most} may run"
+        backends = wish + beside
+        foreign = wish < coming and self.accepted == backends and not unseen
         if not foreign:
             self._surplus_s = None
         if wish > coming:
-            return Move(start=wish - coming)
+            return Move(backends=backends, start=wish - coming)
         if wish == coming:
-            differs = self.accepted is not None and self.accepted != wish
-            return Move() if differs else None
+            differs = self.accepted is not None and self.accepted != backends
+            return Move(backends=backends) if differs else None
         if foreign:
             self._surplus_s = now_s if self._surplus_s is None else self._surplus_s
             if now_s - self._surplus_s < hold_s:
                 self.idle = "more than were ordered last have come by themselves"
                 return None
-        return Move(stop=coming - wish - min(unseen, coming - wish))
+        return Move(backends=backends, stop=coming - wish - min(unseen, coming - wish))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Move:
-    """start: backends to launch. stop: backends to drain and stop. Both 0: launches are called off,
-    or only the number that was ordered last is another."""
+    """backends: to order. start: of these to launch. stop: backends to drain and stop. Both 0:
+    launches are called off, or only the number that was ordered last is another."""
 
+    backends: int
     start: int = 0
     stop: int = 0
 

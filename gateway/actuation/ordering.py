@@ -98,7 +98,14 @@ class Ordering:
         settings, now_s = self._loaded.config.scaling, self._clock()
         for name, pool in self.pools.items():
             there, unseen = self.presence.there(name), self.launches.unseen(name)
-            move = pool.aim.move(len(there), unseen, hold_s=settings.hold_s, now_s=now_s)
+            move = pool.aim.move(
+                len(there),
+                unseen,
+                most=pool.most,
+                beside=self._beside(name, len(there)),
+                hold_s=settings.hold_s,
+                now_s=now_s,
+            )
             if move is not None and settings.dry_run:
                 pool.aim.idle = "a dry run orders nothing"
             elif (due := self._due(pool, move)) is not None:
@@ -112,11 +119,18 @@ class Ordering:
         under_way = pool.courier.order
         if under_way is None:
             return move
-        if under_way.backends == pool.aim.wish:
-            return None if move == Move() else move
-        if move is None and not pool.courier.drop():
-            return Move()
-        return move
+        if move is not None:
+            same = under_way.backends == move.backends and not move.start and not move.stop
+            return None if same else move
+        goal = (pool.aim.wish or 0) + self._beside(pool.name, len(self.presence.there(pool.name)))
+        if under_way.backends != goal and not pool.courier.drop():
+            return Move(backends=goal)
+        return None
+
+    def _beside(self, pool: str, there: int) -> int:
+        """Backends of a pool that run and do not count, but for those that are to be stopped."""
+        known = [member for member in self._fleet.membership.members if member.pool == pool]
+        return max(0, len(known) - there - len(self._drains.shrinking(pool)))
 
     async def emptied(self, order: ScaleOrder) -> None:
         """Return when the backends that leave have nothing left, or when they had their time."""
@@ -152,20 +166,21 @@ class Ordering:
             self._short(pool, f"{launches} in {pool.name} were not accepted: {error}")
 
     def _order(self, pool: MovingPool, move: Move, there: list[Backend]) -> None:
-        name, wish, now_s = pool.name, pool.aim.wish or 0, self._clock()
+        name, backends, now_s = pool.name, move.backends, self._clock()
         by_use = sorted(there, key=lambda b: (b.healthy, b.load, b.in_flight, b.name))
         leaving = by_use[: move.stop]
         order = ScaleOrder(
-            key=pool.aim.key(name, wish, self._run),
+            key=pool.aim.key(name, backends, self._run),
             pool=name,
-            backends=wish,
-            running=len(there),
+            backends=backends,
+            running=len(self._fleet.membership.urls()[name]),
             why=pool.aim.why,
             leaving=tuple(backend.url for backend in leaving),
         )
         if move.start:
             self.launches.order(name, move.start, now_s, order.key)
         else:
+            wish = pool.aim.wish or 0
             self.launches.call_off(name, len(there) - move.stop + self.launches.unseen(name) - wish)
         for backend in leaving:
             self._drains.begin(
@@ -175,9 +190,9 @@ class Ordering:
                 )
             )  # fmt: skip
         to, gone = pool.courier.actuator.name, ", ".join(b.name for b in leaving)
-        text = f"pool {name}: {wish} backends are ordered of {to}, {len(there)} are there"
+        text = f"pool {name}: {backends} backends are ordered of {to}, {order.running} run"
         text += f", {gone} to leave" if gone else ""
-        self._chronicle.say(f"{text}: {order.why}", **{name: wish})
+        self._chronicle.say(f"{text}: {order.why}", **{name: backends})
         waiting = pool.courier.order
         if waiting is not None and not pool.courier.bringing:
             self.launches.rename(waiting.key, order.key)

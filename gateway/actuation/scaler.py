@@ -86,6 +86,8 @@ class Scaler:
             courier = Courier(actuator, prepare=self.ordering.emptied, done=self.ordering.done)
             section, known = loaded.config.pools[name], before.get(name)
             if known is not None:
+                if known.courier.order is not None:
+                    known.aim.lose()
                 known.courier = courier
                 known.configure(section)
             pools[name] = known or MovingPool(name, section, courier)
@@ -97,7 +99,7 @@ class Scaler:
         try:
             while True:
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(TICK_S):
+                    async with asyncio.timeout(min(TICK_S, self._loaded.config.scaling.interval_s)):
                         await self._due.wait()
                 await self._tick()
         finally:
@@ -134,6 +136,7 @@ class Scaler:
         if loaded is not self._loaded:  # another configuration is in force meanwhile
             self._due.set()
             return
+        ordering.watch()  # a backend may have come meanwhile; it would count twice
         names = [pool.name for pool in loaded.pools]
         coming, pools = ordering.presence.counts(names), ordering.pools
         pending = [ordering.launches.pending(name) for name in names]
@@ -145,6 +148,7 @@ class Scaler:
                 self._wish(pools[name], wished, needed[name], coming[name])
         ordering.take_back()
         await self._drain()
+        ordering.watch()
         ordering.move()
 
     def _peak(self, unix_s: float) -> FloatArray:

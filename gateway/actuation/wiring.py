@@ -24,6 +24,8 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.scaling_metrics import ScalingFigures
 from planner.scaling.faces import CountPolicy, Forecast
 
+Actuators = Callable[[Loaded], Mapping[str, Actuator]]
+
 
 class Actuation:
     """All of it, of one gateway; an async context manager that runs while it is open."""
@@ -31,13 +33,13 @@ class Actuation:
     def __init__(
         self,
         loaded: Loaded,
-        *,
         fleet: Fleet,
         planning: Planning,
         journal: DecisionJournal,
         metrics: Metrics,
+        *,
         drain: Callable[[], Awaitable[None]],
-        make: Callable[[Loaded], Mapping[str, Actuator]] = actuators,
+        make: Actuators = actuators,
     ) -> None:
         """drain: has the fleet follow `drained`. make: the actuators of a configuration."""
         self._loaded, self._fleet, self._make, self._follow = loaded, fleet, make, drain
