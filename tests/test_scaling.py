@@ -14,6 +14,7 @@ from aiohttp import ClientSession, TCPConnector
 from gateway.actuation.actuator import ActuationError, Actuator, ScaleOrder
 from gateway.app import App
 from gateway.config.load import Loaded, load
+from loadtest.emulator.faults import NONE, Faults
 from loadtest.emulator.server import Emulator
 from planner.engine.profiles import find_profile
 
@@ -66,10 +67,10 @@ class Cloud:
         """The actuators of a configuration."""
         return {name: Replicas(self, name) for name in loaded.config.pools}
 
-    async def start(self, gpu: str, number: int = 1) -> None:
+    async def start(self, gpu: str, number: int = 1, *, faults: Faults = NONE) -> None:
         """Start engines, and name them in the file."""
         for _ in range(number):
-            engine = Emulator(find_profile(f"llama-3-8b/{gpu}", ROOT), "m")
+            engine = Emulator(find_profile(f"llama-3-8b/{gpu}", ROOT), "m", faults=faults)
             url = f"http://127.0.0.1:{await engine.start()}"
             self.engines.setdefault(gpu, {})[url] = engine
         self._write(gpu)
@@ -110,6 +111,11 @@ class Cloud:
     async def _get(self, path: str) -> Any:
         async with ClientSession() as session, session.get(f"{self.app.admin}{path}") as reply:
             return await reply.json()
+
+    async def metrics(self) -> str:
+        """The page of metrics."""
+        async with ClientSession() as session, session.get(f"{self.app.admin}/metrics") as reply:
+            return await reply.text()
 
     async def drain(self, method: str = "POST", **body: Any) -> tuple[int, Any]:
         """What the admin port answers."""
@@ -189,6 +195,7 @@ async def load_on(
         await asyncio.gather(*running)
 
 
+@pytest.mark.long
 async def test_backends_are_ordered_for_what_comes_and_go_when_it_is_over(tmp_path: Path):
     """From none: the first request brings one, more bring more, silence takes all away; nobody gets
     an error once one serves, and the journal has a line for each step."""
@@ -214,7 +221,7 @@ async def test_backends_are_ordered_for_what_comes_and_go_when_it_is_over(tmp_pa
     assert at.orders[-1].leaving
 
 
-@pytest.mark.parametrize("how", ["refuses", "swallows"])
+@pytest.mark.parametrize("how", ["refuses", pytest.param("swallows", marks=pytest.mark.long)])
 async def test_what_cannot_be_had_is_had_of_another_type(tmp_path: Path, how: str):
     """The cheaper type is refused, or ordered and never comes: it is limited to what is there, the
     other one is ordered at once, and the pool that failed is not wished any more."""
@@ -238,7 +245,7 @@ async def test_what_cannot_be_had_is_had_of_another_type(tmp_path: Path, how: st
     assert any("A10G is limited to the 0 GPUs that are there" in line for line in history)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
 async def test_a_notice_loses_no_request_and_the_backend_is_replaced(tmp_path: Path, workers: int):
     """All workers leave it at once, its streams end well, another is ordered beside it; when it is
     gone there are as many as before, and the drain is forgotten."""
@@ -269,6 +276,26 @@ async def test_a_notice_loses_no_request_and_the_backend_is_replaced(tmp_path: P
     assert [(order.backends, order.running) for order in at.orders] == [(3, 2), (2, 2)]
     assert (left, unknown) == ([], 404)
     assert plan == (2,)
+
+
+async def test_streams_that_have_not_begun_go_to_others_after_a_notice(tmp_path: Path):
+    """One engine begins none of its streams: told that it ends soon, all of them are served by the
+    other one, and no failure is counted."""
+    async with cloud(tmp_path) as at:
+        at.configure(scaling={"dry_run": True}, A10G={"most": 2})
+        await at.start("A10G", faults=Faults(stall_after=0))
+        await at.start("A10G")
+        async with App(load(at.config), path=at.config, make=at.make) as at.app:
+            slow, _ = at.app.fleet.pool("A10G")
+            async with ClientSession() as session:
+                asked = [asyncio.create_task(at.ask(session, 2, stream=True)) for _ in range(8)]
+                await until(lambda: slow.in_flight >= 2)
+                await at.drain(url=slow.url, seconds=120)
+                statuses = await asyncio.gather(*asked)
+            page = await at.metrics()
+
+    assert statuses == [200] * 8
+    assert "cuvee_backend_failures_total{" not in page
 
 
 async def test_a_drained_backend_serves_again_when_it_is_told_to(tmp_path: Path):

@@ -53,6 +53,19 @@ def needs(
     )
 
 
+def holds(plan: Plan, pools: Sequence[Pool]) -> tuple[bool, ...]:
+    """(P,) whether a plan of given counts promises all requests of the pool's model. pools: that it
+    was made for."""
+    cells = plan.buckets.grid.cells
+    over = {
+        pool.model
+        for pool, load, tail, count in zip(pools, plan.load, plan.tail, plan.backends, strict=True)
+        if load + tail > count + 1e-6
+    }
+    over |= {plan.buckets.classes[u.bucket // cells].model for u in plan.unserved if not u.served}
+    return tuple(pool.model not in over for pool in pools)
+
+
 def _paid(pool: Pool, count: int) -> Pool:
     """A pool as it runs, which costs nothing more."""
     reserved = 0 if pool.spot else count

@@ -38,14 +38,22 @@ class HeldCounts:
         self._needed: deque[tuple[float, tuple[int, ...]]] = deque()
 
     def decide(
-        self, now_s: float, needed: Sequence[int], ready: Sequence[int], pending: Sequence[int]
+        self,
+        now_s: float,
+        needed: Sequence[int],
+        ready: Sequence[int],
+        pending: Sequence[int],
+        *,
+        holds: bool | Sequence[bool] = False,
     ) -> tuple[int, ...]:
         """As `CountPolicy` says."""
-        self._needed.append((now_s, tuple(needed)))
+        have = np.add(ready, pending)
+        wanted = np.where(holds, np.minimum(needed, have), needed)
+        self._needed.append((now_s, tuple(wanted.tolist())))
         while now_s - self._needed[0][0] > self._hold_s:
             self._needed.popleft()
         highest = np.max([counts for _, counts in self._needed], axis=0)
-        if any(need > up for need, up in zip(needed, ready, strict=True)):
+        if any(need > up for need, up in zip(wanted, ready, strict=True)):
             # What replaces others is not ready: nothing goes.
-            highest = np.maximum(highest, np.add(ready, pending))
+            highest = np.maximum(highest, have)
         return tuple(int(count) for count in highest)

@@ -18,12 +18,13 @@ from gateway.actuation.aims import clamped
 from gateway.actuation.chronicle import Chronicle
 from gateway.actuation.courier import Courier
 from gateway.actuation.moving_pool import MovingPool
-from gateway.actuation.needs import needs, shortfalls
+from gateway.actuation.needs import holds, needs, shortfalls
 from gateway.actuation.ordering import Ordering
 from gateway.config.load import Loaded
 from gateway.planning import Planning
 from gateway.telemetry.loops import Loops
 from planner.errors import PlannerError
+from planner.program.request import PlanRequest
 from planner.scaling.faces import CountPolicy, Forecast
 from planner.sizes import FloatArray
 
@@ -49,18 +50,18 @@ class Scaler:
         planning: Planning,
         ordering: Ordering,
         chronicle: Chronicle,
-        forecast: Callable[[int], Forecast],
+        forecast: Callable[[Loaded], Forecast],
         policy: Callable[[Loaded], CountPolicy],
         drain: Callable[[], Awaitable[None]],
         loops: Loops,
         due: asyncio.Event,
     ) -> None:
-        """forecast: makes one for so many buckets. policy: makes one. drain: has the fleet follow
+        """forecast, policy: make one for a configuration. drain: has the fleet follow
         what is drained. due: set where a look is due at once."""
         self._loaded, self._planning = loaded, planning
         self.ordering, self._chronicle = ordering, chronicle
         self._new_forecast, self._new_policy = forecast, policy
-        self._forecast, self._policy = forecast(loaded.buckets.count), policy(loaded)
+        self._forecast, self._policy = forecast(loaded), policy(loaded)
         self._drain, self._loops, self._due = drain, loops, due
         self._clock = asyncio.get_running_loop().time
         self._heard_s = self._clock()
@@ -76,10 +77,11 @@ class Scaler:
     def configure(self, loaded: Loaded, actuators: Mapping[str, Actuator]) -> None:
         """Scale the pools of this configuration by these actuators from now on. What was learned
         of pools that stay is kept; the forecast begins anew where the buckets are others."""
-        if loaded.buckets != self._loaded.buckets:
-            self._forecast = self._new_forecast(loaded.buckets.count)
-        self._loaded, before = loaded, self.ordering.pools
-        self._policy = self._new_policy(loaded)
+        was, self._loaded, before = self._loaded, loaded, self.ordering.pools
+        if loaded.buckets != was.buckets:
+            self._forecast = self._new_forecast(loaded)
+        if loaded.pools != was.pools or loaded.config.scaling != was.config.scaling:
+            self._policy = self._new_policy(loaded)
         self._old += [pool.courier for pool in before.values()]
         pools = self.ordering.pools = {}
         for name, actuator in actuators.items():
@@ -133,6 +135,7 @@ class Scaler:
         loaded, ordering, unix_s = self._loaded, self.ordering, time.time()
         peak = self._peak(unix_s)
         needed = await self._needed(peak)
+        holding = await self._holding(unix_s, needed)
         if loaded is not self._loaded:  # another configuration is in force meanwhile
             self._due.set()
             return
@@ -142,7 +145,7 @@ class Scaler:
         pending = [ordering.launches.pending(name) for name in names]
         ready = [coming[name] - late for name, late in zip(names, pending, strict=True)]
         wanted = [needed[name] if name in pools else coming[name] for name in names]
-        counts = self._policy.decide(unix_s, wanted, ready, pending)
+        counts = self._policy.decide(unix_s, wanted, ready, pending, holds=holding)
         for name, wished in zip(names, counts, strict=True):
             if name in pools:
                 self._wish(pools[name], wished, needed[name], coming[name])
@@ -186,6 +189,24 @@ class Scaler:
         self.lacks = tuple(shortfalls(plan))
         self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
         return dict(zip(plan.pools, plan.backends, strict=True))
+
+    async def _holding(self, unix_s: float, needed: Mapping[str, int]) -> tuple[bool, ...]:
+        """(P,) whether what is there and ordered will do for what is likely to come, though not for
+        all that may."""
+        settings, pools = self._loaded.config.scaling, self._loaded.pools
+        coming = self.ordering.presence.counts(pool.name for pool in pools)
+        if all(needed[name] <= count for name, count in coming.items()):
+            return (True,) * len(pools)
+        likely = self._forecast.peak(unix_s, self.horizon_s, settings.likely_quantile)
+        rate = np.maximum(self._planning.recent(RECENT_S), likely)
+        running = tuple(coming.values())
+        request = PlanRequest(
+            objective="assign",
+            demand=self._planning.demand_at(rate),
+            pools=self._planning.paced(self._loaded, running),
+            running=running,
+        )
+        return holds(await self._planning.solve(request), pools)
 
     def _bounds(self, pool: MovingPool, coming: int) -> tuple[int, int]:
         """Fewest and most; where its GPUs cannot be had, as many as there are will do, and one more

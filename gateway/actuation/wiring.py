@@ -159,8 +159,8 @@ class Actuation:
         ]
 
 
-def _forecast(buckets: int) -> Forecast:
-    return LastingDemand(buckets)
+def _forecast(loaded: Loaded) -> Forecast:
+    return LastingDemand(loaded.buckets.count)
 
 
 def _policy(loaded: Loaded) -> CountPolicy:

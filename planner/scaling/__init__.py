@@ -1,1 +1,4 @@
-"""How many backends there should be at what time: forecasts of the demand, and counts over time."""
+"""How many backends to have, before they are needed: forecast of demand, and the policy of counts.
+
+Pure: times are arguments. Must not know how a fleet is planned, nor how replicas are started.
+"""

@@ -2,9 +2,10 @@
 
 import pytest
 
-from gateway.actuation.needs import needs, shortfalls
+from gateway.actuation.needs import holds, needs, shortfalls
 from gateway.actuation.shortages import Shortages
 from planner.program.limits import Limits, Stock
+from planner.program.request import PlanRequest
 from planner.program.solve import solve_request
 
 
@@ -73,3 +74,17 @@ def test_of_fleets_of_nearly_one_cost_the_present_one_stays(ask):
 
     assert ask(6.0, coming=first).backends == first
     assert ask(6.0 * 1.02, coming=first).backends == first
+
+
+@pytest.mark.parametrize(("rate", "enough"), [(1.0, True), (500.0, False)])
+def test_a_fleet_holds_while_it_promises_all_requests(pools, make_demand, rate, enough):
+    """Two of each type do for one request/s, and not for five hundred; none holds nothing."""
+    request = PlanRequest(
+        objective="assign", demand=make_demand(rate), pools=pools, running=(2, 2, 2)
+    )
+    nothing = PlanRequest(
+        objective="assign", demand=make_demand(rate), pools=pools, running=(0, 0, 0)
+    )
+
+    assert holds(solve_request(request), pools) == (enough,) * 3
+    assert holds(solve_request(nothing), pools) == (False,) * 3
