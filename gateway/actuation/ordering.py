@@ -79,6 +79,8 @@ class Ordering:
                 number, waited_s = len(late), now_s - late[0].ordered_s
                 self.tally.launches[name, HUNG] += number
                 pool.aim.hung()
+                hanging = {launch.backend for launch in late}
+                self._leave(pool, [b for b in self._fleet.pool(name) if b.name in hanging], "hangs")
                 self._short(pool, f"{number} in {name} hang: only {phases} after {waited_s:.0f} s")
             self._linger(pool)
 
@@ -88,7 +90,9 @@ class Ordering:
             return
         for name, pool in self.pools.items():
             lack = (pool.aim.wish or 0) - len(self.presence.there(name))
-            for drain in self._drains.shrinking(name)[: max(0, lack)]:
+            up = {backend.name for backend in self._fleet.backends if backend.healthy}
+            able = [drain for drain in self._drains.shrinking(name) if drain.backend in up]
+            for drain in able[: max(0, lack)]:
                 self._drains.end(drain.backend)
                 text = f"pool {name}: {drain.backend} may serve again, it is needed after all"
                 self._chronicle.say(text)
@@ -169,26 +173,21 @@ class Ordering:
         name, backends, now_s = pool.name, move.backends, self._clock()
         by_use = sorted(there, key=lambda b: (b.healthy, b.load, b.in_flight, b.name))
         leaving = by_use[: move.stop]
+        self._leave(pool, leaving, "the pool shrinks")
+        urls = [drain.url for drain in self._drains.shrinking(name)]  # of earlier orders too
         order = ScaleOrder(
             key=pool.aim.key(name, backends, self._run),
             pool=name,
             backends=backends,
             running=len(self._fleet.membership.urls()[name]),
             why=pool.aim.why,
-            leaving=tuple(backend.url for backend in leaving),
+            leaving=tuple(urls),
         )
         if move.start:
             self.launches.order(name, move.start, now_s, order.key)
         else:
             wish = pool.aim.wish or 0
             self.launches.call_off(name, len(there) - move.stop + self.launches.unseen(name) - wish)
-        for backend in leaving:
-            self._drains.begin(
-                DrainedBackend(
-                    backend=backend.name, pool=name, url=backend.url, why="the pool shrinks",
-                    since_s=time.time(), shrinking=True,
-                )
-            )  # fmt: skip
         to, gone = pool.courier.actuator.name, ", ".join(b.name for b in leaving)
         text = f"pool {name}: {backends} backends are ordered of {to}, {order.running} run"
         text += f", {gone} to leave" if gone else ""
@@ -197,6 +196,16 @@ class Ordering:
         if waiting is not None and not pool.courier.bringing:
             self.launches.rename(waiting.key, order.key)
         pool.courier.send(order)
+
+    def _leave(self, pool: MovingPool, backends: list[Backend], why: str) -> None:
+        """Give these nothing more; they are to be stopped."""
+        for backend in backends:
+            self._drains.begin(
+                DrainedBackend(
+                    backend=backend.name, pool=pool.name, url=backend.url, why=why,
+                    since_s=time.time(), shrinking=True,
+                )
+            )  # fmt: skip
 
     def _came(self, pool: MovingPool, started: StartedBackend) -> None:
         self.tally.launches[pool.name, READY] += 1

@@ -13,15 +13,14 @@ from gateway.routing.fleet import Fleet
 class Presence:
     """The backends of all pools, as of the last look.
 
-    lost_s: one that was up and is down for so long does not count.
+    lost_s: one that is down for so long does not count, unless it is a launch that is awaited.
     """
 
     def __init__(self, fleet: Fleet, launches: Launches, lost_s: float) -> None:
         self._fleet, self._launches = fleet, launches
         self.lost_s = lost_s
         self._now_s = 0.0
-        self._down_s: dict[str, float] = {}  # since when, by name, of those that were up before
-        self._was_up: set[str] = set()
+        self._down_s: dict[str, float] = {}  # since when, by name
 
     def __repr__(self) -> str:
         return f"<Presence in {self._fleet!r}>"
@@ -29,15 +28,15 @@ class Presence:
     def look(self, now_s: float) -> None:
         """Note which backends are down now."""
         backends, self._now_s = self._fleet.backends, now_s
-        names = {backend.name for backend in backends}
-        self._was_up = {name for name in self._was_up if name in names}
-        self._was_up |= {backend.name for backend in backends if backend.healthy}
-        down = [b.name for b in backends if not b.healthy and b.name in self._was_up]
+        down = [backend.name for backend in backends if not backend.healthy]
         self._down_s = {name: self._down_s.get(name, now_s) for name in down}
 
     def there(self, pool: str) -> list[Backend]:
         """The backends that count."""
-        return [b for b in self._pool(pool) if not b.asleep and not self._lost(b)]
+        awaited = self._launches.starting(pool)
+        return [
+            b for b in self._pool(pool) if not b.asleep and (b.name in awaited or not self._lost(b))
+        ]
 
     def coming(self, pool: str) -> int:
         """How many there are, with those that were ordered and have not come."""
