@@ -55,6 +55,10 @@ class ScalingSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     later one backend more is tried; after each further failure it is twice as long, an hour at
     most.
     """
+    state: str | None = None
+    """File, relative to this file, with what was learned of the demand and of starts, so that it
+    survives a restart; written every five minutes. Default: it is learned anew.
+    """
     drain_s: NotNegative = 300.0
     """A backend that is to be stopped gets no new requests; it is stopped when it has none left, or
     after so many seconds.
