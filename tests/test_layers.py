@@ -22,6 +22,7 @@ LAYERS = {
     "planner.traffic": "planner planner.model",
     "planner.program": "planner planner.engine planner.model",
     "planner.proof": "planner planner.engine planner.model planner.traffic",
+    "planner.scaling": "planner",
     "planner.costs": "planner planner.engine planner.model planner.traffic planner.program",
     "gateway": "",
     "gateway.errors": "",
