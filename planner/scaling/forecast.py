@@ -78,10 +78,8 @@ class SeasonalForecast:
             return
         if self._tick is not None and tick - self._tick > GAP_TICKS:
             self._interrupt()
-        before, self._total = (
-            self._total,
-            np.bincount(self._group, weights=rate, minlength=self._count),
-        )
+        before = self._total
+        self._total = self._summed(rate)
         if self._tick is not None and tick > self._tick:
             self._close(tick, before)
         past = 0.5 ** ((now_s - self._last_s) / MIX_HALVED_S) if self._mix.any() else 0.0
@@ -170,19 +168,23 @@ class SeasonalForecast:
 
     def _settle(self) -> None:
         """Count the errors of what was expected just one horizon ago."""
-        recent = np.array(self._recent)
         self._signs *= FADES
         self._grew *= FADES
-        for number, ticks in enumerate(HORIZONS.tolist()):
-            if len(self._pending[number]) < ticks:
-                continue
-            then = self._pending[number].popleft()
-            top = recent[-ticks:].max(axis=0)
-            self._surprises.add(number, (top - then.value[:, number]) / then.unit)
-            signs = then.signs[..., number]
-            grew = top - then.level
-            self._signs[:, number] += np.einsum("kg,lg->gkl", signs, signs)
-            self._grew[:, number] += (signs * grew).T
+        due = [n for n, ticks in enumerate(HORIZONS) if len(self._pending[n]) >= ticks]
+        if not due:
+            return
+        # The most of the last ticks, as far back as each horizon goes.
+        most = np.maximum.accumulate(np.array(self._recent)[::-1], axis=0)
+        top = most[HORIZONS[due] - 1].T
+        then = [self._pending[n].popleft() for n in due]
+        level = np.array([one.level for one in then]).T
+        value = np.array([one.value[:, n] for n, one in zip(due, then, strict=True)]).T
+        unit = np.array([one.unit for one in then]).T
+        self._surprises.add(due, (top - value) / unit)
+        signs = np.array([one.signs[..., n] for n, one in zip(due, then, strict=True)])
+        signs = np.moveaxis(signs, -1, 0)  # (G, H, K)
+        self._signs[:, due] += signs[..., :, None] * signs[..., None, :]
+        self._grew[:, due] += signs * (top - level)[..., None]
 
     def _expect(self, now_s: float) -> "_Expectation":
         """What is expected after a tick."""

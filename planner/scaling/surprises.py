@@ -4,7 +4,7 @@ Each error is counted once, in a histogram that fades; before any was seen the h
 Knows no forecast.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -30,10 +30,11 @@ class Surprises:
         self._seen = ASSUMED * shape / shape.sum(axis=-1, keepdims=True)
         self._last_s: float | None = None
 
-    def add(self, horizon: int, error: FloatArray) -> None:
-        """Count the (G,) errors of one moment at a horizon, by its number."""
+    def add(self, horizons: Sequence[int], error: FloatArray) -> None:
+        """Count the errors of one moment, (G, N) at N horizons, which are given by number."""
         bins: IntArray = np.searchsorted(EDGES, error) - 1
-        self._seen[np.arange(len(error)), horizon, np.clip(bins, 0, BINS - 1)] += 1.0
+        series = np.arange(len(error))[:, None]
+        self._seen[series, np.array(horizons), np.clip(bins, 0, BINS - 1)] += 1.0
 
     def fade(self, now_s: float) -> None:
         """Make what was counted earlier weigh less."""
