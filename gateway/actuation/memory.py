@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ class LearnedState(msgspec.Struct, kw_only=True):
 
 
 def read_state(path: Path | None) -> LearnedState:
-    """What the file says; nothing if there is none, or if it cannot be used, which the log tells."""
+    """What the file says; nothing without one, or of one that cannot be used, which is logged."""
     if path is None:
         return LearnedState()
     try:
@@ -47,9 +46,3 @@ def _replace(path: Path, data: bytes) -> None:
     other = path.with_name(f"{path.name}.new")
     other.write_bytes(data)
     other.replace(path)
-
-
-def starts_of(state: Mapping[str, Any], pool: str) -> Mapping[str, list[float]]:
-    """What is known of a pool's starts."""
-    found: Mapping[str, list[float]] = state.get(pool, {})
-    return found

@@ -10,6 +10,8 @@ import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -17,6 +19,7 @@ from gateway.actuation.actuator import Actuator
 from gateway.actuation.aims import clamped
 from gateway.actuation.chronicle import Chronicle
 from gateway.actuation.courier import Courier
+from gateway.actuation.memory import SAVE_S, read_state, write_state
 from gateway.actuation.moving_pool import MovingPool
 from gateway.actuation.needs import holds, needs, shortfalls
 from gateway.actuation.ordering import Ordering
@@ -34,6 +37,16 @@ LOOP = "scaling"
 TICK_S = 1.0  # between two looks at the backends
 RECENT_S = 60.0  # of arrivals that are the present demand
 FIRST_S = 10.0  # of arrivals that wake a model without any backend
+# Requests/s of a model that are none where none came in the last minute: a forecast cannot tell
+# less than one request in a minute from nothing.
+NEGLIGIBLE = 1 / 60
+
+
+class LastingForecast(Forecast, Protocol):
+    """A forecast that can be kept."""
+
+    def state(self) -> Any:
+        """What was learned, as plain values."""
 
 
 class Scaler:
@@ -50,22 +63,26 @@ class Scaler:
         planning: Planning,
         ordering: Ordering,
         chronicle: Chronicle,
-        forecast: Callable[[Loaded], Forecast],
+        forecast: Callable[[Loaded, Any], LastingForecast],
         policy: Callable[[Loaded], CountPolicy],
         drain: Callable[[], Awaitable[None]],
         loops: Loops,
         due: asyncio.Event,
     ) -> None:
-        """forecast, policy: make one for a configuration. drain: has the fleet follow
+        """forecast, policy: make one for a configuration; a forecast with what an earlier one had
+        learned, or `None`. drain: has the fleet follow
         what is drained. due: set where a look is due at once."""
         self._loaded, self._planning = loaded, planning
         self.ordering, self._chronicle = ordering, chronicle
         self._new_forecast, self._new_policy = forecast, policy
-        self._forecast, self._policy = forecast(loaded), policy(loaded)
+        self._learned = read_state(_state_path(loaded))
+        self._forecast = forecast(loaded, self._learned.forecast)
+        self._policy = policy(loaded)
         self._drain, self._loops, self._due = drain, loops, due
         self._clock = asyncio.get_running_loop().time
         self._heard_s = self._clock()
         self._next_s = self._clock() + loaded.config.scaling.interval_s
+        self._save_s = self._clock() + SAVE_S
         self._old: list[Courier] = []
         self._asked: set[str] = set()  # models without a backend that were asked for at a look
         self.lacks: tuple[str, ...] = ()
@@ -79,7 +96,7 @@ class Scaler:
         of pools that stay is kept; the forecast begins anew where the buckets are others."""
         was, self._loaded, before = self._loaded, loaded, self.ordering.pools
         if loaded.buckets != was.buckets:
-            self._forecast = self._new_forecast(loaded)
+            self._forecast = self._new_forecast(loaded, None)
         if loaded.pools != was.pools or loaded.config.scaling != was.config.scaling:
             self._policy = self._new_policy(loaded)
         self._old += [pool.courier for pool in before.values()]
@@ -92,7 +109,10 @@ class Scaler:
                     known.aim.lose()
                 known.courier = courier
                 known.configure(section)
-            pools[name] = known or MovingPool(name, section, courier)
+            if known is None:
+                known = MovingPool(name, section, courier)
+                known.times.restore(self._learned.starts.get(name, {}))
+            pools[name] = known
         self.ordering.configure(loaded)
         self._due.set()
 
@@ -105,6 +125,7 @@ class Scaler:
                         await self._due.wait()
                 await self._tick()
         finally:
+            await self._save()
             couriers = [*self._old, *(pool.courier for pool in self.ordering.pools.values())]
             await asyncio.gather(*(courier.aclose() for courier in couriers))
 
@@ -119,12 +140,24 @@ class Scaler:
                 if self.ordering.pools:
                     await self.look()
             await self._drain()
+            if self._clock() >= self._save_s:
+                await self._save()
             self._loops.good(LOOP, time.time())
         except PlannerError as error:
             self._failed(str(error))
         except Exception as error:
             log.exception("how many backends there should be is not known")
             self._failed(type(error).__name__)
+
+    async def _save(self) -> None:
+        self._save_s = self._clock() + SAVE_S
+        path = _state_path(self._loaded)
+        if path is not None:
+            starts = {name: pool.times.state() for name, pool in self.ordering.pools.items()}
+            # Of pools that are not there now too: they may come back.
+            self._learned.starts |= starts
+            self._learned.forecast = self._forecast.state()
+            await write_state(path, self._learned)
 
     def _failed(self, why: str) -> None:
         log.warning("no pool gets more or fewer backends: %s", why)
@@ -165,9 +198,21 @@ class Scaler:
         start_s = max(one.quantile_s(settings.horizon_quantile) for one in times)
         self.horizon_s = start_s + settings.interval_s
         forecast = self._forecast.peak(unix_s, self.horizon_s, settings.quantile)
-        peak: FloatArray = np.maximum(rate, forecast)
+        peak = np.maximum(rate, self._worth(forecast, rate))
         self.peak_rate = float(peak.sum())
         return peak
+
+    def _worth(self, forecast: FloatArray, recent: FloatArray) -> FloatArray:
+        """(B,) a forecast without models of which next to nothing is expected and nothing came."""
+        buckets = self._loaded.buckets
+        shape = len(buckets.classes), buckets.grid.cells
+        rates, came = (one.reshape(shape).sum(axis=1) for one in (forecast, recent))
+        models = [c.model for c in buckets.classes]
+        total = dict.fromkeys(models, 0.0)
+        for model, rate, seen in zip(models, rates.tolist(), came.tolist(), strict=True):
+            total[model] += rate + (NEGLIGIBLE if seen else 0.0)
+        keep = np.array([total[model] >= NEGLIGIBLE for model in models])
+        return np.asarray(forecast * np.repeat(keep, shape[1]))
 
     async def _needed(self, peak: FloatArray) -> dict[str, int]:
         """Backends of the cheapest fleet for (B,) requests/s, by pool."""
@@ -198,7 +243,8 @@ class Scaler:
         if all(needed[name] <= count for name, count in coming.items()):
             return (True,) * len(pools)
         likely = self._forecast.peak(unix_s, self.horizon_s, settings.likely_quantile)
-        rate = np.maximum(self._planning.recent(RECENT_S), likely)
+        recent = self._planning.recent(RECENT_S)
+        rate = np.maximum(recent, self._worth(likely, recent))
         running = tuple(coming.values())
         request = PlanRequest(
             objective="assign",
@@ -230,9 +276,8 @@ class Scaler:
         )
         aim.held = None
         if aim.wish > needed:
-            aim.held = "they were needed a while ago, or what replaces them is not ready"
-            if why_not is not None and wished < aim.wish:
-                aim.held = why_not
+            held = "they were needed a while ago, or what replaces them is not ready"
+            aim.held = why_not or held
         text = f"pool {pool.name} is to have {aim.wish}, {needed} would do: {aim.held}"
         held = None if aim.held is None else text
         self._chronicle.once(pool.name, "held", held, **{pool.name: aim.wish})
@@ -262,3 +307,8 @@ class Scaler:
         asked = {c.model for c, own in zip(buckets.classes, rate, strict=True) if own > 0}
         before, self._asked = self._asked, asked & empty
         return bool(self._asked - before)
+
+
+def _state_path(loaded: Loaded) -> Path | None:
+    state = loaded.config.scaling.state
+    return None if state is None else loaded.root / state

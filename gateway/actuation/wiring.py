@@ -1,6 +1,7 @@
 """Puts together what makes the fleet move, and says how it is."""
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
@@ -12,9 +13,8 @@ from gateway.actuation.chronicle import Chronicle
 from gateway.actuation.drain_request import DrainRequest, meant, read_drain
 from gateway.actuation.drains import DrainedBackend, Drains
 from gateway.actuation.ordering import Ordering
-from gateway.actuation.plain import HeldCounts, LastingDemand
 from gateway.actuation.report import pool_figures, pool_metrics
-from gateway.actuation.scaler import Scaler
+from gateway.actuation.scaler import LastingForecast, Scaler
 from gateway.config.load import Loaded
 from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
@@ -22,8 +22,14 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Drained
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.scaling_metrics import ScalingFigures
-from planner.scaling.faces import CountPolicy, Forecast
+from planner.errors import InvalidValue
+from planner.scaling.faces import CountPolicy
+from planner.scaling.forecast import SeasonalForecast
+from planner.scaling.policy import Hysteresis
 
+log = logging.getLogger("cuvee.scaling")
+
+SMALL = 3.0  # so many times the hold must be over where only one backend or a few are too many
 Actuators = Callable[[Loaded], Mapping[str, Actuator]]
 
 
@@ -159,9 +165,26 @@ class Actuation:
         ]
 
 
-def _forecast(loaded: Loaded) -> Forecast:
-    return LastingDemand(loaded.buckets.count)
+def _forecast(loaded: Loaded, learned: Any) -> LastingForecast:
+    """One series for each class. learned: by an earlier forecast; `None`: nothing."""
+    buckets = loaded.buckets
+    groups = [number // buckets.grid.cells for number in range(buckets.count)]
+    if learned is not None:
+        try:
+            return SeasonalForecast.restored(learned, buckets.count, groups)
+        except InvalidValue as error:
+            log.warning("what was learned of the demand is not used: %s", error)
+    return SeasonalForecast(buckets.count, groups)
 
 
 def _policy(loaded: Loaded) -> CountPolicy:
-    return HeldCounts(loaded.config.scaling.hold_s)
+    """Pools of one model serve one load."""
+    models = list(dict.fromkeys(pool.model for pool in loaded.pools))
+    hold_s = loaded.config.scaling.hold_s
+    return Hysteresis(
+        len(loaded.pools),
+        groups=[models.index(pool.model) for pool in loaded.pools],
+        down_s=hold_s,
+        small_down_s=SMALL * hold_s,
+        hold_s=hold_s,
+    )
