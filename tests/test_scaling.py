@@ -332,7 +332,7 @@ async def test_a_gateway_that_starts_stops_nothing_before_it_has_seen_the_demand
         await at.start("A10G", 3)
         async with App(load(at.config), path=at.config, make=at.make) as at.app:
             await until(lambda: at.there("A10G") == 1)
-            held, ordered = (await at.history())[:2]
+            held, *others = await at.history()
 
     assert "is to have 3, 1 would do: the demand was observed for" in held
-    assert "1 backends are ordered" in ordered
+    assert any("1 backends are ordered" in line for line in others)
