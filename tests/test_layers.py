@@ -61,9 +61,10 @@ LAYERS = {
     "gateway.discovery": "planner planner.model gateway.errors gateway.config "
     "gateway.discovery.kubernetes gateway.discovery.source gateway.telemetry",
     "gateway.discovery.source": "",
-    "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source",
-    "gateway.actuation": "PLANNER gateway.errors gateway.config gateway.journal gateway.planning "
-    "gateway.routing gateway.telemetry",
+    "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source gateway.plain_http",
+    "gateway.plain_http": "",
+    "gateway.actuation": "PLANNER gateway.errors gateway.config gateway.discovery.kubernetes "
+    "gateway.journal gateway.plain_http gateway.planning gateway.routing gateway.telemetry",
     "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.counting "
     "gateway.discovery gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",

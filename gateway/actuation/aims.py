@@ -49,6 +49,11 @@ class Aim:
             self._key = backends, f"{pool}-{run}-{self._keys}"
         return self._key[1]
 
+    @property
+    def ordered(self) -> int | None:
+        """Backends of the last order that was accepted; `None`: none was, or it is not known."""
+        return None if self.accepted == UNKNOWN else self.accepted
+
     def took(self, backends: int) -> None:
         """An order was accepted."""
         self.accepted, self.failures, self._key = backends, 0, None

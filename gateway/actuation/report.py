@@ -18,7 +18,7 @@ def pool_figures(pool: MovingPool, ordering: Ordering, now_s: float) -> dict[str
         "needed": aim.needed,
         "wish": aim.wish,
         "there": len(ordering.presence.there(pool.name)),
-        "ordered_last": aim.accepted,
+        "ordered_last": aim.ordered,
         "under_way": None if order is None else order.backends,
         "pending": [
             {"phase": one.phase, "backend": one.backend, "age_s": round(now_s - one.ordered_s, 1)}
@@ -42,7 +42,7 @@ def pool_metrics(
     short = None if planned is None else ordering.shortages.of(planned)
     return ScalingFigures(
         pool=pool.name,
-        wish=pool.aim.wish,
+        ordered=pool.aim.ordered,
         there=len(ordering.presence.there(pool.name)),
         needed=pool.aim.needed,
         pending=ordering.launches.pending(pool.name),

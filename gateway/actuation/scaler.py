@@ -40,6 +40,7 @@ FIRST_S = 10.0  # of arrivals that wake a model without any backend
 # Requests/s of a model that are none where none came in the last minute: a forecast cannot tell
 # less than one request in a minute from nothing.
 NEGLIGIBLE = 1 / 60
+HELD = "they were needed a while ago, or what replaces them is not ready"
 
 
 class LastingForecast(Forecast, Protocol):
@@ -276,8 +277,7 @@ class Scaler:
         )
         aim.held = None
         if aim.wish > needed:
-            held = "they were needed a while ago, or what replaces them is not ready"
-            aim.held = why_not or held
+            aim.held = why_not or HELD
         text = f"pool {pool.name} is to have {aim.wish}, {needed} would do: {aim.held}"
         held = None if aim.held is None else text
         self._chronicle.once(pool.name, "held", held, **{pool.name: aim.wish})

@@ -17,6 +17,7 @@ from gateway.config import (
     scale_schema,
     scaling_schema,
     schema,
+    weights_schema,
 )
 from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
@@ -40,6 +41,7 @@ from gateway.config.schema import (
     StockSection,
     TraceSection,
 )
+from gateway.config.weights_schema import WeightsSection
 
 HEAD = """\
 # Configuration
@@ -111,6 +113,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("limits", LimitsSection),
     ("limits.stock", StockSection),
     ("scaling", ScalingSection),
+    ("weights", WeightsSection),
     ("gateway", GatewaySection),
     ("gateway.trace", TraceSection),
     ("gateway.journal", JournalSection),
@@ -150,6 +153,7 @@ def _notes() -> dict[tuple[str, str], str]:
         kubernetes_schema,
         scale_schema,
         scaling_schema,
+        weights_schema,
     )
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):

@@ -23,6 +23,7 @@ from gateway.config.domains import (
 )
 from gateway.config.pool_schema import PoolSection
 from gateway.config.scaling_schema import ScalingSection
+from gateway.config.weights_schema import WeightsSection
 
 
 class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -321,5 +322,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """What bounds a provisioned plan as a whole."""
     scaling: ScalingSection = ScalingSection()
     """When pools that have `scale` get more or fewer backends."""
+    weights: tuple[WeightsSection, ...] = ()
+    """Routers of others that follow the plan."""
     gateway: GatewaySection = GatewaySection()
     """The server and the data path."""

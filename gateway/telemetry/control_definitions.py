@@ -34,8 +34,8 @@ PLANS = Metric("cuvee_plans_total", "counter", "Plans put in force since the sta
 DESIRED_BACKENDS = Metric(
     "cuvee_desired_backends",
     "gauge",
-    "Backends that the pool is to have: of a pool with `scale` the wish, of another one those that "
-    "the plan in force uses.",
+    "Backends that the pool is to have: as they were ordered last where it has `scale` (missing "
+    "until then), else those that the plan in force uses.",
     ("pool",),
 )
 PLANNED_LOAD = Metric(

@@ -15,9 +15,10 @@ from gateway.telemetry.exposition import Family, labelled, text
 from gateway.telemetry.loop_metrics import loop_families
 from gateway.telemetry.loops import Loops
 from gateway.telemetry.metric import Metric
+from gateway.telemetry.plan_metrics import plan_families
 from gateway.telemetry.prefix_hits import PrefixHits
 from gateway.telemetry.process_metrics import processes, workers
-from gateway.telemetry.scaling_metrics import ScalingFigures, scaling, wished
+from gateway.telemetry.scaling_metrics import ScalingFigures, scaling
 from gateway.telemetry.size_metrics import Figures, estimates, learned
 from gateway.telemetry.stats_schema import (
     LAG_S,
@@ -51,6 +52,8 @@ class Metrics:
         self.loops = Loops()
         self._by_class: ByClass = {}
         self._plan: Plan | None = None
+        # What pools that are scaled are to have, as it was ordered last; `None`: not yet.
+        self.orders: Mapping[str, int | None] = {}
         self._plan_at_s = 0.0
         self._plans = self._replaced = 0
         self._totals = StatsDelta()  # without what is by pool, and without the demand
@@ -140,7 +143,7 @@ class Metrics:
 
     def scaled(self, pools: Sequence[ScalingFigures]) -> None:
         """Show the pools that are scaled."""
-        self._scaled = pools
+        self._scaled, self.orders = pools, {one.pool: one.ordered for one in pools}
 
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
@@ -158,7 +161,7 @@ class Metrics:
         families += loop_families(self.loops)
         families += scaling(self._scaled)
         if self._plan is not None:
-            families += _plan(self._plan, wished(self._scaled))
+            families += plan_families(self._plan, self.orders)
             families.append(_single(control.PLAN_TIME, self._plan_at_s))
         families += processes(self._processes)
         return text(families)
@@ -310,18 +313,6 @@ def _faults(
         count = sum(backend in worker.resting for worker in workers.values())
         resting.add(labelled(backend=backend, pool=pool), count)
     yield from (refusals, *kinds, resting)
-
-
-def _plan(plan: Plan, wishes: Mapping[str, int]) -> Iterator[Family]:
-    """wishes: by pool that is scaled, the backends that it is to have."""
-    desired, load = Family(control.DESIRED_BACKENDS), Family(control.PLANNED_LOAD)
-    for pool, count, mean in zip(plan.pools, plan.backends, plan.load, strict=True):
-        desired.add(labelled(pool=pool), wishes.get(pool, count))
-        load.add(labelled(pool=pool), mean)
-    yield from (desired, load)
-    yield _single(control.PLAN_USD, plan.usd_per_hour)
-    yield _single(control.PLAN_BOUND_USD, plan.lower_bound_usd_per_hour)
-    yield _single(control.PLAN_SOLVE_S, plan.solve_s)
 
 
 def _counted(definition: Metric, label: str, counts: Mapping[str, int]) -> Family:

@@ -10,12 +10,12 @@ from gateway.telemetry.metric import Metric
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingFigures:
-    """One pool. wish: backends that it is to have, `None` before the first look. there, needed,
-    pending, draining: backends. cap_gpus: `None` without a learned limit. startup_s: mean of
+    """One pool. ordered: backends, last; `None`: none were. there, needed, pending, draining:
+    backends. cap_gpus: `None` without a learned limit. startup_s: mean of
     starts. orders, launches: by result."""
 
     pool: str
-    wish: int | None
+    ordered: int | None
     there: int
     needed: int
     pending: int
@@ -52,8 +52,3 @@ def _results(definition: Metric, counts: Mapping[str, Mapping[str, int]]) -> Fam
         for result, count in own.items():
             family.add(labelled(pool=pool, result=result), count)
     return family
-
-
-def wished(pools: Sequence[ScalingFigures]) -> dict[str, int]:
-    """By pool, where it is known."""
-    return {one.pool: one.wish for one in pools if one.wish is not None}
