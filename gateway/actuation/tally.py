@@ -1,15 +1,14 @@
 """What became of orders and launches, counted for the metrics. Pure."""
 
 from collections import Counter
-from typing import Final
 
 # Of orders: ACCEPTED by the actuator, REFUSED for good, or it FAILED to be brought. Of launches:
 # READY, or HUNG.
-ACCEPTED: Final = "accepted"
-REFUSED: Final = "refused"
-FAILED: Final = "failed"
-READY: Final = "ready"
-HUNG: Final = "hung"
+ACCEPTED = "accepted"
+REFUSED = "refused"
+FAILED = "failed"
+READY = "ready"
+HUNG = "hung"
 
 
 class ScaleTally:
