@@ -70,7 +70,9 @@ class Cloud:
     async def start(self, gpu: str, number: int = 1, *, faults: Faults = NONE) -> None:
         """Start engines, and name them in the file."""
         for _ in range(number):
-            engine = Emulator(find_profile(f"llama-3-8b/{gpu}", ROOT), "m", faults=faults)
+            engine = Emulator(
+                find_profile(f"llama-3-8b/{gpu}", ROOT), "m", faults=faults, sleep_mode=True
+            )
             url = f"http://127.0.0.1:{await engine.start()}"
             self.engines.setdefault(gpu, {})[url] = engine
         self._write(gpu)
@@ -296,6 +298,37 @@ async def test_streams_that_have_not_begun_go_to_others_after_a_notice(tmp_path:
 
     assert statuses == [200] * 8
     assert "cuvee_backend_failures_total{" not in page
+
+
+@pytest.mark.long
+async def test_engines_that_sleep_are_woken_first_and_lie_down_instead_of_being_stopped(
+    tmp_path: Path,
+):
+    """The only engine sleeps: the first request has it woken, and nothing is ordered; when nothing
+    comes any more it lies down again, and is not stopped."""
+    async with cloud(tmp_path) as at:
+        at.configure(
+            scaling={}, A10G={"most": 4, "least": 0, "asleep": 1, "wake_s": 5.0},
+        )  # fmt: skip
+        await at.start("A10G")
+        (url,) = at.engines["A10G"]
+        async with ClientSession() as session:
+            await session.post(f"{url}/sleep?level=1")
+        async with App(load(at.config), path=at.config, make=at.make) as at.app:
+            (engine,) = at.app.fleet.backends
+            await until(lambda: engine.asleep)
+            async with ClientSession() as session:
+                refused = await at.ask(session, 2)
+                await until(lambda: not engine.asleep)
+                served = await at.ask(session, 2)
+            await until(lambda: engine.asleep)
+            await until(lambda: at.app.fleet.pool("A10G") == (engine,))
+            history = await at.history()
+
+    assert (refused, served) == (503, 200)
+    assert at.orders == []
+    assert any("A10G-0 is ready" in line and "woken" in line for line in history)
+    assert any("A10G-0 goes to sleep" in line for line in history)
 
 
 async def test_a_drained_backend_serves_again_when_it_is_told_to(tmp_path: Path):

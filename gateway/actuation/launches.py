@@ -20,14 +20,15 @@ class Sight:
 
 class Launch:
     """One backend that was ordered. key: of the order. backend: its name since its URL was found,
-    else `None`."""
+    else `None`. woken: whether it was there and slept."""
 
-    __slots__ = ("backend", "key", "ordered_s", "pool", "seen_s", "up_s")
+    __slots__ = ("backend", "key", "ordered_s", "pool", "seen_s", "up_s", "woken")
 
     def __init__(self, pool: str, ordered_s: float, key: str = "") -> None:
         self.pool, self.key = pool, key
         self.ordered_s = ordered_s
         self.backend: str | None = None
+        self.woken = False
         self.seen_s: float | None = None
         self.up_s: float | None = None
 
@@ -44,11 +45,12 @@ class Launch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartedBackend:
-    """A launch that came to its end. seen_s, up_s, ready_s: since what came before; `None` where
-    the moment before was not seen. whole_s: since the order."""
+    """A launch that came to its end. woken: whether it had only slept. seen_s, up_s, ready_s: since
+    what came before; `None` where the moment before was not seen. whole_s: since the order."""
 
     pool: str
     backend: str
+    woken: bool
     seen_s: float | None
     up_s: float | None
     ready_s: float | None
@@ -68,6 +70,12 @@ class Launches:
     def order(self, pool: str, number: int, now_s: float, key: str = "") -> None:
         """So many more were ordered. key: of the order."""
         self._open += [Launch(pool, now_s, key) for _ in range(number)]
+
+    def wake(self, pool: str, backend: str, now_s: float) -> None:
+        """A backend that sleeps was told to wake up."""
+        launch = Launch(pool, now_s)
+        launch.backend, launch.woken = backend, True
+        self._open.append(launch)
 
     def call_off(self, pool: str, number: int) -> None:
         """So many fewer were ordered: the newest of those that were not seen yet."""
@@ -113,6 +121,9 @@ class Launches:
         launches = self.of(pool)
         for launch in launches:
             if launch.backend is not None and launch.backend not in names:
+                if launch.woken:
+                    self._open.remove(launch)
+                    continue
                 # It left before it was ready; what starts it will start another.
                 launch.backend = launch.seen_s = launch.up_s = None
         unseen = (launch for launch in launches if launch.backend is None)
@@ -126,7 +137,7 @@ class Launches:
         self, launches: Sequence[Launch], sights: dict[str, Sight], now_s: float
     ) -> Iterator[StartedBackend]:
         for launch in launches:
-            if launch.backend is None:
+            if launch.backend is None or launch.backend not in sights:
                 continue
             sight = sights[launch.backend]
             if sight.up and launch.up_s is None:
@@ -135,9 +146,12 @@ class Launches:
                 self._open.remove(launch)
                 yield _started(launch, launch.backend, now_s)
 
-    def overdue(self, pool: str, limit_s: float, now_s: float) -> list[Launch]:
-        """Take out those that were ordered longer ago than this: they hang."""
-        late = [launch for launch in self.of(pool) if now_s - launch.ordered_s > limit_s]
+    def overdue(
+        self, pool: str, limit_s: float, now_s: float, *, woken: bool = False
+    ) -> list[Launch]:
+        """Take out those that were ordered, or woken, longer ago than this: they hang."""
+        own = [launch for launch in self.of(pool) if launch.woken is woken]
+        late = [launch for launch in own if now_s - launch.ordered_s > limit_s]
         for launch in late:
             self._open.remove(launch)
         return late
@@ -153,6 +167,7 @@ def _started(launch: Launch, backend: str, now_s: float) -> StartedBackend:
     return StartedBackend(
         pool=launch.pool,
         backend=backend,
+        woken=launch.woken,
         seen_s=None if seen_s is None else seen_s - launch.ordered_s,
         up_s=None if seen_s is None or up_s is None else up_s - seen_s,
         ready_s=None if up_s is None else now_s - up_s,

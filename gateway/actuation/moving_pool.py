@@ -9,14 +9,14 @@ HANG_QUANTILE = 0.95  # a launch that takes a few times as long as so many of th
 
 
 class MovingPool:
-    """least, most: bounds of the wish. times: of starts. aim: the number. courier: to where it
-    goes."""
+    """least, most: bounds of the wish. asleep: backends that may sleep instead of being stopped.
+    times: of starts. wakes: of wakings. aim: the number. courier: to where it goes."""
 
     def __init__(self, name: str, section: PoolSection, courier: Courier) -> None:
         """Raises ValueError if the pool is not scaled, or has no bound."""
         self.name = name
         self.courier = courier
-        self.times = StartTimes(1.0)
+        self.times, self.wakes = StartTimes(1.0), StartTimes(1.0)
         self.aim = Aim()
         self.configure(section)
 
@@ -31,7 +31,8 @@ class MovingPool:
             raise ValueError(f"pool {self.name}: needs scale.most or max_backends")
         self.least = section.min_backends if scale.least is None else scale.least
         self.most = max(most, self.least)
-        self.times.expected_s = scale.startup_s
+        self.asleep = scale.asleep
+        self.times.expected_s, self.wakes.expected_s = scale.startup_s, scale.wake_s
 
     @property
     def start_h(self) -> float:
@@ -41,3 +42,7 @@ class MovingPool:
     def hang_s(self, factor: float) -> float:
         """How long a launch may take before it is given up, seconds."""
         return factor * self.aim.patience * self.times.quantile_s(HANG_QUANTILE)
+
+    def doze_s(self, factor: float) -> float:
+        """The same for one that is woken."""
+        return factor * self.wakes.quantile_s(HANG_QUANTILE)

@@ -15,6 +15,7 @@ from gateway.actuation.chronicle import Chronicle
 from gateway.actuation.drains import DrainedBackend, Drains
 from gateway.actuation.launches import Launches, StartedBackend
 from gateway.actuation.moving_pool import MovingPool
+from gateway.actuation.naps import Naps, emptied
 from gateway.actuation.presence import Presence
 from gateway.actuation.shortages import Shortages
 from gateway.actuation.tally import ACCEPTED, FAILED, HUNG, READY, REFUSED, ScaleTally
@@ -23,7 +24,6 @@ from gateway.routing.backend import Backend
 from gateway.routing.fleet import Fleet
 from planner.model.pool import Pool
 
-IDLE_S = 0.5  # between two looks at a backend that leaves, of which two must find nothing
 LINGERS_S = 600.0  # a backend that was to be stopped and still runs so long after is told of
 
 
@@ -54,6 +54,7 @@ class Ordering:
         self.shortages = Shortages(settings.retry_s)
         self.tally = ScaleTally()
         self.pools: dict[str, MovingPool] = {}
+        self.naps = Naps(fleet, drains, self.launches, chronicle)
 
     def __repr__(self) -> str:
         return f"<Ordering of {', '.join(self.pools)}>"
@@ -82,6 +83,13 @@ class Ordering:
                 hanging = {launch.backend for launch in late}
                 self._leave(pool, [b for b in self._fleet.pool(name) if b.name in hanging], "hangs")
                 self._short(pool, f"{number} in {name} hang: only {phases} after {waited_s:.0f} s")
+            dozing = self.launches.overdue(
+                name, pool.doze_s(settings.timeout_factor), now_s, woken=True
+            )
+            if dozing:
+                names = [launch.backend for launch in dozing if launch.backend is not None]
+                self.naps.gave_up(name, names, now_s - dozing[0].ordered_s)
+                self._wake()
             self._linger(pool)
 
     def take_back(self) -> None:
@@ -101,6 +109,8 @@ class Ordering:
         """Order what differs from what is wished."""
         settings, now_s = self._loaded.config.scaling, self._clock()
         for name, pool in self.pools.items():
+            if not settings.dry_run:
+                self.naps.wake(name, (pool.aim.wish or 0) - self.presence.coming(name))
             there, unseen = self.presence.there(name), self.launches.unseen(name)
             move = pool.aim.move(
                 len(there),
@@ -112,7 +122,7 @@ class Ordering:
             )
             if move is not None and settings.dry_run:
                 pool.aim.idle = "a dry run orders nothing"
-            elif (due := self._due(pool, move)) is not None:
+            elif (due := self._due(pool, move)) is not None and not self._doze(pool, due, there):
                 self._order(pool, due, there)
             text = f"pool {name} is to have {pool.aim.wish}, {len(there) + unseen} are there"
             idle = None if pool.aim.idle is None else f"{text}: {pool.aim.idle}"
@@ -131,6 +141,12 @@ class Ordering:
             return Move(backends=goal)
         return None
 
+    def _doze(self, pool: MovingPool, move: Move, there: list[Backend]) -> bool:
+        """Whether some of those that would be stopped go to sleep; the next look sees to the
+        others."""
+        leaving, drain_s = _by_use(there)[: move.stop], self._loaded.config.scaling.drain_s
+        return bool(leaving) and self.naps.lie_down(pool.name, leaving, pool.asleep, drain_s)
+
     def _beside(self, pool: str, there: int) -> int:
         """Backends of a pool that run and do not count, but for those that are to be stopped."""
         known = [member for member in self._fleet.membership.members if member.pool == pool]
@@ -138,12 +154,12 @@ class Ordering:
 
     async def emptied(self, order: ScaleOrder) -> None:
         """Return when the backends that leave have nothing left, or when they had their time."""
-        until_s, empty = self._clock() + self._loaded.config.scaling.drain_s, 0
-        while order.leaving and empty < 2 and self._clock() < until_s:
-            await asyncio.sleep(IDLE_S)
-            own = [b for b in self._fleet.backends if b.pool == order.pool]
-            idle = all(b.idle for b in own if b.url in order.leaving)
-            empty = empty + 1 if idle else 0
+        leaving = [
+            backend
+            for backend in self._fleet.backends
+            if backend.pool == order.pool and backend.url in order.leaving
+        ]
+        await emptied(leaving, self._clock() + self._loaded.config.scaling.drain_s)
 
     def done(self, order: ScaleOrder, error: ActuationError | None) -> None:
         """An order was accepted, or not."""
@@ -171,8 +187,7 @@ class Ordering:
 
     def _order(self, pool: MovingPool, move: Move, there: list[Backend]) -> None:
         name, backends, now_s = pool.name, move.backends, self._clock()
-        by_use = sorted(there, key=lambda b: (b.healthy, b.load, b.in_flight, b.name))
-        leaving = by_use[: move.stop]
+        leaving = _by_use(there)[: move.stop]
         self._leave(pool, leaving, "the pool shrinks")
         urls = [drain.url for drain in self._drains.shrinking(name)]  # of earlier orders too
         order = ScaleOrder(
@@ -208,6 +223,11 @@ class Ordering:
             )  # fmt: skip
 
     def _came(self, pool: MovingPool, started: StartedBackend) -> None:
+        if started.woken:
+            pool.wakes.add({}, started.whole_s)
+            text = f"pool {pool.name}: {started.backend} is ready {started.whole_s:.0f} s after it"
+            self._chronicle.say(f"{text} was woken")
+            return
         self.tally.launches[pool.name, READY] += 1
         pool.aim.patience = 1.0
         phases = {"seen": started.seen_s, "up": started.up_s, "ready": started.ready_s}
@@ -240,3 +260,8 @@ class Ordering:
 
     def _of(self, name: str) -> Pool:
         return next(pool for pool in self._loaded.pools if pool.name == name)
+
+
+def _by_use(backends: list[Backend]) -> list[Backend]:
+    """Those first that are missed least."""
+    return sorted(backends, key=lambda b: (b.healthy, b.load, b.in_flight, b.name))

@@ -34,9 +34,7 @@ class Presence:
     def there(self, pool: str) -> list[Backend]:
         """The backends that count."""
         awaited = self._launches.starting(pool)
-        return [
-            b for b in self._pool(pool) if not b.asleep and (b.name in awaited or not self._lost(b))
-        ]
+        return [b for b in self._pool(pool) if b.name in awaited or not (b.asleep or self._lost(b))]
 
     def coming(self, pool: str) -> int:
         """How many there are, with those that were ordered and have not come."""

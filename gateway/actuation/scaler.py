@@ -127,6 +127,7 @@ class Scaler:
                 await self._tick()
         finally:
             await self._save()
+            await self.ordering.naps.aclose()
             couriers = [*self._old, *(pool.courier for pool in self.ordering.pools.values())]
             await asyncio.gather(*(courier.aclose() for courier in couriers))
 
