@@ -105,6 +105,13 @@ class Ordering:
                 text = f"pool {name}: {drain.backend} may serve again, it is needed after all"
                 self._chronicle.say(text)
 
+    def stand_back(self) -> None:
+        """Another gateway decides: nothing is wished, and orders that wait are not brought."""
+        for pool in self.pools.values():
+            if pool.aim.wish is not None:
+                pool.courier.drop()
+                pool.aim.wish = pool.aim.accepted = None
+
     def move(self) -> None:
         """Order what differs from what is wished."""
         settings, now_s = self._loaded.config.scaling, self._clock()

@@ -69,17 +69,19 @@ class Scaler:
         drain: Callable[[], Awaitable[None]],
         loops: Loops,
         due: asyncio.Event,
+        leads: Callable[[], bool],
     ) -> None:
         """forecast, policy: make one for a configuration; a forecast with what an earlier one had
         learned, or `None`. drain: has the fleet follow
-        what is drained. due: set where a look is due at once."""
+        what is drained. due: set where a look is due at once. leads: whether this
+        gateway decides, of several that serve one fleet."""
         self._loaded, self._planning = loaded, planning
         self.ordering, self._chronicle = ordering, chronicle
         self._new_forecast, self._new_policy = forecast, policy
         self._learned = read_state(_state_path(loaded))
         self._forecast = forecast(loaded, self._learned.forecast)
         self._policy = policy(loaded)
-        self._drain, self._loops, self._due = drain, loops, due
+        self._drain, self._loops, self._due, self.leads = drain, loops, due, leads
         self._clock = asyncio.get_running_loop().time
         self._heard_s = self._clock()
         self._next_s = self._clock() + loaded.config.scaling.interval_s
@@ -139,7 +141,9 @@ class Scaler:
             if self._due.is_set() or self._clock() >= self._next_s or self._awaited():
                 self._due.clear()
                 self._next_s = self._clock() + self._loaded.config.scaling.interval_s
-                if self.ordering.pools:
+                if not self.leads():
+                    self.ordering.stand_back()
+                elif self.ordering.pools:
                     await self.look()
             await self._drain()
             if self._clock() >= self._save_s:

@@ -46,8 +46,10 @@ class Actuation:
         *,
         drain: Callable[[], Awaitable[None]],
         make: Actuators = actuators,
+        leads: Callable[[], bool] = lambda: True,
     ) -> None:
-        """drain: has the fleet follow `drained`. make: the actuators of a configuration."""
+        """drain: has the fleet follow `drained`. make: the actuators of a configuration. leads:
+        whether this gateway decides, of several that serve one fleet."""
         self._loaded, self._fleet, self._make, self._follow = loaded, fleet, make, drain
         self._drains, due = Drains(), asyncio.Event()
         self._due = due
@@ -70,6 +72,7 @@ class Actuation:
             drain=self.settle,
             loops=metrics.loops,
             due=due,
+            leads=leads,
         )
         self._task: asyncio.Task[None] | None = None
 
@@ -86,7 +89,10 @@ class Actuation:
     def configure(self, loaded: Loaded) -> None:
         """Scale what this configuration says from now on."""
         self._loaded = loaded
-        self.scaler.configure(loaded, self._make(loaded))
+        try:
+            self.scaler.configure(loaded, self._make(loaded))
+        except Exception:  # a mistake of ours, for which no reload is to break off halfway
+            log.exception("pools are scaled as before")
 
     @property
     def drained(self) -> dict[str, Drained]:
@@ -146,6 +152,7 @@ class Actuation:
         scaler, ordering, now_s = self.scaler, self._ordering, asyncio.get_running_loop().time()
         in_flight = {backend.name: backend.in_flight for backend in self._fleet.backends}
         return {
+            "leads": scaler.leads(),
             "dry_run": self._loaded.config.scaling.dry_run,
             "horizon_s": round(scaler.horizon_s, 1),
             "peak_requests_per_s": round(scaler.peak_rate, 4),

@@ -37,10 +37,10 @@ class Timeouts:
         self,
         settings: GatewaySection,
         may_rest: Callable[[Backend], bool],
-        elsewhere: Callable[[Backend], bool] = lambda _: False,
+        elsewhere: Callable[[Backend], bool] | None = None,
     ) -> None:
         """may_rest: whether a backend may get no requests for a while. elsewhere: whether others of
-        its pool can serve what it has not begun."""
+        its pool can serve what it has not begun; `None`: never."""
         # In order of arrival: a set would end those that are due at once in a chance order.
         self._active: dict[ActiveRequest, None] = {}
         self._may_rest, self._elsewhere = may_rest, elsewhere
@@ -148,8 +148,10 @@ class Timeouts:
     def _vacate(self, active: ActiveRequest) -> None:
         """Have a stream begin elsewhere whose backend ends soon. What does not stream may end there
         in time; if not, it is tried again when the backend cuts it."""
-        lease = active.lease
-        if active.waiting and active.repeatable and lease and self._elsewhere(lease.backend):
+        lease, elsewhere = active.lease, self._elsewhere
+        if lease is None or elsewhere is None or not active.waiting or not active.repeatable:
+            return
+        if elsewhere(lease.backend):
             active.fiber.cancel(Vacated("The backend ends soon."))
 
     def _overdue(self, active: ActiveRequest, now_s: float, heard_s: dict[Backend, float]) -> None:
