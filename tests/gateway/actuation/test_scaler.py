@@ -116,9 +116,8 @@ class World:
     def come(self, number, slo_class=0):
         """So many requests of 500 and 200 tokens of one class, now."""
         bucket = slo_class * self.loaded.buckets.grid.cells + 8
-        sizes = {
-            (bucket, fine_cell(500, 200)): (float(number), 500.0 * number, 200.0 * number, 0.0)
-        }
+        sums = float(number), 500.0 * number, 200.0 * number, 0.0
+        sizes = {(bucket, fine_cell(500, 200)): sums}
         self.planning.add(StatsDelta(arrivals={bucket: number}, sizes=sizes))
 
     async def look(self):
@@ -173,7 +172,8 @@ async def test_nothing_is_stopped_where_the_silence_may_be_a_fault(shared, tmp_p
         world.scaler._heard_s -= 3000.0
         over = world.scaler._why_not_stop()
 
-    assert fault == "nothing has come for 100 s, which may be a fault"
+    assert fault is not None
+    assert "which may be a fault" in fault
     assert over is None
 
 
