@@ -17,7 +17,16 @@ from gateway.config.scale_schema import ScaleSection
 def actuators(loaded: Loaded, environ: Mapping[str, str] = os.environ) -> dict[str, Actuator]:
     """An actuator for each pool that has `scale`, by the pool's name. environ: where keys are, and
     what programs get a few variables of."""
-    found: dict[str, Actuator] = {}
+    return {
+        name: _actuator(pool, section, root, environ)
+        for name, (pool, section, root) in made_from(loaded).items()
+    }
+
+
+def made_from(loaded: Loaded) -> dict[str, tuple[ScaledPool, ScaleSection, Path]]:
+    """What each of them is made from: where it is the same after a reload, the actuator should stay
+    the same, because it knows which wishes it has brought."""
+    found = {}
     for pool in loaded.pools:
         section = loaded.config.pools[pool.name].scale
         if section is not None:
@@ -28,7 +37,7 @@ def actuators(loaded: Loaded, environ: Mapping[str, str] = os.environ) -> dict[s
                 gpus=pool.gpus,
                 zone=pool.zone,
             )
-            found[pool.name] = _actuator(scaled, section, loaded.root, environ)
+            found[pool.name] = scaled, section, loaded.root
     return found
 
 

@@ -7,7 +7,7 @@ import asyncio
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -16,6 +16,7 @@ MOST_OUTPUT = 1 << 20  # bytes of standard output that are kept: the first ones
 MOST_ERRORS = 1 << 12  # of standard error: the last ones
 GRACE_S = 5.0  # from SIGTERM to SIGKILL
 REST_S = 0.5  # for output of a program that has ended
+PIECE = 1 << 16
 MOST_CHARS = 200
 
 
@@ -32,39 +33,54 @@ class ProgramEnd(NamedTuple):
     last_line: str
 
 
-class OutputKeeper(asyncio.Protocol):
+class OutputKeeper:
     """Keeps the beginning or the end of what comes through a pipe, and drops the rest."""
 
     def __init__(self, most: int, *, last: bool) -> None:
+        """most: bytes that are kept; `end` is the pipe's other end, for a program."""
+        reader, writer = os.pipe()
+        os.set_blocking(reader, False)
+        self.end = os.fdopen(writer, "wb", 0)
+        self._reader = reader
         self._most = most
         self._last = last
-        self.kept = b""
-        self.ended = asyncio.get_running_loop().create_future()
+        self._kept = b""
+        self._loop = asyncio.get_running_loop()
+        self.ended = self._loop.create_future()
+        self._loop.add_reader(reader, self._read)
 
     def __repr__(self) -> str:
-        return f"<OutputKeeper {len(self.kept)} bytes>"
+        return f"<OutputKeeper {len(self._kept)} bytes>"
 
     @property
     def text(self) -> str:
         """What is kept."""
-        return self.kept.decode(errors="replace")
+        return self._kept.decode(errors="replace")
 
     @property
     def last_line(self) -> str:
         """See `last_line`."""
         return last_line(self.text)
 
-    def data_received(self, data: bytes) -> None:
-        """Called by the event loop."""
-        if self._last:
-            self.kept = (self.kept + data)[-self._most :]
-        elif len(self.kept) < self._most:
-            self.kept = (self.kept + data)[: self._most]
+    def close(self) -> None:
+        """Close both ends."""
+        self._loop.remove_reader(self._reader)
+        os.close(self._reader)
+        self.end.close()
 
-    def connection_lost(self, _: Exception | None) -> None:
-        """Called by the event loop."""
-        if not self.ended.done():
-            self.ended.set_result(None)
+    def _read(self) -> None:
+        try:
+            data = os.read(self._reader, PIECE)
+        except BlockingIOError:
+            return
+        if not data:
+            self._loop.remove_reader(self._reader)
+            if not self.ended.done():
+                self.ended.set_result(None)
+        elif self._last:
+            self._kept = (self._kept + data)[-self._most :]
+        elif len(self._kept) < self._most:
+            self._kept = (self._kept + data)[: self._most]
 
 
 def variables(environ: Mapping[str, str], more: Sequence[str]) -> dict[str, str]:
@@ -84,9 +100,9 @@ async def run(
     with ExitStack() as stack:
         # Pipes of our own: a process that the program leaves behind may hold them open, and `wait`
         # must not wait for that.
-        output, output_end = await _kept(stack, MOST_OUTPUT, last=False)
-        errors, errors_end = await _kept(stack, MOST_ERRORS, last=True)
-        process = await _started(words, folder, environ, (output_end, errors_end))
+        output = stack.enter_context(closing(OutputKeeper(MOST_OUTPUT, last=False)))
+        errors = stack.enter_context(closing(OutputKeeper(MOST_ERRORS, last=True)))
+        process = await _started(words, folder, environ, (output.end, errors.end))
         try:
             async with asyncio.timeout(timeout_s):
                 code = await process.wait()
@@ -100,25 +116,13 @@ async def run(
         return ProgramEnd(code, output.text, errors.last_line or output.last_line)
 
 
-async def _kept(stack: ExitStack, most: int, *, last: bool) -> tuple[OutputKeeper, IO[bytes]]:
-    """What keeps what comes through a new pipe, and the pipe's end for a program. The stack closes
-    all of it."""
-    reader, writer = os.pipe()
-    end = stack.enter_context(os.fdopen(writer, "wb", 0))
-    keeper = OutputKeeper(most, last=last)
-    loop = asyncio.get_running_loop()
-    transport, _ = await loop.connect_read_pipe(lambda: keeper, os.fdopen(reader, "rb", 0))
-    stack.callback(transport.close)
-    return keeper, end
-
-
 async def _started(
     words: Sequence[str], folder: Path, environ: Mapping[str, str], ends: tuple[IO[bytes], ...]
 ) -> asyncio.subprocess.Process:
     """A program that runs and has the only ends of its pipes."""
     program = str(folder / words[0]) if "/" in words[0] else words[0]
-    try:
-        return await asyncio.create_subprocess_exec(
+    starting = asyncio.ensure_future(
+        asyncio.create_subprocess_exec(
             program,
             *words[1:],
             stdin=asyncio.subprocess.DEVNULL,
@@ -128,6 +132,13 @@ async def _started(
             env=dict(environ),
             start_new_session=True,
         )
+    )
+    try:
+        return await asyncio.shield(starting)
+    except asyncio.CancelledError:  # what has been started is ended as any other is
+        with suppress(OSError, ValueError):
+            await _end(await starting)
+        raise
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise ProgramFault(f"{words[0]} cannot be started: {reason}") from None

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 
 import pytest
@@ -28,9 +29,11 @@ class Receiver:
         self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.url = ""
         self.busy = self.busiest = 0
+        self._handlers: set[asyncio.Task[None] | None] = set()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one request, and close."""
+        self._handlers.add(asyncio.current_task())
         self.busy += 1
         self.busiest = max(self.busiest, self.busy)
         try:
@@ -50,6 +53,12 @@ class Receiver:
         finally:
             self.busy -= 1
             writer.close()
+            with suppress(OSError):
+                await writer.wait_closed()
+
+    async def ended(self) -> None:
+        """Wait for all that came."""
+        await asyncio.gather(*(task for task in self._handlers if task), return_exceptions=True)
 
 
 def response(status: int, body: bytes | str = b"", kind: str = "application/json", **headers):
@@ -68,6 +77,7 @@ async def receiver():
     one.url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
     yield one
     server.close()
+    await one.ended()
 
 
 @pytest.fixture

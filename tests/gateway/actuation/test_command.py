@@ -203,6 +203,21 @@ async def test_a_wish_that_is_cancelled_ends_its_program(command, order, tmp_pat
     await until_gone(pid)
 
 
+async def test_a_program_that_is_just_being_started_is_ended(tmp_path):
+    """However early it is cancelled, nothing runs afterwards, and nothing waits for it."""
+    words = shell("echo $$ >> pids; sleep 600 & echo $! >> pids; wait")
+    for turns in range(6):
+        task = asyncio.ensure_future(run(words, folder=tmp_path, environ=ENVIRONMENT, timeout_s=60))
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        assert task.cancelled()
+    file = tmp_path / "pids"
+    for pid in file.read_text().split() if file.exists() else ():
+        await until_gone(int(pid))
+
+
 async def test_output_is_bounded(tmp_path):
     """Of much output the beginning is kept, of errors the end; the program is not held up."""
     script = "import sys; sys.stdout.write('a' * 3_000_000); sys.stderr.write('b\\n' * 300_000)"
