@@ -123,12 +123,14 @@ class Foreseeing:
             float(self._forecast.peak(look.now_s, self._horizon_s, quantile)[0])
             for quantile in (self._quantile, lower_quantile(self._quantile))
         )
+        holds = self._needs.holds(lower, look.have)
         return self._policy.decide(
             look.now_s,
             self._needs.needed(upper),
             look.ready,
             look.pending,
-            holds=self._needs.holds(lower, look.have),
+            holds=holds,
+            more=None if holds else self._needs.needed_beside(upper, look.have),
         )
 
 

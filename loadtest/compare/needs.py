@@ -3,6 +3,7 @@
 Rates are taken in steps of a hundredth, upwards, so that each is planned once. Knows no time.
 """
 
+from dataclasses import replace
 from math import ceil, exp, log
 
 from planner.model.demand import Demand
@@ -21,25 +22,26 @@ class FleetNeeds:
 
     def __init__(self, demand: Demand, pools: tuple[Pool, ...]) -> None:
         self.pools = pools
-        self._demand = demand
+        self.demand = demand
         self._loads = bucket_loads(demand, pools)
         self._needed: dict[int, tuple[int, ...]] = {}
+        self._beside: dict[tuple[int, tuple[int, ...]], tuple[int, ...]] = {}
         self._held: dict[tuple[int, ...], int] = {}
 
     def usd_per_hour(self, backends: tuple[int, ...]) -> float:
         """The price of a fleet."""
         return sum(n * p.usd_per_hour for n, p in zip(backends, self.pools, strict=True))
 
-    def work(self, rate: float, waiting: float) -> tuple[float, float]:
-        """Mean and variance of what is in flight in the first pool, in backends that it keeps just
-        full. waiting: requests that wait beside them."""
-        share = self._demand.rate / self._demand.total_rate
-        known = self._loads.feasible[:, 0]
+    def work(self, rate: float, waiting: float, pool: int = 0) -> tuple[float, float]:
+        """Mean and variance of what is in flight in a pool that serves this rate, in backends that
+        it keeps just full. waiting: requests that wait beside them."""
+        share = self.demand.rate / self.demand.total_rate
+        known = self._loads.feasible[:, pool]
         seconds, variance, slots = (
-            float((share[known] * of[known, 0]).sum())
+            float((share[known] * of[known, pool]).sum())
             for of in (self._loads.seconds, self._loads.variance, self._loads.slots)
         )
-        z = max(self._demand.dispersion)
+        z = max(self.demand.dispersion)
         return rate * seconds + waiting * slots, z * rate * variance
 
     @property
@@ -58,9 +60,21 @@ class FleetNeeds:
         """(P,) the cheapest fleet that holds this many requests/s."""
         step = _step(rate)
         if step not in self._needed:
-            plan = provision(self._demand.scaled_to(_rate(step)), self.pools)
+            plan = provision(self.demand.scaled_to(_rate(step)), self.pools)
             self._needed[step] = plan.backends
         return self._needed[step]
+
+    def needed_beside(self, rate: float, backends: tuple[int, ...]) -> tuple[int, ...]:
+        """(P,) the cheapest fleet that holds this many requests/s and keeps these backends."""
+        if len(self.pools) == 1:
+            return (max(self.needed(rate)[0], backends[0]),)
+        key = _step(rate), backends
+        if key not in self._beside:
+            kept = zip(self.pools, backends, strict=True)
+            pools = tuple(replace(pool, min_backends=count) for pool, count in kept)
+            plan = provision(self.demand.scaled_to(_rate(key[0])), pools)
+            self._beside[key] = plan.backends
+        return self._beside[key]
 
     def holds(self, rate: float, backends: tuple[int, ...]) -> bool:
         """Whether a fleet holds this many requests/s with the headroom that is required."""
@@ -85,7 +99,7 @@ class FleetNeeds:
     def _fits(self, step: int, backends: tuple[int, ...]) -> bool:
         if not any(backends):
             return False
-        demand = self._demand.scaled_to(_rate(step))
+        demand = self.demand.scaled_to(_rate(step))
         plan = assign(demand, self.pools, backends)
         return max(utilisations(demand, self.pools, [plan])[0]) <= HOLDS
 

@@ -1,6 +1,6 @@
 """How demand usually moves over a day and over a week, learned while it runs.
 
-Kept as growth from one slot of ten minutes to the next, not as a level: the level of today is
+Kept as growth from one slot of five minutes to the next, not as a level: the level of today is
 observed, and days of another level teach the same growth. Knows no forecast.
 """
 
@@ -12,8 +12,8 @@ import numpy as np
 from planner.errors import InvalidValue
 from planner.sizes import FloatArray
 
-SLOT_S = 600.0
-DAY = 144  # slots
+SLOT_S = 300.0
+DAY = 288  # slots
 WEEK = 7 * DAY
 # Weight of the newest day, and of the newest week, in what is remembered of a slot.
 NEW_DAY = 0.35
