@@ -28,12 +28,19 @@ class CountPolicy(Protocol):
         pending: Sequence[int],
         *,
         holds: bool | Sequence[bool] = False,
+        more: Sequence[int] | None = None,
     ) -> tuple[int, ...]:
         """(P,) backends to have. needed: (P,) of the cheapest fleet for the forecast. ready: that
         serve. pending: that are ordered and have not come; they count once.
 
         holds: whether ready and pending backends together would do for a lower quantile of the
         forecast; by pool, or for all. Where they hold, nothing is ordered for what is needed: so
-        noise between the two quantiles changes nothing. Scales up at once otherwise; down only
+        noise between the two quantiles changes nothing.
+
+        more: (P,) of the cheapest fleet for the forecast that keeps all backends that are ready or
+        pending; what it has beyond them is ordered where they do not hold, so that no second pool
+        is scaled for load that another one has already. Without it `needed` is ordered.
+
+        Scales up at once otherwise; down only
         what was not needed for a while, and never while what replaces it is not ready.
         """

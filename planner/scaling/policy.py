@@ -53,10 +53,12 @@ class Hysteresis:
         pending: Sequence[int],
         *,
         holds: bool | Sequence[bool] = False,
+        more: Sequence[int] | None = None,
     ) -> tuple[int, ...]:
         """As `CountPolicy` has it. Raises InvalidValue for counts of other pools."""
-        wanted, serving, coming = (np.array(c, dtype=np.int64) for c in (needed, ready, pending))
-        if not wanted.shape == serving.shape == coming.shape == self._groups.shape:
+        counts = (needed, ready, pending, needed if more is None else more)
+        wanted, serving, coming, beside = (np.array(c, dtype=np.int64) for c in counts)
+        if any(len(c) != len(self._groups) for c in counts):
             raise InvalidValue(f"one count for each of {len(self._groups)} pools")
         enough = np.broadcast_to(np.array(holds, dtype=bool), self._groups.shape)
         self._remember(now_s, wanted)
@@ -67,11 +69,11 @@ class Hysteresis:
         target = have.copy()
         for group in np.unique(self._groups).tolist():
             mine = self._groups == group
-            more = np.maximum(wanted - have, 0)
+            up = np.maximum(beside - have, 0)
             if bool(enough[mine].all()):
-                more = lack if bool((surplus[mine] > 0).any()) else np.zeros_like(more)
-            target[mine] += more[mine]
-            if not more[mine].any() and not coming[mine & (surplus <= 0)].any():
+                up = lack if bool((surplus[mine] > 0).any()) else np.zeros_like(up)
+            target[mine] += up[mine]
+            if not up[mine].any() and not coming[mine & (surplus <= 0)].any():
                 held = now_s - self._grew_s < self._hold_s
                 target[mine] -= np.where(held, 0, surplus)[mine]
         self._grew_s[target > have] = now_s

@@ -1,6 +1,6 @@
 """How demand usually moves over a day and over a week, learned while it runs.
 
-Kept as growth from one slot of ten minutes to the next, not as a level: the level of today is
+Kept as growth from one slot of five minutes to the next, not as a level: the level of today is
 observed, and days of another level teach the same growth. Knows no forecast.
 """
 
@@ -12,13 +12,12 @@ import numpy as np
 from planner.errors import InvalidValue
 from planner.sizes import FloatArray
 
-SLOT_S = 600.0
-DAY = 144  # slots
+SLOT_S = 300.0
+DAY = 288  # slots
 WEEK = 7 * DAY
 # Weight of the newest day, and of the newest week, in what is remembered of a slot.
 NEW_DAY = 0.35
 NEW_WEEK = 0.5
-STEP_S = 120.0  # between two looks along the horizon
 
 
 class SeasonalGrowth:
@@ -54,18 +53,16 @@ class SeasonalGrowth:
         """(2, G, H), by day and by week: the most that the logarithm usually grows from now until
         some moment within each horizon; 0 where it falls.
 
-        horizons_s: (H,) ascending seconds, multiples of `STEP_S`."""
-        # Growth of a slot is that between its middle and the middle of the one before.
-        ends_s = now_s - SLOT_S / 2 + np.arange(0.0, horizons_s[-1] + STEP_S / 2, STEP_S)
-        first = int(ends_s[0] // SLOT_S)
-        slots = np.arange(first + 1, int(ends_s[-1] // SLOT_S) + 2)
-        growths = np.stack([self._day[slots % DAY], self._week[slots % WEEK]], axis=1)
-        grown = np.concatenate([np.zeros((1, *growths.shape[1:])), np.cumsum(growths, axis=0)])
-        place = ends_s / SLOT_S - first
-        whole = np.minimum(place.astype(int), len(slots) - 1)
-        along = grown[whole] + (place - whole)[:, None, None] * growths[whole]
-        most = np.maximum.accumulate(along - along[0], axis=0)
-        return np.asarray(np.moveaxis(most[np.rint(horizons_s / STEP_S).astype(int)], 0, -1))
+        horizons_s: (H,) ascending seconds."""
+        # In stairs, not on a slope between the middles of slots: what comes by the clock comes at
+        # its beginning, and of a slope half would count as grown before it begins.
+        first = int(now_s // SLOT_S)
+        last = ((now_s + horizons_s) // SLOT_S).astype(int) - first  # slots after this one
+        slots = np.arange(first + 1, first + 1 + last[-1])
+        growths = np.stack([self._day[slots % DAY], self._week[slots % WEEK]])
+        grown = np.concatenate([np.zeros((2, 1, growths.shape[2])), np.cumsum(growths, axis=1)], 1)
+        most = np.maximum.accumulate(grown, axis=1)
+        return np.asarray(np.moveaxis(most[:, last], 1, -1))
 
     def state(self) -> dict[str, Any]:
         """What was learned, as plain values."""
