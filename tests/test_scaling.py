@@ -168,7 +168,7 @@ async def cloud(folder: Path) -> AsyncIterator[Cloud]:
         yield made
 
 
-async def until(true: Callable[[], Awaitable[bool] | bool], limit_s: float = 20.0) -> None:
+async def until(true: Callable[[], Awaitable[bool] | bool], limit_s: float = 60.0) -> None:
     """Waits for something that other tasks and processes bring about."""
     async with asyncio.timeout(limit_s):
         while True:
