@@ -133,6 +133,10 @@ class Cloud:
         entries = (await self._get("/cuvee/history"))["entries"]
         return [entry["cause"] for entry in entries if entry["kind"] == "scale"]
 
+    async def knows(self, text: str) -> bool:
+        """Whether the journal has a line with this text."""
+        return any(text in line for line in await self.history())
+
     def there(self, gpu: str) -> int:
         """Backends of a pool that serve."""
         return sum(backend.healthy for backend in self.app.fleet.pool(gpu))
@@ -192,6 +196,8 @@ async def load_on(
         async def ask() -> None:
             while not done.is_set():
                 statuses.append(await at.ask(session, tokens, stream=stream, words=words))
+                if statuses[-1] == 429:
+                    await asyncio.sleep(0.5)  # as `retry-after` would have it, and shorter
 
         running = [asyncio.create_task(ask()) for _ in range(clients)]
         yield statuses
@@ -200,9 +206,9 @@ async def load_on(
 
 
 @pytest.mark.long
-async def test_backends_are_ordered_for_what_comes_and_go_when_it_is_over(tmp_path: Path):
-    """From none: the first request brings one, more bring more, silence takes all away; no request
-    fails once one serves, and the journal has a line for each step."""
+async def test_backends_are_ordered_for_what_comes(tmp_path: Path):
+    """From none: the first request brings one, more bring more; no request fails once one serves,
+    and the journal has a line for each step."""
     async with cloud(tmp_path) as at:
         at.configure(scaling={}, A10G={"most": 4, "least": 0})
         async with App(load(at.config), path=at.config, make=at.make) as at.app:
@@ -212,7 +218,6 @@ async def test_backends_are_ordered_for_what_comes_and_go_when_it_is_over(tmp_pa
             async with load_on(at, 6, 8, words=3000) as statuses:  # seconds of prefill each
                 await until(lambda: at.there("A10G") >= 2)
             learned = (await at.scaling())["pools"]["A10G"]["startup"]
-            await until(lambda: not at.orders[-1].backends)
             history = await at.history()
 
     assert refused == 503
@@ -221,8 +226,7 @@ async def test_backends_are_ordered_for_what_comes_and_go_when_it_is_over(tmp_pa
     assert None not in learned["phases_s"].values()
     assert any("A10G-0 is ready" in line for line in history)
     assert at.orders[0].backends == 1
-    assert at.orders[-1].backends == 0
-    assert at.orders[-1].leaving
+    assert at.orders[-1].backends >= 2
 
 
 @pytest.mark.parametrize("how", ["refuses", pytest.param("swallows", marks=pytest.mark.long)])
@@ -303,33 +307,24 @@ async def test_streams_that_have_not_begun_go_to_others_after_a_notice(tmp_path:
 
 
 @pytest.mark.long
-async def test_engines_that_sleep_are_woken_first_and_lie_down_instead_of_being_stopped(
-    tmp_path: Path,
-):
-    """The only engine sleeps: the first request has it woken, and nothing is ordered; when nothing
-    comes any more it lies down again, and is not stopped."""
+async def test_engines_lie_down_instead_of_being_stopped_and_are_woken_first(tmp_path: Path):
+    """Nobody asks: the only engine is put to sleep, and not stopped. The first request is refused
+    and has it woken, and nothing is ordered."""
     async with cloud(tmp_path) as at:
-        at.configure(
-            scaling={}, A10G={"most": 4, "least": 0, "asleep": 1, "wake_s": 5.0},
-        )  # fmt: skip
+        at.configure(scaling={}, A10G={"most": 4, "least": 0, "asleep": 1, "wake_s": 5.0})
         await at.start("A10G")
-        (url,) = at.engines["A10G"]
-        async with ClientSession() as session:
-            await session.post(f"{url}/sleep?level=1")
         async with App(load(at.config), path=at.config, make=at.make) as at.app:
             (engine,) = at.app.fleet.backends
-            await until(lambda: engine.asleep)
+            await until(lambda: engine.asleep and at.app.fleet.pool("A10G") == (engine,))
             async with ClientSession() as session:
                 refused = await at.ask(session, 2)
                 await until(lambda: not engine.asleep)
                 served = await at.ask(session, 2)
-            await until(lambda: engine.asleep)
-            await until(lambda: at.app.fleet.pool("A10G") == (engine,))
+            await until(lambda: at.knows("A10G-0 is ready"))
             history = await at.history()
 
     assert (refused, served) == (503, 200)
     assert at.orders == []
-    assert any("A10G-0 is ready" in line and "woken" in line for line in history)
     assert any("A10G-0 goes to sleep" in line for line in history)
 
 
@@ -361,13 +356,15 @@ async def test_a_drained_backend_serves_again_when_it_is_told_to(tmp_path: Path)
 
 
 async def test_a_gateway_that_starts_stops_nothing_before_it_has_seen_the_demand(tmp_path: Path):
-    """Three run and none is needed: they stay until the hold is over, and the reason is told."""
+    """Three run and none is needed: they stay until the hold is over, and the reason is told. Then
+    all go, after they were drained."""
     async with cloud(tmp_path) as at:
-        at.configure(scaling={"hold_s": 2.0}, A10G={"most": 4, "least": 1})
+        at.configure(scaling={"hold_s": 2.0}, A10G={"most": 4, "least": 0})
         await at.start("A10G", 3)
         async with App(load(at.config), path=at.config, make=at.make) as at.app:
-            await until(lambda: at.there("A10G") == 1)
+            await until(lambda: not at.app.fleet.backends)
             held, *others = await at.history()
 
-    assert "is to have 3, 1 would do: the demand was observed for" in held
-    assert any("1 backends are ordered" in line for line in others)
+    assert "is to have 3, 0 would do: the demand was observed for" in held
+    assert any("0 backends are ordered" in line for line in others)
+    assert (at.orders[-1].backends, len(at.orders[-1].leaving)) == (0, 3)
