@@ -54,8 +54,8 @@ def test_hours_and_dollars_are_shown_over_those_of_who_knows_all():
 def test_the_ramp_is_shown_in_seconds_and_gpus():
     """Refused requests, the times to the first token, and both counts of GPUs."""
     row = RampResult(
-        policy="ours", requests=100, errors=0.01, ttft_s=(0.1, 0.2, 0.345), tpot_s=(0.01, 0.02, 0.03),
-        met=0.99, gpus=5.2, served_gpus=4.5, most=(4, 1),
+        policy="ours", requests=100, errors=0.01, ttft_s=(0.1, 0.2, 0.345),
+        tpot_s=(0.01, 0.02, 0.03), met=0.99, gpus=5.2, served_gpus=4.5, most=(4, 1),
     )  # fmt: skip
 
     text = printed(ramps_table([row]))
