@@ -98,7 +98,7 @@ def main() -> None:
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--every", type=int, default=61, help="Minutes between forecasts.")
     options.add_argument("--seed", type=int, default=2)
-    options.add_argument("--only-ours", action="store_true")
+    options.add_argument("--model", action="append", choices=MODELS, help="Default: all.")
     given = options.parse_args()
     rate = recorded_days(shipped.folder() / "rates" / SHAPE, given.seed)
     rate = np.random.default_rng(given.seed).poisson(rate * 60) / 60
@@ -110,7 +110,7 @@ def main() -> None:
         }
         for name, peak in ours.items():
             print(score(name, peak, rate, minutes, given.every), flush=True)
-        for name in () if given.only_ours else MODELS:
+        for name in given.model or MODELS:
             peak = library_peaks(name, rate, minutes)
             print(score(name, peak, rate, minutes, given.every), flush=True)
 

@@ -149,3 +149,31 @@ def test_the_quantile_weighs_both_costs():
     for costs in ((0.0, 0.0), (-1.0, 2.0), (float("inf"), 1.0)):
         with pytest.raises(InvalidValue):
             best_quantile(*costs)
+
+
+def test_what_is_ordered_stands_beside_what_there_is():
+    """The cheapest fleet would be another one, but what is missing now is one more of these."""
+    policy = Hysteresis(2)
+
+    assert policy.decide(0.0, [0, 3], [4, 0], [0, 0], more=[5, 0]) == (5, 0)
+    assert policy.decide(15.0, [0, 3], [4, 0], [1, 0], holds=True) == (5, 0)
+
+
+def test_each_group_is_short_by_itself():
+    """A model whose backends do not hold gets more; that of another one, which hold, does not."""
+    policy = Hysteresis(2, groups=(0, 1))
+
+    assert policy.decide(0.0, [5, 5], [3, 3], [0, 0], holds=(True, False)) == (3, 5)
+
+
+def test_the_band_is_wide_enough_for_noise():
+    """Of demand that never moved, eight percent more are provided for than the middle."""
+    forecast = SeasonalForecast(2)
+    for minute in range(1, 600):
+        forecast.observe(60.0 * minute, np.array([30.0, 10.0]))
+
+    upper, lower = demand_band(forecast, 36_000.0, 300.0, 0.95)
+
+    assert upper.sum() >= 1.08 * 40.0
+    assert lower.sum() < 1.02 * 40.0
+    assert upper[0] == pytest.approx(3 * upper[1])
