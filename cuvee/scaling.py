@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -11,6 +11,7 @@ from rich.table import Table
 
 from cuvee.options import JSON, table_columns
 from loadtest.compare.ramp import RampResult, play_ramps, ramp_needs
+from loadtest.compare.rates import DAY
 from loadtest.compare.scaling import (
     QUANTILE,
     ScalingScore,
@@ -66,6 +67,7 @@ POOLS = ("a10g", "a100", "h100")
     show_default=True,
     help="That ours provides for; several: one row each.",
 )
+@click.option("--first-days", type=click.IntRange(1, 14), default=14, help="Only the first ones.")
 @click.option(
     "--ramp",
     is_flag=True,
@@ -79,6 +81,7 @@ def scaling(
     backends: int,
     startup_s: float,
     quantiles: tuple[float, ...],
+    first_days: int,
     ramp: bool,
     seed: int,
     as_json: bool,
@@ -96,7 +99,8 @@ def scaling(
         show(ramps, as_json, ramps_table(ramps), console)
         return
     needs = fleet_needs(names)
-    played = scaling_days(kind, needs, backends=backends, startup_s=startup_s, seed=seed)
+    days = scaling_days(kind, needs, backends=backends, startup_s=startup_s, seed=seed)
+    played = replace(days, rate=days.rate[: first_days * DAY])
     with console.status("playing"):
         rows = list(scores(played, quantiles))
     title = (

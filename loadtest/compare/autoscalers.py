@@ -16,7 +16,7 @@ from loadtest.compare.needs import FleetNeeds
 from planner.scaling.faces import Forecast
 from planner.scaling.forecast import SeasonalForecast
 from planner.scaling.policy import Hysteresis
-from planner.scaling.quantile import lower_quantile
+from planner.scaling.quantile import demand_band
 
 WINDOW_S = 240.0  # of AIBrix's rate: max(mean of the window, current)
 TOLERANCE = 0.1  # of Kubernetes' HorizontalPodAutoscaler
@@ -119,10 +119,8 @@ class Foreseeing:
 
     def decide(self, look: Look) -> tuple[int, ...]:
         self._forecast.observe(look.now_s, np.array([look.rate]))
-        upper, lower = (
-            float(self._forecast.peak(look.now_s, self._horizon_s, quantile)[0])
-            for quantile in (self._quantile, lower_quantile(self._quantile))
-        )
+        band = demand_band(self._forecast, look.now_s, self._horizon_s, self._quantile)
+        upper, lower = (float(rates.sum()) for rates in band)
         holds = self._needs.holds(lower, look.have)
         return self._policy.decide(
             look.now_s,

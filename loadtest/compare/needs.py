@@ -78,18 +78,14 @@ class FleetNeeds:
 
     def holds(self, rate: float, backends: tuple[int, ...]) -> bool:
         """Whether a fleet holds this many requests/s with the headroom that is required."""
+        if len(self.pools) == 1:  # the cheapest fleet of one pool is the smallest that holds
+            return self.needed(rate) <= backends
         if backends not in self._held:
             self._held[backends] = self._most(backends)
         return _step(rate) <= self._held[backends]
 
     def _most(self, backends: tuple[int, ...]) -> int:
         """The highest step that a fleet holds."""
-        if len(self.pools) == 1:
-            # The cheapest fleet of one pool is the smallest that holds.
-            above = 0
-            while above < MOST_STEPS and self.needed(_rate(above)) <= backends:
-                above += 1
-            return above - 1
         low, high = _step(LOWEST_RATE) - 1, MOST_STEPS
         while high - low > 1:
             middle = (low + high) // 2

@@ -131,6 +131,7 @@ class MovingGateway:
     @property
     def gpus(self) -> tuple[float, float]:
         """GPUs on average until the last arrival: with those that were starting, and ready ones."""
+        self._pay(self._end_s)
         return self._gpu_s[0] / self._end_s, self._gpu_s[1] / self._end_s
 
     def arrive(self, request: int, now_s: float) -> Iterable[Placed]:

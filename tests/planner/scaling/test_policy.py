@@ -6,7 +6,7 @@ import pytest
 from planner.errors import InvalidValue
 from planner.scaling.forecast import SeasonalForecast
 from planner.scaling.policy import DOWN_S, SMALL_DOWN_S, Hysteresis
-from planner.scaling.quantile import best_quantile, lower_quantile
+from planner.scaling.quantile import best_quantile, demand_band, lower_quantile
 
 LOOK_S = 15.0
 
@@ -21,18 +21,19 @@ def looks(policy, seconds: float, needed, ready, pending=None, *, start_s=0.0, h
 
 
 def test_noise_of_five_percent_for_an_hour_changes_nothing():
-    """Demand that wavers by ±5 % starts and stops nothing, whatever integer it wavers around."""
-    for per_backend in (9.3, 9.6, 10.0, 10.3):
+    """Demand that wavers by ±5 % starts and stops nothing, whatever integer it wavers around: if it
+    always did, and if it was quiet for hours before."""
+    for per_backend, quiet in ((9.3, 0), (9.7, 240), (10.0, 240)):
         rng = np.random.default_rng(7)
-        forecast, policy, have = SeasonalForecast(1), Hysteresis(1), 10
+        forecast, policy, have = SeasonalForecast(1), Hysteresis(1), 12
         counts = []
-        for minute in range(1, 5 * 60):
-            rate = 100 * (1 + rng.uniform(-0.05, 0.05))
+        for minute in range(1, 5 * 60 + 1):
+            noise = 0.05 if minute > quiet else 0.01
             now_s = 60.0 * minute
-            forecast.observe(now_s, np.array([rate]))
+            forecast.observe(now_s, np.array([100 * (1 + rng.uniform(-noise, noise))]))
             upper, lower = (
-                int(np.ceil(forecast.peak(now_s, 300, q)[0] / per_backend))
-                for q in (0.93, lower_quantile(0.93))
+                int(np.ceil(rates.sum() / per_backend))
+                for rates in demand_band(forecast, now_s, 300, 0.95)
             )
             (have,) = policy.decide(now_s, [upper], [have], [0], holds=lower <= have)
             counts.append(have)
@@ -148,3 +149,31 @@ def test_the_quantile_weighs_both_costs():
     for costs in ((0.0, 0.0), (-1.0, 2.0), (float("inf"), 1.0)):
         with pytest.raises(InvalidValue):
             best_quantile(*costs)
+
+
+def test_what_is_ordered_stands_beside_what_there_is():
+    """The cheapest fleet would be another one, but what is missing now is one more of these."""
+    policy = Hysteresis(2)
+
+    assert policy.decide(0.0, [0, 3], [4, 0], [0, 0], more=[5, 0]) == (5, 0)
+    assert policy.decide(15.0, [0, 3], [4, 0], [1, 0], holds=True) == (5, 0)
+
+
+def test_each_group_is_short_by_itself():
+    """A model whose backends do not hold gets more; that of another one, which hold, does not."""
+    policy = Hysteresis(2, groups=(0, 1))
+
+    assert policy.decide(0.0, [5, 5], [3, 3], [0, 0], holds=(True, False)) == (3, 5)
+
+
+def test_the_band_is_wide_enough_for_noise():
+    """Of demand that never moved, eight percent more are provided for than the middle."""
+    forecast = SeasonalForecast(2)
+    for minute in range(1, 600):
+        forecast.observe(60.0 * minute, np.array([30.0, 10.0]))
+
+    upper, lower = demand_band(forecast, 36_000.0, 300.0, 0.95)
+
+    assert upper.sum() >= 1.08 * 40.0
+    assert lower.sum() < 1.02 * 40.0
+    assert upper[0] == pytest.approx(3 * upper[1])
