@@ -29,12 +29,14 @@ from gateway.telemetry.loops import Loops
 from planner.errors import PlannerError
 from planner.program.request import PlanRequest
 from planner.scaling.faces import CountPolicy, Forecast
+from planner.scaling.quantile import demand_band
 from planner.sizes import FloatArray
 
 log = logging.getLogger("cuvee.scaling")
 
 LOOP = "scaling"
 TICK_S = 1.0  # between two looks at the backends
+FORECAST_TICK_S = 60.0  # how finely a forecast looks
 RECENT_S = 60.0  # of arrivals that are the present demand
 FIRST_S = 10.0  # of arrivals that wake a model without any backend
 # Requests/s of a model that are none where none came in the last minute: a forecast cannot tell
@@ -172,9 +174,10 @@ class Scaler:
     async def look(self) -> None:
         """Decide how many backends there are to be, and order what differs."""
         loaded, ordering, unix_s = self._loaded, self.ordering, time.time()
-        peak = self._peak(unix_s)
-        needed = await self._needed(peak)
-        holding = await self._holding(unix_s, needed)
+        upper, lower = self._band(unix_s)
+        needed = await self._cheapest(upper)
+        holding = await self._holding(lower, needed)
+        more = None if all(holding) else await self._cheapest(upper, keeping=True)
         if loaded is not self._loaded:  # another configuration is in force meanwhile
             self._due.set()
             return
@@ -184,29 +187,35 @@ class Scaler:
         pending = [ordering.launches.pending(name) for name in names]
         ready = [coming[name] - late for name, late in zip(names, pending, strict=True)]
         wanted = [needed[name] if name in pools else coming[name] for name in names]
-        counts = self._policy.decide(unix_s, wanted, ready, pending, holds=holding)
+        beside = None if more is None else [max(more[name], coming[name]) for name in names]
+        counts = self._policy.decide(unix_s, wanted, ready, pending, holds=holding, more=beside)
         for name, wished in zip(names, counts, strict=True):
             if name in pools:
-                self._wish(pools[name], wished, needed[name], coming[name])
+                enough = needed[name] if more is None else max(needed[name], more[name])
+                self._wish(pools[name], wished, enough, coming[name])
         ordering.take_back()
         await self._drain()
         ordering.watch()
         ordering.move()
 
-    def _peak(self, unix_s: float) -> FloatArray:
-        """(B,) requests/s that are expected at most until what is ordered now is ready."""
+    def _band(self, unix_s: float) -> tuple[FloatArray, FloatArray]:
+        """(B,) requests/s to provide for until what is ordered now is ready, and (B,) that the
+        present fleet must hold so that nothing is ordered."""
         settings, now_s = self._loaded.config.scaling, self._clock()
         rate = self._planning.recent(RECENT_S)
         self._heard_s = now_s if rate.any() else self._heard_s
-        if self._planning.watched_s() >= settings.interval_s:
+        watched = self._planning.watched_s() >= settings.interval_s
+        if watched:
             self._forecast.observe(unix_s, rate)
         times = [pool.times for pool in self.ordering.pools.values()]
         start_s = max(one.quantile_s(settings.horizon_quantile) for one in times)
-        self.horizon_s = start_s + settings.interval_s
-        forecast = self._forecast.peak(unix_s, self.horizon_s, settings.quantile)
-        peak = np.maximum(rate, self._worth(forecast, rate))
-        self.peak_rate = float(peak.sum())
-        return peak
+        self.horizon_s = start_s + settings.interval_s + FORECAST_TICK_S
+        band = demand_band(self._forecast, unix_s, self.horizon_s, settings.quantile)
+        upper, lower = (self._worth(one, rate) for one in band)
+        if not watched:  # the forecast does not know what comes now
+            upper, lower = np.maximum(upper, rate), np.maximum(lower, rate)
+        self.peak_rate = float(upper.sum())
+        return upper, lower
 
     def _worth(self, forecast: FloatArray, recent: FloatArray) -> FloatArray:
         """(B,) a forecast without models of which next to nothing is expected and nothing came."""
@@ -220,16 +229,23 @@ class Scaler:
         keep = np.array([total[model] >= NEGLIGIBLE for model in models])
         return np.asarray(forecast * np.repeat(keep, shape[1]))
 
-    async def _needed(self, peak: FloatArray) -> dict[str, int]:
-        """Backends of the cheapest fleet for (B,) requests/s, by pool."""
+    async def _cheapest(self, rate: FloatArray, *, keeping: bool = False) -> dict[str, int]:
+        """Backends of the cheapest fleet for (B,) requests/s, by pool. keeping: of those fleets
+        that have all that is there and ordered."""
         scaled, loaded = self.ordering.pools, self._loaded
         coming = self.ordering.presence.counts(pool.name for pool in loaded.pools)
         pools = self._planning.paced(loaded, tuple(coming.values()))
         starts = [p.usd_per_hour * scaled[p.name].start_h for p in pools if p.name in scaled]
+        bounds = {name: self._bounds(pool, coming[name]) for name, pool in scaled.items()}
+        if keeping:
+            bounds = {
+                name: (max(least, min(most, coming[name])), most)
+                for name, (least, most) in bounds.items()
+            }
         request = needs(
-            self._planning.demand_at(peak),
+            self._planning.demand_at(rate),
             pools,
-            bounds={name: self._bounds(pool, coming[name]) for name, pool in scaled.items()},
+            bounds=bounds,
             coming=coming,
             limits=loaded.limits,
             shortages=self.ordering.shortages,
@@ -237,20 +253,18 @@ class Scaler:
             now_s=self._clock(),
         )
         plan = await self._planning.solve(request)
-        self.lacks = tuple(shortfalls(plan))
-        self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
+        if not keeping:
+            self.lacks = tuple(shortfalls(plan))
+            self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
         return dict(zip(plan.pools, plan.backends, strict=True))
 
-    async def _holding(self, unix_s: float, needed: Mapping[str, int]) -> tuple[bool, ...]:
-        """(P,) whether what is there and ordered will do for what is likely to come, though not for
-        all that may."""
-        settings, pools = self._loaded.config.scaling, self._loaded.pools
+    async def _holding(self, rate: FloatArray, needed: Mapping[str, int]) -> tuple[bool, ...]:
+        """(P,) whether what is there and ordered will do for (B,) requests/s, if it is not all that
+        is needed."""
+        pools = self._loaded.pools
         coming = self.ordering.presence.counts(pool.name for pool in pools)
         if all(needed[name] <= count for name, count in coming.items()):
             return (True,) * len(pools)
-        likely = self._forecast.peak(unix_s, self.horizon_s, settings.likely_quantile)
-        recent = self._planning.recent(RECENT_S)
-        rate = np.maximum(recent, self._worth(likely, recent))
         running = tuple(coming.values())
         request = PlanRequest(
             objective="assign",

@@ -30,11 +30,8 @@ class ScalingSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
     quantile: Quantile = 0.95
     """Probability with which the demand of the next minutes, as long as a start takes, is to stay
-    below what the fleet is made for.
-    """
-    likely_quantile: Quantile = 0.6
-    """While the present fleet would do for the demand of this probability, no more is ordered: so
-    noise changes nothing.
+    below what the fleet is made for. No more is ordered while the present fleet lets three times as
+    many surprises pass.
     """
     horizon_quantile: Quantile = 0.9
     """Of all starts, the share that is to be over within that time."""
