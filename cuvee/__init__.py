@@ -13,7 +13,7 @@ COMMANDS = {
     for name in (
         "bench-solve", "certify", "check", "compare", "demo", "dispatch", "emulate", "foresight",
         "history", "overhead", "overload", "plan", "portfolio", "profile", "replay", "serve",
-        "soak", "sweep", "torture", "trace",
+        "scaling", "soak", "sweep", "torture", "trace",
     )
 }  # fmt: skip
 
