@@ -62,14 +62,22 @@ class DayDemand:
         return self._bill(name, counts, hours)
 
     def naive(self, name: str, hours: float, delay: int) -> LaneBill:
-        """Orders what the slot before took, each slot anew; comes `delay` slots later, and goes at
-        once."""
+        """Wishes, anew in each slot, what the slot before took. What is more comes `delay` slots
+        later; what is too much goes at once, unless something is to come in its place."""
         wished = [self.required(_rounded(rate)) for rate in self.rates]
-        counts = [wished[0]]
+        there = list(wished[0])
+        due: list[tuple[int, int]] = []  # slot and pool
+        counts = [tuple(there)]
         for slot in range(1, len(wished)):
-            ordered = wished[max(0, slot - 1 - delay) : slot]
-            have = tuple(min(own) for own in zip(*ordered, strict=True))
-            counts.append(have)
+            for _, pool in [one for one in due if one[0] <= slot]:
+                there[pool] += 1
+            due = [one for one in due if one[0] > slot]
+            for pool, want in enumerate(wished[slot - 1]):
+                coming = sum(one[1] == pool for one in due)
+                due += [(slot + delay, pool)] * max(0, want - there[pool] - coming)
+            if not due:
+                there = list(wished[slot - 1])
+            counts.append(tuple(there))
         return self._bill(name, counts, hours)
 
     def single(self, hours: float) -> tuple[LaneBill, LaneBill] | None:
