@@ -5,10 +5,14 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test test-long test-clients test-kubernetes check coverage compiled interpreted format clean
+.PHONY: demo demo-scale test test-long test-clients test-kubernetes check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
+
+# A day in six minutes: a fleet of emulated engines that starts and stops with its traffic.
+demo-scale: $(VENV)/.run
+	$(BIN)/cuvee demo-scale $(ARGS)
 
 # On all cores, four at most; without `make`, pytest runs one test after another.
 test: $(VENV)/.dev

@@ -97,6 +97,8 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
         assert read_paper(path).tables
     elif folder == "melange":
         assert read_published(path).gpus
+    elif folder == "prometheus":
+        assert yaml.safe_load(path.read_text())["groups"]  # more in test_alerts
     elif folder == "prices":
         assert prices.read_prices(path)
     elif folder == "kubernetes":
