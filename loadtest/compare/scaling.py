@@ -7,7 +7,7 @@ chance is a seed.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from math import exp
+from math import ceil, exp
 
 import numpy as np
 
@@ -69,8 +69,9 @@ class ScalingDays:
 class ScalingScore:
     """What a policy did. short: share of the looks at which the ready backends were less than
     required. changes, starts: looks that ordered something, and backends started, a day. doubled:
-    orders a day while what was there and coming held all that the policy itself asked for. hours:
-    of backends, starts included; usd: their price."""
+    orders a day from one pool while backends of another were coming and all that was there or
+    coming held whatever came until the order was ready. hours: of backends, starts included; usd:
+    their price."""
 
     policy: str
     short: float
@@ -149,10 +150,11 @@ def score(
             pending=fleet.pending,
             work=max(0.0, mean + variance**0.5 * float(noise[step])),
         )
-        started = fleet.starts
-        changes += fleet.order(autoscaler.decide(look), now_s)
-        if len(needs.pools) > 1 and fleet.starts > started:
-            doubled += needs.holds(look.rate, look.have)
+        target = autoscaler.decide(look)
+        changes += fleet.order(target, now_s)
+        if len(needs.pools) > 1:
+            soon = days.rate[minute : minute + ceil(days.horizon_s / 60)]
+            doubled += _doubled(look, target) and needs.holds(float(soon.max()), look.have)
     hours = tuple(paid_s / 3600 for paid_s in fleet.paid_s)
     return ScalingScore(
         policy=name,
@@ -163,6 +165,13 @@ def score(
         hours=hours,
         usd=sum(h * p.usd_per_hour for h, p in zip(hours, needs.pools, strict=True)),
     )
+
+
+def _doubled(look: Look, target: tuple[int, ...]) -> bool:
+    """Whether a pool is to grow while backends of another one are coming."""
+    up = [wish > have for wish, have in zip(target, look.have, strict=True)]
+    others = [count for count, grows in zip(look.pending, up, strict=True) if not grows]
+    return any(up) and any(others)
 
 
 def scores(days: ScalingDays, quantiles: tuple[float, ...] = (QUANTILE,)) -> Iterator[ScalingScore]:
