@@ -2,19 +2,22 @@
 
 `route` chooses and reserves in one synchronous step and returns a lease. For each bucket, smooth
 weighted round robin over the plan's pools gives the plan's shares exactly, without random numbers.
-Inside a pool the backend with the least pressure, `load + prefill ahead / backlog`, is chosen. A
-request is placed only where the pressure stays at or below 1, by the promise of every class there,
-so that it and all others keep their promises. It spills, in the plan's order, to pools where its
-SLO holds even at the P90 of its output length. Requests without a promise take what is left. Where
-nothing fits there is no lease; `admission` decides what becomes of the request.
+Inside a pool the backend with the least pressure, `load + prefill ahead / backlog`, is chosen, or
+one that has the beginning of the prompt, if that is worth more. A request is placed only where the
+pressure stays at or below 1, by the promise of every class there, so that it and all others keep
+their promises. It spills, in the plan's order, to pools where its SLO holds even at the P90 of its
+output length. Requests without a promise take what is left. Where nothing fits there is no lease;
+`admission` decides what becomes of the request.
 """
 
 from collections.abc import Collection
 from math import inf
 from typing import Final
 
-from gateway.errors import ClassNotFound, ModelNotFound, Unavailable
+from gateway.errors import ClassNotFound, Unavailable
+from gateway.routing.affinity import Affinity
 from gateway.routing.backend import NO_CLASS, Backend, Lease
+from gateway.routing.class_names import LEFT_OVER, ClassNames
 from gateway.routing.eligibility import Eligibility
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
@@ -27,24 +30,26 @@ from gateway.routing.rotation import Rotation
 from gateway.routing.selection import Selection
 from gateway.routing.table import RoutingTable
 from planner.cells import cell
-from planner.model.buckets import BEST_EFFORT, DEFAULT
+from planner.model.buckets import DEFAULT
 
-CLASS_HEADER: Final = "x-cuvee-slo-class"  # how a request names its SLO class
-# Decisions, as receipts and metrics name them.
+# Decisions, as receipts and metrics name them; that of what is left over is named like its class.
 PLANNED: Final = "planned"
+AFFINITY: Final = "affinity"
 SPILL: Final = "spill"
-LEFT_OVER: Final = BEST_EFFORT  # named like the class; a copy, which compiled code finds for less
+ON_PLAN: Final = (PLANNED, AFFINITY)
 
 
 class Router:
     """Executes a table on a fleet. The table may be replaced at any moment by one assignment, also
-    by one of other classes and sizes. eligibility: which pools of it can serve a request."""
+    by one of other classes and sizes. eligibility: which pools of it can serve a request. affinity:
+    what is known of where prompts have been."""
 
     def __init__(self, table: RoutingTable, fleet: Fleet, *, peers: Peers | None = None) -> None:
         """peers: other routers that use the same fleet; `None`: there are none."""
         self.fleet = fleet
         self.peers = peers
         self._selection = Selection(table, fleet, None)
+        self.affinity: Affinity = self._selection.affinity
         self.table = table
 
     def __repr__(self) -> str:
@@ -59,12 +64,12 @@ class Router:
         self._table = table
         self._selection = Selection(table, self.fleet, self._selection)
         grid = table.buckets.grid
-        self._classes = {(c.model, c.name): index for index, c in enumerate(table.buckets.classes)}
+        self._classes = ClassNames(table.buckets.classes)
         self._inputs, self._outputs, self._cells = grid.input_edges, grid.output_edges, grid.cells
         # Copies of what every request looks up: RoutingTable is not compiled (it travels between
         # processes), and compiled code pays 110 instructions for each attribute of such a class.
         self._slots, self._feasible = table.slots, table.feasible
-        self._backends, self._prefill_s = table.backends, table.prefill_s
+        self._backends = table.backends
         self._own, self._order = table.own, table.order
         self._context, self._plan_id = table.context, table.plan_id
         self.eligibility = Eligibility(table)
@@ -85,24 +90,12 @@ class Router:
         return gone
 
     def class_index(self, model: str, slo_class: str = DEFAULT) -> int:
-        """The index of one of a model's SLO classes; of its default class for `best-effort`, which
-        has no buckets of its own. Raises ModelNotFound or ClassNotFound."""
-        index = self._classes.get((model, slo_class))
-        if index is None and slo_class == LEFT_OVER:
-            index = self._classes.get((model, DEFAULT))
-        if index is not None:
-            return index
-        known = self.class_names(model)
-        if not known:
-            raise ModelNotFound(f"The model `{model}` does not exist.", param="model")
-        names = ", ".join(f"`{name}`" for name in known)
-        text = f"the model `{model}` has no SLO class `{slo_class}`; it has {names}"
-        raise ClassNotFound(f"{CLASS_HEADER}: {text}", param=CLASS_HEADER)
+        """The index of one of a model's SLO classes. Raises ModelNotFound or ClassNotFound."""
+        return self._classes.index(model, slo_class)
 
     def class_names(self, model: str) -> tuple[str, ...]:
         """The names of a model's SLO classes, the built-in one last; none of an unknown model."""
-        names = tuple(name for owner, name in self._classes if owner == model)
-        return (*names, LEFT_OVER) if names else ()
+        return self._classes.names(model)
 
     def bucket(self, estimate: Estimate) -> int:
         """The bucket of an estimate. Raises ModelNotFound or ClassNotFound."""
@@ -171,6 +164,8 @@ class Router:
             self.peers.refresh(now_s)
         if bucket is None or bucket == NO_BUCKET:
             bucket = self.bucket(estimate)
+        if estimate.trail is not None:
+            self.affinity.find(estimate.trail, now_s)
         order = self.eligibility.order(bucket, estimate)
         if not (self.promised(estimate, bucket) if promised is None else promised):
             lease = self._left_over(bucket, order, estimate, now_s, exclude, barred)
@@ -238,7 +233,8 @@ class Router:
                 planned, bucket, estimate, now_s, exclude, limit, slack_s
             )
             if backend is not None:
-                return self._reserve(backend, planned, bucket, estimate, PLANNED, now_s)
+                decision = AFFINITY if self._selection.swayed else PLANNED
+                return self._reserve(backend, planned, bucket, estimate, decision, now_s)
         feasible = self._feasible_at_p90(bucket, estimate)
         for beyond in (False, True):
             for pool in order:
@@ -329,7 +325,8 @@ class Router:
         decision: str,
         now_s: float,
     ) -> Lease:
-        prefill_s = estimate.prompt_tokens * self._prefill_s[pool]
+        prefill_s = self._selection.prefill_s(pool, estimate, backend)
+        self.affinity.place(estimate, backend)
         entry_s = self._entry_s[bucket // self._cells]
         slots, width = self._slots[bucket][pool], estimate.width
         return Lease(

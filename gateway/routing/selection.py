@@ -1,9 +1,15 @@
-"""Chooses a backend inside one pool: the one with the least pressure, if it has room. Pure."""
+"""Chooses a backend inside one pool: the one with the least pressure, if it has room. Pure.
+
+A backend that has the beginning of a prompt has less prefill to do, and is preferred for it beyond
+that, up to a bound: only while it keeps all promises, and only as far as what is saved outweighs
+how much fuller it is than another.
+"""
 
 from collections.abc import Collection, Iterable
 from math import inf
 from typing import Final
 
+from gateway.routing.affinity import Affinity, Credit
 from gateway.routing.backend import NO_CLASS, Backend
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
@@ -17,18 +23,27 @@ LEFT: Final = 0.85
 HELD: Final = 0.6  # of an answer, that counts as held in the KV cache
 NEVER: Final = inf  # the pressure of a backend that takes nothing now
 AWAY: Final = 1_000.0  # what makes a backend the last choice, or the first
+# The pressure that a backend may have beyond that of another for each backlog of prefill that it
+# saves, and for whatever it saves.
+WORTH: Final = 1.0
+MOST_WORTH: Final = 0.5
 
 
 class Selection:
     """Chooses among the backends that a table's pools have now.
 
     pressure: measures how full they are. aside: a backend that is kept free for a long prompt.
+    affinity: knows which have the beginning of a prompt. swayed: whether the last choice would have
+    been another one without that.
     """
 
     def __init__(self, table: RoutingTable, fleet: Fleet, before: "Selection | None") -> None:
         """before: of the table in force until now; what it has seen stays known."""
         self.pressure = Pressure(table)
         self.aside: Backend | None = None
+        self.affinity: Affinity = Affinity() if before is None else before.affinity
+        self.affinity.use(table)
+        self.swayed = False
         if before is not None:
             self.pressure.keep(before.pressure)
         # Copies of what every request looks up: RoutingTable is not compiled (it travels between
@@ -36,6 +51,8 @@ class Selection:
         self._feasible, self._own = table.feasible, table.own
         self._prefill_s, self._names = table.prefill_s, table.pools
         self._kv_tokens, self._slots = table.kv_tokens, table.slots
+        cells = table.buckets.grid.cells
+        self._backlog_s = [table.backlog_s[b // cells] for b in range(table.buckets.count)]
         served = [set(order) for order in table.order]
         self._alone = [
             [self.pressure.alone(p, b) if p in served[b] else None for p in range(len(table.pools))]
@@ -49,6 +66,7 @@ class Selection:
     def track(self, fleet: Fleet) -> None:
         """Choose among the backends that the fleet has now."""
         self.pools = tuple(fleet.pool(name) for name in self._names)
+        self.affinity.track(fleet)
 
     def fitting(
         self,
@@ -64,10 +82,13 @@ class Selection:
         request."""
         if not self._feasible[bucket][pool]:
             return None
+        credit = None if estimate.trail is None else self.affinity.credit(pool, estimate)
         prefill_s = estimate.prompt_tokens * self._prefill_s[pool]
+        if credit is not None:
+            prefill_s = credit.strange_s
         own, memory, width = self._own[bucket], self.memory(pool, estimate), estimate.lasting
         best, least = self._least_pressed(
-            pool, bucket, own, memory, prefill_s, now_s, exclude, limit, width
+            pool, bucket, own, memory, prefill_s, now_s, exclude, limit, width, credit, slack_s
         )
         if best is None or least == NEVER:
             return None
@@ -75,9 +96,18 @@ class Selection:
         # however wide.
         if best.idle and width == 1:
             return best
+        if credit is not None:
+            prefill_s = credit.at(best.name)
         if least <= FULL and best.pending_s + prefill_s <= slack_s:
             return best
         return None
+
+    def prefill_s(self, pool: int, estimate: Estimate, backend: Backend) -> float:
+        """Seconds of prefill of a request on a backend, as far as is known."""
+        credit = None if estimate.trail is None else self.affinity.credit(pool, estimate)
+        if credit is None:
+            return estimate.prompt_tokens * self._prefill_s[pool]
+        return credit.at(backend.name)
 
     def spare(
         self,
@@ -96,8 +126,9 @@ class Selection:
         """
         pressure, prefill_s = self.pressure, estimate.prompt_tokens * self._prefill_s[pool]
         memory, width = self.memory(pool, estimate), estimate.lasting
+        credit = None if estimate.trail is None else self.affinity.credit(pool, estimate)
         best, least = self._least_pressed(
-            pool, bucket, NO_CLASS, memory, prefill_s, now_s, exclude, limit, width
+            pool, bucket, NO_CLASS, memory, prefill_s, now_s, exclude, limit, width, credit, NEVER
         )
         if best is None or least == NEVER:
             return None
@@ -157,16 +188,20 @@ class Selection:
         exclude: Collection[str],
         limit: int,
         width: int,
+        credit: Credit | None,
+        slack_s: float,
     ) -> tuple[Backend | None, float]:
         """The backend that would have the least pressure with this request, among the first `limit`
         live ones of a pool, and that pressure; (`None`, 0) if there is none. Recent failures count
-        as pressure, but only where backends are compared.
+        as pressure, but only where backends are compared, and so does what is saved, as less.
 
         The plan states a number of backends and no names. The first live ones are used, so that the
         others stay idle and can be stopped.
         """
         best, least, rank = None, 0.0, NEVER
-        alone = self._alone[bucket][pool]
+        plain, plain_rank = None, NEVER  # without what is known of the prompt
+        shares = None if credit is None or not credit.shares else credit.shares
+        most = FULL if own >= 0 else LEFT
         for backend in self.pools[pool]:
             if limit == 0:
                 break
@@ -177,20 +212,48 @@ class Selection:
             limit -= 1
             if backend.name in exclude:
                 continue
-            # The engine knows better than our sums.
-            if backend.behind(now_s) or backend.full(now_s):
-                pressure = NEVER
-            elif alone is not None:
-                pressure = alone.of(backend, memory, prefill_s, width)
-            else:
-                pressure = self.pressure.of(
-                    backend, pool, bucket, own, memory, prefill_s, now_s, width
-                )
-            if now_s < backend.cold_until_s:
-                pressure += backend.cold(now_s)
-            penalised = pressure + backend.breaker.penalty
+            cold = backend.cold(now_s) if now_s < backend.cold_until_s else 0.0
+            penalty: float = backend.breaker.penalty
             if backend is self.aside:
-                penalised += AWAY if own >= 0 else -AWAY
+                penalty += AWAY if own >= 0 else -AWAY
+            pressure = cold + self._pressure(
+                backend, pool, bucket, own, memory, prefill_s, now_s, width
+            )
+            penalised = pressure + penalty
+            if shares is not None and credit is not None:
+                if plain is None or penalised < plain_rank:
+                    plain, plain_rank = backend, penalised
+                share = shares.get(backend.name, 0.0)
+                if share and pressure != NEVER:
+                    own_s = credit.prefill_s(share)
+                    pressure = cold + self._pressure(
+                        backend, pool, bucket, own, memory, own_s, now_s, width
+                    )
+                    penalised = pressure + penalty
+                    if pressure <= most and backend.pending_s + own_s <= slack_s:
+                        worth = WORTH * credit.saved_s(share) / self._backlog_s[bucket]
+                        penalised -= worth if worth < MOST_WORTH else MOST_WORTH
             if best is None or penalised < rank:
                 best, least, rank = backend, pressure, penalised
+        self.swayed = shares is not None and best is not plain
         return best, least
+
+    def _pressure(
+        self,
+        backend: Backend,
+        pool: int,
+        bucket: int,
+        own: int,
+        memory: float,
+        prefill_s: float,
+        now_s: float,
+        width: int,
+    ) -> float:
+        """The pressure of a backend with a request."""
+        # The engine knows better than our sums.
+        if backend.behind(now_s) or backend.full(now_s):
+            return NEVER
+        alone = self._alone[bucket][pool]
+        if alone is not None:
+            return alone.of(backend, memory, prefill_s, width)
+        return self.pressure.of(backend, pool, bucket, own, memory, prefill_s, now_s, width)
