@@ -5,7 +5,6 @@ Knows headers and callers, and no backend: where a prompt has been is `routing/a
 
 from collections.abc import Mapping
 from secrets import randbits
-from typing import Final
 
 from gateway.config.upstream import Upstream
 from gateway.proxy.active import ActiveRequest
@@ -13,9 +12,8 @@ from gateway.proxy.http.request import Request
 from gateway.proxy.names import Names
 from gateway.routing.affinity import CALLER, OFF, Affinity
 from gateway.routing.llm_request import LlmRequest
+from gateway.routing.prefix_index import SALT_BITS
 from gateway.routing.prefix_trail import FIRST, PrefixTrail, trail_of
-
-SALT_BITS: Final = 60
 
 
 class Trails:

@@ -3,7 +3,7 @@
 Knows no plan and no engine, nor NumPy: mypyc compiles it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from math import inf
 from typing import Final
@@ -13,6 +13,7 @@ from gateway.rehearsal.estimates import Estimates
 from gateway.routing.admission import Admission, QueueLimits
 from gateway.routing.backend import Lease
 from gateway.routing.observation import Outcome
+from gateway.routing.prefix_trail import PrefixTrail
 from gateway.routing.router import Router
 from gateway.routing.ticket import Ticket
 from planner.proof.timeline import Placed
@@ -33,9 +34,10 @@ class SimulatedGateway:
         limits: QueueLimits,
         estimates: Estimates,
         workers: list[int],
+        trail_of: Callable[[int], PrefixTrail | None] | None = None,
     ) -> None:
         """routers: one for each worker. limits: of the queue of each. workers: by request, number
-        of the worker that it reaches."""
+        of the worker that it reaches. trail_of: makes the trail of a request; `None`: none has."""
         self._routers = routers
         self._admissions = [
             Admission(router, limits, view=None if router.peers is None else router.peers.queue)
@@ -45,6 +47,7 @@ class SimulatedGateway:
         self._number = {backend.name: k for k, backend in enumerate(backends)}
         self._estimates = estimates
         self._workers = workers
+        self._trail_of = trail_of
         self._settled: list[tuple[int, Ticket]] = []
         self._ends: list[float] = []  # a heap: until when those that wait may wait
         self._arrived_s: dict[int, float] = {}
@@ -59,6 +62,8 @@ class SimulatedGateway:
         worker, caller = self._workers[request], self._estimates.caller[request]
         router, admission = self._routers[worker], self._admissions[worker]
         estimate = self._estimates.estimate(request)
+        if self._trail_of is not None:
+            estimate.trail = self._trail_of(request)
         bucket = self.bucket[request] = router.bucket(estimate)
         try:
             lease = admission.enter(estimate, bucket=bucket, caller=caller, now_s=now_s)

@@ -85,7 +85,7 @@ class Credit:
         self.shares = shares
         self.strange_s = whole_s * (1.0 - rest)
         self._whole_s = whole_s
-        self._certain = max(0.0, trust - rest)
+        self._certain = trust - rest
         self._likely = max(0.0, likely - rest)
 
     def __repr__(self) -> str:
@@ -124,6 +124,7 @@ class Affinity:
         """Use this index from now on, which other processes use too."""
         self._index = index
         self.salt = index.salt
+        self._measure()
 
     def configure(self, switches: Mapping[str, str]) -> None:
         """switches: by pool, as in the configuration."""
@@ -139,16 +140,19 @@ class Affinity:
             for seconds, share in zip(table.prefill_s, cached, strict=True)
         ]
         self._kv_tokens = dict(zip(table.pools, table.kv_tokens, strict=True))
+        self._measure()
 
     def track(self, fleet: Fleet) -> None:
-        """Know these backends from now on. A row that another had before knows nothing."""
+        """Know these backends from now on. A row that another had before knows nothing, nor does
+        one whose backend left."""
         before, index = self._names, self._index
         self._backends = {fleet.row(backend): backend for backend in fleet.backends}
         self._names = {row: backend.name for row, backend in self._backends.items()}
         self._rows = {name: row for row, name in self._names.items()}
-        if index is not None and before:
-            for row, name in self._names.items():
-                if before.get(row, name) != name:
+        self._measure()
+        if index is not None:
+            for row, name in before.items():
+                if self._names.get(row) != name:
                     index.forget(row)
 
     def look_after(self) -> None:
@@ -213,6 +217,7 @@ class Affinity:
             rows = max(self._names) + SPARE_ROWS
             index = PrefixIndex(bytearray(8 * PrefixIndex.words(rows=rows)), rows=rows)
             self._index = index
+            self._measure()
         row = self._rows.get(backend.name)
         if row is None:
             return
@@ -222,9 +227,7 @@ class Affinity:
             return
         share = trail.shares.get(backend.name, 0.0)
         trail.sent_to, trail.predicted = backend.pool, share
-        # What running requests hold cannot be forgotten, and is no room for what was noted.
-        free = max(LEAST_FREE, 1.0 - backend.memory)
-        index.span(row, self._kv_tokens.get(backend.pool, 0) * free)
+        self._span(index, row, backend)
         index.note(trail.hashes, row, tokens - int(estimate.prompt_tokens * share))
         if trail.session:
             index.note((trail.session,), row, 0)
@@ -240,3 +243,14 @@ class Affinity:
         if belief is None:
             belief = self._beliefs[trail.sent_to] = PoolBelief()
         belief.learn(share, input_tokens, cached_tokens)
+
+    def _measure(self) -> None:
+        """Tell the index what each engine has room for."""
+        if self._index is not None:
+            for row, backend in self._backends.items():
+                self._span(self._index, row, backend)
+
+    def _span(self, index: PrefixIndex, row: int, backend: Backend) -> None:
+        # What running requests hold cannot be forgotten, and is no room for what was noted.
+        free = max(LEAST_FREE, 1.0 - backend.memory)
+        index.span(row, self._kv_tokens.get(backend.pool, 0) * free)

@@ -16,6 +16,7 @@ CELLS: Final = 1 << 18  # 2 MiB; a prompt of 16 KiB takes 17
 WAYS: Final = 4  # cells in which a hash may stand; a beginning may be known at as many backends
 SETS: Final = CELLS // WAYS - 1
 SET_BITS: Final = 16
+SPARE_BITS: Final = 44  # of a hash, beyond the set and the tag
 TICK_BITS: Final = 10  # a tick of a clock is 1,024 tokens
 # A cell: 26 bits of the hash, of which one is always set; 15 of the row; 20 of the clock, in ticks,
 # which comes round after a thousand million tokens. 61 bits in all: what compiled code keeps
@@ -25,6 +26,7 @@ ROW_SHIFT: Final = 20
 ROWS: Final = (1 << 15) - 1
 TAG_SHIFT: Final = 35
 TAGS: Final = (1 << 26) - 1
+SALT_BITS: Final = 60
 SMALL: Final = (1 << 60) - 1
 HOLES: Final = 1  # beginnings that may be missing between two that are known
 
@@ -108,8 +110,8 @@ class PrefixIndex:
         for one in hashes:
             at = rows + (one & SETS) * WAYS
             own = ((one >> SET_BITS) & TAGS | 1) << TAG_SHIFT | row << ROW_SHIFT
-            # Where all four are in use, any of them goes: the clock says which.
-            place = at + (tick + one) % WAYS
+            # Where all four are in use, any of them goes, by bits that no cell keeps.
+            place = at + (tick + (one >> SPARE_BITS)) % WAYS
             for cell in range(at, at + WAYS):
                 value: int = memory[cell]
                 if value == 0 or value >> ROW_SHIFT == own >> ROW_SHIFT:

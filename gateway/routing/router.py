@@ -89,6 +89,11 @@ class Router:
             self.peers.track()
         return gone
 
+    def look_after(self, now_s: float) -> None:
+        """What the state of backends asks for. Called several times a second."""
+        self.fleet.recall(now_s)
+        self.affinity.look_after()
+
     def class_index(self, model: str, slo_class: str = DEFAULT) -> int:
         """The index of one of a model's SLO classes. Raises ModelNotFound or ClassNotFound."""
         return self._classes.index(model, slo_class)
