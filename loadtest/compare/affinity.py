@@ -122,7 +122,8 @@ class AffinityPlay:
     plan: that was in force. attainment: share of the requests that met the promise, of all but the
     first. hit_share: of all prompt tokens that came, those that an engine had. refused: share of
     the requests that got no backend. swayed: share that went elsewhere for their prompt. cached:
-    (N,) tokens. prefill: by pool, tokens to compute: as planned, and as it was.
+    (N,) tokens, as the gateway would think of the next such requests: of those that were refused
+    as many as of the others on average. prefill: by pool, tokens to compute: as planned, and as it was.
     """
 
     way: str
@@ -133,6 +134,11 @@ class AffinityPlay:
     swayed: float
     cached: FloatArray
     prefill: dict[str, tuple[float, float]]
+
+    @property
+    def pure(self) -> bool:
+        """Whether affinity alone decided."""
+        return self.way in (LONGEST, HASHING)
 
     @property
     def planned_over_actual(self) -> float:
@@ -206,7 +212,7 @@ def _play(loaded: Loaded, traffic: PrefixTrace, backends: dict[str, int], way: s
         hit_share=sum(fleet.cached) / sum(inputs),
         refused=float(np.mean(result.backend < 0)),
         swayed=decisions.count("affinity") / len(trace),
-        cached=np.array(fleet.cached, dtype=float),
+        cached=_expected(result, inputs, fleet.cached),
         prefill=_prefill(fixed.plan, numbers, result, inputs, fleet.cached),
     )
 
@@ -315,6 +321,13 @@ def _result(timeline: Timeline, arrival_s: FloatArray, outputs: list[int]) -> Si
         tpot_s=tpot_s,
         backend=np.array(timeline.backend, dtype=np.int64),
     )
+
+
+def _expected(result: SimulationResult, inputs: list[int], cached: list[int]) -> FloatArray:
+    """(N,) the hits of each request, or for one that was refused the mean share of the others."""
+    served, tokens, hits = result.backend >= 0, np.array(inputs, dtype=float), np.array(cached)
+    share = hits[served].sum() / max(1.0, tokens[served].sum())
+    return np.asarray(np.where(served, hits, np.floor(share * tokens)), dtype=float)
 
 
 def _prefill(
