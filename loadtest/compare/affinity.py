@@ -123,7 +123,8 @@ class AffinityPlay:
     first. hit_share: of all prompt tokens that came, those that an engine had. refused: share of
     the requests that got no backend. swayed: share that went elsewhere for their prompt. cached:
     (N,) tokens, as the gateway would think of the next such requests: of those that were refused
-    as many as of the others on average. prefill: by pool, tokens to compute: as planned, and as it was.
+    as many as of the others on average. prefill: by pool, tokens to compute: as planned, and as it
+    was.
     """
 
     way: str
