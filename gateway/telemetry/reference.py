@@ -45,7 +45,7 @@ never a reason to rest) |
 | `result` | `replaced` (another plan is in force), `kept`, `idle` (too few requests to tell), \
 `failed` (the log has the reason). Of `cuvee_trace_requests_total`: `written`, `lost` |
 | `process` | `gateway`; with several workers `supervisor`, `worker-0`, …; and `solver` |
-| `decision` | `planned`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
+| `decision` | `planned`, `affinity`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |
 | `worker` | number of the worker process, from 0 |
 """
