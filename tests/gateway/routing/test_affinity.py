@@ -302,3 +302,24 @@ def test_a_router_that_never_saw_a_trail_keeps_no_index():
     serve(router, Estimate(model="m", input_tokens=10, output_tokens=10, output_p90=10))
 
     assert repr(router.affinity) == repr(Affinity())
+
+
+def test_a_backend_that_cannot_serve_it_is_no_home():
+    """It failed there, has no such adapter, or goes on from an answer that another one has."""
+    router = make_router()
+    serve(router, asks("talk"))
+
+    assert router.route(asks("talk"), now_s=0.0, exclude=["a-0"]).backend.name != "a-0"
+
+
+def test_requests_without_a_promise_go_home_too():
+    """What is left over is left at their home, while it is light there."""
+    router = make_router()
+    serve(router, asks("talk"))
+    load(router, 0, leases=2)
+    estimate = asks("talk")
+    estimate.slo_class = "best-effort"
+
+    lease = serve(router, estimate)
+
+    assert (lease.backend.name, lease.decision) == ("a-0", "best-effort")
