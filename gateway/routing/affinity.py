@@ -25,6 +25,7 @@ FIRM: Final = 20_000.0  # tokens of experience that what is believed beforehand 
 HALF_TOKENS: Final = 500_000.0  # after which what was learned counts half
 SESSION: Final = 0.5  # of the prompt, that the backend of its conversation has if nothing says more
 LEAST_FREE: Final = 0.1  # of a KV cache
+MUCH: Final = 0.25  # of a prompt: for less no other pool gets the turn
 SPARE_ROWS: Final = 1024  # of an index that no other process uses
 
 
@@ -132,7 +133,8 @@ class Affinity:
 
     def use(self, table: RoutingTable) -> None:
         """Decide by this table from now on."""
-        self._pools, self._prefill_s = table.pools, table.prefill_s
+        self._pools = table.pools
+        self._numbers = {name: number for number, name in enumerate(table.pools)}
         cached = table.cached_share or (0.0,) * len(table.pools)
         self._cached = cached
         self._whole_s = [
@@ -189,6 +191,18 @@ class Affinity:
                 if name is not None and self._backends[row].pool not in off:
                     shares[name] = max(SESSION, shares.get(name, 0.0))
         trail.shares = shares
+
+    def home(self, trail: PrefixTrail, planned: int) -> int | None:
+        """A pool that has so much more of a prompt than the planned one that its turn may be the
+        next; `None` if there is none."""
+        best, most, here = None, 0.0, self._pools[planned]
+        for name, share in trail.shares.items():
+            pool = self._backends[self._rows[name]].pool if name in self._rows else here
+            if pool == here:
+                share += MUCH
+            if share > most:
+                best, most = pool, share
+        return None if best is None or best == here else self._numbers.get(best)
 
     def credit(self, pool: int, estimate: Estimate) -> Credit | None:
         """What is known of a prompt in a pool; `None` if it has no trail, or there is no affinity

@@ -192,15 +192,8 @@ class Router:
     ) -> float:
         """Until when all live backends that may serve a request want none; `now_s` if one takes
         it."""
-        return min(
-            [
-                backend.paused_until_s
-                for pool in self.eligibility.pools_for(bucket, estimate)
-                for backend in self._selection.pools[pool]
-                if backend.live(now_s) and backend.name not in exclude
-            ],
-            default=now_s,
-        )
+        pools = self.eligibility.pools_for(bucket, estimate)
+        return self._selection.resumes_s(pools, now_s, exclude)
 
     def hurried(self, bucket: int, now_s: float) -> list[int]:
         """The pools of a bucket whose room was given out too fast: requests that others go before
@@ -232,15 +225,22 @@ class Router:
         is, else at another one, else at a backend that runs although the plan does not use it."""
         planned = self._rotation.take(bucket)
         able = planned is None or order is self._order[bucket] or planned in order
-        if planned is not None and able and planned not in barred:
-            limit = self._backends[planned]
-            backend = self._selection.fitting(
-                planned, bucket, estimate, now_s, exclude, limit, slack_s
-            )
-            if backend is not None:
-                decision = AFFINITY if self._selection.swayed else PLANNED
-                return self._reserve(backend, planned, bucket, estimate, decision, now_s)
-        feasible = self._feasible_at_p90(bucket, estimate)
+        if planned is not None and able:
+            for turn in self._turns(bucket, planned, order, estimate):
+                if turn in barred:
+                    continue
+                limit = self._backends[turn]
+                backend = self._selection.fitting(
+                    turn, bucket, estimate, now_s, exclude, limit, slack_s
+                )
+                if backend is not None:
+                    if turn != planned:
+                        self._rotation.pass_on(bucket, planned, turn)
+                    swayed = self._selection.swayed or turn != planned
+                    decision = AFFINITY if swayed else PLANNED
+                    return self._reserve(backend, turn, bucket, estimate, decision, now_s)
+        longer = self.bucket_of(bucket // self._cells, estimate.input_tokens, estimate.output_p90)
+        feasible = self.eligibility.safe(bucket, longer)
         for beyond in (False, True):
             for pool in order:
                 if pool in barred or not feasible[pool] or (pool == planned and not beyond):
@@ -260,15 +260,16 @@ class Router:
             self._rotation.give_back(bucket, planned)
         return None
 
-    def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
-        """(P,) whether a pool holds the SLO at the median of the output and at its P90.
-
-        The plan did not provide for a spill, so it must be safe: half of the answers are longer
-        than the median, and on a pool that just holds the median they would miss the SLO.
-        """
-        longer = self.bucket_of(bucket // self._cells, estimate.input_tokens, estimate.output_p90)
-        at_median, at_p90 = self._feasible[bucket], self._feasible[longer]
-        return tuple(a and b for a, b in zip(at_median, at_p90, strict=True))
+    def _turns(
+        self, bucket: int, planned: int, order: tuple[int, ...], estimate: Estimate
+    ) -> tuple[int, ...]:
+        """The pool whose turn it is, and before it one that has had the prompt, if the shares of
+        the plan allow that it takes the turn."""
+        if estimate.trail is not None and estimate.trail.shares:
+            home = self.affinity.home(estimate.trail, planned)
+            if home in order and self._rotation.may_pass_on(bucket, planned, home):
+                return home, planned
+        return (planned,)
 
     def _left_over(
         self,
@@ -307,19 +308,18 @@ class Router:
         it at once, in words that tell the client best, and works no more for it."""
         if any(estimate.input_tokens < self._context[pool] for pool in order):
             return None
-        for pool in order:
-            for backend in self._selection.pools[pool]:
-                if backend.live(now_s) and backend.name not in exclude:
-                    return Lease(
-                        backend,
-                        own=NO_CLASS,
-                        slots=self._slots[bucket][pool],
-                        prefill_s=0.0,
-                        bucket=bucket,
-                        plan_id=self._plan_id,
-                        decision=LEFT_OVER,
-                    )
-        return None
+        found = self._selection.first_live(order, now_s, exclude)
+        if found is None:
+            return None
+        return Lease(
+            found[1],
+            own=NO_CLASS,
+            slots=self._slots[bucket][found[0]],
+            prefill_s=0.0,
+            bucket=bucket,
+            plan_id=self._plan_id,
+            decision=LEFT_OVER,
+        )
 
     def _reserve(
         self,

@@ -29,7 +29,7 @@ AWAY: Final = 1_000.0  # what makes a backend the last choice, or the first
 # two thirds of the hits that these keep; twice as much of any of them keeps no more.
 WORTH: Final = 4.0
 MOST_WORTH: Final = 1.0
-PATIENT: Final = 1.0
+PATIENT: Final = 2.0
 
 
 class Selection:
@@ -184,12 +184,30 @@ class Selection:
         """Whether a request has so many sequences that it fits beside no other."""
         return width > 1 and max(self._slots[bucket][pool]) * width > LEFT
 
-    def any_live(self, pools: Iterable[int], now_s: float, exclude: Collection[str]) -> bool:
-        return any(
-            backend.live(now_s) and backend.name not in exclude
-            for pool in pools
-            for backend in self.pools[pool]
+    def first_live(
+        self, pools: Iterable[int], now_s: float, exclude: Collection[str]
+    ) -> tuple[int, Backend] | None:
+        """The first live backend of these pools, and its pool; `None` if there is none."""
+        for pool in pools:
+            for backend in self.pools[pool]:
+                if backend.live(now_s) and backend.name not in exclude:
+                    return pool, backend
+        return None
+
+    def resumes_s(self, pools: Iterable[int], now_s: float, exclude: Collection[str]) -> float:
+        """Until when all live backends of these pools want none; `now_s` if one takes it."""
+        return min(
+            [
+                backend.paused_until_s
+                for pool in pools
+                for backend in self.pools[pool]
+                if backend.live(now_s) and backend.name not in exclude
+            ],
+            default=now_s,
         )
+
+    def any_live(self, pools: Iterable[int], now_s: float, exclude: Collection[str]) -> bool:
+        return self.first_live(pools, now_s, exclude) is not None
 
     def _home(
         self,

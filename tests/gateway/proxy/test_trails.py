@@ -28,7 +28,7 @@ def make_trails(*switches, header="x-session-id", affinity=None):
 def trail(trails, text=LONG, *, caller="", headers=()):
     body = json.dumps({"model": "m", "messages": [{"role": "user", "content": text}]}).encode()
     request = Request(
-        method=b"POST", target=b"/v1/chat/completions", headers=tuple(headers), body=body,
+        method=b"POST", target=b"/v1/chat/completions", headers=list(headers), body=body,
         keep_alive=True, http11=True,
     )  # fmt: skip
     return trails.of(request, read_body(body, CHAT), "m", caller)

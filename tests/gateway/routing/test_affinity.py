@@ -323,3 +323,30 @@ def test_requests_without_a_promise_go_home_too():
     lease = serve(router, estimate)
 
     assert (lease.backend.name, lease.decision) == ("a-0", "best-effort")
+
+
+def test_a_conversation_stays_in_its_pool_while_the_shares_allow():
+    """Two pools take turns in a bucket; whose turn it is gives it to the conversation's own and
+    gets the next one, so that both have their shares in the end."""
+    table = replace(make_table(pools=("a", "b")), slices=(((0, 0.5), (1, 0.5)),))
+    router = make_router(pools=("a", "b"))
+    router.table = table
+    first = serve(router, asks("talk"))
+
+    stays = [serve(router, asks("talk")).backend.pool for _ in range(4)]
+    others = [serve(router, asks(("other", n))).backend.pool for n in range(12)]
+
+    assert set(stays) == {first.backend.pool}
+    pools = [first.backend.pool, *stays, *others]
+    assert abs(pools.count("a") - pools.count("b")) <= 1
+
+
+def test_no_pool_gets_more_than_its_share_for_long():
+    """However many prompts have been in one pool, the other one has its turns."""
+    table = replace(make_table(pools=("a", "b")), slices=(((0, 0.5), (1, 0.5)),))
+    router = make_router(pools=("a", "b"))
+    router.table = table
+
+    pools = [serve(router, asks("talk")).backend.pool for _ in range(60)]
+
+    assert abs(pools.count("a") - pools.count("b")) <= 18
