@@ -36,6 +36,8 @@ from planner.sizes import FloatArray, IntArray
 
 SKIP = 0.1  # share of the requests that is not counted, because the fleet starts empty
 HASHED_TOKENS = 512  # of the beginning of a prompt, that consistent hashing goes by
+LOOKS = 3  # further plans at most; two are enough where nothing is refused
+SETTLED = 0.05
 SALT = 1
 CUVEE, NONE, LONGEST, HASHING = "cuvee", "none", "longest-prefix", "hashing"
 WAYS = (NONE, CUVEE, LONGEST, HASHING)
@@ -157,7 +159,8 @@ def affinity_plays(
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[AffinityPlay], float]:
     """Every way on the same traffic and fleet, and the share of requests that are left out because
-    no pool can serve them. Each plans twice: the second time with the hits that it has seen.
+    no pool can serve them. Each plans again with the hits that it has seen, until they are what its
+    plan expects, as the gateway does at each look.
 
     backends: by pool. Raises InvalidValue.
     """
@@ -167,10 +170,14 @@ def affinity_plays(
     plays = []
     for way in ways:
         progress(f"{way}, first")
-        first = _play(loaded, traffic, backends, way)
-        progress(f"{way}, with a plan that knows its hits")
-        seen = replace(traffic, trace=replace(traffic.trace, cached_tokens=first.cached))
-        plays.append(_play(loaded, seen, backends, way))
+        play = _play(loaded, traffic, backends, way)
+        for look in range(LOOKS):
+            progress(f"{way}, with plan {look + 2}")
+            seen = replace(traffic, trace=replace(traffic.trace, cached_tokens=play.cached))
+            play = _play(loaded, seen, backends, way)
+            if abs(play.planned_over_actual - 1.0) < SETTLED:
+                break
+        plays.append(play)
     return plays, left_out
 
 

@@ -59,7 +59,7 @@ def test_turns_begin_as_those_before():
 def test_conversations_keep_most_hits_of_affinity_alone_and_all_promises(loaded: Loaded):
     """Four fifths of the hits that the best way without promises has, at no loss of attainment;
     and the prefill that the plan expects is what it comes to."""
-    traffic = conversations(np.random.default_rng(3), rate=12.0, duration_s=60.0)
+    traffic = conversations(np.random.default_rng(3), rate=12.0, duration_s=45.0)
     plays, _ = affinity_plays(loaded, traffic, {"a100": 3})
     none, cuvee, longest, hashing = plays
 
