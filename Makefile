@@ -23,11 +23,12 @@ test-long: $(VENV)/.dev
 test-clients: $(VENV)/.dev
 	$(BIN)/python tests/clients/run.py $(ARGS)
 
-# Discovery against a real kube-apiserver with etcd, made from Debian's source at first use: needs Debian
+# Discovery and actuation against a real kube-apiserver with etcd, made from Debian's source at first use: needs Debian
 # 12 and root, and ten minutes then; 30 s later.
 test-kubernetes: $(VENV)/.dev
 	CUVEE_KUBE_APISERVER=$$(tests/gateway/discovery/kubernetes/kube_apiserver.sh) \
-	    $(BIN)/python -m pytest tests/gateway/discovery/kubernetes/test_kube_apiserver.py $(ARGS)
+	    $(BIN)/python -m pytest tests/gateway/discovery/kubernetes/test_kube_apiserver.py \
+	    tests/gateway/actuation/test_kube_apiserver.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -17,7 +17,8 @@ from cuvee.options import FILE, JSON_FILE
 from cuvee.pictures import NoPicture, canvas, draw_demo
 from gateway.errors import ConfigError
 from loadtest.demo import headline, summary
-from loadtest.demo.fleet import LocalFleet, LocalFleetError
+from loadtest.demo.fleet import LocalFleet
+from loadtest.demo.gateway import LocalFleetError
 from loadtest.demo.race import Race
 from loadtest.demo.summary import DemoSummary, PlanSeen
 from loadtest.replay.send import ReplayOptions, replay

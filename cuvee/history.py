@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import CONFIG, EXISTING_FILE, JSON, configured, table_columns
-from gateway.journal.entry import Entry, Happened, counted
+from gateway.journal.entry import CallerBill, Entry, Happened, ModelBill, counted
 from gateway.journal.file import read
 
 TIMEOUT_S = 5.0
@@ -31,9 +31,16 @@ class JournalAnswer(msgspec.Struct):
 @click.option("--url", help="Admin port of a gateway, such as http://127.0.0.1:8790, to ask it.")
 @click.option("--last", type=click.IntRange(1), default=40, show_default=True, help="Entries.")
 @click.option("--looks", is_flag=True, help="Also looks at the demand that changed nothing.")
+@click.option("--bill", is_flag=True, help="What it has cost: by hour, model and caller.")
 @JSON
 def history(
-    path: Path, file: Path | None, url: str | None, last: int, looks: bool, as_json: bool
+    path: Path,
+    file: Path | None,
+    url: str | None,
+    last: int,
+    looks: bool,
+    bill: bool,
+    as_json: bool,
 ) -> None:
     """Show what the gateway has decided, why, and what came of it.
 
@@ -41,10 +48,13 @@ def history(
     """
     found = _asked(url) if url is not None else read(file or _configured(path))
     shown = [entry for entry in found if looks or entry.kind != "looks"][-last:]
+    if bill:
+        shown = [entry for entry in found if entry.kind == "hour"][-last:]
     if as_json:
         click.echo(msgspec.json.encode(shown))
     elif shown:
-        Console(width=table_columns()).print(table(shown))
+        made = billed(shown) if bill else table(shown)
+        Console(width=table_columns()).print(made)
     else:
         click.echo("nothing yet")
 
@@ -68,6 +78,53 @@ def table(found: Sequence[Entry]) -> Table:
             *_of(entry.happened),
         )
     return made
+
+
+def billed(hours: Sequence[Entry]) -> Table:
+    """The hours, then what each model and caller had of them; with what nobody had."""
+    made = Table()
+    made.add_column("hour to, model or caller", overflow="fold")
+    for name in ("requests", "tokens in", "tokens out", "$", "$ planned", "$ one GPU type"):
+        made.add_column(name, justify="right")
+    models: dict[str, list[float]] = {}
+    callers: dict[str, list[float]] = {}
+    idle = 0.0
+    for entry in hours:
+        happened = entry.happened
+        if happened is None:
+            continue
+        single = "" if happened.usd_single is None else f"{happened.usd_single:.2f}"
+        tokens = [
+            sum(row.input_tokens for row in happened.models.values()),
+            sum(row.output_tokens for row in happened.models.values()),
+        ]
+        made.add_row(
+            entry.at[:16].replace("T", " "),
+            *(f"{count:,}" for count in (happened.requests, *tokens)),
+            f"{happened.usd_running:.2f}",
+            f"{happened.usd_planned:.2f}",
+            single,
+        )
+        idle += happened.usd_idle
+        _add_rows(models, happened.models)
+        _add_rows(callers, happened.callers)
+    for kind, rows in (("model", models), ("caller", callers)):
+        made.add_section()
+        for name, (requests, inputs, outputs, usd) in sorted(
+            rows.items(), key=lambda row: -row[1][3]
+        ):
+            counts = (f"{count:,.0f}" for count in (requests, inputs, outputs))
+            made.add_row(f"{kind} {name or 'without a key'}", *counts, f"{usd:.2f}")
+    if idle:
+        made.add_row("pools without a request", "", "", "", f"{idle:.2f}")
+    return made
+
+
+def _add_rows(sums: dict[str, list[float]], rows: Mapping[str, ModelBill | CallerBill]) -> None:
+    for name, row in rows.items():
+        own = sums.setdefault(name, [0.0, 0.0, 0.0, 0.0])
+        for n, value in enumerate((row.requests, row.input_tokens, row.output_tokens, row.usd)):
+            own[n] += value
 
 
 def _what(entry: Entry) -> str:

@@ -37,11 +37,10 @@ from gateway.routing.fleet import Fleet
 from gateway.routing.table import compile_table
 from gateway.runtime import build, naming
 from gateway.telemetry.metrics import Metrics
+from gateway.workers.choice import data_plane
 from gateway.workers.handover import Handover, Stage
 from gateway.workers.local import readiness
 from gateway.workers.plane import DataPlane
-from gateway.workers.supervisor import Supervisor
-from gateway.workers.worker import Worker
 from planner.engine.limits import EngineLimits
 from planner.model.plan import Plan
 from planner.model.pool import Pool
@@ -86,9 +85,13 @@ class App:
             on_look=lambda result, why: self._insight.looked(result, why),
             on_certificate=self._journal.certified,
         )
-        self._reload = None if path is None else Reload(path, loaded, self._adopt)
+        loops = self._metrics.loops
+        self._reload = None if path is None else Reload(path, loaded, self._adopt, loops)
         self._discovery = Discovery(
-            loaded, present=lambda: self.fleet.membership.urls(), apply=self._follow
+            loaded,
+            present=lambda: self.fleet.membership.urls(),
+            apply=self._follow,
+            loops=loops,
         )
         self._insight = Insight(
             metrics=self._metrics,
@@ -253,8 +256,16 @@ class App:
         await stack.enter_async_context(self._planning)
         self._metrics.planned(self.plan, time.time())
         await self._open_admin()
-        self.plane = self._new_plane(self.plan)
-        self._engines = Scrape(self.fleet, self._probe, table=lambda: self.plane.table)
+        self.plane = data_plane(
+            self._serving,
+            compile_table(self.plan, self.pools),
+            fleet=self.fleet,
+            estimator=self._estimator,
+            port=self._port,
+            admin=self._admin.url,
+        )
+        loops = self._metrics.loops
+        self._engines = Scrape(self.fleet, self._probe, table=lambda: self.plane.table, loops=loops)
         self._counting = Counting(
             self.plane, self._planning, self._metrics, self._journal, self._engines
         )
@@ -265,7 +276,9 @@ class App:
             Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
         )
         well, lost = self._acquaintance.well, self.plane.backend_lost
-        self._health = Health(self.fleet, well, on_probed=self._on_probed, on_lost=lost)
+        self._health = Health(
+            self.fleet, well, on_probed=self._on_probed, on_lost=lost, loops=loops
+        )
         self._rollout = Rollout(self.fleet, self.plane, self._health, self._probe)
         self._adoption = Adoption(
             self._serving,
@@ -313,19 +326,6 @@ class App:
     def _on_replaced(self) -> None:
         self._admin.leave()
         self._admin_socket.close()
-
-    def _new_plane(self, plan: Plan) -> DataPlane:
-        """A worker in this process, or a supervisor of several."""
-        table = compile_table(plan, self.pools)
-        fleet, estimator, admin = self.fleet, self._estimator, self._admin.url
-        if self._settings.workers > 1:
-            return Supervisor(
-                self._serving, table, fleet=fleet, estimator=estimator, port=self._port, admin=admin
-            )
-        sockets = [held.dup() for held in self._port.share(0)]
-        return Worker(
-            self._serving, table, fleet=fleet, estimator=estimator, sockets=sockets, admin=admin
-        )
 
     def _on_probed(self) -> None:
         self._acquaintance.settle({backend.name for backend in self.fleet.backends})

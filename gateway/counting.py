@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -63,7 +64,7 @@ class Counting:
         workers = self._plane.pids or (os.getpid(),)
         self._planning.add(delta, seen=sum(w is not None for w in workers) / len(workers))
         self._metrics.add(delta)
-        self._journal.add(delta.by_pool)
+        self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
         self._journal.spend(self._planning.running_usd)
         self._trace.add(delta.served, delta.unrecorded)
@@ -95,5 +96,7 @@ class Counting:
             await asyncio.sleep(COUNT_S)
             try:
                 self.take()
-            except Exception:
+                self._metrics.loops.good("counting", time.time())
+            except Exception as error:
                 log.exception("what happened could not be counted")
+                self._metrics.loops.failed("counting", repr(error))

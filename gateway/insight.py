@@ -57,6 +57,10 @@ class Insight:
     def looked(self, result: str, why: str) -> None:
         """Note what came of a look at the demand."""
         self._metrics.looked(result, time.time())
+        if result == "failed":
+            self._metrics.loops.failed("planning", why)
+        else:
+            self._metrics.loops.good("planning", time.time())
         self._journal.looked(result, why)
 
     def answers(self) -> dict[str, Callable[[], Answer]]:
@@ -67,6 +71,7 @@ class Insight:
             "/cuvee/hits": self._hits,
             "/cuvee/discovery": self._found,
             "/cuvee/history": lambda: _json({"entries": self._journal.entries}),
+            "/cuvee/loops": lambda: _json({"loops": self._metrics.loops.figures()}),
             "/readyz": self._ready,
             "/livez": lambda: (200, JSON, b'{"status":"alive"}'),
         }

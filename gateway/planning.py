@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from gateway.config.load import Loaded
 from gateway.control.observed import ObservedDemand
 from gateway.control.pace import Paces
@@ -22,7 +20,7 @@ from planner.engine.limits import EngineLimits
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.program.limits import fleet_bill
+from planner.program.limits import backend_price
 from planner.program.request import PlanRequest
 from planner.traffic.trace import read_trace
 
@@ -135,9 +133,12 @@ class Planning:
         return dict(zip(names, self.running, strict=True))
 
     @property
-    def running_usd(self) -> float:
-        """What they cost, $/h; those that are reserved are paid for already."""
-        return fleet_bill(self._loaded.pools, np.array(self.running, dtype=float))
+    def running_usd(self) -> dict[str, float]:
+        """What they cost, $/h by pool; those that are reserved are paid for already."""
+        return {
+            pool.name: backend_price(pool) * max(0, count - pool.reserved)
+            for pool, count in zip(self._loaded.pools, self.running, strict=True)
+        }
 
     @property
     def ready(self) -> tuple[int, ...]:

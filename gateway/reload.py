@@ -13,6 +13,7 @@ from gateway.config.change import Change, change
 from gateway.config.load import Loaded, load
 from gateway.config.watch import FileWatch
 from gateway.errors import ConfigError
+from gateway.telemetry.loops import Loops
 from planner.document import noted
 from planner.errors import PlannerError
 
@@ -29,10 +30,15 @@ class Reload:
     """
 
     def __init__(
-        self, path: Path, loaded: Loaded, adopt: Callable[[Change], Awaitable[None]]
+        self,
+        path: Path,
+        loaded: Loaded,
+        adopt: Callable[[Change], Awaitable[None]],
+        loops: Loops | None = None,
     ) -> None:
         """loaded: in force now. adopt: puts another configuration in force, or raises ConfigError
-        or PlannerError and changes nothing."""
+        or PlannerError and changes nothing. loops: where it tells how it is."""
+        self._loops = loops or Loops()
         self._path = path
         self._loaded = loaded
         self._adopt = adopt
@@ -67,10 +73,13 @@ class Reload:
             try:
                 if await asyncio.to_thread(self._watch.changed):
                     await self.now("the configuration has changed")
-            except ConfigError:
-                continue  # it is logged
-            except Exception:
+                if not self.problems:
+                    self._loops.good("configuration", time.time())
+            except ConfigError as error:  # it is logged
+                self._loops.failed("configuration", error.problems[0])
+            except Exception as error:
                 log.exception("the configuration could not be read again")
+                self._loops.failed("configuration", repr(error))
 
     async def _read(self) -> Loaded:
         """The file, read in a thread: it may be long, and streams must go on."""

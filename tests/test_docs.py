@@ -96,6 +96,8 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
         assert read_published(path).gpus
     elif folder == "prices":
         assert prices.read_prices(path)
+    elif folder == "kubernetes":
+        assert list(yaml.safe_load_all(path.read_text()))  # tests/gateway/actuation/test_manifests
     elif path.name == "gpus.yaml":
         assert catalogue.read_gpus(path)
     elif path.name == "models.yaml":

@@ -54,13 +54,16 @@ LAYERS = {
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
     "gateway.adoption": "planner planner.model gateway.config gateway.counting gateway.planning "
     "gateway.proxy gateway.rollout gateway.routing gateway.workers",
-    "gateway.reload": "PLANNER gateway.errors gateway.config",
+    "gateway.reload": "PLANNER gateway.errors gateway.config gateway.telemetry",
     "gateway.preflight": "PLANNER gateway.errors gateway.config gateway.routing gateway.proxy "
     "gateway.proxy.http",
     "gateway.discovery": "planner planner.model gateway.errors gateway.config "
-    "gateway.discovery.kubernetes gateway.discovery.source",
+    "gateway.discovery.kubernetes gateway.discovery.source gateway.telemetry",
     "gateway.discovery.source": "",
-    "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source",
+    "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source gateway.plain_http",
+    "gateway.plain_http": "",
+    "gateway.actuation": "planner.model gateway.config gateway.discovery.kubernetes "
+    "gateway.plain_http gateway.telemetry",
     "gateway.insight": "planner.model gateway.admin gateway.counting gateway.discovery "
     "gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",

@@ -25,6 +25,9 @@ def check_discover(config: Config, raw: Any, root: Path, findings: Findings) -> 
             if section.discover.kubernetes is not None:
                 key = f"{where}.discover.kubernetes"
                 check_kubernetes(key, section.discover.kubernetes, root, findings)
+                if section.discover.kubernetes.scheme == "https" and not section.tls_server_name:
+                    text = "https needs `tls_server_name` of the pool: URLs have addresses"
+                    findings.problem(f"{key}.scheme", text)
         elif "backends" not in entries[name] and not findings.hides(where):
             findings.problem(f"{where}.backends", "missing")
 
@@ -50,9 +53,6 @@ def _check_file(value: str | None, root: Path, where: str, findings: Findings) -
 def _check_dns(section: DnsSection | None, where: str, findings: Findings) -> None:
     if section is None:
         return
-    if section.scheme == "https":
-        text = "https needs a name in the URL, and DNS finds addresses: use `backends` or `file`"
-        findings.problem(f"{where}.scheme", text)
     if section.record == "a" and section.port is None:
         findings.problem(f"{where}.port", "missing")
     if section.record == "srv" and section.port is not None:

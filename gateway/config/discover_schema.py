@@ -12,12 +12,11 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
-from gateway.config.domains import LARGEST
+from gateway.config.domains import LARGEST, HostName
 from gateway.config.kubernetes_schema import KubernetesSection
 
 DNS_PORT = 53
 
-HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,253}$", description="a name of DNS")]
 RemotePort = Annotated[int, Meta(ge=1, le=65535, description="between 1 and 65535")]
 Interval = Annotated[float, Meta(ge=1.0, le=LARGEST, description="at least 1")]
 
@@ -31,13 +30,13 @@ class DnsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     """The name, completed by the search domains of `/etc/resolv.conf`."""
     record: Literal["a", "srv"] = "a"
     """`a`: its addresses, of IPv4 and IPv6, all with `port`. `srv`: the addresses of the targets of
-    a service, each with its own port.
+    a service, each with its own port; of several priorities those of the first only (RFC 2782).
     """
     port: RemotePort | None = None
     """The port of the engines; required with `a`."""
     scheme: Literal["http", "https"] = "http"
-    """How the engines are spoken to. `https` cannot be used: the URL of what is found has an
-    address, and certificates are for names.
+    """How the engines are spoken to. With `https` their certificates must be for the pool's
+    `tls_server_name`, by default for `name`.
     """
     interval_s: Interval = 10.0
     """Longest time between two looks."""

@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from gateway.config.findings import Findings
@@ -25,6 +26,22 @@ PORT_NAME = re.compile(r"(?=.*[a-z])[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 LAST_PORT = 65535
 
 
+class ApiKeys(Protocol):
+    """Keys that every section about an API server has."""
+
+    @property
+    def api_server(self) -> str | None:
+        """Its URL; `None`: that of the cluster around."""
+
+    @property
+    def token_file(self) -> str | None:
+        """Relative to the configuration file."""
+
+    @property
+    def ca_file(self) -> str | None:
+        """Relative to the configuration file."""
+
+
 def check_kubernetes(key: str, section: KubernetesSection, root: Path, findings: Findings) -> None:
     """Note what cannot be used. key: of the section in the file. root: folder of the file."""
     _check_way(key, section, findings)
@@ -37,7 +54,25 @@ def check_kubernetes(key: str, section: KubernetesSection, root: Path, findings:
     if section.gpu == "ignore" and (section.gpu_products or section.nodes):
         text = "`gpu: ignore` compares none: `gpu_products` and `nodes` have no effect"
         findings.warning(f"{key}.gpu", text)
-    _check_server(key, section, root, findings)
+    check_api(key, section, root, findings)
+
+
+def check_api(key: str, section: ApiKeys, root: Path, findings: Findings) -> None:
+    """Note what cannot be used of the keys about the API server. root: folder of the file."""
+    url = section.api_server
+    if url is not None:
+        if not url.startswith(("http://", "https://")) or not _has_host(url):
+            findings.problem(f"{key}.api_server", f"must be a URL of http or https: {shown(url)}")
+        elif url.startswith("http://") and section.token_file is not None:
+            findings.warning(f"{key}.token_file", "the token is sent over http, unprotected")
+    for name in ("token_file", "ca_file"):
+        file = getattr(section, name)
+        if file is None:
+            continue
+        if url is None:
+            findings.problem(f"{key}.{name}", "needs `api_server`: inside a cluster it is known")
+        elif not (root / file).is_file():
+            findings.problem(f"{key}.{name}", f"no such file: {shown(root / file)}")
 
 
 def _check_way(key: str, section: KubernetesSection, findings: Findings) -> None:
@@ -60,23 +95,6 @@ def _check_port(key: str, section: KubernetesSection, findings: Findings) -> Non
             findings.problem(f"{key}.port", f"must be between 1 and {LAST_PORT}, or a name")
     elif port is not None and not PORT_NAME.fullmatch(port):
         findings.problem(f"{key}.port", f"this is no name of a port: {shown(port)}")
-
-
-def _check_server(key: str, section: KubernetesSection, root: Path, findings: Findings) -> None:
-    url = section.api_server
-    if url is not None:
-        if not url.startswith(("http://", "https://")) or not _has_host(url):
-            findings.problem(f"{key}.api_server", f"must be a URL of http or https: {shown(url)}")
-        elif url.startswith("http://") and section.token_file is not None:
-            findings.warning(f"{key}.token_file", "the token is sent over http, unprotected")
-    for name in ("token_file", "ca_file"):
-        file = getattr(section, name)
-        if file is None:
-            continue
-        if url is None:
-            findings.problem(f"{key}.{name}", "needs `api_server`: inside a cluster it is known")
-        elif not (root / file).is_file():
-            findings.problem(f"{key}.{name}", f"no such file: {shown(root / file)}")
 
 
 def _has_host(url: str) -> bool:

@@ -30,6 +30,14 @@ class KubernetesSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknow
     InferencePool; else the pod's label `model.aibrix.ai/port`, its port named `http`, or 8000; of a
     service its only port or that named `http`.
     """
+    scheme: Literal["http", "https"] = "http"
+    """How the engines are spoken to. `https` needs the pool's `tls_server_name`: what is found has
+    an address, and certificates are for names.
+    """
+    inference_pool_version: Literal["v1", "v1alpha2"] = "v1"
+    """Version of the API that has the InferencePool: `v1` of `inference.networking.k8s.io`, or the
+    older `v1alpha2` of `inference.networking.x-k8s.io`.
+    """
     gpu: Literal["strict", "ignore"] = "strict"
     """`strict` leaves pods out whose GPU type, number of GPUs or tensor parallelism, where it is
     told, is not that of the profile; `ignore` does not compare.

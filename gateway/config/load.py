@@ -19,6 +19,7 @@ from gateway.config.names import check_names
 from gateway.config.pool_schema import PoolSection
 from gateway.config.pools import Pools
 from gateway.config.promises import check_promises, check_unit, section_of, unit_mistakes
+from gateway.config.scale import check_scale
 from gateway.config.schema import (
     BucketSection,
     Config,
@@ -29,6 +30,7 @@ from gateway.config.schema import (
 from gateway.config.tokenizer_file import TokenizerFile, tokenizer_files
 from gateway.config.upstream import Upstream, upstreams
 from gateway.config.variables import expanded
+from gateway.config.weights import check_weights
 from gateway.errors import ConfigError
 from planner import files
 from planner.document import Document, noted, read, shown, under
@@ -171,6 +173,8 @@ def _checked(
     _check_times(config, findings)
     check_addresses(config.pools, config.gateway, findings)
     check_discover(config, raw, root, findings)
+    check_scale(config, root, environ, findings)
+    check_weights(config, root, findings)
     reached = upstreams(config, root, environ, findings)
     tokenizers = tokenizer_files(config, root, findings)
     maker = Pools(config, root, findings)

@@ -8,7 +8,8 @@ from typing import Literal
 import msgspec
 
 from gateway.config.discover_schema import DiscoverSection
-from gateway.config.domains import Count, HeaderName, HeaderValue, Positive, UrlPath
+from gateway.config.domains import Count, HeaderName, HeaderValue, HostName, Positive, UrlPath
+from gateway.config.scale_schema import ScaleSection
 
 
 class SpotSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,6 +61,10 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Base URLs, one per running engine. Required where there is no `discover`."""
     discover: DiscoverSection | None = None
     """Where more backends are found while the gateway serves."""
+    scale: ScaleSection | None = None
+    """Where the number of backends that it is to have goes; default: nowhere, it is planned with
+    those that there are.
+    """
     engine: Literal["vllm", "sglang", "tgi"] | None = None
     """The engine behind the URLs; the gateway then reads health and errors as this engine reports
     them. Default: the gateway accepts what any of the three reports.
@@ -101,6 +106,10 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Certificate, in PEM, that the gateway shows to its engines; needs `client_key_file`."""
     client_key_file: str | None = None
     """Private key of that certificate, in PEM, without a password."""
+    tls_server_name: HostName | None = None
+    """Name that the certificates of its `https` engines are for, where their URLs have addresses.
+    Default: the host of the URL; with `discover.dns` its name.
+    """
     health_path: UrlPath | None = None
     """Path that answers 200 while an engine can serve. Default: `/health`."""
     connect_timeout_s: Positive | None = None

@@ -10,10 +10,23 @@ from collections.abc import Iterator
 
 import msgspec
 
-from gateway.config import discover_schema, kubernetes_schema, pool_schema, schema
+from gateway.config import (
+    discover_schema,
+    kubernetes_schema,
+    pool_schema,
+    scale_schema,
+    schema,
+    weights_schema,
+)
 from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
+from gateway.config.scale_schema import (
+    CommandSection,
+    KubernetesScaleSection,
+    ScaleSection,
+    WebhookSection,
+)
 from gateway.config.schema import (
     BucketSection,
     Config,
@@ -26,6 +39,7 @@ from gateway.config.schema import (
     StockSection,
     TraceSection,
 )
+from gateway.config.weights_schema import WeightsSection
 
 HEAD = """\
 # Configuration
@@ -86,12 +100,17 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("pools.NAME.discover", DiscoverSection),
     ("pools.NAME.discover.dns", DnsSection),
     ("pools.NAME.discover.kubernetes", KubernetesSection),
+    ("pools.NAME.scale", ScaleSection),
+    ("pools.NAME.scale.kubernetes", KubernetesScaleSection),
+    ("pools.NAME.scale.webhook", WebhookSection),
+    ("pools.NAME.scale.command", CommandSection),
     ("pools.NAME.spot", SpotSection),
     ("pools.NAME.any_of", AnyOfSection),
     ("buckets", BucketSection),
     ("planner", PlannerSection),
     ("limits", LimitsSection),
     ("limits.stock", StockSection),
+    ("weights", WeightsSection),
     ("gateway", GatewaySection),
     ("gateway.trace", TraceSection),
     ("gateway.journal", JournalSection),
@@ -124,7 +143,14 @@ def _table(
 def _notes() -> dict[tuple[str, str], str]:
     """The text below each field in the source, by class name and field name."""
     notes = {}
-    modules = schema, pool_schema, discover_schema, kubernetes_schema
+    modules = (
+        schema,
+        pool_schema,
+        discover_schema,
+        kubernetes_schema,
+        scale_schema,
+        weights_schema,
+    )
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):
         if isinstance(node, ast.ClassDef):

@@ -22,6 +22,7 @@ from gateway.config.domains import (
     Share,
 )
 from gateway.config.pool_schema import PoolSection
+from gateway.config.weights_schema import WeightsSection
 
 
 class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -322,5 +323,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """When and how the gateway plans again."""
     limits: LimitsSection = LimitsSection()
     """What bounds a provisioned plan as a whole."""
+    weights: tuple[WeightsSection, ...] = ()
+    """Routers of others that follow the plan."""
     gateway: GatewaySection = GatewaySection()
     """The server and the data path."""

@@ -28,12 +28,14 @@ RESERVED = frozenset(
 
 class TlsPaths(msgspec.Struct, frozen=True, kw_only=True):
     """Files for `https`, by absolute paths. print: a digest of what is in them, so that files with
-    another content make another value."""
+    another content make another value. server_name: that certificates must be for, `None`: the host
+    of the URL."""
 
     ca: str | None = None
     certificate: str | None = None
     key: str | None = None
     print: str = ""
+    server_name: str | None = None
 
 
 class Upstream(msgspec.Struct, frozen=True, kw_only=True):
@@ -177,8 +179,9 @@ def _tls(section: PoolSection, where: str, root: Path, findings: Findings) -> Tl
         "client_cert_file": section.client_cert_file,
         "client_key_file": section.client_key_file,
     }
+    name = _server_name(section)
     if not any(files.values()):
-        return None
+        return None if name is None else TlsPaths(server_name=name)
     for one, other in (
         ("client_cert_file", "client_key_file"),
         ("client_key_file", "client_cert_file"),
@@ -187,8 +190,8 @@ def _tls(section: PoolSection, where: str, root: Path, findings: Findings) -> Tl
             findings.problem(f"{where}.{one}", f"{other} is missing")
             return None
     contents = [
-        _content(root / path, f"{where}.{name}", findings)
-        for name, path in files.items()
+        _content(root / path, f"{where}.{file}", findings)
+        for file, path in files.items()
         if path is not None
     ]
     if None in contents:
@@ -197,15 +200,22 @@ def _tls(section: PoolSection, where: str, root: Path, findings: Findings) -> Tl
         None if path is None else str((root / path).absolute()) for path in files.values()
     )
     if not any(url.startswith("https://") for url in section.backends) and section.backends:
-        name = next(name for name, path in files.items() if path is not None)
-        findings.warning(f"{where}.{name}", "no backend has an https URL: it is not used")
-    for name, found in (("ca_file", ca), ("client_cert_file", certificate)):
-        fault = found and _unusable(name, found, key)
+        given = next(key for key, path in files.items() if path is not None)
+        findings.warning(f"{where}.{given}", "no backend has an https URL: it is not used")
+    for file, found in (("ca_file", ca), ("client_cert_file", certificate)):
+        fault = found and _unusable(file, found, key)
         if fault:
-            findings.problem(f"{where}.{name}", fault)
+            findings.problem(f"{where}.{file}", fault)
             return None
     print_ = sha256(b"\0".join(content or b"" for content in contents)).hexdigest()
-    return TlsPaths(ca=ca, certificate=certificate, key=key, print=print_)
+    return TlsPaths(ca=ca, certificate=certificate, key=key, print=print_, server_name=name)
+
+
+def _server_name(section: PoolSection) -> str | None:
+    """The name that certificates must be for, where the URLs do not have it."""
+    dns = None if section.discover is None else section.discover.dns
+    found = dns.name.rstrip(".") if dns is not None and dns.scheme == "https" else None
+    return section.tls_server_name or found
 
 
 def _unusable(name: str, path: str, key: str | None) -> str | None:

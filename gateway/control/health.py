@@ -2,10 +2,12 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable
 
 from gateway.routing.backend import Backend
 from gateway.routing.fleet import Fleet
+from gateway.telemetry.loops import Loops
 
 log = logging.getLogger("cuvee.health")
 
@@ -24,13 +26,15 @@ class Health:
         *,
         on_probed: Callable[[], None],
         on_lost: Callable[[Backend], None],
+        loops: Loops | None = None,
     ) -> None:
         """on_probed: called after every round. on_lost: called with a backend whose last `LOST`
-        probes failed."""
+        probes failed. loops: where it tells how it is."""
         self._fleet = fleet
         self._probe = probe
         self._on_probed = on_probed
         self._on_lost = on_lost
+        self._loops = loops or Loops()
         self._failed: dict[str, int] = {}  # failed probes in a row, by name of the backend
         self._down_at_s: dict[str, float] = {}  # of those that are down and were up before
         self._turn, self._round = asyncio.Lock(), asyncio.Lock()
@@ -40,8 +44,10 @@ class Health:
         while True:
             try:
                 await self.probe_all()
-            except Exception:
+                self._loops.good("probes", time.time())
+            except Exception as error:
                 log.exception("a round of probes failed")
+                self._loops.failed("probes", repr(error))
             await asyncio.sleep(interval_s())
 
     async def probe_all(self) -> None:

@@ -7,6 +7,7 @@ data path reads; nobody waits for this loop. Knows no request.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Protocol
@@ -21,6 +22,7 @@ from gateway.routing.backend import Backend
 from gateway.routing.fleet import Fleet
 from gateway.routing.table import RoutingTable
 from gateway.telemetry.engine_reading import EngineFigures, EngineReading
+from gateway.telemetry.loops import Loops
 
 log = logging.getLogger("cuvee.scrape")
 
@@ -105,8 +107,10 @@ class Scrape:
         pages: Pages,
         *,
         table: Callable[[], RoutingTable],
+        loops: Loops | None = None,
     ) -> None:
-        """table: returns the one in force."""
+        """table: returns the one in force. loops: where it tells how it is."""
+        self._loops = loops or Loops()
         self._fleet = fleet
         self._pages = pages
         self._typical = TypicalLoads(table)
@@ -123,8 +127,10 @@ class Scrape:
             while True:
                 try:
                     await self.look(interval_s())
-                except Exception:
+                    self._loops.good("scrape", time.time())
+                except Exception as error:
                     log.exception("a round of questions for metrics failed")
+                    self._loops.failed("scrape", repr(error))
                 await asyncio.sleep(interval_s() or OFF_S)
         finally:
             for task in tuple(self._tasks):
@@ -232,7 +238,7 @@ class Scrape:
         if asleep != backend.asleep:
             text = "sleeps: it gets no requests" if asleep else "is awake"
             log.warning("backend %s (%s) %s", backend.name, backend.url, text)
-        backend.asleep = asleep
+        self._fleet.sleeps(backend, asleep, asyncio.get_running_loop().time())
         load = one.foreign * self._typical.load(backend) if one.foreign else 0.0
         if one.behind:
             load = max(load, 1.0 - backend.load)

@@ -17,6 +17,7 @@ from gateway.discovery.join import joined
 from gateway.discovery.source import Found, Source
 from gateway.discovery.sources import wanted
 from gateway.errors import ConfigError
+from gateway.telemetry.loops import Loops
 
 log = logging.getLogger("cuvee.discovery")
 
@@ -104,10 +105,17 @@ class Discovery:
     """
 
     def __init__(
-        self, loaded: Loaded, *, present: Callable[[], Urls], apply: Callable[[], Awaitable[None]]
+        self,
+        loaded: Loaded,
+        *,
+        present: Callable[[], Urls],
+        apply: Callable[[], Awaitable[None]],
+        loops: Loops | None = None,
     ) -> None:
         """present: base URLs of the fleet by pool. apply: takes its turn among the changes of the
-        fleet, and then moves it to `changes`; raises ConfigError if that cannot be."""
+        fleet, and then moves it to `changes`; raises ConfigError if that cannot be. loops:
+        where it tells how it is."""
+        self._loops = loops or Loops()
         self._loaded = loaded
         self._present = present
         self._apply = apply
@@ -162,13 +170,16 @@ class Discovery:
             try:
                 await self._apply()
                 again, self._refused = False, ()
+                self._loops.good("discovery", time.time())
             except ConfigError as error:
+                self._loops.failed("discovery", error.problems[0])
                 if error.problems != self._refused:
                     self._refused = error.problems
                     for line in error.problems:
                         log.error("the fleet stays as it is: %s", line)
-            except Exception:
+            except Exception as error:
                 log.exception("what was found could not be put in force")
+                self._loops.failed("discovery", repr(error))
 
     def changes(self) -> dict[str, tuple[str, ...]]:
         """Base URLs of the pools that should have others than they have."""

@@ -92,18 +92,20 @@ class DnsSource:
         return {(one, port) for one in addresses}
 
     async def _service(self, resolver: Resolver | None) -> set[tuple[str, int]]:
-        """The addresses of all targets of the service, each with its port. Priorities and weights
-        are the gateway's to choose: it knows the load."""
+        """The addresses of the targets of the service, each with its port: of those of the first
+        priority that any have. Weights are the gateway's to choose: it knows the load."""
         if resolver is None:
             raise NoAddresses("this machine names no name server: set `server`")
         answer = await resolver.resolve(
             self._section.name, SRV, search=True, raise_on_no_answer=False
         )
         self._keep_for(answer.chaining_result.minimum_ttl)
+        usable = [one for one in answer.rrset or () if one.port and one.target.to_text() != "."]
+        first = min((one.priority for one in usable), default=0)
         ends = {
             (one.target.to_text(omit_final_dot=True), int(one.port))
-            for one in answer.rrset or ()
-            if one.port and one.target.to_text() != "."
+            for one in usable
+            if one.priority == first
         }
         if len(ends) > MOST_TARGETS:
             self._faults.append(f"{len(ends)} targets are too many: at most {MOST_TARGETS}")

@@ -38,11 +38,27 @@ class PlanNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ModelBill(msgspec.Struct, kw_only=True, omit_defaults=True):
-    """What one model got."""
+    """What one model got.
+
+    usd: what its backends that ran have cost.
+    """
 
     requests: int = 0
     input_tokens: int = 0
     output_tokens: int = 0
+    usd: float = 0.0
+
+
+class CallerBill(msgspec.Struct, kw_only=True, omit_defaults=True):
+    """What one caller got, by its id.
+
+    usd: of what the pools cost, its part of the time that requests were in them.
+    """
+
+    requests: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    usd: float = 0.0
 
 
 class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -51,7 +67,9 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests: that ended; kept, missed, refused: of those with a promise, what became of it (kept
     of all three is the attainment). usd_planned: what the plans in force would have cost;
     usd_running: what the backends that ran did; usd_single: what the cheapest fleet of one GPU type
-    would have, `None` while none is known.
+    would have, `None` while none is known. models, callers: the bill; the callers with the least
+    are `OTHERS`. usd_idle: of pools in which there was no request: with it, each of the two bills
+    comes to `usd_running`.
     """
 
     seconds: float
@@ -62,7 +80,9 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     usd_planned: float = 0.0
     usd_running: float = 0.0
     usd_single: float | None = None
+    usd_idle: float = 0.0
     models: dict[str, ModelBill] = {}
+    callers: dict[str, CallerBill] = {}
 
     @property
     def attainment(self) -> float | None:
@@ -86,6 +106,8 @@ class Entry(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     since: str | None = None
     happened: Happened | None = None
 
+
+OTHERS = "others"  # no id of a caller is like it
 
 _ENTRY: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 

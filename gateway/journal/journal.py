@@ -12,7 +12,7 @@ from gateway.config.load import Loaded
 from gateway.journal.entry import Entry, Kind, PlanNote, counted, note
 from gateway.journal.file import JournalFile, read
 from gateway.journal.tally import HOUR_S, Tally
-from gateway.telemetry.stats_schema import PoolStats
+from gateway.telemetry.stats_schema import PoolStats, Use
 from planner.model.plan import Plan
 
 KEPT_ENTRIES = 1_000  # in memory
@@ -60,7 +60,7 @@ class DecisionJournal:
         self._looks: Looks | None = None
         now_s = clock()
         self._spent_s = now_s
-        self._running = 0.0
+        self._running: Mapping[str, float] = {}
         self._under, self._hourly = Tally(now_s), Tally(now_s)
         self._hour = self._hour_now()
 
@@ -123,14 +123,18 @@ class DecisionJournal:
         self._backends = dict(backends)
         self._write("backends", cause, backends=self._backends)
 
-    def add(self, by_pool: Mapping[tuple[str, str, str], PoolStats]) -> None:
-        """Requests that ended."""
-        self._under.add(by_pool)
-        self._hourly.add(by_pool)
+    def add(
+        self,
+        by_pool: Mapping[tuple[str, str, str], PoolStats],
+        uses: Mapping[tuple[str, str, str], Use],
+    ) -> None:
+        """Requests that ended, by model, SLO class and pool; and by caller, model and pool."""
+        self._under.add(by_pool, uses)
+        self._hourly.add(by_pool, uses)
 
-    def spend(self, running: float) -> None:
-        """What the backends cost per hour that run now; called often. Ends the hour when the
-        clock's has ended."""
+    def spend(self, running: Mapping[str, float]) -> None:
+        """What the backends cost per hour that run now, by pool; called often. Ends the hour when
+        the clock's has ended."""
         now_s, plan = self._clock(), self._plan
         seconds, self._spent_s, self._running = now_s - self._spent_s, now_s, running
         if plan is not None:

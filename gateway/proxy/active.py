@@ -184,6 +184,7 @@ class ActiveRequest:
             output_tokens=self.output_tokens,
             cached_tokens=self.cached_tokens,
             in_flight=self._in_flight(),
+            beside=0.0 if lease is None else lease.in_flight,
             pool=None if lease is None else lease.backend.pool,
             backend=None if lease is None else lease.backend.name,
             plan_id=None if lease is None else lease.plan_id,

@@ -117,4 +117,10 @@ def tls_files(upstream: Upstream) -> TlsFiles | None:
     paths = upstream.tls
     if paths is None:
         return None
-    return TlsFiles(ca=paths.ca, certificate=paths.certificate, key=paths.key, print=paths.print)
+    return TlsFiles(
+        ca=paths.ca,
+        certificate=paths.certificate,
+        key=paths.key,
+        print=paths.print,
+        server_name=paths.server_name,
+    )

@@ -60,11 +60,21 @@ class Fleet:
     def probed(self, backend: Backend, up: bool, now_s: float) -> None:
         """Note the result of a probe. A backend that comes up warms up, unless fewer than half of
         its pool are warm: they could not carry the others' load meanwhile."""
-        if up and not backend.healthy and self.warmup_s:
-            pool = self._pools.get(backend.pool, ())
-            if 2 * self._warm(pool, now_s) >= len(pool):
-                backend.warm_up(now_s, self.warmup_s)
+        if up and not backend.healthy:
+            self._warm_up(backend, now_s)
         backend.probed(up)
+
+    def sleeps(self, backend: Backend, asleep: bool, now_s: float) -> None:
+        """Note what a backend's engine says of itself. One that wakes warms up, as one that comes
+        up: its caches are empty."""
+        if backend.asleep and not asleep:
+            self._warm_up(backend, now_s)
+        backend.asleep = asleep
+
+    def _warm_up(self, backend: Backend, now_s: float) -> None:
+        pool = self._pools.get(backend.pool, ())
+        if self.warmup_s and 2 * self._warm(pool, now_s) >= len(pool):
+            backend.warm_up(now_s, self.warmup_s)
 
     def may_rest(self, backend: Backend) -> bool:
         """Whether a backend may get no requests for a while because of failed requests.

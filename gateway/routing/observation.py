@@ -47,15 +47,17 @@ class Observation:
     arrival_s: on the gateway's clock. duration_s, ttft_s: from the arrival at the gateway; TTFT is
     `None` where no first token was seen, as in most answers that do not stream. in_flight:
     sequences on its backend meanwhile, on average; `None` unless it was sent there once, for one
-    answer. pool, backend, plan_id, decision: of the last attempt; `None` if the request was never
+    answer. beside: the same at its last backend, however often it was sent; 0 if to none. pool,
+    backend, plan_id, decision: of the last attempt; `None` if the request was never
     routed. retries: attempts after the first.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "answers", "arrival_s", "asked", "backend", "bucket", "cached_tokens", "caller", "counted",
-        "decision", "duration_s", "endpoint", "estimated_input", "estimated_output", "exact_input",
+        "answers", "arrival_s", "asked", "backend", "beside", "bucket", "cached_tokens", "caller",
+        "counted", "decision", "duration_s", "endpoint", "estimated_input", "estimated_output",
+        "exact_input",
         "in_flight", "input_tokens", "least_input", "max_tokens", "model", "outcome",
         "output_tokens", "payload", "plan_id", "pool", "prompt_bytes", "prompts", "reason",
         "request_id", "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s", "units",
@@ -103,6 +105,7 @@ class Observation:
         width: int = 1,
         asked: str | None = None,
         counted: int | None = None,
+        beside: float = 0.0,
     ) -> None:
         self.model = model
         self.caller = caller
@@ -142,6 +145,7 @@ class Observation:
         self.width = width
         self.asked = asked
         self.counted = counted
+        self.beside = beside
 
     def __repr__(self) -> str:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"

@@ -155,5 +155,6 @@ class LoadView:
         for backend, row in self._places:
             if backend.healthy is bool(down[row]):
                 self._fleet.probed(backend, not down[row], now_s)
-            backend.asleep = foreign[row] == ASLEEP
+            if backend.asleep is not (foreign[row] == ASLEEP):
+                self._fleet.sleeps(backend, not backend.asleep, now_s)
             backend.foreign = 0.0 if backend.asleep else foreign[row]

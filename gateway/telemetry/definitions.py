@@ -1,23 +1,11 @@
-"""Every metric that is shown: name, type, labels and meaning. Data only.
+"""Every metric that is shown: name, type, labels and meaning; those of the control plane are in
+`control_definitions`. Data only.
 
 `docs/metrics.md` is made from it (`python -m gateway.telemetry.reference`).
 """
 
-from dataclasses import dataclass
-from typing import Literal
-
-MetricType = Literal["counter", "gauge", "histogram"]
-
-
-@dataclass(frozen=True, slots=True)
-class Metric:
-    """One metric. name: as scraped, with its prefix. labels: of every sample, in order."""
-
-    name: str
-    metric_type: MetricType
-    help: str
-    labels: tuple[str, ...] = ()
-
+from gateway.telemetry import control_definitions as control
+from gateway.telemetry.metric import Metric, metrics_in
 
 REQUESTS = Metric(
     "cuvee_requests_total", "counter", "Requests, by how they ended.", ("model", "outcome", "pool")
@@ -260,67 +248,6 @@ TRACED = Metric(
     ("result",),
 )
 BUILD = Metric("cuvee_build_info", "gauge", "Always 1.", ("data_path", "python", "version"))
-RELOADED = Metric(
-    "cuvee_config_last_reload_successful",
-    "gauge",
-    "1 if the configuration file is in force as it was read last, 0 if it cannot be used.",
-)
-RELOADED_AT = Metric(
-    "cuvee_config_last_reload_success_timestamp_seconds",
-    "gauge",
-    "When the configuration file was last read and could be used, in seconds since 1970.",
-)
-DISCOVERY_AGE = Metric(
-    "cuvee_discovery_age_seconds",
-    "gauge",
-    "Time since the last good look of a source of backends, or since the start if there was none.",
-    ("source",),
-)
-DISCOVERY_FAILURES = Metric(
-    "cuvee_discovery_failures_total",
-    "counter",
-    "Looks of a source of backends that failed; the backends that it told last stay.",
-    ("source",),
-)
-DISCOVERED = Metric(
-    "cuvee_discovered_backends",
-    "gauge",
-    "Backends that the source of the pool has found, those of the configuration not among them.",
-    ("pool",),
-)
-PLANS = Metric("cuvee_plans_total", "counter", "Plans put in force since the start.")
-DESIRED_BACKENDS = Metric(
-    "cuvee_desired_backends",
-    "gauge",
-    "Backends of the pool that the plan in force uses.",
-    ("pool",),
-)
-PLANNED_LOAD = Metric(
-    "cuvee_planned_load",
-    "gauge",
-    "Mean load of the pool's backends under the plan in force.",
-    ("pool",),
-)
-PLAN_USD = Metric("cuvee_plan_usd_per_hour", "gauge", "Cost of the plan in force.")
-PLAN_BOUND_USD = Metric(
-    "cuvee_plan_lower_bound_usd_per_hour",
-    "gauge",
-    "Lower bound on the cost of any plan for the same demand, by the fluid relaxation.",
-)
-PLAN_SOLVE_S = Metric(
-    "cuvee_plan_solve_seconds", "gauge", "Time that the solver took for the plan in force."
-)
-PLAN_TIME = Metric(
-    "cuvee_plan_timestamp_seconds",
-    "gauge",
-    "Unix time at which the plan in force was put in force; its age is `time() -` this.",
-)
-LOOKS = Metric(
-    "cuvee_plan_looks_total", "counter", "Looks at the demand, by what came of them.", ("result",)
-)
-LAST_SOLVE = Metric(
-    "cuvee_last_solve_timestamp_seconds", "gauge", "Unix time at which the solver last answered."
-)
 # The names of Prometheus' client libraries.
 PROCESS_CPU = Metric(
     "process_cpu_seconds_total",
@@ -338,4 +265,4 @@ PROCESS_START = Metric(
     "process_start_time_seconds", "gauge", "Unix time at which the process started.", ("process",)
 )
 
-METRICS = tuple(value for value in globals().values() if isinstance(value, Metric))
+METRICS = (*metrics_in(globals()), *control.METRICS)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 
-from gateway.telemetry import definitions as metric
+from gateway.telemetry import control_definitions as control
 from gateway.telemetry.exposition import Family, labelled
 
 
@@ -10,11 +10,11 @@ def discovered(
     sources: Mapping[str, tuple[float, int]], pools: Mapping[str, int]
 ) -> Iterator[Family]:
     """sources: age in seconds and failed looks, by source. pools: backends that were found."""
-    ages, failures = Family(metric.DISCOVERY_AGE), Family(metric.DISCOVERY_FAILURES)
+    ages, failures = Family(control.DISCOVERY_AGE), Family(control.DISCOVERY_FAILURES)
     for name, (age_s, failed) in sources.items():
         ages.add(labelled(source=name), round(age_s, 3))
         failures.add(labelled(source=name), failed)
-    backends = Family(metric.DISCOVERED)
+    backends = Family(control.DISCOVERED)
     for name, count in pools.items():
         backends.add(labelled(pool=name), count)
     yield from (ages, failures, backends)

@@ -6,11 +6,16 @@ Names and meanings of the metrics are in `definitions`. Knows no request.
 from collections.abc import Iterator, Mapping, Sequence
 
 from gateway.routing.fleet import Fleet
+from gateway.telemetry import control_definitions as control
 from gateway.telemetry import definitions as metric
 from gateway.telemetry.discovery_metrics import discovered
 from gateway.telemetry.engine_metric_families import engines
 from gateway.telemetry.engine_reading import EngineFigures
 from gateway.telemetry.exposition import Family, labelled, text
+from gateway.telemetry.loop_metrics import loop_families
+from gateway.telemetry.loops import Loops
+from gateway.telemetry.metric import Metric
+from gateway.telemetry.plan_metrics import plan_families
 from gateway.telemetry.prefix_hits import PrefixHits
 from gateway.telemetry.process_metrics import processes, workers
 from gateway.telemetry.size_metrics import Figures, estimates, learned
@@ -34,7 +39,8 @@ ByClass = dict[tuple[str, str, str], PoolStats]  # by model, SLO class and pool
 class Metrics:
     """The metrics of one gateway. No method is called per request.
 
-    hits: the prefix hits by caller and pool, which are too many for labels.
+    hits: the prefix hits by caller and pool, which are too many for labels. loops: how the loops of
+    the control plane are.
     """
 
     def __init__(self, fleet: Fleet, *, build: Mapping[str, str] | None = None) -> None:
@@ -42,8 +48,11 @@ class Metrics:
         self._fleet = fleet
         self._build = build
         self.hits = PrefixHits()
+        self.loops = Loops()
         self._by_class: ByClass = {}
         self._plan: Plan | None = None
+        # What pools that are scaled are to have, as it was ordered last; `None`: not yet.
+        self.orders: Mapping[str, int | None] = {}
         self._plan_at_s = 0.0
         self._plans = self._replaced = 0
         self._totals = StatsDelta()  # without what is by pool, and without the demand
@@ -143,21 +152,22 @@ class Metrics:
         families += workers(self._workers)
         families += self._gateway()
         families += discovered(self._sources, self._found)
+        families += loop_families(self.loops)
         if self._plan is not None:
-            families += _plan(self._plan)
-            families.append(_single(metric.PLAN_TIME, self._plan_at_s))
+            families += plan_families(self._plan, self.orders)
+            families.append(_single(control.PLAN_TIME, self._plan_at_s))
         families += processes(self._processes)
         return text(families)
 
     def _gateway(self) -> Iterator[Family]:
         yield _single(metric.WORKERS, len(self._workers))
         yield _single(metric.WORKERS_REPLACED, self._replaced)
-        yield _single(metric.RELOADED, int(self._reloaded))
-        yield _single(metric.RELOADED_AT, self._reloaded_at_s)
-        yield _single(metric.PLANS, self._plans)
+        yield _single(control.RELOADED, int(self._reloaded))
+        yield _single(control.RELOADED_AT, self._reloaded_at_s)
+        yield _single(control.PLANS, self._plans)
         if self._solved_at_s is not None:
-            yield _single(metric.LAST_SOLVE, self._solved_at_s)
-        yield _counted(metric.LOOKS, "result", self._looks)
+            yield _single(control.LAST_SOLVE, self._solved_at_s)
+        yield _counted(control.LOOKS, "result", self._looks)
         yield _counted(metric.LOG_DROPPED, "process", self._dropped)
         yield _counted(metric.TRACED, "result", self._traced)
         lag = Family(metric.LAG)
@@ -298,18 +308,7 @@ def _faults(
     yield from (refusals, *kinds, resting)
 
 
-def _plan(plan: Plan) -> Iterator[Family]:
-    desired, load = Family(metric.DESIRED_BACKENDS), Family(metric.PLANNED_LOAD)
-    for pool, count, mean in zip(plan.pools, plan.backends, plan.load, strict=True):
-        desired.add(labelled(pool=pool), count)
-        load.add(labelled(pool=pool), mean)
-    yield from (desired, load)
-    yield _single(metric.PLAN_USD, plan.usd_per_hour)
-    yield _single(metric.PLAN_BOUND_USD, plan.lower_bound_usd_per_hour)
-    yield _single(metric.PLAN_SOLVE_S, plan.solve_s)
-
-
-def _counted(definition: metric.Metric, label: str, counts: Mapping[str, int]) -> Family:
+def _counted(definition: Metric, label: str, counts: Mapping[str, int]) -> Family:
     """A metric with one label."""
     family = Family(definition)
     for value, count in counts.items():
@@ -317,7 +316,7 @@ def _counted(definition: metric.Metric, label: str, counts: Mapping[str, int]) -
     return family
 
 
-def _single(definition: metric.Metric, value: float) -> Family:
+def _single(definition: Metric, value: float) -> Family:
     """A metric that has one sample and no labels."""
     family = Family(definition)
     family.add("", value)

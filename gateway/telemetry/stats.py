@@ -19,6 +19,7 @@ from gateway.telemetry.stats_schema import (
     PoolStats,
     StatsDelta,
     Stay,
+    Use,
 )
 from planner.cells import cell
 from planner.model.buckets import BEST_EFFORT, Buckets
@@ -76,6 +77,19 @@ class SizeSums:
 
     def value(self) -> CellSum:
         return self.count, self.inputs, self.outputs, self.cached
+
+
+class UseSums:
+    """The `Use` of one caller while it grows."""
+
+    __slots__ = ("backend_s", "inputs", "outputs", "requests")
+
+    def __init__(self) -> None:
+        self.requests = self.inputs = self.outputs = 0
+        self.backend_s = 0.0
+
+    def value(self) -> Use:
+        return self.requests, self.inputs, self.outputs, self.backend_s
 
 
 class PoolSums:
@@ -141,6 +155,7 @@ class Stats:
             ejections=self._ejections,
             lag=self._lag.value(),
             hits=self._hits,
+            uses={key: sums.value() for key, sums in self._uses.items()},
             stays=self._stays,
         )
         self._restart()
@@ -155,6 +170,7 @@ class Stats:
         self._ejections: dict[tuple[str, str], int] = {}
         self._lag = SecondsSum(LAG_S)
         self._hits: dict[tuple[str, str], Hits] = {}
+        self._uses: dict[tuple[str, str, str], UseSums] = {}
         self._stays: list[Stay] = []
 
     def arrived(self, bucket: int) -> None:
@@ -206,6 +222,8 @@ class Stats:
             sums.input_tokens += inputs
         if outputs is not None:
             sums.output_tokens += outputs
+        if o.pool is not None:
+            self._used(o, o.pool, inputs or 0, outputs or 0)
         cached = 0
         if o.cached_tokens is not None and inputs is not None:
             cached = min(o.cached_tokens, inputs)
@@ -260,6 +278,19 @@ class Stats:
             o.output_tokens or 1,
         )
         self._stays.append(stay)
+
+    def _used(self, o: Observation, pool: str, inputs: int, outputs: int) -> None:
+        """Count what a caller had of a pool."""
+        uses, key = self._uses, (o.caller, o.model, pool)
+        sums = uses.get(key)
+        if sums is None:
+            sums = uses[key] = UseSums()
+        sums.requests += 1
+        sums.inputs += inputs
+        sums.outputs += outputs
+        if o.beside > 0.0:
+            stay_s = o.duration_s - (o.waited_s or 0.0)
+            sums.backend_s += stay_s * min(1.0, o.width / o.beside)
 
     def _hit(self, key: tuple[str, str], inputs: int, cached: int) -> None:
         before = self._hits.get(key)

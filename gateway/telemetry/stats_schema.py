@@ -27,17 +27,26 @@ RATIO: Bounds = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0
 LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
 Hits = tuple[int, int]  # prompt tokens, and how many of them were prefix hits
+# Requests, input tokens, output tokens, and seconds of a backend: of the time that a request was in
+# one, its share of the sequences there.
+Use = tuple[int, int, int, float]
 # Pool and backend; seconds from the placement of a request to its last token; requests in flight
 # there meanwhile; its input tokens, how many of them were prefix hits, and its output tokens.
 Stay = tuple[str, str, float, float, int, int, int]
 
 Key = TypeVar("Key")
+UNUSED: Use = (0, 0, 0, 0.0)
 
 
 def add_counts(counts: dict[Key, int], others: Mapping[Key, int]) -> None:
     """Add numbers by key to those that there are."""
     for key, count in others.items():
         counts[key] = counts.get(key, 0) + count
+
+
+def add_uses(one: Use, other: Use) -> Use:
+    """The sum of both."""
+    return one[0] + other[0], one[1] + other[1], one[2] + other[2], one[3] + other[3]
 
 
 class Histogram(msgspec.Struct):
@@ -112,7 +121,8 @@ class StatsDelta(msgspec.Struct):
     refusals: requests without a bucket that were answered with an error, by status and reason.
     failures: requests that a backend failed, by its name and the kind of failure. ejections: those
     after which it got no more requests for a while. lag: of the event loop, seconds. hits: by
-    caller and pool, since an engine first reported one. stays: of a sample of the requests that
+    caller and pool, since an engine first reported one. uses: by caller, model and pool, of what
+    was routed. stays: of a sample of the requests that
     ended well at the first backend that they were sent to. served: all that ended, where a trace is
     written; unrecorded: how many were too many for it.
     """
@@ -125,6 +135,7 @@ class StatsDelta(msgspec.Struct):
     ejections: dict[tuple[str, str], int] = {}
     lag: Histogram = msgspec.field(default_factory=lambda: Histogram.none(LAG_S))
     hits: dict[tuple[str, str], Hits] = {}
+    uses: dict[tuple[str, str, str], Use] = {}
     stays: list[Stay] = []
     served: list[ServedRequest] = []
     unrecorded: int = 0
@@ -146,6 +157,8 @@ class StatsDelta(msgspec.Struct):
         for key, (inputs, cached) in other.hits.items():
             before = self.hits.get(key, (0, 0))
             self.hits[key] = (before[0] + inputs, before[1] + cached)
+        for used, use in other.uses.items():
+            self.uses[used] = add_uses(self.uses.get(used, UNUSED), use)
         self.stays.extend(other.stays)
         self.served.extend(other.served)
         self.unrecorded += other.unrecorded

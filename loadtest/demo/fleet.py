@@ -5,34 +5,24 @@ is left, however it is left. Knows nothing of load or of results.
 """
 
 import asyncio
-import os
-import sys
-import tempfile
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-import aiohttp
 import uvloop
 import yaml
 
 from gateway.config import load
 from gateway.config.load import Loaded
+from loadtest.demo.gateway import STOP_S, LocalFleetError, LocalGateway
 from loadtest.emulator.server import Emulator
-from loadtest.process import free_port
-from planner import shipped
 from planner.engine.profiles import Profile
 
-READY_S = 60.0  # a gateway that is not ready by then will not be
-STOP_S = 10.0  # for a clean exit; then kill
-
 BackendSpecs = Sequence[tuple[Profile, str]]  # profile and model: one entry per backend
-
-
-class LocalFleetError(Exception):
-    """The gateway or the emulated backends did not start."""
 
 
 class LocalFleet:
@@ -47,9 +37,8 @@ class LocalFleet:
         self.loaded = load.load(path)
         self._root = path.parent
         self._raw = yaml.safe_load(path.read_text())
-        self._log = log or Path(os.devnull)
-        self._folder = tempfile.TemporaryDirectory(prefix="cuvee-")
-        self._gateway: asyncio.subprocess.Process | None = None
+        self._log = log
+        self._stack = AsyncExitStack()
         self.url = self.admin_url = ""
 
     async def __aenter__(self) -> "LocalFleet":
@@ -63,7 +52,10 @@ class LocalFleet:
         there.close()  # the child has its own end; with ours closed, its death is an EOFError here
         try:
             ports = await asyncio.to_thread(self._receive_ports)
-            await self._start_gateway(ports)
+            self._gateway = await self._stack.enter_async_context(
+                LocalGateway(self._local_config(ports), self._root, log=self._log)
+            )
+            self.url, self.admin_url = self._gateway.url, self._gateway.admin_url
         except BaseException:
             await self.__aexit__(None, None, None)
             raise
@@ -75,23 +67,15 @@ class LocalFleet:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        if self._gateway is not None and self._gateway.returncode is None:
-            self._gateway.terminate()
-            try:
-                await asyncio.wait_for(self._gateway.wait(), STOP_S)
-            except TimeoutError:
-                self._gateway.kill()
-                await self._gateway.wait()
+        await self._stack.aclose()
         self._pipe.close()  # the backends stop when their end of the pipe reads EOF
         await asyncio.to_thread(self._backends.join, STOP_S)
         if self._backends.is_alive():
             self._backends.kill()
-        self._folder.cleanup()
 
     @property
     def pid(self) -> int:
         """The gateway's process."""
-        assert self._gateway is not None
         return self._gateway.pid
 
     def _receive_ports(self) -> list[int]:
@@ -102,63 +86,14 @@ class LocalFleet:
             raise LocalFleetError("the emulated backends did not start") from None
         return ports
 
-    async def _start_gateway(self, ports: list[int]) -> None:
-        """Write the configuration with real ports, start the gateway on it, wait until ready."""
-        own = free_port(), free_port()
-        path = Path(self._folder.name) / "cuvee.yaml"
-        path.write_text(yaml.safe_dump(self._local_config(ports, *own), sort_keys=False))
-        self.url, self.admin_url = (f"http://127.0.0.1:{port}" for port in own)
-        with self._log.open("ab") as log:
-            self._gateway = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "cuvee", "serve", "--config", str(path),
-                stdout=log, stderr=log,
-            )  # fmt: skip
-        await self._wait_until_ready()
-
-    def _local_config(self, ports: list[int], port: int, admin_port: int) -> dict[str, object]:
-        """The configuration with local backends and ports.
-
-        It is written to another folder, so files that it names get absolute paths.
-        """
+    def _local_config(self, ports: list[int]) -> dict[str, Any]:
+        """The configuration with local backends."""
         urls = iter(f"http://127.0.0.1:{number}" for number in ports)
-        raw = dict(self._raw)
-        raw["pools"] = {
-            name: pool
-            | {
-                "backends": [next(urls) for _ in pool["backends"]],
-                "profile": shipped.absolute(pool["profile"], self._root),
-            }
-            for name, pool in raw["pools"].items()
+        pools = {
+            name: pool | {"backends": [next(urls) for _ in pool["backends"]]}
+            for name, pool in self._raw["pools"].items()
         }
-        if "prices" in raw:
-            raw["prices"] = shipped.absolute(raw["prices"], self._root)
-        if raw.get("planner", {}).get("workload"):
-            workload = str((self._root / raw["planner"]["workload"]).resolve())
-            raw["planner"] = raw["planner"] | {"workload": workload}
-        # No load balancer has to notice that the gateway leaves: it need not wait before it drains.
-        local = {
-            "host": "127.0.0.1",
-            "port": port,
-            "admin_host": "127.0.0.1",
-            "admin_port": admin_port,
-            "drain_delay_s": 0,
-        }
-        raw["gateway"] = raw.get("gateway", {}) | local
-        return raw
-
-    async def _wait_until_ready(self) -> None:
-        """Ask /readyz until it says yes. Raises LocalFleetError, or TimeoutError after READY_S."""
-        assert self._gateway is not None
-        async with aiohttp.ClientSession() as session, asyncio.timeout(READY_S):
-            while self._gateway.returncode is None:
-                try:
-                    async with session.get(f"{self.url}/readyz") as reply:
-                        if reply.status == 200:
-                            return
-                except aiohttp.ClientError:
-                    pass  # not listening yet
-                await asyncio.sleep(0.1)
-        raise LocalFleetError(f"the gateway ended with status {self._gateway.returncode}")
+        return dict(self._raw) | {"pools": pools}
 
 
 def _specs(loaded: Loaded) -> BackendSpecs:

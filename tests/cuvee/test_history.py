@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from cuvee.history import history
-from gateway.journal.entry import Entry, Happened, PlanNote, line
+from gateway.journal.entry import CallerBill, Entry, Happened, ModelBill, PlanNote, line
 
 PLAN = PlanNote(
     plan_id="1", objective="provision", usd_per_hour=4.44, backends={"a10g": 1, "a100": 1},
@@ -61,6 +61,33 @@ def test_an_empty_journal_says_so(tmp_path: Path):
     empty = tmp_path / "journal.jsonl"
     empty.touch()
     assert run("--file", str(empty)).output == "nothing yet\n"
+
+
+def test_the_bill_is_by_hour_model_and_caller(tmp_path: Path):
+    """Hours stand with what ran, was planned, and would have been on one GPU type; models and
+    callers with their sums over all hours."""
+    hours = [
+        Entry(
+            at=f"2026-11-28T{hour}:00:00Z", kind="hour",
+            happened=Happened(
+                seconds=3600, requests=100, usd_running=3.0, usd_planned=2.5, usd_single=7.0,
+                usd_idle=1.0, models={"llama": ModelBill(requests=100, usd=2.0)},
+                callers={"ann": CallerBill(requests=100, input_tokens=1234, usd=2.0)},
+            ),
+        )
+        for hour in (12, 13)
+    ]  # fmt: skip
+    path = tmp_path / "journal.jsonl"
+    path.write_bytes(b"".join(map(line, [*ENTRIES, *hours])))
+
+    result = run("--file", str(path), "--bill")
+
+    assert result.exit_code == 0, result.output
+    rows = [line.replace("│", " ").split() for line in result.output.splitlines()]
+    assert ["2026-11-28", "13:00", "100", "0", "0", "3.00", "2.50", "7.00"] in rows
+    assert ["model", "llama", "200", "0", "0", "4.00"] in rows
+    assert ["caller", "ann", "200", "2,468", "0", "4.00"] in rows
+    assert ["pools", "without", "a", "request", "2.00"] in rows
 
 
 @pytest.mark.parametrize(

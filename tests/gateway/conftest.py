@@ -19,7 +19,7 @@ from planner.traffic.size_histogram import demand_from_samples
 
 LOOPS = {"uvloop": uvloop.new_event_loop, "asyncio": asyncio.new_event_loop}
 # Run on both loops: sockets differ.
-WIRE = ("test_backend", "test_client", "test_listener", "test_pool")
+WIRE = ("test_backend", "test_client", "test_command", "test_listener", "test_pool")
 MODEL = "llama-3-8b"
 
 

@@ -1,32 +1,23 @@
-"""GET requests to the Kubernetes API: one answer, or a stream of lines. Knows no kind of object.
-
-Each request has a connection of its own: a list every ten minutes and a watch every few are too
-few to keep any open. What the API says is read with asyncio's streams and llhttp, because aiohttp,
-which the official clients use, costs 0.12 s to import and delays streams of the same process.
-"""
+"""Requests to the Kubernetes API: one answer, or a stream of lines. Knows no kind of object."""
 
 import asyncio
-import os
-import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from typing import NamedTuple
 
-import httptools
 import msgspec
 
 from gateway.discovery.kubernetes.objects import StatusObject
+from gateway.plain_http import IncomingAnswer, PlainHttp, PlainHttpFault
 
 # Where a pod finds the API and its own token: https://kubernetes.io/docs/tasks/run-application/
 # access-api-from-pod/
 ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
-CONNECT_S = 10.0
 ANSWER_S = 30.0  # for a whole page of a list
-PIECE = 1 << 16
 MOST_BYTES = 64 << 20  # of an answer, or of one line of a stream
-PORTS = {"http": 80, "https": 443}
+MOST_REFUSAL_BYTES = 1 << 16
+GOOD = (200, 201)
 
 
 class ApiFault(Exception):
@@ -74,74 +65,37 @@ def in_cluster(environment: Mapping[str, str], account: Path = ACCOUNT) -> ApiSe
     return ApiServer(f"https://{name}:{port}", account / "token", account / "ca.crt")
 
 
-class ApiAnswer:
-    """What llhttp reports of one response. over: the message is complete."""
-
-    def __init__(self) -> None:
-        self.headers: dict[str, str] = {}
-        self.begun = self.over = False
-        self._pieces: list[bytes] = []
-
-    def __repr__(self) -> str:
-        return f"<ApiAnswer {'over' if self.over else 'begun' if self.begun else 'awaited'}>"
-
-    def take(self) -> bytes:
-        """What came of the body since the last call."""
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Called by the parser."""
-        self.headers[name.decode("latin-1").casefold()] = value.decode("latin-1")
-
-    def on_headers_complete(self) -> None:
-        """Called by the parser."""
-        self.begun = True
-
-    def on_body(self, piece: bytes) -> None:
-        """Called by the parser."""
-        self._pieces.append(piece)
-
-    def on_message_complete(self) -> None:
-        """Called by the parser."""
-        self.over = True
-
-
 class KubeApi:
     """Asks one API server."""
 
     def __init__(self, server: ApiServer) -> None:
         self.server = server
-        parts = urlsplit(server.url)
-        self._host = parts.hostname or ""
-        self._port = parts.port or PORTS[parts.scheme]
-        self._authority = parts.netloc
-        self._prefix = parts.path.rstrip("/")
-        self._secure = parts.scheme == "https"
-        self._tls: tuple[float, ssl.SSLContext] | None = None
+        self._http = PlainHttp(server.url, server.ca_file)
 
     def __repr__(self) -> str:
         return f"<KubeApi {self.server.url}>"
 
     async def get(self, target: str) -> bytes:
         """The body of the answer to a GET. target: path and query. Raises ApiFault."""
-        body = b""
-        async with self._pieces(target, ANSWER_S) as pieces:
+        return await self.ask("GET", target)
+
+    async def ask(self, method: str, target: str, body: bytes = b"", kind: str = "") -> bytes:
+        """The body of the answer to a request. kind: content type of its body. Raises ApiFault."""
+        found = b""
+        async with self._pieces(method, target, body, kind, ANSWER_S) as pieces:
             async for piece in pieces:
-                body += piece
-                if len(body) > MOST_BYTES:
+                found += piece
+                if len(found) > MOST_BYTES:
                     raise ApiUnreachable(f"an answer of more than {MOST_BYTES >> 20} MiB")
-        return body
+        return found
 
     async def lines(self, target: str, longest_s: float) -> AsyncGenerator[bytes, None]:
         """The lines of an answer that streams, until it ends or for `longest_s`; an empty one
         first, when the answer has begun. Raises ApiFault."""
         rest = b""
-        async with self._pieces(target, longest_s) as pieces:
+        async with self._pieces("GET", target, b"", "", longest_s) as pieces:
+            yield b""
             async for piece in pieces:
-                if not piece:
-                    yield b""
-                    continue
                 *whole, rest = (rest + piece).split(b"\n")
                 for line in whole:
                     if line.strip():
@@ -152,85 +106,44 @@ class KubeApi:
             yield rest
 
     @asynccontextmanager
-    async def _pieces(self, target: str, longest_s: float) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The body of a good answer, piece by piece."""
-        writer: asyncio.StreamWriter | None = None
+    async def _pieces(
+        self, method: str, target: str, body: bytes, kind: str, longest_s: float
+    ) -> AsyncIterator[AsyncIterator[bytes]]:
+        """The body of a good answer, piece by piece. Raises ApiRefusal for another one."""
         try:
-            async with asyncio.timeout(CONNECT_S):
-                tls = await asyncio.to_thread(self._context) if self._secure else None
-                token = await asyncio.to_thread(self._token)
-                reader, writer = await asyncio.open_connection(self._host, self._port, ssl=tls)
-            async with asyncio.timeout(longest_s):
-                writer.write(self._head(target, token))
-                yield self._body(reader)
-        except TimeoutError:
-            what = "no connection" if writer is None else "no end of the answer"
-            limit_s = CONNECT_S if writer is None else longest_s
-            raise ApiUnreachable(f"{self.server.url}: {what} within {limit_s:g} s") from None
-        except (OSError, httptools.HttpParserError) as error:
-            raise ApiUnreachable(f"{self.server.url}: {error or type(error).__name__}") from None
-        finally:
-            if writer is not None:
-                writer.transport.abort()  # a closing TLS connection could wait for its peer
+            headers = await asyncio.to_thread(self._headers, kind)
+            async with self._http.answer(
+                method, target, headers, body, longest_s=longest_s
+            ) as answer:
+                if answer.status not in GOOD:
+                    raise _refusal(answer.status, answer.headers, await _said(answer))
+                yield answer.pieces()
+        except PlainHttpFault as error:
+            raise ApiUnreachable(str(error)) from None
+        except OSError as error:
+            raise ApiUnreachable(f"{self.server.url}: {error}") from None
 
-    async def _body(self, reader: asyncio.StreamReader) -> AsyncIterator[bytes]:
-        """The body of an answer, after an empty piece when it has begun; raises ApiRefusal for one
-        that is not 200."""
-        answer, told = ApiAnswer(), False
-        parser: Any = httptools.HttpResponseParser(answer)
-        refused: bytes | None = None
-        while not answer.over:
-            data = await reader.read(PIECE)
-            if not data:
-                break
-            parser.feed_data(data)
-            piece = answer.take()
-            if answer.begun and parser.get_status_code() != 200:
-                refused = (refused or b"") + piece
-            elif answer.begun:
-                if not told:
-                    told = True
-                    yield b""
-                if piece:
-                    yield piece
-        if refused is not None:
-            raise _refusal(parser.get_status_code(), answer.headers, refused)
-        framed = {"content-length", "transfer-encoding"} & set(answer.headers)
-        if not answer.over and (framed or not answer.begun):
-            raise ApiUnreachable(f"{self.server.url}: the connection broke")
-
-    def _head(self, target: str, token: str | None) -> bytes:
-        lines = [
-            f"GET {self._prefix}{target} HTTP/1.1",
-            f"host: {self._authority}",
-            "accept: application/json",
-            "user-agent: cuvee",
-            "connection: close",
-        ]
-        if token:
-            lines.append(f"authorization: Bearer {token}")
-        return "\r\n".join([*lines, "", ""]).encode("latin-1")
-
-    def _token(self) -> str | None:
-        """The token as it is in its file now. Raises ApiUnreachable if it could be none."""
+    def _headers(self, kind: str) -> list[tuple[str, str]]:
+        """With the token as it is in its file now. Raises ApiUnreachable if it could be none."""
+        headers = [("content-type", kind)] if kind else []
         file = self.server.token_file
         if file is None:
-            return None
+            return headers
         token = file.read_text(encoding="latin-1").strip()
         if not (token.isascii() and token.isprintable()) or " " in token:
             raise ApiUnreachable(f"this file has no token: {file}")
-        return token
+        return [*headers, ("authorization", f"Bearer {token}")] if token else headers
 
-    def _context(self) -> ssl.SSLContext:
-        """How the server is trusted; made again when the file of its authorities changes."""
-        file = self.server.ca_file
-        changed_s = os.stat(file).st_mtime if file is not None else 0.0
-        if self._tls is None or self._tls[0] != changed_s:
-            context = ssl.create_default_context(cafile=file)
-            # Python 3.13 asks for extensions that the authorities of most clusters do not have.
-            context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-            self._tls = changed_s, context
-        return self._tls[1]
+
+async def _said(answer: IncomingAnswer) -> bytes:
+    """The body of an answer that says no, as far as it came."""
+    found = b""
+    with suppress(PlainHttpFault):
+        async for piece in answer.pieces():
+            found += piece
+            if len(found) > MOST_REFUSAL_BYTES:
+                break
+    return found
 
 
 def _refusal(status: int, headers: Mapping[str, str], body: bytes) -> ApiRefusal:

@@ -162,6 +162,37 @@ class InferencePoolObject(KubeStruct, frozen=True):
     metadata: ObjectMeta
     spec: InferencePoolSpec = InferencePoolSpec()
 
+    def labels(self) -> dict[str, str]:
+        """Those that its pods have; empty if it has no selector."""
+        return self.spec.selector.match_labels or {}
+
+    def ports(self) -> list[int]:
+        """Those of each pod."""
+        return [port.number for port in self.spec.target_ports]
+
+
+class OldInferencePoolSpec(KubeStruct, frozen=True):
+    """Which pods, and their one port."""
+
+    selector: dict[str, str] | None = None
+    target_port_number: int | None = None
+
+
+class OldInferencePoolObject(KubeStruct, frozen=True):
+    """An InferencePool of before 2026 (inference.networking.x-k8s.io/v1alpha2)."""
+
+    metadata: ObjectMeta
+    spec: OldInferencePoolSpec = OldInferencePoolSpec()
+
+    def labels(self) -> dict[str, str]:
+        """As of `InferencePoolObject`."""
+        return self.spec.selector or {}
+
+    def ports(self) -> list[int]:
+        """As of `InferencePoolObject`."""
+        number = self.spec.target_port_number
+        return [] if number is None else [number]
+
 
 class StatusObject(KubeStruct, frozen=True):
     """How the API says no: the body of an error, and the object of a watch's ERROR event."""

@@ -26,7 +26,7 @@ class PoolRule(NamedTuple):
     where: what is looked at, for remarks: `default/app=vllm`. port: number or name, `None`: found.
     strict: whether GPUs are compared. gpu, gpus: of its profile. model: the name that its engines
     serve it under. engine: `None` if it may be any. products: GPU types by product names. labels:
-    its own.
+    its own. scheme: of the engines' URLs.
     """
 
     pool: str
@@ -39,6 +39,7 @@ class PoolRule(NamedTuple):
     engine: str | None = None
     products: Mapping[str, str] = {}
     labels: Labels = Labels()
+    scheme: str = "http"
 
 
 class PoolLook(NamedTuple):
@@ -147,7 +148,7 @@ def _candidates(look: PoolLook) -> Iterator[Candidate]:
             ports, fault = _pod_ports(pod, rule, look.ports)
             fault = found.idle or fault or unfit(found, rule)
             for port in ports or (0,):
-                url = base_url(pod.status.pod_ip, port)
+                url = base_url(pod.status.pod_ip, port, rule.scheme)
                 yield Candidate(pod.metadata.name, url, fault, _doubt(found, rule))
     for part in look.slices:
         number, fault = _slice_port(part, rule)
@@ -157,7 +158,7 @@ def _candidates(look: PoolLook) -> Iterator[Candidate]:
                 product = next((node[n] for n in GPU_PRODUCT if n in node), None)
                 found = Facts(product=product)
                 name = (endpoint.target_ref and endpoint.target_ref.name) or endpoint.addresses[0]
-                url = base_url(endpoint.addresses[0], number or 0)
+                url = base_url(endpoint.addresses[0], number or 0, rule.scheme)
                 wrong = fault or unfit(found, rule)
                 yield Candidate(name, url, wrong, _doubt(found, rule))
 
@@ -180,9 +181,9 @@ def endpoint_ready(endpoint: SliceEndpoint) -> bool:
     )
 
 
-def base_url(host: str, port: int) -> str:
+def base_url(host: str, port: int, scheme: str = "http") -> str:
     """The URL of an engine at an address; IPv6 addresses stand in brackets (RFC 3986, 3.2.2)."""
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 def unfit(found: Facts, rule: PoolRule) -> str | None:

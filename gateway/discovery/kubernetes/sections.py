@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
 
+from gateway.config.kubernetes import ApiKeys
 from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.discovery.kubernetes.api import ACCOUNT, ApiServer
 from gateway.discovery.kubernetes.facts import Labels
@@ -32,7 +33,7 @@ def kubernetes_sources(
     root: its folder. account: that of the pod's service account."""
     watches: dict[ApiServer | None, list[PoolTarget]] = {}
     for pool in pools:
-        watches.setdefault(_server(pool.section, root), []).append(pool_watch(pool, account))
+        watches.setdefault(api_of(pool.section, root), []).append(pool_watch(pool, account))
     return {
         ("kubernetes", server, repr(of_server)): KubernetesSource(of_server, server)
         for server, of_server in watches.items()
@@ -42,7 +43,7 @@ def kubernetes_sources(
 def pool_watch(pool: KubernetesPool, account: Path = ACCOUNT) -> PoolTarget:
     """What a pool follows."""
     section = pool.section
-    namespace = section.namespace or _own_namespace(account)
+    namespace = section.namespace or own_namespace(account)
     if section.service is not None:
         where = f"{namespace}/service {section.service}"
     elif section.inference_pool is not None:
@@ -60,6 +61,7 @@ def pool_watch(pool: KubernetesPool, account: Path = ACCOUNT) -> PoolTarget:
         engine=pool.engine,
         products=section.gpu_products,
         labels=Labels(**section.labels),
+        scheme=section.scheme,
     )
     return PoolTarget(
         rule,
@@ -68,10 +70,11 @@ def pool_watch(pool: KubernetesPool, account: Path = ACCOUNT) -> PoolTarget:
         section.service,
         section.inference_pool,
         section.nodes and rule.strict,
+        section.inference_pool_version,
     )
 
 
-def _server(section: KubernetesSection, root: Path) -> ApiServer | None:
+def api_of(section: ApiKeys, root: Path) -> ApiServer | None:
     """The API server of a section; `None` is that of the cluster around."""
     if section.api_server is None:
         return None
@@ -81,7 +84,7 @@ def _server(section: KubernetesSection, root: Path) -> ApiServer | None:
     return ApiServer(section.api_server, token, authorities)
 
 
-def _own_namespace(account: Path) -> str:
+def own_namespace(account: Path) -> str:
     """The namespace of the gateway's pod, or the one that kubectl takes."""
     try:
         return (account / "namespace").read_text(encoding="ascii").strip() or DEFAULT

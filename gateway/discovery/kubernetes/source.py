@@ -23,6 +23,7 @@ from gateway.discovery.kubernetes.api import (
 from gateway.discovery.kubernetes.objects import (
     InferencePoolObject,
     NodeObject,
+    OldInferencePoolObject,
     PodObject,
     SliceObject,
 )
@@ -35,11 +36,12 @@ log = logging.getLogger("cuvee.discovery")
 TIMING = WatchTiming()
 SERVICE_LABEL = "kubernetes.io/service-name"
 INFERENCE = "inference.networking.k8s.io"
+OLD_INFERENCE = "inference.networking.x-k8s.io"
 
 
 class PoolTarget(NamedTuple):
     """What one pool follows: one of selector, service and inference_pool. nodes: whether labels of
-    nodes are read."""
+    nodes are read. inference_version: of the API that has the InferencePool."""
 
     rule: PoolRule
     namespace: str
@@ -47,6 +49,7 @@ class PoolTarget(NamedTuple):
     service: str | None = None
     inference_pool: str | None = None
     nodes: bool = False
+    inference_version: str = "v1"
 
 
 class KubernetesSource:
@@ -136,9 +139,11 @@ class Following:
                 task.add_done_callback(lambda _: self._looked.set())
                 self._reflectors[resource], self._tasks[resource] = reflector, task
 
-    def _inference_pool(self, watch: PoolTarget) -> InferencePoolObject | None:
+    def _inference_pool(
+        self, watch: PoolTarget
+    ) -> InferencePoolObject | OldInferencePoolObject | None:
         reflector = self._reflectors.get(first_resource(watch))
-        found: InferencePoolObject | None = None
+        found: InferencePoolObject | OldInferencePoolObject | None = None
         if watch.inference_pool is not None and reflector is not None:
             found = reflector.objects.get(watch.inference_pool)
         return found
@@ -146,7 +151,7 @@ class Following:
     def _members(self, watch: PoolTarget) -> Resource | None:
         """The pods of an InferencePool, once it is known which."""
         pool = self._inference_pool(watch)
-        labels = (pool and pool.spec.selector.match_labels) or {}
+        labels = {} if pool is None else pool.labels()
         if not labels:
             return None
         selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
@@ -194,7 +199,7 @@ class Following:
             text = f"InferencePool {watch.namespace}/{watch.inference_pool} {fault}"
             trouble = _trouble(first) or (text,)
             return PoolLook(rule, trouble=trouble)
-        ports = [port.number for port in pool.spec.target_ports]
+        ports = pool.ports()
         members = self._reflectors[pods]
         trouble = _trouble(first) + _trouble(members)
         return PoolLook(rule, _sorted(members), ports=ports, nodes=nodes, trouble=trouble)
@@ -240,10 +245,11 @@ def first_resource(watch: PoolTarget) -> Resource:
         return Resource(SliceObject, group, "v1", "endpointslices", watch.namespace, labels)
     if watch.inference_pool is not None:
         fields = f"metadata.name={watch.inference_pool}"
+        old = watch.inference_version != "v1"
         return Resource(
-            InferencePoolObject,
-            INFERENCE,
-            "v1",
+            OldInferencePoolObject if old else InferencePoolObject,
+            OLD_INFERENCE if old else INFERENCE,
+            watch.inference_version,
             "inferencepools",
             watch.namespace,
             fields=fields,

@@ -172,9 +172,10 @@ class ConnectionPool:
         due_s = loop.time() + self.connect_timeout_s
         try:
             tls = self._contexts.context(self.tls) if self._secure else None
+            name = self.tls.server_name if tls is not None and self.tls is not None else None
             async with asyncio.timeout_at(due_s):
                 _, made = await loop.create_connection(
-                    self._connection, self.host, self.port, ssl=tls
+                    self._connection, self.host, self.port, ssl=tls, server_hostname=name
                 )
         except TimeoutError:
             if again and loop.time() - due_s > LATE_S:

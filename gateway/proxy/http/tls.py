@@ -11,10 +11,11 @@ class TlsFiles:
 
     ca: of the authorities that are trusted, `None`: those that the system trusts. certificate, key:
     that the gateway shows, `None`: none. print: digest of what is in them, so that files with other
-    content are others.
+    content are others. server_name: that the backends' certificates must be for, `None`: the host
+    of the URL.
     """
 
-    __slots__ = ("ca", "certificate", "key", "print")
+    __slots__ = ("ca", "certificate", "key", "print", "server_name")
 
     def __init__(
         self,
@@ -23,11 +24,13 @@ class TlsFiles:
         certificate: str | None = None,
         key: str | None = None,
         print: str = "",
+        server_name: str | None = None,
     ) -> None:
         self.ca = ca
         self.certificate = certificate
         self.key = key
         self.print = print
+        self.server_name = server_name
 
     def __repr__(self) -> str:
         return f"<TlsFiles {self.ca}, {self.certificate}>"

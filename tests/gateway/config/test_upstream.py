@@ -114,6 +114,18 @@ def test_certificates_without_https_are_a_warning(made, tmp_path):
     assert made(ca_file="c", client_cert_file="c", client_key_file="k").warnings == ()
 
 
+def test_engines_found_by_name_show_certificates_for_it(made):
+    """Unless the pool says for which name; a pool of URLs goes by their hosts."""
+    dns = {"dns": {"name": "vllm.svc.", "port": 8000, "scheme": "https"}}
+
+    names = [
+        loaded.upstreams["p"].tls and loaded.upstreams["p"].tls.server_name
+        for loaded in (made(), made(discover=dns), made(discover=dns, tls_server_name="a.test"))
+    ]
+
+    assert names == [None, "vllm.svc", "a.test"]
+
+
 def test_a_key_is_shown_nowhere(made):
     """Not by the values that hold it, which logs and errors may show."""
     loaded = made(api_key_env="KEY", environ={"KEY": "secret"})

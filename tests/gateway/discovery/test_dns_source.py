@@ -30,12 +30,13 @@ async def test_every_address_of_both_families_is_a_backend_in_one_order():
 
 
 async def test_a_service_has_the_addresses_of_its_targets_with_their_ports():
-    """A target that is gone is told; one of two ports is two backends."""
+    """A target that is gone is told; one of two ports is two backends; a later priority is not
+    used."""
     async with name_server() as at:
         at.records = {
             ("s.test", "SRV"): [
-                "0 0 8001 one.test.", "9 1 8002 one.test.", "0 0 8003 two.test.",
-                "0 0 8004 gone.test.",
+                "5 0 8001 one.test.", "5 1 8002 one.test.", "5 0 8003 two.test.",
+                "5 0 8004 gone.test.", "9 0 8005 later.test.",
             ],
             ("one.test", "A"): ["10.0.0.1"],
             ("two.test", "AAAA"): ["fd00::2"],

@@ -5,9 +5,10 @@ from dataclasses import replace
 
 import pytest
 
-from gateway.journal.entry import entries, line
+from gateway.journal.entry import OTHERS, entries, line
 from gateway.journal.file import JournalFile, read
 from gateway.journal.journal import KEPT_ENTRIES, LOOKS_S, DecisionJournal
+from gateway.journal.tally import CALLERS
 from gateway.telemetry.stats_schema import PoolStats
 from planner.model.buckets import Buckets, SloClass
 from planner.model.plan import Certificate, Plan, SingleType
@@ -40,7 +41,7 @@ class World:
 
     def wait(self, seconds, running=2.0):
         self.now_s += seconds
-        self.journal.spend(running)
+        self.journal.spend({"a": running})
 
     @property
     def kinds(self):
@@ -63,7 +64,7 @@ def world():
 
 
 def test_a_plan_has_its_cause_and_the_one_before_what_came_of_it(world):
-    world.journal.add(ended(yes=97, no=2, refused=1, unpromised=5, tokens=400))
+    world.journal.add(ended(yes=97, no=2, refused=1, unpromised=5, tokens=400), {})
     world.wait(1800)
     world.journal.planned(LARGE, "the plan no longer holds")
 
@@ -80,9 +81,9 @@ def test_a_plan_has_its_cause_and_the_one_before_what_came_of_it(world):
 
 
 def test_what_comes_after_a_plan_is_its_own(world):
-    world.journal.add(ended(no=9))
+    world.journal.add(ended(no=9), {})
     world.journal.planned(LARGE, "more")
-    world.journal.add(ended(yes=4))
+    world.journal.add(ended(yes=4), {})
     world.wait(60)
     world.journal.planned(SMALL, "less")
 
@@ -141,7 +142,7 @@ def test_a_fleet_that_changes_has_a_line_and_one_that_stays_none(world):
 
 def test_every_hour_of_the_clock_has_its_bill(world):
     for minute in range(150):
-        world.journal.add(ended(yes=1))
+        world.journal.add(ended(yes=1), {})
         world.wait(60, running=3.0 if minute < 60 else 6.0)
 
     hours = [e.happened for e in world.journal.entries if e.kind == "hour"]
@@ -221,3 +222,38 @@ def test_another_path_is_another_file(tmp_path):
     one, other = JournalFile(tmp_path / "a", 4096), JournalFile(tmp_path / "b", 4096)
     assert one == JournalFile(tmp_path / "a", 4096)
     assert one != other
+
+
+def test_the_bill_of_the_pools_belongs_to_models_and_callers(world):
+    """Callers pay by the time that their requests were in the backends; a pool without a request is
+    nobody's; each bill with what is idle comes to what ran."""
+    uses = {
+        ("ann", "m", "a"): (3, 300, 30, 6.0),
+        ("bob", "m", "a"): (1, 900, 90, 2.0),
+    }
+    world.journal.add(ended(yes=4), uses)
+    world.now_s += 1800
+    world.journal.spend({"a": 4.0, "b": 1.0})
+    world.journal.planned(LARGE, "why")
+
+    happened = world.journal.entries[1].happened
+    assert happened.usd_running == pytest.approx(2.5)
+    assert happened.usd_idle == pytest.approx(0.5)
+    assert happened.models["m"].usd == pytest.approx(2.0)
+    assert happened.callers["ann"].usd == pytest.approx(1.5)
+    assert (happened.callers["bob"].requests, happened.callers["bob"].usd) == (1, 0.5)
+
+
+def test_callers_with_small_bills_are_one_line(world):
+    """A line of the journal stays short however many callers there were, and no dollar is lost."""
+    uses = {(f"caller-{n}", "m", "a"): (1, 10, 1, float(n)) for n in range(1, 101)}
+    world.journal.add(ended(yes=100), uses)
+    world.now_s += 3600
+    world.journal.spend({"a": 50.5})
+    world.journal.planned(LARGE, "why")
+
+    callers = world.journal.entries[1].happened.callers
+    assert len(callers) == CALLERS + 1
+    assert next(iter(callers)) == "caller-100"
+    assert callers[OTHERS].requests == 100 - CALLERS
+    assert sum(bill.usd for bill in callers.values()) == pytest.approx(50.5, abs=1e-4)

@@ -108,6 +108,20 @@ def test_what_sleeps_is_not_ready():
     assert not fleet.may_rest(other)
 
 
+def test_what_wakes_warms_up_beside_others():
+    """Its caches are empty; where no other could carry the load, it serves at once."""
+    fleet = Fleet.of({"a": ("http://x", "http://y"), "b": ("http://z",)})
+    fleet.warmup_s = 10.0
+    up(fleet, 2)
+    for backend in (fleet.pool("a")[0], fleet.pool("b")[0]):
+        fleet.sleeps(backend, True, 1.0)
+        fleet.sleeps(backend, False, 5.0)
+        fleet.sleeps(backend, False, 9.0)
+
+    assert [backend.cold(9.0) > 0 for backend in fleet.backends] == [True, False, False]
+    assert [backend.cold(15.0) for backend in fleet.backends] == [0.0] * 3
+
+
 def test_without_a_warm_up_all_comes_at_once():
     """As when the gateway starts."""
     fleet = Fleet.of({"a": ("http://x", "http://y")})

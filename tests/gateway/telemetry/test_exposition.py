@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from gateway.telemetry.definitions import Metric
 from gateway.telemetry.exposition import Family, labelled, text
+from gateway.telemetry.metric import Metric
 
 TEXT = st.text(st.characters(exclude_categories=("Cs", "Cc")) | st.sampled_from('\\"\n{},='))
 

@@ -342,6 +342,19 @@ def test_engines_show_what_they_said(metrics):
     assert of_b == {"scrape_failures_total": 7}
 
 
+def test_what_was_ordered_is_desired(metrics, plan):
+    """Of pools that are scaled; before the first order an autoscaler must find nothing to follow,
+    because it would end what runs."""
+    first, second, third = plan.pools
+    metrics.planned(plan, NOW_S)
+    metrics.orders = {first: None, second: 7}
+    found = scrape(metrics)
+
+    assert ("cuvee_desired_backends", first) not in found
+    assert found["cuvee_desired_backends", second] == 7
+    assert found["cuvee_desired_backends", third] == plan.backends[2]
+
+
 def test_every_sample_is_of_a_defined_metric(metrics, plan):
     """Names, types, meanings and labels are those of the definitions, of which the page is made."""
     metrics.planned(plan, NOW_S)

@@ -254,3 +254,17 @@ def test_sums_travel_as_a_value():
     delta = stats.drain()
 
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(delta), type=StatsDelta) == delta
+
+
+def test_what_a_caller_had_of_a_pool_is_its_part_of_the_time_there():
+    """A request counts for the seconds that it was in a backend, by its part of what was there;
+    waiting for a turn is nobody's."""
+    uses = summed(
+        ended(duration_s=4.0, beside=4.0),
+        ended(duration_s=3.0, waited_s=1.0, beside=2.0),
+        ended(caller="other", duration_s=1.0, beside=2.0, width=2, prompts=1, answers=2),
+        SHED,
+    ).uses
+
+    assert uses[("k", "m", "h100")] == (2, 220, 80, 2.0)
+    assert uses[("other", "m", "h100")] == (1, 110, 40, 1.0)

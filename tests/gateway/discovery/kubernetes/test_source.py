@@ -316,6 +316,22 @@ async def test_the_pods_of_an_inference_pool_are_followed(cluster, following, un
     assert listener.urls == urls(7, port=9000)
 
 
+async def test_the_older_inference_pool_is_followed_too(cluster, following, until):
+    """Its selector is the labels themselves, and it has one port."""
+    rule = RULE._replace(scheme="https")
+    watch = PoolTarget(rule, "default", inference_pool="pool", inference_version="v1alpha2")
+    cluster.put(PODS, a_pod(1))
+    spec = {"selector": {"app": "vllm"}, "targetPortNumber": 8000}
+    cluster.put(POOLS, {"metadata": {"name": "pool"}, "spec": spec})
+    async with following(KubernetesSource, [watch]) as listener:
+        await until(lambda: listener.urls)
+
+    expected = {
+        pool: tuple(u.replace("http:", "https:") for u in us) for pool, us in urls(1).items()
+    }
+    assert listener.urls == expected
+
+
 async def test_a_cluster_without_inference_pools_is_told(cluster, following, until):
     """The custom resource is not installed."""
     cluster.unknown = {"inferencepools"}

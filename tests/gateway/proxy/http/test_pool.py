@@ -28,6 +28,7 @@ from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.pool import REUSE_S
 from gateway.proxy.http.pool import ConnectionPools as Pool
 from gateway.proxy.http.reply import HELD_BYTES
+from gateway.proxy.http.tls import TlsFiles
 
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 CLOSING = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok"
@@ -598,6 +599,24 @@ async def test_tls(certificate, monkeypatch, trusted):
         else:
             with pytest.raises(ConnectFailed, match="certificate"):
                 await ask(pool, server)
+
+
+@pytest.mark.parametrize("name", ["localhost", "other.test"])
+async def test_a_certificate_may_be_for_another_name_than_the_url_has(certificate, name):
+    """What is found by its address is trusted by its name, and by no other."""
+    cert, key = certificate
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(cert, key)
+    async with connection_pools() as pool, Server([OK], tls=context) as server:
+        asyncio.get_running_loop().set_exception_handler(lambda *_: None)  # the server's own alert
+        url = server.url.replace("localhost", "127.0.0.1")
+        found = pool.pool(url, tls=TlsFiles(ca=cert, server_name=name))
+        head = found.request_start("POST", "/v1/x") + b"content-length: 0\r\n\r\n"
+        if name == "localhost":
+            assert (await driven(found.send(head, b""))).status == 200
+        else:
+            with pytest.raises(ConnectFailed, match="certificate"):
+                await driven(found.send(head, b""))
 
 
 async def test_a_request_that_dials_as_its_backend_leaves_is_answered():

@@ -1,0 +1,1 @@
+"""Brings the wished number of backends, and the plan's weights, to what acts on them."""

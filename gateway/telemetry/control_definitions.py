@@ -1,0 +1,84 @@
+"""The metrics of the control plane: configuration, discovery, plans, loops. Data only."""
+
+from gateway.telemetry.metric import Metric, metrics_in
+
+RELOADED = Metric(
+    "cuvee_config_last_reload_successful",
+    "gauge",
+    "1 if the configuration file is in force as it was read last, 0 if it cannot be used.",
+)
+RELOADED_AT = Metric(
+    "cuvee_config_last_reload_success_timestamp_seconds",
+    "gauge",
+    "When the configuration file was last read and could be used, in seconds since 1970.",
+)
+DISCOVERY_AGE = Metric(
+    "cuvee_discovery_age_seconds",
+    "gauge",
+    "Time since the last good look of a source of backends, or since the start if there was none.",
+    ("source",),
+)
+DISCOVERY_FAILURES = Metric(
+    "cuvee_discovery_failures_total",
+    "counter",
+    "Looks of a source of backends that failed; the backends that it told last stay.",
+    ("source",),
+)
+DISCOVERED = Metric(
+    "cuvee_discovered_backends",
+    "gauge",
+    "Backends that the source of the pool has found, those of the configuration not among them.",
+    ("pool",),
+)
+PLANS = Metric("cuvee_plans_total", "counter", "Plans put in force since the start.")
+DESIRED_BACKENDS = Metric(
+    "cuvee_desired_backends",
+    "gauge",
+    "Backends that the pool is to have: as they were ordered last where it has `scale` (missing "
+    "until then), else those that the plan in force uses.",
+    ("pool",),
+)
+PLANNED_LOAD = Metric(
+    "cuvee_planned_load",
+    "gauge",
+    "Mean load of the pool's backends under the plan in force.",
+    ("pool",),
+)
+PLAN_USD = Metric("cuvee_plan_usd_per_hour", "gauge", "Cost of the plan in force.")
+PLAN_BOUND_USD = Metric(
+    "cuvee_plan_lower_bound_usd_per_hour",
+    "gauge",
+    "Lower bound on the cost of any plan for the same demand, by the fluid relaxation.",
+)
+PLAN_SOLVE_S = Metric(
+    "cuvee_plan_solve_seconds", "gauge", "Time that the solver took for the plan in force."
+)
+PLAN_TIME = Metric(
+    "cuvee_plan_timestamp_seconds",
+    "gauge",
+    "Unix time at which the plan in force was put in force; its age is `time() -` this.",
+)
+LOOKS = Metric(
+    "cuvee_plan_looks_total", "counter", "Looks at the demand, by what came of them.", ("result",)
+)
+LAST_SOLVE = Metric(
+    "cuvee_last_solve_timestamp_seconds", "gauge", "Unix time at which the solver last answered."
+)
+LOOP_GOOD = Metric(
+    "cuvee_loop_last_success_timestamp_seconds",
+    "gauge",
+    "When the loop of the control plane last did its work, in seconds since 1970; its age is "
+    "`time() -` this.",
+    ("loop",),
+)
+LOOP_FAILURES = Metric(
+    "cuvee_loop_failures_total",
+    "counter",
+    "Times that the loop could not do its work; the log and `/cuvee/loops` have the reason.",
+    ("loop",),
+)
+LOOP_FAILING = Metric(
+    "cuvee_loop_failing", "gauge", "1 if the loop failed and has not succeeded since.", ("loop",)
+)
+
+METRICS = metrics_in(globals())

@@ -1,0 +1,27 @@
+"""The metrics of the plan in force, and of what was ordered by it."""
+
+from collections.abc import Iterator, Mapping
+
+from gateway.telemetry import control_definitions as control
+from gateway.telemetry.exposition import Family, labelled
+from planner.model.plan import Plan
+
+
+def plan_families(plan: Plan, orders: Mapping[str, int | None]) -> Iterator[Family]:
+    """orders: backends that pools which are scaled are to have, in place of the plan's; `None`:
+    nothing was ordered yet, and nothing is shown, so that whoever follows the metric ends none of
+    the backends that an earlier gateway ordered."""
+    desired, load = Family(control.DESIRED_BACKENDS), Family(control.PLANNED_LOAD)
+    for pool, count, mean in zip(plan.pools, plan.backends, plan.load, strict=True):
+        if (wished := orders.get(pool, count)) is not None:
+            desired.add(labelled(pool=pool), wished)
+        load.add(labelled(pool=pool), mean)
+    yield from (desired, load)
+    for definition, value in (
+        (control.PLAN_USD, plan.usd_per_hour),
+        (control.PLAN_BOUND_USD, plan.lower_bound_usd_per_hour),
+        (control.PLAN_SOLVE_S, plan.solve_s),
+    ):
+        family = Family(definition)
+        family.add("", value)
+        yield family
