@@ -25,8 +25,8 @@ NEVER: Final = inf  # the pressure of a backend that takes nothing now
 AWAY: Final = 1_000.0  # what makes a backend the last choice, or the first
 # What a backend may be fuller by than another, for what it saves of a prompt: the pressure for each
 # backlog of prefill, and at most. And how much later the first token may come there, over what is
-# saved. On a trace with blocks (docs/dispatch.md) a quarter of the first and none of the last keep
-# two thirds of the hits that these keep; twice as much of any of them keeps no more.
+# saved. On a trace with blocks (docs/dispatch.md) a quarter of the first, half of the second and
+# none of the last keep a tenth to a fifth fewer hits; twice as much of any of them keeps no more.
 WORTH: Final = 4.0
 MOST_WORTH: Final = 1.0
 PATIENT: Final = 2.0

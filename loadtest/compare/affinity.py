@@ -1,13 +1,11 @@
 """What it is worth to send a prompt where its beginning has been, and what it costs in promises.
 
 The same trace over the same engines, each with a prefix cache of its own, which the gateway does
-not see: by the gateway's router with affinity and without, and by affinity alone. Owns the engines'
-caches; knows nothing of commands. A prompt counts as computed from its placement on, as in
-`emulator/prefix_cache`: engines take prompts in order, so the next one finds it.
+not see: by the gateway's router with affinity and without, and by affinity alone. Knows nothing of
+commands.
 """
 
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -24,14 +22,13 @@ from gateway.routing.prefix_trail import PrefixTrail, trail_of
 from gateway.routing.router import Router
 from gateway.routing.table import compile_table
 from loadtest.compare.dispatch import fix_fleet
+from loadtest.compare.engine_caches import CachingFleet
 from loadtest.compare.prefixes import PrefixTrace
-from planner.engine.batching import Engine
-from planner.engine.profiles import Profile
 from planner.errors import InvalidValue
 from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.proof.simulate import SimulationResult
-from planner.proof.timeline import Dispatch, FirstCome, OnFinished, Placed, Route, Timeline
+from planner.proof.timeline import Dispatch, FirstCome, OnFinished, Route, Timeline
 from planner.sizes import FloatArray, IntArray
 
 SKIP = 0.1  # share of the requests that is not counted, because the fleet starts empty
@@ -41,80 +38,6 @@ SETTLED = 0.05
 SALT = 1
 CUVEE, NONE, LONGEST, HASHING = "cuvee", "none", "longest-prefix", "hashing"
 WAYS = (NONE, CUVEE, LONGEST, HASHING)
-
-
-class EngineCache:
-    """The blocks that one engine has, least recently used first. Running requests take their room
-    first."""
-
-    def __init__(self, engine: Engine, profile: Profile, block_tokens: int) -> None:
-        self._engine = engine
-        self._most = profile.kv_capacity / block_tokens
-        self._block_tokens = block_tokens
-        self._known: OrderedDict[int, None] = OrderedDict()
-
-    def __repr__(self) -> str:
-        return f"<EngineCache of {len(self._known)} blocks>"
-
-    def length(self, blocks: Sequence[int]) -> int:
-        """How many blocks of a prompt it has, from the first on."""
-        return next((n for n, block in enumerate(blocks) if block not in self._known), len(blocks))
-
-    def take(self, blocks: Sequence[int], input_tokens: int) -> int:
-        """Compute a prompt; return how many of its tokens it had."""
-        cached = min(self.length(blocks) * self._block_tokens, input_tokens - 1)
-        for block in reversed(blocks):  # the end of a prompt is forgotten before its beginning
-            self._known[block] = None
-            self._known.move_to_end(block)
-        room = self._most * (1.0 - self._engine.kv_used)
-        while len(self._known) > room:
-            self._known.popitem(last=False)
-        return cached
-
-
-class CachingFleet:
-    """Engines with caches: a `Dispatch` around another one, which notes hits where requests are
-    placed. cached: (N,) tokens of each prompt that its engine had."""
-
-    def __init__(
-        self, traffic: PrefixTrace, profiles: Sequence[Profile], requests: Sequence[int]
-    ) -> None:
-        """requests: (N,) input tokens."""
-        self._blocks, self._inputs = traffic.blocks, requests
-        self.engines = [Engine(profile) for profile in profiles]
-        self.caches = [
-            EngineCache(engine, profile, traffic.block_tokens)
-            for engine, profile in zip(self.engines, profiles, strict=True)
-        ]
-        self.cached = [0] * len(requests)
-        self._inner: Dispatch | None = None
-
-    def __repr__(self) -> str:
-        return f"<CachingFleet of {len(self.engines)} engines>"
-
-    def led_by(self, inner: Dispatch) -> "CachingFleet":
-        """The same, where another one decides."""
-        self._inner = inner
-        return self
-
-    def arrive(self, request: int, now_s: float) -> Iterable[Placed]:
-        assert self._inner is not None
-        return self._take(self._inner.arrive(request, now_s))
-
-    def room(self, now_s: float) -> Iterable[Placed]:
-        assert self._inner is not None
-        return self._take(self._inner.room(now_s))
-
-    def due_s(self) -> float:
-        assert self._inner is not None
-        return self._inner.due_s()
-
-    def _take(self, placed: Iterable[Placed]) -> list[Placed]:
-        placed = list(placed)
-        for request, backend, _ in placed:
-            blocks, inputs = self._blocks[request], self._inputs[request]
-            self.cached[request] = self.caches[backend].take(blocks, inputs)
-        return placed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

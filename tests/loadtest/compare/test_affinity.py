@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from gateway.config.load import Loaded, load
-from loadtest.compare.affinity import EngineCache, affinity_plays
+from loadtest.compare.affinity import affinity_plays
+from loadtest.compare.engine_caches import EngineCache
 from loadtest.compare.prefixes import TOKEN_BYTES, conversations, hot_prompt, read_prefixes
 from planner.engine.batching import Engine
 from planner.engine.profiles import find_profile
