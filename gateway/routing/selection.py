@@ -289,6 +289,7 @@ class Selection:
         others stay idle and can be stopped.
         """
         best, least, rank = None, 0.0, NEVER
+        alone = self._alone[bucket][pool]
         for backend in self.pools[pool]:
             if limit == 0:
                 break
@@ -299,14 +300,20 @@ class Selection:
             limit -= 1
             if backend.name in exclude:
                 continue
-            cold = backend.cold(now_s) if now_s < backend.cold_until_s else 0.0
-            penalty: float = backend.breaker.penalty
+            # The engine knows better than our sums.
+            if backend.behind(now_s) or backend.full(now_s):
+                pressure = NEVER
+            elif alone is not None:
+                pressure = alone.of(backend, memory, prefill_s, width)
+            else:
+                pressure = self.pressure.of(
+                    backend, pool, bucket, own, memory, prefill_s, now_s, width
+                )
+            if now_s < backend.cold_until_s:
+                pressure += backend.cold(now_s)
+            penalised = pressure + backend.breaker.penalty
             if backend is self.aside:
-                penalty += AWAY if own >= 0 else -AWAY
-            pressure = cold + self._pressure(
-                backend, pool, bucket, own, memory, prefill_s, now_s, width
-            )
-            penalised = pressure + penalty
+                penalised += AWAY if own >= 0 else -AWAY
             if best is None or penalised < rank:
                 best, least, rank = backend, pressure, penalised
         return best, least

@@ -3,6 +3,8 @@
 from dataclasses import replace
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gateway.routing.affinity import Affinity
 from gateway.routing.estimate import Estimate
@@ -350,3 +352,29 @@ def test_no_pool_gets_more_than_its_share_for_long():
     pools = [serve(router, asks("talk")).backend.pool for _ in range(60)]
 
     assert abs(pools.count("a") - pools.count("b")) <= 18
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 3), st.sampled_from([50, 500, 2_000]), st.booleans()),
+        max_size=60,
+    )
+)
+def test_no_hit_is_worth_a_promise(steps):
+    """Whatever comes, with trails or without, and whatever ends: no backend that serves several
+    ever has more than its promise allows, and what is pending is taken back to nothing."""
+    router = make_router(slot=0.13)
+    held = []
+    for talk, tokens, ends in steps:
+        if ends and held:
+            held.pop(0).release()
+            continue
+        lease = router.route(asks(talk, tokens=tokens), now_s=0.0, slack_s=1.5)
+        if lease is not None:
+            held.append(lease)
+            assert lease.backend.in_flight == 1 or lease.backend.load <= 1.0 + 1e-9
+
+    for lease in held:
+        lease.release()
+    assert all(b.pending_s == 0.0 and b.load == 0.0 for b in router.fleet.backends)
