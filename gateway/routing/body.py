@@ -6,6 +6,7 @@ The body itself is forwarded as received. Knows no estimate, no table and no bac
 import re
 from math import isfinite
 from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 from msgspec.structs import astuple
@@ -168,7 +169,7 @@ def request_of(
         answers=answers,
         width=width,
         previous=previous,
-        beside=hash(before) if before else 0,
+        beside=crc32(before) if before else 0,
         beside_bytes=len(before),
         session=session if isinstance(session, str) else None,
     )

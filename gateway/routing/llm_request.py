@@ -17,7 +17,7 @@ class LlmRequest:
     list. answers: choices in the reply, of all prompts. width: sequences that an engine works on
     for it, more than answers with `best_of`. one_choice: whether the answer has one choice; false
     where it may have more. previous: the id of the answer that this one goes on from, which one
-    backend has. beside: hash of what stands beside the prompt and is put before it, such as tools,
+    backend has. beside: CRC of what stands beside the prompt and is put before it, such as tools,
     and beside_bytes: how much that is. session: the name of its conversation, `None` if it has
     none. counted: tokens of the prompt's text by the model's tokenizer, `None` if they are not
     counted; the one field that is set later.

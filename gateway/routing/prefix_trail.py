@@ -3,11 +3,13 @@
 An engine keeps the KV of whole blocks of tokens, each named by all that is before it. The gateway
 has no tokens, but two prompts that begin with the same bytes begin with the same tokens. So it
 hashes ever longer beginnings of the bytes in which the prompt stands, undecoded, at a few lengths
-to each power of two. Hashes are salted: whoever sees them without the salt learns no text from
-them, and cannot try a guess.
+to each power of two. Hashes are salted, so that none can be looked up in a list made beforehand;
+under one salt they are the same in all processes. A CRC is as fast as Python's own hash of bytes,
+which is another one in each process.
 """
 
 from typing import Final
+from zlib import crc32
 
 from gateway.routing.endpoints import COMPLETIONS
 from gateway.routing.llm_request import LlmRequest
@@ -22,6 +24,7 @@ WHOLE: Final = 2048
 SEEN: Final = 1024
 SMALL: Final = (1 << 60) - 1  # what compiled code keeps without an object
 KEYS: Final = {"messages": b'"messages"', "prompt": b'"prompt"', "input": b'"input"'}
+SESSION: Final = 1  # tells the name of a conversation from what is beside a prompt
 SIGNS: Final = b" \t\r\n:"
 LIST: Final = b"["
 NESTED: Final = (b'"', b"[")  # how an element begins that is a prompt of its own
@@ -87,10 +90,12 @@ def trail_of(
     if endpoint is COMPLETIONS and _lists(body, start):  # one of several prompts, or of their parts
         return None
     size = len(body) - start
-    state = hash((salt, owner, request.model, request.beside)) & SMALL
+    whose = crc32(f"{request.model} {owner}".encode())
+    state = hash((salt, whose, request.beside)) & SMALL
     talk = 0
     if named:
-        talk = hash((salt, owner, request.model, session or request.session)) & SMALL or 1
+        name = session if session is not None else (request.session or "").encode()
+        talk = hash((salt, whose, crc32(name), SESSION)) & SMALL or 1
     hashes: list[int] = []
     ends: list[int] = []
     if beside >= FIRST:  # tools and the like, which templates put first
@@ -105,7 +110,7 @@ def trail_of(
         else:
             cut = start + end - SEEN
             piece = body[start + before : start + before + SEEN] + body[cut : start + end]
-        state = hash((state, piece)) & SMALL
+        state = hash((state, crc32(piece))) & SMALL
         hashes.append(state)
         ends.append(beside + end)
         before = end

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.routing.affinity import Affinity
+from gateway.routing.backend import Lease
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import changed
@@ -365,7 +366,7 @@ def test_no_hit_is_worth_a_promise(steps):
     """Whatever comes, with trails or without, and whatever ends: no backend that serves several
     ever has more than its promise allows, and what is pending is taken back to nothing."""
     router = make_router(slot=0.13)
-    held = []
+    held: list[Lease] = []
     for talk, tokens, ends in steps:
         if ends and held:
             held.pop(0).release()
