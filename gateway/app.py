@@ -6,7 +6,6 @@ is one worker in this process, or several in processes of their own; both have t
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
@@ -15,7 +14,8 @@ from typing import Any
 
 import msgspec
 
-from gateway.admin.server import JSON, AdminServer, Answer
+from gateway.admin.server import JSON, Answer
+from gateway.admin_port import AdminPort
 from gateway.adoption import Adoption
 from gateway.config.change import Change
 from gateway.config.load import Loaded
@@ -36,6 +36,7 @@ from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.table import compile_table
 from gateway.runtime import build, naming
+from gateway.solitary import alliance_of
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.choice import data_plane
 from gateway.workers.handover import Handover, Stage
@@ -51,7 +52,7 @@ log = logging.getLogger("cuvee")
 class App:
     """One gateway; an async context manager that serves while it is open.
 
-    fleet: all backends known now. plane: what serves.
+    fleet: all backends known now. plane: what serves. alliance: with other gateways, if any.
     """
 
     plane: DataPlane
@@ -83,9 +84,18 @@ class App:
             estimator=self._estimator,
             publish=self.publish,
             on_look=lambda result, why: self._insight.looked(result, why),
-            on_certificate=self._journal.certified,
+            on_certificate=self._on_certificate,
         )
         loops = self._metrics.loops
+        self.alliance = alliance_of(
+            loaded,
+            fleet=self.fleet,
+            estimator=self._estimator,
+            planning=self._planning,
+            loops=loops,
+            put=self.publish,
+            certified=self._journal.certified,
+        )
         self._reload = None if path is None else Reload(path, loaded, self._adopt, loops)
         self._discovery = Discovery(
             loaded,
@@ -100,6 +110,7 @@ class App:
             reload=self._reload,
             discovery=self._discovery,
             journal=self._journal,
+            alliance=self.alliance,
             ready=self._ready,
         )
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
@@ -122,6 +133,7 @@ class App:
         port, then no new requests; running ones may finish, and everything stops."""
         self._leaving, self._handover.stage = True, Stage.DRAINING
         self.plane.leave()
+        self.alliance.leave()
         with suppress(TimeoutError):
             async with asyncio.timeout(self._settings.drain_delay_s):
                 await self.replaced.wait()
@@ -222,6 +234,7 @@ class App:
         self._loaded, self._serving = loaded, self._adoption.serving
         self._settings = loaded.config.gateway
         self._journal.configure(loaded)
+        self.alliance.configure(loaded)
         self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
             self._planned(plan, "the configuration has changed")
@@ -233,12 +246,17 @@ class App:
 
     def _planned(self, plan: Plan, reason: str) -> None:
         self._insight.reason = reason
+        self.alliance.planned(reason)
         self._journal.planned(plan, reason)
         self._metrics.planned(plan, time.time())
         backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
         log.info(
             "plan %s in force: %s, $%.2f/h (%s)", plan.plan_id, backends, plan.usd_per_hour, reason
         )
+
+    def _on_certificate(self, plan: Plan) -> None:
+        self._journal.certified(plan)
+        self.alliance.sealed()
 
     async def _start(self) -> None:
         stack, settings = self._stack, self._settings
@@ -253,10 +271,13 @@ class App:
         with naming("gateway.port", self._handover.host, self._handover.port):
             self._port = await self._handover.data_port(settings.workers)
         stack.callback(self._port.close)
+        await stack.enter_async_context(self.alliance)
         await stack.enter_async_context(self._planning)
         self._metrics.planned(self.plan, time.time())
-        await self._open_admin()
-        self.plane = data_plane(
+        self._admin = await stack.enter_async_context(
+            AdminPort(settings, self._insight, self._handover)
+        )
+        self.plane, load = data_plane(
             self._serving,
             compile_table(self.plan, self.pools),
             fleet=self.fleet,
@@ -267,8 +288,9 @@ class App:
         loops = self._metrics.loops
         self._engines = Scrape(self.fleet, self._probe, table=lambda: self.plane.table, loops=loops)
         self._counting = Counting(
-            self.plane, self._planning, self._metrics, self._journal, self._engines
-        )
+            self.plane, self._planning, self._metrics, self._journal, self._engines,
+            add=self.alliance.add,
+        )  # fmt: skip
         self._insight.counting = self._counting
         stack.callback(self._journal.close)
         stack.enter_context(self._counting.tracing(self._loaded))
@@ -297,35 +319,13 @@ class App:
         self._background(self._counting.run())
         self._background(self._discovery.run())
         self._planning.resume()
+        self.alliance.begin(self.plane, load)
         if self._reload is not None:
             self._background(self._reload.run())
-        self._handover.serve(self.port, self._offer, self._on_replaced)
+        admin, data = self._admin, self._port  # a successor gets the sockets of both
+        self._handover.serve(self.port, lambda: (admin.sockets, data.sockets), admin.leave)
         where = f"http://{self._port.host}:{self.port}, admin on {self._admin.url}"
         log.info("listening on %s", where)
-
-    async def _open_admin(self) -> None:
-        settings = self._settings
-        with naming("gateway.admin_port", settings.admin_host, settings.admin_port):
-            listening = self._handover.admin_port(settings.admin_host, settings.admin_port)
-        self._stack.callback(listening.close)
-        self._admin = await self._stack.enter_async_context(
-            AdminServer(
-                self._insight.answers(),
-                self._insight.actions(),
-                host=settings.admin_host,
-                port=settings.admin_port,
-                listening=listening.dup(),
-            )
-        )
-        self._admin_socket = listening
-
-    def _offer(self) -> tuple[Sequence[socket.socket], Sequence[socket.socket]]:
-        """The listening sockets that a successor gets: of the admin port and the data port."""
-        return [self._admin_socket] if self._settings.admin_port else [], self._port.sockets
-
-    def _on_replaced(self) -> None:
-        self._admin.leave()
-        self._admin_socket.close()
 
     def _on_probed(self) -> None:
         self._acquaintance.settle({backend.name for backend in self.fleet.backends})

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from gateway import logs
@@ -14,6 +14,7 @@ from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.processes import usages
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.stats_schema import StatsDelta
 from gateway.trace_file import TraceFile
 from gateway.workers.plane import DataPlane
 
@@ -32,8 +33,12 @@ class Counting:
         metrics: Metrics,
         journal: DecisionJournal,
         engines: Scrape | None = None,
+        *,
+        add: Callable[[StatsDelta, float], None] | None = None,
     ) -> None:
-        """engines: what they say of themselves; `None`: they are not asked."""
+        """engines: what they say of themselves; `None`: they are not asked. add: takes what
+        happened for the plan, with the share of the workers that report; default: `planning`."""
+        self._add = add
         self._engines = engines
         self._plane = plane
         self._planning = planning
@@ -62,7 +67,11 @@ class Counting:
         if self._engines is not None:
             self._engines.hits.fill(delta, self._planning.plan.buckets)
         workers = self._plane.pids or (os.getpid(),)
-        self._planning.add(delta, seen=sum(w is not None for w in workers) / len(workers))
+        seen = sum(w is not None for w in workers) / len(workers)
+        if self._add is None:
+            self._planning.add(delta, seen=seen)
+        else:
+            self._add(delta, seen)
         self._metrics.add(delta)
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)

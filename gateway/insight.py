@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from gateway.admin.server import JSON, Answer
+from gateway.alliance import Alliance
 from gateway.counting import Counting
 from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError, NotFound
@@ -18,6 +19,7 @@ from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.reload import Reload
 from gateway.routing.estimator import Estimator
+from gateway.solitary import Solitary
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
 from planner.model.plan_json import plan_figures
@@ -38,6 +40,7 @@ class Insight:
         reload: Reload | None,
         discovery: Discovery,
         journal: DecisionJournal,
+        alliance: Alliance | Solitary,
         ready: Callable[[], Answer],
     ) -> None:
         """reload: `None` if the gateway follows no file. ready: the answer of `/readyz`."""
@@ -47,6 +50,7 @@ class Insight:
         self._reload = reload
         self._discovery = discovery
         self._journal = journal
+        self._alliance = alliance
         self._ready = ready
         self.reason = "the gateway started"
         self.counting: Counting | None = None
@@ -70,6 +74,7 @@ class Insight:
             "/cuvee/plan": self._explain,
             "/cuvee/hits": self._hits,
             "/cuvee/discovery": self._found,
+            "/cuvee/cluster": lambda: _json({"cluster": self._alliance.figures()}),
             "/cuvee/history": lambda: _json({"entries": self._journal.entries}),
             "/cuvee/loops": lambda: _json({"loops": self._metrics.loops.figures()}),
             "/readyz": self._ready,
@@ -87,6 +92,8 @@ class Insight:
         learned = self._estimator
         self._metrics.learned(learned.tokens.figures(), learned.payload.figures())
         self._metrics.discovered(self._discovery.ages(), self._discovery.counts())
+        if (cluster := self._alliance.figures()) is not None:
+            self._metrics.allied(cluster)
         if self._reload is not None:
             self._metrics.configured(not self._reload.problems, self._reload.at_s)
         return 200, CONTENT_TYPE, self._metrics.text()

@@ -22,6 +22,7 @@ from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program.limits import backend_price
 from planner.program.request import PlanRequest
+from planner.traffic.size_histogram import CellSum
 from planner.traffic.trace import read_trace
 
 log = logging.getLogger("cuvee.pace")
@@ -77,7 +78,7 @@ class Planning:
         self.paces = Paces(loaded.pools)
         self._review_s = self._clock() + REVIEW_S
         self._looking: asyncio.Task[None] | None = None
-        self._closed = False
+        self._leads = self._paused = True
 
     async def __aenter__(self) -> "Planning":
         """Make the first plan: for the configured workload, or for no known demand."""
@@ -100,7 +101,7 @@ class Planning:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        self._closed = True
+        self._leads = False
         self.pause()
         self._solver.__exit__(None, None, None)
 
@@ -162,15 +163,44 @@ class Planning:
 
     def pause(self) -> None:
         """Do not look at the demand until `resume`; a look under way is given up."""
+        self._paused = True
         if self._looking is not None:
             self._looking.cancel()
+            self._looking = None
 
     def resume(self) -> None:
-        """Look at the demand at intervals from now on."""
-        if self._closed:
+        """Look at the demand at intervals from now on, if this gateway plans."""
+        self._paused = False
+        if not self._leads or self._looking is not None:
             return
         looks = self._replanner.run(self._loaded.config.planner.interval_s, self._clock)
         self._looking = asyncio.get_running_loop().create_task(looks)
+
+    def lead(self, leads: bool) -> None:
+        """Whether this gateway plans, from now on; if not, another one does, and a look under way
+        is given up."""
+        self._leads, paused = leads, self._paused
+        if not leads:
+            self.pause()
+            self._paused = paused
+        elif not paused:
+            self.resume()
+
+    def follow(self, plan: Plan) -> None:
+        """Another gateway has put this plan in force."""
+        if plan.plan_id != self.plan.plan_id:
+            self.paces.settle()
+        self._replanner.follow(plan)
+
+    @property
+    def sizes(self) -> dict[tuple[int, int], CellSum]:
+        """All that is remembered of actual sizes, by bucket and fine cell."""
+        return self._observed.sizes
+
+    def recall(self, sizes: Mapping[tuple[int, int], CellSum]) -> None:
+        """Add sizes that another gateway remembers, if nothing else is known."""
+        if self._observed.nothing:
+            self._observed.recall(sizes)
 
     async def draft(self, loaded: Loaded, running: tuple[int, ...]) -> Draft:
         """A plan for another configuration: the one in force if nothing that it depends on differs;

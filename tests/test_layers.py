@@ -35,7 +35,8 @@ LAYERS = {
     "gateway.proxy.http": "gateway.errors",
     "gateway.proxy": "planner.model gateway.errors gateway.access gateway.config gateway.routing "
     "gateway.proxy.http",
-    "gateway.cluster": "",
+    "gateway.cluster": "planner planner.model planner.traffic gateway.config gateway.routing "
+    "gateway.telemetry",
     "gateway.control.solver": "PLANNER gateway.runtime",
     "gateway.control": "PLANNER gateway.config gateway.proxy gateway.routing gateway.telemetry "
     "gateway.control.solver",
@@ -45,6 +46,11 @@ LAYERS = {
     "gateway.proxy.http",
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
     "gateway.rehearsal gateway.routing gateway.telemetry",
+    "gateway.alliance": "planner planner.model gateway.cluster gateway.config gateway.planning "
+    "gateway.routing gateway.telemetry gateway.workers",
+    "gateway.solitary": "planner.model gateway.alliance gateway.cluster gateway.config "
+    "gateway.planning "
+    "gateway.routing gateway.telemetry gateway.workers",
     "gateway.line_file": "",
     "gateway.trace_file": "planner.traffic gateway.config gateway.line_file",
     "gateway.journal": "planner.model gateway.config gateway.line_file gateway.telemetry",
@@ -64,10 +70,13 @@ LAYERS = {
     "gateway.plain_http": "",
     "gateway.actuation": "planner.model gateway.config gateway.discovery.kubernetes "
     "gateway.plain_http gateway.telemetry",
-    "gateway.insight": "planner.model gateway.admin gateway.counting gateway.discovery "
+    "gateway.insight": "planner.model gateway.admin gateway.alliance gateway.solitary "
+    "gateway.counting gateway.discovery "
     "gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.errors gateway.proxy.http",
+    "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "
+    "gateway.workers",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",
     "loadtest.replay": "PLANNER",

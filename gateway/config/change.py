@@ -8,8 +8,9 @@ import msgspec
 from gateway.config.load import Loaded
 from gateway.config.schema import Config
 
-# Of the section `gateway`: sockets and processes stay as they are until a restart.
-FIXED = ("host", "port", "workers", "admin_host", "admin_port")
+# Of the section `gateway`: sockets, processes and the place where gateways meet stay as they are
+# until a restart.
+FIXED = ("host", "port", "workers", "admin_host", "admin_port", "cluster")
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):

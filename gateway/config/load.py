@@ -13,6 +13,7 @@ import msgspec
 
 from gateway.config.addresses import check_addresses
 from gateway.config.alternatives import UnusableAlternative
+from gateway.config.cluster import check_cluster
 from gateway.config.discover import check_discover
 from gateway.config.findings import Findings, did_you_mean
 from gateway.config.names import check_names
@@ -173,6 +174,7 @@ def _checked(
     _check_times(config, findings)
     check_addresses(config.pools, config.gateway, findings)
     check_discover(config, raw, root, findings)
+    check_cluster(config, root, findings)
     check_scale(config, root, environ, findings)
     check_weights(config, root, findings)
     reached = upstreams(config, root, environ, findings)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from gateway.config import (
+    cluster_schema,
     discover_schema,
     kubernetes_schema,
     pool_schema,
@@ -18,6 +19,7 @@ from gateway.config import (
     schema,
     weights_schema,
 )
+from gateway.config.cluster_schema import ClusterSection
 from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
@@ -73,11 +75,11 @@ The gateway reads the file again when the file or one that it names has changed 
 second, also behind links, such as those of a Kubernetes ConfigMap), at SIGHUP, and at `POST
 /cuvee/reload` on the admin port. Everything is put in force at once: models, classes, pools,
 backends, profiles, prices, limits and settings. New backends are probed first, then those that are
-gone get no new requests and finish what they have. Only `host`, `port`, `workers`, `admin_host` and
-`admin_port` of `gateway` need a restart; the answer and the log say so. A file that cannot be used
-changes nothing: the log, the answer and `/readyz` on the admin port have its problems, and
-`cuvee_config_last_reload_successful` is 0. What was observed of a class stays, unless `buckets`
-changes. `planner.workload` is used only where too few requests were observed.
+gone get no new requests and finish what they have. Only `host`, `port`, `workers`, `admin_host`,
+`admin_port` and `cluster` of `gateway` need a restart; the answer and the log say so. A file that
+cannot be used changes nothing: the log, the answer and `/readyz` on the admin port have its
+problems, and `cuvee_config_last_reload_successful` is 0. What was observed of a class stays, unless
+`buckets` changes. `planner.workload` is used only where too few requests were observed.
 
 ## A new version takes over
 
@@ -114,6 +116,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("gateway", GatewaySection),
     ("gateway.trace", TraceSection),
     ("gateway.journal", JournalSection),
+    ("gateway.cluster", ClusterSection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
@@ -150,6 +153,7 @@ def _notes() -> dict[tuple[str, str], str]:
         kubernetes_schema,
         scale_schema,
         weights_schema,
+        cluster_schema,
     )
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):

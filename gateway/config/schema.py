@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.config.cluster_schema import ClusterSection
 from gateway.config.domains import (
     ADMIN_PORT,
     Count,
@@ -300,6 +301,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """A trace of the traffic, for planning; default: none is written."""
     journal: JournalSection | None = None
     """Where the journal of decisions goes; default: the last ones are kept in memory only."""
+    cluster: ClusterSection | None = None
+    """Other gateways of the same fleet; default: there are none."""
     drain_delay_s: NotNegative = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: NotNegative = 30.0

@@ -9,6 +9,7 @@ report, or no backend is ready so that balancers send nothing.
 
 from array import array
 from collections import deque
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -155,6 +156,17 @@ class ObservedDemand:
             key = int(bucket), fine_cell(int(inputs), int(outputs))
             entry = (1.0, float(inputs), float(outputs), float(cached))
             self._sized(key, entry, float(count) * self._weight)
+
+    @property
+    def sizes(self) -> dict[tuple[int, int], CellSum]:
+        """All that is remembered of actual sizes, as if it had just been observed."""
+        return {key: add_cells(NOTHING, sums, 1 / self._weight) for key, sums in self._sums.items()}
+
+    def recall(self, sizes: Mapping[tuple[int, int], CellSum]) -> None:
+        """Add sizes that another gateway remembers."""
+        for key, entry in sizes.items():
+            if key[0] < self._buckets.count:
+                self._sized(key, entry, self._weight)
 
     def snapshot(self, now_s: float) -> Demand:
         """The demand at this moment."""

@@ -148,6 +148,11 @@ class Replanner:
         self._on_look("replaced", reason)
         return candidate
 
+    def follow(self, plan: Plan) -> None:
+        """Another gateway has put this plan in force, with its certificate if it has one."""
+        self.plan, self._first, self._sealed = plan, None, None
+        self._short = self._better = 0
+
     def _why(self, candidate: Plan) -> str:
         """Why the plan in force stays at this look."""
         if candidate.plan_id == self.plan.plan_id:

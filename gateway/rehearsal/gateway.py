@@ -10,6 +10,7 @@ from typing import Final
 
 from gateway.errors import Saturated, Unavailable
 from gateway.rehearsal.estimates import Estimates
+from gateway.rehearsal.load_sharing import LoadSharing
 from gateway.routing.admission import Admission, QueueLimits
 from gateway.routing.backend import Lease
 from gateway.routing.observation import Outcome
@@ -34,10 +35,13 @@ class SimulatedGateway:
         limits: QueueLimits,
         estimates: Estimates,
         workers: list[int],
+        sharing: LoadSharing | None = None,
         trail_of: Callable[[int], PrefixTrail | None] | None = None,
     ) -> None:
         """routers: one for each worker. limits: of the queue of each. workers: by request, number
-        of the worker that it reaches. trail_of: makes the trail of a request; `None`: none has."""
+        of the worker that it reaches. sharing: by which they know of each other, if time must pass
+        for that. trail_of: makes the trail of a request; `None`: none has."""
+        self._sharing = sharing
         self._routers = routers
         self._admissions = [
             Admission(router, limits, view=None if router.peers is None else router.peers.queue)
@@ -59,6 +63,8 @@ class SimulatedGateway:
     def arrive(self, request: int, now_s: float) -> list[Placed]:
         """Place a request, or let it wait; it may take the place of another one."""
         self._now_s = now_s
+        if self._sharing is not None:
+            self._sharing.advance(now_s)
         worker, caller = self._workers[request], self._estimates.caller[request]
         router, admission = self._routers[worker], self._admissions[worker]
         estimate = self._estimates.estimate(request)
@@ -88,6 +94,8 @@ class SimulatedGateway:
     def room(self, now_s: float) -> Sequence[Placed]:
         """Let waiting requests take their turns, and end the time of those that waited too long."""
         self._now_s = self._turned_s = now_s
+        if self._sharing is not None:
+            self._sharing.advance(now_s)
         if not self._arrived_s:  # nobody waits, as at most tokens
             return ()
         for admission in self._admissions:

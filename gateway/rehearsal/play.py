@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gateway.rehearsal.estimates import Estimates, GivenEstimates, LearnedEstimates
 from gateway.rehearsal.gateway import SHED, SimulatedGateway
 from gateway.rehearsal.history import callers
+from gateway.rehearsal.load_sharing import LoadSharing
 from gateway.routing.admission import QueueLimits
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
@@ -73,6 +74,7 @@ def rehearse(
     estimated: FloatArray | None = None,
     limits: QueueLimits = QUEUE,
     workers: IntArray | None = None,
+    sharing: LoadSharing | None = None,
     engines: tuple[Pool, ...] | None = None,
 ) -> Rehearsal:
     """Play a trace through a plan's router and admission.
@@ -83,15 +85,20 @@ def rehearse(
     input and output tokens, or (N, 3) with the P90 of the output; without it `estimator` (a fresh
     one if `None`) knows the inputs, predicts the outputs, and learns them as requests end. limits:
     of the queue of each worker. workers: (N,) number of the worker that each request reaches, if
-    several share the fleet. engines: the pools as they are played, where they are not what the
+    several share the fleet. sharing: how these learn of each other; default: by the array of the
+    workers of one machine. engines: the pools as they are played, where they are not what the
     router believes. Raises InvalidValue when trace, classes and estimates do not match.
     """
     indexes = _class_indexes(slo_class, len(trace), plan.buckets)
     estimates = _estimates(trace, indexes, plan.buckets, estimator, estimated)
     numbers = [p for p, count in enumerate(plan.backends) for _ in range(count)]
     dealt = np.zeros(len(trace), dtype=np.int64) if workers is None else workers
-    routers = list(_routers(plan, compile_table(plan, pools), 1 + int(dealt.max(initial=0))))
-    dispatch = SimulatedGateway(routers, limits, estimates, dealt.tolist())
+    table, urls = compile_table(plan, pools), _urls(plan)
+    if sharing is None:
+        routers = list(_routers(table, urls, 1 + int(dealt.max(initial=0))))
+    else:
+        routers = sharing.routers(table, urls)
+    dispatch = SimulatedGateway(routers, limits, estimates, dealt.tolist(), sharing)
     result = simulate(
         trace,
         [(engines or pools)[p].profile for p in numbers],
@@ -111,12 +118,18 @@ def rehearse(
     )
 
 
-def _routers(plan: Plan, table: RoutingTable, workers: int) -> Iterator[Router]:
-    """One router for each worker, with a fleet of its own and a view of one shared array."""
-    urls = {
+def _urls(plan: Plan) -> dict[str, tuple[str, ...]]:
+    """Every planned backend."""
+    return {
         pool: tuple(f"{pool}:{n}" for n in range(count))
         for pool, count in zip(plan.pools, plan.backends, strict=True)
     }
+
+
+def _routers(
+    table: RoutingTable, urls: dict[str, tuple[str, ...]], workers: int
+) -> Iterator[Router]:
+    """One router for each worker, with a fleet of its own and a view of one shared array."""
     if workers == 1:
         yield Router(table, Fleet.of(urls))
         return

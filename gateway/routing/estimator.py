@@ -10,7 +10,7 @@ from typing import Final
 from gateway.routing.endpoints import CHAT, Endpoint
 from gateway.routing.estimate import Estimate, PredictedLength
 from gateway.routing.estimator_schema import EstimatorState, Lesson
-from gateway.routing.lengths import OutputLengths
+from gateway.routing.lengths import HISTORIES, OutputLengths
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.payload_tokens import PayloadTokens
 from gateway.routing.tokens import SURE, BytesPerToken
@@ -174,11 +174,12 @@ class Estimator:
         """Fill up the quota of lessons; called several times a second."""
         self._quota = QUOTA
 
-    def state(self) -> EstimatorState:
-        """All that was learned, as a value that can be sent to another process."""
+    def state(self, most: int = HISTORIES) -> EstimatorState:
+        """All that was learned, as a value that can be sent to another process. most: histories of
+        output lengths of each kind, those used last."""
         return EstimatorState(
             tokens=self.tokens.state(),
-            lengths=self.lengths.state(),
+            lengths=self.lengths.state(most),
             payload=self.payload.state(),
             counts=self.counts.state(),
         )

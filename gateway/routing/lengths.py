@@ -160,8 +160,9 @@ class OutputLengths:
         self._cells.move_to_end(finest)
         cell.add(output_tokens)
 
-    def state(self) -> LengthsState:
-        """All histories as a value that can be sent to another process."""
+    def state(self, most: int = HISTORIES) -> LengthsState:
+        """All histories as a value that can be sent to another process. most: of each kind, those
+        used last."""
         places: dict[int, int] = {}
         histories: list[tuple[int, ...]] = []
 
@@ -172,8 +173,9 @@ class OutputLengths:
                 histories.append(history.samples)
             return places[id(history)]
 
-        coarse = [(key, place(history)) for key, history in self._coarse.items()]
-        cells = [(key, tuple(map(place, cell.histories))) for key, cell in self._cells.items()]
+        coarse = [(key, place(history)) for key, history in list(self._coarse.items())[-most:]]
+        last = list(self._cells.items())[-most:]
+        cells = [(key, tuple(map(place, cell.histories))) for key, cell in last]
         return LengthsState(histories=histories, coarse=coarse, cells=cells)
 
     def restore(self, state: LengthsState) -> None:

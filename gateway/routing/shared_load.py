@@ -1,4 +1,5 @@
-"""The load that each worker of one machine has on each backend, in one array of shared memory.
+"""The load that each worker of one machine has on each backend, in one array of shared memory; and
+that of other gateways, where there are any.
 
 Each worker writes its own cells and reads the sum of the others'. No lock is needed: a number is
 eight aligned bytes, which x86-64 and arm64 write in one piece. The supervisor writes what it found
@@ -13,6 +14,7 @@ import numpy as np
 from gateway.routing.backend import WIDTH
 from gateway.routing.fleet import Fleet
 from gateway.routing.shared_queue import QueueView, SharedQueue
+from planner.sizes import FloatArray
 
 # Age up to which the other workers' numbers are used without reading them again: ten decisions of a
 # worker at 2,000 requests/s.
@@ -27,13 +29,18 @@ class SharedLoad:
     Layout, in doubles: (R,) 1.0 where a backend is down; (R,) the load that other clients have
     there, `ASLEEP` where its engine sleeps; then (W, R, WIDTH) the sums of each worker as `Backend`
     lays them out. R: rows, one for each backend and some for backends that come later. Then a
-    `SharedQueue`.
+    `SharedQueue`. With other gateways, these have one more part together, as if they were one more
+    worker; the supervisor writes it.
 
-    queue: what the workers know of each other's queues.
+    queue: what the workers know of each other's queues. workers: without the other gateways.
     """
 
-    def __init__(self, memory: Any, *, workers: int, rows: int) -> None:
-        """memory: a writable buffer of `SharedLoad.doubles` doubles, all zero."""
+    def __init__(self, memory: Any, *, workers: int, rows: int, gateways: int = 0) -> None:
+        """memory: a writable buffer of `SharedLoad.doubles` doubles, all zero. gateways: 1
+        with a part for other gateways."""
+        self.workers = workers
+        self._others = workers if gateways else None
+        workers += gateways
         self._cells = memoryview(memory).cast("B").cast("d")
         whole = np.frombuffer(memory, dtype=np.float64)
         self._found = whole[: FOUND * rows].reshape(FOUND, rows)
@@ -49,8 +56,9 @@ class SharedLoad:
         return f"<SharedLoad {len(self._held)} workers × {self.rows} rows>"
 
     @staticmethod
-    def doubles(*, workers: int, rows: int) -> int:
+    def doubles(*, workers: int, rows: int, gateways: int = 0) -> int:
         """The length of the array."""
+        workers += gateways
         return rows * (FOUND + workers * WIDTH) + SharedQueue.doubles(workers=workers)
 
     def cell(self, worker: int, row: int) -> "memoryview[float]":
@@ -72,9 +80,26 @@ class SharedLoad:
             summed = held[:worker].sum(axis=0) + held[worker + 1 :].sum(axis=0)
         return summed.tolist()  # type: ignore[no-any-return]
 
+    def own(self, rows: int) -> FloatArray:
+        """(rows, WIDTH) totals over all workers, without other gateways."""
+        summed: FloatArray = self._held[: self.workers, :rows].sum(axis=0)
+        return summed
+
+    def lend(self, sums: FloatArray) -> None:
+        """Other gateways hold these (rows, WIDTH) sums from now on."""
+        assert self._others is not None
+        self._held[self._others, : len(sums)] = sums
+        self._held[self._others, len(sums) :, 0] = 0.0
+
+    def lose_gateways(self) -> None:
+        """Count nothing for other gateways from now on: nobody hears of them any more."""
+        if self._others is not None:
+            self.clear(self._others)
+
     def in_use(self) -> set[int]:
         """The rows on which some worker still has a lease."""
-        return set(np.flatnonzero(self._held[:, :, 0].any(axis=0)).tolist())
+        held = self._held[: self.workers, :, 0]
+        return set(np.flatnonzero(held.any(axis=0)).tolist())
 
     def mark(self, fleet: Fleet) -> None:
         """Write for all workers which backends of the supervisor's fleet are down or asleep, and
@@ -146,6 +171,7 @@ class LoadView:
         """Count all backends as up, awake and without other clients from now on: no process asks
         them any more, so that only the breakers are left to decide."""
         self._reads_found = False
+        self._shared_load.lose_gateways()
         for backend, _ in self._places:
             backend.probed(True)
             backend.asleep, backend.foreign = False, 0.0

@@ -49,6 +49,17 @@ class SharedQueue:
         """Forget the claims of a worker: it died, and its requests with it."""
         self.claims[worker] = 0.0
 
+    def lend(self, part: int, tokens: Any, claims: Any, now_s: float, until_s: float) -> None:
+        """Other gateways gave callers these tokens lately: in this window, since they tell it again
+        before it is over. claims: (POOLS, 3) of those that wait there, until then: rank + 1, level
+        and due time."""
+        self.tokens[part, 1] = 0.0
+        self.tokens[part, 0] = tokens
+        self.windows[part] = int(now_s / WINDOW_S)
+        self.claims[part, :, 1:3] = claims[:, 1:]
+        self.claims[part, :, 3] = until_s - FRESH_S
+        self.claims[part, :, 0] = claims[:, 0]
+
 
 class QueueView:
     """The view of one worker on the queues of all."""
@@ -137,17 +148,37 @@ class SharedServed(Served):
         if now_s < self._due_s:
             return
         self._due_s = now_s + STALE_S
-        window, tokens = self._current(now_s), self._shared.tokens
-        left = 1.0 - (now_s / WINDOW_S - window)
-        this = (self._shared.windows == window)[:, None]
-        last = (self._shared.windows == window - 1)[:, None]
-        # A worker that has given nothing in this window has not moved its numbers on.
-        now = np.where(this, tokens[:, 0], 0.0)
-        before = np.where(this, tokens[:, 1], np.where(last, tokens[:, 0], 0.0))
-        self._levels = (now + left * before).sum(axis=0)
+        self._levels = levels(self._shared, now_s, len(self._shared.windows))
         self._total_tokens = float(self._levels.sum())
         self._callers = int(np.count_nonzero(self._levels))
 
     @staticmethod
     def _current(now_s: float) -> int:
         return int(now_s / WINDOW_S)
+
+
+def first_claims(shared: SharedQueue, now_s: float, workers: int) -> Any:
+    """(POOLS, 3) of those that wait at the first so many workers, who comes first for each pool:
+    rank + 1 (0: nobody waits), level and seconds until it is due."""
+    first = np.zeros((POOLS, 3))
+    claims = shared.claims[:workers]
+    waiting = (claims[:, :, 0] > 0) & (claims[:, :, 3] > now_s - FRESH_S)
+    for worker, pool in np.argwhere(waiting).tolist():
+        rank, level, due_s, _ = claims[worker, pool].tolist()
+        mine = rank, level, due_s - now_s
+        if not first[pool, 0] or mine < tuple(first[pool].tolist()):
+            first[pool] = mine
+    return first
+
+
+def levels(shared: SharedQueue, now_s: float, workers: int) -> Any:
+    """(CALLERS,) tokens that the first so many workers gave in the last `WINDOW_S`."""
+    window = int(now_s / WINDOW_S)
+    tokens, windows = shared.tokens[:workers], shared.windows[:workers]
+    left = 1.0 - (now_s / WINDOW_S - window)
+    this = (windows == window)[:, None]
+    last = (windows == window - 1)[:, None]
+    # A worker that has given nothing in this window has not moved its numbers on.
+    now = np.where(this, tokens[:, 0], 0.0)
+    before = np.where(this, tokens[:, 1], np.where(last, tokens[:, 0], 0.0))
+    return (now + left * before).sum(axis=0)

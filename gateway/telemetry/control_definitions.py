@@ -80,5 +80,32 @@ LOOP_FAILURES = Metric(
 LOOP_FAILING = Metric(
     "cuvee_loop_failing", "gauge", "1 if the loop failed and has not succeeded since.", ("loop",)
 )
+CLUSTER_UP = Metric(
+    "cuvee_cluster_up",
+    "gauge",
+    "Whether Redis answers, by which the gateways of a cluster know of each other; 0: this one "
+    "serves with its last plan and its own view.",
+)
+CLUSTER_FAILURES = Metric(
+    "cuvee_cluster_failures_total", "counter", "Questions to Redis that it did not answer in time."
+)
+CLUSTER_LEADS = Metric(
+    "cuvee_cluster_leads", "gauge", "Whether this gateway plans for all: 1 at one of them."
+)
+CLUSTER_GATEWAYS = Metric(
+    "cuvee_cluster_gateways", "gauge", "Gateways of the cluster that are known, this one included."
+)
+CLUSTER_VIEW_AGE = Metric(
+    "cuvee_cluster_view_age_seconds",
+    "gauge",
+    "Age of what this gateway knows of another one's load, of the one that it is greatest for; "
+    "0 without another one.",
+)
+CLUSTER_FOLLOWS = Metric(
+    "cuvee_cluster_follows",
+    "gauge",
+    "0 if the plan of the gateway that plans cannot be used here: it is for another configuration, "
+    "or of another version.",
+)
 
 METRICS = metrics_in(globals())

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from gateway.routing.fleet import Fleet
 from gateway.telemetry import control_definitions as control
 from gateway.telemetry import definitions as metric
+from gateway.telemetry.cluster_metrics import ClusterFigures, cluster_families
 from gateway.telemetry.discovery_metrics import discovered
 from gateway.telemetry.engine_metric_families import engines
 from gateway.telemetry.engine_reading import EngineFigures
@@ -70,6 +71,7 @@ class Metrics:
         self._engines: Sequence[EngineFigures] = ()
         self._sources: Mapping[str, tuple[float, int]] = {}
         self._found: Mapping[str, int] = {}
+        self._cluster: ClusterFigures | None = None
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -139,6 +141,10 @@ class Metrics:
         """Show sources of backends and how many they found; see `discovery_metrics`."""
         self._sources, self._found = sources, pools
 
+    def allied(self, figures: ClusterFigures) -> None:
+        """Show the cluster that this gateway is one of."""
+        self._cluster = figures
+
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         by_pool = _by_pool(self._by_class)
@@ -153,6 +159,7 @@ class Metrics:
         families += self._gateway()
         families += discovered(self._sources, self._found)
         families += loop_families(self.loops)
+        families += cluster_families(self._cluster)
         if self._plan is not None:
             families += plan_families(self._plan, self.orders)
             families.append(_single(control.PLAN_TIME, self._plan_at_s))

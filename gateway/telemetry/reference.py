@@ -12,7 +12,8 @@ HEAD = """\
 `/metrics` on the admin port (by default `http://127.0.0.1:8790/metrics`) answers in Prometheus'
 text format. With several workers it shows all of them together: counters are summed, gauges of one
 worker carry its number.
-A backend's load and leases are totals over all workers.
+A backend's load and leases are totals over all workers, and over all gateways of a
+[cluster](cluster.md).
 
 This page is made from `gateway/telemetry/definitions.py`, by `python -m
 gateway.telemetry.reference`.

@@ -1,8 +1,10 @@
-"""Which data plane serves: a worker in this process, or a supervisor of several."""
+"""Which data plane serves: a worker in this process, or a supervisor of several; and where other
+gateways' load comes in."""
 
 from gateway.config.serving import ServingConfig
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
+from gateway.routing.gateway_load import GatewayLoad, SoleView
 from gateway.routing.table import RoutingTable
 from gateway.workers.plane import DataPlane
 from gateway.workers.port import DataPort
@@ -18,9 +20,22 @@ def data_plane(
     estimator: Estimator,
     port: DataPort,
     admin: str,
-) -> DataPlane:
-    """The data plane that `gateway.workers` asks for, not yet started. admin: see `Worker`."""
+) -> tuple[DataPlane, GatewayLoad | None]:
+    """The data plane that `gateway.workers` asks for, not yet started; and what it holds beside
+    other gateways, `None` where `gateway.cluster` names none. admin: see `Worker`."""
     if config.gateway.workers > 1:
-        return Supervisor(config, table, fleet=fleet, estimator=estimator, port=port, admin=admin)
-    sockets = [held.dup() for held in port.share(0)]
-    return Worker(config, table, fleet=fleet, estimator=estimator, sockets=sockets, admin=admin)
+        supervisor = Supervisor(
+            config, table, fleet=fleet, estimator=estimator, port=port, admin=admin
+        )
+        return supervisor, supervisor.load
+    peers = None if config.gateway.cluster is None else SoleView(fleet)
+    worker = Worker(
+        config,
+        table,
+        fleet=fleet,
+        estimator=estimator,
+        sockets=[held.dup() for held in port.share(0)],
+        admin=admin,
+        peers=peers,
+    )
+    return worker, peers

@@ -38,3 +38,12 @@ def queue_limits(settings: GatewaySection) -> QueueLimits:
         tokens=ceil(settings.queue_tokens / settings.workers),
         timeout_s=settings.queue_timeout_s,
     )
+
+
+def array_size(settings: GatewaySection, rows: int) -> dict[str, int]:
+    """The size of the array that the workers of this gateway share, as `SharedLoad` takes it."""
+    return {
+        "workers": settings.workers,
+        "rows": rows,
+        "gateways": int(settings.cluster is not None),
+    }

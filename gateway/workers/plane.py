@@ -3,10 +3,12 @@
 `Worker` implements it in the same process, `Supervisor` with several worker processes.
 """
 
+from collections import deque
 from typing import Protocol
 
 from gateway.config.serving import ServingConfig
 from gateway.routing.backend import Backend
+from gateway.routing.estimator_schema import Lesson
 from gateway.routing.membership import Membership
 from gateway.routing.table import RoutingTable
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
@@ -17,11 +19,13 @@ class DataPlane(Protocol):
 
     table: the one in force; assign another to put it in force. replaced: worker processes that died
     and were replaced since the start. pids: (N,) ids of the worker processes, `None` where one is
-    being replaced; empty where this process serves itself.
+    being replaced; empty where this process serves itself. recent: lessons of a sample of the last
+    requests.
     """
 
     table: RoutingTable
     replaced: int
+    recent: deque[Lesson]
 
     @property
     def pids(self) -> tuple[int | None, ...]: ...

@@ -23,6 +23,7 @@ from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.runtime import return_large_blocks, settle
 from gateway.workers.channel import Channel
 from gateway.workers.handover import Orphanage, is_served
+from gateway.workers.limits import array_size
 from gateway.workers.messages import (
     BackendLost,
     Down,
@@ -132,7 +133,7 @@ class WorkerProcess:
     def _worker(self, start_up: StartUp) -> tuple[Worker, LoadView]:
         config = start_up.config
         fleet = Fleet(start_up.membership)
-        shared_load = SharedLoad(self._memory, workers=config.gateway.workers, rows=self._rows)
+        shared_load = SharedLoad(self._memory, **array_size(config.gateway, self._rows))
         load_view = LoadView(shared_load, fleet, self._number)
         estimator = Estimator(config.bytes_per_token)
         estimator.restore(start_up.learned)

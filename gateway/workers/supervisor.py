@@ -10,6 +10,7 @@ import logging
 import socket
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from multiprocessing import get_context
@@ -21,7 +22,9 @@ from gateway.config.serving import ServingConfig
 from gateway.errors import ConfigError
 from gateway.routing.backend import Backend
 from gateway.routing.estimator import Estimator
+from gateway.routing.estimator_schema import Lesson
 from gateway.routing.fleet import Fleet
+from gateway.routing.gateway_load import SharedView
 from gateway.routing.membership import Membership
 from gateway.routing.prefix_index import SALT_BITS, PrefixIndex
 from gateway.routing.shared_load import LoadView, SharedLoad
@@ -30,6 +33,7 @@ from gateway.runtime import without_hangup
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
 from gateway.workers import process
 from gateway.workers.channel import Channel
+from gateway.workers.limits import array_size
 from gateway.workers.messages import (
     BackendLost,
     Down,
@@ -54,12 +58,15 @@ STOP_S = 5.0  # for the workers to end, beyond the time that requests have to fi
 # row takes 24 bytes for each worker. As many as discovery may find, and as leave meanwhile.
 SPARE_ROWS = 8192
 
+RECENT = 64  # lessons kept for other gateways between two reports
+
 FORKED = get_context("forkserver")
 FORKED.set_forkserver_preload([process.__name__])
 
 
 class Supervisor:
-    """The `DataPlane` of several processes; an async context manager."""
+    """The `DataPlane` of several processes; an async context manager. load: what they hold, beside
+    other gateways, if there may be any. recent: the last lessons."""
 
     def __init__(
         self,
@@ -83,8 +90,12 @@ class Supervisor:
         self._port = port
         self._admin = admin
         rows = fleet.membership.rows + SPARE_ROWS
-        self._memory = FORKED.RawArray("d", SharedLoad.doubles(workers=settings.workers, rows=rows))
-        self._shared_load = SharedLoad(self._memory, workers=settings.workers, rows=rows)
+        size = array_size(settings, rows)
+        self._memory = FORKED.RawArray("d", SharedLoad.doubles(**size))
+        self._shared_load = SharedLoad(self._memory, **size)
+        gateways = settings.cluster is not None
+        self.load = SharedView(self._shared_load, fleet) if gateways else None
+        self.recent: deque[Lesson] = deque(maxlen=RECENT)
         self._load_view = LoadView(self._shared_load, fleet, None)
         self._prefixes = FORKED.RawArray("Q", PrefixIndex.words(rows=rows))
         PrefixIndex(self._prefixes, rows=rows).salt = randbits(SALT_BITS)
@@ -285,6 +296,7 @@ class Supervisor:
                 self._delta.add(report.delta)
                 for lesson in report.lessons:
                     self._estimator.learn(lesson)
+                self.recent.extend(report.lessons)
                 if not slot.listening.done():
                     slot.listening.set_result(None)
         except EOFError:

@@ -179,7 +179,11 @@ class GatewayWay:
         )
         self._router = Router(compile_table(plan, pools), Fleet.of(names))
         self.dispatch = SimulatedGateway(
-            [self._router], QUEUE, self._estimates, [0] * count, self._trail if knows else None
+            [self._router],
+            QUEUE,
+            self._estimates,
+            [0] * count,
+            trail_of=self._trail if knows else None,
         )
 
     def _trail(self, request: int) -> PrefixTrail | None:

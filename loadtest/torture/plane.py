@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from gateway.config.serving import ServingConfig
 from gateway.routing.backend import Backend
 from gateway.routing.estimator import Estimator
+from gateway.routing.estimator_schema import Lesson
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
 from gateway.routing.prefix_index import PrefixIndex
@@ -73,6 +74,7 @@ class VirtualPlane:
         self.graves: list[VirtualWorker] = []
         self.deaths: list[float] = []
         self.replaced = 0
+        self.recent: deque[Lesson] = deque()
         self.pids: tuple[int | None, ...] = ()
 
     async def __aenter__(self) -> "VirtualPlane":

@@ -1,5 +1,6 @@
 """What the planner may count with."""
 
+import asyncio
 from dataclasses import replace
 
 import msgspec
@@ -54,3 +55,66 @@ async def test_plans_count_with_the_pace_unless_they_are_told_not_to(shared, cor
     assert ratio == pytest.approx(1.5 if correction else 1.0, rel=0.02)
     assert [pool.profile for pool in same] == [pool.profile for pool in others]
     assert planning.paces.found[0].pace == pytest.approx(1.5, rel=0.02)
+
+
+class Looking(SynchronousSolver):
+    """Counts the plans that it is asked for."""
+
+    asked = 0
+
+    async def plan(self, request):
+        self.asked += 1
+        return await super().plan(request)
+
+
+async def test_only_one_that_leads_looks_at_the_demand(shared):
+    """Not while it is paused, nor while another gateway plans; a loop at most runs."""
+    section = msgspec.structs.replace(shared.config.planner, interval_s=0.01, min_requests=1)
+    config = msgspec.structs.replace(shared.config, planner=section)
+    results = []
+    planning = Planning(
+        msgspec.structs.replace(shared, config=config),
+        fleet=Fleet.of({name: pool.backends for name, pool in config.pools.items()}),
+        estimator=Estimator({}),
+        publish=lambda *_: None,
+        on_look=lambda result, _why: results.append(result),
+        solver=Looking(),
+    )
+    planning.lead(False)
+    async with planning:
+        planning.resume()
+        assert planning._looking is None
+        planning.lead(True)
+        looking = planning._looking
+        planning.resume()
+        assert planning._looking is looking is not None
+        planning.pause()
+        planning.lead(False)
+        planning.lead(True)
+        assert planning._looking is None
+        planning.resume()
+        async with asyncio.timeout(10):
+            while len(results) < 3:  # noqa: ASYNC110 (it has no event)
+                await asyncio.sleep(0.01)
+        planning.lead(False)
+        assert planning._looking is None
+
+
+async def test_another_gateways_plan_and_sizes_are_taken_over(shared):
+    """Sizes only where nothing else is known."""
+    planning = Planning(
+        shared,
+        fleet=Fleet.of({name: pool.backends for name, pool in shared.config.pools.items()}),
+        estimator=Estimator({}),
+        publish=lambda *_: None,
+        on_look=lambda _result, _why: None,
+        solver=SynchronousSolver(),
+    )
+    async with planning:
+        plan = replace(planning.plan, plan_id="another")
+        planning.follow(plan)
+        planning.recall({(0, 1): (1.0, 2.0, 3.0, 0.0)})
+        planning.recall({(0, 2): (1.0, 2.0, 3.0, 0.0)})
+
+        assert planning.plan is plan
+        assert planning.sizes == {(0, 1): (1.0, 2.0, 3.0, 0.0)}

@@ -212,6 +212,19 @@ def test_what_earlier_traffic_taught_is_remembered(buckets, make_demand):
         )
 
 
+def test_sizes_travel_to_another_gateway(buckets, make_demand):
+    """What is remembered here is remembered there, whatever the age of both."""
+    h, other = observed(buckets), observed(buckets)
+    h.remember(make_demand(10.0), 60.0)
+    h.snapshot(5 * MEMORY_S)
+    other.snapshot(MEMORY_S)
+    other.recall(h.sizes)
+
+    assert other.sizes.keys() == h.sizes.keys()
+    for key, sums in h.sizes.items():
+        assert other.sizes[key] == pytest.approx(sums)
+
+
 def carried(h, buckets, now_s):
     return h.carried(buckets, window_s=WINDOW_S, memory_s=MEMORY_S, dispersion=1.5, now_s=now_s)
 

@@ -495,3 +495,15 @@ def test_chance_is_told_from_change(make_demand):
 
     assert np.mean(by_luck) == pytest.approx(expected, rel=0.25)
     assert max(by_luck) < MOVED + expected < min(changed)
+
+
+async def test_the_plan_of_another_gateway_is_gone_on_from(loop_of, plans, make_demand):
+    """It is in force here, and is compared with at the next look; looks of before do not count."""
+    replanner, published, _, now_s = loop_of(plans[30.0], make_demand(12.0), plans[12.0])
+    await looks(replanner, now_s, 2)
+    replanner.follow(plans[12.0])
+    assert replanner.plan is plans[12.0]
+    await looks(replanner, now_s, 2)
+
+    assert published == []
+    assert set(published.results) == {"kept"}

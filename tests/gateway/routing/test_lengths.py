@@ -135,3 +135,17 @@ def test_what_was_learned_travels():
         assert repr(said[0]) == repr(said[1])
     learned(*[1000] * WINDOW, inputs=100, into=sent)
     assert median(sent, key="other") > 500
+
+
+def test_of_what_was_learned_the_last_travels():
+    """As many histories of each kind as are asked for, with the coarser ones behind them."""
+    into = OutputLengths()
+    for n in range(20):
+        into.learn("m", f"k{n}", "chat", 100, None, 10 * (n + 1))
+    sent = OutputLengths()
+    sent.restore(decode(encode(into.state(4)), LengthsState))
+
+    assert len(sent.state().cells) == 4
+    for key in ("k19", "k16"):
+        said = [lengths.predict("m", key, "chat", 100, None) for lengths in (into, sent)]
+        assert repr(said[0]) == repr(said[1])

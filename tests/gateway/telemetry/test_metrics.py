@@ -8,6 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from gateway.routing.backend import Lease
 from gateway.routing.endpoints import CHAT
 from gateway.routing.observation import Observation, Outcome
+from gateway.telemetry.cluster_metrics import ClusterFigures
 from gateway.telemetry.definitions import METRICS
 from gateway.telemetry.engine_reading import EngineFigures, EngineReading
 from gateway.telemetry.metrics import Metrics
@@ -25,6 +26,10 @@ BUCKETS = Buckets(  # four of each class
     grid=Grid(input_edges=(1, 64, 256), output_edges=(1, 32, 128)),
 )
 NOW_S = 1.8e9
+CLUSTER = ClusterFigures(
+    gateway="g-1", zone=None, up=True, error="", failures=0, leads=True, leader="g-1", token=7,
+    gateways={"g-2": 0.05}, plan="p", plan_from="g-1", problem="",
+)  # fmt: skip
 FIELDS: dict[str, Any] = {
     "model": "m", "caller": "c4", "endpoint": CHAT, "stream": True, "bucket": 3,
     "prompt_bytes": 400, "max_tokens": None, "estimated_input": 100, "estimated_output": 50,
@@ -361,6 +366,7 @@ def test_every_sample_is_of_a_defined_metric(metrics, plan):
     metrics.looked("kept", NOW_S)
     metrics.staffed({0: WorkerGauges(1, 1, 1.0, 0)}, replaced=0)
     count(metrics, GOOD, ended(retries=1))
+    metrics.allied(CLUSTER)
     defined = {metric.name: metric for metric in METRICS}
     families = list(text_string_to_metric_families(metrics.text().decode()))
 
