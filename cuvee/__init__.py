@@ -13,7 +13,7 @@ COMMANDS = {
     for name in (
         "affinity", "bench-solve", "certify", "check", "compare", "demo", "dispatch", "emulate",
         "foresight", "history", "overhead", "overload", "plan", "portfolio", "profile", "replay",
-        "serve", "soak", "sweep", "torture", "trace",
+        "scaling", "serve", "soak", "sweep", "torture", "trace",
     )
 }  # fmt: skip
 

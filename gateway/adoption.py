@@ -13,6 +13,7 @@ from gateway.counting import Counting
 from gateway.planning import Draft, Planning
 from gateway.proxy.probe import Probe
 from gateway.rollout import Rollout
+from gateway.routing.membership import Drained
 from gateway.routing.table import compile_table
 from gateway.workers.plane import DataPlane
 from planner.errors import PlannerError
@@ -53,10 +54,10 @@ class Adoption:
         adopted: called at the swap, with the new plan if there is one.
         """
         loaded, pools = change.loaded, tuple(change.loaded.config.pools)
-        target = self._rollout.next(change.urls, pools).urls()
+        target = self._rollout.next(change.urls, pools)
         self._planning.pause()
         try:
-            running = tuple(len(target[pool.name]) for pool in loaded.pools)
+            running = target.counts([pool.name for pool in loaded.pools])
             draft = await self._planning.draft(loaded, running)
             table = compile_table(draft.plan, self._planning.paced(loaded, running))
             wanted = serving(loaded)
@@ -90,8 +91,7 @@ class Adoption:
         urls: base URLs by pool; a pool that is not named keeps its backends. planned: called with
         the new plan at the swap, if there is one.
         """
-        target = self._rollout.next(urls).urls()
-        running = tuple(len(target[pool.name]) for pool in loaded.pools)
+        running = self._rollout.next(urls).counts([pool.name for pool in loaded.pools])
         if running == self._planning.running:
             await self._rollout.move(urls)
             return
@@ -100,21 +100,54 @@ class Adoption:
             draft = await self._fitting(loaded, running)
 
             def swap() -> None:
-                if draft is not None and draft.plan is not self._planning.plan:
-                    self._planning.adopt(loaded, draft)
-                    self._plane.table = compile_table(
-                        draft.plan, self._planning.paced(loaded, running)
-                    )
-                    planned(draft.plan)
+                self._plan_with(loaded, running, draft, planned)
 
             await self._rollout.move(urls, between=swap)
         finally:
             self._planning.resume()
 
-    async def _fitting(self, loaded: Loaded, running: tuple[int, ...]) -> Draft | None:
-        """A plan for so many backends; `None` if there is none."""
+    def drain(self, drained: Mapping[str, Drained]) -> bool:
+        """These backends get no new requests from now on, by their names, and all others do; it
+        waits for nothing. Whether that differs from before, so that `refit` is due."""
+        return self._rollout.drain(drained)
+
+    async def refit(
+        self, loaded: Loaded, before: tuple[int, ...], *, planned: Callable[[Plan], None]
+    ) -> None:
+        """Plan for the backends that get requests now, under the configuration in force.
+
+        before: (P,) backends that the plan in force was made for. planned: as for `follow`.
+        """
+        running = self._planning.running
+        if running == before:
+            return
+        self._planning.pause()
         try:
-            return await self._planning.draft(loaded, running)
+            draft = await self._fitting(loaded, running, before)
+            self._plan_with(loaded, running, draft, planned)
+        finally:
+            self._planning.resume()
+
+    def _plan_with(
+        self,
+        loaded: Loaded,
+        running: tuple[int, ...],
+        draft: Draft | None,
+        planned: Callable[[Plan], None],
+    ) -> None:
+        """Put a plan in force, unless it is so already, or there is none."""
+        if draft is not None and draft.plan is not self._planning.plan:
+            self._planning.adopt(loaded, draft)
+            self._plane.table = compile_table(draft.plan, self._planning.paced(loaded, running))
+            planned(draft.plan)
+
+    async def _fitting(
+        self, loaded: Loaded, running: tuple[int, ...], before: tuple[int, ...] | None = None
+    ) -> Draft | None:
+        """A plan for so many backends; `None` if there is none. before: that the plan in force
+        counts with; `None`: as many as there are now."""
+        try:
+            return await self._planning.draft(loaded, running, before)
         except PlannerError as error:
             log.warning("the last good plan stays, with other backends: %s", error)
             return None

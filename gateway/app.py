@@ -6,7 +6,6 @@ is one worker in this process, or several in processes of their own; both have t
 
 import asyncio
 import logging
-import time
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
@@ -14,9 +13,13 @@ from typing import Any
 
 import msgspec
 
+from gateway.actuation.actuators import actuators
+from gateway.actuation.weights import RouteWeights
+from gateway.actuation.wiring import Actuation, Actuators
 from gateway.admin.server import JSON, Answer
 from gateway.admin_port import AdminPort
 from gateway.adoption import Adoption
+from gateway.announcement import Announcement
 from gateway.config.change import Change
 from gateway.config.load import Loaded
 from gateway.config.serving import serving
@@ -65,10 +68,11 @@ class App:
         host: str | None = None,
         port: int | None = None,
         replace: bool = False,
+        make: Actuators = actuators,
     ) -> None:
         """path: of the configuration file, which is read again when it changes; `None`: it is not.
         host, port: instead of the configured ones; port 0 takes a free one. replace: whether to
-        take the port over from a gateway that serves it."""
+        take the port over from a gateway that serves it. make: what starts and stops backends."""
         config = loaded.config
         self._loaded = loaded
         self._serving = serving(loaded)
@@ -84,35 +88,31 @@ class App:
             estimator=self._estimator,
             publish=self.publish,
             on_look=lambda result, why: self._insight.looked(result, why),
-            on_certificate=self._on_certificate,
+            on_certificate=lambda plan: self._announcement.certified(plan),
         )
         loops = self._metrics.loops
         self.alliance = alliance_of(
-            loaded,
-            fleet=self.fleet,
-            estimator=self._estimator,
-            planning=self._planning,
-            loops=loops,
-            put=self.publish,
-            certified=self._journal.certified,
-        )
+            loaded, fleet=self.fleet, estimator=self._estimator, planning=self._planning,
+            loops=loops, put=self.publish, certified=self._journal.certified,
+        )  # fmt: skip
         self._reload = None if path is None else Reload(path, loaded, self._adopt, loops)
         self._discovery = Discovery(
-            loaded,
-            present=lambda: self.fleet.membership.urls(),
-            apply=self._follow,
-            loops=loops,
+            loaded, present=lambda: self.fleet.membership.urls(), apply=self._follow, loops=loops
         )
+        self._actuation = Actuation(
+            loaded, self.fleet, self._planning, self._journal, self._metrics,
+            drain=self._drain, make=make, leads=self.alliance.leads,
+        )  # fmt: skip
         self._insight = Insight(
-            metrics=self._metrics,
-            planning=self._planning,
-            estimator=self._estimator,
-            reload=self._reload,
-            discovery=self._discovery,
-            journal=self._journal,
-            alliance=self.alliance,
-            ready=self._ready,
-        )
+            metrics=self._metrics, planning=self._planning, estimator=self._estimator,
+            reload=self._reload, discovery=self._discovery, journal=self._journal,
+            alliance=self.alliance, actuation=self._actuation, ready=self._ready,
+        )  # fmt: skip
+        self._weights = RouteWeights(loaded, loops, leads=self.alliance.leads)
+        self._announcement = Announcement(
+            insight=self._insight, journal=self._journal, metrics=self._metrics,
+            alliance=self.alliance, weights=self._weights,
+        )  # fmt: skip
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
         self._stack = AsyncExitStack()
         number = self._settings.port if port is None else port
@@ -201,10 +201,14 @@ class App:
                 await self._move(changes)
 
     async def _move(self, urls: Mapping[str, Sequence[str]]) -> None:
-        def planned(plan: Plan) -> None:
-            self._planned(plan, "there are other backends")
+        await self._adoption.follow(self._loaded, urls, planned=self._announcement.moved)
 
-        await self._adoption.follow(self._loaded, urls, planned=planned)
+    async def _drain(self) -> None:
+        """Serve with the backends that are not drained, at once; then plan for those."""
+        before = self.running
+        if self._adoption.drain(self._actuation.drained):
+            async with self._changing:
+                await self._adoption.refit(self._loaded, before, planned=self._announcement.moved)
 
     async def reload(self, why: str) -> None:
         """Read the configuration again, and put it in force; if it cannot be used, the log says why
@@ -229,34 +233,22 @@ class App:
             finally:
                 self._acquaintance.configure(self._loaded)
                 self._discovery.follow(self._loaded)
+            await self._weights.follow(self._loaded)
 
     def _adopted(self, loaded: Loaded, plan: Plan | None) -> None:
         self._loaded, self._serving = loaded, self._adoption.serving
         self._settings = loaded.config.gateway
         self._journal.configure(loaded)
         self.alliance.configure(loaded)
+        self._actuation.configure(loaded)
         self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
-            self._planned(plan, "the configuration has changed")
+            self._announcement.planned(plan, "the configuration has changed")
 
     def publish(self, plan: Plan, reason: str) -> None:
         """Put a plan in force: one assignment; requests under way keep their leases."""
         self.plane.table = compile_table(plan, self.pools)
-        self._planned(plan, reason)
-
-    def _planned(self, plan: Plan, reason: str) -> None:
-        self._insight.reason = reason
-        self.alliance.planned(reason)
-        self._journal.planned(plan, reason)
-        self._metrics.planned(plan, time.time())
-        backends = ", ".join(f"{n} {c}" for n, c in zip(plan.pools, plan.backends, strict=True))
-        log.info(
-            "plan %s in force: %s, $%.2f/h (%s)", plan.plan_id, backends, plan.usd_per_hour, reason
-        )
-
-    def _on_certificate(self, plan: Plan) -> None:
-        self._journal.certified(plan)
-        self.alliance.sealed()
+        self._announcement.planned(plan, reason)
 
     async def _start(self) -> None:
         stack, settings = self._stack, self._settings
@@ -273,7 +265,8 @@ class App:
         stack.callback(self._port.close)
         await stack.enter_async_context(self.alliance)
         await stack.enter_async_context(self._planning)
-        self._metrics.planned(self.plan, time.time())
+        await stack.enter_async_context(self._weights)
+        self._announcement.first(self.plan)
         self._admin = await stack.enter_async_context(
             AdminPort(settings, self._insight, self._handover)
         )
@@ -320,6 +313,7 @@ class App:
         self._background(self._discovery.run())
         self._planning.resume()
         self.alliance.begin(self.plane, load)
+        await stack.enter_async_context(self._actuation)
         if self._reload is not None:
             self._background(self._reload.run())
         admin, data = self._admin, self._port  # a successor gets the sockets of both

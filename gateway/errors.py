@@ -19,6 +19,7 @@ GatewayError              500 server_error
 └── UpstreamError         502 the backend failed before its first byte
     ├── ConnectFailed     502 no connection, nothing was sent: another backend may be tried
     ├── ConnectionLost    502 a connection that was kept open broke before any byte of an answer
+    │   └── Vacated       502 its backend ends soon, and another one can begin: no fault
     ├── InvalidAnswer     502 it answered, but with what is no answer
     ├── UpstreamTimeout   504 the backend did not answer in time
     └── StreamBroken      502 the stream ended too early: an error event inside the stream
@@ -235,6 +236,10 @@ class ConnectFailed(UpstreamError):
 class ConnectionLost(UpstreamError):
     """A connection that was kept open broke before any byte of an answer came. Perhaps the backend
     closed it, as servers close idle ones, just as the request was sent."""
+
+
+class Vacated(ConnectionLost):
+    """The gateway gave the attempt up: the backend ends soon and has not begun to answer."""
 
 
 class InvalidAnswer(UpstreamError):

@@ -1,16 +1,17 @@
 """What the admin port answers: metrics, the plan, hits, discovery, history; and what it can be
 told to do.
 
-Reads the objects of the control plane, and changes none but by a reload.
+Reads the objects of the control plane, and changes none but by a reload or a drain.
 """
 
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from gateway.admin.server import JSON, Answer
+from gateway.actuation.wiring import Actuation
+from gateway.admin.server import JSON, Action, Answer
 from gateway.alliance import Alliance
 from gateway.counting import Counting
 from gateway.discovery.discovery import Discovery
@@ -41,6 +42,7 @@ class Insight:
         discovery: Discovery,
         journal: DecisionJournal,
         alliance: Alliance | Solitary,
+        actuation: Actuation,
         ready: Callable[[], Answer],
     ) -> None:
         """reload: `None` if the gateway follows no file. ready: the answer of `/readyz`."""
@@ -51,6 +53,7 @@ class Insight:
         self._discovery = discovery
         self._journal = journal
         self._alliance = alliance
+        self._actuation = actuation
         self._ready = ready
         self.reason = "the gateway started"
         self.counting: Counting | None = None
@@ -77,13 +80,18 @@ class Insight:
             "/cuvee/cluster": lambda: _json({"cluster": self._alliance.figures()}),
             "/cuvee/history": lambda: _json({"entries": self._journal.entries}),
             "/cuvee/loops": lambda: _json({"loops": self._metrics.loops.figures()}),
+            "/cuvee/scaling": lambda: _json(self._actuation.figures()),
             "/readyz": self._ready,
             "/livez": lambda: (200, JSON, b'{"status":"alive"}'),
         }
 
-    def actions(self) -> dict[str, Callable[[], Awaitable[Answer]]]:
-        """What a POST does, by path."""
-        return {"/cuvee/reload": self._reload_now}
+    def actions(self) -> dict[str, Action]:
+        """What a POST does, by path, or a DELETE."""
+        return {
+            "/cuvee/reload": self._reload_now,
+            "/cuvee/drain": self._drain,
+            "DELETE /cuvee/drain": self._undrain,
+        }
 
     def _scrape(self) -> Answer:
         if self.counting is not None:
@@ -91,6 +99,7 @@ class Insight:
             self.counting.measure()
         learned = self._estimator
         self._metrics.learned(learned.tokens.figures(), learned.payload.figures())
+        self._metrics.scaled(self._actuation.states())
         self._metrics.discovered(self._discovery.ages(), self._discovery.counts())
         if (cluster := self._alliance.figures()) is not None:
             self._metrics.allied(cluster)
@@ -111,7 +120,13 @@ class Insight:
     def _found(self) -> Answer:
         return _json(self._discovery.figures())
 
-    async def _reload_now(self) -> Answer:
+    async def _drain(self, body: bytes) -> Answer:
+        return _json(await self._actuation.begin_drain(body))
+
+    async def _undrain(self, body: bytes) -> Answer:
+        return _json(await self._actuation.end_drain(body))
+
+    async def _reload_now(self, _: bytes) -> Answer:
         if self._reload is None:
             raise NotFound("The gateway was not started from a file.")
         try:

@@ -4,7 +4,7 @@ another configuration. Owns solver, observed demand and the loop that plans agai
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from gateway.config.load import Loaded
@@ -12,6 +12,7 @@ from gateway.control.observed import ObservedDemand
 from gateway.control.pace import Paces
 from gateway.control.replan import Replanner, ReplanPolicy
 from gateway.control.solver.process import Solver
+from gateway.plannable import bounded, depends_on, usable
 from gateway.rehearsal.history import demand_of
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
@@ -22,6 +23,7 @@ from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program.limits import backend_price
 from planner.program.request import PlanRequest
+from planner.sizes import FloatArray
 from planner.traffic.size_histogram import CellSum
 from planner.traffic.trace import read_trace
 
@@ -135,10 +137,12 @@ class Planning:
 
     @property
     def running_usd(self) -> dict[str, float]:
-        """What they cost, $/h by pool; those that are reserved are paid for already."""
+        """What they cost, $/h by pool, with those that are drained; those that are reserved are
+        paid for already."""
+        urls = self._fleet.membership.urls()
         return {
-            pool.name: backend_price(pool) * max(0, count - pool.reserved)
-            for pool, count in zip(self._loaded.pools, self.running, strict=True)
+            pool.name: backend_price(pool) * max(0, len(urls[pool.name]) - pool.reserved)
+            for pool in self._loaded.pools
         }
 
     @property
@@ -160,6 +164,22 @@ class Planning:
             self.paces.keep(backend.name for backend in self._fleet.backends)
             for line in self.paces.review(now_s):
                 log.warning("%s", line)
+
+    def watched_s(self) -> float:
+        """For how long all arrivals have been observed until now, seconds."""
+        return self._observed.watched_s(self._clock())
+
+    def recent(self, seconds: float) -> FloatArray:
+        """(B,) requests/s of the last seconds."""
+        return self._observed.recent(self._clock(), seconds)
+
+    def demand_at(self, rate: FloatArray) -> Demand:
+        """The demand at other rates, (B,) requests/s, with the sizes that are remembered."""
+        return self._observed.at(rate, self._clock())
+
+    async def solve(self, request: PlanRequest) -> Plan:
+        """A plan that is not put in force; takes its turn among the looks. Raises PlannerError."""
+        return await self._solver.plan(request)
 
     def pause(self) -> None:
         """Do not look at the demand until `resume`; a look under way is given up."""
@@ -202,14 +222,18 @@ class Planning:
         if self._observed.nothing:
             self._observed.recall(sizes)
 
-    async def draft(self, loaded: Loaded, running: tuple[int, ...]) -> Draft:
+    async def draft(
+        self, loaded: Loaded, running: tuple[int, ...], before: tuple[int, ...] | None = None
+    ) -> Draft:
         """A plan for another configuration: the one in force if nothing that it depends on differs;
         else for the demand as observed, or as at the start where too little was. Has no
         certificate. Raises PlannerError; changes nothing.
 
-        running: (P,) backends that the pools will have.
+        running: (P,) backends that the pools will have. before: that they had under the plan in
+        force; `None`: those of now.
         """
-        if _depends_on(loaded) == _depends_on(self._loaded) and running == self.running:
+        same = running == (self.running if before is None else before)
+        if same and depends_on(loaded) == depends_on(self._loaded):
             return Draft(plan=self.plan)
         scratch = Estimator(self._bytes_per_token(loaded))
         return await self._draft(loaded, self._carried(loaded), running, scratch)
@@ -272,7 +296,7 @@ class Planning:
 
     def paced(self, loaded: Loaded, running: tuple[int, ...]) -> tuple[Pool, ...]:
         """The pools of a configuration with the profiles that plans count with."""
-        pools = _bounded(loaded, running)
+        pools = bounded(loaded, running)
         if loaded.config.planner.correction:
             pools = self.paces.corrected(pools)
         return tuple(
@@ -317,28 +341,3 @@ class Planning:
             on_certificate=self._on_certificate,
             outpaced=lambda: self._loaded.config.planner.correction and self.paces.outpaced,
         )
-
-
-def usable(pools: Sequence[Pool], ready: Sequence[int], running: Sequence[int]) -> tuple[int, ...]:
-    """(P,) backends to plan with: those that are ready; but all of a model of which none is, since
-    there is nothing else to plan with."""
-    served = {pool.model for pool, count in zip(pools, ready, strict=True) if count}
-    return tuple(
-        up if pool.model in served else known
-        for pool, up, known in zip(pools, ready, running, strict=True)
-    )
-
-
-def _bounded(loaded: Loaded, running: tuple[int, ...]) -> tuple[Pool, ...]:
-    sections = loaded.config.pools
-    return tuple(
-        replace(pool, max_backends=max(pool.min_backends, count))
-        if sections[pool.name].max_backends is None
-        else pool
-        for pool, count in zip(loaded.pools, running, strict=True)
-    )
-
-
-def _depends_on(loaded: Loaded) -> tuple[object, ...]:
-    """What a plan is made from, beside the demand and the fleet."""
-    return loaded.pools, loaded.buckets, loaded.limits, loaded.config.planner.objective

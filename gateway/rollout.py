@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from gateway.control.health import Health
 from gateway.proxy.probe import Probe
 from gateway.routing.fleet import Fleet
-from gateway.routing.membership import Membership, changed, lacking
+from gateway.routing.membership import Drained, Membership, changed, draining, lacking
 from gateway.workers.plane import DataPlane
 
 log = logging.getLogger("cuvee")
@@ -35,6 +35,15 @@ class Rollout:
         membership = lacking(before, lacks)
         if membership is not before:
             self._plane.apply(membership)
+
+    def drain(self, drained: Mapping[str, Drained]) -> bool:
+        """These backends are drained from now on, by their names, and the others not; whether that
+        differs from before."""
+        before = self._fleet.membership
+        membership = draining(before, drained)
+        if membership is not before:
+            self._plane.apply(membership)
+        return membership is not before
 
     def next(
         self, urls: Mapping[str, Sequence[str]], pools: Sequence[str] | None = None

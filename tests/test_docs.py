@@ -13,6 +13,7 @@ from gateway.config.load import load
 from gateway.config.reference import manual
 from gateway.telemetry.reference import reference
 from planner.costs import prices
+from planner.costs.portfolio import read_hourly_rates
 from planner.engine import catalogue, profiles, runs, validation
 from planner.program.published import read_published
 from planner.program.published_tables import read_paper
@@ -86,6 +87,8 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
         assert len(validation.read_timings(path)) > 0
     elif folder == "runs" and path.suffix == ".csv":
         assert len(runs.read_runs(path)[0]) > 0
+    elif folder == "rates" and path.suffix == ".csv":
+        assert len(read_hourly_rates(path)) > 24
     elif path.suffix == ".csv":
         assert len(read_trace(path)) > 0
     elif path.suffix == ".yaml" and path.parent.parent.name == "profiles":

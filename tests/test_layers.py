@@ -22,6 +22,7 @@ LAYERS = {
     "planner.traffic": "planner planner.model",
     "planner.program": "planner planner.engine planner.model",
     "planner.proof": "planner planner.engine planner.model planner.traffic",
+    "planner.scaling": "planner",
     "planner.costs": "planner planner.engine planner.model planner.traffic planner.program",
     "gateway": "",
     "gateway.errors": "",
@@ -44,8 +45,11 @@ LAYERS = {
     "gateway.workers": "planner.model planner.traffic gateway.errors gateway.runtime gateway.logs "
     "gateway.cluster gateway.config gateway.routing gateway.telemetry gateway.proxy "
     "gateway.proxy.http",
+    "gateway.plannable": "planner.model gateway.config",
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
-    "gateway.rehearsal gateway.routing gateway.telemetry",
+    "gateway.plannable gateway.rehearsal gateway.routing gateway.telemetry",
+    "gateway.announcement": "planner.model gateway.actuation gateway.alliance gateway.insight "
+    "gateway.journal gateway.solitary gateway.telemetry",
     "gateway.alliance": "planner planner.model gateway.cluster gateway.config gateway.planning "
     "gateway.routing gateway.telemetry gateway.workers",
     "gateway.solitary": "planner.model gateway.alliance gateway.cluster gateway.config "
@@ -68,11 +72,11 @@ LAYERS = {
     "gateway.discovery.source": "",
     "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source gateway.plain_http",
     "gateway.plain_http": "",
-    "gateway.actuation": "planner.model gateway.config gateway.discovery.kubernetes "
-    "gateway.plain_http gateway.telemetry",
-    "gateway.insight": "planner.model gateway.admin gateway.alliance gateway.solitary "
-    "gateway.counting gateway.discovery "
-    "gateway.journal "
+    "gateway.actuation": "PLANNER gateway.errors gateway.config gateway.discovery.kubernetes "
+    "gateway.journal gateway.plain_http gateway.planning gateway.routing gateway.telemetry",
+    "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.alliance "
+    "gateway.solitary gateway.counting "
+    "gateway.discovery gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "

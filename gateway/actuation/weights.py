@@ -28,6 +28,7 @@ RIGHTS = {"apiGroups": (GROUP,), "resources": ("httproutes",), "verbs": ("get", 
 CONFLICTS = (409, 422)  # 422: what a patch tests is not so any more
 RETRY_S = 1.0  # the first pause after a failure; each is twice the one before
 LONGEST_RETRY_S = 60.0
+LEADS_S = 1.0  # between two looks whether another gateway writes
 SPLITS = ("requests", "capacity")
 WriterKey = tuple[str, Path]  # what a writer is made from
 
@@ -41,11 +42,14 @@ class RouteWriter:
         root: Path,
         loops: Loops,
         *,
+        leads: Callable[[], bool] = lambda: True,
         account: Path = ACCOUNT,
         retry_s: float = RETRY_S,
         now_s: Callable[[], float] = time.time,
     ) -> None:
-        """root: the folder that paths are relative to. account: that of the gateway's pod."""
+        """root: the folder that paths are relative to. leads: whether this gateway writes, of
+        several that serve one fleet. account: that of the gateway's pod."""
+        self._leads = leads
         self._section = section
         self._objects = KubeObjects(section, root, account)
         self._namespace = self._objects.namespace(section.namespace)
@@ -88,6 +92,8 @@ class RouteWriter:
         pause_s = self._retry_s
         while True:
             await self._due.wait()
+            while not self._leads():  # noqa: ASYNC110 - who leads is no event of this process
+                await asyncio.sleep(LEADS_S)
             self._due.clear()
             try:
                 changed = await self._write()
@@ -150,8 +156,12 @@ class RouteWeights:
     """All routers that follow the plan of one gateway; an async context manager that writes while
     it is open."""
 
-    def __init__(self, loaded: Loaded, loops: Loops) -> None:
+    def __init__(
+        self, loaded: Loaded, loops: Loops, *, leads: Callable[[], bool] = lambda: True
+    ) -> None:
+        """leads: see `RouteWriter`."""
         self._loaded = loaded
+        self._leads = leads
         self._loops = loops
         self._writers: dict[WriterKey, RouteWriter] = {}
         self._shares: dict[str, Mapping[str, float]] = {}  # by split
@@ -191,7 +201,9 @@ class RouteWeights:
             await self._writers.pop(key).aclose()
         for key, section in wanted.items():
             if key not in self._writers:
-                self._writers[key] = RouteWriter(section, loaded.root, self._loops)
+                self._writers[key] = RouteWriter(
+                    section, loaded.root, self._loops, leads=self._leads
+                )
                 self._writers[key].wish(self._shares.get(section.split, {}))
 
 

@@ -17,10 +17,11 @@ from gateway.proxy.http.request import ClientLimits, Request
 log = logging.getLogger("cuvee")
 
 JSON = "application/json"
-BODY_BYTES = 65536  # limit of a request body; no path here reads one
+BODY_BYTES = 65536  # limit of a request body
 CLOSE_S = 1.0  # answers that are being sent may finish for so long when the server closes
 
 Answer = tuple[int, str, bytes]  # status, content type, body
+Action = Callable[[bytes], Awaitable[Answer]]  # takes the body of the request
 
 
 class AdminServer:
@@ -29,14 +30,15 @@ class AdminServer:
     def __init__(
         self,
         answers: Mapping[str, Callable[[], Answer]],
-        actions: Mapping[str, Callable[[], Awaitable[Answer]]] | None = None,
+        actions: Mapping[str, Action] | None = None,
         *,
         host: str,
         port: int,
         listening: socket.socket | None = None,
     ) -> None:
-        """answers, actions: a function for each path, for GET and for POST. port: 0 takes a free
-        one. listening: a socket that listens there already; `None`: one is opened."""
+        """answers, actions: a function for each path, for GET and for POST; `DELETE /path` for a
+        DELETE. port: 0 takes a free one. listening: a socket that listens there already; `None`:
+        one is opened."""
         self._answers = answers
         self._actions = actions or {}
         self._acting: set[asyncio.Task[None]] = set()
@@ -70,8 +72,9 @@ class AdminServer:
         self._listener.stop_accepting()
 
     def _serve(self, client: ClientConnection, request: Request) -> None:
-        action = self._actions.get(request.path)
-        if action is not None and request.method == b"POST":
+        named = "DELETE " + request.path if request.method == b"DELETE" else request.path
+        action = self._actions.get(named)
+        if action is not None and request.method in (b"POST", b"DELETE"):
             task = asyncio.get_running_loop().create_task(self._act(client, request, action))
             self._acting.add(task)
             task.add_done_callback(self._acting.discard)
@@ -82,11 +85,9 @@ class AdminServer:
             _respond_error(client, request, error)
         client.finish()
 
-    async def _act(
-        self, client: ClientConnection, request: Request, action: Callable[[], Awaitable[Answer]]
-    ) -> None:
+    async def _act(self, client: ClientConnection, request: Request, action: Action) -> None:
         try:
-            _respond(client, await action())
+            _respond(client, await action(request.body))
         except Exception as error:
             _respond_error(client, request, error)
         client.finish()

@@ -16,6 +16,7 @@ from gateway.config import (
     kubernetes_schema,
     pool_schema,
     scale_schema,
+    scaling_schema,
     schema,
     weights_schema,
 )
@@ -29,6 +30,7 @@ from gateway.config.scale_schema import (
     ScaleSection,
     WebhookSection,
 )
+from gateway.config.scaling_schema import ScalingSection
 from gateway.config.schema import (
     BucketSection,
     Config,
@@ -112,6 +114,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("planner", PlannerSection),
     ("limits", LimitsSection),
     ("limits.stock", StockSection),
+    ("scaling", ScalingSection),
     ("weights", WeightsSection),
     ("gateway", GatewaySection),
     ("gateway.trace", TraceSection),
@@ -152,6 +155,7 @@ def _notes() -> dict[tuple[str, str], str]:
         discover_schema,
         kubernetes_schema,
         scale_schema,
+        scaling_schema,
         weights_schema,
         cluster_schema,
     )

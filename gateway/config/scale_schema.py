@@ -131,3 +131,10 @@ class ScaleSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Most that are wished. Default: `max_backends`; one of the two is required."""
     startup_s: Positive = 180.0
     """How long a start typically takes, until it is learned."""
+    asleep: CountOrZero = 0
+    """Most backends that are put to sleep instead of stopped: vLLM with `--enable-sleep-mode` and
+    `VLLM_SERVER_DEV_MODE=1`. Those that sleep, for whatever reason, are woken before others are
+    started.
+    """
+    wake_s: Positive = 10.0
+    """How long it typically takes to wake one, until it is learned."""

@@ -23,6 +23,7 @@ from gateway.config.domains import (
     Share,
 )
 from gateway.config.pool_schema import PoolSection
+from gateway.config.scaling_schema import ScalingSection
 from gateway.config.weights_schema import WeightsSection
 
 
@@ -326,6 +327,8 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """When and how the gateway plans again."""
     limits: LimitsSection = LimitsSection()
     """What bounds a provisioned plan as a whole."""
+    scaling: ScalingSection = ScalingSection()
+    """When pools that have `scale` get more or fewer backends."""
     weights: tuple[WeightsSection, ...] = ()
     """Routers of others that follow the plan."""
     gateway: GatewaySection = GatewaySection()

@@ -10,12 +10,14 @@ report, or no backend is ready so that balancers send nothing.
 from array import array
 from collections import deque
 from collections.abc import Mapping
+from math import ceil
 
 import numpy as np
 
 from gateway.telemetry.stats_schema import StatsDelta
 from planner.model.buckets import Buckets
 from planner.model.demand import Demand
+from planner.sizes import FloatArray
 from planner.traffic.size_histogram import (
     NOTHING,
     CellSum,
@@ -167,6 +169,27 @@ class ObservedDemand:
         for key, entry in sizes.items():
             if key[0] < self._buckets.count:
                 self._sized(key, entry, self._weight)
+
+    def watched_s(self, now_s: float) -> float:
+        """For how long all arrivals have been observed until now, seconds."""
+        if now_s - self._heard_s > UNHEARD_S:
+            return 0.0
+        return max(0.0, now_s - self._blind_s)
+
+    def recent(self, now_s: float, seconds: float) -> FloatArray:
+        """(B,) requests/s of the last seconds, as many of them as the window has."""
+        self._roll(now_s)
+        ticks = min(len(self._counts), max(2, ceil(seconds / TICK_S)))
+        counts = np.array(list(self._counts)[-ticks:], dtype=float)
+        since_s = now_s - (self._start_s + (self._tick - ticks + 1) * TICK_S)
+        rate: FloatArray = counts.sum(axis=0) / max(since_s, TICK_S)
+        return rate
+
+    def at(self, rate: FloatArray, now_s: float) -> Demand:
+        """The demand at other rates, (B,) requests/s, with the sizes that are remembered."""
+        self._roll(now_s)
+        counts = np.array(self._counts, dtype=float)
+        return demand_from_sums(self._buckets, rate, self._sums, self._dispersions(counts))
 
     def snapshot(self, now_s: float) -> Demand:
         """The demand at this moment."""

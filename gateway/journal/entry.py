@@ -12,8 +12,8 @@ from planner.model.plan import Plan
 
 # start, stop: of the gateway. plan: another plan is in force. looks: looks at the demand that
 # changed nothing. backends: the fleet has others. result: what happened under a plan that was
-# replaced. hour: what happened in one hour of the clock.
-Kind = Literal["start", "stop", "plan", "looks", "backends", "result", "hour"]
+# replaced. hour: what happened in one hour of the clock. scale: backends are started or stopped.
+Kind = Literal["start", "stop", "plan", "looks", "backends", "result", "hour", "scale"]
 
 
 class PlanNote(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

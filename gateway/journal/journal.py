@@ -123,6 +123,10 @@ class DecisionJournal:
         self._backends = dict(backends)
         self._write("backends", cause, backends=self._backends)
 
+    def scaled(self, cause: str, backends: Mapping[str, int]) -> None:
+        """Backends are started or stopped, or not. backends: by pool, that are wished."""
+        self._write("scale", cause, backends=dict(backends) or None)
+
     def add(
         self,
         by_pool: Mapping[tuple[str, str, str], PoolStats],

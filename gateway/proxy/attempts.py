@@ -7,6 +7,7 @@ from gateway.errors import (
     ConnectionLost,
     GatewayError,
     UpstreamError,
+    Vacated,
 )
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.engines import EngineRefusal
@@ -77,6 +78,9 @@ class Attempts:
             self._refused += 1
             self.refusal = error
             return
+        if isinstance(error, Vacated):  # it is still served, even if that is too late now
+            self.failure = self.failure or error
+            return
         self.failure = error
         if isinstance(error, EngineRefusal) and error.doubtful:
             self.doubted += 1
@@ -104,7 +108,7 @@ class Attempts:
 
         error: why no attempt follows. A backend that has no room may say itself when to come again.
         """
-        if self.failure is not None:
+        if self.failure is not None and not isinstance(self.failure, Vacated):
             return self.failure
         if self.refusal is None:
             return error

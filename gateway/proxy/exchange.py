@@ -86,7 +86,7 @@ class Exchange:
         self._clock = clock
         self._callers, self._receipts = Callers(), Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
-        self.timeouts = Timeouts(settings, router.fleet.may_rest)
+        self.timeouts = Timeouts(settings, router.fleet.may_rest, router.fleet.elsewhere)
         self._splitter = ListSplitter(
             router, dispatcher, self.timeouts, self._admit, on_arrival, self._conclude, clock
         )

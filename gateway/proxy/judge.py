@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable
 
-from gateway.errors import ConnectFailed, UpstreamError
+from gateway.errors import ConnectFailed, UpstreamError, Vacated
 from gateway.proxy.attempts import Attempts
 from gateway.proxy.engines import EngineRefusal
 from gateway.routing.backend import Backend, Lease
@@ -39,6 +39,8 @@ class Judge:
 
         caller: id of the caller. counts: whether it counts against the backend.
         """
+        if isinstance(error, Vacated):
+            return
         if isinstance(error, EngineRefusal) and error.admission:
             lease.backend.refused(self._clock(), error.pause_s, lease.width)
             self._on_failure(lease.backend.name, error.kind, False)

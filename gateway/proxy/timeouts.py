@@ -11,7 +11,7 @@ from typing import Final
 
 from gateway.config.schema import GatewaySection
 from gateway.config.upstream import Upstream
-from gateway.errors import Draining, UpstreamTimeout
+from gateway.errors import Draining, UpstreamTimeout, Vacated
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.responses import stream_head
 from gateway.routing.backend import Backend
@@ -33,11 +33,17 @@ class Timeouts:
     """Ends requests that take too long; sends comments to clients that hear nothing else; lets
     backends rest that do not go on."""
 
-    def __init__(self, settings: GatewaySection, may_rest: Callable[[Backend], bool]) -> None:
-        """may_rest: whether a backend may get no requests for a while."""
+    def __init__(
+        self,
+        settings: GatewaySection,
+        may_rest: Callable[[Backend], bool],
+        elsewhere: Callable[[Backend], bool] | None = None,
+    ) -> None:
+        """may_rest: whether a backend may get no requests for a while. elsewhere: whether others of
+        its pool can serve what it has not begun; `None`: never."""
         # In order of arrival: a set would end those that are due at once in a chance order.
         self._active: dict[ActiveRequest, None] = {}
-        self._may_rest = may_rest
+        self._may_rest, self._elsewhere = may_rest, elsewhere
         self._silent: set[Backend] = set()
         self.configure(settings)
 
@@ -85,16 +91,21 @@ class Timeouts:
         """End what is overdue; called several times a second."""
         heard_s: dict[Backend, float] = {}
         asked_s: dict[Backend, float] = {}
-        overdue = []
+        overdue, vacant = [], []
         for active in tuple(self._active):
             if active.lease is not None and active.due_s < inf:
-                self._hear(active, active.lease.backend, heard_s, asked_s)
+                backend = active.lease.backend
+                self._hear(active, backend, heard_s, asked_s)
+                if backend.leaving and active.waiting and active.llm_request.stream:
+                    vacant.append(active)
             if active.ping_s <= now_s:
                 self._ping(active, now_s)
             if active.due_s <= now_s:
                 overdue.append(active)
         for active in overdue:
             self._overdue(active, now_s, heard_s)
+        for active in vacant:
+            self._vacate(active)
         if heard_s or self._silent:
             self._rest(heard_s, asked_s)
 
@@ -133,6 +144,15 @@ class Timeouts:
         else:
             active.client.start(stream_head(None, active), KEEP_ALIVE)
             active.committed = True
+
+    def _vacate(self, active: ActiveRequest) -> None:
+        """Have a stream begin elsewhere whose backend ends soon. What does not stream may end there
+        in time; if not, it is tried again when the backend cuts it."""
+        lease, elsewhere = active.lease, self._elsewhere
+        if lease is None or elsewhere is None or not active.waiting or not active.repeatable:
+            return
+        if elsewhere(lease.backend):
+            active.fiber.cancel(Vacated("The backend ends soon."))
 
     def _overdue(self, active: ActiveRequest, now_s: float, heard_s: dict[Backend, float]) -> None:
         """End a request whose timeout passed, unless its stream went on since, or waits for its

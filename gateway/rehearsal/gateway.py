@@ -60,6 +60,11 @@ class SimulatedGateway:
         self.decision = [SHED] * len(workers)
         self.waited_s = [0.0] * len(workers)
 
+    @property
+    def waiting(self) -> int:
+        """Requests that wait for a backend."""
+        return sum([admission.waiting for admission in self._admissions])
+
     def arrive(self, request: int, now_s: float) -> list[Placed]:
         """Place a request, or let it wait; it may take the place of another one."""
         self._now_s = now_s

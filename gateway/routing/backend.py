@@ -39,15 +39,16 @@ class Backend:
     pools have the same URL, all but `present` are of that engine, so with the leases there
     (`join`). healthy: whether the last probe was good. breaker: judges it by its requests. silent:
     whether it has streams and none of them goes on. asleep: whether its engine says that it sleeps.
-    foreign: load of other clients of its engine, as far as the engine says so. paused_until_s:
-    until when its engine wants no requests. heard_s: when an answer last began or came whole.
-    cold_until_s: until when it gets fewer requests than it could take.
+    leaving: whether it ends soon: streams that have not begun go to others. foreign: load of other
+    clients of its engine, as far as the engine says so. paused_until_s: until when its engine wants
+    no requests. heard_s: when an answer last began or came whole. cold_until_s: until when it gets
+    fewer requests than it could take.
     """
 
     __slots__ = (
         "_cell", "_full_at", "_full_until_s", "_kin", "_unprefilled", "_warmup_s", "asleep",
-        "breaker", "cold_until_s", "foreign", "healthy", "heard_s", "in_flight", "loads", "memory",
-        "name", "paused_until_s", "pending_s", "pool", "present", "silent", "url",
+        "breaker", "cold_until_s", "foreign", "healthy", "heard_s", "in_flight", "leaving", "loads",
+        "memory", "name", "paused_until_s", "pending_s", "pool", "present", "silent", "url",
     )  # fmt: skip
 
     def __init__(self, *, name: str, pool: str, url: str) -> None:
@@ -59,7 +60,7 @@ class Backend:
         self.present = [0] * MOST_CLASSES
         self.pending_s = self.memory = 0.0
         self.healthy = True
-        self.silent = self.asleep = False
+        self.silent = self.asleep = self.leaving = False
         self.foreign = 0.0
         self.breaker = Breaker()
         self._full_at = 0

@@ -7,7 +7,7 @@ Knows neither where memberships come from nor any connection.
 from collections.abc import Mapping, Sequence
 
 from gateway.routing.backend import Backend
-from gateway.routing.membership import Membership, first
+from gateway.routing.membership import LEAVING, Membership, first
 
 
 class Fleet:
@@ -37,10 +37,12 @@ class Fleet:
         return f"<Fleet {', '.join(f'{p}: {len(b)}' for p, b in self._pools.items())}>"
 
     def pool(self, name: str) -> tuple[Backend, ...]:
+        """The backends of a pool that may get requests, live or not: without those drained."""
         return self._pools[name]
 
     @property
     def backends(self) -> tuple[Backend, ...]:
+        """All, those that are drained too."""
         return tuple(self._by_name.values())
 
     def row(self, backend: Backend) -> int:
@@ -48,7 +50,7 @@ class Fleet:
         return self._rows[backend.name]
 
     def running(self, pools: Sequence[str]) -> tuple[int, ...]:
-        """(P,) number of backends of each pool, live or not."""
+        """(P,) number of backends of each pool that are not drained, live or not."""
         return tuple(len(self._pools[pool]) for pool in pools)
 
     def ready(self, pools: Sequence[str], now_s: float) -> tuple[int, ...]:
@@ -85,6 +87,10 @@ class Fleet:
         """
         others = [b for b in self._reachable(backend.pool) if b is not backend]
         return sum(other.resting for other in others) < self._most_resting(len(others) + 1)
+
+    def elsewhere(self, backend: Backend) -> bool:
+        """Whether another backend of its pool can serve what a backend has not begun."""
+        return any(b is not backend and not b.resting for b in self._reachable(backend.pool))
 
     def recall(self, now_s: float) -> None:
         """Let backends that rest or are cold get requests where too many do for the number that is
@@ -146,10 +152,15 @@ class Fleet:
             adapter: frozenset([m.name for m in membership.members if adapter in m.lacks])
             for adapter in {name for m in membership.members for name in m.lacks}
         }
+        drained = {m.name: m.drained for m in membership.members if m.drained}
         self._pools = {
-            pool: tuple(b for b in self._by_name.values() if b.pool == pool)
+            pool: tuple(
+                b for b in self._by_name.values() if b.pool == pool and b.name not in drained
+            )
             for pool in membership.pools
         }
+        for name, backend in self._by_name.items():
+            backend.leaving = drained.get(name) == LEAVING
         self.membership = membership
         self._group()
         # By name and not by URL: a URL that left and came back is another backend, because leases

@@ -10,17 +10,23 @@ import msgspec
 
 from gateway.errors import ConfigError
 
+# Whether a backend gets new requests: it does; it gets none and finishes what it has; it gets none
+# and will be gone soon, so that streams which have not begun there go to others.
+Drained = int
+NOT_DRAINED, FINISHING, LEAVING = 0, 1, 2
+
 
 class Member(msgspec.Struct, frozen=True, array_like=True):
     """One backend. name: `POOL-3`; never given to another backend. row: its index in arrays that
     the processes share. lacks: adapters, by the names that clients use, which others of the model
-    have and it has not."""
+    have and it has not. drained: see `Drained`."""
 
     name: str
     pool: str
     url: str
     row: int
     lacks: tuple[str, ...] = ()
+    drained: Drained = NOT_DRAINED
 
 
 class Membership(msgspec.Struct, frozen=True):
@@ -39,6 +45,11 @@ class Membership(msgspec.Struct, frozen=True):
             pool: tuple(member.url for member in self.members if member.pool == pool)
             for pool in self.pools
         }
+
+    def counts(self, pools: Sequence[str]) -> tuple[int, ...]:
+        """(P,) number of backends of each pool, without those that are drained."""
+        own = [member.pool for member in self.members if not member.drained]
+        return tuple(own.count(pool) for pool in pools)
 
     @property
     def rows(self) -> int:
@@ -89,6 +100,18 @@ def changed(
         pools={pool: numbers[pool] for pool in wanted},
         left={pool: number for pool, number in numbers.items() if pool not in wanted},
     )
+
+
+def draining(before: Membership, drained: Mapping[str, Drained]) -> Membership:
+    """The next membership: the same backends, of which these are drained, by their names, and the
+    others not; `before` itself if that is so already."""
+    members = tuple(
+        msgspec.structs.replace(member, drained=drained.get(member.name, NOT_DRAINED))
+        for member in before.members
+    )
+    if members == before.members:
+        return before
+    return msgspec.structs.replace(before, version=before.version + 1, members=members)
 
 
 def lacking(before: Membership, lacks: Mapping[str, tuple[str, ...]]) -> Membership:

@@ -107,5 +107,51 @@ CLUSTER_FOLLOWS = Metric(
     "0 if the plan of the gateway that plans cannot be used here: it is for another configuration, "
     "or of another version.",
 )
+SCALE_THERE = Metric(
+    "cuvee_scale_backends",
+    "gauge",
+    "Backends of the pool that count: not drained, not long down, not asleep.",
+    ("pool",),
+)
+SCALE_NEEDED = Metric(
+    "cuvee_scale_needed_backends",
+    "gauge",
+    "Backends of the pool in the cheapest fleet for the demand that is expected.",
+    ("pool",),
+)
+SCALE_PENDING = Metric(
+    "cuvee_scale_pending_backends",
+    "gauge",
+    "Backends of the pool that were ordered and are not ready.",
+    ("pool",),
+)
+SCALE_DRAINING = Metric(
+    "cuvee_scale_draining_backends", "gauge", "Backends of the pool that are drained.", ("pool",)
+)
+SCALE_CAP = Metric(
+    "cuvee_scale_cap_gpus",
+    "gauge",
+    "GPUs of the pool's type that are taken for all that there are, because a launch failed or "
+    "hangs; no sample while no limit was learned.",
+    ("pool",),
+)
+SCALE_ORDERS = Metric(
+    "cuvee_scale_orders_total",
+    "counter",
+    "Orders of backends, by what came of them.",
+    ("pool", "result"),
+)
+SCALE_LAUNCHES = Metric(
+    "cuvee_scale_launches_total",
+    "counter",
+    "Backends that were ordered and accepted, by what came of them.",
+    ("pool", "result"),
+)
+STARTUP = Metric(
+    "cuvee_scale_startup_seconds",
+    "gauge",
+    "Mean time from the order of a backend until it is ready: as configured, then as learned.",
+    ("pool",),
+)
 
 METRICS = metrics_in(globals())

@@ -19,6 +19,7 @@ from gateway.telemetry.metric import Metric
 from gateway.telemetry.plan_metrics import plan_families
 from gateway.telemetry.prefix_hits import PrefixHits
 from gateway.telemetry.process_metrics import processes, workers
+from gateway.telemetry.scaling_metrics import ScalingFigures, scaling
 from gateway.telemetry.size_metrics import Figures, estimates, learned
 from gateway.telemetry.stats_schema import (
     LAG_S,
@@ -72,6 +73,7 @@ class Metrics:
         self._sources: Mapping[str, tuple[float, int]] = {}
         self._found: Mapping[str, int] = {}
         self._cluster: ClusterFigures | None = None
+        self._scaled: Sequence[ScalingFigures] = ()
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -145,6 +147,10 @@ class Metrics:
         """Show the cluster that this gateway is one of."""
         self._cluster = figures
 
+    def scaled(self, pools: Sequence[ScalingFigures]) -> None:
+        """Show the pools that are scaled."""
+        self._scaled, self.orders = pools, {one.pool: one.ordered for one in pools}
+
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         by_pool = _by_pool(self._by_class)
@@ -160,6 +166,7 @@ class Metrics:
         families += discovered(self._sources, self._found)
         families += loop_families(self.loops)
         families += cluster_families(self._cluster)
+        families += scaling(self._scaled)
         if self._plan is not None:
             families += plan_families(self._plan, self.orders)
             families.append(_single(control.PLAN_TIME, self._plan_at_s))

@@ -44,7 +44,9 @@ mistake is not counted |
 `timeout`, `cut` (a stream broke off), `error` (a 5xx of its own), `full` (429 or 503: no fault, \
 never a reason to rest) |
 | `result` | `replaced` (another plan is in force), `kept`, `idle` (too few requests to tell), \
-`failed` (the log has the reason). Of `cuvee_trace_requests_total`: `written`, `lost` |
+`failed` (the log has the reason). Of `cuvee_trace_requests_total`: `written`, `lost`. Of \
+`cuvee_scale_orders_total`: `accepted`, `refused` (for good), `failed` (it is tried again); of \
+`cuvee_scale_launches_total`: `ready`, `hung` |
 | `process` | `gateway`; with several workers `supervisor`, `worker-0`, …; and `solver` |
 | `decision` | `planned`, `affinity`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |

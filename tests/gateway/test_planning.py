@@ -6,7 +6,8 @@ from dataclasses import replace
 import msgspec
 import pytest
 
-from gateway.planning import Planning, usable
+from gateway.plannable import usable
+from gateway.planning import Planning
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from loadtest.torture.control import SynchronousSolver

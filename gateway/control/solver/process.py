@@ -36,6 +36,7 @@ class TaskProcess:
     def __init__(self, niceness: int) -> None:
         """niceness: of the process, see `child`."""
         self._niceness = niceness
+        self._turn = asyncio.Lock()  # ending a task ends the process: no other may be in it
         self._pool: ProcessPoolExecutor | None = None
 
     @property
@@ -45,7 +46,12 @@ class TaskProcess:
         return next(iter(workers or ()), None)
 
     async def perform(self, limit_s: float, task: str, *arguments: object) -> Any:
-        """Perform a task. Raises SolverFailed if the process dies or the task exceeds the limit."""
+        """Perform a task, at its turn. Raises SolverFailed if the process dies or the task exceeds
+        the limit."""
+        async with self._turn:
+            return await self._perform(limit_s, task, arguments)
+
+    async def _perform(self, limit_s: float, task: str, arguments: tuple[object, ...]) -> Any:
         try:
             with without_hangup():
                 if self._pool is None:

@@ -16,14 +16,16 @@ def broken() -> Answer:
 ANSWERS = {"/metrics": lambda: (200, "text/plain", b"up 1\n"), "/broken": broken}
 
 
-async def ask(admin, text):
+async def ask(admin, text, body=b""):
     """Everything that comes back until the port closes the connection."""
     parts = urlsplit(admin.url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
-    writer.write(f"{text} HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n".encode())
-    head, _, body = (await reader.read()).partition(b"\r\n\r\n")
+    size = f"content-length: {len(body)}\r\n" if body else ""
+    head = f"{text} HTTP/1.1\r\nhost: a\r\n{size}connection: close\r\n\r\n"
+    writer.write(head.encode() + body)
+    answered, _, said = (await reader.read()).partition(b"\r\n\r\n")
     writer.close()
-    return head.lower(), body
+    return answered.lower(), said
 
 
 @pytest.mark.parametrize(
@@ -51,7 +53,7 @@ async def test_an_action_is_a_post():
     """It may take a while; other requests are answered meanwhile, and its error is an answer."""
     go, asked = asyncio.Event(), []
 
-    async def act() -> Answer:
+    async def act(_: bytes) -> Answer:
         asked.append(1)
         await go.wait()
         if len(asked) > 1:
@@ -71,6 +73,24 @@ async def test_an_action_is_a_post():
     assert said == b"up 1\n"
     assert done == b"done"
     assert again.startswith(b"http/1.1 400")
+
+
+async def test_a_deletion_is_another_action_than_a_post_and_both_get_the_body():
+    """By the same path; where there is none, DELETE is refused as any other method is."""
+
+    async def begin(body: bytes) -> Answer:
+        return 200, "text/plain", b"begun " + body
+
+    async def end(body: bytes) -> Answer:
+        return 200, "text/plain", b"ended " + body
+
+    actions = {"/act": begin, "DELETE /act": end, "/other": begin}
+    async with AdminServer(ANSWERS, actions, host="127.0.0.1", port=0) as admin:
+        said = [(await ask(admin, text, b"x"))[1] for text in ("POST /act", "DELETE /act")]
+        refused, _ = await ask(admin, "DELETE /other")
+
+    assert said == [b"begun x", b"ended x"]
+    assert refused.startswith(b"http/1.1 405")
 
 
 async def test_a_port_that_is_taken_is_an_error():

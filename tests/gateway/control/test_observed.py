@@ -359,3 +359,41 @@ def test_what_was_not_observed_is_carried_over(buckets):
     hear(same, 300.0, 320.0)
 
     assert same.faded(320.0, 50) is None
+
+
+def test_recent_rates_are_those_of_the_last_seconds_only(buckets):
+    """Of so many seconds, or since the start where that is less; never of less than two ticks."""
+    h = observed(buckets)
+    for n in range(100):
+        h.arrive(3 if n < 80 else 4, float(n))
+    young = observed(buckets, now_s=90.0)
+    for _ in range(20):
+        young.arrive(3, 99.0)
+
+    recent = h.recent(100.0, 20.0)
+    assert recent[3] == pytest.approx(0.0, abs=0.05)
+    assert recent[4] == pytest.approx(1.0, rel=0.3)
+    assert young.recent(100.0, 60.0)[3] == pytest.approx(2.0, rel=0.01)
+
+
+def test_it_is_known_for_how_long_all_has_been_observed(buckets):
+    """Not while workers are missing, not before anything was, not while nobody reports."""
+    h = observed(buckets, now_s=0.0)
+    for n in range(50):
+        h.add(StatsDelta(), float(n), seen=0.5 if n == 20 else 1.0)
+
+    assert h.watched_s(49.0) == pytest.approx(29.0)
+    assert h.watched_s(49.0 + 2 * UNHEARD_S) == 0.0
+
+
+def test_sizes_that_are_remembered_make_a_demand_of_any_rate(buckets):
+    """The rates are those that are asked for, the sizes those that came."""
+    h = observed(buckets)
+    h.arrive(3, 1.0)
+    h.complete(3, 100, 50)
+    rate = np.zeros(buckets.count)
+    rate[3] = 7.0
+    demand = h.at(rate, 2.0)
+
+    assert demand.total_rate == 7.0
+    assert demand.input_tokens.tolist() == [100.0]

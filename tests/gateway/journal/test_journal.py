@@ -257,3 +257,15 @@ def test_callers_with_small_bills_are_one_line(world):
     assert next(iter(callers)) == "caller-100"
     assert callers[OTHERS].requests == 100 - CALLERS
     assert sum(bill.usd for bill in callers.values()) == pytest.approx(50.5, abs=1e-4)
+
+
+def test_what_is_ordered_has_a_line():
+    """With its cause and what is wished."""
+    world = World()
+    world.journal.scaled("pool a: 3 backends are ordered", {"a": 3})
+    world.journal.scaled("a-2 is ready", {})
+    ordered, came = world.journal.entries
+
+    assert (ordered.kind, ordered.backends) == ("scale", {"a": 3})
+    assert (came.cause, came.backends) == ("a-2 is ready", None)
+    assert list(entries(line(ordered))) == [ordered]

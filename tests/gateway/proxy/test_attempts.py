@@ -9,6 +9,7 @@ from gateway.errors import (
     Saturated,
     UpstreamError,
     UpstreamTimeout,
+    Vacated,
 )
 from gateway.proxy.attempts import ADMISSIONS, Attempts
 from gateway.proxy.engines import refusal
@@ -97,3 +98,16 @@ def test_the_client_hears_the_engine():
     attempts.note(lease(0), failure)
 
     assert attempts.verdict(ours) is failure
+
+
+def test_a_backend_that_ends_soon_costs_no_attempt_and_is_no_answer():
+    """As often as it happens; the client hears of it only what a request without room hears."""
+    attempts, full = Attempts(), Saturated("full", retry_after_s=1.0)
+    for number in range(5):
+        attempts.note(lease(number), Vacated("ends"))
+
+    assert not attempts.last(Vacated("ends"), 0)
+    assert (attempts.tried, attempts.broken, attempts.blamed) == ([], 0, [])
+    assert attempts.verdict(full) is full
+    attempts.note(lease(9), UpstreamError("cut"))
+    assert str(attempts.verdict(full)) == "cut"

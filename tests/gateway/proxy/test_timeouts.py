@@ -7,7 +7,7 @@ import pytest
 
 from gateway.config.schema import GatewaySection
 from gateway.config.upstream import Upstream
-from gateway.errors import UpstreamTimeout
+from gateway.errors import UpstreamError, UpstreamTimeout, Vacated
 from gateway.proxy.active import ActiveRequest
 from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
@@ -58,7 +58,7 @@ class Served:
     async def _wait(self):
         try:
             await Promise()
-        except UpstreamTimeout as error:
+        except UpstreamError as error:
             self.ended = error
 
 
@@ -263,3 +263,29 @@ async def test_a_backend_that_is_gone_is_given_up_on():
 
     assert first == [True, False, True, False]
     assert goes_on.ended is not None
+
+
+@pytest.mark.parametrize(
+    ("leaving", "stream", "others", "moved"),
+    [
+        (True, True, True, True),
+        (False, True, True, False),
+        (True, False, True, False),
+        (True, True, False, False),
+    ],
+)
+async def test_a_stream_that_has_not_begun_leaves_a_backend_that_ends_soon(
+    leaving, stream, others, moved
+):
+    """If others can serve it; what does not stream stays, and what has begun goes on."""
+    going, asked = backend(), Served(stream=stream)
+    going.leaving = leaving
+    asked.active.lease, asked.active.waiting, asked.active.due_s = lease(going), True, 30.0
+    begun = streaming(going, last_s=0.9)
+    both = Timeouts(GatewaySection(), lambda _: True, lambda _: others)
+    both.begin(asked.active)
+    both.begin(begun.active)
+    both.tick(1.0)
+
+    assert isinstance(asked.ended, Vacated) is moved
+    assert begun.ended is None

@@ -4,7 +4,7 @@ import pytest
 
 from gateway.routing.backend import Lease
 from gateway.routing.fleet import Fleet
-from gateway.routing.membership import changed, first
+from gateway.routing.membership import FINISHING, LEAVING, changed, draining, first
 
 
 def test_a_fleet_names_its_backends():
@@ -175,3 +175,36 @@ def test_pools_that_have_one_url_have_one_load():
     assert (twin.in_flight, back.in_flight) == (1, 1)
     late.release()
     assert [(b.in_flight, b.load, b.pending_s) for b in fleet.backends] == [(0, 0.0, 0.0)] * 3
+
+
+def test_a_drained_backend_is_kept_and_gets_nothing():
+    """It is in no pool and no count, but still one of the fleet, with its leases."""
+    fleet = Fleet.of({"a": ("http://x", "http://y", "http://z")})
+    first_one, second, _ = fleet.pool("a")
+    held = Lease(
+        first_one, own=0, slots=(0.5,), prefill_s=0.0, bucket=0, plan_id="p", decision="planned"
+    )
+    new, gone = fleet.apply(draining(fleet.membership, {"a-0": LEAVING, "a-1": FINISHING}))
+
+    assert (new, gone) == ((), ())
+    assert [b.name for b in fleet.pool("a")] == ["a-2"]
+    assert (fleet.running(("a",)), fleet.ready(("a",), 0.0)) == ((1,), (1,))
+    assert [b.name for b in fleet.backends] == ["a-0", "a-1", "a-2"]
+    assert (first_one.leaving, second.leaving) == (True, False)
+    assert first_one.in_flight == 1
+    held.release()
+    fleet.apply(draining(fleet.membership, {}))
+    assert fleet.pool("a")[0] is first_one
+    assert not first_one.leaving
+
+
+def test_what_has_not_begun_goes_elsewhere_only_where_somebody_can_serve_it():
+    """Another backend of the pool that is up and does not rest."""
+    fleet = Fleet.of({"a": ("http://x", "http://y")})
+    leaving, other = fleet.pool("a")
+    fleet.apply(draining(fleet.membership, {"a-0": LEAVING}))
+    able = fleet.elsewhere(leaving)
+    other.probed(False)
+
+    assert able
+    assert not fleet.elsewhere(leaving)

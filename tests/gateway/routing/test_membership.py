@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.errors import ConfigError
-from gateway.routing.membership import changed, first, lacking
+from gateway.routing.membership import FINISHING, LEAVING, changed, draining, first, lacking
 
 POOLS = ("a", "b")
 URLS = st.lists(st.sampled_from([f"http://x:{n}" for n in range(8)]), unique=True)
@@ -126,3 +126,17 @@ def test_what_a_backend_lacks_stays_with_it():
     assert [m.lacks for m in lacking(more, {}).members] == [(), ()]
     assert lacking(without, {"a-0": ("sql",)}) is without
     assert without.version == before.version + 1
+
+
+def test_a_backend_stays_drained_while_its_url_is_there():
+    """Whatever else changes; one that left and came back is another one, which is not drained."""
+    before = first({"a": ("http://x", "http://y"), "b": ("http://z",)})
+    drained = draining(before, {"a-0": LEAVING, "b-0": FINISHING})
+    grown = changed(drained, {"a": ("http://x", "http://y", "http://w")})
+    back = changed(changed(grown, {"a": ("http://y",)}), {"a": ("http://x", "http://y")})
+
+    assert draining(drained, {"a-0": LEAVING, "b-0": FINISHING}) is drained
+    assert grown.counts(("a", "b")) == (2, 0)
+    assert grown.urls()["b"] == ("http://z",)
+    assert back.counts(("a", "b")) == (2, 0)
+    assert draining(back, {}).counts(("a", "b")) == (2, 1)

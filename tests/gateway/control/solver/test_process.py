@@ -136,3 +136,19 @@ async def test_without_time_for_it_no_search_begins(make_demand, pools):
         found = await solver.plan(asked)
 
         assert await solver.seal(asked, found) == (found, None)
+
+
+async def test_a_solve_that_is_given_up_takes_no_other_with_it(make_demand, pools):
+    """A look that is cancelled ends its process; what waits for its turn is solved after it."""
+    demand = make_demand(12.0)
+    asked = request("assign", demand, pools, (2, 2, 2))
+    with Solver(limit_s=60.0) as solver:
+        await solver.plan(asked)
+        given_up = asyncio.create_task(solver.plan(asked))
+        waiting = asyncio.create_task(solver.plan(asked))
+        await asyncio.sleep(0)
+        given_up.cancel()
+        plan_made = await waiting
+
+    assert given_up.cancelled()
+    assert plan_made.backends == (2, 2, 2)

@@ -1,0 +1,161 @@
+"""The subcommand `scaling`: days in, a table of who was short and at which cost out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+
+import click
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+from cuvee.options import JSON, table_columns
+from loadtest.compare.ramp import RampResult, play_ramps, ramp_needs
+from loadtest.compare.rates import DAY
+from loadtest.compare.scaling import (
+    QUANTILE,
+    ScalingScore,
+    fleet_needs,
+    scaling_days,
+    scores,
+)
+
+KINDS = ("made", "recorded", "recorded-smooth")
+POOLS = ("a10g", "a100", "h100")
+
+
+@click.command()
+@click.option(
+    "--days",
+    "kind",
+    type=click.Choice(KINDS),
+    default="made",
+    show_default=True,
+    help="14 days of ServeGen's m-large, as its windows have them or with straight lines between "
+    "them, or made ones.",
+)
+@click.option(
+    "--pool",
+    "names",
+    multiple=True,
+    type=click.Choice(POOLS),
+    default=("a100",),
+    show_default=True,
+    help="Of configs/demo.yaml; several: the mix is planned at each look.",
+)
+@click.option(
+    "--backends",
+    type=click.IntRange(min=1),
+    default=10,
+    show_default=True,
+    help="That the mean rate needs, about; rates are scaled to it.",
+)
+@click.option(
+    "--startup",
+    "startup_s",
+    type=click.FloatRange(min=1.0),
+    default=180.0,
+    show_default=True,
+    help="Median of the start-up time, seconds.",
+)
+@click.option(
+    "--quantile",
+    "quantiles",
+    multiple=True,
+    type=click.FloatRange(0.5, 0.995),
+    default=(QUANTILE,),
+    show_default=True,
+    help="That ours provides for; several: one row each.",
+)
+@click.option("--first-days", type=click.IntRange(1, 14), default=14, help="Only the first ones.")
+@click.option(
+    "--ramp",
+    is_flag=True,
+    help="Instead: the step of llm-d's autoscaler test, request by request on modelled engines.",
+)
+@click.option("--seed", type=int, default=2, show_default=True, help="Of all chance.")
+@JSON
+def scaling(
+    kind: str,
+    names: tuple[str, ...],
+    backends: int,
+    startup_s: float,
+    quantiles: tuple[float, ...],
+    first_days: int,
+    ramp: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Autoscalers on 14 days of demand: time below the required headroom, changes, cost.
+
+    Required is what the planner asks for at the rate that really came. Backends are paid from their
+    order on. Clairvoyant knows all rates and start-up times beforehand. Every policy begins knowing
+    nothing.
+    """
+    console = Console(width=table_columns())
+    if ramp:
+        with console.status("playing"):
+            ramps = list(play_ramps(ramp_needs(), seed))
+        show(ramps, as_json, ramps_table(ramps), console)
+        return
+    needs = fleet_needs(names)
+    days = scaling_days(kind, needs, backends=backends, startup_s=startup_s, seed=seed)
+    played = replace(days, rate=days.rate[: first_days * DAY])
+    with console.status("playing"):
+        rows = list(scores(played, quantiles))
+    title = (
+        f"{kind} days, seed {seed}: {'+'.join(pool.name for pool in needs.pools)}, "
+        f"mean {played.rate.mean():.0f} req/s, start-up {startup_s:g} s"
+    )
+    show(rows, as_json, scores_table(rows, title), console)
+
+
+def show(
+    rows: Sequence[ScalingScore | RampResult], as_json: bool, table: Table, console: Console
+) -> None:
+    """Print rows as JSON or as a table."""
+    if as_json:
+        click.echo(json.dumps([asdict(row) for row in rows], indent=1))
+    else:
+        console.print(table)
+
+
+def scores_table(rows: list[ScalingScore], title: str) -> Table:
+    """Scores for people; hours and dollars over those of the first row."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("policy")
+    for heading in ("short of", "changes/day", "starts/day", "doubled/day", "GPU-h ×", "$ ×"):
+        table.add_column(heading, justify="right")
+    first = rows[0]
+    for row in rows:
+        table.add_row(
+            row.policy,
+            f"{row.short:.2%}",
+            f"{row.changes:.0f}",
+            f"{row.starts:.0f}",
+            f"{row.doubled:.1f}",
+            f"{sum(row.hours) / sum(first.hours):.3f}",
+            f"{row.usd / first.usd:.3f}",
+        )
+    return table
+
+
+def ramps_table(rows: Sequence[RampResult]) -> Table:
+    """The ramp for people."""
+    title = "llm-d's ramp: 2, then 10 req/s of 4,000 + 1,000 tokens, start-up 180 s"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("policy")
+    headings = ("refused", "TTFT p50", "p95", "p99 s", "TPOT p95 ms", "GPUs ready", "and starting")
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        ttft = [f"{value:.2f}" for value in row.ttft_s]
+        table.add_row(
+            row.policy,
+            f"{row.errors:.2%}",
+            *ttft,
+            f"{row.tpot_s[1] * 1e3:.0f}",
+            f"{row.served_gpus:.2f}",
+            f"{row.gpus:.2f}",
+        )
+    return table

@@ -1,0 +1,86 @@
+"""Which backends are drained, why and until when: by people, by a notice that a spot instance ends,
+or because the pool is to have fewer. Pure. Knows no fleet but by names.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from gateway.routing.membership import FINISHING, LEAVING, Drained
+
+# With notice of no more than this, streams that have not begun are begun elsewhere at once: AWS
+# gives 120 s, GCP and Azure 30 s.
+HASTE_S = 600.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DrainedBackend:
+    """One backend. why: one line. since_s: seconds since 1970. ends_s: when it will be gone, `None`
+    if nobody said. shrinking: whether the loop that scales chose it to be stopped."""
+
+    backend: str
+    pool: str
+    url: str
+    why: str
+    since_s: float
+    ends_s: float | None = None
+    shrinking: bool = False
+
+    @property
+    def drained(self) -> Drained:
+        """How it is drained."""
+        hasty = self.ends_s is not None and self.ends_s - self.since_s <= HASTE_S
+        return LEAVING if hasty else FINISHING
+
+
+class Drains:
+    """All of them, by name of the backend."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, DrainedBackend] = {}
+
+    def __repr__(self) -> str:
+        return f"<Drains of {', '.join(self.all) or 'nothing'}>"
+
+    def begin(self, drain: DrainedBackend) -> None:
+        """Drain a backend. What was said of it before is forgotten, but for what it is told again
+        without an end; one that people drain is none that the loop may take back."""
+        before = self.all.get(drain.backend)
+        if before is not None and drain.shrinking and not before.shrinking:
+            return
+        if before is not None and drain.ends_s is None:
+            drain = replace(drain, ends_s=before.ends_s)
+        self.all[drain.backend] = drain
+
+    def end(self, backend: str) -> DrainedBackend | None:
+        """It may get requests again; `None` if it was not drained."""
+        return self.all.pop(backend, None)
+
+    def keep(self, backends: Collection[str]) -> None:
+        """Forget those that are not among these: they are gone."""
+        self.all = {name: drain for name, drain in self.all.items() if name in backends}
+
+    def shrinking(self, pool: str) -> list[DrainedBackend]:
+        """Those of a pool that the loop chose, the newest first."""
+        own = [one for one in self.all.values() if one.shrinking and one.pool == pool]
+        return own[::-1]
+
+    def wanted(self) -> dict[str, Drained]:
+        """As a membership takes it."""
+        return {name: drain.drained for name, drain in self.all.items()}
+
+    def figures(self, in_flight: Mapping[str, int], now_s: float) -> list[dict[str, Any]]:
+        """As the admin port shows them. in_flight: sequences there, by name. now_s: seconds since
+        1970."""
+        return [
+            {
+                "backend": one.backend,
+                "pool": one.pool,
+                "url": one.url,
+                "why": one.why,
+                "age_s": round(now_s - one.since_s, 1),
+                "ends_in_s": None if one.ends_s is None else round(one.ends_s - now_s, 1),
+                "in_flight": in_flight.get(one.backend, 0),
+            }
+            for one in self.all.values()
+        ]

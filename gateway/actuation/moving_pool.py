@@ -1,0 +1,48 @@
+"""One pool whose number of backends is decided here, with all that is known of it."""
+
+from gateway.actuation.aims import Aim
+from gateway.actuation.courier import Courier
+from gateway.actuation.startup import StartTimes
+from gateway.config.pool_schema import PoolSection
+
+HANG_QUANTILE = 0.95  # a launch that takes a few times as long as so many of the starts hangs
+
+
+class MovingPool:
+    """least, most: bounds of the wish. asleep: backends that may sleep instead of being stopped.
+    times: of starts. wakes: of wakings. aim: the number. courier: to where it goes."""
+
+    def __init__(self, name: str, section: PoolSection, courier: Courier) -> None:
+        """Raises ValueError if the pool is not scaled, or has no bound."""
+        self.name = name
+        self.courier = courier
+        self.times, self.wakes = StartTimes(1.0), StartTimes(1.0)
+        self.aim = Aim()
+        self.configure(section)
+
+    def __repr__(self) -> str:
+        return f"<MovingPool {self.name}, {self.aim!r}, {self.times!r}>"
+
+    def configure(self, section: PoolSection) -> None:
+        """Use these settings from now on."""
+        scale = section.scale
+        most = section.max_backends if scale is None or scale.most is None else scale.most
+        if scale is None or most is None:
+            raise ValueError(f"pool {self.name}: needs scale.most or max_backends")
+        self.least = section.min_backends if scale.least is None else scale.least
+        self.most = max(most, self.least)
+        self.asleep = scale.asleep
+        self.times.expected_s, self.wakes.expected_s = scale.startup_s, scale.wake_s
+
+    @property
+    def start_h(self) -> float:
+        """How long a start takes on average, hours: it is paid for."""
+        return self.times.mean_s / 3600.0
+
+    def hang_s(self, factor: float) -> float:
+        """How long a launch may take before it is given up, seconds."""
+        return factor * self.aim.patience * self.times.quantile_s(HANG_QUANTILE)
+
+    def doze_s(self, factor: float) -> float:
+        """The same for one that is woken."""
+        return factor * self.wakes.quantile_s(HANG_QUANTILE)

@@ -1,0 +1,128 @@
+"""Wakes engines that sleep before others are started, and puts some to sleep instead of stopping
+them: vLLM with `--enable-sleep-mode` and its development endpoints.
+
+That an engine sleeps is seen in its metrics, like all that is known of it; what it was told is not
+believed. Knows no wish.
+"""
+
+import asyncio
+import time
+from collections.abc import Coroutine, Sequence
+from typing import Any
+
+from gateway.actuation.chronicle import Chronicle
+from gateway.actuation.drains import DrainedBackend, Drains
+from gateway.actuation.launches import Launches
+from gateway.plain_http import PlainHttp, PlainHttpFault
+from gateway.routing.backend import Backend
+from gateway.routing.fleet import Fleet
+
+WAKE, SLEEP = "/wake_up", "/sleep?level=1"  # level 1: the weights stay in the host's memory
+ANSWER_S = 120.0  # moving weights between memories takes seconds
+SEEN_S = 30.0  # until its metrics say what its answer said
+LOOK_S = 0.2
+IDLE_S = 0.5  # between two looks whether a backend has nothing left
+MOST_BYTES = 1 << 12
+
+
+class Naps:
+    """Of all pools.
+
+    refused: names of backends that did not do what they were told, and are not told again.
+    """
+
+    def __init__(
+        self, fleet: Fleet, drains: Drains, launches: Launches, chronicle: Chronicle
+    ) -> None:
+        self._fleet, self._drains = fleet, drains
+        self._launches, self._chronicle = launches, chronicle
+        self._clock = asyncio.get_running_loop().time
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.refused: set[str] = set()
+
+    def __repr__(self) -> str:
+        return f"<Naps, {len(self._tasks)} under way>"
+
+    def wake(self, pool: str, number: int) -> None:
+        """Wake so many backends of a pool, or as many as sleep. They count as launched."""
+        under_way = self._launches.starting(pool)
+        able = [
+            backend
+            for backend in self._fleet.pool(pool)
+            if backend.asleep and backend.name not in under_way | self.refused
+        ]
+        for backend in able[: max(0, number)]:
+            self._launches.wake(pool, backend.name, self._clock())
+            self._chronicle.say(f"pool {pool}: {backend.name} is woken, which is less than a start")
+            self._begin(self._rouse(backend))
+
+    def lie_down(self, pool: str, backends: Sequence[Backend], most: int, empty_s: float) -> bool:
+        """Put some of these to sleep, as long as no more than `most` of the pool sleep; whether any
+        was. empty_s: that they have to finish what they do."""
+        dozing = sum(d.pool == pool and d.why == SLEEP for d in self._drains.all.values())
+        asleep = sum(backend.asleep for backend in self._fleet.pool(pool))
+        able = [b for b in backends if b.healthy and b.name not in self.refused]
+        chosen = able[: max(0, most - asleep - dozing)]
+        for backend in chosen:
+            drain = DrainedBackend(
+                backend=backend.name, pool=pool, url=backend.url, why=SLEEP, since_s=time.time()
+            )
+            self._drains.begin(drain)
+            self._chronicle.say(f"pool {pool}: {backend.name} goes to sleep, and is not stopped")
+            self._begin(self._lie_down(backend, drain, empty_s))
+        return bool(chosen)
+
+    def gave_up(self, pool: str, backends: Sequence[str], waited_s: float) -> None:
+        """These were woken and are not ready: others are started."""
+        self.refused |= set(backends)
+        names = ", ".join(backends)
+        self._chronicle.say(f"pool {pool}: {names} did not wake up within {waited_s:.0f} s")
+
+    async def aclose(self) -> None:
+        """Tell nobody anything more."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _begin(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _rouse(self, backend: Backend) -> None:
+        await self._tell(backend, WAKE)
+
+    async def _lie_down(self, backend: Backend, drain: DrainedBackend, empty_s: float) -> None:
+        await emptied([backend], self._clock() + empty_s)
+        if await self._tell(backend, SLEEP):
+            until_s = self._clock() + SEEN_S
+            while not backend.asleep and self._clock() < until_s:  # noqa: ASYNC110 (no event)
+                await asyncio.sleep(LOOK_S)
+            if not backend.asleep:
+                self._refuses(backend, "its metrics do not say that it sleeps")
+        if self._drains.all.get(backend.name) == drain:  # nobody drains it for another reason
+            self._drains.end(backend.name)
+
+    async def _tell(self, backend: Backend, what: str) -> bool:
+        try:
+            answer = await PlainHttp(backend.url).whole(
+                "POST", what, longest_s=ANSWER_S, most_bytes=MOST_BYTES
+            )
+        except PlainHttpFault as fault:
+            self._refuses(backend, str(fault))
+            return False
+        if answer.status != 200:
+            self._refuses(backend, f"{what} answered {answer.status}")
+        return answer.status == 200
+
+    def _refuses(self, backend: Backend, why: str) -> None:
+        self.refused.add(backend.name)
+        self._chronicle.say(f"pool {backend.pool}: {backend.name} does not obey: {why}")
+
+
+async def emptied(backends: Sequence[Backend], until_s: float) -> None:
+    """Return when these have nothing left at two looks, or at `until_s` on the loop's clock."""
+    clock, empty = asyncio.get_running_loop().time, 0
+    while backends and empty < 2 and clock() < until_s:
+        await asyncio.sleep(IDLE_S)
+        empty = empty + 1 if all(backend.idle for backend in backends) else 0

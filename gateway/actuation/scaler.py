@@ -1,0 +1,333 @@
+"""The loop that makes the fleet move: looks at the demand, and decides how many backends each pool
+is to have.
+
+`needs` states the program, a forecast and a policy decide over time, `ordering` orders what
+differs. Never waits for an actuator.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from gateway.actuation.actuator import Actuator
+from gateway.actuation.aims import clamped
+from gateway.actuation.chronicle import Chronicle
+from gateway.actuation.courier import Courier
+from gateway.actuation.memory import SAVE_S, read_state, write_state
+from gateway.actuation.moving_pool import MovingPool
+from gateway.actuation.needs import holds, needs, shortfalls
+from gateway.actuation.ordering import Ordering
+from gateway.config.load import Loaded
+from gateway.planning import Planning
+from gateway.telemetry.loops import Loops
+from planner.errors import PlannerError
+from planner.program.request import PlanRequest
+from planner.scaling.faces import CountPolicy, Forecast
+from planner.scaling.quantile import demand_band
+from planner.sizes import FloatArray
+
+log = logging.getLogger("cuvee.scaling")
+
+LOOP = "scaling"
+TICK_S = 1.0  # between two looks at the backends
+FORECAST_TICK_S = 60.0  # how finely a forecast looks
+RECENT_S = 60.0  # of arrivals that are the present demand
+FIRST_S = 10.0  # of arrivals that wake a model without any backend
+# Requests/s of a model that are none where none came in the last minute: a forecast cannot tell
+# less than one request in a minute from nothing.
+NEGLIGIBLE = 1 / 60
+HELD = "they were needed a while ago, or what replaces them is not ready"
+
+
+class LastingForecast(Forecast, Protocol):
+    """A forecast that can be kept."""
+
+    def state(self) -> Any:
+        """What was learned, as plain values."""
+
+
+class Scaler:
+    """The loop of one gateway.
+
+    horizon_s: how far ahead the last look looked. peak_rate: requests/s that it expected at most.
+    lacks: what the fleet cannot promise though it may grow, a line each.
+    """
+
+    def __init__(
+        self,
+        loaded: Loaded,
+        *,
+        planning: Planning,
+        ordering: Ordering,
+        chronicle: Chronicle,
+        forecast: Callable[[Loaded, Any], LastingForecast],
+        policy: Callable[[Loaded], CountPolicy],
+        drain: Callable[[], Awaitable[None]],
+        loops: Loops,
+        due: asyncio.Event,
+        leads: Callable[[], bool],
+    ) -> None:
+        """forecast, policy: make one for a configuration; a forecast with what an earlier one had
+        learned, or `None`. drain: has the fleet follow
+        what is drained. due: set where a look is due at once. leads: whether this
+        gateway decides, of several that serve one fleet."""
+        self._loaded, self._planning = loaded, planning
+        self.ordering, self._chronicle = ordering, chronicle
+        self._new_forecast, self._new_policy = forecast, policy
+        self._learned = read_state(_state_path(loaded))
+        self._forecast = forecast(loaded, self._learned.forecast)
+        self._policy = policy(loaded)
+        self._drain, self._loops, self._due, self.leads = drain, loops, due, leads
+        self._clock = asyncio.get_running_loop().time
+        self._heard_s = self._clock()
+        self._next_s = self._clock() + loaded.config.scaling.interval_s
+        self._save_s = self._clock() + SAVE_S
+        self._old: list[Courier] = []
+        self._asked: set[str] = set()  # models without a backend that were asked for at a look
+        self.lacks: tuple[str, ...] = ()
+        self.horizon_s = self.peak_rate = 0.0
+
+    def __repr__(self) -> str:
+        return f"<Scaler of {self.ordering!r}>"
+
+    def configure(self, loaded: Loaded, actuators: Mapping[str, Actuator]) -> None:
+        """Scale the pools of this configuration by these actuators from now on. What was learned
+        of pools that stay is kept; the forecast begins anew where the buckets are others."""
+        was, self._loaded, before = self._loaded, loaded, self.ordering.pools
+        if loaded.buckets != was.buckets:
+            self._forecast = self._new_forecast(loaded, None)
+        if loaded.pools != was.pools or loaded.config.scaling != was.config.scaling:
+            self._policy = self._new_policy(loaded)
+        self._old += [pool.courier for pool in before.values()]
+        pools = self.ordering.pools = {}
+        for name, actuator in actuators.items():
+            courier = Courier(actuator, prepare=self.ordering.emptied, done=self.ordering.done)
+            section, known = loaded.config.pools[name], before.get(name)
+            if known is not None:
+                if known.courier.order is not None:
+                    known.aim.lose()
+                known.courier = courier
+                known.configure(section)
+            if known is None:
+                known = MovingPool(name, section, courier)
+                known.times.restore(self._learned.starts.get(name, {}))
+            pools[name] = known
+        self.ordering.configure(loaded)
+        self._due.set()
+
+    async def run(self) -> None:
+        """Look at intervals, for ever."""
+        try:
+            while True:
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(min(TICK_S, self._loaded.config.scaling.interval_s)):
+                        await self._due.wait()
+                await self._tick()
+        finally:
+            await self._save()
+            await self.ordering.naps.aclose()
+            couriers = [*self._old, *(pool.courier for pool in self.ordering.pools.values())]
+            await asyncio.gather(*(courier.aclose() for courier in couriers))
+
+    async def _tick(self) -> None:
+        try:
+            while self._old:
+                await self._old.pop().aclose()
+            self.ordering.watch()
+            if self._due.is_set() or self._clock() >= self._next_s or self._awaited():
+                self._due.clear()
+                self._next_s = self._clock() + self._loaded.config.scaling.interval_s
+                if not self.leads():
+                    self.ordering.stand_back()
+                elif self.ordering.pools:
+                    await self.look()
+            await self._drain()
+            if self._clock() >= self._save_s:
+                await self._save()
+            self._loops.good(LOOP, time.time())
+        except PlannerError as error:
+            self._failed(str(error))
+        except Exception as error:
+            log.exception("how many backends there should be is not known")
+            self._failed(type(error).__name__)
+
+    async def _save(self) -> None:
+        self._save_s = self._clock() + SAVE_S
+        path = _state_path(self._loaded)
+        if path is not None:
+            starts = {name: pool.times.state() for name, pool in self.ordering.pools.items()}
+            # Of pools that are not there now too: they may come back.
+            self._learned.starts |= starts
+            self._learned.forecast = self._forecast.state()
+            await write_state(path, self._learned)
+
+    def _failed(self, why: str) -> None:
+        log.warning("no pool gets more or fewer backends: %s", why)
+        self._loops.failed(LOOP, why)
+
+    async def look(self) -> None:
+        """Decide how many backends there are to be, and order what differs."""
+        loaded, ordering, unix_s = self._loaded, self.ordering, time.time()
+        upper, lower = self._band(unix_s)
+        needed = await self._cheapest(upper)
+        holding = await self._holding(lower, needed)
+        more = None if all(holding) else await self._cheapest(upper, keeping=True)
+        if loaded is not self._loaded:  # another configuration is in force meanwhile
+            self._due.set()
+            return
+        ordering.watch()  # a backend may have come meanwhile; it would count twice
+        names = [pool.name for pool in loaded.pools]
+        coming, pools = ordering.presence.counts(names), ordering.pools
+        pending = [ordering.launches.pending(name) for name in names]
+        ready = [coming[name] - late for name, late in zip(names, pending, strict=True)]
+        wanted = [needed[name] if name in pools else coming[name] for name in names]
+        beside = None if more is None else [max(more[name], coming[name]) for name in names]
+        counts = self._policy.decide(unix_s, wanted, ready, pending, holds=holding, more=beside)
+        for name, wished in zip(names, counts, strict=True):
+            if name in pools:
+                enough = needed[name] if more is None else max(needed[name], more[name])
+                self._wish(pools[name], wished, enough, coming[name])
+        ordering.take_back()
+        await self._drain()
+        ordering.watch()
+        ordering.move()
+
+    def _band(self, unix_s: float) -> tuple[FloatArray, FloatArray]:
+        """(B,) requests/s to provide for until what is ordered now is ready, and (B,) that the
+        present fleet must hold so that nothing is ordered."""
+        settings, now_s = self._loaded.config.scaling, self._clock()
+        rate = self._planning.recent(RECENT_S)
+        self._heard_s = now_s if rate.any() else self._heard_s
+        watched = self._planning.watched_s() >= settings.interval_s
+        if watched:
+            self._forecast.observe(unix_s, rate)
+        times = [pool.times for pool in self.ordering.pools.values()]
+        start_s = max(one.quantile_s(settings.horizon_quantile) for one in times)
+        self.horizon_s = start_s + settings.interval_s + FORECAST_TICK_S
+        band = demand_band(self._forecast, unix_s, self.horizon_s, settings.quantile)
+        upper, lower = (self._worth(one, rate) for one in band)
+        if not watched:  # the forecast does not know what comes now
+            upper, lower = np.maximum(upper, rate), np.maximum(lower, rate)
+        self.peak_rate = float(upper.sum())
+        return upper, lower
+
+    def _worth(self, forecast: FloatArray, recent: FloatArray) -> FloatArray:
+        """(B,) a forecast without models of which next to nothing is expected and nothing came."""
+        buckets = self._loaded.buckets
+        shape = len(buckets.classes), buckets.grid.cells
+        rates, came = (one.reshape(shape).sum(axis=1) for one in (forecast, recent))
+        models = [c.model for c in buckets.classes]
+        total = dict.fromkeys(models, 0.0)
+        for model, rate, seen in zip(models, rates.tolist(), came.tolist(), strict=True):
+            total[model] += rate + (NEGLIGIBLE if seen else 0.0)
+        keep = np.array([total[model] >= NEGLIGIBLE for model in models])
+        return np.asarray(forecast * np.repeat(keep, shape[1]))
+
+    async def _cheapest(self, rate: FloatArray, *, keeping: bool = False) -> dict[str, int]:
+        """Backends of the cheapest fleet for (B,) requests/s, by pool. keeping: of those fleets
+        that have all that is there and ordered."""
+        scaled, loaded = self.ordering.pools, self._loaded
+        coming = self.ordering.presence.counts(pool.name for pool in loaded.pools)
+        pools = self._planning.paced(loaded, tuple(coming.values()))
+        starts = [p.usd_per_hour * scaled[p.name].start_h for p in pools if p.name in scaled]
+        bounds = {name: self._bounds(pool, coming[name]) for name, pool in scaled.items()}
+        if keeping:
+            bounds = {
+                name: (max(least, min(most, coming[name])), most)
+                for name, (least, most) in bounds.items()
+            }
+        request = needs(
+            self._planning.demand_at(rate),
+            pools,
+            bounds=bounds,
+            coming=coming,
+            limits=loaded.limits,
+            shortages=self.ordering.shortages,
+            start_usd=min(starts),
+            now_s=self._clock(),
+        )
+        plan = await self._planning.solve(request)
+        if not keeping:
+            self.lacks = tuple(shortfalls(plan))
+            self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
+        return dict(zip(plan.pools, plan.backends, strict=True))
+
+    async def _holding(self, rate: FloatArray, needed: Mapping[str, int]) -> tuple[bool, ...]:
+        """(P,) whether what is there and ordered will do for (B,) requests/s, if it is not all that
+        is needed."""
+        pools = self._loaded.pools
+        coming = self.ordering.presence.counts(pool.name for pool in pools)
+        if all(needed[name] <= count for name, count in coming.items()):
+            return (True,) * len(pools)
+        running = tuple(coming.values())
+        request = PlanRequest(
+            objective="assign",
+            demand=self._planning.demand_at(rate),
+            pools=self._planning.paced(self._loaded, running),
+            running=running,
+        )
+        return holds(await self._planning.solve(request), pools)
+
+    def _bounds(self, pool: MovingPool, coming: int) -> tuple[int, int]:
+        """Fewest and most; where its GPUs cannot be had, as many as there are will do, and one more
+        when it is time to try."""
+        own = next(one for one in self._loaded.pools if one.name == pool.name)
+        short = self.ordering.shortages.of(own)
+        if short is None:
+            return pool.least, pool.most
+        return min(pool.least, coming + (self._clock() >= short.try_s)), pool.most
+
+    def _wish(self, pool: MovingPool, wished: int, needed: int, coming: int) -> None:
+        aim, why_not = pool.aim, self._why_not_stop()
+        least, most = self._bounds(pool, coming)
+        aim.needed = needed
+        aim.why = (
+            f"{needed} are needed for {self.peak_rate:.3g} requests/s, the most that is expected "
+            f"within {self.horizon_s:.0f} s"
+        )
+        aim.wish = clamped(
+            wished, needed=needed, coming=coming, least=least, most=most, may_stop=why_not is None
+        )
+        aim.held = None
+        if aim.wish > needed:
+            aim.held = why_not or HELD
+        text = f"pool {pool.name} is to have {aim.wish}, {needed} would do: {aim.held}"
+        held = None if aim.held is None else text
+        self._chronicle.once(pool.name, "held", held, **{pool.name: aim.wish})
+
+    def _why_not_stop(self) -> str | None:
+        """Why nothing may be stopped now, if that is so."""
+        settings = self._loaded.config.scaling
+        watched_s, silent_s = self._planning.watched_s(), self._clock() - self._heard_s
+        if watched_s < settings.hold_s:
+            return f"the demand was observed for {watched_s:.0f} s, which is too short"
+        if RECENT_S <= silent_s < settings.silence_s:
+            return f"nothing has come for {silent_s:.0f} s, which may be a fault"
+        return None
+
+    def _awaited(self) -> bool:
+        """Whether requests begin to come for a model that has no backend and none ordered."""
+        counts = self.ordering.presence.counts(pool.name for pool in self._loaded.pools)
+        able: dict[str, int] = {}
+        for pool in self._loaded.pools:
+            able[pool.model] = able.get(pool.model, 0) + counts[pool.name]
+        empty = {model for model, count in able.items() if not count}
+        if not empty or not self.ordering.pools:
+            self._asked = set()
+            return False
+        buckets = self._loaded.buckets
+        rate = self._planning.recent(FIRST_S).reshape(len(buckets.classes), -1).sum(axis=1)
+        asked = {c.model for c, own in zip(buckets.classes, rate, strict=True) if own > 0}
+        before, self._asked = self._asked, asked & empty
+        return bool(self._asked - before)
+
+
+def _state_path(loaded: Loaded) -> Path | None:
+    state = loaded.config.scaling.state
+    return None if state is None else loaded.root / state

@@ -1,0 +1,92 @@
+"""Engines are told to wake and to sleep; those that do not obey are not told again."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+from gateway.actuation.chronicle import Chronicle
+from gateway.actuation.drains import Drains
+from gateway.actuation.launches import Launches, Sight
+from gateway.actuation.naps import Naps
+from gateway.journal.journal import DecisionJournal
+from gateway.routing.fleet import Fleet
+from loadtest.emulator.server import Emulator
+from planner.engine.profiles import find_profile
+
+ROOT = Path(__file__).resolve().parents[3]
+
+
+class Bedroom:
+    """A pool of one engine."""
+
+    def __init__(self, url):
+        self.fleet = Fleet.of({"p": (url,)})
+        (self.backend,) = self.fleet.pool("p")
+        self.drains, self.launches = Drains(), Launches()
+        self.journal = DecisionJournal(clock=lambda: 0.0, wall_clock=lambda: 0.0)
+        self.naps = Naps(self.fleet, self.drains, self.launches, Chronicle(self.journal))
+
+    @property
+    def lines(self):
+        return [entry.cause for entry in self.journal.entries]
+
+
+@asynccontextmanager
+async def bedroom(*, sleep_mode):
+    engine = Emulator(find_profile("llama-3-8b/A10G", ROOT), "m", sleep_mode=sleep_mode)
+    room = Bedroom(f"http://127.0.0.1:{await engine.start()}")
+    try:
+        yield room
+    finally:
+        await room.naps.aclose()
+        await engine.stop()
+
+
+async def until(true: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not true():  # noqa: ASYNC110 (it has no event)
+            await asyncio.sleep(0.01)
+
+
+async def test_an_engine_that_cannot_sleep_serves_on():
+    """It has no such path: it is drained no longer, named, and not told again."""
+    async with bedroom(sleep_mode=False) as room:
+        begun = room.naps.lie_down("p", [room.backend], 1, 0.0)
+        drained = list(room.drains.wanted())
+        await until(lambda: not room.drains.wanted())
+        again = room.naps.lie_down("p", [room.backend], 1, 0.0)
+
+    assert (begun, again, drained) == (True, False, ["p-0"])
+    assert any("does not obey: /sleep?level=1 answered 404" in line for line in room.lines)
+
+
+async def test_an_engine_lies_down_when_it_is_seen_to_sleep():
+    """Until then it is drained; no more lie down than may."""
+    async with bedroom(sleep_mode=True) as room:
+        none = room.naps.lie_down("p", [room.backend], 0, 0.0)
+        room.naps.lie_down("p", [room.backend], 1, 0.0)
+        room.backend.asleep = True
+        await until(lambda: not room.drains.wanted())
+        full = room.naps.lie_down("p", [room.backend], 1, 0.0)
+
+    assert (none, full) == (False, False)
+    assert room.naps.refused == set()
+
+
+async def test_what_is_woken_counts_as_launched_until_it_is_ready_or_given_up():
+    """Once, however often it is asked for; one that does not get ready is not woken again."""
+    async with bedroom(sleep_mode=True) as room:
+        room.backend.asleep = True
+        room.launches.look("p", [Sight(name="p-0", up=True, ready=False)], 0.0)
+        for _ in range(2):
+            room.naps.wake("p", 1)
+        pending = room.launches.pending("p")
+        (started,) = room.launches.look("p", [Sight(name="p-0", up=True, ready=True)], 1e9)
+        room.naps.gave_up("p", ["p-0"], 30.0)
+        room.naps.wake("p", 1)
+
+    assert pending == 1
+    assert started.woken
+    assert room.launches.pending("p") == 0
+    assert any("p-0 did not wake up within 30 s" in line for line in room.lines)

@@ -1,0 +1,254 @@
+"""When the loop looks, what it counts with, and what it does when it cannot tell."""
+
+import asyncio
+
+import msgspec
+import numpy as np
+import pytest
+
+from gateway.actuation.actuator import ActuationError
+from gateway.actuation.memory import read_state
+from gateway.actuation.wiring import Actuation
+from gateway.config.scale_schema import ScaleSection
+from gateway.config.scaling_schema import ScalingSection
+from gateway.control.solver import tasks
+from gateway.journal.journal import DecisionJournal
+from gateway.planning import Planning
+from gateway.routing.estimator import Estimator
+from gateway.routing.fleet import Fleet
+from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.stats_schema import StatsDelta
+from loadtest.torture.control import SynchronousSolver
+from planner.errors import SolverFailed
+from planner.traffic.size_histogram import fine_cell
+
+
+class Solves(SynchronousSolver):
+    """Solves at once, or fails. rates: requests/s of each request for a plan that buys."""
+
+    def __init__(self):
+        super().__init__()
+        self.rates, self.fails = [], False
+
+    async def plan(self, request):
+        if self.fails:
+            raise SolverFailed("no answer")
+        if request.objective == "provision":
+            self.rates.append(request.demand.total_rate)
+        return tasks.plan(request)
+
+
+class Quiet:
+    """An actuator that accepts all."""
+
+    name = "quiet"
+
+    def __init__(self):
+        self.orders = []
+
+    async def apply(self, order):
+        self.orders.append(order)
+
+    async def aclose(self):
+        pass
+
+
+class World:
+    """A gateway without a data plane, of which one pool of each model is scaled."""
+
+    def __init__(self, shared, root, **settings):
+        config = shared.config
+        scaled = {
+            name: msgspec.structs.replace(
+                config.pools[name],
+                backends=(),
+                scale=ScaleSection(prometheus=True, least=0, most=6, startup_s=60.0),
+            )
+            for name in ("h100", "h100-other")
+        }
+        others = {
+            name: msgspec.structs.replace(pool, backends=()) for name, pool in config.pools.items()
+        }
+        planner = msgspec.structs.replace(config.planner, objective="provision")
+        config = msgspec.structs.replace(
+            config,
+            pools=others | scaled,
+            planner=planner,
+            scaling=ScalingSection(**({"hold_s": 0.0, "silence_s": 0.0} | settings)),
+        )
+        self.loaded = msgspec.structs.replace(shared, config=config, root=root, workload=None)
+        self.fleet = Fleet.of(dict.fromkeys(config.pools, ()))
+        self.solver, self.quiet = Solves(), {name: Quiet() for name in scaled}
+        self.journal = DecisionJournal(clock=lambda: 0.0, wall_clock=lambda: 0.0)
+        self.metrics = Metrics(self.fleet)
+        self.leads = True
+        self.planning = Planning(
+            self.loaded,
+            fleet=self.fleet,
+            estimator=Estimator({}),
+            publish=lambda *_: None,
+            on_look=lambda *_: None,
+            solver=self.solver,
+        )
+        self.actuation = Actuation(
+            self.loaded,
+            self.fleet,
+            self.planning,
+            self.journal,
+            self.metrics,
+            drain=self._drain,
+            make=lambda _: self.quiet,
+            leads=lambda: self.leads,
+        )
+        self.scaler = self.actuation.scaler
+
+    async def _drain(self):
+        return
+
+    async def __aenter__(self):
+        await self.planning.__aenter__()
+        self.actuation.configure(self.loaded)
+        return self
+
+    async def __aexit__(self, *_):
+        await self.planning.__aexit__()
+
+    def come(self, number, slo_class=0):
+        """So many requests of 500 and 200 tokens of one class, now."""
+        bucket = slo_class * self.loaded.buckets.grid.cells + 8
+        sums = float(number), 500.0 * number, 200.0 * number, 0.0
+        sizes = {(bucket, fine_cell(500, 200)): sums}
+        self.planning.add(StatsDelta(arrivals={bucket: number}, sizes=sizes))
+
+    async def look(self):
+        await self.scaler.look()
+        await asyncio.sleep(0.01)  # couriers bring what is ordered
+
+    @property
+    def pools(self):
+        return self.scaler.ordering.pools
+
+    @property
+    def lines(self):
+        return [entry.cause for entry in self.journal.entries]
+
+
+@pytest.fixture
+async def world(shared, tmp_path):
+    async with World(shared, tmp_path) as made:
+        yield made
+
+
+async def test_a_model_that_nobody_asks_for_needs_nothing(world):
+    """What comes of one model brings backends of that model alone."""
+    world.come(30)
+    await world.look()
+
+    assert world.pools["h100"].aim.needed > 0
+    assert world.pools["h100-other"].aim.needed == 0
+    assert [order.pool for order in world.quiet["h100"].orders] == ["h100"]
+    assert world.quiet["h100-other"].orders == []
+    assert world.solver.rates[-1] > 0
+
+
+async def test_the_first_request_for_a_model_without_a_backend_wakes_the_loop_once(world):
+    """Not at every tick while it is awaited, and again for another model."""
+    nobody = world.scaler._awaited()
+    world.come(1)
+    first, second = world.scaler._awaited(), world.scaler._awaited()
+    last = len(world.loaded.buckets.classes) - 1
+    world.come(1, slo_class=last)
+    other = world.scaler._awaited()
+
+    assert (nobody, first, second, other) == (False, True, False, True)
+
+
+async def test_nothing_is_stopped_where_the_silence_may_be_a_fault(shared, tmp_path):
+    """No request for a minute; after the silence it may."""
+    async with World(shared, tmp_path, silence_s=1800.0) as world:
+        world.planning.add(StatsDelta())
+        world.scaler._heard_s -= 100.0
+        fault = world.scaler._why_not_stop()
+        world.scaler._heard_s -= 3000.0
+        over = world.scaler._why_not_stop()
+
+    assert fault is not None
+    assert "which may be a fault" in fault
+    assert over is None
+
+
+async def test_a_solve_that_fails_changes_nothing_and_is_told(world):
+    """In the loop's record; the next one that works ends that."""
+    world.come(30)
+    world.solver.fails = True
+    world.scaler.ordering.watch()
+    await world.scaler._tick()
+    failed = world.metrics.loops.records["scaling"].error
+    world.solver.fails = False
+    world.scaler._due.set()
+    await world.scaler._tick()
+
+    assert failed == "no answer"
+    assert world.metrics.loops.records["scaling"].error is None
+    assert len(world.quiet["h100"].orders) <= 1
+
+
+async def test_only_the_gateway_that_leads_orders(world):
+    """One that does not wishes nothing, and begins anew when it leads again."""
+    world.come(30)
+    world.leads = False
+    world.scaler._due.set()
+    await world.scaler._tick()
+    follower = world.pools["h100"].aim.wish, world.actuation.figures()["leads"]
+    world.leads = True
+    world.scaler._due.set()
+    await world.scaler._tick()
+
+    assert follower == (None, False)
+    assert world.pools["h100"].aim.wish > 0
+
+
+async def test_what_was_learned_survives_a_restart(shared, tmp_path):
+    """Starts and the forecast are in the file; another process begins with them."""
+    async with World(shared, tmp_path, state="state.json") as world:
+        world.pools["h100"].times.add({"seen": 100.0}, 500.0)
+        await world.scaler._save()
+    async with World(shared, tmp_path, state="state.json") as again:
+        known = again.pools["h100"].times.number, again.pools["h100"].times.mean_s
+        state = read_state(tmp_path / "state.json")
+
+    assert known[0] == 1
+    assert known[1] > 60.0
+    assert state.forecast is not None
+
+
+async def test_another_configuration_keeps_what_was_learned(world):
+    """Of pools that stay; those without `scale` are not scaled any more."""
+    world.pools["h100"].times.add({}, 500.0)
+    quiet = world.quiet.pop("h100")
+    other = world.quiet.pop("h100-other")
+    world.quiet = {"h100": quiet}
+    world.actuation.configure(world.loaded)
+
+    assert list(world.pools) == ["h100"]
+    assert world.pools["h100"].times.number == 1
+    assert other.orders == []
+
+
+async def test_a_shortage_and_its_reason_are_shown(world):
+    """On the admin port and in the metrics, with what the fleet cannot promise because of it."""
+    world.come(30)
+    await world.look()
+    order = world.quiet["h100"].orders[0]
+    world.scaler.ordering.done(order, ActuationError("quota of zero", final=True))
+    await world.look()
+    told = world.actuation.figures()
+    world.metrics.scaled(world.actuation.states())
+    page = world.metrics.text().decode()
+
+    assert "quota of zero" in told["limits"][0]
+    assert told["lacks"]
+    assert told["pools"]["h100"]["wish"] == 0
+    assert 'cuvee_scale_cap_gpus{pool="h100"} 0' in page
+    assert 'cuvee_scale_orders_total{pool="h100",result="refused"} 1' in page
+    assert np.isfinite(told["peak_requests_per_s"])
