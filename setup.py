@@ -33,8 +33,8 @@ MODULES = {
     "gateway/proxy": [
         "active", "answer_homes", "answers", "arrival", "attempts", "beginning", "context_refusal",
         "dispatch", "engines", "events", "exchange", "framing", "judge", "list_cut", "list_split",
-        "names", "receipt", "relay", "renaming", "responses", "retry", "sse", "stored_responses",
-        "targets", "timeouts", "token_counter", "usage_memory",
+        "names", "receipt", "relay", "renaming", "responses", "retry", "slo_header", "sse",
+        "stored_responses", "targets", "timeouts", "token_counter", "trails", "usage_memory",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",
@@ -42,11 +42,11 @@ MODULES = {
         "request", "request_parser", "server", "tls", "upload",
     ],
     "gateway/routing": [
-        "abridgement", "admission", "backend", "body", "breaker", "elements", "eligibility",
-        "endpoints", "estimate", "estimator", "failure_rate", "fleet", "form", "large_body",
-        "lengths", "llm_request", "observation", "pairs", "payload_tokens", "pressure",
-        "prompt_text", "ramp", "rotation", "router", "selection", "shared_queue", "ticket",
-        "token_fit", "tokens", "turns",
+        "abridgement", "admission", "affinity", "backend", "body", "breaker", "class_names",
+        "elements", "eligibility", "endpoints", "estimate", "estimator", "failure_rate", "fleet",
+        "form", "large_body", "lengths", "llm_request", "observation", "pairs", "payload_tokens",
+        "prefix_index", "prefix_trail", "pressure", "prompt_text", "ramp", "rotation", "router",
+        "selection", "shared_queue", "ticket", "token_fit", "tokens", "turns",
     ],
     "gateway/telemetry": ["stats"],
     "gateway/rehearsal": ["estimates", "gateway"],

@@ -11,9 +11,9 @@ import click
 COMMANDS = {
     name: f"cuvee.{name.replace('-', '_')}:{name.replace('-', '_')}"
     for name in (
-        "bench-solve", "certify", "check", "compare", "demo", "demo-scale", "dispatch", "emulate",
-        "foresight", "history", "overhead", "overload", "plan", "portfolio", "profile", "replay",
-        "scaling", "serve", "soak", "sweep", "torture", "trace",
+        "affinity", "bench-solve", "certify", "check", "compare", "demo", "demo-scale", "dispatch",
+        "emulate", "foresight", "history", "overhead", "overload", "plan", "portfolio", "profile",
+        "replay", "scaling", "serve", "soak", "sweep", "torture", "trace",
     )
 }  # fmt: skip
 

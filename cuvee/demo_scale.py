@@ -12,7 +12,7 @@ from rich.table import Table
 
 from cuvee.options import FILE, JSON_FILE
 from gateway.errors import ConfigError
-from loadtest.day.run import Day, DayMoment, DayResult, DaySetting
+from loadtest.day.run import DayMoment, DayResult, DayRun, DaySetting
 from loadtest.demo.gateway import LocalFleetError
 from planner import shipped
 from planner.errors import PlannerError
@@ -64,7 +64,7 @@ def demo_scale(
         path=path, day_s=60 * minutes, startup_s=startup_s, seed=seed, log=log_path
     )
     try:
-        day = Day(setting, lambda moment: console.print(line(moment), highlight=False))
+        day = DayRun(setting, lambda moment: console.print(line(moment), highlight=False))
         result = uvloop.run(day.play())
         if json_path is not None:
             json_path.write_text(json.dumps(asdict(result), indent=1))

@@ -89,7 +89,7 @@ def dispatch(
             fixed = fix_fleet(
                 loaded,
                 read_trace(trace_path),
-                backends=_counts(fleet) if fleet else None,
+                backends=backend_counts(fleet) if fleet else None,
                 **play,
             )
             loads = usable_loads(
@@ -107,7 +107,7 @@ def dispatch(
         console.print(loads_table(loads, _title(fixed)))
 
 
-def _counts(text: str) -> dict[str, int]:
+def backend_counts(text: str) -> dict[str, int]:
     """Backends by pool, from `a10g=4,h100=2`. Raises UsageError."""
     try:
         pairs = [pair.split("=") for pair in text.split(",")]

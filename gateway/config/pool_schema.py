@@ -80,6 +80,11 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """
     without: tuple[Literal["pictures", "tools", "embeddings"], ...] = ()
     """What its engines cannot do: requests that need it go to other pools of the model."""
+    affinity: Literal["auto", "caller", "off"] = "auto"
+    """Whether requests go where the beginning of their prompt has been, as far as all promises
+    allow ([dispatch](dispatch.md#where-a-prompt-has-been)). `caller`: only where a prompt of the
+    same caller has been; if one pool of a model says so, it holds for all of the model.
+    """
     api_key_file: str | None = None
     """File with the key that its engines ask for, relative to this file; sent as `authorization:
     Bearer`, with probes too. The file is read again when it changes.

@@ -201,6 +201,10 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where `/metrics` and `/cuvee/...` are answered: on the admin port only, or on `port` too,
     where every client can read prices, plans and the names of backends.
     """
+    session_header: HeaderName | None = "x-session-id"
+    """Header by which a client names a conversation, whose requests go to one backend as far as all
+    promises allow; so does `prompt_cache_key` in a body. `null`: none.
+    """
     receipt: Literal["full", "request-id"] = "full"
     """What answers tell of their way: bucket, pool, backend, plan and decision in `x-cuvee-*`, or
     only `x-request-id`.

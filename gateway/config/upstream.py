@@ -44,7 +44,8 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     engine: by name, `None` if it is unknown. names: all names by which clients may ask this pool,
     each with that of the engines. without: what the engines cannot do. headers: to add to each
     request; a key is one of them. forwards: whether the engines get the keys of clients.
-    health: path, `None`: that of the engine. tls: `None`: as the system trusts. Times in seconds.
+    affinity: as in the configuration. health: path, `None`: that of the engine. tls: `None`: as the
+    system trusts. Times in seconds.
     """
 
     engine: str | None = None
@@ -52,6 +53,7 @@ class Upstream(msgspec.Struct, frozen=True, kw_only=True):
     without: tuple[str, ...] = ()
     headers: tuple[tuple[str, str], ...] = ()
     forwards: bool = False
+    affinity: str = "auto"
     health: str | None = None
     tls: TlsPaths | None = None
     connect_timeout_s: float | None = None
@@ -100,6 +102,7 @@ def _upstream(
         without=section.without,
         headers=tuple(headers.items()),
         forwards=section.forward_authorization,
+        affinity=section.affinity,
         health=section.health_path,
         tls=_tls(section, where, root, findings),
         connect_timeout_s=section.connect_timeout_s,

@@ -42,7 +42,7 @@ from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend, Lease
 from gateway.routing.fleet import Fleet
 from gateway.routing.observation import NO_BUCKET
-from gateway.routing.router import PLANNED, SPILL
+from gateway.routing.router import ON_PLAN, SPILL
 from gateway.routing.ticket import Ticket
 
 log = logging.getLogger("cuvee")
@@ -113,7 +113,7 @@ class Dispatcher:
         while True:
             if lease is None:
                 lease = await self._lease(active, attempts)
-                if attempts is not None and attempts.outgrown and lease.decision == PLANNED:
+                if attempts is not None and attempts.outgrown and lease.decision in ON_PLAN:
                     lease.decision = SPILL  # the plan meant another pool
             active.lease = lease
             active.retries += attempts is not None

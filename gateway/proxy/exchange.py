@@ -37,20 +37,21 @@ from gateway.proxy.names import Names
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
 from gateway.proxy.responses import error_body, error_event, outcome_of, stream_head
+from gateway.proxy.slo_header import named_class
 from gateway.proxy.timeouts import Timeouts
 from gateway.proxy.token_counter import TokenCounter
+from gateway.proxy.trails import Trails
 from gateway.routing.body import read_body
+from gateway.routing.class_names import LEFT_OVER
 from gateway.routing.endpoints import RESPONSES, Endpoint
 from gateway.routing.estimator import Estimator
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
-from gateway.routing.router import CLASS_HEADER, LEFT_OVER, Router
+from gateway.routing.router import Router
 from planner.model.buckets import DEFAULT
 
 log = logging.getLogger("cuvee")
 
-# Headers that name an SLO class: Cuvée's, and that of llm-d.
-OURS, OBJECTIVE = CLASS_HEADER.encode(), b"x-llm-d-inference-objective"
 OK: Final = Outcome.OK
 
 
@@ -89,6 +90,7 @@ class Exchange:
         self._splitter = ListSplitter(
             router, dispatcher, self.timeouts, self._admit, on_arrival, self._conclude, clock
         )
+        self._trails = Trails(router.affinity)
         self.configure(settings, names, upstreams)
 
     def configure(
@@ -105,6 +107,7 @@ class Exchange:
         classes = self._router.table.buckets.classes
         self._models = list(dict.fromkeys(c.model for c in classes))
         self._names = names
+        self._trails.configure(settings.session_header, names, upstreams)
         self.timeouts.configure(settings, upstreams)
         for active in self.timeouts.requests:
             try:
@@ -215,13 +218,14 @@ class Exchange:
         """Estimate the size of a request. Raises BadRequest or a subclass of it."""
         model = self._model(llm_request)
         caller = self._callers.identify(request.credential)
-        slo_class = self._slo_class(request, model) or caller.slo_class or DEFAULT
+        slo_class = named_class(request, self._router, model) or caller.slo_class or DEFAULT
         class_index = self._router.class_index(model, slo_class)
         estimate = self._estimator.estimate(
             llm_request, model=model, caller=caller.id, slo_class=slo_class
         )
         if not self._names.plain:
             estimate.only = self._names.able(model, llm_request, request.body)
+        estimate.trail = self._trails.of(request, llm_request, model, caller.id)
         bucket = self._router.bucket_of(class_index, estimate.input_tokens, estimate.output_tokens)
         active = ActiveRequest(
             arrival_s=arrival_s,
@@ -241,21 +245,6 @@ class Exchange:
         if llm_request.endpoint.answer:  # every engine has the others
             self._dispatcher.restrict(active)
         return active
-
-    def _slo_class(self, request: Request, model: str) -> str | None:
-        """The SLO class that a request names, or `None`.
-
-        In Cuvée's own header a wrong name is an error. llm-d's header may mean something else, so
-        it counts only if it is the name of a class.
-        """
-        named = request.fields.get(OURS)
-        if named is not None:
-            return named.decode("latin-1")
-        named = request.fields.get(OBJECTIVE)
-        if named is None:
-            return None
-        name = named.decode("latin-1")
-        return name if name in self._router.class_names(model) else None
 
     def _whole(
         self, client: ClientConnection, active: ActiveRequest, reply: Reply, body: bytes
@@ -347,4 +336,6 @@ class Exchange:
         if active.lease is not None:
             active.lease.release()
             self._dispatcher.room(self._clock())
+        if active.estimate.trail is not None:
+            self._trails.learn(active)
         self._observe(active.observation(self._clock()))

@@ -24,11 +24,12 @@ from gateway.proxy.receipt import unrouted
 from gateway.proxy.responses import outcome_of
 from gateway.proxy.timeouts import Timeouts
 from gateway.routing.body import read_body
+from gateway.routing.class_names import LEFT_OVER
 from gateway.routing.endpoints import COMPLETIONS, EMBEDDINGS, Endpoint
 from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
-from gateway.routing.router import LEFT_OVER, Router
+from gateway.routing.router import Router
 
 AT_ONCE: Final = 16  # parts of one request that are under way at the same time, at most
 

@@ -22,7 +22,8 @@ SEEN: Final = (IMAGE, VIDEO)  # kinds of what only an engine with eyes takes
 
 
 class Names:
-    """The names of one configuration; never changed. split: models whose lists may be split."""
+    """The names of one configuration; never changed. split: models whose lists may be split. pools:
+    that serve each model."""
 
     def __init__(self, models: Sequence[ServedModel], upstreams: Mapping[str, Upstream]) -> None:
         """upstreams: by pool."""
@@ -30,7 +31,7 @@ class Names:
             name: model.name for model in models for name in (*model.aliases, *model.adapters)
         }
         self.split = frozenset([model.name for model in models if model.split_lists])
-        self._pools = {model.name: frozenset(model.pools) for model in models}
+        self.pools = {model.name: frozenset(model.pools) for model in models}
         self._models = {pool: model.name for model in models for pool in model.pools}
         self._renamings = {
             (pool, asked): Renaming(asked, served)
@@ -54,7 +55,7 @@ class Names:
         self.plain = not (self._base or self._renamings or self._lacking)
 
     def __repr__(self) -> str:
-        return f"<Names of {', '.join(self._pools)} and {', '.join(self._base) or 'no others'}>"
+        return f"<Names of {', '.join(self.pools)} and {', '.join(self._base) or 'no others'}>"
 
     def base(self, name: str) -> str:
         """The model that a name stands for; the name itself if it is no alias and no adapter."""
@@ -63,7 +64,7 @@ class Names:
     def able(self, model: str, request: LlmRequest, body: bytes) -> frozenset[str] | None:
         """Names of the pools that can serve a request to a model; `None`: all of the model. Raises
         BadRequest if none can."""
-        pools = able = self._pools.get(model, frozenset())
+        pools = able = self.pools.get(model, frozenset())
         if self._having and request.model is not None:
             able &= self._having.get(request.model, able)
         for ability, lacking in self._lacking.items():

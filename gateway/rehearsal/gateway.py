@@ -3,7 +3,7 @@
 Knows no plan and no engine, nor NumPy: mypyc compiles it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from heapq import heappop, heappush
 from math import inf
 from typing import Final
@@ -14,6 +14,7 @@ from gateway.rehearsal.load_sharing import LoadSharing
 from gateway.routing.admission import Admission, QueueLimits
 from gateway.routing.backend import Lease
 from gateway.routing.observation import Outcome
+from gateway.routing.prefix_trail import PrefixTrail
 from gateway.routing.router import Router
 from gateway.routing.ticket import Ticket
 from planner.proof.timeline import Placed
@@ -35,10 +36,11 @@ class SimulatedGateway:
         estimates: Estimates,
         workers: list[int],
         sharing: LoadSharing | None = None,
+        trail_of: Callable[[int], PrefixTrail | None] | None = None,
     ) -> None:
         """routers: one for each worker. limits: of the queue of each. workers: by request, number
         of the worker that it reaches. sharing: by which they know of each other, if time must pass
-        for that."""
+        for that. trail_of: makes the trail of a request; `None`: none has."""
         self._sharing = sharing
         self._routers = routers
         self._admissions = [
@@ -49,6 +51,7 @@ class SimulatedGateway:
         self._number = {backend.name: k for k, backend in enumerate(backends)}
         self._estimates = estimates
         self._workers = workers
+        self._trail_of = trail_of
         self._settled: list[tuple[int, Ticket]] = []
         self._ends: list[float] = []  # a heap: until when those that wait may wait
         self._arrived_s: dict[int, float] = {}
@@ -70,6 +73,8 @@ class SimulatedGateway:
         worker, caller = self._workers[request], self._estimates.caller[request]
         router, admission = self._routers[worker], self._admissions[worker]
         estimate = self._estimates.estimate(request)
+        if self._trail_of is not None:
+            estimate.trail = self._trail_of(request)
         bucket = self.bucket[request] = router.bucket(estimate)
         try:
             lease = admission.enter(estimate, bucket=bucket, caller=caller, now_s=now_s)

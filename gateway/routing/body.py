@@ -6,6 +6,7 @@ The body itself is forwarded as received. Knows no estimate, no table and no bac
 import re
 from math import isfinite
 from typing import Any, Final
+from zlib import crc32
 
 import msgspec
 from msgspec.structs import astuple
@@ -47,6 +48,8 @@ SYSTEM: Final = 8
 DOCUMENTS: Final = 9
 FUNCTIONS: Final = 10
 EMBEDS: Final = 11
+CACHE_SALT: Final = 12
+CACHE_KEY: Final = 13
 # Not strict, because the engines are not: vLLM reads "max_tokens": "7" as 7.
 _CHAT: Final = msgspec.json.Decoder(ChatFields, strict=False)
 _DECODER: Final = msgspec.json.Decoder(BodyFields, strict=False)
@@ -147,6 +150,8 @@ def request_of(
     if endpoint.generates and (n is not None or best_of is not None):
         answers = min(prompts * _choices(n), MOST_SEQUENCES)
         width = max(answers, min(prompts * _choices(best_of), MOST_SEQUENCES))
+    session = values[CACHE_KEY]
+    before = _before(values, fields)
     return LlmRequest(
         endpoint=endpoint,
         model=values[MODEL],
@@ -164,6 +169,9 @@ def request_of(
         answers=answers,
         width=width,
         previous=previous,
+        beside=crc32(before) if before else 0,
+        beside_bytes=len(before),
+        session=session if isinstance(session, str) else None,
     )
 
 
@@ -277,6 +285,17 @@ def add_beside(
     if fields is not None:
         text.add_content(bytes(fields.instructions))
         text.add_content(bytes(fields.suffix))
+
+
+def _before(values: tuple[Any, ...], fields: BodyFields | None) -> bytes:
+    """What an engine puts before the prompt; two prompts begin alike only where it is the same."""
+    before, nothing = b"", NOTHING
+    for place in (TOOLS, SYSTEM, DOCUMENTS, FUNCTIONS, CACHE_SALT):
+        if values[place] is not nothing:
+            before += bytes(values[place])
+    if fields is not None and fields.instructions is not nothing:
+        before += bytes(fields.instructions)
+    return before
 
 
 def token_ids(prompt: bytes) -> int | None:

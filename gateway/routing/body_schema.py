@@ -55,6 +55,9 @@ class CommonFields(msgspec.Struct, gc=False):
     documents: msgspec.Raw = NOTHING
     functions: msgspec.Raw = NOTHING
     prompt_embeds: msgspec.Raw = NOTHING
+    # What says which prompts have a beginning in common: vLLM's, and OpenAI's.
+    cache_salt: msgspec.Raw = NOTHING
+    prompt_cache_key: Any = None
 
 
 class ChatFields(CommonFields, gc=False):

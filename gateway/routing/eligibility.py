@@ -41,6 +41,16 @@ class Eligibility:
         order, feasible = self.order(bucket, estimate), self._feasible[bucket]
         return tuple([p for p in order if feasible[p]]) or order
 
+    def safe(self, bucket: int, longer: int) -> tuple[bool, ...]:
+        """(P,) whether a pool holds the SLO at the median of the output and at its P90. longer: the
+        bucket of the latter.
+
+        The plan did not provide for a spill, so it must be safe: half of the answers are longer
+        than the median, and on a pool that just holds the median they would miss the SLO.
+        """
+        at_median, at_p90 = self._feasible[bucket], self._feasible[longer]
+        return tuple([a and b for a, b in zip(at_median, at_p90, strict=True)])
+
     def prefill_s(self, bucket: int, estimate: Estimate) -> float:
         """The least seconds of prefill of a prompt on a pool that may serve the request."""
         pools = self.pools_for(bucket, estimate)

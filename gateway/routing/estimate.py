@@ -3,6 +3,7 @@
 Plain classes instead of frozen dataclasses, because compiled code makes them for every request.
 """
 
+from gateway.routing.prefix_trail import PrefixTrail
 from planner.model.buckets import DEFAULT
 
 
@@ -28,12 +29,13 @@ class Estimate:
     the prompts, each as often as it has choices. max_tokens: the client's limit on output tokens,
     `None` if there is none: engines refuse a prompt that leaves no room for it. room_tokens: so
     many, the prompt's with it. only: names of the pools that can serve the request, `None`: all of
-    the model; the one field that changes, where a pool turns out to be unable.
+    the model; changes where a pool turns out to be unable. trail: the beginnings of its prompt;
+    `None`: nothing of it is worth to be known again; the other field that is set later.
     """
 
     __slots__ = (
         "input_tokens", "max_tokens", "model", "only", "output_p90", "output_tokens", "prompts",
-        "room_tokens", "slo_class", "streams", "width",
+        "room_tokens", "slo_class", "streams", "trail", "width",
     )  # fmt: skip
 
     def __init__(
@@ -52,6 +54,7 @@ class Estimate:
         self.model = model
         self.max_tokens = max_tokens
         self.only: frozenset[str] | None = None
+        self.trail: PrefixTrail | None = None
         self.input_tokens = input_tokens
         self.room_tokens = input_tokens + (max_tokens or 1)
         self.output_tokens = output_tokens

@@ -17,17 +17,18 @@ class LlmRequest:
     list. answers: choices in the reply, of all prompts. width: sequences that an engine works on
     for it, more than answers with `best_of`. one_choice: whether the answer has one choice; false
     where it may have more. previous: the id of the answer that this one goes on from, which one
-    backend has. counted: tokens of the prompt's text by the model's tokenizer, `None` if they are
-    not counted; the one field that is set later.
+    backend has. beside: CRC of what stands beside the prompt and is put before it, such as tools,
+    and beside_bytes: how much that is. session: the name of its conversation, `None` if it has
+    none. counted: tokens of the prompt's text by the model's tokenizer, `None` if they are not
+    counted; the one field that is set later.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
 
     __slots__ = (
-        "answers", "asks_usage", "counted", "endpoint", "max_tokens", "model", "nulls_options",
-        "one_choice",
-        "payload", "previous", "prompt_bytes", "prompt_tokens", "prompts", "stream", "units",
-        "wide", "width",
+        "answers", "asks_usage", "beside", "beside_bytes", "counted", "endpoint", "max_tokens",
+        "model", "nulls_options", "one_choice", "payload", "previous", "prompt_bytes",
+        "prompt_tokens", "prompts", "session", "stream", "units", "wide", "width",
     )  # fmt: skip
 
     def __init__(
@@ -49,6 +50,9 @@ class LlmRequest:
         prompts: int = 1,
         answers: int = 1,
         width: int = 1,
+        beside: int = 0,
+        beside_bytes: int = 0,
+        session: str | None = None,
     ) -> None:
         self.endpoint = endpoint
         self.model = model
@@ -66,6 +70,9 @@ class LlmRequest:
         self.prompts = prompts
         self.answers = answers
         self.width = width
+        self.beside = beside
+        self.beside_bytes = beside_bytes
+        self.session = session
         self.counted: int | None = None
 
     def __repr__(self) -> str:

@@ -82,6 +82,7 @@ class Pressure:
         prefill_s: float,
         now_s: float,
         width: int = 1,
+        unhurried: bool = False,
     ) -> float:
         """The pressure of a backend with a request of the bucket, by the strictest promise there:
         that of the request, of those in flight, and of classes that lately used the pool.
@@ -92,10 +93,11 @@ class Pressure:
         own: number of the request's class among those of its model, `NO_CLASS` without a promise:
         then the default class counts as present. memory: the request's share of the KV cache.
         width: its sequences. Each counts, as far as one does: they stay for as long as one.
+        unhurried: as if no prompt waited there.
         """
         slots, siblings = self._slots[bucket][pool], self._siblings[bucket]
         worst: float = backend.memory + memory
-        foreign = backend.foreign
+        foreign, pending_s = backend.foreign, 0.0 if unhurried else backend.pending_s
         guards, ranks = self._guards[pool], self._ranks
         rank = LAXEST if own < 0 else ranks[siblings[own]]
         for k in range(len(siblings)):
@@ -109,7 +111,7 @@ class Pressure:
                 slot = slots[k]
                 one = measured(
                     backend.loads[k] + foreign + (slot if slot < LARGE else LARGE) * width,
-                    backend.pending_s,
+                    pending_s,
                     prefill_s,
                     self._backlog_s[slo_class],
                     self._allowed_s[slo_class] if ranks[slo_class] >= rank else NONE_S,
@@ -165,11 +167,19 @@ class Alone:
         self._backlog_s = backlog_s
         self._allowed_s = allowed_s
 
-    def of(self, backend: Backend, memory: float, prefill_s: float, width: int = 1) -> float:
+    def of(
+        self,
+        backend: Backend,
+        memory: float,
+        prefill_s: float,
+        width: int = 1,
+        unhurried: bool = False,
+    ) -> float:
         """The pressure of a backend with the request, as `Pressure.of`."""
+        pending_s = 0.0 if unhurried else backend.pending_s
         filled = backend.memory + memory
         load: float = backend.loads[0] + backend.foreign + self._slot * width
-        pressure = measured(load, backend.pending_s, prefill_s, self._backlog_s, self._allowed_s)
+        pressure = measured(load, pending_s, prefill_s, self._backlog_s, self._allowed_s)
         return pressure if pressure > filled else filled
 
 

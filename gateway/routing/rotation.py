@@ -43,6 +43,15 @@ class Rotation:
         for pool, weight in slices:
             credit[pool] -= weight
 
+    def may_pass_on(self, bucket: int, taken: int, to: int) -> bool:
+        """Whether the shares allow another of the bucket's pools to serve in place of the one whose
+        turn it is: neither then has had, or is owed, too many turns."""
+        slices = self._slices[bucket]
+        if len(slices) < 2 or to not in [pool for pool, _ in slices]:
+            return False
+        credit = self._credit[bucket]
+        return credit[taken] + 1.0 <= OWED and credit[to] - 1.0 >= -OWED
+
     def pass_on(self, bucket: int, taken: int, served: int) -> None:
         """Another pool has served the request, because the one whose turn it was cannot hold it. It
         has the next turn instead, and the other one fewer, so that the shares of the bucket are

@@ -2,19 +2,22 @@
 
 `route` chooses and reserves in one synchronous step and returns a lease. For each bucket, smooth
 weighted round robin over the plan's pools gives the plan's shares exactly, without random numbers.
-Inside a pool the backend with the least pressure, `load + prefill ahead / backlog`, is chosen. A
-request is placed only where the pressure stays at or below 1, by the promise of every class there,
-so that it and all others keep their promises. It spills, in the plan's order, to pools where its
-SLO holds even at the P90 of its output length. Requests without a promise take what is left. Where
-nothing fits there is no lease; `admission` decides what becomes of the request.
+Inside a pool the backend with the least pressure, `load + prefill ahead / backlog`, is chosen, or
+one that has the beginning of the prompt, if that is worth more. A request is placed only where the
+pressure stays at or below 1, by the promise of every class there, so that it and all others keep
+their promises. It spills, in the plan's order, to pools where its SLO holds even at the P90 of its
+output length. Requests without a promise take what is left. Where nothing fits there is no lease;
+`admission` decides what becomes of the request.
 """
 
 from collections.abc import Collection
 from math import inf
 from typing import Final
 
-from gateway.errors import ClassNotFound, ModelNotFound, Unavailable
+from gateway.errors import ClassNotFound, Unavailable
+from gateway.routing.affinity import Affinity
 from gateway.routing.backend import NO_CLASS, Backend, Lease
+from gateway.routing.class_names import LEFT_OVER, ClassNames
 from gateway.routing.eligibility import Eligibility
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
@@ -27,24 +30,26 @@ from gateway.routing.rotation import Rotation
 from gateway.routing.selection import Selection
 from gateway.routing.table import RoutingTable
 from planner.cells import cell
-from planner.model.buckets import BEST_EFFORT, DEFAULT
+from planner.model.buckets import DEFAULT
 
-CLASS_HEADER: Final = "x-cuvee-slo-class"  # how a request names its SLO class
-# Decisions, as receipts and metrics name them.
+# Decisions, as receipts and metrics name them; that of what is left over is named like its class.
 PLANNED: Final = "planned"
+AFFINITY: Final = "affinity"
 SPILL: Final = "spill"
-LEFT_OVER: Final = BEST_EFFORT  # named like the class; a copy, which compiled code finds for less
+ON_PLAN: Final = (PLANNED, AFFINITY)
 
 
 class Router:
     """Executes a table on a fleet. The table may be replaced at any moment by one assignment, also
-    by one of other classes and sizes. eligibility: which pools of it can serve a request."""
+    by one of other classes and sizes. eligibility: which pools of it can serve a request. affinity:
+    what is known of where prompts have been."""
 
     def __init__(self, table: RoutingTable, fleet: Fleet, *, peers: Peers | None = None) -> None:
         """peers: other routers that use the same fleet; `None`: there are none."""
         self.fleet = fleet
         self.peers = peers
         self._selection = Selection(table, fleet, None)
+        self.affinity: Affinity = self._selection.affinity
         self.table = table
 
     def __repr__(self) -> str:
@@ -59,12 +64,12 @@ class Router:
         self._table = table
         self._selection = Selection(table, self.fleet, self._selection)
         grid = table.buckets.grid
-        self._classes = {(c.model, c.name): index for index, c in enumerate(table.buckets.classes)}
+        self._classes = ClassNames(table.buckets.classes)
         self._inputs, self._outputs, self._cells = grid.input_edges, grid.output_edges, grid.cells
         # Copies of what every request looks up: RoutingTable is not compiled (it travels between
         # processes), and compiled code pays 110 instructions for each attribute of such a class.
         self._slots, self._feasible = table.slots, table.feasible
-        self._backends, self._prefill_s = table.backends, table.prefill_s
+        self._backends = table.backends
         self._own, self._order = table.own, table.order
         self._context, self._plan_id = table.context, table.plan_id
         self.eligibility = Eligibility(table)
@@ -84,25 +89,18 @@ class Router:
             self.peers.track()
         return gone
 
+    def look_after(self, now_s: float) -> None:
+        """What the state of backends asks for. Called several times a second."""
+        self.fleet.recall(now_s)
+        self.affinity.look_after()
+
     def class_index(self, model: str, slo_class: str = DEFAULT) -> int:
-        """The index of one of a model's SLO classes; of its default class for `best-effort`, which
-        has no buckets of its own. Raises ModelNotFound or ClassNotFound."""
-        index = self._classes.get((model, slo_class))
-        if index is None and slo_class == LEFT_OVER:
-            index = self._classes.get((model, DEFAULT))
-        if index is not None:
-            return index
-        known = self.class_names(model)
-        if not known:
-            raise ModelNotFound(f"The model `{model}` does not exist.", param="model")
-        names = ", ".join(f"`{name}`" for name in known)
-        text = f"the model `{model}` has no SLO class `{slo_class}`; it has {names}"
-        raise ClassNotFound(f"{CLASS_HEADER}: {text}", param=CLASS_HEADER)
+        """The index of one of a model's SLO classes. Raises ModelNotFound or ClassNotFound."""
+        return self._classes.index(model, slo_class)
 
     def class_names(self, model: str) -> tuple[str, ...]:
         """The names of a model's SLO classes, the built-in one last; none of an unknown model."""
-        names = tuple(name for owner, name in self._classes if owner == model)
-        return (*names, LEFT_OVER) if names else ()
+        return self._classes.names(model)
 
     def bucket(self, estimate: Estimate) -> int:
         """The bucket of an estimate. Raises ModelNotFound or ClassNotFound."""
@@ -171,6 +169,8 @@ class Router:
             self.peers.refresh(now_s)
         if bucket is None or bucket == NO_BUCKET:
             bucket = self.bucket(estimate)
+        if estimate.trail is not None:
+            self.affinity.find(estimate.trail, now_s)
         order = self.eligibility.order(bucket, estimate)
         if not (self.promised(estimate, bucket) if promised is None else promised):
             lease = self._left_over(bucket, order, estimate, now_s, exclude, barred)
@@ -192,15 +192,8 @@ class Router:
     ) -> float:
         """Until when all live backends that may serve a request want none; `now_s` if one takes
         it."""
-        return min(
-            [
-                backend.paused_until_s
-                for pool in self.eligibility.pools_for(bucket, estimate)
-                for backend in self._selection.pools[pool]
-                if backend.live(now_s) and backend.name not in exclude
-            ],
-            default=now_s,
-        )
+        pools = self.eligibility.pools_for(bucket, estimate)
+        return self._selection.resumes_s(pools, now_s, exclude)
 
     def hurried(self, bucket: int, now_s: float) -> list[int]:
         """The pools of a bucket whose room was given out too fast: requests that others go before
@@ -232,14 +225,22 @@ class Router:
         is, else at another one, else at a backend that runs although the plan does not use it."""
         planned = self._rotation.take(bucket)
         able = planned is None or order is self._order[bucket] or planned in order
-        if planned is not None and able and planned not in barred:
-            limit = self._backends[planned]
-            backend = self._selection.fitting(
-                planned, bucket, estimate, now_s, exclude, limit, slack_s
-            )
-            if backend is not None:
-                return self._reserve(backend, planned, bucket, estimate, PLANNED, now_s)
-        feasible = self._feasible_at_p90(bucket, estimate)
+        if planned is not None and able:
+            for turn in self._turns(bucket, planned, order, estimate):
+                if turn in barred:
+                    continue
+                limit = self._backends[turn]
+                backend = self._selection.fitting(
+                    turn, bucket, estimate, now_s, exclude, limit, slack_s
+                )
+                if backend is not None:
+                    if turn != planned:
+                        self._rotation.pass_on(bucket, planned, turn)
+                    swayed = self._selection.swayed or turn != planned
+                    decision = AFFINITY if swayed else PLANNED
+                    return self._reserve(backend, turn, bucket, estimate, decision, now_s)
+        longer = self.bucket_of(bucket // self._cells, estimate.input_tokens, estimate.output_p90)
+        feasible = self.eligibility.safe(bucket, longer)
         for beyond in (False, True):
             for pool in order:
                 if pool in barred or not feasible[pool] or (pool == planned and not beyond):
@@ -259,15 +260,16 @@ class Router:
             self._rotation.give_back(bucket, planned)
         return None
 
-    def _feasible_at_p90(self, bucket: int, estimate: Estimate) -> tuple[bool, ...]:
-        """(P,) whether a pool holds the SLO at the median of the output and at its P90.
-
-        The plan did not provide for a spill, so it must be safe: half of the answers are longer
-        than the median, and on a pool that just holds the median they would miss the SLO.
-        """
-        longer = self.bucket_of(bucket // self._cells, estimate.input_tokens, estimate.output_p90)
-        at_median, at_p90 = self._feasible[bucket], self._feasible[longer]
-        return tuple(a and b for a, b in zip(at_median, at_p90, strict=True))
+    def _turns(
+        self, bucket: int, planned: int, order: tuple[int, ...], estimate: Estimate
+    ) -> tuple[int, ...]:
+        """The pool whose turn it is, and before it one that has had the prompt, if the shares of
+        the plan allow that it takes the turn."""
+        if estimate.trail is not None and estimate.trail.shares:
+            home = self.affinity.home(estimate.trail, planned)
+            if home in order and self._rotation.may_pass_on(bucket, planned, home):
+                return home, planned
+        return (planned,)
 
     def _left_over(
         self,
@@ -306,19 +308,18 @@ class Router:
         it at once, in words that tell the client best, and works no more for it."""
         if any(estimate.input_tokens < self._context[pool] for pool in order):
             return None
-        for pool in order:
-            for backend in self._selection.pools[pool]:
-                if backend.live(now_s) and backend.name not in exclude:
-                    return Lease(
-                        backend,
-                        own=NO_CLASS,
-                        slots=self._slots[bucket][pool],
-                        prefill_s=0.0,
-                        bucket=bucket,
-                        plan_id=self._plan_id,
-                        decision=LEFT_OVER,
-                    )
-        return None
+        found = self._selection.first_live(order, now_s, exclude)
+        if found is None:
+            return None
+        return Lease(
+            found[1],
+            own=NO_CLASS,
+            slots=self._slots[bucket][found[0]],
+            prefill_s=0.0,
+            bucket=bucket,
+            plan_id=self._plan_id,
+            decision=LEFT_OVER,
+        )
 
     def _reserve(
         self,
@@ -329,7 +330,8 @@ class Router:
         decision: str,
         now_s: float,
     ) -> Lease:
-        prefill_s = estimate.prompt_tokens * self._prefill_s[pool]
+        prefill_s = self._selection.prefill_s(pool, estimate, backend)
+        self.affinity.place(estimate, backend)
         entry_s = self._entry_s[bucket // self._cells]
         slots, width = self._slots[bucket][pool], estimate.width
         return Lease(

@@ -45,7 +45,8 @@ class RoutingTable:
     backend by themselves. allowed_s: (C,) seconds of the TTFT target for the queue and prefill, and
     entry_s: (C,) the rest of it. fill_s: (P,) seconds that a request stays on a full backend, on
     average. ranks: (C,) place of each class among those of its model, 0 for the shortest TTFT
-    target. strictest: (P,) number of the class of rank 0 of the pool's model.
+    target. strictest: (P,) number of the class of rank 0 of the pool's model. cached_share: (P,) of
+    the prompt tokens, prefix hits that the plan expects, which prefill_s leaves out; empty: none.
     """
 
     plan_id: str
@@ -68,6 +69,7 @@ class RoutingTable:
     fill_s: tuple[float, ...]
     strictest: tuple[int, ...]
     ranks: tuple[int, ...]
+    cached_share: tuple[float, ...] = ()
 
     @property
     def contexts(self) -> dict[str, int]:
@@ -120,6 +122,7 @@ def compile_table(plan: Plan, pools: Sequence[Pool]) -> RoutingTable:
         fill_s=tuple(_fill_s(plan, p) for p in range(len(pools))),
         strictest=tuple(_strictest(classes, pool.model) for pool in pools),
         ranks=tuple(_rank(classes, k) for k in range(len(classes))),
+        cached_share=tuple(cached),
     )
 
 

@@ -26,7 +26,7 @@ RESPONSES = Metric(
 DECISIONS = Metric(
     "cuvee_decisions_total",
     "counter",
-    "Requests that were routed, by the router's decision; only `planned` kept to the plan.",
+    "Requests that were routed, by decision; `planned` and `affinity` kept to the plan.",
     ("decision", "model", "pool"),
 )
 RETRIES = Metric(

@@ -48,7 +48,7 @@ never a reason to rest) |
 `cuvee_scale_orders_total`: `accepted`, `refused` (for good), `failed` (it is tried again); of \
 `cuvee_scale_launches_total`: `ready`, `hung` |
 | `process` | `gateway`; with several workers `supervisor`, `worker-0`, …; and `solver` |
-| `decision` | `planned`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
+| `decision` | `planned`, `affinity`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |
 | `worker` | number of the worker process, from 0 |
 """

@@ -18,6 +18,7 @@ import uvloop
 from gateway import logs
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
+from gateway.routing.prefix_index import PrefixIndex
 from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.runtime import return_large_blocks, settle
 from gateway.workers.channel import Channel
@@ -44,18 +45,23 @@ REPORT_S = 0.5  # between two reports, which also show the supervisor that the w
 
 
 def main(
-    end: socket.socket, sockets: Sequence[socket.socket], memory: Any, rows: int, number: int
+    end: socket.socket,
+    sockets: Sequence[socket.socket],
+    memory: Any,
+    prefixes: Any,
+    rows: int,
+    number: int,
 ) -> None:
     """Run the process. end: socket to the supervisor. sockets: which listen on the data port.
-    memory, rows: of the shared array. number: of this worker, whose cells of the array it
-    writes."""
+    memory, rows: of the shared array. prefixes: memory of the shared `PrefixIndex`. number: of this
+    worker, whose cells of the array it writes."""
     return_large_blocks()
     settle()  # objects of the fork server are then never touched, so their memory stays shared
     # On Ctrl-C the supervisor ends its workers; on SIGHUP it tells them what to change.
     for ignored in (signal.SIGINT, signal.SIGHUP):
         signal.signal(ignored, signal.SIG_IGN)
     try:
-        uvloop.run(WorkerProcess(number, sockets, memory, rows).run(end))
+        uvloop.run(WorkerProcess(number, sockets, memory, prefixes, rows).run(end))
     except Exception:  # not to standard error, which may be a pipe that nobody reads
         log.exception("worker %d ends by an error", number)
         sys.exit(1)
@@ -81,11 +87,17 @@ class WorkerProcess:
     """A worker and its channel to the supervisor."""
 
     def __init__(
-        self, number: int, sockets: Sequence[socket.socket], memory: Any, rows: int
+        self,
+        number: int,
+        sockets: Sequence[socket.socket],
+        memory: Any,
+        prefixes: Any,
+        rows: int,
     ) -> None:
         self._number = number
         self._sockets = sockets
         self._memory = memory
+        self._prefixes = prefixes
         self._rows = rows
         self._stop = asyncio.Event()
         self._delay_s = 0.0
@@ -134,6 +146,7 @@ class WorkerProcess:
             admin=start_up.admin,
             peers=load_view,
         )
+        worker.router.affinity.share(PrefixIndex(self._prefixes, rows=self._rows))
         return worker, load_view
 
     def _on_sigterm(self, worker: Worker) -> None:

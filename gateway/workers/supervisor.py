@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.context import ForkServerProcess
+from secrets import randbits
 from types import ModuleType
 
 from gateway.config.serving import ServingConfig
@@ -25,6 +26,7 @@ from gateway.routing.estimator_schema import Lesson
 from gateway.routing.fleet import Fleet
 from gateway.routing.gateway_load import SharedView
 from gateway.routing.membership import Membership
+from gateway.routing.prefix_index import SALT_BITS, PrefixIndex
 from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.routing.table import RoutingTable
 from gateway.runtime import without_hangup
@@ -95,6 +97,8 @@ class Supervisor:
         self.load = SharedView(self._shared_load, fleet) if gateways else None
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
         self._load_view = LoadView(self._shared_load, fleet, None)
+        self._prefixes = FORKED.RawArray("Q", PrefixIndex.words(rows=rows))
+        PrefixIndex(self._prefixes, rows=rows).salt = randbits(SALT_BITS)
         # By row of a backend that left: the version of the membership in which it left.
         self._retired: dict[int, int] = {}
         self._delta = StatsDelta()
@@ -247,7 +251,8 @@ class Supervisor:
         mine, its = socket.socketpair()
         with its:
             sockets = self._port.share(slot.number)
-            arguments = (its, sockets, self._memory, self._shared_load.rows, slot.number)
+            rows = self._shared_load.rows
+            arguments = (its, sockets, self._memory, self._prefixes, rows, slot.number)
             slot.process = FORKED.Process(target=process.main, args=arguments, daemon=True)
             try:
                 await asyncio.to_thread(_start, slot.process)

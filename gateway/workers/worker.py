@@ -325,7 +325,7 @@ class Worker:
                 self._learn()
                 self._estimator.refill()
                 self._exchange.timeouts.tick(self._clock())
-                self.router.fleet.recall(self._clock())
+                self.router.look_after(self._clock())
                 self.dispatcher.room(self._clock())
                 self._rested.tick(self.router.fleet.backends)
                 self._shedding.tick(self._clock())

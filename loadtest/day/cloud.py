@@ -36,7 +36,7 @@ class Machine:
     task: asyncio.Task[None] | None = None
 
 
-class Wish(msgspec.Struct):
+class CloudWish(msgspec.Struct):
     """What the webhook is told, as far as it is needed here."""
 
     pool: str
@@ -124,7 +124,7 @@ class LocalCloud:
         return taken.url
 
     async def _wish(self, request: web.Request) -> web.Response:
-        wish = msgspec.json.decode(await request.read(), type=Wish)
+        wish = msgspec.json.decode(await request.read(), type=CloudWish)
         has = self.rented(wish.pool)
         if wish.backends > len(has):
             gpu = self._pools[wish.pool].gpu

@@ -81,7 +81,7 @@ class DayResult:
     decisions: int
 
 
-class Day:
+class DayRun:
     """One day that is played."""
 
     def __init__(self, setting: DaySetting, on_moment: Callable[[DayMoment], None]) -> None:

@@ -27,7 +27,7 @@ from gateway.workers.plane import DataPlane
 from gateway.workers.worker import Worker
 from loadtest.torture.ledger import Ledger
 from loadtest.torture.network import VirtualSocket
-from loadtest.torture.plane import VirtualPlane
+from loadtest.torture.plane import SALT, VirtualPlane
 from planner.model.plan import Plan
 from planner.model.pool import Pool
 from planner.program.request import PlanRequest
@@ -157,7 +157,7 @@ class VirtualGateway:
                 host=HOST,
                 port=PORT,
             )
-        return Worker(
+        worker = Worker(
             self._serving,
             table,
             fleet=self.fleet,
@@ -165,6 +165,8 @@ class VirtualGateway:
             sockets=(VirtualSocket(HOST, PORT),),  # type: ignore[arg-type]
             admin="http://admin:1",
         )
+        worker.router.affinity.salt = SALT
+        return worker
 
     def _background(self, loop: Any) -> None:
         self._stack.callback(asyncio.get_running_loop().create_task(loop).cancel)

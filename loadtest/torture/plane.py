@@ -11,6 +11,7 @@ from gateway.routing.estimator import Estimator
 from gateway.routing.estimator_schema import Lesson
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import Membership
+from gateway.routing.prefix_index import PrefixIndex
 from gateway.routing.shared_load import LoadView, SharedLoad
 from gateway.routing.table import RoutingTable
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
@@ -19,6 +20,7 @@ from loadtest.torture.network import VirtualSocket
 from loadtest.torture.virtual_loop import VirtualProcess
 
 SPARE_ROWS = 64
+SALT = 1  # of the trails of prompts: the same in every play of a seed
 REPORT_S = 0.5
 MESSAGE_S = 0.002  # from the supervisor to a worker
 NOTICED_S = 0.01  # from the death of a worker to the end of its channel
@@ -62,6 +64,8 @@ class VirtualPlane:
         self._memory = bytearray(8 * SharedLoad.doubles(workers=count, rows=rows))
         self.shared_load = SharedLoad(self._memory, workers=count, rows=rows)
         self._load_view = LoadView(self.shared_load, fleet, None)
+        self._prefixes = bytearray(8 * PrefixIndex.words(rows=rows))
+        PrefixIndex(self._prefixes, rows=rows).salt = SALT
         self._retired: dict[int, int] = {}
         self._delta = StatsDelta()
         # What was told while a worker started, by its number.
@@ -185,6 +189,8 @@ class VirtualPlane:
                 admin="http://admin:1",
                 peers=LoadView(self.shared_load, fleet, number),
             )
+            index = PrefixIndex(self._prefixes, rows=self.shared_load.rows)
+            worker.router.affinity.share(index)
             return await worker.__aenter__()
 
         made = await process.context.run(self._loop.create_task, start())

@@ -585,6 +585,7 @@ def test_fields_stand_where_they_are_taken() -> None:
         "max_completion_tokens": read.NEW_CAP, "stream_options": read.OPTIONS, "n": read.N,
         "best_of": read.BEST_OF, "tools": read.TOOLS, "system": read.SYSTEM,
         "documents": read.DOCUMENTS, "functions": read.FUNCTIONS, "prompt_embeds": read.EMBEDS,
+            "cache_salt": read.CACHE_SALT, "prompt_cache_key": read.CACHE_KEY,
     }  # fmt: skip
     assert places == {name: place for place, name in enumerate(names)}
     assert Message.__struct_fields__ == (

@@ -35,7 +35,7 @@ def test_a_lease_that_nobody_releases_is_found():
 @pytest.mark.long
 def test_engines_that_are_slow_in_secret_break_the_promise():
     """What is promised to admitted requests is measured at the clients, in calm times."""
-    result = play(19, 0.1, calm_s=NEVER_S, sabotage=Sabotage(slow=True))
+    result = play(21, 0.1, calm_s=NEVER_S, sabotage=Sabotage(slow=True))
 
     assert "kept the promise" in (result.broken or "")
 

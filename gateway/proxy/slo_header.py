@@ -1,0 +1,26 @@
+"""The headers by which a request names its SLO class. No I/O."""
+
+from typing import Final
+
+from gateway.proxy.http.request import Request
+from gateway.routing.class_names import CLASS_HEADER
+from gateway.routing.router import Router
+
+OURS: Final = CLASS_HEADER.encode()
+OBJECTIVE: Final = b"x-llm-d-inference-objective"
+
+
+def named_class(request: Request, router: Router, model: str) -> str | None:
+    """The SLO class that a request names, or `None`.
+
+    In Cuvée's own header a wrong name is an error. llm-d's header may mean something else, so it
+    counts only if it is the name of a class.
+    """
+    named = request.fields.get(OURS)
+    if named is not None:
+        return named.decode("latin-1")
+    named = request.fields.get(OBJECTIVE)
+    if named is None:
+        return None
+    name = named.decode("latin-1")
+    return name if name in router.class_names(model) else None
