@@ -93,8 +93,8 @@ LAYERS = {
     "loadtest.soak": "loadtest gateway.processes",
     "loadtest.demo": "PLANNER gateway.config gateway.rehearsal gateway.routing loadtest "
     "loadtest.compare loadtest.emulator loadtest.replay",
-    "loadtest.day": "PLANNER gateway.config gateway.rehearsal gateway.routing loadtest.demo "
-    "loadtest.emulator loadtest.replay",
+    "loadtest.day": "PLANNER gateway.actuation gateway.config gateway.rehearsal gateway.routing "
+    "loadtest.demo loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",
 }
 PURE = ("planner", "gateway.access", "gateway.routing", "gateway.telemetry")

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -28,28 +28,22 @@ from gateway.planning import Planning
 from gateway.telemetry.loops import Loops
 from planner.errors import PlannerError
 from planner.program.request import PlanRequest
-from planner.scaling.faces import CountPolicy, Forecast
+from planner.scaling.faces import CountPolicy
 from planner.scaling.quantile import demand_band
+from planner.scaling.short_day import DAY_S, LastingForecast
 from planner.sizes import FloatArray
 
 log = logging.getLogger("cuvee.scaling")
 
 LOOP = "scaling"
 TICK_S = 1.0  # between two looks at the backends
-FORECAST_TICK_S = 60.0  # how finely a forecast looks
+FORECAST_TICK_S = 60.0  # how finely a forecast of real days looks
 RECENT_S = 60.0  # of arrivals that are the present demand
 FIRST_S = 10.0  # of arrivals that wake a model without any backend
 # Requests/s of a model that are none where none came in the last minute: a forecast cannot tell
 # less than one request in a minute from nothing.
 NEGLIGIBLE = 1 / 60
 HELD = "they were needed a while ago, or what replaces them is not ready"
-
-
-class LastingForecast(Forecast, Protocol):
-    """A forecast that can be kept."""
-
-    def state(self) -> Any:
-        """What was learned, as plain values."""
 
 
 class Scaler:
@@ -209,7 +203,8 @@ class Scaler:
             self._forecast.observe(unix_s, rate)
         times = [pool.times for pool in self.ordering.pools.values()]
         start_s = max(one.quantile_s(settings.horizon_quantile) for one in times)
-        self.horizon_s = start_s + settings.interval_s + FORECAST_TICK_S
+        tick_s = FORECAST_TICK_S * settings.day_s / DAY_S
+        self.horizon_s = start_s + settings.interval_s + tick_s
         band = demand_band(self._forecast, unix_s, self.horizon_s, settings.quantile)
         upper, lower = (self._worth(one, rate) for one in band)
         if not watched:  # the forecast does not know what comes now

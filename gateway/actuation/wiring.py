@@ -14,7 +14,7 @@ from gateway.actuation.drain_request import DrainRequest, meant, read_drain
 from gateway.actuation.drains import DrainedBackend, Drains
 from gateway.actuation.ordering import Ordering
 from gateway.actuation.report import pool_figures, pool_metrics
-from gateway.actuation.scaler import LastingForecast, Scaler
+from gateway.actuation.scaler import Scaler
 from gateway.config.load import Loaded
 from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
@@ -26,6 +26,7 @@ from planner.errors import InvalidValue
 from planner.scaling.faces import CountPolicy
 from planner.scaling.forecast import SeasonalForecast
 from planner.scaling.policy import Hysteresis
+from planner.scaling.short_day import DAY_S, LastingForecast, ShortDays
 
 log = logging.getLogger("cuvee.scaling")
 
@@ -174,6 +175,11 @@ class Actuation:
 
 def _forecast(loaded: Loaded, learned: Any) -> LastingForecast:
     """One series for each class. learned: by an earlier forecast; `None`: nothing."""
+    made, day_s = _seasonal(loaded, learned), loaded.config.scaling.day_s
+    return made if day_s == DAY_S else ShortDays(made, day_s)
+
+
+def _seasonal(loaded: Loaded, learned: Any) -> SeasonalForecast:
     buckets = loaded.buckets
     groups = [number // buckets.grid.cells for number in range(buckets.count)]
     if learned is not None:

@@ -56,6 +56,10 @@ class ScalingSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """File, relative to this file, with what was learned of the demand and of starts, so that it
     survives a restart; written every five minutes. Default: it is learned anew.
     """
+    day_s: Positive = 86400.0
+    """Length of a day, whose pattern is learned; a week is seven. Shorter ones are for
+    demonstrations, in which a day passes in minutes.
+    """
     drain_s: NotNegative = 300.0
     """A backend that is to be stopped gets no new requests; it is stopped when it has none left, or
     after so many seconds.

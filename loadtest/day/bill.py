@@ -48,6 +48,11 @@ class DayDemand:
         self._alone = lru_cache(maxsize=None)(self._singles)
         self._holds = lru_cache(maxsize=None)(self._held)
 
+    @property
+    def mix(self) -> FloatArray:
+        """(B,) the part of the requests in each bucket."""
+        return self._demand.rate / self._demand.total_rate
+
     def usd_per_hour(self, counts: Sequence[float]) -> float:
         """Of a fleet."""
         return float(self._prices @ np.asarray(counts, dtype=float))

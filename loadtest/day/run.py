@@ -5,6 +5,7 @@ Owns the run's clock and what happens at which hour. Prints nothing.
 
 import asyncio
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import aiohttp
 import numpy as np
 import yaml
 
+from gateway.actuation.memory import LearnedState, write_state
 from gateway.config.load import Loaded, load
 from gateway.rehearsal.history import demand_of
 from gateway.routing.estimator import Estimator
@@ -27,6 +29,8 @@ from loadtest.replay.report import met_slo
 from loadtest.replay.send import ReplayOptions, replay
 from planner.model.demand import Demand
 from planner.program.limits import backend_price
+from planner.scaling.forecast import SeasonalForecast
+from planner.scaling.short_day import DAY_S
 from planner.sizes import FloatArray
 from planner.traffic import arrivals
 from planner.traffic.trace import Trace, read_trace
@@ -35,6 +39,9 @@ HOURS = 24.0
 SLOTS = 96  # quarters of an hour
 MEAN_RATE, SWING = 10.0, 0.75  # requests/s; highest at noon
 STOCK_OUT = (8.0, 11.0)  # hours in which one GPU type cannot be had: as traffic rises
+BEFORE_DAYS = 3  # that the forecast has seen: of the same curve, each a tenth more or less
+SEEN_S = 10.0  # real seconds that each rate of theirs is counted over, as the gateway does
+LEAD_S = 6.0  # real seconds until the day begins: the gateway starts in them
 SPOT_LOSS = 15.0  # hour at which a machine is taken away
 NOTICE_S = 3.0  # of it; clouds give 30 s to 2 min of a real day
 OWN = "Cuvée"
@@ -102,6 +109,7 @@ class DayRun:
         """Play it. Raises LocalFleetError where gateway or engines do not start."""
         setting = self._setting
         async with AsyncExitStack() as stack:
+            begins_s = time.time() + LEAD_S
             folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cuvee-day-")))
             engines = await stack.enter_async_context(EngineProcess())
             cloud = self._cloud = await stack.enter_async_context(
@@ -111,10 +119,14 @@ class DayRun:
                 )
             )  # fmt: skip
             await cloud.begin(self._morning())
+            state = folder / "learned.json"
+            await write_state(state, LearnedState(forecast=self._learned(begins_s)))
+            raw = self._raw(cloud, state)
             gateway = await stack.enter_async_context(
-                LocalGateway(self._raw(cloud), setting.path.parent, log=setting.log)
+                LocalGateway(raw, setting.path.parent, log=setting.log)
             )
             self._admin = await stack.enter_async_context(aiohttp.ClientSession(gateway.admin_url))
+            await asyncio.sleep(max(0.0, begins_s - time.time()))
             self._start_s = asyncio.get_running_loop().time()
             for machine in cloud.machines:
                 machine.from_s = 0.0
@@ -149,7 +161,22 @@ class DayRun:
             zip(self._pools, self.demand.required(float(np.ceil(self.rates[0]))), strict=True)
         )
 
-    def _raw(self, cloud: LocalCloud) -> dict[str, Any]:
+    def _learned(self, begins_s: float) -> Any:
+        """What a forecast has learned from the days before. begins_s: of this day, Unix time."""
+        pace = DAY_S / self._setting.day_s
+        buckets, mix = self.loaded.buckets, self.demand.mix
+        groups = [number // buckets.grid.cells for number in range(buckets.count)]
+        forecast = SeasonalForecast(buckets.count, groups)
+        curve, minutes = arrivals.daily(MEAN_RATE, SWING), int(DAY_S / 60)
+        for before in range(BEFORE_DAYS, 0, -1):
+            factor = 1 + 0.1 * self._rng.standard_normal()
+            for minute in range(minutes):
+                mean = factor * curve[minute * len(curve) // minutes] * mix
+                at_s = begins_s * pace - before * DAY_S + 60 * minute
+                forecast.observe(at_s, self._rng.poisson(mean * SEEN_S) / SEEN_S)
+        return forecast.state()
+
+    def _raw(self, cloud: LocalCloud, state: Path) -> dict[str, Any]:
         """The configuration, on this cloud."""
         raw: dict[str, Any] = yaml.safe_load(self._setting.path.read_text())
         raw["pools"] = {
@@ -160,6 +187,8 @@ class DayRun:
             }
             for name, pool in raw["pools"].items()
         }
+        own = {"day_s": self._setting.day_s, "state": str(state)}
+        raw["scaling"] = raw.get("scaling", {}) | own
         return raw
 
     def _traffic(self) -> Trace:
