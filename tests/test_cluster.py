@@ -243,6 +243,7 @@ async def test_of_two_that_are_cut_off_one_plans_and_both_serve(tmp_path: Path):
         assert set(served) == {200}
 
 
+@pytest.mark.long
 async def test_one_that_joins_late_begins_with_what_is_known(tmp_path: Path):
     """The plan in force and what was learned, though it has not served anything yet."""
     async with union(tmp_path) as at, ClientSession() as session:

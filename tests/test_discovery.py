@@ -103,7 +103,7 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 async def test_backends_come_and_go_by_a_file_and_no_request_is_lost(tmp_path: Path, workers: int):
     """What the file names serves, in every worker; what it names no more drains; requests that run
     meanwhile are all answered."""

@@ -93,7 +93,7 @@ async def running(
             },
             "gateway": {
                 "admin_port": 0, "drain_s": 1.0, "drain_delay_s": 0, "workers": workers,
-                "scrape_interval_s": interval_s,
+                "scrape_interval_s": interval_s, "warmup_s": 0.5,
             },
         }  # fmt: skip
         path = tmp_path / "cuvee.yaml"

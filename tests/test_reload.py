@@ -121,7 +121,7 @@ async def until(true: Callable[[], Awaitable[bool]]) -> None:
             await asyncio.sleep(0.02)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 async def test_pools_models_and_classes_come_and_go(tmp_path: Path, workers: int):
     """What was added serves, in every worker; what was removed finishes its streams and gets no
     more; a class that was added can be chosen."""

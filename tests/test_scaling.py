@@ -355,6 +355,7 @@ async def test_a_drained_backend_serves_again_when_it_is_told_to(tmp_path: Path)
     assert pool["wish"] == 2
 
 
+@pytest.mark.long
 async def test_a_gateway_that_starts_stops_nothing_before_it_has_seen_the_demand(tmp_path: Path):
     """Three run and none is needed: they stay until the hold is over, and the reason is told. Then
     all go, after they were drained."""

@@ -455,7 +455,7 @@ async def test_the_supervisors_death_does_not_stop_serving(tmp_path: Path):
     assert state == (200, 503)
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 async def test_a_second_signal_ends_at_once(tmp_path: Path, workers: int):
     """The first one lets a long answer finish; the second leaves no process and no connection."""
     async with AsyncExitStack() as stack:
@@ -494,7 +494,9 @@ async def test_a_second_signal_ends_at_once(tmp_path: Path, workers: int):
     assert status == 128 + signal.SIGINT
 
 
-@pytest.mark.parametrize(("workers", "successors"), [(1, 2), (2, 2)])
+@pytest.mark.parametrize(
+    ("workers", "successors"), [pytest.param(1, 2, marks=pytest.mark.long), (2, 2)]
+)
 async def test_a_successor_takes_over_without_a_lost_request(
     tmp_path: Path, workers: int, successors: int
 ):
@@ -580,7 +582,7 @@ def _alive(group: int) -> bool:
     return True
 
 
-@pytest.mark.parametrize("workers", [1, 2])
+@pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.long), 2])
 @pytest.mark.parametrize("reader", ["asleep", "gone"])
 async def test_a_log_that_nobody_reads_stops_nothing(tmp_path: Path, workers: int, reader: str):
     """Standard output and error are a full or a closed pipe: every request is served all the same,

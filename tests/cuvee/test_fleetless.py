@@ -36,6 +36,7 @@ def test_an_empty_folder_is_enough():
         assert word in result.stdout
 
 
+@pytest.mark.long
 def test_the_same_as_json():
     """All figures, with what could not be used and why."""
     body = json.loads(run(*CHAT, *SMALL, "--json").stdout)

@@ -44,6 +44,7 @@ def test_an_emulated_engine_is_measured_and_judged(tmp_path: Path):
     assert pool.profile.calibration == found.calibration
 
 
+@pytest.mark.long
 def test_a_spent_budget_leaves_a_profile_and_a_way_on(tmp_path: Path):
     """Too few loads for a profile at first, then one; each run says from where it goes on."""
     out = tmp_path / "own.yaml"

@@ -414,7 +414,7 @@ async def silence(replanner, observed, seconds, *, seen=1.0):
             await replanner.look(float(second))
 
 
-@pytest.mark.parametrize("least", [0, 1])
+@pytest.mark.parametrize("least", [pytest.param(0, marks=pytest.mark.long), 1])
 async def test_a_fleet_without_traffic_shrinks_in_minutes(buckets, pools, make_demand, least):
     """To `min_backends`, or to the one backend that serves whoever comes next."""
     there = tuple(replace(pool, min_backends=least) for pool in pools)
@@ -429,6 +429,7 @@ async def test_a_fleet_without_traffic_shrinks_in_minutes(buckets, pools, make_d
     assert published.results[-1] == "kept"
 
 
+@pytest.mark.long
 async def test_a_fleet_that_cannot_be_observed_keeps_its_plan(buckets, pools, make_demand):
     """No worker reports: that nothing was counted says nothing, for however long."""
     replanner, observed, published = fading(buckets, pools, make_demand(20.0))

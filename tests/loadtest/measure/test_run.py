@@ -108,6 +108,7 @@ def test_n_star_and_rate_of_an_engine_are_recovered(
     assert len(result.measured) <= 80
 
 
+@pytest.mark.long
 def test_a_broken_measurement_ends_as_a_whole_one(tmp_path):
     """Every load is in the file when the next begins: in pieces, the loads are the same."""
     subject = subject_of(gpu="A10G", max_num_batched_tokens=512)

@@ -7,7 +7,9 @@ from loadtest.torture.world import Sabotage, play
 STORMY_S, NEVER_S = 20.0, 1e6  # mean time between two storms of faults
 
 
-@pytest.mark.parametrize("seed", [11, 12, 13])
+@pytest.mark.parametrize(
+    "seed", [11, *(pytest.param(seed, marks=pytest.mark.long) for seed in (12, 13))]
+)
 def test_a_world_keeps_its_promises(seed):
     """Minutes of faults break no promise: nothing leaks, nothing hangs, nobody fails in vain."""
     result = play(seed, 0.05, calm_s=STORMY_S)
@@ -25,6 +27,7 @@ def test_a_seed_is_a_world():
     assert first.counts == second.counts
 
 
+@pytest.mark.long
 def test_a_lease_that_nobody_releases_is_found():
     """The balance of leases can fail."""
     result = play(15, 0.03, calm_s=NEVER_S, sabotage=Sabotage(leak=True))

@@ -76,7 +76,7 @@ def test_what_fits_costs_what_the_models_cost_alone(seed: int):
     assert not plan.unserved
 
 
-@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.parametrize("seed", [0, pytest.param(1, marks=pytest.mark.long)])
 @pytest.mark.parametrize("most", [(4, 2), (6, 1), (12, 0)])
 def test_offers_are_within_the_stock_and_the_bound_is_true(seed: int, most: tuple[int, int]):
     """No fleet within the stock that holds all demand is cheaper than what is proven."""
