@@ -46,7 +46,7 @@ EXCHANGE, LEASE, REPORTS = "cluster", "lease", "reports"
 
 
 class Alliance:
-    """One gateway's part in its cluster; an async context manager. tokens: of callers, over all."""
+    """One gateway's part in its cluster; an async context manager. tokens, drains: over all."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Alliance:
         self._reports = Reports(
             self._store, self.gateway, fleet=fleet, estimator=estimator, take=self._take
         )
-        self.tokens = self._reports.tokens
+        self.tokens, self.drains = self._reports.tokens, self._reports.drains
         self._zone = ZonePreference(section.zone, self._views)
         self._print = made_from(loaded)
         self._plane: DataPlane | None = None

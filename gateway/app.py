@@ -102,6 +102,7 @@ class App:
         self._actuation = Actuation(
             loaded, self.fleet, self._planning, self._journal, self._metrics,
             drain=self._drain, make=make, leads=self.alliance.leads,
+            board=self.alliance.drains,
         )  # fmt: skip
         self._insight = Insight(
             metrics=self._metrics, planning=self._planning, estimator=self._estimator,

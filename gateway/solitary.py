@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from gateway.alliance import Alliance
 from gateway.cluster.caller_tokens import CallerTokens, tokens_of
+from gateway.cluster.drain_board import DrainBoard
 from gateway.config.load import Loaded
 from gateway.planning import Planning
 from gateway.routing.estimator import Estimator
@@ -17,11 +18,12 @@ from planner.model.plan import Plan
 
 
 class Solitary:
-    """The face of `Alliance`, where there is no other gateway. tokens: of callers."""
+    """The face of `Alliance`, where there is no other gateway. tokens: of callers. drains: of
+    backends."""
 
     def __init__(self, planning: Planning) -> None:
         self._planning = planning
-        self.tokens = CallerTokens()
+        self.tokens, self.drains = CallerTokens(), DrainBoard()
 
     def __repr__(self) -> str:
         return "<Solitary>"

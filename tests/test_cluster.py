@@ -177,6 +177,26 @@ async def test_in_flight_is_known_to_the_others_and_gone_with_its_end(tmp_path: 
         await until(lambda: mine.in_flight == theirs.in_flight == 0 and theirs.load == 0.0)
 
 
+async def test_what_one_drains_gets_nothing_from_any(tmp_path: Path):
+    """A notice to one gateway is known to all; so is its end."""
+    async with union(tmp_path) as at, ClientSession() as session:
+        one, two = await at.gateway(), await at.gateway()
+        await until(lambda: agree(one, two))
+        drain = {"url": at.urls[0], "why": "a notice"}
+        async with session.post(f"{one.admin}/cuvee/drain", json=drain) as reply:
+            assert reply.status == 200
+        await until(lambda: len(two.fleet.pool("a")) == 1)
+        async with session.get(f"{two.admin}/cuvee/scaling") as reply:
+            told = (await reply.json())["drained_by_others"]
+        served = [await ask(two, session) for _ in range(4)]
+        async with session.delete(f"{one.admin}/cuvee/drain", json=drain) as reply:
+            assert reply.status == 200
+        await until(lambda: len(two.fleet.pool("a")) == 2)
+
+        assert [(one["url"], one["why"]) for one in told] == [(at.urls[0], "a notice")]
+        assert set(served) == {200}
+
+
 async def test_all_serve_while_redis_stands_still(tmp_path: Path):
     """No request waits for it; nobody plans, the plan stays; it is said, and over when it goes
     on."""

@@ -72,7 +72,8 @@ LAYERS = {
     "gateway.discovery.source": "",
     "gateway.discovery.kubernetes": "gateway.config gateway.discovery.source gateway.plain_http",
     "gateway.plain_http": "",
-    "gateway.actuation": "PLANNER gateway.errors gateway.config gateway.discovery.kubernetes "
+    "gateway.actuation": "PLANNER gateway.errors gateway.cluster gateway.config "
+    "gateway.discovery.kubernetes "
     "gateway.journal gateway.plain_http gateway.planning gateway.routing gateway.telemetry",
     "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.alliance "
     "gateway.solitary gateway.counting "

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from gateway.cluster.drain_board import DrainNote
 from gateway.routing.membership import FINISHING, LEAVING, Drained
 
 # With notice of no more than this, streams that have not begun are begun elsewhere at once: AWS
@@ -29,8 +30,13 @@ class DrainedBackend:
     @property
     def drained(self) -> Drained:
         """How it is drained."""
-        hasty = self.ends_s is not None and self.ends_s - self.since_s <= HASTE_S
-        return LEAVING if hasty else FINISHING
+        return how(self.since_s, self.ends_s)
+
+
+def how(since_s: float, ends_s: float | None) -> Drained:
+    """How a backend is drained that will be gone at this time; `None`: nobody said when."""
+    hasty = ends_s is not None and ends_s - since_s <= HASTE_S
+    return LEAVING if hasty else FINISHING
 
 
 class Drains:
@@ -68,6 +74,15 @@ class Drains:
     def wanted(self) -> dict[str, Drained]:
         """As a membership takes it."""
         return {name: drain.drained for name, drain in self.all.items()}
+
+    def notes(self) -> tuple[DrainNote, ...]:
+        """As other gateways are told."""
+        return tuple(
+            DrainNote(
+                pool=one.pool, url=one.url, why=one.why, since_s=one.since_s, ends_s=one.ends_s
+            )
+            for one in self.all.values()
+        )
 
     def figures(self, in_flight: Mapping[str, int], now_s: float) -> list[dict[str, Any]]:
         """As the admin port shows them. in_flight: sequences there, by name. now_s: seconds since

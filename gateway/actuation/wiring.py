@@ -11,10 +11,11 @@ from gateway.actuation.actuator import Actuator
 from gateway.actuation.actuators import actuators
 from gateway.actuation.chronicle import Chronicle
 from gateway.actuation.drain_request import DrainRequest, meant, read_drain
-from gateway.actuation.drains import DrainedBackend, Drains
+from gateway.actuation.drains import DrainedBackend, Drains, how
 from gateway.actuation.ordering import Ordering
 from gateway.actuation.report import pool_figures, pool_metrics
 from gateway.actuation.scaler import Scaler
+from gateway.cluster.drain_board import DrainBoard, DrainNote
 from gateway.config.load import Loaded
 from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
@@ -48,9 +49,12 @@ class Actuation:
         drain: Callable[[], Awaitable[None]],
         make: Actuators = actuators,
         leads: Callable[[], bool] = lambda: True,
+        board: DrainBoard | None = None,
     ) -> None:
         """drain: has the fleet follow `drained`. make: the actuators of a configuration. leads:
-        whether this gateway decides, of several that serve one fleet."""
+        whether this gateway decides, of several that serve one fleet. board: by which they
+        know of each other's drains."""
+        self._board = board or DrainBoard()
         self._loaded, self._fleet, self._make, self._follow = loaded, fleet, make, drain
         self._drains, due = Drains(), asyncio.Event()
         self._due = due
@@ -97,11 +101,19 @@ class Actuation:
 
     @property
     def drained(self) -> dict[str, Drained]:
-        """How backends are to be drained, by their names."""
-        return self._drains.wanted()
+        """How backends are to be drained, by their names: here, or by another gateway."""
+        wanted, others = self._drains.wanted(), self._others()
+        for member in self._fleet.membership.members if others else ():
+            if (said := others.get((member.pool, member.url))) is not None:
+                wanted.setdefault(member.name, how(said[1].since_s, said[1].ends_s))
+        return wanted
+
+    def _others(self) -> dict[tuple[str, str], tuple[str, DrainNote]]:
+        return self._board.others(asyncio.get_running_loop().time())
 
     async def settle(self) -> None:
-        """Have the fleet follow what is drained, if it does not."""
+        """Have the fleet follow what is drained, if it does not, and the other gateways know it."""
+        self._board.mine = self._drains.notes()
         members = self._fleet.membership.members
         present = {member.name: member.drained for member in members if member.drained}
         names = {member.name for member in members}
@@ -161,6 +173,10 @@ class Actuation:
             "limits": list(ordering.shortages.lines(now_s)),
             "pools": {n: pool_figures(p, ordering, now_s) for n, p in ordering.pools.items()},
             "drained": self._drains.figures(in_flight, time.time()),
+            "drained_by_others": [
+                {"pool": pool, "url": url, "why": note.why, "gateway": gateway}
+                for (pool, url), (gateway, note) in self._others().items()
+            ],
         }
 
     def states(self) -> list[ScalingFigures]:

@@ -10,6 +10,7 @@ import msgspec
 
 from gateway.cluster.caller_tokens import tokens_of
 from gateway.cluster.codec import CodecError, decode
+from gateway.cluster.drain_board import DrainNote
 from gateway.routing.estimator_schema import EstimatorState, Lesson
 from gateway.telemetry.stats_schema import StatsDelta, Stay
 from planner.model.plan import Plan
@@ -45,7 +46,7 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
 
     arrivals, sizes, stays: as in `StatsDelta`, but with URLs in place of backends' names. lessons:
     of a sample of the requests. tokens: of finished requests, by caller. seen: the share of its
-    workers that report.
+    workers that report. drained: all backends that it drains now.
     """
 
     gateway: str
@@ -56,6 +57,7 @@ class GatewayReport(msgspec.Struct, frozen=True, kw_only=True):
     lessons: tuple[Lesson, ...] = ()
     tokens: dict[str, int] = {}
     seen: float = 1.0
+    drained: tuple[DrainNote, ...] = ()
 
     def delta(self, names: Mapping[tuple[str, str], str]) -> StatsDelta:
         """The same as statistics of one's own. names: of one's backends, by pool and URL."""
@@ -107,7 +109,13 @@ class Outbox:
         """Drop what is counted by bucket: the numbers of the buckets have changed since."""
         self._arrivals, self._sizes = {}, {}
 
-    def take(self, gateway: str, print_: str, lessons: tuple[Lesson, ...]) -> GatewayReport:
+    def take(
+        self,
+        gateway: str,
+        print_: str,
+        lessons: tuple[Lesson, ...],
+        drained: tuple[DrainNote, ...] = (),
+    ) -> GatewayReport:
         """All of it, as a report; it is empty after that."""
         tokens = self._tokens
         if len(tokens) > MOST_CALLERS:
@@ -122,6 +130,7 @@ class Outbox:
             lessons=lessons[-MOST_LESSONS:],
             tokens=tokens,
             seen=self.seen,
+            drained=drained,
         )
         self._restart()
         return report

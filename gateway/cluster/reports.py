@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 
 from gateway.cluster.caller_tokens import CallerTokens
 from gateway.cluster.codec import encode
+from gateway.cluster.drain_board import DrainBoard
 from gateway.cluster.messages import GatewayReport, Outbox, decoded
 from gateway.cluster.store import Store
 from gateway.routing.estimator import Estimator
@@ -17,7 +18,8 @@ from gateway.telemetry.stats_schema import StatsDelta
 
 
 class Reports:
-    """The reports of one gateway and of the others. tokens: of callers, over all gateways."""
+    """The reports of one gateway and of the others. tokens: of callers, over all gateways. drains:
+    of backends, at all of them."""
 
     def __init__(
         self,
@@ -35,6 +37,7 @@ class Reports:
         self._outbox = Outbox()
         self._after: str | None = None
         self.tokens = CallerTokens()
+        self.drains = DrainBoard()
 
     def __repr__(self) -> str:
         return f"<Reports of {self._gateway}: {self._outbox!r}>"
@@ -56,7 +59,7 @@ class Reports:
         """Tell what happened here since the last time, and take what happened at the others. Raises
         StoreError. print_: of this gateway's configuration; what is counted by other buckets is
         left out."""
-        report = self._outbox.take(self._gateway, print_, lessons)
+        report = self._outbox.take(self._gateway, print_, lessons, self.drains.mine)
         if self._after is None:
             self._after = await self._store.last_report()
         await self._store.report(encode(report))
@@ -69,6 +72,8 @@ class Reports:
 
     def _hear(self, report: GatewayReport, print_: str) -> None:
         self.tokens.add(report.tokens)
+        now_s = asyncio.get_running_loop().time()
+        self.drains.hear(report.gateway, report.drained, now_s)
         for lesson in report.lessons:
             self._estimator.learn(lesson)
         if report.print == print_:

@@ -37,13 +37,13 @@ from planner.traffic.trace import Trace, read_trace
 
 HOURS = 24.0
 SLOTS = 96  # quarters of an hour
-MEAN_RATE, SWING = 10.0, 0.75  # requests/s; highest at noon
+MEAN_RATE, SWING = 15.0, 0.75  # requests/s; highest at noon
 STOCK_OUT = (8.0, 11.0)  # hours in which one GPU type cannot be had: as traffic rises
 BEFORE_DAYS = 3  # that the forecast has seen: of the same curve, each a tenth more or less
-SEEN_S = 10.0  # real seconds that each rate of theirs is counted over, as the gateway does
+SEEN_S = 15.0  # real seconds that each rate of theirs is counted over, as the gateway does
 LEAD_S = 6.0  # real seconds until the day begins: the gateway starts in them
 SPOT_LOSS = 15.0  # hour at which a machine is taken away
-NOTICE_S = 3.0  # of it; clouds give 30 s to 2 min of a real day
+NOTICE_S = 30.0  # of it, real seconds, as the shortest of clouds
 OWN = "Cuvée"
 
 
@@ -189,6 +189,8 @@ class DayRun:
         }
         own = {"day_s": self._setting.day_s, "state": str(state)}
         raw["scaling"] = raw.get("scaling", {}) | own
+        # What a start costs is to be won back within an hour, as by default: one of this day.
+        raw["limits"] = raw.get("limits", {}) | {"horizon_h": self._setting.day_s / DAY_S}
         return raw
 
     def _traffic(self) -> Trace:
