@@ -16,11 +16,11 @@ from gateway.routing.llm_request import LlmRequest
 
 FIRST: Final = 1024  # bytes of the shortest beginning; to compute less again takes milliseconds
 MOST: Final = 1 << 20  # bytes that are looked at
-PER_OCTAVE: Final = 4  # of what two prompts share, four fifths or more are known again
+PER_OCTAVE: Final = 2  # of what two prompts share, two thirds or more are known again
 # A piece up to this long is hashed whole, of a longer one so many bytes at both ends: so a prompt
-# costs no more than 60 KiB do, which is 15 µs. Prompts that part do so for good: what follows has
+# costs no more than 40 KiB do, which is 10 µs. Prompts that part do so for good: what follows has
 # other places.
-WHOLE: Final = 2048
+WHOLE: Final = 4096
 SEEN: Final = 1024
 SMALL: Final = (1 << 60) - 1  # what compiled code keeps without an object
 KEYS: Final = {"messages": b'"messages"', "prompt": b'"prompt"', "input": b'"input"'}

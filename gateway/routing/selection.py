@@ -231,6 +231,9 @@ class Selection:
         worth the wait: the fleet has that much less to do, and prompts elsewhere wait for less.
         """
         best, most = plain, FULL if own >= 0 else LEFT
+        here = credit.shares.get(plain.name, 0.0)
+        if max(credit.shares.values()) <= here:  # no other has more of it
+            return plain, least
         backlog_s = self._backlog_s[bucket]
         plain_ready_s = plain.pending_s + credit.at(plain.name)
         rank = NEVER

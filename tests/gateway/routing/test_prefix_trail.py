@@ -45,7 +45,7 @@ def test_a_conversation_goes_on_with_the_same_beginnings():
 
     shared = common(before, after)
     assert shared >= len(before.hashes) - 1
-    assert before.ends[shared - 1] > 0.75 * len(LONG)
+    assert before.ends[shared - 1] > 0.66 * len(LONG)
     assert len(after.hashes) > len(before.hashes)
 
 
