@@ -17,11 +17,11 @@ from gateway.routing.llm_request import LlmRequest
 FIRST: Final = 1024  # bytes of the shortest beginning; to compute less again takes milliseconds
 MOST: Final = 1 << 20  # bytes that are looked at
 PER_OCTAVE: Final = 2  # of what two prompts share, two thirds or more are known again
-# A piece up to this long is hashed whole, of a longer one so many bytes at both ends: so a prompt
-# costs no more than 40 KiB do, which is 10 µs. Prompts that part do so for good: what follows has
-# other places.
-WHOLE: Final = 4096
-SEEN: Final = 1024
+# A piece up to this long is hashed whole, of a longer one so many bytes at both ends: so 16 KiB cost
+# what 5 do, and 1 MiB what 11 do, 3 µs. Prompts that part do so for good: what follows has other
+# places. Where they do not (a number of the same length in the middle), an answer tells.
+WHOLE: Final = 1024
+SEEN: Final = 256
 SMALL: Final = (1 << 60) - 1  # what compiled code keeps without an object
 KEYS: Final = {"messages": b'"messages"', "prompt": b'"prompt"', "input": b'"input"'}
 SESSION: Final = 1  # tells the name of a conversation from what is beside a prompt

@@ -50,9 +50,10 @@ def test_a_conversation_goes_on_with_the_same_beginnings():
 
 
 @pytest.mark.parametrize("at", [0, 700, 3_000, 15_000])
-def test_prompts_part_where_they_differ(at):
-    """No beginning that holds a difference is the same."""
-    one, other = trail(chat(LONG)), trail(chat(LONG[:at] + "X" + LONG[at + 1 :]))
+@pytest.mark.parametrize("inserted", ["X", "another word "])
+def test_prompts_part_where_they_differ(at, inserted):
+    """No beginning that holds a difference is the same: what follows it has another place."""
+    one, other = trail(chat(LONG)), trail(chat(LONG[:at] + inserted + LONG[at:]))
 
     shared = common(one, other)
     assert all(end <= at + 60 for end in one.ends[:shared])
