@@ -17,9 +17,9 @@ from gateway.routing.llm_request import LlmRequest
 FIRST: Final = 1024  # bytes of the shortest beginning; to compute less again takes milliseconds
 MOST: Final = 1 << 20  # bytes that are looked at
 PER_OCTAVE: Final = 2  # of what two prompts share, two thirds or more are known again
-# A piece up to this long is hashed whole, of a longer one so many bytes at both ends: so 16 KiB cost
-# what 5 do, and 1 MiB what 11 do, 3 µs. Prompts that part do so for good: what follows has other
-# places. Where they do not (a number of the same length in the middle), an answer tells.
+# A piece up to this long is hashed whole, of a longer one so many bytes at both ends: so 16 KiB
+# cost what 5 do, and 1 MiB what 11 do, 3 µs. Prompts that part do so for good: what follows has
+# other places. Where they do not (a number of the same length in the middle), an answer tells.
 WHOLE: Final = 1024
 SEEN: Final = 256
 SMALL: Final = (1 << 60) - 1  # what compiled code keeps without an object
