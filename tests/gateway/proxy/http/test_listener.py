@@ -15,8 +15,12 @@ OK = b"HTTP/1.1 200 OK\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 
+LIMIT_S = 20.0
+
+
 class Port:
-    """A listener whose requests wait in `came` for the test to answer them."""
+    """A listener whose requests wait in `came` for the test to answer them. A test that waits in
+    vain inside it fails."""
 
     def __init__(self, **limits):
         self.came: asyncio.Queue[ClientConnection] = asyncio.Queue()
@@ -32,13 +36,15 @@ class Port:
         self.came.put_nowait(client)
 
     async def __aenter__(self):
+        self.limit = await asyncio.timeout(LIMIT_S).__aenter__()
         self.port = await self.listener.listen("127.0.0.1", 0)
         return self
 
-    async def __aexit__(self, *_):
+    async def __aexit__(self, *error):
         for writer in self.writers:
             writer.close()
         await self.listener.close(0)
+        await self.limit.__aexit__(*error)
 
     async def connect(self, sent=b""):
         reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
@@ -50,13 +56,6 @@ class Port:
 def answer(client, body=b"ok"):
     client.respond(OK, body)
     client.finish()
-
-
-@pytest.fixture(autouse=True)
-async def limit():
-    """A test that waits in vain fails."""
-    async with asyncio.timeout(20):
-        yield
 
 
 async def test_idle_connections_are_closed_soon():
