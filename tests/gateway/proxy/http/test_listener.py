@@ -208,6 +208,9 @@ async def test_the_bodies_of_all_clients_have_a_budget(caplog):
             uploads.append(await port.connect(upload(1_000_000)))
             held = min(999_999 * len(uploads), 2 * 999_999)
             await until(lambda held=held: port.budget.used == held)
+            # So that who was idle for longest can be told: the loop's clock may have milliseconds.
+            later_s = asyncio.get_running_loop().time() + 0.005
+            await until(lambda later_s=later_s: asyncio.get_running_loop().time() > later_s)
         refusal = await uploads[0][0].read()
         for _, writer in uploads[1:]:
             writer.write(b"x")
