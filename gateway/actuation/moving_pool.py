@@ -4,6 +4,7 @@ from gateway.actuation.aims import Aim
 from gateway.actuation.courier import Courier
 from gateway.actuation.startup import StartTimes
 from gateway.config.pool_schema import PoolSection
+from gateway.config.scale import bounds_of
 
 HANG_QUANTILE = 0.95  # a launch that takes a few times as long as so many of the starts hangs
 
@@ -13,7 +14,7 @@ class MovingPool:
     times: of starts. wakes: of wakings. aim: the number. courier: to where it goes."""
 
     def __init__(self, name: str, section: PoolSection, courier: Courier) -> None:
-        """Raises ValueError if the pool is not scaled, or has no bound."""
+        """section: of a checked pool with `scale`."""
         self.name = name
         self.courier = courier
         self.times, self.wakes = StartTimes(1.0), StartTimes(1.0)
@@ -26,10 +27,8 @@ class MovingPool:
     def configure(self, section: PoolSection) -> None:
         """Use these settings from now on."""
         scale = section.scale
-        most = section.max_backends if scale is None or scale.most is None else scale.most
-        if scale is None or most is None:
-            raise ValueError(f"pool {self.name}: needs scale.most or max_backends")
-        self.least = section.min_backends if scale.least is None else scale.least
+        assert scale is not None
+        self.least, most = bounds_of(section)
         self.most = max(most, self.least)
         self.asleep = scale.asleep
         self.times.expected_s, self.wakes.expected_s = scale.startup_s, scale.wake_s

@@ -68,9 +68,8 @@ class Scaler:
         leads: Callable[[], bool],
     ) -> None:
         """forecast, policy: make one for a configuration; a forecast with what an earlier one had
-        learned, or `None`. drain: has the fleet follow
-        what is drained. due: set where a look is due at once. leads: whether this
-        gateway decides, of several that serve one fleet."""
+        learned, or `None`. drain: has the fleet follow what is drained. due: set where a look is
+        due at once. leads: whether this gateway decides, of several that serve one fleet."""
         self._loaded, self._planning = loaded, planning
         self.ordering, self._chronicle = ordering, chronicle
         self._new_forecast, self._new_policy = forecast, policy

@@ -197,7 +197,7 @@ def _forecast(loaded: Loaded, learned: Any) -> LastingForecast:
 
 def _seasonal(loaded: Loaded, learned: Any) -> SeasonalForecast:
     buckets = loaded.buckets
-    groups = [number // buckets.grid.cells for number in range(buckets.count)]
+    groups = buckets.class_numbers
     if learned is not None:
         try:
             return SeasonalForecast.restored(learned, buckets.count, groups)

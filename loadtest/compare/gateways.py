@@ -10,7 +10,6 @@ them. Knows no Redis and no socket.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from heapq import heapify, heapreplace
 from math import ceil
 from pathlib import Path
@@ -20,22 +19,15 @@ import numpy as np
 
 from gateway.cluster.load_frame import NOWHERE
 from gateway.cluster.views import Views
-from gateway.config.load import Loaded, load
-from gateway.rehearsal.history import callers, demand_of
-from gateway.rehearsal.play import Rehearsal, rehearse
-from gateway.rehearsal.traffic import ReplayedTraffic, TrafficSample
-from gateway.routing.estimator import Estimator
+from gateway.rehearsal.history import callers
+from gateway.rehearsal.traffic import TrafficSample
 from gateway.routing.fleet import Fleet
 from gateway.routing.gateway_load import SoleView
 from gateway.routing.router import Router
 from gateway.routing.table import RoutingTable
 from loadtest.compare.dispatch import SKIP
-from loadtest.compare.workers import DISPERSION, highest_rate
-from planner.model.plan import Plan
-from planner.program import solve
-from planner.sizes import IntArray
-from planner.slo import Slo
-from planner.traffic.trace import Trace, read_trace
+from loadtest.compare.sharing import SharingBench, highest_rate
+from planner.traffic.trace import Trace
 
 PRINT = bytes(8)  # all have the same configuration
 CROWD = 0.75  # of the requests are one caller's, where fairness is measured
@@ -76,31 +68,12 @@ class VirtualCluster:
             heapreplace(self._due, (at_s + self._view_s, number))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GatewaysBench:
-    """One plan and the traffic that it is played on, at any rate."""
-
-    loaded: Loaded
-    plan: Plan
-    trace: Trace
-    estimator: Estimator
-    requests: int
-    seeds: int
-
-    @property
-    def slo(self) -> Slo:
-        return self.plan.buckets.classes[0].slo
+class GatewaysBench(SharingBench):
+    """A fleet that gateways share, which tell each other at intervals of `view_s`."""
 
     def attainment(self, rate: float, gateways: int, view_s: float) -> float:
-        """Attainment over all seeds; any number of gateways meets the same traffic."""
-        met = total = 0
-        for seed in range(self.seeds):
-            sample = self.sample(rate, seed)
-            dealt = np.random.default_rng(seed).integers(0, gateways, len(sample.trace))
-            played = self.play(sample, dealt, VirtualCluster(gateways, view_s, seed))
-            counted = played.result.met(self.slo)[ceil(SKIP * len(dealt)) :]
-            met, total = met + int(counted.sum()), total + len(counted)
-        return met / total
+        """See `SharingBench.attained`."""
+        return self.attained(rate, gateways, lambda seed: VirtualCluster(gateways, view_s, seed))
 
     def share(self, rate: float, gateways: int, view_s: float, *, apart: bool) -> float:
         """Of the tokens that are served, the share of a caller that sends a quarter of the
@@ -122,25 +95,6 @@ class GatewaysBench:
             served[: ceil(SKIP * len(dealt))] = 0.0
             mine, total = mine + float(served[~crowd].sum()), total + float(served.sum())
         return mine / total
-
-    def sample(self, rate: float, seed: int) -> TrafficSample:
-        """Traffic at a rate."""
-        return ReplayedTraffic(
-            trace=self.trace, rate=rate, process="gamma", dispersion=DISPERSION,
-            requests=self.requests, estimator=self.estimator,
-            model=self.plan.buckets.classes[0].model,
-        ).draw(seed)  # fmt: skip
-
-    def play(self, sample: TrafficSample, dealt: IntArray, cluster: VirtualCluster) -> Rehearsal:
-        """dealt: number of the gateway that each request reaches."""
-        return rehearse(
-            sample.trace,
-            self.plan,
-            self.loaded.pools,
-            estimated=sample.estimated,
-            workers=dealt,
-            sharing=cluster,
-        )
 
 
 def _named(sample: TrafficSample, crowd: np.ndarray) -> TrafficSample:
@@ -172,13 +126,8 @@ def main(
 ) -> None:  # fmt: skip
     """The load that several gateways attain at the promised attainment, beside one's; and a quiet
     caller's share of the tokens when they are overloaded."""
-    loaded, trace, estimator = load(config), read_trace(path), Estimator()
-    demand = demand_of(trace, loaded, estimator=estimator).scaled_to(rate)
-    plan = solve.provision(demand, loaded.pools, loaded.limits)
-    bench = GatewaysBench(
-        loaded=loaded, plan=plan, trace=trace, estimator=estimator, requests=requests, seeds=seeds
-    )
-    click.echo(f"{dict(zip(plan.pools, plan.backends, strict=True))} for {rate:g}/s")
+    bench = GatewaysBench.planned(config, path, rate=rate, requests=requests, seeds=seeds)
+    click.echo(f"{bench.fleet} for {rate:g}/s")
     single = 0.0
     for view_s in views:
         for count in gateways:

@@ -165,8 +165,7 @@ class DayRun:
         """What a forecast has learned from the days before. begins_s: of this day, Unix time."""
         pace = DAY_S / self._setting.day_s
         buckets, mix = self.loaded.buckets, self.demand.mix
-        groups = [number // buckets.grid.cells for number in range(buckets.count)]
-        forecast = SeasonalForecast(buckets.count, groups)
+        forecast = SeasonalForecast(buckets.count, buckets.class_numbers)
         curve, minutes = arrivals.daily(MEAN_RATE, SWING), int(DAY_S / 60)
         for before in range(BEFORE_DAYS, 0, -1):
             factor = 1 + 0.1 * self._rng.standard_normal()

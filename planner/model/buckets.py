@@ -44,6 +44,11 @@ class Buckets:
             (c.model, c.name) for c in other.classes
         ]
 
+    @property
+    def class_numbers(self) -> list[int]:
+        """(B,) the number of the SLO class of each bucket."""
+        return [bucket // self.grid.cells for bucket in range(self.count)]
+
     def class_of(self, bucket: int) -> SloClass:
         """The SLO class of a bucket."""
         return self.classes[bucket // self.grid.cells]

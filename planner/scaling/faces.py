@@ -41,6 +41,6 @@ class CountPolicy(Protocol):
         pending; what it has beyond them is ordered where they do not hold, so that no second pool
         is scaled for load that another one has already. Without it `needed` is ordered.
 
-        Scales up at once otherwise; down only
-        what was not needed for a while, and never while what replaces it is not ready.
+        Scales up at once otherwise; down only what was not needed for a while, and never while what
+        replaces it is not ready.
         """

@@ -4,13 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.load import load
-from gateway.rehearsal.history import demand_of
-from gateway.routing.estimator import Estimator
 from loadtest.compare.gateways import GatewaysBench
-from loadtest.compare.workers import highest_rate
-from planner.program import solve
-from planner.traffic.trace import read_trace
+from loadtest.compare.sharing import highest_rate
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 RATE, ATTAINED = 20.0, 45.0  # requests/s: planned for, and attained by one gateway
@@ -19,13 +14,8 @@ NEVER_S = 1e6
 
 @pytest.fixture(scope="module")
 def bench():
-    loaded, estimator = load(CONFIGS / "demo.yaml"), Estimator()
-    trace = read_trace(CONFIGS / "workloads" / "azure-2023-turn.csv")
-    demand = demand_of(trace, loaded, estimator=estimator).scaled_to(RATE)
-    plan = solve.provision(demand, loaded.pools, loaded.limits)
-    return GatewaysBench(
-        loaded=loaded, plan=plan, trace=trace, estimator=estimator, requests=4000, seeds=1
-    )
+    trace = CONFIGS / "workloads" / "azure-2023-turn.csv"
+    return GatewaysBench.planned(CONFIGS / "demo.yaml", trace, rate=RATE, requests=4000, seeds=1)
 
 
 @pytest.mark.long

@@ -4,13 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from gateway.config.load import load
-from gateway.rehearsal.history import demand_of
 from gateway.routing import shared_load
-from gateway.routing.estimator import Estimator
-from loadtest.compare.workers import WorkersBench, highest_rate
-from planner.program import solve
-from planner.traffic.trace import read_trace
+from loadtest.compare.sharing import highest_rate
+from loadtest.compare.workers import WorkersBench
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs"
 RATE = 20.0
@@ -18,13 +14,8 @@ RATE = 20.0
 
 @pytest.fixture(scope="module")
 def bench():
-    loaded, estimator = load(CONFIGS / "demo.yaml"), Estimator()
-    trace = read_trace(CONFIGS / "workloads" / "azure-2023-turn.csv")
-    demand = demand_of(trace, loaded, estimator=estimator).scaled_to(RATE)
-    plan = solve.provision(demand, loaded.pools, loaded.limits)
-    return WorkersBench(
-        loaded=loaded, plan=plan, trace=trace, estimator=estimator, requests=4000, seeds=1
-    )
+    trace = CONFIGS / "workloads" / "azure-2023-turn.csv"
+    return WorkersBench.planned(CONFIGS / "demo.yaml", trace, rate=RATE, requests=4000, seeds=1)
 
 
 def test_the_attainable_load_is_where_the_target_is_met():
