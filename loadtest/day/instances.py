@@ -4,16 +4,14 @@ Owns that process: it has ended when this is left. Knows no pool, no price and n
 """
 
 import asyncio
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from types import TracebackType
 
 import uvloop
 
+from loadtest.demo.child import PipedProcess, received
 from loadtest.emulator.server import Emulator
 from planner.engine.profiles import Profile
 
-STOP_S = 10.0  # for the process to end; then kill
 # What to do ("start", "busy", "end"), with which engine, and of what profile and model.
 Command = tuple[str, int, Profile | None, str]
 
@@ -26,24 +24,11 @@ class EngineProcess:
         self._number = 0
 
     async def __aenter__(self) -> "EngineProcess":
-        # spawn and not fork: this process has a running event loop.
-        context = get_context("spawn")
-        self._pipe, there = context.Pipe()
-        self._process = context.Process(target=_main, args=(there,), daemon=True)
-        self._process.start()
-        there.close()  # the child has its own end
+        self._process = PipedProcess(_main)
         return self
 
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._pipe.close()  # the process stops when its end reads EOF
-        await asyncio.to_thread(self._process.join, STOP_S)
-        if self._process.is_alive():
-            self._process.kill()
+    async def __aexit__(self, *_: object) -> None:
+        await self._process.aclose()
 
     async def start(self, profile: Profile, model: str) -> tuple[int, str]:
         """Start an engine; return its number and its URL."""
@@ -65,8 +50,8 @@ class EngineProcess:
             return await asyncio.to_thread(self._answer, command)
 
     def _answer(self, command: Command) -> int:
-        self._pipe.send(command)
-        found: int = self._pipe.recv()
+        self._process.pipe.send(command)
+        found: int = self._process.pipe.recv()
         return found
 
 
@@ -77,7 +62,8 @@ def _main(pipe: Connection) -> None:
 async def _serve(pipe: Connection) -> None:
     engines: dict[int, Emulator] = {}
     try:
-        while (command := await asyncio.to_thread(_received, pipe)) is not None:
+        command: Command
+        while (command := await asyncio.to_thread(received, pipe)) is not None:
             verb, number, profile, model = command
             if profile is not None:
                 engines[number] = Emulator(profile, model)
@@ -91,11 +77,3 @@ async def _serve(pipe: Connection) -> None:
     finally:
         for engine in engines.values():
             await engine.stop()
-
-
-def _received(pipe: Connection) -> Command | None:
-    try:
-        command: Command = pipe.recv()
-        return command
-    except (EOFError, OSError):
-        return None

@@ -7,10 +7,8 @@ is left, however it is left. Knows nothing of load or of results.
 import asyncio
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import uvloop
@@ -18,7 +16,8 @@ import yaml
 
 from gateway.config import load
 from gateway.config.load import Loaded
-from loadtest.demo.gateway import STOP_S, LocalFleetError, LocalGateway
+from loadtest.demo.child import PipedProcess, received
+from loadtest.demo.gateway import LocalFleetError, LocalGateway
 from loadtest.emulator.server import Emulator
 from planner.engine.profiles import Profile
 
@@ -42,14 +41,7 @@ class LocalFleet:
         self.url = self.admin_url = ""
 
     async def __aenter__(self) -> "LocalFleet":
-        # spawn and not fork: this process has a running event loop.
-        here, there = get_context("spawn").Pipe()
-        self._pipe = here
-        self._backends = get_context("spawn").Process(
-            target=serve_backends, args=(there, _specs(self.loaded)), daemon=True
-        )
-        self._backends.start()
-        there.close()  # the child has its own end; with ours closed, its death is an EOFError here
+        self._backends = PipedProcess(serve_backends, _specs(self.loaded))
         try:
             ports = await asyncio.to_thread(self._receive_ports)
             self._gateway = await self._stack.enter_async_context(
@@ -57,21 +49,13 @@ class LocalFleet:
             )
             self.url, self.admin_url = self._gateway.url, self._gateway.admin_url
         except BaseException:
-            await self.__aexit__(None, None, None)
+            await self.__aexit__()
             raise
         return self
 
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
-        self._pipe.close()  # the backends stop when their end of the pipe reads EOF
-        await asyncio.to_thread(self._backends.join, STOP_S)
-        if self._backends.is_alive():
-            self._backends.kill()
+        await self._backends.aclose()
 
     @property
     def pid(self) -> int:
@@ -80,10 +64,9 @@ class LocalFleet:
 
     def _receive_ports(self) -> list[int]:
         """The backends' ports, in the order of the specs. Blocks."""
-        try:
-            ports: list[int] = self._pipe.recv()
-        except EOFError:
-            raise LocalFleetError("the emulated backends did not start") from None
+        ports: list[int] | None = received(self._backends.pipe)
+        if ports is None:
+            raise LocalFleetError("the emulated backends did not start")
         return ports
 
     def _local_config(self, ports: list[int]) -> dict[str, Any]:
@@ -115,14 +98,7 @@ async def _serve_backends(pipe: Connection, specs: BackendSpecs) -> None:
     emulators = [Emulator(profile, model) for profile, model in specs]
     try:
         pipe.send([await emulator.start() for emulator in emulators])
-        await asyncio.to_thread(_wait_for_eof, pipe)
+        await asyncio.to_thread(received, pipe)  # nothing is sent: it returns at the end
     finally:
         for emulator in emulators:
             await emulator.stop()
-
-
-def _wait_for_eof(pipe: Connection) -> None:
-    try:
-        pipe.recv()
-    except EOFError:
-        return

@@ -8,17 +8,16 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import aiohttp
 import yaml
 
+from loadtest.demo.child import STOP_S
 from loadtest.process import free_port
 from planner import shipped
 
 READY_S = 60.0  # a gateway that is not ready by then will not be
-STOP_S = 10.0  # for a clean exit; then kill
 
 
 class LocalFleetError(Exception):
@@ -45,16 +44,11 @@ class LocalGateway:
         try:
             await self._start()
         except BaseException:
-            await self.__aexit__(None, None, None)
+            await self.__aexit__()
             raise
         return self
 
-    async def __aexit__(
-        self,
-        error_type: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *_: object) -> None:
         if self._process is not None and self._process.returncode is None:
             self._process.terminate()
             try:
