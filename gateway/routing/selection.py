@@ -13,7 +13,7 @@ from gateway.routing.affinity import Affinity, Credit
 from gateway.routing.backend import NO_CLASS, Backend
 from gateway.routing.estimate import Estimate
 from gateway.routing.fleet import Fleet
-from gateway.routing.pressure import BESIDE, PROMPT, Pressure
+from gateway.routing.pressure import BESIDE, PROMPT, Alone, Pressure
 from gateway.routing.table import RoutingTable
 
 FULL: Final = 1.0  # the pressure at which a backend just keeps its SLO
@@ -234,7 +234,7 @@ class Selection:
         here = credit.shares.get(plain.name, 0.0)
         if max(credit.shares.values()) <= here:  # no other has more of it
             return plain, least
-        backlog_s = self._backlog_s[bucket]
+        backlog_s, alone = self._backlog_s[bucket], self._alone[bucket][pool]
         plain_ready_s = plain.pending_s + credit.at(plain.name)
         rank = NEVER
         for backend in self.pools[pool]:
@@ -254,7 +254,7 @@ class Selection:
                 continue
             cold = backend.cold(now_s) if now_s < backend.cold_until_s else 0.0
             calm = cold + self._pressure(
-                backend, pool, bucket, own, memory, 0.0, now_s, width, True
+                alone, backend, pool, bucket, own, memory, 0.0, now_s, width, True
             )
             worth = WORTH * saved_s / backlog_s
             even = calm + BESIDE * ready_s / backlog_s + backend.breaker.penalty
@@ -262,7 +262,7 @@ class Selection:
             if even >= rank:
                 continue
             pressure = cold + self._pressure(
-                backend, pool, bucket, own, memory, own_s, now_s, width
+                alone, backend, pool, bucket, own, memory, own_s, now_s, width
             )
             if pressure > most and backend is not plain:
                 if own < 0 or ready_s > plain_ready_s + PATIENT * saved_s or calm > most:
@@ -303,15 +303,9 @@ class Selection:
             limit -= 1
             if backend.name in exclude:
                 continue
-            # The engine knows better than our sums.
-            if backend.behind(now_s) or backend.full(now_s):
-                pressure = NEVER
-            elif alone is not None:
-                pressure = alone.of(backend, memory, prefill_s, width)
-            else:
-                pressure = self.pressure.of(
-                    backend, pool, bucket, own, memory, prefill_s, now_s, width
-                )
+            pressure = self._pressure(
+                alone, backend, pool, bucket, own, memory, prefill_s, now_s, width
+            )
             if now_s < backend.cold_until_s:
                 pressure += backend.cold(now_s)
             penalised = pressure + backend.breaker.penalty
@@ -323,6 +317,7 @@ class Selection:
 
     def _pressure(
         self,
+        alone: Alone | None,
         backend: Backend,
         pool: int,
         bucket: int,
@@ -333,11 +328,10 @@ class Selection:
         width: int,
         unhurried: bool = False,
     ) -> float:
-        """The pressure of a backend with a request."""
+        """The pressure of a backend with a request. alone: of the bucket in this pool."""
         # The engine knows better than our sums.
         if backend.behind(now_s) or backend.full(now_s):
             return NEVER
-        alone = self._alone[bucket][pool]
         if alone is not None:
             return alone.of(backend, memory, prefill_s, width, unhurried)
         return self.pressure.of(
