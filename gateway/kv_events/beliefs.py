@@ -1,0 +1,80 @@
+"""Has the index of prompts' beginnings forget what an engine no longer has, as its events say.
+
+Only the clock of a backend's row is put forward, in the memory that all workers share: what they do
+for each request stays as it is. A write may be lost to one of a worker at the same moment, so what
+is known is written again at each look.
+"""
+
+from collections.abc import Callable, Collection
+
+from gateway.routing.affinity import LEAST_FREE
+from gateway.routing.backend import Backend
+from gateway.routing.fleet import Fleet
+from gateway.routing.prefix_index import PrefixIndex
+from gateway.routing.table import RoutingTable
+
+
+class Beliefs:
+    """What is believed of all backends that publish events."""
+
+    def __init__(
+        self, fleet: Fleet, index: PrefixIndex, *, table: Callable[[], RoutingTable]
+    ) -> None:
+        """index: that of all workers. table: returns the one in force."""
+        self._fleet = fleet
+        self._index = index
+        self._table = table
+        self._edges: dict[str, int] = {}  # by backend: up to which nothing is trusted
+
+    def __repr__(self) -> str:
+        return f"<Beliefs of {len(self._edges)} backends>"
+
+    def noted(self, backend: Backend) -> int:
+        """The time of a backend's clock at which what its engine stores now was noted: its prompts
+        wait, and are computed, before they are stored."""
+        table = self._table()
+        prefill_s = 0.0
+        if backend.pool in table.pools:
+            prefill_s = table.prefill_s[table.pools.index(backend.pool)]
+        waiting = int(backend.pending_s / prefill_s) if prefill_s > 0.0 else 0
+        return max(0, self.given(backend) - waiting)
+
+    def given(self, backend: Backend) -> int:
+        """Tokens that its engine was given to keep, by the gateway, as its clock counts them; 0 if
+        it has left."""
+        row = self._row(backend)
+        return 0 if row is None else self._index.clock(row)
+
+    def forget(self, backend: Backend) -> None:
+        """Its engine has nothing that was noted until now."""
+        self.disbelieve(backend, self.given(backend))
+
+    def disbelieve(self, backend: Backend, edge: int) -> None:
+        """Its engine has nothing that was noted up to this time of its clock."""
+        edge = max(edge, self._edges.get(backend.name, 0))
+        self._edges[backend.name] = edge
+        self._put_forward(backend, edge)
+
+    def look(self, backends: Collection[Backend]) -> None:
+        """Write again what is known of these backends, and forget that of others."""
+        names = {backend.name for backend in backends}
+        self._edges = {name: edge for name, edge in self._edges.items() if name in names}
+        for backend in backends:
+            edge = self._edges.get(backend.name)
+            if edge is not None:
+                self._put_forward(backend, edge)
+
+    def _put_forward(self, backend: Backend, edge: int) -> None:
+        table, row = self._table(), self._row(backend)
+        if row is None or backend.pool not in table.pools:
+            return
+        tokens = table.kv_tokens[table.pools.index(backend.pool)]
+        # As each worker trusts it, or what is newer would be forgotten too: see `Affinity`.
+        self._index.span(row, tokens * max(LEAST_FREE, 1.0 - backend.memory))
+        self._index.disbelieve(row, edge)
+
+    def _row(self, backend: Backend) -> int | None:
+        try:
+            return self._fleet.row(backend)
+        except KeyError:
+            return None
