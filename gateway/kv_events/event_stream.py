@@ -27,7 +27,8 @@ MOST_REPLAYED = 100_000  # batches of one answer; vLLM keeps 10,000
 class EventStream:
     """Hears one publisher while `run` runs.
 
-    ledger: what its rank has. connected: whether there is one. batches, events, gaps: counted since
+    ledger: what its rank has. connected: whether there is one. current: whether it was heard since
+    it is connected. batches, events, gaps: counted since
     the start. fault: what it last did wrong, `None` if nothing since.
     """
 
@@ -51,7 +52,7 @@ class EventStream:
         self._noted, self._changed = noted, changed
         self._sequence = EventSequence()
         self.ledger = CacheLedger(whole=True)
-        self.connected = False
+        self.connected = self.current = False
         self.batches = self.events = self.gaps = 0
         self.fault: str | None = None
 
@@ -99,6 +100,7 @@ class EventStream:
             cleared = self.ledger.take(event, clock) or cleared
             self.events += 1
         self.batches += 1
+        self.current = True
         self._changed(self, cleared)
 
     async def _missed(self, number: int) -> None:
@@ -148,7 +150,7 @@ class EventStream:
                 if message["event"] == zmq.EVENT_HANDSHAKE_SUCCEEDED:
                     self.connected = True
                 elif message["event"] == zmq.EVENT_DISCONNECTED:
-                    self.connected = False
+                    self.connected = self.current = False
         finally:
             monitor.close(linger=0)
 

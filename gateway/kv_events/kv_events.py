@@ -96,12 +96,11 @@ class HeardEngine:
     def figures(self) -> KvFigures:
         """As the metrics show it."""
         held = [stream.ledger.held_tokens for stream in self.streams]
-        connected = all(stream.connected for stream in self.streams)
-        known = connected and all(stream.batches for stream in self.streams)
+        known = all(stream.current for stream in self.streams)
         return KvFigures(
             backend=self.backend.name,
             pool=self.backend.pool,
-            connected=connected,
+            connected=all(stream.connected for stream in self.streams),
             held_tokens=sum(n or 0 for n in held) if known and None not in held else None,
             events=sum(stream.events for stream in self.streams),
             gaps=sum(stream.gaps for stream in self.streams),

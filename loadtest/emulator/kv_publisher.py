@@ -64,6 +64,7 @@ class KvPublisher:
             return
         if self._answering is not None:
             self._answering.cancel()
+        self._publishing.close(linger=0)
         self._publishing = None
         self._context.destroy(linger=0)
 
