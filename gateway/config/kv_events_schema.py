@@ -30,8 +30,8 @@ class KvEventsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Where an engine can be asked for events that were lost, in the same form. Default: it
     cannot.
     """
-    topic: str = ""
-    """The topic of its events, or how it begins."""
+    topic: str | None = None
+    """The topic of its events, or how it begins. Default: any."""
     ranks: Ranks = 1
     """Ranks of data parallelism that publish, each at a port that is one higher than that of the
     rank before it, as with vLLM.

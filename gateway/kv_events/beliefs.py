@@ -10,8 +10,10 @@ from collections.abc import Callable, Collection
 from gateway.routing.affinity import LEAST_FREE
 from gateway.routing.backend import Backend
 from gateway.routing.fleet import Fleet
-from gateway.routing.prefix_index import PrefixIndex
+from gateway.routing.prefix_index import TICK_BITS, PrefixIndex
 from gateway.routing.table import RoutingTable
+
+TICK = 1 << TICK_BITS  # tokens, within which the clock tells no before and after
 
 
 class Beliefs:
@@ -32,12 +34,8 @@ class Beliefs:
     def noted(self, backend: Backend) -> int:
         """The time of a backend's clock at which what its engine stores now was noted: its prompts
         wait, and are computed, before they are stored."""
-        table = self._table()
-        prefill_s = 0.0
-        if backend.pool in table.pools:
-            prefill_s = table.prefill_s[table.pools.index(backend.pool)]
-        waiting = int(backend.pending_s / prefill_s) if prefill_s > 0.0 else 0
-        return max(0, self.given(backend) - waiting)
+        running = int(min(1.0, backend.memory) * self._room(backend))
+        return max(0, self.given(backend) - running)
 
     def given(self, backend: Backend) -> int:
         """Tokens that its engine was given to keep, by the gateway, as its clock counts them; 0 if
@@ -47,10 +45,10 @@ class Beliefs:
 
     def forget(self, backend: Backend) -> None:
         """Its engine has nothing that was noted until now."""
-        self.disbelieve(backend, self.given(backend))
+        self.disbelieve(backend, self.given(backend) + TICK)
 
     def disbelieve(self, backend: Backend, edge: int) -> None:
-        """Its engine has nothing that was noted up to this time of its clock."""
+        """Its engine has nothing that was noted before this time of its clock."""
         edge = max(edge, self._edges.get(backend.name, 0))
         self._edges[backend.name] = edge
         self._put_forward(backend, edge)
@@ -65,13 +63,18 @@ class Beliefs:
                 self._put_forward(backend, edge)
 
     def _put_forward(self, backend: Backend, edge: int) -> None:
-        table, row = self._table(), self._row(backend)
-        if row is None or backend.pool not in table.pools:
+        tokens, row = self._room(backend), self._row(backend)
+        if row is None:
             return
-        tokens = table.kv_tokens[table.pools.index(backend.pool)]
         # As each worker trusts it, or what is newer would be forgotten too: see `Affinity`.
         self._index.span(row, tokens * max(LEAST_FREE, 1.0 - backend.memory))
         self._index.disbelieve(row, edge)
+
+    def _room(self, backend: Backend) -> int:
+        """Tokens that its engine has room for, as all workers think."""
+        table = self._table()
+        known = backend.pool in table.pools
+        return table.kv_tokens[table.pools.index(backend.pool)] if known else 0
 
     def _row(self, backend: Backend) -> int | None:
         try:

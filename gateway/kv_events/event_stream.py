@@ -95,10 +95,9 @@ class EventStream:
             self.fault = f"{self.endpoint} sends what are no KV events: {error}"
 
     def _take(self, payload: bytes, clock: int | None) -> None:
-        cleared = False
-        for event in events_of(payload):
-            cleared = self.ledger.take(event, clock) or cleared
-            self.events += 1
+        events = events_of(payload)
+        cleared = self.ledger.take(events, clock)
+        self.events += len(events)
         self.batches += 1
         self.current = True
         self._changed(self, cleared)

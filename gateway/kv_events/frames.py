@@ -31,7 +31,7 @@ class BlocksStored(Struct, tag=STORED):
     """
 
     block_hashes: list[BlockHash]
-    parent_block_hash: Raw = NOTHING
+    parent_block_hash: Any = None
     token_ids: Raw = NOTHING
     block_size: int = 0
     lora_id: Raw = NOTHING

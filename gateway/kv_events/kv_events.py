@@ -41,10 +41,9 @@ class HeardEngine:
         beliefs: Beliefs,
         now_s: float,
     ) -> None:
-        """Raises ValueError if there can be no such address."""
         self.backend, self.key = backend, (backend.url, section)
         self._beliefs = beliefs
-        self._topic = section.topic
+        self._topic = section.topic or ""
         self._given = beliefs.given(backend)
         self._seen_s = now_s  # when all publishers were there last
         self.fault: str | None = None
@@ -54,7 +53,7 @@ class HeardEngine:
                 context,
                 endpoint(section.endpoint, backend.url, rank),
                 None if replay is None else endpoint(replay, backend.url, rank),
-                section.topic,
+                self._topic,
                 noted=lambda: beliefs.noted(backend),
                 changed=self._changed,
             )
@@ -138,6 +137,7 @@ class KvEvents:
         self._loops = loops
         self._show = show
         self._heard: dict[str, HeardEngine] = {}
+        self._unheard: dict[str, str] = {}  # by backend, why not
         self._beliefs: Beliefs | None = None
         self._context: Any = None
 
@@ -171,16 +171,14 @@ class KvEvents:
             backend, section = wanted.get(name, (None, None))
             if backend is not heard.backend or (heard.backend.url, section) != heard.key:
                 self._leave(name)
-        faults = {}
-        for name, (backend, section) in wanted.items():
-            if name not in self._heard:
-                try:
-                    self._hear(backend, section, now_s)
-                except ValueError as error:  # of a backend that was discovered
-                    faults[name] = str(error)
+        self._unheard = {
+            name: fault
+            for name, (backend, section) in wanted.items()
+            if name not in self._heard and (fault := self._hear(backend, section, now_s))
+        }
         if self._beliefs is not None:
             self._beliefs.look([heard.backend for heard in self._heard.values()])
-        faults |= {
+        faults = self._unheard | {
             name: fault for name, h in self._heard.items() if (fault := self._told(h, now_s))
         }
         self._show([heard.figures() for heard in self._heard.values()])
@@ -204,7 +202,17 @@ class KvEvents:
             log.info("backend %s: its KV events are heard again", name)
         return fault
 
-    def _hear(self, backend: Backend, section: KvEventsSection, now_s: float) -> None:
+    def _hear(self, backend: Backend, section: KvEventsSection, now_s: float) -> str | None:
+        """Begin to hear an engine; why not, if that cannot be: the check of the configuration does
+        not see backends that are discovered."""
+        try:
+            self._check(backend, section)
+        except ValueError as error:
+            fault = str(error)
+            if self._unheard.get(backend.name) != fault:
+                text = "backend %s (%s): its KV events are not heard: %s"
+                log.warning(text, backend.name, backend.url, fault)
+            return fault
         if self._beliefs is None:
             self._beliefs = Beliefs(self._fleet, self._index(), table=self._table)
         if self._context is None:
@@ -212,6 +220,18 @@ class KvEvents:
             self._context = import_module("zmq.asyncio").Context()
         heard = HeardEngine(backend, section, self._context, self._beliefs, now_s)
         self._heard[backend.name] = heard
+        return None
+
+    def _check(self, backend: Backend, section: KvEventsSection) -> None:
+        """Raises ValueError where there is no address, or that of another engine."""
+        if section.replay_endpoint is not None:
+            endpoint(section.replay_endpoint, backend.url, section.ranks - 1)
+        every = range(section.ranks)
+        addresses = {endpoint(section.endpoint, backend.url, rank) for rank in every}
+        for other in self._heard.values():
+            shared = addresses.intersection(stream.endpoint for stream in other.streams)
+            if shared and other.backend.url != backend.url:
+                raise ValueError(f"{min(shared)} is that of backend {other.backend.name} already")
 
     def _leave(self, name: str) -> None:
         self._heard.pop(name).close()

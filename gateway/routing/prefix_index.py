@@ -143,9 +143,10 @@ class PrefixIndex:
         return clock
 
     def disbelieve(self, row: int, clock: int) -> None:
-        """Trust nothing that was noted for a row up to this time of its clock: its engine was seen
-        to have forgotten what it had then. What was noted later is trusted as before."""
+        """Trust nothing that was noted for a row before this time of its clock: its engine was seen
+        to have forgotten what it had then. What was noted in the same tick, or later, is trusted as
+        before."""
         if row < self.rows:
-            due = ((clock >> TICK_BITS) + self._spans[row]) << TICK_BITS
+            due = ((clock >> TICK_BITS) + self._spans[row] - 1) << TICK_BITS
             if due > self._memory[row]:
                 self._memory[row] = due & SMALL

@@ -1,5 +1,7 @@
 """What engines publish, in the bytes that they send."""
 
+from typing import Any
+
 import msgspec
 import pytest
 
@@ -62,6 +64,8 @@ def test_maps_in_an_array_are_read():
 @pytest.mark.parametrize("arrays", [True, False])
 def test_what_is_newer_is_skipped(arrays):
     """Fields behind those that are known, and events of other kinds, between ones that are."""
+    stored: Any
+    events: list[Any]
     if arrays:
         stored = ["BlockStored", [1], None, [1], 16, None, "GPU", "l", [["x"]], 2, "full", 64, {}]
         payload = encode([1.0, [["BlockMoved", [1], 5], stored, ["AllBlocksCleared", 1]], 0, "new"])

@@ -7,19 +7,30 @@ import msgspec
 import pytest
 
 from gateway.config.kv_events_schema import KvEventsSection
-from gateway.kv_events import kv_events
-from gateway.kv_events.cache_ledger import SAMPLE, SURE
+from gateway.config.load import Loaded
+from gateway.config.pool_schema import PoolSection
+from gateway.config.schema import Config
+from gateway.kv_events.cache_ledger import PROMPT_TOKENS, SURE
 from gateway.kv_events.kv_events import LOOP, PATIENCE_S, SILENT_TOKENS, KvEvents
 from gateway.routing.fleet import Fleet
+from gateway.routing.membership import changed
 from gateway.routing.prefix_index import PrefixIndex
 from gateway.telemetry.loops import Loops
 from loadtest.emulator.kv_publisher import KvPublisher
+from planner.model.buckets import Buckets, SloClass
+from planner.sizes import Grid, log_edges
+from planner.slo import Slo
 
 pytest.importorskip("zmq")
 
 POOL, ROWS = "a10g", 8
 HOST = "127.0.0.1"
-BLOCKS = [SAMPLE * n for n in range(1, SURE + 1)]  # as many as tell what is gone
+BUCKETS = Buckets(
+    classes=(SloClass(model="m", slo=Slo(ttft_s=1.0, tpot_s=0.1)),),
+    grid=Grid(input_edges=log_edges(64, 2048), output_edges=log_edges(32, 512)),
+)
+SIZE = PROMPT_TOKENS // 16  # blocks of a prompt
+OLD, NEW = ([range(n, n + SIZE) for n in range(at, at + 100 * SURE, 100)] for at in (1, 51))
 RANDOM = random.Random(1)
 FIRST, SECOND = ([RANDOM.getrandbits(60) for _ in range(5)] for _ in range(2))  # hashes of prompts
 GIVEN = 4096  # tokens of each
@@ -42,13 +53,11 @@ async def in_touch(publisher, stream):
     await until(lambda: stream._sequence.expected == publisher._number)
 
 
-class PoolConfig:
-    """Stands for a configuration: what a pool says of its events."""
-
-    def __init__(self, section):
-        self.kv_events = section
-        self.config = self
-        self.pools = {POOL: self}
+def configured(section):
+    """A configuration of one pool."""
+    pool = PoolSection(model="m", profile="p", kv_events=section)
+    config = Config(models={}, pools={POOL: pool})
+    return Loaded(config=config, pools=(), buckets=BUCKETS, workload=None)
 
 
 class Hearing:
@@ -69,7 +78,7 @@ class Hearing:
         section = {"endpoint": f"tcp://{{host}}:{publishers[0].port}"} | section
         if publishers[0].replay_port is not None:
             section["replay_endpoint"] = f"tcp://{{host}}:{publishers[0].replay_port}"
-        self.loaded = PoolConfig(KvEventsSection(ranks=len(publishers), **section))
+        self.loaded = configured(KvEventsSection(ranks=len(publishers), **section))
         self.events = KvEvents(
             self.fleet,
             loaded=lambda: self.loaded,
@@ -124,6 +133,17 @@ def tokens(blocks):
     return ["t"] * (16 * len(blocks))
 
 
+def store(publisher, prompts):
+    """A batch for each prompt."""
+    for prompt in prompts:
+        publisher.stored(prompt, None, tokens(prompt), 16)
+
+
+def remove(publisher, prompts):
+    """One batch."""
+    publisher.removed([block for prompt in prompts for block in prompt])
+
+
 @pytest.mark.parametrize("arrays", [True, False])
 async def test_a_cache_that_was_cleared_is_forgotten(hear, arrays):
     """All that was noted for that backend, at once; and it holds nothing."""
@@ -144,34 +164,39 @@ async def test_what_was_evicted_is_forgotten_and_what_is_newer_stays(hear):
     """An engine that holds less than is thought, or that others use too."""
     hearing = await hear()
     publisher = hearing.publishers[0]
-    for prompt, blocks in ((FIRST, BLOCKS), (SECOND, [b + 1000 * SAMPLE for b in BLOCKS])):
-        hearing.index.note(prompt, 0, GIVEN)
-        before = hearing.figures.events
-        publisher.stored(blocks, None, tokens(blocks), 16)
-        await hearing.heard(before + 1)
+    hearing.index.note(FIRST, 0, GIVEN)
+    hearing.index.note(SECOND, 0, GIVEN)
+    store(publisher, OLD)
+    store(publisher, NEW)
+    await until(lambda: hearing.figures.held_tokens == 2 * SURE * PROMPT_TOKENS)
     assert hearing.knows(FIRST)
-    assert hearing.figures.held_tokens == 16 * 2 * SURE
+    clock = hearing.index.clock(0)
 
-    publisher.removed(BLOCKS)
+    remove(publisher, OLD)
 
     await until(lambda: not hearing.knows(FIRST))
     assert hearing.knows(SECOND)
-    assert hearing.figures.held_tokens == 16 * SURE
+    assert hearing.figures.held_tokens == SURE * PROMPT_TOKENS
+    hearing.index._memory[0] = clock  # as a worker that writes at the same moment may
+    hearing.index.span(0, hearing.room)
+    assert hearing.knows(FIRST)
+    hearing.events.look(0.0)
+    assert not hearing.knows(FIRST)
 
 
-async def test_prompts_that_wait_for_their_turn_are_not_taken_for_older(hear, table):
-    """What is stored now was noted before all that waits to be computed."""
+async def test_prompts_under_way_are_not_taken_for_older(hear):
+    """What is stored now was noted before much of what the engine has to do."""
     hearing = await hear()
     hearing.index.note(FIRST, 0, GIVEN)
     hearing.index.note(SECOND, 0, GIVEN)
-    hearing.backend.pending_s = (GIVEN + 100) * table.prefill_s[table.pools.index(POOL)]
+    hearing.backend.memory = (GIVEN + 100) / hearing.room
     before = hearing.figures.events
-    hearing.publishers[0].stored(BLOCKS, None, tokens(BLOCKS), 16)  # of the first one
-    hearing.publishers[0].removed(BLOCKS)
+    store(hearing.publishers[0], OLD)
+    remove(hearing.publishers[0], OLD)
 
-    await hearing.heard(before + 2)
+    await hearing.heard(before + SURE + 1)
 
-    assert hearing.knows(SECOND)
+    assert hearing.knows(FIRST)
 
 
 async def test_a_prompt_in_one_of_two_ranks_stays_until_both_would_have_forgotten_it(hear):
@@ -182,18 +207,20 @@ async def test_a_prompt_in_one_of_two_ranks_stays_until_both_would_have_forgotte
             hearing = await hear(one, two)
             break
         except OSError:
-            one.stop(), two.stop()
+            one.stop()
+            two.stop()
     hearing.index.note(FIRST, 0, GIVEN)
+    hearing.index.note(SECOND, 0, GIVEN)
     before = hearing.figures.events
     for publisher in (one, two):
-        publisher.stored(BLOCKS, None, tokens(BLOCKS), 16)
-    await hearing.heard(before + 2)
+        store(publisher, OLD)
+    await hearing.heard(before + 2 * SURE)
 
-    one.removed(BLOCKS)
-    await hearing.heard(before + 3)
+    remove(one, OLD)
+    await hearing.heard(before + 2 * SURE + 1)
     assert hearing.knows(FIRST)
-    assert hearing.figures.held_tokens == 16 * SURE
-    two.removed(BLOCKS)
+    assert hearing.figures.held_tokens == SURE * PROMPT_TOKENS
+    remove(two, OLD)
 
     await until(lambda: not hearing.knows(FIRST))
 
@@ -230,11 +257,12 @@ async def test_a_gap_makes_it_unknown_until_it_is_cleared(hear, caplog):
     hearing = await hear()
     publisher = hearing.publishers[0]
     hearing.index.note(FIRST, 0, GIVEN)
+    hearing.index.note(SECOND, 0, GIVEN)
     before = hearing.figures.events
-    publisher.stored(BLOCKS, None, tokens(BLOCKS), 16)
-    await hearing.heard(before + 1)
+    store(publisher, OLD)
+    await hearing.heard(before + SURE)
     publisher.send(b"lost", lost=True)
-    publisher.removed(BLOCKS)
+    remove(publisher, OLD)
 
     await until(lambda: hearing.figures.gaps == 1)
 
@@ -277,7 +305,8 @@ async def test_garbage_is_named_and_what_follows_is_heard(hear, caplog):
 
     await until(lambda: hearing.error is not None)
 
-    assert f"backend {POOL}-0: tcp://127.0.0.1:{hearing.publishers[0].port} sends" in hearing.error
+    error = hearing.error
+    assert f"backend {POOL}-0: tcp://127.0.0.1:{hearing.publishers[0].port} sends" in error
     assert hearing.figures.held_tokens is None
     assert hearing.knows(FIRST)
     assert caplog.text.count("sends what are no KV events") == 1
@@ -316,10 +345,34 @@ async def test_an_engine_that_publishes_nothing_is_named(table):
 
         hearing.index.note([], 0, SILENT_TOKENS)
 
-        assert "publishes no KV events with the topic 'kv-events'" in hearing.error
+        error = hearing.error
+        assert error is not None
+        assert "publishes no KV events with the topic 'kv-events'" in error
     finally:
         hearing.events._close()
         hearing.publishers[0].stop()
+
+
+async def test_two_engines_have_no_one_publisher(hear, caplog):
+    """As backends that are discovered on one host may seem to: the second is not heard, which is
+    said once in the log. Two pools may have one engine."""
+    hearing = await hear()
+    urls = {POOL: ("http://127.0.0.1:1", "http://127.0.0.1:2"), "b": ("http://127.0.0.1:1",)}
+    hearing.fleet.apply(changed(hearing.fleet.membership, urls, pools=tuple(urls)))
+    both = hearing.loaded.config.pools[POOL]
+    pools = {POOL: both, "b": both}
+    config = msgspec.structs.replace(hearing.loaded.config, pools=pools)
+    hearing.loaded = msgspec.structs.replace(hearing.loaded, config=config)
+
+    for _ in range(3):
+        error = hearing.error
+
+    port = hearing.publishers[0].port
+    assert error == (
+        f"backend {POOL}-1: tcp://127.0.0.1:{port} is that of backend {POOL}-0 already"
+    )
+    assert caplog.text.count("are not heard") == 1
+    assert [one.backend for one in hearing.shown] == [f"{POOL}-0", "b-0"]
 
 
 async def test_backends_and_sections_come_and_go(hear):
@@ -327,7 +380,7 @@ async def test_backends_and_sections_come_and_go(hear):
     hearing = await hear()
     assert hearing.error is None
 
-    hearing.loaded = PoolConfig(None)
+    hearing.loaded = configured(None)
     hearing.events.look(0.0)
 
     assert list(hearing.shown) == []
@@ -342,13 +395,13 @@ async def test_the_loop_goes_on_after_a_mistake(table):
         calls.append(1)
         raise RuntimeError("no configuration")
 
+    index = PrefixIndex(bytearray(8 * PrefixIndex.words(rows=ROWS)), rows=ROWS)
     hearing = KvEvents(
-        Fleet.of({POOL: ()}), loaded=loaded, index=lambda: None, table=lambda: table, loops=loops
+        Fleet.of({POOL: ()}), loaded=loaded, index=lambda: index, table=lambda: table, loops=loops
     )
     task = asyncio.create_task(hearing.run())
     await until(lambda: len(calls) == 2)
     task.cancel()
 
     assert loops.records[LOOP].failures == 2
-    assert "no configuration" in loops.records[LOOP].error
-    assert kv_events.LOOK_S == 1.0
+    assert "no configuration" in (loops.records[LOOP].error or "")
