@@ -32,8 +32,9 @@ class Beliefs:
         return f"<Beliefs of {len(self._edges)} backends>"
 
     def noted(self, backend: Backend) -> int:
-        """The time of a backend's clock at which what its engine stores now was noted: its prompts
-        wait, and are computed, before they are stored."""
+        """The time of a backend's clock at which what its engine stores now was noted. Prompts wait
+        and are computed before they are stored, and some engines store a prompt at its end: so
+        what is under way is taken for newer."""
         running = int(min(1.0, backend.memory) * self._room(backend))
         return max(0, self.given(backend) - running)
 
@@ -42,6 +43,12 @@ class Beliefs:
         it has left."""
         row = self._row(backend)
         return 0 if row is None else self._index.clock(row)
+
+    def gained(self, backend: Backend, before: int) -> int:
+        """Tokens that its engine was given since its clock was this, not long ago; 0 if the clock
+        was put forward meanwhile because something was forgotten, which is by much more."""
+        gained = self.given(backend) - before
+        return gained if 0 < gained < self._span(backend) / 2 else 0
 
     def forget(self, backend: Backend) -> None:
         """Its engine has nothing that was noted until now."""
@@ -63,12 +70,16 @@ class Beliefs:
                 self._put_forward(backend, edge)
 
     def _put_forward(self, backend: Backend, edge: int) -> None:
-        tokens, row = self._room(backend), self._row(backend)
+        row = self._row(backend)
         if row is None:
             return
-        # As each worker trusts it, or what is newer would be forgotten too: see `Affinity`.
-        self._index.span(row, tokens * max(LEAST_FREE, 1.0 - backend.memory))
+        # As each worker trusts it, or what is newer would be forgotten too.
+        self._index.span(row, self._span(backend))
         self._index.disbelieve(row, edge)
+
+    def _span(self, backend: Backend) -> float:
+        """Tokens for which a worker trusts what it noted: see `Affinity`."""
+        return self._room(backend) * max(LEAST_FREE, 1.0 - backend.memory)
 
     def _room(self, backend: Backend) -> int:
         """Tokens that its engine has room for, as all workers think."""

@@ -44,7 +44,7 @@ class HeardEngine:
         self.backend, self.key = backend, (backend.url, section)
         self._beliefs = beliefs
         self._topic = section.topic or ""
-        self._given = beliefs.given(backend)
+        self._clock, self._given = beliefs.given(backend), 0
         self._seen_s = now_s  # when all publishers were there last
         self.fault: str | None = None
         replay = section.replay_endpoint
@@ -72,6 +72,8 @@ class HeardEngine:
 
     def look(self, now_s: float) -> str | None:
         """What is wrong with it, in one line; `None` if nothing is."""
+        self._given += self._beliefs.gained(self.backend, self._clock)
+        self._clock = self._beliefs.given(self.backend)
         for task in self._tasks:
             if task.done() and not task.cancelled() and (error := task.exception()):
                 return f"its events cannot be heard: {error!r}"
@@ -85,11 +87,12 @@ class HeardEngine:
             return f"nobody publishes KV events at {away[0]}"
         if all(stream.batches for stream in self.streams):
             return None
-        given = self._beliefs.given(self.backend) - self._given
-        if given >= SILENT_TOKENS * len(self.streams) and not away:
+        if self._given >= SILENT_TOKENS * len(self.streams) and not away:
             silent = next(stream.endpoint for stream in self.streams if not stream.batches)
             topic = f" with the topic {self._topic!r}" if self._topic else ""
-            return f"{silent} publishes no KV events{topic}, and the engine got {given} tokens"
+            return (
+                f"{silent} publishes no KV events{topic}, and the engine got {self._given} tokens"
+            )
         return None
 
     def figures(self) -> KvFigures:

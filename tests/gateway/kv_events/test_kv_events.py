@@ -343,7 +343,12 @@ async def test_an_engine_that_publishes_nothing_is_named(table):
         hearing.publishers[0].stored([1], None, tokens([1]), 16)
         assert hearing.error is None
 
-        hearing.index.note([], 0, SILENT_TOKENS)
+        hearing.index.forget(0)  # it was down: the clock is put forward, and nothing was given
+        assert hearing.error is None
+
+        for _ in range(10):
+            assert hearing.error is None
+            hearing.index.note([], 0, SILENT_TOKENS // 10 + 1)
 
         error = hearing.error
         assert error is not None
