@@ -110,8 +110,8 @@ class EventStream:
         try:
             if self._replay is not None and await self._replayed(number):
                 return
-        except self._zmq.ZMQError as error:
-            log.warning("%s cannot be asked: %s", self._replay, error)
+        except (GarbledEvents, self._zmq.ZMQError) as error:
+            log.warning("%s cannot be asked for KV events: %s", self._replay, error)
         if self.batches:
             text = "%s: batches %d to %d of KV events are lost; what it holds is not known"
             log.warning(text, self.endpoint, self._sequence.expected, number - 1)

@@ -239,6 +239,22 @@ async def test_what_was_lost_is_asked_for(hear):
     assert hearing.figures.gaps == 1
 
 
+async def test_an_answer_that_is_garbage_is_as_none(hear):
+    """What came by itself is taken all the same, and no more is asked for it."""
+    hearing = await hear(KvPublisher(replay_port=0))
+    publisher = hearing.publishers[0]
+    before = hearing.figures.events
+    publisher.send(b"\xc1", lost=True)
+    for n in range(3):
+        publisher.stored([n], None, tokens([n]), 16)
+
+    await hearing.heard(before + 3)
+
+    assert hearing.figures.gaps == 1
+    assert hearing.figures.held_tokens is None
+    assert hearing.error is None
+
+
 async def test_what_was_published_before_is_asked_for(hear):
     """The gateway may start when its engines have run for long."""
     publisher = KvPublisher(replay_port=0)
