@@ -9,6 +9,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
+from socket import socket as Socket
 from typing import Any
 
 import msgspec
@@ -69,11 +70,12 @@ class App:
         host: str | None = None,
         port: int | None = None,
         replace: bool = False,
+        given: Sequence[Socket] = (),
         make: Actuators = actuators,
     ) -> None:
         """path: of the configuration file, which is read again when it changes; `None`: it is not.
-        host, port: instead of the configured ones; port 0 takes a free one. replace: whether to
-        take the port over from a gateway that serves it. make: what starts and stops backends."""
+        host, port: instead of the configured ones; port 0 takes a free one. replace, given: as in
+        `Handover`. make: what starts and stops backends."""
         config = loaded.config
         self._loaded = loaded
         self._serving = serving(loaded)
@@ -117,8 +119,8 @@ class App:
         )  # fmt: skip
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
         self._stack = AsyncExitStack()
-        number = self._settings.port if port is None else port
-        self._handover = Handover(host or self._settings.host, number, replace=replace)
+        host, number = host or self._settings.host, self._settings.port if port is None else port
+        self._handover = Handover(host, number, replace=replace, given=given)
 
     async def __aenter__(self) -> "App":
         await self._stack.__aenter__()

@@ -4,6 +4,7 @@ import copy
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import helm_python
 import kubernetes_validate
@@ -17,8 +18,8 @@ EXAMPLES = sorted((DEPLOY / "helm" / "examples").glob("*.yaml"))
 CASES = [None, *EXAMPLES]
 VERSIONS = ("1.30", "1.33", "1.37")  # of Kubernetes: the oldest that the chart takes, to the newest
 CUSTOM = {"ServiceMonitor", "PrometheusRule", "ScaledObject"}  # Kubernetes has no schema of them
-POOL = {"model": "llama-3-8b", "profile": "llama-3-8b/H100", "backends": []}
-CONFIG = {
+POOL: dict[str, Any] = {"model": "llama-3-8b", "profile": "llama-3-8b/H100", "backends": []}
+CONFIG: dict[str, Any] = {
     "models": {"llama-3-8b": {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}}},
     "prices": "aws-2026-07",
     "pools": {"h100": POOL | {"discover": {"kubernetes": {"selector": "app=vllm"}}}},
@@ -120,7 +121,7 @@ def test_objects_find_each_other(case, render):
 
     def found(selector: dict[str, str]) -> str:
         (name,) = [n for n, pod in pods.items() if carries(pod["metadata"]["labels"], selector)]
-        return name
+        return str(name)
 
     for thing in objects:
         spec, kind = thing.get("spec", {}), thing["kind"]
