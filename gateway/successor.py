@@ -7,12 +7,25 @@ successor takes the sockets (`workers/handover`); this one then drains.
 import asyncio
 import logging
 import os
+import subprocess
 import sys
 from collections.abc import Callable, Sequence
 
 log = logging.getLogger("cuvee")
 
-LOOK_S = 0.2  # between two looks whether it has ended
+LAUNCH_S = 30.0  # for the process that launches it
+# systemd takes another process for the main one of a unit only half where that is no child of its
+# own: it does not wait for its end. A child of a process that has ended is.
+LAUNCH = """
+import os, sys
+report, words = int(sys.argv[1]), sys.argv[2:]
+os.set_inheritable(report, False)
+try:
+    answer = str(os.posix_spawnp(words[0], words, os.environ))
+except OSError as error:
+    answer = str(error)
+os.write(report, answer.encode())
+"""
 REPLACE = "--replace"
 
 
@@ -45,30 +58,50 @@ class Successor:
     async def start(self) -> None:
         """Start it, unless one is starting; return when it has ended without taking over.
 
-        It outlives this process. No event loop owns it: that would kill it at its own end.
+        It outlives this process, and is no child of it.
         """
         if self._process is not None:
             log.warning("a successor is starting already: process %d", self._process)
             return
         words = self._words()
         try:
-            self._process = _spawned(words)
+            self._process = await asyncio.to_thread(_launched, words)
+            watched = os.pidfd_open(self._process)
         except OSError as error:
+            self._process = None
             log.error("the successor cannot be started: %s: %s", " ".join(words), error)
             return
         log.info("process %d is to take over: %s", self._process, " ".join(words))
-        while (code := _code(self._process)) is None:  # noqa: ASYNC110  # there is no event for it
-            await asyncio.sleep(LOOK_S)
-        log.error("process %d did not take over: it ended with code %d", self._process, code)
-        self._process = None
+        try:
+            await _end(watched)
+            log.error("process %d did not take over: it has ended", self._process)
+        finally:
+            os.close(watched)
+            self._process = None
 
 
-def _spawned(words: Sequence[str]) -> int:
-    """The id of a new process of this command. Raises OSError."""
-    return os.posix_spawnp(words[0], list(words), os.environ)
+def _launched(words: Sequence[str]) -> int:
+    """The id of a new process of this command. Blocks. Raises OSError."""
+    own, its = os.pipe()
+    with os.fdopen(own, "rb") as report:
+        try:
+            launcher = [sys.executable, "-I", "-S", "-c", LAUNCH, str(its), *words]
+            subprocess.run(launcher, pass_fds=[its], timeout=LAUNCH_S, check=False)
+        except subprocess.TimeoutExpired as error:
+            raise OSError(str(error)) from error
+        finally:
+            os.close(its)
+        answer = report.read().decode()
+        if not answer.isdecimal():
+            raise OSError(answer or "the launcher failed")
+        return int(answer)
 
 
-def _code(process: int) -> int | None:
-    """What a child has ended with, negative for a signal; `None` while it runs."""
-    ended, status = os.waitpid(process, os.WNOHANG)
-    return os.waitstatus_to_exitcode(status) if ended else None
+async def _end(watched: int) -> None:
+    """Wait for the end of the process behind a descriptor (pidfd_open(2))."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(watched, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(watched)
