@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # `docs` is a folder, too.
-.PHONY: demo demo-scale test test-long test-clients test-kubernetes test-deploy manifests docs check coverage compiled interpreted format clean
+.PHONY: demo demo-scale test test-long test-clients test-kubernetes test-deploy test-systemd manifests docs check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -39,6 +39,10 @@ test-kubernetes: $(VENV)/.dev
 # and as much for an environment of its own at first.
 test-deploy: $(VENV)/.dev build/deploy/.made
 	build/deploy/bin/python -m pytest -c tests/deploy/rendered/pytest.ini tests/deploy/rendered $(ARGS)
+
+# The units of deploy/systemd under a real systemd, in a container of systemd-nspawn: needs root, and two minutes.
+test-systemd: $(VENV)/.dev
+	$(BIN)/python tests/deploy/systemd/run.py
 
 # deploy/kubernetes/cuvee.yaml, from the chart and its default values.
 manifests: build/deploy/.made

@@ -1,6 +1,6 @@
 #!/bin/sh
 # Makes the files of the image below /image: a root with Debian's Python, and Cuvée with its data path compiled. Runs as
-# root in Debian 13, from the root of the sources; in the Dockerfile's first stage, or in a chroot (try.sh).
+# root in Debian 13, from the root of the sources; in the Dockerfile's first stage, or in a chroot (try.py). trim.sh follows.
 #
 # The root is made of Debian's packages, without a shell, apt or what only they need. What each package was stays in
 # /var/lib/dpkg/status.d, where scanners look for it.
@@ -38,16 +38,6 @@ pip=/tmp/builder/bin/pip
 $pip install -q --require-hashes --no-deps --only-binary :all: --target "$site" -r "$here/requirements.txt"
 $pip install -q --require-hashes --no-deps --only-binary :all: -r "$here/builder.txt"
 CUVEE_COMPILE=1 $pip install -q --no-deps --no-build-isolation --target "$site" .
-
-# What no process of the image reads: tests, headers, other programs' commands, manuals.
-rm -rf "$site/bin" "$image/usr/share/doc" "$image/usr/share/man" "$image/usr/share/lintian" "$image/usr/share/info" \
-    "$image/usr/share/ca-certificates" "$image/usr/share/locale" "$image/usr/lib/$python/ensurepip" \
-    "$image/usr/lib/$python/pydoc_data" "$image/usr/lib/$(gcc -print-multiarch)/gconv"
-find "$site" -depth -type d \( -name tests -o -name include \) -exec rm -rf {} +
-find "$site" -name '*.pyi' -delete
-find "$site" -name '*.so' -exec strip --strip-unneeded {} + 2>/dev/null || true
-
-# The root is read-only where it runs: without these each start would compile all modules anew.
-for folder in "$image/usr/lib/$python" "$site"; do
-    $python -m compileall -q --invalidation-mode unchecked-hash -s "$image" "$folder" || true
-done
+printf '%s\n' '#!/usr/bin/python3 -P' 'from cuvee import main' '' 'if __name__ == "__main__":' '    main()' \
+    >"$image/usr/bin/cuvee"
+chmod 755 "$image/usr/bin/cuvee"

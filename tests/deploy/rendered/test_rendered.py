@@ -170,7 +170,7 @@ def test_objects_find_each_other(case, render):
 
 
 LOOK, CHANGE = ("list", "watch"), ("get", "patch")
-RIGHTS = {
+RIGHTS: dict[str, set[Any]] = {
     "default": {("models", "", "pods", LOOK, ())},
     "minimal": set(),
     "mixed-gpus": {

@@ -23,6 +23,9 @@ ENVIRONMENT = dict(
     if "=" in line
 )
 sys.path.append(ENVIRONMENT["PACKAGES"])
+
+from steady_load import SteadyLoad  # noqa: E402  (beside this file, which is run as a program)
+
 PORT, ADMIN, ENGINES = 18970, 18971, (18972, 18973)
 BASE = f"http://127.0.0.1:{PORT}"
 UNIT = "cuvee.service"
@@ -104,15 +107,13 @@ def install() -> None:
 
 def answers(url: str) -> bool:
     try:
-        return urllib.request.urlopen(url, timeout=5).status == 200
+        return bool(urllib.request.urlopen(url, timeout=5).status == 200)
     except OSError:
         return False
 
 
 async def under_load(what: str, change) -> None:
     """Make a change while clients go on, and say what they lost."""
-    from steady_load import SteadyLoad
-
     async with SteadyLoad(BASE) as load:
         await load.more(20)
         await asyncio.to_thread(change)
