@@ -8,6 +8,7 @@ import click
 import pytest
 
 import cuvee
+from gateway.config.load import load
 from gateway.config.schema import GatewaySection
 
 UNITS = Path(__file__).resolve().parents[2] / "deploy" / "systemd"
@@ -47,3 +48,12 @@ def test_systemd_is_told_and_tells():
     assert int(values(SERVICE, "WatchdogSec")[0]) > 0
     settings = GatewaySection()
     assert int(values(SERVICE, "TimeoutStopSec")[0]) >= settings.drain_delay_s + settings.drain_s
+
+
+def test_the_configuration_of_the_page_can_be_used(tmp_path: Path):
+    """That of docs/deployment.md for machines."""
+    page = (UNITS.parents[1] / "docs" / "deployment.md").read_text()
+    (text,) = re.findall(r"```yaml\n(# /etc/cuvee/cuvee\.yaml\n.*?)```", page, re.DOTALL)
+    (tmp_path / "cuvee.yaml").write_text(text.replace("/var/lib/cuvee", str(tmp_path)))
+
+    assert {pool.name for pool in load(tmp_path / "cuvee.yaml").pools} == {"a10g", "a100", "h100"}

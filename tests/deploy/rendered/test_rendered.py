@@ -1,6 +1,7 @@
 """What Helm makes of the chart: valid, safe, of one piece, and with no more rights than used."""
 
 import copy
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -415,6 +416,19 @@ def test_redis_is_for_gateways_only(render):
     assert "/etc/cuvee/redis" in mounts
 
 
+def test_the_values_of_the_page_render(render, check, tmp_path):
+    """Those of docs/deployment.md, with a configuration that the gateway takes."""
+    page = (ROOT / "docs" / "deployment.md").read_text()
+    (text,) = re.findall(r"```yaml\n(# my-values\.yaml\n.*?)```", page, re.DOTALL)
+    rendered = render(yaml.safe_load(text))
+    (tmp_path / "cuvee.yaml").write_text(rendered.configuration)
+    code, said = check(tmp_path / "cuvee.yaml")
+
+    assert code == 0, said
+    assert rights(rendered) == RIGHTS["default"]
+    assert rendered.container["image"].startswith("registry.example/cuvee:")
+
+
 def test_notes_say_what_is_open(render):
     """After an installation: the example's configuration, several gateways alone, an open port."""
     assert "`config` is empty" in render().notes
@@ -440,3 +454,12 @@ def test_the_plain_manifests_are_valid():
     for thing in things:
         for version in VERSIONS:
             kubernetes_validate.validate(thing, version, strict=True)
+
+
+def test_the_recipe_of_the_image_is_sound():
+    """As hadolint, which knows what goes wrong with Dockerfiles, reads it."""
+    program = Path(sys.executable).parent / "hadolint"
+    recipe = DEPLOY / "image" / "Dockerfile"
+    done = subprocess.run([program, recipe], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stdout) == (0, "")
