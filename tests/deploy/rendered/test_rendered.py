@@ -345,6 +345,20 @@ def test_ports_are_those_of_the_configuration(render):
     ]  # fmt: skip
 
 
+@every_case
+def test_every_volume_has_one_source(case, render):
+    """Helm joins mappings: a source of your own must not stand beside the default."""
+    for volume in render(case).pod["spec"]["volumes"]:
+        assert len(set(volume) - {"name"}) == 1, volume
+
+
+def test_a_strategy_has_only_its_own_keys(render):
+    """The same with what belongs to another strategy."""
+    rendered = render({"strategy": {"type": "Recreate"}})
+
+    assert rendered.of("Deployment")["spec"]["strategy"] == {"type": "Recreate"}
+
+
 def test_only_what_needs_a_restart_restarts(render):
     """The gateway itself follows the ConfigMap."""
 
