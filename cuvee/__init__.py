@@ -1,21 +1,61 @@
 """The command line: one file per subcommand, each imported when it is asked for.
 
 A subcommand's file owns its options and what it prints; what computes lives in the other packages.
-This file owns the table of subcommands, and must not import any of them.
+This file owns the table of subcommands, how a list of them looks, and how a command ends that a
+person breaks off. It must not import any of them.
 """
 
 from pkgutil import resolve_name
 
 import click
+from click.shell_completion import CompletionItem
 
+# With a line for each, so that help and completion import no command: all of them take a second and
+# more. A test holds these lines equal to those of the commands.
+GROUPS: dict[str, dict[str, str]] = {
+    "Serve": {
+        "check": "Validate a configuration file.",
+        "serve": "Run the gateway.",
+        "history": "Show what the gateway has decided, why, and what came of it.",
+    },
+    "Plan": {
+        "plan": "Find the cheapest fleet for a workload.",
+        "certify": "Find the cheapest plan whose SLO attainment is proven by simulation.",
+        "portfolio": "Decide what to commit to.",
+        "trace": "Make traces from the traffic that you have.",
+    },
+    "Prove": {
+        "demo": "Show the whole loop on this machine, without a GPU, in under three minutes.",
+        "demo-scale": "Show a fleet that moves with its traffic, without a GPU.",
+        "emulate": "Run one emulated vLLM backend, without a GPU.",
+        "soak": "Send traffic through a gateway whose engines fail; compare all ledgers.",
+        "torture": "Play the real gateway in a simulated world of faults.",
+    },
+    "Measure": {
+        "profile": "Make profiles of what a backend can do, and judge them.",
+        "replay": "Send a trace to a server, and measure TTFT, TPOT and errors.",
+        "overhead": "Measure CPU, latency and memory beside other proxies, and beside none.",
+    },
+    "For editors and shells": {
+        "completion": "Print the script by which a shell completes commands and options.",
+        "schema": "Print the JSON schema of the configuration file.",
+    },
+    "For research": {
+        "affinity": "Compare ways to choose a backend by hits of prefix caches.",
+        "bench-solve": "Time the planner on made-up problems of several sizes.",
+        "compare": "Put Cuvée's plan beside those of Mélange, AIBrix and single GPU types.",
+        "dispatch": "Compare dispatch policies by the load that one plan can use.",
+        "foresight": "Measure how well output lengths are predicted, and what errors cost.",
+        "overload": "Play more work than capacity, with the gateway's own admission.",
+        "scaling": "Compare autoscalers on 14 days of demand.",
+        "sweep": "Compare costs of fleets over rates and TPOT targets.",
+    },
+}
 COMMANDS = {
     name: f"cuvee.{name.replace('-', '_')}:{name.replace('-', '_')}"
-    for name in (
-        "affinity", "bench-solve", "certify", "check", "compare", "demo", "demo-scale", "dispatch",
-        "emulate", "foresight", "history", "overhead", "overload", "plan", "portfolio", "profile",
-        "replay", "scaling", "serve", "soak", "sweep", "torture", "trace",
-    )
-}  # fmt: skip
+    for group in GROUPS.values()
+    for name in group
+}
 
 
 class CommandTable(click.Group):
@@ -33,8 +73,29 @@ class CommandTable(click.Group):
         command: click.Command = resolve_name(COMMANDS[name])
         return command
 
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """The commands in their groups; the first column is as wide in all of them."""
+        widest = max(map(len, COMMANDS))
+        for title, group in GROUPS.items():
+            with formatter.section(title):
+                formatter.write_dl([(f"{name:{widest}}", line) for name, line in group.items()])
+
+    def shell_complete(self, context: click.Context, incomplete: str) -> list[CompletionItem]:
+        """Names that begin so, each with its line, and the options of `cuvee` itself."""
+        lines = {name: line for group in GROUPS.values() for name, line in group.items()}
+        items = [
+            CompletionItem(name, help=lines[name])
+            for name in sorted(COMMANDS)
+            if name.startswith(incomplete)
+        ]
+        return [*items, *click.Command.shell_complete(self, context, incomplete)]
+
 
 @click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cuvee")
 def main() -> None:
-    """Serve LLM traffic on mixed GPUs at the lowest cost that keeps every latency promise."""
+    """Serve LLM traffic on mixed GPUs at the lowest cost that keeps every latency promise.
+
+    Begin with `cuvee init`. Where a command needs a configuration, it takes cuvee.yaml of this
+    folder if no other is named.
+    """

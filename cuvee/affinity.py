@@ -52,7 +52,7 @@ def affinity(
     ways: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Hits of prefix caches and attainment, by ways to choose a backend.
+    """Compare ways to choose a backend by hits of prefix caches.
 
     Every simulated engine has a prefix cache of its own, as large as its KV cache leaves it.
     `none`: the gateway without affinity; `cuvee`: with it; `longest-prefix`: the engine that has

@@ -96,7 +96,7 @@ def compare(
     published: bool,
     as_json: bool,
 ) -> None:
-    """Put Cuvée's plan beside those of Mélange, of AIBrix and of every single GPU type.
+    """Put Cuvée's plan beside those of Mélange, AIBrix and single GPU types.
 
     Each plans the same demand in its own way and is played with its own router on the same modelled
     engines and traffic, with as many GPUs of every configured type as it wants. Attainment is over

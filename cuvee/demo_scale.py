@@ -51,7 +51,7 @@ def demo_scale(
     json_path: Path | None,
     log_path: Path | None,
 ) -> None:
-    """Show a fleet that moves with its traffic, on this machine and without a GPU.
+    """Show a fleet that moves with its traffic, without a GPU.
 
     A day of traffic, low at night and seven times as much at noon, passes in minutes. A cloud on
     this machine starts and stops emulated engines as the gateway's webhook tells it. One GPU type

@@ -76,11 +76,12 @@ def dispatch(
     as_json: bool,
     **play: Any,
 ) -> None:
-    """Usable load of one plan under every dispatch policy, the plan's shares kept.
+    """Compare dispatch policies by the load that one plan can use.
 
-    Usable is the largest load at which the SLO's attainment holds, in fluid capacities of the
-    fleet (the rate at which the mean load of its fullest pool is 1): found by bisection for each
-    seed on the same draws for all. Requests that no pool can promise are left out.
+    The plan's shares are kept. Usable is the largest load at which the SLO's attainment holds, in
+    fluid capacities of the fleet (the rate at which the mean load of its fullest pool is 1): found
+    by bisection for each seed on the same draws for all. Requests that no pool can promise are left
+    out.
     """
     console = Console(width=table_columns())
     try:

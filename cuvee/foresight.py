@@ -62,7 +62,7 @@ def foresight(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure how well output lengths are predicted on a trace, and what the errors cost.
+    """Measure how well output lengths are predicted, and what errors cost.
 
     Every request is predicted from those before it. An error of the length is an error of the load
     that a request is believed to bring; the 90th percentile decides where it may spill to. With

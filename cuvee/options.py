@@ -25,6 +25,10 @@ _trace = partial(
     click.option, "--trace", "trace_path", type=FILE, help="Trace CSV whose sizes are served."
 )
 DEFAULT_CONFIG = Path("cuvee.yaml")
+NO_CONFIG = (
+    f"there is no {DEFAULT_CONFIG} in this folder: `cuvee init URL` writes one for engines that "
+    "run, --config FILE names another"
+)
 CONFIG = _config(default=DEFAULT_CONFIG, show_default=True)
 TRACE = _trace(required=True)
 # `compare --paper`, and `plan` for a model and a promise, need neither.
@@ -61,6 +65,9 @@ def configured(path: Path, **gateway: Any) -> Loaded:
     No command starts with a configuration that `check` refuses, and all refuse it alike. gateway:
     settings of the command line in place of those in the file; `None`: the file's.
     """
+    if path == DEFAULT_CONFIG and not path.exists():
+        click.echo(NO_CONFIG, err=True)
+        sys.exit(2)
     settings = {name: value for name, value in gateway.items() if value is not None}
     try:
         return load(path, gateway=settings)

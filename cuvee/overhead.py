@@ -153,7 +153,7 @@ def overhead(
     hold: bool,
     **traffic: Any,
 ) -> None:
-    """Measure the gateway's CPU, latency and memory beside other proxies, and beside none.
+    """Measure CPU, latency and memory beside other proxies, and beside none.
 
     Every proxy on one core, against a backend of canned replies, in interleaved rounds. Loopback
     only. Exits with 1 if any reply was wrong.

@@ -62,9 +62,10 @@ def replay(
     json_path: Path | None,
     **options: Any,
 ) -> None:
-    """Send a trace to a server, open loop and streaming, and measure TTFT, TPOT and errors.
+    """Send a trace to a server, and measure TTFT, TPOT and errors.
 
-    Every request leaves at its recorded time, whatever came back. Exits with 1 if any failed.
+    Open loop and streaming. Every request leaves at its recorded time, whatever came back. Exits
+    with 1 if any failed.
     """
     slo = _slo(ttft, tpot)
     trace, model = _trace_and_model(url, trace_path, model)

@@ -86,11 +86,11 @@ def scaling(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Autoscalers on 14 days of demand: time below the required headroom, changes, cost.
+    """Compare autoscalers on 14 days of demand.
 
-    Required is what the planner asks for at the rate that really came. Backends are paid from their
-    order on. Clairvoyant knows all rates and start-up times beforehand. Every policy begins knowing
-    nothing.
+    Time below the required headroom, changes of the fleet, and cost. Required is what the planner
+    asks for at the rate that really came. Backends are paid from their order on. Clairvoyant knows
+    all rates and start-up times beforehand. Every policy begins knowing nothing.
     """
     console = Console(width=table_columns())
     if ramp:

@@ -72,7 +72,7 @@ def soak(
     json_path: Path | None,
     log_path: Path | None,
 ) -> None:
-    """Send mixed traffic through a gateway whose engines fail, and compare all ledgers.
+    """Send traffic through a gateway whose engines fail; compare all ledgers.
 
     Everything is on this machine: scripted engines, a gateway of its own, and clients that
     stream, pipeline, leave at random and read slowly; the configuration is reloaded now and then.

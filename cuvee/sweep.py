@@ -42,7 +42,9 @@ def sweep(
     plays: PlayOptions,
     as_json: bool,
 ) -> None:
-    """Cost over rates and TPOT targets: the mix, every single GPU type, Mélange and AIBrix.
+    """Compare costs of fleets over rates and TPOT targets.
+
+    The fleets: the mix, every single GPU type, those of Mélange and of AIBrix.
 
     Without --simulate Cuvée's and the single types' fleets are those of its integer program; with
     it they are refined and certified, and the attainment of every fleet stands beside its cost.

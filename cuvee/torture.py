@@ -28,8 +28,10 @@ ALL = 10_000_000
 @click.option("--events", is_flag=True, help="Print all events; of one world only.")
 @JSON
 def torture(hours: float, seed: int, jobs: int, events: bool, as_json: bool) -> None:
-    """The real gateway in a simulated world: engines crash, stall, lie and come back, workers die,
-    clients leave, plans and configurations change; in virtual time, by a seed.
+    """Play the real gateway in a simulated world of faults.
+
+    Engines crash, stall, lie and come back, workers die, clients leave, plans and configurations
+    change; in virtual time, by a seed.
 
     Every world lasts half an hour at most; more hours are more worlds, each with the next seed. A
     promise that is broken ends the command with status 1, and with the command that plays it again.
