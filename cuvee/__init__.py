@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 # more. A test holds these lines equal to those of the commands.
 GROUPS: dict[str, dict[str, str]] = {
     "Serve": {
+        "init": "Ask engines what they are, and write a configuration.",
         "check": "Validate a configuration file.",
         "serve": "Run the gateway.",
         "history": "Show what the gateway has decided, why, and what came of it.",
