@@ -16,7 +16,10 @@ GROUPS: dict[str, dict[str, str]] = {
     "Serve": {
         "init": "Ask engines what they are, and write a configuration.",
         "check": "Validate a configuration file.",
+        "doctor": "Look for what is wrong, before and after the start.",
         "serve": "Run the gateway.",
+        "status": "Show a running gateway on one screen.",
+        "top": "Watch a running gateway.",
         "history": "Show what the gateway has decided, why, and what came of it.",
     },
     "Plan": {

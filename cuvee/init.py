@@ -8,24 +8,16 @@ import click
 import uvloop
 
 from cuvee.drafting import promised, write
-from cuvee.options import DEFAULT_CONFIG, OUTPUT_FILE, POSITIVE, TPOT, TTFT
+from cuvee.options import API_KEY, DEFAULT_CONFIG, OUTPUT_FILE, POSITIVE, TPOT, TTFT
 from cuvee.seating import Asking, Place, gpu_label, gpu_of_facts, places, seated
 from gateway.discovery.kubernetes.api import ACCOUNT, ApiFault, ApiServer, KubeApi, in_cluster
 from gateway.discovery.kubernetes.sections import own_namespace
 from gateway.discovery.kubernetes.survey import Survey, survey
 from gateway.errors import ConfigError
-from gateway.preflight import draft_text
 from gateway.preflight.draft import drafted
 from planner import shipped
 from planner.errors import PlannerError
 
-KEY = click.option(
-    "--api-key",
-    "key",
-    envvar=draft_text.KEY_ENVIRONMENT,
-    show_envvar=True,
-    help="The key that engines ask for.",
-)
 GPU = click.option("--gpu", help="GPU of the engines: H100, or 2xH100 if each has two.")
 WEIGHTS = click.option(
     "--weights",
@@ -50,7 +42,7 @@ WEIGHTS = click.option(
     "--api-server",
     help="With --selector, outside of the cluster: URL of the API, as of `kubectl proxy`.",
 )
-@KEY
+@API_KEY
 @click.option(
     "--timeout", "timeout_s", type=POSITIVE, default=5.0, show_default=True,
     help="Seconds until an engine must have answered.",

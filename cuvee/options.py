@@ -24,6 +24,15 @@ _config = partial(click.option, "--config", "path", type=FILE, help="Configurati
 _trace = partial(
     click.option, "--trace", "trace_path", type=FILE, help="Trace CSV whose sizes are served."
 )
+
+
+def _printable(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A value that stands in a header cannot break its head."""
+    if value is not None and not (value.isascii() and value.isprintable()):
+        raise click.BadParameter("must be printable ASCII", param_hint=option.opts[0])
+    return value
+
+
 DEFAULT_CONFIG = Path("cuvee.yaml")
 NO_CONFIG = (
     f"there is no {DEFAULT_CONFIG} in this folder: `cuvee init URL` writes one for engines that "
@@ -52,6 +61,21 @@ ARRIVALS = click.option(
 )
 TTFT = click.option("--ttft", type=POSITIVE, help="TTFT target in seconds.")
 TPOT = click.option("--tpot", type=POSITIVE, help="TPOT target in seconds.")
+API_KEY = click.option(
+    "--api-key",
+    "key",
+    envvar="CUVEE_API_KEY",
+    show_envvar=True,
+    callback=_printable,
+    help="The key that engines ask for, where their pool has none.",
+)
+TOKEN = click.option(
+    "--token",
+    envvar="CUVEE_ADMIN_TOKEN",
+    show_envvar=True,
+    callback=_printable,
+    help="The token that the admin port asks for.",
+)
 # `--json` has two meanings: an analysis prints JSON, a run of minutes writes it beside its tables.
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 JSON_FILE = click.option(

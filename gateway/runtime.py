@@ -82,6 +82,12 @@ def hold_standard_files() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
+def hard_files() -> int:
+    """What `raise_file_limit` raises the limit of open files to."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return UNLIMITED if hard < 0 else hard
+
+
 def open_files() -> int:
     """The soft limit of open files; negative if there is none."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]

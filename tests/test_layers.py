@@ -67,6 +67,9 @@ LAYERS = {
     "gateway.reload": "PLANNER gateway.errors gateway.config gateway.telemetry",
     "gateway.preflight": "PLANNER gateway.errors gateway.config gateway.routing gateway.proxy "
     "gateway.proxy.http",
+    "gateway.inspection": "PLANNER gateway.errors gateway.runtime gateway.cluster gateway.config "
+    "gateway.discovery gateway.discovery.kubernetes gateway.plain_http gateway.preflight "
+    "gateway.proxy.http",
     "gateway.discovery": "planner planner.model gateway.errors gateway.config "
     "gateway.discovery.kubernetes gateway.discovery.source gateway.telemetry",
     "gateway.discovery.source": "",

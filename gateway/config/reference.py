@@ -50,7 +50,9 @@ HEAD = """\
 
 One YAML file, given as `--config`. Unknown keys are errors. Paths in the file are relative to the
 file. Times are in seconds, sizes in tokens, prices in US dollars per hour. `configs/demo.yaml` is a
-complete example; [planning](planning.md) says where it is after `pip install`.
+complete example; [planning](planning.md) says where it is after `pip install`. `cuvee init` writes
+a first one of engines that run: it asks them for model, context, version and KV memory; what nobody
+says it assumes, and tells.
 
 `cuvee check --config FILE` reports all mistakes at once, one line each, as `FILE:LINE: KEY: TEXT`,
 and exits with 2. It stops early only where the file is not YAML (the first mistake is told) or a

@@ -42,8 +42,11 @@ class Beside:
 
     def gateway(self, path: Any) -> App:
         """Start a gateway with a configuration; it serves when this returns."""
-        app = App(load(path), path=path)
-        self.do(app.__aenter__())
+
+        async def begin() -> App:
+            return await App(load(path), path=path).__aenter__()
+
+        app = self.do(begin())
         self._stops.append(app.__aexit__(None, None, None))
         return app
 
