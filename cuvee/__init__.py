@@ -5,7 +5,9 @@ This file owns the table of subcommands, how a list of them looks, and how a com
 person breaks off. It must not import any of them.
 """
 
+import signal
 from pkgutil import resolve_name
+from typing import Any
 
 import click
 from click.shell_completion import CompletionItem
@@ -60,6 +62,7 @@ COMMANDS = {
     for group in GROUPS.values()
     for name in group
 }
+BROKEN_OFF = 130  # exit code, as a shell reports a process that SIGINT has ended
 
 
 class CommandTable(click.Group):
@@ -67,6 +70,16 @@ class CommandTable(click.Group):
 
     An idle `cuvee serve` took 124 MiB with all commands and the solver imported, 75 without them.
     """
+
+    def invoke(self, context: click.Context) -> Any:
+        """Run a command. One that Ctrl-C breaks off, or a question that it was, ends with 130 and
+        one line; what was started has ended by then."""
+        try:
+            return super().invoke(context)
+        except (KeyboardInterrupt, click.Abort):
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would show its way out
+            click.echo("broken off", err=True)
+            context.exit(BROKEN_OFF)
 
     def list_commands(self, context: click.Context) -> list[str]:
         return sorted(COMMANDS)

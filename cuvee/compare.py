@@ -25,6 +25,7 @@ from cuvee.options import (
     configured,
     table_columns,
 )
+from cuvee.progress import Work
 from gateway.config.load import Loaded
 from gateway.rehearsal.traffic import Process
 from loadtest.compare.comparison import MELANGE, ComparedFleet, build_case, compare_fleets
@@ -124,10 +125,10 @@ def compare(
         return
     loaded, trace = read_inputs(path, trace_path)
     try:
-        with console.status("planning") as status:
+        with Work("planning") as work:
             requests = plays.requests
             case = build_case(loaded, trace, rate=rate, process=plays.process, requests=requests)
-            fleets = compare_fleets(case, seeds=plays.seeds, progress=status.update)
+            fleets = compare_fleets(case, seeds=plays.seeds, progress=work.say)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     tpot_s = case.demand.buckets.classes[0].slo.tpot_s

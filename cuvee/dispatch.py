@@ -22,9 +22,11 @@ from cuvee.options import (
     configured,
     table_columns,
 )
+from cuvee.progress import Work
 from loadtest.compare.dispatch import (
     CUVEE,
     PLAY_S,
+    RANDOM,
     REQUESTS,
     FixedFleet,
     UsableLoad,
@@ -86,7 +88,8 @@ def dispatch(
     console = Console(width=table_columns())
     try:
         loaded = with_targets(configured(path), ttft, tpot)
-        with console.status("planning") as status:
+        chosen = policies or (CUVEE, *POLICIES)
+        with Work("planning", seeds * len({RANDOM, *chosen})) as work:
             fixed = fix_fleet(
                 loaded,
                 read_trace(trace_path),
@@ -95,10 +98,10 @@ def dispatch(
             )
             loads = usable_loads(
                 fixed,
-                policies or (CUVEE, *POLICIES),
+                chosen,
                 seeds=seeds,
                 across=across,
-                progress=status.update,
+                progress=work.step,
             )
     except PlannerError as error:
         raise click.ClickException(str(error)) from error

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import JSON, table_columns
+from cuvee.progress import Work
 from loadtest.compare.overload import CASES, OverloadCase, PhaseResult, play
 
 Played = list[tuple[OverloadCase, list[list[PhaseResult]]]]
@@ -34,9 +35,9 @@ def overload(names: tuple[str, ...], seed: int, as_json: bool) -> None:
     console = Console(width=table_columns())
     chosen = [case for case in CASES if not names or case.name in names]
     played: Played = []
-    with console.status("playing") as status:
+    with Work("playing", len(chosen)) as work:
         for case in chosen:
-            status.update(case.name)
+            work.step(case.name)
             played.append((case, play(case, seed)))
     if as_json:
         click.echo(json.dumps(as_values(played), indent=1))

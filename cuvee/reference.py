@@ -21,10 +21,11 @@ a configuration, it takes `cuvee.yaml` of the current folder unless `--config` n
 | 0 | it is as it should be |
 | 1 | it ran, and something is wrong; what, each command says below |
 | 2 | a mistake in the command or in the configuration: nothing was done |
-| 130 | Ctrl-C: it was broken off, and has ended what it started |
+| 130 | Ctrl-C: it was broken off, and has ended what it started (`serve` and `emulate` finish, and end with 0) |
 
-What takes long says how far it is and how much time is left: on a terminal in one line that renews
-itself, elsewhere in a line each ten seconds on standard error.
+What takes long says how far it is and, where that can be known, how much time is left: on a
+terminal in one line that renews itself, elsewhere in a line each ten seconds; both on standard
+error. A search that ends with the first fleet that holds cannot know its end.
 
 The shell completes commands, options and files after `cuvee completion bash` (or `zsh`, `fish`),
 which prints a script and says in its help where that belongs. `cuvee schema` prints the JSON schema

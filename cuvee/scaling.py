@@ -1,8 +1,9 @@
 """The subcommand `scaling`: days in, a table of who was short and at which cost out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import TypeVar
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import JSON, table_columns
+from cuvee.progress import Work
 from loadtest.compare.ramp import RampResult, play_ramps, ramp_needs
 from loadtest.compare.rates import DAY
 from loadtest.compare.scaling import (
@@ -22,6 +24,8 @@ from loadtest.compare.scaling import (
 
 KINDS = ("made", "recorded", "recorded-smooth")
 POOLS = ("a10g", "a100", "h100")
+RAMPS = 6  # plays of `play_ramps`
+Row = TypeVar("Row", ScalingScore, RampResult)
 
 
 @click.command()
@@ -94,20 +98,29 @@ def scaling(
     """
     console = Console(width=table_columns())
     if ramp:
-        with console.status("playing"):
-            ramps = list(play_ramps(ramp_needs(), seed))
+        with Work("playing", RAMPS) as work:
+            ramps = list(counted(play_ramps(ramp_needs(), seed), work))
         show(ramps, as_json, ramps_table(ramps), console)
         return
     needs = fleet_needs(names)
     days = scaling_days(kind, needs, backends=backends, startup_s=startup_s, seed=seed)
     played = replace(days, rate=days.rate[: first_days * DAY])
-    with console.status("playing"):
-        rows = list(scores(played, quantiles))
+    policies = len(quantiles) + (4 if len(needs.pools) == 1 else 3)
+    with Work("playing", policies) as work:
+        rows = list(counted(scores(played, quantiles), work))
     title = (
         f"{kind} days, seed {seed}: {'+'.join(pool.name for pool in needs.pools)}, "
         f"mean {played.rate.mean():.0f} req/s, start-up {startup_s:g} s"
     )
     show(rows, as_json, scores_table(rows, title), console)
+
+
+def counted(rows: Iterable[Row], work: Work) -> Iterator[Row]:
+    """The same rows; each is a step of the work, which is over when the row comes."""
+    work.step("playing")
+    for row in rows:
+        work.step(f"after {row.policy}")
+        yield row
 
 
 def show(

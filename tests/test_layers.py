@@ -86,7 +86,7 @@ LAYERS = {
     "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "
     "gateway.workers",
     "gateway.app": "PLANNER GATEWAY",
-    "loadtest": "",
+    "loadtest": "gateway.runtime",
     "loadtest.replay": "PLANNER",
     "loadtest.emulator": "PLANNER",
     "loadtest.compare": "PLANNER GATEWAY",
@@ -95,7 +95,8 @@ LAYERS = {
     "loadtest.torture": "PLANNER GATEWAY",
     "loadtest.overhead": "loadtest loadtest.replay gateway.routing gateway.runtime",
     "loadtest.soak": "loadtest gateway.processes",
-    "loadtest.demo": "PLANNER gateway.config gateway.rehearsal gateway.routing loadtest "
+    "loadtest.demo": "PLANNER gateway.config gateway.rehearsal gateway.routing gateway.runtime "
+    "loadtest "
     "loadtest.compare loadtest.emulator loadtest.replay",
     "loadtest.day": "PLANNER gateway.actuation gateway.config gateway.rehearsal gateway.routing "
     "loadtest.demo loadtest.emulator loadtest.replay",
