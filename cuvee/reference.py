@@ -21,7 +21,9 @@ a configuration, it takes `cuvee.yaml` of the current folder unless `--config` n
 | 0 | it is as it should be |
 | 1 | it ran, and something is wrong; what, each command says below |
 | 2 | a mistake in the command or in the configuration: nothing was done |
-| 130 | Ctrl-C: it was broken off, and has ended what it started (`serve` and `emulate` finish, and end with 0) |
+| 130 | Ctrl-C: it was broken off, and has ended what it started |
+
+`serve` and `emulate` finish what they have at Ctrl-C, and end with 0.
 
 What takes long says how far it is and, where that can be known, how much time is left: on a
 terminal in one line that renews itself, elsewhere in a line each ten seconds; both on standard

@@ -65,3 +65,11 @@ def beside() -> Iterator[Beside]:
     one = Beside()
     yield one
     one.end()
+
+
+@pytest.fixture(scope="module")
+def beside_all() -> Iterator[Beside]:
+    """A loop beside all tests of a file."""
+    one = Beside()
+    yield one
+    one.end()

@@ -200,7 +200,7 @@ def kube(beside):
     }
     handler = type("OwnKubeDouble", (KubeDouble,), {"objects": objects})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}", objects
         server.shutdown()
 

@@ -14,21 +14,21 @@ from click.testing import CliRunner
 import cuvee
 
 
-@pytest.fixture
-def gateway(beside, tmp_path):
+@pytest.fixture(scope="module")
+def gateway(beside_all, tmp_path_factory):
     """A gateway with one engine, which has served one request."""
     pool = {
         "model": "m", "profile": "llama-3-8b/H100", "usd_per_hour": 5.0,
-        "backends": [beside.engine("m")],
+        "backends": [beside_all.engine("m")],
     }  # fmt: skip
     raw = {
         "models": {"m": {"slo": {"ttft_s": 2.0, "tpot_s": 0.1}}},
         "pools": {"h100": pool},
         "gateway": {"port": 0, "admin_port": 0, "host": "127.0.0.1", "drain_delay_s": 0},
     }
-    path = tmp_path / "own.yaml"
+    path = tmp_path_factory.mktemp("status") / "own.yaml"
     path.write_text(yaml.safe_dump(raw))
-    app = beside.gateway(path)
+    app = beside_all.gateway(path)
     body = msgspec.json.encode({"prompt": "hello", "max_tokens": 2})
     head = {"content-type": "application/json"}
     asked = urllib.request.Request(f"http://127.0.0.1:{app.port}/v1/completions", body, head)
