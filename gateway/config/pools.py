@@ -71,6 +71,7 @@ class Pools:
             return None
         usd = self._usd(section, profile, where)
         self._check_sense(section, where)
+        self._check_sleep(section, usd, where)
         most = section.max_backends
         bounded = section.discover is None and (section.backends or section.any_of is None)
         if most is None and bounded:
@@ -129,6 +130,17 @@ class Pools:
         if section.usd_per_hour == 0:
             text = "0: a plan takes as many as there are; for what is paid for there is `reserved`"
             self._findings.warning(f"{where}.usd_per_hour", text)
+
+    def _check_sleep(self, section: PoolSection, usd: float | None, where: str) -> None:
+        """Warn of sleep that saves nothing."""
+        scale = section.scale
+        if scale is None or not scale.asleep or usd is None:
+            return
+        asleep_usd = scale.asleep_usd_per_hour
+        if asleep_usd is None or asleep_usd >= usd:
+            price = "the pool's price" if asleep_usd is None else f"${asleep_usd:g}"
+            text = f"{price}, as awake: {scale.asleep} may sleep, and none is put to sleep"
+            self._findings.warning(f"{where}.scale.asleep_usd_per_hour", text)
 
     def _check_kinds(self, pools: tuple[Pool, ...]) -> None:
         """Warn of profiles of several models under one name."""

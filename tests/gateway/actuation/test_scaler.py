@@ -56,15 +56,18 @@ class Quiet:
 class World:
     """A gateway without a data plane, of which one pool of each model is scaled."""
 
-    def __init__(self, shared, root, **settings):
+    def __init__(self, shared, root, *, backends=0, scale=None, **settings):
+        """backends: of the pool h100. scale: further keys of its section."""
         config = shared.config
         scaled = {
             name: msgspec.structs.replace(
                 config.pools[name],
                 backends=(),
-                scale=ScaleSection(prometheus=True, least=0, most=6, startup_s=60.0),
+                scale=ScaleSection(
+                    **({"prometheus": True, "least": 0, "most": 6, "startup_s": 60.0} | more)
+                ),
             )
-            for name in ("h100", "h100-other")
+            for name, more in (("h100", scale or {}), ("h100-other", {}))
         }
         others = {
             name: msgspec.structs.replace(pool, backends=()) for name, pool in config.pools.items()
@@ -77,7 +80,10 @@ class World:
             scaling=ScalingSection(**({"hold_s": 0.0, "silence_s": 0.0} | settings)),
         )
         self.loaded = msgspec.structs.replace(shared, config=config, root=root, workload=None)
-        self.fleet = Fleet.of(dict.fromkeys(config.pools, ()))
+        urls = {"h100": tuple(f"http://x:{n}" for n in range(backends))}
+        self.fleet = Fleet.of({name: urls.get(name, ()) for name in config.pools})
+        for backend in self.fleet.backends:
+            backend.probed(True)
         self.solver, self.quiet = Solves(), {name: Quiet() for name in scaled}
         self.journal = DecisionJournal(clock=lambda: 0.0, wall_clock=lambda: 0.0)
         self.metrics = Metrics(self.fleet)
@@ -252,3 +258,61 @@ async def test_a_shortage_and_its_reason_are_shown(world):
     assert 'cuvee_scale_cap_gpus{pool="h100"} 0' in page
     assert 'cuvee_scale_orders_total{pool="h100",result="refused"} 1' in page
     assert np.isfinite(told["peak_requests_per_s"])
+
+
+SLOW = {"most": 60, "startup_s": 1800.0, "wake_s": 1.0}
+
+
+async def test_awake_is_what_a_waking_needs_and_all_together_what_a_start_needs(shared, tmp_path):
+    """In a second less may come than in half an hour: the difference sleeps. The price is told."""
+    scale = SLOW | {"asleep": 60, "asleep_usd_per_hour": 1.0}
+    settings = {"interval_s": 0.01, "hold_s": 1e9, "dry_run": True}
+    async with World(shared, tmp_path, backends=4, scale=scale, **settings) as world:
+        world.come(600)
+        async with asyncio.timeout(10):
+            while world.planning.watched_s() < 0.01:
+                await asyncio.sleep(0.01)
+                world.planning.add(StatsDelta())
+        await world.look()
+        aim = world.pools["h100"].aim
+
+    assert aim.division.awake < aim.needed == aim.division.total
+    assert f"{aim.division.awake} awake and {aim.division.asleep} asleep, $" in aim.why
+    assert aim.wish == aim.division.total  # none sleeps yet, so all have to be started
+
+
+@pytest.mark.parametrize(
+    ("scale", "asks"),
+    [
+        ({}, False),
+        ({"asleep": 3}, False),
+        ({"asleep": 3, "asleep_usd_per_hour": 1e6}, False),
+        ({"asleep_usd_per_hour": 0.0}, False),
+        ({"asleep": 3, "asleep_usd_per_hour": 0.0}, True),
+    ],
+)
+async def test_where_sleep_saves_nothing_all_is_as_without_it(shared, tmp_path, scale, asks):
+    """What sleeps does not count, and nothing is asked about wakings."""
+    async with World(shared, tmp_path, backends=3, scale=scale) as world:
+        world.fleet.backends[0].asleep = True
+        ask, loaded = world.scaler._sufficiency, world.loaded
+        have = ask.until_started(loaded, 0.0).have["h100"]
+        question = ask.until_woken(loaded)
+
+    assert (question is not None) is asks
+    assert have == (3 if asks else 2)
+    if question is not None:
+        assert (question.have["h100"], question.bounds["h100"]) == (2, (0, 3))
+
+
+async def test_how_long_a_waking_takes_is_learned_apart_and_survives_a_restart(shared, tmp_path):
+    """It is shown beside the phases of a start."""
+    async with World(shared, tmp_path, state="state.json") as world:
+        world.pools["h100"].wakes.add({}, 30.0)
+        await world.scaler._save()
+    async with World(shared, tmp_path, state="state.json") as again:
+        told = again.actuation.figures()["pools"]["h100"]
+
+    assert told["wake"]["learned_from"] == 1
+    assert told["wake"]["mean_s"] > 10.0
+    assert told["startup"]["learned_from"] == 0
