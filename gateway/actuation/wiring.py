@@ -28,10 +28,10 @@ from planner.scaling.faces import CountPolicy
 from planner.scaling.forecast import SeasonalForecast
 from planner.scaling.policy import Hysteresis
 from planner.scaling.short_day import DAY_S, LastingForecast, ShortDays
+from planner.scaling.sleeping import REST_SHARE
 
 log = logging.getLogger("cuvee.scaling")
 
-REST_SHARE = 0.25  # of the hold: for how long none may have been needed awake, until it sleeps
 SMALL = 3.0  # so many times the hold must be over where only one backend or a few are too many
 Actuators = Callable[[Loaded], Mapping[str, Actuator]]
 
