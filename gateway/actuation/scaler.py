@@ -172,19 +172,8 @@ class Scaler:
 
     async def look(self) -> None:
         """Decide how many backends there are to be, and order what differs."""
-        loaded, ordering, unix_s, now_s = self._loaded, self.ordering, time.time(), self._clock()
-        ask, share = self._sufficiency, loaded.config.scaling.horizon_quantile
-        pools, rate = tuple(ordering.pools.values()), self._observe(unix_s)
-        self.horizon_s = self._horizon_s(max(pool.times.quantile_s(share) for pool in pools))
-        upper, lower = self._band(unix_s, rate, self.horizon_s)
-        self.peak_rate = float(upper.sum())
-        whole = await ask.ask(ask.until_started(loaded, now_s), upper, lower, now_s)
-        self.lacks = tuple(shortfalls(whole.plan))
-        self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
-        question, soon = ask.until_woken(loaded), None
-        if question is not None:
-            wake_s = self._horizon_s(max(pool.wakes.quantile_s(share) for pool in pools))
-            soon = await ask.ask(question, *self._band(unix_s, rate, wake_s), now_s)
+        loaded, ordering, unix_s = self._loaded, self.ordering, time.time()
+        whole, soon = await self._ask(loaded, unix_s)
         if loaded is not self._loaded:  # another configuration is in force meanwhile
             self._due.set()
             return
@@ -194,6 +183,25 @@ class Scaler:
         await self._drain()
         ordering.watch()
         ordering.move()
+
+    async def _ask(self, loaded: Loaded, unix_s: float) -> tuple[Requirement, Requirement | None]:
+        """What is needed until a start would be over; and until a waking would be, where some may
+        sleep."""
+        ask, share, now_s = self._sufficiency, loaded.config.scaling.horizon_quantile, self._clock()
+        pools, rate = self.ordering.pools, self._observe(unix_s)
+        started, woken = ask.until_started(loaded, now_s), ask.until_woken(loaded)
+        self.horizon_s = self._horizon_s(max(p.times.quantile_s(share) for p in pools.values()))
+        upper, lower = self._band(unix_s, rate, self.horizon_s)
+        self.peak_rate = float(upper.sum())
+        near = upper, lower
+        if woken is not None:
+            wake_s = max(pools[name].wakes.quantile_s(share) for name in woken.usd)
+            near = self._band(unix_s, rate, self._horizon_s(wake_s))
+            started = await ask.at_best_price(started, upper, near[0], now_s)
+        whole = await ask.ask(started, upper, lower, now_s)
+        self.lacks = tuple(shortfalls(whole.plan))
+        self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
+        return whole, None if woken is None else await ask.ask(woken, *near, now_s)
 
     def _decide(self, unix_s: float, whole: Requirement, soon: Requirement | None) -> None:
         """Wish what the policies make of what is needed. soon: until a waking would be over."""

@@ -16,7 +16,13 @@ from gateway.planning import Planning
 from planner.model.plan import Plan
 from planner.program.limits import Limits, backend_price
 from planner.program.request import PlanRequest
+from planner.scaling.sleeping import SleepTerms
 from planner.sizes import FloatArray
+
+# Of its price, what one that sleeps is taken to cost at least: a program takes any number of what
+# costs nothing.
+FLOOR = 0.01
+CLEARLY = 0.01  # so much cheaper must another fleet be
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +62,11 @@ class Requirement:
     def beside(self, have: Mapping[str, int]) -> list[int] | None:
         """(P,) what a policy may order beside what there is."""
         return None if self.more is None else [max(self.more[name], have[name]) for name in have]
+
+
+def _within(limits: Limits) -> Limits:
+    """Without stock and budget: what there is, is within them, asleep or awake."""
+    return replace(limits, stock=(), budget_usd_per_hour=None)
 
 
 class Sufficiency:
@@ -108,13 +119,11 @@ class Sufficiency:
                 wakes.append(usd[name] * own.wakes.mean_s / 3600.0)
         if not usd:
             return None
-        # What there is, is within its stock and budget, asleep or awake.
-        limits = replace(loaded.limits, stock=(), budget_usd_per_hour=None)
         return FleetQuestion(
             loaded=loaded,
             have=have,
             bounds=bounds,
-            limits=limits,
+            limits=_within(loaded.limits),
             start_usd=min(wakes),
             shortages=Shortages(1.0),
             usd=usd,
@@ -146,6 +155,69 @@ class Sufficiency:
             beside = await self._cheapest(question, keeping, upper, now_s)
             more = dict(zip(beside.pools, beside.backends, strict=True))
         return Requirement(plan=plan, needed=needed, holding=holding, more=more)
+
+    async def at_best_price(
+        self, whole: FleetQuestion, upper: FloatArray, soon: FloatArray, now_s: float
+    ) -> FleetQuestion:
+        """The question of `until_started` at the price at which the cheaper fleet is found, where
+        another pool of the model could take the place of one that may sleep.
+
+        At full prices those that will sleep look too dear, at the price of sleep those that will
+        be awake too cheap: both fleets are divided, and their real costs compared. upper: (B,)
+        requests/s until a start is over, soon: until a waking is.
+        """
+        terms = self._rivals(whole.loaded)
+        if not terms or whole.limits.budget_usd_per_hour is not None:
+            return whole
+        usd = {n: max(t.asleep_usd_per_hour, FLOOR * t.usd_per_hour) for n, t in terms.items()}
+        slept = replace(whole, usd=usd)
+        plans = [await self._cheapest(one, one.bounds, upper, now_s) for one in (whole, slept)]
+        if plans[0].backends == plans[1].backends:
+            return whole
+        costs = [await self._column_usd(whole, plan, terms, soon, now_s) for plan in plans]
+        return slept if costs[1] < (1 - CLEARLY) * costs[0] else whole
+
+    def _rivals(self, loaded: Loaded) -> dict[str, SleepTerms]:
+        """Of pools that may sleep, if there is another scaled pool of the model of any of them."""
+        scaled = [pool for pool in loaded.pools if pool.name in self._ordering.pools]
+        terms = {
+            pool.name: self._ordering.pools[pool.name].sleep_terms(backend_price(pool))
+            for pool in scaled
+        }
+        models = [pool.model for pool in scaled]
+        able = {pool.name: pool.model for pool in scaled if terms[pool.name].most_asleep}
+        if not any(models.count(model) > 1 for model in able.values()):
+            return {}
+        return {name: terms[name] for name in able}
+
+    async def _column_usd(
+        self,
+        whole: FleetQuestion,
+        plan: Plan,
+        terms: Mapping[str, SleepTerms],
+        soon: FloatArray,
+        now_s: float,
+    ) -> float:
+        """$/h of the scaled pools of a plan, divided for (B,) requests/s until a waking is over."""
+        total = dict(zip(plan.pools, plan.backends, strict=True))
+        bounds = {name: (total[name], total[name]) for name in whole.bounds}
+        for name, own in terms.items():
+            bounds[name] = (max(0, total[name] - own.most_asleep), total[name])
+        question = replace(
+            whole,
+            limits=_within(whole.limits),
+            start_usd=0.0,
+            shortages=Shortages(1.0),
+            usd={name: own.saves_usd_per_hour for name, own in terms.items()},
+        )
+        made = await self._cheapest(question, bounds, soon, now_s)
+        awake = dict(zip(made.pools, made.backends, strict=True))
+        prices = {pool.name: backend_price(pool) for pool in whole.loaded.pools}
+        return sum(
+            prices[name] * total[name]
+            - (terms[name].saves_usd_per_hour * (total[name] - awake[name]) if name in terms else 0)
+            for name in whole.bounds
+        )
 
     async def _cheapest(
         self, question: FleetQuestion, bounds: Bounds, rate: FloatArray, now_s: float

@@ -56,8 +56,9 @@ class Quiet:
 class World:
     """A gateway without a data plane, of which one pool of each model is scaled."""
 
-    def __init__(self, shared, root, *, backends=0, scale=None, **settings):
-        """backends: of the pool h100. scale: further keys of its section."""
+    def __init__(self, shared, root, *, backends=0, scale=None, beside=None, **settings):
+        """backends: of the pool h100. scale: further keys of its section. beside: of a10g, which is
+        scaled only with these."""
         config = shared.config
         scaled = {
             name: msgspec.structs.replace(
@@ -67,7 +68,8 @@ class World:
                     **({"prometheus": True, "least": 0, "most": 6, "startup_s": 60.0} | more)
                 ),
             )
-            for name, more in (("h100", scale or {}), ("h100-other", {}))
+            for name, more in (("h100", scale or {}), ("h100-other", {}), ("a10g", beside))
+            if more is not None
         }
         others = {
             name: msgspec.structs.replace(pool, backends=()) for name, pool in config.pools.items()
@@ -303,6 +305,28 @@ async def test_where_sleep_saves_nothing_all_is_as_without_it(shared, tmp_path, 
     assert have == (3 if asks else 2)
     if question is not None:
         assert (question.have["h100"], question.bounds["h100"]) == (2, (0, 3))
+
+
+@pytest.mark.parametrize(("asleep_usd", "best"), [(0.0, True), (0.99, False)])
+async def test_a_pool_that_sleeps_cheaply_takes_the_place_of_one_that_is_cheaper_awake(
+    shared, tmp_path, asleep_usd, best
+):
+    """Much may come and little is needed awake: fleets are compared by what they cost with their
+    sleepers. Where sleep saves little the one that is cheaper at full prices stays."""
+    many = {"most": 200}
+    beside = many | {"asleep": 200, "asleep_usd_per_hour": asleep_usd}
+    async with World(shared, tmp_path, scale=many, beside=beside) as world:
+        world.come(60)
+        ask, loaded = world.scaler._sufficiency, world.loaded
+        upper, soon = np.zeros((2, loaded.buckets.count))
+        upper[8], soon[8] = 60.0, 2.0
+        whole = ask.until_started(loaded, 0.0)
+        question = await ask.at_best_price(whole, upper, soon, 0.0)
+        plans = [await ask.ask(one, upper, upper, 0.0) for one in (whole, question)]
+
+    assert (question is not whole) is best
+    assert plans[0].needed["h100"] > 0
+    assert (plans[1].needed["a10g"] > plans[0].needed["a10g"]) is best
 
 
 async def test_how_long_a_waking_takes_is_learned_apart_and_survives_a_restart(shared, tmp_path):
