@@ -55,6 +55,7 @@ def pool_metrics(
         pool=pool.name,
         ordered=pool.aim.ordered,
         there=len(ordering.presence.there(pool.name)),
+        asleep=ordering.present(pool.name).asleep,
         needed=pool.aim.needed,
         pending=ordering.launches.pending(pool.name),
         draining=draining,

@@ -300,7 +300,10 @@ async def test_where_sleep_saves_nothing_all_is_as_without_it(shared, tmp_path, 
         ask, loaded = world.scaler._sufficiency, world.loaded
         have = ask.until_started(loaded, 0.0).have["h100"]
         question = ask.until_woken(loaded)
+        world.metrics.scaled(world.actuation.states())
+        page = world.metrics.text().decode()
 
+    assert 'cuvee_scale_asleep_backends{pool="h100"} 1' in page
     assert (question is not None) is asks
     assert have == (3 if asks else 2)
     if question is not None:
