@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from gateway.config.load import Loaded
 from gateway.routing.fleet import Fleet
-from planner.program.limits import backend_price
+from planner.program.limits import backend_price, shared_groups
 from planner.scaling.sleeping import fleet_usd
 
 
@@ -35,4 +35,10 @@ def _costs(
             asleep_usd_per_hour=usd if asleep_usd is None else asleep_usd,
             reserved=pool.reserved,
         )
+    for group in shared_groups(loaded.pools):
+        own = [pool for pool in loaded.pools if pool.shared == group]
+        awake = [p.gpus * (backends[p.name] - asleep.get(p.name, 0)) for p in own]
+        for pool, held in zip(own, awake, strict=True):  # who is awake pays for all
+            share = held / sum(awake) if any(awake) else 1 / len(own)
+            costs[pool.name] = share * group.usd_per_hour
     return costs

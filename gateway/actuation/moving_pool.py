@@ -7,6 +7,8 @@ from gateway.actuation.courier import Courier
 from gateway.actuation.startup import StartTimes
 from gateway.config.pool_schema import PoolSection
 from gateway.config.scale import bounds_of
+from planner.model.pool import Pool
+from planner.program.limits import backend_price
 from planner.scaling.sleeping import SleepRent, SleepTerms
 
 HANG_QUANTILE = 0.95  # a launch that takes a few times as long as so many of the starts hangs
@@ -42,12 +44,15 @@ class MovingPool:
         """How long a start takes on average, hours: it is paid for."""
         return self.times.mean_s / 3600.0
 
-    def sleep_terms(self, usd_per_hour: float) -> SleepTerms:
-        """What sleep is worth, at this price of a backend that is awake."""
+    def sleep_terms(self, pool: Pool) -> SleepTerms:
+        """What sleep is worth. pool: the planner's. On shared GPUs any number may sleep, and costs
+        nothing: the group is paid for."""
+        usd = backend_price(pool)
+        asleep_usd = usd if self.asleep_usd is None else self.asleep_usd
         return SleepTerms(
-            usd_per_hour=usd_per_hour,
-            asleep_usd_per_hour=usd_per_hour if self.asleep_usd is None else self.asleep_usd,
-            most=self.asleep,
+            usd_per_hour=usd,
+            asleep_usd_per_hour=asleep_usd if pool.shared is None else 0.0,
+            most=self.asleep if pool.shared is None else self.most,
             start_h=self.start_h,
         )
 

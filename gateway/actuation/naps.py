@@ -7,7 +7,7 @@ believed. Knows no wish.
 
 import asyncio
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from typing import Any
 
 from gateway.actuation.chronicle import Chronicle
@@ -32,8 +32,15 @@ class Naps:
     """
 
     def __init__(
-        self, fleet: Fleet, drains: Drains, launches: Launches, chronicle: Chronicle
+        self,
+        fleet: Fleet,
+        drains: Drains,
+        launches: Launches,
+        chronicle: Chronicle,
+        done: Callable[[], None] = lambda: None,
     ) -> None:
+        """done: called when one that was told to sleep does, or does not obey."""
+        self._done = done
         self._fleet, self._drains = fleet, drains
         self._launches, self._chronicle = launches, chronicle
         self._clock = asyncio.get_running_loop().time
@@ -67,9 +74,11 @@ class Naps:
         # Its drain is over, and the fleet does not know it yet: else it would count as gone.
         return any(m.name == name and m.drained for m in self._fleet.membership.members)
 
-    def wake(self, pool: str, number: int) -> None:
-        """Wake so many backends of a pool, or as many as sleep. They count as launched."""
-        for backend in self.sleepers(pool)[: max(0, number)]:
+    def wake(self, pool: str, number: int, among: Collection[str] | None = None) -> None:
+        """Wake so many backends of a pool, or as many as sleep. They count as launched. among: only
+        of these; default: any."""
+        able = [b for b in self.sleepers(pool) if among is None or b.name in among]
+        for backend in able[: max(0, number)]:
             self._launches.wake(pool, backend.name, self._clock())
             self._chronicle.say(f"pool {pool}: {backend.name} is woken, which is less than a start")
             self._begin(self._rouse(backend))
@@ -121,6 +130,7 @@ class Naps:
                 self._refuses(backend, "its metrics do not say that it sleeps")
         if self._drains.all.get(backend.name) == drain:  # nobody drains it for another reason
             self._drains.end(backend.name)
+        self._done()
 
     async def _tell(self, backend: Backend, what: str) -> bool:
         try:

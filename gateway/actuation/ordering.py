@@ -17,6 +17,7 @@ from gateway.actuation.launches import Launches, StartedBackend
 from gateway.actuation.moving_pool import MovingPool
 from gateway.actuation.naps import Naps, emptied
 from gateway.actuation.presence import Presence
+from gateway.actuation.shared_places import alone
 from gateway.actuation.shortages import Shortages
 from gateway.actuation.tally import ACCEPTED, FAILED, HUNG, READY, REFUSED, ScaleTally
 from gateway.config.load import Loaded
@@ -55,7 +56,7 @@ class Ordering:
         self.shortages = Shortages(settings.retry_s)
         self.tally = ScaleTally()
         self.pools: dict[str, MovingPool] = {}
-        self.naps = Naps(fleet, drains, self.launches, chronicle)
+        self.naps = Naps(fleet, drains, self.launches, chronicle, wake)
 
     def __repr__(self) -> str:
         return f"<Ordering of {', '.join(self.pools)}>"
@@ -170,18 +171,30 @@ class Ordering:
             self.naps.wake(name, (aim.wish or 0) - self.presence.coming(name))
             return []
         do = steps(aim.division, self.present(name))
-        self.naps.wake(name, do.wake)
+        self.naps.wake(name, do.wake, self._alone(name))
         starting, drain_s = self.launches.starting(name), self._loaded.config.scaling.drain_s
         able = [b for b in _by_use(self.presence.there(name)) if b.name not in starting]
         lain = self.naps.lie_down(name, able, do.rest, drain_s)
-        stopped = self.naps.sleepers(name)[: do.stop]
+        stays = self._of(name).shared is not None  # only who is awake changes there
+        stopped = [] if stays else self.naps.sleepers(name)[: do.stop]
         if stopped:
             self._leave(pool, stopped, "the pool shrinks")
             gone = ", ".join(backend.name for backend in stopped)
             self._chronicle.say(f"pool {name}: {gone} slept long enough, and is stopped")
             aim.lose()  # the number that runs is another, whether or not one was ordered before
         aim.wish = aim.division.up(self.present(name).asleep - len(stopped))
+        if stays:
+            aim.wish = self.presence.coming(name) - len(lain)
         return lain
+
+    def _alone(self, name: str) -> set[str] | None:
+        """Names of sleepers that can be woken, where GPUs are shared; `None`: any can."""
+        group = self._of(name).shared
+        if group is None:
+            return None
+        gpus = {pool.name: pool.gpus for pool in self._loaded.pools if pool.shared == group}
+        waking = set[str]().union(*(self.launches.starting(pool) for pool in gpus))
+        return alone([b for b in self._fleet.backends if b.pool in gpus], gpus, waking)
 
     def _beside(self, pool: str, there: int) -> int:
         """Backends of a pool that run and do not count, but for those that are to be stopped."""

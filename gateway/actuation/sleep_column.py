@@ -10,9 +10,10 @@ from gateway.actuation.aims import clamped
 from gateway.actuation.ordering import Ordering
 from gateway.actuation.sufficiency import Requirement
 from gateway.config.load import Loaded
-from planner.program.limits import backend_price
+from planner.model.pool import Pool
+from planner.program.limits import shared_groups
 from planner.scaling.faces import CountPolicy
-from planner.scaling.sleeping import Division, SleepTerms, divided, fleet_usd
+from planner.scaling.sleeping import Division, SleepTerms, divided, fleet_usd, within_shared
 
 
 class SleepColumn:
@@ -43,31 +44,35 @@ class SleepColumn:
         """Divide what is wished of each pool; the wish is then what has to be awake. soon: until a
         waking would be over; `None`: none is to sleep. have: backends by pool, awake, asleep and
         ordered. may_rest: whether any may be put to sleep now. now_s: on the event loop's clock."""
-        counts = {} if soon is None else self._awake(loaded, soon, unix_s)
+        counts = {} if soon is None else self._awake(loaded, soon, unix_s, may_rest)
         for pool in loaded.pools:
             own = self._ordering.pools.get(pool.name)
             if own is None:
                 continue
-            own.aim.division, terms = None, own.sleep_terms(backend_price(pool))
+            own.aim.division, terms = None, own.sleep_terms(pool)
             if soon is None or not terms.most_asleep or own.aim.wish is None:
                 continue
             there = self._ordering.present(pool.name)
             up = there.serving + there.waking
+            total = own.aim.wish if pool.shared is None else have[pool.name]
             awake = clamped(
                 counts[pool.name],
                 needed=soon.enough(pool.name),
                 coming=up,
-                least=min(own.least, own.aim.wish),
-                most=own.aim.wish,
+                least=min(own.least, total) if pool.shared is None else 0,
+                most=total,
                 may_stop=may_rest,
             )
-            wanted = divided(own.aim.wish, awake, terms.most_asleep)
+            wanted = divided(total, awake, terms.most_asleep)
             own.aim.division = own.rent.keep(now_s, wanted, have[pool.name], terms)
             own.aim.wish = own.aim.division.up(there.asleep)
-            own.aim.why += f"; {_priced(own.aim.division, terms)}"
+            own.aim.why += f"; {_priced(own.aim.division, terms, pool)}"
 
-    def _awake(self, loaded: Loaded, soon: Requirement, unix_s: float) -> dict[str, int]:
-        """By pool, what a policy over time makes of what is needed."""
+    def _awake(
+        self, loaded: Loaded, soon: Requirement, unix_s: float, may_rest: bool
+    ) -> dict[str, int]:
+        """By pool, what a policy over time makes of what is needed; where GPUs are shared, as far
+        as it fits on them."""
         if self._policy is None:
             self._policy = self._new_policy(loaded)
         present = {pool.name: self._ordering.present(pool.name) for pool in loaded.pools}
@@ -78,10 +83,18 @@ class SleepColumn:
         counts = self._policy.decide(
             unix_s, wanted, serving, waking, holds=soon.holding, more=soon.beside(up)
         )
-        return dict(zip(up, counts, strict=True))
+        awake = dict(zip(up, counts, strict=True))
+        for group in shared_groups(loaded.pools) if may_rest else ():
+            gpus = {p.name: p.gpus for p in loaded.pools if p.shared == group}
+            # Who is awake stays so until another needs the GPU: its sleep saves nothing else.
+            kept = {name: max(awake[name], up[name]) for name in gpus}
+            awake |= within_shared(kept, soon.needed, gpus, group.gpus)
+        return awake
 
 
-def _priced(division: Division, terms: SleepTerms) -> str:
+def _priced(division: Division, terms: SleepTerms, pool: Pool) -> str:
+    if pool.shared is not None:
+        return f"{division.awake} awake and {division.asleep} asleep on {pool.shared}"
     usd = fleet_usd(
         division.total,
         division.asleep,

@@ -32,7 +32,7 @@ class FleetQuestion:
     loaded: the configuration. have: backends by pool that there are, or will be by then. bounds:
     fewest and most, of pools that are scaled. usd: $/h of one backend more, by pool, where it is
     not the pool's price. start_usd: what one backend more costs at least. shortages: as `needs` has
-    them.
+    them. asleep_counts: whether those that sleep are among those that there are.
     """
 
     loaded: Loaded
@@ -42,6 +42,12 @@ class FleetQuestion:
     start_usd: float
     shortages: Shortages
     usd: Mapping[str, float]
+    asleep_counts: bool
+
+    @property
+    def exchanged(self) -> frozenset[str]:
+        """Pools that share GPUs: one may take the place of what another has there."""
+        return frozenset(pool.name for pool in self.loaded.pools if pool.shared is not None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,12 +93,13 @@ class Sufficiency:
         for pool in loaded.pools:
             if (own := scaled.get(pool.name)) is not None:
                 starts.append(pool.usd_per_hour * own.start_h)
-                if own.sleep_terms(backend_price(pool)).most_asleep:
+                if own.sleep_terms(pool).most_asleep:
                     have[pool.name] += ordering.present(pool.name).asleep
         return FleetQuestion(
             loaded=loaded,
             have=have,
             bounds={n: self.bounds(loaded, pool, have[n], now_s) for n, pool in scaled.items()},
+            asleep_counts=True,
             limits=loaded.limits,
             start_usd=min(starts),
             shortages=ordering.shortages,
@@ -111,7 +118,7 @@ class Sufficiency:
             if own is None:
                 continue
             bounds[name] = (have[name], have[name])
-            terms = own.sleep_terms(backend_price(pool))
+            terms = own.sleep_terms(pool)
             if terms.most_asleep:
                 most = have[name] + there.asleep
                 bounds[name] = (min(own.least, most), most)
@@ -127,12 +134,15 @@ class Sufficiency:
             start_usd=min(wakes),
             shortages=Shortages(1.0),
             usd=usd,
+            asleep_counts=False,
         )
 
     def bounds(self, loaded: Loaded, pool: MovingPool, have: int, now_s: float) -> tuple[int, int]:
         """Fewest and most; where its GPUs cannot be had, as many as there are will do, and one more
         when it is time to try."""
         own = next(one for one in loaded.pools if one.name == pool.name)
+        if own.shared is not None:  # nothing is started beside what lives there
+            return min(pool.least, have), have
         short = self._ordering.shortages.of(own)
         if short is None:
             return pool.least, pool.most
@@ -150,6 +160,8 @@ class Sufficiency:
         if not all(holding):
             keeping = {
                 name: (max(least, min(most, question.have[name])), most)
+                if name not in question.exchanged
+                else (least, most)
                 for name, (least, most) in question.bounds.items()
             }
             beside = await self._cheapest(question, keeping, upper, now_s)
@@ -181,11 +193,12 @@ class Sufficiency:
         """Of pools that may sleep, if there is another scaled pool of the model of any of them."""
         scaled = [pool for pool in loaded.pools if pool.name in self._ordering.pools]
         terms = {
-            pool.name: self._ordering.pools[pool.name].sleep_terms(backend_price(pool))
+            pool.name: self._ordering.pools[pool.name].sleep_terms(pool)
             for pool in scaled
+            if pool.shared is None
         }
         models = [pool.model for pool in scaled]
-        able = {pool.name: pool.model for pool in scaled if terms[pool.name].most_asleep}
+        able = {p.name: p.model for p in scaled if p.name in terms and terms[p.name].most_asleep}
         if not any(models.count(model) > 1 for model in able.values()):
             return {}
         return {name: terms[name] for name in able}
@@ -247,7 +260,10 @@ class Sufficiency:
         pools = question.loaded.pools
         if all(needed[name] <= count for name, count in question.have.items()):
             return (True,) * len(pools)
-        running = tuple(question.have.values())
+        counts = dict(question.have)
+        if question.asleep_counts:  # not all that live on shared GPUs can be awake
+            counts |= {name: needed[name] for name in question.exchanged}
+        running = tuple(counts.values())
         request = PlanRequest(
             objective="assign",
             demand=self._planning.demand_at(rate),

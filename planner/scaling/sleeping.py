@@ -6,6 +6,7 @@ one that is started now would be. Counts are of one pool. Must not know demand, 
 told.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import inf
 
@@ -126,6 +127,21 @@ def steps(aim: Division, present: Present) -> SleepSteps:
         rest=max(0, min(present.serving - aim.awake, aim.asleep - asleep)),
         stop=max(0, min(asleep - aim.asleep, present.total - aim.total)),
     )
+
+
+def within_shared(
+    awake: Mapping[str, int], needed: Mapping[str, int], gpus: Mapping[str, int], most: int
+) -> dict[str, int]:
+    """As many of each pool as fit on GPUs that the pools share; what no pool needs goes first, then
+    what has the most. awake: that a policy wants, needed: of the plan, gpus: that one backend
+    takes; by pool. most: GPUs that there are."""
+    made = dict(awake)
+    while made and sum(gpus[name] * count for name, count in made.items()) > most:
+        last = max(made, key=lambda name: (made[name] - needed[name], made[name], name))
+        if not made[last]:
+            last = max(made, key=lambda name: made[name])
+        made[last] -= 1
+    return made
 
 
 class SleepRent:

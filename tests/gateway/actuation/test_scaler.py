@@ -1,6 +1,7 @@
 """When the loop looks, what it counts with, and what it does when it cannot tell."""
 
 import asyncio
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -20,6 +21,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.stats_schema import StatsDelta
 from loadtest.torture.control import SynchronousSolver
 from planner.errors import SolverFailed
+from planner.model.pool import SharedGpus
 from planner.traffic.size_histogram import fine_cell
 
 
@@ -56,9 +58,10 @@ class Quiet:
 class World:
     """A gateway without a data plane, of which one pool of each model is scaled."""
 
-    def __init__(self, shared, root, *, backends=0, scale=None, beside=None, **settings):
+    def __init__(self, shared, root, *, backends=0, scale=None, beside=None, rack=None, **settings):
         """backends: of the pool h100. scale: further keys of its section. beside: of a10g, which is
-        scaled only with these."""
+        scaled only with these. rack: GPUs that h100 and h100-other share, with as many backends of
+        each, those of the latter asleep."""
         config = shared.config
         scaled = {
             name: msgspec.structs.replace(
@@ -81,11 +84,20 @@ class World:
             planner=planner,
             scaling=ScalingSection(**({"hold_s": 0.0, "silence_s": 0.0} | settings)),
         )
-        self.loaded = msgspec.structs.replace(shared, config=config, root=root, workload=None)
+        pools = tuple(
+            replace(pool, shared=rack, usd_per_hour=1e-3) if rack and pool.name in scaled else pool
+            for pool in shared.pools
+        )
+        self.loaded = msgspec.structs.replace(
+            shared, config=config, root=root, workload=None, pools=pools
+        )
         urls = {"h100": tuple(f"http://x:{n}" for n in range(backends))}
+        if rack:
+            urls["h100-other"] = tuple(f"http://x:{n + 100}" for n in range(backends))
         self.fleet = Fleet.of({name: urls.get(name, ()) for name in config.pools})
         for backend in self.fleet.backends:
             backend.probed(True)
+            backend.asleep = backend.pool == "h100-other"
         self.solver, self.quiet = Solves(), {name: Quiet() for name in scaled}
         self.journal = DecisionJournal(clock=lambda: 0.0, wall_clock=lambda: 0.0)
         self.metrics = Metrics(self.fleet)
@@ -330,6 +342,24 @@ async def test_a_pool_that_sleeps_cheaply_takes_the_place_of_one_that_is_cheaper
     assert (question is not whole) is best
     assert plans[0].needed["h100"] > 0
     assert (plans[1].needed["a10g"] > plans[0].needed["a10g"]) is best
+
+
+async def test_gpus_that_models_share_go_to_the_one_that_is_asked_for(shared, tmp_path):
+    """Four engines of each on four GPUs. Nobody asks for the model that is awake, so engines of the
+    other one are woken in their place: never more than there are GPUs, and nothing is started."""
+    rack = SharedGpus(name="rack", gpus=4, usd_per_hour=9.0)
+    async with World(shared, tmp_path, backends=4, rack=rack, dry_run=True) as world:
+        last = len(world.loaded.buckets.classes) - 1
+        world.come(400, slo_class=last)
+        world.planning.add(StatsDelta())
+        await world.look()
+        first, second = (world.pools[name].aim for name in ("h100", "h100-other"))
+
+    assert second.division.awake > 0
+    assert first.division.awake + second.division.awake <= 4
+    assert (first.division.total, second.division.total) == (4, 4)
+    assert "asleep on shared GPUs rack" in second.why
+    assert world.quiet["h100"].orders == world.quiet["h100-other"].orders == []
 
 
 async def test_how_long_a_waking_takes_is_learned_apart_and_survives_a_restart(shared, tmp_path):

@@ -16,6 +16,7 @@ from planner.scaling.sleeping import (
     divided,
     fleet_usd,
     steps,
+    within_shared,
 )
 
 COUNT = st.integers(0, 20)
@@ -131,3 +132,23 @@ def test_a_sleeper_costs_what_sleep_costs():
     assert usd(5, 2, reserved=4) == pytest.approx(0.5)
     assert usd(5, 0) == pytest.approx(10.0)
     assert usd(5, 2, price=9.0) == pytest.approx(10.0)
+
+
+def test_what_no_pool_needs_goes_first_where_gpus_are_shared():
+    """A policy wants five on three GPUs: one of each is needed, and a third is kept."""
+    gpus = {"a": 1, "b": 1}
+
+    assert within_shared({"a": 4, "b": 1}, {"a": 1, "b": 1}, gpus, 3) == {"a": 2, "b": 1}
+    assert within_shared({"a": 4, "b": 2}, {"a": 1, "b": 2}, gpus, 3) == {"a": 1, "b": 2}
+    assert within_shared({"a": 1, "b": 1}, {"a": 1, "b": 0}, gpus, 3) == {"a": 1, "b": 1}
+    assert within_shared({"a": 2, "b": 2}, {"a": 2, "b": 2}, {"a": 1, "b": 2}, 3)["b"] <= 1
+
+
+@given(st.lists(st.tuples(COUNT, COUNT, st.integers(1, 4)), max_size=4), st.integers(0, 12))
+def test_no_more_gpus_are_taken_than_there_are(rows, most):
+    """Nobody gets more than the policy wants."""
+    awake, needed, gpus = ({str(n): row[k] for n, row in enumerate(rows)} for k in range(3))
+    made = within_shared(awake, needed, gpus, most)
+
+    assert sum(gpus[name] * count for name, count in made.items()) <= most
+    assert all(0 <= count <= awake[name] for name, count in made.items())
