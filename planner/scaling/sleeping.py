@@ -14,8 +14,8 @@ from planner.errors import InvalidValue
 
 HOUR_S = 3600.0
 # Of the time after which what is not needed is stopped: after so much of it, it sleeps. A mistake
-# costs a waking. Chosen on recorded days of seed 2 (`cuvee scaling --asleep`): with a quarter more
-# minutes are short than without sleep, with the whole less is saved.
+# costs a waking. Chosen on recorded days of seed 2 (`cuvee scaling --asleep`): a quarter saves more
+# and is short more often, the whole the other way round.
 REST_SHARE = 0.5
 
 
