@@ -118,6 +118,8 @@ def scaling(
     order on. Clairvoyant knows all rates and start-up times beforehand. Every policy begins knowing
     nothing.
     """
+    if asleep and (len(names) > 1 or len(quantiles) > 1 or ramp):
+        raise click.UsageError("--asleep takes one --pool and one --quantile, and no --ramp")
     console = Console(width=table_columns())
     if ramp:
         with console.status("playing"):
@@ -132,8 +134,6 @@ def scaling(
         f"mean {played.rate.mean():.0f} req/s, start-up {startup_s:g} s"
     )
     if asleep:
-        if len(names) > 1 or len(quantiles) > 1:
-            raise click.UsageError("--asleep takes one --pool and one --quantile")
         (quantile,) = quantiles
         with console.status("playing"):
             slept = list(
