@@ -56,7 +56,9 @@ class Ordering:
         self.shortages = Shortages(settings.retry_s)
         self.tally = ScaleTally()
         self.pools: dict[str, MovingPool] = {}
-        self.naps = Naps(fleet, drains, self.launches, chronicle, wake)
+        self.naps = Naps(
+            fleet, drains, self.launches, chronicle, wake, lambda: self._loaded.upstreams
+        )
 
     def __repr__(self) -> str:
         return f"<Ordering of {', '.join(self.pools)}>"
