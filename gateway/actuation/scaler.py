@@ -25,6 +25,7 @@ from gateway.actuation.needs import shortfalls
 from gateway.actuation.ordering import Ordering
 from gateway.actuation.sleep_column import SleepColumn
 from gateway.actuation.sufficiency import Requirement, Sufficiency
+from gateway.cluster.drain_board import DrainNote
 from gateway.config.load import Loaded
 from gateway.planning import Planning
 from gateway.telemetry.loops import Loops
@@ -129,7 +130,7 @@ class Scaler:
                         await self._due.wait()
                 await self._tick()
         finally:
-            await self._save()
+            await self.save()
             await self.ordering.naps.aclose()
             couriers = [*self._old, *(pool.courier for pool in self.ordering.pools.values())]
             await asyncio.gather(*(courier.aclose() for courier in couriers))
@@ -148,7 +149,7 @@ class Scaler:
                     await self.look()
             await self._drain()
             if self._clock() >= self._save_s:
-                await self._save()
+                await self.save()
             self._loops.good(LOOP, time.time())
         except PlannerError as error:
             self._failed(str(error))
@@ -156,7 +157,13 @@ class Scaler:
             log.exception("how many backends there should be is not known")
             self._failed(type(error).__name__)
 
-    async def _save(self) -> None:
+    @property
+    def noted(self) -> tuple[DrainNote, ...]:
+        """What was drained when the state was written last: at the start, by the gateway before."""
+        return self._learned.drains
+
+    async def save(self) -> None:
+        """Write what was learned and what is drained, if there is a file for it."""
         self._save_s = self._clock() + SAVE_S
         path = _state_path(self._loaded)
         if path is not None:
@@ -164,6 +171,7 @@ class Scaler:
             # Of pools that are not there now too: they may come back.
             self._learned.starts |= starts
             self._learned.forecast = self._forecast.state()
+            self._learned.drains = self.ordering.drains.asked()
             await write_state(path, self._learned)
 
     def _failed(self, why: str) -> None:

@@ -81,6 +81,7 @@ class Actuation:
             due=due,
             leads=leads,
         )
+        self._drains.remember(self.scaler.noted)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Actuation":
@@ -115,6 +116,9 @@ class Actuation:
 
     async def settle(self) -> None:
         """Have the fleet follow what is drained, if it does not, and the other gateways know it."""
+        found = {(b.pool, b.url): b.name for b in self._fleet.backends}
+        for drain in self._drains.resume(found, time.time()):
+            self._chronicle.say(f"{drain.backend} ({drain.url}) is drained on: {drain.why}")
         self._board.mine = self._drains.notes()
         members = self._fleet.membership.members
         present = {member.name: member.drained for member in members if member.drained}
@@ -131,6 +135,7 @@ class Actuation:
                 backend=name, pool=pool, url=url, why=request.why or "POST /cuvee/drain",
                 since_s=now_s,
                 ends_s=None if request.seconds is None else now_s + request.seconds,
+                asked=True,
             )
         ))  # fmt: skip
 
@@ -148,6 +153,7 @@ class Actuation:
         for backend in backends:
             change(backend.name, backend.pool, backend.url)
         await self.settle()
+        await self.scaler.save()
         self._due.set()
         drained, took_s = self.drained, time.time() - now_s
         for backend in backends:

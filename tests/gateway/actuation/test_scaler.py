@@ -232,7 +232,7 @@ async def test_what_was_learned_survives_a_restart(shared, tmp_path):
     """Starts and the forecast are in the file; another process begins with them."""
     async with World(shared, tmp_path, state="state.json") as world:
         world.pools["h100"].times.add({"seen": 100.0}, 500.0)
-        await world.scaler._save()
+        await world.scaler.save()
     async with World(shared, tmp_path, state="state.json") as again:
         known = again.pools["h100"].times.number, again.pools["h100"].times.mean_s
         state = read_state(tmp_path / "state.json")
@@ -366,7 +366,7 @@ async def test_how_long_a_waking_takes_is_learned_apart_and_survives_a_restart(s
     """It is shown beside the phases of a start."""
     async with World(shared, tmp_path, state="state.json") as world:
         world.pools["h100"].wakes.add({}, 30.0)
-        await world.scaler._save()
+        await world.scaler.save()
     async with World(shared, tmp_path, state="state.json") as again:
         told = again.actuation.figures()["pools"]["h100"]
 
