@@ -8,7 +8,7 @@ differs. Never waits for an actuator.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -95,18 +95,26 @@ class Scaler:
     def __repr__(self) -> str:
         return f"<Scaler of {self.ordering!r}>"
 
-    def configure(self, loaded: Loaded, actuators: Mapping[str, Actuator]) -> None:
+    def configure(
+        self, loaded: Loaded, actuators: Mapping[str, Actuator], same: Collection[str] = ()
+    ) -> None:
         """Scale the pools of this configuration by these actuators from now on. What was learned
-        of pools that stay is kept; the forecast begins anew where the buckets are others."""
+        of pools that stay is kept; the forecast begins anew where the buckets are others. same:
+        pools whose actuator is as before, so that an order that is under way goes on."""
         was, self._loaded, before = self._loaded, loaded, self.ordering.pools
         if loaded.buckets != was.buckets:
             self._forecast = self._new_forecast(loaded, None)
         if loaded.pools != was.pools or loaded.config.scaling != was.config.scaling:
             self._policy = self._new_policy(loaded)
             self._sleep.reset()
-        self._old += [pool.courier for pool in before.values()]
+        kept = {name: pool for name, pool in before.items() if name in same}
+        self._old += [pool.courier for name, pool in before.items() if name not in kept]
         pools = self.ordering.pools = {}
         for name, actuator in actuators.items():
+            if name in kept:
+                pools[name] = kept[name]
+                pools[name].configure(loaded.config.pools[name])
+                continue
             courier = Courier(actuator, prepare=self.ordering.emptied, done=self.ordering.done)
             section, known = loaded.config.pools[name], before.get(name)
             if known is not None:

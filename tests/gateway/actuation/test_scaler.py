@@ -1,6 +1,7 @@
 """When the loop looks, what it counts with, and what it does when it cannot tell."""
 
 import asyncio
+from copy import copy
 from dataclasses import replace
 
 import msgspec
@@ -253,6 +254,29 @@ async def test_another_configuration_keeps_what_was_learned(world):
     assert list(world.pools) == ["h100"]
     assert world.pools["h100"].times.number == 1
     assert other.orders == []
+
+
+async def test_a_reload_leaves_orders_alone_where_the_actuator_stays(world):
+    """An order goes on, and is not asked again; another webhook gets it anew."""
+    world.come(30)
+    await world.look()
+    pool = world.pools["h100"]
+    courier, ordered = pool.courier, len(world.quiet["h100"].orders)
+    section = msgspec.structs.replace(world.loaded.config.pools["h100"].scale, least=1)
+    pools = world.loaded.config.pools
+    moved = msgspec.structs.replace(
+        world.loaded.config,
+        pools=pools | {"h100": msgspec.structs.replace(pools["h100"], scale=section)},
+    )
+
+    world.actuation.configure(copy(world.loaded))
+    same = world.pools["h100"].courier
+    world.actuation.configure(msgspec.structs.replace(world.loaded, config=moved))
+
+    assert ordered > 0
+    assert same is courier
+    assert world.pools["h100"] is pool
+    assert pool.courier is not courier
 
 
 async def test_a_shortage_and_its_reason_are_shown(world):
