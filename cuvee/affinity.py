@@ -36,6 +36,13 @@ SECONDS = 300.0
 @TTFT
 @TPOT
 @click.option(
+    "--cache-share",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of its KV cache, what an engine has for prompts that no request uses; nobody is told.",
+)
+@click.option(
     "--way", "ways", multiple=True, type=click.Choice(WAYS), help="Only this one; default: all."
 )
 @JSON
@@ -50,13 +57,15 @@ def affinity(
     fleet: str,
     ttft: float | None,
     tpot: float | None,
+    cache_share: float,
     ways: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Compare ways to choose a backend by hits of prefix caches.
 
     Every simulated engine has a prefix cache of its own, as large as its KV cache leaves it.
-    `none`: the gateway without affinity; `cuvee`: with it; `longest-prefix`: the engine that has
+    `none`: the gateway without affinity; `cuvee`: with it; `cuvee-events`: and with the engines'
+    KV events; `longest-prefix`: the engine that has
     most of the prompt, which nobody could know; `hashing`: by a hash of its beginning.
     """
     console = Console(width=table_columns())
@@ -66,7 +75,12 @@ def affinity(
         names = ways or WAYS
         with Work("playing", len(names) * (1 + LOOKS)) as work:
             plays, left_out = affinity_plays(
-                loaded, traffic, backend_counts(fleet), names, progress=work.step
+                loaded,
+                traffic,
+                backend_counts(fleet),
+                names,
+                cache_share=cache_share,
+                progress=work.step,
             )
     except PlannerError as error:
         raise click.ClickException(str(error)) from error

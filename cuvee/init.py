@@ -9,7 +9,7 @@ import uvloop
 
 from cuvee.drafting import promised, write
 from cuvee.options import API_KEY, DEFAULT_CONFIG, OUTPUT_FILE, POSITIVE, TPOT, TTFT
-from cuvee.seating import Asking, Place, gpu_label, gpu_of_facts, places, seated
+from cuvee.seating import Asking, EnginePlace, gpu_label, gpu_of_facts, places, seated
 from gateway.discovery.kubernetes.api import ACCOUNT, ApiFault, ApiServer, KubeApi, in_cluster
 from gateway.discovery.kubernetes.sections import own_namespace
 from gateway.discovery.kubernetes.survey import Survey, survey
@@ -93,7 +93,7 @@ def init(
     click.echo(f"  cuvee serve{named}")
 
 
-def _pods(selector: str, namespace: str | None, api_server: str | None) -> list[Place]:
+def _pods(selector: str, namespace: str | None, api_server: str | None) -> list[EnginePlace]:
     """The engines in pods with these labels. Raises ApiFault."""
     server = ApiServer(api_server) if api_server else in_cluster(os.environ)
     where = namespace or own_namespace(ACCOUNT)
@@ -104,4 +104,4 @@ def _pods(selector: str, namespace: str | None, api_server: str | None) -> list[
     section = {"selector": selector, "namespace": where, "nodes": found.nodes}
     if api_server:
         section["api_server"] = api_server
-    return [Place(pod.url, gpu_of_facts(pod.facts), section) for pod in found.pods]
+    return [EnginePlace(pod.url, gpu_of_facts(pod.facts), section) for pod in found.pods]

@@ -25,7 +25,7 @@ from planner.errors import PlannerError
 ANY_GPU = "A100-80G"  # for `--quick`, where nothing tells: in the middle of what there is
 
 
-class Place(NamedTuple):
+class EnginePlace(NamedTuple):
     """An engine that is to be asked. gpu: by its label, `None` if it is not known. kubernetes: the
     section that finds it."""
 
@@ -49,9 +49,9 @@ class Asking(NamedTuple):
         return not self.guess and sys.stdin.isatty() and sys.stderr.isatty()
 
 
-def places(arguments: Sequence[str]) -> list[Place]:
+def places(arguments: Sequence[str]) -> list[EnginePlace]:
     """The engines of a command's arguments, `URL` or `URL=GPU`. Raises BadParameter."""
-    found: dict[str, Place] = {}
+    found: dict[str, EnginePlace] = {}
     for argument in arguments:
         url, _, gpu = argument.partition("=")
         url = url.rstrip("/").removesuffix("/v1").rstrip("/")
@@ -59,7 +59,7 @@ def places(arguments: Sequence[str]) -> list[Place]:
             raise click.BadParameter(f"{fault}: {argument}", param_hint="URL")
         if url in found:
             raise click.BadParameter(f"stands twice: {url}", param_hint="URL")
-        found[url] = Place(url, gpu_label(gpu) if gpu else None)
+        found[url] = EnginePlace(url, gpu_label(gpu) if gpu else None)
     return list(found.values())
 
 
@@ -85,7 +85,7 @@ def gpu_of_facts(found: Facts) -> str | None:
     return best if count == 1 else f"{count}x{best}"
 
 
-def seated(wanted: Sequence[Place], asking: Asking) -> list[SeatedEngine]:
+def seated(wanted: Sequence[EnginePlace], asking: Asking) -> list[SeatedEngine]:
     """The engines with all that a configuration needs to know of them.
 
     Prints a line for each on standard error. Exits with 1 if one cannot be asked; raises UsageError
