@@ -72,6 +72,10 @@ class AdminClient:
             raise AdminFault(f"{self.url}: {METRICS} is not that of a gateway")
         return AdminReading(self.url, Samples(page.decode(errors="replace")), values, at_s)
 
+    async def one(self, path: str) -> Any:
+        """The object of one path; `None` if it has none. Raises AdminFault."""
+        return await self._get(path)
+
     async def _get(self, path: str) -> Any:
         """A page as bytes, an object as it is, `None` for a path that it does not have."""
         try:

@@ -72,6 +72,13 @@ def test_top_without_a_terminal_is_a_line_for_each_look(gateway):
     assert "0.0 req/s" in second
 
 
+def test_the_history_of_a_gateway_that_runs(gateway):
+    """It begins with its start."""
+    told = json.loads(run("history", "--url", gateway.admin, "--json").stdout)
+
+    assert told[0]["kind"] == "start"
+
+
 def test_a_gateway_that_does_not_answer():
     """`status` ends with the reason; `top` says it and looks again."""
     with socket.create_server(("127.0.0.1", 0)) as one:
