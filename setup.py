@@ -131,7 +131,7 @@ class Build(build_ext):  # type: ignore[misc]  # setuptools has no types
 setup(
     packages=[*find_packages(include=PACKAGES), DATA],
     package_dir={DATA: "configs"},
-    package_data={"": ["py.typed"], DATA: ["**/*"]},
+    package_data={"": ["py.typed"], "gateway.admin": ["page/*"], DATA: ["**/*"]},
     include_package_data=False,  # the folders inside configs/ are no packages
     ext_modules=extensions() if wanted() else [],
     cmdclass={"build_ext": Build, "build_py": Data},

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gateway import logs
@@ -13,6 +13,7 @@ from gateway.control.scrape import Scrape
 from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.processes import usages
+from gateway.telemetry.engine_reading import EngineFigures
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.stats_schema import StatsDelta
 from gateway.trace_file import TraceFile
@@ -95,9 +96,13 @@ class Counting:
         pids = {own: os.getpid()} | workers | {"solver": self._planning.solver_pid}
         self._metrics.measured(usages(pids), dropped)
         self._metrics.traced(self._trace.requests)
-        if self._engines is not None:
-            now_s = asyncio.get_running_loop().time()
-            self._metrics.scraped(self._engines.figures(now_s))
+        self._metrics.scraped(self.engines)
+
+    @property
+    def engines(self) -> Sequence[EngineFigures]:
+        """What the engines said of themselves when they were last asked."""
+        now_s = asyncio.get_running_loop().time()
+        return () if self._engines is None else self._engines.figures(now_s)
 
     async def run(self) -> None:
         """Take at intervals, for ever."""
