@@ -48,7 +48,7 @@ MODULES = {
         "prefix_index", "prefix_trail", "pressure", "prompt_text", "ramp", "rotation", "router",
         "selection", "shared_queue", "ticket", "token_fit", "tokens", "turns",
     ],
-    "gateway/telemetry": ["stats"],
+    "gateway/telemetry": ["sampler", "stats"],
     "gateway/rehearsal": ["estimates", "gateway"],
     "planner": ["cells"],
     "planner/engine": ["batching", "iteration", "sequence"],

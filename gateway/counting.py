@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
@@ -15,6 +16,7 @@ from gateway.planning import Planning
 from gateway.processes import usages
 from gateway.telemetry.engine_reading import EngineFigures
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.seen_request import SeenRequest
 from gateway.telemetry.stats_schema import StatsDelta
 from gateway.trace_file import TraceFile
 from gateway.workers.plane import DataPlane
@@ -22,6 +24,7 @@ from gateway.workers.plane import DataPlane
 log = logging.getLogger("cuvee")
 
 COUNT_S = 0.2  # between two takings
+MOST_SEEN = 4096  # requests that wait for the page: ten seconds of many workers
 
 
 class Counting:
@@ -46,6 +49,13 @@ class Counting:
         self._metrics = metrics
         self._journal = journal
         self._trace = TraceFile()
+        self._seen: deque[SeenRequest] = deque(maxlen=MOST_SEEN)
+
+    def take_seen(self) -> list[SeenRequest]:
+        """Those since the last call, as far as they were kept."""
+        taken = list(self._seen)
+        self._seen.clear()
+        return taken
 
     def configure(self, loaded: Loaded) -> None:
         """Write the trace that this configuration wants from now on."""
@@ -74,6 +84,7 @@ class Counting:
         else:
             self._add(delta, seen)
         self._metrics.add(delta)
+        self._seen.extend(delta.seen)
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
         self._journal.spend(self._planning.running_usd)

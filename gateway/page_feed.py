@@ -25,6 +25,8 @@ from gateway.overview.fleet_state import Witness, backend_rows, pool_counts, sta
 from gateway.overview.plan_view import gpu_of, plan_view, planned_shares, sizes_view
 from gateway.overview.promises import promises, refusals, served_by_pool
 from gateway.overview.record import RECENT_S, SAMPLE_S, Counts, HourRecord, MomentGauges
+from gateway.overview.request_memory import RequestMemory
+from gateway.overview.requests_view import request_row
 from gateway.overview.summary import class_rows, loop_rows, pool_rows
 from gateway.planning import Planning
 from gateway.routing.fleet import Fleet
@@ -36,6 +38,7 @@ from planner.model.plan import Plan
 log = logging.getLogger("cuvee")
 
 NOW, SERIES, SAMPLE = "now", "series", "sample"  # names of events
+LAST_SHOWN, SLOWEST_SHOWN = 60, 30  # requests
 VIEWS = "/cuvee/view/"  # paths of what a view of the page shows
 
 
@@ -63,6 +66,7 @@ class PageFeed:
         self._status, self._reason = status, reason
         self._clock = asyncio.get_running_loop().time
         self._record = HourRecord()
+        self._requests = RequestMemory()
         self._told = 0  # the number of the sample that pages were told last
         self._made: dict[str, tuple[object, bytes]] = {}  # by name of the view: its mark, its JSON
         self._noted: tuple[Plan, PlanNote] | None = None
@@ -103,6 +107,7 @@ class PageFeed:
             VIEWS + "sizes": lambda: self._once("sizes", self._second, self._sizes),
             VIEWS + "history": lambda: self._once("history", self._second, self._history),
             VIEWS + "backends": lambda: self._once("backends", self._second, self._backends),
+            VIEWS + "requests": lambda: self._once("requests", self._second, self._lately),
             VIEWS + "bill": lambda: self._once("bill", self._second, self._bill),
         }
 
@@ -110,6 +115,7 @@ class PageFeed:
         while True:
             try:
                 self._record.sample(time.time(), self._counts(), self._gauges())
+                self._take_requests()
             except Exception:
                 log.exception("a sample for the page could not be taken")
             await asyncio.sleep(SAMPLE_S)
@@ -213,8 +219,32 @@ class PageFeed:
 
     def _sizes(self) -> Any:
         planning = self._planning
-        seconds = min(RECENT_S, planning.watched_s())
-        return sizes_view(planning.plan, planning.pools, planning.recent(RECENT_S), seconds)
+        self._take_requests()
+        return sizes_view(
+            planning.plan,
+            planning.pools,
+            planning.recent(RECENT_S),
+            self._requests.shares(time.time()),
+            seconds=min(RECENT_S, planning.watched_s()),
+        )
+
+    def _take_requests(self) -> None:
+        """Note the requests that workers have told since."""
+        if self.counting is not None:
+            self._requests.add(
+                self.counting.take_seen(),
+                at_s=time.time(),
+                now_s=self._clock(),
+                buckets=self._planning.plan.buckets,
+            )
+
+    def _lately(self) -> dict[str, Any]:
+        self._take_requests()
+        plan, memory = self._planning.plan, self._requests
+        return {
+            "last": [request_row(one, plan) for one in memory.last[:LAST_SHOWN]],
+            "slowest": [request_row(one, plan) for one in memory.slowest[:SLOWEST_SHOWN]],
+        }
 
     def _history(self) -> dict[str, Any]:
         journal = self._journal

@@ -1,6 +1,6 @@
 """A plan as the page shows it: what it costs and why, and where requests of each size go. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,11 +60,20 @@ def bucket_cost(plan: Plan, pools: Sequence[Pool]) -> FloatArray:
     return np.asarray(cost * (plan.usd_per_hour / total) if total > 0 else cost)
 
 
-def sizes_view(plan: Plan, pools: Sequence[Pool], arrived: FloatArray, seconds: float) -> Any:
+def sizes_view(
+    plan: Plan,
+    pools: Sequence[Pool],
+    arrived: FloatArray,
+    went: Mapping[tuple[int, str], int],
+    *,
+    seconds: float,
+) -> dict[str, Any]:
     """The map of sizes: planned shares of each bucket, and what really came.
 
-    arrived: (B,) requests/s of the last seconds. Rows of `cells` are: bucket, planned requests/s,
-    real requests/s, and pairs of pool and share. Buckets without any are left out.
+    arrived: (B,) requests/s of the last seconds. went: of a sample of them, how many went where, by
+    bucket and pool. Rows of `cells` are: bucket, planned requests/s, real requests/s, pairs of pool
+    and planned share, pairs of pool and real share, and how many requests the latter are of.
+    Buckets without any are left out.
     """
     grid = plan.buckets.grid
     unserved = {one.bucket: one.reason for one in plan.unserved}
@@ -76,8 +85,11 @@ def sizes_view(plan: Plan, pools: Sequence[Pool], arrived: FloatArray, seconds: 
             for number, weight in enumerate(plan.weights[bucket])
             if weight > 0
         ]
+        counts = [(number, went.get((bucket, pool), 0)) for number, pool in enumerate(plan.pools)]
+        sample = sum(count for _, count in counts)
+        found = [[number, round(count / sample, SHARE_DIGITS)] for number, count in counts if count]
         if rate > 0 or real > 0 or shares:
-            cells.append([bucket, round(rate, 5), round(real, 5), shares])
+            cells.append([bucket, round(rate, 5), round(real, 5), shares, found, sample])
     return {
         "plan_id": plan.plan_id,
         "input_edges": list(grid.input_edges),

@@ -9,10 +9,11 @@ import { usd } from "./format.js";
 import { history } from "./history.js";
 import { now } from "./now.js";
 import { plan } from "./plan.js";
+import { requests } from "./requests.js";
 import { sizes } from "./sizes.js";
 
 // Each view: {title, needs(now): marks by name, view(feed, again): elements, drawn?(feed)}.
-const VIEWS = { now, sizes, plan, history, backends, bill };
+const VIEWS = { now, sizes, plan, history, requests, backends, bill };
 const TEXTS = {
   connecting: "Connecting …", lost: "The gateway cannot be reached. Trying again …",
   full: "Too many pages are open. Trying again …", locked: "The gateway wants a token.",

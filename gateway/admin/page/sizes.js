@@ -23,10 +23,10 @@ export const sizes = {
 function read(map) {
   const width = map.output_edges.length - 1, cells = width * (map.input_edges.length - 1);
   const found = new Map();
-  for (const [bucket, planned, real, slices] of map.cells) {
+  for (const [bucket, planned, real, slices, went, sample] of map.cells) {
     if (Math.floor(bucket / cells) !== chosen.class) continue;
     const at = bucket % cells;
-    found.set(at, { bucket, planned, real, slices: slices.toSorted((a, b) => b[1] - a[1]), input: Math.floor(at / width), output: at % width, why: map.unserved[bucket] });
+    found.set(at, { bucket, planned, real, slices: slices.toSorted((a, b) => b[1] - a[1]), went: new Map(went), sample, input: Math.floor(at / width), output: at % width, why: map.unserved[bucket] });
   }
   return found;
 }
@@ -100,14 +100,16 @@ function detail(map, own, feed) {
   const cell = chosen.cell === null ? null : own.get(chosen.cell);
   if (!cell) return null;
   const cost = feed.views.plan?.costs.find((one) => one.bucket === cell.bucket);
+  const planned = new Map(cell.slices), pools = [...new Set([...planned.keys(), ...cell.went.keys()])];
   return card(`Input ${range(map.input_edges, cell.input)}, output ${range(map.output_edges, cell.output)}`,
     h("p", { role: "status" }, `Planned ${brief(cell.planned)} requests/s, real ${brief(cell.real)} requests/s in the last ${time(map.seconds)}.`,
       cost ? ` Costs $${brief(cost.usd_per_hour)} an hour.` : "", cell.why ? ` No promise for a part of it: ${cell.why}.` : ""),
-    table("Planned shares of this bucket", [
-      { head: "Pool", cell: ([pool]) => map.pools[pool].name },
-      { head: "GPU", cell: ([pool]) => map.pools[pool].gpu },
-      { head: "Share", number: true, cell: ([, share]) => percent(share) },
-    ], cell.slices, ([pool]) => map.pools[pool].name));
+    table(`Shares of this bucket; real ones of ${count(cell.sample)} sampled requests of the last five minutes`, [
+      { head: "Pool", cell: (pool) => map.pools[pool].name },
+      { head: "GPU", cell: (pool) => map.pools[pool].gpu },
+      { head: "Planned", number: true, cell: (pool) => percent(planned.get(pool) ?? 0) },
+      { head: "Real", number: true, cell: (pool) => (cell.sample ? percent(cell.went.get(pool) ?? 0) : "–") },
+    ], pools, (pool) => map.pools[pool].name));
 }
 
 function shares(now) {
@@ -121,6 +123,10 @@ function shares(now) {
     h("p", { class: "note" }, "They differ where a backend is full, rests or is down, where a conversation stays with its cache, and where sizes differ from the plan's demand."));
 }
 
+function listed(map, shares) {
+  return shares.map(([pool, share]) => `${map.pools[pool].name} ${percent(share, 0)}`).join(", ");
+}
+
 function figures(map, own) {
   const cells = [...own.values()].filter((cell) => cell.planned > 0 || cell.real > 0).sort((a, b) => b.planned - a.planned);
   return h("details", { class: "behind", "data-key": "figures" }, h("summary", {}, `All ${count(cells.length)} buckets with requests: figures`),
@@ -129,6 +135,7 @@ function figures(map, own) {
       { head: "Output", cell: (cell) => range(map.output_edges, cell.output) },
       { head: "Planned/s", number: true, cell: (cell) => brief(cell.planned) },
       { head: "Real/s", number: true, cell: (cell) => brief(cell.real) },
-      { head: "Pools", wide: true, cell: (cell) => cell.slices.map(([pool, share]) => `${map.pools[pool].name} ${percent(share)}`).join(", ") || cell.why || "none" },
+      { head: "Pools: planned", wide: true, cell: (cell) => listed(map, cell.slices) || cell.why || "none" },
+      { head: "really", wide: true, cell: (cell) => listed(map, [...cell.went].sort((a, b) => b[1] - a[1])) },
     ], cells, (cell) => cell.bucket));
 }

@@ -207,10 +207,13 @@ def test_the_map_has_each_share_and_what_really_came(plan, pools):
     real[empty] = 0.5
     left = Unserved(bucket=3, rate=1.0, reason="too long")
 
-    view = sizes_view(replace(plan, unserved=(left,)), pools, real, 300.0)
+    went = {(empty, plan.pools[0]): 3, (empty, plan.pools[2]): 1}
+
+    view = sizes_view(replace(plan, unserved=(left,)), pools, real, went, seconds=300.0)
 
     cells = {row[0]: row for row in view["cells"]}
     assert cells[empty][2] == 0.5
+    assert cells[empty][4:] == [[[0, 0.75], [2, 0.25]], 4]
     for bucket, row in cells.items():
         assert row[1] == pytest.approx(plan.rate[bucket], abs=1e-5)
         assert sum(share for _, share in row[3]) in (0, pytest.approx(1.0, abs=0.01))

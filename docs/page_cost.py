@@ -1,0 +1,88 @@
+"""Measures what the page costs: `python docs/page_cost.py`.
+
+CPU of the process that plans and that answers the admin port, with no page open, with one and with
+ten, each for a while under the same traffic; and the bytes that a page gets. A page here reads
+events and one view; what a browser does with them is the browser's.
+"""
+
+import argparse
+import asyncio
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import aiohttp
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))  # `docs` is not installed
+
+from docs.stage import staged  # noqa: E402
+from gateway.admin.assets import Assets  # noqa: E402
+
+CPU = re.compile(r'process_cpu_seconds_total{process="supervisor"} (\S+)')
+SETTLE_S = 3.0
+
+
+async def cpu_s(session: aiohttp.ClientSession, admin: str) -> float:
+    async with session.get(f"{admin}/metrics") as reply:
+        found = CPU.search(await reply.text())
+    assert found is not None
+    return float(found[1])
+
+
+async def page(session: aiohttp.ClientSession, admin: str, view: str, got: list[int]) -> None:
+    """Read as a page does whose view is renewed every two seconds."""
+
+    async def views() -> None:
+        while True:
+            async with session.get(f"{admin}/cuvee/view/{view}") as reply:
+                got[1] += len(await reply.read())
+            await asyncio.sleep(2.0)
+
+    asking = asyncio.create_task(views())
+    try:
+        headers = {"accept": "text/event-stream"}
+        async with session.get(f"{admin}/cuvee/events", headers=headers) as reply:
+            async for data in reply.content.iter_any():
+                got[0] += len(data)
+    finally:
+        asking.cancel()
+
+
+async def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=30, help="Of each measurement.")
+    parser.add_argument("--view", default="backends", help="The view that pages show.")
+    options = parser.parse_args()
+    sizes = Assets().sizes.values()
+    plain, packed = (sum(column) for column in zip(*sizes, strict=True))
+    print(f"files of the page: {plain:,} bytes, {packed:,} with gzip, once")
+    timeout = aiohttp.ClientTimeout(total=None)
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        async with staged(Path(folder)) as fleet, aiohttp.ClientSession(timeout=timeout) as session:
+            await asyncio.sleep(30)  # the first plans cost more than all pages
+            for number in (0, 1, 10, 0):
+                got = [0, 0]
+                admin = fleet.admin_url
+                pages = [
+                    asyncio.create_task(page(session, admin, options.view, got))
+                    for _ in range(number)
+                ]
+                await asyncio.sleep(SETTLE_S)
+                before, got[:] = await cpu_s(session, admin), [0, 0]
+                await asyncio.sleep(options.seconds)
+                spent = await cpu_s(session, admin) - before
+                for one in pages:
+                    one.cancel()
+                await asyncio.gather(*pages, return_exceptions=True)
+                each = max(1, number) * options.seconds
+                print(
+                    f"{number:2} pages: {spent / options.seconds:.2%} of a core; a page gets "
+                    f"{got[0] / each:,.0f} bytes/s of events, {got[1] / each:,.0f} of its view",
+                    flush=True,
+                )
+
+
+if __name__ == "__main__":
+    asyncio.run(main())
