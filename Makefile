@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-scale test test-long test-clients test-kubernetes check coverage compiled interpreted format clean
+.PHONY: demo demo-scale test test-long test-clients test-kubernetes screenshots check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -33,6 +33,10 @@ test-kubernetes: $(VENV)/.dev
 	CUVEE_KUBE_APISERVER=$$(tests/gateway/discovery/kubernetes/kube_apiserver.sh) \
 	    $(BIN)/python -m pytest tests/gateway/discovery/kubernetes/test_kube_apiserver.py \
 	    tests/gateway/actuation/test_kube_apiserver.py $(ARGS)
+
+# The pictures of the page in docs/images, made anew: six minutes, with chromium.
+screenshots: $(VENV)/.dev
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `docs` is not installed
 
 from docs.stage import staged  # noqa: E402
-from gateway.admin.assets import Assets  # noqa: E402
+from gateway.admin.assets import sizes  # noqa: E402
 
 CPU = re.compile(r'process_cpu_seconds_total{process="supervisor"} (\S+)')
 SETTLE_S = 3.0
@@ -55,8 +55,7 @@ async def main() -> None:
     parser.add_argument("--seconds", type=float, default=30, help="Of each measurement.")
     parser.add_argument("--view", default="backends", help="The view that pages show.")
     options = parser.parse_args()
-    sizes = Assets().sizes.values()
-    plain, packed = (sum(column) for column in zip(*sizes, strict=True))
+    plain, packed = (sum(column) for column in zip(*sizes().values(), strict=True))
     print(f"files of the page: {plain:,} bytes, {packed:,} with gzip, once")
     timeout = aiohttp.ClientTimeout(total=None)
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:

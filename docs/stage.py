@@ -32,10 +32,16 @@ class Habit(NamedTuple):
 
 
 HABITS = (
-    Habit("sk-shop", 6.0, 500, 180),
-    Habit("sk-code", 5.0, 1800, 60),
+    Habit("sk-shop", 8.0, 250, 160),
+    Habit("sk-code", 5.5, 1700, 60),
     Habit("sk-nightly", 2.0, 1200, 350, "batch"),
 )
+CROWD = Habit("sk-crowd", 0.0, 900, 120)
+CROWD_S, CROWD_SIZE = (
+    110.0,
+    120,
+)  # that many requests at once, at this interval: not all are in time
+WHY = "a new kernel"  # of the drain of one backend
 
 
 def configuration(folder: Path) -> Path:
@@ -53,8 +59,10 @@ def configuration(folder: Path) -> Path:
 
 
 @asynccontextmanager
-async def staged(folder: Path, habits: tuple[Habit, ...] = HABITS) -> AsyncIterator[LocalFleet]:
-    """All of it, while this is open."""
+async def staged(
+    folder: Path, habits: tuple[Habit, ...] = HABITS, *, crowds: bool = False
+) -> AsyncIterator[LocalFleet]:
+    """All of it, while this is open. crowds: with what is not always so, too."""
     log = Path(tempfile.gettempdir()) / "cuvee-stage.log"
     connector = aiohttp.TCPConnector(limit=0)
     async with (
@@ -63,6 +71,10 @@ async def staged(folder: Path, habits: tuple[Habit, ...] = HABITS) -> AsyncItera
     ):
         chance = random.Random(1)
         sending = [asyncio.create_task(_send(session, fleet.url, one, chance)) for one in habits]
+        if crowds:
+            sending.append(asyncio.create_task(_crowd(session, fleet.url, chance)))
+            drain = {"backend": "a10g-3", "why": WHY}
+            await session.post(f"{fleet.admin_url}/cuvee/drain", json=drain)
         try:
             yield fleet
         finally:
@@ -78,22 +90,34 @@ async def _send(
     tasks: set[asyncio.Task[None]] = set()
     while True:
         await asyncio.sleep(chance.expovariate(habit.rate))
-        size = int(min(6000, 1 + chance.lognormvariate(0, 0.8) * habit.inputs))
-        tokens = int(min(1000, 1 + chance.lognormvariate(0, 0.7) * habit.outputs))
-        body = {
-            "model": MODEL,
-            "stream": chance.random() < 0.9,
-            "messages": [{"role": "user", "content": "word " * size}],
-            "vllm_xargs": {"output_tokens": tokens},
-        }
-        task = asyncio.create_task(_ask(session, url, habit, body))
+        task = asyncio.create_task(_ask(session, url, habit, chance))
         tasks.add(task)
         task.add_done_callback(tasks.discard)
 
 
+async def _crowd(session: aiohttp.ClientSession, url: str, chance: random.Random) -> None:
+    while True:
+        await asyncio.sleep(CROWD_S)
+        asking = [_ask(session, url, CROWD, chance) for _ in range(CROWD_SIZE)]
+        await asyncio.gather(*asking, _ask(session, url, CROWD, chance, "no-such-model"))
+
+
 async def _ask(
-    session: aiohttp.ClientSession, url: str, habit: Habit, body: dict[str, Any]
+    session: aiohttp.ClientSession,
+    url: str,
+    habit: Habit,
+    chance: random.Random,
+    model: str = MODEL,
 ) -> None:
+    """Send one request and read its answer."""
+    size = int(min(6000, 1 + chance.lognormvariate(0, 0.8) * habit.inputs))
+    tokens = int(min(1000, 1 + chance.lognormvariate(0, 0.7) * habit.outputs))
+    body: dict[str, Any] = {
+        "model": model,
+        "stream": chance.random() < 0.9,
+        "messages": [{"role": "user", "content": "word " * size}],
+        "vllm_xargs": {"output_tokens": tokens},
+    }
     headers = {"authorization": f"Bearer {habit.key}", "x-cuvee-slo-class": habit.slo_class}
     with suppress(aiohttp.ClientError, TimeoutError):
         async with session.post(f"{url}/v1/chat/completions", json=body, headers=headers) as reply:

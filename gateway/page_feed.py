@@ -37,6 +37,7 @@ from planner.model.plan import Plan
 
 log = logging.getLogger("cuvee")
 
+LOOP = "page"
 NOW, SERIES, SAMPLE = "now", "series", "sample"  # names of events
 LAST_SHOWN, SLOWEST_SHOWN = 60, 30  # requests
 VIEWS = "/cuvee/view/"  # paths of what a view of the page shows
@@ -64,6 +65,7 @@ class PageFeed:
         self._fleet, self._metrics, self._planning = fleet, metrics, planning
         self._journal, self._alliance, self._actuation = journal, alliance, actuation
         self._status, self._reason = status, reason
+        self._version = build()["version"]  # read once: it takes a millisecond
         self._clock = asyncio.get_running_loop().time
         self._record = HourRecord()
         self._requests = RequestMemory()
@@ -116,8 +118,10 @@ class PageFeed:
             try:
                 self._record.sample(time.time(), self._counts(), self._gauges())
                 self._take_requests()
-            except Exception:
+                self._metrics.loops.good(LOOP, time.time())
+            except Exception as error:
                 log.exception("a sample for the page could not be taken")
+                self._metrics.loops.failed(LOOP, repr(error))
             await asyncio.sleep(SAMPLE_S)
 
     def _once(self, name: str, mark: object, make: Callable[[], Any]) -> bytes:
@@ -176,7 +180,7 @@ class PageFeed:
         return {
             "at_s": round(now_s, 1),
             "status": self._status(),
-            "version": build()["version"],
+            "version": self._version,
             "workers": max(1, len(metrics.workers)),
             "recent_s": round(seconds, 1),
             "plan": {

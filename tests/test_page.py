@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 
 from gateway.app import App
 from gateway.config.load import load
@@ -309,3 +309,55 @@ async def test_a_page_outlives_its_gateway(tmp_path):
                     page.seen,
                     "!document.querySelector('.banner') && document.querySelector('.pill.good')",
                 )
+
+
+@asynccontextmanager
+async def guarded(site: Site, token: str) -> AsyncIterator[str]:
+    """The URL of a way to the admin port on which figures need a token, and files do not."""
+
+    async def serve(request: web.Request) -> web.StreamResponse:
+        wanted = f"Bearer {token}"
+        if request.path.startswith("/cuvee/") and request.headers.get("authorization") != wanted:
+            return web.Response(status=401)
+        headers = {"accept": request.headers.get("accept", "*/*")}
+        url = site.app.admin + request.path
+        async with site.session.get(url, headers=headers) as reply:
+            answer = web.StreamResponse(status=reply.status)
+            answer.content_type = reply.content_type
+            await answer.prepare(request)
+            async for piece in reply.content.iter_any():
+                await answer.write(piece)
+            return answer
+
+    app = web.Application()
+    app.router.add_get("/{path:.*}", serve)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.long
+@needs_chromium
+async def test_a_page_asks_for_the_token_of_the_admin_port(tmp_path):
+    """Where it wants one; and keeps it for this tab."""
+
+    def enter(url: str) -> None:
+        with Chromium(tmp_path) as browser:
+            page = browser.page(f"{url}/")
+            for token in ("wrong", "right"):
+                page.seen("document.querySelector('form.lock')")
+                page.value(f"document.getElementById('token').value = '{token}'")
+                page.value("document.querySelector('form.lock button').click()")
+            page.seen("document.querySelector('.view.now table')")
+            page.value("location.hash = '#bill'")
+            page.seen("document.querySelector('.view.bill table')")
+            page.value("window.old = true")
+            page.ask("Page.reload")
+            page.seen("!window.old && document.querySelector('.view.bill table')")
+
+    async with site(tmp_path) as here, guarded(here, "right") as url:
+        await asyncio.to_thread(enter, url)

@@ -5,6 +5,7 @@ that changes with their content, so that a browser never asks for them twice, an
 of two versions.
 """
 
+import asyncio
 import gzip
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -54,17 +55,22 @@ class Asset:
 
 
 class Assets:
-    """All files of the page; read when the first is asked for."""
+    """All files of the page; read when the first is asked for, in a thread: to read and to pack
+    them takes longer than a stream may wait."""
 
     def __init__(self) -> None:
         self._files: Mapping[str, Asset] = {}
+        self._reading: asyncio.Task[Mapping[str, Asset]] | None = None
 
     def __repr__(self) -> str:
         return f"<Assets {', '.join(self._files) or 'not read'}>"
 
-    def serve(self, client: ClientConnection, request: Request) -> None:
-        """Answer a GET of one file, and finish the request. Raises NotFound or MethodNotAllowed."""
-        self._files = self._files or _read()
+    async def serve(self, client: ClientConnection, request: Request) -> None:
+        """Answer a GET of one file. Raises NotFound or MethodNotAllowed."""
+        if not self._files:
+            if self._reading is None:
+                self._reading = asyncio.create_task(asyncio.to_thread(_read))
+            self._files = await self._reading
         asset = self._files.get(request.path)
         if asset is None:
             raise NotFound(f"Unknown path: {request.path}")
@@ -77,13 +83,11 @@ class Assets:
             client.respond(head, asset.packed)
         else:
             client.respond(status_line(200) + asset.head, asset.body)
-        client.finish()
 
-    @property
-    def sizes(self) -> dict[str, tuple[int, int]]:
-        """Bytes of each file, and with gzip, by its path."""
-        self._files = self._files or _read()
-        return {path: (len(one.body), len(one.packed)) for path, one in self._files.items()}
+
+def sizes() -> dict[str, tuple[int, int]]:
+    """Bytes of each file, and with gzip, by its path."""
+    return {path: (len(one.body), len(one.packed)) for path, one in _read().items()}
 
 
 def _read() -> dict[str, Asset]:

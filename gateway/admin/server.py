@@ -86,28 +86,38 @@ class AdminServer:
         named = "DELETE " + request.path if request.method == b"DELETE" else request.path
         action = self._actions.get(named)
         if action is not None and request.method in (b"POST", b"DELETE"):
-            task = asyncio.get_running_loop().create_task(self._act(client, request, action))
-            self._acting.add(task)
-            task.add_done_callback(self._acting.discard)
+            self._begin(client, request, self._act(client, request, action))
+            return
+        if request.path == "/" or request.path.startswith(PREFIX):
+            self._begin(client, request, self._assets.serve(client, request))
             return
         try:
             if request.path in self._streams:
                 self._streams[request.path].serve(client, request)
-                return
-            if request.path == "/" or request.path.startswith(PREFIX):
-                self._assets.serve(client, request)
                 return
             _respond(client, self._answer(request))
         except Exception as error:
             _respond_error(client, request, error)
         client.finish()
 
+    def _begin(
+        self, client: ClientConnection, request: Request, answering: Awaitable[None]
+    ) -> None:
+        """Answer when it is time; other requests are served meanwhile."""
+
+        async def answer() -> None:
+            try:
+                await answering
+            except Exception as error:
+                _respond_error(client, request, error)
+            client.finish()
+
+        task = asyncio.get_running_loop().create_task(answer())
+        self._acting.add(task)
+        task.add_done_callback(self._acting.discard)
+
     async def _act(self, client: ClientConnection, request: Request, action: Action) -> None:
-        try:
-            _respond(client, await action(request.body))
-        except Exception as error:
-            _respond_error(client, request, error)
-        client.finish()
+        _respond(client, await action(request.body))
 
     def _answer(self, request: Request) -> Answer:
         answer = self._answers.get(request.path)

@@ -105,7 +105,7 @@ def _decided(one: SeenRequest, plan: Plan) -> str:
     if one.plan_id != plan.plan_id or not 0 <= one.bucket < len(plan.weights):
         return f"{text} (plan {one.plan_id}, which another one has replaced)"
     shares = ", ".join(
-        f"{pool} {weight:.0%}"
+        f"{pool} {_percent(weight)}"
         for pool, weight in zip(plan.pools, plan.weights[one.bucket], strict=True)
         if weight >= 0.005
     )
@@ -120,7 +120,9 @@ def _took(one: SeenRequest) -> str:
         parts.append(f"{_time(one.tpot_s)} a token")
     parts.append(f"{_time(one.duration_s)} in all")
     if one.slowness is not None and one.outcome == "ok":
-        parts.append(f"{one.slowness:.0%} of the time that its class promises for such an answer")
+        parts.append(
+            f"{_percent(one.slowness)} of the time that its class promises for such an answer"
+        )
     return ", ".join(parts)
 
 
@@ -138,6 +140,10 @@ def _end(one: SeenRequest) -> str:
     met = MET.get(one.met, "")
     end = f"{one.status}, {OUTCOMES.get(one.outcome, one.outcome)}{reason}"
     return f"{end}; {met}" if met and one.outcome != "shed" else end
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _time(seconds: float) -> str:

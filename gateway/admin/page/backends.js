@@ -4,11 +4,12 @@ import { card, h, table } from "./dom.js";
 import { SIGNS, bar, marks, badge, state } from "./fleet.js";
 import { brief, count, percent, time } from "./format.js";
 
+const MANY = 100; // backends: of more the view is read less often, as it is long
 const chosen = { state: "", words: "" };
 
 export const backends = {
   title: "Backends",
-  needs: (now) => ({ backends: Math.floor(now.at_s / 2) }),
+  needs: (now) => ({ backends: Math.floor(now.at_s / (number(now) > MANY ? 6 : 2)) }),
   view(feed, again) {
     const told = feed.views.backends;
     if (!told) return h("p", { class: "empty" }, "Asking for the backends …");
@@ -18,21 +19,25 @@ export const backends = {
     return [filter(told, again), starting(told), card("Backends", table(`${rows.length} of ${told.backends.length} backends`, [
       { head: "Backend", cell: (one) => [badge(found.get(told.gpus[one.pool]) ?? { letter: "?", color: 7 }), " ", one.name] },
       { head: "State", cell: (one) => state(one.state) },
-      { head: "Why", wide: true, cell: (one) => why(one) },
+      { head: "Why", wide: true, only: (one) => one.why, cell: (one) => why(one) },
       { head: "Load", cell: (one) => bar(one.load, percent(one.load, 0), null, true) },
       { head: "In flight", number: true, cell: (one) => count(one.in_flight) },
       { head: "Speed", cell: (one) => speed(one.pace) },
       { head: "Engine: runs", number: true, cell: (one) => count(one.engine?.running) },
       { head: "waits", number: true, cell: (one) => count(one.engine?.waiting) },
       { head: "KV full", number: true, cell: (one) => percent(one.engine?.kv_used, 0) },
-      { head: "Prefix hits", number: true, cell: (one) => percent(one.engine?.hit_share, 0) },
-      { head: "Others' load", number: true, cell: (one) => count(one.engine?.foreign) },
-      { head: "Failures", wide: true, cell: (one) => Object.entries(one.failures).map(([kind, n]) => `${n} ${kind}`).join(", ") },
+      { head: "Prefix hits", number: true, only: (one) => one.engine?.hit_share !== null, cell: (one) => percent(one.engine?.hit_share, 0) },
+      { head: "Others' load", number: true, only: (one) => one.engine?.foreign, cell: (one) => count(one.engine?.foreign) },
+      { head: "Failures", wide: true, only: (one) => Object.keys(one.failures).length, cell: (one) => Object.entries(one.failures).map(([kind, n]) => `${n} ${kind}`).join(", ") },
       { head: "URL", cell: (one) => one.url },
     ], rows, (one) => one.name),
     h("p", { class: "note" }, "Speed: how long requests stay beside what the profile expects at the same load. Failures are counted since the gateway started; others' load is sequences of other clients of the engine."))];
   },
 };
+
+function number(now) {
+  return now.pools.reduce((sum, pool) => sum + Object.values(pool.states).reduce((a, b) => a + b, 0), 0);
+}
 
 function filter(told, again) {
   const numbers = {};

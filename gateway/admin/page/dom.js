@@ -87,8 +87,10 @@ function morphChildren(old, wanted) {
   }
 }
 
-/** A table. columns: {head, cell(row), number?, wide?}. key(row): names a row between two changes. */
-export function table(caption, columns, rows, key = null) {
+/** A table. columns: {head, cell(row), number?, wide?, only?(row)}; one with `only` is there if it is
+ * true of some row. key(row): names a row between two changes. */
+export function table(caption, all, rows, key = null) {
+  const columns = all.filter((column) => !column.only || rows.some(column.only));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": caption },
     h("table", {},
       h("caption", {}, caption),

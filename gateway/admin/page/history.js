@@ -47,7 +47,7 @@ function step(name, text) {
 }
 
 function why(one) {
-  if (one.kind === "looks") return `${many(one.looks ?? 1, "look")} since ${moment(one.since ?? one.at)} changed nothing: ${one.why}`;
+  if (one.kind === "looks") return `${many(one.looks ?? 1, "look")} since ${moment(one.since ?? one.at)} changed nothing: ${one.why.replace(/^kept: /, "")}`;
   return one.why || (one.kind === "start" ? "the gateway started" : one.kind === "stop" ? "the gateway ended" : "");
 }
 
@@ -59,7 +59,7 @@ function demand(one) {
 function change(one) {
   const parts = one.changes.map(([pool, before, after]) => `${pool} ${before} → ${after}`);
   if (one.usd_before !== null && one.usd !== null) {
-    parts.push(`${usd(one.usd_before)} → ${usd(one.usd)} an hour`);
+    parts.push(usd(one.usd_before) === usd(one.usd) ? `${usd(one.usd)} an hour as before` : `${usd(one.usd_before)} → ${usd(one.usd)} an hour`);
     if (!one.changes.length) parts.unshift("the same backends, other shares");
   } else if (one.backends) {
     parts.push(Object.entries(one.backends).map(([pool, number]) => `${number} × ${pool}`).join(", ") || "no backend");

@@ -51,7 +51,7 @@ function next(now) {
   const moves = Object.entries(scaling?.pools ?? {});
   return card("What comes next",
     h("p", {}, looks
-      ? `The last ${many(looks[1], "look")} at the demand since ${moment(looks[2])} changed nothing: ${looks[0]}.`
+      ? `${many(looks[1], "look")} at the demand since ${moment(looks[2])} changed nothing: ${looks[0].replace(/^kept: /, "")}.`
       : "No look at the demand since the plan was made."),
     scaling ? [
       h("p", {}, `The forecast reaches ${time(scaling.horizon_s)} ahead, until a start is over: up to ${brief(scaling.peak_requests_per_s)} requests/s.`,

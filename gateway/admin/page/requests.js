@@ -12,8 +12,11 @@ export const requests = {
   view(feed, again) {
     const told = feed.views.requests;
     if (!told) return h("p", { class: "empty" }, "Asking for the last requests …");
+    // The one that is open stays, also when later ones have taken its place.
+    const all = told[chosen.list], open = chosen.open;
+    const shown = open && !all.some((one) => key(one) === key(open)) ? [open, ...all] : all;
     const words = chosen.words.toLowerCase().split(/\s+/).filter(Boolean);
-    const rows = told[chosen.list].filter((one) => words.every((word) => JSON.stringify(one).toLowerCase().includes(word)));
+    const rows = shown.filter((one) => one === open || words.every((word) => JSON.stringify(one).toLowerCase().includes(word)));
     return [filter(told, again), list(rows, again),
       h("p", { class: "note" }, "A sample: each worker tells of some of its last requests, and of the slowest between. Time is beside what the class promises for an answer of this length. Of prompts and answers nothing is kept; a caller is a digest of its key.")];
   },
@@ -38,12 +41,21 @@ function list(rows, again) {
         h("tbody", {}, rows.length ? rows.map((one) => row(one, again)) : h("tr", {}, h("td", { colspan: 10, class: "empty" }, "Nothing yet."))))));
 }
 
+function key(one) {
+  return `${one.id} ${one.at_s}`;
+}
+
+/** The end of an id: workers begin theirs alike. */
+function short(id) {
+  return id.length > 12 ? `…${id.slice(-10)}` : id || "without an id";
+}
+
 function row(one, again) {
-  const key = `${one.id} ${one.at_s}`, open = chosen.open === key;
-  const press = () => { chosen.open = open ? null : key; again(); };
+  const open = chosen.open !== null && key(chosen.open) === key(one);
+  const press = () => { chosen.open = open ? null : one; again(); };
   return [
-    h("tr", { "data-key": key, class: one.met === "no" || one.met === "refused" || one.status >= 500 ? "late" : null },
-      h("th", { scope: "row" }, h("button", { type: "button", class: "link", "aria-expanded": String(open), onclick: press }, one.id.slice(0, 12))),
+    h("tr", { "data-key": key(one), class: one.met === "no" || one.met === "refused" || one.status >= 500 ? "late" : null },
+      h("th", { scope: "row" }, h("button", { type: "button", class: "link", "aria-expanded": String(open), onclick: press }, short(one.id))),
       h("td", {}, moment(one.at_s)),
       h("td", {}, `${one.status} ${one.outcome}`),
       h("td", {}, MET[one.met] ?? one.met),
@@ -53,7 +65,7 @@ function row(one, again) {
       h("td", { class: "number" }, count(one.output_tokens)),
       h("td", {}, one.backend ?? "none"),
       h("td", {}, one.caller.slice(0, 8) || "without a key")),
-    open ? h("tr", { "data-key": `${key} words`, class: "words" }, h("td", { colspan: 10 },
+    open ? h("tr", { "data-key": `${key(one)} words`, class: "words" }, h("td", { colspan: 10 },
       h("dl", { class: "facts" }, [["Request", one.id], ...one.words].map(([name, text]) =>
         h("div", { "data-key": name }, h("dt", {}, name), h("dd", {}, text)))))) : null,
   ];

@@ -41,7 +41,7 @@ function chooser(map, again) {
     h("label", {}, "Class ", h("select", { onchange: pick("class") }, map.classes.map((one, n) =>
       h("option", { value: n, selected: n === chosen.class }, `${one.model} · ${one.name}`)))),
     h("label", {}, "Numbers ", h("select", { onchange: pick("numbers") },
-      [["rate", "requests/s: planned → real"], ["share", "share of the first GPU"], ["none", "none"]].map(([value, text]) =>
+      [["rate", "requests/s: planned → real"], ["share", "share of the first GPU: planned → real"], ["none", "none"]].map(([value, text]) =>
         h("option", { value, selected: value === chosen.numbers }, text)))));
 }
 
@@ -53,6 +53,13 @@ function byGpu(map, cell) {
     sums.set(gpu, (sums.get(gpu) ?? 0) + share);
   }
   return [...sums].filter(([, share]) => share >= SHOWN).sort((a, b) => b[1] - a[1]);
+}
+
+/** The planned share of a GPU, and the real one where some requests were sampled. */
+function compared(map, cell, first) {
+  if (!first) return "";
+  const real = [...cell.went].filter(([pool]) => map.pools[pool].gpu === first[0]).reduce((sum, [, share]) => sum + share, 0);
+  return `${percent(first[1], 0)}→${cell.sample ? percent(real, 0) : "–"}`;
 }
 
 function picture(map, own, again) {
@@ -93,7 +100,7 @@ function square(map, found, cell, at, again) {
     "aria-label": `input ${range(map.input_edges, cell.input)}, output ${range(map.output_edges, cell.output)}: ${told}; ${brief(cell.planned)} requests a second planned, ${brief(cell.real)} real`,
   },
   h("b", {}, !first ? "!" : second ? `${first.letter}+${second.letter}` : first.letter),
-  chosen.numbers === "none" || faint ? null : h("small", {}, chosen.numbers === "share" ? percent(gpus[0]?.[1] ?? 0, 0) : `${brief(cell.planned)}→${brief(cell.real)}`));
+  chosen.numbers === "none" || faint ? null : h("small", {}, chosen.numbers === "share" ? compared(map, cell, gpus[0]) : `${brief(cell.planned)}→${brief(cell.real)}`));
 }
 
 function detail(map, own, feed) {

@@ -87,7 +87,7 @@ def test_a_receipt_in_words(memory, plan):
     assert told["Promise"] == "class default: the first token within 2 s, then 100 ms a token"
     assert told["Believed"].startswith("300 tokens in, 120 out: bucket llama-3-8b in ")
     assert told["Decided"].startswith("a10g-0: a pool that the plan gives this size; the plan")
-    assert "first token after 400 ms, 50 ms a token, 5.3 s in all, 45%" in told["Took"]
+    assert "first token after 400 ms, 50 ms a token, 5.3 s in all, 45 %" in told["Took"]
     assert told["Really"] == "310 tokens in, 64 of them from the prefix cache; 100 out"
     assert told["End"] == "200, answered whole; the promise was kept"
     assert "Queue" not in told
