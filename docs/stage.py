@@ -44,15 +44,15 @@ CROWD_S, CROWD_SIZE = (
 WHY = "a new kernel"  # of the drain of one backend
 
 
-def configuration(folder: Path) -> Path:
-    """The demo's, with a second class, two workers and fewer backends."""
+def configuration(folder: Path, workers: int = 2) -> Path:
+    """The demo's, with a second class, several workers and fewer backends."""
     raw = yaml.safe_load((shipped.folder() / "demo.yaml").read_text())
     raw["models"][MODEL]["classes"] = {"batch": {"ttft_s": 20, "tpot_s": 0.3, "attainment": 0.95}}
     raw["planner"] |= {"patience": 3, "min_requests": 100}
     raw["planner"]["workload"] = str(shipped.folder() / raw["planner"]["workload"])
     for name, number in (("a10g", 4), ("a100", 2), ("h100", 1)):
         raw["pools"][name]["backends"] = raw["pools"][name]["backends"][:number]
-    raw["gateway"] |= {"workers": 2, "warmup_s": 2}
+    raw["gateway"] |= {"workers": workers, "warmup_s": 2}
     path = folder / "cuvee.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     return path
@@ -60,17 +60,17 @@ def configuration(folder: Path) -> Path:
 
 @asynccontextmanager
 async def staged(
-    folder: Path, habits: tuple[Habit, ...] = HABITS, *, crowds: bool = False
+    folder: Path, *, crowds: bool = False, workers: int = 2
 ) -> AsyncIterator[LocalFleet]:
     """All of it, while this is open. crowds: with what is not always so, too."""
     log = Path(tempfile.gettempdir()) / "cuvee-stage.log"
     connector = aiohttp.TCPConnector(limit=0)
     async with (
-        LocalFleet(configuration(folder), log=log) as fleet,
+        LocalFleet(configuration(folder, workers), log=log) as fleet,
         aiohttp.ClientSession(connector=connector) as session,
     ):
         chance = random.Random(1)
-        sending = [asyncio.create_task(_send(session, fleet.url, one, chance)) for one in habits]
+        sending = [asyncio.create_task(_send(session, fleet.url, one, chance)) for one in HABITS]
         if crowds:
             sending.append(asyncio.create_task(_crowd(session, fleet.url, chance)))
             drain = {"backend": "a10g-3", "why": WHY}

@@ -60,6 +60,7 @@ class Counting:
     def configure(self, loaded: Loaded) -> None:
         """Write the trace that this configuration wants from now on."""
         self._trace.configure(loaded)
+        self._seen.clear()  # their buckets are numbered by the one before
 
     @contextmanager
     def tracing(self, loaded: Loaded) -> Iterator[None]:

@@ -164,14 +164,17 @@ async def test_a_new_page_gets_the_last_hour_and_then_what_is_new(tmp_path):
     assert told[1][1]["at_s"] < told[3][1]["at_s"]
 
 
-async def test_the_data_port_has_no_stream_of_events(tmp_path):
-    """Where it answers operators' paths too, it reads whole answers: it would wait for ever."""
+async def test_the_page_is_on_the_admin_port_only(tmp_path):
+    """Also where the data port answers operators' paths: it shows single requests of others, and
+    a stream has no end to wait for."""
+    found = {}
     async with site(tmp_path, operator_paths="both") as here:
-        url = f"http://127.0.0.1:{here.app.port}"
-        async with here.session.get(f"{url}/cuvee/events") as reply:
-            assert reply.status == 400
-        async with here.session.get(f"{url}/cuvee/view/now") as reply:
-            assert (await reply.json())["status"] == "ready"
+        for path in ("", "cuvee/events", "cuvee/view/requests", "cuvee/history"):
+            url = f"http://127.0.0.1:{here.app.port}/{path}"
+            async with here.session.get(url) as reply:
+                found[path] = reply.status
+
+    assert list(found.values()) == [404, 404, 404, 200], found
 
 
 @pytest.mark.long

@@ -140,6 +140,7 @@ class Stats:
 
     def configure(self, buckets: Buckets) -> None:
         """Count by these buckets from now on; `drain` first."""
+        self._sampler.take()  # what ended since then is numbered by the old ones
         self._cells = buckets.grid.cells
         # Name, TTFT and TPOT of each SLO class.
         self._promises = [(c.name, c.slo.ttft_s, c.slo.tpot_s) for c in buckets.classes]

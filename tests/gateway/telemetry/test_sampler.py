@@ -84,6 +84,15 @@ def test_one_without_a_bucket_has_no_slowness_and_an_id_is_cut():
     assert seen.request_id == "x" * LONGEST_ID
 
 
+def test_what_was_counted_by_other_buckets_is_dropped():
+    """Its number may be that of no class any more."""
+    stats = Stats(BUCKETS)
+    stats.observed(ended(bucket=1))
+    stats.configure(Buckets(classes=BUCKETS.classes[:1], grid=BUCKETS.grid))
+
+    assert stats.drain().seen == []
+
+
 def test_the_slowest_of_any_order_are_kept():
     sampler = RequestSampler()
     for number in (5, 1, 9, 7, 3, 8, 2, 6, 4, 0):
