@@ -298,6 +298,8 @@ def _show(console: Console, result: OverheadResult, rows: Sequence[ResultRow], a
     for name, reason in result.skipped.items():
         # markup=False: a reason holds the program's own output, with brackets in it perhaps.
         console.print(f"{name}: left out, {reason}", highlight=False, markup=False)
+    for note in results.background_notes(rows):
+        console.print(note, highlight=False)
     if any(row.limited for row in rows):
         console.print("< not clearly below direct: the bench, not the proxy, set this rate")
     errors = sum(sum(row.errors.values()) for row in rows)

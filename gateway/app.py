@@ -30,6 +30,7 @@ from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError
 from gateway.insight import Insight
 from gateway.journal.journal import opened
+from gateway.kv_events.wiring import kv_events
 from gateway.planning import Planning
 from gateway.preflight.acquaintance import Acquaintance
 from gateway.proxy.probe import Probe
@@ -313,6 +314,8 @@ class App:
         self._background(self._engines.run(lambda: self._settings.scrape_interval_s))
         self._background(self._counting.run())
         self._background(self._discovery.run())
+        heard = kv_events(self.fleet, self.plane, self._metrics, lambda: self._loaded)
+        self._background(heard.run())
         self._planning.resume()
         self.alliance.begin(self.plane, load)
         await stack.enter_async_context(self._actuation)

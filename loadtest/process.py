@@ -31,23 +31,34 @@ class ProcessStat:
 
     pid: int
     parent: int
+    niceness: int
     user_ticks: int
     system_ticks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CpuTime:
-    """CPU seconds in user mode and in the kernel."""
+    """CPU seconds in user mode and in the kernel.
+
+    background_s: both, of descendants that are nicer than their root. They take what is left over,
+    so how much they took says nothing about what the work of the others costs.
+    """
 
     user_s: float
     system_s: float
+    background_s: float = 0.0
 
     @property
     def total_s(self) -> float:
+        """Without the background."""
         return self.user_s + self.system_s
 
     def __sub__(self, other: "CpuTime") -> "CpuTime":
-        return CpuTime(user_s=self.user_s - other.user_s, system_s=self.system_s - other.system_s)
+        return CpuTime(
+            user_s=self.user_s - other.user_s,
+            system_s=self.system_s - other.system_s,
+            background_s=self.background_s - other.background_s,
+        )
 
 
 def assign_cores(cores: Sequence[int], workers: int = 1) -> Cores:
@@ -70,11 +81,13 @@ def parse_stat(text: str) -> ProcessStat:
     pid = int(text[: text.index(" ")])
     # The second field is the command's name in parentheses; it may hold spaces and parentheses.
     fields = text[text.rindex(")") + 2 :].split()
-    # proc(5) counts from 1: ppid is 4, utime, stime, cutime, cstime are 14–17; ours begin with 3.
+    # proc(5) counts from 1: ppid is 4, utime, stime, cutime, cstime are 14–17, nice is 19; ours
+    # begin with 3.
     user, system, waited_user, waited_system = map(int, fields[11:15])
     return ProcessStat(
         pid=pid,
         parent=int(fields[1]),
+        niceness=int(fields[16]),
         user_ticks=user + waited_user,
         system_ticks=system + waited_system,
     )
@@ -99,10 +112,20 @@ def cpu_time(root: int) -> CpuTime:
     Unlike requests per second it hardly depends on what else runs on the machine. Over two seconds
     at a tenth of a core, a tick is an error of 5 %.
     """
-    tree, tick_s = process_tree(tuple(_stats()), root), 1 / os.sysconf("SC_CLK_TCK")
+    return cpu_of(process_tree(tuple(_stats()), root), 1 / os.sysconf("SC_CLK_TCK"))
+
+
+def cpu_of(tree: Sequence[ProcessStat], tick_s: float) -> CpuTime:
+    """CPU time of a process, the first, and its descendants; none of an empty tree.
+
+    tick_s: seconds to a tick.
+    """
+    ahead = [stat for stat in tree if stat.niceness <= tree[0].niceness]
+    behind = [stat for stat in tree if stat.niceness > tree[0].niceness]
     return CpuTime(
-        user_s=tick_s * sum(stat.user_ticks for stat in tree),
-        system_s=tick_s * sum(stat.system_ticks for stat in tree),
+        user_s=tick_s * sum(stat.user_ticks for stat in ahead),
+        system_s=tick_s * sum(stat.system_ticks for stat in ahead),
+        background_s=tick_s * sum(stat.user_ticks + stat.system_ticks for stat in behind),
     )
 
 

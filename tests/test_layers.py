@@ -45,6 +45,7 @@ LAYERS = {
     "gateway.workers": "planner.model planner.traffic gateway.errors gateway.runtime gateway.logs "
     "gateway.cluster gateway.config gateway.routing gateway.telemetry gateway.proxy "
     "gateway.proxy.http",
+    "gateway.kv_events": "gateway.config gateway.routing gateway.telemetry gateway.workers",
     "gateway.plannable": "planner.model gateway.config",
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
     "gateway.plannable gateway.rehearsal gateway.routing gateway.telemetry",

@@ -107,32 +107,48 @@ class PrefixIndex:
         now on and did not before."""
         if row >= self.rows:
             return
-        memory, rows, spans = self._memory, self.rows, self._spans
+        memory, rows, spans, read_set = self._memory, self.rows, self._spans, self._read_set
         clock: int = memory[row]
         clock = (clock + tokens) & SMALL
         memory[row] = clock
         tick = (clock >> TICK_BITS) & TICKS
         for one in hashes:
             at = rows + (one & SETS) * WAYS
-            own = ((one >> SET_BITS) & TAGS | 1) << TAG_SHIFT | row << ROW_SHIFT
+            own = ((one >> SET_BITS) & TAGS | 1) << (TAG_SHIFT - ROW_SHIFT) | row
             # Where all four are in use, any of them goes, by bits that no cell keeps.
             place = at + (tick + (one >> SPARE_BITS)) % WAYS
-            for cell in range(at, at + WAYS):
-                value: int = memory[cell]
-                if value == 0 or value >> ROW_SHIFT == own >> ROW_SHIFT:
+            cell = at
+            for value in read_set(memory, CELL_BYTES * at):
+                whose = value >> ROW_SHIFT
+                if value == 0 or whose == own:
                     place = cell
                     break
-                other = (value >> ROW_SHIFT) & ROWS
+                other = whose & ROWS
                 if other >= rows:
-                    place = cell
-                    continue
-                its: int = memory[other]
-                if (((its >> TICK_BITS) - value) & TICKS) >= spans[other]:
                     place = cell  # nothing is lost
-            memory[place] = own | tick
+                else:
+                    its: int = memory[other]
+                    if (((its >> TICK_BITS) - value) & TICKS) >= spans[other]:
+                        place = cell  # nothing is lost
+                cell += 1
+            memory[place] = own << ROW_SHIFT | tick
 
     def forget(self, row: int) -> None:
         """Trust nothing that was noted for a row: its engine began anew, or it is another's now."""
         if row < self.rows:
             clock: int = self._memory[row]
             self._memory[row] = (clock + ((self._spans[row] + 1) << TICK_BITS)) & SMALL
+
+    def clock(self, row: int) -> int:
+        """The clock of a row, in tokens; 0 of a further one."""
+        clock: int = self._memory[row] if row < self.rows else 0
+        return clock
+
+    def disbelieve(self, row: int, clock: int) -> None:
+        """Trust nothing that was noted for a row before this time of its clock: its engine was seen
+        to have forgotten what it had then. What was noted in the same tick, or later, is trusted as
+        before."""
+        if row < self.rows:
+            due = ((clock >> TICK_BITS) + self._spans[row] - 1) << TICK_BITS
+            if due > self._memory[row]:
+                self._memory[row] = due & SMALL

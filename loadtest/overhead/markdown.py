@@ -5,7 +5,7 @@ These are the tables of docs/performance.md. Pure output.
 
 from collections.abc import Callable, Mapping, Sequence
 
-from loadtest.overhead.results import DIRECT, MedianRange, ResultRow
+from loadtest.overhead.results import DIRECT, MedianRange, ResultRow, background_notes
 
 WRONG = "†"  # marks the figures of a run with a wrong reply
 
@@ -34,6 +34,7 @@ def to_markdown(
         + ", ".join(f"{n} × {error}" for error, n in errors.items())
         for (setup, scenario), errors in wrong.items()
     ]
+    notes += [f"{note[0].upper()}{note[1:]}." for note in background_notes(rows)]
     stated = "; ".join(f"{name} {version}" for name, version in versions.items() if version)
     return "\n\n".join((text, *notes, f"Versions: {stated}.")) + "\n"
 

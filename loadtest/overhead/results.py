@@ -19,8 +19,9 @@ class Measurement:
     """One set-up under one scenario in one round.
 
     turn: the round, from 0. units: requests or chunks completed within window_s.
-    cpu_s, system_s: of the proxy's process tree in that time, all of it and in the kernel.
-    memory_mib: just before that time. All three are `None` without a proxy.
+    cpu_s, system_s: of the proxy's process tree in that time, all of it and in the kernel, but
+    without background_s: that of nicer processes, our planner's, which run between the others.
+    memory_mib: just before that time. All are `None` without a proxy.
     p50_s, p99_s: of a whole unary exchange, or to a stream's first event. errors: by kind.
     """
 
@@ -31,6 +32,7 @@ class Measurement:
     window_s: float
     cpu_s: float | None
     system_s: float | None = None
+    background_s: float | None = None
     memory_mib: float | None = None
     p50_s: float | None
     p99_s: float | None
@@ -60,7 +62,8 @@ class MedianRange:
 class ResultRow:
     """One set-up under one scenario over all rounds; `None` where nothing was measured.
 
-    kernel: share of its CPU time spent in the kernel. ratio: its median CPU over the reference's.
+    kernel: share of its CPU time spent in the kernel. background: cores that its nicer processes
+    took beside it. ratio: its median CPU over the reference's.
     added_p50_ms, added_p99_ms: latency less the direct one of the same round.
     kib_per_stream: above its idle memory, in the round where that is least: allocators keep what
     they once had. limited: it did nearly what a direct connection did, so its rate is not its own.
@@ -73,6 +76,7 @@ class ResultRow:
     rounds: int
     cpu_us: MedianRange | None
     kernel: MedianRange | None
+    background: MedianRange | None
     ratio: float | None
     rate: MedianRange
     added_p50_ms: MedianRange | None
@@ -126,6 +130,19 @@ def cpu_ratios(rows: Sequence[ResultRow], setup: str) -> dict[str, dict[str, flo
     return ratios
 
 
+def background_notes(rows: Sequence[ResultRow]) -> list[str]:
+    """A sentence for each set-up with nicer processes: what they took beside the figures."""
+    most: dict[str, float] = {}
+    for row in rows:
+        if row.background and row.background.high:
+            most[row.setup] = max(row.background.high, most.get(row.setup, 0.0))
+    return [
+        f"{setup}: processes at a lower priority (its planner) took up to {cores:.2f} cores "
+        "between; they are not in its CPU"
+        for setup, cores in most.items()
+    ]
+
+
 def to_json(rows: Sequence[ResultRow], measurements: Sequence[Measurement]) -> dict[str, object]:
     """Rows, and the single measurements under them, as plain JSON values."""
     return {
@@ -156,6 +173,9 @@ def _row(
         cpu_us=cpu,
         kernel=median_range(
             [m.system_s / m.cpu_s if m.system_s and m.cpu_s else None for m in own]
+        ),
+        background=median_range(
+            [None if m.background_s is None else m.background_s / m.window_s for m in own]
         ),
         ratio=cpu.median / reference.median if cpu and reference and reference.median else None,
         rate=rate,

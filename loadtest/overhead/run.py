@@ -62,7 +62,13 @@ def run_scenario(
     measurement = _measurement(setup, scenario, turn, options.window_s, results)
     if used is None:
         return measurement
-    return replace(measurement, cpu_s=used.total_s, system_s=used.system_s, memory_mib=memory_mib)
+    return replace(
+        measurement,
+        cpu_s=used.total_s,
+        system_s=used.system_s,
+        background_s=used.background_s,
+        memory_mib=memory_mib,
+    )
 
 
 def sleep_until(at_s: float) -> None:

@@ -44,6 +44,22 @@ def test_cpu_time_counts_a_process_and_all_under_it(program: str, least_s: float
     assert used_s >= least_s - ticks
 
 
+def test_what_runs_at_a_lower_priority_is_counted_apart():
+    """A planner that takes what is left over is no part of what a request costs."""
+    tree = [
+        ProcessStat(pid=1, parent=0, niceness=2, user_ticks=100, system_ticks=20),
+        ProcessStat(pid=2, parent=1, niceness=2, user_ticks=10, system_ticks=1),
+        ProcessStat(pid=3, parent=1, niceness=7, user_ticks=1000, system_ticks=100),
+    ]
+
+    used = process.cpu_of(tree, 0.01)
+
+    assert used == CpuTime(user_s=1.1, system_s=0.21, background_s=11.0)
+    assert used.total_s == pytest.approx(1.31)
+    assert (used - used).background_s == 0.0
+    assert process.cpu_of([], 0.01) == CpuTime(user_s=0.0, system_s=0.0)
+
+
 def test_cpu_time_of_no_process_is_none_at_all():
     """A process that has ended has no time that could be charged to the proxy."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
@@ -55,18 +71,18 @@ def test_cpu_time_of_no_process_is_none_at_all():
 
 def test_a_stat_line_is_read_whatever_the_command_is_called():
     """Parentheses and spaces in a command's name do not shift the fields."""
-    rest = "S 41 1 1 0 -1 4194560 10 0 0 0 150 50 7 3 20 0 1 0 100 1 1"
+    rest = "S 41 1 1 0 -1 4194560 10 0 0 0 150 50 7 3 20 5 1 0 100 1 1"
 
     for name in ("python", "a b", "x) S 9 (y", ""):
         stat = process.parse_stat(f"42 ({name}) {rest}")
-        assert stat == ProcessStat(pid=42, parent=41, user_ticks=157, system_ticks=53)
+        assert stat == ProcessStat(pid=42, parent=41, niceness=5, user_ticks=157, system_ticks=53)
 
 
 def test_a_tree_is_all_descendants_and_nothing_else():
     """Grandchildren belong to it in any order of listing; siblings and ancestors do not."""
     parents = {5: 4, 2: 1, 4: 2, 3: 1, 6: 4, 1: 0}
     stats = [
-        ProcessStat(pid=pid, parent=parent, user_ticks=1, system_ticks=0)
+        ProcessStat(pid=pid, parent=parent, niceness=0, user_ticks=1, system_ticks=0)
         for pid, parent in parents.items()
     ]
 

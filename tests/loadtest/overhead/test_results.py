@@ -160,3 +160,19 @@ def test_errors_of_all_rounds_are_added_and_shown():
     assert row(rows, "cuvee").errors == {"status 503": 3, "no [DONE]": 4}
     assert plain["rows"][0]["errors"]["status 503"] == 3
     assert plain["measures"][1]["cpu_us"] == pytest.approx(100.0)
+
+
+def test_what_ran_between_is_named_and_not_charged():
+    """The most that nicer processes took in any round is said once for each set-up."""
+    quiet = measured("cuvee", cpu_s=1.0, background_s=0.0)
+    busy = measured("cuvee", 1, cpu_s=1.0, background_s=0.5)
+
+    rows = results.summarise([quiet, busy, measured("direct")])
+
+    cpu = row(rows, "cuvee").cpu_us
+    assert cpu is not None
+    assert cpu.high == pytest.approx(1000.0)
+    (note,) = results.background_notes(rows)
+    assert note.startswith("cuvee: ")
+    assert "0.25 cores" in note
+    assert results.background_notes(results.summarise([quiet])) == []

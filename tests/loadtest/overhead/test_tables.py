@@ -17,6 +17,7 @@ ROW = ResultRow(
     rounds=3,
     cpu_us=TEN,
     kernel=None,
+    background=None,
     ratio=0.5,
     rate=MedianRange(median=12_345.0, low=1.0, high=99_999.0),
     added_p50_ms=TEN,
