@@ -81,12 +81,16 @@ function pools(told, now) {
   ], told.pools, (name) => name));
 }
 
+function beside(more) {
+  return Math.abs(more) < 0.005 ? "the same" : `${more > 0 ? "+" : "−"}${percent(Math.abs(more), 0)}`;
+}
+
 function singles(told) {
   const rows = Object.entries(told.single_types).sort((a, b) => a[1].usd_per_hour - b[1].usd_per_hour);
   return card("One GPU type instead", table("The cheapest fleet of one GPU type for the same demand", [
     { head: "GPU", cell: ([gpu]) => gpu },
     { head: "$/h", number: true, cell: ([, one]) => usd(one.usd_per_hour) },
-    { head: "Beside the plan", number: true, cell: ([, one]) => (one.feasible && told.usd_per_hour ? `+${percent(one.usd_per_hour / told.usd_per_hour - 1, 0)}`.replace("+-", "−") : "–") },
+    { head: "Beside the plan", number: true, cell: ([, one]) => (one.feasible && told.usd_per_hour ? beside(one.usd_per_hour / told.usd_per_hour - 1) : "–") },
     { head: "Backends", wide: true, cell: ([, one]) => Object.entries(one.backends).filter(([, n]) => n).map(([name, n]) => `${n} × ${name}`).join(", ") },
     { head: "Serves all", wide: true, cell: ([, one]) => (one.feasible ? `yes${one.certified ? ", played" : ""}` : `no, ${percent(one.unserved_share)} not: ${one.why ?? ""}`) },
   ], rows, ([gpu]) => gpu));
