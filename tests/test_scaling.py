@@ -311,7 +311,10 @@ async def test_engines_lie_down_instead_of_being_stopped_and_are_woken_first(tmp
     """Nobody asks: the only engine is put to sleep, and not stopped. The first request is refused
     and has it woken, and nothing is ordered."""
     async with cloud(tmp_path) as at:
-        at.configure(scaling={}, A10G={"most": 4, "least": 0, "asleep": 1, "wake_s": 5.0})
+        at.configure(
+            scaling={},
+            A10G={"most": 4, "least": 0, "asleep": 1, "asleep_usd_per_hour": 0.0, "wake_s": 5.0},
+        )
         await at.start("A10G")
         async with App(load(at.config), path=at.config, make=at.make) as at.app:
             (engine,) = at.app.fleet.backends

@@ -28,6 +28,7 @@ from planner.scaling.faces import CountPolicy
 from planner.scaling.forecast import SeasonalForecast
 from planner.scaling.policy import Hysteresis
 from planner.scaling.short_day import DAY_S, LastingForecast, ShortDays
+from planner.scaling.sleeping import REST_SHARE
 
 log = logging.getLogger("cuvee.scaling")
 
@@ -74,6 +75,7 @@ class Actuation:
             chronicle=self._chronicle,
             forecast=_forecast,
             policy=_policy,
+            awake_policy=_awake_policy,
             drain=self.settle,
             loops=metrics.loops,
             due=due,
@@ -207,9 +209,17 @@ def _seasonal(loaded: Loaded, learned: Any) -> SeasonalForecast:
 
 
 def _policy(loaded: Loaded) -> CountPolicy:
+    return _hysteresis(loaded, loaded.config.scaling.hold_s)
+
+
+def _awake_policy(loaded: Loaded) -> CountPolicy:
+    """Of those that are awake: a mistake costs a waking, not a start."""
+    return _hysteresis(loaded, REST_SHARE * loaded.config.scaling.hold_s)
+
+
+def _hysteresis(loaded: Loaded, hold_s: float) -> CountPolicy:
     """Pools of one model serve one load."""
     models = list(dict.fromkeys(pool.model for pool in loaded.pools))
-    hold_s = loaded.config.scaling.hold_s
     return Hysteresis(
         len(loaded.pools),
         groups=[models.index(pool.model) for pool in loaded.pools],

@@ -65,7 +65,8 @@ function beside(planned, single) {
 
 /** Backends that run and that the plan does without. */
 function spare(told) {
-  const more = told.pools.filter((pool) => pool.running > pool.planned).map((pool) => [pool.running - pool.planned, pool]);
+  const more = told.pools.filter((pool) => !pool.shared) // GPUs that pools share are paid for, whoever is awake
+    .map((pool) => [pool.running - (pool.states.asleep ?? 0) - pool.planned, pool]).filter(([number]) => number > 0);
   const cost = more.reduce((sum, [number, pool]) => sum + number * pool.usd_each, 0);
   return more.length && cost > 0
     ? `The plan does without ${more.map(([number, pool]) => `${number} × ${pool.name}`).join(", ")}: ${usd(cost)} an hour.` : null;
@@ -117,7 +118,7 @@ function fleet(told) {
       { head: "Share: planned", number: true, cell: (pool) => percent(pool.share, 1) },
       { head: "real", number: true, cell: (pool) => percent(pool.real_share, 1) },
       { head: "In flight", number: true, cell: (pool) => count(pool.in_flight) },
-      { head: "Each", number: true, cell: (pool) => `${usd(pool.usd_each)}/h` },
+      { head: "Each", number: true, cell: (pool) => (pool.shared ? `shares ${pool.shared}` : `${usd(pool.usd_each)}/h`) },
     ], told.pools, (pool) => pool.name),
     h("p", { class: "note" }, "Load: 100 % is as much as keeps the promise. The line in the bar is what the plan counts with. Shares are of the model's requests."));
 }

@@ -61,6 +61,7 @@ function next(now) {
         { head: "There", number: true, cell: ([, pool]) => count(pool.there) },
         { head: "Needed", number: true, cell: ([, pool]) => count(pool.needed) },
         { head: "Wished", number: true, cell: ([, pool]) => count(pool.wish) },
+        { head: "Asleep", number: true, only: ([, pool]) => pool.sleep, cell: ([, pool]) => (pool.sleep ? `${count(pool.sleep.asleep_now)} of ${count(pool.sleep.asleep)}` : "–") },
         { head: "Starting", number: true, cell: ([, pool]) => count(pool.pending.length) },
         { head: "Starts in", number: true, cell: ([, pool]) => time(pool.startup.mean_s) },
         { head: "Why", wide: true, cell: ([, pool]) => [pool.why, pool.held, pool.idle].filter(Boolean).join("; ") },

@@ -57,20 +57,23 @@ async def test_an_engine_that_cannot_sleep_serves_on():
         await until(lambda: not room.drains.wanted())
         again = room.naps.lie_down("p", [room.backend], 1, 0.0)
 
-    assert (begun, again, drained) == (True, False, ["p-0"])
+    assert (begun, again, drained) == ([room.backend], [], ["p-0"])
     assert any("does not obey: /sleep?level=1 answered 404" in line for line in room.lines)
 
 
 async def test_an_engine_lies_down_when_it_is_seen_to_sleep():
-    """Until then it is drained; no more lie down than may."""
+    """Until then it is drained and counts as on its way; no more lie down than are told."""
     async with bedroom(sleep_mode=True) as room:
         none = room.naps.lie_down("p", [room.backend], 0, 0.0)
         room.naps.lie_down("p", [room.backend], 1, 0.0)
+        before = len(room.naps.lying_down("p")), room.naps.sleepers("p")
         room.backend.asleep = True
         await until(lambda: not room.drains.wanted())
-        full = room.naps.lie_down("p", [room.backend], 1, 0.0)
+        again = room.naps.lie_down("p", [room.backend], 1, 0.0)
+        after = len(room.naps.lying_down("p")), room.naps.sleepers("p")
 
-    assert (none, full) == (False, False)
+    assert (none, again) == ([], [])
+    assert (before, after) == ((1, []), (0, [room.backend]))
     assert room.naps.refused == set()
 
 
