@@ -358,6 +358,26 @@ async def test_a_drained_backend_serves_again_when_it_is_told_to(tmp_path: Path)
     assert pool["wish"] == 2
 
 
+async def test_a_drain_outlives_the_gateway(tmp_path: Path):
+    """A gateway that starts again with the same state leaves the backend alone until it is told."""
+    async with cloud(tmp_path) as at:
+        at.configure(scaling={"dry_run": True, "state": "state.json"}, A10G={"most": 4, "least": 2})
+        await at.start("A10G", 2)
+        async with App(load(at.config), path=at.config, make=at.make) as at.app:
+            drained = at.app.fleet.pool("A10G")[0]
+            await at.drain(backend=drained.name)
+        async with App(load(at.config), path=at.config, make=at.make) as at.app:
+            await until(lambda: at.there("A10G") == 1)
+            (left,) = (await at.scaling())["drained"]
+            await at.drain("DELETE", url=drained.url)
+        async with App(load(at.config), path=at.config, make=at.make) as at.app:
+            await until(lambda: at.there("A10G") == 2)
+            none = (await at.scaling())["drained"]
+
+    assert left["url"] == drained.url
+    assert none == []
+
+
 @pytest.mark.long
 async def test_a_gateway_that_starts_stops_nothing_before_it_has_seen_the_demand(tmp_path: Path):
     """Three run and none is needed: they stay until the hold is over, and the reason is told. Then

@@ -7,12 +7,14 @@ believed. Knows no wish.
 
 import asyncio
 import time
-from collections.abc import Callable, Collection, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from gateway.actuation.chronicle import Chronicle
 from gateway.actuation.drains import DrainedBackend, Drains
 from gateway.actuation.launches import Launches
+from gateway.config.upstream import TlsPaths, Upstream
 from gateway.plain_http import PlainHttp, PlainHttpFault
 from gateway.routing.backend import Backend
 from gateway.routing.fleet import Fleet
@@ -38,9 +40,11 @@ class Naps:
         launches: Launches,
         chronicle: Chronicle,
         done: Callable[[], None] = lambda: None,
+        upstreams: Callable[[], Mapping[str, Upstream]] = dict,
     ) -> None:
-        """done: called when one that was told to sleep does, or does not obey."""
-        self._done = done
+        """done: called when one that was told to sleep does, or does not obey. upstreams: how the
+        engines of each pool are spoken to now."""
+        self._done, self._upstreams = done, upstreams
         self._fleet, self._drains = fleet, drains
         self._launches, self._chronicle = launches, chronicle
         self._clock = asyncio.get_running_loop().time
@@ -133,9 +137,10 @@ class Naps:
         self._done()
 
     async def _tell(self, backend: Backend, what: str) -> bool:
+        upstream = self._upstreams().get(backend.pool, Upstream())
         try:
-            answer = await PlainHttp(backend.url).whole(
-                "POST", what, longest_s=ANSWER_S, most_bytes=MOST_BYTES
+            answer = await _server(backend.url, upstream.tls).whole(
+                "POST", what, upstream.headers, longest_s=ANSWER_S, most_bytes=MOST_BYTES
             )
         except PlainHttpFault as fault:
             self._refuses(backend, str(fault))
@@ -147,6 +152,14 @@ class Naps:
     def _refuses(self, backend: Backend, why: str) -> None:
         self.refused.add(backend.name)
         self._chronicle.say(f"pool {backend.pool}: {backend.name} does not obey: {why}")
+
+
+def _server(url: str, tls: TlsPaths | None) -> PlainHttp:
+    if tls is None:
+        return PlainHttp(url)
+    shown = (tls.certificate, tls.key) if tls.certificate and tls.key else None
+    ca = None if tls.ca is None else Path(tls.ca)
+    return PlainHttp(url, ca, certificate=shown, server_name=tls.server_name)
 
 
 async def emptied(backends: Sequence[Backend], until_s: float) -> None:

@@ -47,7 +47,7 @@ class Ordering:
     ) -> None:
         """run: of this process, so that no two have orders of one key. wake: asks for a look."""
         self._loaded, self._fleet = loaded, fleet
-        self._drains, self._chronicle = drains, chronicle
+        self.drains, self._chronicle = drains, chronicle
         self._run, self._wake = run, wake
         self._clock = asyncio.get_running_loop().time
         settings = loaded.config.scaling
@@ -56,7 +56,9 @@ class Ordering:
         self.shortages = Shortages(settings.retry_s)
         self.tally = ScaleTally()
         self.pools: dict[str, MovingPool] = {}
-        self.naps = Naps(fleet, drains, self.launches, chronicle, wake)
+        self.naps = Naps(
+            fleet, drains, self.launches, chronicle, wake, lambda: self._loaded.upstreams
+        )
 
     def __repr__(self) -> str:
         return f"<Ordering of {', '.join(self.pools)}>"
@@ -72,11 +74,11 @@ class Ordering:
         """Take note of what came, of what hangs, and of what was to leave and does not."""
         now_s, settings = self._clock(), self._loaded.config.scaling
         self.presence.look(now_s)
-        self._drains.keep({backend.name for backend in self._fleet.backends})
+        self.drains.keep({backend.name for backend in self._fleet.backends})
         self.naps.settle()
         for name, pool in self.pools.items():
             aside = self.naps.lying_down(name)
-            aside |= {drain.backend for drain in self._drains.all.values() if drain.pool == name}
+            aside |= {drain.backend for drain in self.drains.all.values() if drain.pool == name}
             for started in self.launches.look(name, self.presence.sights(name), now_s, aside):
                 self._came(pool, started)
             late = self.launches.overdue(name, pool.hang_s(settings.timeout_factor), now_s)
@@ -104,9 +106,9 @@ class Ordering:
         for name, pool in self.pools.items():
             lack = (pool.aim.wish or 0) - len(self.presence.there(name))
             up = {backend.name for backend in self._fleet.backends if backend.healthy}
-            able = [drain for drain in self._drains.shrinking(name) if drain.backend in up]
+            able = [drain for drain in self.drains.shrinking(name) if drain.backend in up]
             for drain in able[: max(0, lack)]:
-                self._drains.end(drain.backend)
+                self.drains.end(drain.backend)
                 text = f"pool {name}: {drain.backend} may serve again, it is needed after all"
                 self._chronicle.say(text)
 
@@ -199,7 +201,7 @@ class Ordering:
     def _beside(self, pool: str, there: int) -> int:
         """Backends of a pool that run and do not count, but for those that are to be stopped."""
         known = [member for member in self._fleet.membership.members if member.pool == pool]
-        return max(0, len(known) - there - len(self._drains.shrinking(pool)))
+        return max(0, len(known) - there - len(self.drains.shrinking(pool)))
 
     async def emptied(self, order: ScaleOrder) -> None:
         """Return when the backends that leave have nothing left, or when they had their time."""
@@ -221,9 +223,9 @@ class Ordering:
             return
         self.tally.orders[pool.name, REFUSED if error.final else FAILED] += 1
         launches = self.launches.withdraw(order.key)
-        for drain in self._drains.shrinking(pool.name):
+        for drain in self.drains.shrinking(pool.name):
             if drain.url in order.leaving:  # it is not stopped, so it may as well serve
-                self._drains.end(drain.backend)
+                self.drains.end(drain.backend)
         text = f"pool {pool.name}: {order.backends} backends were not accepted: {error}"
         if not launches:
             self._chronicle.once(pool.name, "order", text, **{pool.name: order.backends})
@@ -238,7 +240,7 @@ class Ordering:
         name, backends, now_s = pool.name, move.backends, self._clock()
         leaving = _by_use(there)[: move.stop]
         self._leave(pool, leaving, "the pool shrinks")
-        urls = [drain.url for drain in self._drains.shrinking(name)]  # of earlier orders too
+        urls = [drain.url for drain in self.drains.shrinking(name)]  # of earlier orders too
         order = ScaleOrder(
             key=pool.aim.key(name, backends, self._run),
             pool=name,
@@ -264,7 +266,7 @@ class Ordering:
     def _leave(self, pool: MovingPool, backends: list[Backend], why: str) -> None:
         """Give these nothing more; they are to be stopped."""
         for backend in backends:
-            self._drains.begin(
+            self.drains.begin(
                 DrainedBackend(
                     backend=backend.name, pool=pool.name, url=backend.url, why=why,
                     since_s=time.time(), shrinking=True,
@@ -303,7 +305,7 @@ class Ordering:
     def _linger(self, pool: MovingPool) -> None:
         """Name what was to be stopped long ago, and was not."""
         since_s = time.time() - LINGERS_S - self._loaded.config.scaling.drain_s
-        late = [d.backend for d in self._drains.shrinking(pool.name) if d.since_s < since_s]
+        late = [d.backend for d in self.drains.shrinking(pool.name) if d.since_s < since_s]
         text = f"{', '.join(late)} were to be stopped and still run" if late else None
         self._chronicle.once(pool.name, "lingers", text)
 

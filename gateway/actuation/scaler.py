@@ -8,7 +8,7 @@ differs. Never waits for an actuator.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from gateway.actuation.needs import shortfalls
 from gateway.actuation.ordering import Ordering
 from gateway.actuation.sleep_column import SleepColumn
 from gateway.actuation.sufficiency import Requirement, Sufficiency
+from gateway.cluster.drain_board import DrainNote
 from gateway.config.load import Loaded
 from gateway.planning import Planning
 from gateway.telemetry.loops import Loops
@@ -94,18 +95,26 @@ class Scaler:
     def __repr__(self) -> str:
         return f"<Scaler of {self.ordering!r}>"
 
-    def configure(self, loaded: Loaded, actuators: Mapping[str, Actuator]) -> None:
+    def configure(
+        self, loaded: Loaded, actuators: Mapping[str, Actuator], same: Collection[str] = ()
+    ) -> None:
         """Scale the pools of this configuration by these actuators from now on. What was learned
-        of pools that stay is kept; the forecast begins anew where the buckets are others."""
+        of pools that stay is kept; the forecast begins anew where the buckets are others. same:
+        pools whose actuator is as before, so that an order that is under way goes on."""
         was, self._loaded, before = self._loaded, loaded, self.ordering.pools
         if loaded.buckets != was.buckets:
             self._forecast = self._new_forecast(loaded, None)
         if loaded.pools != was.pools or loaded.config.scaling != was.config.scaling:
             self._policy = self._new_policy(loaded)
             self._sleep.reset()
-        self._old += [pool.courier for pool in before.values()]
+        kept = {name: pool for name, pool in before.items() if name in same}
+        self._old += [pool.courier for name, pool in before.items() if name not in kept]
         pools = self.ordering.pools = {}
         for name, actuator in actuators.items():
+            if name in kept:
+                pools[name] = kept[name]
+                pools[name].configure(loaded.config.pools[name])
+                continue
             courier = Courier(actuator, prepare=self.ordering.emptied, done=self.ordering.done)
             section, known = loaded.config.pools[name], before.get(name)
             if known is not None:
@@ -129,7 +138,7 @@ class Scaler:
                         await self._due.wait()
                 await self._tick()
         finally:
-            await self._save()
+            await self.save()
             await self.ordering.naps.aclose()
             couriers = [*self._old, *(pool.courier for pool in self.ordering.pools.values())]
             await asyncio.gather(*(courier.aclose() for courier in couriers))
@@ -148,7 +157,7 @@ class Scaler:
                     await self.look()
             await self._drain()
             if self._clock() >= self._save_s:
-                await self._save()
+                await self.save()
             self._loops.good(LOOP, time.time())
         except PlannerError as error:
             self._failed(str(error))
@@ -156,7 +165,13 @@ class Scaler:
             log.exception("how many backends there should be is not known")
             self._failed(type(error).__name__)
 
-    async def _save(self) -> None:
+    @property
+    def noted(self) -> tuple[DrainNote, ...]:
+        """What was drained when the state was written last: at the start, by the gateway before."""
+        return self._learned.drains
+
+    async def save(self) -> None:
+        """Write what was learned and what is drained, if there is a file for it."""
         self._save_s = self._clock() + SAVE_S
         path = _state_path(self._loaded)
         if path is not None:
@@ -164,6 +179,7 @@ class Scaler:
             # Of pools that are not there now too: they may come back.
             self._learned.starts |= starts
             self._learned.forecast = self._forecast.state()
+            self._learned.drains = self.ordering.drains.asked()
             await write_state(path, self._learned)
 
     def _failed(self, why: str) -> None:

@@ -1,6 +1,7 @@
 """When the loop looks, what it counts with, and what it does when it cannot tell."""
 
 import asyncio
+from copy import copy
 from dataclasses import replace
 
 import msgspec
@@ -232,7 +233,7 @@ async def test_what_was_learned_survives_a_restart(shared, tmp_path):
     """Starts and the forecast are in the file; another process begins with them."""
     async with World(shared, tmp_path, state="state.json") as world:
         world.pools["h100"].times.add({"seen": 100.0}, 500.0)
-        await world.scaler._save()
+        await world.scaler.save()
     async with World(shared, tmp_path, state="state.json") as again:
         known = again.pools["h100"].times.number, again.pools["h100"].times.mean_s
         state = read_state(tmp_path / "state.json")
@@ -253,6 +254,29 @@ async def test_another_configuration_keeps_what_was_learned(world):
     assert list(world.pools) == ["h100"]
     assert world.pools["h100"].times.number == 1
     assert other.orders == []
+
+
+async def test_a_reload_leaves_orders_alone_where_the_actuator_stays(world):
+    """An order goes on, and is not asked again; another webhook gets it anew."""
+    world.come(30)
+    await world.look()
+    pool = world.pools["h100"]
+    courier, ordered = pool.courier, len(world.quiet["h100"].orders)
+    section = msgspec.structs.replace(world.loaded.config.pools["h100"].scale, least=1)
+    pools = world.loaded.config.pools
+    moved = msgspec.structs.replace(
+        world.loaded.config,
+        pools=pools | {"h100": msgspec.structs.replace(pools["h100"], scale=section)},
+    )
+
+    world.actuation.configure(copy(world.loaded))
+    same = world.pools["h100"].courier
+    world.actuation.configure(msgspec.structs.replace(world.loaded, config=moved))
+
+    assert ordered > 0
+    assert same is courier
+    assert world.pools["h100"] is pool
+    assert pool.courier is not courier
 
 
 async def test_a_shortage_and_its_reason_are_shown(world):
@@ -366,7 +390,7 @@ async def test_how_long_a_waking_takes_is_learned_apart_and_survives_a_restart(s
     """It is shown beside the phases of a start."""
     async with World(shared, tmp_path, state="state.json") as world:
         world.pools["h100"].wakes.add({}, 30.0)
-        await world.scaler._save()
+        await world.scaler.save()
     async with World(shared, tmp_path, state="state.json") as again:
         told = again.actuation.figures()["pools"]["h100"]
 
