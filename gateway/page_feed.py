@@ -229,7 +229,7 @@ class PageFeed:
             planning.pools,
             planning.recent(RECENT_S),
             self._requests.shares(time.time()),
-            seconds=min(RECENT_S, planning.watched_s()),
+            seconds=min(RECENT_S, planning.window_s),
         )
 
     def _take_requests(self) -> None:
