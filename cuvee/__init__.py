@@ -78,7 +78,7 @@ class CommandTable(click.Group):
             return super().invoke(context)
         except (KeyboardInterrupt, click.Abort):
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second one would show its way out
-            click.echo("broken off", err=True)
+            click.echo("Aborted!", err=True)
             context.exit(BROKEN_OFF)
 
     def list_commands(self, context: click.Context) -> list[str]:

@@ -229,7 +229,7 @@ def _broken_off(words, folder):
 
     assert code == 130, seen.decode()
     assert b"Traceback" not in seen, seen.decode()
-    assert b"broken off" in seen
+    assert b"Aborted!" in seen
     assert left == []
 
 
@@ -267,4 +267,4 @@ def test_a_question_that_is_broken_off(monkeypatch):
         signal.signal(signal.SIGINT, before)
 
     assert result.exit_code == 130
-    assert result.stderr == "broken off\n"
+    assert result.stderr == "Aborted!\n"
