@@ -140,7 +140,7 @@ class Work:
 
 def lasting(seconds: float) -> str:
     """A time for people: `40 s`, `3 min`, `1 h 20 min`."""
-    if seconds < MINUTE_S:
+    if seconds < 2 * MINUTE_S:
         return f"{seconds:.0f} s"
     minutes = round(seconds / MINUTE_S)
     if seconds < HOUR_S:

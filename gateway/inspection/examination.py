@@ -19,6 +19,7 @@ from gateway.inspection.admin_client import AdminClient, AdminFault, AdminReadin
 from gateway.inspection.examined import CheckGroup, Examined
 from gateway.preflight.inquiry import expected, expected_in
 
+LATE_TURNS = 3.0
 GATEWAY = CheckGroup("running", "docs/operations.md")
 
 
@@ -53,7 +54,8 @@ async def examine(question: Examination, here: machine.HostMachine) -> list[Exam
         found += await _around(loaded, question)
     if reading is not None:
         promises = {} if loaded is None else _promises(loaded)
-        found += running.of_running(reading, promises, runtime.build()["version"])
+        late_s = running.LATE_S if loaded is None else _late_s(loaded)
+        found += running.of_running(reading, promises, runtime.build()["version"], late_s)
     elif question.url is not None:
         hint = "start it, or correct --url; the admin port is gateway.admin_port, 8790"
         found.append(GATEWAY.error("gateway", fault, hint))
@@ -122,3 +124,16 @@ async def _addresses(loaded: Loaded) -> dict[str, frozenset[str]]:
 def _promises(loaded: Loaded) -> dict[tuple[str, str], float]:
     """The attainment that is promised, by model and class."""
     return {(one.model, one.name): one.slo.attainment for one in loaded.buckets.classes}
+
+
+def _late_s(loaded: Loaded) -> float:
+    """Since when a loop is late: after three turns of the one that is configured to be slowest."""
+    config = loaded.config
+    settings = config.gateway
+    slowest_s = max(
+        config.planner.interval_s,
+        config.scaling.interval_s,
+        settings.health_interval_s,
+        settings.scrape_interval_s,
+    )
+    return max(running.LATE_S, LATE_TURNS * slowest_s)

@@ -10,7 +10,7 @@ from gateway.inspection.examined import CheckGroup, Examined
 GROUP = CheckGroup("running", "docs/operations.md")
 PROMISED = "the promise"
 LATE_S = 60.0  # of a loop that has an interval
-RARE_LOOPS = ("discovery", "weights ")  # those that work when something changes
+RARE_LOOPS = ("discovery", "kv_events", "weights ")  # those that work when something changes
 OLD_PLAN_S = 3600.0
 ATTAINED = 0.99  # where the promise of a class is not known
 REFUSED, FAILED, SPILLED = 0.01, 0.01, 0.2  # shares from which on it is worth a line
@@ -23,14 +23,18 @@ LAG_S = 0.05
 
 
 def of_running(
-    read: AdminReading, promises: Mapping[tuple[str, str], float], version: str
+    read: AdminReading,
+    promises: Mapping[tuple[str, str], float],
+    version: str,
+    late_s: float = LATE_S,
 ) -> Iterator[Examined]:
     """All that can be told. promises: attainment by model and class, where the configuration is
-    known. version: of this program."""
+    known. version: of this program. late_s: since when a loop has not done its work, if it is to be
+    told."""
     yield from _build(read, version)
     yield from _ready(read)
     yield from _backends(read)
-    yield from _loops(read)
+    yield from _loops(read, late_s)
     yield from _configuration(read)
     yield from _sources(read)
     yield from _cluster(read)
@@ -96,7 +100,7 @@ def _backends(read: AdminReading) -> Iterator[Examined]:
         yield GROUP.fine("backends", f"{len(every)} of {len(every)} are up")
 
 
-def _loops(read: AdminReading) -> Iterator[Examined]:
+def _loops(read: AdminReading, late_s: float) -> Iterator[Examined]:
     loops = read.value("/cuvee/loops").get("loops") or {}
     fine = True
     for name, loop in loops.items():
@@ -105,7 +109,7 @@ def _loops(read: AdminReading) -> Iterator[Examined]:
         if loop.get("error"):
             fine = False
             yield GROUP.error("loops", f"{name}: {loop['error']}", _hint(loop), "#the-loops")
-        elif age_s is not None and age_s > LATE_S and not name.startswith(RARE_LOOPS):
+        elif age_s is not None and age_s > late_s and not name.startswith(RARE_LOOPS):
             fine = False
             text = f"{name}: last did its work {age_s:.0f} s ago"
             yield GROUP.warning("loops", text, "the log; is the machine overloaded?", "#the-loops")

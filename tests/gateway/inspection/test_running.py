@@ -130,6 +130,15 @@ def test_a_fault_has_its_line(name: str, outcome: str, page: str, values: dict[s
     assert bad[0].hint
 
 
+def test_a_loop_that_is_configured_to_be_slow_is_not_late():
+    """Its turns are what its age is compared with."""
+    told = VALUES | {"/cuvee/loops": loop(good_at_s=NOW_S - 500)}
+    reading = AdminReading("http://gateway", Samples(WELL), told, NOW_S)
+    [line] = [one for one in of_running(reading, {}, "1", late_s=900.0) if one.name == "loops"]
+
+    assert line.outcome is Severity.FINE
+
+
 def test_notes_are_no_fault():
     """Engines that sleep or serve others, and a plan whose certificate is still to come."""
     notes = found(
