@@ -178,3 +178,15 @@ def test_headings_of_a_groups_own_page_exist():
         for anchor in set(re.findall(r'"#([\w-]+)"', text)):
             assert page is not None, path
             assert anchor in headings(DOCS / page[1]), (path, anchor)
+
+
+def test_there_are_many_checks():
+    """By their groups and names, in the sources."""
+    names = set()
+    for path in (DOCS / "gateway" / "inspection").glob("*.py"):
+        found = re.findall(
+            r"GROUP\.(?:fine|note|warning|error)\(\s*\"([\w' ]+)\"", path.read_text()
+        )
+        names |= {(path.stem, name) for name in found}
+
+    assert len(names) >= 40
