@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # `docs` is a folder, too.
-.PHONY: demo demo-scale test test-long test-clients test-kubernetes test-deploy test-systemd manifests docs check coverage compiled interpreted format clean
+.PHONY: demo demo-scale test test-long test-clients test-kubernetes test-deploy test-systemd manifests docs screenshots check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -53,6 +53,10 @@ build/deploy/.made: tests/deploy/rendered/requirements.txt
 	$(PYTHON) -m venv build/deploy
 	build/deploy/bin/python -m pip install --quiet --disable-pip-version-check -r tests/deploy/rendered/requirements.txt
 	@touch $@
+
+# The pictures of the page in docs/images, made anew: six minutes, with chromium.
+screenshots: $(VENV)/.dev
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 # The documents as a site that reads without a network: build/site/index.html. In an environment of its own.
 docs: build/docs/.made

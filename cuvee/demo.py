@@ -95,6 +95,7 @@ async def run_demo(
     """Start backends and gateway, replay the trace, and sum up the run."""
     console.print("starting the emulated backends and the gateway …")
     async with LocalFleet(path, log=log_path) as local_fleet:
+        console.print(f"its page: {local_fleet.admin_url}/", highlight=False)
         loaded = local_fleet.loaded
         slo_class = loaded.buckets.classes[0]
         gpus = {pool.name: pool.gpu for pool in loaded.pools}
@@ -163,7 +164,7 @@ async def _show(progress: DemoProgress, now: Callable[[], float]) -> None:
     if not console.is_terminal:
         while True:
             await asyncio.sleep(LINE_S)
-            console.print(progress.line(now()), highlight=False, soft_wrap=True)
+            click.echo(progress.line(now()), err=True)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             live.update(progress.panel(now()), refresh=True)

@@ -9,7 +9,6 @@ import logging
 from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
-from socket import socket as Socket
 from typing import Any
 
 import msgspec
@@ -44,7 +43,7 @@ from gateway.runtime import build, naming
 from gateway.solitary import alliance_of
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.choice import data_plane
-from gateway.workers.handover import Handover, Stage
+from gateway.workers.handover import Handover, Listening, Stage
 from gateway.workers.local import readiness
 from gateway.workers.plane import DataPlane
 from planner.engine.limits import EngineLimits
@@ -70,7 +69,7 @@ class App:
         host: str | None = None,
         port: int | None = None,
         replace: bool = False,
-        given: Sequence[Socket] = (),
+        given: Listening = (),
         make: Actuators = actuators,
     ) -> None:
         """path: of the configuration file, which is read again when it changes; `None`: it is not.
@@ -108,9 +107,10 @@ class App:
             board=self.alliance.drains,
         )  # fmt: skip
         self._insight = Insight(
-            metrics=self._metrics, planning=self._planning, estimator=self._estimator,
-            reload=self._reload, discovery=self._discovery, journal=self._journal,
-            alliance=self.alliance, actuation=self._actuation, ready=self._ready,
+            fleet=self.fleet, metrics=self._metrics, planning=self._planning,
+            estimator=self._estimator, reload=self._reload, discovery=self._discovery,
+            journal=self._journal, alliance=self.alliance, actuation=self._actuation,
+            ready=self._ready,
         )  # fmt: skip
         self._weights = RouteWeights(loaded, loops, leads=self.alliance.leads)
         self._announcement = Announcement(

@@ -49,8 +49,9 @@ LAYERS = {
     "gateway.proxy.http",
     "gateway.kv_events": "gateway.config gateway.routing gateway.telemetry gateway.workers",
     "gateway.plannable": "planner.model gateway.config",
+    "gateway.bill": "planner.program planner.scaling gateway.config gateway.routing",
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
-    "gateway.plannable gateway.rehearsal gateway.routing gateway.telemetry",
+    "gateway.bill gateway.plannable gateway.rehearsal gateway.routing gateway.telemetry",
     "gateway.announcement": "planner.model gateway.actuation gateway.alliance gateway.insight "
     "gateway.journal gateway.solitary gateway.telemetry",
     "gateway.alliance": "planner planner.model gateway.cluster gateway.config gateway.planning "
@@ -70,6 +71,9 @@ LAYERS = {
     "gateway.reload": "PLANNER gateway.errors gateway.config gateway.telemetry",
     "gateway.preflight": "PLANNER gateway.errors gateway.config gateway.routing gateway.proxy "
     "gateway.proxy.http",
+    "gateway.inspection": "PLANNER gateway.errors gateway.runtime gateway.cluster gateway.config "
+    "gateway.discovery gateway.discovery.kubernetes gateway.plain_http gateway.preflight "
+    "gateway.proxy.http",
     "gateway.discovery": "planner planner.model gateway.errors gateway.config "
     "gateway.discovery.kubernetes gateway.discovery.source gateway.telemetry",
     "gateway.discovery.source": "",
@@ -78,15 +82,19 @@ LAYERS = {
     "gateway.actuation": "PLANNER gateway.errors gateway.cluster gateway.config "
     "gateway.discovery.kubernetes "
     "gateway.journal gateway.plain_http gateway.planning gateway.routing gateway.telemetry",
+    "gateway.overview": "planner planner.model gateway.journal gateway.routing gateway.telemetry",
+    "gateway.page_feed": "planner.model gateway.actuation gateway.alliance gateway.counting "
+    "gateway.journal gateway.overview gateway.planning gateway.routing gateway.runtime "
+    "gateway.solitary gateway.telemetry",
     "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.alliance "
-    "gateway.solitary gateway.counting "
+    "gateway.solitary gateway.counting gateway.page_feed "
     "gateway.discovery gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "
     "gateway.workers",
     "gateway.app": "PLANNER GATEWAY",
-    "loadtest": "",
+    "loadtest": "gateway.runtime",
     "loadtest.replay": "PLANNER",
     "loadtest.emulator": "PLANNER",
     "loadtest.compare": "PLANNER GATEWAY",
@@ -95,13 +103,14 @@ LAYERS = {
     "loadtest.torture": "PLANNER GATEWAY",
     "loadtest.overhead": "loadtest loadtest.replay gateway.routing gateway.runtime",
     "loadtest.soak": "loadtest gateway.processes",
-    "loadtest.demo": "PLANNER gateway.config gateway.rehearsal gateway.routing loadtest "
+    "loadtest.demo": "PLANNER gateway.config gateway.rehearsal gateway.routing gateway.runtime "
+    "loadtest "
     "loadtest.compare loadtest.emulator loadtest.replay",
     "loadtest.day": "PLANNER gateway.actuation gateway.config gateway.rehearsal gateway.routing "
     "loadtest.demo loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",
 }
-PURE = ("planner", "gateway.access", "gateway.routing", "gateway.telemetry")
+PURE = ("planner", "gateway.access", "gateway.overview", "gateway.routing", "gateway.telemetry")
 IMPURE = {"asyncio", "aiohttp", "time", "random", "socket", "uvloop", "prometheus_client"}
 LONGEST_FILE = 350
 # `package.module:name`, as `pkgutil.resolve_name` takes it, or `-m package.module`.

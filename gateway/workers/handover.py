@@ -25,6 +25,7 @@ WAIT_S = 10.0  # for an answer of the other gateway
 MOST = 253  # sockets in one message (SCM_MAX_FD)
 RETRIES, RETRY_S = 20, 0.1  # to bind a port whose gateway has just stopped to accept
 READY = b"ready\n"
+Listening = Sequence[socket.socket]
 PEER = struct.Struct("3i")  # of SO_PEERCRED: process, user, group
 
 
@@ -65,7 +66,7 @@ class Handover:
     """
 
     def __init__(
-        self, host: str, port: int, *, replace: bool = False, given: Sequence[socket.socket] = ()
+        self, host: str, port: int, *, replace: bool = False, given: Listening = ()
     ) -> None:
         """replace: whether to take the port over from a gateway that serves. given: sockets that a
         service manager listens on for this gateway."""
