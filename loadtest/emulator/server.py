@@ -220,7 +220,9 @@ class Emulator:
         known = self._authorization in (None, request.headers.get("Authorization"))
         if known or not request.path.startswith("/v1"):
             return await handler(request)
-        return json_response(401, {"error": "Unauthorized"})
+        answer = json_response(401, {"error": "Unauthorized"})
+        del answer.headers["Vary"]  # vLLM asks for the key before its CORS
+        return answer
 
     def _generation(self, api: Api) -> Route:
         async def generate(request: web.Request) -> web.StreamResponse:
@@ -251,6 +253,7 @@ class Emulator:
         if fault.status == 503 or self._loop.time() < self._ready_s:
             raise refusals.overloaded()
         generation = requests.read_request(raw, api, self.served, self._cache)
+        self._check_room()  # before the head: a stream is refused as a whole answer is
         object_type = OBJECTS[api] + (".chunk" if api == "chat" and generation.stream else "")
         # vLLM puts the client's x-request-id into the body's id; the response header needs a flag
         # (--enable-request-id-headers) that is off by default.
@@ -279,7 +282,6 @@ class Emulator:
 
     async def _unary(self, exchange: EmulatedExchange) -> web.StreamResponse:
         try:
-            self._check_room()
             await self._front_end()
             self._clock.submit(exchange)
             await exchange.done
@@ -292,13 +294,12 @@ class Emulator:
 
     async def _stream(self, request: web.Request, exchange: EmulatedExchange) -> web.StreamResponse:
         response = web.StreamResponse(headers=SSE_HEADERS)
-        await response.prepare(request)  # vLLM sends the head before the first token,
+        await response.prepare(request)  # vLLM sends the head before the first token
         try:
-            self._check_room()  # so it can refuse a stream only inside a 200, by an error event
             await self._front_end()
             self._clock.submit(exchange, chunked=request.version >= HttpVersion11)
             await exchange.done
-        except RequestRefused as refused:
+        except RequestRefused as refused:  # the engine broke
             for event in error_events(refused, exchange.generation.api):
                 await response.write(event)
         finally:

@@ -399,14 +399,14 @@ async def test_messages_are_refused_in_their_own_shape():
         _, alien = await post(
             session, "/v1/messages", body | {"messages": [{"role": "alien", "content": "hi"}]}
         )
-        full = await events(session, "/v1/messages", body)
+        full = await post(session, "/v1/messages", body)
 
     assert status == 400
     assert (answer["type"], answer["error"]["type"]) == ("error", "BadRequestError")
     assert nothing["error"]["param"] == "body.max_tokens"
     assert alien["error"]["param"] == "body.messages.0.role"
-    assert full[0]["type"] == "error"
-    assert "currently busy" in full[0]["error"]["message"]
+    assert (full[0], full[1]["type"]) == (503, "error")
+    assert "currently busy" in full[1]["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -476,7 +476,8 @@ async def test_the_token_that_ends_an_answer_shows_nothing(path, prompt):
 async def test_a_call_that_is_cut_is_a_text():
     """As the model writes calls; a stream has sent its parts before it is known."""
     body = {**CHAT, "tools": [TOOL], "tool_choice": NAMED, "max_tokens": 6}
-    turn = {"input": "hello", "tools": [{"type": "function", **TOOL["function"]}]}
+    function = {"type": "function", "name": "weather", "parameters": SCHEMA}
+    turn = {"input": "hello", "tools": [function]}
     async with running() as (_, session):
         _, chat = await post(session, CHAT_PATH, body)
         streamed = await events(session, CHAT_PATH, body)
