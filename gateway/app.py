@@ -30,6 +30,7 @@ from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError
 from gateway.insight import Insight
 from gateway.journal.journal import opened
+from gateway.kv_events.wiring import kv_events
 from gateway.planning import Planning
 from gateway.preflight.acquaintance import Acquaintance
 from gateway.proxy.probe import Probe
@@ -105,9 +106,10 @@ class App:
             board=self.alliance.drains,
         )  # fmt: skip
         self._insight = Insight(
-            metrics=self._metrics, planning=self._planning, estimator=self._estimator,
-            reload=self._reload, discovery=self._discovery, journal=self._journal,
-            alliance=self.alliance, actuation=self._actuation, ready=self._ready,
+            fleet=self.fleet, metrics=self._metrics, planning=self._planning,
+            estimator=self._estimator, reload=self._reload, discovery=self._discovery,
+            journal=self._journal, alliance=self.alliance, actuation=self._actuation,
+            ready=self._ready,
         )  # fmt: skip
         self._weights = RouteWeights(loaded, loops, leads=self.alliance.leads)
         self._announcement = Announcement(
@@ -312,6 +314,8 @@ class App:
         self._background(self._engines.run(lambda: self._settings.scrape_interval_s))
         self._background(self._counting.run())
         self._background(self._discovery.run())
+        heard = kv_events(self.fleet, self.plane, self._metrics, lambda: self._loaded)
+        self._background(heard.run())
         self._planning.resume()
         self.alliance.begin(self.plane, load)
         await stack.enter_async_context(self._actuation)

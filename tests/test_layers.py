@@ -45,9 +45,11 @@ LAYERS = {
     "gateway.workers": "planner.model planner.traffic gateway.errors gateway.runtime gateway.logs "
     "gateway.cluster gateway.config gateway.routing gateway.telemetry gateway.proxy "
     "gateway.proxy.http",
+    "gateway.kv_events": "gateway.config gateway.routing gateway.telemetry gateway.workers",
     "gateway.plannable": "planner.model gateway.config",
+    "gateway.bill": "planner.program planner.scaling gateway.config gateway.routing",
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
-    "gateway.plannable gateway.rehearsal gateway.routing gateway.telemetry",
+    "gateway.bill gateway.plannable gateway.rehearsal gateway.routing gateway.telemetry",
     "gateway.announcement": "planner.model gateway.actuation gateway.alliance gateway.insight "
     "gateway.journal gateway.solitary gateway.telemetry",
     "gateway.alliance": "planner planner.model gateway.cluster gateway.config gateway.planning "
@@ -75,8 +77,12 @@ LAYERS = {
     "gateway.actuation": "PLANNER gateway.errors gateway.cluster gateway.config "
     "gateway.discovery.kubernetes "
     "gateway.journal gateway.plain_http gateway.planning gateway.routing gateway.telemetry",
+    "gateway.overview": "planner planner.model gateway.journal gateway.routing gateway.telemetry",
+    "gateway.page_feed": "planner.model gateway.actuation gateway.alliance gateway.counting "
+    "gateway.journal gateway.overview gateway.planning gateway.routing gateway.runtime "
+    "gateway.solitary gateway.telemetry",
     "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.alliance "
-    "gateway.solitary gateway.counting "
+    "gateway.solitary gateway.counting gateway.page_feed "
     "gateway.discovery gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.errors gateway.proxy.http",
@@ -98,7 +104,7 @@ LAYERS = {
     "loadtest.demo loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",
 }
-PURE = ("planner", "gateway.access", "gateway.routing", "gateway.telemetry")
+PURE = ("planner", "gateway.access", "gateway.overview", "gateway.routing", "gateway.telemetry")
 IMPURE = {"asyncio", "aiohttp", "time", "random", "socket", "uvloop", "prometheus_client"}
 LONGEST_FILE = 350
 # `package.module:name`, as `pkgutil.resolve_name` takes it, or `-m package.module`.

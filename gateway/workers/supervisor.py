@@ -66,7 +66,8 @@ FORKED.set_forkserver_preload([process.__name__])
 
 class Supervisor:
     """The `DataPlane` of several processes; an async context manager. load: what they hold, beside
-    other gateways, if there may be any. recent: the last lessons."""
+    other gateways, if there may be any. recent: the last lessons.
+    prefixes: where prompts have been, in the memory of all."""
 
     def __init__(
         self,
@@ -98,7 +99,8 @@ class Supervisor:
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
         self._load_view = LoadView(self._shared_load, fleet, None)
         self._prefixes = FORKED.RawArray("Q", PrefixIndex.words(rows=rows))
-        PrefixIndex(self._prefixes, rows=rows).salt = randbits(SALT_BITS)
+        self.prefixes = PrefixIndex(self._prefixes, rows=rows)
+        self.prefixes.salt = randbits(SALT_BITS)
         # By row of a backend that left: the version of the membership in which it left.
         self._retired: dict[int, int] = {}
         self._delta = StatsDelta()

@@ -46,7 +46,7 @@ def test_the_sdk_reads_it(client):
     )  # fmt: skip
     tool = client.chat.completions.create(
         model="tiny", messages=cases.USER, max_tokens=120, tools=[cases.TOOL],
-        tool_choice="required",
+        tool_choice="required", temperature=0,
     )  # fmt: skip
     text = client.completions.create(model="tiny", prompt="ba de", max_tokens=5, logprobs=1)
     response = client.responses.create(model="tiny", input="ba de", max_output_tokens=5)
