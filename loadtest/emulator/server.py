@@ -28,6 +28,7 @@ from loadtest.emulator.framework import (
     method_not_allowed,
     not_found,
     read_json_body,
+    unauthorized,
     version,
 )
 from loadtest.emulator.kv_publisher import KvPublisher
@@ -229,9 +230,7 @@ class Emulator:
         known = self._authorization in (None, request.headers.get("Authorization"))
         if known or not request.path.startswith("/v1"):
             return await handler(request)
-        answer = json_response(401, {"error": "Unauthorized"})
-        del answer.headers["Vary"]  # vLLM asks for the key before its CORS
-        return answer
+        return unauthorized()
 
     def _generation(self, api: Api) -> Route:
         async def generate(request: web.Request) -> web.StreamResponse:

@@ -49,7 +49,10 @@ def gateway(tmp_path_factory, vllm) -> Iterator[Running]:
     """A gateway that finds the real vLLM in a file."""
     own = tmp_path_factory.mktemp("gateway")
     (own / FOUND).write_text(f"[{vllm.url}]")
-    pool = f"engine: vllm\napi_key_env: REAL_KEY\ndiscover: {{file: {FOUND}}}"
+    pool = (
+        f"engine: vllm\napi_key_env: REAL_KEY\ndiscover: {{file: {FOUND}}}\n"
+        f"kv_events: {{endpoint: 'tcp://127.0.0.1:{vllm.events_port}'}}"
+    )
     with servers.gateway(own, pool) as running:
         yield running
 

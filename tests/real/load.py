@@ -3,12 +3,16 @@
 import socket
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from typing import Any
 
 from tests.real import metric_page, wire
 from tests.real.cases import MODEL, USER
-from tests.real.servers import Running
+from tests.real.servers import Running, until
 
+TRIES = 10
+BEGUN_S = 10.0
+BUSY = ("vllm:num_requests_running", "vllm:num_requests_waiting", "llamacpp:requests_processing")
 CHAT = "/v1/chat/completions"
 LONG: dict[str, Any] = {
     "model": MODEL, "messages": USER, "stream": True, "max_tokens": 450, "ignore_eos": True,
@@ -37,3 +41,30 @@ def page(server: Running) -> str:
 def metric(server: Running, name: str) -> float:
     """The sum of a metric's samples, 0 without any."""
     return metric_page.sample(page(server), name) or 0.0
+
+
+def spared(asked: Running, engine: Running, counter: str, *, stream: bool) -> bool:
+    """Whether an engine makes no more of an answer whose client has left; an answer that was over
+    before is tried again. asked: the engine, or a gateway before it. counter: of its tokens."""
+    for _ in range(TRIES):
+        before = metric(engine, counter)
+        body = {**LONG, "stream": stream}
+        with wire.request(asked.url, CHAT, body, headers=asked.headers) as connection:
+            if stream:
+                connection.recv(1)
+            else:
+                until(partial(_grown, engine, counter, before), BEGUN_S)
+        until(partial(idle, engine), BEGUN_S)
+        if 0 < metric(engine, counter) - before < body["max_tokens"]:
+            return True
+    return False
+
+
+def idle(engine: Running) -> bool:
+    """Whether an engine, vLLM or llama.cpp, says that it has no requests."""
+    shown = page(engine)
+    return not any(metric_page.sample(shown, name) for name in BUSY)
+
+
+def _grown(engine: Running, counter: str, before: float) -> bool:
+    return metric(engine, counter) > before
