@@ -51,7 +51,9 @@ def spared(asked: Running, engine: Running, counter: str, *, stream: bool) -> bo
         body = {**LONG, "stream": stream}
         with wire.request(asked.url, CHAT, body, headers=asked.headers) as connection:
             if stream:
-                connection.recv(1)
+                came = b""
+                while b"data:" not in came:
+                    came += connection.recv(4096)
             else:
                 until(partial(_grown, engine, counter, before), BEGUN_S)
         until(partial(idle, engine), BEGUN_S)
