@@ -11,6 +11,7 @@ from tests.real.cases import MODEL, USER
 from tests.real.servers import Running, until
 
 TRIES = 10
+MOST = 200
 BEGUN_S = 10.0
 BUSY = ("vllm:num_requests_running", "vllm:num_requests_waiting", "llamacpp:requests_processing")
 CHAT = "/v1/chat/completions"
@@ -31,6 +32,20 @@ def streams(server: Running, count: int) -> Iterator[list[socket.socket]]:
         for connection in opened:  # the head comes when the engine has the request
             connection.recv(1, socket.MSG_PEEK)
         yield opened
+
+
+@contextmanager
+def filled(server: Running) -> Iterator[None]:
+    """An engine with more and more long answers until it refuses one, for lack of room: requests
+    that come in one moment may pass its limit."""
+    with ExitStack() as stack:
+        for _ in range(MOST):
+            asked = wire.request(server.url, CHAT, LONG, headers=server.headers)
+            stack.enter_context(asked)
+            if asked.recv(16, socket.MSG_PEEK).startswith(b"HTTP/1.1 503"):
+                yield
+                return
+        raise AssertionError(f"{server.url} took {MOST} requests and refused none")
 
 
 def page(server: Running) -> str:

@@ -4,16 +4,10 @@ import re
 from functools import partial
 
 from tests.real import cases, comparison, differences, metric_page, shapes, wire
-from tests.real.load import CHAT, LONG, idle, metric, page, spared, streams
-from tests.real.servers import QUEUED, Running, until
+from tests.real.load import CHAT, LONG, filled, idle, metric, page, spared
+from tests.real.servers import until
 
 GONE_S = 10.0
-
-
-def _refuses(server: Running) -> bool:
-    """Whether an engine has no room: requests that come in one moment may pass its limit."""
-    with wire.request(server.url, CHAT, LONG, headers=server.headers) as connection:
-        return connection.recv(16).startswith(b"HTTP/1.1 503")
 
 
 def test_every_answer_is_framed_and_worded_alike(vllm, emulator, record_property):
@@ -39,8 +33,7 @@ def test_a_full_engine_refuses_alike(vllm, emulator):
     """Whole or streamed by 503, soon after it has as many requests as it takes; it counts them."""
     told = []
     for server in (vllm, emulator):
-        with streams(server, QUEUED):
-            assert until(partial(_refuses, server), GONE_S)
+        with filled(server):
             pair = [
                 wire.ask(server.url, CHAT, {**LONG, "stream": stream}, headers=server.headers)
                 for stream in (False, True)

@@ -11,7 +11,7 @@ import pytest
 from gateway.control.engine_metrics import read
 from gateway.proxy.engines import VLLM
 from tests.real import cases, comparison, differences, environments, metric_page, wire
-from tests.real.load import CHAT, LONG, metric, page, spared, streams
+from tests.real.load import CHAT, LONG, filled, metric, page, spared, streams
 from tests.real.servers import KEY, QUEUED, SEQUENCES, cuvee, until
 
 RUNNING = "vllm:num_requests_running"
@@ -129,7 +129,7 @@ def test_load_of_other_clients_is_seen(vllm, gateway):
 
 def test_a_full_engine_is_an_error_to_try_later(vllm, gateway):
     """One that refuses for lack of room, whole and streamed, with no other beside it."""
-    with streams(vllm, QUEUED):
+    with filled(vllm):
         answers = [
             wire.ask(gateway.url, CHAT, {**LONG, "stream": stream, "max_tokens": 5})
             for stream in (False, True)
