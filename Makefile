@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # `docs` is a folder, too.
-.PHONY: demo demo-scale test test-long test-clients test-kubernetes docs check coverage compiled interpreted format clean
+.PHONY: demo demo-scale test test-long test-clients test-kubernetes docs screenshots check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -43,6 +43,10 @@ build/docs/.made: docs/site/requirements.txt
 	$(PYTHON) -m venv build/docs
 	build/docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/site/requirements.txt
 	@touch $@
+
+# The pictures of the page in docs/images, made anew: six minutes, with chromium.
+screenshots: $(VENV)/.dev
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

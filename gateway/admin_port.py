@@ -28,10 +28,12 @@ class AdminPort:
             with naming("gateway.admin_port", host, port):
                 self._socket = self._handover.admin_port(host, port)
             stack.callback(self._socket.close)
+            await stack.enter_async_context(self._insight.page)
             self._server = await stack.enter_async_context(
                 AdminServer(
                     self._insight.answers(),
                     self._insight.actions(),
+                    streams=self._insight.streams(),
                     host=host,
                     port=port,
                     listening=self._socket.dup(),

@@ -106,9 +106,10 @@ class App:
             board=self.alliance.drains,
         )  # fmt: skip
         self._insight = Insight(
-            metrics=self._metrics, planning=self._planning, estimator=self._estimator,
-            reload=self._reload, discovery=self._discovery, journal=self._journal,
-            alliance=self.alliance, actuation=self._actuation, ready=self._ready,
+            fleet=self.fleet, metrics=self._metrics, planning=self._planning,
+            estimator=self._estimator, reload=self._reload, discovery=self._discovery,
+            journal=self._journal, alliance=self.alliance, actuation=self._actuation,
+            ready=self._ready,
         )  # fmt: skip
         self._weights = RouteWeights(loaded, loops, leads=self.alliance.leads)
         self._announcement = Announcement(
