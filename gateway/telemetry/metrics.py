@@ -18,7 +18,7 @@ from gateway.telemetry.kv_reading import KvFigures
 from gateway.telemetry.loop_metrics import loop_families
 from gateway.telemetry.loops import Loops
 from gateway.telemetry.metric import Metric
-from gateway.telemetry.plan_metrics import plan_families
+from gateway.telemetry.plan_metrics import plan_families, spending
 from gateway.telemetry.prefix_hits import PrefixHits
 from gateway.telemetry.process_metrics import processes, workers
 from gateway.telemetry.scaling_metrics import ScalingFigures, scaling
@@ -58,6 +58,7 @@ class Metrics:
         self._plan: Plan | None = None
         # What pools that are scaled are to have, as it was ordered last; `None`: not yet.
         self.orders: Mapping[str, int | None] = {}
+        self.spending: Mapping[str, float] = {}  # $/h of what runs, by pool
         self._plan_at_s = 0.0
         self._plans = self._replaced = 0
         self.totals = StatsDelta()  # without what is by pool, and without the demand
@@ -174,7 +175,7 @@ class Metrics:
         families += discovered(self._sources, self._found)
         families += loop_families(self.loops)
         families += cluster_families(self._cluster)
-        families += scaling(self._scaled)
+        families += [*scaling(self._scaled), spending(self.spending)]
         if self._plan is not None:
             families += plan_families(self._plan, self.orders)
             families.append(_single(control.PLAN_TIME, self._plan_at_s))

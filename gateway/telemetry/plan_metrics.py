@@ -17,6 +17,11 @@ def plan_families(plan: Plan, orders: Mapping[str, int | None]) -> Iterator[Fami
             desired.add(labelled(pool=pool), wished)
         load.add(labelled(pool=pool), mean)
     yield from (desired, load)
+    single = Family(control.SINGLE_USD)
+    if plan.cheapest_single is not None:
+        cheapest = plan.cheapest_single
+        single.add(labelled(gpu=cheapest.gpu), cheapest.usd_per_hour)
+    yield single
     for definition, value in (
         (control.PLAN_USD, plan.usd_per_hour),
         (control.PLAN_BOUND_USD, plan.lower_bound_usd_per_hour),
@@ -25,3 +30,11 @@ def plan_families(plan: Plan, orders: Mapping[str, int | None]) -> Iterator[Fami
         family = Family(definition)
         family.add("", value)
         yield family
+
+
+def spending(usd_per_hour: Mapping[str, float]) -> Family:
+    """What the backends of each pool cost now, $/h."""
+    family = Family(control.RUNNING_USD)
+    for pool, usd in usd_per_hour.items():
+        family.add(labelled(pool=pool), round(usd, 6))
+    return family

@@ -50,6 +50,8 @@ never a reason to rest) |
 | `process` | `gateway`; with several workers `supervisor`, `worker-0`, …; and `solver` |
 | `decision` | `planned`, `affinity`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |
+| `gpu` | as in the profiles |
+| `loop` | as in [operations](operations.md#the-loops) |
 | `worker` | number of the worker process, from 0 |
 """
 

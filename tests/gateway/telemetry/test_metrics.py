@@ -1,5 +1,6 @@
 """What a scrape shows."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import ProcessUsage, WorkerGauges
 from planner.model.buckets import Buckets, SloClass
+from planner.model.plan import SingleType
 from planner.sizes import Grid
 from planner.slo import Slo
 
@@ -196,6 +198,26 @@ def test_the_plan_in_force_is_shown(metrics, plan):
     for pool, count, load in zip(plan.pools, plan.backends, plan.load, strict=True):
         assert found["cuvee_desired_backends", pool] == count
         assert found["cuvee_planned_load", pool] == load
+
+
+def test_what_runs_stands_beside_the_cheapest_single_type(metrics, plan):
+    """One that cannot serve all of the demand is no alternative."""
+    metrics.planned(plan, NOW_S)
+    before = scrape(metrics)
+    singles = (
+        SingleType(gpu="L4", usd_per_hour=2.0, backends=(), unserved_share=0.1),
+        SingleType(gpu="H100", usd_per_hour=9.0, backends=()),
+        SingleType(gpu="A100", usd_per_hour=8.0, backends=()),
+    )
+    metrics.planned(replace(plan, singles=singles), NOW_S)
+    metrics.spending = {"h100": 7.5, "l4": 0.0}
+    found = scrape(metrics)
+
+    name = "cuvee_single_type_usd_per_hour"
+    assert not any(key[0] == name for key in before)
+    assert {key: value for key, value in found.items() if key[0] == name} == {(name, "A100"): 8.0}
+    assert found["cuvee_running_usd_per_hour", "h100"] == 7.5
+    assert found["cuvee_running_usd_per_hour", "l4"] == 0.0
 
 
 def test_callers_are_never_shown(metrics):
