@@ -85,6 +85,7 @@ class Counting:
         else:
             self._add(delta, seen)
         self._metrics.add(delta)
+        self._metrics.exemplars.add(delta.seen, time.time() - asyncio.get_running_loop().time())
         self._seen.extend(delta.seen)
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)

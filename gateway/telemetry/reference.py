@@ -10,7 +10,7 @@ HEAD = """\
 # Metrics
 
 `/metrics` on the admin port (by default `http://127.0.0.1:8790/metrics`) answers in Prometheus'
-text format. With several workers it shows all of them together: counters are summed, gauges of one
+text format, and as [OpenMetrics with exemplars](observability.md#openmetrics) to who asks for it. With several workers it shows all of them together: counters are summed, gauges of one
 worker carry its number.
 A backend's load and leases are totals over all workers, and over all gateways of a
 [cluster](cluster.md).
