@@ -96,8 +96,8 @@ class Insight:
     def answers(self) -> dict[str, Callable[[], Answer]]:
         """What a GET answers, by path."""
         return {
-            "/metrics": partial(self._scrape, CONTENT_TYPE),
-            f"/metrics {OPENMETRICS}": partial(self._scrape, OPENMETRICS_TYPE),
+            "/metrics": lambda: self._scrape(CONTENT_TYPE),
+            f"/metrics {OPENMETRICS}": lambda: self._scrape(OPENMETRICS_TYPE),
             "/cuvee/plan": self._explain,
             "/cuvee/hits": self._hits,
             "/cuvee/discovery": self._found,

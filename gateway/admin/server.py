@@ -45,7 +45,7 @@ class AdminServer:
         what is told as it happens. port: 0 takes a free one. listening: a socket that listens there
         already; `None`: one is opened."""
         self._answers = {path: one for path, one in answers.items() if " " not in path}
-        self._others = [(*path.split(" "), one) for path, one in answers.items() if " " in path]
+        self._others = {path: one for path, one in answers.items() if " " in path}
         self._actions = actions or {}
         self._streams = streams or {}
         self._assets = Assets()
@@ -130,7 +130,8 @@ class AdminServer:
             raise NotFound(f"Unknown path: {request.path}")
         request.require_method(b"GET")
         accept = request.fields.get(b"accept", b"").decode("latin-1")
-        for path, kind, other in self._others:
+        for named, other in self._others.items():
+            path, _, kind = named.partition(" ")
             if path == request.path and prefers(accept, kind):
                 return other()
         return answer()

@@ -15,6 +15,7 @@ from gateway.config import (
     discover_schema,
     kubernetes_schema,
     kv_events_schema,
+    otel_schema,
     pool_schema,
     scale_schema,
     scaling_schema,
@@ -25,6 +26,7 @@ from gateway.config.cluster_schema import ClusterSection
 from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.config.kv_events_schema import KvEventsSection
+from gateway.config.otel_schema import OtelSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
 from gateway.config.scale_schema import (
     CommandSection,
@@ -123,6 +125,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("gateway.trace", TraceSection),
     ("gateway.journal", JournalSection),
     ("gateway.cluster", ClusterSection),
+    ("gateway.otel", OtelSection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
@@ -162,6 +165,7 @@ def _notes() -> dict[tuple[str, str], str]:
         scaling_schema,
         weights_schema,
         cluster_schema,
+        otel_schema,
     )
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):

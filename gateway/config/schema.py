@@ -22,6 +22,7 @@ from gateway.config.domains import (
     Positive,
     Share,
 )
+from gateway.config.otel_schema import OtelSection
 from gateway.config.pool_schema import PoolSection
 from gateway.config.scaling_schema import ScalingSection
 from gateway.config.weights_schema import WeightsSection
@@ -304,6 +305,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where the journal of decisions goes; default: the last ones are kept in memory only."""
     cluster: ClusterSection | None = None
     """Other gateways of the same fleet; default: there are none."""
+    otel: OtelSection | None = None
+    """Where traces and metrics of OpenTelemetry go; default: none are made."""
     drain_delay_s: NotNegative = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: NotNegative = 30.0

@@ -54,6 +54,7 @@ class Metrics:
         # What pools that are scaled are to have, as it was ordered last; `None`: not yet.
         self.orders: Mapping[str, int | None] = {}
         self.spending: Mapping[str, float] = {}  # $/h of what runs, by pool
+        self.spans: Mapping[str, int] = {}  # of how many requests, by what came of them
         self._plan_at_s = 0.0
         self._plans = self._replaced = 0
         self.totals = StatsDelta()  # without what is by pool, and without the demand
@@ -197,6 +198,7 @@ class Metrics:
         yield _counted(control.LOOKS, "result", self._looks)
         yield _counted(metric.LOG_DROPPED, "process", self._dropped)
         yield _counted(metric.TRACED, "result", self._traced)
+        yield _counted(metric.OTEL, "result", self.spans)
         lag = Family(metric.LAG)
         lag.histogram("", LAG_S, self.totals.lag.counts, self.totals.lag.seconds)
         yield lag
