@@ -1,5 +1,6 @@
 """A collector of OpenTelemetry for tests: it reads what comes with the official messages."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,21 +18,29 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 class OtlpCollector:
     """What came. spans, metrics: of all messages that were taken. answers: statuses of the next
-    messages; then all are taken. headers: of the last message."""
+    messages; then all are taken. pause: what a refusal asks for, seconds. headers: of the last
+    message."""
 
     def __init__(self) -> None:
         self.spans: list[Any] = []
         self.metrics: dict[str, Any] = {}
         self.resource: dict[str, Any] = {}
         self.answers: list[int] = []
+        self.pause = "0"
         self.headers: dict[str, str] = {}
         self.bodies: list[bytes] = []
         self.url = ""
 
+    async def got(self, spans: int) -> None:
+        """Wait for so many."""
+        async with asyncio.timeout(20):
+            while len(self.spans) < spans:  # noqa: ASYNC110 (it has no event)
+                await asyncio.sleep(0.02)
+
     async def traces(self, request: web.Request) -> web.Response:
         body = await self._body(request)
         if self.answers and (status := self.answers.pop(0)) != 200:
-            return web.Response(status=status, headers={"retry-after": "0"})
+            return web.Response(status=status, headers={"retry-after": self.pause})
         for found in ExportTraceServiceRequest.FromString(body).resource_spans:
             self.resource = named(found.resource.attributes)
             self.spans += [span for scope in found.scope_spans for span in scope.spans]
