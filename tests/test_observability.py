@@ -150,7 +150,7 @@ def test_prometheus_can_parse_every_query_of_the_dashboard(tmp_path):
 
 def test_panels_have_ids_names_and_places_of_their_own():
     """Grafana would show only one of two with the same id, and one above the other."""
-    taken = set()
+    taken: set[tuple[int, int]] = set()
     for panel in DASHBOARD["panels"]:
         place = panel["gridPos"]
         assert place["x"] + place["w"] <= 24

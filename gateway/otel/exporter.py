@@ -70,7 +70,7 @@ class Exporter:
     def configure(self, loaded: Loaded) -> None:
         """Send as this configuration says from now on, or nothing. Inside a running loop."""
         section, pools = loaded.config.gateway.otel, loaded.config.pools
-        providers = {name: pool.engine or "cuvee" for name, pool in pools.items()}
+        providers: dict[str, str] = {name: pool.engine or "cuvee" for name, pool in pools.items()}
         if self._settings == (section, providers):
             return
         self._settings = section, providers
