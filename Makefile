@@ -35,6 +35,10 @@ test-kubernetes: $(VENV)/.dev
 	    $(BIN)/python -m pytest tests/gateway/discovery/kubernetes/test_kube_apiserver.py \
 	    tests/gateway/actuation/test_kube_apiserver.py $(ARGS)
 
+# The pictures of the page in docs/images, made anew: six minutes, with chromium.
+screenshots: $(VENV)/.dev
+	$(BIN)/python docs/screenshots.py $(ARGS)
+
 # The documents as a site that reads without a network: build/site/index.html. In an environment of its own.
 docs: build/docs/.made
 	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --quiet
@@ -43,10 +47,6 @@ build/docs/.made: docs/site/requirements.txt
 	$(PYTHON) -m venv build/docs
 	build/docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/site/requirements.txt
 	@touch $@
-
-# The pictures of the page in docs/images, made anew: six minutes, with chromium.
-screenshots: $(VENV)/.dev
-	$(BIN)/python docs/screenshots.py $(ARGS)
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -162,7 +162,7 @@ async def test_prometheus_itself_reads_it_with_its_exemplars(tmp_path: Path):
             await process.wait()
 
     assert {rule["health"] for group in groups for rule in group["rules"]} <= {"ok", "unknown"}
-    assert sum(len(group["rules"]) for group in groups) == 27
+    assert sum(len(group["rules"]) for group in groups) == 28
 
 
 def otel(collector: OtlpCollector, **settings: Any) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from gateway.config import (
     scaling_schema,
     schema,
     weights_schema,
+    written_schema,
 )
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.discover_schema import DiscoverSection, DnsSection
@@ -39,15 +40,15 @@ from gateway.config.schema import (
     BucketSection,
     Config,
     GatewaySection,
-    JournalSection,
     LimitsSection,
     ModelSection,
     PlannerSection,
+    SharedGpusSection,
     SloSection,
     StockSection,
-    TraceSection,
 )
 from gateway.config.weights_schema import WeightsSection
+from gateway.config.written_schema import JournalSection, TraceSection
 
 HEAD = """\
 # Configuration
@@ -119,6 +120,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("planner", PlannerSection),
     ("limits", LimitsSection),
     ("limits.stock", StockSection),
+    ("limits.shared_gpus.NAME", SharedGpusSection),
     ("scaling", ScalingSection),
     ("weights", WeightsSection),
     ("gateway", GatewaySection),
@@ -166,6 +168,7 @@ def _notes() -> dict[tuple[str, str], str]:
         weights_schema,
         cluster_schema,
         otel_schema,
+        written_schema,
     )
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):

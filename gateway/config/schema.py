@@ -26,6 +26,7 @@ from gateway.config.otel_schema import OtelSection
 from gateway.config.pool_schema import PoolSection
 from gateway.config.scaling_schema import ScalingSection
 from gateway.config.weights_schema import WeightsSection
+from gateway.config.written_schema import JournalSection, TraceSection
 
 
 class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -136,11 +137,24 @@ class StockSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Only in this zone; default: in all together."""
 
 
+class SharedGpusSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """GPUs on which engines of several pools live, of which those that are awake have them
+    ([shared GPUs](fleet.md#shared-gpus)).
+    """
+
+    gpus: Count
+    """How many there are, all hosts together."""
+    usd_per_hour: NotNegative
+    """Price of all of them: it is paid once, whichever engines are awake."""
+
+
 class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What bounds a provisioned plan as a whole."""
 
     stock: tuple[StockSection, ...] = ()
     """GPUs that there are, by type and zone."""
+    shared_gpus: dict[str, SharedGpusSection] = {}
+    """GPUs that pools share, by a name that their `shared_gpus` has."""
     budget_usd_per_hour: float | None = None
     """Most that the plan may cost; then as much demand as possible is served."""
     survive: int = 0
@@ -151,34 +165,6 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Cost of stopping one that is."""
     horizon_h: float = 1.0
     """Hours within which such a change must pay for itself."""
-
-
-class TraceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file with sizes and times of the requests, which `cuvee plan` and the other commands read
-    ([traces](traces.md#from-the-gateway-itself)). No prompt, answer, header or key is in it.
-    """
-
-    path: str
-    """The file. When it is full, `PATH` becomes `PATH.1`, that `PATH.2`, and so on."""
-    file_bytes: Annotated[int, Meta(ge=4096, description="at least 4096")] = 67108864
-    """About how large a file gets before the next one begins."""
-    files: Count = 8
-    """Most files, with the one that is written; the oldest is deleted."""
-    salt: str | None = None
-    """What callers are hashed with. By default chance, anew at each start: then files of two runs
-    cannot be joined by caller. Whoever knows it and a key can find that key's requests.
-    """
-
-
-class JournalSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file with every decision of the gateway, its cause, and what came of it
-    ([operations](operations.md#what-was-decided-and-why)). It survives restarts.
-    """
-
-    path: str
-    """The file. When it is full, `PATH` becomes `PATH.1`, whose lines are lost then."""
-    file_bytes: Annotated[int, Meta(ge=4096, description="at least 4096")] = 8388608
-    """About how large the file gets."""
 
 
 class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

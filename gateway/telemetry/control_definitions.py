@@ -60,9 +60,14 @@ SINGLE_USD = Metric(
 RUNNING_USD = Metric(
     "cuvee_running_usd_per_hour",
     "gauge",
-    "Cost of the pool's backends that the gateway knows now, those that are drained among them; "
-    "reserved ones are paid for already.",
+    "Cost of the pool's backends that the gateway knows now, those that are drained or asleep "
+    "among them; reserved ones are paid for already.",
     ("pool",),
+)
+ASLEEP_USD = Metric(
+    "cuvee_asleep_usd_per_hour",
+    "gauge",
+    "What backends that sleep cost beside the others: no plan counts it.",
 )
 PLAN_SOLVE_S = Metric(
     "cuvee_plan_solve_seconds", "gauge", "Time that the solver took for the plan in force."
@@ -125,6 +130,12 @@ SCALE_THERE = Metric(
     "cuvee_scale_backends",
     "gauge",
     "Backends of the pool that count: not drained, not long down, not asleep.",
+    ("pool",),
+)
+SCALE_ASLEEP = Metric(
+    "cuvee_scale_asleep_backends",
+    "gauge",
+    "Backends of the pool that sleep and obey, or are on their way to sleep.",
     ("pool",),
 )
 SCALE_NEEDED = Metric(

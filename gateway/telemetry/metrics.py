@@ -53,7 +53,8 @@ class Metrics:
         self._plan: Plan | None = None
         # What pools that are scaled are to have, as it was ordered last; `None`: not yet.
         self.orders: Mapping[str, int | None] = {}
-        self.spending: Mapping[str, float] = {}  # $/h of what runs, by pool
+        # $/h of what runs, by pool, and what those that sleep add to the plan's cost.
+        self.bill: tuple[Mapping[str, float], float] = ({}, 0.0)
         self.spans: Mapping[str, int] = {}  # of how many requests, by what came of them
         self._plan_at_s = 0.0
         self._plans = self._replaced = 0
@@ -180,7 +181,7 @@ class Metrics:
         families += discovered(self._sources, self._found)
         families += loop_families(self.loops)
         families += cluster_families(self._cluster)
-        families += [*scaling(self._scaled), spending(self.spending)]
+        families += [*scaling(self._scaled), *spending(*self.bill)]
         if self._plan is not None:
             families += plan_families(self._plan, self.orders)
             families.append(_single(control.PLAN_TIME, self._plan_at_s))

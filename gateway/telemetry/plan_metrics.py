@@ -32,9 +32,11 @@ def plan_families(plan: Plan, orders: Mapping[str, int | None]) -> Iterator[Fami
         yield family
 
 
-def spending(usd_per_hour: Mapping[str, float]) -> Family:
-    """What the backends of each pool cost now, $/h."""
-    family = Family(control.RUNNING_USD)
-    for pool, usd in usd_per_hour.items():
+def spending(running: Mapping[str, float], asleep_usd: float) -> Iterator[Family]:
+    """What the backends of each pool cost now, $/h. asleep_usd: what those that sleep add to the
+    plan's cost."""
+    family, asleep = Family(control.RUNNING_USD), Family(control.ASLEEP_USD)
+    for pool, usd in running.items():
         family.add(labelled(pool=pool), round(usd, 6))
-    return family
+    asleep.add("", round(asleep_usd, 6))
+    yield from (family, asleep)

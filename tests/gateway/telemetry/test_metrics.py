@@ -213,7 +213,7 @@ def test_what_runs_stands_beside_the_cheapest_single_type(metrics, plan):
         SingleType(gpu="A100", usd_per_hour=8.0, backends=()),
     )
     metrics.planned(replace(plan, singles=singles), NOW_S)
-    metrics.spending = {"h100": 7.5, "l4": 0.0}
+    metrics.bill = {"h100": 7.5, "l4": 0.0}, 2.5
     found = scrape(metrics)
 
     name = "cuvee_single_type_usd_per_hour"
@@ -221,6 +221,7 @@ def test_what_runs_stands_beside_the_cheapest_single_type(metrics, plan):
     assert {key: value for key, value in found.items() if key[0] == name} == {(name, "A100"): 8.0}
     assert found["cuvee_running_usd_per_hour", "h100"] == 7.5
     assert found["cuvee_running_usd_per_hour", "l4"] == 0.0
+    assert found["cuvee_asleep_usd_per_hour",] == 2.5
 
 
 def test_callers_are_never_shown(metrics):
@@ -410,7 +411,7 @@ def full(metrics, plan):
     count(metrics, GOOD, SHED, ended(pool="l4", ttft_s=None))
     metrics.allied(CLUSTER)
     metrics.loops.good("probes", NOW_S)
-    metrics.spending = {"h100": 1.5}
+    metrics.bill = {"h100": 1.5}, 0.0
 
 
 def test_openmetrics_says_the_same_as_the_text_format(metrics, plan):
