@@ -267,3 +267,22 @@ async def test_requests_are_served_while_the_collector_does_not_answer(tmp_path:
         error = (await at.loops())["telemetry"]["error"]
 
     assert nowhere["endpoint"] in error
+
+
+@pytest.mark.long
+async def test_several_workers_trace_and_send_by_one(tmp_path: Path):
+    """Workers only note; the supervisor sends."""
+    async with collecting() as collector:
+        settings = otel(collector, metrics_s=0.5)
+        async with served(tmp_path, workers=2, otel=settings) as at:
+            asked = [await at.ask() for _ in range(8)]
+            await collector.got(16)
+            await until(lambda: _there("gen_ai.server.request.duration" in collector.metrics))
+    traces = {got["traceparent"].split("-")[1] for got in asked}
+
+    assert {span.trace_id.hex() for span in collector.spans} == traces
+    assert len(traces) == 8
+
+
+async def _there(found: bool) -> bool:
+    return found
