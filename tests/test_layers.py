@@ -60,7 +60,9 @@ LAYERS = {
     "gateway.line_file": "",
     "gateway.trace_file": "planner.traffic gateway.config gateway.line_file",
     "gateway.journal": "planner.model gateway.config gateway.line_file gateway.telemetry",
-    "gateway.counting": "gateway.config gateway.control gateway.journal gateway.logs "
+    "gateway.otel": "gateway.config gateway.plain_http gateway.routing gateway.runtime "
+    "gateway.telemetry",
+    "gateway.counting": "gateway.config gateway.control gateway.journal gateway.logs gateway.otel "
     "gateway.planning "
     "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
