@@ -28,7 +28,7 @@ if sys.platform == "linux":
 REASON_CHARS = 100
 # None that defines a msgspec.Struct, or a dataclass that travels: see gateway/proxy/README.md.
 MODULES = {
-    "gateway/access": ["callers"],
+    "gateway/access": ["callers", "gate", "key", "key_ring"],
     "gateway/workers": ["worker"],
     "gateway/proxy": [
         "active", "answer_homes", "answers", "arrival", "attempts", "beginning", "context_refusal",

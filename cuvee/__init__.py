@@ -12,8 +12,8 @@ COMMANDS = {
     name: f"cuvee.{name.replace('-', '_')}:{name.replace('-', '_')}"
     for name in (
         "affinity", "bench-solve", "certify", "check", "compare", "demo", "demo-scale", "dispatch",
-        "emulate", "foresight", "history", "overhead", "overload", "plan", "portfolio", "profile",
-        "replay", "scaling", "serve", "soak", "sweep", "torture", "trace",
+        "emulate", "foresight", "history", "keys", "overhead", "overload", "plan", "portfolio",
+        "profile", "replay", "scaling", "serve", "soak", "sweep", "torture", "trace",
     )
 }  # fmt: skip
 

@@ -29,7 +29,7 @@ LAYERS = {
     "gateway.runtime": "",
     "gateway.logs": "",
     "gateway.processes": "gateway.telemetry",
-    "gateway.access": "",
+    "gateway.access": "gateway.errors",
     "gateway.routing": "planner planner.model gateway.errors",
     "gateway.telemetry": "planner planner.model planner.traffic gateway.routing",
     "gateway.config": "PLANNER gateway.errors",
@@ -42,9 +42,9 @@ LAYERS = {
     "gateway.control": "PLANNER gateway.config gateway.proxy gateway.routing gateway.telemetry "
     "gateway.control.solver",
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
-    "gateway.workers": "planner.model planner.traffic gateway.errors gateway.runtime gateway.logs "
-    "gateway.cluster gateway.config gateway.routing gateway.telemetry gateway.proxy "
-    "gateway.proxy.http",
+    "gateway.workers": "planner.model planner.traffic gateway.access gateway.errors "
+    "gateway.runtime gateway.logs gateway.cluster gateway.config gateway.routing "
+    "gateway.telemetry gateway.proxy gateway.proxy.http",
     "gateway.plannable": "planner.model gateway.config",
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
     "gateway.plannable gateway.rehearsal gateway.routing gateway.telemetry",

@@ -32,7 +32,8 @@ def change(before: Loaded, wanted: Loaded) -> Change:
     now, new = before.config.gateway, wanted.config.gateway
     kept = {name: getattr(now, name) for name in FIXED}
     config = msgspec.structs.replace(wanted.config, gateway=msgspec.structs.replace(new, **kept))
-    loaded = msgspec.structs.replace(wanted, config=config)
+    access = None if wanted.access is None else wanted.access.after(before.access)
+    loaded = msgspec.structs.replace(wanted, config=config, access=access)
     pools = before.config.pools
     return Change(
         loaded=loaded,
@@ -53,6 +54,8 @@ def _keys(before: Loaded, after: Loaded) -> Iterator[str]:
     keys = list(_differences(_plain(before.config), _plain(after.config), ""))
     yield from keys
     yield from _files(before, after, keys)
+    if before.access != after.access and not any(key.startswith("access") for key in keys):
+        yield "access"
     pools = {pool.name: pool for pool in before.pools}
     for pool in after.pools:
         known = pools.get(pool.name)

@@ -1,11 +1,14 @@
 """What is wrong with a configuration file, gathered while it is read. Knows no key by name."""
 
 import difflib
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from planner import files
 from planner.document import Document
+
+LAST = sys.maxsize  # a line behind those of the file
 
 
 class Findings:
@@ -61,6 +64,11 @@ class Findings:
         """Note what the gateway starts with, but hardly anybody wants."""
         if not self.hides(key):
             self._warnings.append(self._located(key, text))
+
+    def adopt(self, other: "Findings") -> None:
+        """Tell of what is wrong with another file, too, behind what is wrong with this one."""
+        self._problems += [(LAST, text) for text in other.problems]
+        self._warnings += [(LAST, text) for text in other.warnings]
 
     def hides(self, key: str) -> bool:
         """Whether a value at, above or below a key could not be used."""

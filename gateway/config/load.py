@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.config.access import access_keys
+from gateway.config.access_keys import AccessKeys
 from gateway.config.addresses import check_addresses
 from gateway.config.alternatives import UnusableAlternative
 from gateway.config.cluster import check_cluster
@@ -56,7 +58,8 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     warnings: what is allowed and hardly wanted, a line each.
     files: all that it was made from, its own first. overrides: settings of the section `gateway`
     that stand in place of the file's. upstreams: how engines are spoken to, by pool. tokenizers: by
-    model, where it names one. root: the folder that paths are relative to.
+    model, where it names one. root: the folder that paths are relative to. access: the keys of
+    clients; `None`: they need none.
     """
 
     config: Config
@@ -74,6 +77,7 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: Mapping[str, Upstream] = {}
     tokenizers: Mapping[str, TokenizerFile] = {}
     root: Path = Path()
+    access: AccessKeys | None = None
 
     def to_rent(self) -> "Loaded":
         """The same with the alternatives among the pools: what commands that plan choose from. No
@@ -179,6 +183,7 @@ def _checked(
     check_weights(config, root, findings)
     reached = upstreams(config, root, environ, findings)
     tokenizers = tokenizer_files(config, root, findings)
+    access = access_keys(config, root, environ, findings)
     maker = Pools(config, root, findings)
     pools = maker.made()
     found = tuple(maker.alternatives(pools))
@@ -218,6 +223,7 @@ def _checked(
         upstreams=reached,
         tokenizers=tokenizers,
         root=root,
+        access=access,
     )
 
 

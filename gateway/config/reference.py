@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import msgspec
 
 from gateway.config import (
+    access_schema,
     cluster_schema,
     discover_schema,
     kubernetes_schema,
@@ -20,6 +21,7 @@ from gateway.config import (
     schema,
     weights_schema,
 )
+from gateway.config.access_schema import AccessSection, AdminAccessSection, KeySection
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
@@ -120,6 +122,9 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("gateway.trace", TraceSection),
     ("gateway.journal", JournalSection),
     ("gateway.cluster", ClusterSection),
+    ("access", AccessSection),
+    ("access.admin_read", AdminAccessSection),
+    ("keys.NAME (in a keys file)", KeySection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
@@ -158,6 +163,7 @@ def _notes() -> dict[tuple[str, str], str]:
         scaling_schema,
         weights_schema,
         cluster_schema,
+        access_schema,
     )
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.config.access_schema import AccessSection
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.domains import (
     ADMIN_PORT,
@@ -333,3 +334,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Routers of others that follow the plan."""
     gateway: GatewaySection = GatewaySection()
     """The server and the data path."""
+    access: AccessSection | None = None
+    """Who may use the gateway; default: everybody who reaches it."""

@@ -11,7 +11,7 @@ from math import inf
 from typing import Final
 from uuid import uuid4
 
-from gateway.access.callers import Callers
+from gateway.access.gate import Gate
 from gateway.config.schema import GatewaySection
 from gateway.config.upstream import Upstream
 from gateway.errors import (
@@ -23,11 +23,11 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.proxy.active import LEFT, ActiveRequest
-from gateway.proxy.arrival import LARGE, collect, read_in_turns
+from gateway.proxy.arrival import LARGE, collect, decode_whole, read_in_turns
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import answer_id_of, usage_of
 from gateway.proxy.http.client import ClientConnection
-from gateway.proxy.http.content_coding import CODING, decode
+from gateway.proxy.http.content_coding import CODING
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import error_head, not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
@@ -37,7 +37,7 @@ from gateway.proxy.names import Names
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
 from gateway.proxy.responses import error_body, error_event, outcome_of, stream_head
-from gateway.proxy.slo_header import named_class
+from gateway.proxy.slo_header import default_class, named_class
 from gateway.proxy.timeouts import Timeouts
 from gateway.proxy.token_counter import TokenCounter
 from gateway.proxy.trails import Trails
@@ -48,7 +48,6 @@ from gateway.routing.estimator import Estimator
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.routing.router import Router
-from planner.model.buckets import DEFAULT
 
 log = logging.getLogger("cuvee")
 
@@ -62,6 +61,7 @@ class Exchange:
         self,
         *,
         router: Router,
+        gate: Gate,
         estimator: Estimator,
         dispatcher: Dispatcher,
         counter: TokenCounter,
@@ -73,9 +73,9 @@ class Exchange:
         on_refusal: Callable[[GatewayError], None],
         clock: Callable[[], float],
     ) -> None:
-        """on_arrival: called once with the bucket of every accepted request. observe: called once
-        with the Observation of every accepted request. on_refusal: called with the error of every
-        other request."""
+        """gate: who may pass. on_arrival: called once with the bucket of every accepted request.
+        observe: called once with the Observation of every accepted request. on_refusal: called with
+        the error of every other request."""
         self._router = router
         self._estimator = estimator
         self._dispatcher = dispatcher
@@ -84,7 +84,7 @@ class Exchange:
         self._observe = observe
         self._on_refusal = on_refusal
         self._clock = clock
-        self._callers, self._receipts = Callers(), Receipts(full=settings.receipt == "full")
+        self._callers, self._receipts = gate.callers, Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings, router.fleet.may_rest, router.fleet.elsewhere)
         self._splitter = ListSplitter(
@@ -133,10 +133,12 @@ class Exchange:
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None
         try:
+            if self._callers.keyed:
+                self._callers.identify(request.credential)  # before any work is done for nobody
             if request.upload is not None:
                 await collect(client, request, fiber)
             if CODING in request.fields:
-                self._decode(client, request)
+                decode_whole(client, request, self._body_bytes)
             if len(request.body) > LARGE and not endpoint.form:
                 llm_request = await read_in_turns(client, request, endpoint, fiber)
             else:
@@ -183,12 +185,6 @@ class Exchange:
             finally:
                 client.finish()
 
-    def _decode(self, client: ClientConnection, request: Request) -> None:
-        """Decode a compressed body, which the engines could not read."""
-        size = len(request.body)
-        decode(request, self._body_bytes)
-        client.count(len(request.body) - size)
-
     async def _count(
         self, client: ClientConnection, fiber: Fiber, llm_request: LlmRequest, body: bytes
     ) -> None:
@@ -218,7 +214,11 @@ class Exchange:
         """Estimate the size of a request. Raises BadRequest or a subclass of it."""
         model = self._model(llm_request)
         caller = self._callers.identify(request.credential)
-        slo_class = named_class(request, self._router, model) or caller.slo_class or DEFAULT
+        slo_class = named_class(request, self._router, model)
+        if slo_class is None:
+            slo_class = default_class(caller.slo_class, self._router, model)
+        if caller.key is not None:
+            caller.key.require(model, llm_request.model, slo_class)
         class_index = self._router.class_index(model, slo_class)
         estimate = self._estimator.estimate(
             llm_request, model=model, caller=caller.id, slo_class=slo_class

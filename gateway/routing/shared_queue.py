@@ -8,6 +8,7 @@ time it is.
 
 from collections.abc import Mapping
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -141,7 +142,7 @@ class SharedServed(Served):
         if slot is None:
             if len(self._slots) >= CALLERS:
                 self._slots.clear()
-            slot = self._slots[caller] = int(caller[:8], 16) % CALLERS if caller else 0
+            slot = self._slots[caller] = crc32(caller.encode()) % CALLERS
         return slot
 
     def _refresh(self, now_s: float) -> None:

@@ -7,12 +7,13 @@ statistics. Knows a plan only as a routing table.
 import asyncio
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from gateway import logs
+from gateway.access.gate import Gate
 from gateway.config.schema import GatewaySection
 from gateway.config.serving import ServingConfig
 from gateway.errors import GatewayError
@@ -24,6 +25,7 @@ from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.request import Request, canonical_path
+from gateway.proxy.key_rings import key_ring
 from gateway.proxy.names import Names
 from gateway.proxy.token_counter import TokenCounter
 from gateway.routing.admission import Admission
@@ -40,6 +42,7 @@ from gateway.routing.table import RoutingTable
 from gateway.runtime import return_free_memory
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
+from gateway.workers.gauges import gauges_of
 from gateway.workers.limits import body_budget, client_limits, queue_limits
 from gateway.workers.local import LocalEndpoints, readiness
 from gateway.workers.records import new_records
@@ -94,12 +97,15 @@ class Worker:
         self._trimming = Trimming(return_free_memory)
         self._stack = AsyncExitStack()
         self._names = Names(config.models, config.upstreams)
+        self._gate = Gate()
+        self._gate.configure(key_ring(config.access, time.time))
         self.router = Router(table, fleet, peers=peers)
         self.dispatcher = self._new_dispatcher()
         self.counter = TokenCounter(config.models)
         self._exchange = self._new_exchange()
         self._local_endpoints = LocalEndpoints(
             config,
+            gate=self._gate,
             ready=self._ready,
             connection_pools=self._connection_pools,
             stored_responses=self.dispatcher.stored,
@@ -168,6 +174,7 @@ class Worker:
         self._records = new_records(self._config, table.buckets, self._clock)
         self.router.table = table
         self._names = Names(config.models, config.upstreams)
+        self._gate.configure(key_ring(config.access, time.time))
         self.dispatcher.configure(config.upstreams, self._names, config.gateway)
         self.dispatcher.admission.configure(
             queue_limits(self._settings), config.gateway.caller_weights, self._clock()
@@ -204,19 +211,8 @@ class Worker:
     def gauges(self) -> dict[int, WorkerGauges]:
         """The gauges of this worker, as number 0."""
         now_s, backends = self._clock(), self.router.fleet.backends
-        return {
-            0: WorkerGauges(
-                queued=self.dispatcher.admission.waiting,
-                queued_tokens=self.dispatcher.admission.tokens,
-                connections=len(self._listener.connections),
-                retry_budget=self.dispatcher.budget.left,
-                breakers_open=sum(b.doubted(now_s) for b in backends),
-                resting=tuple(b.name for b in backends if b.resting),
-                backend_connections=self._connection_pools.open,
-                evicted=self._listener.evicted,
-                log_dropped=logs.dropped(),
-            )
-        }
+        pools, listener = self._connection_pools, self._listener
+        return {0: gauges_of(self.dispatcher, listener, pools, backends, now_s)}
 
     def leave(self) -> None:
         """Report not ready from now on, but go on serving, so that balancers have time to
@@ -262,6 +258,7 @@ class Worker:
     def _new_exchange(self) -> Exchange:
         return Exchange(
             router=self.router,
+            gate=self._gate,
             estimator=self._estimator,
             dispatcher=self.dispatcher,
             counter=self.counter,

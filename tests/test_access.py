@@ -1,0 +1,201 @@
+"""Keys and limits through the whole gateway, over real sockets."""
+
+import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from aiohttp import ClientSession, web
+
+from gateway.app import App
+from gateway.config.load import load
+
+MODEL, OTHER = "org/m", "org/other"
+CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
+ASKED: dict[str, Any] = {"model": MODEL, "messages": [{"role": "user", "content": "hi"}]}
+USAGE = {"prompt_tokens": 7, "completion_tokens": 2}
+WHOLE = {"choices": [{"message": {"content": "hi"}, "finish_reason": "stop"}], "usage": USAGE}
+ANTHROPIC = {"type": "message", "content": [{"type": "text", "text": "hi"}], "usage": {
+    "input_tokens": 7, "output_tokens": 2}, "stop_reason": "end_turn"}  # fmt: skip
+KEY = "sk-cuvee-0123456789abcdef"
+
+
+class Engine:
+    """A backend that notes what comes. seen: headers of each request to a model."""
+
+    def __init__(self) -> None:
+        self.seen: list[dict[str, str]] = []
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        if request.method == "GET":
+            return web.Response(status=200 if request.path.endswith("/health") else 404)
+        self.seen.append({name.lower(): value for name, value in request.headers.items()})
+        return web.json_response(ANTHROPIC if request.path == MESSAGES else WHOLE)
+
+
+class Served:
+    """A gateway in front of one engine. keys: sections by name, in its keys file."""
+
+    def __init__(self, app: App, engine: Engine, folder: Path, session: ClientSession) -> None:
+        self.app, self.engine, self._folder, self._session = app, engine, folder, session
+        self.url = f"http://127.0.0.1:{app.port}"
+
+    async def ask(
+        self, path: str = CHAT, key: str | None = KEY, body: Any = ASKED, **headers: str
+    ) -> tuple[int, Any, dict[str, str]]:
+        """Status, body and headers of an answer."""
+        if key is not None:
+            headers = {"authorization": f"Bearer {key}"} | headers
+        method = "GET" if body is None else "POST"
+        async with self._session.request(
+            method, self.url + path, json=body, headers=headers
+        ) as reply:
+            told = {name.lower(): value for name, value in reply.headers.items()}
+            return reply.status, await reply.json(), told
+
+    def write(self, **keys: dict[str, Any]) -> None:
+        """Write the keys file."""
+        wrote(self._folder, **keys)
+
+
+def hashed(key: str = KEY) -> str:
+    return "sha256:" + sha256(key.encode()).hexdigest()
+
+
+def wrote(folder: Path, **keys: dict[str, Any]) -> None:
+    sections = {name: {"hash": hashed()} | fields for name, fields in keys.items()}
+    (folder / "keys.yaml").write_text(yaml.safe_dump({"keys": sections}))
+
+
+@asynccontextmanager
+async def served(
+    folder: Path, keys: dict[str, dict[str, Any]], **gateway: Any
+) -> AsyncIterator[Served]:
+    """A gateway with these keys. gateway: settings of its section."""
+    wrote(folder, **keys)
+    async with AsyncExitStack() as stack:
+        engine = Engine()
+        runner = web.AppRunner(_app(engine), shutdown_timeout=0.1)
+        await runner.setup()
+        stack.push_async_callback(runner.cleanup)
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        pool = {"profile": "llama-3-8b/h100", "usd_per_hour": 3600.0, "backends": [url]}
+        slo = {"ttft_s": 2.0, "tpot_s": 0.12}
+        config = {
+            "models": {
+                MODEL: {"slo": slo, "classes": {"batch": slo | {"ttft_s": 20.0}}},
+                OTHER: {"slo": slo, "aliases": ["nick"]},
+            },
+            "pools": {
+                "p": pool | {"model": MODEL, "headers": {"authorization": "Bearer of-the-pool"}},
+                "q": pool | {"model": OTHER, "backends": [f"{url}/q"]},
+            },
+            "access": {"keys_file": "keys.yaml"},
+            "gateway": {"admin_port": 0, "drain_s": 1.0, "drain_delay_s": 0} | gateway,
+        }
+        path = folder / "cuvee.yaml"
+        path.write_text(yaml.safe_dump(config))
+        app = await stack.enter_async_context(App(load(path), path=path, host="127.0.0.1", port=0))
+        session = await stack.enter_async_context(ClientSession())
+        yield Served(app, engine, folder, session)
+
+
+def _app(engine: Engine) -> web.Application:
+    app = web.Application()
+    app.router.add_route("*", "/{path:.*}", engine.answer)
+    return app
+
+
+async def test_without_a_key_nothing_reaches_an_engine(tmp_path: Path) -> None:
+    """OpenAI's words and header; on Anthropic's path their shape. No engine sees any key."""
+    async with served(tmp_path, {"team": {}}) as gateway:
+        status, body, headers = await gateway.ask(key=None)
+        assert (status, body["error"]["code"]) == (401, None)
+        assert "You didn't provide an API key" in body["error"]["message"]
+        assert headers["www-authenticate"] == "Bearer"
+        status, body, _ = await gateway.ask(key="sk-wrong-wrong-wrong")
+        assert (status, body["error"]["code"]) == (401, "invalid_api_key")
+        assert "wrong" not in json.dumps(body)
+        status, body, _ = await gateway.ask(MESSAGES, key=None, **{"x-api-key": "sk-wrong"})
+        assert (status, body["type"], body["error"]["type"]) == (
+            401, "error", "authentication_error",
+        )  # fmt: skip
+        assert gateway.engine.seen == []
+
+        assert (await gateway.ask())[0] == 200
+        status, body, _ = await gateway.ask(
+            MESSAGES, key=None, body=ASKED | {"max_tokens": 5}, **{"x-api-key": KEY}
+        )
+        assert (status, body["type"]) == (200, "message")
+
+    assert len(gateway.engine.seen) == 2
+    for headers in gateway.engine.seen:
+        assert headers["authorization"] == "Bearer of-the-pool"
+        assert KEY not in json.dumps(headers)
+
+
+async def test_a_key_has_its_own_models_and_classes(tmp_path: Path) -> None:
+    """403 for the others; `/v1/models` lists what the key opens and nothing else."""
+    fields = {"models": [OTHER], "slo_classes": ["default"]}
+    async with served(tmp_path, {"team": fields}) as gateway:
+        status, body, _ = await gateway.ask()
+        assert (status, body["error"]["code"]) == (403, "model_not_found")
+        status, body, _ = await gateway.ask(MESSAGES, body=ASKED | {"max_tokens": 5})
+        assert (status, body["error"]["type"]) == (403, "permission_error")
+        asked = ASKED | {"model": OTHER}
+        status, body, _ = await gateway.ask(body=asked, **{"x-cuvee-slo-class": "best-effort"})
+        assert (status, body["error"]["code"]) == (403, "slo_class_not_allowed")
+        assert (await gateway.ask(body=ASKED | {"model": "nick"}))[0] == 200
+
+        assert (await gateway.ask("/v1/models", key=None, body=None))[0] == 401
+        _, models, _ = await gateway.ask("/v1/models", body=None)
+        assert [model["id"] for model in models["data"]] == [OTHER, "nick"]
+        assert (await gateway.ask(f"/v1/models/{MODEL}", body=None))[0] == 404
+        assert (await gateway.ask("/v1/models/nick", body=None))[0] == 200
+        for path in ("/health", "/livez", "/readyz", "/ping", "/version"):  # as vLLM has it
+            assert (await gateway.ask(path, key=None, body=None))[0] == 200
+        assert (await gateway.ask("/v1/responses/resp_1", key=None, body=None))[0] == 401
+
+
+async def test_requests_that_name_no_class_get_that_of_their_key(tmp_path: Path) -> None:
+    """Where the model has it; else the model's own."""
+    async with served(tmp_path, {"team": {"default_slo_class": "batch"}}) as gateway:
+        _, _, of_key = await gateway.ask()
+        _, _, named = await gateway.ask(**{"x-cuvee-slo-class": "batch"})
+        _, _, default = await gateway.ask(**{"x-cuvee-slo-class": "default"})
+        status, _, _ = await gateway.ask(body=ASKED | {"model": OTHER})
+
+    assert of_key["x-cuvee-bucket"] == named["x-cuvee-bucket"] != default["x-cuvee-bucket"]
+    assert status == 200
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+async def test_keys_follow_their_file(tmp_path: Path, workers: int) -> None:
+    """A new one works after a reload, one that is gone does not; a broken file changes nothing."""
+    other = KEY + "-other"
+    async with served(tmp_path, {"team": {}}, workers=workers) as gateway:
+        assert [(await gateway.ask(key=k))[0] for k in (KEY, other)] == [200, 401]
+        (tmp_path / "keys.yaml").write_text("keys: {team: {hash: sha256:0}}\n")
+        await gateway.app.reload("a test")
+        assert [(await gateway.ask(key=k))[0] for k in (KEY, other)] == [200, 401]
+        gateway.write(next={"hash": hashed(other)})
+        await gateway.app.reload("a test")
+        while (await gateway.ask(key=KEY))[0] != 401:  # the workers are told, and not waited for
+            pass
+        assert (await gateway.ask(key=other))[0] == 200
+
+
+async def test_the_bill_and_the_journal_name_the_key(tmp_path: Path) -> None:
+    """By its name; the key itself is in neither."""
+    journal = tmp_path / "journal"
+    async with served(tmp_path, {"team-a": {}}, journal={"path": "journal"}) as gateway:
+        await gateway.ask()
+    last = json.loads(journal.read_text().splitlines()[-1])
+
+    assert list(last["happened"]["callers"]) == ["team-a"]
+    assert last["happened"]["callers"]["team-a"]["requests"] == 1
