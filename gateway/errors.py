@@ -216,8 +216,8 @@ class Saturated(GatewayError):
 class LimitReached(GatewayError):
     """A limit of the client's key leaves no room now.
 
-    resource: what is limited, which is the error's type as OpenAI has it. lines: header lines that
-    tell the limits. hopeless: whether no wait helps, because the request is larger than the limit.
+    resource: what is limited, which is the error's type as OpenAI has it. hopeless: whether no wait
+    helps, because the request is larger than the limit.
     """
 
     status = 429
@@ -228,13 +228,12 @@ class LimitReached(GatewayError):
         *,
         resource: str,
         retry_after_s: float,
-        lines: bytes = b"",
         hopeless: bool = False,
     ) -> None:
         super().__init__(message, retry_after_s=retry_after_s)
         self.type = resource
         self.code = resource if resource == "insufficient_quota" else "rate_limit_exceeded"
-        self.lines = lines + b"x-should-retry: false\r\n" if hopeless else lines
+        self.hopeless = hopeless
 
     @property
     def reason(self) -> str:

@@ -1,5 +1,6 @@
 """Keys and limits through the whole gateway, over real sockets."""
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -25,16 +26,24 @@ KEY = "sk-cuvee-0123456789abcdef"
 
 
 class Engine:
-    """A backend that notes what comes. seen: headers of each request to a model."""
+    """A backend that notes what comes. seen: headers of each request to a model. hold: what it
+    waits for before it answers. busy: set by the first request. status: of its answers."""
 
     def __init__(self) -> None:
         self.seen: list[dict[str, str]] = []
+        self.hold: asyncio.Event | None = None
+        self.busy = asyncio.Event()
+        self.status = 200
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if request.method == "GET":
             return web.Response(status=200 if request.path.endswith("/health") else 404)
         self.seen.append({name.lower(): value for name, value in request.headers.items()})
-        return web.json_response(ANTHROPIC if request.path == MESSAGES else WHOLE)
+        self.busy.set()
+        if self.hold is not None:
+            await self.hold.wait()
+        body = ANTHROPIC if request.path == MESSAGES else WHOLE
+        return web.json_response(body, status=self.status)
 
 
 class Served:
@@ -199,3 +208,58 @@ async def test_the_bill_and_the_journal_name_the_key(tmp_path: Path) -> None:
 
     assert list(last["happened"]["callers"]) == ["team-a"]
     assert last["happened"]["callers"]["team-a"]["requests"] == 1
+
+
+async def test_limits_are_told_with_every_answer(tmp_path: Path) -> None:
+    """OpenAI's headers, also on refusals; 429 with `retry-after`; other keys are not touched."""
+    async with served(tmp_path, {"team": {"requests_per_minute": 2}}) as gateway:
+        _, _, headers = await gateway.ask()
+        assert headers["x-ratelimit-limit-requests"] == "2"
+        assert headers["x-ratelimit-remaining-requests"] == "1"
+        assert headers["x-ratelimit-reset-requests"].endswith("s")
+        status, _, headers = await gateway.ask(body=ASKED | {"model": "none"})
+        assert (status, headers["x-ratelimit-remaining-requests"]) == (404, "1")
+        _, _, headers = await gateway.ask("/v1/models", body=None)
+        assert headers["x-ratelimit-remaining-requests"] == "1"
+        assert (await gateway.ask())[0] == 200
+        status, body, headers = await gateway.ask()
+        assert (status, body["error"]["code"]) == (429, "rate_limit_exceeded")
+        assert body["error"]["type"] == "requests"
+        assert int(headers["retry-after"]) >= 1
+        assert headers["x-ratelimit-remaining-requests"] == "0"
+        status, body, _ = await gateway.ask(MESSAGES, body=ASKED | {"max_tokens": 5})
+        assert (status, body["error"]["type"]) == (429, "rate_limit_error")
+
+    assert len(gateway.engine.seen) == 2
+
+
+async def test_tokens_are_corrected_by_what_the_engine_reports(tmp_path: Path) -> None:
+    """The estimate is held until the end, the usage counts then."""
+    async with served(tmp_path, {"team": {"tokens_per_minute": 5000}}) as gateway:
+        _, _, first = await gateway.ask()
+        _, _, models = await gateway.ask("/v1/models", body=None)
+
+    assert int(first["x-ratelimit-remaining-tokens"]) < 5000 - 9
+    assert int(models["x-ratelimit-remaining-tokens"]) == 5000 - 9
+
+
+@pytest.mark.parametrize("workers", [1, pytest.param(2, marks=pytest.mark.long)])
+async def test_slots_of_a_key_are_freed_on_every_path(tmp_path: Path, workers: int) -> None:
+    """Answers, refusals, clients that leave and engines that fail: one after another passes."""
+    async with served(tmp_path, {"team": {"concurrency": 1}}, workers=workers) as gateway:
+        gateway.engine.hold = asyncio.Event()
+        waiting = asyncio.create_task(gateway.ask())
+        await gateway.engine.busy.wait()
+        status, body, _ = await gateway.ask()
+        assert (status, body["error"]["code"]) == (429, "rate_limit_exceeded")
+        waiting.cancel()  # the client leaves
+        await asyncio.gather(waiting, return_exceptions=True)
+        gateway.engine.hold.set()
+        while (await gateway.ask())[0] == 429:
+            pass
+        for body in (ASKED, ASKED | {"model": "none"}, "no object", ASKED | {"stream": True}):
+            await gateway.ask(body=body)
+        gateway.engine.status = 500
+        assert (await gateway.ask())[0] in (500, 502)
+        gateway.engine.status = 200
+        assert (await gateway.ask())[0] in (200, 503)

@@ -84,6 +84,11 @@ class Callers:
             self._ring.require_valid(caller.key)
         return caller
 
+    def known_key(self, authorization: bytes) -> AccessKey | None:
+        """The key of a caller that was identified lately; `None` of any other."""
+        caller = self._known.get(authorization)
+        return None if caller is None else caller.key
+
     def _made(self, authorization: bytes) -> Caller:
         if self._ring is None:
             return Caller(id=caller_id(authorization))

@@ -1,22 +1,31 @@
 """Who may pass, and how much of what is limited they may take, in one process."""
 
+from collections.abc import Callable
+
 from gateway.access.callers import Caller, Callers
+from gateway.access.charge import Charge
+from gateway.access.key_board import KeyBoard
+from gateway.access.key_meter import KeyMeter
 from gateway.access.key_ring import KeyRing
 
 
 class Gate:
-    """The keys of one process. callers: who they are. keyed: whether the gateway has keys."""
+    """The keys of one process. callers: who they are."""
 
-    def __init__(self) -> None:
+    def __init__(
+        self,
+        ring: KeyRing | None,
+        board: KeyBoard,
+        worker: int,
+        wall_clock: Callable[[], float],
+    ) -> None:
+        """ring: the keys; `None`: everybody may pass. worker: number of this one on the board."""
         self.callers = Callers()
+        self._meter = KeyMeter(board, worker, wall_clock)
+        self.configure(ring)
 
     def __repr__(self) -> str:
         return f"<Gate {self.callers!r}>"
-
-    @property
-    def keyed(self) -> bool:
-        """Whether each request to a model needs a key."""
-        return self.callers.keyed
 
     def configure(self, ring: KeyRing | None) -> None:
         """Let in who has one of these keys from now on; `None`: everybody."""
@@ -25,3 +34,18 @@ class Gate:
     def identify(self, credential: bytes) -> Caller:
         """Who has this credential. Raises KeyRefused."""
         return self.callers.identify(credential)
+
+    def enter(self, credential: bytes, tokens: int) -> Charge | None:
+        """Count a request of this estimated size; `None` where its key has no limits. Raises
+        KeyRefused or LimitReached."""
+        key = self.callers.identify(credential).key
+        return None if key is None or not key.limited else self._meter.enter(key, tokens)
+
+    def leave(self, charge: Charge) -> None:
+        """A request that was counted has ended."""
+        self._meter.leave(charge)
+
+    def lines(self, credential: bytes) -> bytes:
+        """Header lines that tell the limits of whoever has this credential; raises nothing."""
+        key = self.callers.known_key(credential)
+        return b"" if key is None or not key.limited else self._meter.lines(key)

@@ -11,11 +11,11 @@ from math import inf
 from typing import Final
 from uuid import uuid4
 
+from gateway.access.charge import Charge
 from gateway.access.gate import Gate
 from gateway.config.schema import GatewaySection
 from gateway.config.upstream import Upstream
 from gateway.errors import (
-    BadRequest,
     ClientGone,
     GatewayError,
     ModelNotFound,
@@ -24,6 +24,7 @@ from gateway.errors import (
 )
 from gateway.proxy.active import LEFT, ActiveRequest
 from gateway.proxy.arrival import LARGE, collect, decode_whole, read_in_turns
+from gateway.proxy.charges import charge_use
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import answer_id_of, usage_of
 from gateway.proxy.http.client import ClientConnection
@@ -33,7 +34,7 @@ from gateway.proxy.http.headers import error_head, not_sent, reply_head, request
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
 from gateway.proxy.list_split import ListSplitter
-from gateway.proxy.names import Names
+from gateway.proxy.names import Names, model_of
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
 from gateway.proxy.responses import error_body, error_event, outcome_of, stream_head
@@ -84,7 +85,8 @@ class Exchange:
         self._observe = observe
         self._on_refusal = on_refusal
         self._clock = clock
-        self._callers, self._receipts = gate.callers, Receipts(full=settings.receipt == "full")
+        self._gate, self._callers = gate, gate.callers
+        self._receipts = Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings, router.fleet.may_rest, router.fleet.elsewhere)
         self._splitter = ListSplitter(
@@ -132,6 +134,7 @@ class Exchange:
             self._number += 1
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None
+        charge: Charge | None = None
         try:
             if self._callers.keyed:
                 self._callers.identify(request.credential)  # before any work is done for nobody
@@ -145,8 +148,10 @@ class Exchange:
                 llm_request = read_body(request.body, endpoint)
             if not self._counter.idle:
                 await self._count(client, fiber, llm_request, request.body)
-            active = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
-            active.upload = request.upload
+            admitted = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
+            if self._callers.keyed:  # what is over a limit is no demand, and not observed
+                charge = self._gate.enter(request.credential, admitted.estimate.tokens)
+            active, admitted.charge, admitted.upload = admitted, charge, request.upload
             lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
             if active.estimate.model in self._names.split:
                 width, whole, active = self._splitter.width(active), active, None
@@ -170,19 +175,21 @@ class Exchange:
             finally:
                 reply.close()
         except GatewayError as error:
-            self._refuse(client, active, endpoint, request_id, error)
+            self._refuse(client, active, request, endpoint, request_id, error)
         except ClientGone:
             if active is not None:
                 active.finish(Outcome.ABANDONED, LEFT)
         except Exception:  # the outermost handler: after a bug too the client gets an error object
             log.exception("a request failed by an error in the gateway")
             failed = GatewayError("The gateway failed.")
-            self._refuse(client, active, endpoint, request_id, failed)
+            self._refuse(client, active, request, endpoint, request_id, failed)
         finally:
             try:
                 if active is not None:
                     self._conclude(active)
             finally:
+                if charge is not None:
+                    self._gate.leave(charge)
                 client.finish()
 
     async def _count(
@@ -190,17 +197,9 @@ class Exchange:
     ) -> None:
         """Have the tokens of a prompt counted, where its model has a tokenizer."""
         client.on_disconnect = fiber.abandon
-        counted = await self._counter.count(self._model(llm_request), llm_request, body)
+        model = model_of(llm_request, self._models, self._names)
+        counted = await self._counter.count(model, llm_request, body)
         llm_request.counted = counted
-
-    def _model(self, llm_request: LlmRequest) -> str:
-        """The model that a request is for. Raises BadRequest."""
-        model = llm_request.model
-        if model is None:
-            if len(self._models) > 1:
-                raise BadRequest("you must provide a model parameter", param="model")
-            model = self._models[0]
-        return model if self._names.plain else self._names.base(model)
 
     def _admit(
         self,
@@ -212,7 +211,7 @@ class Exchange:
         arrival_s: float,
     ) -> ActiveRequest:
         """Estimate the size of a request. Raises BadRequest or a subclass of it."""
-        model = self._model(llm_request)
+        model = model_of(llm_request, self._models, self._names)
         caller = self._callers.identify(request.credential)
         slo_class = named_class(request, self._router, model)
         if slo_class is None:
@@ -311,6 +310,7 @@ class Exchange:
         self,
         client: ClientConnection,
         active: ActiveRequest | None,
+        request: Request,
         endpoint: Endpoint,
         request_id: bytes,
         error: GatewayError,
@@ -323,6 +323,7 @@ class Exchange:
             receipt = active.receipt()
         else:
             self._on_refusal(error)
+            receipt += self._gate.lines(request.credential)
         if active is None or not active.committed:
             client.respond(error_head(error) + receipt, error_body(error, endpoint))
         else:
@@ -333,6 +334,8 @@ class Exchange:
     def _conclude(self, active: ActiveRequest) -> None:
         """Release the lease, and make the Observation."""
         self.timeouts.end(active)
+        if active.charge is not None:
+            charge_use(active.charge, active)
         if active.lease is not None:
             active.lease.release()
             self._dispatcher.room(self._clock())

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.access.charge import Charge
 from gateway.errors import ClientGone, GatewayError
 from gateway.proxy.active import LEFT, ActiveRequest
 from gateway.proxy.dispatch import Dispatcher
@@ -37,12 +38,13 @@ Admit = Callable[[ClientConnection, Request, LlmRequest, Fiber, bytes, float], A
 
 
 class SplitRequest:
-    """One list while its parts are served. answers: of the parts that are done. error: of the first
-    part that failed, which ends the others. over: resolved when nothing is left to wait for."""
+    """One list while its parts are served. answers: of the parts that are done. charge: of all
+    parts. error: of the first part that failed, which ends the others. over: resolved when nothing
+    is left to wait for."""
 
     __slots__ = (
-        "answers", "client", "entries", "error", "fibers", "head", "left", "lines", "next", "over",
-        "prompts", "request", "request_id", "whole", "width",
+        "answers", "charge", "client", "entries", "error", "fibers", "head", "left", "lines",
+        "next", "over", "prompts", "request", "request_id", "whole", "width",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +59,7 @@ class SplitRequest:
     ) -> None:
         parts = -(-prompts.count // width)
         self.client = client
+        self.charge: Charge | None = None
         self.request = request
         self.whole = whole
         self.prompts = prompts
@@ -146,6 +149,7 @@ class ListSplitter:
         if prompts.count != whole.prompts:
             return False
         split = SplitRequest(client, request, whole, prompts, width, lines, active.request_id)
+        split.charge = active.charge
         client.on_disconnect = active.abandon
         split.left = min(self._at_once(active), len(split.answers))
         split.fibers = [Fiber() for _ in range(split.left)]
@@ -159,7 +163,8 @@ class ListSplitter:
         if split.error is not None:
             raise split.error
         answer = joined(split.answers, split.entries, whole.endpoint)
-        client.respond(split.head + unrouted(active.request_id), answer)
+        limits = b"" if split.charge is None else split.charge.lines
+        client.respond(split.head + unrouted(active.request_id) + limits, answer)
         return True
 
     def _at_once(self, active: ActiveRequest) -> int:
@@ -192,6 +197,7 @@ class ListSplitter:
             part.counted = round(whole.counted * part.prompt_bytes / whole.prompt_bytes)
         request_id = b"%b-%d" % (split.request_id, number)
         active = self._admit(split.client, split.request, part, fiber, request_id, self._clock())
+        active.charge = split.charge
         try:
             self._timeouts.begin(active)
             self._on_arrival(active.bucket)

@@ -1,12 +1,10 @@
 """What one worker tells of its state at this moment."""
 
-from collections.abc import Sequence
-
 from gateway import logs
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
-from gateway.routing.backend import Backend
+from gateway.routing.fleet import Fleet
 from gateway.telemetry.stats_schema import WorkerGauges
 
 
@@ -14,10 +12,11 @@ def gauges_of(
     dispatcher: Dispatcher,
     listener: Listener,
     connection_pools: ConnectionPools,
-    backends: Sequence[Backend],
+    fleet: Fleet,
     now_s: float,
 ) -> WorkerGauges:
     """The gauges of the worker that these are parts of."""
+    backends = fleet.backends
     return WorkerGauges(
         queued=dispatcher.admission.waiting,
         queued_tokens=dispatcher.admission.tokens,

@@ -101,7 +101,9 @@ class LocalEndpoints:
             elif f"{path}/".startswith((MODELS, BARE_MODELS)):
                 request.require_method(b"GET")
                 body = self._model_answer(path.partition(BARE_MODELS)[2], request)
-                client.respond(status_line(200) + JSON + _id(request), msgspec.json.encode(body))
+                limits = self._gate.lines(request.credential)
+                head = status_line(200) + JSON + _id(request) + limits
+                client.respond(head, msgspec.json.encode(body))
             elif path == "/metrics" or path.startswith("/cuvee/"):
                 if not self._operator_paths:
                     raise NotFound(f"{path} is answered on the admin port only.")

@@ -14,6 +14,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from gateway.access.gate import Gate
+from gateway.access.key_board import KeyBoard, own_board
 from gateway.config.schema import GatewaySection
 from gateway.config.serving import ServingConfig
 from gateway.errors import GatewayError
@@ -78,9 +79,12 @@ class Worker:
         sockets: Sequence[socket.socket],
         admin: str,
         peers: Peers | None = None,
+        board: KeyBoard | None = None,
+        number: int = 0,
     ) -> None:
         """sockets: which listen on the data port; the worker closes them. admin: base URL of the
-        admin port. peers: other routers of the same fleet; `None`: there are none."""
+        admin port. peers, board: other routers of the fleet, and what keys have used at all, of
+        which this one has the number; `None`: there are no others."""
         self._config = config
         self._settings = settings = config.gateway
         self._estimator, self._stats = estimator, Stats(table.buckets)
@@ -97,8 +101,8 @@ class Worker:
         self._trimming = Trimming(return_free_memory)
         self._stack = AsyncExitStack()
         self._names = Names(config.models, config.upstreams)
-        self._gate = Gate()
-        self._gate.configure(key_ring(config.access, time.time))
+        self.board = board or own_board()
+        self._gate = Gate(key_ring(config.access, time.time), self.board, number, time.time)
         self.router = Router(table, fleet, peers=peers)
         self.dispatcher = self._new_dispatcher()
         self.counter = TokenCounter(config.models)
@@ -210,9 +214,8 @@ class Worker:
 
     def gauges(self) -> dict[int, WorkerGauges]:
         """The gauges of this worker, as number 0."""
-        now_s, backends = self._clock(), self.router.fleet.backends
-        pools, listener = self._connection_pools, self._listener
-        return {0: gauges_of(self.dispatcher, listener, pools, backends, now_s)}
+        pools, fleet = self._connection_pools, self.router.fleet
+        return {0: gauges_of(self.dispatcher, self._listener, pools, fleet, self._clock())}
 
     def leave(self) -> None:
         """Report not ready from now on, but go on serving, so that balancers have time to

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from cuvee import main
 
 
-def ran(*arguments: str | Path):
+def ran(*arguments: str | Path | int):
     """The result of `cuvee keys …`."""
     return CliRunner().invoke(main, ["keys", *map(str, arguments)])
 

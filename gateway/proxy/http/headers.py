@@ -124,8 +124,8 @@ def error_head(error: GatewayError) -> bytes:
         head += f"accept-encoding: {error.accepted}\r\n".encode()
     elif isinstance(error, KeyRefused):
         head += f"www-authenticate: {error.scheme}\r\n".encode()
-    elif isinstance(error, LimitReached):
-        head += error.lines
+    elif isinstance(error, LimitReached) and error.hopeless:
+        head += b"x-should-retry: false\r\n"  # OpenAI's SDKs would try again otherwise
     return head
 
 

@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
+from gateway.access.key_board import SLOTS
+from gateway.config.access_keys import MOST_KEYS, ServedKey
 from gateway.config.change import change
-from gateway.config.load import load
+from gateway.config.load import Loaded, load
 from gateway.config.serving import serving
 from gateway.errors import ConfigError
 
@@ -29,8 +31,18 @@ def wrote(folder: Path, **access) -> Path:
     return path
 
 
-def names(loaded) -> list[str]:
-    return [key.name for key in loaded.access.keys]
+def keys(loaded: Loaded) -> tuple[ServedKey, ...]:
+    assert loaded.access is not None
+    return loaded.access.keys
+
+
+def slots(loaded: Loaded) -> tuple[str, ...]:
+    assert loaded.access is not None
+    return loaded.access.slots
+
+
+def names(loaded: Loaded) -> list[str]:
+    return [key.name for key in keys(loaded)]
 
 
 @pytest.mark.parametrize("suffix", ["yaml", "json"])
@@ -53,7 +65,7 @@ def test_a_keys_file_is_yaml_or_json(tmp_path, suffix):
     )
     loaded = load(wrote(tmp_path, keys_file=f"keys.{suffix}"))
 
-    (key,) = loaded.access.keys
+    (key,) = keys(loaded)
     assert key.name == "team-a"
     assert key.digest == sha256(KEY.encode()).digest()
     assert (key.models, key.slo_classes, key.slo_class) == (("llama-3-8b",), ("batch",), "batch")
@@ -71,7 +83,7 @@ def test_keys_come_from_a_variable(tmp_path):
     assert names(load(path, environ={"KEYS": KEY})) == ["key-1"]
     assert names(load(path, environ={"KEYS": f"a={KEY}a, {KEY}b"})) == ["a", "key-2"]
     assert names(load(path, environ={"KEYS": document})) == ["team"]
-    assert load(path, environ={"KEYS": KEY}).access.keys[0].digest == sha256(KEY.encode()).digest()
+    assert keys(load(path, environ={"KEYS": KEY}))[0].digest == sha256(KEY.encode()).digest()
 
 
 def test_keys_come_from_a_mounted_secret(tmp_path):
@@ -87,7 +99,7 @@ def test_keys_come_from_a_mounted_secret(tmp_path):
     loaded = load(wrote(tmp_path, keys_folder="secret"))
 
     assert sorted(names(loaded)) == ["hashed", "limited", "plain"]
-    assert {key.concurrency for key in loaded.access.keys} == {None, 2}
+    assert {key.concurrency for key in keys(loaded)} == {None, 2}
     assert tmp_path / "secret" in loaded.files
 
 
@@ -109,8 +121,8 @@ def test_keys_come_from_a_mounted_secret(tmp_path):
 )  # fmt: skip
 def test_a_broken_file_says_which_line(tmp_path, section, line, words):
     """And which key; never what stands there, which may be a secret."""
-    keys = yaml.safe_dump({"keys": {"first": {"hash": OTHER}, "team": section}}, sort_keys=False)
-    (tmp_path / "keys.yaml").write_text("\n".join(keys.splitlines()))
+    text = yaml.safe_dump({"keys": {"first": {"hash": OTHER}, "team": section}}, sort_keys=False)
+    (tmp_path / "keys.yaml").write_text(text)
     with pytest.raises(ConfigError) as refused:
         load(wrote(tmp_path, keys_file="keys.yaml"))
 
@@ -166,17 +178,22 @@ def test_a_name_keeps_its_place_over_changes(tmp_path):
     )
     step = change(one, two)
     assert step.keys == ("access",)
-    last = change(step.loaded, three).loaded.access
+    last = change(step.loaded, three).loaded
 
-    assert step.loaded.access.slots == ("a", "b")
-    assert last.slots == ("a", "b", "c")
+    assert slots(step.loaded) == ("a", "b")
+    assert slots(last) == ("a", "b", "c")
     assert change(step.loaded, load(path, environ={"KEYS": f"b={KEY}b"})).keys == ()
+
+
+def test_every_key_has_room_on_the_board():
+    """The configuration knows nothing of the board's size, and is held to it here."""
+    assert MOST_KEYS == SLOTS
 
 
 def test_no_text_of_the_configuration_shows_a_digest(tmp_path):
     """It may be logged by mistake."""
     loaded = load(wrote(tmp_path, keys_env="KEYS"), environ={"KEYS": KEY})
-    digest = loaded.access.keys[0].digest
+    digest = keys(loaded)[0].digest
 
     assert repr(digest) not in repr(loaded)
     assert digest.hex() not in repr(serving(loaded))
