@@ -288,6 +288,7 @@ class App:
         self._insight.counting = self._counting
         stack.callback(self._journal.close)
         stack.enter_context(self._counting.tracing(self._loaded))
+        await stack.enter_async_context(self._counting.desk)
         self._acquaintance = await stack.enter_async_context(
             Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
         )

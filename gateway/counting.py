@@ -11,6 +11,7 @@ from gateway import logs
 from gateway.config.load import Loaded
 from gateway.control.scrape import Scrape
 from gateway.journal.journal import DecisionJournal
+from gateway.key_desk import KeyDesk
 from gateway.planning import Planning
 from gateway.processes import usages
 from gateway.telemetry.metrics import Metrics
@@ -24,7 +25,8 @@ COUNT_S = 0.2  # between two takings
 
 
 class Counting:
-    """Adds what happened to the observed demand, to the metrics and to the trace."""
+    """Adds what happened to the observed demand, to the metrics and to the trace. desk: for the
+    keys of clients."""
 
     def __init__(
         self,
@@ -45,10 +47,12 @@ class Counting:
         self._metrics = metrics
         self._journal = journal
         self._trace = TraceFile()
+        self.desk = KeyDesk(plane.board, journal, metrics.loops)
 
     def configure(self, loaded: Loaded) -> None:
-        """Write the trace that this configuration wants from now on."""
+        """Write the trace that this configuration wants, and look after its keys, from now on."""
         self._trace.configure(loaded)
+        self.desk.configure(loaded)
 
     @contextmanager
     def tracing(self, loaded: Loaded) -> Iterator[None]:
@@ -76,6 +80,7 @@ class Counting:
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
         self._journal.spend(self._planning.running_usd)
+        self.desk.add(delta.uses, self._planning.running_usd)
         self._trace.add(delta.served, delta.unrecorded)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 

@@ -36,8 +36,8 @@ LAYERS = {
     "gateway.proxy.http": "gateway.errors",
     "gateway.proxy": "planner.model gateway.errors gateway.access gateway.config gateway.routing "
     "gateway.proxy.http",
-    "gateway.cluster": "planner planner.model planner.traffic gateway.config gateway.routing "
-    "gateway.telemetry",
+    "gateway.cluster": "planner planner.model planner.traffic gateway.access gateway.config "
+    "gateway.routing gateway.telemetry",
     "gateway.control.solver": "PLANNER gateway.runtime",
     "gateway.control": "PLANNER gateway.config gateway.proxy gateway.routing gateway.telemetry "
     "gateway.control.solver",
@@ -58,7 +58,10 @@ LAYERS = {
     "gateway.line_file": "",
     "gateway.trace_file": "planner.traffic gateway.config gateway.line_file",
     "gateway.journal": "planner.model gateway.config gateway.line_file gateway.telemetry",
-    "gateway.counting": "gateway.config gateway.control gateway.journal gateway.logs "
+    "gateway.key_desk": "gateway.access gateway.cluster gateway.config gateway.journal "
+    "gateway.telemetry",
+    "gateway.counting": "gateway.config gateway.control gateway.journal gateway.key_desk "
+    "gateway.logs "
     "gateway.planning "
     "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
