@@ -10,6 +10,7 @@ import socket
 import time
 from collections.abc import Callable, Mapping
 from math import inf
+from typing import Any
 
 import msgspec
 
@@ -18,7 +19,7 @@ from gateway.cluster.codec import CodecError, decode, encode
 from gateway.cluster.key_frames import COUNTS_S, KeyFrame, KeyLimits, SharedKeys
 from gateway.cluster.link import Link
 from gateway.cluster.store import Store, StoreError
-from gateway.config.access_keys import AccessKeys
+from gateway.config.access_keys import AccessKeys, ServedKey
 from gateway.config.load import Loaded
 from gateway.journal.journal import DecisionJournal
 from gateway.journal.spending import DaySpending
@@ -29,6 +30,10 @@ log = logging.getLogger("cuvee.access")
 
 SPEND_S = 1.0  # between two writings of what keys have spent
 LOOP = "keys"
+TOLD = (
+    "name", "models", "slo_classes", "slo_class", "weight", "requests_per_minute",
+    "tokens_per_minute", "concurrency", "usd_per_day", "expires_s",
+)  # fmt: skip
 
 
 class KeyDesk:
@@ -92,6 +97,29 @@ class KeyDesk:
         if now_s >= self._due_s:
             self._due_s = now_s + SPEND_S
             self._write_usd()
+
+    def figures(self) -> dict[str, Any]:
+        """As the admin port shows them: what each key may do, and what it does. Never a hash."""
+        keys = () if self._access is None else self._access.keys
+        used = self._shared.used(self._wall_clock())
+        return {
+            "needed": self._access is not None,
+            "gateways": 1 + len(self._frames),
+            "keys": [self._figures_of(key, used[self._slots[key.name]].tolist()) for key in keys],
+        }
+
+    def _figures_of(self, key: ServedKey, used: list[float]) -> dict[str, Any]:
+        requests, tokens, under_way = used
+        at = self._slots[key.name] * self._board.stride + self._board.workers * CELLS
+        told = {name: getattr(key, name) for name in TOLD}
+        return told | {
+            "used": {
+                "requests": round(requests, 1),
+                "tokens": round(tokens, 1),
+                "under_way": int(under_way),
+                "usd": round(self._board.cells[at + USD], 6),
+            }
+        }
 
     async def __aenter__(self) -> "KeyDesk":
         if self._store is not None:

@@ -14,6 +14,7 @@ from aiohttp import ClientSession, web
 
 from gateway.app import App
 from gateway.config.load import load
+from tests.redis_server import redis_server
 
 MODEL, OTHER = "org/m", "org/other"
 CHAT, MESSAGES = "/v1/chat/completions", "/v1/messages"
@@ -263,3 +264,63 @@ async def test_slots_of_a_key_are_freed_on_every_path(tmp_path: Path, workers: i
         assert (await gateway.ask())[0] in (500, 502)
         gateway.engine.status = 200
         assert (await gateway.ask())[0] in (200, 503)
+
+
+async def test_a_key_that_has_spent_its_dollars_waits_for_the_next_day(tmp_path: Path) -> None:
+    """By the price of the pool that it has used, a dollar a second here."""
+    async with served(tmp_path, {"team": {"usd_per_day": 0.2}}) as gateway:
+        while (answer := await gateway.ask())[0] == 200:
+            pass
+    status, body, headers = answer
+
+    assert (status, body["error"]["code"]) == (429, "insufficient_quota")
+    assert 1 <= int(headers["retry-after"]) <= 86_400
+
+
+async def test_gateways_of_one_cluster_keep_a_limit_together(tmp_path: Path) -> None:
+    """A flood at both passes as many as the key may have, within one at each other gateway."""
+    async with redis_server(tmp_path) as server, AsyncExitStack() as stack:
+        cluster = {"redis": server.url, "view_s": 0.05}
+        gateways = []
+        for name in ("one", "two"):
+            (tmp_path / name).mkdir()
+            keys = {"team": {"requests_per_minute": 60}}
+            made = served(tmp_path / name, keys, cluster=cluster)
+            gateways.append(await stack.enter_async_context(made))
+        one, two = gateways
+        while any([(await access(gateway))["gateways"] < 2 for gateway in gateways]):
+            pass
+        passed = 0
+        async with asyncio.timeout(20):
+            while passed < 57:
+                answers = await asyncio.gather(*(g.ask() for g in (one, two) for _ in range(20)))
+                passed += sum(status == 200 for status, _, _ in answers)
+        for _ in range(3):
+            answers = await asyncio.gather(*(g.ask() for g in (one, two) for _ in range(20)))
+            passed += sum(status == 200 for status, _, _ in answers)
+
+    assert passed <= 61
+
+
+async def test_operators_see_what_keys_do(tmp_path: Path) -> None:
+    """What each may do, and what it does; no key and no hash."""
+    async with served(tmp_path, {"team": {"requests_per_minute": 60}, "idle": {
+        "hash": hashed("other-other-other")}}) as gateway:  # fmt: skip
+        await gateway.ask()
+        told = await access(gateway)
+    idle, team = told["keys"]
+
+    assert (told["needed"], told["gateways"]) == (True, 1)
+    assert (team["name"], team["requests_per_minute"], idle["requests_per_minute"]) == (
+        "team", 60, None,
+    )  # fmt: skip
+    assert (team["used"]["requests"], idle["used"]["requests"]) == (1, 0)
+    assert hashed().partition(":")[2] not in json.dumps(told)
+
+
+async def access(gateway: Served) -> dict[str, Any]:
+    """What the admin port tells of keys."""
+    url = f"{gateway.app.admin}/cuvee/access"
+    async with ClientSession() as session, session.get(url) as reply:
+        told: dict[str, Any] = (await reply.json())["access"]
+        return told

@@ -110,6 +110,16 @@ class SharedKeys:
         self._bound(own + others, limits, gateways, 1.0 - (now_s / WINDOW_S - window))
         self._others[:, TOLD_S] = now_s
 
+    def used(self, now_s: float) -> FloatArray:
+        """(slots, 3) requests and tokens of the last 60 s, and what is under way, everywhere."""
+        window = now_s // WINDOW_S
+        sums, others = self._held(window), self._others[:, SUMS]
+        left = 1.0 - (now_s / WINDOW_S - window)
+        if now_s - self._others[0, TOLD_S] < FRESH_S:
+            sums = sums + others
+        requests = sums[:, 0] + left * sums[:, 1]
+        return np.stack([requests, sums[:, 2] + left * sums[:, 3], sums[:, 4]], axis=1)
+
     def _bound(self, used: FloatArray, limits: KeyLimits, gateways: int, left: float) -> None:
         """Write how far this gateway may go. used: by all, as SUMS. left: share of the last minute
         that still counts."""
