@@ -16,6 +16,7 @@ from cuvee.options import CONFIG, configured
 from gateway import logs, runtime
 from gateway.app import App
 from gateway.config.load import Loaded
+from gateway.config.posture import postures
 from planner.errors import PlannerError
 
 log = logging.getLogger("cuvee")
@@ -49,6 +50,9 @@ def serve(path: Path, host: str | None, port: int | None, replace: bool, log_lev
     logs.begin(settings.log_format, log_level.upper(), process=process)
     for warning in loaded.warnings:
         log.warning(warning)
+    for posture in postures(loaded):
+        log.log(logging.WARNING if posture.open else logging.INFO, posture.text)
+    runtime.forbid_core_dumps()  # keys and prompts are in memory
     log.info("at most %d open files", runtime.raise_file_limit())
     runtime.return_large_blocks()
     log.info("data path: %s", runtime.data_path())

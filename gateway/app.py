@@ -242,6 +242,7 @@ class App:
         self._journal.configure(loaded)
         self.alliance.configure(loaded)
         self._actuation.configure(loaded)
+        self._admin.configure(loaded)
         self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
             self._announcement.planned(plan, "the configuration has changed")
@@ -269,7 +270,7 @@ class App:
         await stack.enter_async_context(self._weights)
         self._announcement.first(self.plan)
         self._admin = await stack.enter_async_context(
-            AdminPort(settings, self._insight, self._handover)
+            AdminPort(self._loaded, self._insight, self._handover)
         )
         self.plane, load = data_plane(
             self._serving,
@@ -320,7 +321,8 @@ class App:
             self._background(self._reload.run())
         admin, data = self._admin, self._port  # a successor gets the sockets of both
         self._handover.serve(self.port, lambda: (admin.sockets, data.sockets), admin.leave)
-        where = f"http://{self._port.host}:{self.port}, admin on {self._admin.url}"
+        scheme = "http" if self._loaded.tls is None else "https"
+        where = f"{scheme}://{self._port.host}:{self.port}, admin on {self._admin.url}"
         log.info("listening on %s", where)
 
     def _on_probed(self) -> None:

@@ -82,8 +82,9 @@ LAYERS = {
     "gateway.solitary gateway.counting "
     "gateway.discovery gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
-    "gateway.admin": "gateway.errors gateway.proxy.http",
-    "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "
+    "gateway.admin": "gateway.access gateway.errors gateway.proxy.http",
+    "gateway.admin_port": "gateway.access gateway.admin gateway.config gateway.insight "
+    "gateway.proxy gateway.runtime "
     "gateway.workers",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "",

@@ -22,6 +22,21 @@ class AdminAccessSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     signed; `*` stands for all of them."""
 
 
+class TlsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Certificates of a port: TLS 1.2 or newer. The files are read again when they change, and no
+    connection is dropped for that. Paths are relative to this file.
+    """
+
+    certificate: str
+    """The certificate, with those of the authorities between it and the root behind it, in PEM."""
+    key: str
+    """Its private key, in PEM, without a password."""
+    client_ca: str | None = None
+    """Certificates, in PEM, of the authorities that sign certificates of clients. With it each
+    client must show one (mTLS); on the admin port `/livez` and `/readyz` need none.
+    """
+
+
 class AccessSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Who may use the gateway ([access](access.md)). With one of the three sources of keys each
     request to a model needs a key; all sources count together.

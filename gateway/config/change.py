@@ -54,8 +54,7 @@ def _keys(before: Loaded, after: Loaded) -> Iterator[str]:
     keys = list(_differences(_plain(before.config), _plain(after.config), ""))
     yield from keys
     yield from _files(before, after, keys)
-    if before.access != after.access and not any(key.startswith("access") for key in keys):
-        yield "access"
+    yield from _own_files(before, after, keys)
     pools = {pool.name: pool for pool in before.pools}
     for pool in after.pools:
         known = pools.get(pool.name)
@@ -86,6 +85,17 @@ def _files(before: Loaded, after: Loaded, keys: list[str]) -> Iterator[str]:
                 if one.tls and one.tls.ca
                 else f"pools.{name}.client_cert_file"
             )
+
+
+def _own_files(before: Loaded, after: Loaded, keys: list[str]) -> Iterator[str]:
+    """Of the gateway's own ports: certificates, and keys of clients and of operators."""
+    for field, path in (
+        ("tls", "gateway.tls"), ("admin_tls", "gateway.admin_tls"),
+        ("access", "access"), ("admin", "access.admin"),
+    ):  # fmt: skip
+        named = any(key == path or key.startswith((f"{path}.", f"{path}_")) for key in keys)
+        if getattr(before, field) != getattr(after, field) and not named:
+            yield path
 
 
 def _plain(config: Config) -> dict[str, Any]:

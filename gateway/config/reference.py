@@ -21,7 +21,12 @@ from gateway.config import (
     schema,
     weights_schema,
 )
-from gateway.config.access_schema import AccessSection, AdminAccessSection, KeySection
+from gateway.config.access_schema import (
+    AccessSection,
+    AdminAccessSection,
+    KeySection,
+    TlsSection,
+)
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
@@ -122,6 +127,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("gateway.trace", TraceSection),
     ("gateway.journal", JournalSection),
     ("gateway.cluster", ClusterSection),
+    ("gateway.tls, gateway.admin_tls", TlsSection),
     ("access", AccessSection),
     ("access.admin_read", AdminAccessSection),
     ("keys.NAME (in a keys file)", KeySection),

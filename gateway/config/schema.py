@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from gateway.config.access_schema import AccessSection
+from gateway.config.access_schema import AccessSection, TlsSection
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.domains import (
     ADMIN_PORT,
@@ -198,6 +198,10 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
     admin_port: Port = ADMIN_PORT
     """The admin port; 0 takes a free one, which the log tells."""
+    tls: TlsSection | None = None
+    """HTTPS on `port` instead of HTTP; default: HTTP."""
+    admin_tls: TlsSection | None = None
+    """HTTPS on `admin_port`; default: HTTP."""
     operator_paths: Literal["admin", "both"] = "admin"
     """Where `/metrics` and `/cuvee/...` are answered: on the admin port only, or on `port` too,
     where every client can read prices, plans and the names of backends.

@@ -9,7 +9,7 @@ from gateway.config.access_keys import AccessKeys
 from gateway.config.load import Loaded
 from gateway.config.schema import GatewaySection
 from gateway.config.tokenizer_file import TokenizerFile
-from gateway.config.upstream import Upstream, withheld
+from gateway.config.upstream import TlsPaths, Upstream, withheld
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,13 +32,14 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the data path, the models, how the engines are spoken to, by pool, and the keys
-    of clients."""
+    """Settings of the data path, the models, how the engines are spoken to, by pool, the keys of
+    clients, and the certificates of the data port."""
 
     gateway: GatewaySection
     models: tuple[ServedModel, ...]
     upstreams: dict[str, Upstream]
     access: AccessKeys | None = None
+    tls: TlsPaths | None = None
 
     @property
     def bytes_per_token(self) -> dict[str, float]:
@@ -68,4 +69,5 @@ def serving(loaded: Loaded) -> ServingConfig:
         ),
         upstreams=dict(loaded.upstreams),
         access=loaded.access,
+        tls=loaded.tls,
     )

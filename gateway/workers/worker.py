@@ -28,6 +28,7 @@ from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.request import Request, canonical_path
 from gateway.proxy.key_rings import key_ring
 from gateway.proxy.names import Names
+from gateway.proxy.targets import files_of
 from gateway.proxy.token_counter import TokenCounter
 from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend
@@ -87,19 +88,18 @@ class Worker:
         which this one has the number; `None`: there are no others."""
         self._config = config
         self._settings = settings = config.gateway
+        self._sockets, self._peers = tuple(sockets), peers
         self._estimator, self._stats = estimator, Stats(table.buckets)
         budget = BodyBudget(body_budget(settings))
         self._connection_pools = ConnectionPools(
             connect_timeout_s=settings.connect_timeout_s, budget=budget
         )
-        self._peers = peers
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
         self._leaving, self._over, self._ended = False, False, list[Observation]()
         self._records = new_records(self._config, table.buckets, self._clock)
-        self._rested, self._shedding = Rested(), Shedding()
+        self._rested, self._shedding, self._stack = Rested(), Shedding(), AsyncExitStack()
         self._trimming = Trimming(return_free_memory)
-        self._stack = AsyncExitStack()
         self._names = Names(config.models, config.upstreams)
         self.board = board or own_board()
         self._gate = Gate(key_ring(config.access, time.time), self.board, number, time.time)
@@ -120,7 +120,7 @@ class Worker:
         self._listener = Listener(
             client_limits(settings), self._serve, refused=self._refused, budget=budget
         )
-        self._sockets = tuple(sockets)
+        self._listener.secure(files_of(config.tls))
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
 
     def __repr__(self) -> str:
@@ -180,14 +180,14 @@ class Worker:
         self._names = Names(config.models, config.upstreams)
         self._gate.configure(key_ring(config.access, time.time))
         self.dispatcher.configure(config.upstreams, self._names, config.gateway)
-        self.dispatcher.admission.configure(
-            queue_limits(self._settings), config.gateway.caller_weights, self._clock()
-        )
+        limits, weights = queue_limits(config.gateway), config.gateway.caller_weights
+        self.dispatcher.admission.configure(limits, weights, self._clock())
         self._exchange.configure(config.gateway, self._names, config.upstreams)
         self.counter.configure(config.models)
         self._local_endpoints.configure(config)
-        self._listener.limits = client_limits(self._settings)
-        self._listener.budget.limit = body_budget(self._settings)
+        self._listener.limits = client_limits(config.gateway)
+        self._listener.budget.limit = body_budget(config.gateway)
+        self._listener.secure(files_of(config.tls))
         self.dispatcher.room(self._clock())
 
     def apply(self, membership: Membership) -> None:

@@ -197,3 +197,33 @@ def test_no_text_of_the_configuration_shows_a_digest(tmp_path):
 
     assert repr(digest) not in repr(loaded)
     assert digest.hex() not in repr(serving(loaded))
+
+
+@pytest.mark.parametrize(
+    ("access", "words"),
+    [
+        ({"admin_read": {}}, "needs token_file, token_env or certificates"),
+        ({"admin_read": {"token_env": "NONE"}}, "has no value"),
+        ({"admin_read": {"token_env": "SHORT"}}, "16 characters or more"),
+        ({"admin_write": {"token_file": "none"}}, "cannot be read"),
+        ({"admin_write": {"certificates": ["a"]}}, "gateway.admin_tls.client_ca"),
+    ],
+)
+def test_a_key_of_operators_that_cannot_be_used_is_told(tmp_path, access, words):
+    """Or the admin port would be open, or shut, against what was meant."""
+    with pytest.raises(ConfigError, match=words) as refused:
+        load(wrote(tmp_path, **access), environ={"SHORT": "hunter2"})
+
+    assert "hunter2" not in str(refused.value)
+
+
+def test_keys_of_operators_alone_leave_clients_without(tmp_path):
+    """Both halves of `access` stand for themselves; who may read may write unless a key differs."""
+    path = wrote(tmp_path, admin_read={"token_env": "TOKEN"})
+    loaded = load(path, environ={"TOKEN": KEY})
+
+    assert loaded.access is None
+    assert loaded.admin.read == loaded.admin.write
+    assert loaded.admin.read is not None
+    assert loaded.admin.read.digest == sha256(KEY.encode()).digest()
+    assert change(loaded, load(path, environ={"TOKEN": KEY + "2"})).keys == ("access.admin",)
