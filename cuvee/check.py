@@ -10,7 +10,6 @@ import uvloop
 from cuvee.options import CONFIG, POSITIVE, configured
 from gateway import runtime
 from gateway.config.load import Loaded
-from gateway.config.posture import postures
 from gateway.discovery.glance import glance
 from gateway.discovery.sources import by_pool
 from gateway.preflight.inquiry import expected, expected_in, inquire
@@ -59,8 +58,6 @@ def check(path: Path, strict: bool, connect: bool, key: str | None, timeout_s: f
     )
     for line in understood(loaded):
         click.echo(f"  {line}")
-    for posture in postures(loaded):
-        click.echo(f"  {posture.text}")
     if connect:
         runtime.raise_file_limit()
         if not uvloop.run(agreed(loaded, key, timeout_s)):

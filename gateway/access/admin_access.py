@@ -74,7 +74,7 @@ def _require_own_page(fields: Mapping[bytes, bytes]) -> None:
     """Raise KeyForbids for what a page of another site has a browser do: it would send the password
     that its user gave to this one."""
     site, origin = fields.get(b"sec-fetch-site"), fields.get(b"origin")
-    other = origin is not None and origin.partition(b"://")[2] != fields.get(b"host", b"")
+    other = origin is not None and origin.partition(b"://")[2] != fields.get(b"host")
     if other or (site is not None and site not in SAME):
         raise KeyForbids("A page of another site may not do this.", code="cross_site")
 

@@ -14,7 +14,7 @@ import msgspec
 
 from gateway.config.access_keys import MOST_KEYS, AccessKeys, ServedKey
 from gateway.config.access_schema import AccessSection, KeySection, KeysFile
-from gateway.config.findings import Findings, did_you_mean
+from gateway.config.findings import Findings, did_you_mean, no_value
 from gateway.config.schema import Config
 from planner import files
 from planner.document import Document, note, read, shown, under
@@ -108,12 +108,12 @@ class KeySources:
         """Add the keys in a variable of the environment."""
         text, where = environ.get(name, "").strip(), "access.keys_env"
         if not text:
-            self._findings.problem(where, f"the variable {shown(name)} has no value")
+            self._findings.problem(where, no_value(name))
         elif text.startswith("{"):
             try:
                 value = msgspec.json.decode(text.encode())
             except msgspec.DecodeError as error:
-                self._findings.problem(where, f"the variable {shown(name)} is no JSON: {error}")
+                self._findings.problem(where, f"the variable {name} is no JSON: {error}")
                 return
             own = Findings(Path(f"${name}"), Document(value, {}))
             self._add_document(value, own)

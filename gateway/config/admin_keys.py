@@ -7,10 +7,9 @@ from pathlib import Path
 import msgspec
 
 from gateway.config.access_schema import AdminAccessSection
-from gateway.config.findings import Findings
+from gateway.config.findings import Findings, no_value
 from gateway.config.schema import Config
 from gateway.config.upstream import content_of
-from planner.document import shown
 
 SHORTEST = 16  # characters of a token
 NO_TOKEN = f"a token must be one word of printable ASCII, {SHORTEST} characters or more"
@@ -73,7 +72,7 @@ def _key(
     elif section.token_env is not None:
         key, text = f"{where}.token_env", environ.get(section.token_env, "").strip()
         if not text:
-            findings.problem(key, f"the variable {shown(section.token_env)} has no value")
+            findings.problem(key, no_value(section.token_env))
             text = None
     elif not section.certificates:
         findings.problem(where, "needs token_file, token_env or certificates")

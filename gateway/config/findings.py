@@ -1,6 +1,7 @@
 """What is wrong with a configuration file, gathered while it is read. Knows no key by name."""
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -89,3 +90,11 @@ def did_you_mean(name: str, known: Iterable[object]) -> str:
     """The end of a line about an unknown name: what is near it, or nothing."""
     near = difflib.get_close_matches(name, [str(one) for one in known], 1, files.NEARNESS)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def no_value(variable: str) -> str:
+    """The text about a variable of the environment that is missing or empty. What does not look
+    like the name of one may be the key itself, written in the wrong place, and is not shown."""
+    if re.fullmatch("[A-Z_][A-Z0-9_]{0,63}", variable):
+        return f"the variable {variable} has no value"
+    return "the variable has no value, and what stands here must be its name, not a key"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.config.findings import Findings
+from gateway.config.findings import Findings, no_value
 from gateway.config.pool_schema import PoolSection
 from gateway.config.schema import Config, GatewaySection
 from planner.document import note, shown, under
@@ -140,7 +140,7 @@ def _key(
             return None
         key, text = f"{where}.api_key_env", environ.get(section.api_key_env)
         if not text:
-            findings.problem(key, f"the variable {shown(section.api_key_env)} has no value")
+            findings.problem(key, no_value(section.api_key_env))
             return None
     else:
         assert source is not None
