@@ -11,7 +11,14 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from cuvee.options import CONFIG, EXISTING_FILE, JSON, configured, table_columns
+from cuvee.options import (
+    CONFIG,
+    EXISTING_FILE,
+    JSON,
+    admin_headers,
+    configured,
+    table_columns,
+)
 from gateway.journal.entry import CallerBill, Entry, Happened, ModelBill, counted
 from gateway.journal.file import read
 
@@ -44,7 +51,8 @@ def history(
 ) -> None:
     """Show what the gateway has decided, why, and what came of it.
 
-    Reads the journal of the configuration (gateway.journal), a file, or asks a running gateway.
+    Reads the journal of the configuration (gateway.journal), a file, or asks a running gateway,
+    with the token in CUVEE_ADMIN_TOKEN if there is one.
     """
     found = _asked(url) if url is not None else read(file or _configured(path))
     shown = [entry for entry in found if looks or entry.kind != "looks"][-last:]
@@ -164,7 +172,8 @@ def _asked(url: str) -> list[Entry]:
         click.echo("--url must start with http:// or https://", err=True)
         sys.exit(2)
     try:
-        with urllib.request.urlopen(url.rstrip("/") + PATH, timeout=TIMEOUT_S) as reply:
+        question = urllib.request.Request(url.rstrip("/") + PATH, headers=admin_headers())
+        with urllib.request.urlopen(question, timeout=TIMEOUT_S) as reply:
             return msgspec.json.decode(reply.read(), type=JournalAnswer).entries
     except (URLError, OSError, msgspec.DecodeError) as error:
         click.echo(f"{url} does not answer: {error}", err=True)

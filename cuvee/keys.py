@@ -30,7 +30,7 @@ LIMITS = {
 def keys() -> None:
     """Add, list and revoke the keys of clients.
 
-    A running gateway follows the file within two seconds.
+    A running gateway follows the file within three seconds.
     """
 
 

@@ -4,6 +4,7 @@ Imported by `serve` too, so it imports what serving needs and no more: a module 
 resident for as long as the gateway runs.
 """
 
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -18,6 +19,7 @@ FILE = click.Path(path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)  # refuses a folder before the work begins
 POSITIVE = click.FloatRange(0, min_open=True)
+ADMIN_TOKEN = "CUVEE_ADMIN_TOKEN"
 TABLE_COLUMNS = 120  # of tables that go into a file, which has no width of its own
 
 _config = partial(click.option, "--config", "path", type=FILE, help="Configuration file.")
@@ -68,6 +70,13 @@ def configured(path: Path, **gateway: Any) -> Loaded:
         for problem in error.problems:
             click.echo(problem, err=True)
         sys.exit(2)
+
+
+def admin_headers() -> dict[str, str]:
+    """The headers by which a command may use the admin port of a gateway: with the token in the
+    environment, if there is one."""
+    token = os.environ.get(ADMIN_TOKEN)
+    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def table_columns() -> int | None:

@@ -2,10 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import pytest
@@ -83,9 +84,12 @@ def wrote(folder: Path, **keys: dict[str, Any]) -> None:
 
 @asynccontextmanager
 async def served(
-    folder: Path, keys: dict[str, dict[str, Any]], **gateway: Any
+    folder: Path,
+    keys: dict[str, dict[str, Any]],
+    access: Mapping[str, Any] = MappingProxyType({}),
+    **gateway: Any,
 ) -> AsyncIterator[Served]:
-    """A gateway with these keys. gateway: settings of its section."""
+    """A gateway with these keys. access, gateway: settings of these sections."""
     wrote(folder, **keys)
     async with AsyncExitStack() as stack:
         engine = Engine()
@@ -105,7 +109,7 @@ async def served(
                 "p": pool | {"model": MODEL, "headers": {"authorization": "Bearer of-the-pool"}},
                 "q": pool | {"model": OTHER, "backends": [f"{url}/q"]},
             },
-            "access": {"keys_file": "keys.yaml"},
+            "access": {"keys_file": "keys.yaml", **access},
             "gateway": {"admin_port": 0, "drain_s": 1.0, "drain_delay_s": 0} | gateway,
         }
         path = folder / "cuvee.yaml"
@@ -324,3 +328,18 @@ async def access(gateway: Served) -> dict[str, Any]:
     async with ClientSession() as session, session.get(url) as reply:
         told: dict[str, Any] = (await reply.json())["access"]
         return told
+
+
+async def test_operators_paths_on_the_data_port_ask_for_their_token(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on the admin port, which answers; a client's key does not open them."""
+    monkeypatch.setenv("TOKEN", "admin-token-0123456789")
+    read = {"admin_read": {"token_env": "TOKEN"}}
+    async with served(tmp_path, {"team": {}}, access=read, operator_paths="both") as gateway:
+        statuses = [
+            (await gateway.ask("/cuvee/plan", key=key, body=None))[0]
+            for key in (None, KEY, "admin-token-0123456789")
+        ]
+
+    assert statuses == [401, 401, 200]

@@ -55,6 +55,9 @@ def access_keys(
     if len(sources.keys) > MOST_KEYS:
         findings.problem("access", f"at most {MOST_KEYS} keys")
         return None
+    if config.gateway.operator_paths == "both" and section.admin_read is None:
+        text = "prices and plans can be read on `port` without a key: set access.admin_read"
+        findings.warning("gateway.operator_paths", text)
     _check_forwarding(config, findings)
     return AccessKeys(keys=tuple(sources.keys.values())).after(None)
 

@@ -183,7 +183,9 @@ class LocalEndpoints:
         timer = asyncio.get_running_loop().call_later(FETCH_S, fiber.cancel, late)
         reply: Reply | None = None
         try:
-            head = self._admin.request_start("GET", request.path) + b"\r\n"
+            shown = request.fields.get(b"authorization")  # which the admin port may ask for
+            key = b"" if shown is None else b"authorization: %b\r\n" % shown
+            head = self._admin.request_start("GET", request.path) + key + b"\r\n"
             reply = await self._admin.send(head, b"")
             body = await reply.read()
             client.respond(reply_head(reply.status, reply.headers) + _id(request), body)
