@@ -5,7 +5,8 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo demo-scale test test-long test-clients test-kubernetes check coverage compiled interpreted format clean
+# `docs` is a folder, too.
+.PHONY: demo demo-scale test test-long test-clients test-kubernetes docs check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -33,6 +34,15 @@ test-kubernetes: $(VENV)/.dev
 	CUVEE_KUBE_APISERVER=$$(tests/gateway/discovery/kubernetes/kube_apiserver.sh) \
 	    $(BIN)/python -m pytest tests/gateway/discovery/kubernetes/test_kube_apiserver.py \
 	    tests/gateway/actuation/test_kube_apiserver.py $(ARGS)
+
+# The documents as a site that reads without a network: build/site/index.html. In an environment of its own.
+docs: build/docs/.made
+	NO_MKDOCS_2_WARNING=1 build/docs/bin/mkdocs build --quiet
+
+build/docs/.made: docs/site/requirements.txt
+	$(PYTHON) -m venv build/docs
+	build/docs/bin/python -m pip install --quiet --disable-pip-version-check -r docs/site/requirements.txt
+	@touch $@
 
 check: $(VENV)/.dev
 	$(BIN)/ruff format --check .

@@ -35,6 +35,13 @@ SECONDS = 300.0
 @TTFT
 @TPOT
 @click.option(
+    "--cache-share",
+    type=click.FloatRange(0.0, 1.0, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Of its KV cache, what an engine has for prompts that no request uses; nobody is told.",
+)
+@click.option(
     "--way", "ways", multiple=True, type=click.Choice(WAYS), help="Only this one; default: all."
 )
 @JSON
@@ -49,13 +56,15 @@ def affinity(
     fleet: str,
     ttft: float | None,
     tpot: float | None,
+    cache_share: float,
     ways: tuple[str, ...],
     as_json: bool,
 ) -> None:
     """Hits of prefix caches and attainment, by ways to choose a backend.
 
     Every simulated engine has a prefix cache of its own, as large as its KV cache leaves it.
-    `none`: the gateway without affinity; `cuvee`: with it; `longest-prefix`: the engine that has
+    `none`: the gateway without affinity; `cuvee`: with it; `cuvee-events`: and with the engines'
+    KV events; `longest-prefix`: the engine that has
     most of the prompt, which nobody could know; `hashing`: by a hash of its beginning.
     """
     console = Console(width=table_columns())
@@ -64,7 +73,12 @@ def affinity(
         traffic = _traffic(trace_path, made, rate, seconds, seed).at(speed)
         with console.status("playing") as status:
             plays, left_out = affinity_plays(
-                loaded, traffic, backend_counts(fleet), ways or WAYS, progress=status.update
+                loaded,
+                traffic,
+                backend_counts(fleet),
+                ways or WAYS,
+                cache_share=cache_share,
+                progress=status.update,
             )
     except PlannerError as error:
         raise click.ClickException(str(error)) from error

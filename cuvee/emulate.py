@@ -10,6 +10,7 @@ import click
 import uvloop
 
 from loadtest.emulator.faults import Faults
+from loadtest.emulator.kv_publisher import KvPublisher
 from loadtest.emulator.server import EVENTS_PER_STEP, Emulator
 from planner import shipped
 from planner.engine import catalogue
@@ -98,6 +99,16 @@ def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Mod
     is_flag=True,
     help="Do not compute again how earlier prompts began, and tell the hits in the usage.",
 )
+@click.option(
+    "--kv-events-port",
+    type=click.IntRange(0, 65535),
+    help="Publish what happens in the prefix cache there, over ZeroMQ.",
+)
+@click.option(
+    "--kv-events-replay-port",
+    type=click.IntRange(0, 65535),
+    help="Send events again that are asked for there.",
+)
 @click.option("--api-key", help="Refuse (401) requests below /v1 without it.")
 @click.option(
     "--served-model-name",
@@ -168,6 +179,8 @@ def emulate(
     port: int,
     profile_name: str | None,
     served_names: tuple[str, ...],
+    kv_events_port: int | None,
+    kv_events_replay_port: int | None,
     **options: Any,
 ) -> None:
     """Runs one emulated vLLM backend: the real API at the pace of the engine model, without a GPU.
@@ -189,6 +202,11 @@ def emulate(
     # click's choices are strings, the status is a number.
     status: Literal[500, 503] | None = {"500": 500, "503": 503, None: None}[options.pop("status")]
     server = {name: options.pop(name) for name in SERVER_OPTIONS}
+    publisher = None
+    if kv_events_port is not None:
+        if not server["prefix_cache"]:
+            raise click.UsageError("--kv-events-port needs --prefix-cache")
+        publisher = KvPublisher(kv_events_port, kv_events_replay_port)
     try:
         profile = emulated_profile(profile_name, options)
         name, *aliases = served_names or (profile.model,)
@@ -198,10 +216,11 @@ def emulate(
             aliases=aliases,
             faults=Faults(status=status, **fault),
             engine=options.get("engine") or "vllm",
+            kv_publisher=publisher,
             **server,
         )
         uvloop.run(serve(emulator, host, port))
-    except (PlannerError, OSError) as error:
+    except (PlannerError, OSError, ImportError) as error:
         raise click.ClickException(str(error)) from error
 
 

@@ -30,6 +30,7 @@ from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError
 from gateway.insight import Insight
 from gateway.journal.journal import opened
+from gateway.kv_events.wiring import kv_events
 from gateway.planning import Planning
 from gateway.preflight.acquaintance import Acquaintance
 from gateway.proxy.probe import Probe
@@ -314,6 +315,8 @@ class App:
         self._background(self._engines.run(lambda: self._settings.scrape_interval_s))
         self._background(self._counting.run())
         self._background(self._discovery.run())
+        heard = kv_events(self.fleet, self.plane, self._metrics, lambda: self._loaded)
+        self._background(heard.run())
         self._planning.resume()
         self.alliance.begin(self.plane, load)
         await stack.enter_async_context(self._actuation)
@@ -321,9 +324,8 @@ class App:
             self._background(self._reload.run())
         admin, data = self._admin, self._port  # a successor gets the sockets of both
         self._handover.serve(self.port, lambda: (admin.sockets, data.sockets), admin.leave)
-        scheme = "http" if self._loaded.tls is None else "https"
-        where = f"{scheme}://{self._port.host}:{self.port}, admin on {self._admin.url}"
-        log.info("listening on %s", where)
+        scheme, host = "http" if self._loaded.tls is None else "https", self._port.host
+        log.info("listening on %s://%s:%d, admin on %s", scheme, host, self.port, admin.url)
 
     def _on_probed(self) -> None:
         self._acquaintance.settle({backend.name for backend in self.fleet.backends})

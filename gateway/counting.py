@@ -79,8 +79,9 @@ class Counting:
         self._metrics.add(delta)
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
-        self._journal.spend(self._planning.running_usd)
-        self.desk.add(delta.uses, self._planning.running_usd)
+        running, asleep_usd = self._planning.bill
+        self._journal.spend(running, asleep_usd)
+        self.desk.add(delta.uses, running)
         self._trace.add(delta.served, delta.unrecorded)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 

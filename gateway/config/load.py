@@ -20,6 +20,7 @@ from gateway.config.cluster import check_cluster
 from gateway.config.discover import check_discover
 from gateway.config.findings import Findings, did_you_mean
 from gateway.config.fleet_limits import check_limits, fleet_limits
+from gateway.config.kv_events import check_kv_events
 from gateway.config.names import check_names
 from gateway.config.own_tls import OwnTls
 from gateway.config.pool_schema import PoolSection
@@ -185,6 +186,7 @@ def _checked(
     check_addresses(config.pools, config.gateway, findings)
     check_discover(config, raw, root, findings)
     check_cluster(config, root, findings)
+    check_kv_events(config, findings)
     check_scale(config, root, environ, findings)
     check_weights(config, root, findings)
     reached = upstreams(config, root, environ, findings)

@@ -9,6 +9,7 @@ import msgspec
 
 from gateway.config.discover_schema import DiscoverSection
 from gateway.config.domains import Count, HeaderName, HeaderValue, HostName, Positive, UrlPath
+from gateway.config.kv_events_schema import KvEventsSection
 from gateway.config.scale_schema import ScaleSection
 
 
@@ -85,6 +86,8 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     allow ([dispatch](dispatch.md#where-a-prompt-has-been)). `caller`: only where a prompt of the
     same caller has been; if one pool of a model says so, it holds for all of the model.
     """
+    kv_events: KvEventsSection | None = None
+    """What its engines publish of their prefix caches; default: nothing."""
     api_key_file: str | None = None
     """File with the key that its engines ask for, relative to this file; sent as `authorization:
     Bearer`, with probes too. The file is read again when it changes.
@@ -135,6 +138,10 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Backends that are paid for already: they cost a plan nothing."""
     zone: str | None = None
     """Where it runs, for stock by zone and for spot."""
+    shared_gpus: str | None = None
+    """Which of `limits.shared_gpus` its engines live on, beside engines of other pools: each of
+    these GPUs has an engine of every pool, and one of them is awake at a time.
+    """
     spot: SpotSection | None = None
     """For pools of spot instances."""
     any_of: AnyOfSection | None = None

@@ -15,6 +15,7 @@ from gateway.config import (
     cluster_schema,
     discover_schema,
     kubernetes_schema,
+    kv_events_schema,
     pool_schema,
     scale_schema,
     scaling_schema,
@@ -30,6 +31,7 @@ from gateway.config.access_schema import (
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
+from gateway.config.kv_events_schema import KvEventsSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
 from gateway.config.scale_schema import (
     CommandSection,
@@ -46,6 +48,7 @@ from gateway.config.schema import (
     LimitsSection,
     ModelSection,
     PlannerSection,
+    SharedGpusSection,
     SloSection,
     StockSection,
     TraceSection,
@@ -111,6 +114,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("pools.NAME.discover", DiscoverSection),
     ("pools.NAME.discover.dns", DnsSection),
     ("pools.NAME.discover.kubernetes", KubernetesSection),
+    ("pools.NAME.kv_events", KvEventsSection),
     ("pools.NAME.scale", ScaleSection),
     ("pools.NAME.scale.kubernetes", KubernetesScaleSection),
     ("pools.NAME.scale.webhook", WebhookSection),
@@ -121,6 +125,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("planner", PlannerSection),
     ("limits", LimitsSection),
     ("limits.stock", StockSection),
+    ("limits.shared_gpus.NAME", SharedGpusSection),
     ("scaling", ScalingSection),
     ("weights", WeightsSection),
     ("gateway", GatewaySection),
@@ -165,6 +170,7 @@ def _notes() -> dict[tuple[str, str], str]:
         pool_schema,
         discover_schema,
         kubernetes_schema,
+        kv_events_schema,
         scale_schema,
         scaling_schema,
         weights_schema,

@@ -138,3 +138,17 @@ class PrefixIndex:
         if row < self.rows:
             clock: int = self._memory[row]
             self._memory[row] = (clock + ((self._spans[row] + 1) << TICK_BITS)) & SMALL
+
+    def clock(self, row: int) -> int:
+        """The clock of a row, in tokens; 0 of a further one."""
+        clock: int = self._memory[row] if row < self.rows else 0
+        return clock
+
+    def disbelieve(self, row: int, clock: int) -> None:
+        """Trust nothing that was noted for a row before this time of its clock: its engine was seen
+        to have forgotten what it had then. What was noted in the same tick, or later, is trusted as
+        before."""
+        if row < self.rows:
+            due = ((clock >> TICK_BITS) + self._spans[row] - 1) << TICK_BITS
+            if due > self._memory[row]:
+                self._memory[row] = due & SMALL

@@ -113,6 +113,12 @@ SCALE_THERE = Metric(
     "Backends of the pool that count: not drained, not long down, not asleep.",
     ("pool",),
 )
+SCALE_ASLEEP = Metric(
+    "cuvee_scale_asleep_backends",
+    "gauge",
+    "Backends of the pool that sleep and obey, or are on their way to sleep.",
+    ("pool",),
+)
 SCALE_NEEDED = Metric(
     "cuvee_scale_needed_backends",
     "gauge",
@@ -152,6 +158,28 @@ STARTUP = Metric(
     "gauge",
     "Mean time from the order of a backend until it is ready: as configured, then as learned.",
     ("pool",),
+)
+KV_CONNECTED = Metric(
+    "cuvee_kv_events_connected",
+    "gauge",
+    "1 if the publishers of all ranks of the backend's engine are there, else 0.",
+    ("backend", "pool"),
+)
+KV_HELD = Metric(
+    "cuvee_kv_held_tokens",
+    "gauge",
+    "Tokens in the prefix cache of the backend's engine, on the device and of all ranks, by its "
+    "events; no sample while something was missed.",
+    ("backend", "pool"),
+)
+KV_EVENTS = Metric(
+    "cuvee_kv_events_total", "counter", "KV events of the backend's engine.", ("backend", "pool")
+)
+KV_GAPS = Metric(
+    "cuvee_kv_event_gaps_total",
+    "counter",
+    "Times that batches of KV events were missing, also where they were replayed then.",
+    ("backend", "pool"),
 )
 
 METRICS = metrics_in(globals())

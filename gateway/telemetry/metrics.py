@@ -13,6 +13,8 @@ from gateway.telemetry.discovery_metrics import discovered
 from gateway.telemetry.engine_metric_families import engines
 from gateway.telemetry.engine_reading import EngineFigures
 from gateway.telemetry.exposition import Family, labelled, text
+from gateway.telemetry.kv_metrics import kv_families
+from gateway.telemetry.kv_reading import KvFigures
 from gateway.telemetry.loop_metrics import loop_families
 from gateway.telemetry.loops import Loops
 from gateway.telemetry.metric import Metric
@@ -74,6 +76,7 @@ class Metrics:
         self._found: Mapping[str, int] = {}
         self._cluster: ClusterFigures | None = None
         self._scaled: Sequence[ScalingFigures] = ()
+        self._kv: Sequence[KvFigures] = ()
 
     def __repr__(self) -> str:
         return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
@@ -151,6 +154,10 @@ class Metrics:
         """Show the pools that are scaled."""
         self._scaled, self.orders = pools, {one.pool: one.ordered for one in pools}
 
+    def heard(self, engines: Sequence[KvFigures]) -> None:
+        """Show what engines published of their prefix caches."""
+        self._kv = engines
+
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
         by_pool = _by_pool(self._by_class)
@@ -158,7 +165,7 @@ class Metrics:
         families.append(estimates(by_pool))
         families += learned(self._bytes_per_token, self._payload_tokens)
         families += _backends(self._fleet)
-        families += engines(self._engines)
+        families += [*engines(self._engines), *kv_families(self._kv)]
         families += _paces(self._pool_paces, self._backend_paces)
         families += _faults(self._totals, self._fleet, self._workers)
         families += workers(self._workers)

@@ -2,9 +2,11 @@
 gateways' load comes in."""
 
 from gateway.config.serving import ServingConfig
+from gateway.routing.affinity import SPARE_ROWS
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.gateway_load import GatewayLoad, SoleView
+from gateway.routing.prefix_index import PrefixIndex
 from gateway.routing.table import RoutingTable
 from gateway.workers.plane import DataPlane
 from gateway.workers.port import DataPort
@@ -39,3 +41,16 @@ def data_plane(
         peers=peers,
     )
     return worker, peers
+
+
+def prefix_index(plane: DataPlane, fleet: Fleet) -> PrefixIndex:
+    """Where prompts have been, as all workers of a data plane know it. A worker in this process
+    begins with another one, in place of that which it would make of its own."""
+    if isinstance(plane, Supervisor):
+        return plane.prefixes
+    assert isinstance(plane, Worker)
+    affinity, rows = plane.router.affinity, fleet.membership.rows + SPARE_ROWS
+    index = PrefixIndex(bytearray(8 * PrefixIndex.words(rows=rows)), rows=rows)
+    index.salt = affinity.salt
+    affinity.share(index)
+    return index

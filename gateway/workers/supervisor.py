@@ -67,7 +67,8 @@ FORKED.set_forkserver_preload([process.__name__])
 
 class Supervisor:
     """The `DataPlane` of several processes; an async context manager. load: what they hold, beside
-    other gateways, if there may be any. recent: the last lessons."""
+    other gateways, if there may be any. recent: the last lessons.
+    prefixes: where prompts have been, in the memory of all."""
 
     def __init__(
         self,
@@ -99,7 +100,8 @@ class Supervisor:
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
         self._load_view = LoadView(self._shared_load, fleet, None)
         self._prefixes = FORKED.RawArray("Q", PrefixIndex.words(rows=rows))
-        PrefixIndex(self._prefixes, rows=rows).salt = randbits(SALT_BITS)
+        self.prefixes = PrefixIndex(self._prefixes, rows=rows)
+        self.prefixes.salt = randbits(SALT_BITS)
         workers = settings.workers
         self._keys = FORKED.RawArray("d", doubles(workers=workers, slots=SLOTS))
         self.board = KeyBoard(self._keys, workers=workers, slots=SLOTS)

@@ -23,6 +23,7 @@ from gateway.routing.router import Router
 from gateway.routing.table import compile_table
 from loadtest.compare.dispatch import fix_fleet
 from loadtest.compare.engine_caches import CachingFleet
+from loadtest.compare.heard_caches import hear
 from loadtest.compare.prefixes import PrefixTrace
 from planner.errors import InvalidValue
 from planner.model.plan import Plan
@@ -37,7 +38,8 @@ LOOKS = 3  # further plans at most; two are enough where nothing is refused
 SETTLED = 0.05
 SALT = 1
 CUVEE, NONE, LONGEST, HASHING = "cuvee", "none", "longest-prefix", "hashing"
-WAYS = (NONE, CUVEE, LONGEST, HASHING)
+EVENTS = "cuvee-events"
+WAYS = (NONE, CUVEE, EVENTS, LONGEST, HASHING)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -79,13 +81,14 @@ def affinity_plays(
     backends: dict[str, int],
     ways: Sequence[str] = WAYS,
     *,
+    cache_share: float = 1.0,
     progress: Callable[[str], None] = lambda _: None,
 ) -> tuple[list[AffinityPlay], float]:
     """Every way on the same traffic and fleet, and the share of requests that are left out because
     no pool can serve them. Each plans again with the hits that it has seen, until they are what its
     plan expects, as the gateway does at each look.
 
-    backends: by pool. Raises InvalidValue.
+    backends: by pool. cache_share: see `EngineCache`. Raises InvalidValue.
     """
     rows = _servable(loaded, traffic, backends)
     left_out = 1.0 - len(rows) / len(traffic.trace)
@@ -93,11 +96,11 @@ def affinity_plays(
     plays = []
     for way in ways:
         progress(f"{way}, first")
-        play = _play(loaded, traffic, backends, way)
+        play = _play(loaded, traffic, backends, way, cache_share)
         for look in range(LOOKS):
             progress(f"{way}, with plan {look + 2}")
             seen = replace(traffic, trace=replace(traffic.trace, cached_tokens=play.cached))
-            play = _play(loaded, seen, backends, way)
+            play = _play(loaded, seen, backends, way, cache_share)
             if abs(play.planned_over_actual - 1.0) < SETTLED:
                 break
         plays.append(play)
@@ -117,14 +120,22 @@ def _servable(loaded: Loaded, traffic: PrefixTrace, backends: dict[str, int]) ->
     return rows
 
 
-def _play(loaded: Loaded, traffic: PrefixTrace, backends: dict[str, int], way: str) -> AffinityPlay:
+def _play(
+    loaded: Loaded,
+    traffic: PrefixTrace,
+    backends: dict[str, int],
+    way: str,
+    cache_share: float,
+) -> AffinityPlay:
     trace = traffic.trace
     fixed = fix_fleet(loaded, trace, backends=backends)
     numbers = [p for p, count in enumerate(fixed.plan.backends) for _ in range(count)]
     inputs = [max(1, int(tokens)) for tokens in trace.input_tokens.tolist()]
-    fleet = CachingFleet(traffic, [fixed.pools[p].profile for p in numbers], inputs)
-    if way in (CUVEE, NONE):
-        inner = GatewayWay(fixed.plan, fixed.pools, traffic, fleet, knows=way == CUVEE)
+    fleet = CachingFleet(traffic, [fixed.pools[p].profile for p in numbers], inputs, cache_share)
+    if way in (CUVEE, EVENTS, NONE):
+        inner = GatewayWay(fixed.plan, fixed.pools, traffic, fleet, knows=way != NONE)
+        if way == EVENTS:
+            inner.hear()
         dispatch: Dispatch = inner.dispatch
         finished: OnFinished | None = inner.finished
     else:
@@ -177,7 +188,8 @@ class GatewayWay:
             (self._inputs, outputs),
             Estimator(),
         )
-        self._router = Router(compile_table(plan, pools), Fleet.of(names))
+        self._table, self._backends = compile_table(plan, pools), Fleet.of(names)
+        self._router = Router(self._table, self._backends)
         self.dispatch = SimulatedGateway(
             [self._router],
             QUEUE,
@@ -185,6 +197,11 @@ class GatewayWay:
             [0] * count,
             trail_of=self._trail if knows else None,
         )
+
+    def hear(self) -> None:
+        """Hear from now on what the engines publish of their caches."""
+        caches, tokens = self._fleet.caches, self._traffic.block_tokens
+        hear(self._router, self._backends, caches, tokens, SALT, lambda: self._table)
 
     def _trail(self, request: int) -> PrefixTrail | None:
         body = b'{"messages"' + self._traffic.text(request)

@@ -5,7 +5,7 @@ Knows no router but as a `Dispatch`. A prompt counts as computed from its placem
 """
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from loadtest.compare.prefixes import PrefixTrace
 from planner.engine.batching import Engine
@@ -15,11 +15,15 @@ from planner.proof.timeline import Dispatch, Placed
 
 class EngineCache:
     """The blocks that one engine has, least recently used first. Running requests take their room
-    first."""
+    first. listener: is told which blocks came and which went, if any is to hear it."""
 
-    def __init__(self, engine: Engine, profile: Profile, block_tokens: int) -> None:
+    def __init__(
+        self, engine: Engine, profile: Profile, block_tokens: int, share: float = 1.0
+    ) -> None:
+        """share: of the KV cache of its profile, that it has for what no request uses."""
         self._engine = engine
-        self._most = profile.kv_capacity / block_tokens
+        self._most, self._share = profile.kv_capacity / block_tokens, share
+        self.listener: Callable[[list[int], list[int]], None] | None = None
         self._block_tokens = block_tokens
         self._known: OrderedDict[int, None] = OrderedDict()
 
@@ -33,12 +37,15 @@ class EngineCache:
     def take(self, blocks: Sequence[int], input_tokens: int) -> int:
         """Compute a prompt; return how many of its tokens it had."""
         cached = min(self.length(blocks) * self._block_tokens, input_tokens - 1)
+        came = [block for block in blocks if block not in self._known]
         for block in reversed(blocks):  # the end of a prompt is forgotten before its beginning
             self._known[block] = None
             self._known.move_to_end(block)
-        room = self._most * (1.0 - self._engine.kv_used)
+        room, went = self._most * min(self._share, 1.0 - self._engine.kv_used), []
         while len(self._known) > room:
-            self._known.popitem(last=False)
+            went.append(self._known.popitem(last=False)[0])
+        if self.listener is not None:
+            self.listener(came, went)
         return cached
 
 
@@ -47,13 +54,17 @@ class CachingFleet:
     placed. cached: (N,) tokens of each prompt that its engine had."""
 
     def __init__(
-        self, traffic: PrefixTrace, profiles: Sequence[Profile], requests: Sequence[int]
+        self,
+        traffic: PrefixTrace,
+        profiles: Sequence[Profile],
+        requests: Sequence[int],
+        share: float = 1.0,
     ) -> None:
-        """requests: (N,) input tokens."""
+        """requests: (N,) input tokens. share: see `EngineCache`."""
         self._blocks, self._inputs = traffic.blocks, requests
         self.engines = [Engine(profile) for profile in profiles]
         self.caches = [
-            EngineCache(engine, profile, traffic.block_tokens)
+            EngineCache(engine, profile, traffic.block_tokens, share)
             for engine, profile in zip(self.engines, profiles, strict=True)
         ]
         self.cached = [0] * len(requests)

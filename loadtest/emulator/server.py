@@ -30,6 +30,7 @@ from loadtest.emulator.framework import (
     read_json_body,
     version,
 )
+from loadtest.emulator.kv_publisher import KvPublisher
 from loadtest.emulator.metrics import VllmMetrics
 from loadtest.emulator.other_metrics import PAGES
 from loadtest.emulator.prefix_cache import BLOCK_TOKENS, PrefixCache
@@ -76,7 +77,7 @@ class Emulator:
     load_tracking: whether `/load` counts; vLLM's says 0 without its flag. task: what there is a
     path for; "both", which no vLLM has, is for those that want one engine for everything.
     sleep_mode: whether it can be put to sleep. engine: whose metrics it shows; those of "sglang"
-    and "tgi", else vLLM's. All state lives in the instance, so several emulators share a process.
+    and "tgi", else vLLM's. kv_publisher: of its cache. All state lives in the instance.
     """
 
     def __init__(
@@ -99,6 +100,7 @@ class Emulator:
         task: Task = "generate",
         sleep_mode: bool = False,
         engine: str = "vllm",
+        kv_publisher: KvPublisher | None = None,
     ) -> None:
         self.engine = Engine(profile)
         self.served = EmulatedModel(
@@ -111,6 +113,9 @@ class Emulator:
             tells_hits=tells_hits,
         )
         self._cache = PrefixCache(profile.kv_capacity // BLOCK_TOKENS) if prefix_cache else None
+        self._kv_publisher = kv_publisher
+        if self._cache is not None:
+            self._cache.listener = kv_publisher
         self._slumber = Slumber()
         self.metrics = VllmMetrics(
             self.engine, self.served, profile.kv_capacity, self._cache, self._slumber
@@ -150,6 +155,8 @@ class Emulator:
         # A listener of our own, not aiohttp's TCPSite: `crash` must close it at once.
         self._listener = await self._loop.create_server(self._runner.server, host, port)
         self.port = int(self._listener.sockets[0].getsockname()[1])
+        if self._kv_publisher is not None:
+            self._kv_publisher.start(host)
         return self.port
 
     async def stop(self) -> None:
@@ -178,6 +185,8 @@ class Emulator:
         """Die as a killed process does: listener and connections are gone at once."""
         self._listener.close()
         self._clock.close()
+        if self._kv_publisher is not None:
+            self._kv_publisher.stop()
         assert self._runner.server is not None
         for connection in self._runner.server.connections:
             if connection.transport is not None:

@@ -59,6 +59,16 @@ def test_names_and_files_are_emulated_alike(tmp_path, monkeypatch, profile, give
     assert emulated.gpu_label == label
 
 
+def test_events_are_of_a_prefix_cache():
+    """Without one there would be none."""
+    arguments = ["--profile", "llama-3-8b/H100", "--kv-events-port", "0"]
+
+    result = CliRunner().invoke(emulate, arguments)
+
+    assert result.exit_code == 2
+    assert "--kv-events-port needs --prefix-cache" in result.output
+
+
 @pytest.mark.parametrize(
     ("arguments", "name", "value"),
     [

@@ -292,3 +292,19 @@ def test_nothing_is_compared_with_a_plan_that_serves_less(config, trace):
     assert result.exit_code == 0
     assert result.stdout.startswith("NOT SERVED")
     assert "×" not in result.stdout
+
+
+def test_who_is_awake_on_shared_gpus_is_shown(config, trace):
+    """With the price of all of them, which is in the plan's once."""
+    raw = yaml.safe_load(config.read_text())
+    raw["pools"]["a10g"]["shared_gpus"] = "rack"
+    raw["limits"] = {"shared_gpus": {"rack": {"gpus": 8, "usd_per_hour": 7.5}}}
+    config.write_text(yaml.safe_dump(raw))
+
+    result = run(plan, "--config", config, "--trace", trace)
+
+    assert result.exit_code == 0, result.output
+    assert "shared GPUs rack: awake are " in result.output
+    assert "of a10g, on " in result.output
+    assert "of 8 GPUs, $7.50/h in any case" in result.output
+    assert ": $7.50/h" in result.output

@@ -121,3 +121,37 @@ def test_rows_beyond_the_table_are_left_out():
     index.span(ROWS, ROOM)
 
     assert index.find(one) == {}
+
+
+def test_what_an_engine_was_seen_to_forget_is_not_found():
+    """All that was noted before a time of the clock; what is newer stays for as long as before."""
+    index, old, new = make_index(), prompt(1), prompt(2)
+    index.note(old, 0, 10_000)
+    index.note(old, 1, 10_000)
+    index.note(new, 0, 10_000)
+    edge = index.clock(0)
+
+    index.disbelieve(0, edge)
+
+    assert index.find(old) == {1: 10}
+    assert index.find(new) == {0: 10}
+    index.note([], 0, 2_000)
+    assert index.find(new) == {}
+
+
+def test_to_disbelieve_again_changes_nothing():
+    """Nor does an earlier time, or a row that the table does not have."""
+    index, new = make_index(), prompt(2)
+    index.note(prompt(1), 0, 10_000)
+    index.note(new, 0, 10_000)
+    edge = index.clock(0)
+    index.disbelieve(0, edge)
+    clock = index.clock(0)
+
+    for time in (edge, edge - 5_000, 0):
+        index.disbelieve(0, time)
+    index.disbelieve(ROWS, 1)
+
+    assert index.clock(0) == clock
+    assert index.clock(ROWS) == 0
+    assert index.find(new) == {0: 10}

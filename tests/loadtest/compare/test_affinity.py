@@ -62,7 +62,7 @@ def test_conversations_keep_most_hits_of_affinity_alone_and_all_promises(loaded:
     and the prefill that the plan expects is what it comes to."""
     traffic = conversations(np.random.default_rng(3), rate=12.0, duration_s=45.0)
     plays, _ = affinity_plays(loaded, traffic, {"a100": 3})
-    none, cuvee, longest, hashing = plays
+    none, cuvee, _, longest, hashing = plays
 
     assert cuvee.hit_share > 0.8 * max(longest.hit_share, hashing.hit_share)
     assert cuvee.hit_share > 1.15 * none.hit_share
@@ -80,6 +80,19 @@ def test_a_prompt_that_all_send_draws_them_to_no_one_backend(loaded: Loaded):
     assert cuvee.attainment >= none.attainment - 0.005
     assert cuvee.attainment > hashing.attainment
     assert cuvee.hit_share > 0.95 * none.hit_share
+
+
+def test_events_tell_what_a_smaller_cache_forgets(loaded: Loaded):
+    """Where engines keep less than their profile says, fewer requests go out of their way for a
+    prompt of which nothing is left; hits and promises stay about the same."""
+    traffic = conversations(np.random.default_rng(3), rate=30.0, duration_s=25.0)
+    (cuvee, events), _ = affinity_plays(
+        loaded, traffic, {"a100": 3}, ("cuvee", "cuvee-events"), cache_share=0.05
+    )
+
+    assert events.swayed < 0.8 * cuvee.swayed
+    assert events.hit_share > 0.9 * cuvee.hit_share
+    assert events.attainment >= cuvee.attainment - 0.005
 
 
 def test_a_trace_with_blocks_is_read(tmp_path: Path):

@@ -45,6 +45,42 @@ def test_blocks_are_bounded():
     assert cache.find(two) == 0
 
 
+class Heard:
+    """What a listener is told of the blocks that are there."""
+
+    def __init__(self):
+        self.blocks = set()
+        self.stored_tokens = 0
+
+    def stored(self, blocks, parent, tokens, block_tokens):
+        assert not self.blocks & set(blocks)
+        assert parent is None or parent in self.blocks
+        assert len(tokens) == len(blocks) * block_tokens
+        self.blocks |= set(blocks)
+
+    def removed(self, blocks):
+        assert set(blocks) <= self.blocks
+        self.blocks -= set(blocks)
+
+    def cleared(self):
+        self.blocks = set()
+
+
+def test_a_listener_knows_which_blocks_are_there():
+    """New ones behind those that they follow, and those that were dropped."""
+    cache, heard = PrefixCache(4), Heard()
+    cache.listener = heard
+    one, two = words(2 * BLOCK_TOKENS, "a"), words(3 * BLOCK_TOKENS, "b")
+    for prompt in (one, [*one, *words(BLOCK_TOKENS)], two, one):
+        cache.find(prompt)
+        assert heard.blocks == set(cache._known)
+    assert len(heard.blocks) == 4
+
+    cache.clear()
+
+    assert not heard.blocks
+
+
 @given(st.lists(WORDS, max_size=8))
 def test_hits_are_less_than_the_prompt(prompts):
     """Of any prompts; the counters are the sums."""

@@ -1,0 +1,1 @@
+"""What engines publish of the blocks in their prefix caches, and what is not believed for it."""
