@@ -17,6 +17,7 @@ from gateway.config import (
     kubernetes_schema,
     kv_events_schema,
     pool_schema,
+    record_schema,
     scale_schema,
     scaling_schema,
     schema,
@@ -33,6 +34,7 @@ from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.config.kv_events_schema import KvEventsSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
+from gateway.config.record_schema import JournalSection, TraceSection
 from gateway.config.scale_schema import (
     CommandSection,
     KubernetesScaleSection,
@@ -44,14 +46,12 @@ from gateway.config.schema import (
     BucketSection,
     Config,
     GatewaySection,
-    JournalSection,
     LimitsSection,
     ModelSection,
     PlannerSection,
     SharedGpusSection,
     SloSection,
     StockSection,
-    TraceSection,
 )
 from gateway.config.weights_schema import WeightsSection
 
@@ -168,6 +168,7 @@ def _notes() -> dict[tuple[str, str], str]:
     modules = (
         schema,
         pool_schema,
+        record_schema,
         discover_schema,
         kubernetes_schema,
         kv_events_schema,
