@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from hashlib import sha256
+from math import ceil
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -294,16 +296,17 @@ async def test_gateways_of_one_cluster_keep_a_limit_together(tmp_path: Path) -> 
         one, two = gateways
         while any([(await access(gateway))["gateways"] < 2 for gateway in gateways]):
             pass
-        passed = 0
-        async with asyncio.timeout(20):
+        passed, since_s = 0, time.monotonic()
+        async with asyncio.timeout(30):
             while passed < 57:
                 answers = await asyncio.gather(*(g.ask() for g in (one, two) for _ in range(20)))
                 passed += sum(status == 200 for status, _, _ in answers)
         for _ in range(3):
             answers = await asyncio.gather(*(g.ask() for g in (one, two) for _ in range(20)))
             passed += sum(status == 200 for status, _, _ in answers)
+        seconds = ceil(time.monotonic() - since_s)  # in each of which one may slide out
 
-    assert passed <= 61
+    assert passed <= 61 + seconds
 
 
 async def test_operators_see_what_keys_do(tmp_path: Path) -> None:
