@@ -79,9 +79,8 @@ class KeyDesk:
         limits = KeyLimits(self._board.slots)
         for key in () if access is None else access.keys:
             slot = self._slots[key.name]
-            limits.requests[slot] = key.requests_per_minute or inf
-            limits.tokens[slot] = key.tokens_per_minute or inf
-            limits.under_way[slot] = key.concurrency or inf
+            own = key.requests_per_minute, key.tokens_per_minute, key.concurrency
+            limits.most[slot] = [most or inf for most in own]
         self._limits = limits
 
     def add(self, uses: Mapping[tuple[str, str, str], Use], running: Mapping[str, float]) -> None:

@@ -22,7 +22,8 @@ ALL_REQUESTS: Final = 6
 ALL_TOKENS: Final = 7
 # Of the last part, which is that of other gateways: the first six are their sums. Then up to which
 # sums of all workers here requests may go until the gateways have spoken again, with the sum of
-# tokens at that moment; when that was, Unix time; and dollars of all gateways, in a day of UTC.
+# tokens at that moment; when that was, Unix time; and dollars of all gateways, in a day of UTC. The
+# first request after that moment may have so many tokens, or any number if it is a large one.
 MAY_REQUESTS: Final = 6
 MAY_TOKENS: Final = 7
 MAY_UNDER_WAY: Final = 8
@@ -30,6 +31,8 @@ TOKENS_THEN: Final = 9
 TOLD_S: Final = 10
 USD: Final = 11
 DAY: Final = 12
+FIRST_TOKENS: Final = 13
+LARGE_TOKENS: Final = 14
 CELLS: Final = 16
 
 

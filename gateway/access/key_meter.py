@@ -16,6 +16,8 @@ from gateway.access.key_board import (
     ALL_TOKENS,
     CELLS,
     DAY,
+    FIRST_TOKENS,
+    LARGE_TOKENS,
     MAY_REQUESTS,
     MAY_TOKENS,
     MAY_UNDER_WAY,
@@ -57,7 +59,7 @@ class KeyMeter:
         self._requests = self._requests_before = self._tokens = self._tokens_before = 0.0
         self._under_way = self._all_requests = self._all_tokens = self._usd = 0.0
         self._may_requests = self._may_tokens = self._may_under_way = inf
-        self._tokens_then = 0.0
+        self._tokens_then = self._first_tokens = self._large_tokens = 0.0
 
     def __repr__(self) -> str:
         return f"<KeyMeter of {self._workers} workers>"
@@ -142,6 +144,8 @@ class KeyMeter:
         self._may_tokens = row[others + MAY_TOKENS] if fresh else inf
         self._may_under_way = row[others + MAY_UNDER_WAY] if fresh else inf
         self._tokens_then = row[others + TOKENS_THEN]
+        self._first_tokens = row[others + FIRST_TOKENS]
+        self._large_tokens = row[others + LARGE_TOKENS]
 
     def _used_requests(self) -> float:
         return self._requests + self._left * max(0.0, self._requests_before)
@@ -163,14 +167,19 @@ class KeyMeter:
         if (
             self._all_requests + requests > self._may_requests + NEAR
             or self._under_way + requests > self._may_under_way + NEAR
-            # The first one of a turn may take all that is left: else a large one had no chance.
             or (
                 self._all_tokens + tokens > self._may_tokens + NEAR
-                and self._all_tokens - counted > self._tokens_then + NEAR
+                and not self._is_first(tokens + counted, counted)
             )
         ):
             return AGREED
         return FIT
+
+    def _is_first(self, tokens: float, counted: float) -> bool:
+        """Whether a request is the first one since the gateways spoke, and may take all that is
+        left: else one that is larger than this gateway's part had no chance."""
+        first = self._all_tokens - counted <= self._tokens_then + NEAR
+        return first and (tokens <= self._first_tokens or tokens > self._large_tokens)
 
     def _count(self, key: AccessKey, window: float, requests: float, tokens: float) -> None:
         base = key.slot * self._stride + self._part

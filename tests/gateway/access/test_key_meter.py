@@ -11,6 +11,8 @@ from gateway.access.key import AccessKey
 from gateway.access.key_board import (
     CELLS,
     DAY,
+    FIRST_TOKENS,
+    LARGE_TOKENS,
     MAY_REQUESTS,
     MAY_TOKENS,
     MAY_UNDER_WAY,
@@ -212,7 +214,7 @@ def test_gateways_keep_to_what_they_agreed_for_as_long_as_they_speak():
     cells = workers.board.cells
     told = {
         MAY_REQUESTS: 4.0, MAY_TOKENS: 250.0, MAY_UNDER_WAY: 50.0, TOKENS_THEN: 0.0,
-        TOLD_S: START_S,
+        FIRST_TOKENS: 700.0, LARGE_TOKENS: 800.0, TOLD_S: START_S,
     }  # fmt: skip
     for cell, value in told.items():
         cells[CELLS + cell] = value

@@ -22,9 +22,7 @@ class Union:
         self.now_s = START_S
         self.key = key
         self.limits = KeyLimits(1)
-        self.limits.requests[0] = key.requests_per_minute
-        self.limits.tokens[0] = key.tokens_per_minute
-        self.limits.under_way[0] = key.concurrency
+        self.limits.most[0] = key.requests_per_minute, key.tokens_per_minute, key.concurrency
         self.boards = [
             KeyBoard(bytearray(8 * doubles(workers=2, slots=1)), workers=2, slots=1)
             for _ in range(number)
@@ -60,7 +58,11 @@ class Union:
         return passed
 
 
-STEPS = st.lists(st.tuples(st.booleans(), st.integers(0, 2), st.integers(0, 400)), max_size=80)
+# So often one after another: whether it exchanges, and how many requests come then.
+STEPS = st.lists(
+    st.tuples(st.integers(0, 2), st.integers(1, 30), st.booleans(), st.integers(0, 400)),
+    max_size=12,
+)
 
 
 @settings(max_examples=50, deadline=None)
@@ -69,10 +71,10 @@ def test_together_they_keep_the_limit(steps):
     """Floods and exchanges in any order: at most one request for each other gateway is too much."""
     union = Union(3, AccessKey(name="team", requests_per_minute=200))
     passed = 0
-    for exchanges, gateway, requests in steps:
-        if exchanges:
-            union.exchange(gateway)
-        else:
+    for gateway, times, exchanges, requests in steps:
+        for _ in range(times):
+            if exchanges:
+                union.exchange(gateway)
             passed += union.flood(gateway, requests)
 
     assert passed <= 200 + 2
@@ -84,14 +86,44 @@ def test_so_it_is_with_tokens_and_slots(steps):
     """Tokens by the size of a request, slots one by one."""
     union = Union(3, AccessKey(name="team", tokens_per_minute=10_000, concurrency=60))
     passed = 0
-    for exchanges, gateway, requests in steps:
-        if exchanges:
-            union.exchange(gateway)
-        else:
+    for gateway, times, exchanges, requests in steps:
+        for _ in range(times):
+            if exchanges:
+                union.exchange(gateway)
             passed += union.flood(gateway, requests // 10, tokens=150)
 
     assert passed <= 60 + 2
     assert passed * 150 <= 10_000 + 2 * 150
+
+
+def test_a_gateway_that_is_slow_to_tell_is_counted_with_its_claim():
+    """What it has let in unheard is not let in again by the others, however often they speak."""
+    union = Union(2, AccessKey(name="team", requests_per_minute=60))
+    passed = union.flood(0, 100)
+    for _ in range(50):
+        passed += union.flood(1, 100)
+        union.exchange(1)
+    assert passed <= 60
+
+    union.exchange(0)
+    assert passed + union.flood(0, 100) <= 60
+
+
+def test_the_only_slot_is_not_held_by_whoever_does_not_need_it():
+    """A key of one request at a time may come by any gateway, one after another."""
+    union = Union(3, AccessKey(name="team", concurrency=1))
+    for n in range(9):
+        meter = union.meters[n % 3][0]
+        meter.leave(meter.enter(union.key, 5))
+        for gateway in range(3):
+            union.exchange(gateway)
+
+
+def test_a_large_request_may_take_all_that_is_left():
+    """Though each gateway's part is less; and none after it."""
+    union = Union(2, AccessKey(name="team", tokens_per_minute=1000))
+    assert union.flood(0, 1, tokens=900) == 1
+    assert union.flood(0, 5, tokens=50) == 0
 
 
 @pytest.mark.parametrize("gateways", [2, 4])
