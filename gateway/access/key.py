@@ -11,11 +11,12 @@ class AccessKey:
     models, slo_classes: names that it may ask for, `None`: all. slo_class: that of requests which
     name none, `None`: the model's own. expires_s: Unix time. slot: its place in the `KeyBoard`.
     requests_per_minute, tokens_per_minute, concurrency, usd_per_day: infinite without a limit.
-    limited: whether there is any.
+    limited: whether there is any. limit_lines: header lines, as OpenAI has them, in which what is
+    left and until when is to be filled in.
     """
 
     __slots__ = (
-        "concurrency", "digest", "expires_s", "limited", "models", "name",
+        "concurrency", "digest", "expires_s", "limit_lines", "limited", "models", "name",
         "requests_per_minute", "slo_class", "slo_classes", "slot",
         "tokens_per_minute", "usd_per_day",
     )  # fmt: skip
@@ -48,6 +49,8 @@ class AccessKey:
         self.usd_per_day = usd_per_day
         least = min(requests_per_minute, tokens_per_minute, concurrency, usd_per_day)
         self.limited = least < inf
+        self.limit_lines = _limit_lines(b"requests", requests_per_minute)
+        self.limit_lines += _limit_lines(b"tokens", tokens_per_minute)
 
     def __repr__(self) -> str:
         return f"<AccessKey {self.name}>"
@@ -66,3 +69,12 @@ class AccessKey:
         if self.slo_classes is not None and slo_class not in self.slo_classes:
             text = f"The key `{self.name}` does not have access to SLO class `{slo_class}`"
             raise KeyForbids(text, code="slo_class_not_allowed", param="x-cuvee-slo-class")
+
+
+def _limit_lines(name: bytes, limit: float) -> bytes:
+    """The lines of one limit, without two values; nothing without a limit."""
+    if limit == inf:
+        return b""
+    start = b"x-ratelimit-limit-%b: %d\r\n" % (name, int(limit))
+    left = b"x-ratelimit-remaining-%b: %%d\r\n" % name
+    return start + left + b"x-ratelimit-reset-%b: %%b\r\n" % name

@@ -39,6 +39,12 @@ DAY_S: Final = 86_400.0
 FRESH_S: Final = 5.0  # for so long what was agreed with other gateways holds without another word
 NEAR: Final = 1e-6  # rounding of sums
 LEAST_S: Final = 1.0  # of `retry-after`, which has whole seconds
+# How long it takes until a limit is free again, by seconds, of which there are at most two minutes.
+RESETS: Final = [b"%ds" % s if s < 60 else b"%dm%ds" % (s // 60, s % 60) for s in range(122)]
+# A limit is near, so that workers which decide at the same time may pass it together, if so many
+# requests for each of them are left, or less than this share of the tokens.
+NEAR_REQUESTS: Final = 2.0
+NEAR_TOKENS: Final = 0.25
 FIT: Final = ""  # the name of no limit
 AGREED: Final = "gateways"
 
@@ -73,7 +79,7 @@ class KeyMeter:
             raise self._refusal(key, limit, tokens, now_s)
         window = float(int(now_s / WINDOW_S))
         self._count(key, window, 1.0, tokens)
-        if self._workers > 1:
+        if self._workers > 1 and self._is_near(key, tokens):
             self._look(key, now_s)
             limit = self._excess(key, 0.0, 0.0, float(tokens))
             if limit is not FIT:
@@ -175,6 +181,17 @@ class KeyMeter:
             return AGREED
         return FIT
 
+    def _is_near(self, key: AccessKey, tokens: float) -> bool:
+        """Whether other workers may have taken what this request was let in for."""
+        requests = NEAR_REQUESTS * self._workers
+        return (
+            self._under_way + requests > min(key.concurrency, self._may_under_way)
+            or self._used_requests() + requests > key.requests_per_minute
+            or self._all_requests + requests > self._may_requests
+            or self._used_tokens() + tokens > (1.0 - NEAR_TOKENS) * key.tokens_per_minute
+            or self._all_tokens + 4.0 * tokens > self._may_tokens
+        )
+
     def _is_first(self, tokens: float, counted: float) -> bool:
         """Whether a request is the first one since the gateways spoke, and may take all that is
         left: else one that is larger than this gateway's part had no chance."""
@@ -253,27 +270,19 @@ class KeyMeter:
 
     def _lines(self, key: AccessKey) -> bytes:
         """As OpenAI names them; the reset is when all is free again, if nothing more comes."""
-        lines = b""
+        of_requests = RESETS[self._reset_s(self._requests, self._requests_before)]
+        of_tokens = RESETS[self._reset_s(self._tokens, self._tokens_before)]
+        requests = tokens = 0
         if key.requests_per_minute < inf:
-            left = max(0.0, key.requests_per_minute - self._used_requests())
-            reset_s = self._reset_s(self._requests, self._requests_before)
-            lines = _limit_lines(b"requests", key.requests_per_minute, left, reset_s)
+            requests = max(0, int(key.requests_per_minute - self._used_requests() + NEAR))
         if key.tokens_per_minute < inf:
-            left = max(0.0, key.tokens_per_minute - self._used_tokens())
-            reset_s = self._reset_s(self._tokens, self._tokens_before)
-            lines += _limit_lines(b"tokens", key.tokens_per_minute, left, reset_s)
-        return lines
+            tokens = max(0, int(key.tokens_per_minute - self._used_tokens() + NEAR))
+            if key.requests_per_minute < inf:
+                return key.limit_lines % (requests, of_requests, tokens, of_tokens)
+            return key.limit_lines % (tokens, of_tokens)
+        return key.limit_lines % (requests, of_requests) if key.limit_lines else b""
 
-    def _reset_s(self, now: float, before: float) -> float:
+    def _reset_s(self, now: float, before: float) -> int:
         if now > 0.0:
-            return (self._left + 1.0) * WINDOW_S
-        return self._left * WINDOW_S if before > 0.0 else 0.0
-
-
-def _limit_lines(name: bytes, most: float, left: float, reset_s: float) -> bytes:
-    seconds = ceil(reset_s)
-    reset = b"%ds" % seconds if seconds < 60 else b"%dm%ds" % (seconds // 60, seconds % 60)
-    return (
-        b"x-ratelimit-limit-%b: %d\r\nx-ratelimit-remaining-%b: %d\r\nx-ratelimit-reset-%b: %b\r\n"
-        % (name, int(most), name, int(left + NEAR), name, reset)
-    )
+            return ceil((self._left + 1.0) * WINDOW_S)
+        return ceil(self._left * WINDOW_S) if before > 0.0 else 0
