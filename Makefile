@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # `docs` is a folder, too.
-.PHONY: demo demo-scale test test-long test-clients test-kubernetes docs check coverage compiled interpreted format clean
+.PHONY: demo demo-scale test test-long test-clients test-kubernetes docs screenshots check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -34,6 +34,10 @@ test-kubernetes: $(VENV)/.dev
 	CUVEE_KUBE_APISERVER=$$(tests/gateway/discovery/kubernetes/kube_apiserver.sh) \
 	    $(BIN)/python -m pytest tests/gateway/discovery/kubernetes/test_kube_apiserver.py \
 	    tests/gateway/actuation/test_kube_apiserver.py $(ARGS)
+
+# The pictures of the page in docs/images, made anew: six minutes, with chromium.
+screenshots: $(VENV)/.dev
+	$(BIN)/python docs/screenshots.py $(ARGS)
 
 # The documents as a site that reads without a network: build/site/index.html. In an environment of its own.
 docs: build/docs/.made

@@ -51,7 +51,7 @@ MODULES = {
         "prefix_index", "prefix_trail", "pressure", "prompt_text", "ramp", "rotation", "router",
         "selection", "shared_queue", "ticket", "token_fit", "tokens", "turns",
     ],
-    "gateway/telemetry": ["stats"],
+    "gateway/telemetry": ["sampler", "stats"],
     "gateway/rehearsal": ["estimates", "gateway"],
     "planner": ["cells"],
     "planner/engine": ["batching", "iteration", "sequence"],
@@ -134,7 +134,7 @@ class Build(build_ext):  # type: ignore[misc]  # setuptools has no types
 setup(
     packages=[*find_packages(include=PACKAGES), DATA],
     package_dir={DATA: "configs"},
-    package_data={"": ["py.typed"], DATA: ["**/*"]},
+    package_data={"": ["py.typed"], "gateway.admin": ["page/*"], DATA: ["**/*"]},
     include_package_data=False,  # the folders inside configs/ are no packages
     ext_modules=extensions() if wanted() else [],
     cmdclass={"build_ext": Build, "build_py": Data},

@@ -95,6 +95,7 @@ async def run_demo(
     """Start backends and gateway, replay the trace, and sum up the run."""
     console.print("starting the emulated backends and the gateway …")
     async with LocalFleet(path, log=log_path) as local_fleet:
+        console.print(f"its page: {local_fleet.admin_url}/", highlight=False)
         loaded = local_fleet.loaded
         slo_class = loaded.buckets.classes[0]
         gpus = {pool.name: pool.gpu for pool in loaded.pools}

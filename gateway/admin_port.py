@@ -1,5 +1,6 @@
 """The admin port of one gateway: its socket, which a successor may get, and the server on it."""
 
+import logging
 import socket
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
@@ -12,6 +13,8 @@ from gateway.insight import Insight
 from gateway.proxy.targets import files_of
 from gateway.runtime import naming
 from gateway.workers.handover import Handover
+
+log = logging.getLogger("cuvee")
 
 
 class AdminPort:
@@ -32,9 +35,11 @@ class AdminPort:
             with naming("gateway.admin_port", host, port):
                 self._socket = self._handover.admin_port(host, port)
             stack.callback(self._socket.close)
+            await stack.enter_async_context(self._insight.page)
             self._server = AdminServer(
                 self._insight.answers(),
                 self._insight.actions(),
+                streams=self._insight.streams(),
                 host=host,
                 port=port,
                 listening=self._socket.dup(),
@@ -52,6 +57,11 @@ class AdminPort:
         keys = loaded.admin
         access = AdminAccess(_opener(keys.read), _opener(keys.write))
         self._server.configure(access, files_of(loaded.admin_tls))
+
+    def announce(self, host: str, port: int) -> None:
+        """Have the log say where the gateway listens. host, port: of the data port."""
+        scheme = "http" if self._loaded.tls is None else "https"
+        log.info("listening on %s://%s:%d, admin on %s", scheme, host, port, self.url)
 
     @property
     def url(self) -> str:

@@ -106,9 +106,10 @@ class App:
             board=self.alliance.drains,
         )  # fmt: skip
         self._insight = Insight(
-            metrics=self._metrics, planning=self._planning, estimator=self._estimator,
-            reload=self._reload, discovery=self._discovery, journal=self._journal,
-            alliance=self.alliance, actuation=self._actuation, ready=self._ready,
+            fleet=self.fleet, metrics=self._metrics, planning=self._planning,
+            estimator=self._estimator, reload=self._reload, discovery=self._discovery,
+            journal=self._journal, alliance=self.alliance, actuation=self._actuation,
+            ready=self._ready,
         )  # fmt: skip
         self._weights = RouteWeights(loaded, loops, leads=self.alliance.leads)
         self._announcement = Announcement(
@@ -324,8 +325,7 @@ class App:
             self._background(self._reload.run())
         admin, data = self._admin, self._port  # a successor gets the sockets of both
         self._handover.serve(self.port, lambda: (admin.sockets, data.sockets), admin.leave)
-        scheme, host = "http" if self._loaded.tls is None else "https", self._port.host
-        log.info("listening on %s://%s:%d, admin on %s", scheme, host, self.port, admin.url)
+        admin.announce(data.host, self.port)
 
     def _on_probed(self) -> None:
         self._acquaintance.settle({backend.name for backend in self.fleet.backends})

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from gateway import logs
@@ -14,7 +15,9 @@ from gateway.journal.journal import DecisionJournal
 from gateway.key_desk import KeyDesk
 from gateway.planning import Planning
 from gateway.processes import usages
+from gateway.telemetry.engine_reading import EngineFigures
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.seen_request import SeenRequest
 from gateway.telemetry.stats_schema import StatsDelta
 from gateway.trace_file import TraceFile
 from gateway.workers.plane import DataPlane
@@ -22,6 +25,7 @@ from gateway.workers.plane import DataPlane
 log = logging.getLogger("cuvee")
 
 COUNT_S = 0.2  # between two takings
+MOST_SEEN = 4096  # requests that wait for the page: ten seconds of many workers
 
 
 class Counting:
@@ -48,11 +52,19 @@ class Counting:
         self._journal = journal
         self._trace = TraceFile()
         self.desk = KeyDesk(plane.board, journal, metrics.loops)
+        self._seen: deque[SeenRequest] = deque(maxlen=MOST_SEEN)
+
+    def take_seen(self) -> list[SeenRequest]:
+        """Those since the last call, as far as they were kept."""
+        taken = list(self._seen)
+        self._seen.clear()
+        return taken
 
     def configure(self, loaded: Loaded) -> None:
         """Write the trace that this configuration wants, and look after its keys, from now on."""
         self._trace.configure(loaded)
         self.desk.configure(loaded)
+        self._seen.clear()  # their buckets are numbered by the one before
 
     @contextmanager
     def tracing(self, loaded: Loaded) -> Iterator[None]:
@@ -77,6 +89,7 @@ class Counting:
         else:
             self._add(delta, seen)
         self._metrics.add(delta)
+        self._seen.extend(delta.seen)
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
         running, asleep_usd = self._planning.bill
@@ -101,9 +114,13 @@ class Counting:
         pids = {own: os.getpid()} | workers | {"solver": self._planning.solver_pid}
         self._metrics.measured(usages(pids), dropped)
         self._metrics.traced(self._trace.requests)
-        if self._engines is not None:
-            now_s = asyncio.get_running_loop().time()
-            self._metrics.scraped(self._engines.figures(now_s))
+        self._metrics.scraped(self.engines)
+
+    @property
+    def engines(self) -> Sequence[EngineFigures]:
+        """What the engines said of themselves when they were last asked."""
+        now_s = asyncio.get_running_loop().time()
+        return () if self._engines is None else self._engines.figures(now_s)
 
     async def run(self) -> None:
         """Take at intervals, for ever."""

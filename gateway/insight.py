@@ -6,20 +6,24 @@ Reads the objects of the control plane, and changes none but by a reload or a dr
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
 
 from gateway.actuation.wiring import Actuation
+from gateway.admin.events import EventStreams
 from gateway.admin.server import JSON, Action, Answer
 from gateway.alliance import Alliance
 from gateway.counting import Counting
 from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError, NotFound
 from gateway.journal.journal import DecisionJournal
+from gateway.page_feed import PageFeed
 from gateway.planning import Planning
 from gateway.reload import Reload
 from gateway.routing.estimator import Estimator
+from gateway.routing.fleet import Fleet
 from gateway.solitary import Solitary
 from gateway.telemetry.exposition import CONTENT_TYPE
 from gateway.telemetry.metrics import Metrics
@@ -29,12 +33,13 @@ from planner.model.plan_json import plan_figures
 class Insight:
     """The answers of one gateway.
 
-    reason: why the plan in force is. counting: `None` until there is a data plane.
+    reason: why the plan in force is. page: what the page shows.
     """
 
     def __init__(
         self,
         *,
+        fleet: Fleet,
         metrics: Metrics,
         planning: Planning,
         estimator: Estimator,
@@ -56,10 +61,28 @@ class Insight:
         self._actuation = actuation
         self._ready = ready
         self.reason = "the gateway started"
-        self.counting: Counting | None = None
+        self.page = PageFeed(
+            fleet=fleet,
+            metrics=metrics,
+            planning=planning,
+            journal=journal,
+            alliance=alliance,
+            actuation=actuation,
+            status=lambda: str(msgspec.json.decode(ready()[2])["status"]),
+            reason=lambda: self.reason,
+        )
 
     def __repr__(self) -> str:
         return f"<Insight {', '.join(self.answers())}>"
+
+    @property
+    def counting(self) -> Counting | None:
+        """`None` until there is a data plane."""
+        return self.page.counting
+
+    @counting.setter
+    def counting(self, counting: Counting) -> None:
+        self.page.counting = counting
 
     def looked(self, result: str, why: str) -> None:
         """Note what came of a look at the demand."""
@@ -84,7 +107,11 @@ class Insight:
             "/cuvee/scaling": lambda: _json(self._actuation.figures()),
             "/readyz": self._ready,
             "/livez": lambda: (200, JSON, b'{"status":"alive"}'),
-        }
+        } | {path: partial(_said, view) for path, view in self.page.views().items()}
+
+    def streams(self) -> dict[str, EventStreams]:
+        """What is told as it happens, by path."""
+        return {"/cuvee/events": EventStreams(self.page)}
 
     def actions(self) -> dict[str, Action]:
         """What a POST does, by path, or a DELETE."""
@@ -140,6 +167,10 @@ class Insight:
         except ConfigError as error:
             return _json({"status": "refused", "problems": error.problems}, 400)
         return _json({"status": "in force", "changed": step.keys, "needs_restart": step.restart})
+
+
+def _said(view: Callable[[], bytes]) -> Answer:
+    return 200, JSON, view()
 
 
 def _json(value: Any, status: int = 200) -> Answer:

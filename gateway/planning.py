@@ -164,6 +164,11 @@ class Planning:
         """For how long all arrivals have been observed until now, seconds."""
         return self._observed.watched_s(self._clock())
 
+    @property
+    def window_s(self) -> float:
+        """How far back `recent` looks at most, seconds."""
+        return min(self._loaded.config.planner.window_s, self.watched_s())
+
     def recent(self, seconds: float) -> FloatArray:
         """(B,) requests/s of the last seconds."""
         return self._observed.recent(self._clock(), seconds)

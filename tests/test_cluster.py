@@ -142,6 +142,11 @@ async def test_one_plans_for_all_and_all_have_its_plan(tmp_path: Path):
         assert one.alliance.tokens.of("") > 12 * 30
         assert sum(leader.plan.rate) > 0
         assert told["plan_from"] == told["leader"] == (await cluster(leader))["gateway"]
+        async with session.get(f"{follower.admin}/cuvee/view/now") as reply:
+            page = await reply.json()
+        assert page["cluster"]["leader"] == told["leader"]
+        assert list(page["cluster"]["gateways"]) == [told["leader"]]
+        assert page["plan"]["id"] == leader.plan.plan_id
 
 
 async def test_another_plans_when_the_one_that_did_is_gone(tmp_path: Path):

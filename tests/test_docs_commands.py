@@ -50,6 +50,7 @@ LEFT_OUT = {
     r"^cuvee (dispatch|compare|portfolio|foresight|affinity|scaling)\b": "a study of minutes",
     r"169\.254|cuvee-admin|/cuvee/drain": "needs a fleet to lose",
     r"\| jq": "needs jq",
+    r"/cuvee/events": "it has no end; tests/test_page.py",
     r"^cuvee replay .*azure-2023-turn": "two minutes of a benchmark",
 }
 

@@ -138,7 +138,8 @@ def test_the_sdist_is_whole(wheel: Path, wheel_of_sdist: Path):
 
 
 def test_the_wheel_has_the_data_and_no_more_than_the_packages(wheel: Path):
-    """All of configs/ is in it, under a name of its own, and every package is marked as typed."""
+    """All of configs/ is in it, under a name of its own, and every package is marked as typed. So
+    is the page of the admin port."""
     names = set(members(wheel))
     shipped = {f"cuvee_configs/{p.relative_to(ROOT / 'configs')}" for p in data()}
     packages = {"planner", "gateway", "loadtest", "cuvee"}
@@ -146,6 +147,8 @@ def test_the_wheel_has_the_data_and_no_more_than_the_packages(wheel: Path):
     assert shipped <= names
     assert {name.split("/")[0] for name in names} == packages | {"cuvee_configs"}
     assert {f"{package}/py.typed" for package in packages} <= names
+    page = (ROOT / "gateway" / "admin" / "page").iterdir()
+    assert {f"gateway/admin/page/{path.name}" for path in page} <= names
 
 
 def data() -> list[Path]:

@@ -80,8 +80,12 @@ LAYERS = {
     "gateway.actuation": "PLANNER gateway.errors gateway.cluster gateway.config "
     "gateway.discovery.kubernetes "
     "gateway.journal gateway.plain_http gateway.planning gateway.routing gateway.telemetry",
+    "gateway.overview": "planner planner.model gateway.journal gateway.routing gateway.telemetry",
+    "gateway.page_feed": "planner.model gateway.actuation gateway.alliance gateway.counting "
+    "gateway.journal gateway.overview gateway.planning gateway.routing gateway.runtime "
+    "gateway.solitary gateway.telemetry",
     "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.alliance "
-    "gateway.solitary gateway.counting "
+    "gateway.solitary gateway.counting gateway.page_feed "
     "gateway.discovery gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.access gateway.errors gateway.proxy.http",
@@ -104,7 +108,7 @@ LAYERS = {
     "loadtest.demo loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",
 }
-PURE = ("planner", "gateway.access", "gateway.routing", "gateway.telemetry")
+PURE = ("planner", "gateway.access", "gateway.overview", "gateway.routing", "gateway.telemetry")
 IMPURE = {"asyncio", "aiohttp", "time", "random", "socket", "uvloop", "prometheus_client"}
 LONGEST_FILE = 350
 # `package.module:name`, as `pkgutil.resolve_name` takes it, or `-m package.module`.

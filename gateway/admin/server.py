@@ -1,4 +1,4 @@
-"""The server of the admin port, for operators, scrapers and balancers.
+"""The server of the admin port, for operators, scrapers and balancers, and for the page.
 
 Owns its paths and methods. The contents of the answers are handed in as functions.
 """
@@ -9,6 +9,8 @@ import socket
 from collections.abc import Awaitable, Callable, Mapping
 
 from gateway.access.admin_access import AdminAccess
+from gateway.admin.assets import PREFIX, Assets
+from gateway.admin.events import EventStreams
 from gateway.errors import GatewayError, NotFound
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.headers import status_line
@@ -35,15 +37,18 @@ class AdminServer:
         answers: Mapping[str, Callable[[], Answer]],
         actions: Mapping[str, Action] | None = None,
         *,
+        streams: Mapping[str, EventStreams] | None = None,
         host: str,
         port: int,
         listening: socket.socket | None = None,
     ) -> None:
         """answers, actions: a function for each path, for GET and for POST; `DELETE /path` for a
-        DELETE. port: 0 takes a free one. listening: a socket that listens there already; `None`:
-        one is opened."""
+        DELETE. streams: by path, what is told as it happens. port: 0 takes a free one. listening: a
+        socket that listens there already; `None`: one is opened."""
         self._answers = answers
         self._actions = actions or {}
+        self._streams = streams or {}
+        self._assets = Assets()
         self._acting: set[asyncio.Task[None]] = set()
         self._listener = Listener(ClientLimits(body_bytes=BODY_BYTES), self._serve)
         self._listening = listening
@@ -77,12 +82,18 @@ class AdminServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._end_streams()
         await self._listener.close(CLOSE_S)
 
     def leave(self) -> None:
         """Accept no more: another process serves the port."""
         self._listener.leave()
         self._listener.stop_accepting()
+        self._end_streams()
+
+    def _end_streams(self) -> None:
+        for streams in self._streams.values():
+            streams.close()
 
     def _serve(self, client: ClientConnection, request: Request) -> None:
         try:
@@ -95,22 +106,38 @@ class AdminServer:
         named = "DELETE " + request.path if request.method == b"DELETE" else request.path
         action = self._actions.get(named)
         if action is not None and request.method in (b"POST", b"DELETE"):
-            task = asyncio.get_running_loop().create_task(self._act(client, request, action))
-            self._acting.add(task)
-            task.add_done_callback(self._acting.discard)
+            self._begin(client, request, self._act(client, request, action))
+            return
+        if request.path == "/" or request.path.startswith(PREFIX):
+            self._begin(client, request, self._assets.serve(client, request))
             return
         try:
+            if request.path in self._streams:
+                self._streams[request.path].serve(client, request)
+                return
             _respond(client, self._answer(request))
         except Exception as error:
             _respond_error(client, request, error)
         client.finish()
 
+    def _begin(
+        self, client: ClientConnection, request: Request, answering: Awaitable[None]
+    ) -> None:
+        """Answer when it is time; other requests are served meanwhile."""
+
+        async def answer() -> None:
+            try:
+                await answering
+            except Exception as error:
+                _respond_error(client, request, error)
+            client.finish()
+
+        task = asyncio.get_running_loop().create_task(answer())
+        self._acting.add(task)
+        task.add_done_callback(self._acting.discard)
+
     async def _act(self, client: ClientConnection, request: Request, action: Action) -> None:
-        try:
-            _respond(client, await action(request.body))
-        except Exception as error:
-            _respond_error(client, request, error)
-        client.finish()
+        _respond(client, await action(request.body))
 
     def _answer(self, request: Request) -> Answer:
         answer = self._answers.get(request.path)

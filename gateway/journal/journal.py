@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 
 from gateway.config.load import Loaded
-from gateway.journal.entry import Entry, Kind, PlanNote, counted, note
+from gateway.journal.entry import Entry, Happened, Kind, PlanNote, counted, note
 from gateway.journal.file import JournalFile, read
 from gateway.journal.tally import HOUR_S, Tally
 from gateway.telemetry.stats_schema import PoolStats, Use
@@ -39,7 +39,8 @@ class Looks:
 
 
 class DecisionJournal:
-    """The journal of one gateway."""
+    """The journal of one gateway. written: entries since it was opened. plan: in force; `None`
+    before the gateway serves."""
 
     def __init__(
         self,
@@ -53,9 +54,10 @@ class DecisionJournal:
         self._clock, self._wall_clock = clock, wall_clock
         self._file = file
         self._entries: deque[Entry] = deque(maxlen=KEPT_ENTRIES)
+        self.written = 0
         if file is not None:
             self._entries.extend(read(file.path))
-        self._plan: PlanNote | None = None
+        self.plan: PlanNote | None = None
         self._backends: dict[str, int] = {}
         self._looks: Looks | None = None
         now_s = clock()
@@ -74,6 +76,21 @@ class DecisionJournal:
         pending = self._pending()
         return [*self._entries] + ([] if pending is None else [pending])
 
+    @property
+    def pending(self) -> Entry | None:
+        """The looks that have no line yet: what came of the last ones, and why."""
+        return self._pending()
+
+    @property
+    def under(self) -> Happened:
+        """What has happened under the plan in force."""
+        return self._under.happened(self._clock())
+
+    @property
+    def hour(self) -> Happened:
+        """What has happened in this hour of the clock."""
+        return self._hourly.happened(self._clock())
+
     def configure(self, loaded: Loaded) -> None:
         """Write where this configuration says from now on."""
         wanted = file_of(loaded)
@@ -85,25 +102,25 @@ class DecisionJournal:
 
     def started(self, plan: Plan, backends: Mapping[str, int]) -> None:
         """The gateway serves."""
-        self._plan, self._backends = note(plan), dict(backends)
-        self._write("start", plan=self._plan, backends=self._backends)
+        self.plan, self._backends = note(plan), dict(backends)
+        self._write("start", plan=self.plan, backends=self._backends)
 
     def planned(self, plan: Plan, cause: str) -> None:
         """Another plan is in force."""
-        now_s, before = self._clock(), self._plan
+        now_s, before = self._clock(), self.plan
         self.spend(self._running, self._asleep_usd)
         self._end_looks()
         if before is not None:
             happened = self._under.happened(now_s)
             self._write("result", before=before, happened=happened)
         self._under = Tally(now_s)
-        self._plan = note(plan)
-        self._write("plan", cause, plan=self._plan, before=before)
+        self.plan = note(plan)
+        self._write("plan", cause, plan=self.plan, before=before)
 
     def certified(self, plan: Plan) -> None:
         """The plan in force has its certificate."""
-        if self._plan is not None and self._plan.plan_id == plan.plan_id:
-            self._plan = note(plan)
+        if self.plan is not None and self.plan.plan_id == plan.plan_id:
+            self.plan = note(plan)
 
     def looked(self, result: str, why: str) -> None:
         """A look at the demand; one that replaced the plan has its line already."""
@@ -140,7 +157,7 @@ class DecisionJournal:
     def spend(self, running: Mapping[str, float], asleep_usd: float = 0.0) -> None:
         """What the backends cost per hour that run now, by pool, and what those of them that sleep
         add to the plan's cost; called often. Ends the hour when the clock's has ended."""
-        now_s, plan = self._clock(), self._plan
+        now_s, plan = self._clock(), self.plan
         seconds, self._spent_s = now_s - self._spent_s, now_s
         self._running, self._asleep_usd = running, asleep_usd
         if plan is not None:
@@ -161,7 +178,7 @@ class DecisionJournal:
         self.spend(self._running, self._asleep_usd)
         self._end_looks()
         happened = self._under.happened(self._clock())
-        self._write("stop", before=self._plan, happened=happened)
+        self._write("stop", before=self.plan, happened=happened)
         self._write("hour", happened=self._hourly.happened(self._clock()))
         if self._file is not None:
             self._file.close()
@@ -184,6 +201,7 @@ class DecisionJournal:
 
     def _keep(self, entry: Entry) -> None:
         self._entries.append(entry)
+        self.written += 1
         if self._file is not None:
             self._file.add(entry)
 

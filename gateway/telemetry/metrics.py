@@ -44,7 +44,8 @@ class Metrics:
     """The metrics of one gateway. No method is called per request.
 
     hits: the prefix hits by caller and pool, which are too many for labels. loops: how the loops of
-    the control plane are.
+    the control plane are. by_class: all requests that ended. totals: what is not by pool. workers:
+    their gauges.
     """
 
     def __init__(self, fleet: Fleet, *, build: Mapping[str, str] | None = None) -> None:
@@ -53,19 +54,19 @@ class Metrics:
         self._build = build
         self.hits = PrefixHits()
         self.loops = Loops()
-        self._by_class: ByClass = {}
+        self.by_class: ByClass = {}
         self._plan: Plan | None = None
         # What pools that are scaled are to have, as it was ordered last; `None`: not yet.
         self.orders: Mapping[str, int | None] = {}
         self._plan_at_s = 0.0
         self._plans = self._replaced = 0
-        self._totals = StatsDelta()  # without what is by pool, and without the demand
+        self.totals = StatsDelta()  # without what is by pool, and without the demand
         self._looks: dict[str, int] = {}
         self._solved_at_s: float | None = None
         self._processes: Mapping[str, ProcessUsage] = {}
         self._dropped: Mapping[str, int] = {}
         self._traced: Mapping[str, int] = {}
-        self._workers: Mapping[int, WorkerGauges] = {}
+        self.workers: Mapping[int, WorkerGauges] = {}
         self._reloaded, self._reloaded_at_s = True, 0.0
         self._pool_paces: Mapping[str, float] = {}
         self._backend_paces: Mapping[tuple[str, str], float] = {}
@@ -79,14 +80,14 @@ class Metrics:
         self._kv: Sequence[KvFigures] = ()
 
     def __repr__(self) -> str:
-        return f"<Metrics of {len(self._by_class)} classes and pools over {self._fleet!r}>"
+        return f"<Metrics of {len(self.by_class)} classes and pools over {self._fleet!r}>"
 
     def add(self, delta: StatsDelta) -> None:
         """Add the statistics of a worker since its last report."""
         for key, pool_stats in delta.by_pool.items():
-            self._by_class.setdefault(key, PoolStats.none()).add(pool_stats)
+            self.by_class.setdefault(key, PoolStats.none()).add(pool_stats)
         self.hits.add(delta.hits)
-        self._totals.add(
+        self.totals.add(
             StatsDelta(
                 refusals=delta.refusals,
                 failures=delta.failures,
@@ -111,7 +112,7 @@ class Metrics:
     def staffed(self, workers: Mapping[int, WorkerGauges], replaced: int) -> None:
         """Show the gauges of the workers that serve, and how many workers were replaced since the
         start."""
-        self._workers, self._replaced = workers, replaced
+        self.workers, self._replaced = workers, replaced
 
     def measured(self, processes: Mapping[str, ProcessUsage], dropped: Mapping[str, int]) -> None:
         """Show what the processes use, and how many lines of their logs were dropped; by process,
@@ -160,15 +161,15 @@ class Metrics:
 
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
-        by_pool = _by_pool(self._by_class)
-        families = [*_requests(by_pool), *_latencies(by_pool), *_promises(self._by_class)]
+        by_pool = _by_pool(self.by_class)
+        families = [*_requests(by_pool), *_latencies(by_pool), *_promises(self.by_class)]
         families.append(estimates(by_pool))
         families += learned(self._bytes_per_token, self._payload_tokens)
         families += _backends(self._fleet)
         families += [*engines(self._engines), *kv_families(self._kv)]
         families += _paces(self._pool_paces, self._backend_paces)
-        families += _faults(self._totals, self._fleet, self._workers)
-        families += workers(self._workers)
+        families += _faults(self.totals, self._fleet, self.workers)
+        families += workers(self.workers)
         families += self._gateway()
         families += discovered(self._sources, self._found)
         families += loop_families(self.loops)
@@ -181,7 +182,7 @@ class Metrics:
         return text(families)
 
     def _gateway(self) -> Iterator[Family]:
-        yield _single(metric.WORKERS, len(self._workers))
+        yield _single(metric.WORKERS, len(self.workers))
         yield _single(metric.WORKERS_REPLACED, self._replaced)
         yield _single(control.RELOADED, int(self._reloaded))
         yield _single(control.RELOADED_AT, self._reloaded_at_s)
@@ -192,7 +193,7 @@ class Metrics:
         yield _counted(metric.LOG_DROPPED, "process", self._dropped)
         yield _counted(metric.TRACED, "result", self._traced)
         lag = Family(metric.LAG)
-        lag.histogram("", LAG_S, self._totals.lag.counts, self._totals.lag.seconds)
+        lag.histogram("", LAG_S, self.totals.lag.counts, self.totals.lag.seconds)
         yield lag
         if self._build is not None:
             build = Family(metric.BUILD)

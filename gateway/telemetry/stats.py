@@ -8,6 +8,8 @@ from math import inf
 from typing import Any, Final
 
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
+from gateway.telemetry.sampler import RequestSampler
+from gateway.telemetry.seen_request import seen_requests
 from gateway.telemetry.stats_schema import (
     LAG_S,
     RATIO,
@@ -132,11 +134,13 @@ class Stats:
         # Whether an engine has ever said how much of a prompt was a hit. vLLM says it of hits only:
         # from then on, what a reply does not say is none. Engines that never do cost nothing.
         self._reported = False
+        self._sampler = RequestSampler()
         self._restart()
         self.configure(buckets)
 
     def configure(self, buckets: Buckets) -> None:
         """Count by these buckets from now on; `drain` first."""
+        self._sampler.take()  # what ended since then is numbered by the old ones
         self._cells = buckets.grid.cells
         # Name, TTFT and TPOT of each SLO class.
         self._promises = [(c.name, c.slo.ttft_s, c.slo.tpot_s) for c in buckets.classes]
@@ -146,6 +150,7 @@ class Stats:
 
     def drain(self) -> StatsDelta:
         """Return the sums since the last drain, and start again from zero."""
+        last, slowest = self._sampler.take()
         delta = StatsDelta(
             arrivals=self._arrivals,
             sizes={key: sums.value() for key, sums in self._sizes.items()},
@@ -157,6 +162,7 @@ class Stats:
             hits=self._hits,
             uses={key: sums.value() for key, sums in self._uses.items()},
             stays=self._stays,
+            seen=seen_requests(last, slowest, self._promises, self._cells),
         )
         self._restart()
         return delta
@@ -202,6 +208,7 @@ class Stats:
         promised = o.slo_class != UNPROMISED
         if not promised:
             slo_class = UNPROMISED
+        self._sampler.add(o, ttft_target_s, tpot_target_s)
         by_pool, key = self._by_pool, (o.model, slo_class, o.pool or "")
         sums = by_pool.get(key)
         if sums is None:

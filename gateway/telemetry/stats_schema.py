@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import msgspec
 
+from gateway.telemetry.seen_request import SeenRequest
 from planner.traffic.gateway_trace import ServedRequest
 from planner.traffic.size_histogram import CellSum, merge_sums
 
@@ -26,6 +27,7 @@ REQUEST_S: Bounds = (
 RATIO: Bounds = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0)
 LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
+MOST_SEEN = 512  # requests, of workers whose sums nobody has taken yet
 Hits = tuple[int, int]  # prompt tokens, and how many of them were prefix hits
 # Requests, input tokens, output tokens, and seconds of a backend: of the time that a request was in
 # one, its share of the sequences there.
@@ -124,7 +126,8 @@ class StatsDelta(msgspec.Struct):
     caller and pool, since an engine first reported one. uses: by caller, model and pool, of what
     was routed. stays: of a sample of the requests that
     ended well at the first backend that they were sent to. served: all that ended, where a trace is
-    written; unrecorded: how many were too many for it.
+    written; unrecorded: how many were too many for it. seen: a few of the last requests and of the
+    slowest ones.
     """
 
     arrivals: dict[int, int] = {}
@@ -139,10 +142,11 @@ class StatsDelta(msgspec.Struct):
     stays: list[Stay] = []
     served: list[ServedRequest] = []
     unrecorded: int = 0
+    seen: list[SeenRequest] = []
 
     def forget_buckets(self) -> None:
         """Drop what is counted by bucket: the numbers of the buckets have changed since."""
-        self.arrivals, self.sizes = {}, {}
+        self.arrivals, self.sizes, self.seen = {}, {}, []
 
     def add(self, other: "StatsDelta") -> None:
         """Merge by addition."""
@@ -162,6 +166,7 @@ class StatsDelta(msgspec.Struct):
         self.stays.extend(other.stays)
         self.served.extend(other.served)
         self.unrecorded += other.unrecorded
+        self.seen = (self.seen + other.seen)[-MOST_SEEN:]
 
 
 class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -38,6 +38,8 @@ from gateway.routing.endpoints import BY_PATH, CHAT
 from gateway.routing.fleet import Fleet
 from gateway.runtime import build
 
+# Of the page: a stream would be waited for in vain, and single requests are no client's business.
+PAGE = ("/cuvee/events", "/cuvee/view/")
 FETCH_S = 10.0  # the supervisor must answer within this time
 MODELS, BARE_MODELS = "/v1/models/", "/models/"
 JSON = b"content-type: application/json\r\n"
@@ -105,7 +107,7 @@ class LocalEndpoints:
                 head = status_line(200) + JSON + _id(request) + limits
                 client.respond(head, msgspec.json.encode(body))
             elif path == "/metrics" or path.startswith("/cuvee/"):
-                if not self._operator_paths:
+                if not self._operator_paths or path.startswith(PAGE):
                     raise NotFound(f"{path} is answered on the admin port only.")
                 request.require_method(b"GET")
                 fiber = Fiber()
