@@ -4,7 +4,6 @@ Imported by `serve` too, so it imports what serving needs and no more: a module 
 resident for as long as the gateway runs.
 """
 
-import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -19,14 +18,26 @@ FILE = click.Path(path_type=Path)
 EXISTING_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 OUTPUT_FILE = click.Path(dir_okay=False, path_type=Path)  # refuses a folder before the work begins
 POSITIVE = click.FloatRange(0, min_open=True)
-ADMIN_TOKEN = "CUVEE_ADMIN_TOKEN"
 TABLE_COLUMNS = 120  # of tables that go into a file, which has no width of its own
 
 _config = partial(click.option, "--config", "path", type=FILE, help="Configuration file.")
 _trace = partial(
     click.option, "--trace", "trace_path", type=FILE, help="Trace CSV whose sizes are served."
 )
+
+
+def _printable(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A value that stands in a header cannot break its head."""
+    if value is not None and not (value.isascii() and value.isprintable()):
+        raise click.BadParameter("must be printable ASCII", param_hint=option.opts[0])
+    return value
+
+
 DEFAULT_CONFIG = Path("cuvee.yaml")
+NO_CONFIG = (
+    f"there is no {DEFAULT_CONFIG} in this folder: `cuvee init URL` writes one for engines that "
+    "run, --config FILE names another"
+)
 CONFIG = _config(default=DEFAULT_CONFIG, show_default=True)
 TRACE = _trace(required=True)
 # `compare --paper`, and `plan` for a model and a promise, need neither.
@@ -50,6 +61,21 @@ ARRIVALS = click.option(
 )
 TTFT = click.option("--ttft", type=POSITIVE, help="TTFT target in seconds.")
 TPOT = click.option("--tpot", type=POSITIVE, help="TPOT target in seconds.")
+API_KEY = click.option(
+    "--api-key",
+    "key",
+    envvar="CUVEE_API_KEY",
+    show_envvar=True,
+    callback=_printable,
+    help="The key that engines ask for, where their pool has none.",
+)
+TOKEN = click.option(
+    "--token",
+    envvar="CUVEE_ADMIN_TOKEN",
+    show_envvar=True,
+    callback=_printable,
+    help="The token that the admin port asks for.",
+)
 # `--json` has two meanings: an analysis prints JSON, a run of minutes writes it beside its tables.
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 JSON_FILE = click.option(
@@ -63,6 +89,9 @@ def configured(path: Path, **gateway: Any) -> Loaded:
     No command starts with a configuration that `check` refuses, and all refuse it alike. gateway:
     settings of the command line in place of those in the file; `None`: the file's.
     """
+    if path == DEFAULT_CONFIG and not path.exists():
+        click.echo(NO_CONFIG, err=True)
+        sys.exit(2)
     settings = {name: value for name, value in gateway.items() if value is not None}
     try:
         return load(path, gateway=settings)
@@ -70,13 +99,6 @@ def configured(path: Path, **gateway: Any) -> Loaded:
         for problem in error.problems:
             click.echo(problem, err=True)
         sys.exit(2)
-
-
-def admin_headers() -> dict[str, str]:
-    """The headers by which a command may use the admin port of a gateway: with the token in the
-    environment, if there is one."""
-    token = os.environ.get(ADMIN_TOKEN)
-    return {"authorization": f"Bearer {token}"} if token else {}
 
 
 def table_columns() -> int | None:
