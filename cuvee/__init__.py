@@ -22,6 +22,7 @@ GROUPS: dict[str, dict[str, str]] = {
         "serve": "Run the gateway.",
         "status": "Show a running gateway on one screen.",
         "top": "Watch a running gateway.",
+        "keys": "Add, list and revoke the keys of clients.",
         "history": "Show what the gateway has decided, why, and what came of it.",
     },
     "Plan": {

@@ -12,6 +12,7 @@ from gateway import logs
 from gateway.config.load import Loaded
 from gateway.control.scrape import Scrape
 from gateway.journal.journal import DecisionJournal
+from gateway.key_desk import KeyDesk
 from gateway.otel.exporter import Exporter
 from gateway.planning import Planning
 from gateway.processes import usages
@@ -29,7 +30,8 @@ MOST_SEEN = 4096  # requests that wait for the page: ten seconds of many workers
 
 
 class Counting:
-    """Adds what happened to the observed demand, to the metrics, to the trace and to telemetry."""
+    """Adds what happened to the observed demand, to the metrics, to the trace and to telemetry.
+    desk: for the keys of clients."""
 
     def __init__(
         self,
@@ -50,6 +52,7 @@ class Counting:
         self._metrics = metrics
         self._journal = journal
         self._trace, self._telemetry = TraceFile(), Exporter(metrics)
+        self.desk = KeyDesk(plane.board, journal, metrics.loops)
         self._seen: deque[SeenRequest] = deque(maxlen=MOST_SEEN)
 
     def take_seen(self) -> list[SeenRequest]:
@@ -59,9 +62,11 @@ class Counting:
         return taken
 
     def configure(self, loaded: Loaded) -> None:
-        """Write the trace and send the telemetry that this configuration wants from now on."""
+        """Write the trace, send the telemetry and look after the keys of this configuration from
+        now on."""
         self._trace.configure(loaded)
         self._telemetry.configure(loaded)
+        self.desk.configure(loaded)
         self._seen.clear()  # their buckets are numbered by the one before
 
     @contextmanager
@@ -95,8 +100,9 @@ class Counting:
         self._seen.extend(delta.seen)
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
-        self._metrics.bill = bill = self._planning.bill
-        self._journal.spend(*bill)
+        self._metrics.bill = running, asleep_usd = self._planning.bill
+        self._journal.spend(running, asleep_usd)
+        self.desk.add(delta.uses, running)
         self._trace.add(delta.served, delta.unrecorded)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 

@@ -103,6 +103,7 @@ class Insight:
             "/cuvee/discovery": self._found,
             "/cuvee/cluster": lambda: _json({"cluster": self._alliance.figures()}),
             "/cuvee/history": lambda: _json({"entries": self._journal.entries}),
+            "/cuvee/access": self._keys,
             "/cuvee/loops": lambda: _json({"loops": self._metrics.loops.figures()}),
             "/cuvee/scaling": lambda: _json(self._actuation.figures()),
             "/readyz": self._ready,
@@ -145,6 +146,11 @@ class Insight:
         if self.counting is not None:
             self.counting.take()
         return _json({"hits": self._metrics.hits.figures()})
+
+    def _keys(self) -> Answer:
+        if self.counting is None:
+            raise NotFound("The gateway is starting.")
+        return _json({"access": self.counting.desk.figures()})
 
     def _found(self) -> Answer:
         return _json(self._discovery.figures())

@@ -29,22 +29,22 @@ LAYERS = {
     "gateway.runtime": "",
     "gateway.logs": "",
     "gateway.processes": "gateway.telemetry",
-    "gateway.access": "",
+    "gateway.access": "gateway.errors",
     "gateway.routing": "planner planner.model gateway.errors",
     "gateway.telemetry": "planner planner.model planner.traffic gateway.routing",
     "gateway.config": "PLANNER gateway.errors",
     "gateway.proxy.http": "gateway.errors",
     "gateway.proxy": "planner.model gateway.errors gateway.access gateway.config gateway.routing "
     "gateway.proxy.http",
-    "gateway.cluster": "planner planner.model planner.traffic gateway.config gateway.routing "
-    "gateway.telemetry",
+    "gateway.cluster": "planner planner.model planner.traffic gateway.access gateway.config "
+    "gateway.routing gateway.telemetry",
     "gateway.control.solver": "PLANNER gateway.runtime",
     "gateway.control": "PLANNER gateway.config gateway.proxy gateway.routing gateway.telemetry "
     "gateway.control.solver",
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
-    "gateway.workers": "planner.model planner.traffic gateway.errors gateway.runtime gateway.logs "
-    "gateway.cluster gateway.config gateway.routing gateway.telemetry gateway.proxy "
-    "gateway.proxy.http",
+    "gateway.workers": "planner.model planner.traffic gateway.access gateway.errors "
+    "gateway.runtime gateway.logs gateway.cluster gateway.config gateway.routing "
+    "gateway.telemetry gateway.proxy gateway.proxy.http",
     "gateway.kv_events": "gateway.config gateway.routing gateway.telemetry gateway.workers",
     "gateway.plannable": "planner.model gateway.config",
     "gateway.bill": "planner.program planner.scaling gateway.config gateway.routing",
@@ -62,7 +62,10 @@ LAYERS = {
     "gateway.journal": "planner.model gateway.config gateway.line_file gateway.telemetry",
     "gateway.otel": "gateway.config gateway.plain_http gateway.routing gateway.runtime "
     "gateway.telemetry",
-    "gateway.counting": "gateway.config gateway.control gateway.journal gateway.logs gateway.otel "
+    "gateway.key_desk": "gateway.access gateway.cluster gateway.config gateway.journal "
+    "gateway.telemetry",
+    "gateway.counting": "gateway.config gateway.control gateway.journal gateway.key_desk "
+    "gateway.logs gateway.otel "
     "gateway.planning "
     "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
@@ -90,8 +93,9 @@ LAYERS = {
     "gateway.solitary gateway.counting gateway.page_feed "
     "gateway.discovery gateway.journal "
     "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
-    "gateway.admin": "gateway.errors gateway.proxy.http",
-    "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "
+    "gateway.admin": "gateway.access gateway.errors gateway.proxy.http",
+    "gateway.admin_port": "gateway.access gateway.admin gateway.config gateway.insight "
+    "gateway.proxy gateway.runtime "
     "gateway.workers",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "gateway.runtime",

@@ -11,17 +11,24 @@ from collections.abc import Iterator
 import msgspec
 
 from gateway.config import (
+    access_schema,
     cluster_schema,
     discover_schema,
     kubernetes_schema,
     kv_events_schema,
     otel_schema,
     pool_schema,
+    record_schema,
     scale_schema,
     scaling_schema,
     schema,
     weights_schema,
-    written_schema,
+)
+from gateway.config.access_schema import (
+    AccessSection,
+    AdminAccessSection,
+    KeySection,
+    TlsSection,
 )
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.discover_schema import DiscoverSection, DnsSection
@@ -29,6 +36,7 @@ from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.config.kv_events_schema import KvEventsSection
 from gateway.config.otel_schema import OtelSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
+from gateway.config.record_schema import JournalSection, TraceSection
 from gateway.config.scale_schema import (
     CommandSection,
     KubernetesScaleSection,
@@ -48,7 +56,6 @@ from gateway.config.schema import (
     StockSection,
 )
 from gateway.config.weights_schema import WeightsSection
-from gateway.config.written_schema import JournalSection, TraceSection
 
 HEAD = """\
 # Configuration
@@ -134,6 +141,10 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("gateway.journal", JournalSection),
     ("gateway.cluster", ClusterSection),
     ("gateway.otel", OtelSection),
+    ("gateway.tls, gateway.admin_tls", TlsSection),
+    ("access", AccessSection),
+    ("access.admin_read", AdminAccessSection),
+    ("keys.NAME (in a keys file)", KeySection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
@@ -166,6 +177,7 @@ def notes() -> dict[tuple[str, str], str]:
     modules = (
         schema,
         pool_schema,
+        record_schema,
         discover_schema,
         kubernetes_schema,
         kv_events_schema,
@@ -174,7 +186,7 @@ def notes() -> dict[tuple[str, str], str]:
         weights_schema,
         cluster_schema,
         otel_schema,
-        written_schema,
+        access_schema,
     )
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):

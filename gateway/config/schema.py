@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.config.access_schema import AccessSection, TlsSection
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.domains import (
     ADMIN_PORT,
@@ -24,9 +25,9 @@ from gateway.config.domains import (
 )
 from gateway.config.otel_schema import OtelSection
 from gateway.config.pool_schema import PoolSection
+from gateway.config.record_schema import JournalSection, TraceSection
 from gateway.config.scaling_schema import ScalingSection
 from gateway.config.weights_schema import WeightsSection
-from gateway.config.written_schema import JournalSection, TraceSection
 
 
 class SloSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -184,6 +185,10 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
     admin_port: Port = ADMIN_PORT
     """The admin port; 0 takes a free one, which the log tells."""
+    tls: TlsSection | None = None
+    """HTTPS on `port` instead of HTTP; default: HTTP."""
+    admin_tls: TlsSection | None = None
+    """HTTPS on `admin_port`; default: HTTP."""
     operator_paths: Literal["admin", "both"] = "admin"
     """Where `/metrics` and `/cuvee/...` are answered: on the admin port only, or on `port` too,
     where every client can read prices, plans and the names of backends.
@@ -322,3 +327,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Routers of others that follow the plan."""
     gateway: GatewaySection = GatewaySection()
     """The server and the data path."""
+    access: AccessSection | None = None
+    """Who may use the gateway; default: everybody who reaches it."""

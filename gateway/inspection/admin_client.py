@@ -99,4 +99,5 @@ class AdminClient:
 def admin_url(settings: GatewaySection) -> str:
     """The admin port of a configuration, for clients on this machine."""
     host = "127.0.0.1" if settings.admin_host in ANYWHERE else settings.admin_host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.admin_port}"
+    scheme = "http" if settings.admin_tls is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.admin_port}"

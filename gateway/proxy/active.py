@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec.structs import astuple
 
+from gateway.access.charge import Charge
 from gateway.errors import GatewayError
 from gateway.proxy.context_refusal import context_refusal
 from gateway.proxy.engines import EngineRefusal
@@ -36,11 +37,12 @@ class ActiveRequest:
     begun towards the client, so that an error can only be an event inside it. due_s: when the
     present wait times out. exclude: names of backends that cannot serve it. ping_s: when the client
     gets its next keep-alive comment. upload: what is still to come of the body, or `None`. trace:
-    of a request that is traced, else `None`.
+    of a request that is traced, else `None`. charge: what it takes of the limits of its key; `None`
+    without limits.
     """
 
     __slots__ = (
-        "_receipts", "_room", "arrival_s", "bucket", "cached_tokens", "caller", "client",
+        "_receipts", "_room", "arrival_s", "bucket", "cached_tokens", "caller", "charge", "client",
         "committed", "due_s", "estimate", "exclude", "fiber", "first_at_s", "input_tokens", "lease",
         "least_input", "llm_request", "outcome", "output_tokens", "ping_s", "reason", "relay",
         "request_id", "retries", "status", "tpot_s", "trace", "upload", "waited_s", "waiting",
@@ -74,6 +76,7 @@ class ActiveRequest:
         self.relay: Relay | None = None
         self.upload: Upload | None = None
         self.trace: TraceContext | None = None
+        self.charge: Charge | None = None
         self.waiting = self.committed = False
         self.due_s = self.ping_s = inf
         self.outcome: Outcome = FAILED
@@ -149,7 +152,8 @@ class ActiveRequest:
 
     def receipt(self) -> bytes:
         """The response headers that say what was decided until now."""
-        return self._receipts.lines(self.request_id, self.bucket, self.lease)
+        lines = self._receipts.lines(self.request_id, self.bucket, self.lease)
+        return lines if self.charge is None else lines + self.charge.lines
 
     def _in_flight(self) -> float | None:
         """Requests beside it at its backend, if one backend made the one answer."""

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.access.charge import Charge
 from gateway.errors import ClientGone, GatewayError
 from gateway.proxy.active import LEFT, ActiveRequest
 from gateway.proxy.dispatch import Dispatcher
@@ -38,13 +39,13 @@ Admit = Callable[[ClientConnection, Request, LlmRequest, Fiber, bytes, float], A
 
 
 class SplitRequest:
-    """One list while its parts are served. answers: of the parts that are done. error: of the first
-    part that failed, which ends the others. over: resolved when nothing is left to wait for. trace:
-    of the request, which its first part stands for."""
+    """One list while its parts are served. answers: of the parts that are done. charge: of all
+    parts. error: of the first part that failed, which ends the others. over: resolved when nothing
+    is left to wait for. trace: of the request, which its first part stands for."""
 
     __slots__ = (
-        "answers", "client", "entries", "error", "fibers", "head", "left", "lines", "next", "over",
-        "prompts", "request", "request_id", "trace", "whole", "width",
+        "answers", "charge", "client", "entries", "error", "fibers", "head", "left", "lines",
+        "next", "over", "prompts", "request", "request_id", "trace", "whole", "width",
     )  # fmt: skip
 
     def __init__(
@@ -59,6 +60,7 @@ class SplitRequest:
     ) -> None:
         parts = -(-prompts.count // width)
         self.client = client
+        self.charge: Charge | None = None
         self.request = request
         self.whole = whole
         self.prompts = prompts
@@ -149,7 +151,8 @@ class ListSplitter:
         if prompts.count != whole.prompts:
             return False
         split = SplitRequest(client, request, whole, prompts, width, lines, active.request_id)
-        client.on_disconnect, split.trace = active.abandon, active.trace
+        split.charge, split.trace = active.charge, active.trace
+        client.on_disconnect = active.abandon
         split.left = min(self._at_once(active), len(split.answers))
         split.fibers = [Fiber() for _ in range(split.left)]
         try:
@@ -162,7 +165,8 @@ class ListSplitter:
         if split.error is not None:
             raise split.error
         answer = joined(split.answers, split.entries, whole.endpoint)
-        client.respond(split.head + unrouted(active.request_id), answer)
+        limits = b"" if split.charge is None else split.charge.lines
+        client.respond(split.head + unrouted(active.request_id) + limits, answer)
         return True
 
     def _at_once(self, active: ActiveRequest) -> int:
@@ -195,6 +199,7 @@ class ListSplitter:
             part.counted = round(whole.counted * part.prompt_bytes / whole.prompt_bytes)
         request_id = b"%b-%d" % (split.request_id, number)
         active = self._admit(split.client, split.request, part, fiber, request_id, self._clock())
+        active.charge = split.charge
         if number == 0:
             active.trace = split.trace
         try:

@@ -37,8 +37,10 @@ left), `rejected` (the client's own mistake) |
 it was late; or an answer that did not stream came without its number of tokens). A client's own \
 mistake is not counted |
 | `code` | HTTP status that the client saw; 499: it left |
-| `reason` | the error's code, as in [HTTP API](http-api.md#errors); `invalid_request_error` for a \
-400 without one. Of `cuvee_shed_total`: `late` (waited as long as the promise allows), \
+| `reason` | the error's code, as in [HTTP API](http-api.md#errors); of a limit of a key \
+`key_requests`, `key_tokens` or `insufficient_quota`; `no_api_key` for a 401 and \
+`invalid_request_error` for a 400 without one. Of `cuvee_shed_total`: `late` (waited as long as \
+the promise allows), \
 `queue_too_long` (would have waited longer than that), `full` (may not wait), `queue_full` \
 (displaced, or no place), or the code of a 503 |
 | `kind` | `unreachable` (no connection), `broken` (cut or unreadable before its first byte), \

@@ -1,4 +1,5 @@
-"""The sections of the files that a gateway writes: keys, types, domains and meanings.
+"""The sections of files in which the gateway records what happens: keys, types, domains, defaults
+and meanings.
 
 As in `schema`, the text below each key is its documentation.
 """
