@@ -12,6 +12,7 @@ COMMANDS = {
     name: f"cuvee.{name.replace('-', '_')}:{name.replace('-', '_')}"
     for name in (
         "affinity", "bench-solve", "certify", "check", "compare", "demo", "demo-scale", "dispatch",
+        "explain",
         "emulate", "foresight", "history", "overhead", "overload", "plan", "portfolio", "profile",
         "replay", "scaling", "serve", "soak", "sweep", "torture", "trace",
     )

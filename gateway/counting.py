@@ -14,6 +14,7 @@ from gateway.control.scrape import Scrape
 from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.processes import usages
+from gateway.routing.table import RoutingTable
 from gateway.telemetry.engine_reading import EngineFigures
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.seen_request import SeenRequest
@@ -50,6 +51,11 @@ class Counting:
         self._journal = journal
         self._trace = TraceFile()
         self._seen: deque[SeenRequest] = deque(maxlen=MOST_SEEN)
+
+    @property
+    def table(self) -> RoutingTable:
+        """The table that the data plane routes by."""
+        return self._plane.table
 
     def take_seen(self) -> list[SeenRequest]:
         """Those since the last call, as far as they were kept."""

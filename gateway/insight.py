@@ -15,6 +15,7 @@ from gateway.actuation.wiring import Actuation
 from gateway.admin.events import EventStreams
 from gateway.admin.server import JSON, Action, Answer
 from gateway.alliance import Alliance
+from gateway.config.load import Loaded
 from gateway.counting import Counting
 from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError, NotFound
@@ -22,6 +23,7 @@ from gateway.journal.journal import DecisionJournal
 from gateway.page_feed import PageFeed
 from gateway.planning import Planning
 from gateway.reload import Reload
+from gateway.request_explainer import RequestExplainer
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.solitary import Solitary
@@ -49,8 +51,10 @@ class Insight:
         alliance: Alliance | Solitary,
         actuation: Actuation,
         ready: Callable[[], Answer],
+        loaded: Callable[[], Loaded],
     ) -> None:
-        """reload: `None` if the gateway follows no file. ready: the answer of `/readyz`."""
+        """reload: `None` if the gateway follows no file. ready: the answer of `/readyz`. loaded:
+        the configuration in force."""
         self._metrics = metrics
         self._planning = planning
         self._estimator = estimator
@@ -70,6 +74,14 @@ class Insight:
             actuation=actuation,
             status=lambda: str(msgspec.json.decode(ready()[2])["status"]),
             reason=lambda: self.reason,
+        )
+        self._explainer = RequestExplainer(
+            loaded=loaded,
+            fleet=fleet,
+            planning=planning,
+            estimator=estimator,
+            metrics=metrics,
+            page=self.page,
         )
 
     def __repr__(self) -> str:
@@ -116,6 +128,7 @@ class Insight:
         """What a POST does, by path, or a DELETE."""
         return {
             "/cuvee/reload": self._reload_now,
+            "/cuvee/explain": self._explain_request,
             "/cuvee/drain": self._drain,
             "DELETE /cuvee/drain": self._undrain,
         }
@@ -138,6 +151,9 @@ class Insight:
         paces = [found.figures() for found in self._planning.paces.found]
         told = plan_figures(self._planning.plan) | {"reason": self.reason, "paces": paces}
         return _json(told)
+
+    async def _explain_request(self, body: bytes) -> Answer:
+        return _json(await self._explainer.answer(body))
 
     def _hits(self) -> Answer:
         if self.counting is not None:
