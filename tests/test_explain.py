@@ -33,9 +33,7 @@ async def test_a_gateway_says_what_it_would_do_and_what_it_did(tmp_path, workers
             receipt = reply.headers
             await reply.read()
         name = receipt["x-request-id"]
-        async with asyncio.timeout(20):
-            while (await post(here, "/cuvee/explain", {"request_id": name}))[0] != 200:
-                await asyncio.sleep(0.05)
+        await here.until("requests", lambda seen: name in [one["id"] for one in seen["last"]])
         _, served = await post(here, "/cuvee/explain", {"request_id": name})
         lost = await post(here, "/cuvee/explain", {"request_id": "unknown-id"})
         wrong = await post(here, "/cuvee/explain", {"body": BODY | {"model": "gpt-9"}})

@@ -19,7 +19,7 @@ EPSILON = 1e-9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Candidate:
+class RankedBackend:
     """A backend beside the others of its pool. pressure: with the request, what the backend's
     promises and memory take of it, 1 at most if they are kept; `None` if it takes nothing now.
     lost: why it was not chosen; empty if it was, at some turn."""
@@ -34,7 +34,7 @@ class Candidate:
     lost: str
 
 
-class Candidates:
+class PoolRanking:
     """The candidates of one request. chosen: names of the backends that get it, at any turn."""
 
     def __init__(self, at: Standpoint, asked: AskedRequest, chosen: Collection[str]) -> None:
@@ -53,7 +53,7 @@ class Candidates:
         self._shares = dict(table.slices[asked.bucket])
 
     def __repr__(self) -> str:
-        return f"<Candidates for {self._asked.estimate!r}>"
+        return f"<PoolRanking for {self._asked.estimate!r}>"
 
     def rows(self) -> list[dict[str, Any]]:
         """All pools of the model, those that the plan uses for this size first, with their
@@ -80,7 +80,7 @@ class Candidates:
             "backends": [_figures(one) for one in backends],
         }
 
-    def _lost(self, number: int, backends: Sequence[Candidate]) -> str:
+    def _lost(self, number: int, backends: Sequence[RankedBackend]) -> str:
         """Why a pool serves the request at no turn."""
         estimate, table = self._asked.estimate, self._at.table
         cannot = self._cannot(number)
@@ -132,7 +132,7 @@ class Candidates:
             f"{slo.ttft_s:g} s and {1000 * slo.tpot_s:g} ms a token not one request fits"
         )
 
-    def _backends(self, number: int) -> list[Candidate]:
+    def _backends(self, number: int) -> list[RankedBackend]:
         name, at = self._at.table.pools[number], self._at
         usable = at.fleet.pool(name)
         own = [backend for backend in at.fleet.backends if backend.pool == name]
@@ -148,7 +148,7 @@ class Candidates:
                 number, backend, pressure, allowed, best, drained=backend not in usable
             )  # fmt: skip
             made.append(
-                Candidate(
+                RankedBackend(
                     name=backend.name,
                     state=at.states[backend.name][0],
                     in_flight=backend.in_flight,
@@ -258,7 +258,7 @@ def _usd(pool: Pool, seconds: float) -> float | None:
     return pool.usd_per_hour * seconds / 3.6 if isfinite(seconds) else None
 
 
-def _figures(one: Candidate) -> dict[str, Any]:
+def _figures(one: RankedBackend) -> dict[str, Any]:
     return {
         "name": one.name,
         "state": one.state,

@@ -9,7 +9,7 @@ from math import isfinite
 from typing import Any
 
 from gateway.errors import Unavailable
-from gateway.explanation.candidates import Candidates
+from gateway.explanation.candidates import PoolRanking
 from gateway.explanation.standpoint import AskedRequest, Standpoint
 from gateway.overview.requests_view import DECISIONS
 from gateway.routing.class_names import LEFT_OVER
@@ -47,7 +47,7 @@ def explained(one: AskedRequest, at: Standpoint, *, notes: Sequence[str] = ()) -
         "believed": _believed(one, at),
         "promise": _promise(one, at),
         "turns": turns,
-        "pools": Candidates(at, one, chosen).rows(),
+        "pools": PoolRanking(at, one, chosen).rows(),
         "queued": at.queued,
         "notes": list(notes),
     }
