@@ -5,6 +5,7 @@ GatewayError              500 server_error
 │   ├── ModelNotFound     404 invalid_request_error, code model_not_found
 │   ├── ClassNotFound     400 invalid_request_error, code slo_class_not_found
 │   ├── NotFound          404 no such path
+│   ├── Conflict          409 what the request goes out from is not so any more
 │   ├── MethodNotAllowed  405 the path exists, but not for this method
 │   ├── TooLarge          413 the body exceeds the limit
 │   ├── UnsupportedCoding 415 the body is compressed by what is not known here
@@ -110,6 +111,13 @@ class NotFound(BadRequest):
 
     status = 404
     code = "not_found"
+
+
+class Conflict(BadRequest):
+    """What the request goes out from has changed; to look again and to send another may help."""
+
+    status = 409
+    code = "conflict"
 
 
 class MethodNotAllowed(BadRequest):

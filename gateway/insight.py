@@ -21,6 +21,7 @@ from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError, NotFound
 from gateway.journal.journal import DecisionJournal
 from gateway.page_feed import PageFeed
+from gateway.plan_desk import PlanDesk
 from gateway.planning import Planning
 from gateway.reload import Reload
 from gateway.request_explainer import RequestExplainer
@@ -75,6 +76,7 @@ class Insight:
             status=lambda: str(msgspec.json.decode(ready()[2])["status"]),
             reason=lambda: self.reason,
         )
+        self._desk = PlanDesk(planning=planning, fleet=fleet, leads=alliance.leads)
         self._explainer = RequestExplainer(
             loaded=loaded,
             fleet=fleet,
@@ -129,6 +131,8 @@ class Insight:
         return {
             "/cuvee/reload": self._reload_now,
             "/cuvee/explain": self._explain_request,
+            "/cuvee/plan": self._apply_plan,
+            "/cuvee/plan/diff": self._propose_plan,
             "/cuvee/drain": self._drain,
             "DELETE /cuvee/drain": self._undrain,
         }
@@ -154,6 +158,12 @@ class Insight:
 
     async def _explain_request(self, body: bytes) -> Answer:
         return _json(await self._explainer.answer(body))
+
+    async def _propose_plan(self, _: bytes) -> Answer:
+        return _json(await self._desk.propose())
+
+    async def _apply_plan(self, body: bytes) -> Answer:
+        return _json(await self._desk.apply(body))
 
     def _hits(self) -> Answer:
         if self.counting is not None:

@@ -82,13 +82,16 @@ LAYERS = {
     "gateway.proxy gateway.routing",
     "gateway.request_explainer": "gateway.errors gateway.config gateway.explanation "
     "gateway.overview gateway.page_feed gateway.planning gateway.routing gateway.telemetry",
+    "gateway.plan_desk": "planner planner.model gateway.errors gateway.control gateway.planning "
+    "gateway.routing",
     "gateway.page_feed": "planner.model gateway.actuation gateway.alliance gateway.counting "
     "gateway.journal gateway.overview gateway.planning gateway.routing gateway.runtime "
     "gateway.solitary gateway.telemetry",
     "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.alliance "
     "gateway.solitary gateway.counting gateway.page_feed "
     "gateway.discovery gateway.journal "
-    "gateway.errors gateway.config gateway.planning gateway.reload gateway.request_explainer "
+    "gateway.errors gateway.config gateway.plan_desk gateway.planning gateway.reload "
+    "gateway.request_explainer "
     "gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.errors gateway.proxy.http",
     "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "
