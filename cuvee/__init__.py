@@ -11,10 +11,9 @@ import click
 COMMANDS = {
     name: f"cuvee.{name.replace('-', '_')}:{name.replace('-', '_')}"
     for name in (
-        "affinity", "bench-solve", "certify", "check", "compare", "demo", "demo-scale", "dispatch",
-        "explain",
-        "emulate", "foresight", "history", "overhead", "overload", "plan", "portfolio", "profile",
-        "replay", "scaling", "serve", "soak", "sweep", "torture", "trace",
+        "advise", "affinity", "bench-solve", "certify", "check", "compare", "demo", "demo-scale",
+        "dispatch", "emulate", "explain", "foresight", "history", "overhead", "overload", "plan",
+        "portfolio", "profile", "replay", "scaling", "serve", "soak", "sweep", "torture", "trace",
     )
 }  # fmt: skip
 

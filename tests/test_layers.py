@@ -84,6 +84,7 @@ LAYERS = {
     "gateway.overview gateway.page_feed gateway.planning gateway.routing gateway.telemetry",
     "gateway.plan_desk": "planner planner.model gateway.errors gateway.control gateway.planning "
     "gateway.routing",
+    "gateway.advice": "PLANNER gateway.plain_http",
     "gateway.page_feed": "planner.model gateway.actuation gateway.alliance gateway.counting "
     "gateway.journal gateway.overview gateway.planning gateway.routing gateway.runtime "
     "gateway.solitary gateway.telemetry",

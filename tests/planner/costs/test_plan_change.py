@@ -52,12 +52,14 @@ def test_backends_shares_and_bill_are_compared():
     assert change.changes
     assert change.backends == {"a": (2, 1), "b": (1, 2)}
     assert change.moved == pytest.approx(0.5 * 3 / 4)
+    assert change.moves is not None
     [move] = change.moves
     assert (move.what, move.before, move.after) == (
         "m in 1–100 out 1–100",
         {"a": 1},
         {"a": 0.5, "b": 0.5},
     )
+    assert change.after.certificate is not None
     assert change.after.certificate.holds
     none = replace(PLAN, weights=((0.0, 0.0), (0.25, 0.75)))
     assert plan_change(json_of(none), json_of(PLAN)).moved == pytest.approx(0.75)
