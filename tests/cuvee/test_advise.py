@@ -34,6 +34,7 @@ def run(*arguments) -> Result:
     return CliRunner().invoke(advise, [str(a) for a in arguments])
 
 
+@pytest.mark.long
 async def test_engines_are_watched_and_advised_on(small):
     """Their traffic beside the cheapest certified fleet, and what is not known. Nothing but GETs
     of their metrics reaches them."""

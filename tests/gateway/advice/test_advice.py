@@ -1,16 +1,23 @@
 """What engines that run today say of their traffic."""
 
+import asyncio
+from pathlib import Path
+
 import numpy as np
 import pytest
+from aiohttp import ClientSession
 
 from gateway.advice.engine_totals import NAMES, read_totals
 from gateway.advice.present_fleet import bill, present_engines
 from gateway.advice.seen_trace import SPREAD, hit_share, kept_now, seen_traffic
 from gateway.advice.watch import Watch, WatchedTraffic
 from gateway.proxy.engines import DIALECTS
+from loadtest.emulator.server import Emulator
+from planner.engine.profiles import find_profile
 from planner.errors import InvalidValue
 from planner.traffic.trace import dispersion
 
+ROOT = Path(__file__).resolve().parents[3]
 PAGE = """
 # TYPE vllm:request_prompt_tokens histogram
 vllm:request_prompt_tokens_bucket{engine="0",le="100.0",model_name="m"} %(a)d
@@ -117,6 +124,48 @@ async def test_what_does_not_answer_is_told_at_once():
         await watch.run(60.0, lambda _: None)
     with pytest.raises(InvalidValue, match="must start with http"):
         Watch(["127.0.0.1:9"], every_s=1.0)
+
+
+@pytest.mark.parametrize("engine", ["vllm", "sglang", "tgi"])
+async def test_engines_of_all_kinds_are_watched(engine):
+    """Requests that end meanwhile, with their sizes; those of before do not count."""
+    emulator = Emulator(find_profile("llama-3-8b/H100", ROOT), "llama-3-8b", engine=engine)
+    url = f"http://127.0.0.1:{await emulator.start()}"
+    body = {
+        "model": "llama-3-8b", "messages": [{"role": "user", "content": "word " * 100}],
+        "vllm_xargs": {"output_tokens": 3},
+    }  # fmt: skip
+
+    async def send(session, number):
+        for _ in range(number):
+            async with session.post(f"{url}/v1/chat/completions", json=body) as reply:
+                assert reply.status == 200
+
+    watch, read, enough = Watch([url], every_s=0.05), asyncio.Event(), asyncio.Event()
+
+    def progress(traffic):
+        read.set()
+        if traffic.requests >= 60:
+            enough.set()
+
+    async with ClientSession() as session:
+        await send(session, 5)
+        begun = asyncio.create_task(watch.run(60.0, progress))
+        await asyncio.wait_for(read.wait(), 30.0)
+        await asyncio.gather(*(send(session, 10) for _ in range(6)))
+        await asyncio.wait_for(enough.wait(), 30.0)
+        begun.cancel()
+        await asyncio.gather(begun, return_exceptions=True)
+    await emulator.stop()
+
+    assert watch.traffic.requests == 60
+    seen = seen_traffic(watch.traffic, every_s=0.05)
+    assert seen.trace.output_tokens.mean() == pytest.approx(3.0, abs=0.5)
+    assert seen.trace.input_tokens.mean() > 80
+    assert watch.traffic.served[url].engine == engine
+    ttft, tpot = kept_now(watch.traffic, 0.99)
+    assert (ttft is None) is (engine == "tgi")
+    assert tpot is not None
 
 
 def test_what_runs_now_has_its_price():
