@@ -40,14 +40,13 @@ OF_PROFILES = (
 class FoundTraffic:
     """The traffic that is advised on. model: its name as requests or metrics have it, `None` if
     they do not say. kept: TTFT and TPOT as they are now. seen: lines about it. unknown: what it
-    does not tell. engines: that serve it, `None` if that is not known."""
+    does not tell."""
 
     trace: Trace
     model: str | None
     kept: tuple[float | None, float | None]
     seen: Sequence[str]
     unknown: Sequence[str]
-    engines: int | None
 
 
 @click.command()
@@ -67,6 +66,7 @@ class FoundTraffic:
     "--gpu", "gpus", multiple=True, metavar="[N×]GPU[=ENGINES]",
     help="What runs now: A10G, 2xH100, or A10G=3 where there are several kinds. Repeat it.",
 )  # fmt: skip
+@click.option("--log-model", help="Only the log's requests that name this model.")
 @click.option("--model", help="Built-in name, or the path of a config.json; default: of the URLs.")
 @TTFT
 @TPOT
@@ -94,6 +94,7 @@ def advise(
     minutes: float,
     every_s: float,
     gpus: tuple[str, ...],
+    log_model: str | None,
     model: str | None,
     ttft: float | None,
     tpot: float | None,
@@ -121,7 +122,7 @@ def advise(
         if log is None:
             found = _watched(urls, minutes * 60, every_s, token, attainment)
         else:
-            found = _logged(log, model)
+            found = _logged(log, log_model)
         promise = _promise(found, ttft, tpot, attainment)
         request = RentalRequest(
             model=model_of(_name(model, found)), slo=promise, trace=found.trace, rate=None, usd=usd
@@ -165,18 +166,23 @@ def _watched(
         kept=kept,
         seen=(_of(traffic, seen.trace), _now(kept, share, hit_share(traffic))),
         unknown=seen.unknown,
-        engines=len(urls),
     )
 
 
-def _logged(path: Path, model: str | None) -> FoundTraffic:
-    imported = import_trace(path, ReadingChoices())
+def _logged(path: Path, named: str | None) -> FoundTraffic:
+    """named: only the requests that name this model."""
+    imported = import_trace(path, ReadingChoices(), model=named)
     if imported.trace.rate is None:
         raise InvalidValue(f"{path}: all requests arrive at once, so their rate is not known")
+    hours = imported.trace.duration_s / 3600
+    of_day = f"the day: the log has {hours:.1f} hours; a fleet must hold the busiest one"
     return FoundTraffic(
-        trace=imported.trace, model=model, kept=(None, None), seen=summary(imported),
-        unknown=(OF_LOG,), engines=None,
-    )  # fmt: skip
+        trace=imported.trace,
+        model=None,
+        kept=(None, None),
+        seen=summary(imported),
+        unknown=(of_day, OF_LOG),
+    )
 
 
 def _promise(found: FoundTraffic, ttft: float | None, tpot: float | None, attainment: float) -> Slo:
