@@ -144,7 +144,7 @@ def _watched(
     watch, said_s = Watch(urls, every_s=every_s, token=token), [0.0]
 
     def progress(traffic: WatchedTraffic) -> None:
-        if traffic.seconds - said_s[0] >= SAID_S or traffic.seconds >= for_s:
+        if traffic.seconds - said_s[0] >= SAID_S:
             said_s[0] = traffic.seconds
             left = max(0.0, for_s - traffic.seconds)
             _say(

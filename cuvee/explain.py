@@ -206,7 +206,7 @@ def _backend_table(pools: list[dict[str, Any]]) -> Table:
     table = Table(box=SIMPLE_HEAD)
     for name in ("backend", "state"):
         table.add_column(name)
-    for name in ("in flight", "load", "memory", "prompts s", "pressure"):
+    for name in ("in flight", "load", "memory", "prompts s", "has of it", "pressure"):
         table.add_column(name, justify="right")
     table.add_column("why not", overflow="fold")
     for row in pools:
@@ -220,6 +220,7 @@ def _backend_table(pools: list[dict[str, Any]]) -> Table:
                 f"{one['load']:.2f}",
                 f"{one['memory']:.2f}",
                 f"{one['prefill_s']:.2f}",
+                f"{one['known']:.0%}",
                 "–" if pressure is None else f"{pressure:.2f}",
                 lost,
             )

@@ -63,8 +63,11 @@ class RequestExplainer:
         return found
 
     async def _explained(self, question: ExplainQuestion) -> dict[str, Any]:
-        at = self._standpoint()
-        one = read(question, serving(self._loaded()), at.table, self._estimator)
+        at, loaded = self._standpoint(), self._loaded()
+        switches = {pool: upstream.affinity for pool, upstream in loaded.upstreams.items()}
+        counting = self._page.counting
+        known = None if counting is None else counting.affinity(self._fleet, switches)
+        one = read(question, serving(loaded), at.table, self._estimator, known, at.now_s)
         # In a thread: a router for a table of many buckets takes tens of milliseconds to make, and
         # where this process serves, requests must not wait for that.
         return await asyncio.to_thread(_told, one, at)

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from cuvee.explain import explain
 from tests.test_page import KEY, MODEL, WORDS, Site, site
 
-BODY = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": WORDS * 40}]}
+BODY = {"model": MODEL, "stream": True, "messages": [{"role": "user", "content": WORDS * 80}]}
 
 
 async def post(here: Site, path: str, value: Any) -> tuple[int, Any]:
@@ -35,6 +35,7 @@ async def test_a_gateway_says_what_it_would_do_and_what_it_did(tmp_path, workers
         name = receipt["x-request-id"]
         await here.until("requests", lambda seen: name in [one["id"] for one in seen["last"]])
         _, served = await post(here, "/cuvee/explain", {"request_id": name})
+        _, again = await post(here, "/cuvee/explain", {"body": body})
         lost = await post(here, "/cuvee/explain", {"request_id": "unknown-id"})
         wrong = await post(here, "/cuvee/explain", {"body": BODY | {"model": "gpt-9"}})
         printed = await asyncio.to_thread(
@@ -43,6 +44,10 @@ async def test_a_gateway_says_what_it_would_do_and_what_it_did(tmp_path, workers
 
     assert str(told["believed"]["bucket"]) == receipt["x-cuvee-bucket"]
     assert receipt["x-cuvee-backend"] in {turn["backend"] for turn in told["turns"]}
+    known = {one["name"]: one["known"] for row in again["pools"] for one in row["backends"]}
+    assert max(known, key=known.__getitem__) == receipt["x-cuvee-backend"]
+    assert max(known.values()) > 0.5
+    assert sum(known.values()) == max(known.values()), "of the other backend nothing is known"
     assert served["backend"] == receipt["x-cuvee-backend"]
     rows = {row["what"]: row for row in served["compared"]}
     assert rows["input tokens"]["expected"] == told["believed"]["input_tokens"]

@@ -68,7 +68,8 @@ class Watch:
             if isinstance(totals, str):
                 raise InvalidValue(totals)
             self._first[url] = self._last[url] = totals
-        while at_s - began_s < for_s:
+        least_s = self._every_s / 10  # a shorter rest is not worth a reading
+        while for_s - (at_s - began_s) > least_s:
             await asyncio.sleep(min(self._every_s, for_s - (at_s - began_s)))
             before_s, at_s = at_s, self._clock()
             self._take(at_s - before_s, await self._read())

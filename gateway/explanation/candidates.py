@@ -22,7 +22,8 @@ EPSILON = 1e-9
 class RankedBackend:
     """A backend beside the others of its pool. pressure: with the request, what the backend's
     promises and memory take of it, 1 at most if they are kept; `None` if it takes nothing now.
-    lost: why it was not chosen; empty if it was, at some turn."""
+    known: the share of the prompt that it has had, as far as is known. lost: why it was not chosen;
+    empty if it was, at some turn."""
 
     name: str
     state: str
@@ -30,6 +31,7 @@ class RankedBackend:
     load: float
     memory: float
     prefill_s: float
+    known: float
     pressure: float | None
     lost: str
 
@@ -51,6 +53,8 @@ class PoolRanking:
         self._longer = longer
         self._safe = self._eligibility.safe(asked.bucket, longer)
         self._shares = dict(table.slices[asked.bucket])
+        trail = asked.estimate.trail
+        self._known = {} if trail is None else trail.shares
 
     def __repr__(self) -> str:
         return f"<PoolRanking for {self._asked.estimate!r}>"
@@ -155,6 +159,7 @@ class PoolRanking:
                     load=backend.load + backend.foreign,
                     memory=backend.memory,
                     prefill_s=backend.pending_s,
+                    known=self._known.get(backend.name, 0.0),
                     pressure=pressure if isfinite(pressure) else None,
                     lost=lost,
                 )
@@ -189,7 +194,7 @@ class PoolRanking:
             asked.bucket,
             table.own[asked.bucket] if asked.promised else NO_CLASS,
             self._selection.memory(number, estimate),
-            estimate.prompt_tokens * table.prefill_s[number],
+            self._selection.prefill_s(number, estimate, backend),
             self._at.now_s,
             estimate.lasting,
         )
@@ -225,6 +230,8 @@ class PoolRanking:
             if pressure <= best + EPSILON:
                 return "as free as the one that was chosen, which comes first"
             return f"fuller than the one that was chosen: {pressure:.2f} against {best:.2f}"
+        if best is not None:
+            return "freer, but the one that was chosen has had the beginning of the prompt"
         return "it has room; another pool serves"
 
     def _crowded(self, number: int, backend: Backend) -> str:
@@ -232,7 +239,7 @@ class PoolRanking:
         asked, table, estimate = self._asked, self._at.table, self._asked.estimate
         if backend.idle and estimate.width == 1:
             return ""
-        prefill_s = estimate.prompt_tokens * table.prefill_s[number]
+        prefill_s = self._selection.prefill_s(number, estimate, backend)
         waits_s, slack_s = backend.pending_s + prefill_s, asked.slack_s(table)
         if waits_s > slack_s:
             return (
@@ -266,6 +273,7 @@ def _figures(one: RankedBackend) -> dict[str, Any]:
         "load": round(one.load, 4),
         "memory": round(one.memory, 4),
         "prefill_s": round(one.prefill_s, 4),
+        "known": round(one.known, 4),
         "pressure": None if one.pressure is None else round(one.pressure, 4),
         "lost": one.lost,
     }

@@ -1,6 +1,6 @@
 """The question what would become of a request: read, and estimated as at its arrival. No I/O."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -8,6 +8,7 @@ from gateway.config.serving import ServingConfig
 from gateway.errors import BadRequest, NotFound
 from gateway.proxy.engines import dialects
 from gateway.proxy.names import Names
+from gateway.routing.affinity import CALLER, OFF, Affinity
 from gateway.routing.body import read_body
 from gateway.routing.body_schema import NOTHING
 from gateway.routing.class_names import ClassNames
@@ -15,12 +16,17 @@ from gateway.routing.endpoints import BY_PATH, CHAT, COMPLETIONS, ENDPOINTS, End
 from gateway.routing.estimate import Estimate
 from gateway.routing.estimator import Estimator
 from gateway.routing.llm_request import LlmRequest
+from gateway.routing.prefix_trail import PrefixTrail, trail_of
 from gateway.routing.table import RoutingTable
 from planner.model.buckets import DEFAULT
 
 PREFIX_NOTE = (
-    "where the beginning of the prompt has been is not counted here, because workers know it: in a "
+    "where the beginning of the prompt has been is not counted here, because no gateway runs; in a "
     "pool it may prefer another backend, and then the decision is `affinity`"
+)
+BELIEF_NOTE = (
+    "how much of a prefix engines still have is taken as most likely here; workers learn it from "
+    "the hits that answers tell"
 )
 TOKENIZER_NOTE = (
     "the model has a tokenizer, by which the gateway counts prompts; here their tokens are "
@@ -64,10 +70,16 @@ def decoded(text: bytes) -> ExplainQuestion:
 
 
 def read(
-    question: ExplainQuestion, config: ServingConfig, table: RoutingTable, estimator: Estimator
+    question: ExplainQuestion,
+    config: ServingConfig,
+    table: RoutingTable,
+    estimator: Estimator,
+    affinity: Affinity | None = None,
+    now_s: float = 0.0,
 ) -> ReadQuestion:
-    """The request of a question as the router would believe it at its arrival. Raises BadRequest
-    for what the data port would refuse."""
+    """The request of a question as the router would believe it at its arrival. affinity: where
+    prompts have been, `None` if that is not known. Raises BadRequest for what the data port would
+    refuse."""
     body = bytes(question.body)
     endpoint = _endpoint(question.endpoint, body)
     request = read_body(body, endpoint)
@@ -78,12 +90,30 @@ def read(
     estimate = estimator.estimate(request, model=model, caller=question.caller, slo_class=slo_class)
     able = names.able(model, request, body)
     estimate.only = _with_endpoint(endpoint, config, names.pools[model], able)
-    notes = [PREFIX_NOTE] if endpoint.generates else []
+    notes = []
+    if endpoint.generates and affinity is None:
+        notes.append(PREFIX_NOTE)
+    elif affinity is not None:
+        switches = {config.upstreams[pool].affinity for pool in names.pools[model]}
+        estimate.trail = _trail(request, body, affinity, switches, question.caller)
+        if estimate.trail is not None:
+            affinity.find(estimate.trail, now_s)
+            notes.append(BELIEF_NOTE)
     if any(one.tokenizer is not None for one in config.models if one.name == model):
         notes.append(TOKENIZER_NOTE)
     if request.previous is not None:
         notes.append(PREVIOUS_NOTE)
     return ReadQuestion(request, estimate, question.caller, tuple(notes))
+
+
+def _trail(
+    request: LlmRequest, body: bytes, affinity: Affinity, switches: Collection[str], caller: str
+) -> PrefixTrail | None:
+    """The beginnings of a prompt, as the data path names them. switches: of the model's pools."""
+    if set(switches) <= {OFF}:
+        return None
+    owner = caller if CALLER in switches else ""
+    return trail_of(request, body, salt=affinity.salt, owner=owner)
 
 
 def _endpoint(named: str | None, body: bytes) -> Endpoint:

@@ -14,6 +14,7 @@ from gateway.routing.endpoints import CHAT
 from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.membership import LEAVING, draining
+from gateway.routing.prefix_trail import PrefixTrail
 from gateway.routing.pressure import PROMPT
 from gateway.routing.router import Router
 
@@ -208,6 +209,33 @@ def test_without_a_promise_and_without_a_backend(at, fleet):
     answer = told(at(), size())
     assert {turn["decision"] for turn in answer["turns"]} == {"unavailable"}
     assert all("up" in row["lost"] for row in answer["pools"])
+
+
+def test_where_a_prompt_has_been_decides_and_is_said(at, fleet, table):
+    """A backend that has most of a long prompt is preferred to a freer one, within bounds."""
+    bucket = at().table.buckets.grid.cell(1900, 60)
+    pool = table.pools[max(table.slices[bucket], key=lambda piece: piece[1])[0]]
+    number = table.pools.index(pool)
+    wide = replace(
+        table,
+        slices=tuple(((number, 1.0),) for _ in table.slices),
+        backends=tuple(3 if n == number else 0 for n in range(3)),
+    )
+    freer, home, _ = fleet.pool(pool)
+    lease = fill(home, 0.05)
+    estimate = size(1900, 60)
+    estimate.trail = PrefixTrail([1], [1000], 1000)
+    estimate.trail.shares = {home.name: 0.9}
+    estimate.trail.looked_s = NOW_S
+
+    answer = told(at(table=wide), estimate)
+
+    [turn] = answer["turns"]
+    assert (turn["backend"], turn["decision"]) == (home.name, "affinity")
+    rows = backend_rows(answer)
+    assert rows[home.name]["known"] == 0.9
+    assert "has had the beginning of the prompt" in rows[freer.name]["lost"]
+    lease.release()
 
 
 def test_a_copy_is_as_its_original(fleet):
