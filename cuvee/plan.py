@@ -24,7 +24,7 @@ from cuvee.options import (
     configured,
 )
 from cuvee.plan_change import apply_index, diff_running, show
-from cuvee.terminal import show_diff, show_plan
+from cuvee.terminal import show_diff, show_plan, show_shared
 from gateway.config.load import Loaded
 from gateway.rehearsal.fleet_diff import FleetDiff, compare_fleet, limits_of_change
 from gateway.rehearsal.history import TraceSource, demand_of, estimated_buckets
@@ -167,6 +167,7 @@ def plan(
         click.echo(json.dumps(body | ({} if compared is None else diff_json(compared)), indent=1))
     elif compared is None or whole:
         show_plan(plan, explanation, alternatives, Console(), whole=whole)
+        show_shared(plan, pools, Console())
     if compared is not None:
         if not as_json:
             show_diff(compared, Console(), unserved=not whole)

@@ -19,6 +19,7 @@ from loadtest.compare.scaling import (
     scaling_days,
     scores,
 )
+from loadtest.compare.sleeping import SleepScore, sleep_scores
 
 KINDS = ("made", "recorded", "recorded-smooth")
 POOLS = ("a10g", "a100", "h100")
@@ -73,6 +74,28 @@ POOLS = ("a10g", "a100", "h100")
     is_flag=True,
     help="Instead: the step of llm-d's autoscaler test, request by request on modelled engines.",
 )
+@click.option(
+    "--asleep",
+    "asleep",
+    multiple=True,
+    type=click.IntRange(min=0),
+    help="Instead: ours alone, with so many backends that may sleep; several: one row each.",
+)
+@click.option(
+    "--asleep-price",
+    type=click.FloatRange(0.0, 1.0),
+    default=0.0,
+    show_default=True,
+    help="Of a backend that sleeps, over that of one that is awake.",
+)
+@click.option(
+    "--wake",
+    "wake_s",
+    type=click.FloatRange(min=1.0),
+    default=10.0,
+    show_default=True,
+    help="Median of the time to wake one, seconds.",
+)
 @click.option("--seed", type=int, default=2, show_default=True, help="Of all chance.")
 @JSON
 def scaling(
@@ -83,6 +106,9 @@ def scaling(
     quantiles: tuple[float, ...],
     first_days: int,
     ramp: bool,
+    asleep: tuple[int, ...],
+    asleep_price: float,
+    wake_s: float,
     seed: int,
     as_json: bool,
 ) -> None:
@@ -92,6 +118,8 @@ def scaling(
     order on. Clairvoyant knows all rates and start-up times beforehand. Every policy begins knowing
     nothing.
     """
+    if asleep and (len(names) > 1 or len(quantiles) > 1 or ramp):
+        raise click.UsageError("--asleep takes one --pool and one --quantile, and no --ramp")
     console = Console(width=table_columns())
     if ramp:
         with console.status("playing"):
@@ -101,17 +129,29 @@ def scaling(
     needs = fleet_needs(names)
     days = scaling_days(kind, needs, backends=backends, startup_s=startup_s, seed=seed)
     played = replace(days, rate=days.rate[: first_days * DAY])
-    with console.status("playing"):
-        rows = list(scores(played, quantiles))
     title = (
         f"{kind} days, seed {seed}: {'+'.join(pool.name for pool in needs.pools)}, "
         f"mean {played.rate.mean():.0f} req/s, start-up {startup_s:g} s"
     )
+    if asleep:
+        (quantile,) = quantiles
+        with console.status("playing"):
+            slept = list(
+                sleep_scores(played, asleep, price=asleep_price, wake_s=wake_s, quantile=quantile)
+            )
+        title += f", wake-up {wake_s:g} s, asleep at {asleep_price:g} of the price"
+        show(slept, as_json, sleep_table(slept, sum(played.clairvoyant()), title), console)
+        return
+    with console.status("playing"):
+        rows = list(scores(played, quantiles))
     show(rows, as_json, scores_table(rows, title), console)
 
 
 def show(
-    rows: Sequence[ScalingScore | RampResult], as_json: bool, table: Table, console: Console
+    rows: Sequence[ScalingScore | RampResult | SleepScore],
+    as_json: bool,
+    table: Table,
+    console: Console,
 ) -> None:
     """Print rows as JSON or as a table."""
     if as_json:
@@ -136,6 +176,29 @@ def scores_table(rows: list[ScalingScore], title: str) -> Table:
             f"{row.doubled:.1f}",
             f"{sum(row.hours) / sum(first.hours):.3f}",
             f"{row.usd / first.usd:.3f}",
+        )
+    return table
+
+
+def sleep_table(rows: Sequence[SleepScore], clairvoyant_h: float, title: str) -> Table:
+    """Scores for people; hours over those of who knows all and has none that sleep, dollars over
+    those of the first row."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    headings = (
+        "may sleep", "short of", "starts/day", "wakings/day", "awake h ×", "asleep h ×", "$", "$ ×"
+    )  # fmt: skip
+    for heading in headings:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(
+            str(row.most),
+            f"{row.short:.2%}",
+            f"{row.starts:.0f}",
+            f"{row.wakings:.0f}",
+            f"{row.awake_h / clairvoyant_h:.3f}",
+            f"{row.asleep_h / clairvoyant_h:.3f}",
+            f"{row.usd:,.0f}",
+            f"{row.usd / rows[0].usd:.3f}",
         )
     return table
 

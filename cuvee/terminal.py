@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -11,7 +10,8 @@ from planner.costs.explain import RELIABLE, Explanation
 from planner.costs.portfolio import Portfolio
 from planner.costs.whatif import Alternative
 from planner.model.plan import Plan
-from planner.program.limits import fleet_bill
+from planner.model.pool import Pool
+from planner.program.limits import backend_price, shared_groups
 
 SHORT = 8  # buckets, so that a plan takes 40 lines of a terminal at most
 SERVES_LESS = "– (the plan serves less)"  # a bill for less work is no measure of another
@@ -46,6 +46,20 @@ def show_plan(
         )
     # highlight=False: rich would print every number of the line in another colour.
     console.print(_bill_in_parts(plan, explanation), highlight=False)
+
+
+def show_shared(plan: Plan, pools: Sequence[Pool], console: Console) -> None:
+    """Print who is awake on GPUs that pools share; nothing if none do."""
+    counts = dict(zip(plan.pools, plan.backends, strict=True))
+    for group in shared_groups(pools):
+        own = {pool.name: counts[pool.name] for pool in pools if pool.shared == group}
+        taken = sum(group.taken(pool) * counts[pool.name] for pool in pools)
+        awake = ", ".join(f"{count} of {name}" for name, count in own.items() if count)
+        console.print(
+            f"{group}: awake are {awake or 'none'}, on {taken} of {group.gpus} GPUs, "
+            f"${group.usd_per_hour:.2f}/h in any case",
+            highlight=False,
+        )
 
 
 def show_unserved(plan: Plan, console: Console) -> None:
@@ -85,7 +99,7 @@ def diff_table(diff: FleetDiff) -> Table:
         table.add_column(column, justify="right")
     for (name, now, then), pool in zip(diff.steps, diff.pools, strict=True):
         step = f"start {then - now}" if then > now else f"stop {now - then}" if then < now else "·"
-        bills = [fleet_bill((pool,), np.array([float(count)])) for count in (now, then)]
+        bills = [backend_price(pool) * max(0, n - pool.reserved) for n in (now, then)]
         table.add_row(name, str(now), str(then), step, *(f"{usd:.2f}" for usd in bills))
     total = (sum(diff.present.backends), sum(diff.plan.backends))
     usd = (diff.usd_per_hour, diff.plan.usd_per_hour)

@@ -20,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `docs` is not installed
 
-from docs.stage import staged  # noqa: E402
+from docs.stage import run, staged  # noqa: E402
 from gateway.admin.assets import sizes  # noqa: E402
 
 CPU = re.compile(r'process_cpu_seconds_total{process="(?:supervisor|gateway)"} (\S+)')
@@ -109,4 +109,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

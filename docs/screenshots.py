@@ -15,7 +15,7 @@ from PIL import Image  # comes with matplotlib
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))  # `tests` and `docs` are not installed
 
-from docs.stage import staged  # noqa: E402
+from docs.stage import run, staged  # noqa: E402
 from tests.chromium import Chromium  # noqa: E402
 
 DRAWN = "new Promise(done => requestAnimationFrame(() => setTimeout(() => done(true), 400)))"
@@ -78,4 +78,4 @@ async def main() -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    run(main())

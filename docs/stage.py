@@ -6,8 +6,9 @@ callers in two SLO classes.
 
 import asyncio
 import random
+import signal
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -56,6 +57,19 @@ def configuration(folder: Path, workers: int = 2) -> Path:
     path = folder / "cuvee.yaml"
     path.write_text(yaml.safe_dump(raw, sort_keys=False))
     return path
+
+
+def run(main: Coroutine[Any, Any, None]) -> None:
+    """Run to the end, or until SIGTERM: the processes of the stage end with it."""
+
+    async def ended() -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+        with suppress(asyncio.CancelledError):
+            await main
+
+    asyncio.run(ended())
 
 
 @asynccontextmanager

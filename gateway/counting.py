@@ -101,7 +101,7 @@ class Counting:
         self._seen.extend(delta.seen)
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
-        self._journal.spend(self._planning.running_usd)
+        self._journal.spend(*self._planning.bill)
         self._trace.add(delta.served, delta.unrecorded)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 

@@ -164,7 +164,7 @@ class PageFeed:
         brief = self._note()
         return MomentGauges(
             usd_planned=brief.usd_per_hour,
-            usd_running=sum(self._planning.running_usd.values()),
+            usd_running=sum(self._planning.bill[0].values()),
             usd_single=brief.single_usd_per_hour,
             queued=sum(gauges.queued for gauges in self._metrics.workers.values()),
             in_flight=sum({b.url: b.in_flight for b in self._fleet.backends}.values()),
@@ -231,7 +231,7 @@ class PageFeed:
             planning.pools,
             planning.recent(RECENT_S),
             self._requests.shares(time.time()),
-            seconds=min(RECENT_S, planning.watched_s()),
+            seconds=min(RECENT_S, planning.window_s),
         )
 
     def _take_requests(self) -> None:

@@ -119,11 +119,20 @@ class IncomingAnswer:
 class PlainHttp:
     """Sends requests to one server, each on a connection of its own."""
 
-    def __init__(self, url: str, ca_file: Path | None = None) -> None:
+    def __init__(
+        self,
+        url: str,
+        ca_file: Path | None = None,
+        *,
+        certificate: tuple[str, str] | None = None,
+        server_name: str | None = None,
+    ) -> None:
         """url: without a path, or with one that all targets begin with. ca_file: authorities that
-        the server is trusted by, read again when it changes; `None`: those of the system."""
+        the server is trusted by, read again when it changes; `None`: those of the system.
+        certificate: files of the one that is shown to it, and of its key. server_name: that its own
+        must be for; `None`: the host of the URL."""
         self.url = url
-        self._ca_file = ca_file
+        self._ca_file, self._certificate, self._name = ca_file, certificate, server_name
         parts = urlsplit(url)
         self._host = parts.hostname or ""
         self._port = parts.port or PORTS[parts.scheme]
@@ -171,7 +180,10 @@ class PlainHttp:
         try:
             async with asyncio.timeout(limit_s):
                 tls = await asyncio.to_thread(self._context) if self._secure else None
-                reader, writer = await asyncio.open_connection(self._host, self._port, ssl=tls)
+                name = None if tls is None else self._name or self._host
+                reader, writer = await asyncio.open_connection(
+                    self._host, self._port, ssl=tls, server_hostname=name
+                )
             limit_s = longest_s
             async with asyncio.timeout(limit_s):
                 writer.write(self._head(method, target, tuple(headers), body) + body)
@@ -210,5 +222,7 @@ class PlainHttp:
             context = ssl.create_default_context(cafile=file)
             # Python 3.13 asks for extensions that the authorities of most clusters do not have.
             context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+            if self._certificate is not None:
+                context.load_cert_chain(*self._certificate)
             self._tls = changed_s, context
         return self._tls[1]

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
+from gateway.bill import running_bill
 from gateway.config.load import Loaded
 from gateway.control.observed import ObservedDemand
 from gateway.control.pace import Paces
@@ -21,7 +22,6 @@ from planner.engine.limits import EngineLimits
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
-from planner.program.limits import backend_price
 from planner.program.request import PlanRequest
 from planner.sizes import FloatArray
 from planner.traffic.size_histogram import CellSum
@@ -141,14 +141,9 @@ class Planning:
         return dict(zip(names, self.running, strict=True))
 
     @property
-    def running_usd(self) -> dict[str, float]:
-        """What they cost, $/h by pool, with those that are drained; those that are reserved are
-        paid for already."""
-        urls = self._fleet.membership.urls()
-        return {
-            pool.name: backend_price(pool) * max(0, len(urls[pool.name]) - pool.reserved)
-            for pool in self._loaded.pools
-        }
+    def bill(self) -> tuple[dict[str, float], float]:
+        """What they cost, as `running_bill` has it."""
+        return running_bill(self._loaded, self._fleet)
 
     @property
     def ready(self) -> tuple[int, ...]:
@@ -173,6 +168,11 @@ class Planning:
     def watched_s(self) -> float:
         """For how long all arrivals have been observed until now, seconds."""
         return self._observed.watched_s(self._clock())
+
+    @property
+    def window_s(self) -> float:
+        """How far back `recent` looks at most, seconds."""
+        return min(self._loaded.config.planner.window_s, self.watched_s())
 
     def recent(self, seconds: float) -> FloatArray:
         """(B,) requests/s of the last seconds."""

@@ -143,11 +143,10 @@ async def test_one_plans_for_all_and_all_have_its_plan(tmp_path: Path):
         assert sum(leader.plan.rate) > 0
         assert told["plan_from"] == told["leader"] == (await cluster(leader))["gateway"]
         async with session.get(f"{follower.admin}/cuvee/view/now") as reply:
-            page = await reply.json()  # it shows the cluster, and the demand of all
+            page = await reply.json()
         assert page["cluster"]["leader"] == told["leader"]
         assert list(page["cluster"]["gateways"]) == [told["leader"]]
         assert page["plan"]["id"] == leader.plan.plan_id
-        assert page["rate"] > 0
 
 
 async def test_another_plans_when_the_one_that_did_is_gone(tmp_path: Path):

@@ -48,8 +48,9 @@ LAYERS = {
     "gateway.proxy.http",
     "gateway.kv_events": "gateway.config gateway.routing gateway.telemetry gateway.workers",
     "gateway.plannable": "planner.model gateway.config",
+    "gateway.bill": "planner.program planner.scaling gateway.config gateway.routing",
     "gateway.planning": "PLANNER gateway.config gateway.control gateway.control.solver "
-    "gateway.plannable gateway.rehearsal gateway.routing gateway.telemetry",
+    "gateway.bill gateway.plannable gateway.rehearsal gateway.routing gateway.telemetry",
     "gateway.announcement": "planner.model gateway.actuation gateway.alliance gateway.insight "
     "gateway.journal gateway.solitary gateway.telemetry",
     "gateway.alliance": "planner planner.model gateway.cluster gateway.config gateway.planning "

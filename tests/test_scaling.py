@@ -311,7 +311,10 @@ async def test_engines_lie_down_instead_of_being_stopped_and_are_woken_first(tmp
     """Nobody asks: the only engine is put to sleep, and not stopped. The first request is refused
     and has it woken, and nothing is ordered."""
     async with cloud(tmp_path) as at:
-        at.configure(scaling={}, A10G={"most": 4, "least": 0, "asleep": 1, "wake_s": 5.0})
+        at.configure(
+            scaling={},
+            A10G={"most": 4, "least": 0, "asleep": 1, "asleep_usd_per_hour": 0.0, "wake_s": 5.0},
+        )
         await at.start("A10G")
         async with App(load(at.config), path=at.config, make=at.make) as at.app:
             (engine,) = at.app.fleet.backends
@@ -353,6 +356,26 @@ async def test_a_drained_backend_serves_again_when_it_is_told_to(tmp_path: Path)
     assert at.orders == []
     assert any("a dry run orders nothing" in line for line in history)
     assert pool["wish"] == 2
+
+
+async def test_a_drain_outlives_the_gateway(tmp_path: Path):
+    """A gateway that starts again with the same state leaves the backend alone until it is told."""
+    async with cloud(tmp_path) as at:
+        at.configure(scaling={"dry_run": True, "state": "state.json"}, A10G={"most": 4, "least": 2})
+        await at.start("A10G", 2)
+        async with App(load(at.config), path=at.config, make=at.make) as at.app:
+            drained = at.app.fleet.pool("A10G")[0]
+            await at.drain(backend=drained.name)
+        async with App(load(at.config), path=at.config, make=at.make) as at.app:
+            await until(lambda: at.there("A10G") == 1)
+            (left,) = (await at.scaling())["drained"]
+            await at.drain("DELETE", url=drained.url)
+        async with App(load(at.config), path=at.config, make=at.make) as at.app:
+            await until(lambda: at.there("A10G") == 2)
+            none = (await at.scaling())["drained"]
+
+    assert left["url"] == drained.url
+    assert none == []
 
 
 @pytest.mark.long

@@ -5,6 +5,8 @@ Times are seconds on one monotonic clock.
 
 from dataclasses import dataclass
 
+from planner.scaling.sleeping import Division
+
 TRIES = 3  # orders in a row that could not be brought; then it counts as a failed launch
 UNKNOWN = -1  # of what was accepted: no wish is the same
 MOST_PATIENCE = 8.0  # how much longer than usual a launch may take in a pool where others hung
@@ -15,19 +17,22 @@ class Aim:
 
     wish: backends that it is to have; `None` before the first look. accepted: of the last order
     that was accepted; `None`: there was none, what runs was not ordered. needed: of the cheapest
-    fleet for the forecast. held: why the wish is not what is needed; idle: why nothing is ordered
+    fleet for the forecast. division: how many are to be awake and how many asleep; `None`: none is
+    to sleep, and the wish is all; else the wish is what has to be awake or on its way so that there
+    are so many. held: why the wish is not what is needed; idle: why nothing is ordered
     though another number is wished than there is; `None`: neither is so. failures: orders in a row
     that could not be brought. patience: of launches. why: it is needed, a line.
     """
 
     __slots__ = (
-        "_key", "_keys", "_surplus_s", "accepted", "failures", "held", "idle", "needed", "patience",
-        "why", "wish",
+        "_key", "_keys", "_surplus_s", "accepted", "division", "failures", "held", "idle", "needed",
+        "patience", "why", "wish",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.wish: int | None = None
         self.accepted: int | None = None
+        self.division: Division | None = None
         self.needed = 0
         self.held: str | None = None
         self.idle: str | None = None

@@ -2,7 +2,7 @@
 or because the pool is to have fewer. Pure. Knows no fleet but by names.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,7 +17,8 @@ HASTE_S = 600.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DrainedBackend:
     """One backend. why: one line. since_s: seconds since 1970. ends_s: when it will be gone, `None`
-    if nobody said. shrinking: whether the loop that scales chose it to be stopped."""
+    if nobody said. shrinking: whether the loop that scales chose it to be stopped. asked: whether
+    people or a notice asked for it, so that it outlives this process."""
 
     backend: str
     pool: str
@@ -26,11 +27,19 @@ class DrainedBackend:
     since_s: float
     ends_s: float | None = None
     shrinking: bool = False
+    asked: bool = False
 
     @property
     def drained(self) -> Drained:
         """How it is drained."""
         return how(self.since_s, self.ends_s)
+
+    @property
+    def note(self) -> DrainNote:
+        """What another gateway has to know."""
+        return DrainNote(
+            pool=self.pool, url=self.url, why=self.why, since_s=self.since_s, ends_s=self.ends_s
+        )
 
 
 def how(since_s: float, ends_s: float | None) -> Drained:
@@ -44,6 +53,7 @@ class Drains:
 
     def __init__(self) -> None:
         self.all: dict[str, DrainedBackend] = {}
+        self._missed: list[DrainNote] = []
 
     def __repr__(self) -> str:
         return f"<Drains of {', '.join(self.all) or 'nothing'}>"
@@ -77,12 +87,40 @@ class Drains:
 
     def notes(self) -> tuple[DrainNote, ...]:
         """As other gateways are told."""
-        return tuple(
-            DrainNote(
-                pool=one.pool, url=one.url, why=one.why, since_s=one.since_s, ends_s=one.ends_s
+        return tuple(one.note for one in self.all.values())
+
+    def asked(self) -> tuple[DrainNote, ...]:
+        """What a gateway that comes after this one is to drain, too."""
+        return (*(one.note for one in self.all.values() if one.asked), *self._missed)
+
+    def remember(self, notes: Iterable[DrainNote]) -> None:
+        """What was asked of a gateway before this one; drained when the backend is found."""
+        self._missed += notes
+
+    def resume(self, names: Mapping[tuple[str, str], str], now_s: float) -> list[DrainedBackend]:
+        """Drain on what was found of it. names: of the backends, by pool and URL. now_s: seconds
+        since 1970, after which a drain with an end is of no backend of now."""
+        resumed: list[DrainedBackend] = []
+        missed, self._missed = self._missed, []
+        for note in missed:
+            name = names.get((note.pool, note.url))
+            if note.ends_s is not None and note.ends_s < now_s:
+                continue
+            if name is None:
+                self._missed.append(note)
+                continue
+            drain = DrainedBackend(
+                backend=name,
+                pool=note.pool,
+                url=note.url,
+                why=note.why,
+                since_s=note.since_s,
+                ends_s=note.ends_s,
+                asked=True,
             )
-            for one in self.all.values()
-        )
+            self.begin(drain)
+            resumed.append(drain)
+        return resumed
 
     def figures(self, in_flight: Mapping[str, int], now_s: float) -> list[dict[str, Any]]:
         """As the admin port shows them. in_flight: sequences there, by name. now_s: seconds since

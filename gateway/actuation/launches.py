@@ -4,7 +4,7 @@ A backend that is new in its pool is taken for the oldest launch of that pool th
 where there is none, it came by itself. Times are seconds on one monotonic clock.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 
@@ -112,12 +112,15 @@ class Launches:
         """Names of the backends that are launches still."""
         return {launch.backend for launch in self.of(pool) if launch.backend is not None}
 
-    def look(self, pool: str, sights: Sequence[Sight], now_s: float) -> list[StartedBackend]:
+    def look(
+        self, pool: str, sights: Sequence[Sight], now_s: float, aside: Collection[str] = ()
+    ) -> list[StartedBackend]:
         """Take note of the backends that a pool has; return those that are ready for the first
-        time. At the first look at a pool all are taken for old."""
+        time. At the first look at a pool all are taken for old. aside: backends that are drained:
+        they are not new when they come back."""
         names = {sight.name for sight in sights}
         known = self._known.get(pool, names)
-        self._known[pool] = names
+        self._known[pool] = names.union(aside)
         launches = self.of(pool)
         for launch in launches:
             if launch.backend is not None and launch.backend not in names:

@@ -1,4 +1,4 @@
-"""What the loop that scales has learned, in a file, so that it survives restarts."""
+"""What the loop that scales has learned, and what is drained, in a file that survives restarts."""
 
 import asyncio
 import logging
@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.cluster.drain_board import DrainNote
+
 log = logging.getLogger("cuvee.scaling")
 
 SAVE_S = 300.0  # between two writings
@@ -14,10 +16,11 @@ SAVE_S = 300.0  # between two writings
 
 class LearnedState(msgspec.Struct, kw_only=True):
     """The file. forecast: as the forecast's `state` has it, `None` if it has none. starts: seconds
-    by pool and phase."""
+    by pool and phase. drains: those that people, or notices, asked for."""
 
     forecast: Any = None
     starts: dict[str, dict[str, list[float]]] = {}
+    drains: tuple[DrainNote, ...] = ()
 
 
 def read_state(path: Path | None) -> LearnedState:

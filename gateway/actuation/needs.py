@@ -68,6 +68,8 @@ def holds(plan: Plan, pools: Sequence[Pool]) -> tuple[bool, ...]:
 
 def _paid(pool: Pool, count: int) -> Pool:
     """A pool as it runs, which costs nothing more."""
+    if pool.shared is not None:
+        return replace(pool, min_backends=0, max_backends=count)
     reserved = 0 if pool.spot else count
     price = 0.0 if pool.spot else pool.usd_per_hour
     return replace(pool, min_backends=0, max_backends=count, reserved=reserved, usd_per_hour=price)

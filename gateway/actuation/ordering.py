@@ -17,12 +17,14 @@ from gateway.actuation.launches import Launches, StartedBackend
 from gateway.actuation.moving_pool import MovingPool
 from gateway.actuation.naps import Naps, emptied
 from gateway.actuation.presence import Presence
+from gateway.actuation.shared_places import alone
 from gateway.actuation.shortages import Shortages
 from gateway.actuation.tally import ACCEPTED, FAILED, HUNG, READY, REFUSED, ScaleTally
 from gateway.config.load import Loaded
 from gateway.routing.backend import Backend
 from gateway.routing.fleet import Fleet
 from planner.model.pool import Pool
+from planner.scaling.sleeping import Present, steps
 
 LINGERS_S = 600.0  # a backend that was to be stopped and still runs so long after is told of
 
@@ -45,7 +47,7 @@ class Ordering:
     ) -> None:
         """run: of this process, so that no two have orders of one key. wake: asks for a look."""
         self._loaded, self._fleet = loaded, fleet
-        self._drains, self._chronicle = drains, chronicle
+        self.drains, self._chronicle = drains, chronicle
         self._run, self._wake = run, wake
         self._clock = asyncio.get_running_loop().time
         settings = loaded.config.scaling
@@ -54,7 +56,9 @@ class Ordering:
         self.shortages = Shortages(settings.retry_s)
         self.tally = ScaleTally()
         self.pools: dict[str, MovingPool] = {}
-        self.naps = Naps(fleet, drains, self.launches, chronicle)
+        self.naps = Naps(
+            fleet, drains, self.launches, chronicle, wake, lambda: self._loaded.upstreams
+        )
 
     def __repr__(self) -> str:
         return f"<Ordering of {', '.join(self.pools)}>"
@@ -70,9 +74,12 @@ class Ordering:
         """Take note of what came, of what hangs, and of what was to leave and does not."""
         now_s, settings = self._clock(), self._loaded.config.scaling
         self.presence.look(now_s)
-        self._drains.keep({backend.name for backend in self._fleet.backends})
+        self.drains.keep({backend.name for backend in self._fleet.backends})
+        self.naps.settle()
         for name, pool in self.pools.items():
-            for started in self.launches.look(name, self.presence.sights(name), now_s):
+            aside = self.naps.lying_down(name)
+            aside |= {drain.backend for drain in self.drains.all.values() if drain.pool == name}
+            for started in self.launches.look(name, self.presence.sights(name), now_s, aside):
                 self._came(pool, started)
             late = self.launches.overdue(name, pool.hang_s(settings.timeout_factor), now_s)
             if late:
@@ -99,9 +106,9 @@ class Ordering:
         for name, pool in self.pools.items():
             lack = (pool.aim.wish or 0) - len(self.presence.there(name))
             up = {backend.name for backend in self._fleet.backends if backend.healthy}
-            able = [drain for drain in self._drains.shrinking(name) if drain.backend in up]
+            able = [drain for drain in self.drains.shrinking(name) if drain.backend in up]
             for drain in able[: max(0, lack)]:
-                self._drains.end(drain.backend)
+                self.drains.end(drain.backend)
                 text = f"pool {name}: {drain.backend} may serve again, it is needed after all"
                 self._chronicle.say(text)
 
@@ -110,15 +117,15 @@ class Ordering:
         for pool in self.pools.values():
             if pool.aim.wish is not None:
                 pool.courier.drop()
-                pool.aim.wish = pool.aim.accepted = None
+                pool.aim.wish = pool.aim.accepted = pool.aim.division = None
 
     def move(self) -> None:
         """Order what differs from what is wished."""
         settings, now_s = self._loaded.config.scaling, self._clock()
         for name, pool in self.pools.items():
-            if not settings.dry_run:
-                self.naps.wake(name, (pool.aim.wish or 0) - self.presence.coming(name))
-            there, unseen = self.presence.there(name), self.launches.unseen(name)
+            lain = [] if settings.dry_run else self._sleep(pool)
+            there = [b for b in self.presence.there(name) if b not in lain]
+            unseen = self.launches.unseen(name)
             move = pool.aim.move(
                 len(there),
                 unseen,
@@ -129,7 +136,7 @@ class Ordering:
             )
             if move is not None and settings.dry_run:
                 pool.aim.idle = "a dry run orders nothing"
-            elif (due := self._due(pool, move)) is not None and not self._doze(pool, due, there):
+            elif (due := self._due(pool, move)) is not None:
                 self._order(pool, due, there)
             text = f"pool {name} is to have {pool.aim.wish}, {len(there) + unseen} are there"
             idle = None if pool.aim.idle is None else f"{text}: {pool.aim.idle}"
@@ -148,16 +155,53 @@ class Ordering:
             return Move(backends=goal)
         return None
 
-    def _doze(self, pool: MovingPool, move: Move, there: list[Backend]) -> bool:
-        """Whether some of those that would be stopped go to sleep; the next look sees to the
-        others."""
-        leaving, drain_s = _by_use(there)[: move.stop], self._loaded.config.scaling.drain_s
-        return bool(leaving) and self.naps.lie_down(pool.name, leaving, pool.asleep, drain_s)
+    def present(self, name: str) -> Present:
+        """What a pool has, awake and asleep."""
+        launches = self.launches.of(name)
+        waking = sum(launch.woken for launch in launches)
+        return Present(
+            serving=self.presence.coming(name) - len(launches),
+            waking=waking,
+            starting=len(launches) - waking,
+            asleep=len(self.naps.sleepers(name)) + len(self.naps.lying_down(name)),
+        )
+
+    def _sleep(self, pool: MovingPool) -> list[Backend]:
+        """Wake, put to sleep and stop sleepers as it is wished; those that lie down now."""
+        name, aim = pool.name, pool.aim
+        if aim.division is None:
+            self.naps.wake(name, (aim.wish or 0) - self.presence.coming(name))
+            return []
+        do = steps(aim.division, self.present(name))
+        self.naps.wake(name, do.wake, self._alone(name))
+        starting, drain_s = self.launches.starting(name), self._loaded.config.scaling.drain_s
+        able = [b for b in _by_use(self.presence.there(name)) if b.name not in starting]
+        lain = self.naps.lie_down(name, able, do.rest, drain_s)
+        stays = self._of(name).shared is not None  # only who is awake changes there
+        stopped = [] if stays else self.naps.sleepers(name)[: do.stop]
+        if stopped:
+            self._leave(pool, stopped, "the pool shrinks")
+            gone = ", ".join(backend.name for backend in stopped)
+            self._chronicle.say(f"pool {name}: {gone} slept long enough, and is stopped")
+            aim.lose()  # the number that runs is another, whether or not one was ordered before
+        aim.wish = aim.division.up(self.present(name).asleep - len(stopped))
+        if stays:
+            aim.wish = self.presence.coming(name) - len(lain)
+        return lain
+
+    def _alone(self, name: str) -> set[str] | None:
+        """Names of sleepers that can be woken, where GPUs are shared; `None`: any can."""
+        group = self._of(name).shared
+        if group is None:
+            return None
+        gpus = {pool.name: pool.gpus for pool in self._loaded.pools if pool.shared == group}
+        waking = set[str]().union(*(self.launches.starting(pool) for pool in gpus))
+        return alone([b for b in self._fleet.backends if b.pool in gpus], gpus, waking)
 
     def _beside(self, pool: str, there: int) -> int:
         """Backends of a pool that run and do not count, but for those that are to be stopped."""
         known = [member for member in self._fleet.membership.members if member.pool == pool]
-        return max(0, len(known) - there - len(self._drains.shrinking(pool)))
+        return max(0, len(known) - there - len(self.drains.shrinking(pool)))
 
     async def emptied(self, order: ScaleOrder) -> None:
         """Return when the backends that leave have nothing left, or when they had their time."""
@@ -179,9 +223,9 @@ class Ordering:
             return
         self.tally.orders[pool.name, REFUSED if error.final else FAILED] += 1
         launches = self.launches.withdraw(order.key)
-        for drain in self._drains.shrinking(pool.name):
+        for drain in self.drains.shrinking(pool.name):
             if drain.url in order.leaving:  # it is not stopped, so it may as well serve
-                self._drains.end(drain.backend)
+                self.drains.end(drain.backend)
         text = f"pool {pool.name}: {order.backends} backends were not accepted: {error}"
         if not launches:
             self._chronicle.once(pool.name, "order", text, **{pool.name: order.backends})
@@ -196,7 +240,7 @@ class Ordering:
         name, backends, now_s = pool.name, move.backends, self._clock()
         leaving = _by_use(there)[: move.stop]
         self._leave(pool, leaving, "the pool shrinks")
-        urls = [drain.url for drain in self._drains.shrinking(name)]  # of earlier orders too
+        urls = [drain.url for drain in self.drains.shrinking(name)]  # of earlier orders too
         order = ScaleOrder(
             key=pool.aim.key(name, backends, self._run),
             pool=name,
@@ -222,7 +266,7 @@ class Ordering:
     def _leave(self, pool: MovingPool, backends: list[Backend], why: str) -> None:
         """Give these nothing more; they are to be stopped."""
         for backend in backends:
-            self._drains.begin(
+            self.drains.begin(
                 DrainedBackend(
                     backend=backend.name, pool=pool.name, url=backend.url, why=why,
                     since_s=time.time(), shrinking=True,
@@ -261,7 +305,7 @@ class Ordering:
     def _linger(self, pool: MovingPool) -> None:
         """Name what was to be stopped long ago, and was not."""
         since_s = time.time() - LINGERS_S - self._loaded.config.scaling.drain_s
-        late = [d.backend for d in self._drains.shrinking(pool.name) if d.since_s < since_s]
+        late = [d.backend for d in self.drains.shrinking(pool.name) if d.since_s < since_s]
         text = f"{', '.join(late)} were to be stopped and still run" if late else None
         self._chronicle.once(pool.name, "lingers", text)
 

@@ -17,6 +17,7 @@ def pool_figures(pool: MovingPool, ordering: Ordering, now_s: float) -> dict[str
         "most": pool.most,
         "needed": aim.needed,
         "wish": aim.wish,
+        "sleep": _sleep(pool, ordering),
         "there": len(ordering.presence.there(pool.name)),
         "ordered_last": aim.ordered,
         "under_way": None if order is None else order.backends,
@@ -32,7 +33,17 @@ def pool_figures(pool: MovingPool, ordering: Ordering, now_s: float) -> dict[str
             "learned_from": times.number,
             "phases_s": {p: None if s is None else round(s, 1) for p, s in times.phases_s.items()},
         },
+        "wake": {"mean_s": round(pool.wakes.mean_s, 1), "learned_from": pool.wakes.number},
     }
+
+
+def _sleep(pool: MovingPool, ordering: Ordering) -> dict[str, Any] | None:
+    """What is to be awake and asleep, and what sleeps; `None` where none is to sleep."""
+    division = pool.aim.division
+    if division is None:
+        return None
+    asleep = ordering.present(pool.name).asleep
+    return {"awake": division.awake, "asleep": division.asleep, "asleep_now": asleep}
 
 
 def pool_metrics(
@@ -44,6 +55,7 @@ def pool_metrics(
         pool=pool.name,
         ordered=pool.aim.ordered,
         there=len(ordering.presence.there(pool.name)),
+        asleep=ordering.present(pool.name).asleep,
         needed=pool.aim.needed,
         pending=ordering.launches.pending(pool.name),
         draining=draining,

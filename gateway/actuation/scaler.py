@@ -8,7 +8,7 @@ differs. Never waits for an actuator.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,15 @@ from gateway.actuation.chronicle import Chronicle
 from gateway.actuation.courier import Courier
 from gateway.actuation.memory import SAVE_S, read_state, write_state
 from gateway.actuation.moving_pool import MovingPool
-from gateway.actuation.needs import holds, needs, shortfalls
+from gateway.actuation.needs import shortfalls
 from gateway.actuation.ordering import Ordering
+from gateway.actuation.sleep_column import SleepColumn
+from gateway.actuation.sufficiency import Requirement, Sufficiency
+from gateway.cluster.drain_board import DrainNote
 from gateway.config.load import Loaded
 from gateway.planning import Planning
 from gateway.telemetry.loops import Loops
 from planner.errors import PlannerError
-from planner.program.request import PlanRequest
 from planner.scaling.faces import CountPolicy
 from planner.scaling.quantile import demand_band
 from planner.scaling.short_day import DAY_S, LastingForecast
@@ -62,20 +64,24 @@ class Scaler:
         chronicle: Chronicle,
         forecast: Callable[[Loaded, Any], LastingForecast],
         policy: Callable[[Loaded], CountPolicy],
+        awake_policy: Callable[[Loaded], CountPolicy],
         drain: Callable[[], Awaitable[None]],
         loops: Loops,
         due: asyncio.Event,
         leads: Callable[[], bool],
     ) -> None:
         """forecast, policy: make one for a configuration; a forecast with what an earlier one had
-        learned, or `None`. drain: has the fleet follow what is drained. due: set where a look is
-        due at once. leads: whether this gateway decides, of several that serve one fleet."""
+        learned, or `None`. awake_policy: of those that are awake, where some may sleep. drain: has
+        the fleet follow what is drained. due: set where a look is due at once. leads: whether this
+        gateway decides, of several that serve one fleet."""
         self._loaded, self._planning = loaded, planning
         self.ordering, self._chronicle = ordering, chronicle
         self._new_forecast, self._new_policy = forecast, policy
         self._learned = read_state(_state_path(loaded))
         self._forecast = forecast(loaded, self._learned.forecast)
         self._policy = policy(loaded)
+        self._sufficiency = Sufficiency(planning, ordering)
+        self._sleep = SleepColumn(ordering, awake_policy)
         self._drain, self._loops, self._due, self.leads = drain, loops, due, leads
         self._clock = asyncio.get_running_loop().time
         self._heard_s = self._clock()
@@ -89,17 +95,26 @@ class Scaler:
     def __repr__(self) -> str:
         return f"<Scaler of {self.ordering!r}>"
 
-    def configure(self, loaded: Loaded, actuators: Mapping[str, Actuator]) -> None:
+    def configure(
+        self, loaded: Loaded, actuators: Mapping[str, Actuator], same: Collection[str] = ()
+    ) -> None:
         """Scale the pools of this configuration by these actuators from now on. What was learned
-        of pools that stay is kept; the forecast begins anew where the buckets are others."""
+        of pools that stay is kept; the forecast begins anew where the buckets are others. same:
+        pools whose actuator is as before, so that an order that is under way goes on."""
         was, self._loaded, before = self._loaded, loaded, self.ordering.pools
         if loaded.buckets != was.buckets:
             self._forecast = self._new_forecast(loaded, None)
         if loaded.pools != was.pools or loaded.config.scaling != was.config.scaling:
             self._policy = self._new_policy(loaded)
-        self._old += [pool.courier for pool in before.values()]
+            self._sleep.reset()
+        kept = {name: pool for name, pool in before.items() if name in same}
+        self._old += [pool.courier for name, pool in before.items() if name not in kept]
         pools = self.ordering.pools = {}
         for name, actuator in actuators.items():
+            if name in kept:
+                pools[name] = kept[name]
+                pools[name].configure(loaded.config.pools[name])
+                continue
             courier = Courier(actuator, prepare=self.ordering.emptied, done=self.ordering.done)
             section, known = loaded.config.pools[name], before.get(name)
             if known is not None:
@@ -109,7 +124,7 @@ class Scaler:
                 known.configure(section)
             if known is None:
                 known = MovingPool(name, section, courier)
-                known.times.restore(self._learned.starts.get(name, {}))
+                known.restore(self._learned.starts.get(name, {}))
             pools[name] = known
         self.ordering.configure(loaded)
         self._due.set()
@@ -123,7 +138,7 @@ class Scaler:
                         await self._due.wait()
                 await self._tick()
         finally:
-            await self._save()
+            await self.save()
             await self.ordering.naps.aclose()
             couriers = [*self._old, *(pool.courier for pool in self.ordering.pools.values())]
             await asyncio.gather(*(courier.aclose() for courier in couriers))
@@ -142,7 +157,7 @@ class Scaler:
                     await self.look()
             await self._drain()
             if self._clock() >= self._save_s:
-                await self._save()
+                await self.save()
             self._loops.good(LOOP, time.time())
         except PlannerError as error:
             self._failed(str(error))
@@ -150,14 +165,21 @@ class Scaler:
             log.exception("how many backends there should be is not known")
             self._failed(type(error).__name__)
 
-    async def _save(self) -> None:
+    @property
+    def noted(self) -> tuple[DrainNote, ...]:
+        """What was drained when the state was written last: at the start, by the gateway before."""
+        return self._learned.drains
+
+    async def save(self) -> None:
+        """Write what was learned and what is drained, if there is a file for it."""
         self._save_s = self._clock() + SAVE_S
         path = _state_path(self._loaded)
         if path is not None:
-            starts = {name: pool.times.state() for name, pool in self.ordering.pools.items()}
+            starts = {name: pool.state() for name, pool in self.ordering.pools.items()}
             # Of pools that are not there now too: they may come back.
             self._learned.starts |= starts
             self._learned.forecast = self._forecast.state()
+            self._learned.drains = self.ordering.drains.asked()
             await write_state(path, self._learned)
 
     def _failed(self, why: str) -> None:
@@ -167,48 +189,81 @@ class Scaler:
     async def look(self) -> None:
         """Decide how many backends there are to be, and order what differs."""
         loaded, ordering, unix_s = self._loaded, self.ordering, time.time()
-        upper, lower = self._band(unix_s)
-        needed = await self._cheapest(upper)
-        holding = await self._holding(lower, needed)
-        more = None if all(holding) else await self._cheapest(upper, keeping=True)
+        whole, soon = await self._ask(loaded, unix_s)
         if loaded is not self._loaded:  # another configuration is in force meanwhile
             self._due.set()
             return
         ordering.watch()  # a backend may have come meanwhile; it would count twice
-        names = [pool.name for pool in loaded.pools]
-        coming, pools = ordering.presence.counts(names), ordering.pools
-        pending = [ordering.launches.pending(name) for name in names]
-        ready = [coming[name] - late for name, late in zip(names, pending, strict=True)]
-        wanted = [needed[name] if name in pools else coming[name] for name in names]
-        beside = None if more is None else [max(more[name], coming[name]) for name in names]
-        counts = self._policy.decide(unix_s, wanted, ready, pending, holds=holding, more=beside)
-        for name, wished in zip(names, counts, strict=True):
-            if name in pools:
-                enough = needed[name] if more is None else max(needed[name], more[name])
-                self._wish(pools[name], wished, enough, coming[name])
+        self._decide(unix_s, whole, soon)
         ordering.take_back()
         await self._drain()
         ordering.watch()
         ordering.move()
 
-    def _band(self, unix_s: float) -> tuple[FloatArray, FloatArray]:
-        """(B,) requests/s to provide for until what is ordered now is ready, and (B,) that the
-        present fleet must hold so that nothing is ordered."""
-        settings, now_s = self._loaded.config.scaling, self._clock()
-        rate = self._planning.recent(RECENT_S)
-        self._heard_s = now_s if rate.any() else self._heard_s
-        watched = self._planning.watched_s() >= settings.interval_s
-        if watched:
-            self._forecast.observe(unix_s, rate)
-        times = [pool.times for pool in self.ordering.pools.values()]
-        start_s = max(one.quantile_s(settings.horizon_quantile) for one in times)
-        tick_s = FORECAST_TICK_S * settings.day_s / DAY_S
-        self.horizon_s = start_s + settings.interval_s + tick_s
-        band = demand_band(self._forecast, unix_s, self.horizon_s, settings.quantile)
-        upper, lower = (self._worth(one, rate) for one in band)
-        if not watched:  # the forecast does not know what comes now
-            upper, lower = np.maximum(upper, rate), np.maximum(lower, rate)
+    async def _ask(self, loaded: Loaded, unix_s: float) -> tuple[Requirement, Requirement | None]:
+        """What is needed until a start would be over; and until a waking would be, where some may
+        sleep."""
+        ask, share, now_s = self._sufficiency, loaded.config.scaling.horizon_quantile, self._clock()
+        pools, rate = self.ordering.pools, self._observe(unix_s)
+        started, woken = ask.until_started(loaded, now_s), ask.until_woken(loaded)
+        self.horizon_s = self._horizon_s(max(p.times.quantile_s(share) for p in pools.values()))
+        upper, lower = self._band(unix_s, rate, self.horizon_s)
         self.peak_rate = float(upper.sum())
+        near = upper, lower
+        if woken is not None:
+            wake_s = max(pools[name].wakes.quantile_s(share) for name in woken.usd)
+            near = self._band(unix_s, rate, self._horizon_s(wake_s))
+            started = await ask.at_best_price(started, upper, near[0], now_s)
+        whole = await ask.ask(started, upper, lower, now_s)
+        self.lacks = tuple(shortfalls(whole.plan))
+        self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
+        return whole, None if woken is None else await ask.ask(woken, *near, now_s)
+
+    def _decide(self, unix_s: float, whole: Requirement, soon: Requirement | None) -> None:
+        """Wish what the policies make of what is needed. soon: until a waking would be over."""
+        ordering, loaded, now_s = self.ordering, self._loaded, self._clock()
+        pools, names = ordering.pools, [pool.name for pool in loaded.pools]
+        have = dict(self._sufficiency.until_started(loaded, now_s).have)
+        pending = [ordering.launches.pending(name) for name in names]
+        ready = [have[name] - late for name, late in zip(names, pending, strict=True)]
+        wanted = [whole.needed[name] if name in pools else have[name] for name in names]
+        counts = self._policy.decide(
+            unix_s, wanted, ready, pending, holds=whole.holding, more=whole.beside(have)
+        )
+        for name, wished in zip(names, counts, strict=True):
+            if name in pools:
+                self._wish(pools[name], wished, whole.enough(name), have[name])
+        self._sleep.divide(
+            loaded, soon, have, unix_s=unix_s, now_s=now_s, may_rest=self._why_not_stop() is None
+        )
+
+    def _observe(self, unix_s: float) -> FloatArray:
+        """(B,) requests/s of the last minute, which the forecast learns from."""
+        rate = self._planning.recent(RECENT_S)
+        self._heard_s = self._clock() if rate.any() else self._heard_s
+        if self._watched():
+            self._forecast.observe(unix_s, rate)
+        return rate
+
+    def _watched(self) -> bool:
+        """Whether arrivals have been observed for long enough to learn from them."""
+        return self._planning.watched_s() >= self._loaded.config.scaling.interval_s
+
+    def _horizon_s(self, ready_s: float) -> float:
+        """How far to look ahead for what takes so long to be ready."""
+        settings = self._loaded.config.scaling
+        return ready_s + settings.interval_s + FORECAST_TICK_S * settings.day_s / DAY_S
+
+    def _band(
+        self, unix_s: float, rate: FloatArray, horizon_s: float
+    ) -> tuple[FloatArray, FloatArray]:
+        """(B,) requests/s to provide for until then, and (B,) that the present fleet must hold so
+        that nothing is begun. rate: (B,) of now."""
+        quantile = self._loaded.config.scaling.quantile
+        band = demand_band(self._forecast, unix_s, horizon_s, quantile)
+        upper, lower = (self._worth(one, rate) for one in band)
+        if not self._watched():  # the forecast does not know what comes now
+            upper, lower = np.maximum(upper, rate), np.maximum(lower, rate)
         return upper, lower
 
     def _worth(self, forecast: FloatArray, recent: FloatArray) -> FloatArray:
@@ -223,63 +278,9 @@ class Scaler:
         keep = np.array([total[model] >= NEGLIGIBLE for model in models])
         return np.asarray(forecast * np.repeat(keep, shape[1]))
 
-    async def _cheapest(self, rate: FloatArray, *, keeping: bool = False) -> dict[str, int]:
-        """Backends of the cheapest fleet for (B,) requests/s, by pool. keeping: of those fleets
-        that have all that is there and ordered."""
-        scaled, loaded = self.ordering.pools, self._loaded
-        coming = self.ordering.presence.counts(pool.name for pool in loaded.pools)
-        pools = self._planning.paced(loaded, tuple(coming.values()))
-        starts = [p.usd_per_hour * scaled[p.name].start_h for p in pools if p.name in scaled]
-        bounds = {name: self._bounds(pool, coming[name]) for name, pool in scaled.items()}
-        if keeping:
-            bounds = {
-                name: (max(least, min(most, coming[name])), most)
-                for name, (least, most) in bounds.items()
-            }
-        request = needs(
-            self._planning.demand_at(rate),
-            pools,
-            bounds=bounds,
-            coming=coming,
-            limits=loaded.limits,
-            shortages=self.ordering.shortages,
-            start_usd=min(starts),
-            now_s=self._clock(),
-        )
-        plan = await self._planning.solve(request)
-        if not keeping:
-            self.lacks = tuple(shortfalls(plan))
-            self._chronicle.once("", "lacks", "; ".join(self.lacks) or None)
-        return dict(zip(plan.pools, plan.backends, strict=True))
-
-    async def _holding(self, rate: FloatArray, needed: Mapping[str, int]) -> tuple[bool, ...]:
-        """(P,) whether what is there and ordered will do for (B,) requests/s, if it is not all that
-        is needed."""
-        pools = self._loaded.pools
-        coming = self.ordering.presence.counts(pool.name for pool in pools)
-        if all(needed[name] <= count for name, count in coming.items()):
-            return (True,) * len(pools)
-        running = tuple(coming.values())
-        request = PlanRequest(
-            objective="assign",
-            demand=self._planning.demand_at(rate),
-            pools=self._planning.paced(self._loaded, running),
-            running=running,
-        )
-        return holds(await self._planning.solve(request), pools)
-
-    def _bounds(self, pool: MovingPool, coming: int) -> tuple[int, int]:
-        """Fewest and most; where its GPUs cannot be had, as many as there are will do, and one more
-        when it is time to try."""
-        own = next(one for one in self._loaded.pools if one.name == pool.name)
-        short = self.ordering.shortages.of(own)
-        if short is None:
-            return pool.least, pool.most
-        return min(pool.least, coming + (self._clock() >= short.try_s)), pool.most
-
     def _wish(self, pool: MovingPool, wished: int, needed: int, coming: int) -> None:
         aim, why_not = pool.aim, self._why_not_stop()
-        least, most = self._bounds(pool, coming)
+        least, most = self._sufficiency.bounds(self._loaded, pool, coming, self._clock())
         aim.needed = needed
         aim.why = (
             f"{needed} are needed for {self.peak_rate:.3g} requests/s, the most that is expected "

@@ -105,4 +105,4 @@ class Shortages:
 
 
 def _used(stock: Stock, pools: Iterable[Pool], there: Mapping[str, int]) -> int:
-    return sum(stock.gpus(pool) * there.get(pool.name, 0) for pool in pools)
+    return sum(stock.taken(pool) * there.get(pool.name, 0) for pool in pools)

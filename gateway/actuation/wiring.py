@@ -4,19 +4,22 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from gateway.actuation.actuator import Actuator
-from gateway.actuation.actuators import actuators
+from gateway.actuation.actuators import actuators, made_from
 from gateway.actuation.chronicle import Chronicle
 from gateway.actuation.drain_request import DrainRequest, meant, read_drain
 from gateway.actuation.drains import DrainedBackend, Drains, how
 from gateway.actuation.ordering import Ordering
 from gateway.actuation.report import pool_figures, pool_metrics
+from gateway.actuation.scaled_pool import ScaledPool
 from gateway.actuation.scaler import Scaler
 from gateway.cluster.drain_board import DrainBoard, DrainNote
 from gateway.config.load import Loaded
+from gateway.config.scale_schema import ScaleSection
 from gateway.journal.journal import DecisionJournal
 from gateway.planning import Planning
 from gateway.routing.fleet import Fleet
@@ -28,6 +31,7 @@ from planner.scaling.faces import CountPolicy
 from planner.scaling.forecast import SeasonalForecast
 from planner.scaling.policy import Hysteresis
 from planner.scaling.short_day import DAY_S, LastingForecast, ShortDays
+from planner.scaling.sleeping import REST_SHARE
 
 log = logging.getLogger("cuvee.scaling")
 
@@ -56,6 +60,7 @@ class Actuation:
         know of each other's drains."""
         self._board = board or DrainBoard()
         self._loaded, self._fleet, self._make, self._follow = loaded, fleet, make, drain
+        self._origins: dict[str, tuple[ScaledPool, ScaleSection, Path]] = {}
         self._drains, due = Drains(), asyncio.Event()
         self._due = due
         self._chronicle = Chronicle(journal)
@@ -74,11 +79,13 @@ class Actuation:
             chronicle=self._chronicle,
             forecast=_forecast,
             policy=_policy,
+            awake_policy=_awake_policy,
             drain=self.settle,
             loops=metrics.loops,
             due=due,
             leads=leads,
         )
+        self._drains.remember(self.scaler.noted)
         self._task: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> "Actuation":
@@ -93,9 +100,10 @@ class Actuation:
 
     def configure(self, loaded: Loaded) -> None:
         """Scale what this configuration says from now on."""
-        self._loaded = loaded
+        self._loaded, before, self._origins = loaded, self._origins, made_from(loaded)
+        same = [name for name, origin in self._origins.items() if before.get(name) == origin]
         try:
-            self.scaler.configure(loaded, self._make(loaded))
+            self.scaler.configure(loaded, self._make(loaded), same)
         except Exception:  # a mistake of ours, for which no reload is to break off halfway
             log.exception("pools are scaled as before")
 
@@ -113,6 +121,9 @@ class Actuation:
 
     async def settle(self) -> None:
         """Have the fleet follow what is drained, if it does not, and the other gateways know it."""
+        found = {(b.pool, b.url): b.name for b in self._fleet.backends}
+        for drain in self._drains.resume(found, time.time()):
+            self._chronicle.say(f"{drain.backend} ({drain.url}) is drained on: {drain.why}")
         self._board.mine = self._drains.notes()
         members = self._fleet.membership.members
         present = {member.name: member.drained for member in members if member.drained}
@@ -129,6 +140,7 @@ class Actuation:
                 backend=name, pool=pool, url=url, why=request.why or "POST /cuvee/drain",
                 since_s=now_s,
                 ends_s=None if request.seconds is None else now_s + request.seconds,
+                asked=True,
             )
         ))  # fmt: skip
 
@@ -146,6 +158,7 @@ class Actuation:
         for backend in backends:
             change(backend.name, backend.pool, backend.url)
         await self.settle()
+        await self.scaler.save()
         self._due.set()
         drained, took_s = self.drained, time.time() - now_s
         for backend in backends:
@@ -207,9 +220,17 @@ def _seasonal(loaded: Loaded, learned: Any) -> SeasonalForecast:
 
 
 def _policy(loaded: Loaded) -> CountPolicy:
+    return _hysteresis(loaded, loaded.config.scaling.hold_s)
+
+
+def _awake_policy(loaded: Loaded) -> CountPolicy:
+    """Of those that are awake: a mistake costs a waking, not a start."""
+    return _hysteresis(loaded, REST_SHARE * loaded.config.scaling.hold_s)
+
+
+def _hysteresis(loaded: Loaded, hold_s: float) -> CountPolicy:
     """Pools of one model serve one load."""
     models = list(dict.fromkeys(pool.model for pool in loaded.pools))
-    hold_s = loaded.config.scaling.hold_s
     return Hysteresis(
         len(loaded.pools),
         groups=[models.index(pool.model) for pool in loaded.pools],

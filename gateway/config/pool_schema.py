@@ -138,6 +138,10 @@ class PoolSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Backends that are paid for already: they cost a plan nothing."""
     zone: str | None = None
     """Where it runs, for stock by zone and for spot."""
+    shared_gpus: str | None = None
+    """Which of `limits.shared_gpus` its engines live on, beside engines of other pools: each of
+    these GPUs has an engine of every pool, and one of them is awake at a time.
+    """
     spot: SpotSection | None = None
     """For pools of spot instances."""
     any_of: AnyOfSection | None = None

@@ -9,16 +9,20 @@ from pathlib import Path
 import msgspec
 
 from gateway.config.alternatives import UnusableAlternative, alternative_pools
-from gateway.config.findings import Findings
+from gateway.config.findings import Findings, did_you_mean
 from gateway.config.pool_schema import PoolSection
 from gateway.config.schema import Config
 from planner import shipped
 from planner.costs import prices
-from planner.document import under
+from planner.document import shown, under
 from planner.engine import profiles
 from planner.engine.profiles import Profile
 from planner.errors import InvalidValue, PlannerError
-from planner.model.pool import Pool, Spot
+from planner.model.pool import Pool, SharedGpus, Spot
+
+# Of its price, what an engine on shared GPUs costs a plan: the GPUs are paid for in any case, so it
+# is only to decide between fleets that serve the same.
+TIE = 1e-4
 
 
 class Pools:
@@ -30,6 +34,7 @@ class Pools:
         self._root = root
         self._findings = findings
         self._usd_per_gpu = self._prices()
+        self._first_shared: dict[str, str] = {}  # GPU type by name of shared GPUs
 
     def __repr__(self) -> str:
         return f"<Pools {', '.join(self._config.pools)}>"
@@ -39,6 +44,9 @@ class Pools:
         found = {name: self._pool(name, section) for name, section in self._config.pools.items()}
         pools = tuple(pool for pool in found.values() if pool is not None)
         self._check_kinds(pools)
+        for name in self._config.limits.shared_gpus.keys() - self._first_shared.keys():
+            text = "no pool has it: its price is in no plan"
+            self._findings.warning(under("limits.shared_gpus", name), text)
         return pools
 
     def alternatives(self, pools: tuple[Pool, ...]) -> Iterator[Pool | UnusableAlternative]:
@@ -71,6 +79,8 @@ class Pools:
             return None
         usd = self._usd(section, profile, where)
         self._check_sense(section, where)
+        self._check_sleep(section, usd, where)
+        shared = self._shared(section, profile, where)
         most = section.max_backends
         bounded = section.discover is None and (section.backends or section.any_of is None)
         if most is None and bounded:
@@ -80,7 +90,8 @@ class Pools:
                 name=name,
                 model=section.model,
                 profile=profile,
-                usd_per_hour=usd or 0.0,
+                usd_per_hour=(usd or 0.0) * (1.0 if shared is None else TIE),
+                shared=shared,
                 min_backends=section.min_backends,
                 max_backends=most,
                 reserved=section.reserved,
@@ -129,6 +140,42 @@ class Pools:
         if section.usd_per_hour == 0:
             text = "0: a plan takes as many as there are; for what is paid for there is `reserved`"
             self._findings.warning(f"{where}.usd_per_hour", text)
+
+    def _shared(self, section: PoolSection, profile: Profile, where: str) -> SharedGpus | None:
+        """The GPUs that a pool shares; `None` if it shares none, or what is wrong was told."""
+        name = section.shared_gpus
+        if name is None:
+            return None
+        groups, key = self._config.limits.shared_gpus, f"{where}.shared_gpus"
+        if name not in groups:
+            text = f"limits.shared_gpus has no {shown(name)}{did_you_mean(name, groups)}"
+            self._findings.problem(key, text)
+            return None
+        other = self._first_shared.setdefault(name, profile.gpu)
+        if other != profile.gpu:
+            text = f"{profile.gpu}, and another pool of {shown(name)} has {other}"
+            self._findings.problem(key, text)
+        if section.any_of is not None:
+            self._findings.problem(key, "a pool that shares GPUs has no alternatives: no `any_of`")
+        if section.scale is None:
+            text = "without `scale` the gateway wakes none and puts none to sleep"
+            self._findings.warning(key, text)
+        group = groups[name]
+        if profile.gpus > group.gpus:
+            text = f"one backend takes {profile.gpus} GPUs, and there are {group.gpus}"
+            self._findings.problem(key, text)
+        return SharedGpus(name=name, gpus=group.gpus, usd_per_hour=group.usd_per_hour)
+
+    def _check_sleep(self, section: PoolSection, usd: float | None, where: str) -> None:
+        """Warn of sleep that saves nothing."""
+        scale = section.scale
+        if scale is None or not scale.asleep or usd is None or section.shared_gpus is not None:
+            return
+        asleep_usd = scale.asleep_usd_per_hour
+        if asleep_usd is None or asleep_usd >= usd:
+            price = "the pool's price" if asleep_usd is None else f"${asleep_usd:g}"
+            text = f"{price}, as awake: {scale.asleep} may sleep, and none is put to sleep"
+            self._findings.warning(f"{where}.scale.asleep_usd_per_hour", text)
 
     def _check_kinds(self, pools: tuple[Pool, ...]) -> None:
         """Warn of profiles of several models under one name."""

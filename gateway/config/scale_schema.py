@@ -9,7 +9,14 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from gateway.config.domains import Count, CountOrZero, HeaderName, HeaderValue, Positive
+from gateway.config.domains import (
+    Count,
+    CountOrZero,
+    HeaderName,
+    HeaderValue,
+    NotNegative,
+    Positive,
+)
 
 ExitCode = Annotated[int, Meta(ge=1, le=255, description="between 1 and 255")]
 NamePrefix = Annotated[
@@ -132,9 +139,14 @@ class ScaleSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     startup_s: Positive = 180.0
     """How long a start typically takes, until it is learned."""
     asleep: CountOrZero = 0
-    """Most backends that are put to sleep instead of stopped: vLLM with `--enable-sleep-mode` and
-    `VLLM_SERVER_DEV_MODE=1`. Those that sleep, for whatever reason, are woken before others are
-    started.
+    """Most backends that sleep because demand does not need them awake, as long as that costs less
+    ([sleep](fleet.md#asleep)): vLLM with `--enable-sleep-mode` and `VLLM_SERVER_DEV_MODE=1`. Those
+    that sleep, for whatever reason, are woken before others are started.
+    """
+    asleep_usd_per_hour: NotNegative | None = None
+    """Price of one backend while it sleeps: 0 where its GPUs serve another model meanwhile.
+    Default: the pool's price, since the GPUs are rented all the same; then none is put to sleep,
+    because it would cost as much and serve nothing.
     """
     wake_s: Positive = 10.0
     """How long it typically takes to wake one, until it is learned."""

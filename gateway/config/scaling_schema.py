@@ -53,8 +53,9 @@ class ScalingSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     most.
     """
     state: str | None = None
-    """File, relative to this file, with what was learned of the demand and of starts, so that it
-    survives a restart; written every five minutes. Default: it is learned anew.
+    """File, relative to this file, with what was learned of the demand and of starts, and with the
+    drains that were asked for, so that they survive a restart; written every five minutes and at
+    each drain. Default: it is learned anew, and drains end with the gateway.
     """
     day_s: Positive = 86400.0
     """Length of a day, whose pattern is learned; a week is seven. Shorter ones are for

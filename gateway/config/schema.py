@@ -135,11 +135,24 @@ class StockSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Only in this zone; default: in all together."""
 
 
+class SharedGpusSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """GPUs on which engines of several pools live, of which those that are awake have them
+    ([shared GPUs](fleet.md#shared-gpus)).
+    """
+
+    gpus: Count
+    """How many there are, all hosts together."""
+    usd_per_hour: NotNegative
+    """Price of all of them: it is paid once, whichever engines are awake."""
+
+
 class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What bounds a provisioned plan as a whole."""
 
     stock: tuple[StockSection, ...] = ()
     """GPUs that there are, by type and zone."""
+    shared_gpus: dict[str, SharedGpusSection] = {}
+    """GPUs that pools share, by a name that their `shared_gpus` has."""
     budget_usd_per_hour: float | None = None
     """Most that the plan may cost; then as much demand as possible is served."""
     survive: int = 0

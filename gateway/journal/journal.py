@@ -63,6 +63,7 @@ class DecisionJournal:
         now_s = clock()
         self._spent_s = now_s
         self._running: Mapping[str, float] = {}
+        self._asleep_usd = 0.0
         self._under, self._hourly = Tally(now_s), Tally(now_s)
         self._hour = self._hour_now()
 
@@ -107,7 +108,7 @@ class DecisionJournal:
     def planned(self, plan: Plan, cause: str) -> None:
         """Another plan is in force."""
         now_s, before = self._clock(), self.plan
-        self.spend(self._running)
+        self.spend(self._running, self._asleep_usd)
         self._end_looks()
         if before is not None:
             happened = self._under.happened(now_s)
@@ -153,16 +154,17 @@ class DecisionJournal:
         self._under.add(by_pool, uses)
         self._hourly.add(by_pool, uses)
 
-    def spend(self, running: Mapping[str, float]) -> None:
-        """What the backends cost per hour that run now, by pool; called often. Ends the hour when
-        the clock's has ended."""
+    def spend(self, running: Mapping[str, float], asleep_usd: float = 0.0) -> None:
+        """What the backends cost per hour that run now, by pool, and what those of them that sleep
+        add to the plan's cost; called often. Ends the hour when the clock's has ended."""
         now_s, plan = self._clock(), self.plan
-        seconds, self._spent_s, self._running = now_s - self._spent_s, now_s, running
+        seconds, self._spent_s = now_s - self._spent_s, now_s
+        self._running, self._asleep_usd = running, asleep_usd
         if plan is not None:
             for tally in (self._under, self._hourly):
                 tally.spend(
                     seconds,
-                    planned=plan.usd_per_hour,
+                    planned=plan.usd_per_hour + asleep_usd,
                     running=running,
                     single=plan.single_usd_per_hour,
                 )
@@ -173,7 +175,7 @@ class DecisionJournal:
 
     def close(self) -> None:
         """The gateway ends: what happened since the last lines."""
-        self.spend(self._running)
+        self.spend(self._running, self._asleep_usd)
         self._end_looks()
         happened = self._under.happened(self._clock())
         self._write("stop", before=self.plan, happened=happened)

@@ -38,6 +38,7 @@ def pool_rows(
             "model": pool.model,
             "gpu": gpu,
             "usd_each": round(pool.usd_per_hour, 4),
+            "shared": None if pool.shared is None else pool.shared.name,
             "planned": wanted,
             "running": running.get(pool.name, 0),
             "planned_load": round(loads.get(pool.name, 0.0) / wanted, 4) if wanted else None,

@@ -22,7 +22,7 @@ from planner.model.plan import Certificate, Plan
 from planner.model.pool import Pool
 from planner.program import solve
 from planner.program.headroom import utilisations
-from planner.program.limits import Limits
+from planner.program.limits import Limits, shared_usd
 from planner.program.request import PlanRequest
 from planner.proof.certify import SEEDS, proven
 from planner.proof.length import LEAST_S, REQUESTS, PlayLength, play_length
@@ -164,6 +164,7 @@ class _Search:
             progress=progress,
             spent=self._spent,
             harder=(1 + self._harder.demand) * (1 + min(self._harder.engines)),
+            sunk_usd=shared_usd(self._pools),
         )
         return Certified(
             demand=self._demand,

@@ -113,6 +113,12 @@ SCALE_THERE = Metric(
     "Backends of the pool that count: not drained, not long down, not asleep.",
     ("pool",),
 )
+SCALE_ASLEEP = Metric(
+    "cuvee_scale_asleep_backends",
+    "gauge",
+    "Backends of the pool that sleep and obey, or are on their way to sleep.",
+    ("pool",),
+)
 SCALE_NEEDED = Metric(
     "cuvee_scale_needed_backends",
     "gauge",

@@ -10,13 +10,14 @@ from gateway.telemetry.metric import Metric
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScalingFigures:
-    """One pool. ordered: backends, last; `None`: none were. there, needed, pending, draining:
-    backends. cap_gpus: `None` without a learned limit. startup_s: mean of
+    """One pool. ordered: backends, last; `None`: none were. there, asleep, needed, pending,
+    draining: backends. cap_gpus: `None` without a learned limit. startup_s: mean of
     starts. orders, launches: by result."""
 
     pool: str
     ordered: int | None
     there: int
+    asleep: int
     needed: int
     pending: int
     draining: int
@@ -29,6 +30,7 @@ class ScalingFigures:
 def scaling(pools: Sequence[ScalingFigures]) -> Iterator[Family]:
     """All of them; none without pools that are scaled."""
     yield _gauge(control.SCALE_THERE, {one.pool: one.there for one in pools})
+    yield _gauge(control.SCALE_ASLEEP, {one.pool: one.asleep for one in pools})
     yield _gauge(control.SCALE_NEEDED, {one.pool: one.needed for one in pools})
     yield _gauge(control.SCALE_PENDING, {one.pool: one.pending for one in pools})
     yield _gauge(control.SCALE_DRAINING, {one.pool: one.draining for one in pools})

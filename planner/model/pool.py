@@ -62,12 +62,46 @@ class Spot:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SharedGpus:
+    """GPUs on which backends of several pools live, of which those that are awake have them.
+
+    gpus: how many there are. usd_per_hour: price of all of them, whoever is awake.
+    Raises InvalidValue for fewer than one, or a negative price.
+    """
+
+    name: str
+    gpus: int
+    usd_per_hour: float
+
+    def __post_init__(self) -> None:
+        if self.gpus < 1:
+            raise InvalidValue(f"shared GPUs {self.name}: there must be one at least: {self.gpus}")
+        if not 0 <= self.usd_per_hour < float("inf"):
+            text = f"usd_per_hour must be finite and ≥ 0: {self.usd_per_hour}"
+            raise InvalidValue(f"shared GPUs {self.name}: {text}")
+
+    def __str__(self) -> str:
+        return f"shared GPUs {self.name}"
+
+    @property
+    def most(self) -> int:
+        """GPUs that those that are awake may have."""
+        return self.gpus
+
+    def taken(self, pool: "Pool") -> int:
+        """GPUs of these that one backend of a pool takes while it is awake."""
+        return pool.gpus if pool.shared == self else 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pool:
     """Interchangeable backends: one model, one GPU type and count, one price, one profile.
 
     usd_per_hour: of one backend with all its GPUs. min_backends, max_backends: bounds of every
     plan; `None`: no upper bound. reserved: backends that are paid for already and cost nothing
     more. spot: `None` for backends that are not taken away. zone: for stock by zone and for spot.
+    shared: the GPUs that it shares with other pools; its price is then only what decides between
+    fleets that cost the same, since the GPUs are paid for by the group.
     Raises InvalidValue, with the name of the pool, for a field outside its domain.
     """
 
@@ -80,6 +114,7 @@ class Pool:
     reserved: int = 0
     spot: Spot | None = None
     zone: str | None = None
+    shared: SharedGpus | None = None
 
     @property
     def gpu(self) -> str:
@@ -97,6 +132,8 @@ class Pool:
             raise InvalidValue(
                 f"pool {self.name}: reserved must be ≥ 0, and 0 for spot: {self.reserved}"
             )
+        if self.shared is not None and (self.reserved or self.spot):
+            raise InvalidValue(f"pool {self.name}: shared GPUs are neither reserved nor spot")
         if not 0 <= self.usd_per_hour < float("inf"):
             raise InvalidValue(f"pool {self.name}: usd_per_hour must be ≥ 0: {self.usd_per_hour}")
         if self.min_backends < 0 or (

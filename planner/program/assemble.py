@@ -12,7 +12,13 @@ import numpy as np
 from planner.model.demand import Demand
 from planner.model.plan import Matrix, Plan, Relaxation, Unserved
 from planner.program.headroom import Loads, load_and_tail, load_terms, why_infeasible
-from planner.program.limits import Limits, backend_price, blocking_limits, fleet_bill
+from planner.program.limits import (
+    Limits,
+    backend_price,
+    blocking_limits,
+    fleet_bill,
+    shared_usd,
+)
 from planner.program.problem import Problem
 from planner.program.subproblem import DUST, Subproblem
 from planner.sizes import FloatArray
@@ -143,7 +149,8 @@ def _fluid_bound(problem: Problem, served: FloatArray) -> float:
     rate = problem.demand.rate * served.sum(axis=1)
     usd = float(np.multiply(rate, price, where=rate > 0, out=np.zeros_like(rate)).sum())
     # Reserved backends cost nothing, and the cheapest pools may be the reserved ones.
-    return max(0.0, usd - sum(p.reserved * backend_price(p) for p in problem.pools))
+    paid = sum(pool.reserved * backend_price(pool) for pool in problem.pools)
+    return shared_usd(problem.pools) + max(0.0, usd - paid)
 
 
 def _request_prices(problem: Problem) -> FloatArray:

@@ -13,7 +13,7 @@ import numpy as np
 from planner.model.demand import Demand
 from planner.model.pool import Pool
 from planner.program.headroom import load_terms, prefill_work
-from planner.program.limits import Limits, backend_price
+from planner.program.limits import Limits, backend_price, shared_usd
 from planner.program.prefill import Prefill
 from planner.program.problem import Problem
 from planner.program.subproblem import (
@@ -65,7 +65,7 @@ def subproblems(problem: Problem, *, keep_all_pools: bool = False) -> Iterator[S
 def _coupled(pools: tuple[Pool, ...], limits: Limits) -> list[set[str]]:
     """The models in groups that share a stock or the budget."""
     groups = [{model} for model in dict.fromkeys(pool.model for pool in pools)]
-    ties = [{p.model for p in pools if stock.gpus(p)} for stock in limits.stock]
+    ties = [{p.model for p in pools if one.taken(p)} for one in limits.scarce(pools)]
     if limits.budget_usd_per_hour is not None:
         ties.append({pool.model for pool in pools})
     for tie in ties:
@@ -99,9 +99,8 @@ def _useful(whole: _Whole, rows: IntArray, columns: IntArray) -> list[int]:
         not (pools[p].min_backends or pools[p].reserved or pools[p].spot or running[p])
         for p in columns
     ]
-    gpus = np.array([[stock.gpus(p) for p in pools] for stock in limits.stock]).reshape(
-        -1, len(pools)
-    )
+    scarce = limits.scarce(pools)
+    gpus = np.array([[one.taken(p) for p in pools] for one in scarce]).reshape(-1, len(pools))
     # Compared with pools that are still kept, so that of two equal pools one stays.
     kept = list(range(len(columns)))
     for q, dear in enumerate(columns):
@@ -151,7 +150,7 @@ def _subproblem(whole: _Whole, rows: IntArray, columns: IntArray) -> Subproblem:
             start_usd=limits.start_usd * per_hour,
             stop_usd=limits.stop_usd * per_hour,
         ),
-        bounds=_bounds(pools, limits),
+        bounds=_bounds(pools, limits, whole.problem.pools),
         availability=Availability(
             away=_array(pool.spot.away_share if pool.spot else 0.0 for pool in pools),
             confidence=_array(pool.spot.confidence if pool.spot else 0.0 for pool in pools),
@@ -161,16 +160,17 @@ def _subproblem(whole: _Whole, rows: IntArray, columns: IntArray) -> Subproblem:
     )
 
 
-def _bounds(pools: list[Pool], limits: Limits) -> CountBounds:
-    stock = [s for s in limits.stock if any(s.gpus(pool) for pool in pools)]
+def _bounds(pools: list[Pool], limits: Limits, everybody: tuple[Pool, ...]) -> CountBounds:
+    """everybody: all pools; what their shared GPUs cost is no longer in the budget."""
+    stock = [s for s in limits.scarce(pools) if any(s.taken(pool) for pool in pools)]
     least = _array(pool.min_backends for pool in pools)
     budget = limits.budget_usd_per_hour
     return CountBounds(
         least=least,
         most=np.maximum(least, _array(_most(pool, limits) for pool in pools)),
-        gpus=_array(s.gpus(pool) for s in stock for pool in pools).reshape(len(stock), len(pools)),
+        gpus=_array(s.taken(pool) for s in stock for pool in pools).reshape(len(stock), len(pools)),
         stock=_array(s.most for s in stock),
-        budget_usd=np.inf if budget is None else budget,
+        budget_usd=np.inf if budget is None else max(0.0, budget - shared_usd(everybody)),
     )
 
 
@@ -180,7 +180,7 @@ def _most(pool: Pool, limits: Limits) -> float:
     Implied by the other rows; a tight bound on each count makes the relaxation tighter.
     """
     most = [np.inf if pool.max_backends is None else float(pool.max_backends)]
-    most += [float(s.most // s.gpus(pool)) for s in limits.stock if s.gpus(pool)]
+    most += [float(s.most // s.taken(pool)) for s in limits.scarce([pool]) if s.taken(pool)]
     if limits.budget_usd_per_hour is not None and backend_price(pool) > 0:
         most.append(pool.reserved + limits.budget_usd_per_hour // backend_price(pool))
     return min(most)

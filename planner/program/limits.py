@@ -6,14 +6,14 @@ concerns one pool alone (bounds, reserved, spot, zone) is in `Pool`. Must not kn
 programs.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
 
 from planner.errors import InvalidValue
-from planner.model.pool import Pool
+from planner.model.pool import Pool, SharedGpus
 from planner.sizes import FloatArray
 
 
@@ -35,8 +35,11 @@ class Stock:
     def __str__(self) -> str:
         return self.gpu if self.zone is None else f"{self.gpu} in {self.zone}"
 
-    def gpus(self, pool: Pool) -> int:
-        """The number of these GPUs that one backend of a pool takes."""
+    def taken(self, pool: Pool) -> int:
+        """The number of these GPUs that one backend of a pool takes; none of a pool whose GPUs are
+        shared, because they are there already."""
+        if pool.shared is not None:
+            return 0
         return pool.gpus if pool.gpu == self.gpu and self.zone in (None, pool.zone) else 0
 
 
@@ -90,11 +93,15 @@ class Limits:
         self, pools: tuple[Pool, ...], backends: FloatArray
     ) -> Iterator[tuple[str, float, float]]:
         """The name of every shared limit, what (P,) counts use of it, and how much there is."""
-        for stock in self.stock:
-            taken = sum(stock.gpus(p) * y for p, y in zip(pools, backends, strict=True))
-            yield f"stock of {stock}", float(taken), float(stock.most)
+        for one in self.scarce(pools):
+            taken = sum(one.taken(p) * y for p, y in zip(pools, backends, strict=True))
+            yield _named(one), float(taken), float(one.most)
         if self.budget_usd_per_hour is not None:
             yield "budget_usd_per_hour", fleet_bill(pools, backends), self.budget_usd_per_hour
+
+    def scarce(self, pools: Iterable[Pool]) -> tuple[Stock | SharedGpus, ...]:
+        """What the pools draw from: the stock, and the GPUs that some of them share."""
+        return (*self.stock, *shared_groups(pools))
 
     def switching(self, backends: FloatArray) -> float:
         """$/h of changing the running fleet into (P,) counts, spread over the horizon."""
@@ -108,6 +115,20 @@ class Limits:
 UNLIMITED = Limits()
 
 
+def shared_groups(pools: Iterable[Pool]) -> tuple[SharedGpus, ...]:
+    """The GPUs that these pools share among themselves, each group once."""
+    return tuple(dict.fromkeys(pool.shared for pool in pools if pool.shared is not None))
+
+
+def shared_usd(pools: Iterable[Pool]) -> float:
+    """$/h of all GPUs that are shared, whoever is awake on them."""
+    return sum(group.usd_per_hour for group in shared_groups(pools))
+
+
+def _named(scarce: Stock | SharedGpus) -> str:
+    return f"stock of {scarce}" if isinstance(scarce, Stock) else str(scarce)
+
+
 def backend_price(pool: Pool) -> float:
     """$/h of one more backend; for spot with the backfill that stands in while it is away."""
     spot = pool.spot
@@ -115,8 +136,8 @@ def backend_price(pool: Pool) -> float:
 
 
 def fleet_bill(pools: tuple[Pool, ...], backends: FloatArray) -> float:
-    """$/h of (P,) counts; reserved backends are paid for already."""
-    return float(
+    """$/h of (P,) counts; reserved backends are paid for already, shared GPUs once."""
+    return shared_usd(pools) + float(
         sum(
             backend_price(pool) * max(0.0, count - pool.reserved)
             for pool, count in zip(pools, backends.tolist(), strict=True)

@@ -13,6 +13,7 @@ import numpy as np
 from planner.model.demand import Demand
 from planner.model.pool import Pool
 from planner.program.headroom import Loads, bucket_loads, load_and_tail, load_terms, tail_factor
+from planner.program.limits import shared_usd
 from planner.sizes import FloatArray
 
 ROUNDS = 50  # of tangents, and of sweeps over the buckets; both end sooner, when nothing improves
@@ -55,7 +56,7 @@ def fractional_fleet(
     price[stranded] = fair[stranded]
     return FractionalFleet(
         weights=weights,
-        usd_per_hour=_cost(weights, mean, variance, usd),
+        usd_per_hour=shared_usd(pools) + _cost(weights, mean, variance, usd),
         marginal=price.min(axis=1, initial=np.inf),
     )
 

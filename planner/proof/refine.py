@@ -67,13 +67,15 @@ def refine(
     progress: Callable[[str], None] = lambda _: None,
     spent: Callable[[], bool] = lambda: False,
     harder: float = 1.0,
+    sunk_usd: float = 0.0,
 ) -> Refined:
     """Search for the cheapest certified plan.
 
     starts: plans over the same pools. plan_for: the plan of least peak load for (P,) counts. usd,
     models: (P,) price and model of each pool. legal: whether (P,) counts may be bought. rehearse,
     prove: play a plan with a seed; see `proven`. spent: whether to stop with what is known by now.
-    harder: by how much the played load exceeds that of the plans, as a factor.
+    harder: by how much the played load exceeds that of the plans, as a factor. sunk_usd: $/h of all
+    plans that no count changes.
     """
     certified = [(plan, proven(plan, rehearse, prove, seeds)) for plan in starts]
     holding = [
@@ -84,6 +86,7 @@ def refine(
     best = min(holding, key=lambda pair: pair[0].usd_per_hour, default=None)
     dearest = max(plan.usd_per_hour for plan in starts)
     limit = best[0].usd_per_hour if best else DEARER * dearest + max(usd)
+    limit -= sunk_usd
     played = len(certified)
     failed: set[ModelFleet] = set()
     for counts in filter(legal, _nearby(starts, usd, limit)):

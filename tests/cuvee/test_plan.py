@@ -310,3 +310,19 @@ def test_a_saved_plan_is_compared_with_the_one_of_now(config, trace, tmp_path):
     assert "keep the promise, as played" in other.output
     assert json.loads(told.stdout)["changes"]
     assert told.exit_code == 2
+
+
+def test_who_is_awake_on_shared_gpus_is_shown(config, trace):
+    """With the price of all of them, which is in the plan's once."""
+    raw = yaml.safe_load(config.read_text())
+    raw["pools"]["a10g"]["shared_gpus"] = "rack"
+    raw["limits"] = {"shared_gpus": {"rack": {"gpus": 8, "usd_per_hour": 7.5}}}
+    config.write_text(yaml.safe_dump(raw))
+
+    result = run(plan, "--config", config, "--trace", trace)
+
+    assert result.exit_code == 0, result.output
+    assert "shared GPUs rack: awake are " in result.output
+    assert "of a10g, on " in result.output
+    assert "of 8 GPUs, $7.50/h in any case" in result.output
+    assert ": $7.50/h" in result.output

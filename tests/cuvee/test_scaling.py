@@ -1,14 +1,16 @@
 """`cuvee scaling`: a table, or JSON, of who was short and at which cost."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
 
-from cuvee.scaling import ramps_table, scaling, scores_table
+from cuvee.scaling import ramps_table, scaling, scores_table, sleep_table
 from loadtest.compare.ramp import RampResult
 from loadtest.compare.scaling import ScalingScore
+from loadtest.compare.sleeping import SleepScore
 
 
 def run(*arguments: str) -> str:
@@ -62,6 +64,27 @@ def test_the_ramp_is_shown_in_seconds_and_gpus():
 
     for value in ("1.00%", "0.20", "0.34", "20", "4.50", "5.20"):
         assert value in text
+
+
+def test_what_sleepers_save_is_shown_over_none():
+    """Dollars over those of the first row, hours over those of who knows all."""
+    none = SleepScore(
+        most=0, price=0.25, short=0.012, starts=60.4, wakings=0, awake_h=220, asleep_h=0, usd=400
+    )
+    some = replace(none, most=4, wakings=39.2, awake_h=180, asleep_h=50, usd=360)
+
+    text = printed(sleep_table([none, some], 200.0, ""))
+
+    for value in ("1.20%", "60", "39", "1.100", "0.900", "0.250", "360"):
+        assert value in text
+
+
+@pytest.mark.parametrize("more", [("--pool", "a10g", "--pool", "h100"), ("--ramp",)])
+def test_sleepers_are_of_one_pool_on_many_days(more):
+    result = CliRunner().invoke(scaling, ["--asleep", "2", *more])
+
+    assert result.exit_code == 2
+    assert "--asleep takes one" in result.output
 
 
 def test_a_pool_that_does_not_ship_is_refused():

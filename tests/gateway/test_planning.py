@@ -10,6 +10,7 @@ from gateway.plannable import usable
 from gateway.planning import Planning
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
+from gateway.telemetry.stats_schema import StatsDelta
 from loadtest.torture.control import SynchronousSolver
 
 
@@ -119,3 +120,25 @@ async def test_another_gateways_plan_and_sizes_are_taken_over(shared):
 
         assert planning.plan is plan
         assert planning.sizes == {(0, 1): (1.0, 2.0, 3.0, 0.0)}
+
+
+@pytest.mark.parametrize(("window_s", "reaches_back"), [(0.01, True), (1e6, False)])
+async def test_what_is_recent_is_no_older_than_the_window(shared, window_s, reaches_back):
+    """Nor than what was observed."""
+    section = msgspec.structs.replace(shared.config.planner, window_s=window_s)
+    config = msgspec.structs.replace(shared.config, planner=section)
+    planning = Planning(
+        msgspec.structs.replace(shared, config=config),
+        fleet=Fleet.of({name: pool.backends for name, pool in config.pools.items()}),
+        estimator=Estimator({}),
+        publish=lambda *_: None,
+        on_look=lambda _result, _why: None,
+        solver=SynchronousSolver(),
+    )
+    async with planning:
+        async with asyncio.timeout(10):
+            while planning.watched_s() < 0.02:
+                planning.add(StatsDelta())
+                await asyncio.sleep(0.005)
+        assert (planning.window_s == window_s) is reaches_back
+        assert planning.window_s <= planning.watched_s()

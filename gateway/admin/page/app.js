@@ -50,8 +50,15 @@ function update() {
     return;
   }
   for (const [wanted, mark] of Object.entries(view.needs(feed.now))) feed.want(wanted, mark);
+  let shows;
+  try {
+    shows = view.view(feed, schedule);
+  } catch (error) { // say so, and go on with the other views
+    shows = h("p", { class: "banner", role: "alert" }, `This view cannot be shown: ${error.message}`);
+    console.error(error);
+  }
   const lost = feed.link === "open" ? null : h("p", { class: "banner", "data-key": "lost" }, `${TEXTS[feed.link]} What is shown is old.`);
-  show(place, lost, h("h1", { "data-key": `title ${name}`, tabindex: "-1" }, view.title), h("div", { class: `view ${name}`, "data-key": name }, view.view(feed, schedule)));
+  show(place, lost, h("h1", { "data-key": `title ${name}`, tabindex: "-1" }, view.title), h("div", { class: `view ${name}`, "data-key": name }, shows));
   view.drawn?.(feed);
   if (shown === null) document.querySelector("nav a[aria-current]").scrollIntoView({ block: "nearest", inline: "center" });
   else if (shown !== name) {

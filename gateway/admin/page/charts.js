@@ -25,6 +25,12 @@ export function draw(name, rows, series, { low = 0, high = null, text = String }
   if (!place) return;
   const width = place.clientWidth;
   if (!width) return;
+  if (rows.length < 2) { // one sample is no line
+    made.get(name)?.plot.destroy();
+    made.delete(name);
+    if (!place.firstChild?.data) place.replaceChildren("The first samples come 20 seconds after the start.");
+    return;
+  }
   const data = [rows.map((row) => row.t), ...series.map((one) => rows.map(one.value))];
   const look = JSON.stringify([series.map((one) => [one.label, one.color]), style("--ink"), low, high]);
   let own = made.get(name);

@@ -6,7 +6,8 @@ import { brief, count, many, moment, percent, target, time, usd } from "./format
 const KINDS = {
   plan: "Plan", start: "Start", stop: "Stop", looks: "Looks", backends: "Backends", scale: "Scaling",
 };
-const chosen = { kinds: new Set(Object.keys(KINDS).filter((kind) => kind !== "looks")), words: "" };
+const STEP = 40; // entries that are shown at first, and more at each press
+const chosen = { most: STEP, kinds: new Set(Object.keys(KINDS).filter((kind) => kind !== "looks")), words: "" };
 
 export const history = {
   title: "History",
@@ -19,7 +20,8 @@ export const history = {
       words.every((word) => JSON.stringify(one).toLowerCase().includes(word)));
     return [filter(told, again),
       h("p", { class: "note", role: "status" }, `${count(rows.length)} of ${many(told.decisions.length, "entry").replace("entrys", "entries")}`),
-      h("ol", { class: "history" }, rows.map((one, n) => entry(one, told.decisions.length - n)))];
+      h("ol", { class: "history" }, rows.slice(0, chosen.most).map(entry)),
+      rows.length > chosen.most ? h("button", { type: "button", class: "more", onclick: () => { chosen.most += STEP; again(); } }, `Show ${count(Math.min(STEP, rows.length - chosen.most))} more`) : null];
   },
 };
 

@@ -13,7 +13,7 @@ export const now = {
   needs: () => ({}),
   view(feed) {
     const told = feed.now;
-    return [tiles(told), alarms(told), fleet(told), promises(feed), dollars(feed), load(feed), cluster(told)];
+    return [tiles(feed), alarms(told), fleet(told), promises(feed), dollars(feed), load(feed), cluster(told)];
   },
   drawn(feed) {
     const kept = classes(feed.rows), rows = attained(feed.rows);
@@ -31,7 +31,15 @@ function tile(name, value, note, tone = "") {
   return h("div", { class: `tile ${tone}`, "data-key": name }, h("dt", {}, name), h("dd", {}, h("strong", {}, value), h("span", {}, note)));
 }
 
-function tiles(told) {
+/** Requests a second in the last minute; of all gateways, where there are several. */
+function rate(feed) {
+  const last = feed.rows.slice(-MINUTE);
+  if (feed.now.cluster || !last.length) return feed.now.rate;
+  return last.reduce((sum, row) => sum + row.rate, 0) / last.length;
+}
+
+function tiles(feed) {
+  const told = feed.now;
   const promised = told.classes.filter((one) => one.target !== null && one.attainment !== null);
   const worst = promised.toSorted((a, b) => (a.attainment - a.target) - (b.attainment - b.target))[0];
   const { planned, running, single, single_gpu: gpu } = told.dollars;
@@ -45,7 +53,7 @@ function tiles(told) {
     single === null || !single
       ? tile("Best single type", "–", "not known")
       : tile("Best single type", `${usd(single)}/h`, `${gpu}: ${beside(planned, single)}`, planned < single ? "good" : ""),
-    tile("Requests", `${brief(told.rate)}/s`, `planned for ${brief(told.plan.rate)}/s`),
+    tile("Requests", `${brief(rate(feed))}/s`, `planned for ${brief(told.plan.rate)}/s`),
     tile("In flight", count(told.in_flight), `${count(told.queued)} wait in the queue`, told.queued ? "warn" : ""),
     tile("Refused", count(refused), minutes, refused ? "warn" : ""));
 }
@@ -57,7 +65,8 @@ function beside(planned, single) {
 
 /** Backends that run and that the plan does without. */
 function spare(told) {
-  const more = told.pools.filter((pool) => pool.running > pool.planned).map((pool) => [pool.running - pool.planned, pool]);
+  const more = told.pools.filter((pool) => !pool.shared) // GPUs that pools share are paid for, whoever is awake
+    .map((pool) => [pool.running - (pool.states.asleep ?? 0) - pool.planned, pool]).filter(([number]) => number > 0);
   const cost = more.reduce((sum, [number, pool]) => sum + number * pool.usd_each, 0);
   return more.length && cost > 0
     ? `The plan does without ${more.map(([number, pool]) => `${number} × ${pool.name}`).join(", ")}: ${usd(cost)} an hour.` : null;
@@ -65,6 +74,7 @@ function spare(told) {
 
 function alarms(told) {
   const lines = [];
+  if (told.status !== "ready") lines.push(`The gateway is not ready: ${told.status}.`);
   for (const one of told.classes) {
     if (one.target !== null && one.attainment !== null && one.attainment < one.target) {
       lines.push(`${one.name}: ${percent(one.attainment)} kept of ${target(one.target)} promised (${count(one.missed)} late, ${count(one.refused)} refused, in ${time(told.recent_s)}).`);
@@ -73,6 +83,10 @@ function alarms(told) {
   for (const loop of told.loops) if (loop.error) lines.push(`The loop “${loop.name}” fails: ${loop.error}`);
   for (const pool of told.pools) {
     const lacking = pool.planned - (pool.states.serving ?? 0) - (pool.states.full ?? 0) - (pool.states.warming ?? 0);
+    for (const name of ["down", "resting"]) {
+      const number = pool.states[name] ?? 0;
+      if (number) lines.push(`${pool.name}: ${number} of ${many(Object.values(pool.states).reduce((a, b) => a + b, 0), "backend")} ${number === 1 ? "is" : "are"} ${name}; “Backends” says why.`);
+    }
     if (lacking > 0) lines.push(`${pool.name}: ${many(lacking, "backend")} of the plan ${lacking === 1 ? "does" : "do"} not serve.`);
     if (pool.pace > 1.15) lines.push(`${pool.name}: engines take ${percent(pool.pace - 1, 0)} longer than their profile says.`);
   }
@@ -104,7 +118,7 @@ function fleet(told) {
       { head: "Share: planned", number: true, cell: (pool) => percent(pool.share, 1) },
       { head: "real", number: true, cell: (pool) => percent(pool.real_share, 1) },
       { head: "In flight", number: true, cell: (pool) => count(pool.in_flight) },
-      { head: "Each", number: true, cell: (pool) => `${usd(pool.usd_each)}/h` },
+      { head: "Each", number: true, cell: (pool) => (pool.shared ? `shares ${pool.shared}` : `${usd(pool.usd_each)}/h`) },
     ], told.pools, (pool) => pool.name),
     h("p", { class: "note" }, "Load: 100 % is as much as keeps the promise. The line in the bar is what the plan counts with. Shares are of the model's requests."));
 }

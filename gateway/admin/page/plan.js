@@ -61,6 +61,7 @@ function next(now) {
         { head: "There", number: true, cell: ([, pool]) => count(pool.there) },
         { head: "Needed", number: true, cell: ([, pool]) => count(pool.needed) },
         { head: "Wished", number: true, cell: ([, pool]) => count(pool.wish) },
+        { head: "Asleep", number: true, only: ([, pool]) => pool.sleep, cell: ([, pool]) => (pool.sleep ? `${count(pool.sleep.asleep_now)} of ${count(pool.sleep.asleep)}` : "–") },
         { head: "Starting", number: true, cell: ([, pool]) => count(pool.pending.length) },
         { head: "Starts in", number: true, cell: ([, pool]) => time(pool.startup.mean_s) },
         { head: "Why", wide: true, cell: ([, pool]) => [pool.why, pool.held, pool.idle].filter(Boolean).join("; ") },
@@ -81,12 +82,16 @@ function pools(told, now) {
   ], told.pools, (name) => name));
 }
 
+function beside(more) {
+  return Math.abs(more) < 0.005 ? "the same" : `${more > 0 ? "+" : "−"}${percent(Math.abs(more), 0)}`;
+}
+
 function singles(told) {
   const rows = Object.entries(told.single_types).sort((a, b) => a[1].usd_per_hour - b[1].usd_per_hour);
   return card("One GPU type instead", table("The cheapest fleet of one GPU type for the same demand", [
     { head: "GPU", cell: ([gpu]) => gpu },
     { head: "$/h", number: true, cell: ([, one]) => usd(one.usd_per_hour) },
-    { head: "Beside the plan", number: true, cell: ([, one]) => (one.feasible && told.usd_per_hour ? `+${percent(one.usd_per_hour / told.usd_per_hour - 1, 0)}`.replace("+-", "−") : "–") },
+    { head: "Beside the plan", number: true, cell: ([, one]) => (one.feasible && told.usd_per_hour ? beside(one.usd_per_hour / told.usd_per_hour - 1) : "–") },
     { head: "Backends", wide: true, cell: ([, one]) => Object.entries(one.backends).filter(([, n]) => n).map(([name, n]) => `${n} × ${name}`).join(", ") },
     { head: "Serves all", wide: true, cell: ([, one]) => (one.feasible ? `yes${one.certified ? ", played" : ""}` : `no, ${percent(one.unserved_share)} not: ${one.why ?? ""}`) },
   ], rows, ([gpu]) => gpu));

@@ -1,5 +1,7 @@
 """Who is drained, why, and until when."""
 
+from dataclasses import replace
+
 import pytest
 
 from gateway.actuation.drain_request import meant, read_drain
@@ -82,3 +84,22 @@ def test_a_url_means_all_backends_that_have_it():
 
     assert [backend.name for backend in by_url] == ["p-0", "q-0"]
     assert [backend.name for backend in by_name] == ["p-1"]
+
+
+def test_what_was_asked_outlives_the_gateway():
+    """It is drained on when its backend is found again, by whatever name; what ended is not."""
+    before = Drains()
+    before.begin(replace(drain("p-0"), asked=True))
+    before.begin(replace(drain("p-1", ends_s=220.0), asked=True))
+    before.begin(replace(drain("p-2"), asked=True))
+    before.begin(drain("p-3", shrinking=True))
+
+    after = Drains()
+    after.remember(before.asked())
+    resumed = after.resume({("p", "http://p-0"): "p-7", ("p", "http://p-1"): "p-8"}, 300.0)
+    again = after.resume({("p", "http://p-0"): "p-7"}, 300.0)
+
+    assert [one.backend for one in resumed] == ["p-7"]
+    assert again == []
+    assert after.wanted() == {"p-7": FINISHING}
+    assert [note.url for note in after.asked()] == ["http://p-0", "http://p-2"]

@@ -17,6 +17,7 @@ from gateway.config.scaling_schema import ScalingSection
 from gateway.journal.journal import DecisionJournal
 from gateway.routing.fleet import Fleet
 from gateway.routing.membership import changed, draining
+from planner.scaling.sleeping import Division
 
 
 class Target:
@@ -216,3 +217,22 @@ async def test_a_target_that_stops_another_backend_does_no_harm(shared):
     assert place.drains.wanted() == {}
     assert place.fleet.running((place.pool,)) == (2,)
     assert place.ordered == [(2, 3)]
+
+
+async def test_sleepers_that_nobody_needs_are_stopped_and_those_that_lack_are_started(shared):
+    """Three of four sleep and one may: two are stopped, whichever number was ordered before. When
+    six are to be there these two come back, and two are started."""
+    place = Place(shared, backends=4)
+    for backend in place.fleet.backends:
+        backend.probed(True)
+        backend.asleep = backend.name != f"{place.pool}-0"
+    place.moving.aim.division = Division(awake=1, asleep=1)
+    await place.wish(1)
+    (order,) = place.target.orders
+    place.moving.aim.division = Division(awake=1, asleep=5)
+    await place.wish(5)
+
+    assert (order.backends, len(order.leaving)) == (2, 2)
+    assert any("slept long enough" in line for line in place.lines)
+    assert place.target.orders[-1].backends == 6
+    assert place.ordering.launches.pending(place.pool) == 2

@@ -173,6 +173,23 @@ def test_what_hardly_anybody_wants_is_a_warning(tmp_path):
     ]
 
 
+def test_sleep_that_saves_nothing_is_a_warning(tmp_path):
+    """Without a price of its own, or at that of one that is awake: none will be put to sleep."""
+    pools = {
+        "a": pool({"prometheus": True, "asleep": 2}, usd_per_hour=2.0),
+        "b": pool({"prometheus": True, "asleep": 2, "asleep_usd_per_hour": 2.5}, usd_per_hour=2.0),
+        "c": pool({"prometheus": True, "asleep": 2, "asleep_usd_per_hour": 0.0}, usd_per_hour=2.0),
+        "d": pool({"prometheus": True}, usd_per_hour=2.0),
+    }
+    warnings = loaded(tmp_path, pools).warnings
+
+    assert [line.split(": ", 1)[1] for line in warnings] == [
+        "pools.a.scale.asleep_usd_per_hour: the pool's price, as awake: 2 may sleep, and none is "
+        "put to sleep",
+        "pools.b.scale.asleep_usd_per_hour: $2.5, as awake: 2 may sleep, and none is put to sleep",
+    ]
+
+
 def test_bounds_kinds_and_names(tmp_path):
     """What follows where a key is left out."""
     pools = {

@@ -151,6 +151,18 @@ def test_every_hour_of_the_clock_has_its_bill(world):
     assert [h.requests for h in hours] == [60, 60]
 
 
+def test_what_sleeps_is_planned_too(world):
+    """No plan has it, so its price is added to the plan's, also at the end."""
+    world.journal.started(SMALL, {"a": 2})
+    world.now_s += 1800.0
+    world.journal.spend({"a": 2.5}, 0.5)
+    world.now_s += 1800.0
+    world.journal.close()
+    (happened,) = [e.happened for e in world.journal.entries if e.kind == "stop"]
+
+    assert (happened.usd_planned, happened.usd_running) == (2.5, 2.5)
+
+
 def test_the_memory_is_bounded(world):
     for number in range(KEPT_ENTRIES + 50):
         world.journal.fleet({"a": number})

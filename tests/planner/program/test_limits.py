@@ -416,10 +416,10 @@ def test_stock_counts_gpus_of_every_pool():
     wide = pool("H100", count=2, zone="a")
 
     assert (wide.gpu, wide.gpus) == ("H100", 2)
-    assert Stock(gpu="H100", most=8).gpus(wide) == 2
-    assert Stock(gpu="H100", most=8, zone="a").gpus(wide) == 2
-    assert Stock(gpu="H100", most=8, zone="b").gpus(wide) == 0
-    assert Stock(gpu="A10G", most=8).gpus(wide) == 0
+    assert Stock(gpu="H100", most=8).taken(wide) == 2
+    assert Stock(gpu="H100", most=8, zone="a").taken(wide) == 2
+    assert Stock(gpu="H100", most=8, zone="b").taken(wide) == 0
+    assert Stock(gpu="A10G", most=8).taken(wide) == 0
 
 
 @pytest.mark.parametrize(
