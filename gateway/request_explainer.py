@@ -77,6 +77,9 @@ class RequestExplainer:
         counting, now_s, metrics = self._page.counting, self._clock(), self._metrics
         if counting is None:
             raise Unavailable("The gateway does not serve yet.", retry_after_s=1.0)
+        table, plan = counting.table, self._planning.plan
+        if table.plan_id != plan.plan_id:  # of a configuration that is being put in force
+            raise Unavailable("Another plan is being put in force.", retry_after_s=1.0)
         found = states(self._fleet, now_s, metrics.workers)
         workers = [worker.resting for worker in metrics.workers.values()]
         nowhere = {
@@ -85,8 +88,8 @@ class RequestExplainer:
             if state == RESTING and workers and all(name in resting for resting in workers)
         }
         return Standpoint(
-            plan=self._planning.plan,
-            table=counting.table,
+            plan=plan,
+            table=table,
             fleet=copied(self._fleet, now_s, nowhere),
             pools=self._planning.pools,
             states=found,

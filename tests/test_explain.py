@@ -26,6 +26,9 @@ async def test_a_gateway_says_what_it_would_do_and_what_it_did(tmp_path, workers
         status, told = await post(here, "/cuvee/explain", {"body": BODY})
         assert status == 200, told
         assert here.app.in_flight == 0
+        laxer = {"body": BODY, "slo_class": "batch"}
+        _, batch = await post(here, "/cuvee/explain", laxer)
+        _, left = await post(here, "/cuvee/explain", laxer | {"slo_class": "best-effort"})
         url = f"http://127.0.0.1:{here.app.port}/v1/chat/completions"
         headers = {"authorization": f"Bearer {KEY}"}
         body = BODY | {"vllm_xargs": {"output_tokens": 5}}
@@ -42,6 +45,8 @@ async def test_a_gateway_says_what_it_would_do_and_what_it_did(tmp_path, workers
             CliRunner().invoke, explain, [name, "--url", here.app.admin]
         )
 
+    assert (batch["promise"]["ttft_s"], left["promise"]) == (20, None)
+    assert batch["believed"]["bucket"] != told["believed"]["bucket"]
     assert str(told["believed"]["bucket"]) == receipt["x-cuvee-bucket"]
     assert receipt["x-cuvee-backend"] in {turn["backend"] for turn in told["turns"]}
     known = {one["name"]: one["known"] for row in again["pools"] for one in row["backends"]}

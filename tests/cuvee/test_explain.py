@@ -42,6 +42,15 @@ def test_a_file_is_explained_by_the_plan_of_a_configuration(body):
     assert "secret" not in result.stdout
 
 
+@pytest.mark.long
+def test_a_certified_plan_can_be_asked_for(body):
+    """It is another one than the plan that a gateway starts with, or the same; it has pools."""
+    told = json.loads(run(body, "--config", DEMO, "--certify", "--json").stdout)
+
+    assert sum(row["backends_planned"] for row in told["pools"]) > 0
+    assert all(turn["backend"] for turn in told["turns"])
+
+
 def test_people_read_words_and_an_idle_fleet_is_idle(body):
     result = run(body, "--config", DEMO, "--load", 0)
 
