@@ -12,7 +12,8 @@ import click
 from rich.console import Console
 
 from cuvee.fleetless import alone_table, fleet_table, model_of, price_list, rental_json
-from cuvee.options import EXISTING_FILE, JSON, POSITIVE, TPOT, TTFT, table_columns
+from cuvee.options import API_KEY, EXISTING_FILE, JSON, POSITIVE, TPOT, TTFT, table_columns
+from cuvee.progress import Work
 from cuvee.trace import summary
 from gateway.advice.present_fleet import PresentEngines, bill, present_engines
 from gateway.advice.seen_trace import hit_share, kept_now, seen_traffic
@@ -27,7 +28,6 @@ from planner.traffic.formats import ReadingChoices
 from planner.traffic.trace import Trace
 from planner.traffic.trace_import import import_trace
 
-SAID_S = 10.0  # between two lines of progress
 ATTAINMENT = 0.99
 OF_LOG = "what engines do now: a log has no TTFT and no TPOT, so the promise is yours"
 OF_PROFILES = (
@@ -78,7 +78,7 @@ class FoundTraffic:
     "--prices", "prices_name",
     help="Price list, a built-in name or a file; default: of all lists that ship the lowest.",
 )  # fmt: skip
-@click.option("--token", envvar="CUVEE_ENGINE_TOKEN", help="That the engines' metrics ask for.")
+@API_KEY
 @click.option(
     "--seeds", type=click.IntRange(min=2), default=SEEDS, show_default=True,
     help="Rehearsals of one certificate.",
@@ -100,7 +100,7 @@ def advise(
     tpot: float | None,
     attainment: float,
     prices_name: str | None,
-    token: str | None,
+    key: str | None,
     seeds: int,
     requests: int | None,
     as_json: bool,
@@ -120,14 +120,15 @@ def advise(
         usd = price_list(prices_name)
         now_usd = bill(present, usd) if present else None
         if log is None:
-            found = _watched(urls, minutes * 60, every_s, token, attainment)
+            found = _watched(urls, minutes * 60, every_s, key, attainment)
         else:
             found = _logged(log, log_model)
         promise = _promise(found, ttft, tpot, attainment)
         request = RentalRequest(
             model=model_of(_name(model, found)), slo=promise, trace=found.trace, rate=None, usd=usd
         )
-        rental = cheapest_rental(request, seeds=seeds, requests=requests, progress=_say)
+        with Work("searching") as work:
+            rental = cheapest_rental(request, seeds=seeds, requests=requests, progress=work.say)
     except (PlannerError, OSError) as error:
         raise click.ClickException(str(error)) from error
     unknown = (*found.unknown, OF_PROFILES)
@@ -141,18 +142,15 @@ def advise(
 def _watched(
     urls: Sequence[str], for_s: float, every_s: float, token: str | None, share: float
 ) -> FoundTraffic:
-    watch, said_s = Watch(urls, every_s=every_s, token=token), [0.0]
+    watch = Watch(urls, every_s=every_s, token=token)
+    with Work("watching") as work:
 
-    def progress(traffic: WatchedTraffic) -> None:
-        if traffic.seconds - said_s[0] >= SAID_S:
-            said_s[0] = traffic.seconds
-            left = max(0.0, for_s - traffic.seconds)
-            _say(
-                f"watched {traffic.seconds:.0f} s: {traffic.requests:,} requests; {left:.0f} s left"
-            )
+        def progress(traffic: WatchedTraffic) -> None:
+            work.say(f"watching, {traffic.requests:,} requests")
+            work.reach(traffic.seconds, for_s)
 
-    with suppress(KeyboardInterrupt):  # then what was seen so far must do
-        asyncio.run(watch.run(for_s, progress))
+        with suppress(KeyboardInterrupt):  # then what was seen so far must do
+            asyncio.run(watch.run(for_s, progress))
     traffic = watch.traffic
     seen = seen_traffic(traffic, every_s=every_s)
     kept, engines = kept_now(traffic, share), traffic.served.values()
@@ -208,10 +206,6 @@ def _name(model: str | None, found: FoundTraffic) -> str:
             return name
     near = shipped.unknown(bare, catalogue.models())
     raise InvalidValue(f"--model is needed: the engines call theirs {found.model}. {near}")
-
-
-def _say(line: str) -> None:
-    click.echo(line, err=True)
 
 
 def _of(traffic: WatchedTraffic, trace: Trace) -> str:

@@ -11,7 +11,8 @@ from rich.table import Table
 
 from cuvee.dispatch import backend_counts
 from cuvee.options import CONFIG, FILE, JSON, POSITIVE, TPOT, TTFT, configured, table_columns
-from loadtest.compare.affinity import WAYS, AffinityPlay, affinity_plays
+from cuvee.progress import Work
+from loadtest.compare.affinity import LOOKS, WAYS, AffinityPlay, affinity_plays
 from loadtest.compare.dispatch import with_targets
 from loadtest.compare.prefixes import MADE, PrefixTrace, read_prefixes
 from planner.errors import PlannerError
@@ -60,7 +61,7 @@ def affinity(
     ways: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Hits of prefix caches and attainment, by ways to choose a backend.
+    """Compare ways to choose a backend by hits of prefix caches.
 
     Every simulated engine has a prefix cache of its own, as large as its KV cache leaves it.
     `none`: the gateway without affinity; `cuvee`: with it; `cuvee-events`: and with the engines'
@@ -71,14 +72,15 @@ def affinity(
     try:
         loaded = with_targets(configured(path), ttft, tpot)
         traffic = _traffic(trace_path, made, rate, seconds, seed).at(speed)
-        with console.status("playing") as status:
+        names = ways or WAYS
+        with Work("playing", len(names) * (1 + LOOKS)) as work:
             plays, left_out = affinity_plays(
                 loaded,
                 traffic,
                 backend_counts(fleet),
-                ways or WAYS,
+                names,
                 cache_share=cache_share,
-                progress=status.update,
+                progress=work.step,
             )
     except PlannerError as error:
         raise click.ClickException(str(error)) from error

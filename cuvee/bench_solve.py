@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import table_columns
+from cuvee.progress import Work
 from gateway.runtime import runtime
 from loadtest.compare.play_speed import PlaySpeed, play_speed
 from loadtest.compare.solve_cases import CASES, SolveRun, solve_case
@@ -42,14 +43,23 @@ def bench_solve(
     A play counts the CPU time of router, queue and simulated engines together.
     """
     if play is not None:
-        _print_plays([play_speed(play, seed) for seed in range(runs)])
+        plays = []
+        with Work("playing", runs) as work:
+            for seed in range(runs):
+                work.step(f"play {seed + 1}")
+                plays.append(play_speed(play, seed))
+        _print_plays(plays)
         return
+    chosen = [name for name in CASES if not only or any(text in name for text in only)]
     table = Table(
         "problem", "median s", "min s", "max s", "CPU s", "gap", "worst", "GPUs", "$/h", "unserved"
     )
-    for name, make_case in CASES.items():
-        if not only or any(text in name for text in only):
-            solved = [solve_case(make_case(seed), limit_s=limit_s, gap=gap) for seed in range(runs)]
+    with Work("solving", len(chosen) * runs) as work:
+        for name in chosen:
+            solved = []
+            for seed in range(runs):
+                work.step(name)
+                solved.append(solve_case(CASES[name](seed), limit_s=limit_s, gap=gap))
             table.add_row(name, *_cells(solved))
     Console(width=table_columns()).print(table)
 

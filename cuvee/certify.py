@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import ARRIVALS_HELP, CONFIG, JSON, configured
+from cuvee.progress import Work
 from gateway.config.load import Loaded
 from gateway.rehearsal.certify import Certified, certified
 from gateway.rehearsal.history import TraceSource
@@ -99,15 +100,15 @@ def certify(
     loaded = configured(path).to_rent()
     console = Console()
     try:
-        with console.status("planning") as status:
+        with Work("planning") as work:
             given = sources(traces, loaded)
             first, second = halves(given) if tried else (given, [])
-            result = certified(loaded, first, **rehearsals, progress=status.update)
+            result = certified(loaded, first, **rehearsals, progress=work.say)
             found = []
             if tried:
                 process, seeds = rehearsals["process"], rehearsals["seeds"]
                 for trial in trials(result, loaded, first, second, process=process, seeds=seeds):
-                    status.update(f"{trial.name}: {trial.certificate.attainment:.2%}")
+                    work.say(f"{trial.name}: {trial.certificate.attainment:.2%}")
                     found.append(trial)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 import uvloop
 
-from cuvee.options import CONFIG, POSITIVE, configured
+from cuvee.options import API_KEY, CONFIG, POSITIVE, configured
 from gateway import runtime
 from gateway.config.load import Loaded
 from gateway.discovery.glance import glance
@@ -20,13 +20,7 @@ from planner.model.pool import Pool
 @CONFIG
 @click.option("--strict", is_flag=True, help="Take warnings for mistakes.")
 @click.option("--connect", is_flag=True, help="Ask every backend too, and compare.")
-@click.option(
-    "--api-key",
-    "key",
-    envvar="CUVEE_API_KEY",
-    show_envvar=True,
-    help="With --connect: the key that engines ask for.",
-)
+@API_KEY
 @click.option(
     "--timeout",
     "timeout_s",
@@ -43,8 +37,6 @@ def check(path: Path, strict: bool, connect: bool, key: str | None, timeout_s: f
     each; it exits with 1 if one does not answer, serves another model or a shorter context, or
     refuses the key.
     """
-    if key is not None and not (key.isascii() and key.isprintable()):
-        raise click.BadParameter("must be printable ASCII", param_hint="--api-key")
     loaded = configured(path)
     for warning in loaded.warnings:
         click.echo(f"warning: {warning}", err=True)

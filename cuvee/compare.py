@@ -25,6 +25,7 @@ from cuvee.options import (
     configured,
     table_columns,
 )
+from cuvee.progress import Work
 from gateway.config.load import Loaded
 from gateway.rehearsal.traffic import Process
 from loadtest.compare.comparison import MELANGE, ComparedFleet, build_case, compare_fleets
@@ -96,7 +97,7 @@ def compare(
     published: bool,
     as_json: bool,
 ) -> None:
-    """Put Cuvée's plan beside those of Mélange, of AIBrix and of every single GPU type.
+    """Put Cuvée's plan beside those of Mélange, AIBrix and single GPU types.
 
     Each plans the same demand in its own way and is played with its own router on the same modelled
     engines and traffic, with as many GPUs of every configured type as it wants. Attainment is over
@@ -124,10 +125,10 @@ def compare(
         return
     loaded, trace = read_inputs(path, trace_path)
     try:
-        with console.status("planning") as status:
+        with Work("planning") as work:
             requests = plays.requests
             case = build_case(loaded, trace, rate=rate, process=plays.process, requests=requests)
-            fleets = compare_fleets(case, seeds=plays.seeds, progress=status.update)
+            fleets = compare_fleets(case, seeds=plays.seeds, progress=work.say)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     tpot_s = case.demand.buckets.classes[0].slo.tpot_s

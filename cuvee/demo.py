@@ -164,7 +164,7 @@ async def _show(progress: DemoProgress, now: Callable[[], float]) -> None:
     if not console.is_terminal:
         while True:
             await asyncio.sleep(LINE_S)
-            console.print(progress.line(now()), highlight=False, soft_wrap=True)
+            click.echo(progress.line(now()), err=True)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         while True:
             live.update(progress.panel(now()), refresh=True)

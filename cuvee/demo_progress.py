@@ -44,7 +44,7 @@ class DemoProgress:
                 (trace.slice(turn_s, trace.duration_s), trace.duration_s - turn_s),
             )
         ]
-        self._of = len(trace)
+        self._of, self._duration_s = len(trace), trace.duration_s
         self._done = self._failed = self._met = 0  # requests
 
     def on_record(self, record: Record) -> None:
@@ -85,7 +85,11 @@ class DemoProgress:
 
     def _status(self, at_s: float) -> str:
         mix = self._mixes[at_s >= self._turn_s]
-        return f"[{at_s:5.1f} s] {mix}: {self._done} of {self._of} done, {self._failed} failed"
+        left_s = max(0.0, self._duration_s - at_s)
+        return (
+            f"[{at_s:5.1f} s, about {left_s:.0f} s left] {mix}: {self._done} of {self._of} done, "
+            f"{self._failed} failed"
+        )
 
     def _rows(self, at_s: float) -> list[tuple[str, str, str, str, str]]:
         """Name, fleet, $/h, dollars spent, share kept of each lane that has a fleet."""

@@ -1,6 +1,7 @@
 """The subcommand `demo-scale`: a day in minutes, on a fleet that moves."""
 
 import json
+import time
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import FILE, JSON_FILE
+from cuvee.progress import Work
 from gateway.errors import ConfigError
 from loadtest.day.run import DayMoment, DayResult, DayRun, DaySetting
 from loadtest.demo.gateway import LocalFleetError
@@ -51,7 +53,7 @@ def demo_scale(
     json_path: Path | None,
     log_path: Path | None,
 ) -> None:
-    """Show a fleet that moves with its traffic, on this machine and without a GPU.
+    """Show a fleet that moves with its traffic, without a GPU.
 
     A day of traffic, low at night and seven times as much at noon, passes in minutes. A cloud on
     this machine starts and stops emulated engines as the gateway's webhook tells it. One GPU type
@@ -64,8 +66,16 @@ def demo_scale(
         path=path, day_s=60 * minutes, startup_s=startup_s, seed=seed, log=log_path
     )
     try:
-        day = DayRun(setting, lambda moment: console.print(line(moment), highlight=False))
-        result = uvloop.run(day.play())
+        with Work("the fleet starts") as work:
+            seen_s: list[float] = []  # when moments came
+
+            def on_moment(moment: DayMoment) -> None:
+                seen_s.append(time.monotonic())
+                work.say(f"{int(moment.hour) % 24:02d} o'clock")
+                work.ends_in(setting.day_s - (seen_s[-1] - seen_s[0]))
+                work.echo(line(moment))
+
+            result = uvloop.run(DayRun(setting, on_moment).play())
         if json_path is not None:
             json_path.write_text(json.dumps(asdict(result), indent=1))
     except (PlannerError, ConfigError, LocalFleetError, OSError) as error:

@@ -22,9 +22,11 @@ from cuvee.options import (
     configured,
     table_columns,
 )
+from cuvee.progress import Work
 from loadtest.compare.dispatch import (
     CUVEE,
     PLAY_S,
+    RANDOM,
     REQUESTS,
     FixedFleet,
     UsableLoad,
@@ -76,16 +78,18 @@ def dispatch(
     as_json: bool,
     **play: Any,
 ) -> None:
-    """Usable load of one plan under every dispatch policy, the plan's shares kept.
+    """Compare dispatch policies by the load that one plan can use.
 
-    Usable is the largest load at which the SLO's attainment holds, in fluid capacities of the
-    fleet (the rate at which the mean load of its fullest pool is 1): found by bisection for each
-    seed on the same draws for all. Requests that no pool can promise are left out.
+    The plan's shares are kept. Usable is the largest load at which the SLO's attainment holds, in
+    fluid capacities of the fleet (the rate at which the mean load of its fullest pool is 1): found
+    by bisection for each seed on the same draws for all. Requests that no pool can promise are left
+    out.
     """
     console = Console(width=table_columns())
     try:
         loaded = with_targets(configured(path), ttft, tpot)
-        with console.status("planning") as status:
+        chosen = policies or (CUVEE, *POLICIES)
+        with Work("planning", seeds * len({RANDOM, *chosen})) as work:
             fixed = fix_fleet(
                 loaded,
                 read_trace(trace_path),
@@ -94,10 +98,10 @@ def dispatch(
             )
             loads = usable_loads(
                 fixed,
-                policies or (CUVEE, *POLICIES),
+                chosen,
                 seeds=seeds,
                 across=across,
-                progress=status.update,
+                progress=work.step,
             )
     except PlannerError as error:
         raise click.ClickException(str(error)) from error

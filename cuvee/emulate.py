@@ -183,7 +183,9 @@ def emulate(
     kv_events_replay_port: int | None,
     **options: Any,
 ) -> None:
-    """Runs one emulated vLLM backend: the real API at the pace of the engine model, without a GPU.
+    """Run one emulated vLLM backend, without a GPU.
+
+    The real API, at the pace of the engine model.
 
     \b
     cuvee emulate --model Llama-3-8B --gpu H100 --port 8001

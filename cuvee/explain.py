@@ -13,8 +13,9 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cuvee.asking import admin_url, ask
-from cuvee.options import CONFIG, EXISTING_FILE, JSON, configured, table_columns
+from cuvee.asking import ask
+from cuvee.options import CONFIG, EXISTING_FILE, JSON, TOKEN, configured, table_columns
+from cuvee.progress import Work
 from gateway.config.serving import serving
 from gateway.errors import GatewayError
 from gateway.explanation.explanation import asked, explained
@@ -34,7 +35,7 @@ CHOSEN = Text("chosen", "bold")
 @click.option(
     "--url", help="Admin port of a running gateway, to ask it; default: that of the configuration."
 )
-@click.option("--token", envvar="CUVEE_ADMIN_TOKEN", help="That the admin port asks for.")
+@TOKEN
 @click.option("--endpoint", help="Path that the body is for; default: by its fields.")
 @click.option("--slo-class", help="SLO class that the request names.")
 @click.option("--caller", default="", help="Id of the caller, as receipts and bills have it.")
@@ -76,13 +77,13 @@ def explain(
     if what != STDIN and not Path(what).is_file():
         if "/" in what or what.endswith(".json"):
             raise click.ClickException(f"no such file: {what}")
-        told = ask(url or admin_url(path), PATH, {"request_id": what}, token=token)
+        told = ask(PATH, {"request_id": what}, config=path, url=url, token=token)
     else:
         question = ExplainQuestion(
             body=_body(what), endpoint=endpoint, slo_class=slo_class, caller=caller
         )
         if url is not None:
-            told = ask(url, PATH, question, token=token)
+            told = ask(PATH, question, config=path, url=url, token=token)
         else:
             told = _offline(question, path, trace_path, load=load, certify=certify)
     if as_json:
@@ -111,7 +112,8 @@ def _offline(
     model = next(iter(loaded.config.models))
     try:
         trace = None if trace_path is None else read_trace(trace_path, model=model)
-        fleet = virtual_fleet(loaded, trace, model=model, load=load, certify=certify)
+        with Work("planning"):
+            fleet = virtual_fleet(loaded, trace, model=model, load=load, certify=certify)
         one = read(question, serving(loaded), fleet.at.table, fleet.estimator)
         about = asked(one.request, one.estimate, fleet.at, caller=one.caller)
         return explained(about, fleet.at, notes=[*one.notes, _virtual(trace_path, load)])

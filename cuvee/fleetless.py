@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import TPOT, TTFT
+from cuvee.progress import Work
 from gateway.rehearsal.rental import SEEDS, AloneFleet, Rental, RentalRequest, cheapest_rental
 from planner import shipped
 from planner.costs import prices
@@ -136,12 +137,12 @@ def plan_rental(
         rate=rate,
         usd=price_list(options.prices),
     )
-    with console.status("planning") as status:
+    with Work("planning") as work:
         rental = cheapest_rental(
             request,
             seeds=options.seeds or SEEDS,
             requests=options.requests,
-            progress=status.update,
+            progress=work.say,
         )
     if as_json:
         click.echo(json.dumps(rental_json(rental, request), indent=1))

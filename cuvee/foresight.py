@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import FILE, JSON, configured
+from cuvee.progress import Work
 from loadtest.compare.length_accuracy import (
     Accuracy,
     PredictionCost,
@@ -62,7 +63,7 @@ def foresight(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Measure how well output lengths are predicted on a trace, and what the errors cost.
+    """Measure how well output lengths are predicted, and what errors cost.
 
     Every request is predicted from those before it. An error of the length is an error of the load
     that a request is believed to bring; the 90th percentile decides where it may spill to. With
@@ -74,13 +75,16 @@ def foresight(
     try:
         model = None if loaded is None else next(iter(loaded.config.models))
         trace = read_trace(trace_path, model=model)
-        predictors = measure_accuracy(trace, rng=rng, keys=not no_keys)
         cost = None
-        if loaded is not None:
-            trace = trace if rate is None else arrivals.at_rate(trace, rate, rng)
-            trace = replace(trace, key=("",) * len(trace)) if no_keys else trace
-            plan = plan_trace(trace, loaded, refined=refined)
-            cost = prediction_cost(trace, plan, loaded.pools)
+        with Work("predicting") as work:
+            predictors = measure_accuracy(trace, rng=rng, keys=not no_keys)
+            if loaded is not None:
+                trace = trace if rate is None else arrivals.at_rate(trace, rate, rng)
+                trace = replace(trace, key=("",) * len(trace)) if no_keys else trace
+                work.say("planning")
+                plan = plan_trace(trace, loaded, refined=refined)
+                work.say("playing")
+                cost = prediction_cost(trace, plan, loaded.pools)
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     if as_json:

@@ -1,21 +1,20 @@
 """The subcommand `history`: what a gateway has decided, why, and what came of it."""
 
 import sys
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from urllib.error import URLError
 
 import click
 import msgspec
+import uvloop
 from rich.console import Console
 from rich.table import Table
 
-from cuvee.options import CONFIG, EXISTING_FILE, JSON, configured, table_columns
+from cuvee.options import CONFIG, EXISTING_FILE, JSON, TOKEN, configured, table_columns
+from gateway.inspection.admin_client import AdminClient, AdminFault
 from gateway.journal.entry import CallerBill, Entry, Happened, ModelBill, counted
 from gateway.journal.file import read
 
-TIMEOUT_S = 5.0
 PATH = "/cuvee/history"
 
 
@@ -29,6 +28,7 @@ class JournalAnswer(msgspec.Struct):
 @CONFIG
 @click.option("--file", "file", type=EXISTING_FILE, help="A journal, instead of a configuration's.")
 @click.option("--url", help="Admin port of a gateway, such as http://127.0.0.1:8790, to ask it.")
+@TOKEN
 @click.option("--last", type=click.IntRange(1), default=40, show_default=True, help="Entries.")
 @click.option("--looks", is_flag=True, help="Also looks at the demand that changed nothing.")
 @click.option("--bill", is_flag=True, help="What it has cost: by hour, model and caller.")
@@ -37,6 +37,7 @@ def history(
     path: Path,
     file: Path | None,
     url: str | None,
+    token: str | None,
     last: int,
     looks: bool,
     bill: bool,
@@ -46,7 +47,7 @@ def history(
 
     Reads the journal of the configuration (gateway.journal), a file, or asks a running gateway.
     """
-    found = _asked(url) if url is not None else read(file or _configured(path))
+    found = _asked(url, token) if url is not None else read(file or _configured(path))
     shown = [entry for entry in found if looks or entry.kind != "looks"][-last:]
     if bill:
         shown = [entry for entry in found if entry.kind == "hour"][-last:]
@@ -158,14 +159,14 @@ def _configured(path: Path) -> Path:
     return loaded.journal
 
 
-def _asked(url: str) -> list[Entry]:
+def _asked(url: str, token: str | None) -> list[Entry]:
     """The entries that a running gateway has."""
     if not url.startswith(("http://", "https://")):
         click.echo("--url must start with http:// or https://", err=True)
         sys.exit(2)
     try:
-        with urllib.request.urlopen(url.rstrip("/") + PATH, timeout=TIMEOUT_S) as reply:
-            return msgspec.json.decode(reply.read(), type=JournalAnswer).entries
-    except (URLError, OSError, msgspec.DecodeError) as error:
+        client = AdminClient(url, token=token)
+        return msgspec.convert(uvloop.run(client.one(PATH)), JournalAnswer).entries
+    except (AdminFault, KeyError, ValueError, msgspec.ValidationError) as error:
         click.echo(f"{url} does not answer: {error}", err=True)
         sys.exit(2)

@@ -24,7 +24,20 @@ _config = partial(click.option, "--config", "path", type=FILE, help="Configurati
 _trace = partial(
     click.option, "--trace", "trace_path", type=FILE, help="Trace CSV whose sizes are served."
 )
+
+
+def _printable(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """A value that stands in a header cannot break its head."""
+    if value is not None and not (value.isascii() and value.isprintable()):
+        raise click.BadParameter("must be printable ASCII", param_hint=option.opts[0])
+    return value
+
+
 DEFAULT_CONFIG = Path("cuvee.yaml")
+NO_CONFIG = (
+    f"there is no {DEFAULT_CONFIG} in this folder: `cuvee init URL` writes one for engines that "
+    "run, --config FILE names another"
+)
 CONFIG = _config(default=DEFAULT_CONFIG, show_default=True)
 TRACE = _trace(required=True)
 # `compare --paper`, and `plan` for a model and a promise, need neither.
@@ -48,6 +61,21 @@ ARRIVALS = click.option(
 )
 TTFT = click.option("--ttft", type=POSITIVE, help="TTFT target in seconds.")
 TPOT = click.option("--tpot", type=POSITIVE, help="TPOT target in seconds.")
+API_KEY = click.option(
+    "--api-key",
+    "key",
+    envvar="CUVEE_API_KEY",
+    show_envvar=True,
+    callback=_printable,
+    help="The key that engines ask for, where their pool has none.",
+)
+TOKEN = click.option(
+    "--token",
+    envvar="CUVEE_ADMIN_TOKEN",
+    show_envvar=True,
+    callback=_printable,
+    help="The token that the admin port asks for.",
+)
 # `--json` has two meanings: an analysis prints JSON, a run of minutes writes it beside its tables.
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 JSON_FILE = click.option(
@@ -61,6 +89,9 @@ def configured(path: Path, **gateway: Any) -> Loaded:
     No command starts with a configuration that `check` refuses, and all refuse it alike. gateway:
     settings of the command line in place of those in the file; `None`: the file's.
     """
+    if path == DEFAULT_CONFIG and not path.exists():
+        click.echo(NO_CONFIG, err=True)
+        sys.exit(2)
     settings = {name: value for name, value in gateway.items() if value is not None}
     try:
         return load(path, gateway=settings)

@@ -15,6 +15,7 @@ import click
 from rich.console import Console
 
 from cuvee.options import JSON_FILE, OUTPUT_FILE
+from cuvee.progress import Work
 from gateway import runtime
 from loadtest import process
 from loadtest.overhead import markdown, peers, results, rounds, setups, tables
@@ -153,7 +154,7 @@ def overhead(
     hold: bool,
     **traffic: Any,
 ) -> None:
-    """Measure the gateway's CPU, latency and memory beside other proxies, and beside none.
+    """Measure CPU, latency and memory beside other proxies, and beside none.
 
     Every proxy on one core, against a backend of canned replies, in interleaved rounds. Loopback
     only. Exits with 1 if any reply was wrong.
@@ -166,9 +167,9 @@ def overhead(
     paths = _paths(peer_paths)
     stated = conditions(options)  # before the run: it reads the machine's load
     try:
-        with console.status("starting") as status:
+        with Work("starting") as work:
             result = rounds.run_benchmark(
-                options, paths=paths, profiles=profiles, progress=status.update
+                options, paths=paths, profiles=profiles, progress=work.step
             )
     except setups.NotReady as error:
         raise click.ClickException(str(error)) from error
@@ -270,8 +271,8 @@ def _hold(console: Console, options: OverheadOptions, json_path: Path | None) ->
     """Measure and print how long large requests hold up small ones; return the exit code."""
     stated = conditions(options)
     try:
-        with console.status("starting") as status:
-            rows = measure_holds(options.window_s, status.update)
+        with Work("starting") as work:
+            rows = measure_holds(options.window_s, work.step)
     except setups.NotReady as error:
         raise click.ClickException(str(error)) from error
     if json_path:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import JSON, table_columns
+from cuvee.progress import Work
 from loadtest.compare.overload import CASES, OverloadCase, PhaseResult, play
 
 Played = list[tuple[OverloadCase, list[list[PhaseResult]]]]
@@ -25,18 +26,18 @@ Played = list[tuple[OverloadCase, list[list[PhaseResult]]]]
 @click.option("--seed", type=int, default=0, show_default=True, help="Of arrivals and sizes.")
 @JSON
 def overload(names: tuple[str, ...], seed: int, as_json: bool) -> None:
-    """More work than capacity, played in virtual time by the gateway's own admission.
+    """Play more work than capacity, with the gateway's own admission.
 
-    Capacity is the rate of the same requests at which the mean load of the fullest pool is 1. One
-    caller of two sends a tenth of all requests. Phases after the first are counted from their tenth
-    second on.
+    In virtual time. Capacity is the rate of the same requests at which the mean load of the fullest
+    pool is 1. One caller of two sends a tenth of all requests. Phases after the first are counted
+    from their tenth second on.
     """
     console = Console(width=table_columns())
     chosen = [case for case in CASES if not names or case.name in names]
     played: Played = []
-    with console.status("playing") as status:
+    with Work("playing", len(chosen)) as work:
         for case in chosen:
-            status.update(case.name)
+            work.step(case.name)
             played.append((case, play(case, seed)))
     if as_json:
         click.echo(json.dumps(as_values(played), indent=1))

@@ -21,6 +21,7 @@ from cuvee.options import (
     OPTIONAL_CONFIG,
     OPTIONAL_TRACE,
     RATE,
+    TOKEN,
     configured,
 )
 from cuvee.plan_change import apply_index, diff_running, show
@@ -94,7 +95,7 @@ CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised targ
     "refused if the plan in force or the fleet has moved since.",
 )
 @click.option("--why", default="", help="With --apply: the reason, for the journal.")
-@click.option("--token", envvar="CUVEE_ADMIN_TOKEN", help="That the admin port asks for.")
+@TOKEN
 @JSON
 def plan(
     path: Path | None,

@@ -8,6 +8,7 @@ import json
 import sys
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import click
@@ -17,17 +18,20 @@ from rich.table import Table
 
 from cuvee.asking import ask
 from cuvee.options import table_columns
+from cuvee.progress import Work
 from planner.costs.plan_change import PlanChange, PlanJson, plan_change, plan_of
 from planner.errors import InvalidFile
 
 UNCHANGED, CHANGED = 0, 2
 SOLVE_S = 180.0  # a first solve starts a process, and may take as long as it is allowed to
+NOWHERE = Path()  # the URL says it
 SHOWN = 12  # buckets that move
 
 
 def diff_running(url: str, token: str | None, *, as_json: bool) -> None:
     """Print what a gateway would plan now beside its plan in force, and exit."""
-    told = ask(url, "/cuvee/plan/diff", {}, token=token, timeout_s=SOLVE_S)
+    with Work("the gateway plans"):
+        told = ask("/cuvee/plan/diff", {}, config=NOWHERE, url=url, token=token, longest_s=SOLVE_S)
     if told["proposed"] is None:
         click.echo(json.dumps(told, indent=1) if as_json else f"no change: {told['why']}")
         sys.exit(UNCHANGED)
@@ -42,7 +46,8 @@ def apply_index(url: str | None, token: str | None, index: str, why: str, as_jso
     """Put a plan in force that a diff has shown."""
     if url is None:
         raise click.ClickException("--apply needs --url, of the gateway that made the diff")
-    told = ask(url, "/cuvee/plan", {"index": index, "why": why}, token=token)
+    what = {"index": index, "why": why}
+    told = ask("/cuvee/plan", what, config=NOWHERE, url=url, token=token)
     if as_json:
         click.echo(json.dumps(told, indent=1))
     else:

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from cuvee.options import CONFIG, FILE, JSON, MODEL, TRACE, configured
+from cuvee.progress import Work
 from cuvee.terminal import show_portfolio
 from gateway.rehearsal.history import demand_of
 from gateway.routing.estimator import Estimator
@@ -80,14 +81,15 @@ def portfolio(
     try:
         trace = read_trace(trace_path, model=model or next(iter(loaded.config.models)))
         demand = demand_of(trace, loaded, estimator=Estimator(), model=model)
-        portfolio = buy_portfolio(
-            demand,
-            pools,
-            read_hourly_rates(history) * scale,
-            discount=discount,
-            spot=dict(_spot_price(text) for text in spot),
-            spot_share=spot_share,
-        )
+        with Work("solving for all hours together"):
+            portfolio = buy_portfolio(
+                demand,
+                pools,
+                read_hourly_rates(history) * scale,
+                discount=discount,
+                spot=dict(_spot_price(text) for text in spot),
+                spot_share=spot_share,
+            )
     except (PlannerError, ValueError) as error:
         raise click.ClickException(str(error)) from error
     if as_json:

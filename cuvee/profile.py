@@ -28,7 +28,7 @@ TOOLS = ("vllm-bench", "guidellm", "aiperf", "aibrix", "melange")
 
 @click.group()
 def profile() -> None:
-    """Make profiles from measurements, and see how far the analytic model is from some."""
+    """Make profiles of what a backend can do, and judge them."""
 
 
 @profile.command()

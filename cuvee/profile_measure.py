@@ -4,6 +4,7 @@ Owns what is asked of the user and what is printed while it lasts and at its end
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 from statistics import median
@@ -15,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import OUTPUT_FILE, POSITIVE
+from cuvee.progress import Work
 from loadtest.measure import journal, run, virtual
 from loadtest.measure.choice import Bounds
 from loadtest.measure.client import HttpBackend, ListedModel
@@ -234,9 +236,11 @@ async def _measured(
         seats=subject.max_num_seqs or ENGINES[subject.engine].sequences,
         kv_tokens=subject.kv_tokens,
     )
-    result = await run.measure(
-        backend, subject, bounds, path=path, budget_s=options.budget_s, on_step=_show_step
-    )
+    with Work("the first load") as work:
+        result = await run.measure(
+            backend, subject, bounds, path=path, budget_s=options.budget_s,
+            on_step=partial(_show_step, work),
+        )  # fmt: skip
     profile = subject.profile(result.measured)
     if profile is None:
         raise click.ClickException(
@@ -252,13 +256,15 @@ async def _measured(
     return profile
 
 
-def _show_step(step: Step) -> None:
+def _show_step(work: Work, step: Step) -> None:
     """A line for each load: what it was, what it came to, and how long the rest takes."""
     one, left = step.measurement, "the last one"
     if step.left_s is not None:
         left = f"about {max(1, round(step.left_s / 60))} min left, "
         left += f"{max(0, round(step.budget_s / 60))} at most"
-    click.echo(
+    work.say(f"load {step.number + 1}")
+    work.ends_in(step.left_s)
+    work.echo(
         f"{step.number:3d}. {one.input_tokens:5.0f} in {one.output_tokens:4.0f} out "
         f"{one.load.users:4d} users: TTFT {one.ttft_s:6.3f} s, TPOT {one.tpot_s * 1e3:6.1f} ms, "
         f"{one.rate:7.2f} req/s   {left}"

@@ -9,9 +9,9 @@ import aiohttp
 import click
 import uvloop
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from cuvee.options import EXISTING_FILE, JSON_FILE, POSITIVE, TPOT, TTFT
+from cuvee.progress import Work
 from loadtest.replay import report, send
 from loadtest.replay.record import Record
 from loadtest.replay.send import PATHS, TIMEOUT_S, ReplayOptions
@@ -62,14 +62,15 @@ def replay(
     json_path: Path | None,
     **options: Any,
 ) -> None:
-    """Send a trace to a server, open loop and streaming, and measure TTFT, TPOT and errors.
+    """Send a trace to a server, and measure TTFT, TPOT and errors.
 
-    Every request leaves at its recorded time, whatever came back. Exits with 1 if any failed.
+    Open loop and streaming. Every request leaves at its recorded time, whatever came back. Exits
+    with 1 if any failed.
     """
     slo = _slo(ttft, tpot)
     trace, model = _trace_and_model(url, trace_path, model)
     console = Console()
-    records = _replayed(url, trace, ReplayOptions(model=model, **options), console)
+    records = _replayed(url, trace, ReplayOptions(model=model, **options))
     summary = report.summarise(records, slo)
     console.print(*report.tables(summary), sep="\n")
     if json_path:
@@ -77,18 +78,18 @@ def replay(
     sys.exit(1 if summary.failed else 0)
 
 
-def _replayed(
-    url: str, trace: Trace, options: ReplayOptions, console: Console
-) -> tuple[Record, ...]:
+def _replayed(url: str, trace: Trace, options: ReplayOptions) -> tuple[Record, ...]:
     """Run a replay and show how far it is."""
-    failed = 0
-    with _progress(console) as bar:
-        task = bar.add_task("requests", total=len(options.select(trace)), failed=0)
+    done = failed = 0
+    every = len(options.select(trace))
+    with Work(f"0 of {every:,} requests") as work:
 
         def on_record(record: Record) -> None:
-            nonlocal failed
+            nonlocal done, failed
+            done += 1
             failed += record.error is not None
-            bar.update(task, advance=1, failed=failed)
+            work.say(f"{done:,} of {every:,} requests, {failed:,} failed")
+            work.reach(done, every)
 
         return uvloop.run(send.replay(url, trace, options, on_record=on_record))
 
@@ -119,14 +120,3 @@ def _first_model(names: tuple[str, ...], url: str) -> str:
     if not names:
         raise click.ClickException(f"{url}/v1/models lists no model: give --model")
     return names[0]
-
-
-def _progress(console: Console) -> Progress:
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total} done, {task.fields[failed]} failed"),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-    )

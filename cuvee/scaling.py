@@ -1,8 +1,9 @@
 """The subcommand `scaling`: days in, a table of who was short and at which cost out."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
+from typing import TypeVar
 
 import click
 from rich.box import SIMPLE_HEAD
@@ -10,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import JSON, table_columns
+from cuvee.progress import Work
 from loadtest.compare.ramp import RampResult, play_ramps, ramp_needs
 from loadtest.compare.rates import DAY
 from loadtest.compare.scaling import (
@@ -23,6 +25,8 @@ from loadtest.compare.sleeping import SleepScore, sleep_scores
 
 KINDS = ("made", "recorded", "recorded-smooth")
 POOLS = ("a10g", "a100", "h100")
+RAMPS = 6  # plays of `play_ramps`
+Row = TypeVar("Row", ScalingScore, RampResult, SleepScore)
 
 
 @click.command()
@@ -112,18 +116,18 @@ def scaling(
     seed: int,
     as_json: bool,
 ) -> None:
-    """Autoscalers on 14 days of demand: time below the required headroom, changes, cost.
+    """Compare autoscalers on 14 days of demand.
 
-    Required is what the planner asks for at the rate that really came. Backends are paid from their
-    order on. Clairvoyant knows all rates and start-up times beforehand. Every policy begins knowing
-    nothing.
+    Time below the required headroom, changes of the fleet, and cost. Required is what the planner
+    asks for at the rate that really came. Backends are paid from their order on. Clairvoyant knows
+    all rates and start-up times beforehand. Every policy begins knowing nothing.
     """
     if asleep and (len(names) > 1 or len(quantiles) > 1 or ramp):
         raise click.UsageError("--asleep takes one --pool and one --quantile, and no --ramp")
     console = Console(width=table_columns())
     if ramp:
-        with console.status("playing"):
-            ramps = list(play_ramps(ramp_needs(), seed))
+        with Work("playing", RAMPS) as work:
+            ramps = list(counted(play_ramps(ramp_needs(), seed), work))
         show(ramps, as_json, ramps_table(ramps), console)
         return
     needs = fleet_needs(names)
@@ -135,16 +139,26 @@ def scaling(
     )
     if asleep:
         (quantile,) = quantiles
-        with console.status("playing"):
-            slept = list(
-                sleep_scores(played, asleep, price=asleep_price, wake_s=wake_s, quantile=quantile)
+        with Work("playing", len(asleep)) as work:
+            plays = sleep_scores(
+                played, asleep, price=asleep_price, wake_s=wake_s, quantile=quantile
             )
+            slept = list(counted(plays, work))
         title += f", wake-up {wake_s:g} s, asleep at {asleep_price:g} of the price"
         show(slept, as_json, sleep_table(slept, sum(played.clairvoyant()), title), console)
         return
-    with console.status("playing"):
-        rows = list(scores(played, quantiles))
+    policies = len(quantiles) + (4 if len(needs.pools) == 1 else 3)
+    with Work("playing", policies) as work:
+        rows = list(counted(scores(played, quantiles), work))
     show(rows, as_json, scores_table(rows, title), console)
+
+
+def counted(rows: Iterable[Row], work: Work) -> Iterator[Row]:
+    """The same rows; each is a step of the work, which is over when the row comes."""
+    work.step("playing")
+    for number, row in enumerate(rows, 1):
+        work.step(f"{number} played")
+        yield row
 
 
 def show(

@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 import uvloop
 
-from cuvee.options import CONFIG, configured
+from cuvee.options import CONFIG, POSITIVE, configured
+from cuvee.quick import quickly
 from gateway import logs, runtime
 from gateway.app import App
 from gateway.config.load import Loaded
@@ -22,9 +23,14 @@ log = logging.getLogger("cuvee")
 
 
 @click.command()
+@click.argument("urls", nargs=-1, metavar="[URL[=GPU]]...")
 @CONFIG
 @click.option("--host", help="Overrides gateway.host.")
 @click.option("--port", type=int, help="Overrides gateway.port.")
+@click.option("--quick", is_flag=True, help="Serve engines given by URL, without a file.")
+@click.option("--gpu", help="With --quick: GPU of the engines, as H100 or 2xH100.")
+@click.option("--ttft", "ttft_s", type=POSITIVE, help="With --quick: TTFT target in seconds.")
+@click.option("--tpot", "tpot_s", type=POSITIVE, help="With --quick: TPOT target in seconds.")
 @click.option(
     "--replace",
     is_flag=True,
@@ -36,14 +42,41 @@ log = logging.getLogger("cuvee")
     default="info",
     show_default=True,
 )
-def serve(path: Path, host: str | None, port: int | None, replace: bool, log_level: str) -> None:
+def serve(
+    urls: tuple[str, ...],
+    path: Path,
+    host: str | None,
+    port: int | None,
+    quick: bool,
+    gpu: str | None,
+    ttft_s: float | None,
+    tpot_s: float | None,
+    replace: bool,
+    log_level: str,
+) -> None:
     """Run the gateway.
 
     Serves the OpenAI API in front of the configured backends until SIGTERM or SIGINT, then lets
-    running requests finish (gateway.drain_s).
+    running requests finish (gateway.drain_s). With --quick URL... it asks the engines there what
+    they are and serves at once; what nobody told it assumes, and says so. `cuvee init` writes the
+    same as a file.
     """
     runtime.hold_standard_files()
-    loaded = configured(path, host=host, port=port)
+    if quick != bool(urls):
+        raise click.UsageError("--quick and the URLs of engines go together")
+    if not quick:
+        if gpu or ttft_s or tpot_s:
+            raise click.UsageError(
+                "--gpu, --ttft and --tpot are for --quick; else the file has them"
+            )
+        begin(configured(path, host=host, port=port), path, replace=replace, log_level=log_level)
+        return
+    with quickly(urls, gpu=gpu, ttft_s=ttft_s, tpot_s=tpot_s) as path:
+        begin(configured(path, host=host, port=port), path, replace=replace, log_level=log_level)
+
+
+def begin(loaded: Loaded, path: Path, *, replace: bool, log_level: str) -> None:
+    """Serve with a configuration, in this process and those that it starts."""
     settings = loaded.config.gateway
     process = "supervisor" if settings.workers > 1 else ""
     logs.begin(settings.log_format, log_level.upper(), process=process)

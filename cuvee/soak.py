@@ -3,6 +3,7 @@
 import json
 import sys
 import tempfile
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
@@ -16,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import JSON_FILE, OUTPUT_FILE, POSITIVE, table_columns
+from cuvee.progress import Work
 from gateway import runtime
 from loadtest.soak.account import Disagreement
 from loadtest.soak.faults import EngineFault
@@ -72,7 +74,7 @@ def soak(
     json_path: Path | None,
     log_path: Path | None,
 ) -> None:
-    """Send mixed traffic through a gateway whose engines fail, and compare all ledgers.
+    """Send traffic through a gateway whose engines fail; compare all ledgers.
 
     Everything is on this machine: scripted engines, a gateway of its own, and clients that
     stream, pipeline, leave at random and read slowly; the configuration is reloaded now and then.
@@ -106,17 +108,24 @@ def soak(
 
 
 def _run(options: SoakOptions, console: Console, log_path: Path | None) -> SoakResult:
-    """Run with a line of progress on a terminal."""
+    """Run, and show how far it is: it ends with the last request or when its time is over."""
     runtime.raise_file_limit()
     with tempfile.TemporaryDirectory(prefix="cuvee-soak-") as folder:
         log = log_path or Path(folder) / "gateway.log"
         log.write_bytes(b"")  # what an earlier run left is not of this one
-        with console.status("starting") as status:
-            return uvloop.run(run_soak(options, log, _progress(status.update, options.requests)))
+        with Work("starting") as work:
+            return uvloop.run(run_soak(options, log, _progress(work, options)))
 
 
-def _progress(update: Callable[[str], None], requests: int) -> Callable[[int], None]:
-    return lambda ended: update(f"{ended:,} of {requests:,} requests")
+def _progress(work: Work, options: SoakOptions) -> Callable[[int], None]:
+    began_s = time.monotonic()
+
+    def ended(requests: int) -> None:
+        work.say(f"{requests:,} of {options.requests:,} requests")
+        shares = requests / options.requests, (time.monotonic() - began_s) / options.seconds
+        work.reach(max(shares), 1.0)
+
+    return ended
 
 
 def table(result: SoakResult) -> Table:

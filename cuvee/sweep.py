@@ -14,6 +14,7 @@ from rich.table import Table
 
 from cuvee.compare import PlayOptions, play_options, read_inputs
 from cuvee.options import CONFIG, JSON, TRACE, table_columns
+from cuvee.progress import Work
 from loadtest.compare.comparison import (
     ComparedFleet,
     build_case,
@@ -42,7 +43,9 @@ def sweep(
     plays: PlayOptions,
     as_json: bool,
 ) -> None:
-    """Cost over rates and TPOT targets: the mix, every single GPU type, Mélange and AIBrix.
+    """Compare costs of fleets over rates and TPOT targets.
+
+    The fleets: the mix, every single GPU type, those of Mélange and of AIBrix.
 
     Without --simulate Cuvée's and the single types' fleets are those of its integer program; with
     it they are refined and certified, and the attainment of every fleet stands beside its cost.
@@ -52,10 +55,11 @@ def sweep(
     console = Console(width=table_columns())
     points: list[SweepPoint] = []
     try:
-        with console.status("planning") as status:
+        every = _numbers("--rates", rates)
+        with Work("planning", len(targets) * len(every)) as work:
             for tpot_s in targets:
-                for rate in _numbers("--rates", rates):
-                    status.update(f"TPOT {tpot_s:g} s, {rate:g} req/s")
+                for rate in every:
+                    work.step(f"TPOT {tpot_s:g} s, {rate:g} req/s")
                     case = build_case(
                         loaded,
                         trace,

@@ -1,16 +1,21 @@
 """The subcommand `torture`: simulated worlds in, the first broken promise or a table out."""
 
 import json
+import signal
 import sys
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 
 import click
 from rich.console import Console
 
 from cuvee.options import JSON, table_columns
+from cuvee.progress import Work
+from gateway.runtime import without_signals
 from loadtest.torture.ledger import EVENTS
 from loadtest.torture.world import WorldResult, play
 
@@ -28,8 +33,10 @@ ALL = 10_000_000
 @click.option("--events", is_flag=True, help="Print all events; of one world only.")
 @JSON
 def torture(hours: float, seed: int, jobs: int, events: bool, as_json: bool) -> None:
-    """The real gateway in a simulated world: engines crash, stall, lie and come back, workers die,
-    clients leave, plans and configurations change; in virtual time, by a seed.
+    """Play the real gateway in a simulated world of faults.
+
+    Engines crash, stall, lie and come back, workers die, clients leave, plans and configurations
+    change; in virtual time, by a seed.
 
     Every world lasts half an hour at most; more hours are more worlds, each with the next seed. A
     promise that is broken ends the command with status 1, and with the command that plays it again.
@@ -38,17 +45,21 @@ def torture(hours: float, seed: int, jobs: int, events: bool, as_json: bool) -> 
     lengths = _lengths(hours)
     if events:
         lengths, jobs = lengths[:1], 1
-    began_s, results = time.monotonic(), []
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as processes:
-        worlds = [
-            processes.submit(_play, seed + n, length, ALL if events else EVENTS)
-            for n, length in enumerate(lengths)
-        ]
+    began_s = time.monotonic()
+    results: list[tuple[WorldResult, float]] = []
+    with _processes(jobs) as processes, Work("playing worlds") as work:
+        with without_signals(signal.SIGINT):
+            worlds = [
+                processes.submit(_play, seed + n, length, ALL if events else EVENTS)
+                for n, length in enumerate(lengths)
+            ]
         for world in worlds:
+            work.say(f"{len(results)} of {len(worlds)} worlds")
             result, cpu_s = world.result()
             results.append((result, cpu_s))
+            work.reach(len(results), len(worlds))
             if not as_json and not events:
-                console.print(_line(result, cpu_s), highlight=False)
+                work.echo(_line(result, cpu_s))
     broken = [result for result, _ in results if result.broken is not None]
     if events:
         click.echo("\n".join(results[0][0].events))
@@ -62,6 +73,20 @@ def torture(hours: float, seed: int, jobs: int, events: bool, as_json: bool) -> 
             click.echo(f"again: cuvee torture --seed {result.seed} --hours {result.hours:g}")
     if broken:
         sys.exit(1)
+
+
+@contextmanager
+def _processes(jobs: int) -> Iterator[ProcessPoolExecutor]:
+    """Processes that have ended when the context is left, also in the middle of a world."""
+    pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+    try:
+        yield pool
+    except BaseException:
+        for process in list((pool._processes or {}).values()):  # public only from Python 3.14 on
+            process.kill()
+        raise
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _play(seed: int, hours: float, events: int) -> tuple[WorldResult, float]:

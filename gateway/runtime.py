@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,6 +83,12 @@ def hold_standard_files() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
 
 
+def hard_files() -> int:
+    """What `raise_file_limit` raises the limit of open files to."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    return UNLIMITED if hard < 0 else hard
+
+
 def open_files() -> int:
     """The soft limit of open files; negative if there is none."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
@@ -102,7 +109,18 @@ def most_clients(open_files: int) -> int:
 def without_hangup() -> Iterator[None]:
     """Processes that start while the context is open never get SIGHUP, nor do theirs: a terminal
     sends it to the whole group, and of the gateway only the first process knows what it means."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    with without_signals(signal.SIGHUP):
+        yield
+
+
+@contextmanager
+def without_signals(*numbers: signal.Signals) -> Iterator[None]:
+    """Processes that start while the context is open never get these, nor do theirs. Without
+    SIGINT, Ctrl-C reaches the process that started them alone, which ends them."""
+    if signal.SIGINT in numbers:
+        # Started inside, as the first process of multiprocessing does, it would unblock SIGINT.
+        resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
         yield
     finally:

@@ -4,6 +4,7 @@ Linux only: figures come from `/proc`. Knows nothing of what the processes do.
 """
 
 import os
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,6 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
+
+from gateway.runtime import without_signals
 
 PROC = Path("/proc")
 STOP_S = 5.0  # for a clean exit after SIGTERM; then SIGKILL
@@ -157,7 +160,7 @@ def child_process(
 
     env: variables on top of this process's own.
     """
-    with pinned(cores):
+    with pinned(cores), without_signals(signal.SIGINT):
         child = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,

@@ -9,6 +9,8 @@ import yaml
 from click.testing import CliRunner
 
 import cuvee
+from cuvee.reference import manual as cli_manual
+from gateway.config.json_schema import text as schema
 from gateway.config.load import load
 from gateway.config.reference import manual
 from gateway.telemetry.reference import reference
@@ -42,6 +44,11 @@ def test_the_metrics_page_is_that_of_the_definitions():
     assert (ROOT / "docs" / "metrics.md").read_text() == reference()
 
 
+def test_the_page_of_the_command_line_is_that_of_the_commands():
+    """After a change of an option: `python -m cuvee.reference > docs/cli.md`."""
+    assert (ROOT / "docs" / "cli.md").read_text() == cli_manual()
+
+
 def test_the_readme_shows_both_commands_at_once():
     """A stranger finds `make demo` and `make test` in the first 25 lines."""
     top = "\n".join(README.splitlines()[:25])
@@ -68,7 +75,9 @@ def test_every_command_has_help_that_suffices(name: str):
     assert command(name).help
     assert command(name).name == name
     unexplained = [p.name for p in command(name).params if not getattr(p, "help", None)]
-    assert set(unexplained) <= {"host", "port", "log_level", "endpoint", "what"}
+    assert set(unexplained) <= {
+        "host", "port", "log_level", "endpoint", "shell", "urls", "what",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -103,6 +112,8 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
         assert prices.read_prices(path)
     elif folder == "kubernetes":
         assert list(yaml.safe_load_all(path.read_text()))  # tests/gateway/actuation/test_manifests
+    elif path.name == "schema.json":
+        assert path.read_text() == schema()  # more in tests/gateway/config/test_json_schema
     elif path.name == "gpus.yaml":
         assert catalogue.read_gpus(path)
     elif path.name == "models.yaml":

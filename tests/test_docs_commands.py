@@ -40,6 +40,7 @@ LEFT_OUT = {
     r"^make |^pip |^git ": "CI does it, or tests/test_install.py",
     r"^helm |^kubectl ": "needs a cluster",
     r"^cuvee (serve|emulate)\b": "the stage has it running",
+    r"^cuvee init\b": "the stage has the file already; tests/cuvee/test_init.py",
     r"^cuvee (overhead|sweep|soak)\b": "a benchmark of minutes; tests/cuvee runs a short one",
     r"^cuvee torture\b": "minutes; tests/loadtest/torture runs short ones",
     r"^cuvee demo": "minutes; tests/cuvee/test_demo.py",
@@ -189,10 +190,11 @@ def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
 @pytest.mark.long
 @pytest.mark.parametrize("command", RUN, ids=[command[:80] for command in RUN])
 def test_a_command_in_the_documents_works(command: str, stage: Stage):
-    """It ends with 0, or with 2 where it says that something would change."""
+    """It ends with 0, with 2 where it says that something would change, or with 1 where the doctor
+    has warnings, as of a data path that is not compiled."""
     done = stage.run(command)
 
-    fine = (0, 2) if "--diff" in command else (0,)
+    fine = (0, 2) if "--diff" in command else (0, 1) if command == "cuvee doctor" else (0,)
     assert done.returncode in fine, f"{command}\n{done.stdout[-2000:]}\n{done.stderr[-2000:]}"
     if command.startswith("curl"):
         assert '"error"' not in done.stdout

@@ -70,6 +70,9 @@ LAYERS = {
     "gateway.reload": "PLANNER gateway.errors gateway.config gateway.telemetry",
     "gateway.preflight": "PLANNER gateway.errors gateway.config gateway.routing gateway.proxy "
     "gateway.proxy.http",
+    "gateway.inspection": "PLANNER gateway.errors gateway.runtime gateway.cluster gateway.config "
+    "gateway.discovery gateway.discovery.kubernetes gateway.plain_http gateway.preflight "
+    "gateway.proxy.http",
     "gateway.discovery": "planner planner.model gateway.errors gateway.config "
     "gateway.discovery.kubernetes gateway.discovery.source gateway.telemetry",
     "gateway.discovery.source": "",
@@ -99,7 +102,7 @@ LAYERS = {
     "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "
     "gateway.workers",
     "gateway.app": "PLANNER GATEWAY",
-    "loadtest": "",
+    "loadtest": "gateway.runtime",
     "loadtest.replay": "PLANNER",
     "loadtest.emulator": "PLANNER",
     "loadtest.compare": "PLANNER GATEWAY",
@@ -108,7 +111,8 @@ LAYERS = {
     "loadtest.torture": "PLANNER GATEWAY",
     "loadtest.overhead": "loadtest loadtest.replay gateway.routing gateway.runtime",
     "loadtest.soak": "loadtest gateway.processes",
-    "loadtest.demo": "PLANNER gateway.config gateway.rehearsal gateway.routing loadtest "
+    "loadtest.demo": "PLANNER gateway.config gateway.rehearsal gateway.routing gateway.runtime "
+    "loadtest "
     "loadtest.compare loadtest.emulator loadtest.replay",
     "loadtest.day": "PLANNER gateway.actuation gateway.config gateway.rehearsal gateway.routing "
     "loadtest.demo loadtest.emulator loadtest.replay",

@@ -116,7 +116,7 @@ async def test_what_was_served_can_be_planned_from(tmp_path: Path, workers: int)
          "--json"],
     )  # fmt: skip
     assert planned.exit_code == 0, planned.output
-    assert json.loads(planned.output)["pools"]
+    assert json.loads(planned.stdout)["pools"]
 
 
 async def test_choices_adapters_and_refusals_are_told_apart(tmp_path: Path):

@@ -53,7 +53,9 @@ HEAD = """\
 
 One YAML file, given as `--config`. Unknown keys are errors. Paths in the file are relative to the
 file. Times are in seconds, sizes in tokens, prices in US dollars per hour. `configs/demo.yaml` is a
-complete example; [planning](planning.md) says where it is after `pip install`.
+complete example; [planning](planning.md) says where it is after `pip install`. `cuvee init` writes
+a first one of engines that run: it asks them for model, context, version and KV memory; what nobody
+says it assumes, and tells.
 
 `cuvee check --config FILE` reports all mistakes at once, one line each, as `FILE:LINE: KEY: TEXT`,
 and exits with 2. It stops early only where the file is not YAML (the first mistake is told) or a
@@ -73,6 +75,10 @@ one time), the gateway routes and plans with the engine's.
 A value may contain variables of the environment: `${NAME}`, or `${NAME:-default}` for one that may
 be missing or empty; `$${` stands for the characters `${`. A variable without a value or a default
 is a mistake. Inside `{ }` and `[ ]` YAML wants quotes around them: `{port: "${PORT}"}`.
+
+Editors that follow the YAML language server complete the keys, show their meaning and mark mistakes
+while you write, if the first line of the file names the schema, which `cuvee schema` prints:
+`# yaml-language-server: $schema=schema.json` (a path relative to the file, or an address).
 
 ## A running gateway follows its file
 
@@ -131,14 +137,14 @@ WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
 def manual() -> str:
     """The page in Markdown."""
-    notes = _notes()
+    texts = notes()
     return "\n".join(
-        [HEAD, *(line for path, section in SECTIONS for line in _table(path, section, notes))]
+        [HEAD, *(line for path, section in SECTIONS for line in _table(path, section, texts))]
     )
 
 
 def _table(
-    path: str, section: type[msgspec.Struct], notes: dict[tuple[str, str], str]
+    path: str, section: type[msgspec.Struct], texts: dict[tuple[str, str], str]
 ) -> Iterator[str]:
     """The lines about one section: its title, its docstring and a table of its keys."""
     yield f"## `{path}`\n"
@@ -146,14 +152,14 @@ def _table(
     yield "| key | type | default | meaning |"
     yield "|---|---|---|---|"
     for field in msgspec.structs.fields(section):
-        note = notes[section.__name__, field.name]
+        note = texts[section.__name__, field.name]
         yield f"| `{field.name}` | {_type(field.type)} | {_default(field)} | {note} |"
     yield ""
 
 
-def _notes() -> dict[tuple[str, str], str]:
+def notes() -> dict[tuple[str, str], str]:
     """The text below each field in the source, by class name and field name."""
-    notes = {}
+    found = {}
     modules = (
         schema,
         pool_schema,
@@ -171,8 +177,8 @@ def _notes() -> dict[tuple[str, str], str]:
             for before, after in zip(node.body, node.body[1:], strict=False):
                 if isinstance(before, ast.AnnAssign) and isinstance(after, ast.Expr):
                     text = ast.literal_eval(after.value)
-                    notes[node.name, ast.unparse(before.target)] = " ".join(text.split())
-    return notes
+                    found[node.name, ast.unparse(before.target)] = " ".join(text.split())
+    return found
 
 
 def _type(field_type: typing.Any) -> str:

@@ -86,13 +86,14 @@ async def ask(
     paths = [backend.health, "/v1/models"]
     if backend.engine_version is not None:
         paths.append(backend.version)
-    asked = (_get(connections, path, lines, timeout_s) for path in (*paths, *extra))
+    asked = (get(connections, path, lines, timeout_s) for path in (*paths, *extra))
     answers = await asyncio.gather(*asked)
     verdict = compare(backend, *answers[: len(paths)], keyed=own or key is not None)
     return verdict, answers
 
 
-async def _get(pool: ConnectionPool, path: str, lines: bytes, timeout_s: float) -> HttpAnswer:
+async def get(pool: ConnectionPool, path: str, lines: bytes, timeout_s: float) -> HttpAnswer:
+    """The answer to a GET. lines: further headers. timeout_s: until its end."""
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[HttpAnswer] = loop.create_future()
     fiber = Fiber()

@@ -83,21 +83,21 @@ def _compare(backend: Expected, health: HttpAnswer, models: HttpAnswer, keyed: b
     ]
     if faults:
         return Verdict(backend, "unknown", "; ".join(dict.fromkeys(faults)))
-    listed = _listed(models.body)
-    if listed is None:
+    entries = listed(models.body)
+    if entries is None:
         return Verdict(backend, "unknown", "/v1/models answered no list of models")
-    if any(entry.get("owned_by") == OWNER for entry in listed.values()):
+    if any(entry.get("owned_by") == OWNER for entry in entries.values()):
         return Verdict(backend, "mismatch", "is a Cuvée gateway, not an engine")
-    if backend.model not in listed:
-        text = _other_models(backend.model, list(listed))
-        return Verdict(backend, "mismatch", text, other=bool(listed))
-    missing = tuple(name for name in backend.adapters if name not in listed)
+    if backend.model not in entries:
+        text = _other_models(backend.model, list(entries))
+        return Verdict(backend, "mismatch", text, other=bool(entries))
+    missing = tuple(name for name in backend.adapters if name not in entries)
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
         text = f"does not have {names}, which `adapters` of its pool names"
-        context = whole(listed[backend.model].get("max_model_len"))
+        context = whole(entries[backend.model].get("max_model_len"))
         return Verdict(backend, "mismatch", text, context=context, missing=missing)
-    return _context(backend, listed[backend.model].get("max_model_len"))
+    return _context(backend, entries[backend.model].get("max_model_len"))
 
 
 def _unwell(path: str, answer: HttpAnswer, keyed: bool) -> str | None:
@@ -132,7 +132,7 @@ def _other_version(fitted: str | None, answer: HttpAnswer) -> str:
     )
 
 
-def _listed(body: bytes) -> dict[str, dict[str, Any]] | None:
+def listed(body: bytes) -> dict[str, dict[str, Any]] | None:
     """The entries of an OpenAI list of models by their ids; `None` if it is none."""
     try:
         reply = msgspec.json.decode(body)

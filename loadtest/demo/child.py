@@ -1,10 +1,13 @@
 """A process with a pipe to it, which ends when this end of the pipe is closed."""
 
 import asyncio
+import signal
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from typing import Any
+
+from gateway.runtime import without_signals
 
 STOP_S = 10.0  # for a clean exit; then kill
 
@@ -19,7 +22,8 @@ class PipedProcess:
         context = get_context("spawn")  # and not fork: this process has a running event loop
         self.pipe, there = context.Pipe()
         self._process = context.Process(target=main, args=(there, *arguments), daemon=True)
-        self._process.start()
+        with without_signals(signal.SIGINT):
+            self._process.start()
         there.close()  # the child has its own
 
     def __repr__(self) -> str:

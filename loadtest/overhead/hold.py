@@ -9,7 +9,7 @@ import json
 import os
 import tempfile
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +19,7 @@ from gateway.routing.large_body import LargeBody, read_large
 from loadtest import process
 from loadtest.overhead import mock, scenarios, setups
 from loadtest.overhead.generator import ExpectedReply, Job, Window
+from loadtest.overhead.rounds import Progress, unseen
 from loadtest.overhead.run import load_process, read_result, send_window, sleep_until
 from loadtest.overhead.scenarios import Scenario
 from loadtest.overhead.setups import GATEWAY, Setup
@@ -83,9 +84,7 @@ def _body(**fields: object) -> bytes:
     return json.dumps({"model": mock.MODEL, "max_tokens": 16, **fields}).encode()
 
 
-def measure_holds(
-    window_s: float, progress: Callable[[str], None] = lambda _: None
-) -> tuple[HoldRow, ...]:
+def measure_holds(window_s: float, progress: Progress = unseen) -> tuple[HoldRow, ...]:
     """Start the gateway, and measure each kind for so long. Raises NotReady."""
     cores = process.assign_cores(tuple(os.sched_getaffinity(0)), 1)
     with ExitStack() as stack:
@@ -95,7 +94,7 @@ def measure_holds(
         large: Mapping[str, tuple[str, bytes] | None] = {NOTHING: None, **kinds()}
         rows = []
         for kind, request in large.items():
-            progress(kind)
+            progress(kind, of=len(large))
             rows.append(_measure(setup, kind, request, window_s, cores))
         return tuple(rows)
 

@@ -9,10 +9,11 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 from loadtest import process
 from loadtest.overhead import scenarios, setups, stacks
@@ -29,7 +30,15 @@ DIRECT_RATE = 2000.0
 PROFILE_WINDOWS = 5  # the kernel takes some 250 samples a second: 2,500 in five windows of 2 s
 STACKS_S = 10.0  # for the profiled gateway to write its stacks
 
-Progress = Callable[[str], None]
+
+class Progress(Protocol):
+    """Called at the beginning of each step. of: the number of steps, once it is known."""
+
+    def __call__(self, text: str, of: int | None = None) -> None: ...
+
+
+def unseen(text: str, of: int | None = None) -> None:
+    """Progress that nobody looks at."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,7 +69,7 @@ def run_benchmark(
     *,
     paths: Mapping[str, Path] | None = None,
     profiles: Path | None = None,
-    progress: Progress = lambda _: None,
+    progress: Progress = unseen,
 ) -> OverheadResult:
     """Start every set-up, run all rounds, then profile the gateway if asked.
 
@@ -113,11 +122,13 @@ def _run_rounds(
     So a machine that slows down slows all set-ups, and none is always first or last.
     """
     measurements: list[Measurement] = []
+    every = options.rounds * len(fitting) * len(compared)
     for turn in range(options.rounds):
         for scenario in fitting:
             for place in range(len(compared)):
                 setup = compared[(turn + place) % len(compared)]
-                progress(f"round {turn + 1}/{options.rounds}: {scenario.name}, {setup.name}")
+                text = f"round {turn + 1}/{options.rounds}: {scenario.name}, {setup.name}"
+                progress(text, of=every)
                 paced = replace(scenario, rate=open_loop_rate(scenario, setup, turn, measurements))
                 measurement = run_scenario(setup, paced, options, turn, cores)
                 # Rows group by scenario: a rate of its own would make it another one per set-up.

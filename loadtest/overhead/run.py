@@ -4,6 +4,7 @@ Owns the load processes, and the window in which load counts and CPU time is rea
 runs. Loopback only, bounded in time.
 """
 
+import signal
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 
+from gateway.runtime import without_signals
 from loadtest import process
 from loadtest.overhead import generator, mock, scenarios, setups
 from loadtest.overhead.generator import ExpectedReply, Job, LoadResult, Window
@@ -114,7 +116,7 @@ def _expected_reply(setup: Setup, scenario: Scenario) -> ExpectedReply:
 @contextmanager
 def load_process(job: Job, core: int) -> Iterator[subprocess.Popen[bytes]]:
     """A load generator, connected and waiting for its window. Raises NotReady."""
-    with process.pinned((core,)):
+    with process.pinned((core,)), without_signals(signal.SIGINT):
         child = subprocess.Popen(
             (sys.executable, "-m", "loadtest.overhead.generator"),
             stdin=subprocess.PIPE,

@@ -37,8 +37,13 @@ class PriceFile(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
 
 def read_prices(path: Path) -> Mapping[str, float]:
     """US dollars per GPU-hour by GPU name. Raises InvalidFile naming the file and the key."""
+    return {gpu: price.usd for gpu, price in read_list(path).items()}
+
+
+def read_list(path: Path) -> Mapping[str, Price]:
+    """Prices with their sources and dates by GPU name. Raises as `read_prices`."""
     file = decoded(path, PriceFile)
-    return {gpu: _price(path, gpu, entry).usd for gpu, entry in file.usd_per_gpu_hour.items()}
+    return {gpu: _price(path, gpu, entry) for gpu, entry in file.usd_per_gpu_hour.items()}
 
 
 def _price(path: Path, gpu: str, entry: Any) -> Price:

@@ -25,7 +25,7 @@ def test_the_command_prints_a_table_and_json():
     assert "hit tokens" in table.output
     result = run(*MADE, *ways, "--json")
     assert result.exit_code == 0, result.output
-    rows = json.loads(result.output)["ways"]
+    rows = json.loads(result.stdout)["ways"]
     assert [row["way"] for row in rows] == ["cuvee", "hashing"]
     assert all(0 <= row["hit_share"] <= 1 for row in rows)
 

@@ -17,7 +17,7 @@ def test_the_command_prints_a_line_per_problem():
 
     assert done.exit_code == 0
     assert smallest in done.output
-    assert sum("req" in line or "/s" in line for line in done.output.splitlines()) == 1
+    assert sum("req" in line or "/s" in line for line in done.stdout.splitlines()) == 1
 
 
 def test_a_play_says_how_fast_and_on_what_it_ran():

@@ -29,7 +29,7 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path):
     shown = CliRunner().invoke(certify, arguments)
     printed = CliRunner().invoke(certify, [*arguments, "--json"])
 
-    body = json.loads(printed.output)
+    body = json.loads(printed.stdout)
     assert shown.exit_code == 0
     assert "refined" in shown.output
     assert set(body["single_types"]) == {"A100-80G", "H100"}

@@ -182,7 +182,7 @@ def test_compare_prints_json(tmp_path: Path):
     result = run(compare, *write_inputs(tmp_path), "--requests", "100", "--seeds", "2", "--json")
 
     assert result.exit_code == 0, result.output
-    assert {MELANGE, AIBRIX, REFINED} <= {entry["name"] for entry in json.loads(result.output)}
+    assert {MELANGE, AIBRIX, REFINED} <= {entry["name"] for entry in json.loads(result.stdout)}
 
 
 def test_sweep_prints_one_row_per_rate_and_promise(tmp_path: Path):
@@ -190,7 +190,7 @@ def test_sweep_prints_one_row_per_rate_and_promise(tmp_path: Path):
     result = run(sweep, *write_inputs(tmp_path), "--rates", "4,8", "--tpot", "0.08,0.12", "--json")
 
     assert result.exit_code == 0, result.output
-    points = json.loads(result.output)
+    points = json.loads(result.stdout)
     assert [(p["tpot_s"], p["requests_per_s"]) for p in points] == [
         (0.08, 4), (0.08, 8), (0.12, 4), (0.12, 8),
     ]  # fmt: skip

@@ -33,7 +33,7 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path):
     assert "fluid capacity" in table.output
     result = run(*write_inputs(tmp_path), "--rate", "8", *fast[2:], "--json")
     assert result.exit_code == 0, result.output
-    body = json.loads(result.output)
+    body = json.loads(result.stdout)
     assert body["capacity_requests_per_s"] >= 8
     assert {"cuvee", "random", "melange"} <= {row["policy"] for row in body["policies"]}
     assert all(len(row["usable_load"]) == 2 for row in body["policies"])

@@ -74,8 +74,8 @@ def test_mistakes_are_told_in_a_line(tmp_path, body):
         (("missing.json",), "no such file"),
         ((bad,), "is not a JSON object"),
         ((other, "--config", DEMO), "`gpt-9` does not exist"),
-        ((body, "--url", "http://127.0.0.1:9"), "does not answer"),
-        (("some-id", "--url", "127.0.0.1:9"), "must start with http"),
+        ((body, "--url", "http://127.0.0.1:9"), "127.0.0.1:9"),
+        (("some-id", "--url", "127.0.0.1:9"), "no URL of a host"),
     ):
         result = run(*arguments)
         assert result.exit_code == 1, arguments

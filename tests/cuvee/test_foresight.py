@@ -27,7 +27,7 @@ def test_the_command_compares_attainment_as_json():
 
     result = CliRunner().invoke(foresight, arguments)
 
-    body = json.loads(result.output)
+    body = json.loads(result.stdout)
     assert result.exit_code == 0
     assert len(body["predictors"]) == 4
     assert body["attainment"]["points_lost"] == pytest.approx(

@@ -54,7 +54,7 @@ def test_looks_are_shown_on_request_and_the_last_entries_only(journal: Path):
     last = run("--file", str(journal), "--last", "1", "--json")
 
     assert "7 looks" in looks.output
-    assert [entry["kind"] for entry in json.loads(last.output)] == ["plan"]
+    assert [entry["kind"] for entry in json.loads(last.stdout)] == ["plan"]
 
 
 def test_an_empty_journal_says_so(tmp_path: Path):
@@ -83,7 +83,7 @@ def test_the_bill_is_by_hour_model_and_caller(tmp_path: Path):
     result = run("--file", str(path), "--bill")
 
     assert result.exit_code == 0, result.output
-    rows = [line.replace("│", " ").split() for line in result.output.splitlines()]
+    rows = [line.replace("│", " ").split() for line in result.stdout.splitlines()]
     assert ["2026-11-28", "13:00", "100", "0", "0", "3.00", "2.50", "7.00"] in rows
     assert ["model", "llama", "200", "0", "0", "4.00"] in rows
     assert ["caller", "ann", "200", "2,468", "0", "4.00"] in rows

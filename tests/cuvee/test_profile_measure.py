@@ -30,7 +30,7 @@ def test_an_emulated_engine_is_measured_and_judged(tmp_path: Path):
     result = run("--emulated", "llama-3-8b/H100", "--tpot", "0.04", "--out", out)
 
     assert result.exit_code == 0, result.output
-    lines = result.output.splitlines()
+    lines = result.stdout.splitlines()
     assert "1 users" in lines[0]
     assert "min left" in lines[0]
     assert any("the last size moved n* of no size" in line for line in lines)

@@ -6,6 +6,7 @@ which no solve may wait: it has a process that ends with it. Knows nothing of wh
 """
 
 import asyncio
+import signal
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
@@ -14,7 +15,7 @@ from typing import Any
 
 from gateway.control.solver.child import NICENESS, SEAL_NICENESS, attach, perform
 from gateway.control.solver.compare import Comparison
-from gateway.runtime import without_hangup
+from gateway.runtime import without_signals
 from planner.errors import SolverFailed
 from planner.model.plan import Plan
 from planner.program.request import PlanRequest
@@ -53,7 +54,7 @@ class TaskProcess:
 
     async def _perform(self, limit_s: float, task: str, arguments: tuple[object, ...]) -> Any:
         try:
-            with without_hangup():
+            with without_signals(signal.SIGHUP, signal.SIGINT):
                 if self._pool is None:
                     # spawn: a fork would copy the event loop's sockets and other threads' locks.
                     context = get_context("spawn")

@@ -145,7 +145,7 @@ def _candidates(look: PoolLook) -> Iterator[Candidate]:
     for pod in look.pods:
         if pod_ready(pod):
             found = facts(pod, look.nodes.get(pod.spec.node_name), rule.labels)
-            ports, fault = _pod_ports(pod, rule, look.ports)
+            ports, fault = pod_ports(pod, rule, look.ports)
             fault = found.idle or fault or unfit(found, rule)
             for port in ports or (0,):
                 url = base_url(pod.status.pod_ip, port, rule.scheme)
@@ -233,7 +233,7 @@ def _doubt(found: Facts, rule: PoolRule) -> str | None:
     return None
 
 
-def _pod_ports(
+def pod_ports(
     pod: PodObject, rule: PoolRule, ports: Sequence[int]
 ) -> tuple[Sequence[int], str | None]:
     """The ports of a pod's engines, or why there is none."""
