@@ -12,6 +12,7 @@ from gateway import logs
 from gateway.config.load import Loaded
 from gateway.control.scrape import Scrape
 from gateway.journal.journal import DecisionJournal
+from gateway.otel.exporter import Exporter
 from gateway.planning import Planning
 from gateway.processes import usages
 from gateway.routing.affinity import Affinity
@@ -32,7 +33,7 @@ MOST_SEEN = 4096  # requests that wait for the page: ten seconds of many workers
 
 
 class Counting:
-    """Adds what happened to the observed demand, to the metrics and to the trace."""
+    """Adds what happened to the observed demand, to the metrics, to the trace and to telemetry."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class Counting:
         self._planning = planning
         self._metrics = metrics
         self._journal = journal
-        self._trace = TraceFile()
+        self._trace, self._telemetry = TraceFile(), Exporter(metrics)
         self._seen: deque[SeenRequest] = deque(maxlen=MOST_SEEN)
 
     @property
@@ -71,20 +72,22 @@ class Counting:
         return taken
 
     def configure(self, loaded: Loaded) -> None:
-        """Write the trace that this configuration wants from now on."""
+        """Write the trace and send the telemetry that this configuration wants from now on."""
         self._trace.configure(loaded)
+        self._telemetry.configure(loaded)
         self._seen.clear()  # their buckets are numbered by the one before
 
     @contextmanager
     def tracing(self, loaded: Loaded) -> Iterator[None]:
-        """Write the trace while this is open, to the last request: the data plane is to end before
-        this is left."""
+        """Write and send them while this is open, to the last request: the data plane is to end
+        before this is left."""
         self.configure(loaded)
         try:
             yield
         finally:
             self.take()
             self._trace.close()
+            self._telemetry.close()
 
     def take(self) -> None:
         """Take what happened since the last call."""
@@ -98,10 +101,15 @@ class Counting:
         else:
             self._add(delta, seen)
         self._metrics.add(delta)
+        since_s = time.time() - asyncio.get_running_loop().time()
+        self._metrics.exemplars.add(delta.seen, since_s)
+        self._metrics.exemplars.add_traced(delta.traced, since_s)
+        self._telemetry.add(delta.traced, delta.untold)
         self._seen.extend(delta.seen)
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)
-        self._journal.spend(*self._planning.bill)
+        self._metrics.bill = bill = self._planning.bill
+        self._journal.spend(*bill)
         self._trace.add(delta.served, delta.unrecorded)
         self._metrics.staffed(self._plane.gauges(), self._plane.replaced)
 
@@ -121,6 +129,7 @@ class Counting:
         pids = {own: os.getpid()} | workers | {"solver": self._planning.solver_pid}
         self._metrics.measured(usages(pids), dropped)
         self._metrics.traced(self._trace.requests)
+        self._metrics.spans = self._telemetry.requests
         self._metrics.scraped(self.engines)
 
     @property

@@ -28,7 +28,7 @@ from gateway.request_explainer import RequestExplainer
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.solitary import Solitary
-from gateway.telemetry.exposition import CONTENT_TYPE
+from gateway.telemetry.exposition import CONTENT_TYPE, OPENMETRICS, OPENMETRICS_TYPE
 from gateway.telemetry.metrics import Metrics
 from planner.model.plan_json import plan_figures
 
@@ -110,7 +110,8 @@ class Insight:
     def answers(self) -> dict[str, Callable[[], Answer]]:
         """What a GET answers, by path."""
         return {
-            "/metrics": self._scrape,
+            "/metrics": lambda: self._scrape(CONTENT_TYPE),
+            f"/metrics {OPENMETRICS}": lambda: self._scrape(OPENMETRICS_TYPE),
             "/cuvee/plan": self._explain,
             "/cuvee/hits": self._hits,
             "/cuvee/discovery": self._found,
@@ -137,7 +138,7 @@ class Insight:
             "DELETE /cuvee/drain": self._undrain,
         }
 
-    def _scrape(self) -> Answer:
+    def _scrape(self, kind: str) -> Answer:
         if self.counting is not None:
             self.counting.take()
             self.counting.measure()
@@ -149,7 +150,8 @@ class Insight:
             self._metrics.allied(cluster)
         if self._reload is not None:
             self._metrics.configured(not self._reload.problems, self._reload.at_s)
-        return 200, CONTENT_TYPE, self._metrics.text()
+        metrics = self._metrics
+        return 200, kind, metrics.text() if kind == CONTENT_TYPE else metrics.openmetrics()
 
     def _explain(self) -> Answer:
         paces = [found.figures() for found in self._planning.paces.found]

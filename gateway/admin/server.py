@@ -8,6 +8,7 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 
+from gateway.admin.accept import prefers
 from gateway.admin.assets import PREFIX, Assets
 from gateway.admin.events import EventStreams
 from gateway.errors import GatewayError, NotFound
@@ -40,9 +41,11 @@ class AdminServer:
         listening: socket.socket | None = None,
     ) -> None:
         """answers, actions: a function for each path, for GET and for POST; `DELETE /path` for a
-        DELETE. streams: by path, what is told as it happens. port: 0 takes a free one. listening: a
-        socket that listens there already; `None`: one is opened."""
-        self._answers = answers
+        DELETE, `/path type/subtype` for a GET of who would rather have that type. streams: by path,
+        what is told as it happens. port: 0 takes a free one. listening: a socket that listens there
+        already; `None`: one is opened."""
+        self._answers = {path: one for path, one in answers.items() if " " not in path}
+        self._others = {path: one for path, one in answers.items() if " " in path}
         self._actions = actions or {}
         self._streams = streams or {}
         self._assets = Assets()
@@ -126,6 +129,11 @@ class AdminServer:
                 request.require_method(b"POST")
             raise NotFound(f"Unknown path: {request.path}")
         request.require_method(b"GET")
+        accept = request.fields.get(b"accept", b"").decode("latin-1")
+        for named, other in self._others.items():
+            path, _, kind = named.partition(" ")
+            if path == request.path and prefers(accept, kind):
+                return other()
         return answer()
 
 

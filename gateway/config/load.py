@@ -18,6 +18,7 @@ from gateway.config.discover import check_discover
 from gateway.config.findings import Findings, did_you_mean
 from gateway.config.kv_events import check_kv_events
 from gateway.config.names import check_names
+from gateway.config.otel import check_otel
 from gateway.config.pool_schema import PoolSection
 from gateway.config.pools import Pools
 from gateway.config.promises import check_promises, check_unit, section_of, unit_mistakes
@@ -176,6 +177,7 @@ def _checked(
     check_addresses(config.pools, config.gateway, findings)
     check_discover(config, raw, root, findings)
     check_cluster(config, root, findings)
+    check_otel(config, root, findings)
     check_kv_events(config, findings)
     check_scale(config, root, environ, findings)
     check_weights(config, root, findings)

@@ -15,16 +15,19 @@ from gateway.config import (
     discover_schema,
     kubernetes_schema,
     kv_events_schema,
+    otel_schema,
     pool_schema,
     scale_schema,
     scaling_schema,
     schema,
     weights_schema,
+    written_schema,
 )
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.config.kv_events_schema import KvEventsSection
+from gateway.config.otel_schema import OtelSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
 from gateway.config.scale_schema import (
     CommandSection,
@@ -37,16 +40,15 @@ from gateway.config.schema import (
     BucketSection,
     Config,
     GatewaySection,
-    JournalSection,
     LimitsSection,
     ModelSection,
     PlannerSection,
     SharedGpusSection,
     SloSection,
     StockSection,
-    TraceSection,
 )
 from gateway.config.weights_schema import WeightsSection
+from gateway.config.written_schema import JournalSection, TraceSection
 
 HEAD = """\
 # Configuration
@@ -131,6 +133,7 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("gateway.trace", TraceSection),
     ("gateway.journal", JournalSection),
     ("gateway.cluster", ClusterSection),
+    ("gateway.otel", OtelSection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
@@ -170,6 +173,8 @@ def notes() -> dict[tuple[str, str], str]:
         scaling_schema,
         weights_schema,
         cluster_schema,
+        otel_schema,
+        written_schema,
     )
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):

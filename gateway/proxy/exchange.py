@@ -40,6 +40,7 @@ from gateway.proxy.responses import error_body, error_event, outcome_of, stream_
 from gateway.proxy.slo_header import named_class
 from gateway.proxy.timeouts import Timeouts
 from gateway.proxy.token_counter import TokenCounter
+from gateway.proxy.trace_sampler import trace_sampler
 from gateway.proxy.trails import Trails
 from gateway.routing.body import read_body
 from gateway.routing.class_names import LEFT_OVER
@@ -103,6 +104,7 @@ class Exchange:
         finish where it is; if it has not been sent to a backend, it ends as an unknown model.
         """
         self._not_sent = not_sent(settings.withheld_headers)
+        self._tracing = trace_sampler(settings.otel, self._not_sent, uuid4().int)
         self._body_bytes = settings.max_body_bytes
         classes = self._router.table.buckets.classes
         self._models = list(dict.fromkeys(c.model for c in classes))
@@ -146,6 +148,8 @@ class Exchange:
             active = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
             active.upload = request.upload
             lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
+            if self._tracing is not None:
+                lines = self._tracing.begin(active, request, lines)
             if active.estimate.model in self._names.split:
                 width, whole, active = self._splitter.width(active), active, None
                 if width and await self._splitter.serve(client, request, whole, lines, width):

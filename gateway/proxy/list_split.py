@@ -30,6 +30,7 @@ from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
 from gateway.routing.router import Router
+from gateway.routing.trace_context import TraceContext
 
 AT_ONCE: Final = 16  # parts of one request that are under way at the same time, at most
 
@@ -38,11 +39,12 @@ Admit = Callable[[ClientConnection, Request, LlmRequest, Fiber, bytes, float], A
 
 class SplitRequest:
     """One list while its parts are served. answers: of the parts that are done. error: of the first
-    part that failed, which ends the others. over: resolved when nothing is left to wait for."""
+    part that failed, which ends the others. over: resolved when nothing is left to wait for. trace:
+    of the request, which its first part stands for."""
 
     __slots__ = (
         "answers", "client", "entries", "error", "fibers", "head", "left", "lines", "next", "over",
-        "prompts", "request", "request_id", "whole", "width",
+        "prompts", "request", "request_id", "trace", "whole", "width",
     )  # fmt: skip
 
     def __init__(
@@ -70,6 +72,7 @@ class SplitRequest:
         self.fibers: list[Fiber] = []
         self.left = 0
         self.error: BaseException | None = None
+        self.trace: TraceContext | None = None
         self.over: Promise[None] = Promise()
 
     def __repr__(self) -> str:
@@ -146,7 +149,7 @@ class ListSplitter:
         if prompts.count != whole.prompts:
             return False
         split = SplitRequest(client, request, whole, prompts, width, lines, active.request_id)
-        client.on_disconnect = active.abandon
+        client.on_disconnect, split.trace = active.abandon, active.trace
         split.left = min(self._at_once(active), len(split.answers))
         split.fibers = [Fiber() for _ in range(split.left)]
         try:
@@ -192,6 +195,8 @@ class ListSplitter:
             part.counted = round(whole.counted * part.prompt_bytes / whole.prompt_bytes)
         request_id = b"%b-%d" % (split.request_id, number)
         active = self._admit(split.client, split.request, part, fiber, request_id, self._clock())
+        if number == 0:
+            active.trace = split.trace
         try:
             self._timeouts.begin(active)
             self._on_arrival(active.bucket)

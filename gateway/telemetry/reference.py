@@ -10,8 +10,9 @@ HEAD = """\
 # Metrics
 
 `/metrics` on the admin port (by default `http://127.0.0.1:8790/metrics`) answers in Prometheus'
-text format. With several workers it shows all of them together: counters are summed, gauges of one
-worker carry its number.
+text format, and as [OpenMetrics](observability.md#openmetrics) to whoever asks for that. With
+several workers it shows all of them together: counters are summed, gauges of one worker carry its
+number.
 A backend's load and leases are totals over all workers, and over all gateways of a
 [cluster](cluster.md).
 
@@ -44,12 +45,15 @@ mistake is not counted |
 `timeout`, `cut` (a stream broke off), `error` (a 5xx of its own), `full` (429 or 503: no fault, \
 never a reason to rest) |
 | `result` | `replaced` (another plan is in force), `kept`, `idle` (too few requests to tell), \
-`failed` (the log has the reason). Of `cuvee_trace_requests_total`: `written`, `lost`. Of \
+`failed` (the log has the reason). Of `cuvee_trace_requests_total`: `written`, `lost`; of \
+`cuvee_otel_requests_total`: `sent`, `lost`. Of \
 `cuvee_scale_orders_total`: `accepted`, `refused` (for good), `failed` (it is tried again); of \
 `cuvee_scale_launches_total`: `ready`, `hung` |
 | `process` | `gateway`; with several workers `supervisor`, `worker-0`, …; and `solver` |
 | `decision` | `planned`, `affinity`, `spill`, `best-effort`, as in the header `x-cuvee-decision` |
 | `direction` | `input`, `output` |
+| `gpu` | as in the profiles |
+| `loop` | as in [operations](operations.md#the-loops) |
 | `worker` | number of the worker process, from 0 |
 """
 

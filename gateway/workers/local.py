@@ -167,7 +167,8 @@ class LocalEndpoints:
         timer = asyncio.get_running_loop().call_later(FETCH_S, fiber.cancel, late)
         reply: Reply | None = None
         try:
-            head = self._admin.request_start("GET", request.path) + b"\r\n"
+            accept = b"accept: %b\r\n\r\n" % request.fields.get(b"accept", b"*/*")
+            head = self._admin.request_start("GET", request.path) + accept
             reply = await self._admin.send(head, b"")
             body = await reply.read()
             client.respond(reply_head(reply.status, reply.headers) + _id(request), body)
