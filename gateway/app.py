@@ -109,7 +109,7 @@ class App:
             fleet=self.fleet, metrics=self._metrics, planning=self._planning,
             estimator=self._estimator, reload=self._reload, discovery=self._discovery,
             journal=self._journal, alliance=self.alliance, actuation=self._actuation,
-            ready=self._ready,
+            ready=self._ready, loaded=lambda: self._loaded,
         )  # fmt: skip
         self._weights = RouteWeights(loaded, loops, leads=self.alliance.leads)
         self._announcement = Announcement(

@@ -5,7 +5,7 @@ import logging
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from gateway import logs
@@ -16,11 +16,15 @@ from gateway.key_desk import KeyDesk
 from gateway.otel.exporter import Exporter
 from gateway.planning import Planning
 from gateway.processes import usages
+from gateway.routing.affinity import Affinity
+from gateway.routing.fleet import Fleet
+from gateway.routing.table import RoutingTable
 from gateway.telemetry.engine_reading import EngineFigures
 from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.seen_request import SeenRequest
 from gateway.telemetry.stats_schema import StatsDelta
 from gateway.trace_file import TraceFile
+from gateway.workers.choice import affinity_of
 from gateway.workers.plane import DataPlane
 
 log = logging.getLogger("cuvee")
@@ -54,6 +58,15 @@ class Counting:
         self._trace, self._telemetry = TraceFile(), Exporter(metrics)
         self.desk = KeyDesk(plane.board, journal, metrics.loops)
         self._seen: deque[SeenRequest] = deque(maxlen=MOST_SEEN)
+
+    @property
+    def table(self) -> RoutingTable:
+        """The table that the data plane routes by."""
+        return self._plane.table
+
+    def affinity(self, fleet: Fleet, switches: Mapping[str, str]) -> Affinity | None:
+        """See `affinity_of`."""
+        return affinity_of(self._plane, fleet, switches)
 
     def take_seen(self) -> list[SeenRequest]:
         """Those since the last call, as far as they were kept."""

@@ -7,6 +7,7 @@ GatewayError              500 server_error
 │   ├── KeyRefused        401 no key, or none that is known here, code invalid_api_key
 │   ├── KeyForbids         403 the key may not use this model, class or path
 │   ├── NotFound          404 no such path
+│   ├── Conflict          409 what the request goes out from is not so any more
 │   ├── MethodNotAllowed  405 the path exists, but not for this method
 │   ├── TooLarge          413 the body exceeds the limit
 │   ├── UnsupportedCoding 415 the body is compressed by what is not known here
@@ -141,6 +142,13 @@ class NotFound(BadRequest):
 
     status = 404
     code = "not_found"
+
+
+class Conflict(BadRequest):
+    """What the request goes out from has changed; to look again and to send another may help."""
+
+    status = 409
+    code = "conflict"
 
 
 class MethodNotAllowed(BadRequest):

@@ -41,7 +41,8 @@ LAYERS = {
     "gateway.control.solver": "PLANNER gateway.runtime",
     "gateway.control": "PLANNER gateway.config gateway.proxy gateway.routing gateway.telemetry "
     "gateway.control.solver",
-    "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
+    "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.explanation "
+    "gateway.overview gateway.routing",
     "gateway.workers": "planner.model planner.traffic gateway.access gateway.errors "
     "gateway.runtime gateway.logs gateway.cluster gateway.config gateway.routing "
     "gateway.telemetry gateway.proxy gateway.proxy.http",
@@ -67,7 +68,7 @@ LAYERS = {
     "gateway.counting": "gateway.config gateway.control gateway.journal gateway.key_desk "
     "gateway.logs gateway.otel "
     "gateway.planning "
-    "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",
+    "gateway.processes gateway.routing gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
     "gateway.adoption": "planner planner.model gateway.config gateway.counting gateway.planning "
     "gateway.proxy gateway.rollout gateway.routing gateway.workers",
@@ -86,13 +87,22 @@ LAYERS = {
     "gateway.discovery.kubernetes "
     "gateway.journal gateway.plain_http gateway.planning gateway.routing gateway.telemetry",
     "gateway.overview": "planner planner.model gateway.journal gateway.routing gateway.telemetry",
+    "gateway.explanation": "planner planner.model gateway.errors gateway.config gateway.overview "
+    "gateway.proxy gateway.routing",
+    "gateway.request_explainer": "gateway.errors gateway.config gateway.explanation "
+    "gateway.overview gateway.page_feed gateway.planning gateway.routing gateway.telemetry",
+    "gateway.plan_desk": "planner planner.model gateway.errors gateway.control gateway.planning "
+    "gateway.routing",
+    "gateway.advice": "PLANNER gateway.plain_http",
     "gateway.page_feed": "planner.model gateway.actuation gateway.alliance gateway.counting "
     "gateway.journal gateway.overview gateway.planning gateway.routing gateway.runtime "
     "gateway.solitary gateway.telemetry",
     "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.alliance "
     "gateway.solitary gateway.counting gateway.page_feed "
     "gateway.discovery gateway.journal "
-    "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
+    "gateway.errors gateway.config gateway.plan_desk gateway.planning gateway.reload "
+    "gateway.request_explainer "
+    "gateway.routing gateway.telemetry",
     "gateway.admin": "gateway.access gateway.errors gateway.proxy.http",
     "gateway.admin_port": "gateway.access gateway.admin gateway.config gateway.insight "
     "gateway.proxy gateway.runtime "
@@ -114,7 +124,10 @@ LAYERS = {
     "loadtest.demo loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",
 }
-PURE = ("planner", "gateway.access", "gateway.overview", "gateway.routing", "gateway.telemetry")
+PURE = (
+    "planner", "gateway.access", "gateway.explanation", "gateway.overview", "gateway.routing",
+    "gateway.telemetry",
+)  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "time", "random", "socket", "uvloop", "prometheus_client"}
 LONGEST_FILE = 350
 # `package.module:name`, as `pkgutil.resolve_name` takes it, or `-m package.module`.

@@ -23,7 +23,7 @@ from gateway.proxy.http.tls import TlsFiles
 log = logging.getLogger("cuvee")
 
 JSON = "application/json"
-BODY_BYTES = 65536  # limit of a request body
+BODY_BYTES = 2 << 20  # limit of a request body: one that is explained may have a long prompt
 CLOSE_S = 1.0  # answers that are being sent may finish for so long when the server closes
 
 Answer = tuple[int, str, bytes]  # status, content type, body

@@ -94,3 +94,13 @@ def test_the_gateways_own_page_can():
     """Of the same origin, by HTTP or HTTPS."""
     own = {b"origin": b"https://h:8790", b"host": b"h:8790", b"sec-fetch-site": b"same-origin"}
     BOTH.require(b"POST", "/cuvee/reload", basic(WRITE) | own, ())
+
+
+def test_a_question_is_no_change():
+    """What explains and compares needs the right to read only; what puts a plan in force, more."""
+    for path in ("/cuvee/explain", "/cuvee/plan/diff"):
+        BOTH.require(b"POST", path, bearer(READ), ())
+        with pytest.raises(KeyRefused):
+            BOTH.require(b"POST", path, {}, ())
+    with pytest.raises(KeyForbids):
+        BOTH.require(b"POST", "/cuvee/plan", bearer(READ), ())
