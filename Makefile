@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # `docs` is a folder, too.
-.PHONY: demo demo-scale test test-long test-clients test-kubernetes test-deploy test-systemd manifests docs screenshots check coverage compiled interpreted format clean
+.PHONY: demo demo-scale test test-long test-clients test-kubernetes test-real test-deploy test-systemd manifests docs screenshots check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -28,6 +28,11 @@ test-long: $(VENV)/.dev
 test-clients: $(VENV)/.dev
 	$(BIN)/python tests/clients/run.py $(ARGS)
 
+# Against a real vLLM on the CPU and a real llama.cpp, in environments of their own below build/real (3.7 GB): five to
+# ten minutes at first, three later. Needs python3.11 for vLLM.
+test-real: $(VENV)/.dev
+	$(BIN)/python tests/real/run.py $(ARGS)
+
 # Discovery and actuation against a real kube-apiserver with etcd, made from Debian's source at first use: needs Debian
 # 12 and root, and ten minutes then; 30 s later.
 test-kubernetes: $(VENV)/.dev
@@ -44,8 +49,9 @@ test-deploy: $(VENV)/.dev build/deploy/.made
 test-systemd: $(VENV)/.dev
 	$(BIN)/python tests/deploy/systemd/run.py
 
-# deploy/kubernetes/cuvee.yaml, from the chart and its default values.
+# deploy/kubernetes/cuvee.yaml, from the chart and its default values; and the chart's copies of the rules.
 manifests: build/deploy/.made
+	cp configs/prometheus/*.yaml deploy/helm/cuvee/files/
 	build/deploy/bin/python deploy/helm/render.py >build/deploy/cuvee.yaml
 	cp build/deploy/cuvee.yaml deploy/kubernetes/cuvee.yaml
 

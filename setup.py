@@ -28,13 +28,17 @@ if sys.platform == "linux":
 REASON_CHARS = 100
 # None that defines a msgspec.Struct, or a dataclass that travels: see gateway/proxy/README.md.
 MODULES = {
-    "gateway/access": ["callers"],
+    "gateway/access": [
+        "callers", "charge", "gate", "key", "key_board", "key_meter", "key_ring",
+    ],
     "gateway/workers": ["worker"],
     "gateway/proxy": [
-        "active", "answer_homes", "answers", "arrival", "attempts", "beginning", "context_refusal",
-        "dispatch", "engines", "events", "exchange", "framing", "judge", "list_cut", "list_split",
-        "names", "receipt", "relay", "renaming", "responses", "retry", "slo_header", "sse",
-        "stored_responses", "targets", "timeouts", "token_counter", "trails", "usage_memory",
+        "active", "answer_homes", "answers", "arrival", "attempts", "beginning", "charges",
+        "context_refusal", "dispatch", "engines", "events", "exchange", "framing", "judge",
+        "list_cut", "list_split", "names", "receipt", "relay", "renaming", "responses", "retry",
+        "slo_header", "sse", "stored_responses", "targets", "timeouts", "token_counter",
+        "trace_sampler", "trails",
+        "usage_memory",
     ],
     "gateway/proxy/http": [
         "answer", "backend", "body_budget", "chunked", "client", "content_coding", "cors",
@@ -46,7 +50,7 @@ MODULES = {
         "elements", "eligibility", "endpoints", "estimate", "estimator", "failure_rate", "fleet",
         "form", "large_body", "lengths", "llm_request", "observation", "pairs", "payload_tokens",
         "prefix_index", "prefix_trail", "pressure", "prompt_text", "ramp", "rotation", "router",
-        "selection", "shared_queue", "ticket", "token_fit", "tokens", "turns",
+        "selection", "shared_queue", "ticket", "token_fit", "tokens", "trace_context", "turns",
     ],
     "gateway/telemetry": ["sampler", "stats"],
     "gateway/rehearsal": ["estimates", "gateway"],

@@ -22,9 +22,12 @@ GROUPS: dict[str, dict[str, str]] = {
         "serve": "Run the gateway.",
         "status": "Show a running gateway on one screen.",
         "top": "Watch a running gateway.",
+        "keys": "Add, list and revoke the keys of clients.",
+        "explain": "Say where a request would go and why; or what became of one.",
         "history": "Show what the gateway has decided, why, and what came of it.",
     },
     "Plan": {
+        "advise": "Say what Cuvée would save of the engines that run today.",
         "plan": "Find the cheapest fleet for a workload.",
         "certify": "Find the cheapest plan whose SLO attainment is proven by simulation.",
         "portfolio": "Decide what to commit to.",

@@ -131,11 +131,11 @@ def plan_rental(
         )
     slo, console = options.slo, Console()
     request = RentalRequest(
-        model=_model(model),
+        model=model_of(model),
         slo=slo,
         trace=_trace(trace_path, options.workload),
         rate=rate,
-        usd=_prices(options.prices),
+        usd=price_list(options.prices),
     )
     with Work("planning") as work:
         rental = cheapest_rental(
@@ -306,7 +306,7 @@ def _words(plan: Plan) -> str:
     return " + ".join(f"{count} {name}" for name, count in _fleet(plan).items()) or "none"
 
 
-def _model(value: str) -> Model:
+def model_of(value: str) -> Model:
     model = catalogue.find_model(value, Path())
     if model is None:
         text = shipped.unknown(value, catalogue.models())
@@ -318,7 +318,7 @@ def _trace(path: Path | None, workload: str | None) -> Trace:
     return read_trace(shipped.workload(workload or "") if path is None else path)
 
 
-def _prices(value: str | None) -> Mapping[str, float]:
+def price_list(value: str | None) -> Mapping[str, float]:
     """$ per GPU-hour of a price list, or the lowest of all that ship."""
     if value is not None:
         return prices.read_prices(shipped.located(value, Path(), "prices"))

@@ -15,13 +15,16 @@ from cuvee import pictures
 from cuvee.fleetless import FleetlessOptions, fleetless_options, plan_rental
 from cuvee.options import (
     DEFAULT_CONFIG,
+    EXISTING_FILE,
     FILE,
     JSON,
     OPTIONAL_CONFIG,
     OPTIONAL_TRACE,
     RATE,
+    TOKEN,
     configured,
 )
+from cuvee.plan_change import apply_index, diff_running, show
 from cuvee.terminal import show_diff, show_plan, show_shared
 from gateway.config.load import Loaded
 from gateway.rehearsal.fleet_diff import FleetDiff, compare_fleet, limits_of_change
@@ -30,11 +33,13 @@ from gateway.routing.estimator import Estimator
 from planner import shipped
 from planner.costs import curves, prices
 from planner.costs.explain import Explanation, SentRequests, explain, with_single_types
+from planner.costs.plan_change import PlanJson, plan_change, plan_of, read_plan
 from planner.costs.report import plan_json
 from planner.costs.whatif import alternative
 from planner.errors import PlannerError
 from planner.model.demand import Demand
 from planner.model.plan import Plan
+from planner.model.plan_json import plan_figures
 from planner.model.pool import Pool
 from planner.program import solve
 from planner.traffic.trace import Trace, read_trace
@@ -69,8 +74,28 @@ CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised targ
     "--diff",
     is_flag=True,
     help="Compare with the backends that the configuration has. Exit code 0: they hold and stay; "
-    "1: would change; 2: not all can be served; 3: an error.",
+    "1: would change; 2: not all can be served; 3: an error. With --url or --against, compare with "
+    "that plan instead. Exit code 0: no change; 1: an error; 2: a change.",
 )
+@click.option(
+    "--against",
+    type=EXISTING_FILE,
+    help="With --diff: a plan that was saved as JSON, of --json or of a gateway's /cuvee/plan.",
+)
+@click.option(
+    "--url",
+    help="Admin port of a running gateway: with --diff, compare its plan with the one that it "
+    "would make now; with --apply, put that in force.",
+)
+@click.option(
+    "--apply",
+    "index",
+    metavar="INDEX",
+    help="Put the plan in force that a diff has shown, by the index that it ends with. It is "
+    "refused if the plan in force or the fleet has moved since.",
+)
+@click.option("--why", default="", help="With --apply: the reason, for the journal.")
+@TOKEN
 @JSON
 def plan(
     path: Path | None,
@@ -82,6 +107,11 @@ def plan(
     whole: bool,
     plot: Path | None,
     diff: bool,
+    against: Path | None,
+    url: str | None,
+    index: str | None,
+    why: str,
+    token: str | None,
     as_json: bool,
 ) -> None:
     """Find the cheapest fleet for a workload.
@@ -93,6 +123,14 @@ def plan(
     Without a configuration, for --model, --ttft and --tpot: the cheapest certified fleet of all GPU
     types that have a price, on 1, 2, 4 or 8 GPUs for each backend.
     """
+    if index is not None:
+        apply_index(url, token, index, why, as_json)
+        return
+    if url is not None:
+        if not diff:
+            raise click.ClickException("--url needs --diff or --apply")
+        diff_running(url, token, as_json=as_json)
+    saved = None if against is None else _saved(against, diff)
     if path is None and not DEFAULT_CONFIG.exists() and (model or fleetless.given()):
         if changes or whole or plot or diff:
             raise click.UsageError("--what-if, --explain, --plot and --diff need a configuration")
@@ -103,6 +141,8 @@ def plan(
         return
     if trace_path is None or fleetless.given():
         raise click.UsageError(_unfit(fleetless, path or DEFAULT_CONFIG))
+    if saved is not None:
+        diff = False  # of the fleet that there is nothing is asked
     loaded = _configured(path or DEFAULT_CONFIG, diff)
     loaded = loaded if diff else loaded.to_rent()  # the fleet that there is has no alternatives
     pools, limits = loaded.pools, limits_of_change(loaded) if diff else loaded.limits
@@ -121,6 +161,8 @@ def plan(
             _draw(plan, explanation, demand, pools, plot)
     except (PlannerError, pictures.NoPicture, OSError, ValueError) as error:  # see pictures.draw
         raise _failure(str(error), diff) from error
+    if saved is not None:
+        show(plan_change(saved, plan_of(plan_figures(plan))), as_json=as_json)
     if as_json:
         body = plan_json(plan, explanation, alternatives)
         click.echo(json.dumps(body | ({} if compared is None else diff_json(compared)), indent=1))
@@ -131,6 +173,15 @@ def plan(
         if not as_json:
             show_diff(compared, Console(), unserved=not whole)
         sys.exit(compared.verdict)
+
+
+def _saved(path: Path, diff: bool) -> PlanJson:
+    if not diff:
+        raise click.ClickException("--against needs --diff")
+    try:
+        return read_plan(path)
+    except PlannerError as error:
+        raise click.ClickException(str(error)) from error
 
 
 def diff_json(compared: FleetDiff) -> dict[str, Any]:

@@ -158,7 +158,7 @@ async def _over_http(url: str, key: str | None, options: MeasureOptions) -> None
             )
         kv_tokens = options.kv_tokens or (gauges.kv_tokens if gauges else None)
         subject = _subject(options, listed, kv_tokens, await backend.version())
-        await backend.prepare(listed.name)
+        await backend.prepare(listed.name, options.max_model_len or listed.max_model_len)
         await _measured(backend, subject, options, f"cuvee profile measure --url {url}")
 
 

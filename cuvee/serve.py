@@ -20,6 +20,7 @@ from cuvee.quick import quickly
 from gateway import logs, runtime
 from gateway.app import App
 from gateway.config.load import Loaded
+from gateway.config.posture import postures
 from gateway.config.schema import GatewaySection
 from gateway.service_manager import ServiceManager
 from gateway.successor import Successor
@@ -90,6 +91,9 @@ def begin(loaded: Loaded, path: Path, *, replace: bool, log_level: str) -> None:
     logs.begin(settings.log_format, log_level.upper(), process=process)
     for warning in loaded.warnings:
         log.warning(warning)
+    for posture in postures(loaded):
+        log.log(logging.WARNING if posture.open else logging.INFO, posture.text)
+    runtime.forbid_core_dumps()  # keys and prompts are in memory
     log.info("at most %d open files", runtime.raise_file_limit())
     runtime.return_large_blocks()
     log.info("data path: %s", runtime.data_path())

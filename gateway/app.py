@@ -72,9 +72,8 @@ class App:
         given: Listening = (),
         make: Actuators = actuators,
     ) -> None:
-        """path: of the configuration file, which is read again when it changes; `None`: it is not.
-        host, port: instead of the configured ones; port 0 takes a free one. replace, given: as in
-        `Handover`. make: what starts and stops backends."""
+        """path: of the configuration file, read again when it changes. host, port: instead of those
+        configured; 0: any. replace, given: see `Handover`. make: what starts and stops backends."""
         config = loaded.config
         self._loaded = loaded
         self._serving = serving(loaded)
@@ -110,7 +109,7 @@ class App:
             fleet=self.fleet, metrics=self._metrics, planning=self._planning,
             estimator=self._estimator, reload=self._reload, discovery=self._discovery,
             journal=self._journal, alliance=self.alliance, actuation=self._actuation,
-            ready=self._ready,
+            ready=self._ready, loaded=lambda: self._loaded,
         )  # fmt: skip
         self._weights = RouteWeights(loaded, loops, leads=self.alliance.leads)
         self._announcement = Announcement(
@@ -245,6 +244,7 @@ class App:
         self._journal.configure(loaded)
         self.alliance.configure(loaded)
         self._actuation.configure(loaded)
+        self._admin.configure(loaded)
         self._on_limits(self._planning.limits)  # of new pools, which were not known to the plan
         if plan is not None:
             self._announcement.planned(plan, "the configuration has changed")
@@ -272,7 +272,7 @@ class App:
         await stack.enter_async_context(self._weights)
         self._announcement.first(self.plan)
         self._admin = await stack.enter_async_context(
-            AdminPort(settings, self._insight, self._handover)
+            AdminPort(self._loaded, self._insight, self._handover)
         )
         self.plane, load = data_plane(
             self._serving,
@@ -291,6 +291,7 @@ class App:
         self._insight.counting = self._counting
         stack.callback(self._journal.close)
         stack.enter_context(self._counting.tracing(self._loaded))
+        await stack.enter_async_context(self._counting.desk)
         self._acquaintance = await stack.enter_async_context(
             Acquaintance(self._loaded, self._probe, on_limits=self._on_limits)
         )
@@ -324,8 +325,7 @@ class App:
             self._background(self._reload.run())
         admin, data = self._admin, self._port  # a successor gets the sockets of both
         self._handover.serve(self.port, lambda: (admin.sockets, data.sockets), admin.leave)
-        where = f"http://{self._port.host}:{self.port}, admin on {self._admin.url}"
-        log.info("listening on %s", where)
+        admin.announce(data.host, self.port)
 
     def _on_probed(self) -> None:
         self._acquaintance.settle({backend.name for backend in self.fleet.backends})

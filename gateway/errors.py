@@ -4,7 +4,10 @@ GatewayError              500 server_error
 ├── BadRequest            400 invalid_request_error
 │   ├── ModelNotFound     404 invalid_request_error, code model_not_found
 │   ├── ClassNotFound     400 invalid_request_error, code slo_class_not_found
+│   ├── KeyRefused        401 no key, or none that is known here, code invalid_api_key
+│   ├── KeyForbids         403 the key may not use this model, class or path
 │   ├── NotFound          404 no such path
+│   ├── Conflict          409 what the request goes out from is not so any more
 │   ├── MethodNotAllowed  405 the path exists, but not for this method
 │   ├── TooLarge          413 the body exceeds the limit
 │   ├── UnsupportedCoding 415 the body is compressed by what is not known here
@@ -12,6 +15,7 @@ GatewayError              500 server_error
 │   ├── HeadTooLarge      431 the head of the request exceeds the limit
 │   └── RequestTimeout    408 the request did not arrive in time
 ├── Saturated             429 rate_limit_error: no room in time, with Retry-After
+├── LimitReached          429 requests or tokens: a limit of the key, with Retry-After
 ├── Unavailable           503 service_unavailable: no live backend, with Retry-After
 │   ├── Draining          503 service_unavailable: the gateway is about to end, with Retry-After
 │   └── Overloaded        503 too many bytes of bodies are in memory
@@ -105,11 +109,46 @@ class ClassNotFound(BadRequest):
     code = "slo_class_not_found"
 
 
+class KeyRefused(BadRequest):
+    """The request has no key, or one that does not open this port. scheme: by which to send one.
+
+    The key itself is in no message: what a client sends by mistake may be a key of elsewhere.
+    """
+
+    status = 401
+
+    def __init__(self, message: str, *, code: str | None, scheme: str = "Bearer") -> None:
+        super().__init__(message)
+        self.code = code
+        self.scheme = scheme
+
+    @property
+    def reason(self) -> str:
+        return self.code or "no_api_key"
+
+
+class KeyForbids(BadRequest):
+    """The key is known, and may not do this."""
+
+    status = 403
+
+    def __init__(self, message: str, *, code: str, param: str | None = None) -> None:
+        super().__init__(message, param=param)
+        self.code = code
+
+
 class NotFound(BadRequest):
     """No such path."""
 
     status = 404
     code = "not_found"
+
+
+class Conflict(BadRequest):
+    """What the request goes out from has changed; to look again and to send another may help."""
+
+    status = 409
+    code = "conflict"
 
 
 class MethodNotAllowed(BadRequest):
@@ -180,6 +219,33 @@ class Saturated(GatewayError):
     @property
     def reason(self) -> str:
         return self.why
+
+
+class LimitReached(GatewayError):
+    """A limit of the client's key leaves no room now.
+
+    resource: what is limited, which is the error's type as OpenAI has it. hopeless: whether no wait
+    helps, because the request is larger than the limit.
+    """
+
+    status = 429
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        resource: str,
+        retry_after_s: float,
+        hopeless: bool = False,
+    ) -> None:
+        super().__init__(message, retry_after_s=retry_after_s)
+        self.type = resource
+        self.code = resource if resource == "insufficient_quota" else "rate_limit_exceeded"
+        self.hopeless = hopeless
+
+    @property
+    def reason(self) -> str:
+        return f"key_{self.type}" if self.code != self.type else self.type
 
 
 class Unavailable(GatewayError):

@@ -15,17 +15,20 @@ from gateway.actuation.wiring import Actuation
 from gateway.admin.events import EventStreams
 from gateway.admin.server import JSON, Action, Answer
 from gateway.alliance import Alliance
+from gateway.config.load import Loaded
 from gateway.counting import Counting
 from gateway.discovery.discovery import Discovery
 from gateway.errors import ConfigError, NotFound
 from gateway.journal.journal import DecisionJournal
 from gateway.page_feed import PageFeed
+from gateway.plan_desk import PlanDesk
 from gateway.planning import Planning
 from gateway.reload import Reload
+from gateway.request_explainer import RequestExplainer
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.solitary import Solitary
-from gateway.telemetry.exposition import CONTENT_TYPE
+from gateway.telemetry.exposition import CONTENT_TYPE, OPENMETRICS, OPENMETRICS_TYPE
 from gateway.telemetry.metrics import Metrics
 from planner.model.plan_json import plan_figures
 
@@ -49,8 +52,10 @@ class Insight:
         alliance: Alliance | Solitary,
         actuation: Actuation,
         ready: Callable[[], Answer],
+        loaded: Callable[[], Loaded],
     ) -> None:
-        """reload: `None` if the gateway follows no file. ready: the answer of `/readyz`."""
+        """reload: `None` if the gateway follows no file. ready: the answer of `/readyz`. loaded:
+        the configuration in force."""
         self._metrics = metrics
         self._planning = planning
         self._estimator = estimator
@@ -70,6 +75,15 @@ class Insight:
             actuation=actuation,
             status=lambda: str(msgspec.json.decode(ready()[2])["status"]),
             reason=lambda: self.reason,
+        )
+        self._desk = PlanDesk(planning=planning, fleet=fleet, leads=alliance.leads)
+        self._explainer = RequestExplainer(
+            loaded=loaded,
+            fleet=fleet,
+            planning=planning,
+            estimator=estimator,
+            metrics=metrics,
+            page=self.page,
         )
 
     def __repr__(self) -> str:
@@ -96,12 +110,14 @@ class Insight:
     def answers(self) -> dict[str, Callable[[], Answer]]:
         """What a GET answers, by path."""
         return {
-            "/metrics": self._scrape,
+            "/metrics": lambda: self._scrape(CONTENT_TYPE),
+            f"/metrics {OPENMETRICS}": lambda: self._scrape(OPENMETRICS_TYPE),
             "/cuvee/plan": self._explain,
             "/cuvee/hits": self._hits,
             "/cuvee/discovery": self._found,
             "/cuvee/cluster": lambda: _json({"cluster": self._alliance.figures()}),
             "/cuvee/history": lambda: _json({"entries": self._journal.entries}),
+            "/cuvee/access": self._keys,
             "/cuvee/loops": lambda: _json({"loops": self._metrics.loops.figures()}),
             "/cuvee/scaling": lambda: _json(self._actuation.figures()),
             "/readyz": self._ready,
@@ -116,11 +132,14 @@ class Insight:
         """What a POST does, by path, or a DELETE."""
         return {
             "/cuvee/reload": self._reload_now,
+            "/cuvee/explain": self._explain_request,
+            "/cuvee/plan": self._apply_plan,
+            "/cuvee/plan/diff": self._propose_plan,
             "/cuvee/drain": self._drain,
             "DELETE /cuvee/drain": self._undrain,
         }
 
-    def _scrape(self) -> Answer:
+    def _scrape(self, kind: str) -> Answer:
         if self.counting is not None:
             self.counting.take()
             self.counting.measure()
@@ -132,17 +151,32 @@ class Insight:
             self._metrics.allied(cluster)
         if self._reload is not None:
             self._metrics.configured(not self._reload.problems, self._reload.at_s)
-        return 200, CONTENT_TYPE, self._metrics.text()
+        metrics = self._metrics
+        return 200, kind, metrics.text() if kind == CONTENT_TYPE else metrics.openmetrics()
 
     def _explain(self) -> Answer:
         paces = [found.figures() for found in self._planning.paces.found]
         told = plan_figures(self._planning.plan) | {"reason": self.reason, "paces": paces}
         return _json(told)
 
+    async def _explain_request(self, body: bytes) -> Answer:
+        return _json(await self._explainer.answer(body))
+
+    async def _propose_plan(self, _: bytes) -> Answer:
+        return _json(await self._desk.propose())
+
+    async def _apply_plan(self, body: bytes) -> Answer:
+        return _json(await self._desk.apply(body))
+
     def _hits(self) -> Answer:
         if self.counting is not None:
             self.counting.take()
         return _json({"hits": self._metrics.hits.figures()})
+
+    def _keys(self) -> Answer:
+        if self.counting is None:
+            raise NotFound("The gateway is starting.")
+        return _json({"access": self.counting.desk.figures()})
 
     def _found(self) -> Answer:
         return _json(self._discovery.figures())

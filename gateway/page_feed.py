@@ -25,6 +25,7 @@ from gateway.overview.fleet_state import Witness, backend_rows, pool_counts, sta
 from gateway.overview.plan_view import gpu_of, plan_view, planned_shares, sizes_view
 from gateway.overview.promises import promises, refusals, served_by_pool
 from gateway.overview.record import RECENT_S, SAMPLE_S, Counts, HourRecord, MomentGauges
+from gateway.overview.recorded import recorded_view
 from gateway.overview.request_memory import RequestMemory
 from gateway.overview.requests_view import request_row
 from gateway.overview.summary import class_rows, loop_rows, pool_rows
@@ -33,6 +34,7 @@ from gateway.routing.fleet import Fleet
 from gateway.runtime import build
 from gateway.solitary import Solitary
 from gateway.telemetry.metrics import Metrics
+from gateway.telemetry.seen_request import LONGEST_ID
 from planner.model.plan import Plan
 
 log = logging.getLogger("cuvee")
@@ -249,6 +251,12 @@ class PageFeed:
             "last": [request_row(one, plan) for one in memory.last[:LAST_SHOWN]],
             "slowest": [request_row(one, plan) for one in memory.slowest[:SLOWEST_SHOWN]],
         }
+
+    def recorded(self, request_id: str) -> dict[str, Any] | None:
+        """A request that was served, by its id; `None` if it is not kept."""
+        self._take_requests()
+        found = self._requests.find(request_id[:LONGEST_ID])
+        return None if found is None else recorded_view(found, self._planning.plan)
 
     def _history(self) -> dict[str, Any]:
         journal = self._journal

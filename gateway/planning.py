@@ -118,6 +118,11 @@ class Planning:
         return self._replanner.plan
 
     @property
+    def replanner(self) -> Replanner:
+        """What plans again; another one for each configuration."""
+        return self._replanner
+
+    @property
     def pools(self) -> tuple[Pool, ...]:
         """The planner's pools, in the order of every plan: where the configuration does not bound a
         pool, it has as many backends as the fleet has; with profiles at the pace that was

@@ -72,6 +72,15 @@ def raise_file_limit() -> int:
     return hard
 
 
+def forbid_core_dumps() -> None:
+    """Have this process, and those that it starts, leave no core dump.
+
+    Not by prctl(PR_SET_DUMPABLE): the files of /proc/PID then belong to root, and profilers and
+    the gateway's own count of open files could not read them.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+
+
 def hold_standard_files() -> None:
     """Open the null device in place of standard input, output and error if they are closed: the
     first sockets would get their numbers, and what is written to standard error would be sent."""

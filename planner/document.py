@@ -4,6 +4,7 @@ Owns the syntax and its mistakes: what is not YAML or JSON, and keys that stand 
 format.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -17,6 +18,8 @@ from planner.errors import InvalidFile
 
 # libyaml, where PyYAML was built with it, reads ten times as fast.
 LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+
+USER = re.compile(r"//[^/@\s]*@")
 
 _notes: ContextVar[list[Path] | None] = ContextVar("notes", default=None)  # see `noted`
 
@@ -41,8 +44,9 @@ class Document(NamedTuple):
 
 
 def shown(value: object) -> str:
-    """A value as a message has it: on one line, whatever it holds."""
-    text = str(value)
+    """A value as a message has it: on one line, whatever it holds, and without the user and the
+    password of a URL."""
+    text = USER.sub("//…@", str(value))
     return text if text.isprintable() else repr(text)
 
 

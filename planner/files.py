@@ -263,7 +263,8 @@ def _inside(value: Any, form: Any, key: str, problem: Problem) -> bool:
         )
         if not inside:
             number = f"{value:.15g}" if isinstance(value, float) else document.shown(value)
-            problem(_at(key, f"must be {bound.description}: {number}"))
+            found = "" if (bound.extra or {}).get("secret") else f": {number}"
+            problem(_at(key, f"must be {bound.description}{found}"))
             return False
     return True
 

@@ -1,5 +1,6 @@
 """The documents tell the truth: what they name exists, and what exists is named."""
 
+import json
 import re
 from pathlib import Path
 
@@ -75,7 +76,9 @@ def test_every_command_has_help_that_suffices(name: str):
     assert command(name).help
     assert command(name).name == name
     unexplained = [p.name for p in command(name).params if not getattr(p, "help", None)]
-    assert set(unexplained) <= {"host", "port", "log_level", "endpoint", "shell", "urls"}
+    assert set(unexplained) <= {
+        "host", "port", "log_level", "endpoint", "shell", "urls", "what",
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -105,7 +108,9 @@ def test_every_file_in_configs_is_one_the_product_reads(path: Path):
     elif folder == "melange":
         assert read_published(path).gpus
     elif folder == "prometheus":
-        assert yaml.safe_load(path.read_text())["groups"]  # more in test_alerts
+        assert yaml.safe_load(path.read_text())["groups"]  # more in test_observability
+    elif folder == "grafana":
+        assert json.loads(path.read_text())["panels"]  # the same
     elif folder == "prices":
         assert prices.read_prices(path)
     elif folder == "kubernetes":

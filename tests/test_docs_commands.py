@@ -53,6 +53,8 @@ LEFT_OUT = {
     r"169\.254|cuvee-admin|/cuvee/drain": "needs a fleet to lose",
     r"\| jq": "needs jq",
     r"/cuvee/events": "it has no end; tests/test_page.py",
+    r"^cuvee (explain|plan --apply) [\w.]+": "of a reader's own; tests/test_explain.py and others",
+    r"^cuvee advise\b": "needs engines, or half a minute; tests/cuvee/test_advise.py",
     r"^cuvee replay .*azure-2023-turn": "two minutes of a benchmark",
 }
 

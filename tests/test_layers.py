@@ -31,22 +31,23 @@ LAYERS = {
     "gateway.processes": "gateway.telemetry",
     "gateway.service_manager": "",
     "gateway.successor": "",
-    "gateway.access": "",
+    "gateway.access": "gateway.errors",
     "gateway.routing": "planner planner.model gateway.errors",
     "gateway.telemetry": "planner planner.model planner.traffic gateway.routing",
     "gateway.config": "PLANNER gateway.errors",
     "gateway.proxy.http": "gateway.errors",
     "gateway.proxy": "planner.model gateway.errors gateway.access gateway.config gateway.routing "
     "gateway.proxy.http",
-    "gateway.cluster": "planner planner.model planner.traffic gateway.config gateway.routing "
-    "gateway.telemetry",
+    "gateway.cluster": "planner planner.model planner.traffic gateway.access gateway.config "
+    "gateway.routing gateway.telemetry",
     "gateway.control.solver": "PLANNER gateway.runtime",
     "gateway.control": "PLANNER gateway.config gateway.proxy gateway.routing gateway.telemetry "
     "gateway.control.solver",
-    "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.routing",
-    "gateway.workers": "planner.model planner.traffic gateway.errors gateway.runtime gateway.logs "
-    "gateway.cluster gateway.config gateway.routing gateway.telemetry gateway.proxy "
-    "gateway.proxy.http",
+    "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.explanation "
+    "gateway.overview gateway.routing",
+    "gateway.workers": "planner.model planner.traffic gateway.access gateway.errors "
+    "gateway.runtime gateway.logs gateway.cluster gateway.config gateway.routing "
+    "gateway.telemetry gateway.proxy gateway.proxy.http",
     "gateway.kv_events": "gateway.config gateway.routing gateway.telemetry gateway.workers",
     "gateway.plannable": "planner.model gateway.config",
     "gateway.bill": "planner.program planner.scaling gateway.config gateway.routing",
@@ -62,9 +63,14 @@ LAYERS = {
     "gateway.line_file": "",
     "gateway.trace_file": "planner.traffic gateway.config gateway.line_file",
     "gateway.journal": "planner.model gateway.config gateway.line_file gateway.telemetry",
-    "gateway.counting": "gateway.config gateway.control gateway.journal gateway.logs "
+    "gateway.otel": "gateway.config gateway.plain_http gateway.routing gateway.runtime "
+    "gateway.telemetry",
+    "gateway.key_desk": "gateway.access gateway.cluster gateway.config gateway.journal "
+    "gateway.telemetry",
+    "gateway.counting": "gateway.config gateway.control gateway.journal gateway.key_desk "
+    "gateway.logs gateway.otel "
     "gateway.planning "
-    "gateway.processes gateway.telemetry gateway.trace_file gateway.workers",
+    "gateway.processes gateway.routing gateway.telemetry gateway.trace_file gateway.workers",
     "gateway.rollout": "gateway.control gateway.proxy gateway.routing gateway.workers",
     "gateway.adoption": "planner planner.model gateway.config gateway.counting gateway.planning "
     "gateway.proxy gateway.rollout gateway.routing gateway.workers",
@@ -83,15 +89,25 @@ LAYERS = {
     "gateway.discovery.kubernetes "
     "gateway.journal gateway.plain_http gateway.planning gateway.routing gateway.telemetry",
     "gateway.overview": "planner planner.model gateway.journal gateway.routing gateway.telemetry",
+    "gateway.explanation": "planner planner.model gateway.errors gateway.config gateway.overview "
+    "gateway.proxy gateway.routing",
+    "gateway.request_explainer": "gateway.errors gateway.config gateway.explanation "
+    "gateway.overview gateway.page_feed gateway.planning gateway.routing gateway.telemetry",
+    "gateway.plan_desk": "planner planner.model gateway.errors gateway.control gateway.planning "
+    "gateway.routing",
+    "gateway.advice": "PLANNER gateway.plain_http",
     "gateway.page_feed": "planner.model gateway.actuation gateway.alliance gateway.counting "
     "gateway.journal gateway.overview gateway.planning gateway.routing gateway.runtime "
     "gateway.solitary gateway.telemetry",
     "gateway.insight": "planner.model gateway.actuation gateway.admin gateway.alliance "
     "gateway.solitary gateway.counting gateway.page_feed "
     "gateway.discovery gateway.journal "
-    "gateway.errors gateway.planning gateway.reload gateway.routing gateway.telemetry",
-    "gateway.admin": "gateway.errors gateway.proxy.http",
-    "gateway.admin_port": "gateway.admin gateway.config gateway.insight gateway.runtime "
+    "gateway.errors gateway.config gateway.plan_desk gateway.planning gateway.reload "
+    "gateway.request_explainer "
+    "gateway.routing gateway.telemetry",
+    "gateway.admin": "gateway.access gateway.errors gateway.proxy.http",
+    "gateway.admin_port": "gateway.access gateway.admin gateway.config gateway.insight "
+    "gateway.proxy gateway.runtime "
     "gateway.workers",
     "gateway.app": "PLANNER GATEWAY",
     "loadtest": "gateway.runtime",
@@ -110,7 +126,10 @@ LAYERS = {
     "loadtest.demo loadtest.emulator loadtest.replay",
     "cuvee": "PLANNER GATEWAY LOADTEST",
 }
-PURE = ("planner", "gateway.access", "gateway.overview", "gateway.routing", "gateway.telemetry")
+PURE = (
+    "planner", "gateway.access", "gateway.explanation", "gateway.overview", "gateway.routing",
+    "gateway.telemetry",
+)  # fmt: skip
 IMPURE = {"asyncio", "aiohttp", "time", "random", "socket", "uvloop", "prometheus_client"}
 LONGEST_FILE = 350
 # `package.module:name`, as `pkgutil.resolve_name` takes it, or `-m package.module`.
@@ -238,12 +257,12 @@ def test_no_file_is_too_long_to_hold_in_the_head():
 
 
 def test_the_tests_mirror_the_packages():
-    """The tests of a folder are found under its name; `clients` tries other people's programs, and
-    `rendered` runs in an environment with Helm."""
+    """The tests of a folder are found under its name; `rendered` needs Helm, the two
+    others try other people's programs."""
     folders = {path.parent.relative_to(ROOT / "tests") for path in (ROOT / "tests").rglob("*.py")}
 
     missing = [str(folder) for folder in folders if not (ROOT / folder).is_dir()]
-    assert sorted(missing) == ["clients", "deploy/rendered"]
+    assert sorted(missing) == ["clients", "deploy/rendered", "real"]
 
 
 def test_the_oldest_python_is_the_one_that_is_declared():

@@ -490,7 +490,8 @@ async def test_what_clients_invent_is_no_series_of_a_metric():
             for n in range(20):
                 assert (await ask(url + CHAT, ASKED, **{"x-cuvee-slo-class": f"c{n}"}))[0] == 400
                 assert (await ask(url + CHAT, ASKED, authorization=f"Bearer {n}"))[0] == 200
-            return len(await counted(url))
+            # What a loop of the control plane shows appears with its first turn.
+            return sum(not name.startswith("cuvee_loop") for name in await counted(url))
 
         assert await sizes() == await sizes()
 

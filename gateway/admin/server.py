@@ -8,18 +8,22 @@ import logging
 import socket
 from collections.abc import Awaitable, Callable, Mapping
 
+from gateway.access.admin_access import AdminAccess
+from gateway.admin.accept import prefers
 from gateway.admin.assets import PREFIX, Assets
 from gateway.admin.events import EventStreams
 from gateway.errors import GatewayError, NotFound
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.headers import status_line
 from gateway.proxy.http.listener import Listener
+from gateway.proxy.http.own_context import certificate_names
 from gateway.proxy.http.request import ClientLimits, Request
+from gateway.proxy.http.tls import TlsFiles
 
 log = logging.getLogger("cuvee")
 
 JSON = "application/json"
-BODY_BYTES = 65536  # limit of a request body
+BODY_BYTES = 2 << 20  # limit of a request body: one that is explained may have a long prompt
 CLOSE_S = 1.0  # answers that are being sent may finish for so long when the server closes
 
 Answer = tuple[int, str, bytes]  # status, content type, body
@@ -40,15 +44,19 @@ class AdminServer:
         listening: socket.socket | None = None,
     ) -> None:
         """answers, actions: a function for each path, for GET and for POST; `DELETE /path` for a
-        DELETE. streams: by path, what is told as it happens. port: 0 takes a free one. listening: a
-        socket that listens there already; `None`: one is opened."""
-        self._answers = answers
+        DELETE, `/path type/subtype` for a GET of who would rather have that type. streams: by path,
+        what is told as it happens. port: 0 takes a free one. listening: a socket that listens there
+        already; `None`: one is opened."""
+        self._answers = {path: one for path, one in answers.items() if " " not in path}
+        self._others = {path: one for path, one in answers.items() if " " in path}
         self._actions = actions or {}
         self._streams = streams or {}
         self._assets = Assets()
         self._acting: set[asyncio.Task[None]] = set()
         self._listener = Listener(ClientLimits(body_bytes=BODY_BYTES), self._serve)
         self._listening = listening
+        self._access = AdminAccess(None, None)
+        self._secure = False
         self.host, self.port = host, port
 
     def __repr__(self) -> str:
@@ -58,7 +66,15 @@ class AdminServer:
     def url(self) -> str:
         """The base URL, for clients on this machine."""
         host = "127.0.0.1" if self.host in ("", "0.0.0.0", "::") else self.host
-        return f"http://[{host}]:{self.port}" if ":" in host else f"http://{host}:{self.port}"
+        scheme = "https" if self._secure else "http"
+        return (
+            f"{scheme}://[{host}]:{self.port}" if ":" in host else f"{scheme}://{host}:{self.port}"
+        )
+
+    def configure(self, access: AdminAccess, tls: TlsFiles | None) -> None:
+        """Let in whom this lets in, from now on. tls: `None`: HTTP."""
+        self._access, self._secure = access, tls is not None
+        self._listener.secure(tls, every_client=False)
 
     async def __aenter__(self) -> "AdminServer":
         if self._listening is None:
@@ -83,6 +99,13 @@ class AdminServer:
             streams.close()
 
     def _serve(self, client: ClientConnection, request: Request) -> None:
+        try:
+            names = certificate_names(client.known("peercert"))
+            self._access.require(request.method, request.path, request.fields, names)
+        except GatewayError as error:
+            client.respond_error(error)
+            client.finish()
+            return
         named = "DELETE " + request.path if request.method == b"DELETE" else request.path
         action = self._actions.get(named)
         if action is not None and request.method in (b"POST", b"DELETE"):
@@ -126,6 +149,11 @@ class AdminServer:
                 request.require_method(b"POST")
             raise NotFound(f"Unknown path: {request.path}")
         request.require_method(b"GET")
+        accept = request.fields.get(b"accept", b"").decode("latin-1")
+        for named, other in self._others.items():
+            path, _, kind = named.partition(" ")
+            if path == request.path and prefers(accept, kind):
+                return other()
         return answer()
 
 

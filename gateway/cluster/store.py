@@ -17,6 +17,7 @@ from planner.document import shown
 KEPT_VIEWS_MS = 30_000
 KEPT_PLAN_MS = 600_000  # after the last gateway; later, one that starts knows better by itself
 KEPT_REPORTS_MS = 60_000
+KEPT_KEYS_MS = 90_000_000  # longer than the day that dollars are counted for
 MOST_REPORTS = 256  # of all gateways; what nobody read by then is lost
 CONNECTIONS = 4  # one for each loop
 STAMP, PLAN, LEARNED = "stamp", "plan", "learned"  # fields of what the planning gateway says
@@ -39,7 +40,7 @@ class Store:
         prefix = f"cuvee:{{{section.name}}}:"
         self._lease, self._token = f"{prefix}lease", f"{prefix}token"
         self._plan, self._views = f"{prefix}plan", f"{prefix}views"
-        self._reports = f"{prefix}reports"
+        self._reports, self._keys = f"{prefix}reports", f"{prefix}keys"
         self._client: Any = None
 
     def __repr__(self) -> str:
@@ -96,6 +97,23 @@ class Store:
     async def forget(self, gateways: list[str]) -> None:
         """Take away what gateways told that are gone."""
         await self._ask(lambda client: client.hdel(self._views, *gateways))
+
+    async def exchange_keys(self, frame: bytes) -> dict[str, bytes]:
+        """Tell the others what keys have used here. Returns what they told, by their ids."""
+
+        async def steps(client: Any) -> Any:
+            pipeline = client.pipeline(transaction=False)
+            pipeline.hset(self._keys, self._gateway, frame)
+            pipeline.pexpire(self._keys, KEPT_KEYS_MS)
+            pipeline.hgetall(self._keys)
+            return await pipeline.execute()
+
+        *_, frames = await self._ask(steps)
+        return {k.decode(): one for k, one in frames.items() if k.decode() != self._gateway}
+
+    async def forget_keys(self, gateways: list[str]) -> None:
+        """Take away what gateways told of keys that does not count any more."""
+        await self._ask(lambda client: client.hdel(self._keys, *gateways))
 
     async def report(self, data: bytes) -> None:
         """Tell the others what happened here."""

@@ -32,7 +32,8 @@ def change(before: Loaded, wanted: Loaded) -> Change:
     now, new = before.config.gateway, wanted.config.gateway
     kept = {name: getattr(now, name) for name in FIXED}
     config = msgspec.structs.replace(wanted.config, gateway=msgspec.structs.replace(new, **kept))
-    loaded = msgspec.structs.replace(wanted, config=config)
+    access = None if wanted.access is None else wanted.access.after(before.access)
+    loaded = msgspec.structs.replace(wanted, config=config, access=access)
     pools = before.config.pools
     return Change(
         loaded=loaded,
@@ -53,6 +54,7 @@ def _keys(before: Loaded, after: Loaded) -> Iterator[str]:
     keys = list(_differences(_plain(before.config), _plain(after.config), ""))
     yield from keys
     yield from _files(before, after, keys)
+    yield from _own_files(before, after, keys)
     pools = {pool.name: pool for pool in before.pools}
     for pool in after.pools:
         known = pools.get(pool.name)
@@ -83,6 +85,17 @@ def _files(before: Loaded, after: Loaded, keys: list[str]) -> Iterator[str]:
                 if one.tls and one.tls.ca
                 else f"pools.{name}.client_cert_file"
             )
+
+
+def _own_files(before: Loaded, after: Loaded, keys: list[str]) -> Iterator[str]:
+    """Of the gateway's own ports: certificates, and keys of clients and of operators."""
+    for field, path in (
+        ("tls", "gateway.tls"), ("admin_tls", "gateway.admin_tls"),
+        ("access", "access"), ("admin", "access.admin"),
+    ):  # fmt: skip
+        named = any(key == path or key.startswith((f"{path}.", f"{path}_")) for key in keys)
+        if getattr(before, field) != getattr(after, field) and not named:
+            yield path
 
 
 def _plain(config: Config) -> dict[str, Any]:

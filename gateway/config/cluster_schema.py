@@ -10,11 +10,11 @@ from msgspec import Meta
 
 RedisUrl = Annotated[
     str,
-    Meta(pattern=r"^rediss?://[^\s/]+(/\d*)?$", description="a URL: redis://HOST:PORT/DATABASE"),
+    Meta(pattern=r"^rediss?://[^\s/]+(/\d*)?\Z", description="a URL: redis://HOST:PORT/DATABASE"),
 ]
 ClusterName = Annotated[
     str,
-    Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}$", description="letters, digits, `_`, `.` and `-`"),
+    Meta(pattern=r"^[A-Za-z0-9_.-]{1,64}\Z", description="letters, digits, `_`, `.` and `-`"),
 ]
 ViewInterval = Annotated[float, Meta(ge=0.02, le=1.0, description="0.02 to 1")]
 ReportInterval = Annotated[float, Meta(ge=0.2, le=10.0, description="0.2 to 10")]

@@ -20,14 +20,19 @@ Edge = Annotated[int, Meta(ge=1, le=10_000_000, description="in tokens, 1 to ten
 ADMIN_PORT = 8790
 
 Port = Annotated[int, Meta(ge=0, le=65535, description="between 0 and 65535")]
-HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,253}$", description="a name of DNS")]
-Origin = Annotated[str, Meta(pattern=r"^(\*|\w[\w+.-]*://[^/\s]+)$", description="an origin")]
+HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,253}\Z", description="a name of DNS")]
+Origin = Annotated[str, Meta(pattern=r"^(\*|\w[\w+.-]*://[^/\s]+)\Z", description="an origin")]
 HeaderName = Annotated[
-    str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+$", description="the name of a header")
+    str, Meta(pattern=r"^[A-Za-z0-9!#$%&'*+.^_`|~-]+\Z", description="the name of a header")
 ]
 HeaderValue = Annotated[
-    str, Meta(pattern=r"^[!-~]([ -~]*[!-~])?$", description="printable ASCII without outer blanks")
+    str,
+    Meta(
+        pattern=r"^[!-~]([ -~]*[!-~])?\Z",
+        description="printable ASCII without outer blanks",
+        extra={"secret": True},
+    ),
 ]
 UrlPath = Annotated[
-    str, Meta(pattern=r"^/[!-~]*$", description="a path that begins with a slash, in ASCII")
+    str, Meta(pattern=r"^/[!-~]*\Z", description="a path that begins with a slash, in ASCII")
 ]

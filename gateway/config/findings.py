@@ -1,11 +1,15 @@
 """What is wrong with a configuration file, gathered while it is read. Knows no key by name."""
 
 import difflib
+import re
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 from planner import files
 from planner.document import Document
+
+LAST = sys.maxsize  # a line behind those of the file
 
 
 class Findings:
@@ -62,6 +66,11 @@ class Findings:
         if not self.hides(key):
             self._warnings.append(self._located(key, text))
 
+    def adopt(self, other: "Findings") -> None:
+        """Tell of what is wrong with another file, too, behind what is wrong with this one."""
+        self._problems += [(LAST, text) for text in other.problems]
+        self._warnings += [(LAST, text) for text in other.warnings]
+
     def hides(self, key: str) -> bool:
         """Whether a value at, above or below a key could not be used."""
         return any(
@@ -81,3 +90,11 @@ def did_you_mean(name: str, known: Iterable[object]) -> str:
     """The end of a line about an unknown name: what is near it, or nothing."""
     near = difflib.get_close_matches(name, [str(one) for one in known], 1, files.NEARNESS)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def no_value(variable: str) -> str:
+    """The text about a variable of the environment that is missing or empty. What does not look
+    like the name of one may be the key itself, written in the wrong place, and is not shown."""
+    if re.fullmatch("[A-Z_][A-Z0-9_]{0,63}", variable):
+        return f"the variable {variable} has no value"
+    return "the variable has no value, and what stands here must be its name, not a key"

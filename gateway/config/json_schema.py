@@ -53,6 +53,9 @@ def _or_variable(value: Any) -> Any:
         for key, one in value.items()
         if one != LARGEST  # a bound that only keeps infinity out
     }
+    if isinstance(inner.get("pattern"), str):  # JSON Schema has no other end; nor a line break here
+        inner["pattern"] = inner["pattern"].replace(r"\Z", "$")
+    inner.pop("secret", None)
     return {"anyOf": [inner, VARIABLE]} if value.get("type") in NUMBERS else inner
 
 

@@ -11,13 +11,19 @@ from typing import Any
 
 import msgspec
 
+from gateway.config.access import access_keys
+from gateway.config.access_keys import AccessKeys
 from gateway.config.addresses import check_addresses
+from gateway.config.admin_keys import AdminKeys, admin_keys
 from gateway.config.alternatives import UnusableAlternative
 from gateway.config.cluster import check_cluster
 from gateway.config.discover import check_discover
 from gateway.config.findings import Findings, did_you_mean
+from gateway.config.fleet_limits import check_limits, fleet_limits
 from gateway.config.kv_events import check_kv_events
 from gateway.config.names import check_names
+from gateway.config.otel import check_otel
+from gateway.config.own_tls import OwnTls
 from gateway.config.pool_schema import PoolSection
 from gateway.config.pools import Pools
 from gateway.config.promises import check_promises, check_unit, section_of, unit_mistakes
@@ -25,12 +31,11 @@ from gateway.config.scale import check_scale
 from gateway.config.schema import (
     BucketSection,
     Config,
-    LimitsSection,
     ModelSection,
     SloSection,
 )
 from gateway.config.tokenizer_file import TokenizerFile, tokenizer_files
-from gateway.config.upstream import Upstream, upstreams
+from gateway.config.upstream import TlsPaths, Upstream, upstreams
 from gateway.config.variables import expanded
 from gateway.config.weights import check_weights
 from gateway.errors import ConfigError
@@ -39,7 +44,7 @@ from planner.document import Document, noted, read, shown, under
 from planner.errors import InvalidFile, InvalidValue
 from planner.model.buckets import DEFAULT, Buckets, SloClass
 from planner.model.pool import Pool
-from planner.program.limits import Limits, Stock
+from planner.program.limits import Limits
 from planner.sizes import Grid, log_edges
 from planner.slo import Slo
 
@@ -57,7 +62,9 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     warnings: what is allowed and hardly wanted, a line each.
     files: all that it was made from, its own first. overrides: settings of the section `gateway`
     that stand in place of the file's. upstreams: how engines are spoken to, by pool. tokenizers: by
-    model, where it names one. root: the folder that paths are relative to.
+    model, where it names one. root: the folder that paths are relative to. access: the keys of
+    clients; `None`: they need none. admin: who may use the admin port. tls, admin_tls: files of the
+    two ports, `None`: HTTP.
     """
 
     config: Config
@@ -75,6 +82,10 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     upstreams: Mapping[str, Upstream] = {}
     tokenizers: Mapping[str, TokenizerFile] = {}
     root: Path = Path()
+    access: AccessKeys | None = None
+    admin: AdminKeys = AdminKeys()
+    tls: TlsPaths | None = None
+    admin_tls: TlsPaths | None = None
 
     def to_rent(self) -> "Loaded":
         """The same with the alternatives among the pools: what commands that plan choose from. No
@@ -176,11 +187,14 @@ def _checked(
     check_addresses(config.pools, config.gateway, findings)
     check_discover(config, raw, root, findings)
     check_cluster(config, root, findings)
+    check_otel(config, root, findings)
     check_kv_events(config, findings)
     check_scale(config, root, environ, findings)
     check_weights(config, root, findings)
     reached = upstreams(config, root, environ, findings)
     tokenizers = tokenizer_files(config, root, findings)
+    access = access_keys(config, root, environ, findings)
+    admin, own_tls = admin_keys(config, root, environ, findings), OwnTls(config, root, findings)
     maker = Pools(config, root, findings)
     pools = maker.made()
     found = tuple(maker.alternatives(pools))
@@ -188,7 +202,7 @@ def _checked(
     left_out = tuple(one for one in found if isinstance(one, UnusableAlternative))
     grid = _grid(config.buckets, findings)
     classes = tuple(_classes(config, findings))
-    limits = _limits(config.limits, findings)
+    limits = fleet_limits(config.limits, findings)
     workload = root / config.planner.workload if config.planner.workload else None
     if workload is not None and not workload.is_file():
         findings.problem("planner.workload", f"no such file: {shown(workload)}")
@@ -206,7 +220,7 @@ def _checked(
         )
         alternatives = tuple(pool for pool in alternatives if pool.name not in useless)
     if not findings.hides("pools") and limits is not None:
-        _check_limits(limits, pools, alternatives, findings)
+        check_limits(limits, pools, alternatives, findings)
     return Loaded(
         config=config,
         pools=pools,
@@ -220,6 +234,10 @@ def _checked(
         upstreams=reached,
         tokenizers=tokenizers,
         root=root,
+        access=access,
+        admin=admin,
+        tls=own_tls.data,
+        admin_tls=own_tls.admin,
     )
 
 
@@ -306,32 +324,3 @@ def _grid(section: BucketSection, findings: Findings) -> Grid | None:
     except InvalidValue as error:
         findings.problem("buckets", str(error))
         return None
-
-
-def _limits(section: LimitsSection, findings: Findings) -> Limits | None:
-    try:
-        return Limits(
-            stock=tuple(Stock(gpu=s.gpu, most=s.most, zone=s.zone) for s in section.stock),
-            budget_usd_per_hour=section.budget_usd_per_hour,
-            survive=section.survive,
-            start_usd=section.start_usd,
-            stop_usd=section.stop_usd,
-            horizon_h=section.horizon_h,
-        )
-    except InvalidValue as error:
-        findings.problem("limits", str(error))
-        return None
-
-
-def _check_limits(
-    limits: Limits, pools: tuple[Pool, ...], alternatives: tuple[Pool, ...], findings: Findings
-) -> None:
-    known = {pool.gpu for pool in (*pools, *alternatives)}
-    for index, stock in enumerate(limits.stock):
-        if stock.gpu not in known:
-            text = f"no pool has {shown(stock.gpu)}{did_you_mean(stock.gpu, known)}"
-            findings.problem(f"limits.stock[{index}].gpu", text)
-    try:
-        limits.check(pools)
-    except InvalidValue as error:
-        findings.problem("limits", str(error))

@@ -11,21 +11,32 @@ from collections.abc import Iterator
 import msgspec
 
 from gateway.config import (
+    access_schema,
     cluster_schema,
     discover_schema,
     kubernetes_schema,
     kv_events_schema,
+    otel_schema,
     pool_schema,
+    record_schema,
     scale_schema,
     scaling_schema,
     schema,
     weights_schema,
 )
+from gateway.config.access_schema import (
+    AccessSection,
+    AdminAccessSection,
+    KeySection,
+    TlsSection,
+)
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.discover_schema import DiscoverSection, DnsSection
 from gateway.config.kubernetes_schema import KubernetesSection
 from gateway.config.kv_events_schema import KvEventsSection
+from gateway.config.otel_schema import OtelSection
 from gateway.config.pool_schema import AnyOfSection, PoolSection, SpotSection
+from gateway.config.record_schema import JournalSection, TraceSection
 from gateway.config.scale_schema import (
     CommandSection,
     KubernetesScaleSection,
@@ -37,14 +48,12 @@ from gateway.config.schema import (
     BucketSection,
     Config,
     GatewaySection,
-    JournalSection,
     LimitsSection,
     ModelSection,
     PlannerSection,
     SharedGpusSection,
     SloSection,
     StockSection,
-    TraceSection,
 )
 from gateway.config.weights_schema import WeightsSection
 
@@ -134,6 +143,11 @@ SECTIONS: tuple[tuple[str, type[msgspec.Struct]], ...] = (
     ("gateway.trace", TraceSection),
     ("gateway.journal", JournalSection),
     ("gateway.cluster", ClusterSection),
+    ("gateway.otel", OtelSection),
+    ("gateway.tls, gateway.admin_tls", TlsSection),
+    ("access", AccessSection),
+    ("access.admin_read", AdminAccessSection),
+    ("keys.NAME (in a keys file)", KeySection),
 )
 WORDS = {str: "text", int: "integer", float: "number", bool: "true or false"}
 
@@ -166,6 +180,7 @@ def notes() -> dict[tuple[str, str], str]:
     modules = (
         schema,
         pool_schema,
+        record_schema,
         discover_schema,
         kubernetes_schema,
         kv_events_schema,
@@ -173,6 +188,8 @@ def notes() -> dict[tuple[str, str], str]:
         scaling_schema,
         weights_schema,
         cluster_schema,
+        otel_schema,
+        access_schema,
     )
     bodies = [ast.parse(inspect.getsource(module)).body for module in modules]
     for node in (node for body in bodies for node in body):

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from gateway.config.findings import Findings, did_you_mean
+from gateway.config.findings import Findings, did_you_mean, no_value
 from gateway.config.kubernetes import OBJECT_NAME, check_api
 from gateway.config.pool_schema import PoolSection
 from gateway.config.scale_schema import (
@@ -164,7 +164,7 @@ def _check_webhook(
             findings.problem(f"{key}.key_file", text)
     elif section.key_env is not None:
         if not environ.get(section.key_env):
-            text = f"the variable {shown(section.key_env)} has no value"
+            text = no_value(section.key_env)
             findings.problem(f"{key}.key_env", text)
     else:
         text = "neither key_file nor key_env: what is sent is not signed, anybody could send it"

@@ -22,7 +22,7 @@ ExitCode = Annotated[int, Meta(ge=1, le=255, description="between 1 and 255")]
 NamePrefix = Annotated[
     str,
     Meta(
-        pattern=r"^[a-z]([-a-z0-9]{0,48}[a-z0-9])?$",
+        pattern=r"^[a-z]([-a-z0-9]{0,48}[a-z0-9])?\Z",
         description="lower-case letters, digits and hyphens, at most 50",
     ),
 ]

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from gateway.config.access_schema import AccessSection, TlsSection
 from gateway.config.cluster_schema import ClusterSection
 from gateway.config.domains import (
     ADMIN_PORT,
@@ -22,7 +23,9 @@ from gateway.config.domains import (
     Positive,
     Share,
 )
+from gateway.config.otel_schema import OtelSection
 from gateway.config.pool_schema import PoolSection
+from gateway.config.record_schema import JournalSection, TraceSection
 from gateway.config.scaling_schema import ScalingSection
 from gateway.config.weights_schema import WeightsSection
 
@@ -165,34 +168,6 @@ class LimitsSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Hours within which such a change must pay for itself."""
 
 
-class TraceSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file with sizes and times of the requests, which `cuvee plan` and the other commands read
-    ([traces](traces.md#from-the-gateway-itself)). No prompt, answer, header or key is in it.
-    """
-
-    path: str
-    """The file. When it is full, `PATH` becomes `PATH.1`, that `PATH.2`, and so on."""
-    file_bytes: Annotated[int, Meta(ge=4096, description="at least 4096")] = 67108864
-    """About how large a file gets before the next one begins."""
-    files: Count = 8
-    """Most files, with the one that is written; the oldest is deleted."""
-    salt: str | None = None
-    """What callers are hashed with. By default chance, anew at each start: then files of two runs
-    cannot be joined by caller. Whoever knows it and a key can find that key's requests.
-    """
-
-
-class JournalSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A file with every decision of the gateway, its cause, and what came of it
-    ([operations](operations.md#what-was-decided-and-why)). It survives restarts.
-    """
-
-    path: str
-    """The file. When it is full, `PATH` becomes `PATH.1`, whose lines are lost then."""
-    file_bytes: Annotated[int, Meta(ge=4096, description="at least 4096")] = 8388608
-    """About how large the file gets."""
-
-
 class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The server and the data path."""
 
@@ -210,6 +185,10 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """
     admin_port: Port = ADMIN_PORT
     """The admin port; 0 takes a free one, which the log tells."""
+    tls: TlsSection | None = None
+    """HTTPS on `port` instead of HTTP; default: HTTP."""
+    admin_tls: TlsSection | None = None
+    """HTTPS on `admin_port`; default: HTTP."""
     operator_paths: Literal["admin", "both"] = "admin"
     """Where `/metrics` and `/cuvee/...` are answered: on the admin port only, or on `port` too,
     where every client can read prices, plans and the names of backends.
@@ -317,6 +296,8 @@ class GatewaySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Where the journal of decisions goes; default: the last ones are kept in memory only."""
     cluster: ClusterSection | None = None
     """Other gateways of the same fleet; default: there are none."""
+    otel: OtelSection | None = None
+    """Where traces and metrics of OpenTelemetry go; default: none are made."""
     drain_delay_s: NotNegative = 5.0
     """After SIGTERM: how long it still serves, not ready, so that balancers notice."""
     drain_s: NotNegative = 30.0
@@ -346,3 +327,5 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Routers of others that follow the plan."""
     gateway: GatewaySection = GatewaySection()
     """The server and the data path."""
+    access: AccessSection | None = None
+    """Who may use the gateway; default: everybody who reaches it."""

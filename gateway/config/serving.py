@@ -5,10 +5,11 @@ It has no profiles, prices or SLOs: those are in the routing table as far as ser
 
 import msgspec
 
+from gateway.config.access_keys import AccessKeys
 from gateway.config.load import Loaded
 from gateway.config.schema import GatewaySection
 from gateway.config.tokenizer_file import TokenizerFile
-from gateway.config.upstream import Upstream, withheld
+from gateway.config.upstream import TlsPaths, Upstream, withheld
 
 
 class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,11 +32,14 @@ class ServedModel(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ServingConfig(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings of the data path, the models, and how the engines are spoken to, by pool."""
+    """Settings of the data path, the models, how the engines are spoken to, by pool, the keys of
+    clients, and the certificates of the data port."""
 
     gateway: GatewaySection
     models: tuple[ServedModel, ...]
     upstreams: dict[str, Upstream]
+    access: AccessKeys | None = None
+    tls: TlsPaths | None = None
 
     @property
     def bytes_per_token(self) -> dict[str, float]:
@@ -47,8 +51,9 @@ def serving(loaded: Loaded) -> ServingConfig:
     """Make the value from a configuration."""
     settings = loaded.config.gateway
     names = withheld(settings, loaded.upstreams)
+    weights = settings.caller_weights | ({} if loaded.access is None else loaded.access.weights)
     return ServingConfig(
-        gateway=msgspec.structs.replace(settings, withheld_headers=names),
+        gateway=msgspec.structs.replace(settings, withheld_headers=names, caller_weights=weights),
         models=tuple(
             ServedModel(
                 name=name,
@@ -63,4 +68,6 @@ def serving(loaded: Loaded) -> ServingConfig:
             for name, section in loaded.config.models.items()
         ),
         upstreams=dict(loaded.upstreams),
+        access=loaded.access,
+        tls=loaded.tls,
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import msgspec
 
-from gateway.config.findings import Findings
+from gateway.config.findings import Findings, no_value
 from gateway.config.pool_schema import PoolSection
 from gateway.config.schema import Config, GatewaySection
 from planner.document import note, shown, under
@@ -140,11 +140,11 @@ def _key(
             return None
         key, text = f"{where}.api_key_env", environ.get(section.api_key_env)
         if not text:
-            findings.problem(key, f"the variable {shown(section.api_key_env)} has no value")
+            findings.problem(key, no_value(section.api_key_env))
             return None
     else:
         assert source is not None
-        found = _content(root / source, key, findings)
+        found = content_of(root / source, key, findings)
         if found is None:
             return None
         text = found.decode("latin-1")
@@ -190,7 +190,7 @@ def _tls(section: PoolSection, where: str, root: Path, findings: Findings) -> Tl
             findings.problem(f"{where}.{one}", f"{other} is missing")
             return None
     contents = [
-        _content(root / path, f"{where}.{file}", findings)
+        content_of(root / path, f"{where}.{file}", findings)
         for file, path in files.items()
         if path is not None
     ]
@@ -203,7 +203,7 @@ def _tls(section: PoolSection, where: str, root: Path, findings: Findings) -> Tl
         given = next(key for key, path in files.items() if path is not None)
         findings.warning(f"{where}.{given}", "no backend has an https URL: it is not used")
     for file, found in (("ca_file", ca), ("client_cert_file", certificate)):
-        fault = found and _unusable(file, found, key)
+        fault = found and unusable(file, found, key)
         if fault:
             findings.problem(f"{where}.{file}", fault)
             return None
@@ -218,7 +218,7 @@ def _server_name(section: PoolSection) -> str | None:
     return section.tls_server_name or found
 
 
-def _unusable(name: str, path: str, key: str | None) -> str | None:
+def unusable(name: str, path: str, key: str | None) -> str | None:
     """Why certificates cannot be used; `None` if they can."""
     try:
         if name == "ca_file":
@@ -232,7 +232,7 @@ def _unusable(name: str, path: str, key: str | None) -> str | None:
     return None
 
 
-def _content(path: Path, key: str, findings: Findings) -> bytes | None:
+def content_of(path: Path, key: str, findings: Findings) -> bytes | None:
     """What a file holds; it is watched like the configuration."""
     note(path)
     try:

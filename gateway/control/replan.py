@@ -50,6 +50,16 @@ class ReplanPolicy:
     limits: Limits = UNLIMITED
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proposal:
+    """A plan for the demand of one moment, and the one that was in force then."""
+
+    request: PlanRequest
+    before: Plan
+    plan: Plan
+    comparison: Comparison
+
+
 class Replanner:
     """Solves at intervals, and publishes a plan that should replace the one in force.
 
@@ -123,15 +133,13 @@ class Replanner:
     async def look(self, now_s: float) -> Plan | None:
         """Solve for the demand until now; publish the plan and return it if it should replace the
         one in force."""
-        faded: Demand | None = None
-        if self._observed.requests < self._policy.min_requests:
-            faded = self._faded(now_s)
-            if faded is None:
-                self._on_look("idle", "too few requests came to tell")
-                return None
-        request = self._request(self._observed.snapshot(now_s) if faded is None else faded)
-        candidate = await self._solver.plan(request)
-        comparison = await self._solver.compare(request, self.plan, candidate)
+        asked = await self.propose(now_s)
+        if asked is None:
+            self._on_look("idle", "too few requests came to tell")
+            return None
+        request, candidate, comparison = asked.request, asked.plan, asked.comparison
+        if asked.before is not self.plan:  # another one was put in force meanwhile
+            return None
         outpaced = self._outpaced()
         reason = self._reason(comparison, self._error(request.demand))
         reason = reason or (OUTPACED if outpaced else None)
@@ -147,6 +155,27 @@ class Replanner:
         self._seal_if_moved(request)
         self._on_look("replaced", reason)
         return candidate
+
+    async def propose(self, now_s: float) -> "Proposal | None":
+        """The plan for the demand until now beside the one in force, of which nothing is put in
+        force; `None` where too few requests came to tell. Raises PlannerError."""
+        faded: Demand | None = None
+        if self._observed.requests < self._policy.min_requests:
+            faded = self._faded(now_s)
+            if faded is None:
+                return None
+        request = self._request(self._observed.snapshot(now_s) if faded is None else faded)
+        before = self.plan
+        candidate = await self._solver.plan(request)
+        comparison = await self._solver.compare(request, before, candidate)
+        return Proposal(request=request, before=before, plan=candidate, comparison=comparison)
+
+    async def take(self, proposal: "Proposal", reason: str) -> None:
+        """Put a proposed plan in force now, whatever it saves, and have it certified as others."""
+        self._replace(proposal.plan, reason)
+        await self._give_up_seal()
+        self._seal_if_moved(proposal.request)
+        self._on_look("replaced", reason)
 
     def follow(self, plan: Plan) -> None:
         """Another gateway has put this plan in force, with its certificate if it has one."""

@@ -21,6 +21,7 @@ PATHS = (
 )  # fmt: skip
 TIMEOUT_S = 5.0
 MOST_BYTES = 64 << 20  # of an answer: the metrics of a thousand backends have a few MiB
+POSTED = ("content-type", "application/json")
 ANYWHERE = ("", "0.0.0.0", "::")
 
 
@@ -76,6 +77,21 @@ class AdminClient:
         """The object of one path; `None` if it has none. Raises AdminFault."""
         return await self._get(path)
 
+    async def post(self, path: str, question: Any, *, longest_s: float) -> tuple[int, Any]:
+        """Have something done, or ask what takes long: the status, and the object of the answer.
+        question: as JSON. longest_s: until the end of the answer. Raises AdminFault."""
+        body, headers = msgspec.json.encode(question), (*self._headers, POSTED)
+        try:
+            answer = await self._http.whole(
+                "POST", path, headers, body, longest_s=longest_s, most_bytes=MOST_BYTES
+            )
+        except PlainHttpFault as error:
+            raise AdminFault(str(error)) from None
+        try:
+            return answer.status, msgspec.json.decode(answer.body)
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            raise AdminFault(f"{self.url}: {path} is not that of a gateway") from None
+
     async def _get(self, path: str) -> Any:
         """A page as bytes, an object as it is, `None` for a path that it does not have."""
         try:
@@ -99,4 +115,5 @@ class AdminClient:
 def admin_url(settings: GatewaySection) -> str:
     """The admin port of a configuration, for clients on this machine."""
     host = "127.0.0.1" if settings.admin_host in ANYWHERE else settings.admin_host
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.admin_port}"
+    scheme = "http" if settings.admin_tls is None else "https"
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{settings.admin_port}"

@@ -137,7 +137,7 @@ def _sources(read: AdminReading) -> Iterator[Examined]:
     for name, age_s in old.items():
         text = f"{name}: no good look for {age_s:.0f} s"
         hint = "the backends that it told last stay"
-        yield GROUP.warning("sources", text, hint, "docs/runbooks.md#cuveediscoverystale")
+        yield GROUP.warning("sources", text, hint, "docs/runbooks.md#cuveeloopfailing")
     if ages and not old:
         yield GROUP.fine("sources", f"{', '.join(ages)} answer")
 
@@ -166,11 +166,11 @@ def _plan(read: AdminReading) -> Iterator[Examined]:
     if failed and samples.value("cuvee_loop_failing", loop="planning"):
         hint = "planner.solve_limit_s, or fewer buckets; the last good plan stays"
         text = f"the last look at the demand failed ({failed:.0f} in all)"
-        yield GROUP.error("plan", text, hint, "docs/runbooks.md#cuveeplanstale")
+        yield GROUP.error("plan", text, hint, "docs/runbooks.md#cuveeloopfailing")
     elif looked_s and read.at_s - looked_s > OLD_PLAN_S and requests(read):
         text = f"{named}: the solver last answered {(read.at_s - looked_s) / 60:.0f} minutes ago"
         hint = "with traffic it looks each planner.interval_s"
-        yield GROUP.warning("plan", text, hint, "docs/runbooks.md#cuveeplanstale")
+        yield GROUP.warning("plan", text, hint, "docs/runbooks.md#cuveeloopfailing")
     else:
         usd = plan.get("usd_per_hour") or 0.0
         yield GROUP.fine("plan", f"{named}, ${usd:.2f}/h: {plan.get('reason')}")
@@ -194,7 +194,7 @@ def _plan(read: AdminReading) -> Iterator[Examined]:
 
 def _speed(read: AdminReading) -> Iterator[Examined]:
     paces = read.samples.by("pool", "cuvee_pool_pace")
-    anchor = "docs/runbooks.md#cuveeprofilewrong"
+    anchor = "docs/runbooks.md#cuveeslow"
     odd = {pool: pace for pool, pace in paces.items() if not FAST < pace < SLOW}
     for pool, pace in odd.items():
         text = f"{pool}: requests take {pace:.2f} times as long as its profile says"
@@ -204,7 +204,7 @@ def _speed(read: AdminReading) -> Iterator[Examined]:
         if pace > SLOW_BACKEND * paces.get(labels.get("pool", ""), pace):
             text = f"{_name(labels)} takes {pace:.2f} times as long as it should, its pool does not"
             hint = "its temperature, its neighbours, its settings"
-            yield GROUP.warning("speed", text, hint, "docs/runbooks.md#cuveebackendslow")
+            yield GROUP.warning("speed", text, hint, "docs/runbooks.md#cuveeslow")
     if paces and not odd:
         each = ", ".join(f"{pool} {pace:.2f}" for pool, pace in paces.items())
         yield GROUP.fine("speed", f"pace by pool: {each}")

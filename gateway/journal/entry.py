@@ -114,12 +114,7 @@ _ENTRY: msgspec.json.Decoder[Entry] = msgspec.json.Decoder(Entry)
 
 def note(plan: Plan) -> PlanNote:
     """A plan in few words."""
-    certificate = plan.certificate
-    single = min(
-        (one for one in plan.singles if not one.unserved_share),
-        key=lambda one: one.usd_per_hour,
-        default=None,
-    )
+    certificate, single = plan.certificate, plan.cheapest_single
     return PlanNote(
         plan_id=plan.plan_id,
         objective=plan.objective,

@@ -18,9 +18,10 @@ MOST_USES = 5_000  # callers and pools that are told apart; those who come later
 class Tally:
     """The sums since one moment."""
 
-    def __init__(self, now_s: float) -> None:
-        """now_s: on any clock that goes on evenly."""
+    def __init__(self, now_s: float, most_uses: int = MOST_USES) -> None:
+        """now_s: on any clock that goes on evenly. most_uses: callers and pools told apart."""
         self.since_s = now_s
+        self._most_uses = most_uses
         self._requests = self._kept = self._missed = self._refused = 0
         self._planned = 0.0
         self._single: float | None = None
@@ -48,7 +49,7 @@ class Tally:
                 self._missed += number * (met == MISSED)
                 self._refused += number * (met == REFUSED)
         for key, use in uses.items():
-            if key not in self._uses and len(self._uses) >= MOST_USES:
+            if key not in self._uses and len(self._uses) >= self._most_uses:
                 key = OTHERS, key[1], key[2]
             self._uses[key] = add_uses(self._uses.get(key, UNUSED), use)
 
@@ -83,6 +84,10 @@ class Tally:
             models={name: bill for name, bill in models.items() if bill.requests},
             callers=_foremost(callers),
         )
+
+    def usd_by_caller(self) -> dict[str, float]:
+        """Dollars until now, by caller."""
+        return {caller: bill.usd for caller, bill in self._bills()[1].items()}
 
     def _bills(self) -> tuple[dict[str, ModelBill], dict[str, CallerBill], float]:
         """By model and by caller, and the dollars that belong to none."""

@@ -70,6 +70,11 @@ class RequestMemory:
         """The slowest first."""
         return self._slowest
 
+    def find(self, request_id: str) -> SeenAt | None:
+        """The newest request of an id; `None` if it is not kept."""
+        kept = (*reversed(self._last), *self._slowest)
+        return next((seen for seen in kept if seen.request.request_id == request_id), None)
+
     def shares(self, at_s: float) -> Shares:
         """Where the sampled requests of the last minutes went."""
         sums: Shares = {}

@@ -95,9 +95,17 @@ def _compare(backend: Expected, health: HttpAnswer, models: HttpAnswer, keyed: b
     if missing:
         names = ", ".join(f"`{name}`" for name in missing)
         text = f"does not have {names}, which `adapters` of its pool names"
-        context = whole(entries[backend.model].get("max_model_len"))
+        context = whole(_told_context(entries[backend.model]))
         return Verdict(backend, "mismatch", text, context=context, missing=missing)
-    return _context(backend, entries[backend.model].get("max_model_len"))
+    return _context(backend, _told_context(entries[backend.model]))
+
+
+def _told_context(entry: dict[str, Any]) -> object:
+    """What an entry of `/v1/models` says of the longest context: vLLM and SGLang as
+    `max_model_len`, llama.cpp as `n_ctx` of its `meta`, for each of its slots."""
+    meta = entry.get("meta")
+    told = meta.get("n_ctx") if isinstance(meta, dict) else None
+    return entry.get("max_model_len", told)
 
 
 def _unwell(path: str, answer: HttpAnswer, keyed: bool) -> str | None:

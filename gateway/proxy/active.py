@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec.structs import astuple
 
+from gateway.access.charge import Charge
 from gateway.errors import GatewayError
 from gateway.proxy.context_refusal import context_refusal
 from gateway.proxy.engines import EngineRefusal
@@ -19,6 +20,7 @@ from gateway.routing.backend import Lease
 from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Observation, Outcome
+from gateway.routing.trace_context import TraceContext
 
 DETAILS: Final = 4  # where what a usage says of hits begins among its fields
 NO_DETAILS: Final = (None, None, None)
@@ -34,14 +36,16 @@ class ActiveRequest:
     whether a backend has the request and has not begun to answer. committed: whether a stream has
     begun towards the client, so that an error can only be an event inside it. due_s: when the
     present wait times out. exclude: names of backends that cannot serve it. ping_s: when the client
-    gets its next keep-alive comment. upload: what is still to come of the body, or `None`.
+    gets its next keep-alive comment. upload: what is still to come of the body, or `None`. trace:
+    of a request that is traced, else `None`. charge: what it takes of the limits of its key; `None`
+    without limits.
     """
 
     __slots__ = (
-        "_receipts", "_room", "arrival_s", "bucket", "cached_tokens", "caller", "client",
+        "_receipts", "_room", "arrival_s", "bucket", "cached_tokens", "caller", "charge", "client",
         "committed", "due_s", "estimate", "exclude", "fiber", "first_at_s", "input_tokens", "lease",
         "least_input", "llm_request", "outcome", "output_tokens", "ping_s", "reason", "relay",
-        "request_id", "retries", "status", "tpot_s", "upload", "waited_s", "waiting",
+        "request_id", "retries", "status", "tpot_s", "trace", "upload", "waited_s", "waiting",
     )  # fmt: skip
 
     def __init__(
@@ -71,6 +75,8 @@ class ActiveRequest:
         self.client = client
         self.relay: Relay | None = None
         self.upload: Upload | None = None
+        self.trace: TraceContext | None = None
+        self.charge: Charge | None = None
         self.waiting = self.committed = False
         self.due_s = self.ping_s = inf
         self.outcome: Outcome = FAILED
@@ -98,6 +104,12 @@ class ActiveRequest:
     def abandon(self) -> None:
         """The client closed its connection: end the handler where it waits."""
         self.fiber.abandon()
+
+    def sent(self, lease: Lease, now_s: float, limit_s: float) -> None:
+        """Note that a backend gets it now, and is to begin its answer within `limit_s`."""
+        self.waiting, self.due_s = True, now_s + limit_s
+        if self.trace is not None:
+            self.trace.note(now_s, lease.backend.name)
 
     def first_token(self, at_s: float) -> None:
         """Note the first token, which shows that the backend has prefilled the prompt."""
@@ -140,7 +152,8 @@ class ActiveRequest:
 
     def receipt(self) -> bytes:
         """The response headers that say what was decided until now."""
-        return self._receipts.lines(self.request_id, self.bucket, self.lease)
+        lines = self._receipts.lines(self.request_id, self.bucket, self.lease)
+        return lines if self.charge is None else lines + self.charge.lines
 
     def _in_flight(self) -> float | None:
         """Requests beside it at its backend, if one backend made the one answer."""
@@ -199,4 +212,5 @@ class ActiveRequest:
             width=request.width,
             asked=request.model,
             counted=request.counted,
+            trace=self.trace,
         )

@@ -5,7 +5,7 @@ import asyncio
 from typing import Final
 
 from gateway.proxy.http.client import ClientConnection
-from gateway.proxy.http.content_coding import CODING
+from gateway.proxy.http.content_coding import CODING, decode
 from gateway.proxy.http.fiber import Fiber, Promise
 from gateway.proxy.http.request import Request
 from gateway.routing import large_body
@@ -43,3 +43,10 @@ async def collect(client: ClientConnection, request: Request, fiber: Fiber) -> N
     if CODING in request.fields or b"model" not in form_fields(request.body):
         request.body += await upload.whole()
         request.upload = None
+
+
+def decode_whole(client: ClientConnection, request: Request, limit_bytes: int) -> None:
+    """Decode a compressed body, which the engines could not read. Raises BadRequest."""
+    size = len(request.body)
+    decode(request, limit_bytes)
+    client.count(len(request.body) - size)

@@ -294,7 +294,7 @@ class Dispatcher:
         request = active.llm_request
         target = self._targets.target(lease.backend, request.endpoint)
         limit_s = target.first_byte_s if request.stream else target.unary_s
-        active.waiting, active.due_s = True, self._clock() + limit_s
+        active.sent(lease, self._clock(), limit_s)
         renaming: Renaming | None = None
         renamed, own_lines = body, lines
         if target.forwards:

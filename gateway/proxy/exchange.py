@@ -11,11 +11,11 @@ from math import inf
 from typing import Final
 from uuid import uuid4
 
-from gateway.access.callers import Callers
+from gateway.access.charge import Charge
+from gateway.access.gate import Gate
 from gateway.config.schema import GatewaySection
 from gateway.config.upstream import Upstream
 from gateway.errors import (
-    BadRequest,
     ClientGone,
     GatewayError,
     ModelNotFound,
@@ -23,23 +23,25 @@ from gateway.errors import (
     UpstreamError,
 )
 from gateway.proxy.active import LEFT, ActiveRequest
-from gateway.proxy.arrival import LARGE, collect, read_in_turns
+from gateway.proxy.arrival import LARGE, collect, decode_whole, read_in_turns
+from gateway.proxy.charges import charge_use
 from gateway.proxy.dispatch import Dispatcher
 from gateway.proxy.events import answer_id_of, usage_of
 from gateway.proxy.http.client import ClientConnection
-from gateway.proxy.http.content_coding import CODING, decode
+from gateway.proxy.http.content_coding import CODING
 from gateway.proxy.http.fiber import Fiber
 from gateway.proxy.http.headers import error_head, not_sent, reply_head, request_lines
 from gateway.proxy.http.reply import Reply
 from gateway.proxy.http.request import Request
 from gateway.proxy.list_split import ListSplitter
-from gateway.proxy.names import Names
+from gateway.proxy.names import Names, model_of
 from gateway.proxy.receipt import Receipts, unrouted
 from gateway.proxy.relay import Relay
 from gateway.proxy.responses import error_body, error_event, outcome_of, stream_head
-from gateway.proxy.slo_header import named_class
+from gateway.proxy.slo_header import default_class, named_class
 from gateway.proxy.timeouts import Timeouts
 from gateway.proxy.token_counter import TokenCounter
+from gateway.proxy.trace_sampler import trace_sampler
 from gateway.proxy.trails import Trails
 from gateway.routing.body import read_body
 from gateway.routing.class_names import LEFT_OVER
@@ -48,7 +50,6 @@ from gateway.routing.estimator import Estimator
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
 from gateway.routing.router import Router
-from planner.model.buckets import DEFAULT
 
 log = logging.getLogger("cuvee")
 
@@ -62,6 +63,7 @@ class Exchange:
         self,
         *,
         router: Router,
+        gate: Gate,
         estimator: Estimator,
         dispatcher: Dispatcher,
         counter: TokenCounter,
@@ -73,9 +75,9 @@ class Exchange:
         on_refusal: Callable[[GatewayError], None],
         clock: Callable[[], float],
     ) -> None:
-        """on_arrival: called once with the bucket of every accepted request. observe: called once
-        with the Observation of every accepted request. on_refusal: called with the error of every
-        other request."""
+        """gate: who may pass. on_arrival: called once with the bucket of every accepted request.
+        observe: called once with the Observation of every accepted request. on_refusal: called with
+        the error of every other request."""
         self._router = router
         self._estimator = estimator
         self._dispatcher = dispatcher
@@ -84,7 +86,8 @@ class Exchange:
         self._observe = observe
         self._on_refusal = on_refusal
         self._clock = clock
-        self._callers, self._receipts = Callers(), Receipts(full=settings.receipt == "full")
+        self._gate, self._callers = gate, gate.callers
+        self._receipts = Receipts(full=settings.receipt == "full")
         self._run, self._number = uuid4().hex[:16].encode(), 0
         self.timeouts = Timeouts(settings, router.fleet.may_rest, router.fleet.elsewhere)
         self._splitter = ListSplitter(
@@ -103,6 +106,7 @@ class Exchange:
         finish where it is; if it has not been sent to a backend, it ends as an unknown model.
         """
         self._not_sent = not_sent(settings.withheld_headers)
+        self._tracing = trace_sampler(settings.otel, self._not_sent, uuid4().int)
         self._body_bytes = settings.max_body_bytes
         classes = self._router.table.buckets.classes
         self._models = list(dict.fromkeys(c.model for c in classes))
@@ -132,20 +136,27 @@ class Exchange:
             self._number += 1
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None
+        charge: Charge | None = None
         try:
+            if self._callers.keyed:
+                self._callers.identify(request.credential)  # before any work is done for nobody
             if request.upload is not None:
                 await collect(client, request, fiber)
             if CODING in request.fields:
-                self._decode(client, request)
+                decode_whole(client, request, self._body_bytes)
             if len(request.body) > LARGE and not endpoint.form:
                 llm_request = await read_in_turns(client, request, endpoint, fiber)
             else:
                 llm_request = read_body(request.body, endpoint)
             if not self._counter.idle:
                 await self._count(client, fiber, llm_request, request.body)
-            active = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
-            active.upload = request.upload
+            admitted = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
+            if self._callers.keyed:  # what is over a limit is no demand, and not observed
+                charge = self._gate.enter(request.credential, admitted.estimate.tokens)
+            active, admitted.charge, admitted.upload = admitted, charge, request.upload
             lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
+            if self._tracing is not None:
+                lines = self._tracing.begin(active, request, lines)
             if active.estimate.model in self._names.split:
                 width, whole, active = self._splitter.width(active), active, None
                 if width and await self._splitter.serve(client, request, whole, lines, width):
@@ -168,43 +179,31 @@ class Exchange:
             finally:
                 reply.close()
         except GatewayError as error:
-            self._refuse(client, active, endpoint, request_id, error)
+            self._refuse(client, active, request, endpoint, request_id, error)
         except ClientGone:
             if active is not None:
                 active.finish(Outcome.ABANDONED, LEFT)
         except Exception:  # the outermost handler: after a bug too the client gets an error object
             log.exception("a request failed by an error in the gateway")
             failed = GatewayError("The gateway failed.")
-            self._refuse(client, active, endpoint, request_id, failed)
+            self._refuse(client, active, request, endpoint, request_id, failed)
         finally:
             try:
                 if active is not None:
                     self._conclude(active)
             finally:
+                if charge is not None:
+                    self._gate.leave(charge)
                 client.finish()
-
-    def _decode(self, client: ClientConnection, request: Request) -> None:
-        """Decode a compressed body, which the engines could not read."""
-        size = len(request.body)
-        decode(request, self._body_bytes)
-        client.count(len(request.body) - size)
 
     async def _count(
         self, client: ClientConnection, fiber: Fiber, llm_request: LlmRequest, body: bytes
     ) -> None:
         """Have the tokens of a prompt counted, where its model has a tokenizer."""
         client.on_disconnect = fiber.abandon
-        counted = await self._counter.count(self._model(llm_request), llm_request, body)
+        model = model_of(llm_request, self._models, self._names)
+        counted = await self._counter.count(model, llm_request, body)
         llm_request.counted = counted
-
-    def _model(self, llm_request: LlmRequest) -> str:
-        """The model that a request is for. Raises BadRequest."""
-        model = llm_request.model
-        if model is None:
-            if len(self._models) > 1:
-                raise BadRequest("you must provide a model parameter", param="model")
-            model = self._models[0]
-        return model if self._names.plain else self._names.base(model)
 
     def _admit(
         self,
@@ -216,9 +215,13 @@ class Exchange:
         arrival_s: float,
     ) -> ActiveRequest:
         """Estimate the size of a request. Raises BadRequest or a subclass of it."""
-        model = self._model(llm_request)
+        model = model_of(llm_request, self._models, self._names)
         caller = self._callers.identify(request.credential)
-        slo_class = named_class(request, self._router, model) or caller.slo_class or DEFAULT
+        slo_class = named_class(request, self._router, model)
+        if slo_class is None:
+            slo_class = default_class(caller.slo_class, self._router, model)
+        if caller.key is not None:
+            caller.key.require(model, llm_request.model, slo_class)
         class_index = self._router.class_index(model, slo_class)
         estimate = self._estimator.estimate(
             llm_request, model=model, caller=caller.id, slo_class=slo_class
@@ -311,6 +314,7 @@ class Exchange:
         self,
         client: ClientConnection,
         active: ActiveRequest | None,
+        request: Request,
         endpoint: Endpoint,
         request_id: bytes,
         error: GatewayError,
@@ -323,6 +327,7 @@ class Exchange:
             receipt = active.receipt()
         else:
             self._on_refusal(error)
+            receipt += self._gate.lines(request.credential)
         if active is None or not active.committed:
             client.respond(error_head(error) + receipt, error_body(error, endpoint))
         else:
@@ -333,6 +338,8 @@ class Exchange:
     def _conclude(self, active: ActiveRequest) -> None:
         """Release the lease, and make the Observation."""
         self.timeouts.end(active)
+        if active.charge is not None:
+            charge_use(active.charge, active)
         if active.lease is not None:
             active.lease.release()
             self._dispatcher.room(self._clock())

@@ -11,6 +11,7 @@ from typing import Final
 
 import msgspec
 
+from gateway.access.charge import Charge
 from gateway.errors import ClientGone, GatewayError
 from gateway.proxy.active import LEFT, ActiveRequest
 from gateway.proxy.dispatch import Dispatcher
@@ -30,6 +31,7 @@ from gateway.routing.estimate import Estimate
 from gateway.routing.llm_request import LlmRequest
 from gateway.routing.observation import Outcome
 from gateway.routing.router import Router
+from gateway.routing.trace_context import TraceContext
 
 AT_ONCE: Final = 16  # parts of one request that are under way at the same time, at most
 
@@ -37,12 +39,13 @@ Admit = Callable[[ClientConnection, Request, LlmRequest, Fiber, bytes, float], A
 
 
 class SplitRequest:
-    """One list while its parts are served. answers: of the parts that are done. error: of the first
-    part that failed, which ends the others. over: resolved when nothing is left to wait for."""
+    """One list while its parts are served. answers: of the parts that are done. charge: of all
+    parts. error: of the first part that failed, which ends the others. over: resolved when nothing
+    is left to wait for. trace: of the request, which its first part stands for."""
 
     __slots__ = (
-        "answers", "client", "entries", "error", "fibers", "head", "left", "lines", "next", "over",
-        "prompts", "request", "request_id", "whole", "width",
+        "answers", "charge", "client", "entries", "error", "fibers", "head", "left", "lines",
+        "next", "over", "prompts", "request", "request_id", "trace", "whole", "width",
     )  # fmt: skip
 
     def __init__(
@@ -57,6 +60,7 @@ class SplitRequest:
     ) -> None:
         parts = -(-prompts.count // width)
         self.client = client
+        self.charge: Charge | None = None
         self.request = request
         self.whole = whole
         self.prompts = prompts
@@ -70,6 +74,7 @@ class SplitRequest:
         self.fibers: list[Fiber] = []
         self.left = 0
         self.error: BaseException | None = None
+        self.trace: TraceContext | None = None
         self.over: Promise[None] = Promise()
 
     def __repr__(self) -> str:
@@ -146,6 +151,7 @@ class ListSplitter:
         if prompts.count != whole.prompts:
             return False
         split = SplitRequest(client, request, whole, prompts, width, lines, active.request_id)
+        split.charge, split.trace = active.charge, active.trace
         client.on_disconnect = active.abandon
         split.left = min(self._at_once(active), len(split.answers))
         split.fibers = [Fiber() for _ in range(split.left)]
@@ -159,7 +165,8 @@ class ListSplitter:
         if split.error is not None:
             raise split.error
         answer = joined(split.answers, split.entries, whole.endpoint)
-        client.respond(split.head + unrouted(active.request_id), answer)
+        limits = b"" if split.charge is None else split.charge.lines
+        client.respond(split.head + unrouted(active.request_id) + limits, answer)
         return True
 
     def _at_once(self, active: ActiveRequest) -> int:
@@ -192,6 +199,9 @@ class ListSplitter:
             part.counted = round(whole.counted * part.prompt_bytes / whole.prompt_bytes)
         request_id = b"%b-%d" % (split.request_id, number)
         active = self._admit(split.client, split.request, part, fiber, request_id, self._clock())
+        active.charge = split.charge
+        if number == 0:
+            active.trace = split.trace
         try:
             self._timeouts.begin(active)
             self._on_arrival(active.bucket)

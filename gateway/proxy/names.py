@@ -90,3 +90,13 @@ def _needs(ability: str, request: LlmRequest, body: bytes) -> bool:
     if ability == TOOLS:
         return SOME_TOOLS.search(body) is not None
     return any(kind in SEEN for kind, _ in request.payload)
+
+
+def model_of(llm_request: LlmRequest, models: Sequence[str], names: Names) -> str:
+    """The model that a request is for. models: all of them. Raises BadRequest."""
+    model = llm_request.model
+    if model is None:
+        if len(models) > 1:
+            raise BadRequest("you must provide a model parameter", param="model")
+        model = models[0]
+    return model if names.plain else names.base(model)

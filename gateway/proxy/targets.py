@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from gateway.config.schema import GatewaySection
-from gateway.config.upstream import Upstream
+from gateway.config.upstream import TlsPaths, Upstream
 from gateway.proxy.engines import ANY, EngineDialect, dialects
 from gateway.proxy.http.pool import ConnectionPool, ConnectionPools
 from gateway.proxy.http.tls import TlsFiles
@@ -114,7 +114,11 @@ def header_lines(upstream: Upstream) -> bytes:
 
 def tls_files(upstream: Upstream) -> TlsFiles | None:
     """The files for connections to a pool's engines; `None`: as the system has it."""
-    paths = upstream.tls
+    return files_of(upstream.tls)
+
+
+def files_of(paths: TlsPaths | None) -> TlsFiles | None:
+    """Files of the configuration as connections take them; `None`: there are none."""
     if paths is None:
         return None
     return TlsFiles(

@@ -107,7 +107,7 @@ TOKENIZE: Final = Endpoint(
 )
 DETOKENIZE: Final = Endpoint(
     name="detokenize", path="/detokenize", prompt="tokens", token_ids=True,
-    answer=("prompt", "text"),
+    answer=("prompt", "text", "content"),
 )  # fmt: skip
 TRANSCRIPTIONS: Final = Endpoint(
     name="transcriptions", path="/v1/audio/transcriptions", prompt="input", generates=True,

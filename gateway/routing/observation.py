@@ -5,6 +5,7 @@ from typing import Final
 
 from gateway.routing.endpoints import Endpoint
 from gateway.routing.estimator_schema import Lesson
+from gateway.routing.trace_context import TraceContext
 from planner.model.buckets import DEFAULT
 
 NO_BUCKET: Final = -1  # in place of a bucket: the model left the configuration under the request
@@ -49,7 +50,7 @@ class Observation:
     sequences on its backend meanwhile, on average; `None` unless it was sent there once, for one
     answer. beside: the same at its last backend, however often it was sent; 0 if to none. pool,
     backend, plan_id, decision: of the last attempt; `None` if the request was never
-    routed. retries: attempts after the first.
+    routed. retries: attempts after the first. trace: of a request that is traced, else `None`.
 
     A plain class instead of a frozen dataclass: compiled code makes one per request.
     """
@@ -60,8 +61,8 @@ class Observation:
         "exact_input",
         "in_flight", "input_tokens", "least_input", "max_tokens", "model", "outcome",
         "output_tokens", "payload", "plan_id", "pool", "prompt_bytes", "prompts", "reason",
-        "request_id", "retries", "slo_class", "status", "stream", "tpot_s", "ttft_s", "units",
-        "waited_s", "wide", "width",
+        "request_id", "retries", "slo_class", "status", "stream", "tpot_s", "trace", "ttft_s",
+        "units", "waited_s", "wide", "width",
     )  # fmt: skip
 
     def __init__(
@@ -106,6 +107,7 @@ class Observation:
         asked: str | None = None,
         counted: int | None = None,
         beside: float = 0.0,
+        trace: TraceContext | None = None,
     ) -> None:
         self.model = model
         self.caller = caller
@@ -146,6 +148,7 @@ class Observation:
         self.asked = asked
         self.counted = counted
         self.beside = beside
+        self.trace = trace
 
     def __repr__(self) -> str:
         return f"<Observation {self.model} {self.outcome} {self.status}, bucket {self.bucket}>"

@@ -8,6 +8,7 @@ time it is.
 
 from collections.abc import Mapping
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 
@@ -141,7 +142,7 @@ class SharedServed(Served):
         if slot is None:
             if len(self._slots) >= CALLERS:
                 self._slots.clear()
-            slot = self._slots[caller] = int(caller[:8], 16) % CALLERS if caller else 0
+            slot = self._slots[caller] = _digest(caller) % CALLERS
         return slot
 
     def _refresh(self, now_s: float) -> None:
@@ -155,6 +156,14 @@ class SharedServed(Served):
     @staticmethod
     def _current(now_s: float) -> int:
         return int(now_s / WINDOW_S)
+
+
+def _digest(caller: str) -> int:
+    """The same number in every process, of an id that is a digest or the name of a key."""
+    try:
+        return int(caller[:8], 16) if caller else 0
+    except ValueError:
+        return crc32(caller.encode())
 
 
 def first_claims(shared: SharedQueue, now_s: float, workers: int) -> Any:

@@ -50,6 +50,25 @@ PLAN_BOUND_USD = Metric(
     "gauge",
     "Lower bound on the cost of any plan for the same demand, by the fluid relaxation.",
 )
+SINGLE_USD = Metric(
+    "cuvee_single_type_usd_per_hour",
+    "gauge",
+    "Cost of the cheapest fleet of one GPU type that serves the plan's demand as well; missing "
+    "where no type alone can, or while it is not computed.",
+    ("gpu",),
+)
+RUNNING_USD = Metric(
+    "cuvee_running_usd_per_hour",
+    "gauge",
+    "Cost of the pool's backends that the gateway knows now, those that are drained or asleep "
+    "among them; reserved ones are paid for already.",
+    ("pool",),
+)
+ASLEEP_USD = Metric(
+    "cuvee_asleep_usd_per_hour",
+    "gauge",
+    "What backends that sleep cost beside the others: no plan counts it.",
+)
 PLAN_SOLVE_S = Metric(
     "cuvee_plan_solve_seconds", "gauge", "Time that the solver took for the plan in force."
 )

@@ -247,6 +247,13 @@ TRACED = Metric(
     "too many at one time, or the file could not be written.",
     ("result",),
 )
+OTEL = Metric(
+    "cuvee_otel_requests_total",
+    "counter",
+    "Requests that were traced (`gateway.otel`), by whether the collector has their spans: those "
+    "that are lost were too many while it did not answer, or it refused them.",
+    ("result",),
+)
 BUILD = Metric("cuvee_build_info", "gauge", "Always 1.", ("data_path", "python", "version"))
 # The names of Prometheus' client libraries.
 PROCESS_CPU = Metric(

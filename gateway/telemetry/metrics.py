@@ -12,40 +12,35 @@ from gateway.telemetry.cluster_metrics import ClusterFigures, cluster_families
 from gateway.telemetry.discovery_metrics import discovered
 from gateway.telemetry.engine_metric_families import engines
 from gateway.telemetry.engine_reading import EngineFigures
-from gateway.telemetry.exposition import Family, labelled, text
+from gateway.telemetry.exemplars import Exemplars
+from gateway.telemetry.exposition import Family, labelled, openmetrics, text
 from gateway.telemetry.kv_metrics import kv_families
 from gateway.telemetry.kv_reading import KvFigures
 from gateway.telemetry.loop_metrics import loop_families
 from gateway.telemetry.loops import Loops
 from gateway.telemetry.metric import Metric
-from gateway.telemetry.plan_metrics import plan_families
+from gateway.telemetry.plan_metrics import plan_families, spending
 from gateway.telemetry.prefix_hits import PrefixHits
 from gateway.telemetry.process_metrics import processes, workers
+from gateway.telemetry.request_metrics import ByClass, latencies, promises, requests, summed
 from gateway.telemetry.scaling_metrics import ScalingFigures, scaling
 from gateway.telemetry.size_metrics import Figures, estimates, learned
 from gateway.telemetry.stats_schema import (
     LAG_S,
-    REQUEST_S,
-    TPOT_S,
-    TTFT_S,
     PoolStats,
     ProcessUsage,
     StatsDelta,
     WorkerGauges,
 )
-from planner.model.buckets import BEST_EFFORT
 from planner.model.plan import Plan
-
-ByPool = dict[tuple[str, str], PoolStats]  # by model and pool
-ByClass = dict[tuple[str, str, str], PoolStats]  # by model, SLO class and pool
 
 
 class Metrics:
     """The metrics of one gateway. No method is called per request.
 
     hits: the prefix hits by caller and pool, which are too many for labels. loops: how the loops of
-    the control plane are. by_class: all requests that ended. totals: what is not by pool. workers:
-    their gauges.
+    the control plane are. exemplars: single requests in the histograms. by_class: all requests that
+    ended. totals: what is not by pool. workers: their gauges.
     """
 
     def __init__(self, fleet: Fleet, *, build: Mapping[str, str] | None = None) -> None:
@@ -53,11 +48,14 @@ class Metrics:
         self._fleet = fleet
         self._build = build
         self.hits = PrefixHits()
-        self.loops = Loops()
+        self.loops, self.exemplars = Loops(), Exemplars()
         self.by_class: ByClass = {}
         self._plan: Plan | None = None
         # What pools that are scaled are to have, as it was ordered last; `None`: not yet.
         self.orders: Mapping[str, int | None] = {}
+        # $/h of what runs, by pool, and what those that sleep add to the plan's cost.
+        self.bill: tuple[Mapping[str, float], float] = ({}, 0.0)
+        self.spans: Mapping[str, int] = {}  # of how many requests, by what came of them
         self._plan_at_s = 0.0
         self._plans = self._replaced = 0
         self.totals = StatsDelta()  # without what is by pool, and without the demand
@@ -161,8 +159,17 @@ class Metrics:
 
     def text(self) -> bytes:
         """The page in Prometheus' text format."""
-        by_pool = _by_pool(self.by_class)
-        families = [*_requests(by_pool), *_latencies(by_pool), *_promises(self.by_class)]
+        return text(self.families())
+
+    def openmetrics(self) -> bytes:
+        """The page as OpenMetrics, with exemplars."""
+        return openmetrics(self.families())
+
+    def families(self) -> list[Family]:
+        """All metrics that have values."""
+        by_pool = summed(self.by_class)
+        families = [*requests(by_pool), *promises(self.by_class)]
+        families += latencies(by_pool, self.exemplars)
         families.append(estimates(by_pool))
         families += learned(self._bytes_per_token, self._payload_tokens)
         families += _backends(self._fleet)
@@ -174,12 +181,12 @@ class Metrics:
         families += discovered(self._sources, self._found)
         families += loop_families(self.loops)
         families += cluster_families(self._cluster)
-        families += scaling(self._scaled)
+        families += [*scaling(self._scaled), *spending(*self.bill)]
         if self._plan is not None:
             families += plan_families(self._plan, self.orders)
             families.append(_single(control.PLAN_TIME, self._plan_at_s))
         families += processes(self._processes)
-        return text(families)
+        return families
 
     def _gateway(self) -> Iterator[Family]:
         yield _single(metric.WORKERS, len(self.workers))
@@ -192,6 +199,7 @@ class Metrics:
         yield _counted(control.LOOKS, "result", self._looks)
         yield _counted(metric.LOG_DROPPED, "process", self._dropped)
         yield _counted(metric.TRACED, "result", self._traced)
+        yield _counted(metric.OTEL, "result", self.spans)
         lag = Family(metric.LAG)
         lag.histogram("", LAG_S, self.totals.lag.counts, self.totals.lag.seconds)
         yield lag
@@ -199,88 +207,6 @@ class Metrics:
             build = Family(metric.BUILD)
             build.add(labelled(**self._build), 1)
             yield build
-
-
-def _by_pool(by_class: ByClass) -> ByPool:
-    """The statistics of all classes of a model together."""
-    by_pool: ByPool = {}
-    for (model, _, pool), stats in by_class.items():
-        by_pool.setdefault((model, pool), PoolStats.none()).add(stats)
-    return by_pool
-
-
-def _promises(by_class: ByClass) -> Iterator[Family]:
-    """What the clients of each SLO class got."""
-    slo, responses = Family(metric.SLO), Family(metric.RESPONSES)
-    sheds, queue = Family(metric.SHEDS), Family(metric.QUEUE)
-    whole: dict[tuple[str, str], PoolStats] = {}
-    codes: dict[tuple[str, str, int], int] = {}
-    for (model, slo_class, pool), stats in by_class.items():
-        kept = dict.fromkeys(("yes", "no"), 0)  # from the start, so that a rate is never missing
-        for (_, status, met, _), count in stats.ends.items():
-            kept[met] = kept.get(met, 0) + count
-            code = model, slo_class, status
-            codes[code] = codes.get(code, 0) + count
-        kept.pop("", None)
-        if slo_class == BEST_EFFORT:
-            kept.clear()
-        for met, count in kept.items():
-            labels = {"class": slo_class, "met": met, "model": model, "pool": pool}
-            slo.add(labelled(**labels), count)
-        whole.setdefault((model, slo_class), PoolStats.none()).add(stats)
-    for (model, slo_class), stats in whole.items():
-        labels = {"class": slo_class, "model": model}
-        for reason, count in stats.sheds.items():
-            sheds.add(labelled(**labels, reason=reason), count)
-        if any(stats.waited.counts):
-            waited = stats.waited
-            queue.histogram(labelled(**labels), REQUEST_S, waited.counts, waited.seconds)
-    for (model, slo_class, status), count in codes.items():
-        labels = {"class": slo_class, "code": str(status), "model": model}
-        responses.add(labelled(**labels), count)
-    yield from (slo, responses, sheds, queue)
-
-
-def _requests(by_pool: ByPool) -> Iterator[Family]:
-    requests, decisions = Family(metric.REQUESTS), Family(metric.DECISIONS)
-    retries, tokens = Family(metric.RETRIES), Family(metric.TOKENS)
-    cached = Family(metric.CACHED_TOKENS)
-    by_model: dict[str, int] = {}
-    for (model, pool), stats in by_pool.items():
-        outcomes: dict[str, int] = {}
-        decided: dict[str, int] = {}
-        for (outcome, _, _, decision), count in stats.ends.items():
-            outcomes[outcome] = outcomes.get(outcome, 0) + count
-            decided[decision] = decided.get(decision, 0) + count
-        decided.pop("", None)
-        for outcome, count in outcomes.items():
-            requests.add(labelled(model=model, outcome=outcome, pool=pool), count)
-        for decision, count in decided.items():
-            decisions.add(labelled(decision=decision, model=model, pool=pool), count)
-        tokens.add(labelled(direction="input", model=model, pool=pool), stats.input_tokens)
-        tokens.add(labelled(direction="output", model=model, pool=pool), stats.output_tokens)
-        cached.add(labelled(model=model, pool=pool), stats.cached_tokens)
-        by_model[model] = by_model.get(model, 0) + stats.retries
-    for model, count in by_model.items():
-        retries.add(labelled(model=model), count)
-    yield from (requests, decisions, retries, tokens, cached)
-
-
-def _latencies(by_pool: ByPool) -> Iterator[Family]:
-    """The histograms of durations; a pool without a value has none."""
-    kinds = [
-        (Family(definition), bounds)
-        for definition, bounds in (
-            (metric.TTFT, TTFT_S), (metric.TPOT, TPOT_S), (metric.REQUEST, REQUEST_S)
-        )
-    ]  # fmt: skip
-    for (model, pool), stats in by_pool.items():
-        labels = labelled(model=model, pool=pool)
-        found = (stats.ttft, stats.tpot, stats.duration)
-        for (family, bounds), seconds in zip(kinds, found, strict=True):
-            if any(seconds.counts):
-                family.histogram(labels, bounds, seconds.counts, seconds.seconds)
-    yield from (family for family, _ in kinds)
 
 
 def _backends(fleet: Fleet) -> Iterator[Family]:

@@ -17,6 +17,11 @@ def plan_families(plan: Plan, orders: Mapping[str, int | None]) -> Iterator[Fami
             desired.add(labelled(pool=pool), wished)
         load.add(labelled(pool=pool), mean)
     yield from (desired, load)
+    single = Family(control.SINGLE_USD)
+    if plan.cheapest_single is not None:
+        cheapest = plan.cheapest_single
+        single.add(labelled(gpu=cheapest.gpu), cheapest.usd_per_hour)
+    yield single
     for definition, value in (
         (control.PLAN_USD, plan.usd_per_hour),
         (control.PLAN_BOUND_USD, plan.lower_bound_usd_per_hour),
@@ -25,3 +30,13 @@ def plan_families(plan: Plan, orders: Mapping[str, int | None]) -> Iterator[Fami
         family = Family(definition)
         family.add("", value)
         yield family
+
+
+def spending(running: Mapping[str, float], asleep_usd: float) -> Iterator[Family]:
+    """What the backends of each pool cost now, $/h. asleep_usd: what those that sleep add to the
+    plan's cost."""
+    family, asleep = Family(control.RUNNING_USD), Family(control.ASLEEP_USD)
+    for pool, usd in running.items():
+        family.add(labelled(pool=pool), round(usd, 6))
+    asleep.add("", round(asleep_usd, 6))
+    yield from (family, asleep)

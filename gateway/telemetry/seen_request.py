@@ -60,17 +60,18 @@ def seen_requests(
 ) -> list[SeenRequest]:
     """What a sampler kept. promises: of the classes, in the order of the buckets. cells: buckets of
     each class."""
-    found = [_seen(one, promises, cells, sampled=True) for one in last]
+    found = [seen_request(one, promises, cells, sampled=True) for one in last]
     return found + [
-        _seen(one, promises, cells, sampled=False)
+        seen_request(one, promises, cells, sampled=False)
         for one, _ in slowest
         if not any(one is other for other in last)
     ]
 
 
-def _seen(
+def seen_request(
     ended: Observation, promises: Sequence[Promise], cells: int, *, sampled: bool
 ) -> SeenRequest:
+    """What is told of one request; see `seen_requests`."""
     met, slowness = "", None
     if ended.bucket != NO_BUCKET:
         _, ttft_s, tpot_s = promises[ended.bucket // cells]

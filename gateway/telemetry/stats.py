@@ -12,6 +12,7 @@ from gateway.telemetry.sampler import RequestSampler
 from gateway.telemetry.seen_request import seen_requests
 from gateway.telemetry.stats_schema import (
     LAG_S,
+    MOST_TRACED,
     RATIO,
     REQUEST_S,
     TPOT_S,
@@ -23,6 +24,7 @@ from gateway.telemetry.stats_schema import (
     Stay,
     Use,
 )
+from gateway.telemetry.traced_request import traced_requests
 from planner.cells import cell
 from planner.model.buckets import BEST_EFFORT, Buckets
 from planner.traffic.size_histogram import FINE, CellSum
@@ -163,6 +165,8 @@ class Stats:
             uses={key: sums.value() for key, sums in self._uses.items()},
             stays=self._stays,
             seen=seen_requests(last, slowest, self._promises, self._cells),
+            traced=traced_requests(self._traced, self._promises, self._cells),
+            untold=self._untold,
         )
         self._restart()
         return delta
@@ -178,6 +182,8 @@ class Stats:
         self._hits: dict[tuple[str, str], Hits] = {}
         self._uses: dict[tuple[str, str, str], UseSums] = {}
         self._stays: list[Stay] = []
+        self._traced: list[Observation] = []
+        self._untold = 0
 
     def arrived(self, bucket: int) -> None:
         """Count a request at its arrival, whatever becomes of it."""
@@ -219,6 +225,8 @@ class Stats:
         # The text of the outcome: the hash of a member of an enum is computed by Python code.
         ends, end = sums.ends, (outcome._value_, o.status, met, decision or "")
         ends[end] = ends.get(end, 0) + 1
+        if o.trace is not None:
+            self._trace(o)
         if o.waited_s is not None:
             sums.waited.add(o.waited_s)
         if outcome is SHED:
@@ -270,6 +278,13 @@ class Stats:
             shared = cached // prompts + inputs * (width - prompts) // width
             hits = min(inputs, shared)
             self._sized(o.bucket, max(1, inputs), o.answer_tokens or 1, hits, width)
+
+    def _trace(self, o: Observation) -> None:
+        """Keep a request that is traced, if nobody is late to take those before."""
+        if len(self._traced) < MOST_TRACED:
+            self._traced.append(o)
+        else:
+            self._untold += 1
 
     def _stayed(self, o: Observation, cached: int) -> None:
         stay_s, inputs, in_flight = o.stay_s, o.input_tokens, o.in_flight

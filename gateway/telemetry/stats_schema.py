@@ -5,11 +5,12 @@ a `msgspec.Struct`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 
 import msgspec
 
 from gateway.telemetry.seen_request import SeenRequest
+from gateway.telemetry.traced_request import TracedRequest
 from planner.traffic.gateway_trace import ServedRequest
 from planner.traffic.size_histogram import CellSum, merge_sums
 
@@ -28,6 +29,7 @@ RATIO: Bounds = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0
 LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
 MOST_SEEN = 512  # requests, of workers whose sums nobody has taken yet
+MOST_TRACED: Final = 2048  # requests, of one worker and of all whose sums nobody has taken yet
 Hits = tuple[int, int]  # prompt tokens, and how many of them were prefix hits
 # Requests, input tokens, output tokens, and seconds of a backend: of the time that a request was in
 # one, its share of the sequences there.
@@ -127,7 +129,7 @@ class StatsDelta(msgspec.Struct):
     was routed. stays: of a sample of the requests that
     ended well at the first backend that they were sent to. served: all that ended, where a trace is
     written; unrecorded: how many were too many for it. seen: a few of the last requests and of the
-    slowest ones.
+    slowest ones. traced: those whose spans are to be sent; untold: how many were too many for it.
     """
 
     arrivals: dict[int, int] = {}
@@ -143,6 +145,8 @@ class StatsDelta(msgspec.Struct):
     served: list[ServedRequest] = []
     unrecorded: int = 0
     seen: list[SeenRequest] = []
+    traced: list[TracedRequest] = []
+    untold: int = 0
 
     def forget_buckets(self) -> None:
         """Drop what is counted by bucket: the numbers of the buckets have changed since."""
@@ -167,6 +171,9 @@ class StatsDelta(msgspec.Struct):
         self.served.extend(other.served)
         self.unrecorded += other.unrecorded
         self.seen = (self.seen + other.seen)[-MOST_SEEN:]
+        room = max(0, MOST_TRACED - len(self.traced))
+        self.traced += other.traced[:room]
+        self.untold += other.untold + len(other.traced[room:])
 
 
 class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):

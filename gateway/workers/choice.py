@@ -1,8 +1,10 @@
 """Which data plane serves: a worker in this process, or a supervisor of several; and where other
 gateways' load comes in."""
 
+from collections.abc import Mapping
+
 from gateway.config.serving import ServingConfig
-from gateway.routing.affinity import SPARE_ROWS
+from gateway.routing.affinity import SPARE_ROWS, Affinity
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.gateway_load import GatewayLoad, SoleView
@@ -41,6 +43,19 @@ def data_plane(
         peers=peers,
     )
     return worker, peers
+
+
+def affinity_of(plane: DataPlane, fleet: Fleet, switches: Mapping[str, str]) -> Affinity | None:
+    """Where prompts have been, to be read and not to be written; `None` of another data plane.
+    switches: by pool, as in the configuration."""
+    if isinstance(plane, Supervisor):
+        made = Affinity()
+        made.configure(switches)
+        made.use(plane.table)
+        made.share(plane.prefixes)
+        made.track(fleet)
+        return made
+    return plane.router.affinity if isinstance(plane, Worker) else None
 
 
 def prefix_index(plane: DataPlane, fleet: Fleet) -> PrefixIndex:

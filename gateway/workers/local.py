@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import msgspec
 
+from gateway.access.gate import Gate
 from gateway.config.serving import ServedModel, ServingConfig
 from gateway.errors import (
     Draining,
@@ -53,6 +54,7 @@ class LocalEndpoints:
         self,
         config: ServingConfig,
         *,
+        gate: Gate,
         ready: Callable[[], State],
         connection_pools: ConnectionPools,
         stored_responses: StoredResponses,
@@ -60,10 +62,12 @@ class LocalEndpoints:
         on_refusal: Callable[[GatewayError], None],
         contexts: Callable[[], Mapping[str, int]],
     ) -> None:
-        """ready: returns the worker's readiness. admin: base URL of the supervisor's admin port.
-        on_refusal: called with the error of every request that is answered with one. contexts:
-        returns by pool the longest context, tokens, as plans count with it."""
+        """gate: who may see which models. ready: returns the worker's readiness. admin: base URL of
+        the supervisor's admin port. on_refusal: called with the error of every request that is
+        answered with one. contexts: returns by pool the longest context, tokens, as plans count
+        with it."""
         self._contexts = contexts
+        self._gate = gate
         self._stored = stored_responses
         self._admin = connection_pools.pool(admin)
         self._on_refusal = on_refusal
@@ -82,8 +86,6 @@ class LocalEndpoints:
             "/health": self._ready,
             "/ping": self._ready,
             "/version": lambda: (200, version),
-            "/v1/models": self._list,
-            "/models": self._list,
         }
 
     def serve(self, client: ClientConnection, request: Request) -> None:
@@ -98,10 +100,12 @@ class LocalEndpoints:
                 status, body = self._states[path]()
                 head = status_line(status) + JSON + _id(request)
                 client.respond(head, msgspec.json.encode(body))
-            elif path.startswith((MODELS, BARE_MODELS)):
+            elif f"{path}/".startswith((MODELS, BARE_MODELS)):
                 request.require_method(b"GET")
-                body = self._described(self._named(path.partition(BARE_MODELS)[2]))
-                client.respond(status_line(200) + JSON + _id(request), msgspec.json.encode(body))
+                body = self._model_answer(path.partition(BARE_MODELS)[2], request)
+                limits = self._gate.lines(request.credential)
+                head = status_line(200) + JSON + _id(request) + limits
+                client.respond(head, msgspec.json.encode(body))
             elif path == "/metrics" or path.startswith("/cuvee/"):
                 if not self._operator_paths or path.startswith(PAGE):
                     raise NotFound(f"{path} is answered on the admin port only.")
@@ -110,6 +114,7 @@ class LocalEndpoints:
                 fiber.start(self._fetch(client, request, fiber))
                 return
             elif stored(path):
+                self._gate.identify(request.credential)
                 self._stored.serve(client, request, path, self._on_refusal)
                 return
             elif path in BY_PATH:
@@ -128,12 +133,25 @@ class LocalEndpoints:
         if methods := stored(path):
             listed = ", ".join(("HEAD", *methods) if "GET" in methods else methods)
             return f"allow: {listed}, OPTIONS\r\n".encode()
-        if path in self._states or path.startswith((MODELS, BARE_MODELS)):
+        if path in self._states or f"{path}/".startswith((MODELS, BARE_MODELS)):
             return b"allow: GET, HEAD, OPTIONS\r\n"
         raise NotFound(f"Unknown path: {path}")
 
-    def _list(self) -> State:
-        return 200, {"object": "list", "data": [self._described(name) for name in self._models]}
+    def _model_answer(self, written: str, request: Request) -> dict[str, Any]:
+        """The answer about one model, or about all for an empty name: those that the key opens.
+        Raises ModelNotFound."""
+        key = self._gate.identify(request.credential).key
+        opened = [
+            name
+            for name, model in self._models.items()
+            if key is None or key.opens(name, *_parents(name, model))
+        ]
+        if not written:
+            return {"object": "list", "data": [self._described(name) for name in opened]}
+        name = self._named(written)
+        if name not in opened:  # as if it did not exist: a key is not told what others have
+            raise ModelNotFound(f"The model `{name}` does not exist.", param="model")
+        return self._described(name)
 
     def _named(self, written: str) -> str:
         """The name of a model as it is written in a path: as it is, or with `%2F` for a slash, as
@@ -167,7 +185,10 @@ class LocalEndpoints:
         timer = asyncio.get_running_loop().call_later(FETCH_S, fiber.cancel, late)
         reply: Reply | None = None
         try:
-            head = self._admin.request_start("GET", request.path) + b"\r\n"
+            accept = b"accept: %b\r\n" % request.fields.get(b"accept", b"*/*")
+            shown = request.fields.get(b"authorization")  # which the admin port may ask for
+            key = b"" if shown is None else b"authorization: %b\r\n" % shown
+            head = self._admin.request_start("GET", request.path) + accept + key + b"\r\n"
             reply = await self._admin.send(head, b"")
             body = await reply.read()
             client.respond(reply_head(reply.status, reply.headers) + _id(request), body)
@@ -198,6 +219,11 @@ def readiness(
     if any(asleep.values()):
         body["asleep"] = asleep
     return 200 if status == "ready" else 503, body
+
+
+def _parents(name: str, model: ServedModel) -> tuple[str, ...]:
+    """Further names by which a key may have been given this one."""
+    return () if name == model.name else (model.name,)
 
 
 def _names(model: ServedModel) -> tuple[str, ...]:

@@ -6,6 +6,7 @@
 from collections import deque
 from typing import Protocol
 
+from gateway.access.key_board import KeyBoard
 from gateway.config.serving import ServingConfig
 from gateway.routing.backend import Backend
 from gateway.routing.estimator_schema import Lesson
@@ -20,9 +21,10 @@ class DataPlane(Protocol):
     table: the one in force; assign another to put it in force. replaced: worker processes that died
     and were replaced since the start. pids: (N,) ids of the worker processes, `None` where one is
     being replaced; empty where this process serves itself. recent: lessons of a sample of the last
-    requests.
+    requests. board: what the keys of clients have used.
     """
 
+    board: KeyBoard
     table: RoutingTable
     replaced: int
     recent: deque[Lesson]

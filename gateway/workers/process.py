@@ -16,6 +16,7 @@ from typing import Any
 import uvloop
 
 from gateway import logs
+from gateway.access.key_board import SLOTS, KeyBoard
 from gateway.routing.estimator import Estimator
 from gateway.routing.fleet import Fleet
 from gateway.routing.prefix_index import PrefixIndex
@@ -49,12 +50,13 @@ def main(
     sockets: Sequence[socket.socket],
     memory: Any,
     prefixes: Any,
+    keys: Any,
     rows: int,
     number: int,
 ) -> None:
     """Run the process. end: socket to the supervisor. sockets: which listen on the data port.
-    memory, rows: of the shared array. prefixes: memory of the shared `PrefixIndex`. number: of this
-    worker, whose cells of the array it writes."""
+    memory, rows: of the shared array. prefixes: memory of the shared `PrefixIndex`. keys: of the
+    `KeyBoard`. number: of this worker, whose cells of the array it writes."""
     return_large_blocks()
     settle()  # objects of the fork server are then never touched, so their memory stays shared
     # On Ctrl-C the supervisor ends its workers; on SIGHUP it tells them what to change; on SIGUSR2
@@ -62,7 +64,7 @@ def main(
     for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
     try:
-        uvloop.run(WorkerProcess(number, sockets, memory, prefixes, rows).run(end))
+        uvloop.run(WorkerProcess(number, sockets, memory, prefixes, keys, rows).run(end))
     except Exception:  # not to standard error, which may be a pipe that nobody reads
         log.exception("worker %d ends by an error", number)
         sys.exit(1)
@@ -93,12 +95,14 @@ class WorkerProcess:
         sockets: Sequence[socket.socket],
         memory: Any,
         prefixes: Any,
+        keys: Any,
         rows: int,
     ) -> None:
         self._number = number
         self._sockets = sockets
         self._memory = memory
         self._prefixes = prefixes
+        self._keys = keys
         self._rows = rows
         self._stop = asyncio.Event()
         self._delay_s = 0.0
@@ -146,6 +150,8 @@ class WorkerProcess:
             sockets=self._sockets,
             admin=start_up.admin,
             peers=load_view,
+            board=KeyBoard(self._keys, workers=config.gateway.workers, slots=SLOTS),
+            number=self._number,
         )
         worker.router.affinity.share(PrefixIndex(self._prefixes, rows=self._rows))
         return worker, load_view

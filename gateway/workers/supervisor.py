@@ -18,6 +18,7 @@ from multiprocessing.context import ForkServerProcess
 from secrets import randbits
 from types import ModuleType
 
+from gateway.access.key_board import SLOTS, KeyBoard, doubles
 from gateway.config.serving import ServingConfig
 from gateway.errors import ConfigError
 from gateway.routing.backend import Backend
@@ -101,6 +102,9 @@ class Supervisor:
         self._prefixes = FORKED.RawArray("Q", PrefixIndex.words(rows=rows))
         self.prefixes = PrefixIndex(self._prefixes, rows=rows)
         self.prefixes.salt = randbits(SALT_BITS)
+        workers = settings.workers
+        self._keys = FORKED.RawArray("d", doubles(workers=workers, slots=SLOTS))
+        self.board = KeyBoard(self._keys, workers=workers, slots=SLOTS)
         # By row of a backend that left: the version of the membership in which it left.
         self._retired: dict[int, int] = {}
         self._delta = StatsDelta()
@@ -233,6 +237,7 @@ class Supervisor:
             pid = slot.process.pid if slot.process else None
             slot.channel = slot.report = None
             self._shared_load.clear(slot.number)  # its leases ended with the process
+            self.board.clear(slot.number)
             if not slot.listening.done():
                 slot.listening.set_exception(OSError("a worker did not start; its log says why"))
             if self._stopping.is_set():
@@ -254,7 +259,8 @@ class Supervisor:
         with its:
             sockets = self._port.share(slot.number)
             rows = self._shared_load.rows
-            arguments = (its, sockets, self._memory, self._prefixes, rows, slot.number)
+            memory = (self._memory, self._prefixes, self._keys)
+            arguments = (its, sockets, *memory, rows, slot.number)
             slot.process = FORKED.Process(target=process.main, args=arguments, daemon=True)
             try:
                 await asyncio.to_thread(_start, slot.process)

@@ -7,12 +7,14 @@ statistics. Knows a plan only as a routing table.
 import asyncio
 import logging
 import socket
+import time
 from collections import deque
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from gateway import logs
+from gateway.access.gate import Gate
+from gateway.access.key_board import KeyBoard, own_board
 from gateway.config.schema import GatewaySection
 from gateway.config.serving import ServingConfig
 from gateway.errors import GatewayError
@@ -24,7 +26,9 @@ from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.pool import ConnectionPools
 from gateway.proxy.http.request import Request, canonical_path
+from gateway.proxy.key_rings import key_ring
 from gateway.proxy.names import Names
+from gateway.proxy.targets import files_of
 from gateway.proxy.token_counter import TokenCounter
 from gateway.routing.admission import Admission
 from gateway.routing.backend import Backend
@@ -40,6 +44,7 @@ from gateway.routing.table import RoutingTable
 from gateway.runtime import return_free_memory
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import StatsDelta, WorkerGauges
+from gateway.workers.gauges import gauges_of
 from gateway.workers.limits import body_budget, client_limits, queue_limits
 from gateway.workers.local import LocalEndpoints, readiness
 from gateway.workers.records import new_records
@@ -75,31 +80,36 @@ class Worker:
         sockets: Sequence[socket.socket],
         admin: str,
         peers: Peers | None = None,
+        board: KeyBoard | None = None,
+        number: int = 0,
     ) -> None:
         """sockets: which listen on the data port; the worker closes them. admin: base URL of the
-        admin port. peers: other routers of the same fleet; `None`: there are none."""
+        admin port. peers, board: other routers of the fleet, and what keys have used at all, of
+        which this one has the number; `None`: there are no others."""
         self._config = config
         self._settings = settings = config.gateway
+        self._sockets, self._peers = tuple(sockets), peers
         self._estimator, self._stats = estimator, Stats(table.buckets)
         budget = BodyBudget(body_budget(settings))
         self._connection_pools = ConnectionPools(
             connect_timeout_s=settings.connect_timeout_s, budget=budget
         )
-        self._peers = peers
         self._clock = asyncio.get_running_loop().time
         self._endpoints = {path.encode(): endpoint for path, endpoint in BY_PATH.items()}
         self._leaving, self._over, self._ended = False, False, list[Observation]()
         self._records = new_records(self._config, table.buckets, self._clock)
-        self._rested, self._shedding = Rested(), Shedding()
+        self._rested, self._shedding, self._stack = Rested(), Shedding(), AsyncExitStack()
         self._trimming = Trimming(return_free_memory)
-        self._stack = AsyncExitStack()
         self._names = Names(config.models, config.upstreams)
+        self.board = board or own_board()
+        self._gate = Gate(key_ring(config.access, time.time), self.board, number, time.time)
         self.router = Router(table, fleet, peers=peers)
         self.dispatcher = self._new_dispatcher()
         self.counter = TokenCounter(config.models)
         self._exchange = self._new_exchange()
         self._local_endpoints = LocalEndpoints(
             config,
+            gate=self._gate,
             ready=self._ready,
             connection_pools=self._connection_pools,
             stored_responses=self.dispatcher.stored,
@@ -110,7 +120,7 @@ class Worker:
         self._listener = Listener(
             client_limits(settings), self._serve, refused=self._refused, budget=budget
         )
-        self._sockets = tuple(sockets)
+        self._listener.secure(files_of(config.tls))
         self.recent: deque[Lesson] = deque(maxlen=RECENT)
 
     def __repr__(self) -> str:
@@ -167,15 +177,16 @@ class Worker:
         self._records = new_records(self._config, table.buckets, self._clock)
         self.router.table = table
         self._names = Names(config.models, config.upstreams)
+        self._gate.configure(key_ring(config.access, time.time))
         self.dispatcher.configure(config.upstreams, self._names, config.gateway)
-        self.dispatcher.admission.configure(
-            queue_limits(self._settings), config.gateway.caller_weights, self._clock()
-        )
+        limits, weights = queue_limits(config.gateway), config.gateway.caller_weights
+        self.dispatcher.admission.configure(limits, weights, self._clock())
         self._exchange.configure(config.gateway, self._names, config.upstreams)
         self.counter.configure(config.models)
         self._local_endpoints.configure(config)
-        self._listener.limits = client_limits(self._settings)
-        self._listener.budget.limit = body_budget(self._settings)
+        self._listener.limits = client_limits(config.gateway)
+        self._listener.budget.limit = body_budget(config.gateway)
+        self._listener.secure(files_of(config.tls))
         self.dispatcher.room(self._clock())
 
     def apply(self, membership: Membership) -> None:
@@ -202,20 +213,8 @@ class Worker:
 
     def gauges(self) -> dict[int, WorkerGauges]:
         """The gauges of this worker, as number 0."""
-        now_s, backends = self._clock(), self.router.fleet.backends
-        return {
-            0: WorkerGauges(
-                queued=self.dispatcher.admission.waiting,
-                queued_tokens=self.dispatcher.admission.tokens,
-                connections=len(self._listener.connections),
-                retry_budget=self.dispatcher.budget.left,
-                breakers_open=sum(b.doubted(now_s) for b in backends),
-                resting=tuple(b.name for b in backends if b.resting),
-                backend_connections=self._connection_pools.open,
-                evicted=self._listener.evicted,
-                log_dropped=logs.dropped(),
-            )
-        }
+        pools, fleet = self._connection_pools, self.router.fleet
+        return {0: gauges_of(self.dispatcher, self._listener, pools, fleet, self._clock())}
 
     def leave(self) -> None:
         """Report not ready from now on, but go on serving: balancers need time to notice.
@@ -262,6 +261,7 @@ class Worker:
     def _new_exchange(self) -> Exchange:
         return Exchange(
             router=self.router,
+            gate=self._gate,
             estimator=self._estimator,
             dispatcher=self.dispatcher,
             counter=self.counter,

@@ -112,8 +112,10 @@ class StreamChunks:
         """A content chunk of any kind; reason: of the last one, which carries text as well."""
         shown = logprobs_object(self._generation, self._sequence, start, stop)
         text = self._text(start, stop)
-        delta = self._delta(text)
-        if self._generation.tool is not None:
+        # The last token of an answer that ends by itself has no text, and its delta no field.
+        ends = reason is not None and self._generation.ends_itself(self._sequence) and not text
+        delta = {} if ends and self._generation.api == "chat" else self._delta(text)
+        if self._generation.tool is not None and not ends:
             delta = {"content": None, "tool_calls": [self._call(start, text)]}
         return self._content(delta, reason, shown, stop, start)
 

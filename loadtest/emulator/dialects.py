@@ -7,8 +7,14 @@ import json
 from typing import Any
 
 from loadtest.emulator.prompts import PICTURES
-from loadtest.emulator.refusals import JsonObject, validation_error
+from loadtest.emulator.refusals import (
+    JsonObject,
+    SchemaError,
+    validation_error,
+    validation_errors,
+)
 
+ROLES = ("user", "assistant", "system")
 SHARED = ("model", "stream", "temperature", "top_p", "top_k", "vllm_xargs", "ignore_eos")
 
 
@@ -17,6 +23,12 @@ def chat_of_message(body: JsonObject) -> JsonObject:
     for name in ("messages", "max_tokens"):
         if name not in body:
             raise validation_error("missing", f"body.{name}", "Field required", body)
+    most = body["max_tokens"]
+    if isinstance(most, int) and most < 1:
+        message = "max_tokens must be positive"
+        context = f", 'ctx': {{'error': ValueError('{message}')}}"
+        where = "body.max_tokens"
+        raise validation_error("value_error", where, f"Value error, {message}", most, context)
     chat = counted_chat(body)
     chat["max_tokens"] = body["max_tokens"]
     if isinstance(body.get("stop_sequences"), list):
@@ -36,6 +48,8 @@ def counted_chat(body: JsonObject) -> JsonObject:
     chat = {name: body[name] for name in SHARED if name in body}
     chat["messages"] = body["messages"]
     if isinstance(body["messages"], list) and body["messages"]:
+        for place, item in enumerate(body["messages"]):
+            _check_role(place, item)
         turns = [_turn(item) if isinstance(item, dict) else item for item in body["messages"]]
         system = body.get("system")
         first = [{"role": "system", "content": _parts(system)}] if system else []
@@ -47,10 +61,27 @@ def counted_chat(body: JsonObject) -> JsonObject:
     return chat
 
 
+def _check_role(place: int, item: object) -> None:
+    role = item.get("role") if isinstance(item, dict) else None
+    if isinstance(role, str) and role not in ROLES:
+        allowed = "'user', 'assistant' or 'system'"
+        context = f", 'ctx': {{'expected': {allowed!r}}}"
+        where = f"body.messages.{place}.role"
+        message = f"Input should be {allowed}"
+        raise validation_error("literal_error", where, message, role, context)
+
+
 def chat_of_response(body: JsonObject) -> JsonObject:
-    """OpenAI's Responses request as a chat. Raises RequestRefused for what its schema lacks."""
+    """OpenAI's Responses request as a chat. Raises RequestRefused for what its schema lacks, and
+    for an earlier response: this engine keeps none."""
     if "input" not in body:
         raise validation_error("missing", "body.input", "Field required", body)
+    if not isinstance(body["input"], str | list):
+        kinds = ("string", "list")
+        words = [
+            (f"{kind}_type", "body.input", f"Input should be a valid {kind}") for kind in kinds
+        ]
+        raise validation_errors([SchemaError(*each, body["input"]) for each in words])
     chat = {name: body[name] for name in SHARED if name in body}
     given = body["input"]
     turns = [{"role": "user", "content": given}] if isinstance(given, str) else given

@@ -51,6 +51,13 @@ async def version(_: web.Request) -> web.Response:
     return json_response(200, {"version": replies.VERSION})
 
 
+def unauthorized() -> web.Response:
+    """The answer without the key, which vLLM asks for before its CORS."""
+    answer = json_response(401, {"error": "Unauthorized"})
+    del answer.headers["Vary"]
+    return answer
+
+
 async def not_found(_: web.Request) -> web.Response:
     return json_response(404, {"detail": "Not Found"})
 

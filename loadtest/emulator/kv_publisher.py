@@ -21,7 +21,8 @@ Fields = dict[str, Any]
 
 
 class KvPublisher:
-    """One engine's publisher. arrays: as vLLM wrote events until 2025; default: as maps.
+    """One engine's publisher. arrays: as vLLM wrote events until 2025; default: as maps, in a
+    batch that is an array, as vLLM 0.32 was seen to write them.
 
     port, replay_port: where it is bound, once it is.
     """
@@ -96,13 +97,8 @@ class KvPublisher:
 
     def publish(self, *events: Fields) -> None:
         """Send a batch."""
-        if self._arrays:
-            listed = [list(event.values()) for event in events]
-            payload = self._pack([time.time(), listed, self._rank])
-        else:
-            batch = {"ts": time.time(), "events": events, "data_parallel_rank": self._rank}
-            payload = self._pack(batch)
-        self.send(payload)
+        listed = [list(event.values()) if self._arrays else event for event in events]
+        self.send(self._pack([time.time(), listed, self._rank]))
 
     def send(self, payload: bytes, *, lost: bool = False) -> None:
         """Send what may be no batch. lost: whether it is only sent again, as if nobody got it."""

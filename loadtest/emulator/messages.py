@@ -11,16 +11,20 @@ from loadtest.emulator.refusals import JsonObject, RequestRefused
 from loadtest.emulator.replies import tool_id
 from loadtest.emulator.requests import GenerationRequest
 from loadtest.emulator.sse import http_chunk, named_event
-from loadtest.emulator.text import output_text, whole_text
+from loadtest.emulator.text import output_text, unary_text
 
-STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+STOP_REASONS = {
+    "stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use", "by": "stop_sequence",
+}  # fmt: skip
 
 
 def message_usage(generation: GenerationRequest, output_tokens: int) -> JsonObject:
     """Anthropic's `usage`; tokens from the prefix cache are told beside the input."""
     usage = {"input_tokens": generation.prompt_total, "output_tokens": output_tokens}
     cached = generation.cached_total
-    return usage if not cached else {**usage, "cache_read_input_tokens": cached}
+    if cached is None:
+        return usage
+    return {**usage, "cache_creation_input_tokens": 0, "cache_read_input_tokens": cached}
 
 
 def stop_reason(generation: GenerationRequest) -> str | None:
@@ -28,14 +32,16 @@ def stop_reason(generation: GenerationRequest) -> str | None:
     reason = generation.finish_reasons[0]
     if generation.tool is not None and reason == "stop":
         reason = "tool_calls"
+    if generation.stop_reason(0) is not None:
+        reason = "by"
     return STOP_REASONS.get(reason)
 
 
 def message_body(generation: GenerationRequest, head: JsonObject) -> bytes:
     """The body of an unary answer. head: id and model."""
-    text = whole_text(generation, 0)
+    text = unary_text(generation, 0)
     content: JsonObject = {"type": "text", "text": text}
-    if generation.tool is not None:
+    if generation.called:
         content = _tool_block(generation, _arguments(text))
     value = {
         "id": head["id"],
@@ -44,8 +50,11 @@ def message_body(generation: GenerationRequest, head: JsonObject) -> bytes:
         "content": [content],
         "model": head["model"],
         "stop_reason": stop_reason(generation),
+        "stop_sequence": generation.stop_reason(0),
         "usage": message_usage(generation, generation.output_total),
     }
+    if value["stop_sequence"] is None:
+        del value["stop_sequence"]
     if value["stop_reason"] is None:
         del value["stop_reason"]  # vLLM leaves out what it does not know
     return msgspec.json.encode(value)
@@ -96,7 +105,7 @@ class MessageEvents:
             block: JsonObject = {"type": "text", "text": ""}
             if self._generation.tool is not None:
                 block = _tool_block(self._generation, {})
-            begin = {"type": "content_block_start", "index": 0, "content_block": block}
+            begin = {"type": "content_block_start", "content_block": block, "index": 0}
             events += [self._started(), self._framed(begin)]
         for first in range(start, stop, step):
             text = output_text(self._generation, 0, first, min(first + step, stop))
@@ -105,7 +114,7 @@ class MessageEvents:
             delta = {"type": "text_delta", "text": text}
             if self._generation.tool is not None:
                 delta = {"type": "input_json_delta", "partial_json": text}
-            value = {"type": "content_block_delta", "index": 0, "delta": delta}
+            value = {"type": "content_block_delta", "delta": delta, "index": 0}
             events.append(self._framed(value))
         return b"".join(events)
 
@@ -119,7 +128,10 @@ class MessageEvents:
         if self._begun:
             usage = message_usage(self._generation, output_tokens)
             whole = output_tokens == self._generation.output_total
-            reason = {"stop_reason": stop_reason(self._generation) if whole else None}
+            reason = {
+                "stop_reason": stop_reason(self._generation) if whole else None,
+                "stop_sequence": self._generation.stop_reason(0) if whole else None,
+            }
             delta = {"type": "message_delta", "delta": reason, "usage": usage}
             events = [{"type": "content_block_stop", "index": 0}, delta, *events]
         return b"".join(map(self._framed, events))
@@ -128,7 +140,7 @@ class MessageEvents:
         message = {
             "id": self._head["id"], "type": "message", "role": "assistant", "content": [],
             "model": self._head["model"], "stop_reason": None, "stop_sequence": None,
-            "usage": message_usage(self._generation, 0),
+            "usage": {"input_tokens": self._generation.prompt_total, "output_tokens": 0},
         }  # fmt: skip
         return self._framed({"type": "message_start", "message": message})
 

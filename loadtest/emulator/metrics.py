@@ -148,7 +148,8 @@ class VllmMetrics(Collector):
             yield self._counter(f"{name}_hits", "Hits, tokens.", 0)
         yield self._counter("num_preemptions", "Preemptions.", engine.preemptions)
         yield self._counter("prompt_tokens", "Prompt tokens processed.", engine.prompt_tokens)
-        sources = {"local_compute": max(0, engine.prompt_tokens - hits), "local_cache_hit": hits}
+        computed = max(0, engine.prompt_tokens - hits)
+        sources = {"local_compute": computed, "local_cache_hit": hits, "external_kv_transfer": 0}
         yield self._labelled("prompt_tokens_by_source", "source", sources)
         yield self._counter("prompt_tokens_cached", "Prompt tokens from a cache.", hits)
         yield self._counter("generation_tokens", "Tokens generated.", engine.generation_tokens)

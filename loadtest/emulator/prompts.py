@@ -12,8 +12,10 @@ from loadtest.emulator.refusals import (
     REFUSED,
     JsonObject,
     RequestRefused,
+    SchemaError,
     bad_parameter,
     validation_error,
+    validation_errors,
 )
 from loadtest.emulator.served import EmulatedModel
 
@@ -95,8 +97,19 @@ def pictures(body: JsonObject) -> int:
 def text_prompts(body: JsonObject, served: EmulatedModel) -> Prompts:
     """The tokens of each prompt of a completion."""
     if body.get("suffix"):
-        raise RequestRefused(400, "suffix is not currently supported", REFUSED)
-    prompts = list(listed(body.get("prompt"), served))
+        message = "suffix is only supported for models with FIM completion rendering"
+        raise RequestRefused(400, message, REFUSED, "suffix")
+    given = body.get("prompt")
+    if given is not None and not isinstance(given, str | list):
+        # Four forms: ids, lists of ids, a text, texts.
+        kinds = ("list", "list", "string", "list")
+        words = [
+            (f"{kind}_type", "body.prompt", f"Input should be a valid {kind}") for kind in kinds
+        ]
+        raise validation_errors([SchemaError(*each, given) for each in words])
+    if given == []:
+        raise RequestRefused(400, "You must pass at least one prompt", REFUSED)
+    prompts = list(listed(given, served))
     if not prompts or not all(prompts):
         message = "Either prompt or prompt_embeds must be provided and non-empty."
         raise RequestRefused(400, f"{message} (parameter=prompt)", REFUSED, "prompt")

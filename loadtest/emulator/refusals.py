@@ -3,7 +3,8 @@
 Messages, types and params are those recorded from vLLM 0.32. Knows nothing of request bodies.
 """
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 JsonObject = dict[str, Any]
 
@@ -57,12 +58,34 @@ def validation_error(
 
     where: path of the field, such as `body.messages`. suffix: more of the entry, after the input.
     """
-    input_text = repr(value)
-    if isinstance(value, dict | list):
-        # vLLM does not print a whole body, which may hold a prompt.
-        input_text = f"'<{type(value).__name__} of {len(value)} items>'"
-    entry = f"'type': '{error_type}', 'loc': '{where}', 'msg': '{message}', 'input': {input_text}"
-    return RequestRefused(400, f"1 validation error:\n  {{{entry}{suffix}}}", INVALID, where)
+    return validation_errors((SchemaError(error_type, where, message, value, suffix),))
+
+
+class SchemaError(NamedTuple):
+    """One error of a schema; its fields as `validation_error` has them."""
+
+    kind: str
+    where: str
+    message: str
+    value: object
+    suffix: str = ""
+
+    @property
+    def entry(self) -> str:
+        input_text = str(self.value)
+        if isinstance(self.value, dict | list):
+            # vLLM does not print a whole body, which may hold a prompt.
+            input_text = f"<{type(self.value).__name__} of {len(self.value)} items>"
+        fields = {"type": self.kind, "loc": self.where, "msg": self.message, "input": input_text}
+        told = ", ".join(f"'{name}': {text!r}" for name, text in fields.items())
+        return f"  {{{told}{self.suffix}}}"
+
+
+def validation_errors(errors: Sequence[SchemaError]) -> RequestRefused:
+    """What is wrong with a field that may be of several types: an error for each of them."""
+    count = f"{len(errors)} validation error{'s' if len(errors) > 1 else ''}"
+    entries = "\n".join(error.entry for error in errors)
+    return RequestRefused(400, f"{count}:\n{entries}", INVALID, errors[0].where)
 
 
 def not_json() -> RequestRefused:

@@ -12,7 +12,7 @@ from loadtest.emulator.logprobs import logprobs_object, prompt_logprobs
 from loadtest.emulator.refusals import JsonObject
 from loadtest.emulator.requests import GenerationRequest
 from loadtest.emulator.served import EmulatedModel
-from loadtest.emulator.text import whole_text
+from loadtest.emulator.text import unary_text
 from loadtest.emulator.tokenizer import output_ids, prompt_ids
 
 VERSION = "0.32.0"
@@ -73,7 +73,7 @@ def unary_body(generation: GenerationRequest, head: JsonObject) -> bytes:
 
 
 def _unary_choice(generation: GenerationRequest, sequence: int) -> JsonObject:
-    text, index = whole_text(generation, sequence), generation.choice(sequence)
+    text, index = unary_text(generation, sequence), generation.choice(sequence)
     total = generation.output_tokens[sequence]
     end = {
         "logprobs": logprobs_object(generation, sequence, 0, total),
@@ -85,10 +85,10 @@ def _unary_choice(generation: GenerationRequest, sequence: int) -> JsonObject:
     if generation.api == "chat":
         empty = ("refusal", "annotations", "audio", "function_call")
         message: JsonObject = {"role": "assistant", "content": text, **dict.fromkeys(empty)}
-        if generation.tool is not None:
+        if generation.called:
             function = {"name": generation.tool, "arguments": text}
             call = {"id": tool_id(generation, sequence), "type": "function", "function": function}
-            message |= {"content": None, "tool_calls": [call]}
+            message |= {"content": "", "tool_calls": [call]}
         message["reasoning"] = None
         value = {"index": index, "message": message, **end, "token_ids": token_ids}
     else:

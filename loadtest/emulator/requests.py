@@ -13,25 +13,22 @@ from typing import Literal
 import msgspec
 
 from loadtest.emulator import dialects, prompts, sampling, stopping
+from loadtest.emulator.ends import SequenceEnd, output_end
 from loadtest.emulator.prefix_cache import PrefixCache
 from loadtest.emulator.prompts import Prompts, check_prompt_fits
 from loadtest.emulator.refusals import (
     REFUSED,
     JsonObject,
     RequestRefused,
-    bad_parameter,
     validation_error,
 )
-from loadtest.emulator.sampling import int_field
 from loadtest.emulator.served import EmulatedModel
 from loadtest.emulator.shape import check_shape
-from loadtest.emulator.structure import ForcedText, structure_of
+from loadtest.emulator.structure import structure_of
 from loadtest.emulator.words import spoken
 
 Api = Literal["chat", "text", "embedding", "response", "message"]
 
-TEXT_MAX_TOKENS = 16  # OpenAI's default of /v1/completions, which vLLM keeps
-MAX_NATURAL_TOKENS = 400  # where nothing in the request says how long the output is
 LENGTH_STEP = 131  # natural tokens between two choices of one prompt: they differ in length
 # Fields that change how an answer is told, or where it is cut, and not what the model says.
 TOLD = (
@@ -90,6 +87,16 @@ class GenerationRequest:
         """The index of a sequence in the answer; `None` for one that only `best_of` wanted."""
         prompt, place = divmod(sequence, self.per_prompt)
         return prompt * self.answered + place if place < self.answered else None
+
+    @property
+    def called(self) -> bool:
+        """Whether an answer that is whole calls the tool: an unfinished call is a text."""
+        return self.tool is not None and self.finish_reasons[0] != "length"
+
+    def ends_itself(self, sequence: int) -> bool:
+        """Whether the model says that a sequence is over, by its last token."""
+        by = None if self.stops is None else self.stops[sequence]
+        return self.finish_reasons[sequence] in ("stop", "tool_calls") and by is None
 
     def stop_reason(self, sequence: int) -> str | None:
         """The stop string that ended a sequence; `None`: something else did."""
@@ -164,8 +171,7 @@ def read_request(
     shown = None
     if rule is not None:
         texts = [
-            end.script or _words(seed, n, end.tokens, begins=echo is None)
-            for n, end in enumerate(ends)
+            end.script or _words(seed, n, end, begins=echo is None) for n, end in enumerate(ends)
         ]
         shown = [stopping.stopped(each, rule) for each in texts]
         ends = [
@@ -261,57 +267,11 @@ def stream_options(body: JsonObject) -> JsonObject:
     return options if isinstance(options, dict) else {}
 
 
-@dataclass(frozen=True, slots=True)
-class SequenceEnd:
-    """How one sequence ends: output tokens, finish reason, and the texts of the tokens, which are
-    empty for words."""
-
-    tokens: int
-    reason: str
-    script: tuple[str, ...] = ()
-
-
-def output_end(
-    body: JsonObject,
-    api: Api,
-    prompt: int,
-    max_model_len: int,
-    seed: int,
-    structure: ForcedText | None = None,
-) -> SequenceEnd:
-    """The end of one sequence. Raises RequestRefused where it has no room.
-
-    The model stops after its natural length; `max_tokens` and the context cap it.
-    """
-    limit = int_field(body, "max_completion_tokens") if api == "chat" else None
-    if limit is None:
-        limit = int_field(body, "max_tokens")
-    if limit is None and api == "text":
-        limit = TEXT_MAX_TOKENS
-    check_prompt_fits(prompt, max_model_len)
-    if limit is not None and limit > max_model_len:
-        message = f"max_tokens={limit} cannot be greater than max_model_len={max_model_len}."
-        raise bad_parameter(f"{message} Please request fewer output tokens.", "max_tokens", limit)
-    # Where prompt and max_tokens together exceed the context, vLLM 0.32 clamps without a word
-    # (older versions answered 400). A prompt that fills the context leaves 0, which is refused.
-    room = max_model_len - prompt
-    cap = room if limit is None else min(limit, room)
-    if cap < 1:
-        raise bad_parameter(f"max_tokens must be at least 1, got {cap}.", "max_tokens", cap)
-    natural = natural_length(body, seed, structure)
-    if natural is not None:
-        natural = max(natural, int_field(body, "min_tokens") or 0)
-    whole = natural is not None and natural <= cap
-    tokens = natural if natural is not None and whole else cap
-    script = structure.tokens(natural or cap)[:tokens] if structure is not None else ()
-    if not whole:
-        return SequenceEnd(tokens, "length", script)
-    calls = structure is not None and structure.tool is not None and not structure.named
-    return SequenceEnd(tokens, "tool_calls" if calls else "stop", script)
-
-
-def _words(seed: int, sequence: int, total: int, *, begins: bool) -> list[str]:
-    return [spoken(seed, sequence, index, total, begins=begins) for index in range(total)]
+def _words(seed: int, sequence: int, end: SequenceEnd, *, begins: bool) -> list[str]:
+    itself, total = end.reason == "stop", end.tokens
+    return [
+        spoken(seed, sequence, index, total, begins=begins, itself=itself) for index in range(total)
+    ]
 
 
 def _seed(given: JsonObject) -> int:
@@ -319,21 +279,3 @@ def _seed(given: JsonObject) -> int:
     which a gateway in between may change."""
     content = {name: value for name, value in given.items() if name not in TOLD}
     return zlib.crc32(json.dumps(content, sort_keys=True).encode())
-
-
-def natural_length(body: JsonObject, seed: int, structure: ForcedText | None = None) -> int | None:
-    """Tokens after which the model stops by itself; `None`: never (`ignore_eos`).
-
-    A request can state it in `vllm_xargs.output_tokens`: vLLM keeps that field for extensions, so a
-    real engine accepts it and does nothing. Otherwise the length follows from the body alone, or
-    from the text that a structure forces.
-    """
-    if body.get("ignore_eos"):
-        return None
-    extra = body.get("vllm_xargs")
-    stated = extra.get("output_tokens") if isinstance(extra, dict) else None
-    if isinstance(stated, int | float) and stated >= 1:
-        return int(stated)
-    if structure is not None:
-        return len(structure.pieces)
-    return 1 + seed % MAX_NATURAL_TOKENS

@@ -11,13 +11,21 @@ from loadtest.emulator.refusals import JsonObject
 from loadtest.emulator.replies import tool_id
 from loadtest.emulator.requests import GenerationRequest
 from loadtest.emulator.sse import http_chunk, named_event
-from loadtest.emulator.text import output_text, whole_text
+from loadtest.emulator.text import output_text, unary_text, whole_text
+
+# What an answer has of a tool and of a format, said or not.
+TOOL = (
+    "name", "parameters", "strict", "type", "allowed_callers", "async", "defer_loading",
+    "description", "output_schema",
+)  # fmt: skip
+FORMAT = ("name", "schema", "type", "description", "strict")
 
 
-def response_object(generation: GenerationRequest, head: JsonObject) -> JsonObject:
-    """The finished response. head: id, created and model."""
+def response_object(
+    generation: GenerationRequest, head: JsonObject, item: JsonObject
+) -> JsonObject:
+    """The finished response. head: id, created and model. item: its output."""
     cut = generation.finish_reasons[0] not in ("stop", "tool_calls")
-    item = _item(generation, whole_text(generation, 0), "completed")
     value = _begun(generation, head, "incomplete" if cut else "completed")
     details = {"reason": "max_output_tokens"} if cut else None
     return value | {"incomplete_details": details, "output": [item], "usage": _usage(generation)}
@@ -25,7 +33,25 @@ def response_object(generation: GenerationRequest, head: JsonObject) -> JsonObje
 
 def response_body(generation: GenerationRequest, head: JsonObject) -> bytes:
     """The body of an unary answer."""
-    return msgspec.json.encode(response_object(generation, head))
+    text = unary_text(generation, 0)
+    done = "completed"
+    item = _item(generation, text, done) if generation.called else _message(generation, text, done)
+    return msgspec.json.encode(response_object(generation, head, item))
+
+
+def _whole(given: JsonObject, names: tuple[str, ...]) -> JsonObject:
+    """An object with these fields first; `None` for those that it lacks."""
+    return {**dict.fromkeys(names), **given}
+
+
+def _text(given: object) -> object:
+    """`text` of a request as an answer has it, with what was not said."""
+    if not isinstance(given, dict):
+        return given
+    form = given.get("format")
+    if isinstance(form, dict) and form.get("type") == "json_schema":
+        form = _whole(form, FORMAT)
+    return {**given, "format": form, "verbosity": given.get("verbosity")}
 
 
 def _begun(generation: GenerationRequest, head: JsonObject, status: str) -> JsonObject:
@@ -44,7 +70,7 @@ def _begun(generation: GenerationRequest, head: JsonObject, status: str) -> Json
         "parallel_tool_calls": True,
         "temperature": body.get("temperature", 1.0),
         "tool_choice": body.get("tool_choice", "auto" if tools else "none"),
-        "tools": tools,
+        "tools": [_whole(tool, TOOL) for tool in tools],
         "top_p": body.get("top_p", 1.0),
         "background": False,
         "max_output_tokens": body.get("max_output_tokens"),
@@ -54,7 +80,7 @@ def _begun(generation: GenerationRequest, head: JsonObject, status: str) -> Json
         "reasoning": None,
         "service_tier": "auto",
         "status": status,
-        "text": body.get("text"),
+        "text": _text(body.get("text")),
         "top_logprobs": None,
         "truncation": "disabled",
         "usage": None,
@@ -89,10 +115,14 @@ def _item(generation: GenerationRequest, text: str, status: str) -> JsonObject:
     """The one item of the output: a message, or the call of a function."""
     if generation.tool is not None:
         return {
-            "id": f"fc_{generation.seed:016x}", "arguments": text,
-            "call_id": tool_id(generation, 0), "name": generation.tool, "type": "function_call",
-            "status": status,
+            "arguments": text, "call_id": tool_id(generation, 0), "name": generation.tool,
+            "type": "function_call", "id": f"fc_{generation.seed:016x}", "async": None,
+            "caller": None, "namespace": None, "status": status,
         }  # fmt: skip
+    return _message(generation, text, status)
+
+
+def _message(generation: GenerationRequest, text: str, status: str) -> JsonObject:
     done = status == "completed"
     return {
         "id": f"msg_{generation.seed:016x}", "content": [_text_part(text)] if done else [],
@@ -144,10 +174,10 @@ class ResponseEvents:
             self._generation = replace(
                 self._generation, output_tokens=(self._sent,), finish_reasons=("abort",)
             )
-        response = response_object(self._generation, self._head)
+        item = _item(self._generation, whole_text(self._generation, 0), "completed")
+        response = response_object(self._generation, self._head, item)
         if not self._sent:
             return self._event("response.completed", response=response | {"output": []})
-        (item,) = response["output"]
         done = b""
         if self._generation.tool is None:
             part, place = item["content"][0], self._place()
@@ -182,6 +212,9 @@ class ResponseEvents:
         return {"content_index": 0, "item_id": item_id, "output_index": 0}
 
     def _event(self, kind: str, /, **fields: object) -> bytes:
-        event = named_event({"type": kind, "sequence_number": self._number, **fields})
+        # vLLM writes the fields in the order of their names, and one that is not OpenAI's behind.
+        named = {"name": fields.pop("name")} if "name" in fields else {}
+        told = {**fields, "sequence_number": self._number, "type": kind}
+        event = named_event({**dict(sorted(told.items())), **named})
         self._number += 1
         return http_chunk(event) if self._chunked else event

@@ -9,10 +9,14 @@ from loadtest.emulator.refusals import (
     bad_parameter,
     validation_error,
 )
+from loadtest.emulator.shape import check_field
 
 GREEDY_BELOW = 1e-5  # vLLM's: a temperature under it is no sampling
+VOCABULARY = 32_000  # ids of the emulated tokenizer, 0 and 1 left to special tokens
 MOST_LOGPROBS = 20  # vLLM's --max-logprobs
-# Name, least and greatest value, whether the least itself is refused, and vLLM's words.
+# Name, least and greatest value, whether the least itself is refused, and vLLM's words. Of those in
+# `TWICE` it names the parameter once more.
+TWICE = ("temperature", "top_p")
 RANGES = (
     ("presence_penalty", -2.0, 2.0, False, "must be in [-2, 2]"),
     ("frequency_penalty", -2.0, 2.0, False, "must be in [-2, 2]"),
@@ -67,15 +71,14 @@ def check_sampling(body: JsonObject) -> None:
         if not math.isfinite(value):
             raise bad_parameter(f"{name} must be a finite number, got {shown}.", name, shown)
         if not least <= value <= most or (above and value == least):
-            raise bad_parameter(f"{name} {words}, got {shown}.", name, shown)
-    stop = body.get("stop")
-    strings = stop if isinstance(stop, list) else [stop]
-    if stop is not None and not all(isinstance(item, str) for item in strings):
-        raise validation_error("string_type", "body.stop", "Input should be a valid string", stop)
+            message = f"{name} {words}, got {shown}."
+            if name in TWICE:
+                raise bad_parameter(message, name, shown)
+            raise RequestRefused(400, message, REFUSED)
     least_tokens, limit = int_field(body, "min_tokens"), int_field(body, "max_tokens")
     if least_tokens is not None and limit is not None and least_tokens > limit >= 1:
         message = f"min_tokens must be less than or equal to max_tokens={limit}, got {least_tokens}"
-        raise bad_parameter(f"{message}.", "min_tokens", least_tokens)
+        raise RequestRefused(400, f"{message}.", REFUSED)
 
 
 def choices_per_prompt(body: JsonObject) -> tuple[int, int]:
@@ -101,6 +104,7 @@ def alternatives(body: JsonObject, api: str) -> int | None:
         asked = int_field(body, "logprobs")
         wanted = asked is not None
     else:
+        check_field(body, "logprobs", "bool")
         wanted = bool(body.get("logprobs"))
         asked = int_field(body, "top_logprobs")
         if asked and not wanted:
@@ -108,6 +112,8 @@ def alternatives(body: JsonObject, api: str) -> int | None:
             raise RequestRefused(
                 400, f"{message} (parameter=top_logprobs)", REFUSED, "top_logprobs"
             )
+    if asked == -1:
+        asked = VOCABULARY  # all of them
     if asked is not None and asked > MOST_LOGPROBS:
         message = f"Requested sample logprobs of {asked}, which is greater than max allowed:"
         raise bad_parameter(f"{message} {MOST_LOGPROBS}", "logprobs", asked)

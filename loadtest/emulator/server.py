@@ -28,6 +28,7 @@ from loadtest.emulator.framework import (
     method_not_allowed,
     not_found,
     read_json_body,
+    unauthorized,
     version,
 )
 from loadtest.emulator.kv_publisher import KvPublisher
@@ -229,7 +230,7 @@ class Emulator:
         known = self._authorization in (None, request.headers.get("Authorization"))
         if known or not request.path.startswith("/v1"):
             return await handler(request)
-        return json_response(401, {"error": "Unauthorized"})
+        return unauthorized()
 
     def _generation(self, api: Api) -> Route:
         async def generate(request: web.Request) -> web.StreamResponse:
@@ -260,6 +261,7 @@ class Emulator:
         if fault.status == 503 or self._loop.time() < self._ready_s:
             raise refusals.overloaded()
         generation = requests.read_request(raw, api, self.served, self._cache)
+        self._check_room()  # before the head: a stream is refused as a whole answer is
         object_type = OBJECTS[api] + (".chunk" if api == "chat" and generation.stream else "")
         # vLLM puts the client's x-request-id into the body's id; the response header needs a flag
         # (--enable-request-id-headers) that is off by default.
@@ -288,7 +290,6 @@ class Emulator:
 
     async def _unary(self, exchange: EmulatedExchange) -> web.StreamResponse:
         try:
-            self._check_room()
             await self._front_end()
             self._clock.submit(exchange)
             await exchange.done
@@ -301,13 +302,12 @@ class Emulator:
 
     async def _stream(self, request: web.Request, exchange: EmulatedExchange) -> web.StreamResponse:
         response = web.StreamResponse(headers=SSE_HEADERS)
-        await response.prepare(request)  # vLLM sends the head before the first token,
+        await response.prepare(request)  # vLLM sends the head before the first token
         try:
-            self._check_room()  # so it can refuse a stream only inside a 200, by an error event
             await self._front_end()
             self._clock.submit(exchange, chunked=request.version >= HttpVersion11)
             await exchange.done
-        except RequestRefused as refused:
+        except RequestRefused as refused:  # the engine broke
             for event in error_events(refused, exchange.generation.api):
                 await response.write(event)
         finally:

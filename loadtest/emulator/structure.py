@@ -81,7 +81,7 @@ def called_function(body: JsonObject, served: EmulatedModel) -> JsonObject | Non
     tools, choice = body.get("tools"), body.get("tool_choice")
     if not tools:
         if choice not in (None, "none", "auto"):
-            raise refused("When using `tool_choice`, `tools` must be set.")
+            raise of_choice("When using `tool_choice`, `tools` must be set.")
         return None
     functions = [tool.get("function") for tool in tools if isinstance(tool, dict)]
     known = {f.get("name"): f for f in functions if isinstance(f, dict)}
@@ -89,7 +89,7 @@ def called_function(body: JsonObject, served: EmulatedModel) -> JsonObject | Non
         asked = choice.get("function")
         name = asked.get("name") if isinstance(asked, dict) else None
         if name not in known:
-            raise refused(
+            raise of_choice(
                 "The tool specified in `tool_choice` does not match any of the specified `tools`"
             )
         return known[name]
@@ -121,7 +121,7 @@ def sample(schema: object, depth: int = DEPTH) -> Any:
     kind = schema.get("type", "object" if "properties" in schema else "string")
     kind = kind[0] if isinstance(kind, list) and kind else kind
     if kind not in KINDS:
-        raise refused("The provided JSON schema contains features not supported by xgrammar.")
+        raise refused(f"Grammar error: Invalid type: {kind}")
     if kind == "object":
         parts = schema.get("properties")
         parts = parts if isinstance(parts, dict) else {}
@@ -143,6 +143,11 @@ def _count(schema: JsonObject, name: str) -> int | None:
     if not isinstance(value, int) or isinstance(value, bool):
         return None
     return min(max(value, 0), MOST)
+
+
+def of_choice(message: str) -> RequestRefused:
+    """A refusal of `tool_choice`."""
+    return RequestRefused(400, f"{message} (parameter=tool_choice)", REFUSED, "tool_choice")
 
 
 def refused(message: str) -> RequestRefused:

@@ -6,12 +6,16 @@ Knows no engine.
 import zlib
 
 from loadtest.emulator import prompts
-from loadtest.emulator.refusals import JsonObject, validation_error
+from loadtest.emulator.refusals import (
+    JsonObject,
+    SchemaError,
+    validation_error,
+    validation_errors,
+)
 from loadtest.emulator.requests import GenerationRequest
+from loadtest.emulator.sampling import VOCABULARY
 from loadtest.emulator.served import EmulatedModel
 from loadtest.emulator.text import token_text
-
-VOCABULARY = 32_000  # ids of the emulated tokenizer, 0 and 1 left to special tokens
 
 
 def tokenize_answer(body: JsonObject, served: EmulatedModel) -> JsonObject:
@@ -22,7 +26,9 @@ def tokenize_answer(body: JsonObject, served: EmulatedModel) -> JsonObject:
     elif isinstance(body.get("prompt"), str):
         words = body["prompt"].split()
     else:
-        raise validation_error("missing", "body.prompt", "Field required", body)
+        # A body is one of two kinds, and lacks what either needs.
+        places = ("body.prompt", "body.messages")
+        raise validation_errors([SchemaError("missing", p, "Field required", body) for p in places])
     return {
         "count": len(words),
         "max_model_len": served.max_model_len,

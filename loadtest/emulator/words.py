@@ -13,15 +13,21 @@ WORDS = tuple(f" {word}" for word in TEXT.split())
 CHOICE_STEP = 7  # words between the starts of two choices: n answers to one prompt differ
 
 
-def is_held_back(index: int, total: int) -> bool:
-    """Whether output token `index` of `total` shows no text. The last token always shows some."""
-    return index % EMPTY_EVERY == EMPTY_EVERY - 1 and index + 1 < total
+def is_held_back(index: int, total: int, *, itself: bool) -> bool:
+    """Whether output token `index` of `total` shows no text. The last token shows none where the
+    answer ends by itself, for it says so; else it always shows some."""
+    if index + 1 >= total:
+        return itself
+    return index % EMPTY_EVERY == EMPTY_EVERY - 1
 
 
-def spoken(seed: int, sequence: int, index: int, total: int, *, begins: bool) -> str:
+def spoken(
+    seed: int, sequence: int, index: int, total: int, *, begins: bool, itself: bool = False
+) -> str:
     """The text of one output token of a sequence: words in a cycle from a start that the seed
-    chooses. begins: whether the text begins with the answer, and not with its prompt."""
-    if is_held_back(index, total):
+    chooses. begins: whether the text begins with the answer, and not with its prompt. itself:
+    whether the answer ends by itself."""
+    if is_held_back(index, total, itself=itself):
         return ""
     word = WORDS[(seed + CHOICE_STEP * sequence + index) % len(WORDS)]
     # A text does not begin with a space, unless it goes on where the prompt ended.

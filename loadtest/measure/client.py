@@ -8,7 +8,7 @@ import contextlib
 import time
 from random import Random
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 import aiohttp
 import msgspec
@@ -16,7 +16,7 @@ import msgspec
 from gateway.proxy.engines import DIALECTS
 from loadtest.measure.closed_loop import ClosedLoop
 from loadtest.measure.load import Exchanged, Load, LoadPoint, Unmeasurable
-from loadtest.measure.prompt_length import PROBES, PromptLength, random_text
+from loadtest.measure.prompt_length import PromptLength, random_text
 from loadtest.measure.quiet import Gauges, read_gauges, seats, strangers
 from loadtest.replay.stream import StreamReader, StreamUsage
 
@@ -35,6 +35,12 @@ class ListedModel(NamedTuple):
 
     name: str
     max_model_len: int | None
+
+
+def _context(entry: dict[str, Any]) -> int | None:
+    """The longest context of a listed model: `max_model_len`, or llama.cpp's `meta.n_ctx`."""
+    told = entry.get("max_model_len") or (entry.get("meta") or {}).get("n_ctx")
+    return told if isinstance(told, int) else None
 
 
 class HttpBackend:
@@ -77,8 +83,8 @@ class HttpBackend:
         text = await self._get("/v1/models")
         try:
             entries = msgspec.json.decode(text or "")["data"]
-            return tuple(ListedModel(e["id"], e.get("max_model_len")) for e in entries)
-        except (msgspec.DecodeError, KeyError, TypeError) as error:
+            return tuple(ListedModel(e["id"], _context(e)) for e in entries)
+        except (msgspec.DecodeError, KeyError, TypeError, AttributeError) as error:
             raise Unmeasurable(f"{self.url}/v1/models: no list of models") from error
 
     async def version(self) -> str | None:
@@ -96,12 +102,13 @@ class HttpBackend:
             return read_gauges(await self._get("/metrics"))
         return None
 
-    async def prepare(self, model: str) -> None:
-        """Serve requests of this model from now on: learn how many tokens its words are."""
+    async def prepare(self, model: str, context: int | None = None) -> None:
+        """Serve requests of this model from now on: learn how many tokens its words are. context:
+        the longest that it takes, in tokens; `None`: not known."""
         self.model = model
         await self.empty()
-        for words in PROBES:
-            await self._ask(words, 2)
+        for _ in range(2):  # a short prompt and a long one
+            await self._ask(self._length.probe(context), 2)
 
     async def empty(self) -> None:
         """Wait until it serves no request. Raises Unmeasurable if it goes on serving some."""

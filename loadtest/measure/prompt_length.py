@@ -5,7 +5,10 @@ from random import Random
 from loadtest.replay.prompt import WORDS
 
 PER_WORD = 1.3  # tokens, before any answer is there
-PROBES = (40, 400)  # words of the first two prompts
+SHORT_PROBE, LONG_PROBE = 40, 400  # words of the first two prompts, where the context has room
+LEAST_PROBE = 4
+MOST_PER_WORD = 16  # tokens, of the densest tokenizer: one of bytes
+SHORT_ROOM, LONG_ROOM = 0.25, 0.5  # of the context, which each of them may take
 
 
 class PromptLength:
@@ -18,6 +21,18 @@ class PromptLength:
         """Take what the backend counted for one prompt."""
         total, prompts = self._counted.get(words, (0.0, 0))
         self._counted[words] = total + tokens, prompts + 1
+
+    def probe(self, context: int | None) -> int:
+        """Words of the next prompt from which the line is learned: a short one, then one as long as
+        there is room for. context: the engine's, in tokens; `None`: not known."""
+        if not self._counted:
+            most = SHORT_PROBE if context is None else int(SHORT_ROOM * context / MOST_PER_WORD)
+            return max(LEAST_PROBE, min(SHORT_PROBE, most))
+        if context is None:
+            return LONG_PROBE
+        words, (tokens, prompts) = max(self._counted.items())
+        most = int(LONG_ROOM * context / (tokens / prompts / words))
+        return max(words + 1, min(LONG_PROBE, most))
 
     def words(self, tokens: int) -> int:
         """How many words to send for a prompt of about this many tokens."""

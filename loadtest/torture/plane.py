@@ -5,6 +5,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from gateway.access.key_board import own_board
 from gateway.config.serving import ServingConfig
 from gateway.routing.backend import Backend
 from gateway.routing.estimator import Estimator
@@ -43,7 +44,7 @@ class VirtualPlane:
     """The `DataPlane` of several workers.
 
     workers: those that live, by number. graves: those that died; kept, so that nothing of them runs
-    when it is collected. deaths: when workers died.
+    when it is collected. deaths: when workers died. board: of keys, of which there are none.
     """
 
     def __init__(
@@ -66,6 +67,7 @@ class VirtualPlane:
         self._load_view = LoadView(self.shared_load, fleet, None)
         self._prefixes = bytearray(8 * PrefixIndex.words(rows=rows))
         PrefixIndex(self._prefixes, rows=rows).salt = SALT
+        self.board = own_board()
         self._retired: dict[int, int] = {}
         self._delta = StatsDelta()
         # What was told while a worker started, by its number.

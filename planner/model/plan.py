@@ -142,6 +142,13 @@ class Plan:
         rate = float(np.sum(self.rate))  # rounded as `Demand.total_rate` is
         return sum(bucket.rate for bucket in self.unserved) / rate if rate else 0.0
 
+    @property
+    def cheapest_single(self) -> SingleType | None:
+        """The cheapest fleet of one GPU type that serves all of the demand; `None` if there is
+        none, or if that was not computed."""
+        whole = [one for one in self.singles if not one.unserved_share]
+        return min(whole, key=lambda one: one.usd_per_hour, default=None)
+
     def shares(self) -> Iterator[tuple[int, str, float]]:
         """The slices of the plan: (bucket, pool, weight) for every weight above zero."""
         for bucket, row in enumerate(self.weights):

@@ -1,12 +1,16 @@
 """`cuvee history`: the journal as a table, from a file, a configuration or a running gateway."""
 
+import asyncio
 import json
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from cuvee.history import history
+from gateway.access.admin_access import AdminAccess, AdminOpener
+from gateway.admin.server import JSON, AdminServer
 from gateway.journal.entry import CallerBill, Entry, Happened, ModelBill, PlanNote, line
 
 PLAN = PlanNote(
@@ -98,3 +102,17 @@ def test_a_gateway_that_cannot_be_asked_is_named(url: str, told: str):
     result = run("--url", url)
     assert result.exit_code == 2
     assert told in result.output
+
+
+async def test_a_gateway_that_asks_for_a_token_gets_it(monkeypatch: pytest.MonkeyPatch):
+    """From the environment, where no list of processes shows it."""
+    answers = {"/cuvee/history": lambda: (200, JSON, b'{"entries":[]}')}
+    async with AdminServer(answers, host="127.0.0.1", port=0) as admin:
+        read = AdminOpener(sha256(b"token-0123456789").digest(), ())
+        admin.configure(AdminAccess(read, read), None)
+        refused = await asyncio.to_thread(run, "--url", admin.url)
+        monkeypatch.setenv("CUVEE_ADMIN_TOKEN", "token-0123456789")
+        answered = await asyncio.to_thread(run, "--url", admin.url)
+
+    assert (refused.exit_code, "401" in refused.output) == (2, True)
+    assert (answered.exit_code, answered.output) == (0, "nothing yet\n")

@@ -294,6 +294,24 @@ def test_nothing_is_compared_with_a_plan_that_serves_less(config, trace):
     assert "×" not in result.stdout
 
 
+def test_a_saved_plan_is_compared_with_the_one_of_now(config, trace, tmp_path):
+    """Terraform's exit codes: 0 where nothing changes, 2 for a change, 1 for an error."""
+    saved = tmp_path / "saved.json"
+    saved.write_text(run(plan, "--config", config, "--trace", trace, "--json").stdout)
+
+    same = run(plan, "--config", config, "--trace", trace, "--diff", "--against", saved)
+    more = ("--config", config, "--trace", trace, "--rate", 60, "--diff", "--against", saved)
+    other, told = run(plan, *more), run(plan, *more, "--json")
+    saved.write_text("{}")
+    wrong = run(plan, *more)
+
+    assert (same.exit_code, other.exit_code, wrong.exit_code) == (0, 2, 1), same.output
+    assert "no change" in same.output
+    assert "keep the promise, as played" in other.output
+    assert json.loads(told.stdout)["changes"]
+    assert told.exit_code == 2
+
+
 def test_who_is_awake_on_shared_gpus_is_shown(config, trace):
     """With the price of all of them, which is in the plan's once."""
     raw = yaml.safe_load(config.read_text())

@@ -243,10 +243,10 @@ def _read(descriptor: int) -> bytes:
 
 def test_every_command_that_can_run_long_is_tried():
     """Those that are quick, or that run until they are told to end, are named here."""
-    until_told = {"serve", "emulate", "top"}
+    until_told = {"serve", "emulate", "top", "advise"}
     quick = {
-        "check", "completion", "doctor", "foresight", "history", "init", "portfolio", "schema",
-        "status", "trace",
+        "check", "completion", "doctor", "explain", "foresight", "history", "init",
+        "keys", "portfolio", "schema", "status", "trace",
     }  # fmt: skip
     of_a_server = {"replay"}
 

@@ -16,6 +16,7 @@ from gateway.telemetry.definitions import METRICS
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "deploy" / "helm" / "cuvee"
 EXAMPLES = sorted((ROOT / "deploy" / "helm" / "examples").glob("*.yaml"))
+RULES = sorted((ROOT / "configs" / "prometheus").glob("*.yaml"))
 PLAIN = ROOT / "deploy" / "kubernetes" / "cuvee.yaml"
 
 
@@ -46,11 +47,10 @@ def test_the_chart_has_the_version_of_the_product():
     assert chart["version"] == chart["appVersion"] == version[1]
 
 
-def test_the_alarms_are_those_that_ship():
-    """Helm reads no file outside of a chart: a copy."""
-    ours = (ROOT / "configs" / "prometheus" / "alerts.yaml").read_text()
-
-    assert (CHART / "files" / "alerts.yaml").read_text() == ours
+@pytest.mark.parametrize("path", RULES, ids=lambda path: path.name)
+def test_the_rules_are_those_that_ship(path: Path):
+    """Helm reads no file outside of a chart: a copy, which `make manifests` makes."""
+    assert (CHART / "files" / path.name).read_text() == path.read_text()
 
 
 def test_the_chart_knows_the_kinds_that_are_scaled():

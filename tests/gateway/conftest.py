@@ -47,6 +47,9 @@ class Wire:
     def writelines(self, parts):
         self.write(b"".join(parts))
 
+    def can_write_eof(self):
+        return True
+
     def write_eof(self):
         self.ended = True
 

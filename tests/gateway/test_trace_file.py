@@ -13,7 +13,8 @@ import msgspec
 import pytest
 
 from gateway.config.load import Loaded, without_file
-from gateway.config.schema import BucketSection, TraceSection
+from gateway.config.record_schema import TraceSection
+from gateway.config.schema import BucketSection
 from gateway.trace_file import TraceFile
 from planner.slo import Slo
 from planner.traffic.gateway_trace import HEADER, ServedRequest

@@ -47,11 +47,9 @@ class ClientConnection:
         self._budget = server.budget
         self._transport: asyncio.Transport | None = None
         self._request: Request | None = None  # whose answer is under way
-        self._answer_complete = False
-        self._paused = False  # whether the client is not read
+        self._answer_complete = self._paused = False  # paused: the client is not read
         self._serving = False  # in `_serve`, which a finished answer would otherwise enter again
-        self.unread_bytes = 0
-        self.stalled = False
+        self.unread_bytes, self.stalled = 0, False
         self.source: Pausable | None = None
         self.on_disconnect: Callable[[], None] | None = None
         self.deadline_s = inf
@@ -79,6 +77,10 @@ class ClientConnection:
     def idle(self) -> bool:
         """Whether no request is under way, waiting or partly received."""
         return not (self._request or self._requests or self._parser.receiving)
+
+    def known(self, name: str) -> object:
+        """What the transport knows of the client, such as its certificate."""
+        return None if self._transport is None else self._transport.get_extra_info(name)
 
     # Callbacks of the transport.
 
@@ -173,8 +175,7 @@ class ClientConnection:
         self._budget.used += size
 
     def respond_error(self, error: GatewayError, lines: bytes = b"") -> None:
-        """Write an error as a complete answer: an OpenAI error object. lines: header lines besides
-        those of the error."""
+        """Write an error as a complete answer. lines: header lines besides those of the error."""
         self.respond(error_head(error) + lines, error.body())
 
     def start(self, head: bytes, first: bytes) -> None:
@@ -285,9 +286,8 @@ class ClientConnection:
         self.deadline_s = self._loop.time() + limit_s
 
     def _arm_read_deadline(self) -> None:
-        """Set the deadline for what the client sends next: the rest of a head, more of a body, or a
-        request. There is none while an answer is under way and no body comes; after `stop` it stays
-        as it is."""
+        """Set the deadline for what the client sends next; none while an answer is under way and no
+        body comes. After `stop` it stays as it is."""
         request = self._request
         if request is not None and (self._paused or not request.uploading):
             self.deadline_s = inf
@@ -324,8 +324,7 @@ class ClientConnection:
             self._serving = False
 
     def _refuse(self, error: GatewayError) -> None:
-        """Answer with an error after the waiting requests, then close: what follows what could not
-        be parsed cannot be parsed either."""
+        """Answer with an error after the waiting requests, then close: the rest has no parse."""
         self._parser.stop()
         self._requests.append(error)
         self._serve()
@@ -341,7 +340,8 @@ class ClientConnection:
         """Close this direction, and read and drop what comes for LINGER_S: closing with unread
         bytes resets a connection, and the client would lose the answer (RFC 9112 §9.6)."""
         if self._transport is not None:
-            self._transport.write_eof()
+            if self._transport.can_write_eof():  # TLS has no half of a connection
+                self._transport.write_eof()
             self._arm(LINGER_S)
 
     def _keep(self, request: Request) -> bool:

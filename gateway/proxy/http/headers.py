@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Final
 
-from gateway.errors import GatewayError, MethodNotAllowed, UnsupportedCoding
+from gateway.errors import (
+    GatewayError,
+    KeyRefused,
+    LimitReached,
+    MethodNotAllowed,
+    UnsupportedCoding,
+)
 
 Headers = list[tuple[bytes, bytes]]  # names in lower case, in the order of the wire
 
@@ -116,6 +122,10 @@ def error_head(error: GatewayError) -> bytes:
         head += f"allow: {error.allowed}\r\n".encode()
     elif isinstance(error, UnsupportedCoding):
         head += f"accept-encoding: {error.accepted}\r\n".encode()
+    elif isinstance(error, KeyRefused):
+        head += f"www-authenticate: {error.scheme}\r\n".encode()
+    elif isinstance(error, LimitReached) and error.hopeless:
+        head += b"x-should-retry: false\r\n"  # OpenAI's SDKs would try again otherwise
     return head
 
 

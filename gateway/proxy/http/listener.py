@@ -4,19 +4,22 @@ import asyncio
 import logging
 import socket
 from collections.abc import Callable, Sequence
-from typing import cast
+from typing import Any, cast
 
 from gateway.errors import GatewayError
 from gateway.proxy.http.body_budget import BodyBudget
 from gateway.proxy.http.client import ClientConnection
+from gateway.proxy.http.own_context import own_context
 from gateway.proxy.http.request import ClientLimits, Request
 from gateway.proxy.http.sockets import BACKLOG, bound, places
+from gateway.proxy.http.tls import TlsFiles
 
 log = logging.getLogger("cuvee")
 
 SWEEP_S = 0.25  # between two looks at all deadlines: one timer is cheaper than one per connection
 FRESH_S = 0.5  # for so long, at least, an idle connection is kept when the listener closes
 LAST_S = 1.0  # for the errors that end the last answers to leave
+HANDSHAKE_S, SHUTDOWN_S = 10.0, 5.0  # of TLS, at most
 LOG_S = 60.0  # between two lines that say the same
 
 
@@ -46,6 +49,10 @@ class Listener:
         self.budget.relieve = self._relieve
         self.evicted = 0
         self._servers: list[asyncio.Server] = []
+        self._held: list[socket.socket] = []
+        self._files: TlsFiles | None = None
+        self._every_client = True
+        self._securing: asyncio.Task[None] | None = None
         self._sweeping: asyncio.TimerHandle | None = None
         self._log_due_s: dict[str, float] = {}
 
@@ -62,19 +69,68 @@ class Listener:
 
     async def accept(self, sockets: Sequence[socket.socket]) -> None:
         """Begin to accept on these sockets, which the listener closes when it closes."""
-        loop = asyncio.get_running_loop()
-        for held in sockets:
-            server = await loop.create_server(
-                lambda: cast(asyncio.Protocol, ClientConnection(self)), sock=held, backlog=BACKLOG
-            )
-            self._servers.append(server)
+        self._held = [*self._held, *sockets]
+        self._servers += await self._serving(sockets)
         self._sweep()
+
+    async def _serving(self, sockets: Sequence[socket.socket]) -> list[asyncio.Server]:
+        """Servers on copies of these sockets. Raises OSError for certificates that cannot be
+        used."""
+        loop, files = asyncio.get_running_loop(), self._files
+        tls: dict[str, Any] = {}
+        if files is not None:
+            tls["ssl"] = own_context(files, every_client=self._every_client)
+            tls |= {"ssl_handshake_timeout": HANDSHAKE_S, "ssl_shutdown_timeout": SHUTDOWN_S}
+        return [
+            await loop.create_server(
+                lambda: cast(asyncio.Protocol, ClientConnection(self)),
+                sock=held.dup(),
+                backlog=BACKLOG,
+                **tls,
+            )
+            for held in sockets
+        ]
+
+    def secure(self, files: TlsFiles | None, *, every_client: bool = True) -> None:
+        """Speak TLS with these files to whoever connects from now on; `None`: no TLS. What is
+        connected goes on as it is. every_client: whether each must show a certificate."""
+        same = _identity(files) == _identity(self._files)
+        self._files, self._every_client = files, every_client
+        if self._held and not same:
+            loop = asyncio.get_running_loop()
+            self._securing = loop.create_task(self._renew(self._securing))
+
+    async def _renew(self, before: asyncio.Task[None] | None) -> None:
+        """Put other servers in the place of those that accept. Who waits to be accepted waits at
+        the sockets, which stay."""
+        loop = asyncio.get_running_loop()
+        if before is not None:
+            await asyncio.gather(before, return_exceptions=True)
+        try:
+            renewed = await self._serving(self._held)
+        except OSError as error:
+            log.error("the certificates cannot be used, the last good ones stay: %s", error)
+            return
+        former, self._servers = self._servers, renewed
+        # asyncio's own loop serves what it has accepted a turn later, and by then the server must
+        # not be closed; uvloop has nothing to take away here.
+        for server in former:
+            for held in server.sockets:
+                loop.remove_reader(held.fileno())
+        await asyncio.sleep(0)
+        for server in former:
+            server.close()
+        if not self._held:  # nothing is accepted any more
+            self.stop_accepting()
 
     def stop_accepting(self) -> None:
         """Accept no more; what is connected goes on."""
         for server in self._servers:
             server.close()
         self._servers.clear()
+        for held in self._held:
+            held.close()
+        self._held = []
 
     def leave(self) -> None:
         """Keep no connection alive after its answer from now on, but go on accepting."""
@@ -159,3 +215,7 @@ class Listener:
         for client in tuple(self.connections):
             if client.deadline_s <= now_s:
                 client.expire()
+
+
+def _identity(files: TlsFiles | None) -> tuple[str, ...]:
+    return () if files is None else files.identity

@@ -403,10 +403,16 @@ def test_custom_objects_have_what_their_kinds_want(render):
     scaled = render(DEPLOY / "helm" / "examples" / "keda.yaml").of("ScaledObject")
     (endpoint,) = mixed.of("ServiceMonitor")["spec"]["endpoints"]
     cpu, prometheus = scaled["spec"]["triggers"]
-    alerts = yaml.safe_load((ROOT / "configs" / "prometheus" / "alerts.yaml").read_text())
+    groups = [
+        group
+        for name in ("recording", "alerts")
+        for group in yaml.safe_load((ROOT / "configs" / "prometheus" / f"{name}.yaml").read_text())[
+            "groups"
+        ]
+    ]
 
     assert endpoint == {"port": "admin", "path": "/metrics", "scheme": "http", "interval": "15s"}
-    assert mixed.of("PrometheusRule")["spec"] == alerts
+    assert mixed.of("PrometheusRule")["spec"] == {"groups": groups}
     assert mixed.of("PrometheusRule")["metadata"]["labels"]["release"] == "prometheus"
     assert (cpu["type"], cpu["metadata"]) == ("cpu", {"value": "60"})
     assert all(isinstance(value, str) for value in prometheus["metadata"].values())

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from gateway.cluster import codec
 from gateway.cluster.codec import CodecError, decode, encode
+from gateway.cluster.key_frames import KeyFrame
 from gateway.cluster.messages import GatewayReport, PlanNews, WhatWasLearned
 from gateway.routing.estimator_schema import EstimatorState, Lesson
 from gateway.routing.membership import Membership, first
@@ -27,7 +28,7 @@ from planner.slo import Slo
 
 # Of the fields of every type that is encoded. When it changes, raise `codec.VERSION`, unless all
 # that changed is a new field with a default; then put the new value here.
-FINGERPRINT = "c3564de37f6712b3"
+FINGERPRINT = "884d9a2cb7d5b811"
 
 NUMBERS = st.floats(allow_nan=False)  # infinite where a pool cannot serve a bucket
 COUNTS = st.integers(0, 10**9)
@@ -260,7 +261,7 @@ def test_changed_fields_need_a_new_version():
     """The fingerprint of all encoded types is the one that was noted with the version."""
     kinds = (
         Plan, RoutingTable, StatsDelta, Membership, EstimatorState, Down, Up, PlanNews,
-        GatewayReport, WhatWasLearned,
+        GatewayReport, WhatWasLearned, KeyFrame,
     )  # fmt: skip
     text = "\n".join(sorted(set().union(*(shapes(kind, set()) for kind in kinds))))
 

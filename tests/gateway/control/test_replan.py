@@ -508,3 +508,54 @@ async def test_the_plan_of_another_gateway_is_gone_on_from(loop_of, plans, make_
 
     assert published == []
     assert set(published.results) == {"kept"}
+
+
+async def test_a_proposal_changes_nothing_until_it_is_taken(loop_of, plans, make_demand):
+    """Then it is in force at once, whatever it saves, and is certified as others are."""
+    replanner, published, solver, now_s = loop_of(plans[12.0], make_demand(12.0), plans[30.0])
+
+    proposal = await replanner.propose(now_s)
+
+    assert proposal is not None
+    assert (proposal.before, proposal.plan) == (plans[12.0], plans[30.0])
+    assert published == []
+    assert replanner.plan is plans[12.0]
+    await replanner.take(proposal, "applied by hand")
+    await all_done()
+    assert published == [(plans[30.0].plan_id, "applied by hand")]
+    assert [sealed for sealed, _ in solver.sealed] == [plans[30.0].plan_id]
+    assert published.results == ["replaced"]
+
+
+async def test_a_look_under_way_does_not_undo_what_is_applied(loop_of, plans, make_demand):
+    """It has compared with a plan that is not in force any more."""
+    replanner, published, solver, now_s = loop_of(
+        plans[3.0], make_demand(30.0), plans[30.0], plans[30.0], plans[12.0]
+    )
+    await replanner.look(now_s)
+    proposal = await replanner.propose(now_s)
+    asked, gate = solver.plan, asyncio.Event()
+
+    async def slow(request):
+        await gate.wait()
+        return await asked(request)
+
+    solver.plan = slow
+    looking = asyncio.create_task(replanner.look(now_s))
+    await asyncio.sleep(0)
+    await replanner.take(proposal, "applied by hand")
+    gate.set()
+
+    assert await looking is None
+    await all_done()
+    assert [plan_id for plan_id, _ in published] == [plans[30.0].plan_id]
+    assert replanner.plan.plan_id == plans[30.0].plan_id
+
+
+async def test_of_too_few_requests_nothing_is_proposed(loop_of, plans, make_demand):
+    replanner, _, solver, now_s = loop_of(
+        plans[12.0], make_demand(12.0), plans[30.0], requests=20, objective="assign"
+    )
+
+    assert await replanner.propose(now_s) is None
+    assert solver.asked == []

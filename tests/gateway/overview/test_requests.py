@@ -5,6 +5,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from gateway.overview.recorded import compared, recorded_view
 from gateway.overview.request_memory import HOUR_S, LAST, SLOT_S, SLOTS, SLOWEST, RequestMemory
 from gateway.overview.requests_view import explained, request_row
 from gateway.telemetry.seen_request import SeenRequest
@@ -125,3 +126,20 @@ def test_a_request_that_went_nowhere_has_no_decision(memory, plan):
 
     assert "Decided" not in told
     assert "Really" not in told
+
+
+def test_a_request_is_found_by_its_id_and_compared(memory, plan):
+    """What was estimated beside what came; of several sequences no ratio. The newest of an id."""
+    made = memory(seen(), seen(output_tokens=240, plan_id=plan.plan_id), seen(request_id="other"))
+
+    found = made.find("req-1")
+    assert found is not None
+    assert made.find("gone") is None
+    rows = {row["what"]: row for row in recorded_view(found, plan)["compared"]}
+    assert rows["output tokens"] == {
+        "what": "output tokens", "expected": 120, "actual": 240, "ratio": 2.0,
+    }  # fmt: skip
+    assert rows["TTFT, s"] == {"what": "TTFT, s", "expected": 2.0, "actual": 0.4, "ratio": 0.2}
+    assert rows["pool"]["expected"] not in (None, "")
+    many = memory(seen(request_id="many", width=4)).find("many")
+    assert {row["ratio"] for row in compared(many, plan)} == {None, 0.2, 0.5}

@@ -25,6 +25,7 @@ def verdict(health, listed, *, keyed=False):
     [
         ([{"id": "m", "max_model_len": 8192}], "serves `m`, context 8192 tokens"),
         ([{"id": "x"}, {"id": "m", "max_model_len": 8192}], "serves `m`, context 8192 tokens"),
+        ([{"id": "m", "meta": {"n_ctx": 8192}}], "serves `m`, context 8192 tokens"),
         ([{"id": "m", "max_model_len": 9000}],
          "serves `m`, context 9000 tokens; the plan uses 8192, as the profile says"),
         ([{"id": "m"}], "serves `m`; tells no context length"),

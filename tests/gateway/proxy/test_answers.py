@@ -52,6 +52,7 @@ def reply(*choices, **fields):
         ({"count": 0, "tokens": []}, TOKENIZE),
         ({"prompt": ""}, DETOKENIZE),
         ({"text": "hi"}, DETOKENIZE),
+        ({"content": "hi"}, DETOKENIZE),
         ({"text": "", "usage": {"type": "duration", "seconds": 1}}, TRANSCRIPTIONS),
     ],
 )

@@ -17,10 +17,11 @@ LONG = "word " * 1600  # 8,000 bytes: within a TTFT of 2 s a backend prefills so
 
 
 class Engine:
-    """Counts words. bodies: of its requests. most: requests at the same time. refusing: prompts
-    that begin so get 400. hold: set while it may answer. left: clients that closed meanwhile."""
+    """Counts words. bodies, traces: of its requests. most: requests at once. refusing: prompts that
+    begin so get 400. hold: set while it may answer. left: clients that closed meanwhile."""
 
     def __init__(self):
+        self.traces = []
         self.bodies, self.now, self.most, self.left = [], 0, 0, 0
         self.refusing = "never"
         self.failures = 0
@@ -31,6 +32,7 @@ class Engine:
         if request.method == "GET":
             return web.Response(status=200 if request.path == "/health" else 404)
         body = await request.json()
+        self.traces.append(request.headers.get("traceparent"))
         self.bodies.append(body)
         self.now += 1
         self.most = max(self.most, self.now)
@@ -68,7 +70,7 @@ class Engine:
 
 
 @asynccontextmanager
-async def serving(tmp_path, *engines, **model):
+async def serving(tmp_path, *engines, otel=None, **model):
     """A gateway before these engines of one pool."""
     async with AsyncExitStack() as stack:
         urls = []
@@ -86,7 +88,7 @@ async def serving(tmp_path, *engines, **model):
         raw = {
             "models": {MODEL: {"slo": {"ttft_s": 2.0, "tpot_s": 0.12}} | model},
             "pools": {"p": pool},
-            "gateway": {"admin_port": 0, "drain_s": 1.0, "drain_delay_s": 0},
+            "gateway": {"admin_port": 0, "drain_s": 1.0, "drain_delay_s": 0, "otel": otel},
         }
         path = tmp_path / "cuvee.yaml"
         path.write_text(yaml.safe_dump(raw))
@@ -205,3 +207,23 @@ async def test_a_client_that_leaves_ends_all_parts(tmp_path):
 
     assert counts == {"abandoned": 2}
     assert sum(len(engine.bodies) for engine in engines) == 2
+
+
+async def test_a_list_in_parts_is_one_trace(tmp_path):
+    """Its first part stands for it; engines see one trace, whichever part they have."""
+    otlp = pytest.importorskip("tests.otlp_collector")
+    engine, other = Engine(), Engine()
+    async with otlp.collecting() as collector:
+        otel = {"endpoint": collector.url, "sample": 1.0, "metrics_s": 0.0}
+        async with (
+            serving(tmp_path, engine, other, otel=otel, split_lists=True) as app,
+            client(app) as sdk,
+        ):
+            await sdk.embeddings.create(model=MODEL, input=prompts(60), encoding_format="float")
+            await collector.got(2)
+        spans = [span.trace_id.hex() for span in collector.spans]
+
+    lines = engine.traces + other.traces
+    assert len(lines) > 2
+    assert spans == [lines[0].split("-")[1]] * 2
+    assert len(set(lines)) == 1

@@ -1,8 +1,12 @@
 """What a scrape shows."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
+from prometheus_client.openmetrics.parser import (
+    text_string_to_metric_families as openmetrics_families,
+)
 from prometheus_client.parser import text_string_to_metric_families
 
 from gateway.routing.backend import Lease
@@ -15,6 +19,7 @@ from gateway.telemetry.metrics import Metrics
 from gateway.telemetry.stats import Stats
 from gateway.telemetry.stats_schema import ProcessUsage, WorkerGauges
 from planner.model.buckets import Buckets, SloClass
+from planner.model.plan import SingleType
 from planner.sizes import Grid
 from planner.slo import Slo
 
@@ -198,6 +203,27 @@ def test_the_plan_in_force_is_shown(metrics, plan):
         assert found["cuvee_planned_load", pool] == load
 
 
+def test_what_runs_stands_beside_the_cheapest_single_type(metrics, plan):
+    """One that cannot serve all of the demand is no alternative."""
+    metrics.planned(plan, NOW_S)
+    before = scrape(metrics)
+    singles = (
+        SingleType(gpu="L4", usd_per_hour=2.0, backends=(), unserved_share=0.1),
+        SingleType(gpu="H100", usd_per_hour=9.0, backends=()),
+        SingleType(gpu="A100", usd_per_hour=8.0, backends=()),
+    )
+    metrics.planned(replace(plan, singles=singles), NOW_S)
+    metrics.bill = {"h100": 7.5, "l4": 0.0}, 2.5
+    found = scrape(metrics)
+
+    name = "cuvee_single_type_usd_per_hour"
+    assert not any(key[0] == name for key in before)
+    assert {key: value for key, value in found.items() if key[0] == name} == {(name, "A100"): 8.0}
+    assert found["cuvee_running_usd_per_hour", "h100"] == 7.5
+    assert found["cuvee_running_usd_per_hour", "l4"] == 0.0
+    assert found["cuvee_asleep_usd_per_hour",] == 2.5
+
+
 def test_callers_are_never_shown(metrics):
     """Who sent a request is no label: there is no bound on how many callers there are."""
     count(metrics, ended(caller="somebody"))
@@ -376,6 +402,69 @@ def test_every_sample_is_of_a_defined_metric(metrics, plan):
         assert (family.type, family.documentation) == (metric.metric_type, metric.help)
         for sample in family.samples:
             assert set(sample.labels) - {"le"} == set(metric.labels)
+
+
+def full(metrics, plan):
+    """Everything that can be shown, as far as these tests know it."""
+    metrics.planned(plan, NOW_S)
+    metrics.staffed({0: WorkerGauges(1, 1, 1.0, 0)}, replaced=0)
+    count(metrics, GOOD, SHED, ended(pool="l4", ttft_s=None))
+    metrics.allied(CLUSTER)
+    metrics.loops.good("probes", NOW_S)
+    metrics.bill = {"h100": 1.5}, 0.0
+
+
+def test_openmetrics_says_the_same_as_the_text_format(metrics, plan):
+    """Read by a stricter parser; all metrics of the definitions are among them."""
+    full(metrics, plan)
+    strict = list(openmetrics_families(metrics.openmetrics().decode()))
+    plain = list(text_string_to_metric_families(metrics.text().decode()))
+
+    assert metrics.openmetrics().endswith(b"\n# EOF\n")
+    assert len(strict) == len(METRICS)
+    assert [
+        (f.name, f.type, f.documentation, [(s.name, s.labels, s.value) for s in f.samples])
+        for f in strict
+    ] == [
+        (f.name, f.type, f.documentation, [(s.name, s.labels, s.value) for s in f.samples])
+        for f in plain
+    ]
+    units = {f.name: f.unit for f in strict if f.unit}
+    assert units["cuvee_ttft_seconds"] == units["process_cpu_seconds"] == "seconds"
+    assert units["process_resident_memory_bytes"] == "bytes"
+
+
+def test_a_bucket_names_a_request_that_was_so(metrics):
+    """The newest one in it, by its id, at the time of its end."""
+    stats = Stats(BUCKETS)
+    first = ended(request_id=b"first", arrival_s=5.0)
+    slow = ended(request_id=b"slow", arrival_s=6.0, ttft_s=9.0, tpot_s=None, duration_s=700.0)
+    newest = ended(request_id=b"newest", arrival_s=7.0)
+    odd = ended(request_id=b'a"b', arrival_s=8.0)
+    shed = ended(request_id=b"shed", outcome=Outcome.SHED, pool=None, ttft_s=None, tpot_s=None)
+    for one in (first, slow, newest, odd, shed):
+        stats.observed(one)
+    delta = stats.drain()
+    metrics.add(delta)
+    metrics.exemplars.add(delta.seen, NOW_S)
+    found = {
+        (s.name, s.labels["le"]): (
+            *s.exemplar.labels.values(),
+            s.exemplar.value,
+            float(s.exemplar.timestamp),
+        )
+        for f in openmetrics_families(metrics.openmetrics().decode())
+        for s in f.samples
+        if s.exemplar is not None
+    }
+
+    assert found == {
+        ("cuvee_ttft_seconds_bucket", "0.35"): ("newest", 0.3, NOW_S + 9.0),
+        ("cuvee_ttft_seconds_bucket", "10.0"): ("slow", 9.0, NOW_S + 706.0),
+        ("cuvee_tpot_seconds_bucket", "0.02"): ("newest", 0.02, NOW_S + 9.0),
+        ("cuvee_request_seconds_bucket", "2.0"): ("newest", 2.0, NOW_S + 9.0),
+        ("cuvee_request_seconds_bucket", "+Inf"): ("slow", 700.0, NOW_S + 706.0),
+    }
 
 
 def test_the_queue_is_shown_by_class(metrics):

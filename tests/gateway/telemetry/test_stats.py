@@ -243,7 +243,15 @@ def test_flows_merge_by_addition(left, right):
         for key, pool_stats in delta.by_pool.items():
             merged.setdefault(key, PoolStats.none()).add(pool_stats)
 
-    assert merged == summed(*left, *right).by_pool
+    assert rounded(merged) == rounded(summed(*left, *right).by_pool)
+
+
+def rounded(by_pool):
+    """Without the last digits of sums, which depend on the order."""
+    for stats in by_pool.values():
+        for histogram in (stats.input_estimate, stats.output_estimate):
+            histogram.seconds = round(histogram.seconds, 6)
+    return by_pool
 
 
 def test_sums_travel_as_a_value():

@@ -159,7 +159,7 @@ async def test_a_forced_tool_is_called(choice, reason):
 
     (call,) = whole.choices[0].message.tool_calls
     assert (call.function.name, json.loads(call.function.arguments)) == ("weather", ARGUMENTS)
-    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == (None, reason)
+    assert (whole.choices[0].message.content, whole.choices[0].finish_reason) == ("", reason)
     calls = [c for chunk in stream for c in chunk.choices[0].delta.tool_calls or []]
     assert (calls[0].function.name, calls[0].function.arguments) == ("weather", None)
     assert all(one.id.startswith("chatcmpl-tool-") for one in (call, calls[0]))
@@ -214,8 +214,9 @@ async def test_json_fits_its_schema_at_any_length(form, extra):
     assert json.loads(choice["message"]["content"]) == ARGUMENTS
     assert choice["finish_reason"] == "stop"
     assert whole["usage"]["completion_tokens"] == 40 or not extra
-    text = "".join(event["choices"][0]["delta"]["content"] for event in streamed)
-    assert json.loads(text) == ARGUMENTS
+    *told, last = (event["choices"][0]["delta"] for event in streamed)
+    assert json.loads("".join(delta["content"] for delta in told)) == ARGUMENTS
+    assert last == {}
 
 
 async def test_json_that_is_cut_is_not_json():
@@ -391,15 +392,21 @@ async def test_the_messages_api(stop):
 
 async def test_messages_are_refused_in_their_own_shape():
     """What the engine rejects has Anthropic's shape; what the schema rejects has vLLM's."""
-    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 0}
+    body = {"messages": [{"role": "user", "content": "hi"}], "max_tokens": 1}
     async with running(max_num_queued_reqs=0) as (_, session):
-        status, answer = await post(session, "/v1/messages", body)
-        full = await events(session, "/v1/messages", body | {"max_tokens": 1})
+        status, answer = await post(session, "/v1/messages", body | {"max_tokens": 10**6})
+        _, nothing = await post(session, "/v1/messages", body | {"max_tokens": 0})
+        _, alien = await post(
+            session, "/v1/messages", body | {"messages": [{"role": "alien", "content": "hi"}]}
+        )
+        full = await post(session, "/v1/messages", body)
 
     assert status == 400
     assert (answer["type"], answer["error"]["type"]) == ("error", "BadRequestError")
-    assert full[0]["type"] == "error"
-    assert "currently busy" in full[0]["error"]["message"]
+    assert nothing["error"]["param"] == "body.max_tokens"
+    assert alien["error"]["param"] == "body.messages.0.role"
+    assert (full[0], full[1]["type"]) == (503, "error")
+    assert "currently busy" in full[1]["error"]["message"]
 
 
 @pytest.mark.parametrize(
@@ -442,3 +449,72 @@ async def test_words_come_back_from_their_ids():
         _, text = await post(session, "/detokenize", {"tokens": tokens["tokens"]})
 
     assert text == {"prompt": "the sun rose"}
+
+
+@pytest.mark.parametrize(("path", "prompt"), [(CHAT_PATH, CHAT), (TEXT_PATH, {"prompt": "ba"})])
+async def test_the_token_that_ends_an_answer_shows_nothing(path, prompt):
+    """It counts as one of the output, and the last event of a stream has no text."""
+    body = {**prompt, "vllm_xargs": {"output_tokens": 5}, "max_tokens": 20}
+    async with running() as (_, session):
+        _, whole = await post(session, path, body)
+        streamed = await events(session, path, body)
+        _, cut = await post(session, path, body | {"max_tokens": 4})
+
+    def said(answer):
+        (choice,) = answer["choices"]
+        return choice.get("text") or choice["message"]["content"], choice["finish_reason"]
+
+    assert whole["usage"]["completion_tokens"] == 5
+    assert (len(said(whole)[0].split()), said(whole)[1]) == (4, "stop")
+    assert (len(said(cut)[0].split()), said(cut)[1]) == (4, "length")
+    (last,) = streamed[-1]["choices"]
+    assert last["finish_reason"] == "stop"
+    assert last.get("delta", {}) == {}
+    assert last.get("text", "") == ""
+
+
+async def test_a_call_that_is_cut_is_a_text():
+    """As the model writes calls; a stream has sent its parts before it is known."""
+    body = {**CHAT, "tools": [TOOL], "tool_choice": NAMED, "max_tokens": 6}
+    function = {"type": "function", "name": "weather", "parameters": SCHEMA}
+    turn = {"input": "hello", "tools": [function]}
+    async with running() as (_, session):
+        _, chat = await post(session, CHAT_PATH, body)
+        streamed = await events(session, CHAT_PATH, body)
+        _, response = await post(
+            session, "/v1/responses", {**turn, "tool_choice": "required", "max_output_tokens": 6}
+        )
+
+    (choice,) = chat["choices"]
+    assert choice["message"]["content"].startswith('<tool_call>{"name": "weather"')
+    assert ("tool_calls" in choice["message"], choice["finish_reason"]) == (False, "length")
+    assert "tool_calls" in streamed[-1]["choices"][0]["delta"]
+    assert [item["type"] for item in response["output"]] == ["message"]
+
+
+async def test_a_message_says_what_stopped_it_and_what_was_cached():
+    """With the prefix hits where the engine tells them, at the end and not at the start."""
+    body = {
+        "messages": [{"role": "user", "content": "tell " * 40}], "max_tokens": 90,
+        "vllm_xargs": {"output_tokens": 80}, "stop_sequences": [" a"],
+    }  # fmt: skip
+    async with running(prefix_cache=True) as (_, session):
+        await post(session, "/v1/messages", body)
+        _, whole = await post(session, "/v1/messages", body)
+        streamed = await events(session, "/v1/messages", body)
+
+    assert (whole["stop_reason"], whole["stop_sequence"]) == ("stop_sequence", " a")
+    assert whole["usage"]["cache_creation_input_tokens"] == 0
+    assert whole["usage"]["cache_read_input_tokens"] > 0
+    assert set(streamed[0]["message"]["usage"]) == {"input_tokens", "output_tokens"}
+    assert streamed[-2]["delta"] == {"stop_reason": "stop_sequence", "stop_sequence": " a"}
+    assert streamed[-2]["usage"] == whole["usage"]
+
+
+async def test_fields_of_a_responses_events_stand_in_the_order_of_their_names():
+    async with running() as (_, session):
+        body = {"input": "hello", "max_output_tokens": 3, "ignore_eos": True}
+        streamed = await events(session, "/v1/responses", body)
+
+    assert len(streamed) > 5
+    assert all(list(event) == sorted(event) for event in streamed)

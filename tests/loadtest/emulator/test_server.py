@@ -320,15 +320,31 @@ REFUSALS = [
     (TEXT_PATH, {"prompt": "a", "logprobs": 99}, 400, REFUSED, "logprobs", "of 99, which"),
     (CHAT_PATH, {**CHAT, "max_tokens": 7.5}, 400, INVALID, "body.max_tokens", "int_from_float"),
     (CHAT_PATH, {**CHAT, "tools": [TOOL]}, 400, REFUSED, None, "--enable-auto-tool-choice"),
-    (CHAT_PATH, {**CHAT, "tool_choice": "required"}, 400, REFUSED, None, "`tools` must be set"),
+    (CHAT_PATH, {**CHAT, "tool_choice": "required"}, 400, REFUSED, "tool_choice",
+        "`tools` must be set"),
     (CHAT_PATH, {**CHAT, "response_format": {"type": "json_schema", "json_schema": {
-        "name": "x", "schema": {"type": "wat"}}}}, 400, REFUSED, None, "JSON schema"),
+        "name": "x", "schema": {"type": "wat"}}}}, 400, REFUSED, None, "Invalid type: wat"),
     (CHAT_PATH, {"messages": [{"role": "user", "content": [PICTURE]}]}, 400, REFUSED, None,
      "tiny is not a multimodal model"),
     (CHAT_PATH, {"messages": [{"role": "user", "content": "x" * 33_001}]}, 400, REFUSED,
      "input_text", "33001 characters (more than 33000 characters, which is the upper bound"),
     (TEXT_PATH, {"prompt": [5, 999_999_999]}, 400, REFUSED, None, "Token id 999999999 is out of"),
-    (TEXT_PATH, {"prompt": "a", "suffix": "b"}, 400, REFUSED, None, "suffix is not currently"),
+    (TEXT_PATH, {"prompt": "a", "suffix": "b"}, 400, REFUSED, "suffix", "suffix is only supported"),
+    (TEXT_PATH, {"prompt": []}, 400, REFUSED, None, "at least one prompt"),
+    (TEXT_PATH, {"prompt": 5}, 400, INVALID, "body.prompt", "4 validation errors"),
+    (TEXT_PATH, {"prompt": "a", "logprobs": -1}, 400, REFUSED, "logprobs", "sample logprobs of 32"),
+    (CHAT_PATH, {**CHAT, "presence_penalty": 3}, 400, REFUSED, None, "got 3.0."),
+    (CHAT_PATH, {**CHAT, "logprobs": 5}, 400, INVALID, "body.logprobs", "'input': '5'"),
+    (CHAT_PATH, {**CHAT, "model": 5}, 400, INVALID, "body.model", "'input': '5'"),
+    (CHAT_PATH, {**CHAT, "stop": [5]}, 400, INVALID, "body.stop", "'loc': 'body.stop.0'"),
+    (CHAT_PATH, {**CHAT, "response_format": {"type": "xml"}}, 400, INVALID,
+        "body.response_format.type", "Input should be"),
+    (CHAT_PATH, {**CHAT, "response_format": {"type": "json_schema"}}, 400, REFUSED,
+        "response_format", "must be provided"),
+    (CHAT_PATH, {**CHAT, "tools": [{"type": "function", "function": {}}]}, 400, INVALID,
+        "body.tools.0.function.name", "Field required"),
+    ("/v1/responses", {"input": 5}, 400, INVALID, "body.input", "2 validation errors"),
+    ("/tokenize", {}, 400, INVALID, "body.prompt", "'loc': 'body.messages'"),
     (CHAT_PATH, {**CHAT, "stream": True, "stream_options": "x"}, 400, INVALID,
      "body.stream_options", "valid dictionary"),
     ("/v1/messages", {"messages": []}, 400, INVALID, "body.max_tokens", "'missing'"),
@@ -511,22 +527,19 @@ async def test_streams_advance_together_at_the_engines_pace():
     assert emulator.engine.running == 0
 
 
-async def test_the_admission_limit_refuses_in_both_shapes():
-    """At --max-num-queued-reqs an unary request gets HTTP 503, a stream an error inside its 200."""
-    async with running(max_num_queued_reqs=0) as (emulator, session):
+async def test_the_admission_limit_refuses_streams_as_well():
+    """At --max-num-queued-reqs both get HTTP 503, before a stream's head."""
+    async with running(max_num_queued_reqs=0) as (_, session):
         status, answer = await post(session, CHAT_PATH, CHAT)
-        stream = await raw(emulator, {**CHAT, "stream": True})
+        streamed = await post(session, CHAT_PATH, {**CHAT, "stream": True})
         async with session.get("/metrics") as response:
             page = await response.text()
 
     name = 'vllm:admission_rejections_total{model_name="tiny",reason="max_num_queued_reqs"}'
     assert f"{name} 2.0" in page
-    (event,) = events(stream)
     assert status == 503
-    assert stream.startswith(b"HTTP/1.1 200 OK")
-    assert event == answer
+    assert streamed == (503, answer)
     assert answer["error"]["type"] == "Service Unavailable"
-    assert b'data: {"error": {"message": "The engine' in stream
 
 
 async def test_metrics_have_vllms_names_and_count():

@@ -4,19 +4,28 @@ from random import Random
 
 import pytest
 
-from loadtest.measure.prompt_length import PROBES, PromptLength, random_text
+from loadtest.measure.prompt_length import LONG_PROBE, SHORT_PROBE, PromptLength, random_text
 
 
 @pytest.mark.parametrize(("start", "per_word"), [(0, 1.0), (11, 1.37), (1, 2.5)])
 def test_two_answers_tell_the_length_of_all_prompts(start: int, per_word: float):
     """The line through what was counted for a short and a long prompt hits any size."""
     length = PromptLength()
-    for words in PROBES:
+    for words in (SHORT_PROBE, LONG_PROBE):
         length.learn(words, round(start + per_word * words))
 
     for tokens in (128, 700, 4000):
         counted = start + per_word * length.words(tokens)
         assert counted == pytest.approx(tokens, rel=0.02)
+
+
+def test_a_dense_tokenizer_gets_a_shorter_second_prompt():
+    """Words of five tokens: 400 of them would be more than a context of 512."""
+    length = PromptLength()
+    assert [length.probe(context) for context in (None, 8192, 512, 16)] == [40, 40, 8, 4]
+    length.learn(8, 40)
+
+    assert [length.probe(context) for context in (None, 8192, 512, 16)] == [400, 400, 51, 9]
 
 
 def test_a_prompt_has_a_word_whatever_was_counted():

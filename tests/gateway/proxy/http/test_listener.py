@@ -10,6 +10,8 @@ from gateway.proxy.http.body_budget import SMALL, UNLIMITED, BodyBudget
 from gateway.proxy.http.client import ClientConnection
 from gateway.proxy.http.listener import Listener
 from gateway.proxy.http.request import ClientLimits
+from gateway.proxy.http.tls import TlsFiles
+from tests.certificates import Authority
 
 OK = b"HTTP/1.1 200 OK\r\n"
 GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -58,6 +60,34 @@ class Port:
 def answer(client, body=b"ok"):
     client.respond(OK, body)
     client.finish()
+
+
+async def test_other_certificates_lose_no_connection(tmp_path):
+    """Clients that connect while they change are all answered, and those before stay."""
+    authority, certificate, key = Authority(tmp_path), tmp_path / "c", tmp_path / "k"
+    authority.sign("a", certificate, key)
+    context = authority.client()
+    async with Port() as port:
+
+        def secure(number):
+            files = {"certificate": str(certificate), "key": str(key), "print": str(number)}
+            port.listener.secure(TlsFiles(**files))
+
+        async def ask():
+            reader, writer = await asyncio.open_connection("127.0.0.1", port.port, ssl=context)
+            for _ in range(2):
+                writer.write(GET)
+                answer(await port.came.get())
+                await reader.readuntil(b"ok")
+            port.writers.append(writer)
+
+        secure(0)
+        await port.listener._securing
+        for number in range(1, 6):
+            asking = [asyncio.create_task(ask()) for _ in range(8)]
+            secure(number)
+            await asyncio.gather(*asking)
+        assert len(port.listener.connections) == 40
 
 
 async def test_idle_connections_are_closed_soon():

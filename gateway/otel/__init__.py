@@ -1,0 +1,1 @@
+"""Traces and metrics for collectors of OpenTelemetry, beside the data path."""
