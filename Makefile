@@ -6,7 +6,7 @@ BIN    := $(VENV)/bin
 INSTALL = $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
 # `docs` is a folder, too.
-.PHONY: demo demo-scale test test-long test-clients test-kubernetes test-real docs screenshots check coverage compiled interpreted format clean
+.PHONY: demo demo-scale test test-long test-clients test-kubernetes test-real test-deploy test-systemd manifests docs screenshots check coverage compiled interpreted format clean
 
 demo: $(VENV)/.run
 	$(BIN)/cuvee demo $(ARGS)
@@ -39,6 +39,26 @@ test-kubernetes: $(VENV)/.dev
 	CUVEE_KUBE_APISERVER=$$(tests/gateway/discovery/kubernetes/kube_apiserver.sh) \
 	    $(BIN)/python -m pytest tests/gateway/discovery/kubernetes/test_kube_apiserver.py \
 	    tests/gateway/actuation/test_kube_apiserver.py $(ARGS)
+
+# The Helm chart, rendered by Helm and compared with the schemas of Kubernetes, and what else deploy/ has: half a minute,
+# and as much for an environment of its own at first.
+test-deploy: $(VENV)/.dev build/deploy/.made
+	build/deploy/bin/python -m pytest -c tests/deploy/rendered/pytest.ini tests/deploy/rendered $(ARGS)
+
+# The units of deploy/systemd under a real systemd, in a container of systemd-nspawn: needs root, and two minutes.
+test-systemd: $(VENV)/.dev
+	$(BIN)/python tests/deploy/systemd/run.py
+
+# deploy/kubernetes/cuvee.yaml, from the chart and its default values; and the chart's copies of the rules.
+manifests: build/deploy/.made
+	cp configs/prometheus/*.yaml deploy/helm/cuvee/files/
+	build/deploy/bin/python deploy/helm/render.py >build/deploy/cuvee.yaml
+	cp build/deploy/cuvee.yaml deploy/kubernetes/cuvee.yaml
+
+build/deploy/.made: tests/deploy/rendered/requirements.txt
+	$(PYTHON) -m venv build/deploy
+	build/deploy/bin/python -m pip install --quiet --disable-pip-version-check -r tests/deploy/rendered/requirements.txt
+	@touch $@
 
 # The pictures of the page in docs/images, made anew: six minutes, with chromium.
 screenshots: $(VENV)/.dev

@@ -138,6 +138,7 @@ LIBRARIES = ("httptools", "msgspec", "uvloop")  # whose versions move the gatewa
     is_flag=True,
     help="Only measure how long large requests hold up small ones, by kind; one window for each.",
 )
+@click.option("--capacity", is_flag=True, help="Also print what one core of the gateway carries.")
 @JSON_FILE
 @click.option(
     "--markdown",
@@ -152,6 +153,7 @@ def overhead(
     json_path: Path | None,
     markdown_path: Path | None,
     hold: bool,
+    capacity: bool,
     **traffic: Any,
 ) -> None:
     """Measure CPU, latency and memory beside other proxies, and beside none.
@@ -179,7 +181,10 @@ def overhead(
         json_path.write_text(json.dumps(content, indent=2) + "\n")
     if markdown_path:
         markdown_path.write_text(markdown.to_markdown(rows, result.idle_mib, result.versions))
-    sys.exit(_show(console, result, rows, against))
+    code = _show(console, result, rows, against)
+    if capacity:
+        console.print(tables.capacity_table(rows, setups.GATEWAY))
+    sys.exit(code)
 
 
 def _options(

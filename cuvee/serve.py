@@ -7,7 +7,10 @@ import asyncio
 import logging
 import os
 import signal
+import time
+from collections.abc import Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 import uvloop
@@ -18,9 +21,14 @@ from gateway import logs, runtime
 from gateway.app import App
 from gateway.config.load import Loaded
 from gateway.config.posture import postures
+from gateway.config.schema import GatewaySection
+from gateway.service_manager import ServiceManager
+from gateway.successor import Successor
 from planner.errors import PlannerError
 
 log = logging.getLogger("cuvee")
+
+END_S = 15.0  # for the workers to end, beyond the time that requests have to finish
 
 
 @click.command()
@@ -92,24 +100,34 @@ def begin(loaded: Loaded, path: Path, *, replace: bool, log_level: str) -> None:
     for warning in runtime.stale_warnings():  # `cuvee overhead` and the tests refuse to run
         log.warning(warning)
     try:
-        uvloop.run(run(loaded, path, replace=replace))
+        manager = ServiceManager(os.environ)
+        uvloop.run(run(loaded, path, replace=replace, manager=manager))
     except (PlannerError, OSError) as error:
         raise click.ClickException(str(error)) from error
 
 
-async def run(loaded: Loaded, path: Path, *, replace: bool = False) -> None:
+async def run(
+    loaded: Loaded, path: Path, *, replace: bool = False, manager: ServiceManager
+) -> None:
     """Serve until SIGTERM, SIGINT or a successor on the port, then drain; a second signal ends all
     processes at once.
 
-    SIGHUP has the configuration file, at `path`, read again.
+    SIGHUP has the configuration file, at `path`, read again; SIGUSR2 starts the command that is
+    installed now, as a successor. manager: is told of all of it.
     """
     loop, stop = asyncio.get_running_loop(), asyncio.Event()
-    app = App(loaded, path=path, replace=replace)
-    reloads: set[asyncio.Task[None]] = set()
+    app = App(loaded, path=path, replace=replace, given=manager.sockets)
+    successor = Successor()
+    tasks: set[asyncio.Task[None]] = set()
 
-    def on_hangup() -> None:
-        reloads.add(task := loop.create_task(app.reload("SIGHUP")))
-        task.add_done_callback(reloads.discard)
+    def begin(work: Coroutine[Any, Any, None]) -> None:
+        tasks.add(task := loop.create_task(work))
+        task.add_done_callback(tasks.discard)
+
+    async def reload() -> None:
+        manager.reloading(time.monotonic())
+        await app.reload("SIGHUP")
+        manager.ready(f"serves port {app.port}")
 
     def on_signal(signum: signal.Signals) -> None:
         if stop.is_set():
@@ -117,22 +135,32 @@ async def run(loaded: Loaded, path: Path, *, replace: bool = False) -> None:
             app.kill()
             logging.shutdown()
             os._exit(128 + signum)  # as a shell reports a process that a signal has ended
-        settings = loaded.config.gateway
-        log.info(
-            "%s: not ready from now on, new requests for %g s more, then %g s at most for those "
-            "under way, %d answers now; a second signal ends at once",
-            signum.name, settings.drain_delay_s, settings.drain_s, app.in_flight,
-        )  # fmt: skip
+        _stopping(signum.name, loaded.config.gateway, app.in_flight, manager)
         stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, on_signal, number)
-    loop.add_signal_handler(signal.SIGHUP, on_hangup)
+    loop.add_signal_handler(signal.SIGHUP, lambda: begin(reload()))
+    loop.add_signal_handler(signal.SIGUSR2, lambda: begin(successor.start()))
     async with app:
         runtime.settle()  # now that all that lives for good is built, the collector can skip it
+        manager.ready(f"serves port {app.port}")
+        begin(manager.attest(app.replaced))
         ends = [loop.create_task(event.wait()) for event in (stop, app.replaced)]
         await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
         for task in ends:
             task.cancel()
         if not stop.is_set():
             log.info("another gateway serves the port; requests under way may finish")
+    if app.replaced.is_set():
+        await manager.leave()
+
+
+def _stopping(signal_name: str, settings: GatewaySection, answers: int, to: ServiceManager) -> None:
+    log.info(
+        "%s: not ready from now on, new requests for %g s more, then %g s at most for those "
+        "under way, %d answers now; a second signal ends at once",
+        signal_name, settings.drain_delay_s, settings.drain_s, answers,
+    )  # fmt: skip
+    patience_s = settings.drain_delay_s + settings.drain_s + END_S
+    to.stopping(patience_s, f"drains, {answers} answers under way")

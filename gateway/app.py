@@ -43,7 +43,7 @@ from gateway.runtime import build, naming
 from gateway.solitary import alliance_of
 from gateway.telemetry.metrics import Metrics
 from gateway.workers.choice import data_plane
-from gateway.workers.handover import Handover, Stage
+from gateway.workers.handover import Handover, Listening, Stage
 from gateway.workers.local import readiness
 from gateway.workers.plane import DataPlane
 from planner.engine.limits import EngineLimits
@@ -69,11 +69,11 @@ class App:
         host: str | None = None,
         port: int | None = None,
         replace: bool = False,
+        given: Listening = (),
         make: Actuators = actuators,
     ) -> None:
-        """path: of the configuration file, which is read again when it changes; `None`: it is not.
-        host, port: instead of the configured ones; port 0 takes a free one. replace: whether to
-        take the port over from a gateway that serves it. make: what starts and stops backends."""
+        """path: of the configuration file, read again when it changes. host, port: instead of those
+        configured; 0: any. replace, given: see `Handover`. make: what starts and stops backends."""
         config = loaded.config
         self._loaded = loaded
         self._serving = serving(loaded)
@@ -118,8 +118,8 @@ class App:
         )  # fmt: skip
         self._changing = asyncio.Lock()  # the start and changes of the fleet follow one another
         self._stack = AsyncExitStack()
-        number = self._settings.port if port is None else port
-        self._handover = Handover(host or self._settings.host, number, replace=replace)
+        host, number = host or self._settings.host, self._settings.port if port is None else port
+        self._handover = Handover(host, number, replace=replace, given=given)
 
     async def __aenter__(self) -> "App":
         await self._stack.__aenter__()

@@ -39,6 +39,7 @@ GATEWAY, ADMIN = 8000, 8790
 LEFT_OUT = {
     r"^make |^pip |^git ": "CI does it, or tests/test_install.py",
     r"^helm |^kubectl ": "needs a cluster",
+    r"^python3? (-m venv /opt|tests/deploy)": "installs on the machine, or takes minutes",
     r"^cuvee (serve|emulate)\b": "the stage has it running",
     r"^cuvee init\b": "the stage has the file already; tests/cuvee/test_init.py",
     r"^cuvee (overhead|sweep|soak)\b": "a benchmark of minutes; tests/cuvee runs a short one",

@@ -109,6 +109,9 @@ accepts no more, finishes its requests within `drain_s`, and ends. Or send SIGTE
 and start the new one within `drain_delay_s`. Both must have the same `host` and `port` and run as
 the same user; the listening sockets, also that of a fixed `admin_port`, are passed on. The number
 of workers may differ. Without `--replace` a second gateway on a port that is served does not start.
+SIGUSR2 to the first process starts its command again with `--replace`: the version that is
+installed by then. systemd gets to know the new main process
+([deployment](deployment.md#machines-with-systemd)).
 
 This page is made from the types in `gateway/config/schema.py`, by `python -m
 gateway.config.reference`.

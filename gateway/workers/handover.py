@@ -19,12 +19,13 @@ from enum import StrEnum
 import msgspec
 
 from gateway.proxy.http.sockets import bound, is_at, places
-from gateway.workers.port import DataPort, require_free
+from gateway.workers.port import DataPort, require_enough, require_free
 
 WAIT_S = 10.0  # for an answer of the other gateway
 MOST = 253  # sockets in one message (SCM_MAX_FD)
 RETRIES, RETRY_S = 20, 0.1  # to bind a port whose gateway has just stopped to accept
 READY = b"ready\n"
+Listening = Sequence[socket.socket]
 PEER = struct.Struct("3i")  # of SO_PEERCRED: process, user, group
 
 
@@ -60,13 +61,17 @@ class Handover:
     """One gateway's side towards others on the same port; an async context manager.
 
     stage: told to others. inherited, admin: listening sockets of the predecessor's data port and
-    admin port. has_predecessor: whether there is one that will end. replaced: set when a successor
-    serves.
+    admin port; without a predecessor, `inherited` are those that a service manager gave, of both.
+    has_predecessor: whether there is one that will end. replaced: set when a successor serves.
     """
 
-    def __init__(self, host: str, port: int, *, replace: bool = False) -> None:
-        """replace: whether to take the port over from a gateway that serves."""
+    def __init__(
+        self, host: str, port: int, *, replace: bool = False, given: Listening = ()
+    ) -> None:
+        """replace: whether to take the port over from a gateway that serves. given: sockets that a
+        service manager listens on for this gateway."""
         self.host, self.port = host, port
+        self._given = tuple(given)
         self._wish = Wish.REPLACE if replace else Wish.SUCCEED
         self._control: socket.socket | None = None
         self._predecessor: socket.socket | None = None
@@ -89,6 +94,11 @@ class Handover:
             await asyncio.to_thread(self._succeed)
             if not self.has_predecessor:
                 self._claim()
+        if self.has_predecessor:  # whose sockets may be the same ones
+            for held in self._given:
+                held.close()
+        else:
+            self.inherited = self._given
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -105,6 +115,8 @@ class Handover:
         """The data port, with the predecessor's sockets where it has any. Raises OSError when
         another program has the port."""
         host, port, inherited = self.host, self.port, self.inherited
+        if inherited and not self.has_predecessor:
+            require_enough(inherited, host, port, workers)
         orphans = bool(port) and has_orphans(host, port)
         if inherited or not port:
             return DataPort(host, port, workers=workers, inherited=inherited)
@@ -123,9 +135,9 @@ class Handover:
         """A socket that listens on the admin port: the predecessor's, or a new one. Raises OSError
         when another program has the port."""
         place = next(places(host, port))
-        if port and self.admin is not None and is_at(self.admin, place):
-            return self.admin
-        return bound(place)
+        candidates = self.inherited if self.admin is None else (self.admin, *self.inherited)
+        found = next((held for held in candidates if port and is_at(held, place)), None)
+        return bound(place) if found is None else found
 
     def serve(
         self,

@@ -94,3 +94,16 @@ def require_free(host: str, number: int) -> None:
     server would, on 8000 by default as here, and would get a part of the requests."""
     for place in places(host, number):
         bound(place).close()
+
+
+def require_enough(given: Sequence[socket.socket], host: str, port: int, workers: int) -> None:
+    """Raise OSError unless each worker gets a socket of each address. A socket of root's, which
+    those of systemd are, lets no other user listen beside it."""
+    for place in places(host, port):
+        count = sum(is_at(held, place) for held in given)
+        if count < workers:
+            where = ", ".join(f"{s.getsockname()[0]}:{s.getsockname()[1]}" for s in given)
+            raise OSError(
+                f"gateway.port: {workers} sockets are needed that listen on {place[1][0]}:{port}, "
+                f"one for each worker, and {count} were given (all: {where})"
+            )

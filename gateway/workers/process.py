@@ -59,8 +59,9 @@ def main(
     `KeyBoard`. number: of this worker, whose cells of the array it writes."""
     return_large_blocks()
     settle()  # objects of the fork server are then never touched, so their memory stays shared
-    # On Ctrl-C the supervisor ends its workers; on SIGHUP it tells them what to change.
-    for ignored in (signal.SIGINT, signal.SIGHUP):
+    # On Ctrl-C the supervisor ends its workers; on SIGHUP it tells them what to change; on SIGUSR2
+    # it starts its successor.
+    for ignored in (signal.SIGINT, signal.SIGHUP, signal.SIGUSR2):
         signal.signal(ignored, signal.SIG_IGN)
     try:
         uvloop.run(WorkerProcess(number, sockets, memory, prefixes, keys, rows).run(end))

@@ -168,8 +168,7 @@ class Worker:
         """Serve by this configuration and its table from now on; the fleet has all its pools.
 
         Requests under way stay where they are. Connections keep the limit of a body that they were
-        made with. `drain` first: what was counted until now is by the old numbers of buckets.
-        """
+        made with. `drain` first: what was counted until now is by the old numbers of buckets."""
         self._learn()
         self._config, self._settings = config, config.gateway
         self._estimator.add(config.bytes_per_token)
@@ -218,8 +217,8 @@ class Worker:
         return {0: gauges_of(self.dispatcher, self._listener, pools, fleet, self._clock())}
 
     def leave(self) -> None:
-        """Report not ready from now on, but go on serving, so that balancers have time to
-        notice. Connections close with their next answer, which moves clients to other gateways."""
+        """Report not ready from now on, but go on serving: balancers need time to notice.
+        Connections close with their next answer, which moves clients to other gateways."""
         self._leaving = True
         self._listener.leave()
 
@@ -235,7 +234,8 @@ class Worker:
         self._exchange.timeouts.backend_lost(backend)
 
     async def _close(self) -> None:
-        await self._listener.close(self._settings.drain_s, self._end_all)
+        of = self._settings
+        await self._listener.close(of.drain_s, self._end_all, of.drain_delay_s)
 
     def _end_all(self) -> None:
         self._over = True

@@ -9,6 +9,8 @@ from loadtest.overhead.results import MedianRange, ResultRow
 from loadtest.overhead.stacks import StackProfile
 
 PROFILE_COLUMNS = 72
+BUSY = 0.6  # of a core: with more, requests wait for one another (docs/capacity.md)
+TOKENS_PER_S = 40  # of a stream, one in each chunk: a TPOT of 25 ms
 
 
 def results_table(rows: Sequence[ResultRow], against: str) -> Table:
@@ -54,6 +56,21 @@ def ratios_table(ratios: Mapping[str, Mapping[str, float]], setup: str) -> Table
         table.add_column(name, justify="right", no_wrap=True)
     for scenario, others in ratios.items():
         table.add_row(scenario, *(f"{others[n]:.2f}" if n in others else "–" for n in names))
+    return table
+
+
+def capacity_table(rows: Sequence[ResultRow], setup: str) -> Table:
+    """What one core of a set-up carries, by scenario: requests per second, or streams that get
+    `TOKENS_PER_S` each, while it is busy for `BUSY` of the time."""
+    table = _table(f"One core of {setup}, {BUSY:.0%} busy", "scenario")
+    for heading in ("CPU µs", "requests/s", f"streams of {TOKENS_PER_S} tokens/s"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for row in rows:
+        if row.setup == setup and row.cpu_us is not None:
+            units = BUSY * 1e6 / row.cpu_us.median  # per second
+            streamed = row.unit == "chunk"
+            cells = ("–", f"{units / TOKENS_PER_S:,.0f}") if streamed else (f"{units:,.0f}", "–")
+            table.add_row(row.scenario, f"{row.cpu_us.median:.1f}", *cells)
     return table
 
 

@@ -184,8 +184,7 @@ class ClientConnection:
         if self._transport is None or request is None:
             return
         head = for_page(head, request, self._limits)
-        # An HTTP/1.0 client knows no chunks (RFC 9112 §7.1): the end of the connection is the end
-        # of the answer.
+        # An HTTP/1.0 client knows no chunks (RFC 9112 §7.1): the connection ends with the answer.
         request.keep_alive = request.keep_alive and request.http11
         self._transport.write(stream_start(head, first, request, keep=self._keep(request)))
 
@@ -222,7 +221,7 @@ class ClientConnection:
         if not self._answer_complete:  # the client would take the next answer for the rest of it
             self.abort()
             return
-        if not self._keep(request):
+        if not request.keep_alive:
             self._parser.clear()
             (self._linger if request.uploading else self.close)()
             return
@@ -346,5 +345,6 @@ class ClientConnection:
             self._arm(LINGER_S)
 
     def _keep(self, request: Request) -> bool:
-        """Whether the connection is kept after the answer to this request."""
-        return request.keep_alive and not (self._server.closing or request.uploading)
+        """Whether the connection is kept: asked once, the client counts on what it is told."""
+        request.keep_alive &= not (self._server.closing or request.uploading)
+        return request.keep_alive

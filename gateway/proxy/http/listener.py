@@ -17,7 +17,7 @@ from gateway.proxy.http.tls import TlsFiles
 log = logging.getLogger("cuvee")
 
 SWEEP_S = 0.25  # between two looks at all deadlines: one timer is cheaper than one per connection
-FRESH_S = 0.5  # for so long an idle connection is kept when the listener closes
+FRESH_S = 0.5  # for so long, at least, an idle connection is kept when the listener closes
 LAST_S = 1.0  # for the errors that end the last answers to leave
 HANDSHAKE_S, SHUTDOWN_S = 10.0, 5.0  # of TLS, at most
 LOG_S = 60.0  # between two lines that say the same
@@ -136,30 +136,44 @@ class Listener:
         """Keep no connection alive after its answer from now on, but go on accepting."""
         self.closing = True
 
-    async def close(self, patience_s: float, end: Callable[[], None] | None = None) -> None:
+    async def close(
+        self,
+        patience_s: float,
+        end: Callable[[], None] | None = None,
+        fresh_s: float = FRESH_S,
+    ) -> None:
         """Accept no more, let the answers under way end within `patience_s`; then call `end`, which
-        may end the others by an error, and soon reset what is left."""
+        may end the others by an error, and soon reset what is left. fresh_s: for how long after its
+        last answer a connection may get one more request, whose answer then tells the end."""
         self.closing = True
         self.stop_accepting()
-        await self._empty(patience_s)
+        await self._empty(patience_s, max(FRESH_S, min(fresh_s, patience_s / 2)))
         if end is not None and self.connections:
             end()
-            await self._empty(LAST_S)
+            await self._empty(LAST_S, FRESH_S)
         for client in tuple(self.connections):
             client.abort()
         if self._sweeping is not None:
             self._sweeping.cancel()
 
-    async def _empty(self, patience_s: float) -> None:
+    async def _empty(self, patience_s: float, fresh_s: float) -> None:
         """Close idle connections until there are none left, at most for so long. One that was just
-        made, or just got an answer, may have a request under way."""
+        made, or just got an answer, may have a request under way. So may one whose process had no
+        CPU for a while: only what is idle at two looks, with reading between them, is closed."""
         loop = asyncio.get_running_loop()
         until_s = loop.time() + patience_s
+        before: dict[ClientConnection, float] = {}
         while self.connections and loop.time() < until_s:
-            idle_until_s = loop.time() - FRESH_S + self.limits.idle_s
-            for client in tuple(self.connections):
-                if client.idle and client.deadline_s <= idle_until_s:
+            idle_until_s = loop.time() - fresh_s + self.limits.idle_s
+            idle = {
+                client: client.deadline_s
+                for client in self.connections
+                if client.idle and client.deadline_s <= idle_until_s
+            }
+            for client, deadline_s in idle.items():
+                if before.get(client) == deadline_s:
                     client.close()
+            before = idle
             await asyncio.sleep(SWEEP_S / 5)
 
     def make_room(self, newest: ClientConnection) -> None:

@@ -64,6 +64,45 @@ async def test_a_successor_gets_the_sockets():
     assert (gone, later) == ([1], [1])
 
 
+async def test_sockets_of_a_service_manager_are_served():
+    """Those of both ports; a predecessor's count before them."""
+    held = [socket.create_server((HOST, 0)) for _ in range(2)]
+    for one in held:
+        one.setblocking(False)
+    data, admin = (one.getsockname()[1] for one in held)
+    async with Handover(HOST, data, given=held) as handover:
+        port = await handover.data_port(1)
+        same = (port.sockets[0], handover.admin_port(HOST, admin))
+        free = handover.admin_port(HOST, 0)
+        free.close()
+        port.close()
+
+    assert same == tuple(held)
+    assert free not in held
+
+
+async def test_too_few_sockets_of_a_service_manager_are_told():
+    """Too few for the workers, or of another port: nobody would serve them."""
+    for workers, other in ((2, 0), (1, 1)):
+        held = socket.create_server((HOST, 0))
+        number = held.getsockname()[1]
+        async with Handover(HOST, number + other, given=[held]) as handover:
+            with pytest.raises(OSError, match=rf"{workers} sockets are needed .* given"):
+                await handover.data_port(workers)
+
+
+async def test_a_successor_leaves_what_a_service_manager_gives():
+    """The predecessor's sockets may be the same ones, or newer."""
+    async with serving() as (_, data, _):
+        held = socket.create_server((HOST, 0))
+        async with Handover(HOST, data.number, replace=True, given=[held]) as second:
+            inherited = second.inherited[0].getsockname()
+        name = data.sockets[0].getsockname()
+
+    assert inherited == name
+    assert held.fileno() == -1
+
+
 async def test_a_successor_that_fails_to_start_changes_nothing():
     """The first one serves on, and another may come."""
     async with serving() as (first, data, gone):

@@ -1,6 +1,7 @@
 """The tables for a terminal."""
 
 import io
+import re
 from dataclasses import replace
 
 from rich.console import Console, RenderableType
@@ -45,6 +46,16 @@ def test_a_row_shows_every_figure_and_every_error():
     for part in ("10.0 (9.0–11.0)", "× nginx", "0.50", "12,345", "10.00 / 20.00"):
         assert part in text
     assert "3 × status 503" in text
+
+
+def test_capacity_is_what_a_core_carries_without_being_full():
+    """10 µs of a request: 60,000 of them take 60 % of a core; of a chunk: 1,500 streams of 40."""
+    other = replace(ROW, setup="nginx", scenario="of another")
+    text = shown(tables.capacity_table([ROW, STREAMS, other], "cuvee"))
+
+    assert re.search(r"1 KiB × 64 +│? *10\.0 +│? *60,000", text)
+    assert re.search(r"100 streams +│? *10\.0 +│? *– +│? *1,500", text)
+    assert "of another" not in text
 
 
 def test_a_rate_that_the_bench_limited_is_marked():

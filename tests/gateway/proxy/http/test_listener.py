@@ -19,6 +19,8 @@ GET = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
 
 LIMIT_S = 20.0
 
+LAST = b"content-length: 2\r\nconnection: close\r\n\r\nok"
+
 
 class Port:
     """A listener whose requests wait in `came` for the test to answer them. A test that waits in
@@ -135,6 +137,40 @@ async def test_answers_under_way_are_finished():
         assert await late.read() == OK + b"content-length: 2\r\nconnection: close\r\n\r\nok"
         with pytest.raises(OSError, match=r"refused|Connect"):
             await port.connect()
+
+
+async def test_what_a_stream_has_promised_is_kept():
+    """Its head was sent before the listener closed and did not say that the connection ends with
+    it: the client's next request may be under way when it does, and is answered."""
+    async with Port() as port:
+        reader, writer = await port.connect(GET)
+        client = await port.came.get()
+        client.start(OK, b"one")
+        closing = asyncio.create_task(port.listener.close(60))
+        await until(lambda: port.listener.closing)
+        client.end()
+        client.finish()
+        writer.write(GET)  # with the end of the stream on its way
+        answer(await port.came.get())
+        await closing
+
+        assert (await reader.read()).endswith(b"0\r\n\r\n" + OK + LAST)
+
+
+async def test_what_came_while_the_process_stood_still_is_served(monkeypatch):
+    """Without CPU for longer than an idle connection is kept, what clients have sent meanwhile has
+    not been read when the listener looks who is idle."""
+    monkeypatch.setattr("gateway.proxy.http.listener.FRESH_S", 0.0)
+    async with Port() as port:
+        reader, writer = await port.connect(GET)
+        answer(await port.came.get())
+        await reader.readuntil(b"ok")
+        writer.write(GET)
+        closing = asyncio.create_task(port.listener.close(60))
+        answer(await port.came.get())
+        await closing
+
+        assert (await reader.read()).endswith(LAST)
 
 
 async def until(true):
