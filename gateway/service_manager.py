@@ -9,16 +9,15 @@ import logging
 import os
 import socket
 from collections.abc import MutableMapping
-from typing import Final
 
 log = logging.getLogger("cuvee")
 
-LINGER_S: Final = 2.0
-FIRST: Final = 3  # descriptor of the first socket (SD_LISTEN_FDS_START)
-MICROSECONDS: Final = 1_000_000
+LINGER_S = 2.0
+FIRST = 3  # descriptor of the first socket (SD_LISTEN_FDS_START)
+MICROSECONDS = 1_000_000
 # What only the first process of a unit may take for its own; NOTIFY_SOCKET and WATCHDOG_USEC are
 # for its successors in the unit too.
-OF_ONE_PROCESS: Final = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
+OF_ONE_PROCESS = ("LISTEN_PID", "LISTEN_PIDFDID", "LISTEN_FDS", "LISTEN_FDNAMES")
 
 
 class ServiceManager:

@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from functools import cache
-from typing import Final
 
 from gateway.otel.wire import DOUBLE, FIXED64, LENGTH, SMALL, double, integer, message, tag, varint
 
 KEY, VALUE = 1, 2  # fields of a KeyValue
 TEXT, FLAG, NUMBER, FRACTION = 1, 2, 3, 4  # fields of an AnyValue
-OPERATIONS: Final = {
+OPERATIONS = {
     "chat": "chat",
     "responses": "chat",
     "messages": "chat",

@@ -3,13 +3,12 @@
 import asyncio
 import gzip
 from pathlib import Path
-from typing import Final
 
 from gateway.config.otel_schema import OtelSection
 from gateway.plain_http import PlainHttp, PlainHttpFault
 
-MOST_BYTES: Final = 1 << 16  # of an answer
-AGAIN: Final = (429, 502, 503, 504)  # by the specification of OTLP
+MOST_BYTES = 1 << 16  # of an answer
+AGAIN = (429, 502, 503, 504)  # by the specification of OTLP
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 30.0
 TRACES, METRICS = "/v1/traces", "/v1/metrics"
 

@@ -5,17 +5,16 @@ is `inference`.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Final
 
 from gateway.otel.attributes import Value, attributes
 from gateway.otel.wire import double, doubles, integer, message, word, words
 from gateway.telemetry.stats_schema import REQUEST_S, TPOT_S, TTFT_S, Bounds, PoolStats
 
-NS: Final = 1e9
-OPERATION: Final = "inference"
-CUMULATIVE: Final = 2
-HISTOGRAM: Final = 9  # field of a Metric
-OF_A_POINT: Final = 9  # its attributes
+NS = 1e9
+OPERATION = "inference"
+CUMULATIVE = 2
+HISTOGRAM = 9  # field of a Metric
+OF_A_POINT = 9  # its attributes
 DURATION = ("gen_ai.server.request.duration", "s", "Time to the end of a whole answer.")
 FIRST = ("gen_ai.server.time_to_first_token", "s", "Time to the first token of an answer.")
 EACH = (

@@ -8,15 +8,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from itertools import accumulate
-from typing import Final
 
 from gateway.telemetry.metric import Metric
 
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS = "application/openmetrics-text"
 OPENMETRICS_TYPE = f"{OPENMETRICS}; version=1.0.0; charset=utf-8"
-TOTAL: Final = "_total"
-UNITS: Final = ("seconds", "bytes", "ratio")  # that OpenMetrics names as units
+TOTAL = "_total"
+UNITS = ("seconds", "bytes", "ratio")  # that OpenMetrics names as units
 
 
 @dataclass(frozen=True, slots=True)

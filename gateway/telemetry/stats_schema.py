@@ -5,7 +5,7 @@ a `msgspec.Struct`.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Final, TypeVar
+from typing import TypeVar
 
 import msgspec
 
@@ -29,7 +29,7 @@ RATIO: Bounds = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0
 LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
 MOST_SEEN = 512  # requests, of workers whose sums nobody has taken yet
-MOST_TRACED: Final = 2048  # requests, of one worker and of all whose sums nobody has taken yet
+MOST_TRACED = 2048  # requests, of one worker and of all whose sums nobody has taken yet
 Hits = tuple[int, int]  # prompt tokens, and how many of them were prefix hits
 # Requests, input tokens, output tokens, and seconds of a backend: of the time that a request was in
 # one, its share of the sequences there.

@@ -30,6 +30,10 @@ class VirtualSocket:
     def __init__(self, host: str, port: int) -> None:
         self.host, self.port = host, port
 
+    def dup(self) -> "VirtualSocket":
+        """Another one of the same address."""
+        return VirtualSocket(self.host, self.port)
+
     def close(self) -> None:
         """Do nothing: the address is free again when its server closes."""
 

@@ -1,11 +1,10 @@
 """The TLS context of a port that the gateway listens on."""
 
 import ssl
-from typing import Final
 
 from gateway.proxy.http.tls import TlsFiles
 
-PROTOCOL: Final = "http/1.1"
+PROTOCOL = "http/1.1"
 
 
 def own_context(files: TlsFiles, *, every_client: bool) -> ssl.SSLContext:
