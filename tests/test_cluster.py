@@ -182,6 +182,7 @@ async def test_in_flight_is_known_to_the_others_and_gone_with_its_end(tmp_path: 
         await until(lambda: mine.in_flight == theirs.in_flight == 0 and theirs.load == 0.0)
 
 
+@pytest.mark.long
 async def test_what_one_drains_gets_nothing_from_any(tmp_path: Path):
     """A notice to one gateway is known to all; so is its end."""
     async with union(tmp_path) as at, ClientSession() as session:

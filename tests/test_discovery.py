@@ -133,6 +133,7 @@ async def test_backends_come_and_go_by_a_file_and_no_request_is_lost(tmp_path: P
             assert set(statuses) == {200}
 
 
+@pytest.mark.long
 async def test_a_gateway_without_backends_starts_and_serves_when_they_come(tmp_path: Path):
     """A pool of which nothing is known refuses with 503; so does one that is told to be empty."""
     async with place(tmp_path) as at:

@@ -91,6 +91,7 @@ async def served(folder: Path, workers: int) -> AsyncIterator[Served]:
         await engine.stop()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("workers", [1, 2])
 async def test_workers_forget_what_engines_do(tmp_path: Path, workers: int):
     """What an engine holds is shown, and what is noted of it is forgotten when its cache is

@@ -132,6 +132,7 @@ async def test_requests_go_where_others_are_not(tmp_path: Path, engine: str | No
         assert found == {"h100-1": OURS}
 
 
+@pytest.mark.long
 async def test_without_asking_they_would_go_there_too(tmp_path: Path):
     """The other half of the comparison."""
     async with running(tmp_path, interval_s=NEVER_S) as engines, others(engines):

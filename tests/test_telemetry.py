@@ -216,6 +216,7 @@ async def test_the_client_decides_about_its_trace_and_the_share_about_all_others
     assert TRACE not in restarted["traceparent"]
 
 
+@pytest.mark.long
 async def test_a_gateway_need_not_follow_its_clients(tmp_path: Path):
     """Else each could make work for all by a flag. Their traces go on where the share chooses."""
     async with collecting() as collector:
@@ -242,6 +243,7 @@ async def test_without_a_collector_traces_pass_unchanged(tmp_path: Path):
     assert "traceparent" not in without
 
 
+@pytest.mark.long
 async def test_exemplars_are_traces_where_there_are_any(tmp_path: Path):
     """A dashboard then links from a bucket to the trace."""
     async with collecting() as collector, served(tmp_path, otel=otel(collector)) as at:
@@ -253,6 +255,7 @@ async def test_exemplars_are_traces_where_there_are_any(tmp_path: Path):
     assert "cuvee_otel_requests_total" in page
 
 
+@pytest.mark.long
 async def test_requests_are_served_while_the_collector_does_not_answer(tmp_path: Path):
     """A loop says that it fails; and a collector that is wrong is told to the operator."""
     nowhere = {"endpoint": f"http://127.0.0.1:{free_port()}", "sample": 1.0, "timeout_s": 1.0}

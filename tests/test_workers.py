@@ -415,6 +415,7 @@ async def answers(session: ClientSession, port: int, path: str) -> int:
         return 0
 
 
+@pytest.mark.long
 async def test_the_supervisors_death_does_not_stop_serving(tmp_path: Path):
     """After kill -9 of the supervisor requests are served; SIGTERM, or a new gateway on the port,
     ends the workers that it left, and no process of either remains."""

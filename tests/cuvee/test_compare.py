@@ -177,6 +177,7 @@ def test_the_paper_s_six_tables_stand_beside_ours():
     assert "19% (19%)" in result.output
 
 
+@pytest.mark.long
 def test_compare_prints_json(tmp_path: Path):
     """Every entry by its fields, for programs."""
     result = run(compare, *write_inputs(tmp_path), "--requests", "100", "--seeds", "2", "--json")

@@ -24,6 +24,7 @@ def run(*arguments) -> Result:
     return CliRunner().invoke(plan, [str(a) for a in arguments])
 
 
+@pytest.mark.long
 def test_an_empty_folder_is_enough():
     """The fleet, its certificate, its price per token, and every GPU type that could serve."""
     result = run(*CHAT, *SMALL)

@@ -25,6 +25,7 @@ def test_the_command_is_usable_from_its_help():
         assert part in result.output
 
 
+@pytest.mark.long
 def test_a_run_prints_its_tables_and_writes_every_run(tmp_path: Path):
     """A single scenario without peers: what is chosen is all that is measured."""
     path = tmp_path / "overhead.json"

@@ -238,6 +238,7 @@ def test_serving_imports_no_solver():
     assert idle.isdisjoint(printed.stdout.split())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("as_json", [False, True])
 def test_plan_says_what_it_would_change(config, trace, as_json):
     """Two GPUs are configured; the exit code tells a script whether they stay."""
@@ -261,6 +262,7 @@ def test_plan_says_what_it_would_change(config, trace, as_json):
         assert "cannot serve all" in beyond.stdout
 
 
+@pytest.mark.long
 def test_a_fleet_that_fits_stays(config, trace):
     """The plan is put into the file: nothing would change, and the exit code is 0."""
     planned = json.loads(run(plan, "--config", config, "--trace", trace, "--json").stdout)

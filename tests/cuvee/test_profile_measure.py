@@ -22,6 +22,7 @@ def run(*arguments: object):
     return CliRunner().invoke(profile, ["measure", *map(str, arguments)])
 
 
+@pytest.mark.long
 def test_an_emulated_engine_is_measured_and_judged(tmp_path: Path):
     """A line per load with the time left; the error of the fit; n* beside the engine's own; and a
     profile that a configuration can name."""

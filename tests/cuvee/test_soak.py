@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner
 
 from cuvee import main
@@ -10,6 +11,7 @@ from cuvee.soak import again, disagreeing
 from loadtest.soak.account import Disagreement
 
 
+@pytest.mark.long
 def test_a_run_is_a_summary_for_people_and_json_for_programs(tmp_path: Path):
     """Two workers, one of which is killed, and the exit code says that all ledgers agree."""
     path = tmp_path / "soak.json"

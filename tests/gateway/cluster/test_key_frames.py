@@ -65,6 +65,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=50, deadline=None)
 @given(STEPS)
 def test_together_they_keep_the_limit(steps):

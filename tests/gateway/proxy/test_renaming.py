@@ -40,6 +40,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.long
 @given(
     st.dictionaries(st.text() | st.sampled_from(["model", "messages"]), JSON),
     st.text(min_size=1),

@@ -324,6 +324,7 @@ def test_a_certified_day_is_planned_for_its_peak(loaded):
     assert found.refined.certificate.holds
 
 
+@pytest.mark.long
 def test_trials_play_what_the_plan_does_not_know(loaded):
     """The second half of the trace is none of the first; slower engines do no better."""
     first, second = halves(SOURCES)

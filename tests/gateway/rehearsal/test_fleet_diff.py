@@ -52,6 +52,7 @@ def needed(folder: Path, rate: float) -> int:
     return provision(demand_at(loaded, rate), loaded.pools).backends[0]
 
 
+@pytest.mark.long
 def test_the_fleet_of_the_plan_holds_and_stays(tmp_path):
     """Nothing to start, nothing to stop, the same bill."""
     count = needed(tmp_path, 4.0)

@@ -62,6 +62,7 @@ def test_ours_is_short_less_often_than_the_naive_loop_and_cheaper_than_a_fixed_f
     assert knowing.usd <= ours.usd < static.usd
 
 
+@pytest.mark.long
 def test_the_future_changes_nothing_before_it_comes():
     """A policy on days that go on differently has done the same until they differ."""
     played = days(200)

@@ -42,6 +42,7 @@ def test_six_models_have_twenty_configurations_each():
     assert {slo_class.model for slo_class in case.demand.buckets.classes} == set(solve_cases.MODELS)
 
 
+@pytest.mark.long
 def test_two_types_that_run_are_sold_out():
     """The fleet that runs has both of them."""
     case = solve_cases.sold_out(1)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import numpy as np
+import pytest
 
 from gateway.config.load import load
 from loadtest.day.cloud import LocalCloud
@@ -49,6 +50,7 @@ async def until(condition):
             await asyncio.sleep(0.01)
 
 
+@pytest.mark.long
 async def test_machines_come_and_go_as_they_are_wished(tmp_path):
     """The same wish twice starts nothing more; who is named goes first; a machine that goes is no
     longer in the file, and ends when it has nothing left."""

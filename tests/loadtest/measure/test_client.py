@@ -94,6 +94,7 @@ async def test_nothing_of_a_load_is_left_behind():
     assert gauges.kv_tokens > 0
 
 
+@pytest.mark.long
 async def test_a_busy_backend_is_refused():
     """A stream of somebody else is under way: before the first load, and beside one."""
     async with served() as (_, backend):

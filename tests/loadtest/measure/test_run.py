@@ -67,6 +67,7 @@ V1, TRT = "vllm-v1", "tensorrt-llm"
 LONG = partial(pytest.param, marks=pytest.mark.long)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("tpot_s", "fields", "believed"),
     [
@@ -128,6 +129,7 @@ def test_a_broken_measurement_ends_as_a_whole_one(tmp_path):
     assert len(steps) < len(whole.measured)
 
 
+@pytest.mark.long
 def test_each_load_says_how_long_the_rest_takes():
     """Numbers from one on, what is left of the budget, and nothing left at the end."""
     subject = subject_of(gpu="A10G", max_num_batched_tokens=512)

@@ -101,6 +101,7 @@ def test_one_busy_hour_a_week_is_not():
     assert portfolio.saving == 0
 
 
+@pytest.mark.long
 def test_a_larger_discount_and_a_spot_market_never_cost_more():
     """The same history: commitments grow cheaper, and nothing obliges to use spot."""
     small, large, spot = (

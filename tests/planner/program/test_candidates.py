@@ -4,6 +4,7 @@ import itertools
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +55,7 @@ def made(
     return next(subproblems(Problem.of(demand, pools, limits)))
 
 
+@pytest.mark.long
 @settings(max_examples=60, deadline=None)
 @given(
     st.integers(0, 10**6), st.floats(0.5, 200), st.sampled_from((0.5, 0.9, 0.99)),

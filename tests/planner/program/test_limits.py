@@ -151,6 +151,7 @@ stocks = st.lists(
 )
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(
     st.integers(0, 10**6), st.floats(0.5, 40), stocks.map(tuple),

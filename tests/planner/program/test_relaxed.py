@@ -52,6 +52,7 @@ def fluid_bound(asked: Demand) -> float:
     )
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 99), st.floats(0.1, 500), st.lists(st.floats(1, 3), min_size=6, max_size=6))
 def test_more_demand_never_lowers_the_bound(seed: int, rate: float, more: list[float]):
@@ -63,6 +64,7 @@ def test_more_demand_never_lowers_the_bound(seed: int, rate: float, more: list[f
     assert fluid_bound(asked.scaled_to(2 * rate)) == pytest.approx(2 * fluid_bound(asked))
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 99), st.floats(0.5, 80), st.sampled_from((0.5, 0.9, 0.99)))
 def test_it_lies_between_the_bound_and_the_plan(seed: int, rate: float, attainment: float):

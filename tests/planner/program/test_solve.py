@@ -152,6 +152,7 @@ def cheapest_by_force(asked: Demand, pools: tuple[Pool, ...], steps: int) -> flo
 TINY = Grid(input_edges=(1, 512, 8192), output_edges=(1, 2048))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(6))
 @pytest.mark.parametrize("attainment", [0.5, 0.99])
 def test_tiny_fleets_cost_what_brute_force_finds(seed: int, attainment: float):
@@ -343,6 +344,7 @@ def test_counts_that_fit_no_fleet_are_refused(backends: tuple[int, ...]):
         assign(demand(), POOLS, backends)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(5))
 def test_no_cheaper_fleet_has_shares_that_hold(seed: int):
     """Of every combination of counts that costs less none can be assigned under its capacity."""
