@@ -149,6 +149,7 @@ async def test_one_plans_for_all_and_all_have_its_plan(tmp_path: Path):
         assert page["plan"]["id"] == leader.plan.plan_id
 
 
+@pytest.mark.long
 async def test_another_plans_when_the_one_that_did_is_gone(tmp_path: Path):
     """One that ends hands over at once; the other keeps its plan and goes on from what both
     saw."""

@@ -188,6 +188,7 @@ async def test_a_file_that_cannot_be_used_changes_nothing_and_is_told(tmp_path: 
             assert told["backends"] == {"a": at.urls[:1]}
 
 
+@pytest.mark.long
 async def test_what_is_found_is_asked_for_its_model(tmp_path: Path):
     """An engine of another model is found, and gets no requests."""
     async with place(tmp_path, served=("m", "another")) as at:

@@ -527,6 +527,7 @@ async def test_a_broken_stream_ends_in_an_error_event(tmp_path: Path):
     assert outcomes == {"failed": 1}
 
 
+@pytest.mark.long
 async def test_a_backend_that_breaks_its_answers_off_is_found_out(tmp_path: Path):
     """It is idle, so it looks like the best choice; three broken answers are enough to see that it
     is not, however few requests there are at a time."""
@@ -816,6 +817,7 @@ async def test_a_poisonous_request_is_sent_twice_at_most(tmp_path: Path, backend
     assert after.status == 200
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("way", ["abort", "reset"])
 async def test_an_engine_that_stops_loses_no_unary_request_and_no_stream_quietly(
     tmp_path: Path, way: Any

@@ -148,6 +148,7 @@ async def test_all_views_agree_on_what_happened(tmp_path):
     assert WORDS not in everything
 
 
+@pytest.mark.long
 async def test_a_new_page_gets_the_last_hour_and_then_what_is_new(tmp_path):
     """In one stream; and the figures of a second are made once."""
     async with site(tmp_path) as here:

@@ -212,6 +212,7 @@ async def test_what_needs_a_restart_is_named(tmp_path: Path, caplog: pytest.LogC
     assert large == 413
 
 
+@pytest.mark.long
 async def test_the_file_is_watched(tmp_path: Path):
     """A new content is in force within seconds, without a signal."""
     async with world(tmp_path) as at:

@@ -21,6 +21,7 @@ TRACE = Trace(
 )
 
 
+@pytest.mark.long
 async def test_the_loop_runs_and_can_be_drawn(tmp_path: Path):
     """Backends, gateway and replay in three processes: nothing fails, and the plan is a picture."""
     console = Console(file=(tmp_path / "out").open("w"))

@@ -35,6 +35,7 @@ def writer(*, reader=True):
             stream.close()
         yield found, stream
     found.close()
+    found._thread.join()  # or it would write to whatever has the number next
     os.close(writing)
 
 

@@ -209,6 +209,7 @@ async def test_a_client_that_leaves_ends_all_parts(tmp_path):
     assert sum(len(engine.bodies) for engine in engines) == 2
 
 
+@pytest.mark.long
 async def test_a_list_in_parts_is_one_trace(tmp_path):
     """Its first part stands for it; engines see one trace, whichever part they have."""
     otlp = pytest.importorskip("tests.otlp_collector")

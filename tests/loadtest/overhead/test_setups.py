@@ -36,6 +36,7 @@ def test_each_set_up_has_a_backend_address_for_itself(tmp_path: Path):
     assert len({s.folder for s in settings}) == 3
 
 
+@pytest.mark.long
 def test_a_peer_that_does_not_start_is_left_out_with_the_reason(tmp_path: Path):
     """The others are measured all the same."""
     broken = tmp_path / "program"

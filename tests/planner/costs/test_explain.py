@@ -65,6 +65,7 @@ def demand(seed: int, rate: float, models: tuple[str, ...] = ("m",)) -> Demand:
 bounds = st.tuples(st.integers(0, 3), st.one_of(st.none(), st.integers(3, 6)))
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 99), st.floats(0.5, 90), st.lists(bounds, min_size=3, max_size=3))
 def test_gap_and_bill_sum_whatever_the_limits(

@@ -95,6 +95,7 @@ def recheck(asked: Demand, pools: tuple[Pool, ...], plan: Plan) -> np.ndarray:
 bounds = st.tuples(st.integers(0, 2), st.one_of(st.none(), st.integers(0, 6)))
 
 
+@pytest.mark.long
 @settings(max_examples=25, deadline=None)
 @given(
     st.integers(0, 10**6), st.floats(0.5, 60), st.sampled_from((0.5, 0.9, 0.99)),
