@@ -44,6 +44,7 @@ LEFT_OUT = {
     r"^cuvee init\b": "the stage has the file already; tests/cuvee/test_init.py",
     r"^cuvee (overhead|sweep|soak)\b": "a benchmark of minutes; tests/cuvee runs a short one",
     r"^cuvee torture\b": "minutes; tests/loadtest/torture runs short ones",
+    r"^cuvee keys\b": "one after another, on a keys file; tests/cuvee/test_keys.py",
     r"^cuvee demo": "minutes; tests/cuvee/test_demo.py",
     r"^cuvee profile measure\b": "seven minutes; tests/cuvee/test_profile_measure.py",
     r"^cuvee profile import run-\*": "needs results of another tool; tests/cuvee/test_profile.py",

@@ -209,6 +209,8 @@ def _broken_off(words, folder):
         [sys.executable, "-m", "cuvee", *words],
         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs, cwd=folder,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}, start_new_session=True,
+        # A shell that starts the tests in the background has them, and what they start, ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     os.close(theirs)
     seen = b""
