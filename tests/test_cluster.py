@@ -122,6 +122,7 @@ def agree(*apps: App) -> bool:
     return len(leaders(*apps)) == 1 and len({app.plan.plan_id for app in apps}) == 1
 
 
+@pytest.mark.long
 async def test_one_plans_for_all_and_all_have_its_plan(tmp_path: Path):
     """What both serve is planned for by one; the other puts its plan in force."""
     async with union(tmp_path) as at, ClientSession() as session:

@@ -193,6 +193,7 @@ async def test_a_trace_goes_from_the_client_to_the_engine(tmp_path: Path):
     assert KEY.encode() not in whole
 
 
+@pytest.mark.long
 async def test_the_client_decides_about_its_trace_and_the_share_about_all_others(tmp_path: Path):
     """Engines are told of what is not traced, so that they begin no traces of their own."""
     async with collecting() as collector:

@@ -19,6 +19,7 @@ def test_a_world_keeps_its_promises(seed):
     assert result.counts["faults"] > 0
 
 
+@pytest.mark.long
 def test_a_seed_is_a_world():
     """The same seed gives the same events, so that a failure can be played again."""
     first, second = (play(14, 0.03, calm_s=STORMY_S) for _ in range(2))
