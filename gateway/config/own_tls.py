@@ -1,12 +1,11 @@
 """Certificates of the gateway's own ports: whether they can be used."""
 
-from hashlib import sha256
 from pathlib import Path
 
 from gateway.config.access_schema import TlsSection
 from gateway.config.findings import Findings
 from gateway.config.schema import Config
-from gateway.config.upstream import TlsPaths, content_of, unusable
+from gateway.config.upstream import TlsPaths, read_paths, usable
 
 
 class OwnTls:
@@ -31,23 +30,11 @@ def _paths(
     if section is None:
         return None
     files = {"certificate": section.certificate, "key": section.key, "client_ca": section.client_ca}
-    contents = [
-        content_of(root / path, f"{where}.{name}", findings)
-        for name, path in files.items()
-        if path is not None
-    ]
-    if None in contents:
+    read = read_paths(files, where, root, findings)
+    if read is None:
         return None
-    certificate, key, ca = (
-        None if path is None else str((root / path).absolute()) for path in files.values()
-    )
-    for name, kind, path in (
-        ("certificate", "client_cert_file", certificate),
-        ("client_ca", "ca_file", ca),
-    ):
-        fault = path and unusable(kind, path, key)
-        if fault:
-            findings.problem(f"{where}.{name}", fault)
-            return None
-    print_ = sha256(b"\0".join(content or b"" for content in contents)).hexdigest()
+    (certificate, key, ca), print_ = read
+    checked = {"certificate": (certificate, key), "client_ca": (ca, None)}
+    if not usable(checked, where, findings, authorities="client_ca"):
+        return None
     return TlsPaths(ca=ca, certificate=certificate, key=key, print=print_)

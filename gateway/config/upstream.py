@@ -189,25 +189,16 @@ def _tls(section: PoolSection, where: str, root: Path, findings: Findings) -> Tl
         if files[one] is not None and files[other] is None:
             findings.problem(f"{where}.{one}", f"{other} is missing")
             return None
-    contents = [
-        content_of(root / path, f"{where}.{file}", findings)
-        for file, path in files.items()
-        if path is not None
-    ]
-    if None in contents:
+    read = read_paths(files, where, root, findings)
+    if read is None:
         return None
-    ca, certificate, key = (
-        None if path is None else str((root / path).absolute()) for path in files.values()
-    )
+    (ca, certificate, key), print_ = read
     if not any(url.startswith("https://") for url in section.backends) and section.backends:
         given = next(key for key, path in files.items() if path is not None)
         findings.warning(f"{where}.{given}", "no backend has an https URL: it is not used")
-    for file, found in (("ca_file", ca), ("client_cert_file", certificate)):
-        fault = found and unusable(file, found, key)
-        if fault:
-            findings.problem(f"{where}.{file}", fault)
-            return None
-    print_ = sha256(b"\0".join(content or b"" for content in contents)).hexdigest()
+    checked = {"ca_file": (ca, None), "client_cert_file": (certificate, key)}
+    if not usable(checked, where, findings, authorities="ca_file"):
+        return None
     return TlsPaths(ca=ca, certificate=certificate, key=key, print=print_, server_name=name)
 
 
@@ -218,10 +209,43 @@ def _server_name(section: PoolSection) -> str | None:
     return section.tls_server_name or found
 
 
-def unusable(name: str, path: str, key: str | None) -> str | None:
+def read_paths(
+    files: Mapping[str, str | None], where: str, root: Path, findings: Findings
+) -> tuple[list[str | None], str] | None:
+    """The absolute paths of certificates and keys, in their order, and a digest of all that they
+    hold; `None` for what cannot be read, which findings hear of. files: paths by key."""
+    contents = [
+        content_of(root / path, f"{where}.{name}", findings)
+        for name, path in files.items()
+        if path is not None
+    ]
+    if None in contents:
+        return None
+    paths = [None if path is None else str((root / path).absolute()) for path in files.values()]
+    return paths, sha256(b"\0".join(content or b"" for content in contents)).hexdigest()
+
+
+def usable(
+    checked: Mapping[str, tuple[str | None, str | None]],
+    where: str,
+    findings: Findings,
+    *,
+    authorities: str,
+) -> bool:
+    """Whether certificates can be used; findings hear of the first that cannot. checked: paths of
+    certificate and key, by key of the configuration. authorities: that which is of authorities."""
+    for name, (path, key) in checked.items():
+        fault = path and _fault(path, key, of_authorities=name == authorities)
+        if fault:
+            findings.problem(f"{where}.{name}", fault)
+            return False
+    return True
+
+
+def _fault(path: str, key: str | None, *, of_authorities: bool) -> str | None:
     """Why certificates cannot be used; `None` if they can."""
     try:
-        if name == "ca_file":
+        if of_authorities:
             ssl.create_default_context(cafile=path)
         else:  # without a password OpenSSL would ask for one at the terminal
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
