@@ -97,6 +97,11 @@ class Drains:
         """What was asked of a gateway before this one; drained when the backend is found."""
         self._missed += notes
 
+    @property
+    def awaits(self) -> bool:
+        """Whether something of it was not found yet."""
+        return bool(self._missed)
+
     def resume(self, names: Mapping[tuple[str, str], str], now_s: float) -> list[DrainedBackend]:
         """Drain on what was found of it. names: of the backends, by pool and URL. now_s: seconds
         since 1970, after which a drain with an end is of no backend of now."""

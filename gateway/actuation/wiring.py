@@ -121,15 +121,20 @@ class Actuation:
 
     async def settle(self) -> None:
         """Have the fleet follow what is drained, if it does not, and the other gateways know it."""
-        found = {(b.pool, b.url): b.name for b in self._fleet.backends}
-        for drain in self._drains.resume(found, time.time()):
-            self._chronicle.say(f"{drain.backend} ({drain.url}) is drained on: {drain.why}")
+        if self._drains.awaits:
+            self._resume()
         self._board.mine = self._drains.notes()
         members = self._fleet.membership.members
         present = {member.name: member.drained for member in members if member.drained}
         names = {member.name for member in members}
         if present != {name: how for name, how in self.drained.items() if name in names}:
             await self._follow()
+
+    def _resume(self) -> None:
+        """Drain on what a gateway before this one drained."""
+        found = {(b.pool, b.url): b.name for b in self._fleet.backends}
+        for drain in self._drains.resume(found, time.time()):
+            self._chronicle.say(f"{drain.backend} ({drain.url}) is drained on: {drain.why}")
 
     async def begin_drain(self, body: bytes) -> dict[str, Any]:
         """Drain what the body of a request says; returns when there is a plan for the others, if
