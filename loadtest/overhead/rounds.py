@@ -178,7 +178,7 @@ def _profile(
             0,
             bench.cores,
             on_start=lambda: os.kill(pid, signal.SIGUSR1),
-            on_end=lambda: os.kill(pid, signal.SIGUSR2),
+            on_end=lambda: os.kill(pid, signal.SIGUSR1),
         )
         counts = _collect_stacks(path, folder / f"{_slug(scenario.name)}.stacks")
         profiles[scenario.name] = _stack_profile(measurement, counts)

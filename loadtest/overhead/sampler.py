@@ -1,8 +1,8 @@
 """Runs the gateway with a sampling profiler inside.
 
 `python -m loadtest.overhead.sampler FILE serve …`
-SIGUSR1 begins, SIGUSR2 ends and writes FILE: collapsed stacks (`a;b;c count`), as flame graph tools
-read them. The kernel sends SIGPROF for every tick of CPU time that the process uses, 250 a second
+SIGUSR1 begins; the next one ends, and FILE is written: collapsed stacks (`a;b;c count`), as flame
+graph tools read them. (SIGUSR2 has another gateway take over.) The kernel sends SIGPROF for every tick of CPU time that the process uses, 250 a second
 as a rule, and Python's handler notes the stack that it finds: about 1 % more CPU, and no function
 costs more because it is small, as it would under a tracing profiler.
 
@@ -30,29 +30,33 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 class Sampler:
-    """Counts stacks between `begin` and `end`; all its public methods are signal handlers."""
+    """Counts stacks between two calls of `turn`; its public methods are signal handlers."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._counts: Counter[str] = Counter()
+        self._counting = False
 
-    def begin(self, *_: object) -> None:
-        """Forget earlier samples and start the timer."""
-        self._counts.clear()
-        signal.setitimer(signal.ITIMER_PROF, INTERVAL_S, INTERVAL_S)
-
-    def end(self, *_: object) -> None:
-        """Stop the timer and write the file."""
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        lines = (f"{stack} {count}\n" for stack, count in self._counts.most_common())
-        partial = self._path.with_suffix(".partial")
-        partial.write_text("".join(lines))
-        partial.rename(self._path)  # atomic: a process that waits for the file finds it whole
+    def turn(self, *_: object) -> None:
+        """Begin to count, or stop and write the file."""
+        self._counting = not self._counting
+        if self._counting:
+            self._counts.clear()
+            signal.setitimer(signal.ITIMER_PROF, INTERVAL_S, INTERVAL_S)
+        else:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+            self._write()
 
     def sample(self, _: int, frame: FrameType | None) -> None:
         """Count the stack at which a tick of CPU time ended."""
         if frame is not None:
             self._counts[collapse(frame)] += 1
+
+    def _write(self) -> None:
+        lines = (f"{stack} {count}\n" for stack, count in self._counts.most_common())
+        partial = self._path.with_suffix(".partial")
+        partial.write_text("".join(lines))
+        partial.rename(self._path)  # atomic: a process that waits for the file finds it whole
 
 
 def collapse(frame: FrameType) -> str:
@@ -94,8 +98,7 @@ def main() -> None:
     """Run `cuvee` with a sampler. The first argument is its file; the others are the gateway's."""
     sampler = Sampler(Path(sys.argv.pop(1)))
     signal.signal(signal.SIGPROF, sampler.sample)
-    signal.signal(signal.SIGUSR1, sampler.begin)
-    signal.signal(signal.SIGUSR2, sampler.end)
+    signal.signal(signal.SIGUSR1, sampler.turn)
     runpy.run_module("cuvee", run_name="__main__")
 
 

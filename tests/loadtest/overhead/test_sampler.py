@@ -68,11 +68,11 @@ def test_samples_are_taken_between_begin_and_end(tmp_path: Path):
     samples = Sampler(tmp_path / "stacks")
     before = signal.signal(signal.SIGPROF, samples.sample)
     try:
-        samples.begin()
+        samples.turn()
         until_s = time.process_time() + 0.1
         while time.process_time() < until_s:
             pass
-        samples.end()
+        samples.turn()
     finally:
         signal.signal(signal.SIGPROF, before)
 
