@@ -347,15 +347,20 @@ async def guarded(site: Site, token: str) -> AsyncIterator[str]:
 @pytest.mark.long
 @needs_chromium
 async def test_a_page_asks_for_the_token_of_the_admin_port(tmp_path):
-    """Where it wants one; and keeps it for this tab."""
+    """Where it wants one; says that one is refused, takes the last that was entered, also while
+    another is tried, and keeps it for this tab."""
 
     def enter(url: str) -> None:
         with Chromium(tmp_path) as browser:
             page = browser.page(f"{url}/")
-            for token in ("wrong", "right"):
-                page.seen("document.querySelector('form.lock')")
-                page.value(f"document.getElementById('token').value = '{token}'")
-                page.value("document.querySelector('form.lock button').click()")
+            page.seen("document.querySelector('form.lock')")
+            assert not page.value("Boolean(document.querySelector('form.lock [role=alert]'))")
+            for tokens in (("wrong",), ("worse", "right")):
+                for token in tokens:
+                    page.value(f"document.getElementById('token').value = '{token}'")
+                    page.value("document.querySelector('form.lock button').click()")
+                if "right" not in tokens:
+                    page.seen("document.querySelector('form.lock [role=alert]')")
             page.seen("document.querySelector('.view.now table')")
             page.value("location.hash = '#bill'")
             page.seen("document.querySelector('.view.bill table')")

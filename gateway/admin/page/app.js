@@ -87,6 +87,7 @@ function lock() {
   };
   return h("form", { class: "card lock", onsubmit: enter, "data-key": "lock" },
     h("h1", {}, "A token is needed"),
+    feed.refused ? h("p", { class: "banner", role: "alert" }, "The gateway refuses this token.") : null,
     h("label", { for: "token" }, "Token of the admin port. It is kept until this tab is closed."),
     h("input", { id: "token", name: "token", type: "password", autocomplete: "off", required: true }),
     h("button", { type: "submit" }, "Continue"));

@@ -17,6 +17,7 @@ export class Feed {
     this.views = {}; // by name
     this.link = "connecting"; // connecting, open, lost, locked or full
     this.token = kept();
+    this.refused = false; // whether a token was, that the gateway was asked with last
     this.marks = {};
     this.asking = new Set();
   }
@@ -25,13 +26,18 @@ export class Feed {
   async run() {
     let pause = FIRST_PAUSE_MS;
     for (;;) {
+      const tried = this.token;
       try {
         if (await this.#listen()) pause = FIRST_PAUSE_MS;
       } catch {
         this.#linked("lost");
       }
-      if (this.link === "locked") await new Promise((resume) => { this.unlock = resume; });
-      else await new Promise((resume) => setTimeout(resume, pause));
+      if (this.link === "locked") {
+        if (this.token !== tried) continue; // another one was entered meanwhile
+        this.refused = Boolean(tried);
+        this.changed();
+        await new Promise((resume) => { this.unlock = resume; });
+      } else await new Promise((resume) => setTimeout(resume, pause));
       pause = Math.min(LONGEST_PAUSE_MS, pause * 2);
     }
   }
