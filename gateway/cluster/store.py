@@ -6,6 +6,7 @@ Knows no plan: values are bytes.
 
 import asyncio
 from collections.abc import Awaitable, Mapping
+from contextlib import suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeVar
@@ -42,6 +43,7 @@ class Store:
         self._plan, self._views = f"{prefix}plan", f"{prefix}views"
         self._reports, self._keys = f"{prefix}reports", f"{prefix}keys"
         self._client: Any = None
+        self._closed = False
 
     def __repr__(self) -> str:
         return f"<Store {self._reports.rpartition(':')[0]}>"  # no URL: it may have a password
@@ -137,21 +139,29 @@ class Store:
         return [(row.decode(), fields.get(b"r", b"")) for row, fields in rows]
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; calls after it raise StoreError."""
+        self._closed = True
         client, self._client = self._client, None
         if client is not None:
-            try:
+            with suppress(Exception):  # it is of no use any more
                 await client.aclose()
-            except Exception:  # it is of no use any more
-                return
 
     async def _ask(self, ask: Any) -> Any:
+        client: Any = None
         try:
             client = self._connected()
             return await self._answered(ask(client))
         except Exception as error:
-            await self._dropped()
+            if self._client is client:
+                self._client = None  # the next call begins anew, with the password as it is then
             raise StoreError(_line(error)) from error
+        finally:
+            # It failed here, or in another call meanwhile: connections that failed or are late are
+            # of no use, what comes next on them may be the answer to an earlier question. Nor is
+            # one that was made since of use to anybody.
+            if client is not None and client is not self._client:
+                with suppress(Exception):
+                    await client.connection_pool.disconnect(inuse_connections=True)
 
     async def _answered(self, answer: Awaitable[Value]) -> Value:
         async with asyncio.timeout(self._section.timeout_s):
@@ -159,19 +169,11 @@ class Store:
 
     def _connected(self) -> Any:
         """The client; made anew after a failure, with the password as its file has it now."""
+        if self._closed:
+            raise ConnectionError("closed")
         if self._client is None:
             self._client = client_of(self._section, self._root)
         return self._client
-
-    async def _dropped(self) -> None:
-        """Connections that failed or are late are of no use: what comes next on them may be the
-        answer to an earlier question."""
-        client, self._client = self._client, None
-        if client is not None:
-            try:
-                await client.connection_pool.disconnect(inuse_connections=True)
-            except Exception:
-                return
 
 
 def client_of(section: ClusterSection, root: Path) -> Any:

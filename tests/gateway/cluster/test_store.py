@@ -153,3 +153,38 @@ async def test_the_password_of_a_user_comes_from_its_file(server: RedisServer, t
     await one.forget(["g-2"])
     await one.release()
     await one.aclose()
+
+
+async def test_no_call_leaves_a_connection(server: RedisServer):
+    """Whenever it is given up, before, while or after the store is closed; nor does one that began
+    before another failed."""
+    for turns in range(24):
+        one = store(server)
+        calls = [asyncio.create_task(one.said(PLAN)) for _ in range(2)]
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        calls[0].cancel()
+        await one.aclose()
+        await asyncio.gather(*calls, return_exceptions=True)
+    server.pause()
+    one = store(server)
+    calls = [asyncio.create_task(one.said(PLAN)) for _ in range(2)]
+    await asyncio.gather(*calls, return_exceptions=True)
+    server.resume()
+    assert await one.said(PLAN) is None
+    await one.aclose()
+    async with asyncio.timeout(5):
+        while await connected(server) > 1:  # the one that asks
+            await asyncio.sleep(0.02)
+
+
+async def connected(server: RedisServer) -> int:
+    """How many clients a server has."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+    try:
+        writer.write(b"CLIENT LIST\r\n")
+        size = int((await reader.readline())[1:])
+        return len((await reader.readexactly(size)).splitlines())
+    finally:
+        writer.close()
+        await writer.wait_closed()
