@@ -13,6 +13,9 @@ from collections.abc import MutableMapping
 log = logging.getLogger("cuvee")
 
 LINGER_S = 2.0
+# For a place among the messages that the manager has not read yet (10, as Linux comes): without
+# READY a unit never starts. A manager that does not read must not stop requests for longer.
+PATIENCE_S = 0.5
 FIRST = 3  # descriptor of the first socket (SD_LISTEN_FDS_START)
 MICROSECONDS = 1_000_000
 # What only the first process of a unit may take for its own; NOTIFY_SOCKET and WATCHDOG_USEC are
@@ -39,22 +42,23 @@ class ServiceManager:
     def ready(self, status: str) -> None:
         """This process serves; from now on it is the main one of its unit, also where it has taken
         over from another. status: one line for people."""
-        self._tell(f"MAINPID={os.getpid()}", "READY=1", f"STATUS={status}")
+        self._tell(f"MAINPID={os.getpid()}", "READY=1", f"STATUS={status}", wait_s=PATIENCE_S)
 
     def reloading(self, now_s: float) -> None:
         """The configuration is read again, until `ready`. now_s: of the monotonic clock."""
-        self._tell("RELOADING=1", f"MONOTONIC_USEC={int(now_s * MICROSECONDS)}")
+        moment = f"MONOTONIC_USEC={int(now_s * MICROSECONDS)}"
+        self._tell("RELOADING=1", moment, wait_s=PATIENCE_S)
 
     def stopping(self, patience_s: float, status: str) -> None:
         """This process ends, within so many seconds."""
         extension = f"EXTEND_TIMEOUT_USEC={int(patience_s * MICROSECONDS)}"
-        self._tell("STOPPING=1", extension, f"STATUS={status}")
+        self._tell("STOPPING=1", extension, f"STATUS={status}", wait_s=PATIENCE_S)
 
     async def attest(self, replaced: asyncio.Event) -> None:
         """Say again and again that the event loop turns, until another process serves: it says so
         for itself, and nobody may say it for one that hangs."""
         while self.watchdog_s is not None and not replaced.is_set():
-            self._tell("WATCHDOG=1")
+            self._tell("WATCHDOG=1", wait_s=0.0)
             await asyncio.sleep(self.watchdog_s)
 
     async def leave(self) -> None:
@@ -63,13 +67,13 @@ class ServiceManager:
         if self._address:
             await asyncio.sleep(LINGER_S)
 
-    def _tell(self, *lines: str) -> None:
+    def _tell(self, *lines: str, wait_s: float) -> None:
         if not self._address.startswith(("/", "@")):  # none, or one of a virtual machine's host
             return
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
         try:
             with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
-                sender.setblocking(False)  # a manager that does not read must not stop requests
+                sender.settimeout(wait_s)
                 sender.sendto("\n".join(lines).encode(), address)
         except OSError as error:
             log.warning("the service manager was not told %s: %s", lines[0], error)

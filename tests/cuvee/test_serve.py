@@ -67,6 +67,8 @@ def unit(folder: Path) -> Iterator[Unit]:
             os.dup2(copy, 3 + number)
 
     with contextlib.ExitStack() as stack:
+        for held in sockets:
+            stack.enter_context(held)
         log = stack.enter_context((folder / "log").open("w"))
         notified = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM))
         notified.bind(f"{folder}/notify")
@@ -79,8 +81,6 @@ def unit(folder: Path) -> Iterator[Unit]:
         stack.callback(process.wait)
         stack.callback(process.kill)
         yield Unit(notified, data, admin, process)
-        for held in sockets:
-            held.close()
 
 
 def test_the_life_of_a_unit(tmp_path: Path):
@@ -107,6 +107,18 @@ def test_the_life_of_a_unit(tmp_path: Path):
     assert (code, "Traceback" in log) == (0, False)
 
 
+@contextlib.contextmanager
+def its_end(process: int) -> Iterator[int]:
+    """A descriptor that can be read once a process has ended; what has not by then is killed."""
+    ended = os.pidfd_open(process)
+    try:
+        yield ended
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(ended, signal.SIGKILL)
+        os.close(ended)
+
+
 @pytest.mark.long
 def test_a_successor_becomes_the_main_process(tmp_path: Path):
     """At SIGUSR2: the manager hears of it before the old process ends, which tells of no end; the
@@ -115,15 +127,13 @@ def test_a_successor_becomes_the_main_process(tmp_path: Path):
         first = held.hears("READY=1")["MAINPID"]
         held.process.send_signal(signal.SIGUSR2)
         second = held.hears("READY=1")["MAINPID"]
-        running = held.process.poll() is None
-        code = held.process.wait(LIMIT_S)
-        live = held.get(held.data, "/livez")
-        os.kill(int(second), signal.SIGTERM)
-        stopping = held.hears("STOPPING=1")
-        with contextlib.suppress(ProcessLookupError):  # no child of ours: it may be gone already
-            ended = os.pidfd_open(int(second))
+        with its_end(int(second)) as ended:
+            running = held.process.poll() is None
+            code = held.process.wait(LIMIT_S)
+            live = held.get(held.data, "/livez")
+            os.kill(int(second), signal.SIGTERM)
+            stopping = held.hears("STOPPING=1")
             select.select([ended], [], [], LIMIT_S)
-            os.close(ended)
     log = (tmp_path / "log").read_text()
 
     assert first == str(held.process.pid) != second

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -49,6 +50,22 @@ def test_it_is_told_of_a_life(heard):
     assert told() == ["RELOADING=1", "MONOTONIC_USEC=12500000"]
     manager.stopping(45.0, "drains")
     assert told() == ["STOPPING=1", "EXTEND_TIMEOUT_USEC=45000000", "STATUS=drains"]
+
+
+def test_what_matters_waits_until_there_is_room(heard):
+    """Signs of life are left out while a manager has not read those before; the end is told."""
+    address, told = heard
+    manager = ServiceManager({"NOTIFY_SOCKET": address})
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as other:
+        other.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            while True:
+                other.sendto(b"WATCHDOG=1", address.replace("@", "\0"))
+    with ThreadPoolExecutor(1) as beside:
+        stopping = beside.submit(manager.stopping, 45.0, "drains")
+        while told()[0] != "STOPPING=1":
+            pass
+        stopping.result(10)
 
 
 async def test_it_hears_that_the_process_is_alive_until_it_is_replaced(heard):
