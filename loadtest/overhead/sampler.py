@@ -2,9 +2,10 @@
 
 `python -m loadtest.overhead.sampler FILE serve …`
 SIGUSR1 begins; the next one ends, and FILE is written: collapsed stacks (`a;b;c count`), as flame
-graph tools read them. (SIGUSR2 has another gateway take over.) The kernel sends SIGPROF for every tick of CPU time that the process uses, 250 a second
-as a rule, and Python's handler notes the stack that it finds: about 1 % more CPU, and no function
-costs more because it is small, as it would under a tracing profiler.
+graph tools read them. (SIGUSR2 has another gateway take over.) The kernel sends SIGPROF for every
+tick of CPU time that the process uses, 250 a second as a rule, and Python's handler notes the stack
+that it finds: about 1 % more CPU, and no function costs more because it is small, as it would under
+a tracing profiler.
 
 Where samples fall: a signal is seen at the next bytecode, so time inside a C function is charged to
 the line that called it, rightly. Time inside the event loop's own C code (polling, reading, the
