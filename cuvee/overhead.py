@@ -18,7 +18,7 @@ from cuvee.options import JSON_FILE, OUTPUT_FILE
 from cuvee.progress import Work
 from gateway import runtime
 from loadtest import process
-from loadtest.overhead import markdown, peers, results, rounds, setups, tables
+from loadtest.overhead import front_door, markdown, peers, results, rounds, setups, tables
 from loadtest.overhead.hold import measure_holds
 from loadtest.overhead.results import REFERENCE, ResultRow
 from loadtest.overhead.rounds import OverheadResult
@@ -44,6 +44,14 @@ LIBRARIES = ("httptools", "msgspec", "uvloop")  # whose versions move the gatewa
     metavar="NAME=PATH",
     envvar=peers.PATHS_VARIABLE,
     help=f"Where a peer's program is, if not on PATH. Also {peers.PATHS_VARIABLE}, with spaces.",
+)
+@click.option(
+    "--front-door",
+    "parts",
+    type=click.Choice(front_door.PARTS),
+    multiple=True,
+    help="Also measure a gateway that has this on, once for each: keys (1,000, with limits of each "
+    "kind), a log line for each request, traces of every tenth request, or all of it.",
 )
 @click.option(
     "--against",
@@ -190,6 +198,7 @@ def overhead(
 def _options(
     *,
     peer_names: tuple[str, ...],
+    parts: tuple[str, ...],
     body_kib: tuple[int, ...],
     connections: tuple[int, ...],
     rates: tuple[float, ...],
@@ -205,6 +214,7 @@ def _options(
     """The command line's options in the benchmark's units; a 0 in a list stands for "none"."""
     return OverheadOptions(
         peers=tuple(name for name in peer_names if name != NONE) if peer_names else None,
+        parts=tuple(dict.fromkeys(parts)),
         rounds=rounds,
         warmup_s=warmup,
         window_s=window,

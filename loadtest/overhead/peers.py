@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -222,14 +223,16 @@ def _litellm(program: str, settings: ProxySettings) -> tuple[str, ...]:
     )
 
 
-def gateway_config(settings: ProxySettings) -> str:
-    """One pool with one backend, and promises too loose to refuse anything."""
+def gateway_config(settings: ProxySettings, more: Mapping[str, Any] | None = None) -> str:
+    """One pool with one backend, and promises too loose to refuse anything. more: sections of
+    `front_door`."""
     profile = settings.folder / "profile.yaml"
     profile.write_text(
         "format: cuvee-profile/1\norigin: analytic\ngpu: H100\nmodel: Llama-3-8B\n"
         "engine: vllm-v1\nmax_num_seqs: 1000000\nkv_tokens: 10000000000\n"
     )
     workers = {"workers": settings.threads} if settings.threads > 1 else {}
+    more = {"gateway": {}} if more is None else more
     config = {
         "models": {mock.MODEL: {"slo": {"ttft_s": 600.0, "tpot_s": 10.0, "attainment": 0.99}}},
         "pools": {
@@ -246,15 +249,16 @@ def gateway_config(settings: ProxySettings) -> str:
             "admin_port": settings.spare_port,
             "drain_delay_s": 0.0,
             **workers,
+            **more["gateway"],
         },
     }
-    return msgspec.yaml.encode(config).decode()
+    return msgspec.yaml.encode({**more, **config}).decode()
 
 
-def gateway_argv(settings: ProxySettings) -> tuple[str, ...]:
-    """The arguments of `cuvee`; writes its configuration file."""
+def gateway_argv(settings: ProxySettings, more: Mapping[str, Any] | None = None) -> tuple[str, ...]:
+    """The arguments of `cuvee`; writes its configuration file. more: as in `gateway_config`."""
     path = settings.folder / "cuvee.yaml"
-    path.write_text(gateway_config(settings))
+    path.write_text(gateway_config(settings, more))
     return "serve", "--config", str(path)
 
 

@@ -83,7 +83,9 @@ def run_benchmark(
         bench = setups.start_environment(stack, folder, cores)
         with ExitStack() as running:  # the set-ups stop before the profile: it has the core alone
             progress("starting")
-            compared, skipped = setups.start_setups(running, bench, options.peers, paths or {})
+            compared, skipped = setups.start_setups(
+                running, bench, options.peers, paths or {}, options.parts
+            )
             fitting, unfit = _split_by_files(options.scenarios(), bench.open_files)
             measurements = _run_rounds(compared, fitting, options, cores, progress)
         profiled = {}

@@ -9,6 +9,7 @@ from loadtest.overhead import mock
 from loadtest.replay import prompt
 
 KIB = 1024
+KEY = "sk-overhead"  # that every request shows
 OPEN_CONNECTIONS = 64  # of an open loop: enough that none waits for another below saturation
 CHUNKS_PER_S = 20_000  # of all streams together, unless an interval is asked for
 MIN_INTERVAL_S = 0.02
@@ -55,12 +56,14 @@ class Scenario:
 class OverheadOptions:
     """What to compare, how long and how hard.
 
-    peers: names, `None` for all that are installed. loads: shares of each set-up's best rate.
+    peers: names, `None` for all that are installed. parts: of `front_door`, each of which a further
+    gateway has turned on. loads: shares of each set-up's best rate.
     interval_s: between two chunks of a stream; `None`: by the number of streams, so that all
     streams together send `CHUNKS_PER_S` at most.
     """
 
     peers: tuple[str, ...] | None = None
+    parts: tuple[str, ...] = ()
     rounds: int = 3
     warmup_s: float = 1.0
     window_s: float = 2.0
@@ -135,8 +138,8 @@ def request(scenario: Scenario) -> bytes:
     body = head + text[: scenario.body_bytes - len(head) - len(tail)] + tail
     return (
         b"POST /v1/chat/completions HTTP/1.1\r\nhost: 127.0.0.1\r\n"
-        b"authorization: Bearer sk-overhead\r\ncontent-type: application/json\r\n"
-        b"content-length: %d\r\n\r\n%b" % (len(body), body)
+        b"authorization: Bearer %b\r\ncontent-type: application/json\r\n"
+        b"content-length: %d\r\n\r\n%b" % (KEY.encode(), len(body), body)
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gateway import runtime
 from loadtest import process
-from loadtest.overhead import mock, peers
+from loadtest.overhead import front_door, mock, peers, scenarios
 from loadtest.overhead.peers import Peer, ProxySettings
 from loadtest.overhead.results import DIRECT
 from loadtest.process import Cores
@@ -88,11 +88,13 @@ def start_setups(
     bench: BenchEnvironment,
     names: Sequence[str] | None,
     paths: Mapping[str, Path],
+    parts: tuple[str, ...] = (),
 ) -> tuple[tuple[Setup, ...], dict[str, str]]:
     """Start the gateway and every wanted peer. Return set-ups, and why others were left out.
 
     names: of the wanted peers, `None` for all that are installed. paths: where peers are, by name.
-    Raises NotReady if the gateway does not start.
+    parts: of `front_door`, each turned on in a further gateway. Raises NotReady if the gateway does
+    not start.
     """
     setups, skipped = [Setup(name=DIRECT, port=bench.backend_port, pid=None)], {}
     for peer in peers.PEERS:
@@ -107,16 +109,36 @@ def start_setups(
         except (NotReady, OSError) as error:
             skipped[peer.name] = str(error)
     setups.append(start_gateway(stack, bench, GATEWAY, COMMAND))
+    collector = _start_collector(stack, bench) if front_door.needs_collector(parts) else ""
+    for part in parts:
+        name = f"{GATEWAY}-{part}"
+        setups.append(start_gateway(stack, bench, name, COMMAND, part, collector))
     return tuple(setups), skipped
 
 
 def start_gateway(
-    stack: ExitStack, bench: BenchEnvironment, name: str, command: Sequence[str]
+    stack: ExitStack,
+    bench: BenchEnvironment,
+    name: str,
+    command: Sequence[str],
+    part: str | None = None,
+    collector: str = "",
 ) -> Setup:
-    """Start the gateway. command: takes the arguments of `cuvee`. Raises NotReady."""
+    """Start the gateway. command: takes the arguments of `cuvee`. part, collector: as in
+    `front_door.sections`. Raises NotReady."""
     settings = bench.settings_for(name)
-    argv = (*command, *peers.gateway_argv(settings))
+    more = None if part is None else front_door.sections(part, settings.folder, collector)
+    argv = (*command, *peers.gateway_argv(settings, more))
     return replace(_start(stack, bench, name, argv, settings), version=runtime.runtime())
+
+
+def _start_collector(stack: ExitStack, bench: BenchEnvironment) -> str:
+    """The URL of a new one, which shares a core with the backend: it has little to do."""
+    port = process.free_port()
+    argv = (sys.executable, "-m", "loadtest.overhead.front_door", "--port", str(port))
+    log = stack.enter_context((bench.folder / "collector.log").open("wb"))
+    stack.enter_context(process.child_process(argv, bench.cores.backend, log=log, cwd=ROOT))
+    return f"http://127.0.0.1:{port}"
 
 
 def _start_peer(stack: ExitStack, bench: BenchEnvironment, peer: Peer, program: str) -> Setup:
@@ -173,7 +195,8 @@ def _answers(port: int) -> bool:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S / 6)
     body = {"model": mock.MODEL, "messages": [{"role": "user", "content": "hello"}]}
     try:
-        headers = {"content-type": "application/json"}
+        key = f"Bearer {scenarios.KEY}"
+        headers = {"authorization": key, "content-type": "application/json"}
         connection.request("POST", "/v1/chat/completions", json.dumps(body), headers)
         return connection.getresponse().status == 200
     except (OSError, http.client.HTTPException):
