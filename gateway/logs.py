@@ -7,8 +7,11 @@ What does not fit into the queue is dropped and counted. Owns formats and the qu
 import json
 import logging
 import os
+import re
 import select
+import stat
 import time
+from collections import deque
 from collections.abc import Mapping
 from queue import SimpleQueue
 from threading import Thread
@@ -16,15 +19,18 @@ from typing import Any
 
 STDERR = 2
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
-LINES = 4096  # that may wait for the thread
+LINES = 4096  # that may wait for the thread, of either kind
 LONGEST_LINE = 16384  # characters
-# Bytes written at once. Worker processes share a pipe, which keeps what is no longer than this in
-# one piece (POSIX, write: PIPE_BUF).
-BATCH_BYTES = select.PIPE_BUF
+# Bytes written at once. Worker processes share a pipe, which keeps only what is no longer than
+# PIPE_BUF in one piece (POSIX, write).
+BATCH_BYTES = 1 << 16
+GATHER_S = 0.05  # lines of many are collected for so long: to wake the thread costs 20 µs and more
+GATHERED = b""  # tells the thread that there are some
 FLUSH_S = 1.0  # for the lines that wait when the process ends
 TELL_S = 10.0  # between two lines about dropped ones, while the queue never gets empty
 # Everything that could end a line or steer a terminal: names and messages of others are logged.
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
+PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable, without blanks and the signs of quoting
 CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
 
@@ -37,7 +43,7 @@ class TextLines(logging.Formatter):
         self._process = f"[{process}] " if process else ""
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        pairs = (f" {k}={_word(v)}" for k, v in fields(record).items() if v not in (None, ""))
+        pairs = (f" {k}={word(v)}" for k, v in fields(record).items() if v not in (None, ""))
         record.message = self._process + record.message.translate(CONTROLS) + "".join(pairs)
         return super().formatMessage(record)
 
@@ -62,7 +68,7 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str)
+        return json.dumps(line, default=str, separators=(",", ":"))
 
 
 def fields(record: logging.LogRecord) -> Mapping[str, object]:
@@ -72,13 +78,22 @@ def fields(record: logging.LogRecord) -> Mapping[str, object]:
 
 
 class LogWriter(logging.Handler):
-    """Takes lines without waiting; a thread of its own writes them to a file descriptor."""
+    """Takes lines without waiting; a thread of its own writes them to a file descriptor.
 
-    def __init__(self, fd: int = STDERR) -> None:
+    form: of its lines, `text` or `json`. process: see `TextLines`.
+    """
+
+    def __init__(self, fd: int = STDERR, *, form: str = "text", process: str = "") -> None:
         super().__init__()
+        self.form, self.process = form, process
+        self.setFormatter(JsonLines(process) if form == "json" else TextLines(process))
         self._refused = self._unwritten = 0  # each counted by one thread only
         self._told, self._tell_due_s = 0, 0.0
         self._fd = fd
+        alone = not process or stat.S_ISREG(os.fstat(fd).st_mode)  # files keep what is longer
+        self._batch_bytes = BATCH_BYTES if alone else select.PIPE_BUF
+        self._gathered: deque[bytes] = deque()
+        self._gathering = False
         # A SimpleQueue, because a garbage collection may log in the middle of a `put`.
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._thread = Thread(target=self._drain, name="log", daemon=True)
@@ -99,6 +114,17 @@ class LogWriter(logging.Handler):
         except Exception:  # a record that cannot be formatted must not stop who logs it
             self._refused += 1
 
+    def gather(self, line: bytes) -> None:
+        """Queue a whole line of those that come by the thousands, or drop it. They are written
+        within `GATHER_S` or a little more, and may stand behind later ones of the other kind."""
+        if len(self._gathered) >= LINES:
+            self._refused += 1
+            return
+        self._gathered.append(line)
+        if not self._gathering:
+            self._gathering = True
+            self._lines.put(GATHERED)
+
     def close(self) -> None:
         """Write what waits, for `FLUSH_S` at most."""
         if self._thread.is_alive():
@@ -114,18 +140,37 @@ class LogWriter(logging.Handler):
         interpreter's lock."""
         batch: list[bytes] = []
         while (line := self._lines.get()) is not None:
-            if sum(map(len, batch)) + len(line) > BATCH_BYTES:
+            if line is GATHERED:
+                batch = self._write(batch)
+                time.sleep(GATHER_S)
+                self._gathering = False  # first: what comes from now on is told again
+                self._write_gathered()
+                continue
+            if sum(map(len, batch)) + len(line) > select.PIPE_BUF:
                 batch = self._write(batch)
             batch.append(line)
             if self._lines.empty():
                 batch = self._write(batch)
         self._write(batch)
+        self._write_gathered()
+
+    def _write_gathered(self) -> None:
+        """Write what was gathered until now, in pieces of whole lines."""
+        gathered = self._gathered
+        data = b"".join([gathered.popleft() for _ in range(len(gathered))])
+        begin, end = 0, len(data)
+        while begin < end:
+            until = data.rfind(b"\n", begin, begin + self._batch_bytes) + 1
+            until = until or data.find(b"\n", begin) + 1  # a line that is longer by itself
+            self._write([data[begin:until]])
+            begin = until
 
     def _write(self, batch: list[bytes]) -> list[bytes]:
         """Write lines, or count them if the disk is full or the reader is gone; return an empty
         batch."""
-        if not self._written(b"".join(batch)):
-            self._unwritten += len(batch)
+        data = b"".join(batch)
+        if not self._written(data):
+            self._unwritten += data.count(b"\n")
         dropped, now_s = self.dropped, time.monotonic()
         if dropped > self._told and (self._lines.empty() or now_s >= self._tell_due_s):
             self._tell_due_s = now_s + TELL_S
@@ -158,11 +203,16 @@ def begin(form: str, level: int | str, *, process: str = "") -> None:
     logging.getLogger("cuvee.requests").setLevel(logging.INFO)
     if root.handlers:
         return
-    writer = LogWriter()
-    writer.setFormatter(JsonLines(process) if form == "json" else TextLines(process))
-    root.addHandler(writer)
+    root.addHandler(LogWriter(form=form, process=process))
     root.setLevel(level)
     logging.captureWarnings(True)  # Python would write them to standard error itself, and wait
+
+
+def writer() -> LogWriter | None:
+    """What `begin` made; `None` where something else takes this process's log."""
+    handlers = logging.getLogger().handlers
+    only = handlers[0] if len(handlers) == 1 else None
+    return only if isinstance(only, LogWriter) else None
 
 
 def dropped() -> int:
@@ -170,8 +220,7 @@ def dropped() -> int:
     return sum(h.dropped for h in logging.getLogger().handlers if isinstance(h, LogWriter))
 
 
-def _word(value: object) -> str:
+def word(value: object) -> str:
     """A value in a line for people: as it is if it is one plain word, else quoted as in JSON."""
     text = str(value)
-    plain = text.isascii() and text.isprintable() and not set(text) & set(' "=\\')
-    return text if plain and text else json.dumps(text)
+    return text if PLAIN.fullmatch(text) else json.dumps(text)

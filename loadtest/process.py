@@ -30,13 +30,15 @@ class Cores:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessStat:
-    """One line of `/proc/PID/stat`. Ticks include those of children that were waited for."""
+    """One line of `/proc/PID/stat`. waited: of children that have ended and were waited for."""
 
     pid: int
     parent: int
     niceness: int
     user_ticks: int
     system_ticks: int
+    waited_user_ticks: int = 0
+    waited_system_ticks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,13 +57,6 @@ class CpuTime:
     def total_s(self) -> float:
         """Without the background."""
         return self.user_s + self.system_s
-
-    def __sub__(self, other: "CpuTime") -> "CpuTime":
-        return CpuTime(
-            user_s=self.user_s - other.user_s,
-            system_s=self.system_s - other.system_s,
-            background_s=self.background_s - other.background_s,
-        )
 
 
 def assign_cores(cores: Sequence[int], workers: int = 1) -> Cores:
@@ -91,8 +86,10 @@ def parse_stat(text: str) -> ProcessStat:
         pid=pid,
         parent=int(fields[1]),
         niceness=int(fields[16]),
-        user_ticks=user + waited_user,
-        system_ticks=system + waited_system,
+        user_ticks=user,
+        system_ticks=system,
+        waited_user_ticks=waited_user,
+        waited_system_ticks=waited_system,
     )
 
 
@@ -109,27 +106,48 @@ def family(root: int) -> tuple[int, ...]:
     return tuple(stat.pid for stat in process_tree(tuple(_stats()), root))
 
 
-def cpu_time(root: int) -> CpuTime:
-    """CPU time that a process and its descendants have used so far, in steps of a tick (10 ms).
+def snapshot(root: int) -> tuple[ProcessStat, ...]:
+    """A process and its descendants now; empty if it has ended."""
+    return process_tree(tuple(_stats()), root)
+
+
+def cpu_between(
+    before: Sequence[ProcessStat], after: Sequence[ProcessStat], tick_s: float | None = None
+) -> CpuTime:
+    """CPU time that a process, the first, and its descendants have used between two snapshots, in
+    steps of a tick (10 ms); none if it has ended. before: may be empty, for all until `after`.
 
     Unlike requests per second it hardly depends on what else runs on the machine. Over two seconds
-    at a tenth of a core, a tick is an error of 5 %.
+    at a tenth of a core, a tick is an error of 5 %. Where one is nicer than the first, children
+    that have ended count as background: one that was nicer leaves all that it ever used to its
+    parent at its end. tick_s: seconds to a tick; `None`: those of this machine.
     """
-    return cpu_of(process_tree(tuple(_stats()), root), 1 / os.sysconf("SC_CLK_TCK"))
-
-
-def cpu_of(tree: Sequence[ProcessStat], tick_s: float) -> CpuTime:
-    """CPU time of a process, the first, and its descendants; none of an empty tree.
-
-    tick_s: seconds to a tick.
-    """
-    ahead = [stat for stat in tree if stat.niceness <= tree[0].niceness]
-    behind = [stat for stat in tree if stat.niceness > tree[0].niceness]
-    return CpuTime(
-        user_s=tick_s * sum(stat.user_ticks for stat in ahead),
-        system_s=tick_s * sum(stat.system_ticks for stat in ahead),
-        background_s=tick_s * sum(stat.user_ticks + stat.system_ticks for stat in behind),
-    )
+    if not after:
+        return CpuTime(user_s=0.0, system_s=0.0)
+    tick_s = tick_s or 1 / os.sysconf("SC_CLK_TCK")
+    usual = after[0].niceness
+    mixed = any(stat.niceness > usual for stat in (*before, *after))
+    earlier = {stat.pid: stat for stat in before}
+    user = system = background = 0
+    for stat in after:
+        then = earlier.get(stat.pid)
+        used = [
+            stat.user_ticks - (then.user_ticks if then else 0),
+            stat.system_ticks - (then.system_ticks if then else 0),
+        ]
+        waited = [
+            stat.waited_user_ticks - (then.waited_user_ticks if then else 0),
+            stat.waited_system_ticks - (then.waited_system_ticks if then else 0),
+        ]
+        if stat.niceness > usual:
+            background += sum(used) + sum(waited)
+            continue
+        user, system = user + used[0], system + used[1]
+        if mixed:
+            background += sum(waited)
+        else:
+            user, system = user + waited[0], system + waited[1]
+    return CpuTime(user_s=tick_s * user, system_s=tick_s * system, background_s=tick_s * background)
 
 
 def memory_mib(root: int) -> float:

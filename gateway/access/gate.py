@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from gateway.access.callers import Caller, Callers
 from gateway.access.charge import Charge
+from gateway.access.key import AccessKey
 from gateway.access.key_board import KeyBoard
 from gateway.access.key_meter import KeyMeter
 from gateway.access.key_ring import KeyRing
@@ -35,10 +36,9 @@ class Gate:
         """Who has this credential. Raises KeyRefused."""
         return self.callers.identify(credential)
 
-    def enter(self, credential: bytes, tokens: int) -> Charge | None:
+    def enter(self, key: AccessKey | None, tokens: int) -> Charge | None:
         """Count a request of this estimated size; `None` where its key has no limits. Raises
-        KeyRefused or LimitReached."""
-        key = self.callers.identify(credential).key
+        LimitReached."""
         return None if key is None or not key.limited else self._meter.enter(key, tokens)
 
     def leave(self, charge: Charge) -> None:

@@ -34,6 +34,7 @@ DAY: Final = 12
 FIRST_TOKENS: Final = 13
 LARGE_TOKENS: Final = 14
 CELLS: Final = 16
+CELL_BYTES: Final = 8
 
 
 class KeyBoard:

@@ -7,13 +7,15 @@ at the same time: each counts its request first and looks again then.
 
 from collections.abc import Callable
 from math import ceil, inf
-from typing import Final
+from struct import Struct
+from typing import Any, Final
 
 from gateway.access.charge import Charge
 from gateway.access.key import AccessKey
 from gateway.access.key_board import (
     ALL_REQUESTS,
     ALL_TOKENS,
+    CELL_BYTES,
     CELLS,
     DAY,
     FIRST_TOKENS,
@@ -55,7 +57,9 @@ class KeyMeter:
     def __init__(self, board: KeyBoard, worker: int, wall_clock: Callable[[], float]) -> None:
         """worker: whose part of the board is written. wall_clock: Unix time, of which all gateways
         have about the same."""
-        self._cells = board.cells
+        self._memory, self._cells = board.memory, board.cells
+        # What is of all parts, in one call: compiled code pays as much for each single number.
+        self._read: Callable[[Any, int], tuple[float, ...]] = Struct("8d").unpack_from
         self._stride = board.stride
         self._workers = board.workers
         self._part = worker * CELLS
@@ -114,44 +118,47 @@ class KeyMeter:
 
     def _look(self, key: AccessKey, now_s: float) -> None:
         """Read what a key has used until now, everywhere."""
-        start = key.slot * self._stride
-        row: list[float] = self._cells[start : start + self._stride].tolist()  # type: ignore[assignment]
         window = float(int(now_s / WINDOW_S))
-        requests = requests_before = tokens = tokens_before = under_way = 0.0
-        all_requests = all_tokens = 0.0
-        others = self._workers * CELLS
-        fresh = now_s - row[others + TOLD_S] < FRESH_S
-        at = 0
-        while at <= others:
-            written = row[at]
-            if written >= window:
-                requests += row[at + REQUESTS]
-                requests_before += row[at + REQUESTS_BEFORE]
-                tokens += row[at + TOKENS]
-                tokens_before += row[at + TOKENS_BEFORE]
-            elif written == window - 1.0:
-                requests_before += row[at + REQUESTS]
-                tokens_before += row[at + TOKENS]
-            if at < others:
-                under_way += row[at + UNDER_WAY]
-                all_requests += row[at + ALL_REQUESTS]
-                all_tokens += row[at + ALL_TOKENS]
-            elif fresh:
-                under_way += row[at + UNDER_WAY]
-            at += CELLS
         self._left = 1.0 - (now_s / WINDOW_S - window)
-        self._requests, self._requests_before = requests, requests_before
-        self._tokens, self._tokens_before = tokens, tokens_before
-        self._under_way = under_way
-        self._all_requests, self._all_tokens = all_requests, all_tokens
-        today = row[others + DAY] == float(int(now_s / DAY_S))
-        self._usd = row[others + USD] if today else 0.0
-        self._may_requests = row[others + MAY_REQUESTS] if fresh else inf
-        self._may_tokens = row[others + MAY_TOKENS] if fresh else inf
-        self._may_under_way = row[others + MAY_UNDER_WAY] if fresh else inf
-        self._tokens_then = row[others + TOKENS_THEN]
-        self._first_tokens = row[others + FIRST_TOKENS]
-        self._large_tokens = row[others + LARGE_TOKENS]
+        self._requests = self._requests_before = self._tokens = self._tokens_before = 0.0
+        self._under_way = self._all_requests = self._all_tokens = 0.0
+        at = key.slot * self._stride
+        for _ in range(self._workers):
+            part = self._read(self._memory, CELL_BYTES * at)
+            self._add(part, window)
+            self._under_way += part[UNDER_WAY]
+            self._all_requests += part[ALL_REQUESTS]
+            self._all_tokens += part[ALL_TOKENS]
+            at += CELLS
+        cells = self._cells
+        self._usd = 0.0
+        if key.usd_per_day < inf and cells[at + DAY] == float(int(now_s / DAY_S)):
+            self._usd = cells[at + USD]
+        self._may_requests = self._may_tokens = self._may_under_way = inf
+        told_s: float = cells[at + TOLD_S]
+        if told_s > 0.0:  # others have been there at some time
+            part = self._read(self._memory, CELL_BYTES * at)
+            self._add(part, window)
+            if now_s - told_s < FRESH_S:
+                self._under_way += part[UNDER_WAY]
+                self._may_requests = cells[at + MAY_REQUESTS]
+                self._may_tokens = cells[at + MAY_TOKENS]
+                self._may_under_way = cells[at + MAY_UNDER_WAY]
+                self._tokens_then = cells[at + TOKENS_THEN]
+                self._first_tokens = cells[at + FIRST_TOKENS]
+                self._large_tokens = cells[at + LARGE_TOKENS]
+
+    def _add(self, part: tuple[float, ...], window: float) -> None:
+        """Add what stands in one part about this minute and the last one."""
+        written = part[WINDOW]
+        if written >= window:
+            self._requests += part[REQUESTS]
+            self._requests_before += part[REQUESTS_BEFORE]
+            self._tokens += part[TOKENS]
+            self._tokens_before += part[TOKENS_BEFORE]
+        elif written == window - 1.0:
+            self._requests_before += part[REQUESTS]
+            self._tokens_before += part[TOKENS]
 
     def _used_requests(self) -> float:
         return self._requests + self._left * max(0.0, self._requests_before)

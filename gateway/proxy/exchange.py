@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from gateway.access.charge import Charge
 from gateway.access.gate import Gate
+from gateway.access.key import AccessKey
 from gateway.config.schema import GatewaySection
 from gateway.config.upstream import Upstream
 from gateway.errors import (
@@ -137,9 +138,10 @@ class Exchange:
             request_id = b"%b-%d" % (self._run, self._number)
         active: ActiveRequest | None = None
         charge: Charge | None = None
+        key: AccessKey | None = None
         try:
-            if self._callers.keyed:
-                self._callers.identify(request.credential)  # before any work is done for nobody
+            if self._callers.keyed:  # before any work is done for nobody
+                key = self._callers.identify(request.credential).key
             if request.upload is not None:
                 await collect(client, request, fiber)
             if CODING in request.fields:
@@ -151,8 +153,8 @@ class Exchange:
             if not self._counter.idle:
                 await self._count(client, fiber, llm_request, request.body)
             admitted = self._admit(client, request, llm_request, fiber, request_id, arrival_s)
-            if self._callers.keyed:  # what is over a limit is no demand, and not observed
-                charge = self._gate.enter(request.credential, admitted.estimate.tokens)
+            if key is not None:  # what is over a limit is no demand, and not observed
+                charge = self._gate.enter(key, admitted.estimate.tokens)
             active, admitted.charge, admitted.upload = admitted, charge, request.upload
             lines = request_lines(request.headers, request_id, request.end_to_end, self._not_sent)
             if self._tracing is not None:

@@ -220,37 +220,3 @@ class Observation:
             least_input=None if self.exact_input else self.least_input,
             counted=self.counted,
         )
-
-    def log_fields(self) -> dict[str, object]:
-        """All of it for a log, in JSON's types; seconds to the microsecond."""
-        return {
-            "request_id": self.request_id.decode("latin-1"),
-            "model": self.model,
-            "caller": self.caller,
-            "endpoint": self.endpoint.name,
-            "stream": self.stream,
-            "outcome": self.outcome.value,
-            "status": self.status,
-            "reason": self.reason,
-            "attempts": 0 if self.pool is None else 1 + self.retries,
-            "bucket": self.bucket,
-            "plan": self.plan_id,
-            "pool": self.pool,
-            "backend": self.backend,
-            "decision": self.decision,
-            "estimated_input": self.estimated_input,
-            "input_tokens": self.input_tokens,
-            "cached_tokens": self.cached_tokens,
-            "estimated_output": self.estimated_output,
-            "output_tokens": self.output_tokens,
-            "max_tokens": self.max_tokens,
-            "sequences": self.width,
-            "waited_s": _microseconds(self.waited_s),
-            "ttft_s": _microseconds(self.ttft_s),
-            "tpot_s": _microseconds(self.tpot_s),
-            "duration_s": _microseconds(self.duration_s),
-        }
-
-
-def _microseconds(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds, 6)

@@ -5,9 +5,11 @@ is wanted there is nothing, and a request pays nothing.
 import time
 from collections.abc import Callable
 
+from gateway import logs
 from gateway.config.serving import ServingConfig
 from gateway.routing.observation import Observation
 from gateway.workers.recorder import TrafficRecorder
+from gateway.workers.request_lines import RequestLines
 from gateway.workers.request_log import RequestLog
 from planner.model.buckets import Buckets
 from planner.traffic.gateway_trace import ServedRequest
@@ -51,7 +53,11 @@ def new_records(
     share, trace = config.gateway.request_log, config.gateway.trace
     if not share and trace is None:
         return None
-    log = RequestLog(share, buckets, clock=clock, wall_clock=wall_clock) if share else None
+    log = None
+    if share:
+        writer = logs.writer()
+        lines = None if writer is None else RequestLines(writer)
+        log = RequestLog(share, buckets, clock=clock, wall_clock=wall_clock, lines=lines)
     if trace is None:
         return Records(log, None)
     adapters = [name for model in config.models for name in model.adapters]

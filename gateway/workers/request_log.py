@@ -6,9 +6,13 @@ A line has what was decided, sizes, times and the end; never a header, a body or
 import logging
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any, Final
 
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
+from gateway.workers.request_lines import NUMBERS, WORDS, RequestLines
 from planner.model.buckets import BEST_EFFORT, Buckets
+
+FAILED: Final = Outcome.FAILED
 
 log = logging.getLogger("cuvee.requests")
 
@@ -23,40 +27,46 @@ class RequestLog:
         *,
         clock: Callable[[], float],
         wall_clock: Callable[[], float],
+        lines: RequestLines | None,
     ) -> None:
         """share: of the requests, above 0 and at most 1; those that a backend or the gateway failed
-        are always among them. clock: that of the observations. wall_clock: Unix time."""
+        are always among them. clock: that of the observations. wall_clock: Unix time. lines: of
+        the process's own log; `None` where another one takes what is logged."""
         self._share = share
         self._due = 0.0
-        self._buckets = buckets
+        self._cells = buckets.grid.cells
+        self._slos = [(of.slo.ttft_s, of.slo.tpot_s) for of in buckets.classes]
         self._clock = clock
         self._wall_clock = wall_clock
+        self._lines = lines
 
     def __repr__(self) -> str:
         return f"<RequestLog of {self._share:.0%} of the requests>"
 
     def write(self, ended: Observation) -> None:
         """Log a request that had a bucket, if it is its turn."""
-        if not self._turn() and ended.outcome is not Outcome.FAILED:
+        if not self._turn() and ended.outcome is not FAILED:
             return
         if ended.bucket == NO_BUCKET:  # its model left the configuration under it
             return
-        slo_class = self._buckets.class_of(ended.bucket)
-        met = ended.met(slo_class.slo.ttft_s, slo_class.slo.tpot_s)
-        arrived_at_s = self._wall_clock() - (self._clock() - ended.arrival_s)
-        fields = {
-            "arrived_at": datetime.fromtimestamp(arrived_at_s, UTC).isoformat(),
-            **ended.log_fields(),
-            "class": ended.slo_class,
-            "slo_met": None if ended.slo_class == BEST_EFFORT else met or None,
-        }
-        log.info("request", extra={"fields": fields})
+        now_s = self._wall_clock()
+        arrived_at_s = now_s - (self._clock() - ended.arrival_s)
+        request_id, words, numbers = (
+            ended.request_id.decode("latin-1"),
+            self._words(ended),
+            _numbers(ended),
+        )
+        lines = self._lines
+        if lines is None or not lines.write(now_s, arrived_at_s, request_id, words, numbers):
+            arrived_at = datetime.fromtimestamp(arrived_at_s, UTC).isoformat()
+            fields: dict[str, Any] = {"arrived_at": arrived_at, "request_id": request_id}
+            fields |= zip((*WORDS, *NUMBERS), (*words, *numbers), strict=True)
+            _log(fields)
 
     def refused(self, status: int, reason: str) -> None:
         """Log a request that was refused before it had a bucket, if it is its turn."""
         if self._turn():
-            fields = {"outcome": Outcome.REJECTED.value, "status": status, "reason": reason}
-            log.info("request", extra={"fields": fields})
+            _log({"outcome": Outcome.REJECTED.value, "status": status, "reason": reason})
 
     def _turn(self) -> bool:
         self._due += self._share
@@ -64,3 +74,50 @@ class RequestLog:
             return False
         self._due -= 1.0
         return True
+
+    def _words(self, ended: Observation) -> tuple[Any, ...]:
+        """The values of `WORDS`."""
+        ttft_s, tpot_s = self._slos[ended.bucket // self._cells]
+        return (
+            ended.model,
+            ended.slo_class,
+            ended.caller,
+            ended.endpoint.name,
+            ended.stream,
+            ended.width,
+            str(ended.outcome),
+            ended.status,
+            ended.reason,
+            None if ended.slo_class == BEST_EFFORT else ended.met(ttft_s, tpot_s) or None,
+            0 if ended.pool is None else 1 + ended.retries,
+            ended.plan_id,
+            ended.pool,
+            ended.backend,
+            ended.decision,
+        )
+
+
+def _numbers(ended: Observation) -> list[float | int | None]:
+    """The values of `NUMBERS`."""
+    return [
+        ended.bucket,
+        ended.estimated_input,
+        ended.input_tokens,
+        ended.cached_tokens,
+        ended.estimated_output,
+        ended.output_tokens,
+        ended.max_tokens,
+        _microseconds(ended.waited_s),
+        _microseconds(ended.ttft_s),
+        _microseconds(ended.tpot_s),
+        _microseconds(ended.duration_s),
+    ]
+
+
+def _log(fields: dict[str, Any]) -> None:
+    log.info("request", extra={"fields": fields})
+
+
+def _microseconds(seconds: float | None) -> float | None:
+    """Rounded; `round` of a float with digits takes ten times as long."""
+    return None if seconds is None else int(seconds * 1e6 + 0.5) / 1e6

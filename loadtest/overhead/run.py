@@ -55,10 +55,12 @@ def run_scenario(
         sleep_until((window.ramp_end_s + window.start_s) / 2)
         memory_mib = process.memory_mib(setup.pid) if setup.pid else None
         sleep_until(window.start_s)
-        before = process.cpu_time(setup.pid) if setup.pid else None
+        before = process.snapshot(setup.pid) if setup.pid else None
         on_start()
         sleep_until(window.end_s)
-        used = process.cpu_time(setup.pid) - before if setup.pid and before else None
+        used = None
+        if setup.pid and before:
+            used = process.cpu_between(before, process.snapshot(setup.pid))
         on_end()
         results = [read_result(load) for load in loads]
     measurement = _measurement(setup, scenario, turn, options.window_s, results)

@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -37,7 +38,7 @@ def test_cpu_time_counts_a_process_and_all_under_it(program: str, least_s: float
         assert child.stdout is not None
         child.stdout.readline()  # written when the CPU time has been used
 
-        used_s = process.cpu_time(child.pid).total_s
+        used_s = process.cpu_between((), process.snapshot(child.pid)).total_s
 
         child.communicate(b"\n")
     ticks = 4 / os.sysconf("SC_CLK_TCK")  # user and system of two processes are each rounded down
@@ -52,12 +53,26 @@ def test_what_runs_at_a_lower_priority_is_counted_apart():
         ProcessStat(pid=3, parent=1, niceness=7, user_ticks=1000, system_ticks=100),
     ]
 
-    used = process.cpu_of(tree, 0.01)
+    used = process.cpu_between((), tree, 0.01)
 
     assert used == CpuTime(user_s=1.1, system_s=0.21, background_s=11.0)
     assert used.total_s == pytest.approx(1.31)
-    assert (used - used).background_s == 0.0
-    assert process.cpu_of([], 0.01) == CpuTime(user_s=0.0, system_s=0.0)
+    assert process.cpu_between(tree, tree, 0.01).background_s == 0.0
+    assert process.cpu_between(tree, (), 0.01) == CpuTime(user_s=0.0, system_s=0.0)
+
+
+def test_one_of_lower_priority_that_ends_stays_apart():
+    """Its parent has all its time then, also what it used long ago."""
+    first = ProcessStat(pid=1, parent=0, niceness=0, user_ticks=100, system_ticks=20)
+    planner = ProcessStat(pid=2, parent=1, niceness=5, user_ticks=4800, system_ticks=9)
+    after = replace(first, user_ticks=150, waited_user_ticks=4830, waited_system_ticks=9)
+    another = replace(planner, pid=3, user_ticks=2, system_ticks=0)
+
+    for tree in ((after,), (after, another)):
+        used = process.cpu_between((first, planner), tree, 0.01)
+        assert (used.user_s, used.system_s) == (0.5, 0.0)
+    reaped = process.cpu_between((first,), (after,), 0.01)
+    assert reaped.user_s == pytest.approx(48.8)  # a worker, for all that is known
 
 
 def test_cpu_time_of_no_process_is_none_at_all():
@@ -65,7 +80,7 @@ def test_cpu_time_of_no_process_is_none_at_all():
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
         child.wait()
 
-    assert process.cpu_time(child.pid) == CpuTime(user_s=0.0, system_s=0.0)
+    assert process.snapshot(child.pid) == ()
     assert process.memory_mib(child.pid) == 0.0
 
 
@@ -75,7 +90,10 @@ def test_a_stat_line_is_read_whatever_the_command_is_called():
 
     for name in ("python", "a b", "x) S 9 (y", ""):
         stat = process.parse_stat(f"42 ({name}) {rest}")
-        assert stat == ProcessStat(pid=42, parent=41, niceness=5, user_ticks=157, system_ticks=53)
+        assert stat == ProcessStat(
+            pid=42, parent=41, niceness=5, user_ticks=150, system_ticks=50,
+            waited_user_ticks=7, waited_system_ticks=3,
+        )  # fmt: skip
 
 
 def test_a_tree_is_all_descendants_and_nothing_else():

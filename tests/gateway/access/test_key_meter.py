@@ -234,10 +234,11 @@ def test_a_gate_counts_only_keys_with_limits():
     free = AccessKey(name="b", digest=sha256(SECRET + b"b").digest(), slot=1)
     gate = Gate(KeyRing([limited, free], workers.clock), workers.board, 0, workers.clock)
 
-    charge = gate.enter(SECRET, 10)
+    charge = gate.enter(gate.identify(SECRET).key, 10)
     assert charge is not None
     assert b"remaining-requests: 4" in gate.lines(SECRET)
-    assert gate.enter(SECRET + b"b", 10) is None
+    assert gate.enter(gate.identify(SECRET + b"b").key, 10) is None
+    assert gate.enter(None, 10) is None
     assert gate.lines(SECRET + b"b") == gate.lines(b"nobody") == b""
     with pytest.raises(KeyRefused):
-        gate.enter(b"nobody", 10)
+        gate.identify(b"nobody")

@@ -75,7 +75,6 @@ def test_several_answers_are_held_to_the_targets_of_one():
 
     assert found.answer_tokens == found.lesson().output_tokens == 20
     assert (found.met(TTFT_S, TPOT_S), late.met(TTFT_S, TPOT_S)) == ("yes", "no")
-    assert found.log_fields()["sequences"] == 4
 
 
 def test_only_a_refusal_for_length_teaches_of_what_was_refused():

@@ -1,6 +1,8 @@
 """Which requests have a line in the log, and what it says."""
 
 import logging
+import os
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -8,6 +10,7 @@ import pytest
 from gateway import logs
 from gateway.routing.endpoints import CHAT
 from gateway.routing.observation import Observation, Outcome
+from gateway.workers.request_lines import RequestLines
 from gateway.workers.request_log import RequestLog
 from planner.model.buckets import Buckets, SloClass
 from planner.sizes import Grid
@@ -32,7 +35,7 @@ def written(caplog):
     caplog.set_level(logging.INFO, "cuvee.requests")
 
     def write(share, *ended):
-        log = RequestLog(share, BUCKETS, clock=lambda: 42.5, wall_clock=lambda: 1000.0)
+        log = RequestLog(share, BUCKETS, clock=lambda: 42.5, wall_clock=lambda: 1000.0, lines=None)
         for observation in ended:
             log.write(observation)
         log.refused(404, "not_found")
@@ -66,3 +69,66 @@ def test_a_share_of_the_requests_is_logged_and_every_failure(written):
     lines = written(0.25, *(Observation(**(FIELDS | {"outcome": end})) for end in ends))
 
     assert [line["outcome"] for line in lines] == ["ok", "failed", "abandoned", "abandoned"]
+
+
+@contextmanager
+def own_log(form, process):
+    """A writer of the process's own log, and the end of the pipe to read from."""
+    reading, writing = os.pipe()
+    writer = logs.LogWriter(writing, form=form, process=process)
+    with os.fdopen(reading, "rb") as stream:
+        yield writer, stream
+        writer.close()
+        writer._thread.join()
+    os.close(writing)
+
+
+@pytest.mark.parametrize("process", ["", "worker-1"])
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"outcome": Outcome.FAILED, "reason": "a b", "stream": True, "tpot_s": 0.5, "status": 502},
+        {"slo_class": "best-effort", "pool": None, "backend": None, "cached_tokens": 0},
+        {"caller": 'of "all"', "duration_s": 1e-7, "arrival_s": 42.5},
+        {"caller": "Zoë\x9b", "request_id": b'r\x9b="'},
+    ],
+)
+def test_lines_at_little_cost_are_those_of_logging(caplog, form, process, fields):
+    """To the byte, whatever stands in them: as a record with the same fields is formatted."""
+    caplog.set_level(logging.INFO, "cuvee.requests")
+    ended = Observation(**(FIELDS | {"pool": "a"} | fields))
+    clocks = {"clock": lambda: 42.5, "wall_clock": lambda: 1000.25}
+    with own_log(form, process) as (writer, stream):
+        RequestLog(1.0, BUCKETS, lines=None, **clocks).write(ended)
+        (record,) = caplog.records
+        record.created, record.msecs = 1000.25, 250.0
+        expected = writer.format(record)
+        caplog.clear()
+        RequestLog(1.0, BUCKETS, lines=RequestLines(writer), **clocks).write(ended)
+        for left in caplog.records:  # written in the slow way, for its signs
+            assert not expected.isprintable() or "\\u" in expected
+            left.created, left.msecs = 1000.25, 250.0
+            writer.handle(left)
+        line = stream.readline().decode()
+
+    assert line == expected + "\n"
+
+
+def test_lines_of_many_requests_arrive_whole_and_in_order():
+    """More than are written at once, and the last ones too."""
+    ended = Observation(**FIELDS)
+    with own_log("text", "worker-1") as (writer, stream):
+        log = RequestLog(
+            1.0, BUCKETS, clock=lambda: 42.5, wall_clock=lambda: 1e3, lines=RequestLines(writer)
+        )
+        for number in range(200):
+            ended.bucket = number % 4
+            log.write(ended)
+        read = [stream.readline() for _ in range(200)]
+
+    buckets = [line.split(b" bucket=")[1][:1] for line in read]
+    assert buckets == [b"%d" % (number % 4) for number in range(200)]
+    assert all(line.endswith(b"\n") for line in read)
+    assert writer.dropped == 0
