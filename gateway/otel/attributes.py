@@ -2,12 +2,17 @@
 
 from collections.abc import Mapping
 from functools import cache
+from typing import Final
 
 from gateway.otel.wire import DOUBLE, FIXED64, LENGTH, SMALL, double, integer, message, tag, varint
 
-KEY, VALUE = 1, 2  # fields of a KeyValue
-TEXT, FLAG, NUMBER, FRACTION = 1, 2, 3, 4  # fields of an AnyValue
-OPERATIONS = {
+KEY: Final = 1  # fields of a KeyValue
+VALUE: Final = 2
+TEXT: Final = 1  # fields of an AnyValue
+FLAG: Final = 2
+NUMBER: Final = 3
+FRACTION: Final = 4
+OPERATIONS: Final = {
     "chat": "chat",
     "responses": "chat",
     "messages": "chat",

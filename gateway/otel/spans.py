@@ -6,6 +6,7 @@ engine is told as the parent of its own spans.
 
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
+from typing import Final
 
 from gateway.otel.attributes import attribute, attributes, fraction, number, operation, text
 from gateway.otel.wire import WORD, integer, message, tag, varint
@@ -13,16 +14,22 @@ from gateway.routing.endpoints import BY_PATH
 from gateway.telemetry.seen_request import SeenRequest
 from gateway.telemetry.traced_request import TracedRequest
 
-NS = 1e9
-SERVER, CLIENT = 2, 3  # kinds of spans
-FAULT = 2  # of a status
-ATTRIBUTES, EVENTS, STATUS = 9, 11, 15  # fields of a Span
-START, END = tag(7, 1), tag(8, 1)
-TRACE, SPAN, PARENT = tag(1, 2) + b"\x10", tag(2, 2) + b"\x08", tag(4, 2) + b"\x08"
-AT = tag(1, 1)  # the time of an event
-MOST_KEPT = 4096  # what requests have in common, encoded
-PATHS = {endpoint.name: path for path, endpoint in BY_PATH.items()}
-SPANS_FIELD = 2  # of ScopeSpans
+NS: Final = 1e9
+SERVER: Final = 2  # kinds of spans
+CLIENT: Final = 3
+FAULT: Final = 2  # of a status
+ATTRIBUTES: Final = 9  # fields of a Span
+EVENTS: Final = 11
+STATUS: Final = 15
+START: Final = tag(7, 1)
+END: Final = tag(8, 1)
+TRACE: Final = tag(1, 2) + b"\x10"
+SPAN: Final = tag(2, 2) + b"\x08"
+PARENT: Final = tag(4, 2) + b"\x08"
+AT: Final = tag(1, 1)  # the time of an event
+MOST_KEPT: Final = 4096  # what requests have in common, encoded
+PATHS: Final = {endpoint.name: path for path, endpoint in BY_PATH.items()}
+SPANS_FIELD: Final = 2  # of ScopeSpans
 
 
 class SpanMaker:

@@ -7,15 +7,16 @@ Tags are one byte: field numbers of OTLP are below 16, but for `flags` of a span
 
 from collections.abc import Iterable
 from struct import Struct
+from typing import Final
 
-VARINT = 0
-FIXED64 = 1
-LENGTH = 2
-MORE = 0x80  # of a byte of a varint: another one follows
-WORD = Struct("<Q")
-DOUBLE = Struct("<d")
-SMALL = tuple(bytes((number,)) for number in range(MORE))
-UNSIGNED = 1 << 64
+VARINT: Final = 0
+FIXED64: Final = 1
+LENGTH: Final = 2
+MORE: Final = 0x80  # of a byte of a varint: another one follows
+WORD: Final = Struct("<Q")
+DOUBLE: Final = Struct("<d")
+SMALL: Final = tuple(bytes((number,)) for number in range(MORE))
+UNSIGNED: Final = 1 << 64
 
 
 def varint(number: int) -> bytes:

@@ -8,8 +8,8 @@ from math import inf
 from typing import Any, Final
 
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
+from gateway.telemetry.request_records import seen_requests, traced_requests
 from gateway.telemetry.sampler import RequestSampler
-from gateway.telemetry.seen_request import seen_requests
 from gateway.telemetry.stats_schema import (
     LAG_S,
     MOST_TRACED,
@@ -24,7 +24,6 @@ from gateway.telemetry.stats_schema import (
     Stay,
     Use,
 )
-from gateway.telemetry.traced_request import traced_requests
 from planner.cells import cell
 from planner.model.buckets import BEST_EFFORT, Buckets
 from planner.traffic.size_histogram import FINE, CellSum
