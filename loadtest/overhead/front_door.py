@@ -59,7 +59,7 @@ def _keys() -> Mapping[str, Any]:
     }
 
 
-class Collector(BaseHTTPRequestHandler):
+class Sink(BaseHTTPRequestHandler):
     """Reads everything and says yes."""
 
     protocol_version = "HTTP/1.1"
@@ -78,7 +78,7 @@ def main() -> None:
     """Be the collector until the process is ended."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--port", type=int, required=True)
-    ThreadingHTTPServer(("127.0.0.1", parser.parse_args().port), Collector).serve_forever()
+    ThreadingHTTPServer(("127.0.0.1", parser.parse_args().port), Sink).serve_forever()
 
 
 if __name__ == "__main__":
