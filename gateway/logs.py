@@ -21,7 +21,7 @@ STDERR = 2
 TEXT_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 LINES = 4096  # that may wait for the thread, of either kind
 LONGEST_LINE = 16384  # characters
-# Bytes written at once. Worker processes share a pipe, which keeps only what is no longer than
+# Bytes written at once to a file. Processes share a pipe, which keeps only what is no longer than
 # PIPE_BUF in one piece (POSIX, write).
 BATCH_BYTES = 1 << 16
 GATHER_S = 0.05  # lines of many are collected for so long: to wake the thread costs 20 µs and more
@@ -90,8 +90,7 @@ class LogWriter(logging.Handler):
         self._refused = self._unwritten = 0  # each counted by one thread only
         self._told, self._tell_due_s = 0, 0.0
         self._fd = fd
-        alone = not process or stat.S_ISREG(os.fstat(fd).st_mode)  # files keep what is longer
-        self._batch_bytes = BATCH_BYTES if alone else select.PIPE_BUF
+        self._batch_bytes = BATCH_BYTES if _is_file(fd) else select.PIPE_BUF
         self._gathered: deque[bytes] = deque()
         self._gathering = False
         # A SimpleQueue, because a garbage collection may log in the middle of a `put`.
@@ -218,6 +217,13 @@ def writer() -> LogWriter | None:
 def dropped() -> int:
     """Lines of this process's log that were dropped."""
     return sum(h.dropped for h in logging.getLogger().handlers if isinstance(h, LogWriter))
+
+
+def _is_file(fd: int) -> bool:
+    try:
+        return stat.S_ISREG(os.fstat(fd).st_mode)
+    except OSError:  # it is closed
+        return False
 
 
 def word(value: object) -> str:
