@@ -3,6 +3,7 @@
 PlannerError
 ├── InvalidValue      a value that cannot be what it claims to be (a negative price, falling edges)
 ├── InvalidFile       a file that cannot be read as what it should be; names file and line or key
+├── PlayTooLarge      a fleet cannot be played: its traffic does not fit into memory
 └── SolverFailed      the solver returned no usable answer at all (not: an infeasible demand)
 """
 
@@ -17,6 +18,10 @@ class InvalidValue(PlannerError, ValueError):
 
 class InvalidFile(PlannerError):
     """A file that is not what it should be; the message begins with `path:line:` or `path:`."""
+
+
+class PlayTooLarge(PlannerError):
+    """A play that would need more requests than fit into memory; the message says how many."""
 
 
 class SolverFailed(PlannerError):

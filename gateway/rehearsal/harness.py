@@ -13,6 +13,7 @@ from gateway.rehearsal.history import TraceSource
 from gateway.rehearsal.play import rehearse
 from gateway.rehearsal.traffic import SPARE, Process, Traffic, observed, replayed
 from gateway.routing.estimator import Estimator
+from planner.errors import PlayTooLarge
 from planner.model.demand import Demand
 from planner.model.plan import Plan
 from planner.model.pool import Pool
@@ -24,6 +25,10 @@ from planner.proof.score import PlayedRequests, Score, scores
 # 1/(1 − load) times its requests' stay: it is played `LONGER` times as long.
 BUSY = 0.85
 LONGER = 3.0
+# Requests, of 300 bytes each while they are played. A play of 461 s for 1,000 requests/s has half a
+# million, and takes 10 s of CPU.
+MOST = 1_500_000
+KEPT = 500_000  # of all samples that are kept for the next plan; to draw one again costs little
 
 TrafficFor = Callable[[int], Traffic]  # of so many requests, all classes together
 
@@ -39,14 +44,17 @@ class Harness:
         length: PlayLength,
         *,
         engines: tuple[Pool, ...] | None = None,
+        kept: int = KEPT,
     ) -> None:
         """demand: of the traffic. pools: as the router believes them. engines: the pools as they
-        are played, e.g. slower; default: as they are believed."""
+        are played, e.g. slower; default: as they are believed. kept: requests of samples that are
+        kept."""
         self._traffic_for = traffic_for
         self._demand = demand
         self._pools = pools
         self._engines = pools if engines is None else engines
         self._length = length
+        self._room = kept
         self._samples: dict[tuple[float, int], FilledSample] = {}
         self._scores: dict[tuple[str, int, float], tuple[Score, ...]] = {}
 
@@ -66,15 +74,25 @@ class Harness:
         return self.play(plan, seed, LONGER if more * fullest(plan) > BUSY else 1.0)
 
     def sample(self, seed: int, longer: float = 1.0) -> FilledSample:
-        """What is played with a seed; longer: so many times as long."""
+        """What is played with a seed; longer: so many times as long. Raises PlayTooLarge."""
         key = longer, seed
-        if key not in self._samples:
-            length, demand = self._length.longer(longer), self._demand
-            count = length.total_s * demand.total_rate
-            spare = SPARE * sqrt(count * max(demand.dispersion)) + SPARE
-            drawn = self._traffic_for(ceil(count + spare)).draw(seed)
-            self._samples[key] = filled(drawn.until(length.total_s), length, demand.buckets.classes)
-        return self._samples[key]
+        if key in self._samples:
+            return self._samples[key]
+        length, demand = self._length.longer(longer), self._demand
+        count = length.total_s * demand.total_rate
+        if count > MOST:
+            raise PlayTooLarge(
+                f"a play lasts {length.total_s:,.0f} s at {demand.total_rate:,.0f} requests/s; "
+                f"more than {MOST:,} requests do not fit into memory"
+            )
+        spare = SPARE * sqrt(count * max(demand.dispersion)) + SPARE
+        drawn = self._traffic_for(ceil(count + spare)).draw(seed)
+        found = filled(drawn.until(length.total_s), length, demand.buckets.classes)
+        size = len(found.sample.trace)
+        if size <= self._room:
+            self._room -= size
+            self._samples[key] = found
+        return found
 
     def _play(self, plan: Plan, seed: int, longer: float) -> tuple[Score, ...]:
         given = self.sample(seed, longer)

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from gateway.config.load import load
-from gateway.rehearsal.harness import replay_harness
+from gateway.rehearsal.harness import KEPT, Harness, replay_harness
 from gateway.rehearsal.history import TraceSource, demand_together
 from gateway.rehearsal.play import rehearse
 from gateway.rehearsal.traffic import ReplayedTraffic
 from gateway.routing.estimator import Estimator
+from planner.errors import PlayTooLarge
 from planner.program import solve
 from planner.proof.length import play_length
 from planner.traffic.trace import Trace
@@ -95,3 +96,35 @@ def test_all_fleets_meet_the_same_samples():
 
     assert np.array_equal(one.sample.trace.arrival_s, other.sample.trace.arrival_s)
     assert np.array_equal(one.sample.trace.output_tokens, other.sample.trace.output_tokens)
+
+
+def harness_of(rate: float, kept: int = KEPT) -> Harness:
+    """Plays of long answers at a rate."""
+    sources, estimator = (TraceSource(trace=long_answers(), model=MODEL),), Estimator()
+    demand = demand_together(sources, LOADED, estimator=estimator).scaled_to(rate)
+
+    def traffic_for(requests: int) -> ReplayedTraffic:
+        return ReplayedTraffic(
+            trace=sources[0].trace, rate=rate, process="poisson", dispersion=1.0,
+            requests=requests, estimator=estimator, model=MODEL,
+        )  # fmt: skip
+
+    return Harness(traffic_for, demand, LOADED.pools, play_length(demand), kept=kept)
+
+
+def test_a_sample_that_is_not_kept_is_drawn_again_the_same():
+    """However many seeds are played, memory does not grow with them."""
+    kept, dropped = harness_of(1.0), harness_of(1.0, kept=0)
+
+    assert kept.sample(3) is kept.sample(3)
+    first, again = dropped.sample(3), dropped.sample(3)
+    assert first is not again
+    for one in (again, kept.sample(3)):
+        assert np.array_equal(one.sample.trace.arrival_s, first.sample.trace.arrival_s)
+        assert np.array_equal(one.sample.estimated, first.sample.estimated)
+
+
+def test_a_play_that_does_not_fit_into_memory_is_refused():
+    """At once, and the line says how long it is and how dense."""
+    with pytest.raises(PlayTooLarge, match=r"lasts [\d,]+ s at 1,000,000 requests/s"):
+        harness_of(1e6).sample(0)
