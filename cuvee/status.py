@@ -82,7 +82,8 @@ def money(seen: Standing) -> str:
     if seen.usd_per_hour is None:
         return "no plan yet"
     if seen.single is None:
-        return f"${seen.usd_per_hour:.2f}/h; no GPU type serves the plan's demand alone"
+        why = "no GPU type serves the plan's demand alone"
+        return f"${seen.usd_per_hour:.2f}/h; {why if seen.compared else 'no demand is known yet'}"
     gpu, usd = seen.single
     saved = f", {1 - seen.usd_per_hour / usd:.0%} less" if usd > seen.usd_per_hour else ""
     return f"${seen.usd_per_hour:.2f}/h; {gpu} alone ${usd:.2f}/h{saved}"

@@ -293,7 +293,9 @@ class Planning:
             )
             plan = await self._solver.plan(request)
             return Draft(plan=plan, demand=demand, seconds=trace.duration_s)
-        return Draft(plan=await self._solver.plan(request))
+        plan = await self._solver.plan(request)
+        # What runs is not compared with what a guess would cost on one GPU type.
+        return Draft(plan=replace(plan, singles=()) if known is None else plan)
 
     def _published(self, plan: Plan, reason: str) -> None:
         self._publish(plan, reason)

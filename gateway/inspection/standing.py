@@ -37,8 +37,9 @@ class ClassStanding(NamedTuple):
 
 class Standing(NamedTuple):
     """The whole gateway. Rates are of the interval, `None` without one; counts are since the start.
-    single: the cheapest GPU type that could serve the plan's demand alone, and its $/h. loops: that
-    fail, with the reason. refusals, errors: requests."""
+    compared: whether the plan's demand is known, and was planned on single GPU types too. single:
+    the cheapest that could serve all of it, and its $/h. loops: that fail, with the reason.
+    refusals, errors: requests."""
 
     url: str
     version: str
@@ -51,6 +52,7 @@ class Standing(NamedTuple):
     requests_per_s: float | None
     tokens_per_s: float | None
     usd_per_hour: float | None
+    compared: bool
     single: tuple[str, float] | None
     queued: int
     refusals: int
@@ -91,6 +93,7 @@ def standing(now: AdminReading, before: AdminReading | None = None) -> Standing:
         requests_per_s=_rate(now, before, "cuvee_requests_total"),
         tokens_per_s=_rate(now, before, "cuvee_tokens_total", direction="output"),
         usd_per_hour=plan.get("usd_per_hour"),
+        compared=bool(plan.get("single_types")),
         single=_single(plan),
         queued=round(samples.total("cuvee_queued_requests")),
         refusals=round(samples.total("cuvee_shed_total")),
@@ -156,6 +159,7 @@ def _rate(now: AdminReading, before: AdminReading | None, name: str, **labels: s
 
 
 def _single(plan: dict[str, Any]) -> tuple[str, float] | None:
+    """Of the GPU types that serve all, the cheapest."""
     types = plan.get("single_types") or {}
     usd = {gpu: one["usd_per_hour"] for gpu, one in types.items() if one.get("feasible")}
     return min(usd.items(), key=lambda one: one[1]) if usd else None

@@ -25,6 +25,7 @@ class Tally:
         self._requests = self._kept = self._missed = self._refused = 0
         self._planned = 0.0
         self._single: float | None = None
+        self._unknown = 0.0
         self._models: dict[str, ModelBill] = {}
         self._running: dict[str, float] = {}  # $ by pool
         self._uses: dict[tuple[str, str, str], Use] = {}
@@ -65,7 +66,9 @@ class Tally:
         self._planned += planned * seconds / HOUR_S
         for pool, usd in running.items():
             self._running[pool] = self._running.get(pool, 0.0) + usd * seconds / HOUR_S
-        if single is not None:
+        if single is None:  # nothing is said to have been saved
+            self._unknown += sum(running.values()) * seconds / HOUR_S
+        else:
             self._single = (self._single or 0.0) + single * seconds / HOUR_S
 
     def happened(self, now_s: float) -> Happened:
@@ -79,7 +82,7 @@ class Tally:
             refused=self._refused,
             usd_planned=round(self._planned, 6),
             usd_running=round(sum(self._running.values()), 6),
-            usd_single=None if self._single is None else round(self._single, 6),
+            usd_single=None if self._single is None else round(self._single + self._unknown, 6),
             usd_idle=round(idle, 6),
             models={name: bill for name, bill in models.items() if bill.requests},
             callers=_foremost(callers),

@@ -58,9 +58,11 @@ def test_the_fleet_by_pools_of_the_plan():
 
 
 def test_dollars_beside_the_cheapest_type_that_can():
-    """A type that cannot serve all is no measure."""
-    assert standing(reading(110.0, 1, 1, 0)).single == ("A10G", 10.0)
-    assert standing(reading(1.0, 1, 1, 0, **{"/cuvee/plan": {}})).single is None
+    """A type that cannot serve all is no measure; before a demand is known there is none."""
+    seen = standing(reading(110.0, 1, 1, 0))
+    assert (seen.single, seen.compared) == (("A10G", 10.0), True)
+    unknown = standing(reading(1.0, 1, 1, 0, **{"/cuvee/plan": {"single_types": {}}}))
+    assert (unknown.single, unknown.compared) == (None, False)
 
 
 def test_a_restart_between_two_looks_has_no_rate():

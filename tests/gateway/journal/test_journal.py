@@ -163,6 +163,18 @@ def test_what_sleeps_is_planned_too(world):
     assert (happened.usd_planned, happened.usd_running) == (2.5, 2.5)
 
 
+def test_nothing_is_saved_while_no_single_type_is_known(world):
+    """What ran then counts for what one GPU type would have cost, not nothing."""
+    single = SingleType(gpu="x", usd_per_hour=10.0, backends=(("a", 5),))
+    world.wait(1800.0)
+    world.journal.planned(replace(LARGE, singles=(single,)), "requests came")
+    world.wait(1800.0, running=7.0)
+    world.wait(1.0)
+    (hour,) = [e.happened for e in world.journal.entries if e.kind == "hour"]
+
+    assert (hour.usd_running, hour.usd_single) == (4.5, 6.0)
+
+
 def test_the_memory_is_bounded(world):
     for number in range(KEPT_ENTRIES + 50):
         world.journal.fleet({"a": number})
