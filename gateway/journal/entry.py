@@ -67,9 +67,9 @@ class Happened(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     requests: that ended; kept, missed, refused: of those with a promise, what became of it (kept
     of all three is the attainment). usd_planned: what the plans in force would have cost;
     usd_running: what the backends that ran did; usd_single: what the cheapest fleet of one GPU type
-    would have, and what ran while none was known; `None` if none ever was. models, callers: the bill; the callers with the least
-    are `OTHERS`. usd_idle: of pools in which there was no request: with it, each of the two bills
-    comes to `usd_running`.
+    would have, and what ran while none was known; `None` if none ever was. models, callers: the
+    bill; the callers with the least are `OTHERS`. usd_idle: of pools in which there was no request:
+    with it, each of the two bills comes to `usd_running`.
     """
 
     seconds: float
