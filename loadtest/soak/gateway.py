@@ -22,7 +22,7 @@ READY_S = 60.0
 STOP_S = 20.0
 POLL_S = 0.1
 ANSWER_S = 30.0  # of the admin port, which plans before it answers a reload
-REQUESTS = b'"logger": "cuvee.requests"'
+REQUESTS = b'"logger":"cuvee.requests"'
 SERVES = re.compile(r"workers? [\d, (]+\)? (?:listen|serves)")
 SAMPLE = re.compile(r"^(\w+(?:\{.*\})?) (\S+)$", re.MULTILINE)
 # Short, so that a soak meets them often; an engine that is well takes a tenth of them at most.
