@@ -127,27 +127,30 @@ def cpu_between(
     tick_s = tick_s or 1 / os.sysconf("SC_CLK_TCK")
     usual = after[0].niceness
     mixed = any(stat.niceness > usual for stat in (*before, *after))
-    earlier = {stat.pid: stat for stat in before}
+    if mixed:  # what those that are gone had used is in no figure of those that count
+        there = {stat.pid for stat in after}
+        before = [stat for stat in before if stat.pid in there]
+    then, now = (_used(tree, usual, waited=not mixed) for tree in (before, after))
+    user, system, background = (tick_s * (b - a) for a, b in zip(then, now, strict=True))
+    return CpuTime(user_s=user, system_s=system, background_s=background)
+
+
+def _used(tree: Sequence[ProcessStat], usual: int, *, waited: bool) -> tuple[int, int, int]:
+    """Ticks in user mode, in the kernel, and of the background. usual: niceness of what is none.
+    waited: whether the time of children that have ended is none either."""
     user = system = background = 0
-    for stat in after:
-        then = earlier.get(stat.pid)
-        used = [
-            stat.user_ticks - (then.user_ticks if then else 0),
-            stat.system_ticks - (then.system_ticks if then else 0),
-        ]
-        waited = [
-            stat.waited_user_ticks - (then.waited_user_ticks if then else 0),
-            stat.waited_system_ticks - (then.waited_system_ticks if then else 0),
-        ]
+    for stat in tree:
+        own = stat.user_ticks, stat.system_ticks
+        left = stat.waited_user_ticks, stat.waited_system_ticks
         if stat.niceness > usual:
-            background += sum(used) + sum(waited)
+            background += sum(own) + sum(left)
             continue
-        user, system = user + used[0], system + used[1]
-        if mixed:
-            background += sum(waited)
+        user, system = user + own[0], system + own[1]
+        if waited:
+            user, system = user + left[0], system + left[1]
         else:
-            user, system = user + waited[0], system + waited[1]
-    return CpuTime(user_s=tick_s * user, system_s=tick_s * system, background_s=tick_s * background)
+            background += sum(left)
+    return user, system, background
 
 
 def memory_mib(root: int) -> float:

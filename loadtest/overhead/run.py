@@ -55,12 +55,10 @@ def run_scenario(
         sleep_until((window.ramp_end_s + window.start_s) / 2)
         memory_mib = process.memory_mib(setup.pid) if setup.pid else None
         sleep_until(window.start_s)
-        before = process.snapshot(setup.pid) if setup.pid else None
+        before = process.snapshot(setup.pid) if setup.pid else ()
         on_start()
         sleep_until(window.end_s)
-        used = None
-        if setup.pid and before:
-            used = process.cpu_between(before, process.snapshot(setup.pid))
+        used = process.cpu_between(before, process.snapshot(setup.pid)) if setup.pid else None
         on_end()
         results = [read_result(load) for load in loads]
     measurement = _measurement(setup, scenario, turn, options.window_s, results)

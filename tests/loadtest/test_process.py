@@ -75,6 +75,18 @@ def test_one_of_lower_priority_that_ends_stays_apart():
     assert reaped.user_s == pytest.approx(48.8)  # a worker, for all that is known
 
 
+def test_a_worker_that_ends_counts_for_what_it_used_between():
+    """Not for what it had used before, which its parent has then, too."""
+    first = ProcessStat(pid=1, parent=0, niceness=0, user_ticks=100, system_ticks=20)
+    worker = replace(first, pid=2, parent=1, user_ticks=4800, system_ticks=9)
+    after = replace(first, user_ticks=150, waited_user_ticks=4830, waited_system_ticks=9)
+
+    used = process.cpu_between((first, worker), (after,), 0.01)
+
+    assert used.user_s == pytest.approx(0.8)
+    assert used.system_s == 0.0
+
+
 def test_cpu_time_of_no_process_is_none_at_all():
     """A process that has ended has no time that could be charged to the proxy."""
     with subprocess.Popen([sys.executable, "-c", ""]) as child:
