@@ -10,18 +10,6 @@ from loadtest.overhead import front_door, peers, scenarios
 from loadtest.overhead.peers import ProxySettings
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> ProxySettings:
-    return ProxySettings(
-        port=8080,
-        backend="127.0.0.2:9000",
-        spare_port=8081,
-        folder=tmp_path,
-        open_files=20_000,
-        threads=1,
-    )
-
-
 @pytest.mark.parametrize("part", front_door.PARTS)
 def test_each_part_is_what_it_says_and_nothing_else(settings: ProxySettings, part: str):
     """Keys with every limit, a line for each request, a tenth of them traced, or all of it."""

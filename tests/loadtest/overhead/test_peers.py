@@ -13,18 +13,6 @@ from loadtest.overhead.peers import PEERS, Peer, ProxySettings
 from planner.engine import profiles
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> ProxySettings:
-    return ProxySettings(
-        port=8080,
-        backend="127.0.0.2:9000",
-        spare_port=8081,
-        folder=tmp_path,
-        open_files=20_000,
-        threads=1,
-    )
-
-
 @pytest.mark.parametrize("peer", PEERS, ids=lambda peer: peer.name)
 def test_every_peer_is_given_its_port_and_its_backend(peer: Peer, settings: ProxySettings):
     """By its arguments or by the configuration that they name."""
