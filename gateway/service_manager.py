@@ -42,17 +42,16 @@ class ServiceManager:
     def ready(self, status: str) -> None:
         """This process serves; from now on it is the main one of its unit, also where it has taken
         over from another. status: one line for people."""
-        self._tell(f"MAINPID={os.getpid()}", "READY=1", f"STATUS={status}", wait_s=PATIENCE_S)
+        self._tell(f"MAINPID={os.getpid()}", "READY=1", f"STATUS={status}")
 
     def reloading(self, now_s: float) -> None:
         """The configuration is read again, until `ready`. now_s: of the monotonic clock."""
-        moment = f"MONOTONIC_USEC={int(now_s * MICROSECONDS)}"
-        self._tell("RELOADING=1", moment, wait_s=PATIENCE_S)
+        self._tell("RELOADING=1", f"MONOTONIC_USEC={int(now_s * MICROSECONDS)}")
 
     def stopping(self, patience_s: float, status: str) -> None:
         """This process ends, within so many seconds."""
         extension = f"EXTEND_TIMEOUT_USEC={int(patience_s * MICROSECONDS)}"
-        self._tell("STOPPING=1", extension, f"STATUS={status}", wait_s=PATIENCE_S)
+        self._tell("STOPPING=1", extension, f"STATUS={status}")
 
     async def attest(self, replaced: asyncio.Event) -> None:
         """Say again and again that the event loop turns, until another process serves: it says so
@@ -67,7 +66,7 @@ class ServiceManager:
         if self._address:
             await asyncio.sleep(LINGER_S)
 
-    def _tell(self, *lines: str, wait_s: float) -> None:
+    def _tell(self, *lines: str, wait_s: float = PATIENCE_S) -> None:
         if not self._address.startswith(("/", "@")):  # none, or one of a virtual machine's host
             return
         address = "\0" + self._address[1:] if self._address[0] == "@" else self._address
