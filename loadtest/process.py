@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -127,12 +127,20 @@ def cpu_between(
     tick_s = tick_s or 1 / os.sysconf("SC_CLK_TCK")
     usual = after[0].niceness
     mixed = any(stat.niceness > usual for stat in (*before, *after))
-    if mixed:  # what those that are gone had used is in no figure of those that count
+    gone = 0  # ticks that those had used before which have ended since
+    if mixed:  # they are in no figure of those that count, but in the background's
         there = {stat.pid for stat in after}
+        gone = sum(_ticks(stat) for stat in before if stat.pid not in there)
         before = [stat for stat in before if stat.pid in there]
     then, now = (_used(tree, usual, waited=not mixed) for tree in (before, after))
     user, system, background = (tick_s * (b - a) for a, b in zip(then, now, strict=True))
+    background = max(0.0, background - tick_s * gone)
     return CpuTime(user_s=user, system_s=system, background_s=background)
+
+
+def _ticks(stat: ProcessStat) -> int:
+    own = stat.user_ticks + stat.system_ticks
+    return own + stat.waited_user_ticks + stat.waited_system_ticks
 
 
 def _used(tree: Sequence[ProcessStat], usual: int, *, waited: bool) -> tuple[int, int, int]:
@@ -143,7 +151,7 @@ def _used(tree: Sequence[ProcessStat], usual: int, *, waited: bool) -> tuple[int
         own = stat.user_ticks, stat.system_ticks
         left = stat.waited_user_ticks, stat.waited_system_ticks
         if stat.niceness > usual:
-            background += sum(own) + sum(left)
+            background += _ticks(stat)
             continue
         user, system = user + own[0], system + own[1]
         if waited:
@@ -211,6 +219,24 @@ def pinned(cores: Sequence[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
+@contextmanager
+def asleep(roots: Sequence[int]) -> Iterator[None]:
+    """Let processes and their descendants do nothing meanwhile, not even beside others."""
+    stopped: list[int] = []
+    try:
+        for root in roots:
+            stopped.append(root)
+            _signal(root, signal.SIGSTOP)  # first, so that it starts no more of them
+            below = family(root)[1:]
+            stopped += below
+            for pid in below:
+                _signal(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in stopped:
+            _signal(pid, signal.SIGCONT)
+
+
 def stop(child: subprocess.Popen[bytes]) -> None:
     """Terminate a child; kill it if it has not ended after `STOP_S`."""
     child.terminate()
@@ -219,6 +245,11 @@ def stop(child: subprocess.Popen[bytes]) -> None:
     except subprocess.TimeoutExpired:
         child.kill()
         child.wait()
+
+
+def _signal(pid: int, number: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended
+        os.kill(pid, number)
 
 
 def _stats() -> Iterator[ProcessStat]:

@@ -119,9 +119,11 @@ def _run_rounds(
     cores: Cores,
     progress: Progress,
 ) -> list[Measurement]:
-    """In each round every set-up runs under each scenario, in an order that rotates.
+    """In each round every set-up runs under each scenario, in an order that rotates, while the
+    others sleep.
 
-    So a machine that slows down slows all set-ups, and none is always first or last.
+    So a machine that slows down slows all set-ups, none is always first or last, and none pays for
+    what another one does after its turn, such as a plan for the demand that it had.
     """
     measurements: list[Measurement] = []
     every = options.rounds * len(fitting) * len(compared)
@@ -132,7 +134,9 @@ def _run_rounds(
                 text = f"round {turn + 1}/{options.rounds}: {scenario.name}, {setup.name}"
                 progress(text, of=every)
                 paced = replace(scenario, rate=open_loop_rate(scenario, setup, turn, measurements))
-                measurement = run_scenario(setup, paced, options, turn, cores)
+                others = [one.pid for one in compared if one.pid and one is not setup]
+                with process.asleep(others):
+                    measurement = run_scenario(setup, paced, options, turn, cores)
                 # Rows group by scenario: a rate of its own would make it another one per set-up.
                 measurements.append(replace(measurement, scenario=scenario))
     return measurements

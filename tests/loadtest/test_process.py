@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
@@ -68,9 +70,10 @@ def test_one_of_lower_priority_that_ends_stays_apart():
     after = replace(first, user_ticks=150, waited_user_ticks=4830, waited_system_ticks=9)
     another = replace(planner, pid=3, user_ticks=2, system_ticks=0)
 
-    for tree in ((after,), (after, another)):
+    for tree, background_s in (((after,), 0.3), ((after, another), 0.32)):
         used = process.cpu_between((first, planner), tree, 0.01)
         assert (used.user_s, used.system_s) == (0.5, 0.0)
+        assert used.background_s == pytest.approx(background_s)
     reaped = process.cpu_between((first,), (after,), 0.01)
     assert reaped.user_s == pytest.approx(48.8)  # a worker, for all that is known
 
@@ -177,6 +180,43 @@ def test_a_child_is_pinned_and_ended():
         assert os.sched_getaffinity(0) == mine
 
     assert child.returncode is not None
+
+
+def test_those_that_sleep_do_nothing_and_wake_up():
+    """With all under them; one that has ended meanwhile is no mistake."""
+    program = f"""
+import subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "print(1, flush=True); input()"])
+child.wait()
+{BUSY}
+"""
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as child:
+        assert child.stdout is not None
+        child.stdout.readline()
+        with subprocess.Popen([sys.executable, "-c", ""]) as ended:
+            ended.wait()
+        with process.asleep([child.pid, ended.pid]):
+            below = process.family(child.pid)
+            states = until(lambda: [state(pid) for pid in below], ["T", "T"])
+        child.communicate(b"\n", timeout=20)  # which ends both
+
+    assert states == ["T", "T"]
+    assert child.returncode == 0
+
+
+def state(pid: int) -> str:
+    """One letter, as the kernel has it."""
+    return (process.PROC / str(pid) / "stat").read_text().rpartition(") ")[2][0]
+
+
+def until(look: Callable[[], list[str]], wanted: list[str]) -> list[str]:
+    """What is seen in the end: a signal takes a moment."""
+    give_up_s = time.monotonic() + 20
+    while (seen := look()) != wanted and time.monotonic() < give_up_s:
+        pass
+    return seen
 
 
 def test_a_free_port_can_be_listened_on():
