@@ -48,6 +48,7 @@ RESETS: Final = [b"%ds" % s if s < 60 else b"%dm%ds" % (s // 60, s % 60) for s i
 NEAR_REQUESTS: Final = 2.0
 NEAR_TOKENS: Final = 0.25
 FIT: Final = ""  # the name of no limit
+PART: Final = Struct("8d")  # the numbers of a worker's part
 AGREED: Final = "gateways"
 
 
@@ -59,7 +60,8 @@ class KeyMeter:
         have about the same."""
         self._memory, self._cells = board.memory, board.cells
         # What is of all parts, in one call: compiled code pays as much for each single number.
-        self._read: Callable[[Any, int], tuple[float, ...]] = Struct("8d").unpack_from
+        self._read: Callable[[Any, int], tuple[float, ...]] = PART.unpack_from
+        self._write: Callable[..., None] = PART.pack_into
         self._stride = board.stride
         self._workers = board.workers
         self._part = worker * CELLS
@@ -98,18 +100,24 @@ class KeyMeter:
         """A request has ended: from now on it counts with what it has used. One that no backend has
         worked for does not count at all."""
         window = float(int(self._wall_clock() / WINDOW_S))
-        base = charge.key.slot * self._stride + self._part
-        self._roll(base, window)
-        cells = self._cells
-        cells[base + UNDER_WAY] = max(0.0, cells[base + UNDER_WAY] - 1.0)
+        part = self._own(charge.key, window)
         requests = 0.0 if charge.served else -1.0
         tokens = charge.used - charge.tokens
-        cells[base + ALL_TOKENS] += tokens
         age = window - charge.window
-        if age < 2.0:
-            behind = 1 if age >= 1.0 else 0
-            cells[base + REQUESTS + behind] += requests
-            cells[base + TOKENS + behind] += tokens
+        now = 1.0 if age < 1.0 else 0.0
+        before = 1.0 if 1.0 <= age < 2.0 else 0.0
+        self._write(
+            self._memory,
+            CELL_BYTES * (charge.key.slot * self._stride + self._part),
+            part[WINDOW],
+            part[REQUESTS] + now * requests,
+            part[REQUESTS_BEFORE] + before * requests,
+            part[TOKENS] + now * tokens,
+            part[TOKENS_BEFORE] + before * tokens,
+            max(0.0, part[UNDER_WAY] - 1.0),
+            part[ALL_REQUESTS],
+            part[ALL_TOKENS] + tokens,
+        )
 
     def lines(self, key: AccessKey) -> bytes:
         """Header lines that tell the limits of a key, without a request."""
@@ -206,26 +214,30 @@ class KeyMeter:
         return first and (tokens <= self._first_tokens or tokens > self._large_tokens)
 
     def _count(self, key: AccessKey, window: float, requests: float, tokens: float) -> None:
-        base = key.slot * self._stride + self._part
-        self._roll(base, window)
-        cells = self._cells
-        cells[base + REQUESTS] += requests
-        cells[base + TOKENS] += tokens
-        cells[base + UNDER_WAY] += requests
-        cells[base + ALL_REQUESTS] += requests
-        cells[base + ALL_TOKENS] += tokens
+        part = self._own(key, window)
+        self._write(
+            self._memory,
+            CELL_BYTES * (key.slot * self._stride + self._part),
+            part[WINDOW],
+            part[REQUESTS] + requests,
+            part[REQUESTS_BEFORE],
+            part[TOKENS] + tokens,
+            part[TOKENS_BEFORE],
+            part[UNDER_WAY] + requests,
+            part[ALL_REQUESTS] + requests,
+            part[ALL_TOKENS] + tokens,
+        )
 
-    def _roll(self, base: int, window: float) -> None:
-        """Begin a new minute in this worker's part, unless it has begun."""
-        cells = self._cells
-        written = cells[base + WINDOW]
+    def _own(self, key: AccessKey, window: float) -> tuple[float, ...]:
+        """What stands in this worker's part, as it is in this minute."""
+        part = self._read(self._memory, CELL_BYTES * (key.slot * self._stride + self._part))
+        written = part[WINDOW]
         if written >= window:
-            return
-        follows = written == window - 1.0
-        cells[base + REQUESTS_BEFORE] = cells[base + REQUESTS] if follows else 0.0
-        cells[base + TOKENS_BEFORE] = cells[base + TOKENS] if follows else 0.0
-        cells[base + REQUESTS] = cells[base + TOKENS] = 0.0
-        cells[base + WINDOW] = window
+            return part
+        requests = tokens = 0.0
+        if written == window - 1.0:
+            requests, tokens = part[REQUESTS], part[TOKENS]
+        return (window, 0.0, requests, 0.0, tokens, *part[UNDER_WAY:])
 
     def _refusal(self, key: AccessKey, limit: str, tokens: float, now_s: float) -> LimitReached:
         name = f"Rate limit reached for key `{key.name}`"
@@ -291,5 +303,12 @@ class KeyMeter:
 
     def _reset_s(self, now: float, before: float) -> int:
         if now > 0.0:
-            return ceil((self._left + 1.0) * WINDOW_S)
-        return ceil(self._left * WINDOW_S) if before > 0.0 else 0
+            return _whole(self._left + 1.0)
+        return _whole(self._left) if before > 0.0 else 0
+
+
+def _whole(windows: float) -> int:
+    """Seconds, rounded up: `ceil` is a call of Python's also in compiled code."""
+    seconds = windows * WINDOW_S
+    least = int(seconds)
+    return least if least == seconds else least + 1

@@ -16,9 +16,10 @@ TRACEPARENT: Final = b"traceparent"
 # Versions after 00 may have more behind what is known; ff is none.
 FORM: Final = re.compile(rb"(?!ff)([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
 SAMPLED: Final = 1  # among the flags
-# A linear congruential generator of 31 bits: its upper bits are random enough to choose by.
-RANGE: Final = 1 << 31
-FACTOR: Final = 1103515245
+# A linear congruential generator: its upper bits are random enough to choose by. Compiled code
+# multiplies numbers below 2³⁰ at once, and larger ones as Python does.
+RANGE: Final = 1 << 30
+FACTOR: Final = 1664525
 SUMMAND: Final = 12345
 
 

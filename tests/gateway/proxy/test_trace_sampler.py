@@ -34,10 +34,10 @@ def sampler(share, *, follows=True, chance=7):
 def test_the_share_of_requests_is_traced_by_chance(share):
     """Also of every second one: what comes in turns is not traced in turns."""
     chooses = sampler(share)
-    traced = [begun(chooses)[0] is not None for _ in range(4000)]
+    traced = [begun(chooses)[0] is not None for _ in range(20_000)]
 
-    assert sum(traced) / 4000 == pytest.approx(share, rel=0.25)
-    assert sum(traced[::2]) / 2000 == pytest.approx(share, rel=0.35)
+    assert sum(traced) / 20_000 == pytest.approx(share, rel=0.25)
+    assert sum(traced[::2]) / 10_000 == pytest.approx(share, rel=0.35)
 
 
 def test_each_trace_has_ids_of_its_own():
