@@ -31,7 +31,7 @@ MODULES = {
     "gateway/access": [
         "callers", "charge", "gate", "key", "key_board", "key_meter", "key_ring",
     ],
-    "gateway/workers": ["records", "request_lines", "request_log", "worker"],
+    "gateway/workers": ["records", "request_lines", "request_log", "span_recorder", "worker"],
     "gateway/proxy": [
         "active", "answer_homes", "answers", "arrival", "attempts", "beginning", "charges",
         "context_refusal", "dispatch", "engines", "events", "exchange", "framing", "judge",

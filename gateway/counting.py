@@ -109,7 +109,7 @@ class Counting:
         since_s = time.time() - asyncio.get_running_loop().time()
         self._metrics.exemplars.add(delta.seen, since_s)
         self._metrics.exemplars.add_traced(delta.traced, since_s)
-        self._telemetry.add(delta.traced, delta.untold)
+        self._telemetry.add(delta.spans, delta.untold)
         self._seen.extend(delta.seen)
         self._journal.add(delta.by_pool, delta.uses)
         self._journal.fleet(self._planning.backends)

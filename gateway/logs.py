@@ -31,6 +31,7 @@ TELL_S = 10.0  # between two lines about dropped ones, while the queue never get
 # Everything that could end a line or steer a terminal: names and messages of others are logged.
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable, without blanks and the signs of quoting
+PLAIN_SIGNS = bytes(sign for sign in range(128) if PLAIN.match(chr(sign)))
 CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
 
@@ -92,6 +93,7 @@ class LogWriter(logging.Handler):
         self._fd = fd
         self._batch_bytes = BATCH_BYTES if _is_file(fd) else select.PIPE_BUF
         self._gathered: deque[bytes] = deque()
+        self._gathered_lines = self._taken_lines = 0  # ever, each counted by one thread only
         self._gathering = False
         # A SimpleQueue, because a garbage collection may log in the middle of a `put`.
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
@@ -113,13 +115,15 @@ class LogWriter(logging.Handler):
         except Exception:  # a record that cannot be formatted must not stop who logs it
             self._refused += 1
 
-    def gather(self, line: bytes) -> None:
-        """Queue a whole line of those that come by the thousands, or drop it. They are written
-        within `GATHER_S` or a little more, and may stand behind later ones of the other kind."""
-        if len(self._gathered) >= LINES:
-            self._refused += 1
+    def gather(self, lines: bytes, count: int) -> None:
+        """Queue some whole lines of those that come by the thousands, or drop them. They are
+        written within `GATHER_S` or a little more, and may stand behind later ones of the other
+        kind. count: how many they are."""
+        if self._gathered_lines - self._taken_lines >= LINES:
+            self._refused += count
             return
-        self._gathered.append(line)
+        self._gathered_lines += count
+        self._gathered.append(lines)
         if not self._gathering:
             self._gathering = True
             self._lines.put(GATHERED)
@@ -156,7 +160,9 @@ class LogWriter(logging.Handler):
     def _write_gathered(self) -> None:
         """Write what was gathered until now, in pieces of whole lines."""
         gathered = self._gathered
+        before = self._gathered_lines
         data = b"".join([gathered.popleft() for _ in range(len(gathered))])
+        self._taken_lines = before
         begin, end = 0, len(data)
         while begin < end:
             until = data.rfind(b"\n", begin, begin + self._batch_bytes) + 1

@@ -46,7 +46,7 @@ LAYERS = {
     "gateway.rehearsal": "PLANNER gateway.errors gateway.access gateway.config gateway.explanation "
     "gateway.overview gateway.routing",
     "gateway.workers": "planner.model planner.traffic gateway.access gateway.errors "
-    "gateway.runtime gateway.logs gateway.cluster gateway.config gateway.routing "
+    "gateway.runtime gateway.logs gateway.cluster gateway.config gateway.otel gateway.routing "
     "gateway.telemetry gateway.proxy gateway.proxy.http",
     "gateway.kv_events": "gateway.config gateway.routing gateway.telemetry gateway.workers",
     "gateway.plannable": "planner.model gateway.config",

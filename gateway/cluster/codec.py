@@ -14,7 +14,7 @@ import msgspec
 
 # To be increased with every change of the fields of an encoded type, except for a new field with a
 # default. tests/gateway/cluster/test_codec.py fails when this was forgotten.
-VERSION = 5
+VERSION = 6
 
 T = TypeVar("T")
 

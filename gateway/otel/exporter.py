@@ -23,10 +23,9 @@ from gateway.otel.collector import (
     NotTaken,
 )
 from gateway.otel.points import PointMaker
-from gateway.otel.spans import SpanMaker, traces
+from gateway.otel.spans import providers_of, traces
 from gateway.runtime import build
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.traced_request import TracedRequest
 
 log = logging.getLogger("cuvee")
 
@@ -34,7 +33,6 @@ LOOP = "telemetry"
 SEND_S = 2.0  # between two sendings of spans
 MOST_WAITING = 8192  # requests
 AT_ONCE = 512  # requests in one message
-IN_A_TURN = 32  # encoded in one go, which takes 0.3 ms: streams of the same process go on after it
 TRIES = 5  # of one message
 CLOSE_S = 2.0  # for what waits when the gateway ends
 
@@ -47,14 +45,13 @@ class Exporter:
         self._metrics = metrics
         self._send_s = send_s
         self._began_s = time.time()
-        self._queue: deque[TracedRequest] = deque()
+        self._queue: deque[bytes] = deque()
         self._sent = self._lost = 0
         self._settings: tuple[OtelSection | None, dict[str, str]] | None = None
         self._used = False
-        self._in_hand: list[TracedRequest] = []
+        self._in_hand: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
         self._collector: Collector
-        self._spans: SpanMaker
         self._points: PointMaker
         self._metrics_s = 0.0
         self._failing = False
@@ -69,8 +66,7 @@ class Exporter:
 
     def configure(self, loaded: Loaded) -> None:
         """Send as this configuration says from now on, or nothing. Inside a running loop."""
-        section, pools = loaded.config.gateway.otel, loaded.config.pools
-        providers: dict[str, str] = {name: pool.engine or "cuvee" for name, pool in pools.items()}
+        section, providers = loaded.config.gateway.otel, providers_of(loaded.upstreams)
         if self._settings == (section, providers):
             return
         self._settings = section, providers
@@ -81,21 +77,22 @@ class Exporter:
             return
         self._used = True
         self._collector = Collector(section, loaded.root)
-        self._spans, self._points = SpanMaker(providers), PointMaker(providers, self._began_s)
+        self._points = PointMaker(providers, self._began_s)
         version = build()["version"]
         self._resource = resource({"service.name": section.service, "service.version": version})
         self._scope = scope(version)
         self._metrics_s = section.metrics_s
         self._task = asyncio.get_running_loop().create_task(self._run())
 
-    def add(self, traced: Sequence[TracedRequest], lost: int) -> None:
-        """Send requests soon, or count them as lost. lost: how many more there were."""
+    def add(self, spans: Sequence[bytes], lost: int) -> None:
+        """Send the spans of some requests soon, or count them as lost. lost: how many more requests
+        there were."""
         self._lost += lost
         if self._task is None:
             return
         room = MOST_WAITING - len(self._queue)
-        self._queue.extend(traced[:room])
-        self._lost += len(traced[room:])
+        self._queue.extend(spans[:room])
+        self._lost += len(spans[room:])
 
     def close(self) -> None:
         """Send what waits, for `CLOSE_S` at most."""
@@ -117,7 +114,7 @@ class Exporter:
     async def _last(self) -> None:
         with suppress(NotTaken):
             while self._queue:
-                await self._collector.send(TRACES, await self._batch())
+                await self._collector.send(TRACES, self._batch())
                 self._sent += len(self._in_hand)
             if self._metrics_s:
                 await self._send_metrics()
@@ -129,7 +126,7 @@ class Exporter:
             await asyncio.sleep(self._send_s)
             try:
                 while self._queue:
-                    await self._deliver(await self._batch())
+                    await self._deliver(self._batch())
                 if self._metrics_s and clock() >= due_s:
                     due_s = clock() + self._metrics_s
                     await self._send_metrics()
@@ -140,17 +137,11 @@ class Exporter:
                 log.exception("telemetry could not be sent")
                 self._metrics.loops.failed(LOOP, repr(error))
 
-    async def _batch(self) -> bytes:
-        """The oldest requests that wait, encoded; they are in hand from now on."""
-        since_s = time.time() - time.monotonic()
+    def _batch(self) -> bytes:
+        """A message of the oldest requests that wait; they are in hand from now on."""
         queue = self._queue
-        self._in_hand = taken = [queue.popleft() for _ in range(min(AT_ONCE, len(queue)))]
-        spans: list[bytes] = []
-        for first in range(0, len(taken), IN_A_TURN):
-            turn = taken[first : first + IN_A_TURN]
-            spans += [self._spans.spans(one, since_s) for one in turn]
-            await asyncio.sleep(0)
-        return traces(self._resource, self._scope, spans)
+        self._in_hand = [queue.popleft() for _ in range(min(AT_ONCE, len(queue)))]
+        return traces(self._resource, self._scope, self._in_hand)
 
     async def _deliver(self, body: bytes) -> None:
         """Send what is in hand, again if need be."""

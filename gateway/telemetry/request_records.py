@@ -6,8 +6,14 @@ from gateway.routing.observation import NO_BUCKET, Observation
 from gateway.telemetry.sampler import Timed
 from gateway.telemetry.seen_request import LONGEST_ID, SeenRequest
 from gateway.telemetry.traced_request import TracedRequest
+from planner.model.buckets import Buckets
 
 Promise = tuple[str, float, float]  # name, TTFT and TPOT of a class, seconds
+
+
+def promises_of(buckets: Buckets) -> list[Promise]:
+    """Those of the classes, in the order of the buckets."""
+    return [(one.name, one.slo.ttft_s, one.slo.tpot_s) for one in buckets.classes]
 
 
 def seen_requests(
@@ -72,14 +78,16 @@ def traced_requests(
 ) -> list[TracedRequest]:
     """Of those that have a trace. promises, cells: as of `seen_requests`."""
     return [
-        TracedRequest(
-            trace_id=one.trace.trace_id,
-            parent_id=one.trace.parent_id,
-            span_id=one.trace.span_id,
-            call_id=one.trace.call_id,
-            sent=one.trace.sent,
-            request=seen_request(one, promises, cells, sampled=True),
-        )
+        TracedRequest(one.trace.trace_id, seen_request(one, promises, cells, sampled=True))
         for one in ended
         if one.trace is not None
     ]
+
+
+def promise_kept(ended: Observation, promises: Sequence[Promise], cells: int) -> str:
+    """As `Observation.met` says it; empty without a bucket. promises, cells: as of
+    `seen_requests`."""
+    if ended.bucket == NO_BUCKET:
+        return ""
+    _, ttft_s, tpot_s = promises[ended.bucket // cells]
+    return ended.met(ttft_s, tpot_s)

@@ -8,11 +8,10 @@ from math import inf
 from typing import Any, Final
 
 from gateway.routing.observation import NO_BUCKET, Observation, Outcome
-from gateway.telemetry.request_records import seen_requests, traced_requests
+from gateway.telemetry.request_records import promises_of, seen_requests
 from gateway.telemetry.sampler import RequestSampler
 from gateway.telemetry.stats_schema import (
     LAG_S,
-    MOST_TRACED,
     RATIO,
     REQUEST_S,
     TPOT_S,
@@ -143,8 +142,7 @@ class Stats:
         """Count by these buckets from now on; `drain` first."""
         self._sampler.take()  # what ended since then is numbered by the old ones
         self._cells = buckets.grid.cells
-        # Name, TTFT and TPOT of each SLO class.
-        self._promises = [(c.name, c.slo.ttft_s, c.slo.tpot_s) for c in buckets.classes]
+        self._promises = promises_of(buckets)
 
     def __repr__(self) -> str:
         return f"<Stats of {sum(self._arrivals.values())} arrivals>"
@@ -164,8 +162,6 @@ class Stats:
             uses={key: sums.value() for key, sums in self._uses.items()},
             stays=self._stays,
             seen=seen_requests(last, slowest, self._promises, self._cells),
-            traced=traced_requests(self._traced, self._promises, self._cells),
-            untold=self._untold,
         )
         self._restart()
         return delta
@@ -181,8 +177,6 @@ class Stats:
         self._hits: dict[tuple[str, str], Hits] = {}
         self._uses: dict[tuple[str, str, str], UseSums] = {}
         self._stays: list[Stay] = []
-        self._traced: list[Observation] = []
-        self._untold = 0
 
     def arrived(self, bucket: int) -> None:
         """Count a request at its arrival, whatever becomes of it."""
@@ -224,8 +218,6 @@ class Stats:
         # The text of the outcome: the hash of a member of an enum is computed by Python code.
         ends, end = sums.ends, (outcome._value_, o.status, met, decision or "")
         ends[end] = ends.get(end, 0) + 1
-        if o.trace is not None:
-            self._trace(o)
         if o.waited_s is not None:
             sums.waited.add(o.waited_s)
         if outcome is SHED:
@@ -277,13 +269,6 @@ class Stats:
             shared = cached // prompts + inputs * (width - prompts) // width
             hits = min(inputs, shared)
             self._sized(o.bucket, max(1, inputs), o.answer_tokens or 1, hits, width)
-
-    def _trace(self, o: Observation) -> None:
-        """Keep a request that is traced, if nobody is late to take those before."""
-        if len(self._traced) < MOST_TRACED:
-            self._traced.append(o)
-        else:
-            self._untold += 1
 
     def _stayed(self, o: Observation, cached: int) -> None:
         stay_s, inputs, in_flight = o.stay_s, o.input_tokens, o.in_flight

@@ -29,7 +29,8 @@ RATIO: Bounds = (0.25, 0.5, 0.67, 0.8, 0.9, 0.95, 1.05, 1.1, 1.25, 1.5, 2.0, 4.0
 LAG_S: Bounds = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 1.0)  # lateness of timers
 
 MOST_SEEN = 512  # requests, of workers whose sums nobody has taken yet
-MOST_TRACED = 2048  # requests, of one worker and of all whose sums nobody has taken yet
+MOST_SPANS = 2048  # traced requests, of one worker and of all whose sums nobody has taken yet
+MOST_TRACED = 32  # of them, the last ones, which are examples of their latencies
 Hits = tuple[int, int]  # prompt tokens, and how many of them were prefix hits
 # Requests, input tokens, output tokens, and seconds of a backend: of the time that a request was in
 # one, its share of the sequences there.
@@ -129,7 +130,8 @@ class StatsDelta(msgspec.Struct):
     was routed. stays: of a sample of the requests that
     ended well at the first backend that they were sent to. served: all that ended, where a trace is
     written; unrecorded: how many were too many for it. seen: a few of the last requests and of the
-    slowest ones. traced: those whose spans are to be sent; untold: how many were too many for it.
+    slowest ones. spans: of each traced request, as they are to be sent; untold: how many were too
+    many for it. traced: the last of them.
     """
 
     arrivals: dict[int, int] = {}
@@ -145,8 +147,9 @@ class StatsDelta(msgspec.Struct):
     served: list[ServedRequest] = []
     unrecorded: int = 0
     seen: list[SeenRequest] = []
-    traced: list[TracedRequest] = []
+    spans: list[bytes] = []
     untold: int = 0
+    traced: list[TracedRequest] = []
 
     def forget_buckets(self) -> None:
         """Drop what is counted by bucket: the numbers of the buckets have changed since."""
@@ -171,9 +174,10 @@ class StatsDelta(msgspec.Struct):
         self.served.extend(other.served)
         self.unrecorded += other.unrecorded
         self.seen = (self.seen + other.seen)[-MOST_SEEN:]
-        room = max(0, MOST_TRACED - len(self.traced))
-        self.traced += other.traced[:room]
-        self.untold += other.untold + len(other.traced[room:])
+        room = max(0, MOST_SPANS - len(self.spans))
+        self.spans += other.spans[:room]
+        self.untold += other.untold + len(other.spans[room:])
+        self.traced = (self.traced + other.traced)[-MOST_TRACED:]
 
 
 class ProcessUsage(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,4 @@
-"""One traced request as it is told to the process that sends its spans: ids, times and sizes; no
-text and no key.
+"""One traced request as it is told to the process that shows it.
 
 Apart from what makes it (`request_records`) because mypyc cannot compile a `msgspec.Struct`.
 """
@@ -10,11 +9,7 @@ from gateway.telemetry.seen_request import SeenRequest
 
 
 class TracedRequest(msgspec.Struct, frozen=True, array_like=True):
-    """The ids and `sent` are as of `TraceContext`, the rest is the request itself."""
+    """A request, and the trace that it is a part of."""
 
     trace_id: bytes
-    parent_id: bytes
-    span_id: bytes
-    call_id: bytes
-    sent: list[tuple[float, str]]
     request: SeenRequest

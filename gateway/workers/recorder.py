@@ -3,7 +3,7 @@
 Only sizes, times and names of the configuration: never a header, a body or a key of a client.
 """
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from gateway.routing.observation import Observation, Outcome
 from planner.traffic.gateway_trace import ServedRequest
@@ -19,16 +19,10 @@ class TrafficRecorder:
     def __init__(
         self,
         adapters: Collection[str],
-        *,
-        clock: Callable[[], float],
-        wall_clock: Callable[[], float],
         most: int = MOST_REQUESTS,
     ) -> None:
-        """adapters: names of all. clock: that of the observations. wall_clock: Unix time. most:
-        requests that are kept until they are taken."""
+        """adapters: names of all. most: requests that are kept until they are taken."""
         self._adapters = frozenset(adapters)
-        self._clock = clock
-        self._wall_clock = wall_clock
         self._most = most
         self._served: list[ServedRequest] = []
         self._lost = 0
@@ -36,13 +30,12 @@ class TrafficRecorder:
     def __repr__(self) -> str:
         return f"<TrafficRecorder of {len(self._served)} requests>"
 
-    def add(self, ended: Observation) -> None:
-        """Note a request that ended."""
+    def add(self, ended: Observation, since_s: float) -> None:
+        """Note a request that ended. since_s: Unix time at zero of the observations' clock."""
         if len(self._served) >= self._most:
             self._lost += 1
         else:
-            at_s = self._wall_clock() - (self._clock() - ended.arrival_s)
-            self._served.append(_served(ended, at_s, self._adapters))
+            self._served.append(_served(ended, since_s + ended.arrival_s, self._adapters))
 
     def take(self) -> tuple[list[ServedRequest], int]:
         """Those since the last call, and how many more there were."""

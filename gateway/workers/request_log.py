@@ -4,7 +4,6 @@ A line has what was decided, sizes, times and the end; never a header, a body or
 """
 
 import logging
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -20,45 +19,39 @@ log = logging.getLogger("cuvee.requests")
 class RequestLog:
     """The lines about the requests of one worker."""
 
-    def __init__(
-        self,
-        share: float,
-        buckets: Buckets,
-        *,
-        clock: Callable[[], float],
-        wall_clock: Callable[[], float],
-        lines: RequestLines | None,
-    ) -> None:
+    def __init__(self, share: float, buckets: Buckets, lines: RequestLines | None) -> None:
         """share: of the requests, above 0 and at most 1; those that a backend or the gateway failed
-        are always among them. clock: that of the observations. wall_clock: Unix time. lines: of
-        the process's own log; `None` where another one takes what is logged."""
+        are always among them. lines: of the process's own log; `None` where another one takes what
+        is logged."""
         self._share = share
         self._due = 0.0
         self._cells = buckets.grid.cells
         self._slos = [(of.slo.ttft_s, of.slo.tpot_s) for of in buckets.classes]
-        self._clock = clock
-        self._wall_clock = wall_clock
         self._lines = lines
 
     def __repr__(self) -> str:
         return f"<RequestLog of {self._share:.0%} of the requests>"
 
-    def write(self, ended: Observation) -> None:
-        """Log a request that had a bucket, if it is its turn."""
+    def write(self, ended: Observation, now_s: float, since_s: float) -> None:
+        """Log a request that had a bucket, if it is its turn; `flush` then. now_s: Unix time.
+        since_s: the same at zero of the clock of the observations."""
         if not self._turn() and ended.outcome is not FAILED:
             return
         if ended.bucket == NO_BUCKET:  # its model left the configuration under it
             return
-        now_s = self._wall_clock()
-        arrived_at_s = now_s - (self._clock() - ended.arrival_s)
-        request_id = ended.request_id.decode("latin-1")
-        words, numbers = self._words(ended), _numbers(ended)
-        lines = self._lines
-        if lines is None or not lines.write(now_s, arrived_at_s, request_id, words, numbers):
+        arrived_at_s = since_s + ended.arrival_s
+        words, lines = self._words(ended), self._lines
+        if lines is None or not lines.write(now_s, arrived_at_s, ended, words):
             arrived_at = datetime.fromtimestamp(arrived_at_s, UTC).isoformat()
+            request_id = ended.request_id.decode("latin-1")
             fields: dict[str, Any] = {"arrived_at": arrived_at, "request_id": request_id}
-            fields |= zip((*WORDS, *NUMBERS), (*words, *numbers), strict=True)
+            fields |= zip((*WORDS, *NUMBERS), (*words, *_numbers(ended)), strict=True)
             _log(fields)
+
+    def flush(self) -> None:
+        """Hand over the lines since the last call; until then they may wait."""
+        if self._lines is not None:
+            self._lines.flush()
 
     def refused(self, status: int, reason: str) -> None:
         """Log a request that was refused before it had a bucket, if it is its turn."""
@@ -82,7 +75,7 @@ class RequestLog:
             ended.endpoint.name,
             ended.stream,
             ended.width,
-            str(ended.outcome),
+            ended.outcome._value_,
             ended.status,
             ended.reason,
             None if ended.slo_class == BEST_EFFORT else ended.met(ttft_s, tpot_s) or None,
@@ -116,5 +109,5 @@ def _log(fields: dict[str, Any]) -> None:
 
 
 def _microseconds(seconds: float | None) -> float | None:
-    """Rounded, by arithmetic: `round` is a call of Python's also in compiled code."""
+    """Rounded as `RequestLines` does it."""
     return None if seconds is None else int(seconds * 1e6 + 0.5) / 1e6

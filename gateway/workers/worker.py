@@ -208,7 +208,7 @@ class Worker:
         self._learn()
         delta = self._stats.drain()
         if self._records is not None:
-            delta.served, delta.unrecorded = self._records.take()
+            self._records.take(delta)
         return delta
 
     def gauges(self) -> dict[int, WorkerGauges]:
@@ -311,10 +311,10 @@ class Worker:
                     lesson = observation.lesson()
                     self._estimator.learn(lesson)
                     self.recent.append(lesson)
-                if self._records is not None:
-                    self._records.write(observation)
             except Exception:  # one request that cannot be counted must not lose the others
                 log.exception("%r could not be learned from", observation)
+        if self._records is not None and ended:
+            self._records.write(ended)
 
     async def _tick(self) -> None:
         while True:

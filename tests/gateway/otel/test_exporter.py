@@ -14,25 +14,16 @@ from gateway.config.schema import BucketSection
 from gateway.otel import exporter as module
 from gateway.otel.collector import TRACES, Collector, NotTaken
 from gateway.otel.exporter import Exporter
+from gateway.otel.wire import message
 from gateway.routing.fleet import Fleet
 from gateway.telemetry.metrics import Metrics
-from gateway.telemetry.seen_request import SeenRequest
-from gateway.telemetry.traced_request import TracedRequest
 from planner.slo import Slo
 from tests.otlp_collector import OtlpCollector, collecting
 
-SEEN = SeenRequest(
-    request_id="r", arrival_s=1.0, model="m", caller="c", endpoint="chat", stream=True,
-    slo_class="default", bucket=0, outcome="ok", status=200, reason=None, retries=0, plan_id="p",
-    pool="a", backend="a-0", decision="planned", estimated_input=1, estimated_output=1,
-    input_tokens=1, cached_tokens=None, output_tokens=1, max_tokens=None, width=1, waited_s=None,
-    ttft_s=0.1, tpot_s=None, duration_s=0.2, met="yes", slowness=None, sampled=True,
-)  # fmt: skip
 
-
-def traced(number: int) -> TracedRequest:
-    ids = number.to_bytes(8, "big")
-    return TracedRequest(b"t" * 16, b"", ids, ids, [], SEEN)
+def spans(number: int) -> bytes:
+    """Of one request: a span whose id is the number."""
+    return message(2, message(2, number.to_bytes(8, "big")))
 
 
 def loaded(root: Path, url: str, **settings: Any) -> Loaded:
@@ -64,7 +55,7 @@ async def test_all_that_is_added_is_sent_once_in_order(metrics, tmp_path):
     async with collecting() as collector:
         exporter = Exporter(metrics, send_s=0.01)
         exporter.configure(loaded(tmp_path, collector.url, metrics_s=0.01, service="mine"))
-        exporter.add([traced(number) for number in range(1, 1201)], lost=3)
+        exporter.add([spans(number) for number in range(1, 1201)], lost=3)
         await until(lambda: exporter.requests == {"sent": 1200, "lost": 3})
         exporter.configure(loaded(tmp_path, ""))
 
@@ -79,7 +70,7 @@ async def test_what_is_refused_for_now_comes_again(metrics, tmp_path):
         collector.answers = [503, 429, 504]
         exporter = Exporter(metrics, send_s=0.01)
         exporter.configure(loaded(tmp_path, collector.url))
-        exporter.add([traced(1)], lost=0)
+        exporter.add([spans(1)], lost=0)
         await until(lambda: exporter.requests == {"sent": 1, "lost": 0})
         record = metrics.loops.records["telemetry"]
         exporter.configure(loaded(tmp_path, ""))
@@ -95,10 +86,10 @@ async def test_what_is_refused_for_good_is_lost_and_counted(metrics, tmp_path, a
         collector.answers = list(answers)
         exporter = Exporter(metrics, send_s=0.01)
         exporter.configure(loaded(tmp_path, collector.url))
-        exporter.add([traced(1)], lost=0)
+        exporter.add([spans(1)], lost=0)
         await until(lambda: exporter.requests == {"sent": 0, "lost": 1})
         failed = metrics.loops.records["telemetry"].error
-        exporter.add([traced(2)], lost=0)
+        exporter.add([spans(2)], lost=0)
         await until(lambda: exporter.requests == {"sent": 1, "lost": 1})
         exporter.configure(loaded(tmp_path, ""))
 
@@ -110,10 +101,10 @@ async def test_what_is_refused_for_good_is_lost_and_counted(metrics, tmp_path, a
 async def test_what_waits_is_bounded(metrics, tmp_path):
     """Before anything is sent, and without a collector nothing is kept at all."""
     exporter = Exporter(metrics)
-    exporter.add([traced(1)], lost=0)
+    exporter.add([spans(1)], lost=0)
     idle = exporter.requests
     exporter.configure(loaded(tmp_path, "http://127.0.0.1:9"))
-    exporter.add([traced(1)] * (module.MOST_WAITING + 7), lost=0)
+    exporter.add([spans(1)] * (module.MOST_WAITING + 7), lost=0)
     full = exporter.requests
     exporter.configure(loaded(tmp_path, ""))
 
@@ -127,10 +118,10 @@ async def test_another_configuration_loses_nothing(metrics, tmp_path):
         first.answers, first.pause = [503], "20"
         exporter = Exporter(metrics, send_s=0.01)
         exporter.configure(loaded(tmp_path, first.url))
-        exporter.add([traced(1)], lost=0)
+        exporter.add([spans(1)], lost=0)
         await until(lambda: len(first.bodies) > 0)
         exporter.configure(loaded(tmp_path, first.url))
-        exporter.add([traced(2)], lost=0)
+        exporter.add([spans(2)], lost=0)
         exporter.configure(loaded(tmp_path, second.url))
         await until(lambda: exporter.requests == {"sent": 2, "lost": 0})
         exporter.configure(loaded(tmp_path, ""))
@@ -143,7 +134,7 @@ async def test_the_last_ones_are_sent_at_the_end(metrics, tmp_path):
     async with collecting() as collector:
         exporter = Exporter(metrics)
         exporter.configure(loaded(tmp_path, collector.url))
-        exporter.add([traced(1)], lost=0)
+        exporter.add([spans(1)], lost=0)
         await asyncio.to_thread(exporter.close)
 
     assert ids(collector) == [1]

@@ -14,6 +14,8 @@ from gateway.routing.endpoints import CHAT
 from gateway.routing.observation import Observation, Outcome
 from gateway.routing.trace_context import TraceContext
 from gateway.telemetry.stats import Stats
+from gateway.telemetry.stats_schema import StatsDelta
+from gateway.workers.span_recorder import SpanRecorder
 from planner.model.buckets import Buckets, SloClass
 from planner.sizes import Grid
 from planner.slo import Slo
@@ -50,12 +52,19 @@ def told(*observations):
     return stats.drain()
 
 
-def sent(*observations, providers=None):
+def recorded(*observations):
+    """What one worker tells of requests that ended."""
+    recorder, delta = SpanRecorder(SpanMaker({"h100": "vllm"}), BUCKETS), StatsDelta()
+    for one in observations:
+        recorder.add(one, SINCE_S)
+    recorder.take(delta)
+    return delta
+
+
+def sent(*observations):
     """The spans of traced requests, as a collector reads them; and who sent them."""
-    maker = SpanMaker(providers or {"h100": "vllm"})
-    spans = [maker.spans(one, SINCE_S) for one in told(*observations).traced]
     (found,) = trace_service.ExportTraceServiceRequest.FromString(
-        traces(WHO, SCOPE, spans)
+        traces(WHO, SCOPE, recorded(*observations).spans)
     ).resource_spans
     (inside,) = found.scope_spans
     return list(inside.spans), named(found.resource.attributes), inside.scope
@@ -183,11 +192,13 @@ def test_a_request_that_was_sent_nowhere_has_one_span():
 def test_requests_without_a_trace_are_not_told_and_too_many_are_counted():
     """What is kept until it is taken is bounded."""
     plain = Observation(**FIELDS)
-    many = told(*(traced() for _ in range(2050)), plain)
-    many.add(told(*(traced() for _ in range(3))))
+    many = recorded(*(traced() for _ in range(2050)), plain)
+    last = traced()
+    many.add(recorded(traced(), traced(), last))
 
-    assert told(plain).traced == []
-    assert (len(many.traced), many.untold) == (2048, 5)
+    assert (recorded(plain).spans, recorded(plain).traced) == ([], [])
+    assert (len(many.spans), many.untold, len(many.traced)) == (2048, 5, 32)
+    assert many.traced[-1].trace_id == last.trace.trace_id
 
 
 @given(

@@ -20,8 +20,8 @@ FIELDS: dict[str, Any] = {
 
 def recorded(**fields: Any) -> ServedRequest:
     """The row of a request."""
-    made = TrafficRecorder(("tuned",), clock=lambda: 42.5, wall_clock=lambda: 1000.0)
-    made.add(Observation(**(FIELDS | fields)))
+    made = TrafficRecorder(("tuned",))
+    made.add(Observation(**(FIELDS | fields)), 957.5)
     ((row,), _) = made.take()
     return row
 
@@ -73,9 +73,9 @@ def test_an_adapter_is_named_and_an_alias_is_not():
 
 def test_what_is_too_much_is_counted():
     """A worker whose rows are not fetched does not grow without end."""
-    made = TrafficRecorder((), clock=lambda: 0.0, wall_clock=lambda: 0.0, most=2)
+    made = TrafficRecorder((), most=2)
     for _ in range(5):
-        made.add(Observation(**FIELDS))
+        made.add(Observation(**FIELDS), 0.0)
 
     rows, lost = made.take()
 

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import random
 from contextlib import contextmanager
 from typing import Any
 
@@ -35,9 +36,9 @@ def written(caplog):
     caplog.set_level(logging.INFO, "cuvee.requests")
 
     def write(share, *ended):
-        log = RequestLog(share, BUCKETS, clock=lambda: 42.5, wall_clock=lambda: 1000.0, lines=None)
+        log = RequestLog(share, BUCKETS, None)
         for observation in ended:
-            log.write(observation)
+            log.write(observation, 1000.0, 957.5)
         log.refused(404, "not_found")
         return [logs.fields(record) for record in caplog.records]
 
@@ -99,14 +100,15 @@ def test_lines_at_little_cost_are_those_of_logging(caplog, form, process, fields
     """To the byte, whatever stands in them: as a record with the same fields is formatted."""
     caplog.set_level(logging.INFO, "cuvee.requests")
     ended = Observation(**(FIELDS | {"pool": "a"} | fields))
-    clocks = {"clock": lambda: 42.5, "wall_clock": lambda: 1000.25}
     with own_log(form, process) as (writer, stream):
-        RequestLog(1.0, BUCKETS, lines=None, **clocks).write(ended)
+        RequestLog(1.0, BUCKETS, None).write(ended, 1000.25, 957.75)
         (record,) = caplog.records
         record.created, record.msecs = 1000.25, 250.0
         expected = writer.format(record)
         caplog.clear()
-        RequestLog(1.0, BUCKETS, lines=RequestLines(writer), **clocks).write(ended)
+        fast = RequestLog(1.0, BUCKETS, RequestLines(writer))
+        fast.write(ended, 1000.25, 957.75)
+        fast.flush()
         for left in caplog.records:  # written in the slow way, for its signs
             assert not expected.isprintable() or "\\u" in expected
             left.created, left.msecs = 1000.25, 250.0
@@ -116,16 +118,54 @@ def test_lines_at_little_cost_are_those_of_logging(caplog, form, process, fields
     assert line == expected + "\n"
 
 
+def test_times_are_written_as_python_writes_them():
+    """Of any length: with an exponent below 0.0001, without zeros at the end, but for one."""
+    chance = random.Random(7)
+    found = [0, 1, 9, 10, 99, 100, 101, 120, 1_000, 99_999, 100_000, 1_000_000, 20_000_000]
+    found += [chance.randrange(10 ** chance.randrange(1, 10)) for _ in range(200)]
+    with own_log("json", "") as (writer, stream):
+        log = RequestLog(1.0, BUCKETS, RequestLines(writer))
+        for us in found:
+            log.write(Observation(**(FIELDS | {"duration_s": us / 1e6})), 1e3, 957.5)
+        log.flush()
+        read = [stream.readline().decode() for _ in found]
+
+    assert [line.split('"duration_s":')[1] for line in read] == [
+        f"{us / 1e6!r}}}\n" for us in found
+    ]
+
+
+def test_what_does_not_fit_is_dropped_and_counted_by_lines():
+    """While nobody reads: the data path never waits for it."""
+    ended = Observation(**FIELDS)
+    with own_log("text", "") as (writer, stream):
+        log = RequestLog(1.0, BUCKETS, RequestLines(writer))
+        for number in range(20_000):
+            log.write(ended, 1e3, 957.5)
+            if number % 32 == 31:
+                log.flush()
+        dropped = writer.dropped
+        read = [stream.readline() for _ in range(20_000 - dropped + 1)]
+
+    told = [line for line in read if b"dropped" in line]
+    assert len(told) == 1
+    assert b" %d lines " % dropped in told[0]
+    assert sum(line.endswith(b"duration_s=2.0\n") for line in read) == 20_000 - dropped
+    assert 0 < dropped <= 20_000 - logs.LINES
+    assert dropped % 32 == 0
+
+
 def test_lines_of_many_requests_arrive_whole_and_in_order():
     """More than are written at once, and the last ones too."""
     ended = Observation(**FIELDS)
     with own_log("text", "worker-1") as (writer, stream):
-        log = RequestLog(
-            1.0, BUCKETS, clock=lambda: 42.5, wall_clock=lambda: 1e3, lines=RequestLines(writer)
-        )
+        log = RequestLog(1.0, BUCKETS, RequestLines(writer))
         for number in range(200):
             ended.bucket = number % 4
-            log.write(ended)
+            log.write(ended, 1e3, 957.5)
+            if number % 3 == 0:
+                log.flush()
+        log.flush()
         read = [stream.readline() for _ in range(200)]
 
     buckets = [line.split(b" bucket=")[1][:1] for line in read]
