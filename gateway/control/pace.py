@@ -32,6 +32,7 @@ LOWEST, HIGHEST = 0.5, 3.0  # beyond these it is another engine, and not a slowe
 # A slower pace is believed at once, a faster one when it was seen for so long: while the sizes
 # change, requests have others beside them than the mean says, and look up to 20 % too fast.
 FASTER_S = 600.0
+CLOCK_S = 0.001  # the step of the loop's clock: an engine that is a double answers within it
 STEP = 0.01  # smaller changes do not change the profiles that are planned with
 OUTPACED = 1.10  # a plan is made anew when a pool's pace has changed by more since it was made
 ALARM, RETURN = 1.15, 1.10  # a pool departs from its profile beyond the first, until the second
@@ -220,6 +221,7 @@ def measured(name: str, watch: PoolWatch, now_s: float) -> PoolPace:
         return nothing
     weight = 0.5 ** ((now_s - rows[:, 5]) / HALF_LIFE_S)
     seconds, in_flight, inputs, cached, outputs = rows.T[:5]
+    seconds = np.maximum(seconds, CLOCK_S)
     stays = Stays(inputs=inputs, outputs=outputs, cached=cached, in_flight=in_flight, weight=weight)
     expected = expected_s(watch.profile, stays)
     backends, counts = {}, []

@@ -6,7 +6,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from gateway.control.pace import FADE_S, HIGHEST, KEPT, LEAST, Paces, centre, median, ratio
+from gateway.control.pace import (
+    FADE_S,
+    HIGHEST,
+    KEPT,
+    LEAST,
+    LOWEST,
+    WATCHED_S,
+    Paces,
+    centre,
+    median,
+    ratio,
+)
 from gateway.routing.backend import Backend, Lease
 from planner.engine.profiles import find_profile
 from planner.model.pool import Pool
@@ -344,3 +355,18 @@ def test_the_middle_of_paces():
     assert median(np.array([3.0, 1.0, 2.0]), np.array([5.0, 1.0, 1.0])) == 3.0
     assert centre(np.array([1.0, 1.02, 0.98, 1.5]), one) == pytest.approx(1.0)
     assert ratio(np.array([2.0, 2.0, 2.0, 90.0]), 2 * one, one) == pytest.approx(1.125)
+
+
+def test_answers_at_once_are_as_fast_as_can_be_told():
+    """An engine that is a double answers within a step of the clock. Some of them do not."""
+    paces = Paces([POOL])
+    for number in range(int(4 * WATCHED_S)):
+        stay_s = 0.001 * (number % 7 == 0)
+        stays = [("a", f"a-{k}", stay_s, 1.0, 2000, 0, 800) for k in range(4)]
+        paces.add(stays, number * 0.5)
+    said = paces.review(2 * WATCHED_S)
+    (found,) = paces.found
+
+    assert found.pace == LOWEST
+    assert found.slow == ()
+    assert len(said) == 1
