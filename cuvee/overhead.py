@@ -51,7 +51,7 @@ LIBRARIES = ("httptools", "msgspec", "uvloop")  # whose versions move the gatewa
     type=click.Choice(front_door.PARTS),
     multiple=True,
     help="Also measure a gateway that has this on, once for each: keys (1,000, with limits of each "
-    "kind), a log line for each request, traces of every tenth request, or all of it.",
+    "kind), a log line for each request, traces of every tenth request, or all of it; or tls.",
 )
 @click.option(
     "--against",

@@ -6,6 +6,7 @@ its configuration; and a collector that takes traces and throws them away.
 
 import argparse
 import hashlib
+import subprocess
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,8 +16,8 @@ import msgspec
 
 from loadtest.overhead import mock, scenarios
 
-KEYS, LOG, TRACES, ALL = "keys", "log", "traces", "all"
-PARTS = (KEYS, LOG, TRACES, ALL)
+KEYS, LOG, TRACES, ALL, TLS = "keys", "log", "traces", "all", "tls"
+PARTS = (KEYS, LOG, TRACES, ALL, TLS)
 TRACED = 0.1
 OTHERS = 999  # keys that nobody uses in the same file
 LIMITS = {  # of each kind one, which is checked and never reached
@@ -28,11 +29,17 @@ LIMITS = {  # of each kind one, which is checked and never reached
     "usd_per_day": 1e9,
     "expires": "2100-01-01",
 }
+# Elliptic curves, as those who sign certificates for the web suggest.
+CERTIFICATE = (
+    "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 "
+    "-subj /CN=127.0.0.1 -keyout key.pem -out cert.pem"
+)
 
 
 def sections(part: str, folder: Path, collector: str) -> dict[str, Any]:
     """What a part is in the file of the gateway; writes further files into a folder. part: one of
-    `PARTS`. collector: URL of what takes traces. Keys of `gateway` are below that."""
+    `PARTS`; `ALL` are those before it. collector: URL of what takes traces. Keys of `gateway` are
+    below that. Raises OSError and CalledProcessError where no certificate can be made."""
     found: dict[str, Any] = {"gateway": {}}
     if part in (KEYS, ALL):
         path = folder / "keys.yaml"
@@ -42,6 +49,9 @@ def sections(part: str, folder: Path, collector: str) -> dict[str, Any]:
         found["gateway"]["request_log"] = 1.0
     if part in (TRACES, ALL):
         found["gateway"]["otel"] = {"endpoint": collector, "sample": TRACED}
+    if part == TLS:
+        subprocess.run(CERTIFICATE.split(), cwd=folder, check=True, capture_output=True)
+        found["gateway"]["tls"] = {"certificate": "cert.pem", "key": "key.pem"}
     return found
 
 

@@ -11,6 +11,7 @@ connected, window on stdin, result on stdout. Knows nothing of proxies or scenar
 """
 
 import asyncio
+import ssl
 import sys
 import time
 from collections import Counter, deque
@@ -53,13 +54,15 @@ class ExpectedReply(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Job(msgspec.Struct, kw_only=True, frozen=True):
-    """What to send. rate: requests/s of an open loop, `None` closes it. seed: of its arrivals."""
+    """What to send. rate: requests/s of an open loop, `None` closes it. seed: of its arrivals. tls:
+    whether the port speaks it; its certificate is not looked at."""
 
     port: int
     request: bytes
     connections: int
     rate: float | None = None
     seed: int = 0
+    tls: bool = False
     expected: ExpectedReply = ExpectedReply()
 
 
@@ -267,13 +270,14 @@ async def _connect(
     loop = asyncio.get_running_loop()
     connections: list[LoadConnection] = []
     missing = job.connections
+    tls = trusting() if job.tls else None
 
     async def connect() -> None:
         nonlocal missing
         while missing > 0:
             missing -= 1
             _, connection = await loop.create_connection(
-                lambda: LoadConnection(job, counters, on_idle), "127.0.0.1", job.port
+                lambda: LoadConnection(job, counters, on_idle), "127.0.0.1", job.port, ssl=tls
             )
             connections.append(connection)
 
@@ -286,6 +290,13 @@ async def _connect(
     if len(connections) < job.connections:
         counters.errors["not connected"] += job.connections - len(connections)
     return connections
+
+
+def trusting() -> ssl.SSLContext:
+    """TLS with whoever answers."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
 
 
 def main() -> None:

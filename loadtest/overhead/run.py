@@ -98,6 +98,7 @@ def _jobs(setup: Setup, scenario: Scenario, processes: int) -> list[Job]:
             rate=scenario.rate and scenario.rate / len(shares),
             # By process alone: every set-up meets the same arrivals in every round.
             seed=number,
+            tls=setup.tls,
             expected=_expected_reply(setup, scenario),
         )
         for number, connections in enumerate(shares)

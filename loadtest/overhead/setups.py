@@ -15,7 +15,7 @@ from pathlib import Path
 
 from gateway import runtime
 from loadtest import process
-from loadtest.overhead import front_door, mock, peers, scenarios
+from loadtest.overhead import front_door, generator, mock, peers, scenarios
 from loadtest.overhead.peers import Peer, ProxySettings
 from loadtest.overhead.results import DIRECT
 from loadtest.process import Cores
@@ -34,7 +34,8 @@ class Setup:
     """Something that answers on a port: a proxy, or the backend itself as `direct`.
 
     pid: of the proxy whose CPU counts, `None` for the backend. idle_mib: memory before any load.
-    version: what the program says of itself. rebuilds: as in `Peer`.
+    version: what the program says of itself. rebuilds: as in `Peer`. tls: whether the port speaks
+    it.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Setup:
     idle_mib: float | None = None
     version: str = ""
     rebuilds: bool = False
+    tls: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +129,13 @@ def start_gateway(
     """Start the gateway. command: takes the arguments of `cuvee`. part, collector: as in
     `front_door.sections`. Raises NotReady."""
     settings = bench.settings_for(name)
-    more = None if part is None else front_door.sections(part, settings.folder, collector)
+    try:
+        more = None if part is None else front_door.sections(part, settings.folder, collector)
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise NotReady(f"{name} has no certificate: {error}") from None
     argv = (*command, *peers.gateway_argv(settings, more))
-    return replace(_start(stack, bench, name, argv, settings), version=runtime.runtime())
+    setup = _start(stack, bench, name, argv, settings, tls=part == front_door.TLS)
+    return replace(setup, version=runtime.runtime())
 
 
 def _start_collector(stack: ExitStack, bench: BenchEnvironment) -> str:
@@ -156,13 +162,15 @@ def _start(
     settings: ProxySettings,
     *,
     env: Mapping[str, str] | None = None,
+    tls: bool = False,
 ) -> Setup:
+    cores, folder = bench.cores.proxy, settings.folder
     child = stack.enter_context(
-        answering_process(name, argv, settings.port, bench.cores.proxy, settings.folder, env=env)
+        answering_process(name, argv, settings.port, cores, folder, env=env, tls=tls)
     )
     time.sleep(SETTLE_S)
     idle_mib = process.memory_mib(child.pid)
-    return Setup(name=name, port=settings.port, pid=child.pid, idle_mib=idle_mib)
+    return Setup(name=name, port=settings.port, pid=child.pid, idle_mib=idle_mib, tls=tls)
 
 
 @contextmanager
@@ -174,6 +182,7 @@ def answering_process(
     folder: Path,
     *,
     env: Mapping[str, str] | None = None,
+    tls: bool = False,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Start a child, and yield it when it has answered a chat request with 200. Raises NotReady."""
     path = folder / f"{name}.log"
@@ -182,7 +191,7 @@ def answering_process(
         process.child_process(argv, cores, log=log, cwd=ROOT, env=env) as child,
     ):
         give_up_s = time.monotonic() + READY_S
-        while not _answers(port):
+        while not _answers(port, tls):
             if child.poll() is not None or time.monotonic() > give_up_s:
                 tail = path.read_text(errors="replace")[-LOG_CHARS:]
                 raise NotReady(f"{name} does not answer on port {port}:\n{tail}")
@@ -190,9 +199,15 @@ def answering_process(
         yield child
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, tls: bool) -> bool:
     """Whether a chat request gets a 200: the way to the backend works, not only the port."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=READY_S / 6)
+    timeout_s = READY_S / 6
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
+    if tls:
+        context = generator.trusting()
+        connection = http.client.HTTPSConnection(
+            "127.0.0.1", port, timeout=timeout_s, context=context
+        )
     body = {"model": mock.MODEL, "messages": [{"role": "user", "content": "hello"}]}
     try:
         key = f"Bearer {scenarios.KEY}"

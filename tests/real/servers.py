@@ -53,6 +53,7 @@ gateway:
   admin_port: {admin_port}
   drain_delay_s: 0
   drain_s: 1
+  scrape_interval_s: 0.2
 """
 
 

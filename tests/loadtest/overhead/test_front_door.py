@@ -12,7 +12,8 @@ from loadtest.overhead.peers import ProxySettings
 
 @pytest.mark.parametrize("part", front_door.PARTS)
 def test_each_part_is_what_it_says_and_nothing_else(settings: ProxySettings, part: str):
-    """Keys with every limit, a line for each request, a tenth of them traced, or all of it."""
+    """Keys with every limit, a line for each request, a tenth of them traced, or all of it; or a
+    certificate."""
     more = front_door.sections(part, settings.folder, "http://127.0.0.1:4318")
     loaded = load(Path(peers.gateway_argv(settings, more)[2]))
 
@@ -20,6 +21,7 @@ def test_each_part_is_what_it_says_and_nothing_else(settings: ProxySettings, par
     assert (loaded.access is not None) is (part in ("keys", "all"))
     assert gateway.request_log == (1.0 if part in ("log", "all") else 0.0)
     assert (gateway.otel is not None) is (part in ("traces", "all"))
+    assert (loaded.tls is not None) is (part == "tls")
     assert front_door.needs_collector((part,)) is (part in ("traces", "all"))
     if gateway.otel is not None:
         assert gateway.otel.sample == front_door.TRACED
