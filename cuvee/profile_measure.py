@@ -243,9 +243,10 @@ async def _measured(
         )  # fmt: skip
     profile = subject.profile(result.measured)
     if profile is None:
+        goes_on = "" if result.settled else ". The same command goes on"
         raise click.ClickException(
-            f"{result.why}, and {len(result.measured)} loads are too few for a profile: "
-            "the same command goes on"
+            f"{result.why}, which is too little for a profile: it takes "
+            f"{subject.lack(result.measured)}{goes_on}"
         )
     profiles.write(subject.spec(result.measured, source), options.out)
     _show_result(result, profile, bounds, options.out)
@@ -269,6 +270,8 @@ def _show_step(work: Work, step: Step) -> None:
         f"{one.load.users:4d} users: TTFT {one.ttft_s:6.3f} s, TPOT {one.tpot_s * 1e3:6.1f} ms, "
         f"{one.rate:7.2f} req/s   {left}"
     )
+    if step.doubt is not None:
+        click.echo(f"measured again, because {step.doubt}", err=True)
     if one.own_cpu > BUSY:
         click.echo(
             f"this process took {one.own_cpu:.0%} of a CPU for that load: its times may be too "

@@ -174,7 +174,7 @@ class HttpBackend:
             "stream": True,
             "stream_options": {"include_usage": True},
         }
-        events, sent_s = StreamReader(), time.perf_counter()
+        events, sent_s, reads = StreamReader(), time.perf_counter(), 0
         try:
             async with self._session.post(self.url + PATH, json=body) as reply:
                 if reply.status != 200:
@@ -182,6 +182,7 @@ class HttpBackend:
                     raise Unmeasurable(f"{self.url}{PATH} answers {reply.status}: {text}")
                 async for data in reply.content.iter_any():
                     events.feed(data, time.perf_counter())
+                    reads += 1
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise Unmeasurable(f"{self.url}{PATH}: {error or 'no answer'}") from error
         events.close()
@@ -194,7 +195,7 @@ class HttpBackend:
         self._length.learn(words, usage.prompt_tokens)
         return Exchanged(
             sent_s=sent_s, first_s=events.first_s, last_s=events.last_s,
-            input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens,
+            input_tokens=usage.prompt_tokens, output_tokens=usage.completion_tokens, reads=reads,
         )  # fmt: skip
 
     async def _get(self, path: str) -> str:

@@ -10,6 +10,7 @@ requests sent after half of the users have had their first answer: the batch the
 context of a steady one within a tenth of the answer's length.
 """
 
+from collections.abc import Sequence
 from random import Random
 from statistics import fmean
 
@@ -97,4 +98,11 @@ class ClosedLoop:
             spread=max(tpots_s) / max(min(tpots_s), 1e-9),
             seconds=now_s - self._started_s,
             seats=seats,
+            at_once=_at_once(answers),
         )
+
+
+def _at_once(answers: Sequence[Exchanged]) -> float | None:
+    """Tokens in one piece of an answer; `None` where it is not known of any."""
+    each = [a.output_tokens / a.reads for a in answers if a.reads]
+    return fmean(each) if each else None

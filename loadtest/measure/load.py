@@ -26,13 +26,15 @@ class Load(msgspec.Struct, kw_only=True, frozen=True):
 
 
 class Exchanged(msgspec.Struct, kw_only=True, frozen=True):
-    """One answer: when it was asked for, began and ended, in seconds, and its tokens as counted."""
+    """One answer: when it was asked for, began and ended, in seconds, and its tokens as counted.
+    reads: in so many pieces it came; `None`: not known."""
 
     sent_s: float
     first_s: float
     last_s: float
     input_tokens: int
     output_tokens: int
+    reads: int | None = None
 
 
 class LoadPoint(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=True):
@@ -42,7 +44,8 @@ class LoadPoint(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
     requests/s. spread: the largest TPOT of a request over the smallest. seconds: how long the load
     lasted. running: requests in the backend's batch, on average; `None`: not known. seats: requests
     in the batch while others waited for a seat in it and not for memory; `None`: none did, or the
-    backend does not say. own_cpu: the share of one CPU that the measuring process took; near 1 it
+    backend does not say. at_once: tokens that came in one piece, on average; `None`: not known.
+    own_cpu: the share of one CPU that the measuring process took; near 1 it
     measured itself.
     """
 
@@ -56,6 +59,7 @@ class LoadPoint(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields
     seconds: float
     running: float | None = None
     seats: int | None = None
+    at_once: float | None = None
     own_cpu: float = 0.0
 
     @property

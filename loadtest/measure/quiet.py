@@ -17,6 +17,9 @@ LABEL = re.compile(r'(\w+)="([^"]*)"', re.ASCII)
 KV_TOKENS = "sglang:max_total_num_tokens"
 CACHE_CONFIG = "vllm:cache_config_info"
 FASTER = 0.8  # with more users, of the TPOT with fewer: by chance it is not that
+# Tokens of one answer that came in one piece: what an engine makes in one step by speculation, or
+# sends together when it is told to, is less.
+AT_ONCE = 16.0
 APART = 1.5  # the slowest TPOT of one user over the fastest, while nobody else is served
 
 
@@ -33,6 +36,14 @@ class Gauges:
     @property
     def requests(self) -> int:
         return self.running + self.waiting
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Doubt:
+    """Why loads cannot be believed. again: those; one of them may be right."""
+
+    text: str
+    again: tuple[LoadPoint, ...]
 
 
 def read_gauges(page: str) -> Gauges | None:
@@ -79,19 +90,27 @@ def seats(load: Load, seen: Sequence[Gauges]) -> int | None:
     return full[0] if len(full) > 2 and len(set(full)) == 1 else None
 
 
-def contradiction(measured: Sequence[LoadPoint]) -> str | None:
-    """Timing that an engine without other work does not have; `None`: none."""
+def contradiction(measured: Sequence[LoadPoint]) -> Doubt | None:
+    """What an engine without other work does not show; `None`: nothing."""
     for one in measured:
+        if one.at_once is not None and one.at_once > AT_ONCE:
+            text = (
+                f"{one.at_once:.0f} tokens of an answer came at once: something on the way holds "
+                "streams back, or the server has no CPU to send them"
+            )
+            return Doubt(text=text, again=(one,))
         if one.load.users == 1 and one.spread > APART:
-            return (
+            text = (
                 f"one request at a time, of one size, took {one.spread:.1f} times as long per "
                 "token as another"
             )
+            return Doubt(text=text, again=(one,))
         for other in measured:
             more = one.load.size == other.load.size and one.load.users > other.load.users
             if more and one.tpot_s < FASTER * other.tpot_s:
-                return (
+                text = (
                     f"it was faster with {one.load.users} users ({one.tpot_s * 1e3:.1f} ms per "
                     f"token) than with {other.load.users} ({other.tpot_s * 1e3:.1f} ms)"
                 )
+                return Doubt(text=text, again=(one, other))
     return None

@@ -48,15 +48,18 @@ class Subject(msgspec.Struct, kw_only=True, frozen=True, forbid_unknown_fields=T
         points = tuple(one.point for one in measured)
         return ProfileFile(format=FORMAT, origin="measured", source=source, points=points, **fields)
 
+    def lack(self, measured: Sequence[LoadPoint]) -> str | None:
+        """What it takes besides for a profile, as words behind "it takes"; `None`: nothing."""
+        if len(measured) < CURVED // 2:
+            return f"at least {CURVED // 2} loads: there are {len(measured)}"
+        return shortage([one.point for one in measured])
+
     def profile(self, measured: Sequence[LoadPoint]) -> Profile | None:
-        """The profile fitted to what was measured; `None` while that is too little.
+        """The profile fitted to what was measured; `None` while that lacks something.
 
         Raises InvalidValue and InvalidFile for a subject that no profile can have.
         """
-        points = [one.point for one in measured]
-        if len(points) < CURVED // 2 or shortage(points) is not None:
-            return None
-        return profiles.build(self.spec(measured))
+        return profiles.build(self.spec(measured)) if self.lack(measured) is None else None
 
 
 def errors(profile: Profile, measured: Sequence[LoadPoint]) -> dict[Size, float]:

@@ -53,7 +53,8 @@ def test_a_spent_budget_leaves_a_profile_and_a_way_on(tmp_path: Path):
 
     first = run(*arguments, "--budget", "0.5")
     assert first.exit_code == 1
-    assert "too few for a profile: the same command goes on" in first.output
+    assert "too little for a profile: it takes at least 12 loads: there are " in first.output
+    assert first.output.endswith(". The same command goes on\n")
     second = run(*arguments, "--budget", "7")
     assert second.exit_code == 0
     assert "goes on after" in second.output

@@ -19,6 +19,7 @@ SOON_S = 15.0
 ANSWER_S = 2.0  # a long answer of this vLLM takes about one
 MEASURE_S = 240.0
 NOISY = "the backend is busy, or not what it was"
+LACKING = "too little for a profile: it takes"
 BLOCK = 128  # tokens of a KV block of vLLM on a CPU
 ENGINE = ("running", "waiting", "kv_used", "kv_tokens", "sleeping")
 
@@ -149,8 +150,9 @@ def test_a_full_engine_is_an_error_to_try_later(vllm, gateway):
 
 
 def test_a_profile_is_measured(vllm, tmp_path, record_property):
-    """A short budget: loads on the real engine, and a profile of what they showed. On a machine
-    with other work one user's pace is not the same twice, which the command says and refuses."""
+    """A short budget: loads on the real engine, and a profile of what they showed, or what is
+    lacking for one: prompts of this small context differ little. On a machine with other work one
+    user's pace is not the same twice, which the command says and refuses in the end."""
     out = tmp_path / "profile.json"
     command = cuvee(
         "profile", "measure", "--url", vllm.url, "--api-key", KEY, "--gpu", "CPU", "--out",
@@ -165,11 +167,11 @@ def test_a_profile_is_measured(vllm, tmp_path, record_property):
 
     assert loads or NOISY in told, told
     record_property("figure", f"{len(loads)} loads measured")
-    assert all(int(inputs) <= cases.CONTEXT // 2 for inputs, _ in loads)
+    assert all(int(inputs) + int(outputs) <= cases.CONTEXT for inputs, outputs in loads)
     if ended.returncode and NOISY in told:
         pytest.skip(told.strip().splitlines()[-1])
-    assert ended.returncode == 0, told
-    assert out.exists()
+    assert ended.returncode == 0 or LACKING in told, told
+    assert out.exists() is (ended.returncode == 0)
 
 
 def test_events_of_the_cache_are_heard(vllm, gateway):

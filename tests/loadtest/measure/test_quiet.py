@@ -70,9 +70,23 @@ def test_a_full_batch_shows_the_seats_of_the_engine():
     assert seats(LOAD, [gauges(6, 2, kv_used=0.97)] * 3) is None
 
 
+def told(*measured: LoadPoint) -> str:
+    """Why these cannot be believed, all of them."""
+    doubt = contradiction(measured)
+    assert doubt is not None
+    assert set(doubt.again) == set(measured)
+    return doubt.text
+
+
+def test_a_stream_that_was_held_back_is_no_measurement():
+    """All tokens at once have no time between them. An engine may send some together."""
+    assert contradiction([msgspec.structs.replace(point(4, 0.01), at_once=10.0)]) is None
+    assert "91 tokens" in told(msgspec.structs.replace(point(4, 1e-5), at_once=91.0))
+
+
 def test_timing_that_no_lonely_engine_has_is_a_contradiction():
     """Faster with more users, or one user's requests that differ by half."""
     assert contradiction([point(1, 0.010), point(4, 0.0098), point(8, 0.012)]) is None
-    assert "with 4 users" in (contradiction([point(1, 0.02), point(4, 0.01)]) or "")
-    assert "2.0 times as long" in (contradiction([point(1, 0.02, spread=2.0)]) or "")
+    assert "with 4 users" in told(point(1, 0.02), point(4, 0.01))
+    assert "2.0 times as long" in told(point(1, 0.02, spread=2.0))
     assert contradiction([point(8, 0.02, spread=2.0)]) is None

@@ -1,6 +1,7 @@
 """A whole measurement, of simulated engines in virtual time."""
 
 import asyncio
+from collections.abc import Callable
 from functools import partial
 
 import msgspec
@@ -145,28 +146,47 @@ def test_each_load_says_how_long_the_rest_takes():
 
 
 class DisturbedBackend:
-    """An engine that from some load on serves others too: all its times are longer."""
+    """An engine that serves others too, beside some loads: all its times are longer."""
 
-    def __init__(self, engine: Profile, after: int) -> None:
+    def __init__(self, engine: Profile, disturbed: Callable[[int, Load], bool]) -> None:
+        """disturbed: whether a load is, by its number."""
         self._backend = VirtualBackend(engine)
-        self._left = after
+        self._disturbed = disturbed
+        self._number = 0
 
     async def play(self, load: Load) -> LoadPoint:
-        """As an engine that is slowed down until then."""
-        self._left -= 1
+        """As an engine that is slowed down for some loads."""
+        self._number += 1
         found = self._backend.played(load)
-        if self._left >= 0:
+        if self._disturbed(self._number, load):
             return msgspec.structs.replace(found, tpot_s=found.tpot_s * 2)
         return found
 
 
-def test_a_backend_that_changes_under_the_measurement_is_refused(tmp_path):
-    """More users were faster: somebody else was served before. What went before is kept."""
+def test_a_backend_that_serves_others_is_refused(tmp_path):
+    """More users were faster, again and again: somebody else is served. What is believed is
+    kept."""
     subject = subject_of()
     engine = engine_of(subject)
     path = tmp_path / "a.json"
+    often = DisturbedBackend(engine, lambda _, load: load.users == 2)
 
     with pytest.raises(Unmeasurable, match="it was faster with 4 users"):
-        measured(engine, subject, 0.05, path=path, backend=DisturbedBackend(engine, after=2))
+        measured(engine, subject, 0.05, path=path, backend=often)
 
-    assert len(journal.load(path, subject)) == 2
+    assert {one.load.users for one in journal.load(path, subject)} == {1, 2}
+
+
+def test_loads_that_were_disturbed_for_a_moment_are_measured_again(tmp_path):
+    """The result is that of an engine that was not; each says why it is measured again."""
+    subject = subject_of()
+    engine = engine_of(subject)
+    once = DisturbedBackend(engine, lambda number, _: number in (1, 2))
+
+    found, steps = measured(engine, subject, 0.05, budget_s=300.0, backend=once)
+    alone, _ = measured(engine, subject, 0.05, budget_s=200.0)
+
+    doubts = [step.doubt for step in steps if step.doubt]
+    assert doubts
+    assert all("it was faster with" in doubt for doubt in doubts)
+    assert all(one in found.measured for one in alone.measured)
