@@ -15,6 +15,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
 LIMIT_S = 300
+PACKAGES = "/packages"  # in the container, whose /tmp is its own: the environment may stand there
 UNIT = """[Unit]
 DefaultDependencies=no
 After=basic.target
@@ -69,7 +70,7 @@ def prepare(folder: Path, python: Path) -> None:
             shutil.copytree(ROOT / package, home / package, ignore=shutil.ignore_patterns("*.so"))
         program = home / "bin" / "cuvee"
         program.parent.mkdir()
-        program.write_text(PROGRAM.format(python=python, version=version, packages=packages()))
+        program.write_text(PROGRAM.format(python=python, version=version, packages=PACKAGES))
         program.chmod(0o755)
     (folder / "try.service").write_text(UNIT.format(python=python))
     folder.chmod(0o755)
@@ -93,7 +94,7 @@ def main() -> int:
                     "systemd-nspawn", "--quiet", "--register=no", "--keep-unit",
                     f"--directory={mount}", "--volatile=overlay", f"--bind={folder}:/try",
                     f"--bind-ro={folder / 'try.service'}:/run/systemd/system/try.service",
-                    "--setenv=PACKAGES=" + str(packages()),
+                    f"--bind-ro={packages()}:{PACKAGES}", f"--setenv=PACKAGES={PACKAGES}",
                     "--boot", "systemd.unit=try.service",
                 ],
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
