@@ -97,8 +97,9 @@ class KeyMeter:
         return Charge(key, window, tokens, self._lines(key))
 
     def leave(self, charge: Charge) -> None:
-        """A request has ended: from now on it counts with what it has used. One that no backend has
-        worked for does not count at all."""
+        """A request has ended: what its estimate was too much does not count any more, and what it
+        was too little counts from now on, however long ago it came. One that no backend has worked
+        for does not count at all."""
         window = float(int(self._wall_clock() / WINDOW_S))
         part = self._own(charge.key, window)
         requests = 0.0 if charge.served else -1.0
@@ -106,14 +107,15 @@ class KeyMeter:
         age = window - charge.window
         now = 1.0 if age < 1.0 else 0.0
         before = 1.0 if 1.0 <= age < 2.0 else 0.0
+        more, less = max(0.0, tokens), min(0.0, tokens)
         self._write(
             self._memory,
             CELL_BYTES * (charge.key.slot * self._stride + self._part),
             part[WINDOW],
             part[REQUESTS] + now * requests,
             part[REQUESTS_BEFORE] + before * requests,
-            part[TOKENS] + now * tokens,
-            part[TOKENS_BEFORE] + before * tokens,
+            part[TOKENS] + more + now * less,
+            part[TOKENS_BEFORE] + before * less,
             max(0.0, part[UNDER_WAY] - 1.0),
             part[ALL_REQUESTS],
             part[ALL_TOKENS] + tokens,

@@ -75,10 +75,11 @@ class KeySection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     weight: Positive = 1.0
     """Its part of what a class is given while it waits, as `gateway.caller_weights`."""
     requests_per_minute: Count | None = None
-    """Requests in any 60 s; a further one gets 429 with `retry-after`."""
+    """Requests in a minute, which [slides](access.md#what-the-limits-mean); a further one gets 429
+    with `retry-after`."""
     tokens_per_minute: Count | None = None
-    """Tokens of prompts and answers in any 60 s: a request counts with its estimate until its end,
-    then with what the engine has reported."""
+    """Tokens of prompts and answers in such a minute: a request counts with its estimate until its
+    end, then with what the engine has reported."""
     concurrency: Count | None = None
     """Requests at the same time."""
     usd_per_day: Positive | None = None

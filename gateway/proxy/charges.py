@@ -8,6 +8,7 @@ from gateway.routing.observation import Outcome
 
 OK: Final = Outcome.OK
 SHED: Final = Outcome.SHED
+FAILED: Final = Outcome.FAILED
 ABANDONED: Final = Outcome.ABANDONED
 
 
@@ -20,6 +21,9 @@ def charge_use(charge: Charge, active: ActiveRequest) -> None:
     """
     outcome = active.outcome
     if active.lease is None or outcome is SHED:
+        return
+    if outcome is FAILED:
+        charge.add(0.0)
         return
     estimate, inputs, outputs = active.estimate, active.input_tokens, active.output_tokens
     if inputs is None and (outcome is OK or outcome is ABANDONED):

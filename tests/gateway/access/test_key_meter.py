@@ -126,6 +126,23 @@ def test_a_correction_goes_to_the_minute_of_the_estimate():
     assert b"remaining-tokens: 900\r\n" in meter.lines(key)
 
 
+@pytest.mark.parametrize("began_s", [0.0, 59.0])
+@pytest.mark.parametrize("lasted_s", [30.0, 62.0, 119.0, 150.0, 1000.0])
+def test_an_answer_that_was_longer_than_estimated_counts_from_its_end_on(began_s, lasted_s):
+    """However long it took: else long answers would have no limit."""
+    workers = Workers()
+    key, meter = AccessKey(name="a", tokens_per_minute=1000), workers.meters[0]
+    workers.clock.now_s += began_s
+    charge = meter.enter(key, 100)
+    workers.clock.now_s += lasted_s
+    charge.add(5000)
+    meter.leave(charge)
+
+    assert workers.admitted(key, 5, tokens=20) == 0
+    workers.clock.now_s += 120.0
+    assert workers.admitted(key, 5, tokens=20) == 5
+
+
 def test_what_no_backend_worked_for_does_not_count():
     """Neither as a request nor with its tokens: the gateway had no room for it."""
     workers = Workers()
