@@ -31,6 +31,7 @@ TELL_S = 10.0  # between two lines about dropped ones, while the queue never get
 # Everything that could end a line or steer a terminal: names and messages of others are logged.
 CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 PLAIN = re.compile(r"[!#-<>-\[\]-~]+")  # printable, without blanks and the signs of quoting
+NEWLINE = ord("\n")
 PLAIN_SIGNS = bytes(sign for sign in range(128) if PLAIN.match(chr(sign)))
 CONTROLS |= {ord("\n"): "\\n", ord("\r"): "\\r", ord("\t"): "\\t"}
 
@@ -69,7 +70,13 @@ class JsonLines(logging.Formatter):
         }
         if record.exc_info:
             line["traceback"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, separators=(",", ":"))
+        text = json.dumps(line, default=str, separators=(",", ":"))
+        if len(text) <= LONGEST_LINE:
+            return text
+        # What is cut must still be JSON. A character takes six at most.
+        short = {name: line[name] for name in ("time", "level", "logger", *self._process)}
+        short |= {"message": line["message"][: LONGEST_LINE // 8], "cut": True}
+        return json.dumps(short, separators=(",", ":"))
 
 
 def fields(record: logging.LogRecord) -> Mapping[str, object]:
@@ -95,6 +102,7 @@ class LogWriter(logging.Handler):
         self._gathered: deque[bytes] = deque()
         self._gathered_lines = self._taken_lines = 0  # ever, each counted by one thread only
         self._gathering = False
+        self._cut = False  # whether the last line has no end
         # A SimpleQueue, because a garbage collection may log in the middle of a `put`.
         self._lines: SimpleQueue[bytes | None] = SimpleQueue()
         self._thread = Thread(target=self._drain, name="log", daemon=True)
@@ -174,28 +182,35 @@ class LogWriter(logging.Handler):
         """Write lines, or count them if the disk is full or the reader is gone; return an empty
         batch."""
         data = b"".join(batch)
-        if not self._written(data):
-            self._unwritten += data.count(b"\n")
+        self._unwritten += self._unwritten_lines(data)
         dropped, now_s = self.dropped, time.monotonic()
         if dropped > self._told and (self._lines.empty() or now_s >= self._tell_due_s):
             self._tell_due_s = now_s + TELL_S
             text = f"{dropped - self._told} lines of the log were dropped: nobody took them in time"
             record = logging.LogRecord("cuvee", logging.WARNING, __file__, 0, text, None, None)
-            if self._written(self._line(record)):
+            if not self._unwritten_lines(self._line(record)):
                 self._told = dropped
         return []
 
-    def _written(self, data: bytes) -> bool:
+    def _unwritten_lines(self, lines: bytes) -> int:
+        """Write lines; return how many could not be, with one that was cut. The next line begins on
+        a line of its own then."""
+        if not lines:
+            return 0
+        data = b"\n" + lines if self._cut else lines
         while data:
             try:
                 data = data[os.write(self._fd, data) :]
+                self._cut = False
             except BlockingIOError:  # another program made the pipe, and made it non-blocking
                 poll = select.poll()
                 poll.register(self._fd, select.POLLOUT)
                 poll.poll()
             except OSError:
-                return False
-        return True
+                left = data[-len(lines) :]
+                self._cut |= len(left) < len(lines) and lines[-len(left) - 1] != NEWLINE
+                return left.count(b"\n")
+        return 0
 
 
 def begin(form: str, level: int | str, *, process: str = "") -> None:

@@ -142,6 +142,49 @@ def test_a_line_for_machines_is_one_object():
     }  # fmt: skip
 
 
+def test_a_long_line_for_machines_is_still_one_object():
+    """What is cut is the message, and not the text of the object."""
+    made = record("\x1b%s", "x" * 50_000, fields={"id": "y" * 50_000})
+    found = json.loads(logs.JsonLines("worker-1").format(made))
+
+    assert found["cut"] is True
+    assert (found["level"], found["process"]) == ("info", "worker-1")
+    assert found["message"].startswith("\x1bxxx")
+    assert len(json.dumps(found)) <= logs.LONGEST_LINE
+
+
+FULL_FOR_A_WHILE = """
+import os, resource, sys, time
+from gateway.logs import LogWriter
+file, room = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_APPEND), int(sys.argv[2])
+log = LogWriter(file)
+resource.setrlimit(resource.RLIMIT_FSIZE, (room, resource.RLIM_INFINITY))
+log.gather(b"aaa\\nbbb\\nccc\\n", 3)
+end = time.monotonic() + 20
+while not log.dropped and os.fstat(file).st_size < 12 and time.monotonic() < end:
+    pass
+time.sleep(0.1)  # the line about what was dropped does not fit either
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log.gather(b"ddd\\n", 1)
+log.close()
+print(log.dropped)
+"""
+
+
+@pytest.mark.parametrize(("room", "lost"), [(0, 3), (4, 2), (6, 2), (10, 1), (12, 0)])
+def test_a_disk_that_was_full_costs_only_the_lines_that_did_not_fit(tmp_path, room, lost):
+    """Also the one that was cut; what comes when there is room again stands alone."""
+    command = [sys.executable, "-c", FULL_FOR_A_WHILE, str(tmp_path / "log"), str(room)]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    lines = (tmp_path / "log").read_bytes().splitlines()
+
+    assert int(ended.stdout) == lost
+    assert [line for line in lines if len(line) == 3] == [
+        *(b"aaa", b"bbb", b"ccc")[: 3 - lost],
+        b"ddd",
+    ]
+
+
 def test_a_traceback_is_a_field():
     """An error in the gateway stays one object."""
     try:
