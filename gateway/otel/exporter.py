@@ -40,10 +40,13 @@ CLOSE_S = 2.0  # for what waits when the gateway ends
 class Exporter:
     """The telemetry of one gateway; idle until it is configured."""
 
-    def __init__(self, metrics: Metrics, *, send_s: float = SEND_S) -> None:
-        """metrics: of this gateway. send_s: seconds between two sendings."""
+    def __init__(
+        self, metrics: Metrics, *, send_s: float = SEND_S, pause_s: float = FIRST_PAUSE_S
+    ) -> None:
+        """metrics: of this gateway. send_s: seconds between two sendings. pause_s: before what was
+        refused is sent again; doubled each time, and longer if the collector says so."""
         self._metrics = metrics
-        self._send_s = send_s
+        self._send_s, self._pause_s = send_s, pause_s
         self._began_s = time.time()
         self._queue: deque[bytes] = deque()
         self._sent = self._lost = 0
@@ -145,7 +148,7 @@ class Exporter:
 
     async def _deliver(self, body: bytes) -> None:
         """Send what is in hand, again if need be."""
-        pause_s = FIRST_PAUSE_S
+        pause_s = self._pause_s
         for tried in range(1, TRIES + 1):
             try:
                 await self._collector.send(TRACES, body)
@@ -155,7 +158,7 @@ class Exporter:
                     self._lost += len(self._in_hand)
                     self._in_hand = []
                     return
-                await asyncio.sleep(pause_s if error.pause_s is None else error.pause_s)
+                await asyncio.sleep(max(pause_s, error.pause_s or 0.0))
                 pause_s = min(LONGEST_PAUSE_S, 2.0 * pause_s)
             else:
                 self._sent += len(self._in_hand)

@@ -53,7 +53,7 @@ def ids(collector: OtlpCollector) -> list[int]:
 async def test_all_that_is_added_is_sent_once_in_order(metrics, tmp_path):
     """In as many messages as it takes, with the metrics beside them."""
     async with collecting() as collector:
-        exporter = Exporter(metrics, send_s=0.01)
+        exporter = Exporter(metrics, send_s=0.01, pause_s=0.01)
         exporter.configure(loaded(tmp_path, collector.url, metrics_s=0.01, service="mine"))
         exporter.add([spans(number) for number in range(1, 1201)], lost=3)
         await until(lambda: exporter.requests == {"sent": 1200, "lost": 3})
@@ -68,7 +68,7 @@ async def test_what_is_refused_for_now_comes_again(metrics, tmp_path):
     """After 429, 502, 503 and 504; the loop fails meanwhile."""
     async with collecting() as collector:
         collector.answers = [503, 429, 504]
-        exporter = Exporter(metrics, send_s=0.01)
+        exporter = Exporter(metrics, send_s=0.01, pause_s=0.01)
         exporter.configure(loaded(tmp_path, collector.url))
         exporter.add([spans(1)], lost=0)
         await until(lambda: exporter.requests == {"sent": 1, "lost": 0})
@@ -79,12 +79,27 @@ async def test_what_is_refused_for_now_comes_again(metrics, tmp_path):
     assert (record.failures, record.error) == (3, None)
 
 
+async def test_a_collector_that_wants_no_pause_gets_one(metrics, tmp_path):
+    """One that is busy for a moment would get all tries within milliseconds."""
+    async with collecting() as collector:
+        collector.answers, collector.pause = [503, 503], "0"
+        exporter = Exporter(metrics, send_s=0.01, pause_s=0.2)
+        exporter.configure(loaded(tmp_path, collector.url))
+        began_s = asyncio.get_running_loop().time()
+        exporter.add([spans(1)], lost=0)
+        await until(lambda: exporter.requests == {"sent": 1, "lost": 0})
+        took_s = asyncio.get_running_loop().time() - began_s
+        exporter.configure(loaded(tmp_path, ""))
+
+    assert took_s >= 0.2 + 0.4
+
+
 @pytest.mark.parametrize("answers", [[400], [503] * module.TRIES])
 async def test_what_is_refused_for_good_is_lost_and_counted(metrics, tmp_path, answers):
     """It must not stand in the way of what comes after it."""
     async with collecting() as collector:
         collector.answers = list(answers)
-        exporter = Exporter(metrics, send_s=0.01)
+        exporter = Exporter(metrics, send_s=0.01, pause_s=0.01)
         exporter.configure(loaded(tmp_path, collector.url))
         exporter.add([spans(1)], lost=0)
         await until(lambda: exporter.requests == {"sent": 0, "lost": 1})
@@ -116,7 +131,7 @@ async def test_another_configuration_loses_nothing(metrics, tmp_path):
     """What the first collector did not take goes to the second; what is the same goes on."""
     async with collecting() as first, collecting() as second:
         first.answers, first.pause = [503], "20"
-        exporter = Exporter(metrics, send_s=0.01)
+        exporter = Exporter(metrics, send_s=0.01, pause_s=0.01)
         exporter.configure(loaded(tmp_path, first.url))
         exporter.add([spans(1)], lost=0)
         await until(lambda: len(first.bodies) > 0)
