@@ -253,7 +253,7 @@ class RequestParser:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.phase is Phase.HEAD:  # trailers are dropped, as RFC 9110 §6.5.1 allows
-            name = name.lower()
+            name, value = name.lower(), value.rstrip(b" \t")  # llhttp leaves them (RFC 9110 §5.5)
             self._headers.append((name, value))
             self._fields[name] = value
 

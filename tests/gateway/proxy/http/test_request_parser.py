@@ -75,6 +75,17 @@ def test_any_cut_into_reads_gives_the_same_requests(seed):
     assert (cut.held_bytes, cut._budget.used) == (0, 0)
 
 
+def test_blanks_around_a_value_are_none_of_it():
+    """RFC 9110 §5.5: what is compared with names must not have them."""
+    one = parser()
+    one.feed(framed(b"", b"x:  gold \t ", b"y:   "))
+    (request,) = one.requests
+
+    assert request.fields[b"x"] == b"gold"
+    assert request.fields[b"y"] == b""
+    assert (b"x", b"gold") in request.headers
+
+
 def test_a_large_body_is_counted_while_it_comes():
     """Only what has come: what a client merely announces takes no memory."""
     requests = parser()
