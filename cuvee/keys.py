@@ -9,8 +9,11 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import CONFIG, FILE, POSITIVE, table_columns
+from gateway.config.access import file_problems
 from gateway.config.keys_file import add_key, revoke_key, sections
+from gateway.config.schema import Config
 from gateway.config.variables import expanded
+from planner import files
 from planner.document import read
 from planner.errors import PlannerError
 
@@ -52,11 +55,12 @@ def add(name: str, path: Path, file: Path | None, **fields: Any) -> None:
     given = {key: _plain(value) for key, value in fields.items() if value not in (None, ())}
     try:
         target = file or _configured(path)
-        key = add_key(target, name, given)
+        key = add_key(target, name, given, _config(path))
     except (PlannerError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(key)
     click.echo(f"{target} has its hash; the key is not stored, and not shown again", err=True)
+    _warn(target, path)
 
 
 @keys.command("list")
@@ -69,7 +73,8 @@ def list_keys(path: Path, file: Path | None) -> None:
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
     table = Table("name", "models", "SLO classes", "weight", *LIMITS.values(), "expires")
-    for name, section in found.items():
+    for name, entry in found.items():
+        section = entry if isinstance(entry, dict) else {}  # `cuvee check` says what it must be
         table.add_row(
             str(name),
             _listed(section, "models"),
@@ -93,6 +98,7 @@ def revoke(name: str, path: Path, file: Path | None) -> None:
     except (PlannerError, OSError) as error:
         raise click.ClickException(str(error)) from error
     click.echo(f"{name} is not in {target} any more", err=True)
+    _warn(target, path)
 
 
 def _configured(path: Path) -> Path:
@@ -106,9 +112,30 @@ def _configured(path: Path) -> Path:
     return path.parent / name
 
 
+def _config(path: Path) -> Config | None:
+    """The models and classes of a configuration, whatever else is wrong with it; `None` if it
+    cannot be read."""
+    try:
+        value, _ = expanded(read(path).value, os.environ)
+    except PlannerError:
+        return None
+    if not isinstance(value, dict):
+        return None
+    return files.converted({"pools": {}} | value, Config)[0]  # pools may be missing yet
+
+
+def _warn(target: Path, path: Path) -> None:
+    """Say why a gateway does not follow the file, if it does not."""
+    for problem in file_problems(target, _config(path)):
+        click.echo(
+            f"a gateway does not follow this file until it is corrected: {problem}", err=True
+        )
+
+
 def _plain(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def _listed(section: Any, key: str) -> str:
-    return ", ".join(map(str, section.get(key) or ())) or "all"
+def _listed(section: dict[str, Any], key: str) -> str:
+    found = section.get(key) or ()
+    return ", ".join(map(str, found if isinstance(found, list) else [found])) or "all"

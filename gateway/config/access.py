@@ -28,6 +28,10 @@ HASH = re.compile(r"sha256:([0-9a-fA-F]{64})")
 NO_HASH = "must be `sha256:` and 64 hexadecimal digits; `cuvee keys add` makes a key and its hash"
 SHORTEST = 16  # characters of a key as it is; `cuvee keys` makes keys of 52
 NO_KEY = f"a key must be one word of printable ASCII, {SHORTEST} characters or more"
+HIDDEN = "…"
+UNKNOWN = "unknown key"  # of `planner.files`
+VALUE = re.compile(r"(is (?:text|a [a-z ]+)): .*")
+QUOTED = re.compile(r"'[^']*'")
 SECTION_FILES = (".yaml", ".yml", ".json")
 
 Problem = Callable[[str, str], None]  # key, text
@@ -74,12 +78,22 @@ def _check_forwarding(config: Config, findings: Findings) -> None:
             findings.problem(f"{under('pools', name)}.forward_authorization", text)
 
 
+def file_problems(path: Path, config: Config | None) -> tuple[str, ...]:
+    """Why a gateway of this configuration would not follow a keys file; a line each. config: `None`
+    where it is not known."""
+    findings = Findings(path, Document({}, {}))
+    KeySources(config, findings).add_file(path)
+    return findings.problems
+
+
 class KeySources:
     """Gathers keys. keys: by name."""
 
-    def __init__(self, config: Config, findings: Findings) -> None:
+    def __init__(self, config: Config | None, findings: Findings) -> None:
+        """config: `None`: what keys may name is not known, and not looked at."""
         self._findings = findings
-        models = config.models.items()
+        self._knows = config is not None
+        models = () if config is None else config.models.items()
         self._models = {
             name
             for model, section in models
@@ -162,7 +176,7 @@ class KeySources:
             return
         own = Findings(path, document)
         section, mistakes = files.converted(_dated(document.value), KeySection)
-        own.unusable(mistakes)
+        own.unusable(map(_hidden, mistakes))
         if section is not None and not mistakes:
             self._add(path.stem, section, own.problem)
         self._findings.adopt(own)
@@ -174,16 +188,16 @@ class KeySources:
         try:
             return read(path)
         except InvalidFile as error:
-            self._findings.problem(key, str(error))
+            self._findings.problem(key, QUOTED.sub("'…'", str(error)))
             return None
 
     def _add_document(self, value: Any, own: Findings) -> None:
         if isinstance(value, dict) and isinstance(value.get("keys"), dict):
             value = value | {"keys": {n: _dated(entry) for n, entry in value["keys"].items()}}
         found, mistakes = files.converted(value, KeysFile)
-        own.unusable(mistakes)
+        own.unusable(map(_hidden, mistakes))
         for name, section in {} if found is None else found.keys.items():
-            where = under("keys", name)
+            where = under("keys", name if NAME.fullmatch(name) else HIDDEN)
             if section is not None and not own.hides(where):
                 self._add(name, section, _problem_under(own, where))
 
@@ -234,12 +248,12 @@ class KeySources:
             yield "hash", NO_HASH
         elif _digest(section.hash) in self._digests:
             yield "hash", f"is that of `{self._digests[_digest(section.hash)]}` already"
-        for model in section.models or ():
+        for model in (section.models or ()) if self._knows else ():
             if model not in self._models:
                 near = did_you_mean(model, self._models)
                 yield "models", f"`{shown(model)}` is no model{near}"
         for one in (*(section.slo_classes or ()), section.default_slo_class):
-            if one is not None and one not in self._classes:
+            if self._knows and one is not None and one not in self._classes:
                 near = did_you_mean(one, self._classes)
                 yield "slo_classes", f"no model has an SLO class `{shown(one)}`{near}"
         classes, default = section.slo_classes, section.default_slo_class
@@ -249,6 +263,15 @@ class KeySources:
             yield "default_slo_class", "is not among slo_classes"
         if section.expires is not None and _moment(section.expires) is None:
             yield "expires", "must be a date, or a moment as `2026-12-31T12:00:00Z`"
+
+
+def _hidden(mistake: str) -> str:
+    """A mistake without what stands in the file in a wrong place: it may be a key."""
+    where, _, text = mistake.partition(": ")
+    text = VALUE.sub(r"\1", text)
+    if text == UNKNOWN:  # and near to no field
+        where = f"{where.rpartition('.')[0]}.{HIDDEN}"
+    return f"{where}: {text}"
 
 
 def _problem_under(findings: Findings, where: str) -> Problem:

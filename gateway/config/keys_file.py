@@ -7,13 +7,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import NamedTemporaryFile, TemporaryDirectory
 from typing import Any
 
 import msgspec
 import yaml
 
-from gateway.config.access import NAME, NAME_RULE
+from gateway.config.access import NAME, NAME_RULE, file_problems
+from gateway.config.schema import Config
 from planner.document import read, shown
 from planner.errors import InvalidFile, InvalidValue
 
@@ -23,10 +24,11 @@ MODE = 0o600  # of a file that is new
 HEAD = "# Keys of clients: `cuvee keys` writes this file. The keys themselves are nowhere in it.\n"
 
 
-def add_key(path: Path, name: str, fields: dict[str, Any]) -> str:
-    """Add a key; return it. fields: of its section, besides the hash. Raises InvalidValue for a
-    name that is taken or is none, InvalidFile for a file that is no keys file, OSError for one that
-    cannot be written."""
+def add_key(path: Path, name: str, fields: dict[str, Any], config: Config | None = None) -> str:
+    """Add a key; return it. fields: of its section, besides the hash. config: of the gateway, for
+    the names that a key may have in it; `None`: not known. Raises InvalidValue for a name that is
+    taken or is none, and for fields that the gateway would refuse, InvalidFile for a file that is
+    no keys file, OSError for one that cannot be written."""
     if not NAME.fullmatch(name):
         raise InvalidValue(f"{shown(name)}: {NAME_RULE}")
     key = PREFIX + secrets.token_urlsafe(KEY_BYTES)
@@ -35,6 +37,7 @@ def add_key(path: Path, name: str, fields: dict[str, Any]) -> str:
         if name in keys:
             raise InvalidValue(f"there is a key `{name}` already: revoke it first")
         keys[name] = {"hash": f"sha256:{sha256(key.encode()).hexdigest()}", **fields}
+        _require_usable(name, keys[name], config)
 
     _change(path, change)
     return key
@@ -49,6 +52,16 @@ def revoke_key(path: Path, name: str) -> None:
         del keys[name]
 
     _change(path, change)
+
+
+def _require_usable(name: str, section: dict[str, Any], config: Config | None) -> None:
+    """Raise InvalidValue for a key that the gateway would refuse: it follows a file as a whole."""
+    with TemporaryDirectory(prefix="cuvee-keys-") as folder:
+        alone = Path(folder) / "key.yaml"  # JSON has no NaN, with which a limit would be none
+        alone.write_text(yaml.safe_dump({"keys": {name: section}}))
+        problems = file_problems(alone, config)
+    if problems:
+        raise InvalidValue("\n".join(one.partition(": ")[2] for one in problems))
 
 
 def sections(path: Path) -> dict[str, Any]:

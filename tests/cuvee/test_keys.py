@@ -65,6 +65,61 @@ def test_the_file_is_the_one_that_the_configuration_names(tmp_path):
     assert "--file" in ran("list", "--config", tmp_path / "cuvee.yaml").output
 
 
+CONFIG = """
+models: {m: {aliases: [n], slo: {ttft_s: 1, tpot_s: 0.1}, classes: {batch: {ttft_s: 9, tpot_s: 1}}}}
+access: {keys_file: keys.yaml}
+"""
+
+
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        (("--model", "other"), "keys.a.models"),
+        (("--slo-class", "gold"), "keys.a.slo_classes"),
+        (("--slo-class", "batch", "--default-slo-class", "default"), "keys.a.default_slo_class"),
+        (("--expires", "tomorrow"), "keys.a.expires"),
+        (("--usd-per-day", "nan"), "keys.a.usd_per_day"),
+        (("--weight", "inf"), "keys.a.weight"),
+    ],
+)
+def test_a_key_that_a_gateway_would_refuse_is_not_written(tmp_path, options, field):
+    """It follows a file as a whole: no other key could come or go any more."""
+    (tmp_path / "cuvee.yaml").write_text(CONFIG)
+    named = ("--config", tmp_path / "cuvee.yaml")
+    result = ran("add", "a", *named, *options)
+
+    assert result.exit_code == 1
+    assert field in result.output
+    assert not (tmp_path / "keys.yaml").exists()
+    assert ran("add", "a", *named, "--model", "n", "--slo-class", "batch").exit_code == 0
+
+
+def test_it_is_said_that_a_gateway_does_not_follow_the_file(tmp_path):
+    """Else a key that was revoked would seem to be gone."""
+    (tmp_path / "cuvee.yaml").write_text(CONFIG)
+    named = ("--config", tmp_path / "cuvee.yaml")
+    ran("add", "a", *named)
+    fine = ran("add", "b", *named)
+    keys = tmp_path / "keys.yaml"
+    keys.write_text(keys.read_text().replace("  b:", "  b:\n    expires: soon"))
+    told = ran("revoke", "a", *named)
+
+    assert "does not follow" not in fine.output
+    assert told.exit_code == 0
+    assert "does not follow this file until it is corrected" in told.output
+    assert "keys.b.expires" in told.output
+
+
+def test_a_section_that_is_none_is_listed(tmp_path):
+    """And a single name instead of a list."""
+    file = tmp_path / "keys.yaml"
+    file.write_text("keys: {a: hello, b: {models: llama}}")
+    listed = ran("list", "--file", file)
+
+    assert listed.exit_code == 0
+    assert "llama" in listed.output
+
+
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a" * 65, "ü"])
 def test_a_name_that_no_metric_could_have_is_refused(tmp_path, name):
     """The file is not made."""

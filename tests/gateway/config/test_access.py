@@ -113,6 +113,9 @@ def test_keys_come_from_a_mounted_secret(tmp_path):
         ({"hash": HASH, "requests_per_minute": 0}, 5, "requests_per_minute"),
         ({"hash": HASH, "expires": "soon"}, 5, "expires: must be a date"),
         ({"hash": OTHER}, 4, "is that of `first` already"),
+        ({"hash": HASH, "requests_per_minute": KEY}, 5, "requests_per_minute: must be a whole"),
+        ({"hash": HASH, KEY: 1}, 3, "team.…: unknown key"),
+        (KEY, 3, "team: must be a mapping, is text"),
         (
             {"hash": HASH, "default_slo_class": "batch", "slo_classes": ["default"]}, 5,
             "is not among slo_classes",
