@@ -73,6 +73,46 @@ def test_a_file_that_is_there_stays(run, beside, tmp_path):
     assert load(tmp_path / "cuvee.yaml").pools
 
 
+def test_a_profile_that_is_there_stays(run, beside, tmp_path):
+    """It may be measured, and belong to another configuration. Its own text is written again."""
+    url = beside.engine("Qwen3-8B", "qwen3-8b/H100", context=32768)
+    profile = tmp_path / "profiles" / "h100.yaml"
+    profile.parent.mkdir()
+    profile.write_text("mine")
+
+    refused = run("init", f"{url}=H100")
+    kept, alone = profile.read_text(), not (tmp_path / "cuvee.yaml").exists()
+    forced = run("init", f"{url}=H100", "--force")
+    again = run("init", f"{url}=H100", "--out", "other.yaml")
+
+    assert (refused.exit_code, kept, alone) == (1, "mine", True)
+    assert "profiles/h100.yaml; --force" in refused.stderr
+    assert (forced.exit_code, again.exit_code) == (0, 0), again.stderr
+    assert "written: cuvee.yaml, profiles/h100.yaml; next:" in forced.stdout
+    assert load(tmp_path / "other.yaml").pools
+
+
+def test_a_mistake_names_the_file_that_was_wanted(run, beside, tmp_path):
+    """Not the place where it was tried."""
+    url = beside.engine("Llama-3-8B")
+
+    result = run("init", f"{url}=H100", "--out", "a4.json")
+
+    assert result.exit_code == 1
+    assert "Error: a4.json" in result.stderr
+    assert "cuvee-init" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_looked_at(run):
+    """One line with the reason, and no traceback."""
+    result = run("init", "http://127.0.0.1:1=H100", "--out", "a" * 300 + ".yaml")
+
+    assert result.exit_code == 1
+    assert "Error: aaa" in result.stderr
+    assert "File name too long" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("word", "text"),
     [
