@@ -12,6 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 import cuvee
+from tests.certificates import Authority
 
 Found = set[tuple[str, str, str]]  # group, name, outcome
 OLD_PRICES = """
@@ -228,6 +229,40 @@ def test_a_gateway_that_runs_is_looked_at_too(world, beside):
     assert ("machine", "port", "fine") in both
     assert ("running", "ready", "fine") in both
     assert {one["group"] for one in json.loads(alone.stdout)} == {"running"}
+
+
+def test_a_gateway_that_asks_for_a_token(world, beside):
+    """Its ports are taken for a good reason all the same, and the token opens it."""
+    (world.folder / "token").write_text("sesame-sesame-sesame-sesame")
+    world.raw["access"] = {"admin_read": {"token_file": "token"}}
+    world.kinds()
+    beside.gateway(world.folder / "cuvee.yaml")
+    found = world.examined()
+    words = ["doctor", "--config", str(world.folder / "cuvee.yaml"), "--json"]
+    given = CliRunner().invoke(cuvee.main, [*words, "--token", "sesame-sesame-sesame-sesame"])
+
+    assert {one["outcome"] for one in found if one["name"] in ("port", "admin_port")} == {"fine"}
+    [line] = [one for one in found if one["group"] == "running"]
+    assert line["outcome"] == "warning"
+    assert "a gateway answers, but asks for a token" in line["text"]
+    assert "--token or CUVEE_ADMIN_TOKEN" in line["hint"]
+    told = {(one["group"], one["name"], one["outcome"]) for one in json.loads(given.stdout)}
+    assert ("running", "ready", "fine") in told
+
+
+def test_a_gateway_whose_certificate_nobody_here_trusts(world, beside):
+    """Its ports are taken for a good reason all the same."""
+    authority = Authority(world.folder)
+    authority.sign("gateway", world.folder / "own.pem", world.folder / "own.key")
+    world.raw["gateway"]["admin_tls"] = {"certificate": "own.pem", "key": "own.key"}
+    world.kinds()
+    beside.gateway(world.folder / "cuvee.yaml")
+    found = world.examined()
+
+    assert {one["outcome"] for one in found if one["name"] in ("port", "admin_port")} == {"fine"}
+    [line] = [one for one in found if one["group"] == "running"]
+    assert line["outcome"] == "warning"
+    assert "CERTIFICATE_VERIFY_FAILED" in line["text"]
 
 
 def test_a_gateway_without_its_engines(world, beside):
