@@ -219,6 +219,32 @@ def test_rights_that_kubernetes_does_not_give(world):
     assert "list pods in default, watch pods in default" in line["text"]
 
 
+def test_an_engine_that_lists_no_model(world):
+    """It has not loaded its model, or lost it: `check --connect` says so too."""
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b'{"object": "list", "data": []}'
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        world.pool["backends"][1] = f"http://127.0.0.1:{server.server_port}"
+        found = world.examined()
+        server.shutdown()
+
+    [line] = [one for one in found if (one["group"], one["name"]) == ("engines", "model")]
+    assert line["outcome"] == "error"
+    assert "does not serve `m`, but none" in line["text"]
+    assert "load the model" in line["hint"]
+
+
 def test_a_gateway_that_runs_is_looked_at_too(world, beside):
     """By the admin port of the file, whose ports are taken for a good reason; or by --url alone."""
     world.kinds()
