@@ -15,6 +15,7 @@ from gateway.discovery.kubernetes.sections import own_namespace
 from gateway.discovery.kubernetes.survey import Survey, survey
 from gateway.errors import ConfigError
 from gateway.preflight.draft import drafted
+from gateway.preflight.draft_text import KEY_ENVIRONMENT
 from planner import shipped
 from planner.errors import PlannerError
 
@@ -93,6 +94,8 @@ def init(
     named = "" if out == DEFAULT_CONFIG else f" --config {out}"
     told = [f"assumed: {line}" for line in parts.assumed]
     click.echo("\n".join([*told, f"written: {', '.join(map(str, written))}; next:"]))
+    if key is not None and os.environ.get(KEY_ENVIRONMENT) != key:
+        click.echo(f"  export {KEY_ENVIRONMENT}=…    # the key of --api-key, which the file names")
     click.echo(f"  cuvee check --connect{named}    # does it fit the engines?")
     click.echo(f"  cuvee serve{named}")
 

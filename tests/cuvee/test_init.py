@@ -190,6 +190,20 @@ def test_the_key_stays_in_the_environment(run, beside, tmp_path, monkeypatch):
     text = (tmp_path / "cuvee.yaml").read_text()
     assert "sesame" not in text
     assert yaml.safe_load(text)["pools"]["h100"]["api_key_env"] == "CUVEE_API_KEY"
+    assert "export" not in made.stdout
+
+
+def test_a_key_of_the_command_must_get_into_the_environment(run, beside, monkeypatch):
+    """Else the next step fails. The key itself is not printed."""
+    monkeypatch.delenv("CUVEE_API_KEY", raising=False)
+    url = beside.engine("Llama-3-8B", api_key="sesame")
+
+    made = run("init", f"{url}=H100", "--api-key", "sesame")
+
+    steps = made.stdout.partition("next:\n")[2].splitlines()
+    assert [step.split()[0] for step in steps] == ["export", "cuvee", "cuvee"]
+    assert steps[0].startswith("  export CUVEE_API_KEY=…")
+    assert "sesame" not in made.output
 
 
 def test_a_promise_may_be_given(run, beside, tmp_path):
