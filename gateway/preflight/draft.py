@@ -167,8 +167,9 @@ def _pool(
 
 
 def _ships(builtin: str, weights: str, spec: ProfileFile, built: Profile) -> bool:
-    """Whether the built-in profile says all that the engine says. Tighter limits of an engine the
-    gateway finds by itself; wider ones must stand in a profile."""
+    """Whether the built-in profile says all that the engine says. That fewer tokens of KV or fewer
+    requests fit the gateway finds by itself; another context is a mismatch for `check --connect`,
+    and wider limits must stand in a profile."""
     if _has_path(weights):
         return False
     known, _ = find_file(builtin, shipped.folder())
@@ -179,7 +180,7 @@ def _ships(builtin: str, weights: str, spec: ProfileFile, built: Profile) -> boo
     return (
         spec.engine == known.engine
         and catalogue.find_model(spec.model, Path()) == catalogue.find_model(known.model, Path())
-        and built.max_model_len <= plain.max_model_len
+        and built.max_model_len == plain.max_model_len
         and built.kv_capacity <= MORE_KV * plain.kv_capacity
     )
 

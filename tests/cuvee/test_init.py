@@ -47,16 +47,21 @@ def test_the_file_is_what_the_engines_are(run, beside, tmp_path):
     assert (tmp_path / "cuvee.yaml").read_text().startswith("# yaml-language-server: $schema=/")
 
 
-def test_a_longer_context_than_the_built_in_profile_has_a_profile_of_its_own(run, beside, tmp_path):
-    """Else the gateway would refuse what the engine can do."""
-    url = beside.engine("Qwen3-8B", "qwen3-8b/H100", context=32768)
+@pytest.mark.parametrize("context", [4096, 32768])
+def test_another_context_than_the_built_in_profile_has_a_profile_of_its_own(
+    run, beside, tmp_path, context
+):
+    """Else the gateway would refuse what the engine can do, or `check` what was written."""
+    url = beside.engine("Qwen3-8B", "qwen3-8b/H100", context=context)
 
     made = run("init", f"{url}=H100")
+    checked = run("check", "--connect")
 
     assert made.exit_code == 0, made.stderr
     [pool] = load(tmp_path / "cuvee.yaml").pools
-    assert pool.profile.max_model_len == 32768
+    assert pool.profile.max_model_len == context
     assert (tmp_path / "profiles" / "h100.yaml").is_file()
+    assert checked.exit_code == 0, checked.stdout
 
 
 def test_a_file_that_is_there_stays(run, beside, tmp_path):
