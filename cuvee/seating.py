@@ -125,6 +125,11 @@ def _weights(one: Introduced, asking: Asking, answers: dict[object, str]) -> str
     if one.model in answers:
         return answers[one.model]
     text = f"{one.url} serves `{one.model}`, which is no model that ships"
+    if asking.guess:  # `serve` has no option for it
+        raise click.UsageError(
+            f"{text}: `cuvee init {one.url} --weights MODEL`, with the one that it was made from, "
+            "writes a file to serve"
+        )
     if not asking.person:
         raise click.UsageError(
             f"{text}: give --weights, the model that it was made from ({', '.join(_near(one))}) or "
