@@ -16,6 +16,7 @@ from gateway.config.domains import ADMIN_PORT
 from gateway.preflight.introduction import Introduced
 from planner import shipped
 from planner.costs import prices
+from planner.document import shown
 from planner.engine import catalogue, naming
 from planner.engine.profile import Profile
 from planner.engine.profile_file import ProfileFile
@@ -270,8 +271,8 @@ def _assumed(
     """What nobody said, a line each."""
     for model, slo in () if given else promises.items():
         yield (
-            f"{model}: a promise of TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s * 1e3:g} ms for "
-            f"{slo.attainment * 100:g} % of the requests"
+            f"{shown(model)}: a promise of TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s * 1e3:g} ms "
+            f"for {slo.attainment * 100:g} % of the requests"
         )
     for pool in pools:
         measured = "measured" if pool.built.origin == "measured" else "not measured: the formula's"

@@ -58,10 +58,9 @@ def test_another_context_than_the_built_in_profile_has_a_profile_of_its_own(
     checked = run("check", "--connect")
 
     assert made.exit_code == 0, made.stderr
-    [pool] = load(tmp_path / "cuvee.yaml").pools
-    assert pool.profile.max_model_len == context
-    assert (tmp_path / "profiles" / "h100.yaml").is_file()
     assert checked.exit_code == 0, checked.stdout
+    assert load(tmp_path / "cuvee.yaml").pools[0].profile.max_model_len == context
+    assert (tmp_path / "profiles" / "h100.yaml").is_file()
 
 
 def test_a_file_that_is_there_stays(run, beside, tmp_path):
@@ -160,6 +159,21 @@ def test_a_model_of_ones_own_needs_its_origin(run, beside, tmp_path):
     loaded = load(tmp_path / "cuvee.yaml")
     assert list(loaded.config.models) == ["our-finetune"]
     assert loaded.pools[0].profile.model == "Llama-3-8B"
+
+
+def test_a_name_cannot_steer_the_terminal(run, beside, tmp_path):
+    """What an engine calls its model is printed without its control characters."""
+    url = beside.engine("Llama-3-8B\x1b[31m\npools:")
+
+    refused = run("init", f"{url}=H100")
+    made = run("init", f"{url}=H100", "--weights", "Llama-3-8B")
+
+    assert "the name must be printable" in made.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert "serves `'Llama-3-8B\\x1b[31m\\npools:'`" in refused.stderr
+    for result in (refused, made):
+        assert "\x1b" not in result.output
+        assert "\npools:" not in result.output
 
 
 def test_a_gpu_that_it_can_hardly_have_is_told(run, beside):
