@@ -15,6 +15,7 @@ from gateway.discovery.kubernetes.sections import own_namespace
 from gateway.discovery.kubernetes.survey import Survey, survey
 from gateway.errors import ConfigError
 from gateway.preflight.draft import drafted
+from gateway.preflight.draft_text import KEY_ENVIRONMENT
 from planner import shipped
 from planner.errors import PlannerError
 
@@ -31,7 +32,7 @@ WEIGHTS = click.option(
 @click.option(
     "--out", type=OUTPUT_FILE, default=DEFAULT_CONFIG, show_default=True, help="File to write."
 )
-@click.option("--force", is_flag=True, help="Write over a file that is there.")
+@click.option("--force", is_flag=True, help="Write over files that are there.")
 @GPU
 @WEIGHTS
 @TTFT
@@ -74,21 +75,27 @@ def init(
     """
     if bool(urls) == bool(selector):
         raise click.UsageError("give the URLs of engines, or --selector")
-    if out.exists() and not force:
+    try:
+        there = out.exists()
+    except OSError as error:  # a folder that may not be entered, say
+        raise click.ClickException(f"{out}: {error.strerror}") from error
+    if there and not force:
         raise click.ClickException(f"{out} is there already: --force writes over it")
     absolute = None if weights is None else shipped.absolute(weights, Path())
     asking = Asking(gpu_label(gpu) if gpu else None, absolute, key, timeout_s)
     try:
         wanted = places(urls) if urls else _pods(str(selector), namespace, api_server)
         parts = drafted(seated(wanted, asking), promised(ttft, tpot))
-        write(parts, out, keyed=key is not None)
+        written = write(parts, out, keyed=key is not None, force=force)
     except (PlannerError, ApiFault, OSError) as error:
         raise click.ClickException(str(error)) from error
     except ConfigError as error:
         raise click.ClickException("\n".join(error.problems)) from error
     named = "" if out == DEFAULT_CONFIG else f" --config {out}"
     told = [f"assumed: {line}" for line in parts.assumed]
-    click.echo("\n".join([*told, f"written: {out}; next:"]))
+    click.echo("\n".join([*told, f"written: {', '.join(map(str, written))}; next:"]))
+    if key is not None and os.environ.get(KEY_ENVIRONMENT) != key:
+        click.echo(f"  export {KEY_ENVIRONMENT}=…    # the key of --api-key, which the file names")
     click.echo(f"  cuvee check --connect{named}    # does it fit the engines?")
     click.echo(f"  cuvee serve{named}")
 

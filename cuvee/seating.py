@@ -18,6 +18,7 @@ from gateway.discovery.kubernetes.gpus import part_of_gpu, same_gpu
 from gateway.preflight.draft import SeatedEngine, likely_gpus, weights_of
 from gateway.preflight.introduction import Introduced, introduce
 from planner import shipped
+from planner.document import shown
 from planner.engine import catalogue
 from planner.engine.profiles import LABEL
 from planner.errors import PlannerError
@@ -107,16 +108,17 @@ def seated(wanted: Sequence[EnginePlace], asking: Asking) -> list[SeatedEngine]:
 
 
 def described(one: Introduced) -> str:
-    """What an engine said, in one line."""
+    """What an engine said, in one line, which no name in it can end or colour."""
     if one.fault is not None:
         return one.fault
-    words = [f"{one.engine or 'an engine'} {one.version or ''}".strip() + f" serves `{one.model}`"]
+    engine = f"{one.engine or 'an engine'} {shown(one.version or '')}".strip()
+    words = [f"{engine} serves `{shown(one.model)}`"]
     if one.limits.context is not None:
         words.append(f"context {one.limits.context:,}")
     if one.limits.kv_tokens is not None:
         words.append(f"{one.limits.kv_tokens:,} tokens of KV")
     if one.adapters:
-        words.append(f"adapters {', '.join(one.adapters)}")
+        words.append(f"adapters {', '.join(map(shown, one.adapters))}")
     return ", ".join(words)
 
 
@@ -124,7 +126,12 @@ def _weights(one: Introduced, asking: Asking, answers: dict[object, str]) -> str
     """The model of the catalogue, or a path, that a person names; asked once for each name."""
     if one.model in answers:
         return answers[one.model]
-    text = f"{one.url} serves `{one.model}`, which is no model that ships"
+    text = f"{one.url} serves `{shown(one.model)}`, which is no model that ships"
+    if asking.guess:  # `serve` has no option for it
+        raise click.UsageError(
+            f"{text}: `cuvee init {one.url} --weights MODEL`, with the one that it was made from, "
+            "writes a file to serve"
+        )
     if not asking.person:
         raise click.UsageError(
             f"{text}: give --weights, the model that it was made from ({', '.join(_near(one))}) or "

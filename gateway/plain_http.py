@@ -25,6 +25,10 @@ class PlainHttpFault(Exception):
     """No connection, or it broke, or no answer in time: one line with the server's URL."""
 
 
+class PlainTlsFault(PlainHttpFault):
+    """Something listens there, but TLS with it failed: its certificate is not trusted, say."""
+
+
 class PlainAnswer(NamedTuple):
     """A whole answer. headers: by lower-case name. body: as it came. cut: it was longer."""
 
@@ -193,6 +197,8 @@ class PlainHttp:
         except TimeoutError:
             what = "no connection" if writer is None else "no end of the answer"
             raise PlainHttpFault(f"{self.url}: {what} within {limit_s:g} s") from None
+        except ssl.SSLError as error:
+            raise PlainTlsFault(f"{self.url}: {error}") from None
         except (OSError, httptools.HttpParserError) as error:
             raise PlainHttpFault(f"{self.url}: {error or type(error).__name__}") from None
         finally:

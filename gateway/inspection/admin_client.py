@@ -12,7 +12,7 @@ import msgspec
 
 from gateway.config.schema import GatewaySection
 from gateway.inspection.samples import Samples
-from gateway.plain_http import PlainHttp, PlainHttpFault
+from gateway.plain_http import PlainHttp, PlainHttpFault, PlainTlsFault
 
 METRICS = "/metrics"
 PATHS = (
@@ -27,6 +27,15 @@ ANYWHERE = ("", "0.0.0.0", "::")
 
 class AdminFault(Exception):
     """The admin port did not answer as one: one line why."""
+
+
+class AdminClosed(AdminFault):
+    """Something answers there and does not let this client look. token: whether because of the
+    token, and not of TLS."""
+
+    def __init__(self, message: str, *, token: bool) -> None:
+        super().__init__(message)
+        self.token = token
 
 
 class AdminReading(NamedTuple):
@@ -98,10 +107,13 @@ class AdminClient:
             answer = await self._http.whole(
                 "GET", path, self._headers, longest_s=self._timeout_s, most_bytes=MOST_BYTES
             )
+        except PlainTlsFault as error:
+            raise AdminClosed(str(error), token=False) from None
         except PlainHttpFault as error:
             raise AdminFault(str(error)) from None
         if answer.status in (401, 403):
-            raise AdminFault(f"{self.url}: {path} answered {answer.status}: it asks for a token")
+            text = f"{self.url}: {path} answered {answer.status}: it asks for a token"
+            raise AdminClosed(text, token=True)
         if answer.status == 404:
             return None
         if path == METRICS:

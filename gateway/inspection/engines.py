@@ -100,18 +100,20 @@ def _reachable(met: Sequence[Met]) -> Iterator[Examined]:
 
 
 def _models(met: Sequence[Met]) -> Iterator[Examined]:
-    odd = [one for one in met if one.verdict.other or _is_gateway(one)]
+    odd = [one for one in met if _is_other(one.verdict)]
     for one in odd:
-        yield GROUP.error(
-            "model", f"{_where(one)}: {one.verdict.text}",
-            "it gets no requests until it serves the right one", "#poolsname",
-        )  # fmt: skip
+        hint = "it gets no requests until it serves the right one"
+        if not one.verdict.other:
+            hint = "it gets requests all the same: load the model, or correct its URL"
+        yield GROUP.error("model", f"{_where(one)}: {one.verdict.text}", hint, "#poolsname")
     if not odd:
         yield GROUP.fine("model", "each serves what its pool says")
 
 
-def _is_gateway(one: Met) -> bool:
-    return one.verdict.kind == "mismatch" and "Cuvée gateway" in one.verdict.text
+def _is_other(verdict: Verdict) -> bool:
+    """Whether it does not serve the model at all: another one, none, or it is a gateway. One that
+    does tells its context, or lacks adapters."""
+    return verdict.kind == "mismatch" and verdict.context is None and not verdict.missing
 
 
 def _adapters(met: Sequence[Met]) -> Iterator[Examined]:

@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import socket
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
@@ -15,7 +16,13 @@ from gateway.discovery.glance import glance
 from gateway.discovery.sources import by_pool
 from gateway.errors import ConfigError
 from gateway.inspection import configuration, engines, machine, running, services
-from gateway.inspection.admin_client import AdminClient, AdminFault, AdminReading, admin_url
+from gateway.inspection.admin_client import (
+    AdminClient,
+    AdminClosed,
+    AdminFault,
+    AdminReading,
+    admin_url,
+)
 from gateway.inspection.examined import CheckGroup, Examined
 from gateway.preflight.inquiry import expected, expected_in
 
@@ -49,31 +56,48 @@ async def examine(question: Examination, here: machine.HostMachine) -> list[Exam
     if loaded is not None:
         found += configuration.of_duplicates(await _addresses(loaded))
         found += machine.of_machine(here, loaded)
-        found += machine.of_ports(loaded, serving=reading is not None)
+        serving = reading is not None or isinstance(fault, AdminClosed)
+        found += machine.of_ports(loaded, serving=serving)
         found += machine.of_disk(loaded)
         found += await _around(loaded, question)
     if reading is not None:
         promises = {} if loaded is None else _promises(loaded)
         late_s = running.LATE_S if loaded is None else _late_s(loaded)
         found += running.of_running(reading, promises, runtime.build()["version"], late_s)
-    elif question.url is not None:
-        hint = "start it, or correct --url; the admin port is gateway.admin_port, 8790"
-        found.append(GATEWAY.error("gateway", fault, hint))
+    elif fault is not None:
+        found += _unread(fault, asked=question.url is not None)
     return found
 
 
-async def _running(question: Examination, loaded: Loaded | None) -> tuple[AdminReading | None, str]:
+def _unread(fault: AdminFault, *, asked: bool) -> Iterator[Examined]:
+    """Why a gateway was not looked at. asked: whether it was named, and not only looked for."""
+    told = GATEWAY.error if asked else GATEWAY.warning
+    if not isinstance(fault, AdminClosed):
+        if asked:
+            hint = "start it, or correct --url; the admin port is gateway.admin_port, 8790"
+            yield told("gateway", str(fault), hint)
+    elif fault.token:
+        hint = "--token or CUVEE_ADMIN_TOKEN, with a token of access.admin_read"
+        yield told("gateway", f"a gateway answers, but asks for a token: {fault}", hint)
+    else:
+        hint = "--url with a name of its certificate; SSL_CERT_FILE names the authorities to trust"
+        yield told("gateway", f"something answers, but TLS fails: {fault}", hint)
+
+
+async def _running(
+    question: Examination, loaded: Loaded | None
+) -> tuple[AdminReading | None, AdminFault | None]:
     """What a running gateway says, or why nothing could be read."""
     url = question.url
     if url is None and loaded is not None and loaded.config.gateway.admin_port:
         url = admin_url(loaded.config.gateway)
     if url is None:
-        return None, ""
+        return None, None
     client = AdminClient(url, token=question.token, timeout_s=question.timeout_s)
     try:
-        return await client.read(time.time()), ""
+        return await client.read(time.time()), None
     except AdminFault as error:
-        return None, str(error)
+        return None, error
 
 
 async def _around(loaded: Loaded, question: Examination) -> list[Examined]:

@@ -16,6 +16,7 @@ from gateway.config.domains import ADMIN_PORT
 from gateway.preflight.introduction import Introduced
 from planner import shipped
 from planner.costs import prices
+from planner.document import shown
 from planner.engine import catalogue, naming
 from planner.engine.profile import Profile
 from planner.engine.profile_file import ProfileFile
@@ -167,8 +168,9 @@ def _pool(
 
 
 def _ships(builtin: str, weights: str, spec: ProfileFile, built: Profile) -> bool:
-    """Whether the built-in profile says all that the engine says. Tighter limits of an engine the
-    gateway finds by itself; wider ones must stand in a profile."""
+    """Whether the built-in profile says all that the engine says. That fewer tokens of KV or fewer
+    requests fit the gateway finds by itself; another context is a mismatch for `check --connect`,
+    and wider limits must stand in a profile."""
     if _has_path(weights):
         return False
     known, _ = find_file(builtin, shipped.folder())
@@ -179,7 +181,7 @@ def _ships(builtin: str, weights: str, spec: ProfileFile, built: Profile) -> boo
     return (
         spec.engine == known.engine
         and catalogue.find_model(spec.model, Path()) == catalogue.find_model(known.model, Path())
-        and built.max_model_len <= plain.max_model_len
+        and built.max_model_len == plain.max_model_len
         and built.kv_capacity <= MORE_KV * plain.kv_capacity
     )
 
@@ -269,8 +271,8 @@ def _assumed(
     """What nobody said, a line each."""
     for model, slo in () if given else promises.items():
         yield (
-            f"{model}: a promise of TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s * 1e3:g} ms for "
-            f"{slo.attainment * 100:g} % of the requests"
+            f"{shown(model)}: a promise of TTFT {slo.ttft_s:g} s and TPOT {slo.tpot_s * 1e3:g} ms "
+            f"for {slo.attainment * 100:g} % of the requests"
         )
     for pool in pools:
         measured = "measured" if pool.built.origin == "measured" else "not measured: the formula's"

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from gateway.preflight.draft import DraftParts, DraftPool
+from planner.document import shown
 
 KEY_ENVIRONMENT = "CUVEE_API_KEY"
 
@@ -76,12 +77,12 @@ def _pool(pool: DraftPool, adapters: Sequence[str], keyed: bool) -> Iterator[str
 
 
 def _said(pool: DraftPool) -> str:
-    """What the engines of a pool said, in one line."""
+    """What the engines of a pool said, in one line: a comment ends with it."""
     told = pool.told
     engine = " ".join(part for part in (told.engine or "an engine", told.version) if part)
-    words = [f"{engine} on {pool.built.gpu_label}"]
+    words = [f"{shown(engine)} on {pool.built.gpu_label}"]
     if told.weights is not None and told.weights != told.model:
-        words.append(f"weights {told.weights}")
+        words.append(f"weights {shown(told.weights)}")
     if told.limits.context is not None:
         words.append(f"context {told.limits.context}")
     if told.limits.kv_tokens is not None:

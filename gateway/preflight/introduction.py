@@ -99,7 +99,8 @@ def _fault(models: HttpAnswer) -> str | None:
     if models.status == 200:
         return None
     if models.status in (401, 403):
-        return f"{MODELS} answered {models.status}: it asks for a key (--api-key)"
+        hint = "CUVEE_API_KEY, or --api-key of `cuvee init`"  # `cuvee serve` has no such option
+        return f"{MODELS} answered {models.status}: it asks for a key ({hint})"
     return models.fault or f"{MODELS} answered {models.status}"
 
 

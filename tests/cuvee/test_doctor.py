@@ -12,6 +12,7 @@ import yaml
 from click.testing import CliRunner
 
 import cuvee
+from tests.certificates import Authority
 
 Found = set[tuple[str, str, str]]  # group, name, outcome
 OLD_PRICES = """
@@ -218,6 +219,32 @@ def test_rights_that_kubernetes_does_not_give(world):
     assert "list pods in default, watch pods in default" in line["text"]
 
 
+def test_an_engine_that_lists_no_model(world):
+    """It has not loaded its model, or lost it: `check --connect` says so too."""
+
+    class Empty(BaseHTTPRequestHandler):
+        def do_GET(self):
+            body = b'{"object": "list", "data": []}'
+            self.send_response(200)
+            self.send_header("content-length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Empty) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        world.pool["backends"][1] = f"http://127.0.0.1:{server.server_port}"
+        found = world.examined()
+        server.shutdown()
+
+    [line] = [one for one in found if (one["group"], one["name"]) == ("engines", "model")]
+    assert line["outcome"] == "error"
+    assert "does not serve `m`, but none" in line["text"]
+    assert "load the model" in line["hint"]
+
+
 def test_a_gateway_that_runs_is_looked_at_too(world, beside):
     """By the admin port of the file, whose ports are taken for a good reason; or by --url alone."""
     world.kinds()
@@ -228,6 +255,40 @@ def test_a_gateway_that_runs_is_looked_at_too(world, beside):
     assert ("machine", "port", "fine") in both
     assert ("running", "ready", "fine") in both
     assert {one["group"] for one in json.loads(alone.stdout)} == {"running"}
+
+
+def test_a_gateway_that_asks_for_a_token(world, beside):
+    """Its ports are taken for a good reason all the same, and the token opens it."""
+    (world.folder / "token").write_text("sesame-sesame-sesame-sesame")
+    world.raw["access"] = {"admin_read": {"token_file": "token"}}
+    world.kinds()
+    beside.gateway(world.folder / "cuvee.yaml")
+    found = world.examined()
+    words = ["doctor", "--config", str(world.folder / "cuvee.yaml"), "--json"]
+    given = CliRunner().invoke(cuvee.main, [*words, "--token", "sesame-sesame-sesame-sesame"])
+
+    assert {one["outcome"] for one in found if one["name"] in ("port", "admin_port")} == {"fine"}
+    [line] = [one for one in found if one["group"] == "running"]
+    assert line["outcome"] == "warning"
+    assert "a gateway answers, but asks for a token" in line["text"]
+    assert "--token or CUVEE_ADMIN_TOKEN" in line["hint"]
+    told = {(one["group"], one["name"], one["outcome"]) for one in json.loads(given.stdout)}
+    assert ("running", "ready", "fine") in told
+
+
+def test_a_gateway_whose_certificate_nobody_here_trusts(world, beside):
+    """Its ports are taken for a good reason all the same."""
+    authority = Authority(world.folder)
+    authority.sign("gateway", world.folder / "own.pem", world.folder / "own.key")
+    world.raw["gateway"]["admin_tls"] = {"certificate": "own.pem", "key": "own.key"}
+    world.kinds()
+    beside.gateway(world.folder / "cuvee.yaml")
+    found = world.examined()
+
+    assert {one["outcome"] for one in found if one["name"] in ("port", "admin_port")} == {"fine"}
+    [line] = [one for one in found if one["group"] == "running"]
+    assert line["outcome"] == "warning"
+    assert "CERTIFICATE_VERIFY_FAILED" in line["text"]
 
 
 def test_a_gateway_without_its_engines(world, beside):

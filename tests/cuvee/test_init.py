@@ -47,15 +47,19 @@ def test_the_file_is_what_the_engines_are(run, beside, tmp_path):
     assert (tmp_path / "cuvee.yaml").read_text().startswith("# yaml-language-server: $schema=/")
 
 
-def test_a_longer_context_than_the_built_in_profile_has_a_profile_of_its_own(run, beside, tmp_path):
-    """Else the gateway would refuse what the engine can do."""
-    url = beside.engine("Qwen3-8B", "qwen3-8b/H100", context=32768)
+@pytest.mark.parametrize("context", [4096, 32768])
+def test_another_context_than_the_built_in_profile_has_a_profile_of_its_own(
+    run, beside, tmp_path, context
+):
+    """Else the gateway would refuse what the engine can do, or `check` what was written."""
+    url = beside.engine("Qwen3-8B", "qwen3-8b/H100", context=context)
 
     made = run("init", f"{url}=H100")
+    checked = run("check", "--connect")
 
     assert made.exit_code == 0, made.stderr
-    [pool] = load(tmp_path / "cuvee.yaml").pools
-    assert pool.profile.max_model_len == 32768
+    assert checked.exit_code == 0, checked.stdout
+    assert load(tmp_path / "cuvee.yaml").pools[0].profile.max_model_len == context
     assert (tmp_path / "profiles" / "h100.yaml").is_file()
 
 
@@ -71,6 +75,46 @@ def test_a_file_that_is_there_stays(run, beside, tmp_path):
     assert (refused.exit_code, kept, forced.exit_code) == (1, "mine", 0)
     assert "--force" in refused.stderr
     assert load(tmp_path / "cuvee.yaml").pools
+
+
+def test_a_profile_that_is_there_stays(run, beside, tmp_path):
+    """It may be measured, and belong to another configuration. Its own text is written again."""
+    url = beside.engine("Qwen3-8B", "qwen3-8b/H100", context=32768)
+    profile = tmp_path / "profiles" / "h100.yaml"
+    profile.parent.mkdir()
+    profile.write_text("mine")
+
+    refused = run("init", f"{url}=H100")
+    kept, alone = profile.read_text(), not (tmp_path / "cuvee.yaml").exists()
+    forced = run("init", f"{url}=H100", "--force")
+    again = run("init", f"{url}=H100", "--out", "other.yaml")
+
+    assert (refused.exit_code, kept, alone) == (1, "mine", True)
+    assert "profiles/h100.yaml; --force" in refused.stderr
+    assert (forced.exit_code, again.exit_code) == (0, 0), again.stderr
+    assert "written: cuvee.yaml, profiles/h100.yaml; next:" in forced.stdout
+    assert load(tmp_path / "other.yaml").pools
+
+
+def test_a_mistake_names_the_file_that_was_wanted(run, beside, tmp_path):
+    """Not the place where it was tried."""
+    url = beside.engine("Llama-3-8B")
+
+    result = run("init", f"{url}=H100", "--out", "a4.json")
+
+    assert result.exit_code == 1
+    assert "Error: a4.json" in result.stderr
+    assert "cuvee-init" not in result.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_path_that_cannot_be_looked_at(run):
+    """One line with the reason, and no traceback."""
+    result = run("init", "http://127.0.0.1:1=H100", "--out", "a" * 300 + ".yaml")
+
+    assert result.exit_code == 1
+    assert "Error: aaa" in result.stderr
+    assert "File name too long" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -117,6 +161,21 @@ def test_a_model_of_ones_own_needs_its_origin(run, beside, tmp_path):
     assert loaded.pools[0].profile.model == "Llama-3-8B"
 
 
+def test_a_name_cannot_steer_the_terminal(run, beside, tmp_path):
+    """What an engine calls its model is printed without its control characters."""
+    url = beside.engine("Llama-3-8B\x1b[31m\npools:")
+
+    refused = run("init", f"{url}=H100")
+    made = run("init", f"{url}=H100", "--weights", "Llama-3-8B")
+
+    assert "the name must be printable" in made.stderr
+    assert list(tmp_path.iterdir()) == []
+    assert "serves `'Llama-3-8B\\x1b[31m\\npools:'`" in refused.stderr
+    for result in (refused, made):
+        assert "\x1b" not in result.output
+        assert "\npools:" not in result.output
+
+
 def test_a_gpu_that_it_can_hardly_have_is_told(run, beside):
     """By the tokens of KV that fit."""
     url = beside.engine("Llama-3-8B")
@@ -150,6 +209,20 @@ def test_the_key_stays_in_the_environment(run, beside, tmp_path, monkeypatch):
     text = (tmp_path / "cuvee.yaml").read_text()
     assert "sesame" not in text
     assert yaml.safe_load(text)["pools"]["h100"]["api_key_env"] == "CUVEE_API_KEY"
+    assert "export" not in made.stdout
+
+
+def test_a_key_of_the_command_must_get_into_the_environment(run, beside, monkeypatch):
+    """Else the next step fails. The key itself is not printed."""
+    monkeypatch.delenv("CUVEE_API_KEY", raising=False)
+    url = beside.engine("Llama-3-8B", api_key="sesame")
+
+    made = run("init", f"{url}=H100", "--api-key", "sesame")
+
+    steps = made.stdout.partition("next:\n")[2].splitlines()
+    assert [step.split()[0] for step in steps] == ["export", "cuvee", "cuvee"]
+    assert steps[0].startswith("  export CUVEE_API_KEY=…")
+    assert "sesame" not in made.output
 
 
 def test_a_promise_may_be_given(run, beside, tmp_path):

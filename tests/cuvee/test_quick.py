@@ -56,3 +56,16 @@ def test_engines_without_quick_and_quick_without_engines():
         result = CliRunner().invoke(cuvee.main, words)
         assert result.exit_code == 2
         assert "--quick" in result.stderr
+
+
+def test_hints_are_of_what_serve_takes(beside, monkeypatch):
+    """A key is a variable of its environment; the origin of a model is an option of `init`."""
+    monkeypatch.delenv("CUVEE_API_KEY", raising=False)
+    keyed, own = beside.engine("Llama-3-8B", api_key="sesame"), beside.engine("our-finetune")
+
+    locked = CliRunner().invoke(cuvee.main, ["serve", "--quick", keyed])
+    unknown = CliRunner().invoke(cuvee.main, ["serve", "--quick", own])
+
+    assert (locked.exit_code, unknown.exit_code) == (1, 2)
+    assert "it asks for a key (CUVEE_API_KEY" in locked.stderr
+    assert f"`cuvee init {own} --weights MODEL`" in unknown.stderr

@@ -112,6 +112,45 @@ def test_another_server_is_no_gateway():
     assert "is not that of a gateway" in result.stderr
 
 
+@pytest.mark.parametrize("words", [("status",), ("top", "--times", 1), ("explain", "an-id")])
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        (None, "cannot be read"),
+        ("gateway: {admin_port: many}", "gateway.admin_port"),
+        ("gateway: {admin_port: '${NO_SUCH_PORT}'}", "NO_SUCH_PORT"),
+        ("gateway: [", "own.yaml:"),
+        ("- 1", "own.yaml"),
+    ],
+)
+def test_a_file_that_does_not_tell_the_port_means_no_gateway(words, text, told, tmp_path):
+    """Another one must not answer for it."""
+    path = tmp_path / "own.yaml"
+    if text is not None:
+        path.write_text(text)
+
+    result = run(*words, "--config", path)
+
+    assert result.exit_code in (1, 2)
+    assert "--config" in result.stderr
+    assert told in result.stderr
+    assert result.stdout == ""
+
+
+def test_a_file_with_a_mistake_still_tells_the_port(gateway, tmp_path):
+    """It may have got the mistake since the gateway started, which is told."""
+    path = tmp_path / "own.yaml"
+    port = gateway.admin.rpartition(":")[2]
+    path.write_text(f"pools: {{a: {{bakends: []}}}}\ngateway: {{admin_port: {port}}}\n")
+
+    result = run("status", "--config", path, "--seconds", 0.1)
+
+    assert result.exit_code == 0, result.stderr
+    assert gateway.admin in result.stdout
+    assert result.stderr.startswith(f"warning: {path}")
+    assert len(result.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("url", ["nonsense", "ftp://x"])
 def test_a_url_that_is_none(url):
     """A mistake of the command."""
