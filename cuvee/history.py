@@ -47,7 +47,9 @@ def history(
 
     Reads the journal of the configuration (gateway.journal), a file, or asks a running gateway.
     """
-    found = _asked(url, token) if url is not None else read(file or _configured(path))
+    if file is not None and url is not None:
+        raise click.UsageError("--file and --url exclude each other")
+    found = _asked(url, token) if url is not None else _kept(file or _configured(path))
     shown = [entry for entry in found if looks or entry.kind != "looks"][-last:]
     if bill:
         shown = [entry for entry in found if entry.kind == "hour"][-last:]
@@ -159,14 +161,26 @@ def _configured(path: Path) -> Path:
     return loaded.journal
 
 
+def _kept(file: Path) -> list[Entry]:
+    """The entries of a journal. Raises ClickException for a file that is none; an empty one may
+    still become one, and of one that was just begun the file before tells."""
+    found = read(file)
+    if not found and file.exists() and file.stat().st_size:
+        raise click.ClickException(f"{file} is no journal: no line of it is an entry")
+    return found
+
+
 def _asked(url: str, token: str | None) -> list[Entry]:
     """The entries that a running gateway has."""
     if not url.startswith(("http://", "https://")):
-        click.echo("--url must start with http:// or https://", err=True)
-        sys.exit(2)
+        raise click.BadParameter("must start with http:// or https://", param_hint="--url")
     try:
         client = AdminClient(url, token=token)
+    except (KeyError, ValueError):
+        raise click.BadParameter("this is no URL of a host", param_hint="--url") from None
+    try:
         return msgspec.convert(uvloop.run(client.one(PATH)), JournalAnswer).entries
-    except (AdminFault, KeyError, ValueError, msgspec.ValidationError) as error:
-        click.echo(f"{url} does not answer: {error}", err=True)
-        sys.exit(2)
+    except AdminFault as error:
+        raise click.ClickException(str(error)) from error
+    except msgspec.ValidationError as error:
+        raise click.ClickException(f"{url} is no admin port of a gateway") from error
