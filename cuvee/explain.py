@@ -27,13 +27,16 @@ from planner.traffic.trace import read_trace
 PATH = "/cuvee/explain"
 STDIN = "-"
 CHOSEN = Text("chosen", "bold")
+UNASKED = "no running gateway was asked (--url)"
 
 
 @click.command()
 @click.argument("what", metavar="FILE|REQUEST-ID")
 @CONFIG
 @click.option(
-    "--url", help="Admin port of a running gateway, to ask it; default: that of the configuration."
+    "--url",
+    help="Admin port of a running gateway, to ask it. Default for a REQUEST-ID: that of the "
+    "configuration; for a FILE: no gateway is asked.",
 )
 @TOKEN
 @click.option("--endpoint", help="Path that the body is for; default: by its fields.")
@@ -68,8 +71,8 @@ def explain(
     """Say where a request would go and why; or what became of one.
 
     FILE is the body of a request, `-` for standard input. With --url a running gateway says what it
-    would decide now; it sends nothing and reserves nothing. Without, the plan of the configuration
-    is played on a fleet that does not run, as full as the plan expects.
+    would decide now; it sends nothing and reserves nothing. Without, no gateway is asked: the plan
+    of the configuration is played on a made-up fleet, as full as the plan expects.
 
     REQUEST-ID is the `x-request-id` of a request that a running gateway has served: what was
     estimated beside what came.
@@ -122,13 +125,14 @@ def _offline(
 
 
 def _virtual(trace_path: Path | None, load: float) -> str:
+    """That no gateway was asked, and which fleet is meant instead."""
     if trace_path is None:
         return (
-            "the fleet does not run: it is that of the configuration, idle, because the workload "
-            "is not known (--trace)"
+            f"{UNASKED}; the fleet is that of the configuration, idle, because the workload is not "
+            "known (--trace)"
         )
     full = "idle" if not load else f"as full as {load:g} × the workload of {trace_path} makes it"
-    return f"the fleet does not run: it is that of the plan, {full}"
+    return f"{UNASKED}; the fleet is that of the plan, {full}"
 
 
 def _told(told: dict[str, Any]) -> Iterator[str | Table]:
