@@ -21,6 +21,7 @@ from gateway.errors import GatewayError
 from gateway.explanation.explanation import asked, explained
 from gateway.explanation.question import ExplainQuestion, read
 from gateway.rehearsal.virtual_fleet import virtual_fleet
+from gateway.routing.endpoints import BY_PATH, ENDPOINTS
 from planner.errors import PlannerError
 from planner.traffic.trace import read_trace
 
@@ -77,6 +78,8 @@ def explain(
     REQUEST-ID is the `x-request-id` of a request that a running gateway has served: what was
     estimated beside what came.
     """
+    if endpoint is not None and endpoint not in BY_PATH and endpoint not in ENDPOINTS:
+        raise click.BadParameter(f"there is no endpoint {endpoint}", param_hint="--endpoint")
     if what != STDIN and not Path(what).is_file():
         if "/" in what or what.endswith(".json"):
             raise click.ClickException(f"no such file: {what}")

@@ -97,3 +97,10 @@ def test_mistakes_are_told_in_a_line(tmp_path, body):
         assert result.exit_code == 1, arguments
         assert words in result.output
         assert "Traceback" not in result.output
+
+
+def test_an_endpoint_that_there_is_not_is_a_mistake_in_the_command(body):
+    result = run(body, "--config", DEMO, "--endpoint", "nosuch")
+
+    assert result.exit_code == 2
+    assert "there is no endpoint nosuch" in result.stderr
