@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,6 +15,7 @@ from rich.text import Text
 from cuvee.asking import ask
 from cuvee.options import CONFIG, EXISTING_FILE, JSON, TOKEN, configured, table_columns
 from cuvee.progress import Work
+from cuvee.tables import add_figures, add_texts, close_table
 from gateway.config.serving import serving
 from gateway.errors import GatewayError
 from gateway.explanation.explanation import asked, explained
@@ -96,7 +96,7 @@ def explain(
         click.echo(json.dumps(told, indent=1, ensure_ascii=False))
     else:
         console = Console(width=table_columns(), highlight=False, markup=False)
-        for part in _served(told) if told.get("recorded") else _told(told):
+        for part in outcome(told) if told.get("recorded") else prospect(told):
             console.print(part, soft_wrap=isinstance(part, str))
 
 
@@ -138,7 +138,7 @@ def _virtual(trace_path: Path | None, load: float) -> str:
     return f"{UNASKED}; the fleet is that of the plan, {full}"
 
 
-def _told(told: dict[str, Any]) -> Iterator[str | Table]:
+def prospect(told: dict[str, Any]) -> Iterator[str | Table]:
     """What would become of a request, for people."""
     request, believed, promise = told["request"], told["believed"], told["promise"]
     how = "as a stream" if request["stream"] else "as a whole answer"
@@ -190,12 +190,10 @@ def _turn(turn: dict[str, Any]) -> str:
 
 
 def _pool_table(pools: list[dict[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("pool", "GPU"):
-        table.add_column(name)
-    for name in ("share", "backends", "at once", "prompt s", "$ for 1,000"):
-        table.add_column(name, justify="right")
-    table.add_column("why not", overflow="fold")
+    table = close_table()
+    add_texts(table, "pool", "GPU")
+    add_figures(table, "share", "backends", "at once", "prompt s", "$ for\n1,000")
+    add_texts(table, "why not")
     for row in pools:
         usd, n_star = row["usd_per_1000"], row["n_star"]
         table.add_row(
@@ -212,12 +210,10 @@ def _pool_table(pools: list[dict[str, Any]]) -> Table:
 
 
 def _backend_table(pools: list[dict[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("backend", "state"):
-        table.add_column(name)
-    for name in ("in flight", "load", "memory", "prompts s", "has of it", "pressure"):
-        table.add_column(name, justify="right")
-    table.add_column("why not", overflow="fold")
+    table = close_table()
+    add_texts(table, "backend", "state")
+    add_figures(table, "in\nflight", "load", "memory", "prompts\ns", "has\nof it", "pressure")
+    add_texts(table, "why not")
     for row in pools:
         for one in row["backends"]:
             pressure = one["pressure"]
@@ -236,15 +232,14 @@ def _backend_table(pools: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _served(told: dict[str, Any]) -> Iterator[str | Table]:
+def outcome(told: dict[str, Any]) -> Iterator[str | Table]:
     """What became of a request, for people."""
     yield f"Request   {told['id']}"
     for subject, words in told["words"]:
         yield f"{subject:9} {words}"
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("")
-    for name in ("estimated or promised", "actual", "actual / expected"):
-        table.add_column(name, justify="right")
+    table = close_table()
+    add_texts(table, "")
+    add_figures(table, "estimated or promised", "actual", "actual / expected")
     for row in told["compared"]:
         ratio = row["ratio"]
         table.add_row(

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import CONFIG, EXISTING_FILE, JSON, TOKEN, configured, table_columns
+from cuvee.tables import add_figures, add_texts, close_table
 from gateway.inspection.admin_client import AdminClient, AdminFault
 from gateway.journal.entry import CallerBill, Entry, Happened, ModelBill, counted
 from gateway.journal.file import read
@@ -64,11 +65,9 @@ def history(
 
 def table(found: Sequence[Entry]) -> Table:
     """Entries as a table, oldest first."""
-    made = Table()
-    for name in ("UTC", "what", "why", "backends"):
-        made.add_column(name, overflow="fold")
-    for name in ("$/h", "promised", "requests", "kept", "$"):
-        made.add_column(name, justify="right")
+    made = close_table()
+    add_texts(made, "UTC", "what", "why", "backends")
+    add_figures(made, "$/h", "promised", "requests", "kept", "$")
     for entry in found:
         plan = entry.plan or entry.before
         made.add_row(
@@ -85,10 +84,9 @@ def table(found: Sequence[Entry]) -> Table:
 
 def billed(hours: Sequence[Entry]) -> Table:
     """The hours, then what each model and caller had of them; with what nobody had."""
-    made = Table()
-    made.add_column("hour to, model or caller", overflow="fold")
-    for name in ("requests", "tokens in", "tokens out", "$", "$ planned", "$ one GPU type"):
-        made.add_column(name, justify="right")
+    made = close_table()
+    add_texts(made, "hour to, model or caller")
+    add_figures(made, "requests", "tokens in", "tokens out", "$", "$ planned", "$ one\nGPU type")
     models: dict[str, list[float]] = {}
     callers: dict[str, list[float]] = {}
     idle = 0.0
