@@ -60,7 +60,7 @@ def history(
         made = billed(shown) if bill else table(shown)
         Console(width=table_columns()).print(made)
     else:
-        click.echo("nothing yet")
+        click.echo("no hour is over yet" if bill and found else "nothing yet")
 
 
 def table(found: Sequence[Entry]) -> Table:

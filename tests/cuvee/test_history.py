@@ -94,6 +94,11 @@ def test_the_bill_is_by_hour_model_and_caller(tmp_path: Path):
     assert ["pools", "without", "a", "request", "2.00"] in rows
 
 
+def test_in_the_first_hour_there_is_no_bill_yet(journal: Path):
+    """Though there are decisions, and what they have cost."""
+    assert run("--file", str(journal), "--bill").output == "no hour is over yet\n"
+
+
 @pytest.mark.parametrize("text", ["pools:\n  h100: {}\n", "garbage{", '{"at": "x"}\n'])
 def test_a_file_that_is_no_journal_is_an_error(text: str, tmp_path: Path):
     """It is named: "nothing yet" would say that the gateway has decided nothing."""
