@@ -2,10 +2,14 @@
 
 A subcommand's file owns its options and what it prints; what computes lives in the other packages.
 This file owns the table of subcommands, how a list of them looks, and how a command ends that a
-person breaks off. It must not import any of them.
+person breaks off or whose output has no room. It must not import any of them.
 """
 
+import errno
+import os
 import signal
+import sys
+from contextlib import suppress
 from pkgutil import resolve_name
 from typing import Any
 
@@ -66,6 +70,8 @@ COMMANDS = {
     for name in group
 }
 BROKEN_OFF = 130  # exit code, as a shell reports a process that SIGINT has ended
+UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
+SILENT = {"serve", "emulate"}  # they work without a standard output, as daemons are started
 
 
 class CommandTable(click.Group):
@@ -73,6 +79,21 @@ class CommandTable(click.Group):
 
     An idle `cuvee serve` took 124 MiB with all commands and the solver imported, 75 without them.
     """
+
+    def main(self, *args: Any, **extra: Any) -> Any:
+        """Run from the command line. Output that cannot be written, as on a full disk, is one line
+        and 1; a pipe whose reader has gone is 1 without a word, as click does it: so ends `head`.
+        """
+        try:
+            return super().main(*args, **extra)
+        except OSError as error:
+            if error.errno not in UNWRITABLE:
+                raise
+            with suppress(OSError):  # standard error may be the same full disk
+                click.echo(f"Error: the output cannot be written: {error.strerror}", err=True)
+            with suppress(OSError):  # what is left in the buffer would fail again at the exit
+                os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            sys.exit(1)
 
     def invoke(self, context: click.Context) -> Any:
         """Run a command. One that Ctrl-C breaks off, or a question that it was, ends with 130 and
@@ -113,9 +134,13 @@ class CommandTable(click.Group):
 
 @click.group(cls=CommandTable, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="cuvee")
-def main() -> None:
+@click.pass_context
+def main(context: click.Context) -> None:
     """Serve LLM traffic on mixed GPUs at the lowest cost that keeps every latency promise.
 
     Begin with `cuvee init`. Where a command needs a configuration, it takes cuvee.yaml of this
     folder if no other is named.
     """
+    # Else an answer would be lost unseen, and the first socket would get the number of the output.
+    if sys.stdout is None and context.invoked_subcommand not in SILENT:
+        raise click.ClickException("the output cannot be written: it is closed")

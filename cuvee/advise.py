@@ -114,9 +114,12 @@ def advise(
     """
     if bool(urls) == (log is not None):
         raise click.UsageError("--url or --log is needed, one of them")
+    # What can be wrong in words is found before ten minutes are watched.
     try:
-        # What can be wrong in words is found before ten minutes are watched.
         present = present_engines(gpus, len(dict.fromkeys(urls)) if urls else None)
+    except InvalidValue as error:
+        raise click.UsageError(str(error)) from error
+    try:
         usd = price_list(prices_name)
         now_usd = bill(present, usd) if present else None
         if log is None:

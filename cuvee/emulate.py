@@ -158,7 +158,13 @@ def known_model(_: click.Context, __: click.Parameter, value: str | None) -> Mod
     help="Serve /sleep, /wake_up and /is_sleeping, as vLLM in development mode.",
 )
 @click.option("--host", default="127.0.0.1", show_default=True)
-@click.option("--port", default=8000, show_default=True, help="0: any free one; it is printed.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8000,
+    show_default=True,
+    help="0: any free one; it is printed.",
+)
 @click.option("--start-delay", "start_delay_s", default=0.0, help="Fault: seconds until ready.")
 @click.option("--every", default=1, help="Faults hit every N-th request.", show_default=True)
 @click.option("--status", type=click.Choice(("500", "503")), help="Fault: answer with an error.")

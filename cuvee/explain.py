@@ -8,7 +8,6 @@ from typing import Any
 
 import click
 import msgspec
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -16,24 +15,29 @@ from rich.text import Text
 from cuvee.asking import ask
 from cuvee.options import CONFIG, EXISTING_FILE, JSON, TOKEN, configured, table_columns
 from cuvee.progress import Work
+from cuvee.tables import add_figures, add_texts, close_table
 from gateway.config.serving import serving
 from gateway.errors import GatewayError
 from gateway.explanation.explanation import asked, explained
 from gateway.explanation.question import ExplainQuestion, read
 from gateway.rehearsal.virtual_fleet import virtual_fleet
+from gateway.routing.endpoints import BY_PATH, ENDPOINTS
 from planner.errors import PlannerError
 from planner.traffic.trace import read_trace
 
 PATH = "/cuvee/explain"
 STDIN = "-"
 CHOSEN = Text("chosen", "bold")
+UNASKED = "no running gateway was asked (--url)"
 
 
 @click.command()
 @click.argument("what", metavar="FILE|REQUEST-ID")
 @CONFIG
 @click.option(
-    "--url", help="Admin port of a running gateway, to ask it; default: that of the configuration."
+    "--url",
+    help="Admin port of a running gateway, to ask it. Default for a REQUEST-ID: that of the "
+    "configuration; for a FILE: no gateway is asked.",
 )
 @TOKEN
 @click.option("--endpoint", help="Path that the body is for; default: by its fields.")
@@ -68,12 +72,14 @@ def explain(
     """Say where a request would go and why; or what became of one.
 
     FILE is the body of a request, `-` for standard input. With --url a running gateway says what it
-    would decide now; it sends nothing and reserves nothing. Without, the plan of the configuration
-    is played on a fleet that does not run, as full as the plan expects.
+    would decide now; it sends nothing and reserves nothing. Without, no gateway is asked: the plan
+    of the configuration is played on a made-up fleet, as full as the plan expects.
 
     REQUEST-ID is the `x-request-id` of a request that a running gateway has served: what was
     estimated beside what came.
     """
+    if endpoint is not None and endpoint not in BY_PATH and endpoint not in ENDPOINTS:
+        raise click.BadParameter(f"there is no endpoint {endpoint}", param_hint="--endpoint")
     if what != STDIN and not Path(what).is_file():
         if "/" in what or what.endswith(".json"):
             raise click.ClickException(f"no such file: {what}")
@@ -90,7 +96,7 @@ def explain(
         click.echo(json.dumps(told, indent=1, ensure_ascii=False))
     else:
         console = Console(width=table_columns(), highlight=False, markup=False)
-        for part in _served(told) if told.get("recorded") else _told(told):
+        for part in outcome(told) if told.get("recorded") else prospect(told):
             console.print(part, soft_wrap=isinstance(part, str))
 
 
@@ -122,16 +128,17 @@ def _offline(
 
 
 def _virtual(trace_path: Path | None, load: float) -> str:
+    """That no gateway was asked, and which fleet is meant instead."""
     if trace_path is None:
         return (
-            "the fleet does not run: it is that of the configuration, idle, because the workload "
-            "is not known (--trace)"
+            f"{UNASKED}; the fleet is that of the configuration, idle, because the workload is not "
+            "known (--trace)"
         )
     full = "idle" if not load else f"as full as {load:g} × the workload of {trace_path} makes it"
-    return f"the fleet does not run: it is that of the plan, {full}"
+    return f"{UNASKED}; the fleet is that of the plan, {full}"
 
 
-def _told(told: dict[str, Any]) -> Iterator[str | Table]:
+def prospect(told: dict[str, Any]) -> Iterator[str | Table]:
     """What would become of a request, for people."""
     request, believed, promise = told["request"], told["believed"], told["promise"]
     how = "as a stream" if request["stream"] else "as a whole answer"
@@ -183,12 +190,10 @@ def _turn(turn: dict[str, Any]) -> str:
 
 
 def _pool_table(pools: list[dict[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("pool", "GPU"):
-        table.add_column(name)
-    for name in ("share", "backends", "at once", "prompt s", "$ for 1,000"):
-        table.add_column(name, justify="right")
-    table.add_column("why not", overflow="fold")
+    table = close_table()
+    add_texts(table, "pool", "GPU")
+    add_figures(table, "share", "backends", "at once", "prompt s", "$ for\n1,000")
+    add_texts(table, "why not")
     for row in pools:
         usd, n_star = row["usd_per_1000"], row["n_star"]
         table.add_row(
@@ -205,12 +210,10 @@ def _pool_table(pools: list[dict[str, Any]]) -> Table:
 
 
 def _backend_table(pools: list[dict[str, Any]]) -> Table:
-    table = Table(box=SIMPLE_HEAD)
-    for name in ("backend", "state"):
-        table.add_column(name)
-    for name in ("in flight", "load", "memory", "prompts s", "has of it", "pressure"):
-        table.add_column(name, justify="right")
-    table.add_column("why not", overflow="fold")
+    table = close_table()
+    add_texts(table, "backend", "state")
+    add_figures(table, "in\nflight", "load", "memory", "prompts\ns", "has\nof it", "pressure")
+    add_texts(table, "why not")
     for row in pools:
         for one in row["backends"]:
             pressure = one["pressure"]
@@ -229,15 +232,14 @@ def _backend_table(pools: list[dict[str, Any]]) -> Table:
     return table
 
 
-def _served(told: dict[str, Any]) -> Iterator[str | Table]:
+def outcome(told: dict[str, Any]) -> Iterator[str | Table]:
     """What became of a request, for people."""
     yield f"Request   {told['id']}"
     for subject, words in told["words"]:
         yield f"{subject:9} {words}"
-    table = Table(box=SIMPLE_HEAD)
-    table.add_column("")
-    for name in ("estimated or promised", "actual", "actual / expected"):
-        table.add_column(name, justify="right")
+    table = close_table()
+    add_texts(table, "")
+    add_figures(table, "estimated or promised", "actual", "actual / expected")
     for row in told["compared"]:
         ratio = row["ratio"]
         table.add_row(

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from cuvee.options import CONFIG, EXISTING_FILE, JSON, TOKEN, configured, table_columns
+from cuvee.tables import add_figures, add_texts, close_table
 from gateway.inspection.admin_client import AdminClient, AdminFault
 from gateway.journal.entry import CallerBill, Entry, Happened, ModelBill, counted
 from gateway.journal.file import read
@@ -47,7 +48,9 @@ def history(
 
     Reads the journal of the configuration (gateway.journal), a file, or asks a running gateway.
     """
-    found = _asked(url, token) if url is not None else read(file or _configured(path))
+    if file is not None and url is not None:
+        raise click.UsageError("--file and --url exclude each other")
+    found = _asked(url, token) if url is not None else _kept(file or _configured(path))
     shown = [entry for entry in found if looks or entry.kind != "looks"][-last:]
     if bill:
         shown = [entry for entry in found if entry.kind == "hour"][-last:]
@@ -57,16 +60,14 @@ def history(
         made = billed(shown) if bill else table(shown)
         Console(width=table_columns()).print(made)
     else:
-        click.echo("nothing yet")
+        click.echo("no hour is over yet" if bill and found else "nothing yet")
 
 
 def table(found: Sequence[Entry]) -> Table:
     """Entries as a table, oldest first."""
-    made = Table()
-    for name in ("UTC", "what", "why", "backends"):
-        made.add_column(name, overflow="fold")
-    for name in ("$/h", "promised", "requests", "kept", "$"):
-        made.add_column(name, justify="right")
+    made = close_table()
+    add_texts(made, "UTC", "what", "why", "backends")
+    add_figures(made, "$/h", "promised", "requests", "kept", "$")
     for entry in found:
         plan = entry.plan or entry.before
         made.add_row(
@@ -83,10 +84,9 @@ def table(found: Sequence[Entry]) -> Table:
 
 def billed(hours: Sequence[Entry]) -> Table:
     """The hours, then what each model and caller had of them; with what nobody had."""
-    made = Table()
-    made.add_column("hour to, model or caller", overflow="fold")
-    for name in ("requests", "tokens in", "tokens out", "$", "$ planned", "$ one GPU type"):
-        made.add_column(name, justify="right")
+    made = close_table()
+    add_texts(made, "hour to, model or caller")
+    add_figures(made, "requests", "tokens in", "tokens out", "$", "$ planned", "$ one\nGPU type")
     models: dict[str, list[float]] = {}
     callers: dict[str, list[float]] = {}
     idle = 0.0
@@ -159,14 +159,26 @@ def _configured(path: Path) -> Path:
     return loaded.journal
 
 
+def _kept(file: Path) -> list[Entry]:
+    """The entries of a journal. Raises ClickException for a file that is none; an empty one may
+    still become one, and of one that was just begun the file before tells."""
+    found = read(file)
+    if not found and file.exists() and file.stat().st_size:
+        raise click.ClickException(f"{file} is no journal: no line of it is an entry")
+    return found
+
+
 def _asked(url: str, token: str | None) -> list[Entry]:
     """The entries that a running gateway has."""
     if not url.startswith(("http://", "https://")):
-        click.echo("--url must start with http:// or https://", err=True)
-        sys.exit(2)
+        raise click.BadParameter("must start with http:// or https://", param_hint="--url")
     try:
         client = AdminClient(url, token=token)
+    except (KeyError, ValueError):
+        raise click.BadParameter("this is no URL of a host", param_hint="--url") from None
+    try:
         return msgspec.convert(uvloop.run(client.one(PATH)), JournalAnswer).entries
-    except (AdminFault, KeyError, ValueError, msgspec.ValidationError) as error:
-        click.echo(f"{url} does not answer: {error}", err=True)
-        sys.exit(2)
+    except AdminFault as error:
+        raise click.ClickException(str(error)) from error
+    except msgspec.ValidationError as error:
+        raise click.ClickException(f"{url} is no admin port of a gateway") from error

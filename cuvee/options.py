@@ -26,7 +26,7 @@ _trace = partial(
 )
 
 
-def _printable(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+def printable(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
     """A value that stands in a header cannot break its head."""
     if value is not None and not (value.isascii() and value.isprintable()):
         raise click.BadParameter("must be printable ASCII", param_hint=option.opts[0])
@@ -66,14 +66,14 @@ API_KEY = click.option(
     "key",
     envvar="CUVEE_API_KEY",
     show_envvar=True,
-    callback=_printable,
+    callback=printable,
     help="The key that engines ask for, where their pool has none.",
 )
 TOKEN = click.option(
     "--token",
     envvar="CUVEE_ADMIN_TOKEN",
     show_envvar=True,
-    callback=_printable,
+    callback=printable,
     help="The token that the admin port asks for.",
 )
 # `--json` has two meanings: an analysis prints JSON, a run of minutes writes it beside its tables.

@@ -24,7 +24,14 @@ from cuvee.options import (
     TOKEN,
     configured,
 )
-from cuvee.plan_change import apply_index, diff_running, show
+from cuvee.plan_change import (
+    DIFF_FAILED,
+    FAILED,
+    ComparingCommand,
+    apply_index,
+    diff_running,
+    show,
+)
 from cuvee.terminal import show_diff, show_plan, show_shared
 from gateway.config.load import Loaded
 from gateway.rehearsal.fleet_diff import FleetDiff, compare_fleet, limits_of_change
@@ -45,11 +52,10 @@ from planner.program import solve
 from planner.traffic.trace import Trace, read_trace
 
 CURVE_RATES = tuple(2.0**octave for octave in range(-3, 4))  # times the demand's own rate
-DIFF_FAILED = 3  # exit code of --diff where 1 and 2 mean something else
 CURVE_TPOTS = (0.5, 0.625, 0.75, 1.0, 1.25, 1.5, 2.0)  # times the promised target
 
 
-@click.command()
+@click.command(cls=ComparingCommand)
 @OPTIONAL_CONFIG
 @OPTIONAL_TRACE
 @RATE
@@ -143,7 +149,8 @@ def plan(
         raise click.UsageError(_unfit(fleetless, path or DEFAULT_CONFIG))
     if saved is not None:
         diff = False  # of the fleet that there is nothing is asked
-    loaded = _configured(path or DEFAULT_CONFIG, diff)
+    failed = DIFF_FAILED if diff else FAILED if saved is not None else None
+    loaded = _configured(path or DEFAULT_CONFIG, failed)
     loaded = loaded if diff else loaded.to_rent()  # the fleet that there is has no alternatives
     pools, limits = loaded.pools, limits_of_change(loaded) if diff else loaded.limits
     try:
@@ -230,12 +237,13 @@ def _unfit(fleetless: FleetlessOptions, path: Path) -> str:
     return f"{', '.join(names)}: for planning without a configuration, and there is {path}{away}"
 
 
-def _configured(path: Path, diff: bool) -> Loaded:
-    """The configuration. Under --diff exit code 2 means that not all is served."""
+def _configured(path: Path, failed: int | None) -> Loaded:
+    """The configuration. failed: the exit code if it cannot be used, where 2 means something else;
+    `None`: as of all commands."""
     try:
         return configured(path)
     except SystemExit as end:
-        sys.exit(DIFF_FAILED if diff else end.code)
+        sys.exit(end.code if failed is None else failed)
 
 
 class DiffFailed(click.ClickException):

@@ -1,12 +1,14 @@
 """`cuvee plan --diff` against a plan in force or a saved one, and `--apply`.
 
 Owns what is asked of the gateway and what is printed. Exit codes as Terraform's: 0 no change, 1 an
-error, 2 a change.
+error, 2 a change. A mistake in the options is an error there: a script must not take it for a
+change, which is what click's own code for it, 2, would say.
 """
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,51 @@ from cuvee.progress import Work
 from planner.costs.plan_change import PlanChange, PlanJson, plan_change, plan_of
 from planner.errors import InvalidFile
 
-UNCHANGED, CHANGED = 0, 2
+UNCHANGED, FAILED, CHANGED = 0, 1, 2
+DIFF_FAILED = 3  # of --diff against the configured backends, where 1 and 2 say something else
 SOLVE_S = 180.0  # a first solve starts a process, and may take as long as it is allowed to
 NOWHERE = Path()  # the URL says it
 SHOWN = 12  # buckets that move
+MISTAKE = "cuvee.plan_change.mistake"  # of a context: the exit code of a mistake
+
+
+class ComparingCommand(click.Command):
+    """A command some of whose options give 2 a meaning: then its mistakes end with another code."""
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        code = mistake_code(args)
+        with mistakes_end_with(code):
+            context = super().make_context(info_name, args, parent, **extra)
+        context.meta[MISTAKE] = code
+        return context
+
+    def invoke(self, context: click.Context) -> Any:
+        with mistakes_end_with(context.meta[MISTAKE]):
+            return super().invoke(context)
+
+
+@contextmanager
+def mistakes_end_with(code: int) -> Iterator[None]:
+    """Print a mistake in the command as click does, but exit with this code."""
+    try:
+        yield
+    except click.UsageError as error:
+        error.show()
+        raise click.exceptions.Exit(code) from None
+
+
+def mistake_code(arguments: Sequence[str]) -> int:
+    """The exit code of a mistake in these arguments, which may not be understood otherwise."""
+    names = {text.partition("=")[0] for text in arguments}
+    if names & {"--against", "--apply", "--url"}:
+        return FAILED
+    return DIFF_FAILED if "--diff" in names else click.UsageError.exit_code
 
 
 def diff_running(url: str, token: str | None, *, as_json: bool) -> None:

@@ -4,13 +4,14 @@ import json
 import sys
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import aiohttp
 import click
 import uvloop
 from rich.console import Console
 
-from cuvee.options import EXISTING_FILE, JSON_FILE, POSITIVE, TPOT, TTFT
+from cuvee.options import EXISTING_FILE, JSON_FILE, POSITIVE, TPOT, TTFT, printable
 from cuvee.progress import Work
 from loadtest.replay import report, send
 from loadtest.replay.record import Record
@@ -19,9 +20,24 @@ from planner.errors import PlannerError
 from planner.slo import Slo
 from planner.traffic.trace import Trace, read_trace
 
+KEY_HINT = "give a key (CUVEE_API_KEY), or name the model (--model)"
+
+
+def _server(_: click.Context, __: click.Parameter, value: str) -> str:
+    """The URL of a server, which has a scheme and a host."""
+    try:
+        parts = urlsplit(value)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0:
+            return value
+    except ValueError:
+        pass
+    raise click.BadParameter(f"`{value}` is no URL, such as http://127.0.0.1:8080")
+
 
 @click.command()
-@click.option("--url", required=True, help="The server, such as http://127.0.0.1:8080.")
+@click.option(
+    "--url", required=True, callback=_server, help="The server, such as http://127.0.0.1:8080."
+)
 @click.option(
     "--trace",
     "trace_path",
@@ -39,6 +55,10 @@ from planner.traffic.trace import Trace, read_trace
     help="Compress time: 2 sends twice as fast as recorded.",
 )
 @click.option("--model", help="Model name.  [default: the first of /v1/models]")
+@click.option(
+    "--api-key", "api_key", envvar="CUVEE_API_KEY", show_envvar=True, callback=printable,
+    help="Without --model: the key that /v1/models asks for. Requests have those of the trace.",
+)  # fmt: skip
 @click.option("--endpoint", type=click.Choice(list(PATHS)), default="chat", show_default=True)
 @TTFT
 @TPOT
@@ -57,6 +77,7 @@ def replay(
     url: str,
     trace_path: Path,
     model: str | None,
+    api_key: str | None,
     ttft: float | None,
     tpot: float | None,
     json_path: Path | None,
@@ -68,7 +89,7 @@ def replay(
     with 1 if any failed.
     """
     slo = _slo(ttft, tpot)
-    trace, model = _trace_and_model(url, trace_path, model)
+    trace, model = _trace_and_model(url, trace_path, model, api_key)
     console = Console()
     records = _replayed(url, trace, ReplayOptions(model=model, **options))
     summary = report.summarise(records, slo)
@@ -102,16 +123,19 @@ def _slo(ttft_s: float | None, tpot_s: float | None) -> Slo | None:
     return Slo(ttft_s=ttft_s, tpot_s=tpot_s)
 
 
-def _trace_and_model(url: str, path: Path, model: str | None) -> tuple[Trace, str]:
+def _trace_and_model(url: str, path: Path, model: str | None, key: str | None) -> tuple[Trace, str]:
     """The trace, and the model to name: as given, or the first that the server lists.
 
     A trace that cannot be read is a usage error (2): 1 says that requests were sent and failed, or
     that the server did not answer.
     """
     try:
-        return read_trace(path), model or _first_model(uvloop.run(send.models(url)), url)
+        return read_trace(path), model or _first_model(uvloop.run(send.models(url, key)), url)
     except PlannerError as error:
         raise click.UsageError(str(error)) from error
+    except aiohttp.ClientResponseError as error:
+        hint = f"; {KEY_HINT}" if error.status in (401, 403) else ""
+        raise click.ClickException(f"{url}/v1/models answered {error.status}{hint}") from error
     except (aiohttp.ClientError, TimeoutError) as error:
         raise click.ClickException(f"{url}/v1/models: {error or 'no answer'}") from error
 

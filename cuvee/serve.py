@@ -35,7 +35,7 @@ END_S = 15.0  # for the workers to end, beyond the time that requests have to fi
 @click.argument("urls", nargs=-1, metavar="[URL[=GPU]]...")
 @CONFIG
 @click.option("--host", help="Overrides gateway.host.")
-@click.option("--port", type=int, help="Overrides gateway.port.")
+@click.option("--port", type=click.IntRange(0, 65535), help="Overrides gateway.port.")
 @click.option("--quick", is_flag=True, help="Serve engines given by URL, without a file.")
 @click.option("--gpu", help="With --quick: GPU of the engines, as H100 or 2xH100.")
 @click.option("--ttft", "ttft_s", type=POSITIVE, help="With --quick: TTFT target in seconds.")

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from cuvee.admin import URL, admin_client
 from cuvee.options import CONFIG, JSON, POSITIVE, TOKEN, table_columns
+from cuvee.tables import add_figures, add_texts
 from gateway.inspection.admin_client import AdminClient, AdminFault
 from gateway.inspection.standing import PoolStanding, Standing, standing
 
@@ -92,9 +93,8 @@ def money(seen: Standing) -> str:
 def fleet_table(seen: Standing) -> Table:
     """The pools."""
     table = Table(box=SIMPLE_HEAD)
-    table.add_column("pool")
-    for heading in ("up", "of", "wanted", "in flight", "load", "pace"):
-        table.add_column(heading, justify="right")
+    add_texts(table, "pool")
+    add_figures(table, "up", "of", "wanted", "in flight", "load", "pace")
     for pool in seen.pools:
         table.add_row(*_row(pool), style="red" if pool.up < pool.backends else None)
     return table
@@ -117,10 +117,8 @@ def _classes(seen: Standing) -> list[Table]:
     if not seen.classes:
         return []
     table = Table(box=SIMPLE_HEAD)
-    for heading in ("model", "class"):
-        table.add_column(heading)
-    for heading in ("kept now", "since the start", "of"):
-        table.add_column(heading, justify="right")
+    add_texts(table, "model", "class")
+    add_figures(table, "kept now", "since the start", "of")
     for one in seen.classes:
         shares = ["–" if share is None else f"{share:.2%}" for share in (one.recent, one.share)]
         table.add_row(one.model, one.name, *shares, f"{one.kept + one.missed:,}")

@@ -34,12 +34,15 @@ def top(
     """Watch a running gateway.
 
     The same as `status`, again and again: on a terminal in one place, elsewhere a line for each
-    look. A gateway that does not answer for a while is asked again. Ctrl-C ends it.
+    look. A gateway that does not answer for a while is asked again. Ctrl-C ends it. After the last
+    of --times looks it exits with 1 if the gateway did not answer that one.
     """
-    uvloop.run(_watch(admin_client(path, url, token), interval_s, times))
+    if not uvloop.run(_watch(admin_client(path, url, token), interval_s, times)):
+        raise click.exceptions.Exit(1)
 
 
-async def _watch(client: AdminClient, interval_s: float, times: int | None) -> None:
+async def _watch(client: AdminClient, interval_s: float, times: int | None) -> bool:
+    """Whether the last look had an answer."""
     console = Console(highlight=False)
     before: AdminReading | None = None
     look = 0
@@ -60,6 +63,7 @@ async def _watch(client: AdminClient, interval_s: float, times: int | None) -> N
                 _show(live, console, Group(Text(_clock()), screen(seen)))
             else:
                 click.echo(line(seen))
+    return before is not None
 
 
 def _show(live: Live, console: Console, what: Text | Group) -> None:

@@ -97,6 +97,11 @@ async def test_what_is_no_gateway_is_an_error(tmp_path):
         ("--url", "http://127.0.0.1:9"),
         ("--against", Path(__file__)),
         ("--diff", "--against", Path(__file__), "--trace", tmp_path / "no.csv"),
+        ("--diff", "--against", tmp_path / "no.json"),
+        ("--diff", f"--against={tmp_path / 'no.json'}"),
+        ("--diff", "--against"),
+        ("--diff", "--url", "http://127.0.0.1:9", "--nosuch"),
+        ("--apply", "a.b.c", "--url", "nonsense"),
     ):
         result = await run(*arguments)
         assert result.exit_code == 1, arguments

@@ -21,8 +21,8 @@ from gateway.routing.table import RoutingTable
 from planner.model.buckets import DEFAULT
 
 PREFIX_NOTE = (
-    "where the beginning of the prompt has been is not counted here, because no gateway runs; in a "
-    "pool it may prefer another backend, and then the decision is `affinity`"
+    "where the beginning of the prompt has been is not counted here, because only a running "
+    "gateway knows it; in a pool it may prefer another backend, and then the decision is `affinity`"
 )
 BELIEF_NOTE = (
     "how much of a prefix engines still have is taken as most likely here; workers learn it from "

@@ -187,11 +187,13 @@ async def replay(
     return tuple(task.result() for task in tasks)
 
 
-async def models(url: str) -> tuple[str, ...]:
-    """The names that a server lists at `/v1/models`. Raises aiohttp.ClientError or TimeoutError."""
+async def models(url: str, key: str | None = None) -> tuple[str, ...]:
+    """The names that a server lists at `/v1/models`. key: that it asks for. Raises
+    aiohttp.ClientError or TimeoutError."""
+    headers = {} if key is None else {"Authorization": f"Bearer {key}"}
     async with (
         _session(CONNECT_S) as session,
-        session.get(url.rstrip("/") + "/v1/models") as reply,
+        session.get(url.rstrip("/") + "/v1/models", headers=headers) as reply,
     ):
         reply.raise_for_status()
         return tuple(entry["id"] for entry in (await reply.json())["data"])

@@ -66,7 +66,7 @@ async def test_engines_are_watched_and_advised_on(small):
         await asyncio.gather(*senders)
     await emulator.stop()
 
-    assert wrong.exit_code == 1
+    assert wrong.exit_code == 2
     assert "--gpu names 4 engines, and 1 are watched" in wrong.output
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)
@@ -96,14 +96,15 @@ def test_a_log_is_advised_on(small, tmp_path):
 
 
 def test_mistakes_are_told_before_anything_is_watched(small):
-    for arguments, words in (
-        ((), "--url or --log"),
-        (("--url", "http://127.0.0.1:9", "--log", __file__), "--url or --log"),
-        (("--url", "http://127.0.0.1:9", *small), "127.0.0.1:9"),
-        (("--url", "http://127.0.0.1:9", "--gpu", "RTX", *small), "RTX"),
-        (("--log", __file__, "--model", MODEL, *small), "test_advise.py"),
+    for code, arguments, words in (
+        (2, (), "--url or --log"),
+        (2, ("--url", "http://127.0.0.1:9", "--log", __file__), "--url or --log"),
+        (1, ("--url", "http://127.0.0.1:9", *small), "127.0.0.1:9"),
+        (2, ("--url", "http://127.0.0.1:9", "--gpu", "RTX", *small), "RTX"),
+        (2, ("--url", "http://127.0.0.1:9", "--gpu", "H100=0", *small), "H100=0"),
+        (1, ("--log", __file__, "--model", MODEL, *small), "test_advise.py"),
     ):
         result = run(*arguments)
-        assert result.exit_code in (1, 2)
+        assert result.exit_code == code, arguments
         assert words in result.output, result.output
         assert "Traceback" not in result.output

@@ -21,6 +21,7 @@ from loadtest.emulator.server import Emulator
         (["--profile", "llama-3-8b/H1000"], "gpu: unknown `H1000`; did you mean H100"),
         (["--profile", "no.yaml"], "no.yaml: cannot be read"),
         (["--profile", "llama-3-8b/H100", "--gpu", "L4"], "--profile excludes gpu"),
+        (["--profile", "llama-3-8b/H100", "--port", "99999"], "99999 is not in the range"),
     ],
 )
 def test_the_command_explains_what_is_wrong(arguments, words):

@@ -55,12 +55,28 @@ def test_people_read_words_and_an_idle_fleet_is_idle(body):
     result = run(body, "--config", DEMO, "--load", 0)
 
     assert result.exit_code == 0
-    for word in ("Believed", "Bucket", "Promise", "Decision", "chosen", "it is that of the plan"):
+    for word in (
+        "Believed",
+        "Bucket",
+        "Promise",
+        "Decision",
+        "chosen",
+        "the fleet is that of the plan",
+    ):
         assert word in result.stdout
     told = json.loads(
         run("-", "--config", DEMO, "--load", 0, "--json", text=body.read_text()).stdout
     )
     assert not any(one["in_flight"] for row in told["pools"] for one in row["backends"])
+
+
+def test_a_note_says_that_no_gateway_was_asked(body):
+    """Not that none runs: without --url the command does not know."""
+    result = run(body, "--config", DEMO, "--load", 0)
+
+    assert "no running gateway was asked (--url)" in result.stdout
+    assert "no gateway runs" not in result.stdout
+    assert "does not run" not in result.stdout
 
 
 def test_mistakes_are_told_in_a_line(tmp_path, body):
@@ -81,3 +97,10 @@ def test_mistakes_are_told_in_a_line(tmp_path, body):
         assert result.exit_code == 1, arguments
         assert words in result.output
         assert "Traceback" not in result.output
+
+
+def test_an_endpoint_that_there_is_not_is_a_mistake_in_the_command(body):
+    result = run(body, "--config", DEMO, "--endpoint", "nosuch")
+
+    assert result.exit_code == 2
+    assert "there is no endpoint nosuch" in result.stderr

@@ -104,7 +104,7 @@ def test_what_cannot_be_served_stands_first(tmp_path):
         (("--model", "qwen3-8b", "--workload", "chat", "--ttft", 2), 2, "--tpot are needed"),
         (("--model", "qwen3-8b", *PROMISE), 2, "--trace or --workload"),
         ((*CHAT, "--trace", "x.csv"), 2, "one of them"),
-        ((*CHAT, "--diff"), 2, "need a configuration"),
+        ((*CHAT, "--diff"), 3, "need a configuration"),
         (("--model", "qwen9-8b", *PROMISE, "--workload", "chat"), 1, "did you mean"),
         (("--model", "qwen3-8b", *PROMISE, "--workload", "chatter"), 1, "did you mean chat?"),
         ((*CHAT, "--prices", "aws"), 1, "did you mean aws-2026-07?"),

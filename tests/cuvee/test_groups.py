@@ -88,3 +88,15 @@ def test_without_a_file_a_command_says_how_to_get_one(words: str, tmp_path, monk
     assert "cuvee init" in result.stderr
     assert "--config" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("words", ["schema", "history --file /dev/null", "completion bash"])
+@pytest.mark.parametrize("into", [">/dev/full", ">&-"])
+def test_output_that_cannot_be_written_is_one_line(words: str, into: str):
+    """A full disk, and an output that is closed."""
+    line = f'"{sys.executable}" -m cuvee {words} {into}'
+    ended = subprocess.run(line, shell=True, capture_output=True, text=True)
+
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: the output cannot be written: ")
+    assert len(ended.stderr.splitlines()) == 1

@@ -94,14 +94,59 @@ def test_the_bill_is_by_hour_model_and_caller(tmp_path: Path):
     assert ["pools", "without", "a", "request", "2.00"] in rows
 
 
+def test_in_the_first_hour_there_is_no_bill_yet(journal: Path):
+    """Though there are decisions, and what they have cost."""
+    assert run("--file", str(journal), "--bill").output == "no hour is over yet\n"
+
+
+@pytest.mark.parametrize("text", ["pools:\n  h100: {}\n", "garbage{", '{"at": "x"}\n'])
+def test_a_file_that_is_no_journal_is_an_error(text: str, tmp_path: Path):
+    """It is named: "nothing yet" would say that the gateway has decided nothing."""
+    path = tmp_path / "cuvee.yaml"
+    path.write_text(text)
+
+    result = run("--file", str(path))
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{path} is no journal" in result.stderr
+
+
+def test_a_broken_line_of_a_journal_is_left_out(journal: Path):
+    whole = run("--file", str(journal), "--json")
+    journal.write_bytes(b"garbage{\n" + journal.read_bytes() + b'{"at": "2026-1')
+
+    assert run("--file", str(journal), "--json").stdout == whole.stdout
+
+
 @pytest.mark.parametrize(
-    ("url", "told"),
-    [("localhost:8790", "must start with http"), ("http://127.0.0.1:1", "does not answer")],
+    ("url", "told", "code"),
+    [
+        ("localhost:8790", "must start with http", 2),
+        ("http://127.0.0.1:99999", "no URL of a host", 2),
+        ("http://127.0.0.1:1", "127.0.0.1:1", 1),
+    ],
 )
-def test_a_gateway_that_cannot_be_asked_is_named(url: str, told: str):
+def test_a_gateway_that_cannot_be_asked_is_named(url: str, told: str, code: int):
+    """With 1 as of `status`; with 2 where the command itself is wrong."""
     result = run("--url", url)
+    assert result.exit_code == code
+    assert told in result.stderr
+
+
+def test_a_file_and_a_gateway_are_not_asked_together(journal: Path):
+    result = run("--file", str(journal), "--url", "http://127.0.0.1:1")
     assert result.exit_code == 2
-    assert told in result.output
+    assert "exclude each other" in result.stderr
+
+
+@pytest.mark.parametrize("answers", [{}, {"/cuvee/history": lambda: (200, JSON, b"[1]")}])
+async def test_what_is_no_gateway_is_said_to_be_none(answers):
+    """A server that lacks the path, and one that has something else there."""
+    async with AdminServer(answers, host="127.0.0.1", port=0) as admin:
+        result = await asyncio.to_thread(run, "--url", admin.url)
+
+    assert result.exit_code == 1
+    assert f"{admin.url} is no admin port of a gateway" in result.stderr
 
 
 async def test_a_gateway_that_asks_for_a_token_gets_it(monkeypatch: pytest.MonkeyPatch):
@@ -114,5 +159,5 @@ async def test_a_gateway_that_asks_for_a_token_gets_it(monkeypatch: pytest.Monke
         monkeypatch.setenv("CUVEE_ADMIN_TOKEN", "token-0123456789")
         answered = await asyncio.to_thread(run, "--url", admin.url)
 
-    assert (refused.exit_code, "401" in refused.output) == (2, True)
+    assert (refused.exit_code, "401" in refused.output) == (1, True)
     assert (answered.exit_code, answered.output) == (0, "nothing yet\n")

@@ -282,8 +282,11 @@ def test_an_error_is_no_verdict(config, trace, tmp_path):
     """1 and 2 say something else under --diff."""
     no_trace = run(plan, "--config", config, "--trace", tmp_path / "no.csv", "--diff")
     no_file = run(plan, "--config", tmp_path / "no.yaml", "--trace", trace, "--diff")
+    untold, misspelt = run(plan, "--config", config, "--diff"), run(plan, "--diff", "--nosuch")
+    plain = run(plan, "--nosuch")
 
     assert [no_trace.exit_code, no_file.exit_code] == [3, 3]
+    assert [untold.exit_code, misspelt.exit_code, plain.exit_code] == [3, 3, 2]
 
 
 def test_nothing_is_compared_with_a_plan_that_serves_less(config, trace):
@@ -304,10 +307,13 @@ def test_a_saved_plan_is_compared_with_the_one_of_now(config, trace, tmp_path):
     same = run(plan, "--config", config, "--trace", trace, "--diff", "--against", saved)
     more = ("--config", config, "--trace", trace, "--rate", 60, "--diff", "--against", saved)
     other, told = run(plan, *more), run(plan, *more, "--json")
+    untold = run(plan, "--config", config, "--diff", "--against", saved)
+    no_file = run(plan, "--config", tmp_path / "no.yaml", *more[2:])
     saved.write_text("{}")
     wrong = run(plan, *more)
 
     assert (same.exit_code, other.exit_code, wrong.exit_code) == (0, 2, 1), same.output
+    assert (untold.exit_code, no_file.exit_code) == (1, 1), untold.output
     assert "no change" in same.output
     assert "keep the promise, as played" in other.output
     assert json.loads(told.stdout)["changes"]

@@ -25,6 +25,7 @@ class Server:
 
     def __init__(self, status: int) -> None:
         self.status = status
+        self.key: str | None = None  # that /v1/models asks for
         self.bodies: list[dict[str, object]] = []
         self.url = ""
         self._started = threading.Event()
@@ -58,6 +59,8 @@ class Server:
         return web.Response(status=self.status, body=STREAM)
 
     async def _models(self, request: web.Request) -> web.Response:
+        if self.key is not None and request.headers.get("authorization") != f"Bearer {self.key}":
+            return web.Response(status=401)
         return web.json_response({"object": "list", "data": [{"id": "first"}, {"id": "second"}]})
 
 
@@ -125,3 +128,26 @@ def test_replay_says_when_no_server_answers(trace: str):
 
     assert result.exit_code == 1
     assert "http://127.0.0.1:9/v1/models" in result.output
+
+
+def test_a_server_that_asks_for_a_key_gets_it(server: Server, trace: str):
+    """From the environment; without one it is said how to do without."""
+    server.key = "sk-models"
+    start = ["--url", server.url, "--trace", trace, "--rate-scale", "100"]
+
+    refused = CliRunner().invoke(replay, start)
+    answered = CliRunner().invoke(replay, start, env={"CUVEE_API_KEY": "sk-models"})
+
+    assert refused.exit_code == 1
+    assert "/v1/models answered 401" in refused.output
+    assert "--model" in refused.output
+    assert answered.exit_code == 0, answered.output
+    assert {body["model"] for body in server.bodies} == {"first"}
+
+
+@pytest.mark.parametrize("url", ["localhost:18001", "ftp://x", "http://", "http://x:99999"])
+def test_what_is_no_url_is_said_to_be_none(url: str, trace: str):
+    result = CliRunner().invoke(replay, ["--url", url, "--trace", trace, "--model", "m"])
+
+    assert result.exit_code == 2
+    assert f"`{url}` is no URL" in result.output

@@ -70,6 +70,7 @@ def test_top_without_a_terminal_is_a_line_for_each_look(gateway):
     assert "up 1/1" in first
     assert "– req/s" in first
     assert "0.0 req/s" in second
+    assert result.exit_code == 0
 
 
 def test_the_history_of_a_gateway_that_runs(gateway):
@@ -80,12 +81,12 @@ def test_the_history_of_a_gateway_that_runs(gateway):
 
 
 def test_a_gateway_that_does_not_answer():
-    """`status` ends with the reason; `top` says it and looks again."""
+    """`status` ends with the reason; `top` says it and looks again, and fails if that was all."""
     with socket.create_server(("127.0.0.1", 0)) as one:
         url = f"http://127.0.0.1:{one.getsockname()[1]}"
     status, top = run("status", "--url", url), run("top", "--url", url, "--times", 1)
 
-    assert (status.exit_code, top.exit_code) == (1, 0)
+    assert (status.exit_code, top.exit_code) == (1, 1)
     assert url in status.stderr
     assert url in top.stdout
 
