@@ -137,5 +137,5 @@ def _plain(value: Any) -> Any:
 
 
 def _listed(section: dict[str, Any], key: str) -> str:
-    found = section.get(key) or ()
+    found = section.get(key) or []
     return ", ".join(map(str, found if isinstance(found, list) else [found])) or "all"

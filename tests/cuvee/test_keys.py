@@ -118,6 +118,8 @@ def test_a_section_that_is_none_is_listed(tmp_path):
 
     assert listed.exit_code == 0
     assert "llama" in listed.output
+    assert listed.output.count("all") == 3  # models and classes that are not named
+    assert "()" not in listed.output
 
 
 @pytest.mark.parametrize("name", ["", "a b", "../x", "a" * 65, "ü"])
