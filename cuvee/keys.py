@@ -6,9 +6,9 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
 
 from cuvee.options import CONFIG, FILE, POSITIVE, table_columns
+from cuvee.tables import add_figures, add_texts, close_table
 from gateway.config.access import file_problems
 from gateway.config.keys_file import add_key, revoke_key, sections
 from gateway.config.schema import Config
@@ -22,9 +22,9 @@ KEYS_FILE = click.option(
 )
 COUNT = click.IntRange(1)
 LIMITS = {
-    "requests_per_minute": "requests/min",
-    "tokens_per_minute": "tokens/min",
-    "concurrency": "at a time",
+    "requests_per_minute": "requests\n/min",
+    "tokens_per_minute": "tokens\n/min",
+    "concurrency": "at a\ntime",
     "usd_per_day": "$/day",
 }
 
@@ -72,7 +72,9 @@ def list_keys(path: Path, file: Path | None) -> None:
         found = sections(file or _configured(path))
     except PlannerError as error:
         raise click.ClickException(str(error)) from error
-    table = Table("name", "models", "SLO classes", "weight", *LIMITS.values(), "expires")
+    table = close_table()
+    add_texts(table, "name", "models", "SLO\nclasses")
+    add_figures(table, "weight", *LIMITS.values(), "expires")
     for name, entry in found.items():
         section = entry if isinstance(entry, dict) else {}  # `cuvee check` says what it must be
         table.add_row(
