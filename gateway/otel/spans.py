@@ -9,7 +9,15 @@ from struct import Struct
 from typing import Final
 
 from gateway.config.upstream import Upstream
-from gateway.otel.attributes import NUMBER, attribute, attributes, before, fraction, operation, text
+from gateway.otel.attributes import (
+    attribute,
+    attributes,
+    before_number,
+    fraction,
+    number,
+    operation,
+    text,
+)
 from gateway.otel.wire import LENGTH, WORD, integer, message, tag, varint
 from gateway.routing.endpoints import BY_PATH
 from gateway.routing.observation import FAILED, OK, REJECTED, Observation
@@ -33,20 +41,12 @@ AT: Final = tag(1, 1)  # the time of an event
 MOST_KEPT: Final = 4096  # what requests have in common, encoded
 PATHS: Final = {endpoint.name: path for path, endpoint in BY_PATH.items()}
 SPANS_FIELD: Final = 2  # of ScopeSpans
-LONGEST_VARINT: Final = 10  # bytes
-
-
-def _before_number(name: str) -> list[bytes]:
-    """What stands before the value of a whole number, by the length of the value."""
-    return [before(ATTRIBUTES, name, NUMBER << 3, size) for size in range(LONGEST_VARINT + 1)]
-
-
-ESTIMATED_INPUT: Final = _before_number("cuvee.estimated_input_tokens")
-ESTIMATED_OUTPUT: Final = _before_number("cuvee.estimated_output_tokens")
-INPUT: Final = _before_number("gen_ai.usage.input_tokens")
-OUTPUT: Final = _before_number("gen_ai.usage.output_tokens")
-CACHED: Final = _before_number("gen_ai.usage.cache_read.input_tokens")
-MOST_OUTPUT: Final = _before_number("gen_ai.request.max_tokens")
+ESTIMATED_INPUT: Final = before_number(ATTRIBUTES, "cuvee.estimated_input_tokens")
+ESTIMATED_OUTPUT: Final = before_number(ATTRIBUTES, "cuvee.estimated_output_tokens")
+INPUT: Final = before_number(ATTRIBUTES, "gen_ai.usage.input_tokens")
+OUTPUT: Final = before_number(ATTRIBUTES, "gen_ai.usage.output_tokens")
+CACHED: Final = before_number(ATTRIBUTES, "gen_ai.usage.cache_read.input_tokens")
+MOST_OUTPUT: Final = before_number(ATTRIBUTES, "gen_ai.request.max_tokens")
 
 
 class SpanMaker:
@@ -168,25 +168,19 @@ def _add_sizes(parts: list[bytes], ended: Observation) -> None:
     """What each request has of its own."""
     request_id = ended.request_id[:LONGEST_ID].decode("latin-1")
     parts.append(text(ATTRIBUTES, "cuvee.request_id", request_id))
-    _add_number(parts, ESTIMATED_INPUT, ended.estimated_input)
-    _add_number(parts, ESTIMATED_OUTPUT, ended.estimated_output)
+    parts.append(number(ESTIMATED_INPUT, ended.estimated_input))
+    parts.append(number(ESTIMATED_OUTPUT, ended.estimated_output))
     if ended.input_tokens is not None:
-        _add_number(parts, INPUT, ended.input_tokens)
+        parts.append(number(INPUT, ended.input_tokens))
     if ended.output_tokens is not None:
-        _add_number(parts, OUTPUT, ended.output_tokens)
+        parts.append(number(OUTPUT, ended.output_tokens))
     if ended.cached_tokens is not None:
-        _add_number(parts, CACHED, ended.cached_tokens)
+        parts.append(number(CACHED, ended.cached_tokens))
     if ended.max_tokens is not None:
-        _add_number(parts, MOST_OUTPUT, ended.max_tokens)
+        parts.append(number(MOST_OUTPUT, ended.max_tokens))
     if ended.ttft_s is not None and ended.stream:
         name = "gen_ai.response.time_to_first_chunk"
         parts.append(fraction(ATTRIBUTES, name, ended.ttft_s))
-
-
-def _add_number(parts: list[bytes], before: list[bytes], value: int) -> None:
-    told = varint(value)
-    parts.append(before[len(told)])
-    parts.append(told)
 
 
 def _add_event(parts: list[bytes], around: tuple[bytes, bytes], at_ns: int) -> None:
